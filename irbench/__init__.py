@@ -1,0 +1,3 @@
+"""irbench: a benchmarking and reproducibility harness for image restoration."""
+
+__version__ = "0.1.0"

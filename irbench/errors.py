@@ -1,0 +1,30 @@
+"""The two errors a user can meet; the command line prints them as one message, never a traceback.
+
+A message says what was wrong, where, what would be valid, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Bad input: the command stops with exit code 2 and writes nothing."""
+
+
+class Unavailable(UserError):
+    """A result cannot be had here (data or weights missing, too little memory).
+
+    Asked for by hand it is an error like any other; inside a run it becomes a record with
+    status ``unavailable`` and this message as its reason, so that the other cells go on.
+    """
+
+
+def unknown(kind: str, name: str, valid: Iterable[str], where: str = "") -> UserError:
+    """Build the error for a name that is not in a closed list, with the nearest valid names."""
+    valid = sorted(valid)
+    near = difflib.get_close_matches(str(name), valid, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    place = f"{where}: " if where else ""
+    return UserError(f"{place}unknown {kind} {name!r}.{hint} Valid: {', '.join(valid) or 'none'}.")

@@ -1,0 +1,1 @@
+"""Restoration models. One module a model; see registry.py for how they are found."""

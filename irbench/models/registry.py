@@ -1,0 +1,159 @@
+"""The models irbench knows, found without importing them.
+
+A model is one module that holds a literal ``CARDS`` and the builders it names. The registry reads
+``CARDS`` from the source text, so that listing models and planning a run import no torch. Modules
+in this package are found by themselves; a user's own are named in the config (``plugins:``) or
+announced by a package through the entry point group ``irbench.models``.
+
+A card's fields:
+    title           the name in tables
+    builder         the function of the module that builds it:
+                    ``builder(task: str, scale: int, channels: int, **options) -> torch.nn.Module``,
+                    a module from (B, channels, H, W) to (B, channels, scale*H, scale*W), float32
+                    in [0, 1], for any H, W >= 2
+    tasks           the tasks it can do
+    levels          (optional) task -> levels, where it does not do all levels of a task
+    in_paper        whether the paper describes this very variant
+    note            (optional) what a table must say of it, e.g. that it is not in the paper
+    published_as    (optional) its name in published.csv
+    source          paper, section, what is inferred
+    learned         whether it has weights
+    options         name -> default, every option the builder takes
+    dtypes          the floating types it runs in
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from irbench.errors import UserError, unknown
+
+REQUIRED = {"title", "builder", "tasks", "in_paper", "source", "learned"}
+OPTIONAL = {"levels", "note", "published_as", "options", "dtypes"}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a model before its code is imported."""
+
+    name: str
+    path: Path
+    title: str
+    builder: str
+    tasks: tuple[str, ...]
+    in_paper: bool
+    source: str
+    learned: bool
+    levels: dict[str, list[str]] = field(default_factory=dict)
+    note: str = ""
+    published_as: str = ""
+    options: dict = field(default_factory=dict)
+    dtypes: tuple[str, ...] = ("float32",)
+
+    def can(self, task: str, level: str) -> bool:
+        """Say whether the model can do a task at a level."""
+        return task in self.tasks and level in self.levels.get(task, [level])
+
+    def load(self) -> Callable:
+        """Import the model's module and return its builder."""
+        package = Path(__file__).parent
+        if self.path.parent == package:
+            module = importlib.import_module(f"irbench.models.{self.path.stem}")
+        else:
+            module = _import_file(self.path)
+        try:
+            return getattr(module, self.builder)
+        except AttributeError:
+            raise UserError(f"{self.path}: CARDS names the builder {self.builder!r}, "
+                            "which the module does not define.") from None
+
+
+def cards(plugins: tuple[str, ...] = ()) -> dict[str, Card]:
+    """Return every known model by name. Raises UserError on a bad card or a name taken twice."""
+    found: dict[str, Card] = {}
+    for path in [*_builtin(), *_entry_points(), *(Path(p).expanduser() for p in plugins)]:
+        for card in _read(path.resolve()):
+            if card.name in found:
+                raise UserError(f"{card.path}: the model name {card.name!r} is already taken by "
+                                f"{found[card.name].path}. Rename one of them.")
+            found[card.name] = card
+    return found
+
+
+def get(name: str, plugins: tuple[str, ...] = ()) -> Card:
+    """Return one model's card. Raises UserError with near names if there is none."""
+    known = cards(plugins)
+    if name not in known:
+        raise unknown("model", name, known)
+    return known[name]
+
+
+def _builtin() -> list[Path]:
+    here = Path(__file__).parent
+    return sorted(p for p in here.glob("*.py") if "\nCARDS" in p.read_text() and p != here / __file__)
+
+
+def _entry_points() -> list[Path]:
+    paths = []
+    for point in importlib.metadata.entry_points(group="irbench.models"):
+        spec = importlib.util.find_spec(point.value)
+        if spec is None or not spec.origin:
+            raise UserError(f"entry point {point.name!r} of group irbench.models names the module "
+                            f"{point.value!r}, which is not installed.")
+        paths.append(Path(spec.origin))
+    return paths
+
+
+@functools.cache
+def _read(path: Path) -> tuple[Card, ...]:
+    try:
+        tree = ast.parse(path.read_text(), str(path))
+    except OSError as error:
+        raise UserError(f"plugin {path}: {error.strerror}. Give the path of a Python file "
+                        "that holds CARDS.") from None
+    except SyntaxError as error:
+        raise UserError(f"plugin {path}: line {error.lineno}: {error.msg}.") from None
+    for node in tree.body:
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        if any(isinstance(t, ast.Name) and t.id == "CARDS" for t in targets):
+            try:
+                table = ast.literal_eval(node.value)
+            except ValueError:
+                raise UserError(f"{path}: CARDS must be a literal (no names, no calls), so that "
+                                "it can be read without importing the module.") from None
+            return tuple(_card(path, name, fields) for name, fields in table.items())
+    raise UserError(f"plugin {path}: no CARDS found. See irbench/models/registry.py.")
+
+
+def _card(path: Path, name: str, fields: dict) -> Card:
+    missing, extra = REQUIRED - set(fields), set(fields) - REQUIRED - OPTIONAL
+    if missing or extra:
+        raise UserError(f"{path}: card {name!r}: " + "; ".join(
+            ([f"missing {', '.join(sorted(missing))}"] if missing else [])
+            + ([f"unknown {', '.join(sorted(extra))}"] if extra else []))
+            + f". Valid: {', '.join(sorted(REQUIRED | OPTIONAL))}.")
+    fields = {**fields, "tasks": tuple(fields["tasks"]),
+              "dtypes": tuple(fields.get("dtypes", ("float32",)))}
+    return Card(name=name, path=path, **fields)
+
+
+def _import_file(path: Path):
+    name = f"irbench_plugin_{path.stem}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
