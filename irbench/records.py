@@ -57,10 +57,10 @@ def file_digest(path: Path) -> str:
 
 @functools.cache
 def code_digest(*modules: str) -> str:
-    """Return one SHA-256 over the source of the named modules, without importing them."""
+    """Return one SHA-256 over the named modules' source (or files, by path), importing none."""
     parts = []
     for name in sorted(set(modules)):
-        path = Path(name) if name.endswith(".py") else _module_path(name)
+        path = Path(name) if "/" in name else _module_path(name)
         parts.append((Path(name).name, file_digest(path)))
     return fingerprint(parts)
 

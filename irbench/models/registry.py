@@ -98,7 +98,7 @@ def get(name: str, plugins: tuple[str, ...] = ()) -> Card:
 
 def _builtin() -> list[Path]:
     here = Path(__file__).parent
-    return sorted(p for p in here.glob("*.py") if "\nCARDS" in p.read_text() and p != here / __file__)
+    return sorted(p for p in here.glob("*.py") if "\nCARDS" in p.read_text())
 
 
 def _entry_points() -> list[Path]:

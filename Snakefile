@@ -1,0 +1,26 @@
+# The whole of irbench: data -> trainings -> cells and profiles -> report.
+#
+#   snakemake --cores all                                     the run of config.yaml
+#   snakemake --cores all --configfile workflow/configs/benchmark.yaml
+#   snakemake -n                                              what would run, and why
+#
+# Each job is one irbench command (workflow/rules/*.smk); what a run consists of is computed from
+# the config by irbench/plan.py. Scheduling defaults: profiles/default.
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/profile.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{RUN}/report.html",
+
+
+onsuccess:
+    announce()

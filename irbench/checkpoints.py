@@ -1,0 +1,141 @@
+"""Weights: find, verify, load, save. Only safetensors are written and read.
+
+A checkpoint is a safetensors file whose header names the model, its options and the protocol it
+was trained for; loading compares them with the model at hand, so that a wrong file is refused by
+name instead of giving wrong pictures.
+
+Try: ``irbench info results/photos/checkpoints/sr-x2@1/compacter.safetensors``
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from irbench import records
+from irbench.errors import Unavailable, UserError
+from irbench.models import registry
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from irbench.protocols import Protocol
+
+
+def build(model: dict, protocol: Protocol, plugins: tuple[str, ...] = ()) -> nn.Module:
+    """Build a model of the plan for a protocol, with fresh weights, in evaluation mode.
+
+    Raises:
+        UserError: the architecture refuses the options.
+    """
+    builder = registry.get(model["arch"], plugins).load()
+    try:
+        network = builder(task=protocol.task, scale=protocol.scale, channels=protocol.channels,
+                          **model["options"])
+    except (TypeError, ValueError) as error:
+        raise UserError(f"model {model['name']}: options {model['options']} do not fit "
+                        f"{model['arch']}: {error}") from None
+    return network.eval()
+
+
+def save(path: Path, state: dict[str, Tensor], model: dict, protocol: Protocol,
+         **metadata: object) -> str:
+    """Write weights atomically; return the file's SHA-256.
+
+    The header holds what the weights are, and nothing that differs between two equal trainings
+    (no times, no paths), so that the same training gives the same bytes.
+    """
+    from safetensors.torch import save as serialise
+
+    header = {"model": model["name"], "arch": model["arch"], "options": model["options"],
+              "protocol": protocol.id, **metadata}
+    text = {key: records.canonical(value) for key, value in header.items()}
+    records.write_atomic(path, serialise(
+        {name: value.detach().cpu().contiguous() for name, value in sorted(state.items())}, text))
+    return records.file_digest(path)
+
+
+def read_header(path: Path) -> dict:
+    """Return the metadata of a checkpoint. Raises UserError if it is no safetensors file."""
+    try:
+        with Path(path).open("rb") as handle:
+            size = int.from_bytes(handle.read(8), "little")
+            if not 0 < size <= 100_000_000:
+                raise ValueError("its header has no valid length")
+            header = json.loads(handle.read(size))
+        return {key: json.loads(value) for key, value in header.get("__metadata__", {}).items()}
+    except OSError as error:
+        raise UserError(f"checkpoint {path}: {error.strerror}.") from None
+    except ValueError as error:
+        raise UserError(f"checkpoint {path}: not a safetensors file written by irbench ({error}). "
+                        "Give the file that a training wrote.") from None
+
+
+def load(network: nn.Module, path: Path, model: dict, protocol: Protocol,
+         sha256: str | None = None) -> str:
+    """Load a checkpoint into a network; return the file's SHA-256.
+
+    Raises:
+        Unavailable: the file does not exist.
+        UserError: altered, of another architecture, option or scale, or with other shapes.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load as parse
+
+    path = Path(path)
+    if not path.is_file():
+        raise Unavailable(f"checkpoint {path}: no such file. Train it "
+                          f"(irbench train) or correct the path of models.{model['name']}.")
+    digest = records.file_digest(path)
+    if sha256 and digest != sha256:
+        raise UserError(f"checkpoint {path}: its SHA-256 begins with {digest[:12]}, expected "
+                        f"{sha256[:12]}: the file was altered or is another one. "
+                        "Delete it and train or fetch it again.")
+    header = read_header(path)
+    for field, expected in (("arch", model["arch"]), ("options", model["options"])):
+        if field in header and header[field] != expected:
+            raise UserError(f"checkpoint {path}: it holds {field} {header[field]!r}, but model "
+                            f"{model['name']} has {expected!r}. Give the checkpoint of this model.")
+    try:
+        state = parse(path.read_bytes())
+    except SafetensorError as error:
+        raise UserError(f"checkpoint {path}: broken safetensors file ({error}).") from None
+    own = network.state_dict()
+    wrong = [f"{name}: {list(state[name].shape)} in the file, {list(own[name].shape)} in the model"
+             for name in own if name in state and state[name].shape != own[name].shape]
+    wrong += [f"{name}: missing in the file" for name in own if name not in state]
+    wrong += [f"{name}: not in the model" for name in state if name not in own]
+    if wrong:
+        raise UserError(f"checkpoint {path} does not fit model {model['name']} under "
+                        f"{protocol.id}: {'; '.join(wrong[:3])}"
+                        f"{f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''}.")
+    network.load_state_dict(state)
+    return digest
+
+
+def locate(model: dict, protocol: Protocol, folder: Path,
+           data_root: Path) -> tuple[Path, str | None]:
+    """Say where a model's weights lie and which SHA-256 they must have (None: any).
+
+    Raises:
+        Unavailable: the training has not run, has failed, or the file cannot be fetched.
+    """
+    source = model["checkpoint"]
+    if source["kind"] == "file":
+        return Path(source["path"]), source.get("sha256")
+    if source["kind"] == "url":
+        from irbench import fetch
+
+        target = data_root / "checkpoints" / f"{source['sha256'][:16]}.safetensors"
+        fetch.fetch_file(source["url"], target, source["sha256"])
+        return target, source["sha256"]
+    path = folder / "training" / protocol.id / f"{model['name']}.json"
+    if not path.exists():
+        raise Unavailable(f"model {model['name']} is not trained for {protocol.id} yet. Run "
+                          f"irbench train --protocol {protocol.id} --model {model['name']}.")
+    record = records.read(path)
+    if record["status"] != "ok":
+        raise Unavailable(f"its training {record['status']}: {record['reason']}")
+    trained = record["result"]["checkpoint"]
+    return folder / trained["file"], trained["sha256"]

@@ -1,0 +1,267 @@
+"""The command line: one verb a stage, the same commands the workflow's rules run.
+
+A verb's last line on stdout is one JSON document; messages and progress go to stderr. Exit codes:
+0 done, 1 done but something is wrong (verify), 2 bad input, nothing written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import traceback
+from pathlib import Path
+
+from irbench import __version__
+from irbench.errors import Unavailable, UserError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.call(arguments) or 0
+    except UserError as error:
+        print(f"irbench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("irbench: interrupted; the same command continues", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader of our output has gone (| head): no one to tell
+        sys.stderr.close()
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="irbench", description="Benchmark image restoration and reproduce published figures.",
+        epilog="Each verb has its own --help. The whole run: snakemake --cores all")
+    parser.add_argument("--version", action="version", version=f"irbench {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    def verb(name: str, call, text: str, *, config: bool = True) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.set_defaults(call=call)
+        if config:
+            sub.add_argument("--config", default="config.yaml", help="default: %(default)s")
+        return sub
+
+    sub = verb("data", _data, "fetch and check datasets")
+    sub.add_argument("action", choices=["fetch", "list"])
+    sub.add_argument("names", nargs="*", metavar="NAME",
+                     help="datasets; default: those of the config")
+    _job_options(sub, device=False)
+    for name, call, text in (("train", _train, "train one model for one protocol"),
+                             ("eval", _eval, "evaluate one cell: model, dataset, protocol"),
+                             ("profile", _profile, "measure parameters, MACs, latency, memory")):
+        sub = verb(name, call, text)
+        sub.add_argument("--protocol", required=True, help="e.g. sr-x2, or sr-x2@1")
+        if name == "eval":
+            sub.add_argument("--dataset", required=True)
+            sub.add_argument("--keep-images", action="store_true", help="keep restored images")
+        sub.add_argument("--model", required=True, help="a name under `models` in the config")
+        _job_options(sub)
+    sub = verb("report", _report, "render tables, figures and report.html from the records")
+    sub.add_argument("--log", help="also write messages to this file")
+    sub = verb("list", _list, "list models, protocols, datasets and recipes", config=False)
+    sub.add_argument("what", nargs="?",
+                     choices=["models", "protocols", "datasets", "recipes"])
+    sub.add_argument("--config", help="also list what this config adds")
+    sub = verb("info", _info, "show all that is known of one model, protocol, dataset, recipe, "
+               "record or checkpoint", config=False)
+    sub.add_argument("name", help="a name, or the path of a record or checkpoint")
+    sub.add_argument("--config", help="also know what this config adds")
+    verb("verify", _verify, "recheck that a run's results belong to its config, code and weights")
+    return parser
+
+
+def _job_options(sub: argparse.ArgumentParser, device: bool = True) -> None:
+    sub.add_argument("--on-failure", choices=["stop", "record"], default="stop",
+                     help="when a result cannot be had: stop with exit code 2 (default), or "
+                          "write a record with the reason and go on, as the workflow does")
+    sub.add_argument("--attempt", type=int, default=0, help=argparse.SUPPRESS)
+    sub.add_argument("--log", help="also write messages to this file")
+    if device:
+        sub.add_argument("--device", choices=["auto", "cpu", "cuda"], help="default: the config's")
+        sub.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+
+
+# -- jobs --------------------------------------------------------------------------------------
+
+def _run(arguments, job, work) -> int:
+    """Do a job and write its record; or, if asked to, a record that says why it could not be."""
+    from irbench import progress, records
+
+    progress.log_to(arguments.log)
+    progress.say(f"{job.title}: started")
+    try:
+        record = work()
+    except Exception as error:
+        expected = isinstance(error, UserError | OSError | MemoryError)
+        reason = str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
+        if arguments.on_failure == "stop":
+            raise (UserError(reason) if expected else error) from error
+        if not expected:  # a defect of ours or of a model: one cell is lost, not the run
+            progress.say(traceback.format_exc())
+        status = "unavailable" if isinstance(error, Unavailable) else "failed"
+        record = records.make(job.kind, job.key, job.spec, status=status, reason=reason,
+                              attempt=arguments.attempt)
+        progress.say(f"{job.title}: {status}: {reason}")
+    record["attempt"] = arguments.attempt
+    records.write_json(job.record, record)
+    summary = {"record": str(job.record), "status": record["status"], "reason": record["reason"]}
+    result = record["result"] or {}
+    summary |= {k: result[k] for k in ("mean", "count", "steps", "final_loss", "parameters", "macs")
+                if k in result}
+    if record["status"] == "ok":
+        progress.say(f"{job.title}: done, {job.record}")
+    print(json.dumps(summary))
+    return 0
+
+
+def _device(arguments, plan) -> str:
+    from irbench import profiling, progress
+
+    device, reason = profiling.pick_device(arguments.device or plan.config["device"])
+    progress.say(f"device {device}: {reason}")
+    return device
+
+
+def _data(arguments) -> int:
+    from irbench import datasets, plan, records
+
+    if arguments.action == "list":
+        return _list(argparse.Namespace(what="datasets", config=None))
+    run = plan.load(arguments.config)
+    for name in arguments.names or list(run.data):
+        entry = run.entry(name)
+        job = run.find("data", dataset=name)
+
+        def fetch(entry=entry, job=job) -> dict:
+            phases = records.Phases()
+            with phases("fetch"):
+                found = datasets.fetch(entry, Path(run.config["data_root"]))
+            return records.make(
+                "data", job.key, job.spec, seconds=phases.seconds,
+                result={"count": len(found.role("hr")), "sha256": datasets.digest(entry),
+                        "bytes": sum(item.bytes for item in found.images),
+                        "images": [item.name for item in found.role("hr")]})
+
+        _run(arguments, job, fetch)
+    return 0
+
+
+def _train(arguments) -> int:
+    from irbench import plan
+    from irbench.training import loop
+
+    run = plan.load(arguments.config)
+    job = run.find("training", protocol=arguments.protocol, model=arguments.model)
+    return _run(arguments, job, lambda: loop.run(
+        run, job, device=_device(arguments, run), threads=arguments.threads))
+
+
+def _eval(arguments) -> int:
+    from irbench import evaluate, plan, progress
+
+    run = plan.load(arguments.config)
+    job = run.find("cell", protocol=arguments.protocol, dataset=arguments.dataset,
+                   model=arguments.model)
+    if arguments.keep_images:
+        job.spec["keep_images"] = True
+    return _run(arguments, job, lambda: evaluate.run(
+        run, job, device=_device(arguments, run), threads=arguments.threads,
+        progress=lambda items: progress.track(items, job.title, len(items))))
+
+
+def _profile(arguments) -> int:
+    from irbench import checkpoints, plan, profiling, records
+
+    run = plan.load(arguments.config)
+    job = run.find("profile", protocol=arguments.protocol, model=arguments.model)
+
+    def measure() -> dict:
+        protocol = run.protocols[job.key["protocol"]]
+        settings = job.spec["profile"]
+        device = _device(arguments, run)
+        phases = records.Phases()
+        network = checkpoints.build(job.spec["model"], protocol, tuple(run.config["plugins"]))
+        with phases("measure"):
+            result = profiling.profile(
+                network, channels=protocol.channels, device=device, threads=arguments.threads,
+                **settings)
+        return records.make("profile", job.key, job.spec, result=result, seconds=phases.seconds,
+                            threads=arguments.threads)
+
+    return _run(arguments, job, measure)
+
+
+def _report(arguments) -> int:
+    from irbench import plan, progress, report
+
+    progress.log_to(arguments.log)
+    run = plan.load(arguments.config)
+    page = report.build(run.folder, run.report_spec)
+    progress.say(f"report: {page}")
+    print(json.dumps({"report": str(page)}))
+    return 0
+
+
+# -- looking things up -------------------------------------------------------------------------
+
+def _known(config: str | None) -> dict[str, dict]:
+    from irbench import config as configs
+    from irbench import datasets, protocols
+    from irbench.models import registry
+    from irbench.training import recipe
+
+    loaded = configs.load(config) if config else {"catalog_paths": [], "plugins": []}
+    catalogs, plugins = tuple(loaded["catalog_paths"]), tuple(loaded["plugins"])
+    return {"models": registry.cards(plugins), "protocols": protocols.catalog(catalogs),
+            "datasets": datasets.catalog(catalogs), "recipes": recipe.catalog()}
+
+
+def _list(arguments) -> int:
+    known = _known(arguments.config)
+    for group in [arguments.what] if arguments.what else known:
+        print(f"{group}:")
+        width = max(map(len, known[group]))
+        for name, entry in known[group].items():
+            title = entry["note"] if isinstance(entry, dict) else entry.title
+            print(f"  {name:<{width}}  {title}")
+    return 0
+
+
+def _info(arguments) -> int:
+    import dataclasses
+
+    from irbench import checkpoints, records
+    from irbench.errors import unknown
+
+    path = Path(arguments.name)
+    if path.is_file():
+        found = (checkpoints.read_header(path) if path.suffix == ".safetensors"
+                 else records.read(path))
+    else:
+        known = _known(arguments.config)
+        # a protocol may be named without its version
+        names = {name.rpartition("@")[0]: name for name in known["protocols"]}
+        wanted = names.get(arguments.name, arguments.name)
+        found = next((group[wanted] for group in known.values() if wanted in group), None)
+        if found is None:
+            raise unknown("name", arguments.name, (n for g in known.values() for n in g))
+        if dataclasses.is_dataclass(found):
+            found = dataclasses.asdict(found)
+    print(json.dumps(found, indent=1, default=str))
+    return 0
+
+
+def _verify(arguments) -> int:
+    from irbench import plan, verify
+
+    problems = verify.check(plan.load(arguments.config))
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    print(json.dumps({"problems": len(problems)}))
+    return 1 if problems else 0

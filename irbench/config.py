@@ -1,0 +1,104 @@
+"""A run's configuration: read, checked against ``catalog/config.schema.json``, defaults filled in.
+
+The schema knows the keys and their types; whether the names in it exist is the plan's business.
+Paths in a config are relative to the folder the command runs in.
+
+Try: ``irbench list --config config.yaml``
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+from pathlib import Path
+
+from irbench.errors import UserError
+
+SCHEMA = Path(__file__).parent / "catalog" / "config.schema.json"
+
+
+def load(path: str | Path) -> dict:
+    """Read a YAML or JSON config and return it checked and complete.
+
+    Raises:
+        UserError: no such file, not YAML, an unknown key, a value of the wrong kind.
+    """
+    return check(read(path), f"config {path}")
+
+
+def read(path: str | Path) -> object:
+    """Read a YAML or JSON file, unchecked. Raises UserError if it is neither or not there."""
+    import yaml
+
+    try:
+        text = Path(path).read_text()
+    except OSError as error:
+        raise UserError(f"config {path}: {error.strerror}. Give a file with --config, "
+                        "or run in a folder that holds config.yaml.") from None
+    try:
+        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:  # JSON is YAML too
+        raise UserError(f"config {path}: not valid YAML: "
+                        f"{' '.join(str(error).split())}") from None
+
+
+def check(value: object, where: str = "config") -> dict:
+    """Check a config against the schema and return a copy with the defaults filled in."""
+    import jsonschema
+
+    schema = _schema()
+    errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(value),
+                    key=lambda e: [str(p) for p in e.absolute_path])
+    if errors:
+        raise UserError("\n".join(f"{where}: {_explain(error)}" for error in errors[:5]))
+    return _complete(value, schema)
+
+
+@functools.cache
+def _schema() -> dict:
+    return json.loads(SCHEMA.read_text())
+
+
+def _complete(value: dict, schema: dict) -> dict:
+    full = {}
+    for key, part in schema["properties"].items():
+        if part.get("type") == "object" and "properties" in part:
+            full[key] = _complete(value.get(key) or {}, part)
+        elif key in value:
+            full[key] = value[key]
+        elif "default" in part:
+            full[key] = part["default"]
+    if "models" in full:
+        full["models"] = {name: entry or {} for name, entry in full["models"].items()}
+    return full
+
+
+def _explain(error) -> str:
+    """Say a schema violation in one sentence: where, what, what is valid."""
+    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" if i else str(p)
+                    for i, p in enumerate(error.absolute_path)) or "top level"
+    if error.validator == "additionalProperties":
+        valid = sorted(error.schema.get("properties", {}))
+        extra = sorted(set(error.instance) - set(valid))
+        near = difflib.get_close_matches(extra[0], valid, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"{place}: unknown key {extra[0]!r}.{hint} Valid keys: {', '.join(valid)}."
+    if error.validator == "required":
+        missing = [k for k in error.validator_value if k not in error.instance]
+        return f"{place}: missing key {missing[0]!r}."
+    if error.validator == "enum":
+        return (f"{place}: {error.instance!r} is not valid. "
+                f"Valid: {', '.join(map(str, error.validator_value))}.")
+    if error.validator == "pattern":
+        return (f"{place}: the name {error.instance!r} is not valid. Names hold lower-case "
+                "letters, digits, '.', '_' and '-', and begin with a letter or digit.")
+    if error.validator == "oneOf":
+        if place.endswith("checkpoint"):
+            return f"{place}: give a path, or a mapping with url and sha256 (64 hex digits)."
+        return f"{place}: {error.instance!r} is not valid. Valid: all, none, or a list of names."
+    if error.validator == "type":
+        wanted = error.validator_value
+        wanted = " or ".join(wanted) if isinstance(wanted, list) else wanted
+        return f"{place}: expected {wanted}, found {error.instance!r}."
+    return f"{place}: {error.message}."

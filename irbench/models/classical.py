@@ -1,0 +1,59 @@
+"""Models without weights: the rows that test the pipeline alone.
+
+``input`` returns the degraded image, ``bicubic`` enlarges it as MATLAB does. Their published
+figures are reproduced by any correct pipeline (see the anchors in tests/test_anchors.py).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from irbench.images import imresize
+
+CARDS = {
+    "input": {
+        "title": "Input",
+        "builder": "build_input",
+        "tasks": ["denoise_color", "jpeg_gray"],
+        "in_paper": True,
+        "learned": False,
+        "published_as": "JPEG",
+        "source": "the degraded image itself",
+    },
+    "bicubic": {
+        "title": "Bicubic",
+        "builder": "build_bicubic",
+        "tasks": ["sr"],
+        "in_paper": True,
+        "learned": False,
+        "published_as": "Bicubic",
+        "source": "MATLAB's imresize (Keys 1981, a = -0.5)",
+    },
+}
+
+
+class Bicubic(nn.Module):
+    """(B, C, H, W) to (B, C, scale*H, scale*W) by MATLAB's bicubic, in float64 inside."""
+
+    def __init__(self, scale: int) -> None:
+        """Enlarge by ``scale``."""
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarge each image of a batch."""
+        images = [imresize(image.permute(1, 2, 0).double().cpu().numpy(), self.scale)
+                  for image in x]
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(x)
+
+
+def build_input(task: str, scale: int, channels: int) -> nn.Module:
+    """Build the model that returns its input."""
+    return nn.Identity()
+
+
+def build_bicubic(task: str, scale: int, channels: int) -> nn.Module:
+    """Build MATLAB's bicubic enlargement."""
+    return Bicubic(scale)

@@ -1,0 +1,57 @@
+"""Messages and progress for people, on stderr: a live bar on a terminal, else a line now and then.
+
+Several jobs of a run share one output, where bars would overwrite each other.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+EVERY = 10.0  # seconds between lines
+_log: Path | None = None
+
+
+def log_to(path: str | None) -> None:
+    """Send a copy of all messages to a file, begun anew."""
+    global _log
+    _log = Path(path) if path else None
+    if _log:
+        _log.parent.mkdir(parents=True, exist_ok=True)
+        _log.write_text("")
+
+
+def say(message: str) -> None:
+    """Print one message."""
+    print(message, file=sys.stderr, flush=True)
+    if _log:
+        with _log.open("a") as handle:
+            handle.write(message + "\n")
+
+
+def track(items: Iterable[T], title: str, total: int, start: int = 0) -> Iterator[T]:
+    """Yield the items and report how far along they are.
+
+    Args:
+        items: what remains to be done.
+        title: what is being done.
+        total: how many there are, those done before included.
+        start: how many were done before.
+    """
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        yield from tqdm(items, desc=title, initial=start, total=total, leave=False)
+        return
+    begun = last = time.monotonic()
+    for done, item in enumerate(items, start):
+        now = time.monotonic()
+        if now - last >= EVERY and done > start:
+            left = (now - begun) / (done - start) * (total - done)
+            say(f"{title}: {done}/{total}, about {left:.0f} s left")
+            last = now
+        yield item

@@ -1,0 +1,163 @@
+"""Protocols: everything that fixes a number, read from ``catalog/protocols.yaml``.
+
+Try: ``irbench info sr-x2``
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import yaml
+
+from irbench.errors import UserError, unknown
+
+CATALOG = Path(__file__).parent / "catalog" / "protocols.yaml"
+ID = re.compile(r"(?P<name>[a-z_]+-[A-Za-z0-9]+)@(?P<version>[1-9][0-9]*)")
+METRIC_COLORS = ("y", "rgb", "gray")
+SSIM_VARIANTS = ("gaussian11_valid",)
+# kind -> parameters: (name, smallest, largest valid value)
+DEGRADATIONS = {
+    "matlab_bicubic": (("scale", 2, 8),),
+    "gaussian_noise": (("sigma", 0, 255),),
+    "jpeg": (("quality", 1, 100),),
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How restored and target image are compared; see the head of the catalog file."""
+
+    color: str
+    y_rounded: bool
+    crop: int
+    ssim: str
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One task at one level with all conventions; immutable once its id is published."""
+
+    id: str
+    title: str
+    task: str
+    level: str
+    degradation: dict
+    color: str
+    seed: int | None
+    metric: Metric
+    source: str
+
+    @property
+    def scale(self) -> int:
+        """The factor between the sides of target and input."""
+        return self.degradation.get("scale", 1)
+
+    @property
+    def channels(self) -> int:
+        """Channels of input and target: 1 or 3."""
+        return 1 if self.color == "gray" else 3
+
+    def definition(self) -> dict:
+        """Return all fields as plain data: what enters fingerprints and reports."""
+        return asdict(self)
+
+
+def catalog(paths: tuple[str, ...] = ()) -> dict[str, Protocol]:
+    """Return all protocols by id: irbench's own and those of the files or folders given.
+
+    Raises UserError for a broken entry or an id defined twice.
+    """
+    found: dict[str, Protocol] = {}
+    for path in (CATALOG, *(_file(p) for p in paths)):
+        if path is None:
+            continue
+        for protocol in _load(path):
+            if protocol.id in found:
+                raise UserError(f"{path}: protocol {protocol.id!r} is already defined. "
+                                "A changed convention is a new version: raise the number after @.")
+            found[protocol.id] = protocol
+    return found
+
+
+def get(name: str, paths: tuple[str, ...] = ()) -> Protocol:
+    """Return a protocol by id (``sr-x2@1``), or the newest version of a name (``sr-x2``)."""
+    known = catalog(paths)
+    if name in known:
+        return known[name]
+    versions = [p for p in known.values() if p.id.rpartition("@")[0] == name]
+    if not versions:
+        raise unknown("protocol", name, {k.rpartition("@")[0] for k in known} | set(known))
+    return max(versions, key=lambda p: int(p.id.rpartition("@")[2]))
+
+
+def _file(path: str) -> Path | None:
+    """A user's catalog is a folder or a file; a folder need not hold protocols."""
+    path = Path(path).expanduser()
+    if path.is_dir():
+        path = path / "protocols.yaml"
+        return path if path.exists() else None
+    return path if path.name == "protocols.yaml" else None
+
+
+@functools.cache
+def _load(path: Path) -> tuple[Protocol, ...]:
+    try:
+        table = yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except OSError as error:
+        raise UserError(f"catalog {path}: {error.strerror}.") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"catalog {path}: not valid YAML: {error}") from None
+    if not isinstance(table, dict):
+        raise UserError(f"catalog {path}: expected entries of the form 'sr-x2@1: {{...}}'.")
+    return tuple(_protocol(f"catalog {path}: protocol {key!r}", key, entry)
+                 for key, entry in table.items())
+
+
+def _protocol(where: str, key: str, entry: object) -> Protocol:
+    match = ID.fullmatch(str(key))
+    if not match:
+        raise UserError(f"{where}: an id has the form TASK-LEVEL@VERSION, e.g. sr-x2@1.")
+    _keys(where, entry, {"title", "task", "level", "degradation", "color", "seed", "metric",
+                         "source"})
+    if match["name"] != f"{entry['task']}-{entry['level']}":
+        raise UserError(f"{where}: the id must begin with {entry['task']}-{entry['level']}, "
+                        "its task and level.")
+    _keys(f"{where}: metric", entry["metric"], {"color", "y_rounded", "crop", "ssim"})
+    metric = Metric(**entry["metric"])
+    for value, valid, name in ((entry["color"], ("rgb", "gray"), "color"),
+                               (metric.color, METRIC_COLORS, "metric color"),
+                               (metric.ssim, SSIM_VARIANTS, "ssim variant")):
+        if value not in valid:
+            raise unknown(name, value, valid, where)
+    if not (isinstance(metric.crop, int) and metric.crop >= 0):
+        raise UserError(f"{where}: metric.crop is {metric.crop!r}; it is a border in pixels, >= 0.")
+    if not (entry["seed"] is None or isinstance(entry["seed"], int)):
+        raise UserError(f"{where}: seed is {entry['seed']!r}; it is an integer or null.")
+    _degradation(where, entry["degradation"])
+    return Protocol(id=key, **{**entry, "metric": metric})
+
+
+def _degradation(where: str, value: object) -> None:
+    if not isinstance(value, dict) or "kind" not in value:
+        raise UserError(f"{where}: degradation needs a kind. Valid: {', '.join(DEGRADATIONS)}.")
+    if value["kind"] not in DEGRADATIONS:
+        raise unknown("degradation", value["kind"], DEGRADATIONS, where)
+    parameters = DEGRADATIONS[value["kind"]]
+    _keys(f"{where}: degradation", value, {"kind", *(name for name, _, _ in parameters)})
+    for name, low, high in parameters:
+        if not (isinstance(value[name], int | float) and low <= value[name] <= high):
+            raise UserError(f"{where}: {name} is {value[name]!r}; valid: {low} to {high}.")
+
+
+def _keys(where: str, entry: object, valid: set[str]) -> None:
+    if not isinstance(entry, dict) or set(entry) != valid:
+        have = set(entry) if isinstance(entry, dict) else set()
+        raise UserError(
+            f"{where}: "
+            + "; ".join(filter(None, [
+                f"missing {', '.join(sorted(valid - have))}" if valid - have else "",
+                f"unknown {', '.join(sorted(have - valid))}" if have - valid else ""]))
+            + f". Needed: {', '.join(sorted(valid))}.")

@@ -1,0 +1,54 @@
+"""Recheck a finished run: does each result belong to the config, code, data and weights of today?
+
+Snakemake knows this only from its own notes in ``.snakemake``; the records carry it themselves.
+
+Try: ``irbench verify``
+"""
+
+from __future__ import annotations
+
+from irbench import records
+from irbench.errors import UserError
+from irbench.plan import Job, Plan
+
+
+def check(plan: Plan) -> list[str]:
+    """Return one sentence per result that is missing, a failure, stale or altered; [] if none."""
+    problems = []
+    for job in plan.jobs():
+        problem = _check_job(plan, job)
+        if problem:
+            problems.append(f"{job.title}: {problem}")
+    return problems
+
+
+def _check_job(plan: Plan, job: Job) -> str | None:
+    if not job.record.exists():
+        return f"not computed ({job.record})"
+    try:
+        record = records.read(job.record)
+    except UserError as error:
+        return str(error)
+    if record["status"] != "ok":
+        return f"{record['status']}: {record['reason']}"
+    if record["spec"] != job.spec:
+        changed = sorted(key for key in job.spec if record["spec"].get(key) != job.spec[key])
+        return f"stale: its {', '.join(changed) or 'spec'} changed since; run the workflow again"
+    if job.kind == "training":
+        kept = record["result"]["checkpoint"]
+        return _check_file(plan.folder / kept["file"], kept["sha256"])
+    name = f"{job.key.get('protocol')}/{job.key.get('model')}"
+    if job.kind == "cell" and name in plan.trainings:
+        training = records.read(plan.trainings[name].record)
+        if (training["result"] or {}).get("checkpoint", {}).get("sha256") != (
+                record["resolved"]["checkpoint"]):
+            return "computed with other weights than the training's record names; run again"
+    return None
+
+
+def _check_file(path, sha256: str) -> str | None:
+    if not path.is_file():
+        return f"{path} is gone; delete the record and run again"
+    if records.file_digest(path) != sha256:
+        return f"{path} was altered; delete it with the record and run again"
+    return None

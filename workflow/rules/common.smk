@@ -1,0 +1,84 @@
+# The plan of this run, and helpers for the other rules.
+import sys
+from pathlib import Path
+
+from snakemake.utils import update_config
+
+from irbench import config as configs
+from irbench import plan as plans
+from irbench import records
+from irbench.errors import UserError
+
+
+def load_config(given):
+    """A config file stands alone: config.yaml is read only when no other file was given, since
+    Snakemake would merge the two. `--config key=value` changes single values of either."""
+    if workflow.overwrite_configfiles:
+        return given
+    default = configs.read(Path(workflow.basedir) / "config.yaml")
+    update_config(default, given)
+    return default
+
+
+try:
+    SETTINGS = configs.check(load_config(config))
+    PLAN = plans.build(SETTINGS)
+except UserError as error:
+    print(f"irbench: {error}", file=sys.stderr)
+    sys.exit(2)
+
+RUN = str(PLAN.folder)
+# a GPU serves one job at a time (profiles/default limits the resource); where none is, none waits
+GPU = int(
+    SETTINGS["device"] == "cuda"
+    or (SETTINGS["device"] == "auto" and Path("/dev/nvidiactl").exists())
+)
+
+
+wildcard_constraints:
+    protocol=r"[^/]+",
+    dataset=r"[^/]+",
+    model=r"[^/]+",
+
+
+def fingerprint(kind):
+    """Everything a job depends on, as one parameter: it runs again exactly when this changes."""
+    return lambda wildcards: getattr(PLAN, kind)["/".join(wildcards)].fingerprint
+
+
+def attempt(kind):
+    """Rises after a failure, so that a failed job is tried again by the next run."""
+    return lambda wildcards: records.next_attempt(
+        getattr(PLAN, kind)["/".join(wildcards)].record
+    )
+
+
+def all_records(*kinds):
+    """The records of all jobs of some kinds."""
+    return [str(job.record) for kind in kinds for job in getattr(PLAN, kind).values()]
+
+
+def announce():
+    """End by naming the report, and what is missing in it."""
+    stored = [(job, records.read(job.record)) for job in PLAN.jobs()]
+    missing = [(job, record) for job, record in stored if record["status"] != "ok"]
+    for job, record in missing:
+        print(f"n/a: {job.title}: {record['reason']}", file=sys.stderr)
+    if missing:
+        print(f"{len(missing)} of {len(stored)} jobs gave no result; the next run tries them again",
+              file=sys.stderr)
+    print(f"The report: {(PLAN.folder / 'report.html').resolve()}", file=sys.stderr)
+
+
+rule config:
+    output:
+        f"{RUN}/config.json",
+    params:
+        text=records.canonical(SETTINGS),
+    log:
+        f"{RUN}/logs/config.log",
+    localrule: True
+    message:
+        "Write the run's configuration"
+    shell:
+        "printf '%s\\n' {params.text:q} > {output} 2> {log}"

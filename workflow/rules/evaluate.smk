@@ -1,0 +1,30 @@
+# One cell: one model on one dataset under one protocol.
+def weights(wildcards):
+    """The training a cell waits for, if its model is trained here."""
+    job = PLAN.trainings.get(f"{wildcards.protocol}/{wildcards.model}")
+    return [str(job.record)] if job else []
+
+
+rule evaluate:
+    input:
+        config=ancient(rules.config.output),
+        data=f"{RUN}/data/{{dataset}}.json",
+        weights=weights,
+    output:
+        f"{RUN}/cells/{{protocol}}/{{dataset}}/{{model}}.json",
+    params:
+        fingerprint=fingerprint("cells"),
+        attempt=attempt("cells"),
+        device=SETTINGS["device"],
+    threads: 1
+    resources:
+        gpu=GPU,
+    log:
+        f"{RUN}/logs/cells/{{protocol}}/{{dataset}}/{{model}}.log",
+    message:
+        "Evaluate {wildcards.model} on {wildcards.dataset} under {wildcards.protocol}"
+    shell:
+        "irbench eval --config {input.config} --protocol {wildcards.protocol}"
+        " --dataset {wildcards.dataset} --model {wildcards.model} --device {params.device}"
+        " --threads {threads} --on-failure record --attempt {params.attempt} --log {log}"
+        " > /dev/null"
