@@ -17,6 +17,8 @@ from irbench import records
 from irbench.errors import Unavailable, UserError
 from irbench.models import registry
 
+HEADER = "irbench"  # the key of our metadata in the file's header
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -50,9 +52,10 @@ def save(path: Path, state: dict[str, Tensor], model: dict, protocol: Protocol,
 
     header = {"model": model["name"], "arch": model["arch"], "options": model["options"],
               "protocol": protocol.id, **metadata}
-    text = {key: records.canonical(value) for key, value in header.items()}
+    # one entry: safetensors writes several in an order that changes from run to run
     records.write_atomic(path, serialise(
-        {name: value.detach().cpu().contiguous() for name, value in sorted(state.items())}, text))
+        {name: value.detach().cpu().contiguous() for name, value in sorted(state.items())},
+        {HEADER: records.canonical(header)}))
     return records.file_digest(path)
 
 
@@ -64,7 +67,7 @@ def read_header(path: Path) -> dict:
             if not 0 < size <= 100_000_000:
                 raise ValueError("its header has no valid length")
             header = json.loads(handle.read(size))
-        return {key: json.loads(value) for key, value in header.get("__metadata__", {}).items()}
+        return json.loads(header.get("__metadata__", {}).get(HEADER, "{}"))
     except OSError as error:
         raise UserError(f"checkpoint {path}: {error.strerror}.") from None
     except ValueError as error:

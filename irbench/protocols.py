@@ -5,16 +5,12 @@ Try: ``irbench info sr-x2``
 
 from __future__ import annotations
 
-import functools
 import re
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-import yaml
-
+from irbench import catalogs
 from irbench.errors import UserError, unknown
 
-CATALOG = Path(__file__).parent / "catalog" / "protocols.yaml"
 ID = re.compile(r"(?P<name>[a-z_]+-[A-Za-z0-9]+)@(?P<version>[1-9][0-9]*)")
 METRIC_COLORS = ("y", "rgb", "gray")
 SSIM_VARIANTS = ("gaussian11_valid",)
@@ -71,10 +67,9 @@ def catalog(paths: tuple[str, ...] = ()) -> dict[str, Protocol]:
     Raises UserError for a broken entry or an id defined twice.
     """
     found: dict[str, Protocol] = {}
-    for path in (CATALOG, *(_file(p) for p in paths)):
-        if path is None:
-            continue
-        for protocol in _load(path):
+    for path in catalogs.files("protocols", paths):
+        for key, entry in catalogs.section(path, "protocols").items():
+            protocol = _protocol(f"catalog {path}: protocol {key!r}", key, entry)
             if protocol.id in found:
                 raise UserError(f"{path}: protocol {protocol.id!r} is already defined. "
                                 "A changed convention is a new version: raise the number after @.")
@@ -91,29 +86,6 @@ def get(name: str, paths: tuple[str, ...] = ()) -> Protocol:
     if not versions:
         raise unknown("protocol", name, {k.rpartition("@")[0] for k in known} | set(known))
     return max(versions, key=lambda p: int(p.id.rpartition("@")[2]))
-
-
-def _file(path: str) -> Path | None:
-    """A user's catalog is a folder or a file; a folder need not hold protocols."""
-    path = Path(path).expanduser()
-    if path.is_dir():
-        path = path / "protocols.yaml"
-        return path if path.exists() else None
-    return path if path.name == "protocols.yaml" else None
-
-
-@functools.cache
-def _load(path: Path) -> tuple[Protocol, ...]:
-    try:
-        table = yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except OSError as error:
-        raise UserError(f"catalog {path}: {error.strerror}.") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"catalog {path}: not valid YAML: {error}") from None
-    if not isinstance(table, dict):
-        raise UserError(f"catalog {path}: expected entries of the form 'sr-x2@1: {{...}}'.")
-    return tuple(_protocol(f"catalog {path}: protocol {key!r}", key, entry)
-                 for key, entry in table.items())
 
 
 def _protocol(where: str, key: str, entry: object) -> Protocol:

@@ -25,7 +25,7 @@ def test_a_name_without_version_means_the_newest(tmp_path):
     assert protocols.get("sr-x2").id == "sr-x2@1"
     entry = protocols.get("sr-x2").definition()
     del entry["id"]
-    (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"sr-x2@12": entry}))
+    (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"protocols": {"sr-x2@12": entry}}))
     assert protocols.get("sr-x2", (str(tmp_path),)).id == "sr-x2@12"
     assert protocols.get("sr-x2@1", (str(tmp_path),)).id == "sr-x2@1"
 
@@ -33,7 +33,7 @@ def test_a_name_without_version_means_the_newest(tmp_path):
 def test_an_id_is_never_redefined(tmp_path):
     entry = protocols.get("sr-x2").definition()
     del entry["id"]
-    (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"sr-x2@1": entry}))
+    (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"protocols": {"sr-x2@1": entry}}))
     with pytest.raises(UserError, match="already defined.*raise the number"):
         protocols.catalog((str(tmp_path),))
 
@@ -56,17 +56,17 @@ def test_unknown_names_get_near_ones():
 def test_broken_entries_are_explained(tmp_path, change, message):
     entry = {**protocols.get("sr-x2").definition(), **change}
     del entry["id"]
-    (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"sr-x2@2": entry}))
+    (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"protocols": {"sr-x2@2": entry}}))
     with pytest.raises(UserError, match=message):
         protocols.catalog((str(tmp_path),))
 
 
 def test_noise_is_the_published_stream():
-    """np.random.seed(0) before each image, drawn in (H, W, C) order, neither clipped nor rounded."""
+    """np.random.seed(0) before each image, drawn in (H, W, C) order, not clipped, not rounded."""
     protocol = protocols.get("denoise_color-sigma25")
     target = np.full((300, 300, 3), 3, np.uint8)
     degraded = degrade.degrade(target, protocol)
-    np.random.seed(0)  # noqa: NPY002: the published toolkits' own call
+    np.random.seed(0)  # the published toolkits' own call
     expected = 3 / 255 + np.random.normal(0, 25 / 255, (300, 300, 3))
     assert np.abs(degraded - expected).max() < 1e-6
     assert degraded.min() < 0

@@ -1,0 +1,49 @@
+# make reproduce   environment, then the default run (config.yaml): results/photos/report.html
+# make test        environment, then the tests
+# make lock        write requirements.lock anew from pyproject.toml (needs uv)
+#
+# PYTHON=/path/to/python3.11 chooses the interpreter.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+
+.PHONY: reproduce test env lint workflow-lint lock clean
+
+reproduce: env
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all
+
+test: env
+	PATH="$(CURDIR)/$(BIN):$$PATH" pytest
+
+env: $(STAMP)
+
+# The stamp is written last: an installation that was interrupted is done again.
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) > /dev/null || { echo "irbench needs Python 3.11, found no $(PYTHON)." \
+	  "Install it, or give its path: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	  echo "irbench's lock is for Python 3.11; $(PYTHON) is $$($(PYTHON) -V)." \
+	  "Give its path: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing the locked packages into $(VENV) (several GB, a few minutes)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --no-deps --no-build-isolation -e .
+	touch $@
+
+lint: env
+	$(BIN)/ruff check .
+
+# The exceptions are explained in the README.
+workflow-lint: env
+	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
+
+lock:
+	uv pip compile --universal --generate-hashes --python-version 3.11 --extra dev --no-header \
+	  --upgrade pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .snakemake results/*/ data

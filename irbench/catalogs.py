@@ -1,0 +1,80 @@
+"""Catalog files: YAML with the sections ``datasets:`` and ``protocols:``, ours and the users'.
+
+irbench's own lie in ``catalog/``, one file a section. A config's ``catalog_paths`` names folders,
+which hold ``datasets.yaml``, ``protocols.yaml`` or both, or files, which may hold both sections.
+
+Try: ``python -c "from irbench import catalogs; print(catalogs.files('protocols', []))"``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from irbench.errors import UserError, unknown
+
+BUILTIN = Path(__file__).parent / "catalog"
+SECTIONS = ("datasets", "protocols")
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """YAML without its trap: a key given twice is an error, not the last one wins."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key, _ in node.value:
+            # `<<: *name` takes over another entry's keys; what it brings may be overridden
+            if key.tag != "tag:yaml.org,2002:merge" and str(key.value) in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value!r} is defined twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def files(name: str, catalog_paths: Iterable[str | Path] = ()) -> list[Path]:
+    """Return the files that may hold a section: irbench's own, then the users'.
+
+    Raises:
+        UserError: a path that does not exist.
+    """
+    found = [BUILTIN / f"{name}.yaml"]
+    for given in catalog_paths:
+        path = Path(given).expanduser().resolve()
+        if path.is_dir():
+            # a folder need not hold every section; a folder that is not there is a typing error
+            found += [path / f"{name}.yaml"] if (path / f"{name}.yaml").is_file() else []
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise UserError(f"catalog_paths: {given}: no such file or folder. Give a folder that "
+                            f"holds {name}.yaml, or a YAML file.")
+    return found
+
+
+def section(path: Path, name: str) -> dict:
+    """Return one section of a catalog file, {} if it has none.
+
+    Raises:
+        UserError: not readable, not YAML, a key given twice, an unknown section.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not readable ({error}). Give a YAML file.") from None
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise UserError(f"{path}: {line}{error.problem}. Correct the YAML.") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML ({error}). Correct the file.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a catalog. Valid: a mapping with the sections "
+                        f"{' and '.join(f'{s}:' for s in SECTIONS)}.")
+    for key in content:
+        if key not in SECTIONS:
+            raise unknown("section", key, SECTIONS, str(path))
+    entries = content.get(name) or {}
+    if not isinstance(entries, dict):
+        raise UserError(f"{path}: section '{name}': valid is a mapping from names to entries.")
+    return entries

@@ -1,0 +1,29 @@
+"""Fixtures that several test files share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+BESIDE = Path(__file__).parents[2] / "shared" / "mirror"
+GIVEN = os.environ.get("IRBENCH_MIRROR")
+
+
+@pytest.fixture(autouse=True)
+def no_mirror_by_accident(request, monkeypatch):
+    """Only tests marked ``mirror`` read the mirror; the others mean the URLs they give."""
+    if not request.node.get_closest_marker("mirror"):
+        monkeypatch.delenv("IRBENCH_MIRROR", raising=False)
+
+
+@pytest.fixture(scope="session")
+def mirror():
+    """The folder (or address) of the public test sets, set as IRBENCH_MIRROR for the session."""
+    found = GIVEN or (str(BESIDE) if BESIDE.is_dir() else None)
+    if not found:
+        pytest.skip("no mirror of the public test sets (IRBENCH_MIRROR, or ../shared/mirror)")
+    before = os.environ.get("IRBENCH_MIRROR")
+    os.environ["IRBENCH_MIRROR"] = found
+    yield found
+    if before is None:
+        del os.environ["IRBENCH_MIRROR"]

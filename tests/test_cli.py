@@ -1,0 +1,188 @@
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from irbench import cli, plan, records
+from tests import tiny
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tiny.make(tmp_path)
+
+
+def evaluate(model, *more, protocol="jpeg_gray-q10"):
+    return cli.main(["eval", "--protocol", protocol, "--dataset", "tinyset", "--model", model,
+                     *more])
+
+
+def test_a_cell_by_hand(world, capsys):
+    assert evaluate("input") == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    record = records.read(world.parent / summary["record"])
+    assert record["status"] == "ok"
+    assert [image["name"] for image in record["result"]["images"]] == ["img0", "img1", "img2"]
+    psnrs = [image["psnr"] for image in record["result"]["images"]]
+    assert record["result"]["mean"]["psnr"] == pytest.approx(sum(psnrs) / 3)
+    assert set(record["seconds"]) == {"load", "forward", "score", "write"}
+    folder = world.parent / "results/tiny"
+    for image in record["result"]["images"]:
+        assert (folder / image["file"]).is_file()
+    kept = {p.parent.name for p in folder.glob("images/jpeg_gray-q10@1/tinyset/*/*.png")}
+    assert kept == {"input", "_input", "_target"}
+
+
+def test_the_same_cell_twice_gives_the_same_bytes(world):
+    evaluate("input")
+    run = plan.load(world)
+    path = run.find("cell", protocol="jpeg_gray-q10", dataset="tinyset", model="input").record
+    first = records.read(path)
+    evaluate("input")
+    second = records.read(path)
+    for record in (first, second):
+        del record["seconds"], record["provenance"]
+    assert first == second
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text"])
+def test_a_broken_image_leaves_no_mean_and_no_record(world, capsys, damage):
+    victim = world.parent / "images" / "test" / "img1.png"
+    victim.write_bytes(victim.read_bytes()[:90] if damage == "truncated" else b"no image")
+    assert evaluate("input") == 2
+    error = capsys.readouterr().err
+    assert "img1.png" in error
+    assert "Traceback" not in error
+    assert not list(world.parent.glob("results/tiny/cells/**/*.json"))
+    assert evaluate("input", "--on-failure", "record") == 0
+    record = records.read(next(world.parent.glob("results/tiny/cells/**/*.json")))
+    assert record["status"] == "failed"
+    assert "img1.png" in record["reason"]
+
+
+def test_a_wrong_checkpoint_is_refused_by_name(world, capsys):
+    assert cli.main(["train", "--protocol", "sr-x2", "--model", "tiny"]) == 0
+    weights = world.parent / "results/tiny/checkpoints/sr-x2@1/tiny.safetensors"
+    config = yaml.safe_load(world.read_text())
+
+    def try_(checkpoint, **options):
+        config["models"]["tiny"] = {"checkpoint": str(checkpoint), "options": options}
+        world.write_text(yaml.safe_dump(config))
+        capsys.readouterr()
+        code = evaluate("tiny", protocol="sr-x2")
+        return code, capsys.readouterr().err
+
+    assert try_(weights)[0] == 0
+    code, error = try_(weights, width=5)
+    assert code == 2
+    assert "it holds options" in error
+    code, error = try_(world)
+    assert code == 2
+    assert "not a safetensors file" in error
+    broken = world.parent / "cut.safetensors"
+    broken.write_bytes(weights.read_bytes()[:-10])
+    code, error = try_(broken)
+    assert code == 2
+    assert "cut.safetensors" in error
+    code, error = try_("nowhere.safetensors")
+    assert code == 2
+    assert "no such file" in error
+    config["cells"][1]["models"] = ["tiny"]
+    config["models"]["tiny"] = {"checkpoint": str(weights)}
+    world.write_text(yaml.safe_dump(config))
+    assert evaluate("tiny") == 2
+    assert "does not fit model tiny under jpeg_gray-q10@1" in capsys.readouterr().err
+
+
+def test_altered_trained_weights_are_refused(world, capsys):
+    cli.main(["train", "--protocol", "sr-x2", "--model", "tiny"])
+    weights = world.parent / "results/tiny/checkpoints/sr-x2@1/tiny.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert evaluate("tiny", protocol="sr-x2") == 2
+    assert "was altered" in capsys.readouterr().err
+
+
+def test_a_model_that_breaks_costs_one_cell(world):
+    plugin = world.parent / "tiny_model.py"
+    head = "def forward(self, x):"
+    plugin.write_text(plugin.read_text().replace(head, f"{head}\n        raise KeyError(7)"))
+    sys.modules.pop("irbench_plugin_tiny_model", None)
+    config = yaml.safe_load(world.read_text())
+    from irbench import checkpoints
+    run = plan.load(world)
+    network = checkpoints.build(run.models["tiny"], run.protocols["sr-x2@1"],
+                                tuple(config["plugins"]))
+    weights = world.parent / "w.safetensors"
+    checkpoints.save(weights, network.state_dict(), run.models["tiny"], run.protocols["sr-x2@1"])
+    config["models"]["tiny"] = {"checkpoint": str(weights)}
+    world.write_text(yaml.safe_dump(config))
+    assert evaluate("tiny", "--on-failure", "record", protocol="sr-x2") == 0
+    sys.modules.pop("irbench_plugin_tiny_model", None)
+    record = records.read(world.parent / "results/tiny/cells/sr-x2@1/tinyset/tiny.json")
+    assert record["status"] == "failed"
+    assert "KeyError: 7" in record["reason"]
+
+
+def test_a_profile_by_hand(world, capsys):
+    assert cli.main(["profile", "--protocol", "sr-x2", "--model", "tiny"]) == 0
+    record = records.read(world.parent / "results/tiny/profiles/sr-x2@1/tiny.json")
+    # 3 -> 4 and 4 -> 12 channels by 3x3 convolutions with bias
+    assert record["result"]["parameters"] == (27 * 4 + 4) + (36 * 12 + 12)
+    assert record["result"]["macs"] == 16 * 16 * (27 * 4 + 36 * 12)
+    assert len(record["result"]["latency_ms"]["samples"]) == 3
+
+
+def test_data_by_hand(world, capsys):
+    assert cli.main(["data", "fetch", "tinyset"]) == 0
+    record = records.read(world.parent / "results/tiny/data/tinyset.json")
+    assert record["result"]["count"] == 3
+
+
+def test_list_and_info(capsys, world):
+    assert cli.main(["list"]) == 0
+    out = capsys.readouterr().out
+    for name in ("compacter", "sr-x2@1", "set5", "demo"):
+        assert name in out
+    assert cli.main(["list", "models", "--config", str(world)]) == 0
+    assert "tiny" in capsys.readouterr().out
+    assert cli.main(["info", "sr-x2"]) == 0
+    assert json.loads(capsys.readouterr().out)["degradation"]["scale"] == 2
+    assert cli.main(["info", "compater"]) == 2
+    assert "Did you mean 'compacter'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["info", "sr-x2"]])
+def test_quick_commands_do_not_import_torch(arguments):
+    code = ("import sys; from irbench.cli import main\n"
+            f"try: main({arguments!r})\nexcept SystemExit: pass\n"
+            "bad = {'torch', 'pyiqa', 'pandas', 'matplotlib', 'snakemake'} & set(sys.modules)\n"
+            "assert not bad, bad")
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+
+
+def test_planning_does_not_import_torch(world):
+    code = ("import sys; from irbench import plan; plan.load('config.yaml')\n"
+            "bad = {'torch', 'pyiqa', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+            "assert not bad, bad")
+    process = subprocess.run([sys.executable, "-c", code], cwd=world.parent, capture_output=True,
+                             text=True)
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.parametrize("arguments", [
+    ["eval", "--protocol", "sr-x2", "--dataset", "tinyset", "--model", "tinyy"],
+    ["train", "--protocol", "sr-x2", "--model", "bicubic"],
+    ["data", "fetch", "nothing"],
+    ["report", "--config", "missing.yaml"],
+])
+def test_misuse_is_exit_code_2_with_one_message(world, capsys, arguments):
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("irbench: ")
+    assert "Traceback" not in error

@@ -1,0 +1,207 @@
+"""The whole pipeline on tiny data, as a user runs it: snakemake in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from irbench import records
+from tests import tiny
+
+ROOT = Path(__file__).parent.parent
+JOBS = 12  # config, 2 data, 2 trainings, 4 cells, 2 profiles, report
+
+
+def snakemake(folder, *arguments, wait=True):
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"),
+         "--workflow-profile", str(ROOT / "profiles" / "default"), "--directory", str(folder),
+         "--cores", "2", *arguments],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True)
+    if not wait:
+        return process
+    output, _ = process.communicate(timeout=200)
+    return process.returncode, output
+
+
+def stamps(folder):
+    """When each result of a run was written."""
+    return {p.relative_to(folder).as_posix(): p.stat().st_mtime_ns
+            for p in sorted((folder / "results").rglob("*.json"))}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    config = tiny.make(folder)
+    code, output = snakemake(folder, "--configfile", str(config))
+    assert code == 0, output
+    return folder, output
+
+
+def test_a_run_ends_by_naming_its_report(world):
+    folder, output = world
+    assert f"The report: {folder / 'results/tiny/report.html'}" in output
+    assert f"{JOBS} of {JOBS} steps (100%) done" in output
+    summary = pd.read_csv(folder / "results/tiny/summary.csv")
+    assert len(summary) == 4
+    assert set(summary.status) == {"ok"}
+    for record in (folder / "results/tiny").glob("cells/*/*/*.json"):
+        records.read(record)
+    for name in ("tables", "figures"):
+        assert list((folder / "results/tiny" / name).iterdir())
+
+
+def test_the_second_run_does_nothing(world):
+    folder, _ = world
+    before = stamps(folder)
+    code, output = snakemake(folder, "--configfile", str(folder / "config.yaml"))
+    assert code == 0
+    assert "Nothing to be done" in output
+    assert stamps(folder) == before
+
+
+def test_irbench_verify_agrees(world):
+    folder, _ = world
+
+    def verify():
+        return subprocess.run([sys.executable, "-m", "irbench", "verify"], cwd=folder,
+                              capture_output=True, text=True)
+    assert verify().returncode == 0, verify().stderr
+    cell = folder / "results/tiny/cells/sr-x2@1/tinyset/tiny.json"
+    original = cell.read_text()
+    cell.write_text(original.replace('"samples": 3', '"samples": 4').replace('"width": 4',
+                                                                            '"width": 5'))
+    altered = verify()
+    cell.write_text(original)
+    assert altered.returncode == 1
+    assert "the file was edited" in altered.stderr
+
+
+def test_one_models_change_runs_only_its_jobs(world, tmp_path):
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(world[0], folder, copy_function=shutil.copy2)
+    text = (folder / "config.yaml").read_text().replace(str(world[0]), str(folder))
+    (folder / "config.yaml").write_text(text)
+    # the copied run is at rest
+    code, output = snakemake(folder, "--configfile", str(folder / "config.yaml"), "-n")
+    assert "Nothing to be done" in output or "would be run" not in output
+    config = yaml.safe_load(text)
+    config["models"]["tiny"]["training"]["steps"] = 8
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    before = stamps(folder)
+    code, output = snakemake(folder, "--configfile", str(folder / "config.yaml"))
+    assert code == 0, output
+    changed = {name for name, stamp in stamps(folder).items() if before.get(name) != stamp}
+    expected = {"results/tiny/config.json"}
+    for protocol in ("sr-x2@1", "jpeg_gray-q10@1"):
+        expected |= {f"results/tiny/training/{protocol}/tiny.json",
+                     f"results/tiny/cells/{protocol}/tinyset/tiny.json"}
+    assert changed == expected
+
+
+def test_what_cannot_run_becomes_a_footnote_and_is_tried_again(tmp_path):
+    """A checkpoint that is not there: its cell is n/a, the others stand; then it comes."""
+    config = tiny.make(tmp_path)
+    value = yaml.safe_load(config.read_text())
+    value["models"]["late"] = {"arch": "tiny", "checkpoint": "late.safetensors", "profile": False}
+    value["models"]["tiny"]["training"]["steps"] = 4
+    value["cells"] = [{"protocol": "sr-x2", "datasets": ["tinyset"],
+                       "models": ["bicubic", "tiny", "late"]}]
+    config.write_text(yaml.safe_dump(value, sort_keys=False))
+    arguments = ("--configfile", str(config))
+    code, output = snakemake(tmp_path, *arguments)
+    assert code == 0, output
+    assert "n/a: cell sr-x2@1 / tinyset / late: checkpoint late.safetensors: no such file" in output
+    cells = tmp_path / "results/tiny/cells/sr-x2@1/tinyset"
+    late = records.read(cells / "late.json")
+    assert late["status"] == "unavailable"
+    assert late["result"] is None
+    table = (tmp_path / "results/tiny/tables/sr.md").read_text()
+    assert "n/a" in table
+    assert "late.safetensors: no such file" in table
+    good = (cells / "bicubic.json").stat().st_mtime_ns
+    # still missing: tried again, and only this
+    code, output = snakemake(tmp_path, *arguments)
+    assert "n/a: cell sr-x2@1 / tinyset / late" in output
+    assert records.read(cells / "late.json")["attempt"] == 1
+    weights = tmp_path / "results/tiny/checkpoints/sr-x2@1/tiny.safetensors"
+    (tmp_path / "late.safetensors").write_bytes(weights.read_bytes())
+    code, output = snakemake(tmp_path, *arguments)
+    late = records.read(cells / "late.json")
+    assert late["status"] == "ok"
+    assert late["result"]["mean"] == records.read(cells / "tiny.json")["result"]["mean"]
+    assert (cells / "bicubic.json").stat().st_mtime_ns == good
+    code, output = snakemake(tmp_path, *arguments)
+    assert "Nothing to be done" in output
+
+
+def test_killed_and_started_again(tmp_path):
+    """kill -9 of the whole process group in the middle: the next run completes the rest."""
+    config = tiny.make(tmp_path)
+    process = snakemake(tmp_path, "--configfile", str(config), wait=False)
+    cells = tmp_path / "results/tiny/cells"
+    deadline = time.monotonic() + 120
+    while len(list(cells.glob("*/*/*.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    done = {name: stamp for name, stamp in stamps(tmp_path).items() if "/cells/" in name}
+    assert done, "nothing was finished when the run was killed"
+    assert not (tmp_path / "results/tiny/report.html").exists()
+    code, output = snakemake(tmp_path, "--configfile", str(config))
+    assert code == 0, output
+    assert (tmp_path / "results/tiny/report.html").exists()
+    assert len(stamps(tmp_path)) == JOBS - 1
+    # what was finished stays; a job killed between its record and Snakemake's note of it, one per
+    # core at most, may run again
+    again = {name for name, stamp in stamps(tmp_path).items() if done.get(name, stamp) != stamp}
+    assert len(again) <= 2
+    trained = [name for name in again if "/training/" in name]
+    assert not trained
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"run": "Tiny!"}, "run: the name 'Tiny!' is not valid"),
+    ({"cells": [{"protocol": "sr-x2", "datasets": ["nowhere"], "models": ["bicubic"]}]},
+     "unknown dataset 'nowhere'"),
+])
+def test_a_bad_config_stops_before_anything_runs(tmp_path, change, message):
+    config = tiny.make(tmp_path, **change)
+    code, output = snakemake(tmp_path, "--configfile", str(config))
+    assert code == 2
+    assert message in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_config_file_stands_alone(tmp_path):
+    """Nothing of the root config.yaml may enter a run of another file."""
+    config = tiny.make(tmp_path)
+    code, output = snakemake(tmp_path, "--configfile", str(config), "--forcerun", "config",
+                             "--until", "config")
+    assert code == 0, output
+    written = json.loads((tmp_path / "results/tiny/config.json").read_text())
+    assert set(written["models"]) == {"input", "bicubic", "tiny"}
+
+
+def test_the_dry_run_needs_no_cores_and_writes_nothing(tmp_path):
+    config = tiny.make(tmp_path)
+    process = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"),
+         "--directory", str(tmp_path), "--configfile", str(config), "--dry-run"],
+        capture_output=True, text=True, timeout=60)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert not (tmp_path / "results").exists()
