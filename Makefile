@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 
-.PHONY: reproduce test env lint workflow-lint lock clean
+.PHONY: reproduce test env lint lock clean
 
 reproduce: env
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all
@@ -36,10 +36,6 @@ $(STAMP): requirements.lock pyproject.toml
 
 lint: env
 	$(BIN)/ruff check .
-
-# The exceptions are explained in the README.
-workflow-lint: env
-	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --lint
 
 lock:
 	uv pip compile --universal --generate-hashes --python-version 3.11 --extra dev --no-header \

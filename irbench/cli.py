@@ -202,7 +202,7 @@ def _report(arguments) -> int:
 
     progress.log_to(arguments.log)
     run = plan.load(arguments.config)
-    page = report.build(run.folder, run.report_spec)
+    page = report.build(run.folder, run.report_spec, progress=progress.say)
     progress.say(f"report: {page}")
     print(json.dumps({"report": str(page)}))
     return 0

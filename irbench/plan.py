@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from irbench import config as configs
-from irbench import datasets, metrics, protocols, records
+from irbench import datasets, metrics, protocols, published, records
 from irbench.errors import UserError, unknown
 from irbench.models import registry
 from irbench.protocols import Protocol
@@ -30,7 +30,7 @@ CODE = {
     "training": ("irbench.training.data", "irbench.training.losses", "irbench.training.loop",
                  *MODEL_CODE),
     "profile": ("irbench.profiling", "irbench.macs"),
-    "report": ("irbench.published", "irbench.report"),
+    "report": ("irbench.published", "irbench.report", "catalog/published.csv"),
 }
 
 
@@ -108,6 +108,7 @@ class Plan:
         for name in sorted(used):
             entry = self.entry(name)
             about[name] = {"title": entry.title, "source": entry.source,
+                           "count": self.data[name].spec["count"],
                            "sha256": self.data[name].spec["dataset"]["sha256"]}
         return {
             "run": self.config["run"], "title": self.config.get("title"),
@@ -135,6 +136,8 @@ def build(config: dict, where: str = "config") -> Plan:
     catalogs, plugins = tuple(config["catalog_paths"]), tuple(config["plugins"])
     models = {name: _model(f"{where}: models.{name}", name, entry, plugins)
               for name, entry in config["models"].items()}
+    choice = config["report"]["published"]
+    _at(f"{where}: report.published", lambda: published.wanted(choice, published.load()))
     plan = Plan(config, RESULTS / config["run"], {}, models)
     known = datasets.catalog(catalogs)
     for i, group in enumerate(config["cells"]):
@@ -245,6 +248,7 @@ def _add_data(plan: Plan, name: str, known: dict, where: str, use: str) -> None:
         raise UserError(f"{where}: {name!r} is a {entry.use} set, not a test set.")
     if name not in plan.data:
         spec = {"dataset": {"name": name, "sha256": _at(where, lambda: datasets.digest(entry))},
+                "count": sum(row.role == "hr" for row in datasets.manifest(entry)),
                 "data_root": plan.config["data_root"]}
         _add(plan, plan.data, "data", {"dataset": name}, spec)
 
@@ -280,6 +284,9 @@ def _shared_model_modules() -> tuple[str, ...]:
 def _modules(kind: str) -> tuple[str, ...]:
     names = []
     for name in CODE[kind]:
+        if "/" in name:
+            names.append(str(Path(__file__).parent / name))
+            continue
         folder = Path(__file__).parent.joinpath(*name.split(".")[1:])
         names += [str(p) for p in sorted(folder.glob("*"))
                   if p.suffix in (".py", ".j2", ".css", ".js")] if folder.is_dir() else [name]

@@ -205,3 +205,12 @@ def test_the_dry_run_needs_no_cores_and_writes_nothing(tmp_path):
         capture_output=True, text=True, timeout=60)
     assert process.returncode == 0, process.stdout + process.stderr
     assert not (tmp_path / "results").exists()
+
+
+def test_lint_has_the_one_finding_the_readme_explains():
+    process = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"),
+         "--directory", str(ROOT), "--lint"], capture_output=True, text=True, timeout=60)
+    found = {line.strip(" *:") for line in (process.stdout + process.stderr).splitlines()
+             if line.startswith("    * ")}
+    assert found == {"Specify a conda environment or container for each rule."}

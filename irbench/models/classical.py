@@ -19,7 +19,7 @@ CARDS = {
         "tasks": ["denoise_color", "jpeg_gray"],
         "in_paper": True,
         "learned": False,
-        "published_as": "JPEG",
+        "published_as": "input",
         "source": "the degraded image itself",
     },
     "bicubic": {

@@ -62,7 +62,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1) -> dict:
         result={"steps": state.step, "seconds": round(state.seconds, 2),
                 "images_seen": state.step * recipe["batch"],
                 "parameters": sum(p.numel() for p in network.parameters()),
-                "final_loss": state.curve[-1]["loss"],
+                "final_loss": _final_loss(state.curve),
                 "checkpoint": {"file": path.as_posix(), "sha256": digest},
                 "curve": state.curve, "device": device,
                 "device_name": _device_name(device)})
@@ -157,6 +157,12 @@ def _stride(recipe: dict) -> int:
     wanted = max(1, (recipe["steps"] or 500) // 50)
     return max(d for d in range(1, recipe["save_every"] + 1)
                if recipe["save_every"] % d == 0 and d <= wanted)
+
+
+def _final_loss(curve: list[dict]) -> float:
+    """Mean loss over the last tenth of the curve: a single batch says little."""
+    last = curve[-max(1, len(curve) // 10):]
+    return sum(point["loss"] for point in last) / len(last)
 
 
 def _budget(state: _State, recipe: dict) -> Iterator[int]:

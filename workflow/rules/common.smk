@@ -1,4 +1,5 @@
 # The plan of this run, and helpers for the other rules.
+import shutil
 import sys
 from pathlib import Path
 
@@ -20,9 +21,11 @@ def load_config(given):
     return default
 
 
+FILES = workflow.overwrite_configfiles or [Path(workflow.basedir) / "config.yaml"]
+WHERE = f"config {' + '.join(map(str, FILES))}"
 try:
-    SETTINGS = configs.check(load_config(config))
-    PLAN = plans.build(SETTINGS)
+    SETTINGS = configs.check(load_config(config), WHERE)
+    PLAN = plans.build(SETTINGS, WHERE)
 except UserError as error:
     print(f"irbench: {error}", file=sys.stderr)
     sys.exit(2)
@@ -31,7 +34,7 @@ RUN = str(PLAN.folder)
 # a GPU serves one job at a time (profiles/default limits the resource); where none is, none waits
 GPU = int(
     SETTINGS["device"] == "cuda"
-    or (SETTINGS["device"] == "auto" and Path("/dev/nvidiactl").exists())
+    or (SETTINGS["device"] == "auto" and shutil.which("nvidia-smi") is not None)
 )
 
 
@@ -53,6 +56,17 @@ def attempt(kind):
     )
 
 
+def training_data(wildcards):
+    """The datasets a training waits for."""
+    return [str(PLAN.data[name].record) for name in PLAN.models[wildcards.model]["training"]["data"]]
+
+
+def weights(wildcards):
+    """The training a cell waits for, if its model is trained here."""
+    job = PLAN.trainings.get(f"{wildcards.protocol}/{wildcards.model}")
+    return [str(job.record)] if job else []
+
+
 def all_records(*kinds):
     """The records of all jobs of some kinds."""
     return [str(job.record) for kind in kinds for job in getattr(PLAN, kind).values()]
@@ -68,17 +82,3 @@ def announce():
         print(f"{len(missing)} of {len(stored)} jobs gave no result; the next run tries them again",
               file=sys.stderr)
     print(f"The report: {(PLAN.folder / 'report.html').resolve()}", file=sys.stderr)
-
-
-rule config:
-    output:
-        f"{RUN}/config.json",
-    params:
-        text=records.canonical(SETTINGS),
-    log:
-        f"{RUN}/logs/config.log",
-    localrule: True
-    message:
-        "Write the run's configuration"
-    shell:
-        "printf '%s\\n' {params.text:q} > {output} 2> {log}"

@@ -1,10 +1,4 @@
 # One cell: one model on one dataset under one protocol.
-def weights(wildcards):
-    """The training a cell waits for, if its model is trained here."""
-    job = PLAN.trainings.get(f"{wildcards.protocol}/{wildcards.model}")
-    return [str(job.record)] if job else []
-
-
 rule evaluate:
     input:
         config=ancient(rules.config.output),

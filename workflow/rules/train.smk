@@ -3,10 +3,7 @@
 rule train:
     input:
         config=ancient(rules.config.output),
-        data=lambda wildcards: [
-            str(PLAN.data[name].record)
-            for name in PLAN.models[wildcards.model]["training"]["data"]
-        ],
+        data=training_data,
     output:
         f"{RUN}/training/{{protocol}}/{{model}}.json",
     params:

@@ -1,0 +1,72 @@
+"""The report stage: records of a run → summary.csv, tables, figures and one page.
+
+``build`` is a pure function of the records and the plan: the same records give the same bytes,
+because times come from the records and files carry no date.
+
+Reads ``cells/``, ``training/``, ``profiles/`` and ``images/`` under the run folder; writes
+``summary.csv``, ``tables/<task>.{md,tex,csv}``, ``figures/*.{png,pdf}`` and ``report.html``.
+
+Try: ``irbench report results/default/plan.json``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["build"]
+
+
+def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None = None) -> Path:
+    """Write every table, figure and the page of a run.
+
+    Args:
+        run_folder: ``results/<run>``, which holds the records.
+        plan: run, title, cells, trainings, profiles, protocols, datasets, models, published.
+        progress: called with one line per step, for stderr.
+
+    Returns:
+        The path of ``report.html``. A planned record that is missing or unusable shows as n/a
+        with its reason. Raises UserError for a plan whose entries lack their keys or that asks
+        for a published method that no source prints.
+    """
+    # matplotlib and seaborn take a second to import; `irbench --help` must not pay for them
+    from irbench.records import write_atomic
+    from irbench.report import collect, crops, curves, latency, page, quality, render, tables
+
+    say = progress or (lambda message: None)
+    run = collect.collect(Path(run_folder), plan)
+    say(f"{len(run.cells)} cells, {sum(c.status == 'ok' for c in run.cells)} with a result")
+    built = tables.build(run)
+    stems: dict[str, list[tables.Table]] = {}
+    for table in built:
+        stems.setdefault(table.stem, []).append(table)
+    write_atomic(run.folder / "summary.csv", collect.summary(run))
+    for stem, parts in stems.items():
+        for suffix, printer in (("md", render.markdown), ("tex", render.latex),
+                                ("csv", render.tidy)):
+            write_atomic(run.folder / "tables" / f"{stem}.{suffix}", printer(parts))
+        say(f"tables/{stem}.md, .tex, .csv")
+    drawings = {}
+    for name, module in (("quality", quality), ("latency", latency), ("crops", crops),
+                         ("training", curves)):
+        drawings[name] = module.draw(run)
+        for figure in drawings[name].figures:
+            say(f"figures/{figure.stem}.png, .pdf")
+    _remove_stale(run.folder, set(stems),
+                  {figure.stem for drawing in drawings.values() for figure in drawing.figures})
+    path = run.folder / "report.html"
+    write_atomic(path, page.render(run, built, drawings))
+    say(str(path))
+    return path
+
+
+def _remove_stale(folder: Path, stems: set[str], figures: set[str]) -> None:
+    """Remove what an earlier build of another plan left: it would be read as current."""
+    for path in sorted((folder / "tables").glob("*")):
+        if path.suffix in (".md", ".tex", ".csv") and path.stem not in stems:
+            path.unlink()
+    for path in sorted((folder / "figures").glob("*")):
+        ours = path.stem.partition("-")[0] in ("quality", "latency", "training", "crops")
+        if ours and path.suffix in (".png", ".pdf") and path.stem not in figures:
+            path.unlink()

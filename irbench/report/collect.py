@@ -1,0 +1,289 @@
+"""Gather the records of a run as the plan asks for them: the only reader of the run folder.
+
+Reads ``cells/``, ``training/`` and ``profiles/`` under the run folder; writes ``summary.csv``.
+A planned record that is missing, broken, or was computed under another definition becomes an
+entry without a result and with a reason: a report never fails for one bad cell, and never shows
+a number that does not belong to the plan.
+
+Try: ``irbench report results/default/plan.json``
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from irbench import records
+from irbench.errors import UserError
+from irbench.report import text
+
+NOT_COMPUTED = "not computed"
+CELL = ("protocol", "dataset", "model")
+METRICS = tuple(text.METRICS)
+# fields of a protocol that fix no number
+PROSE = {"title", "source", "description", "note"}
+SUMMARY = (
+    "protocol", "task", "level", "version", "dataset", "model", "title", "source", "psnr_db",
+    "ssim", "lpips", "n_images", "status", "reason", "missing", "parameters", "macs",
+    "macs_input", "latency_p50_ms", "latency_p90_ms", "latency_device", "training_steps",
+    "training_seconds", "training_device", "in_paper", "fingerprint", "record")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training or profile as planned. ``status`` may also be "missing" (no record)."""
+
+    protocol: str
+    model: str
+    path: str                       # of the record, relative to the run folder
+    status: str
+    reason: str = ""
+    record: dict | None = None
+
+    @property
+    def result(self) -> dict:
+        """The record's result, empty if there is none."""
+        return (self.record or {}).get("result") or {}
+
+
+@dataclass(frozen=True)
+class Cell(Job):
+    """One model on one dataset under one protocol, with the means that may be shown.
+
+    ``means`` (PSNR in dB, SSIM and LPIPS unitless) is empty unless status is "ok"; ``missing``
+    says why a metric has none.
+    """
+
+    task: str = ""
+    level: str = ""
+    version: int = 0
+    dataset: str = ""
+    means: dict[str, float] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def images(self) -> list[dict]:
+        """Per-image scores, in the record's order."""
+        return self.result.get("images") or []
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics asked for, in the order of tables; empty if there is no record."""
+        asked = self.record["spec"].get("metrics") if self.record else ()
+        return tuple(m for m in METRICS if m in (asked or ()))
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything a report shows. ``cells`` keeps the plan's order."""
+
+    folder: Path
+    name: str
+    title: str
+    cells: list[Cell]
+    trainings: dict[tuple[str, str], Job]
+    profiles: dict[tuple[str, str], Job]
+    protocols: dict[str, dict]
+    datasets: dict[str, dict]
+    models: dict[str, dict]
+    published: str | list[str]
+    metrics: tuple[str, ...] = ()   # asked for by the plan; records may ask for more
+
+    def parameters(self, protocol: str, model: str) -> int | None:
+        """Count of parameters as profiled or trained; 0 for a model without weights, else None."""
+        for jobs in (self.profiles, self.trainings):
+            job = jobs.get((protocol, model))
+            if job and job.result.get("parameters") is not None:
+                return int(job.result["parameters"])
+        return None if self.models[model].get("learned", True) else 0
+
+    def dataset_title(self, name: str) -> str:
+        """Return the dataset's title, or its name."""
+        return str(self.datasets.get(name, {}).get("title") or name)
+
+    def model_title(self, name: str) -> str:
+        """Return the model's title, with its name where two models share one."""
+        title = str(self.models[name].get("title") or name)
+        twins = [n for n, m in self.models.items() if str(m.get("title") or n) == title]
+        return f"{title} ({name})" if len(twins) > 1 else title
+
+    def training_of(self, protocol: str, model: str) -> dict | None:
+        """Say how a model's weights were trained here: status, steps, seconds, device.
+
+        Planned steps do not count: without a finished training the figures are None. Returns
+        None if the weights are not to be trained here.
+        """
+        job = self.trainings.get((protocol, model))
+        spec = self.models[model]
+        if job is None and (spec.get("checkpoint") or {}).get("kind") != "trained":
+            return None
+        result = job.result if job else {}
+        return {"status": job.status if job else "missing", "steps": result.get("steps"),
+                "seconds": result.get("seconds"), "device": result.get("device")}
+
+
+def collect(folder: Path, plan: dict) -> Run:
+    """Read every record that the plan names. Raises UserError for a plan without cells' keys."""
+    folder = Path(folder)
+    protocols = dict(plan.get("protocols") or {})
+    given = dict(plan.get("datasets") or {})
+    # in the order of the cells, so that the order of the plan's mapping does not matter
+    used = dict.fromkeys(key["dataset"] for key in _keys(plan, "cells", CELL))
+    datasets = {name: dict(given.get(name) or {})
+                for name in [*used, *sorted(set(given) - set(used))]}
+    cells = [_cell(folder, key, protocols, datasets, plan)
+             for key in _keys(plan, "cells", CELL)]
+    jobs = {kind: {(k["protocol"], k["model"]): _job(folder, place, k, protocols, plan)
+                   for k in _keys(plan, kind, ("protocol", "model"))}
+            for kind, place in (("trainings", "training"), ("profiles", "profiles"))}
+    for cell in cells:              # older plans may leave definitions to the records
+        if cell.record:
+            protocols.setdefault(cell.protocol, cell.record["spec"].get("protocol") or {})
+    name = str(plan.get("run") or folder.name)
+    return Run(folder, name, str(plan.get("title") or name), cells, jobs["trainings"],
+               jobs["profiles"], protocols, datasets, _models(plan, cells, jobs),
+               plan.get("published", "all"), tuple(plan.get("metrics") or ()))
+
+
+def _keys(plan: dict, kind: str, names: tuple[str, ...]) -> list[dict]:
+    found = {}
+    for entry in plan.get(kind) or []:
+        if not isinstance(entry, dict) or not all(entry.get(name) for name in names):
+            raise UserError(f"plan: an entry of {kind} is {entry!r}. Each needs "
+                            f"{', '.join(names)}; make the plan again with 'irbench plan'.")
+        found[tuple(str(entry[name]) for name in names)] = {n: str(entry[n]) for n in names}
+    return list(found.values())
+
+
+def _models(plan: dict, cells: list[Cell], jobs: dict) -> dict[str, dict]:
+    """Return every model's spec, in the order of the cells: it fixes colours and rows."""
+    planned = plan.get("models") or {}
+    models: dict[str, dict] = {}
+    for job in [*cells, *jobs["trainings"].values(), *jobs["profiles"].values()]:
+        spec = planned.get(job.model) or (job.record or {}).get("spec", {}).get("model")
+        if not models.get(job.model):
+            models[job.model] = dict(spec) if isinstance(spec, dict) else {}
+    return models
+
+
+def _read(folder: Path, path: str, key: dict) -> tuple[str, str, dict | None]:
+    """Return (status, reason, record); paths in reasons are relative to the run folder."""
+    if not (folder / path).exists():
+        return "missing", NOT_COMPUTED, None
+    try:
+        record = records.read(folder / path)
+    except UserError as error:
+        return "failed", str(error).replace(f"{folder}/", ""), None
+    if record["key"] != key:
+        return "failed", f"{path}: the record is of {record['key']}, not of {key}", None
+    return record["status"], str(record["reason"] or ""), record
+
+
+def _other_definition(record: dict, key: dict, protocols: dict, plan: dict) -> str:
+    """Say what differs between a record's inputs and the plan's, "" if nothing does."""
+    protocol = record["spec"].get("protocol")
+    protocol = protocol if isinstance(protocol, dict) else {}
+    planned = protocols.get(key["protocol"]) or {}
+    if protocol.get("id", key["protocol"]) != key["protocol"]:
+        return f"its record was computed under {protocol['id']}"
+    differing = sorted(name for name in set(protocol) & set(planned) - PROSE
+                       if records.canonical(protocol[name]) != records.canonical(planned[name]))
+    if differing:
+        return (f"its record was computed under another definition of {key['protocol']} "
+                f"({', '.join(differing)}); run it again")
+    dataset = record["spec"].get("dataset")
+    digest = dataset.get("sha256") if isinstance(dataset, dict) else None
+    wanted = ((plan.get("datasets") or {}).get(key.get("dataset")) or {}).get("sha256")
+    if digest and wanted and digest != wanted:
+        return f"its record was computed on another version of {key['dataset']}; run it again"
+    return ""
+
+
+def _job(folder: Path, place: str, key: dict, protocols: dict, plan: dict) -> Job:
+    path = f"{place}/{key['protocol']}/{key['model']}.json"
+    status, reason, record = _read(folder, path, key)
+    if record and (other := _other_definition(record, key, protocols, plan)):
+        status, reason, record = "failed", other, None
+    return Job(key["protocol"], key["model"], path, status, reason, record)
+
+
+def _cell(folder: Path, key: dict, protocols: dict, datasets: dict, plan: dict) -> Cell:
+    path = f"cells/{key['protocol']}/{key['dataset']}/{key['model']}.json"
+    status, reason, record = _read(folder, path, key)
+    if record and (other := _other_definition(record, key, protocols, plan)):
+        status, reason, record = "failed", other, None
+    planned = protocols.get(key["protocol"]) or {}
+    task, level, version = text.split_id(key["protocol"])
+    means: dict[str, float] = {}
+    missing: dict[str, str] = {}
+    if status == "ok" and record:
+        means, missing = _means(record, datasets.get(key["dataset"]) or {})
+    return Cell(key["protocol"], key["model"], path, status, reason, record,
+                str(planned.get("task") or task), str(planned.get("level") or level), version,
+                key["dataset"], means, missing)
+
+
+def _means(record: dict, dataset: dict) -> tuple[dict[str, float], dict[str, str]]:
+    """Return the means that may be shown and why the others may not.
+
+    A set with a missing image has no mean, whatever the record says.
+    """
+    result, images = record["result"], record["result"].get("images") or []
+    means: dict[str, float] = {}
+    missing: dict[str, str] = {}
+    for metric in METRICS:
+        if metric not in (record["spec"].get("metrics") or ()):
+            continue
+        number = (result.get("mean") or {}).get(metric)
+        without = sum(image.get(metric) is None for image in images)
+        if dataset.get("count") not in (None, len(images)):
+            missing[metric] = f"scored on {len(images)} of {dataset['count']} images"
+        elif number is not None and not without and images:
+            means[metric] = float(number)
+        else:
+            name = text.METRICS[metric][0]
+            missing[metric] = str((result.get("missing") or {}).get(metric)
+                                  or (f"{without} of {len(images)} images have no {name}"
+                                      if without else f"the record holds no mean {name}"))
+    return means, missing
+
+
+def summary(run: Run) -> str:
+    """Return summary.csv: one line per planned cell; unknown is empty, numbers are unrounded."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, SUMMARY, lineterminator="\n")
+    writer.writeheader()
+    for cell in run.cells:
+        profile = run.profiles.get((cell.protocol, cell.model))
+        measured = profile.result if profile else {}
+        latency = measured.get("latency_ms") or {}
+        training = run.training_of(cell.protocol, cell.model) or {}
+        writer.writerow({
+            "protocol": cell.protocol, "task": cell.task, "level": cell.level,
+            "version": cell.version, "dataset": cell.dataset, "model": cell.model,
+            "title": run.model_title(cell.model), "source": "measured",
+            "psnr_db": _number(cell.means.get("psnr")), "ssim": _number(cell.means.get("ssim")),
+            "lpips": _number(cell.means.get("lpips")),
+            "n_images": len(cell.images) if cell.status == "ok" else "",
+            "status": cell.status, "reason": cell.reason,
+            "missing": "; ".join(f"{m}: {why}" for m, why in cell.missing.items()),
+            "parameters": _number(run.parameters(cell.protocol, cell.model)),
+            "macs": _number(measured.get("macs")),
+            "macs_input": text.input_size(measured["input"]) if measured.get("input") else "",
+            "latency_p50_ms": _number(latency.get("p50")),
+            "latency_p90_ms": _number(latency.get("p90")),
+            "latency_device": measured.get("device_name") or measured.get("device") or "",
+            "training_steps": _number(training.get("steps")),
+            "training_seconds": _number(training.get("seconds")),
+            "training_device": training.get("device") or "",
+            "in_paper": str(bool(run.models[cell.model].get("in_paper"))).lower(),
+            "fingerprint": cell.record["fingerprint"] if cell.record else "",
+            "record": cell.path,
+        })
+    return out.getvalue()
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else repr(value)

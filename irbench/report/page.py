@@ -1,0 +1,190 @@
+"""The page: one HTML file that holds its styles and pictures and asks nothing of the network.
+
+Everything that a user or a record wrote is escaped by Jinja. Reads the figures just drawn under
+``figures/``; returns the text of ``report.html``.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import jinja2
+from PIL import Image
+
+from irbench import __version__, records
+from irbench.report import latency, text
+from irbench.report.collect import Cell, Job, Run
+from irbench.report.style import Drawing
+from irbench.report.tables import PUBLISHED_RULE, Table
+
+TEMPLATE = "page.html.j2"
+SCREEN_WIDTH = 1600             # pixels; print quality stays in figures/
+STATUS = {"ok": "with a result", "unavailable": "unavailable", "failed": "failed",
+          "missing": "not computed"}
+
+
+def render(run: Run, tables: list[Table], drawings: dict[str, Drawing]) -> str:
+    """Return the page. ``drawings`` has the keys quality, latency, crops and training."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    jobs = [*run.cells, *run.trainings.values(), *run.profiles.values()]
+    groups = provenance(jobs)
+    by_task: dict[str, list[Table]] = {}
+    for table in tables:
+        by_task.setdefault(table.task, []).append(table)
+    times = sorted(j.record["provenance"]["time"] for j in jobs
+                   if j.record and j.record["provenance"].get("time"))
+    page = environment.get_template(TEMPLATE).render(
+        run=run, tasks=by_task, drawings=drawings, text=text, version=__version__,
+        rule=PUBLISHED_RULE, published=any(t.published for t in tables),
+        counts=[(label, status, sum(c.status == status for c in run.cells))
+                for status, label in STATUS.items()],
+        warnings=warnings(run, groups), groups=groups, times=times,
+        trainings=[_training(run, job) for job in run.trainings.values()],
+        profiles=[_profile(run, job) for job in run.profiles.values()],
+        details=[_detail(run, job) for job in jobs], status=STATUS,
+        picture=lambda stem: _picture(run.folder / "figures" / f"{stem}.png"))
+    return page.lstrip()
+
+
+def _picture(path: Path) -> dict:
+    """Return a figure as a data URI with its size in pixels, no wider than a screen needs."""
+    with Image.open(path) as image:
+        image = image.convert("RGB")
+        if image.width > SCREEN_WIDTH:
+            height = round(image.height * SCREEN_WIDTH / image.width)
+            image = image.resize((SCREEN_WIDTH, height), Image.Resampling.LANCZOS)
+        out = io.BytesIO()
+        image.save(out, "PNG", optimize=True)
+    return {"src": "data:image/png;base64," + base64.b64encode(out.getvalue()).decode(),
+            "width": image.width, "height": image.height}
+
+
+# -- where the numbers come from -----------------------------------------------------------------
+
+def provenance(jobs: list[Job]) -> list[dict]:
+    """Return the distinct circumstances of the records, with counts and first and last time."""
+    groups: dict[str, dict] = {}
+    for job in jobs:
+        if not job.record:
+            continue
+        source = job.record["provenance"]
+        same = {k: source.get(k) for k in ("irbench", "git", "python", "packages", "hardware")}
+        group = groups.setdefault(records.canonical(same), {
+            **same, "packages": same["packages"] or {}, "hardware": same["hardware"] or {},
+            "git": same["git"] or {}, "count": 0, "times": [], "threads": set()})
+        group["count"] += 1
+        if source.get("time"):
+            group["times"].append(source["time"])
+        if source.get("threads"):
+            group["threads"].add(source["threads"])
+    for group in groups.values():
+        group["times"].sort()
+        group["threads"] = sorted(group["threads"])
+        group["machine"] = _machine(group["hardware"])
+    return list(groups.values())
+
+
+def _machine(hardware: dict) -> str:
+    memory = hardware.get("memory_bytes")
+    return ", ".join(str(part) for part in (
+        hardware.get("cpu"), f"{hardware['cores']} cores" if hardware.get("cores") else None,
+        text.size(memory) if memory else None, hardware.get("gpu"), hardware.get("platform"))
+        if part) or "not recorded"
+
+
+def warnings(run: Run, groups: list[dict]) -> list[str]:
+    """Return what a reader should know before trusting the page."""
+    said = []
+    without = [c for c in run.cells if c.status != "ok"]
+    if without:
+        said.append(f"{len(without)} of {len(run.cells)} cells have no result; the reasons are "
+                    "below the tables.")
+    partial = [c for c in run.cells if c.status == "ok" and c.missing]
+    if partial:
+        metrics = [text.METRICS[m][0] for m in text.METRICS if any(m in c.missing for c in partial)]
+        said.append(f"{len(partial)} cells lack a metric ({', '.join(metrics)}).")
+    commits = {g["git"].get("commit") for g in groups}
+    if len(commits) > 1:
+        said.append("The records come from more than one commit: "
+                    + ", ".join(str(c)[:12] if c else "unknown"
+                                for c in sorted(commits, key=str)) + ".")
+    if any(g["git"].get("dirty") for g in groups):
+        said.append("Some records were made with uncommitted changes in the working tree.")
+    changed = sorted({name for g in groups for name in g["packages"]
+                      if len({h["packages"].get(name) for h in groups}) > 1})
+    if changed:
+        said.append(f"The records come from different versions of: {', '.join(changed)}.")
+    machines = {g["machine"] for g in groups}
+    if len(machines) > 1:
+        said.append(f"The records come from {len(machines)} machines; PSNR may differ between "
+                    "them by about 0.001 dB.")
+    if len({latency.condition(job.result) for job in run.profiles.values()
+            if job.result.get("latency_ms")
+            for job in [_without_size(job)]}) > 1:
+        said.append("Latencies were measured on more than one device, dtype or thread count; the "
+                    "figure keeps them apart.")
+    return said
+
+
+def _without_size(job: Job) -> Job:
+    """Return a profile without its input size, which differs by protocol as it should."""
+    record = {**job.record, "result": {**job.result, "input": {}}}
+    return Job(job.protocol, job.model, job.path, job.status, job.reason, record)
+
+
+# -- rows of the page's own tables ---------------------------------------------------------------
+
+def _training(run: Run, job: Job) -> dict:
+    result = job.result
+    show = {
+        "steps": ("steps", lambda v: f"{v:,}".replace(",", " ")),
+        "images": ("images_seen", lambda v: f"{v:,}".replace(",", " ")),
+        "length": ("seconds", text.duration), "loss": ("final_loss", lambda v: f"{v:.4g}"),
+        "parameters": ("parameters", text.parameters)}
+    row = {name: text.NA if result.get(key) is None else how(result[key])
+           for name, (key, how) in show.items()}
+    spec = run.models[job.model].get("training") or {}
+    device = result.get("device_name") or result.get("device") or text.NA
+    return {"job": job, "title": run.model_title(job.model), **row, "device": device,
+            "recipe": str(spec.get("recipe") or ""),
+            "data": ", ".join(map(str, spec.get("data") or []))}
+
+
+def _profile(run: Run, job: Job) -> dict:
+    result = job.result
+    timing = result.get("latency_ms") or {}
+    uncounted = result.get("uncounted") or {}
+
+    def show(value, how) -> str:
+        return text.NA if value is None else how(value)
+    peak = show(result.get("peak_memory_bytes"), text.size)
+    return {
+        "job": job, "title": run.model_title(job.model),
+        "parameters": show(result.get("parameters"), text.parameters),
+        "macs": show(result.get("macs"), text.si),
+        "uncounted": ", ".join(f"{op} ({n})" for op, n in sorted(uncounted.items())),
+        "kinds": ", ".join(f"{kind} {text.si(n)}" for kind, n in
+                           (result.get("macs_by_kind") or {}).items() if n),
+        "p50": show(timing.get("p50"), text.milliseconds),
+        "p90": show(timing.get("p90"), text.milliseconds),
+        "samples": len(timing.get("samples") or []), "memory": peak,
+        "memory_of": result.get("peak_memory_of") or "",
+        "condition": latency.condition(result) if result else text.NA}
+
+
+def _detail(run: Run, job: Job) -> dict:
+    record = job.record or {}
+    seconds = record.get("seconds") or {}
+    kind = ("cell" if isinstance(job, Cell) else
+            "training" if job.path.startswith("training/") else "profile")
+    return {"job": job, "kind": kind, "title": run.model_title(job.model),
+            "dataset": run.dataset_title(job.dataset) if isinstance(job, Cell) else "",
+            "fingerprint": record.get("fingerprint", ""),
+            "checkpoint": (record.get("resolved") or {}).get("checkpoint") or "",
+            "time": (record.get("provenance") or {}).get("time", ""),
+            "attempt": record.get("attempt", 0),
+            "seconds": ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())}

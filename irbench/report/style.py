@@ -1,0 +1,116 @@
+"""The look of every figure, in one place; nothing is set globally.
+
+Sizes are for a two-column paper (7.1 inches wide), fonts are embedded (TrueType, type 42), PNGs
+have 300 dpi, colours are distinguishable with colour-vision deficiency and each model keeps its
+colour and marker through all figures. Files carry no date and no software version, so that the
+same records give the same bytes.
+
+Writes ``figures/<stem>.png`` and ``figures/<stem>.pdf``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import matplotlib
+import seaborn as sns
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from irbench.records import atomic_path
+
+WIDTH = 7.1                     # inches, the text width of two-column papers
+DPI = 300
+GRAY = "#5f6672"
+INK = "#22262e"
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+_RC = {
+    "pdf.fonttype": 42, "ps.fonttype": 42, "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"], "font.size": 7.5, "axes.titlesize": 8,
+    "axes.titleweight": "bold", "axes.labelsize": 7.5, "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5, "legend.fontsize": 6.5, "legend.title_fontsize": 6.5,
+    "axes.linewidth": 0.6, "grid.linewidth": 0.4, "grid.color": "#dfe2e8",
+    "axes.edgecolor": "#9aa1ad", "axes.labelcolor": INK, "text.color": INK,
+    "xtick.color": INK, "ytick.color": INK, "lines.linewidth": 1.1, "axes.titlelocation": "left",
+    "xtick.major.size": 2.5, "ytick.major.size": 2.5, "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4, "axes.axisbelow": True, "figure.dpi": 100, "savefig.dpi": DPI,
+    "axes.formatter.useoffset": False, "text.usetex": False, "mathtext.default": "regular",
+    "text.parse_math": False,   # a title with a $ is a title
+}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure that was written: its file stem, its caption and a text for who cannot see it."""
+
+    stem: str
+    title: str
+    caption: str
+    alt: str
+
+
+@dataclass
+class Drawing:
+    """What a figure module returns: figures, and sentences on what could not be drawn."""
+
+    figures: list[Drawn] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def look() -> Iterator[None]:
+    """Draw in this style inside the block; matplotlib's own settings come back afterwards."""
+    with matplotlib.rc_context(), sns.axes_style("ticks", rc={"axes.grid": True}):
+        matplotlib.rcParams.update(_RC)
+        yield
+
+
+def figure(height: float, width: float = WIDTH) -> Figure:
+    """Return a figure of this size in inches, drawn without any display."""
+    made = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(made)
+    return made
+
+
+def save(made: Figure, folder: Path, stem: str) -> None:
+    """Write ``figures/<stem>.png`` and ``.pdf`` whole or not at all."""
+    for kind, metadata in (("png", {"Software": None}),
+                           ("pdf", {"CreationDate": None, "Creator": None, "Producer": None})):
+        with atomic_path(folder / "figures" / f"{stem}.{kind}") as path:
+            made.savefig(path, format=kind, metadata=metadata, dpi=DPI, facecolor="white")
+
+
+def colors(names: list[str]) -> dict[str, tuple]:
+    """Return a colour per model, from a palette made for colour-vision deficiency."""
+    # the palette's pale yellow and gray are kept for last: thin marks vanish in them
+    order = (0, 1, 2, 4, 3, 5, 9, 6, 7, 8)
+    palette = sns.color_palette("colorblind", 10)
+    return {name: palette[order[i % 10]] for i, name in enumerate(names)}
+
+
+def markers(names: list[str]) -> dict[str, str]:
+    """Return a marker per model, so that colour is never the only difference."""
+    return {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(names)}
+
+
+def log_ticks(axis: Axis, label: Callable[[float], str]) -> None:
+    """Label a log axis, whose limits are set, with as many numbers as its range has room for."""
+    low, high = sorted(axis.get_view_interval())
+    decades = math.log10(high / low)
+    subs = (1.0, 2.0, 5.0) if decades < 1.4 else (1.0, 3.0) if decades < 2.4 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=20))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: label(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def grid(count: int, columns: int) -> tuple[int, int]:
+    """Return (rows, columns) for ``count`` panels, at most ``columns`` wide."""
+    columns = min(count, columns)
+    return -(-count // columns), columns

@@ -1,0 +1,301 @@
+"""Paper-style tables as data: rows are methods, columns are level, dataset and metric.
+
+``build`` turns a run into ``Table`` objects that know values, ranks and notes but no file format;
+``render.py`` and the page's template print them. One table holds one task and one protocol
+version. Best and second are ranked within the measured rows and within the published rows apart,
+because a model trained here for minutes and a figure from a paper do not compete.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from irbench import published
+from irbench.report import text
+from irbench.report.collect import Cell, Run
+
+MAX_COLUMNS = 12                # of figures; beyond, one table per level
+PUBLISHED_RULE = "Published figures (not measured here)"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of figures."""
+
+    protocol: str
+    level: str
+    dataset: str
+    title: str                  # of the dataset
+    metric: str
+
+
+@dataclass
+class Entry:
+    """One figure as shown. ``rank`` is "best", "second" or ""; ``marks`` are footnote letters."""
+
+    shown: str
+    number: float | None = None     # None: not to be ranked
+    rank: str = ""
+    marks: list[str] = field(default_factory=list)
+    exact: str = ""             # unrounded, for the CSV
+    status: str = ""            # of the cell; "published" for a printed figure
+    reason: str = ""            # why there is no figure
+
+
+@dataclass
+class Row:
+    """One method. ``sub`` is the line under its name, such as how it was trained."""
+
+    name: str
+    key: str
+    sub: str
+    parameters: Entry
+    entries: list[Entry]
+    marks: list[str] = field(default_factory=list)
+    source: str = "measured"
+
+
+@dataclass
+class Table:
+    """One task under one protocol version, or one level of it when there are many columns."""
+
+    stem: str                   # of the files it goes to
+    anchor: str                 # unique among all tables of a report
+    task: str
+    title: str
+    version: int
+    columns: list[Column]
+    measured: list[Row] = field(default_factory=list)
+    published: list[Row] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)         # mark -> text
+    protocols: dict[str, str] = field(default_factory=dict)     # id -> sentence
+    caption: str = ""
+
+    def note(self, said: str) -> str:
+        """Return the mark of a note, adding it unless the table has it."""
+        for mark, known in self.notes.items():
+            if known == said:
+                return mark
+        mark = _letters(len(self.notes))
+        self.notes[mark] = said
+        return mark
+
+    def groups(self, *names: str) -> list[tuple[Column, int]]:
+        """Return the first column and the width of each run of columns alike in ``names``."""
+        found: list[tuple[Column, int]] = []
+        for column in self.columns:
+            if found and all(getattr(found[-1][0], n) == getattr(column, n) for n in names):
+                found[-1] = (found[-1][0], found[-1][1] + 1)
+            else:
+                found.append((column, 1))
+        return found
+
+
+def _letters(index: int) -> str:
+    """Return a, b, ... z, aa, ab, ... for 0, 1, ..."""
+    letters = ""
+    index += 1
+    while index:
+        index, rest = divmod(index - 1, 26)
+        letters = chr(97 + rest) + letters
+    return letters
+
+
+def build(run: Run) -> list[Table]:
+    """Return the tables of a run, in the order of its plan."""
+    groups: dict[tuple[str, int], list[Cell]] = {}
+    for cell in run.cells:
+        groups.setdefault((cell.task, cell.version), []).append(cell)
+    tasks = [task for task, _ in groups]
+    tables = []
+    for (task, version), cells in groups.items():
+        stem = task if tasks.count(task) == 1 else f"{task}@{version}"
+        columns = _columns(run, cells)
+        levels = list(dict.fromkeys(column.protocol for column in columns))
+        parts = ([columns] if len(columns) <= MAX_COLUMNS or len(levels) == 1 else
+                 [[c for c in columns if c.protocol == protocol] for protocol in levels])
+        for part in parts:
+            title = text.task_title(task)
+            anchor = stem
+            if len({column.protocol for column in part}) == 1:
+                title += f", {text.level_label(part[0].level)}"
+            if len(parts) > 1:
+                anchor += f"-{part[0].level}"
+            table = Table(stem, anchor.replace("@", "-v"), task, title, version, part)
+            _fill(table, run, cells)
+            tables.append(table)
+    return tables
+
+
+def _columns(run: Run, cells: list[Cell]) -> list[Column]:
+    """Return a column per metric that someone asked for on that dataset under that protocol."""
+    anywhere = set(run.metrics) | {metric for cell in cells for metric in cell.metrics}
+    sets: dict[str, dict[str, list[Cell]]] = {}
+    for cell in cells:
+        sets.setdefault(cell.protocol, {}).setdefault(cell.dataset, []).append(cell)
+    columns = []
+    for protocol, datasets in sets.items():
+        for dataset, here in datasets.items():
+            asked = {metric for cell in here for metric in cell.metrics} | set(run.metrics)
+            asked = asked or anywhere or {"psnr", "ssim"}
+            columns += [Column(protocol, here[0].level, dataset, run.dataset_title(dataset), m)
+                        for m in text.METRICS if m in asked]
+    return columns
+
+
+def _fill(table: Table, run: Run, cells: list[Cell]) -> None:
+    protocols = list(dict.fromkeys(c.protocol for c in table.columns))
+    here = {(c.protocol, c.dataset, c.model): c for c in cells if c.protocol in protocols}
+    for model in dict.fromkeys(model for _, _, model in here):
+        table.measured.append(_measured(table, run, model, here, protocols))
+    _rank(table.measured, table.columns)
+    pairs = {(c.level, c.dataset) for c in table.columns}
+    for row in published.rows(table.task, pairs, run.published):
+        table.published.append(_printed(table, run, row))
+    _rank(table.published, table.columns)
+    table.protocols = {p: text.protocol_sentence(run.protocols.get(p)) for p in protocols}
+    table.caption = _caption(table)
+
+
+def _measured(table: Table, run: Run, model: str, here: dict, protocols: list[str]) -> Row:
+    spec = run.models[model]
+    row = Row(run.model_title(model), model, "", Entry(text.NONE), [])
+    if spec.get("note"):
+        row.marks.append(table.note(str(spec["note"])))
+    elif spec.get("learned") and spec.get("in_paper") is False:
+        row.marks.append(table.note("this variant is not in the paper"))
+    planned = [p for p in protocols if any(k[0] == p and k[2] == model for k in here)]
+    row.sub = _weights(run, model, planned)
+    row.parameters = _parameters(table, run, model, planned)
+    for column in table.columns:
+        cell = here.get((column.protocol, column.dataset, model))
+        row.entries.append(_entry(table, column, cell))
+    return row
+
+
+def _entry(table: Table, column: Column, cell: Cell | None) -> Entry:
+    if cell is None:
+        return Entry(text.NONE)
+    if column.metric in cell.means:
+        number = cell.means[column.metric]
+        return Entry(text.value(column.metric, number), number, exact=repr(number), status="ok")
+    if cell.status == "ok":
+        why = cell.missing.get(column.metric)
+        if why is None:         # another cell of the table asked for this metric
+            return Entry(text.NONE)
+    else:
+        why = cell.reason or cell.status
+        why = why if cell.status == "missing" else f"{cell.status}: {why}"
+    return Entry(text.NA, marks=[table.note(why)], status=cell.status, reason=why)
+
+
+def _weights(run: Run, model: str, protocols: list[str]) -> str:
+    """Say where a model's weights come from and, if trained here, for how long."""
+    spec = run.models[model]
+    said: dict[str, list[str]] = {}
+    devices = []
+    for protocol in protocols:
+        training = run.training_of(protocol, model)
+        if training is None:
+            continue
+        steps, seconds = training["steps"], training["seconds"]
+        length = ", ".join(filter(None, [
+            f"{steps} step{'s' * (steps != 1)}" if steps is not None else "",
+            text.duration(seconds) if seconds is not None else ""]))
+        level = text.level_label(text.split_id(protocol)[1])
+        if training["status"] != "ok":
+            length = ("no training record" if training["status"] == "missing"
+                      else f"training {training['status']}")
+        said.setdefault(length or "length unknown", []).append(level)
+        if training["device"] and training["device"] not in devices:
+            devices.append(training["device"])
+    if said:
+        lengths = (list(said) if len(said) == 1 else
+                   [f"{' and '.join(levels)}: {length}" for length, levels in said.items()])
+        done = any(run.training_of(p, model)["status"] == "ok" for p in protocols
+                   if run.training_of(p, model))
+        return ("trained here: " * done + "; ".join(lengths)
+                + (", " if len(said) == 1 else "; ") * bool(devices) + " and ".join(devices))
+    kind = (spec.get("checkpoint") or {}).get("kind")
+    return {"file": "weights from a local file", "url": "downloaded weights"}.get(kind, "")
+
+
+def _parameters(table: Table, run: Run, model: str, protocols: list[str]) -> Entry:
+    counts = [run.parameters(protocol, model) for protocol in protocols]
+    if all(count is None for count in counts):
+        return Entry(text.NA, marks=[table.note("no profile or training record to count "
+                                                "parameters from")])
+    shown = [text.NA if count is None else text.parameters(count) for count in counts]
+    return Entry(_per_level(shown), exact="/".join("" if c is None else str(c)
+                                                   for c in dict.fromkeys(counts)))
+
+
+def _per_level(shown: list[str]) -> str:
+    """Join counts that differ by level: ``11.87 / 12.06 M``."""
+    different = list(dict.fromkeys(shown))
+    units = {value.partition(" ")[2] for value in different}
+    if len(different) > 1 and len(units) == 1:
+        unit = units.pop()
+        return " / ".join(v.partition(" ")[0] for v in different) + (f" {unit}" if unit else "")
+    return " / ".join(different)
+
+
+def _printed(table: Table, run: Run, row: published.Row) -> Row:
+    levels = list(dict.fromkeys(column.level for column in table.columns))
+    params = [text.published_parameters(row.params_m[level])
+              for level in levels if row.params_m.get(level)]
+    reproduced = [run.model_title(r.key) for r in table.measured
+                  if str(run.models[r.key].get("published_as") or "").lower()
+                  in (row.method.lower(), row.name.lower())]
+    printed = Row(row.method, f"{row.source}/{row.task}/{row.method}",
+                  f"counterpart above: {' and '.join(reproduced)}" if reproduced else "",
+                  Entry(_per_level(params) if params else text.NONE,
+                        exact="/".join(dict.fromkeys(row.params_m.values()))),
+                  [], [table.note(said) for said in published.notes(row)], row.source)
+    for column in table.columns:
+        figure = row.figures.get((column.level, column.dataset, column.metric))
+        if figure is None:
+            printed.entries.append(Entry(text.NONE))
+            continue
+        caveat = published.caveat(figure)
+        printed.entries.append(Entry(
+            figure.shown, None if caveat else figure.value, exact=figure.text,
+            status="published", marks=[table.note(caveat)] if caveat else []))
+    return printed
+
+
+def _rank(rows: list[Row], columns: list[Column]) -> None:
+    """Mark best and second of each column among ``rows``, as shown: equal texts share a rank.
+
+    A column where no two figures differ has no best.
+    """
+    for index, column in enumerate(columns):
+        entries = [r.entries[index] for r in rows if r.entries[index].number is not None]
+        order = sorted({float(e.shown) for e in entries},
+                       reverse=column.metric not in text.LOWER_IS_BETTER)
+        if len(order) < 2:
+            continue            # one figure, or all equal: nothing to point out
+        for entry in entries:
+            place = order.index(float(entry.shown))
+            entry.rank = ("best", "second")[place] if place < 2 else ""
+
+
+def _caption(table: Table) -> str:
+    metrics = list(dict.fromkeys(column.metric for column in table.columns))
+    lower = [text.METRICS[m][0] for m in metrics if m in text.LOWER_IS_BETTER]
+    said = [f"{table.title}, protocol version {table.version}.",
+            "Best figure of each column in bold, second underlined"
+            + (f" ({', '.join(lower)}: lower is better)" if lower else "")
+            + "; figures equal as printed share a rank."]
+    if any(row.sub.startswith("trained here") for row in table.measured):
+        said.append("Models trained here are reproductions from the papers' descriptions, without "
+                    "the authors' code or weights.")
+    if table.published:
+        said.append("Measured and published rows are ranked apart: published figures come from "
+                    "papers, the others were measured here.")
+    shown = [e.shown for r in table.measured + table.published for e in (*r.entries, r.parameters)]
+    if text.NONE in shown:
+        said.append(f"{text.NONE}: not asked for in this run, or not printed by the source.")
+    if any(shown == text.NA for shown in shown):
+        said.append(f"{text.NA}: see the note.")
+    return " ".join(said)

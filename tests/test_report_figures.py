@@ -1,0 +1,302 @@
+"""Figures: where crops are cut, labels that do not overlap, and nothing where there is no data."""
+
+import re
+import shutil
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from irbench.report import collect, crops, curves, labels, latency, quality, style
+from tests import report_fixtures as fixtures
+
+
+def collected(builder):
+    return collect.collect(builder.folder, builder.plan)
+
+
+def stems(drawing):
+    return [figure.stem for figure in drawing.figures]
+
+
+# -- crops ---------------------------------------------------------------------------------------
+
+def noise(seed, *shape):
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+@given(st.integers(1, 4), st.integers(0, 99))
+@settings(max_examples=25)
+def test_disagreement_is_the_variance(count, seed):
+    images = [noise(seed + i, 5, 7, 3) for i in range(count)]
+    expected = np.var(np.stack(images).astype(float), axis=0).sum(axis=2) * count**2
+    assert np.array_equal(crops.disagreement(images), expected.round().astype(np.int64))
+
+
+@given(st.integers(0, 99), st.integers(1, 6), st.integers(1, 3))
+@settings(max_examples=40)
+def test_window_is_the_largest_sum(seed, side, step):
+    spread = noise(seed, 9, 11).astype(np.int64) % 4        # many ties
+    top, left, score = crops.window(spread, side, step)
+    sums = {(t, x): int(spread[t:t + side, x:x + side].sum())
+            for t in range(0, 10 - side, step) for x in range(0, 12 - side, step)}
+    assert score == max(sums.values())
+    assert (top, left) == min(place for place, total in sums.items() if total == score)
+
+
+def sr_images(folder, scale=2, size=60, models=("a", "b")):
+    """Two images; the models differ at rows 40-49, columns 30-39 of the second."""
+    builder = fixtures.Builder(folder)
+    builder.dataset("photos", "Photos", 2)
+    protocol = f"sr-x{scale}@1"
+    for model in models:
+        builder.model(model, model.upper())
+    for i, image in enumerate(("first", "second")):
+        target = noise(i, size, size, 3)
+        builder.image(protocol, "photos", "_target", image, target)
+        builder.image(protocol, "photos", "_input", image, target[::scale, ::scale])
+        for k, model in enumerate(models):
+            restored = target.copy()
+            if image == "first":
+                restored[:] = 255 - restored            # all alike, all far from the target
+            if image == "second" and k:
+                restored[40:50, 30:40] ^= 255
+            builder.image(protocol, "photos", model, image, restored)
+    for model in models:
+        builder.cell(protocol, "photos", model, {"psnr": [30.0, 31.5], "ssim": [0.9, 0.9125]},
+                     images=["first", "second"], kept=True)
+    return builder
+
+
+def test_the_window_is_where_the_models_differ(tmp_path):
+    builder = sr_images(tmp_path)
+    run = collected(builder)
+    choice = crops._choose(run.folder, run.cells, ["first", "second"])
+    assert (choice.name, choice.side, choice.scale) == ("second", 24, 2)
+    assert choice.top % 2 == choice.left % 2 == 0
+    assert choice.top <= 40 and choice.top + choice.side >= 50
+    assert choice.left <= 30 and choice.left + choice.side >= 40
+    assert (choice.top, choice.left) == (26, 16)            # the first of those that tie
+
+
+def test_crops_are_drawn_and_described(tmp_path):
+    run = collected(sr_images(tmp_path))
+    drawing = crops.draw(run)
+    assert stems(drawing) == ["crops-sr-x2@1-photos"] and not drawing.left_out
+    caption = drawing.figures[0].caption
+    for part in ("image second", "24×24 pixels from row 26, column 16",  # noqa: RUF001
+                 "among 2 of 2 images", "enlarged ×2"):  # noqa: RUF001
+        assert part in caption
+    choice = crops._choose(run.folder, run.cells, ["first", "second"])
+    assert crops._scores(run.cells[0], choice) == "31.50 dB / 0.9125"
+
+
+def test_one_model_is_compared_with_the_target(tmp_path):
+    builder = sr_images(tmp_path)
+    builder.plan["cells"] = [c for c in builder.plan["cells"] if c["model"] == "b"]
+    run = collected(builder)
+    assert crops._choose(run.folder, run.cells, ["first", "second"]).name == "first"
+    assert "from the target" in crops.draw(run).figures[0].caption
+
+
+def test_no_kept_images_no_figure(tmp_path):
+    run = collected(fixtures.small_run(tmp_path))
+    drawing = crops.draw(run)
+    assert not drawing.figures and "sr-x2@1 on Set5" in drawing.left_out[0]
+    assert not (tmp_path / "figures").exists()
+
+
+def test_images_outside_the_run_folder_are_not_read(tmp_path):
+    builder = sr_images(tmp_path / "run")
+    path = builder.folder / "cells/sr-x2@1/photos/a.json"
+    path.write_text(path.read_text().replace("images/sr-x2@1", "../images/sr-x2@1"))
+    shutil.copytree(builder.folder / "images", tmp_path / "images")
+    run = collected(builder)
+    assert crops._files(run.folder, run.cells[0]) == {}
+    assert len(crops._files(run.folder, run.cells[1])) == 2
+
+
+def test_images_of_another_size_give_a_sentence(tmp_path):
+    builder = sr_images(tmp_path)
+    for image in ("first", "second"):
+        builder.image("sr-x2@1", "photos", "a", image, noise(0, 10, 10, 3))
+    drawing = crops.draw(collected(builder))
+    assert not drawing.figures and "differ in size" in drawing.left_out[0]
+
+
+# -- labels --------------------------------------------------------------------------------------
+
+def test_labels_overlap_neither_each_other_nor_markers():
+    with style.look():
+        figure = style.figure(3.0, 4.0)
+        ax = figure.subplots()
+        ax.set_xlim(0, 10)
+        ax.set_ylim(0, 10)
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        points = [labels.Point(4 + 0.25 * i, 5 + 0.2 * (i % 3), f"method {i}", 2.0, "black")
+                  for i in range(9)]
+        gone = labels.place(ax, points)
+        renderer = figure.canvas.get_renderer()
+        boxes = [t.get_window_extent(renderer) for t in ax.texts]
+        dots = [labels._box(*ax.transData.transform((p.x, p.y)), 1.5 * figure.dpi / 72)
+                for p in points]
+        frame = ax.get_window_extent(renderer)
+    assert len(boxes) + len(gone) == 9 and len(boxes) >= 7
+    for i, box in enumerate(boxes):
+        assert frame.x0 <= box.x0 and box.x1 <= frame.x1
+        assert frame.y0 <= box.y0 and box.y1 <= frame.y1
+        assert not any(box.overlaps(other) for other in boxes[i + 1:])
+        assert not any(box.overlaps(dot) for dot in dots)
+
+
+def test_a_label_without_room_is_reported():
+    with style.look():
+        figure = style.figure(0.6, 0.6)
+        ax = figure.add_axes((0, 0, 1, 1))
+        figure.set_layout_engine("none")
+        point = labels.Point(0.5, 0.5, "a name wider than the axes", 2.0, "black")
+        assert labels.place(ax, [point]) == [point]
+        assert not ax.texts
+
+
+def test_segments():
+    box = labels._box(5, 5, 1)
+    assert labels._crosses((0, 0, 10, 10), box) and labels._crosses((5, 0, 5, 10), box)
+    assert not labels._crosses((0, 0, 3, 3), box) and not labels._crosses((0, 5, 3, 5), box)
+    assert labels._cut((0, 0, 2, 2), (0, 2, 2, 0)) and not labels._cut((0, 0, 1, 1), (2, 0, 3, 1))
+
+
+# -- charts --------------------------------------------------------------------------------------
+
+def test_quality_has_a_panel_per_protocol_and_dataset(tmp_path):
+    run = collected(fixtures.small_run(tmp_path))
+    panels, omitted = quality._panels(run)
+    assert [(p.protocol, p.dataset) for p in panels] == [
+        ("sr-x2@1", "photos"), ("sr-x2@1", "set5"), ("sr-x3@1", "set5"),
+        ("denoise_color-sigma25@1", "photos")]
+    x2 = panels[1]
+    assert x2.bubbles["compacter"] == (392_200, 35.5, 1_600_000_000)
+    assert x2.lines == {"bicubic": 33.5}
+    assert x2.printed["Compacter"] == (393_000.0, 38.24) and "bicubic" not in x2.printed
+    assert panels[2].bubbles["compacter"][2] is None        # its profile failed: MACs unknown
+    assert not omitted
+    drawing = quality.draw(run)
+    assert stems(drawing) == ["quality"]
+    assert "1×3×64×64" in drawing.figures[0].caption  # noqa: RUF001
+    assert "not measured here" in drawing.figures[0].caption
+
+
+def test_many_panels_become_a_figure_per_task(tmp_path, monkeypatch):
+    monkeypatch.setattr(quality, "MAX_PANELS", 3)
+    drawing = quality.draw(collected(fixtures.small_run(tmp_path, "none")))
+    assert stems(drawing) == ["quality-sr", "quality-denoise_color"]
+    assert len({p.name for p in (tmp_path / "figures").iterdir()}) == 4
+
+
+def test_a_model_without_a_count_is_named_not_guessed(tmp_path):
+    builder = fixtures.Builder(tmp_path)
+    builder.dataset("photos", "Photos", 1)
+    builder.model("a", "Model A")
+    builder.cell("sr-x2@1", "photos", "a", {"psnr": [33.0], "ssim": [0.9]})
+    drawing = quality.draw(collected(builder))
+    assert not drawing.figures and not (tmp_path / "figures").exists()
+    assert "Model A (sr-x2@1)" in drawing.left_out[0]
+
+
+def test_macs_of_different_inputs_share_no_scale(tmp_path):
+    builder = fixtures.Builder(tmp_path)
+    builder.dataset("photos", "Photos", 1)
+    for i, model in enumerate(("a", "b")):
+        builder.model(model, model)
+        builder.cell("sr-x2@1", "photos", model, {"psnr": [33.0 + i], "ssim": [0.9]})
+        builder.profile("sr-x2@1", model, {"input": {"batch": 1, "channels": 3,
+                                                     "height": 64 * (i + 1), "width": 64}})
+    caption = quality.draw(collected(builder)).figures[0].caption
+    assert "do not compare" in caption and "area of a bubble" not in caption
+
+
+def test_bubble_legend_sizes_are_round_and_within_range():
+    assert quality._nice(49_800_000_000) == [2e9, 1e10, 2e10]
+    assert quality._nice(50_000_000_000) == [2e9, 1e10, 5e10]
+    assert all(size <= 17 for size in quality._nice(17))
+
+
+def test_latencies_of_two_conditions_share_no_axis(tmp_path):
+    builder = fixtures.Builder(tmp_path)
+    for model, threads in (("a", 1), ("b", 2), ("c", 1)):
+        builder.model(model, model)
+        builder.profile("sr-x2@1", model, {"threads": threads})
+    builder.profile("sr-x2@1", "c", {"device": "cuda", "device_name": "GPU", "threads": 1})
+    drawing = latency.draw(collected(builder))
+    caption = drawing.figures[0].caption
+    for part in ("Some CPU, float32, 3×64×64, batch 1, 1 thread;",  # noqa: RUF001
+                 "batch 1, 2 threads", "GPU, float32, 3×64×64, batch 1."):  # noqa: RUF001
+        assert part in caption
+    assert drawing.figures[0].alt.count(" on ") == 3
+
+
+def test_no_data_no_figure(tmp_path):
+    builder = fixtures.Builder(tmp_path)
+    builder.model("a", "A")
+    builder.profile("sr-x2@1", "a", status="failed", reason="out of memory")
+    builder.training("sr-x2@1", "a", status="failed", reason="NaN")
+    run = collected(builder)
+    for module in (quality, latency, curves, crops):
+        assert not module.draw(run).figures
+    assert "out of memory" in latency.draw(run).left_out[0]
+    assert "no training recorded a curve" in curves.draw(run).left_out[0]
+    assert not (tmp_path / "figures").exists()
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("figures")
+    run = collected(fixtures.small_run(folder))
+    for module in (quality, latency, curves):
+        assert len(module.draw(run).figures) == 1
+    return folder / "figures"
+
+
+@pytest.mark.parametrize("stem", ["quality", "latency", "training"])
+def test_files_are_ready_for_print_and_undated(drawn, stem):
+    with Image.open(drawn / f"{stem}.png") as image:
+        assert round(image.info["dpi"][0]) == 300
+        assert not {"Software", "Creation Time", "date:create"} & set(image.info)
+        assert len(image.convert("L").getcolors(256)) > 16       # not blank
+    raw = (drawn / f"{stem}.pdf").read_bytes()
+    assert b"/CIDFontType2" in raw and b"/Type3" not in raw and b"/FontFile2" in raw
+    assert not re.search(rb"/(CreationDate|Producer|Creator)\b", raw)
+    streams = re.findall(rb"stream\r?\n(.*?)endstream", raw, re.S)
+    assert any(b"Tj" in _inflate(s) or b"TJ" in _inflate(s) for s in streams)
+
+
+def _inflate(stream):
+    try:
+        return zlib.decompress(stream)
+    except zlib.error:
+        return b""
+
+
+def test_running_mean():
+    assert curves.running_mean([1.0, 3.0]) == [1.0, 3.0]         # too short to smooth
+    losses = [float(i) for i in range(24)]
+    assert curves.running_mean(losses)[:3] == [0.0, 0.5, 1.5]
+    assert len(curves.running_mean(losses)) == 24
+
+
+def test_drawing_changes_no_global_setting(tmp_path):
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    latency.draw(collected(fixtures.small_run(tmp_path)))
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_each_model_keeps_its_colour_and_marker():
+    names = [f"m{i}" for i in range(8)]
+    assert len(set(style.colors(names).values())) == len(set(style.markers(names).values())) == 8
+    assert style.colors(names)["m3"] == style.colors(names[:4])["m3"]

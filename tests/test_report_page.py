@@ -1,0 +1,239 @@
+"""The page and the whole build: self-contained, escaped, the same bytes for the same records."""
+
+import base64
+import html.parser
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from irbench import report
+from irbench.report import collect, page
+from tests import report_fixtures as fixtures
+
+ROOT = Path(__file__).parent.parent
+VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source"}
+SCRIPT = "<script>alert('x')</script>"
+
+
+class Reader(html.parser.HTMLParser):
+    """Checks nesting while reading; collects ids, attributes and visible text."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.open, self.ids, self.attributes, self.words, self.tags = [], [], [], [], []
+        self.feed(source)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, (tag, self.getpos())
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def files(folder):
+    """Bytes of everything a build writes, by relative path."""
+    kept = [p for p in folder.rglob("*") if p.is_file()
+            and p.relative_to(folder).parts[0] in ("tables", "figures", "report.html",
+                                                   "summary.csv")]
+    return {str(p.relative_to(folder)): p.read_bytes() for p in kept}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A run with images, built twice: in this process and in one with another hash seed."""
+    builder = fixtures.small_run(tmp_path_factory.mktemp("run"))
+    for image in ("image0", "image1"):
+        for part, level in (("_target", 0), ("_input", 3), ("input", 3), ("compacter", 1)):
+            pixels = (fixtures.np.indices((48, 64)).sum(axis=0) * (level + 1) % 256)
+            builder.image("denoise_color-sigma25@1", "photos", part, image,
+                          fixtures.np.repeat(pixels[..., None], 3, axis=2).astype("uint8"))
+    kept = builder.plan["cells"].copy()
+    builder.plan["cells"] = [c for c in kept if not c["protocol"].startswith("denoise")]
+    for model, psnr in (("input", [20.2, 20.3]), ("compacter", [29.2, 29.5])):
+        builder.cell("denoise_color-sigma25@1", "photos", model,
+                     {"psnr": psnr, "ssim": [0.4, 0.42]}, kept=True)
+    (builder.folder / "tables").mkdir()
+    for stale in ("tables/deblur.md", "figures/crops-old@1-set5.png"):
+        (builder.folder / stale).parent.mkdir(exist_ok=True)
+        (builder.folder / stale).write_text("of an earlier plan")
+    said = []
+    path = report.build(builder.folder, builder.plan, said.append)
+    assert path == builder.folder / "report.html"
+    assert any("cells" in line for line in said) and said[-1].endswith("report.html")
+    first = files(builder.folder)
+    # sorted keys: the order of a plan's models must not matter
+    (builder.folder / "plan.json").write_text(fixtures.records.canonical(builder.plan))
+    code = ("import json, pathlib, sys; from irbench import report; f = pathlib.Path(sys.argv[1]);"
+            "report.build(f, json.loads((f / 'plan.json').read_text()))")
+    subprocess.run([sys.executable, "-c", code, str(builder.folder)], check=True, cwd=ROOT,
+                   env={**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"})
+    return builder, first, files(builder.folder)
+
+
+@pytest.fixture(scope="module")
+def reader(built):
+    return Reader(built[1]["report.html"].decode())
+
+
+def test_the_same_records_give_the_same_bytes(built):
+    _, first, second = built
+    assert sorted(first) == sorted(second)
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+def test_what_is_written(built):
+    names = set(built[1])
+    assert names == {
+        "summary.csv", "report.html",
+        *(f"tables/{stem}.{kind}" for stem in ("sr", "denoise_color")
+          for kind in ("md", "tex", "csv")),
+        *(f"figures/{stem}.{kind}" for stem in (
+            "quality", "latency", "training", "crops-denoise_color-sigma25@1-photos")
+          for kind in ("png", "pdf"))}
+
+
+def test_the_page_asks_nothing_of_the_network(built, reader):
+    source = built[1]["report.html"].decode()
+    for tag, name, value in reader.attributes:
+        if name in ("src", "srcset", "data", "action", "poster"):
+            assert value.startswith("data:"), (tag, name, value[:60])
+        if name == "href":
+            assert value.startswith(("#", "data:", "tables/", "figures/", "summary.csv")), value
+    style = re.search(r"<style>(.*?)</style>", source, re.S)[1]
+    assert "url(" not in style and "@import" not in style
+    assert not {"script", "iframe", "object", "embed"} & set(reader.tags)
+    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', source)
+    assert len(pictures) == 4
+    assert all(base64.b64decode(p, validate=True).startswith(b"\x89PNG") for p in pictures)
+
+
+def test_links_inside_the_page_arrive(reader, built):
+    assert len(reader.ids) == len(set(reader.ids))
+    for _, name, value in reader.attributes:
+        if name == "href" and value.startswith("#"):
+            assert value[1:] in reader.ids, value
+        elif name == "href" and not value.startswith("data:"):
+            assert (built[0].folder / value.replace("%40", "@")).is_file(), value
+
+
+def test_pictures_have_words_and_regions_have_names(reader):
+    alts = [value for tag, name, value in reader.attributes if (tag, name) == ("img", "alt")]
+    assert len(alts) == 4 and all(len(alt) > 20 for alt in alts)
+    assert reader.tags.count("main") == reader.tags.count("h1") == 1
+    scrolled = reader.text.count("x")       # the text was read at all
+    assert scrolled and ("html", "lang", "en") in reader.attributes
+
+
+def test_what_the_page_says(built, reader):
+    for part in ("come from papers", "reproductions from their published description",
+                 "trained here: 90 steps", "unavailable: weights tiny.pt", "not computed",
+                 "no LPIPS weights here", "ran out of memory", "zero padding",
+                 "Published figures (not measured here)", "no such file"):
+        assert part in reader.text, part
+    provenance = reader.text[reader.text.index("Provenance", 400):]
+    record = fixtures.records.read(built[0].folder / "cells/sr-x2@1/set5/semanir.json")
+    for part in (record["fingerprint"], "cells/sr-x2@1/set5/semanir.json", "forward 1.25 s",
+                 f"irbench {record['provenance']['irbench']}",
+                 record["provenance"]["packages"]["numpy"],
+                 record["provenance"]["python"]):
+        assert part in provenance, part
+
+
+def test_best_and_second_are_marked(built):
+    source = built[1]["report.html"].decode()
+    assert "<strong>38.63</strong>" in source and "<u>38.61</u>" in source
+
+
+def test_counts(reader, built):
+    cells = collect.collect(built[0].folder, built[0].plan).cells
+    for status, label in page.STATUS.items():
+        count = sum(c.status == status for c in cells)
+        assert (f"{label} {count}" in reader.text) == bool(count or status == "ok")
+
+
+def test_stale_files_are_gone(built):
+    assert not {"tables/deblur.md", "figures/crops-old@1-set5.png"} & set(built[1])
+
+
+def hostile(folder):
+    builder = fixtures.Builder(folder, run=f"run {SCRIPT}")
+    builder.plan["title"] = f'"{SCRIPT}'
+    builder.dataset("set5", f"Set5 {SCRIPT}", 1)
+    builder.model("a", f"A {SCRIPT}", note=f"note {SCRIPT} \"'>")
+    builder.model("b", "B")
+    builder.cell("sr-x2@1", "set5", "a", {"psnr": [33.0], "ssim": [0.9]})
+    builder.cell("sr-x2@1", "set5", "b", status="failed", reason=f'"><img src=x {SCRIPT}')
+    builder.profile("sr-x2@1", "a", {"device_name": SCRIPT, "uncounted": {SCRIPT: 3}})
+    builder.training("sr-x2@1", "a", {"device_name": SCRIPT})
+    builder.plan["protocols"]["sr-x2@1"] = {**builder.plan["protocols"]["sr-x2@1"],
+                                            "title": SCRIPT}
+    return builder
+
+
+def test_nothing_a_user_wrote_becomes_markup(tmp_path):
+    builder = hostile(tmp_path)
+    source = report.build(builder.folder, builder.plan).read_text()
+    reader = Reader(source)
+    assert "script" not in reader.tags and "<script" not in source
+    assert reader.text.count("alert('x')") >= 6
+    assert all(value.startswith("data:") for _, name, value in reader.attributes if name == "src")
+    for path in (tmp_path / "tables").glob("*.md"):
+        assert "<script" not in path.read_text()
+
+
+def test_a_run_without_any_record(tmp_path):
+    builder = fixtures.Builder(tmp_path)
+    builder.dataset("set5", "Set5", 1)
+    builder.model("a", "Model A")
+    builder.cell("sr-x2@1", "set5", "a", write=False)
+    builder.plan["profiles"] = builder.plan["trainings"] = [{"protocol": "sr-x2@1", "model": "a"}]
+    reader = Reader(report.build(tmp_path, builder.plan).read_text())
+    assert "not computed" in reader.text and "img" not in reader.tags
+    assert "No record was found" in reader.text
+    assert "There is no figure of latency" in reader.text
+    assert not (tmp_path / "figures").exists()
+
+
+def test_an_empty_plan(tmp_path):
+    reader = Reader(report.build(tmp_path, {"run": "empty"}).read_text())
+    assert "no table" in reader.text and not (tmp_path / "tables").exists()
+
+
+def test_warnings_of_mixed_origins(tmp_path):
+    run = collect.collect(tmp_path, fixtures.small_run(tmp_path).plan)
+    base = {"irbench": "1", "git": {"commit": "a" * 40, "dirty": True}, "python": "3",
+            "packages": {"torch": "2.0"}, "hardware": {"cpu": "one", "cores": 2}}
+    other = {**base, "git": {"commit": "b" * 40, "dirty": False}, "packages": {"torch": "2.1"},
+             "hardware": {"cpu": "two"}}
+    for job, source in zip(run.cells, (base, other), strict=False):
+        job.record["provenance"] = {**source, "time": "2026-01-01T00:00:00+00:00", "threads": 1}
+    groups = page.provenance(run.cells[:2])
+    said = " ".join(page.warnings(run, groups))
+    for part in ("more than one commit: aaaaaaaaaaaa, bbbbbbbbbbbb", "uncommitted changes",
+                 "different versions of: torch", "2 machines", "2 of 12 cells have no result"):
+        assert part in said, part
+    assert len(groups) == 2 and groups[0]["machine"] == "one, 2 cores"
+    same = page.warnings(run, page.provenance(run.cells[:1]))
+    assert not any("more than one commit" in s or "machines" in s for s in same)
+
+
+def test_importing_the_stage_imports_no_figures():
+    code = ("import irbench.report, sys; "
+            "sys.exit(bool({'matplotlib', 'seaborn', 'torch', 'pandas'} & set(sys.modules)))")
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
