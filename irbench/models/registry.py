@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -38,6 +39,7 @@ from irbench.errors import UserError, unknown
 
 REQUIRED = {"title", "builder", "tasks", "in_paper", "source", "learned"}
 OPTIONAL = {"levels", "note", "published_as", "options", "dtypes"}
+HERE = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,11 @@ class Card:
         return task in self.tasks and level in self.levels.get(task, [level])
 
     def load(self) -> Callable:
-        """Import the model's module and return its builder."""
-        package = Path(__file__).parent
-        if self.path.parent == package:
+        """Import the model's module and return its builder.
+
+        Raises UserError if a plugin cannot be imported, or the module lacks the builder.
+        """
+        if self.path.parent == HERE:
             module = importlib.import_module(f"irbench.models.{self.path.stem}")
         else:
             module = _import_file(self.path)
@@ -79,8 +83,9 @@ class Card:
 def cards(plugins: tuple[str, ...] = ()) -> dict[str, Card]:
     """Return every known model by name. Raises UserError on a bad card or a name taken twice."""
     found: dict[str, Card] = {}
-    for path in [*_builtin(), *_entry_points(), *(Path(p).expanduser() for p in plugins)]:
-        for card in _read(path.resolve()):
+    paths = [*_builtin(), *_entry_points(), *(Path(p).expanduser() for p in plugins)]
+    for path in dict.fromkeys(p.resolve() for p in paths):  # a file named twice is still one
+        for card in _read(path):
             if card.name in found:
                 raise UserError(f"{card.path}: the model name {card.name!r} is already taken by "
                                 f"{found[card.name].path}. Rename one of them.")
@@ -97,14 +102,16 @@ def get(name: str, plugins: tuple[str, ...] = ()) -> Card:
 
 
 def _builtin() -> list[Path]:
-    here = Path(__file__).parent
-    return sorted(p for p in here.glob("*.py") if "\nCARDS" in p.read_text())
+    return sorted(p for p in HERE.glob("*.py") if "\nCARDS" in p.read_text(encoding="utf-8"))
 
 
 def _entry_points() -> list[Path]:
     paths = []
     for point in importlib.metadata.entry_points(group="irbench.models"):
-        spec = importlib.util.find_spec(point.value)
+        try:
+            spec = importlib.util.find_spec(point.value)
+        except ModuleNotFoundError:  # the package that should hold it is missing
+            spec = None
         if spec is None or not spec.origin:
             raise UserError(f"entry point {point.name!r} of group irbench.models names the module "
                             f"{point.value!r}, which is not installed.")
@@ -115,22 +122,37 @@ def _entry_points() -> list[Path]:
 @functools.cache
 def _read(path: Path) -> tuple[Card, ...]:
     try:
-        tree = ast.parse(path.read_text(), str(path))
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise UserError(f"plugin {path}: {error.strerror}. Give the path of a Python file "
+                        "that holds CARDS.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"plugin {path}: not a text file in UTF-8. Give the path of a Python file "
                         "that holds CARDS.") from None
     except SyntaxError as error:
         raise UserError(f"plugin {path}: line {error.lineno}: {error.msg}.") from None
     for node in tree.body:
         targets = getattr(node, "targets", [getattr(node, "target", None)])
         if any(isinstance(t, ast.Name) and t.id == "CARDS" for t in targets):
-            try:
-                table = ast.literal_eval(node.value)
-            except ValueError:
-                raise UserError(f"{path}: CARDS must be a literal (no names, no calls), so that "
-                                "it can be read without importing the module.") from None
-            return tuple(_card(path, name, fields) for name, fields in table.items())
+            return tuple(_card(path, name, fields)
+                         for name, fields in _table(path, node.value).items())
     raise UserError(f"plugin {path}: no CARDS found. See irbench/models/registry.py.")
+
+
+def _table(path: Path, node: ast.expr | None) -> dict:
+    try:
+        table = ast.literal_eval(node)
+    except (ValueError, TypeError):
+        raise UserError(f"{path}: CARDS must be a literal (no names, no calls), so that "
+                        "it can be read without importing the module.") from None
+    if not isinstance(table, dict) or not all(isinstance(f, dict) for f in table.values()):
+        raise UserError(f"{path}: CARDS must be a dict of dicts: a model's name -> its fields.")
+    if len(table) < len(node.keys):
+        names = [key.value for key in node.keys]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise UserError(f"{path}: CARDS holds {', '.join(map(repr, twice))} twice. "
+                        "Rename one of them.")
+    return table
 
 
 def _card(path: Path, name: str, fields: dict) -> Card:
@@ -140,20 +162,25 @@ def _card(path: Path, name: str, fields: dict) -> Card:
             ([f"missing {', '.join(sorted(missing))}"] if missing else [])
             + ([f"unknown {', '.join(sorted(extra))}"] if extra else []))
             + f". Valid: {', '.join(sorted(REQUIRED | OPTIONAL))}.")
+    for key in ("tasks", "dtypes"):
+        if not isinstance(fields.get(key, []), list | tuple):
+            raise UserError(f"{path}: card {name!r}: {key} is {fields[key]!r}; it takes a list.")
     fields = {**fields, "tasks": tuple(fields["tasks"]),
               "dtypes": tuple(fields.get("dtypes", ("float32",)))}
     return Card(name=name, path=path, **fields)
 
 
 def _import_file(path: Path):
-    name = f"irbench_plugin_{path.stem}"
+    # Plugins of two folders may share a file name, so the module's name tells the folder.
+    name = f"irbench_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
-        except BaseException:
+        except Exception as error:
             del sys.modules[name]
-            raise
+            raise UserError(f"plugin {path}: importing it failed: {type(error).__name__}: {error}. "
+                            f"Try: python {path}") from error
     return sys.modules[name]

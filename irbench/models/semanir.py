@@ -1,0 +1,154 @@
+"""SemanIR, columnar: transformer layers that share a key-semantic dictionary (NeurIPS 2024).
+
+Reads and writes tensors only. The authors released no usable code or weights, so this is written
+from arXiv 2405.20008 (preprint, as KGT: 2402.02634). *printed* was read in its figures, tables or
+captions; *inferred* is what makes the printed sizes come out, to 0.01 M for S and B at all
+three scales; *ours* is a choice where nothing is known.
+
+    conv 3x3 -> stages -> conv 3x3 -> + (long residual) -> reconstruction       printed
+    stage: dictionary of its input; layers that share it; conv 3x3; + its input printed
+    layer: attention + residual, FFN + residual                                 printed
+
+Options of the cards, with their reasons:
+    width 180, heads 6, mlp_ratio 2, stages 6, layers 6 (S), 8 and 8 (B)    inferred.
+    head pixelshuffle, head_width 64    inferred: SwinIR's head; ``direct``: one convolution.
+    bias_hidden 512     inferred: hidden width of the MLP that gives each layer's position bias.
+    window 32, k 512    ours: 8, 16 and 32 are ablated and k runs to 512 (printed), which only
+                    means something with the 1024 tokens of a window of 32. Neither changes the
+                    weights, so one checkpoint can be run with several.
+    train_k []      ours: a fixed k; a list is drawn from at random in training (both printed).
+    similarity dot  printed; ``cosine`` and ``dot_ln`` are ours, see KeyDictionary.
+    norm pre        ours: x + f(LN(x)), SwinIR's; ``post``: x + LN(f(x)), SwinV2's. Same size.
+    restoration     ours: the ends for tasks at scale 1, see layers.ends; S and B do only SR.
+    skip none       ours for S and B: none is drawn for SR. ``input`` adds the bicubic input.
+    attention auto  ours: which implementation, see attention.IMPLEMENTATIONS. Same values.
+Inferred without an option: cosine attention with a learned scale a head, a LayerNorm after the
+first convolution and one before the last of the body. Windows never shift (inferred: a shift
+inside a stage would break the sharing; none is drawn).
+
+SemanIR-light is ours, not in the paper: the same blocks made small enough to train in minutes on a
+CPU. Its similarity is cosine, as raw dot products let few hubs win.
+
+Try: ``python -c "from irbench.models.semanir import semanir_light as build;
+print(sum(p.numel() for p in build('sr', 2, 3).parameters()))"``
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from torch import Tensor, nn
+
+from irbench.models import layers
+from irbench.models.attention.stage import Stage, initialise
+from irbench.models.padding import Restorer
+
+CARDS = {
+    "semanir-s": {
+        "title": "SemanIR-S",
+        "builder": "semanir_s",
+        "tasks": ["sr"],
+        "levels": {"sr": ["x2", "x3", "x4"]},
+        "in_paper": True,
+        "published_as": "SemanIR-S",
+        "note": "",
+        "source": "SemanIR, arXiv 2405.20008 (KGT-S in 2402.02634), rebuilt without official "
+                  "code: stages, layers and the dictionary as printed; widths, head, position "
+                  "bias and cosine attention inferred from the printed sizes; window and k ours.",
+        "learned": True,
+        "options": {
+            "width": 180, "heads": 6, "stages": 6, "layers": 6, "mlp_ratio": 2, "window": 32,
+            "k": 512, "train_k": [], "similarity": "dot", "bias_hidden": 512, "norm": "pre",
+            "head": "pixelshuffle", "head_width": 64, "restoration": "full", "skip": "none",
+            "attention": "auto",
+        },
+        "dtypes": ["float32", "float64", "bfloat16"],
+    },
+    "semanir-b": {
+        "title": "SemanIR-B",
+        "builder": "semanir_b",
+        "tasks": ["sr"],
+        "levels": {"sr": ["x2", "x3", "x4"]},
+        "in_paper": True,
+        "published_as": "SemanIR-B",
+        "note": "",
+        "source": "SemanIR, arXiv 2405.20008 (KGT-B in 2402.02634), rebuilt without official "
+                  "code: stages, layers and the dictionary as printed; widths, head, position "
+                  "bias and cosine attention inferred from the printed sizes; window and k ours.",
+        "learned": True,
+        "options": {
+            "width": 180, "heads": 6, "stages": 8, "layers": 8, "mlp_ratio": 2, "window": 32,
+            "k": 512, "train_k": [], "similarity": "dot", "bias_hidden": 512, "norm": "pre",
+            "head": "pixelshuffle", "head_width": 64, "restoration": "full", "skip": "none",
+            "attention": "auto",
+        },
+        "dtypes": ["float32", "float64", "bfloat16"],
+    },
+    "semanir-light": {
+        "title": "SemanIR-light (ours, not in the paper)",
+        "builder": "semanir_light",
+        "tasks": ["sr", "denoise_color", "jpeg_gray"],
+        "levels": {"sr": ["x2", "x3", "x4"]},
+        "in_paper": False,
+        "note": "A small variant of ours with SemanIR's blocks; the paper has none of this size.",
+        "source": "The blocks of SemanIR (arXiv 2405.20008); its size, ends and options are ours.",
+        "learned": True,
+        "options": {
+            "width": 48, "heads": 3, "stages": 4, "layers": 4, "mlp_ratio": 2, "window": 8,
+            "k": 32, "train_k": [], "similarity": "cosine", "bias_hidden": 64, "norm": "pre",
+            "head": "direct", "head_width": 64, "restoration": "half", "skip": "input",
+            "attention": "auto",
+        },
+        "dtypes": ["float32", "float64", "bfloat16"],
+    },
+}
+
+
+def semanir_s(task: str, scale: int, channels: int, **options) -> SemanIR:
+    """Build SemanIR-S. Raises UserError for an unknown option or a bad value."""
+    return _build("semanir-s", task, scale, channels, options)
+
+
+def semanir_b(task: str, scale: int, channels: int, **options) -> SemanIR:
+    """Build SemanIR-B. Raises UserError for an unknown option or a bad value."""
+    return _build("semanir-b", task, scale, channels, options)
+
+
+def semanir_light(task: str, scale: int, channels: int, **options) -> SemanIR:
+    """Build SemanIR-light (ours). Raises UserError for an unknown option or a bad value."""
+    return _build("semanir-light", task, scale, channels, options)
+
+
+def _build(card: str, task: str, scale: int, channels: int, options: dict) -> SemanIR:
+    layers.check_task(task, scale)
+    return SemanIR(scale, channels, layers.options_of(card, CARDS, options))
+
+
+class SemanIR(Restorer):
+    """The columnar network; see the module's text. (B, channels, H, W) in [0, 1], H, W >= 2."""
+
+    def __init__(self, scale: int, channels: int, options: SimpleNamespace):
+        """Build from all of the card's options; raise UserError for a bad value."""
+        o = options
+        first, last, stride = layers.ends(channels, scale, o.width, head=o.head,
+                                          head_width=o.head_width, restoration=o.restoration)
+        super().__init__(channels=channels, scale=scale, size_multiple=o.window * stride,
+                         skip=o.skip)
+        self.extract = first
+        self.norm_in = nn.LayerNorm(o.width)
+        self.stages = nn.ModuleList(Stage(o.width, o.heads, o) for _ in range(o.stages))
+        self.norm_out = nn.LayerNorm(o.width)
+        self.body_conv = layers.conv3(o.width, o.width)
+        self.reconstruct = last
+        initialise(self)
+        if self.skip == "input":
+            layers.start_at_zero(self.reconstruct)
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Restore an image whose sides are multiples of ``size_multiple``."""
+        shallow = self.extract(x.permute(0, 2, 3, 1).contiguous())      # (B, H, W, width)
+        deep = self.norm_in(shallow)
+        for stage in self.stages:
+            deep = stage(deep)
+        deep = shallow + self.body_conv(self.norm_out(deep))
+        return self.reconstruct(deep).permute(0, 3, 1, 2).contiguous()  # (B, channels, sH, sW)
