@@ -28,12 +28,11 @@ print(macs.count(torch.nn.Conv2d(3, 8, 3), (torch.rand(1, 3, 16, 16),)))"``
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -131,7 +130,7 @@ def count(model: nn.Module, inputs: tuple[Tensor, ...]) -> MacCount:
     analysis.tracer_warnings("all")  # not shown: one of them is read below
     handles = _Handles(len(inputs))
     analysis.set_op_handle(**handles.table())
-    with (torch.inference_mode(), _plain_attention(), _BoolsAsIntegers(),
+    with (torch.inference_mode(), _BoolsAsIntegers(),
           warnings.catch_warnings(record=True) as told):
         warnings.simplefilter("always")
         try:
@@ -165,23 +164,13 @@ def _by_kind(model: nn.Module, analysis: FlopCountAnalysis) -> dict[str, int]:
     return {kind: int(counts[kind]) for kind in KINDS}
 
 
-@contextlib.contextmanager
-def _plain_attention() -> Iterator[None]:
-    """Keep torch's own transformer layers from fusing into one operation without a handle."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
 class _BoolsAsIntegers(TorchFunctionMode):
     """Let ``mask.scatter_(1, index, True)`` be traced.
 
     torch's tracer stores True as a bool where the operation takes a number, and then finds no
     operation that takes one (an internal assertion fails). The tensor's own type decides what is
-    stored, so 1 means the same.
+    stored, so 1 means the same. While such a mode is active, torch's own transformer layers do not
+    fuse into one operation either, for which there would be no handle.
     """
 
     FUNCTIONS = frozenset(("scatter", "scatter_", "masked_fill", "masked_fill_", "fill_",

@@ -111,7 +111,6 @@ def test_a_model_that_breaks_costs_one_cell(world):
     plugin = world.parent / "tiny_model.py"
     head = "def forward(self, x):"
     plugin.write_text(plugin.read_text().replace(head, f"{head}\n        raise KeyError(7)"))
-    sys.modules.pop("irbench_plugin_tiny_model", None)
     config = yaml.safe_load(world.read_text())
     from irbench import checkpoints
     run = plan.load(world)
@@ -122,7 +121,6 @@ def test_a_model_that_breaks_costs_one_cell(world):
     config["models"]["tiny"] = {"checkpoint": str(weights)}
     world.write_text(yaml.safe_dump(config))
     assert evaluate("tiny", "--on-failure", "record", protocol="sr-x2") == 0
-    sys.modules.pop("irbench_plugin_tiny_model", None)
     record = records.read(world.parent / "results/tiny/cells/sr-x2@1/tinyset/tiny.json")
     assert record["status"] == "failed"
     assert "KeyError: 7" in record["reason"]

@@ -13,6 +13,15 @@ from irbench.errors import Unavailable
 from irbench.models import registry
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Several threads on a busy machine make these small products ten times slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class Call(nn.Module):
     """A function as a model."""
 
@@ -64,7 +73,7 @@ def test_transposed_convolution_counts_each_input_value():
             conv=2 * 8 * 5 * 6 * (12 // 2) * 16)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 2), st.integers(1, 2), st.integers(1, 4),
        st.integers(1, 2), st.integers(0, 1), st.booleans(), st.integers(4, 9))
 def test_any_convolution_agrees_with_torch(groups, c_in, c_out, kernel, stride, pad, transposed, n):
@@ -153,10 +162,9 @@ def test_a_whole_transformer_layer_by_hand_and_by_torch():
 def test_torch_own_layer_is_not_fused_out_of_sight():
     model, x = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), torch.rand(3, 5, 8)
     by_kind(model, x, linear=3 * 5 * 8 * (4 * 8 + 2 * 16), attention=2 * 3 * 5 * 5 * 8)
-    assert torch.backends.mha.get_fastpath_enabled()
 
 
-SMALL = {"layers": 1, "stages": 1, "window": 8, "k": 16}
+SMALL = {"width": 24, "layers": 1, "stages": 1, "window": 8, "k": 16}
 
 
 @pytest.mark.parametrize("name", [name for name, card in registry.cards().items() if card.learned])
@@ -196,9 +204,10 @@ def test_key_dictionaries_are_a_kind_of_their_own():
 
 
 def test_the_dictionary_of_semanir():
-    model = registry.get("semanir-s").load()("sr", 2, 3, layers=1, stages=2, window=8, k=16)
+    model = registry.get("semanir-s").load()("sr", 2, 3, width=12, layers=1, stages=2, window=8,
+                                            k=16)
     found = macs.count(model, (torch.rand(1, 3, 16, 24),))
-    assert found.by_kind["dictionary"] == 2 * (2 * 3) * 64 * 64 * 180  # stages windows N N C
+    assert found.by_kind["dictionary"] == 2 * (2 * 3) * 64 * 64 * 12  # stages windows N N C
 
 
 # -- what cannot be counted --------------------------------------------------------------------
