@@ -47,9 +47,6 @@ class Patches:
             raise UserError(f"training images smaller than the patch of {self.patch} pixels: "
                             f"{', '.join(small) or 'there is no image at all'}. "
                             "Lower `patch` or remove them.")
-        # a patch is drawn from an image in proportion to its area
-        areas = np.array([im.shape[0] * im.shape[1] for im in self.images], dtype=np.float64)
-        self.share = areas / areas.sum()
 
     def __call__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the inputs and targets of a step.
@@ -64,7 +61,8 @@ class Patches:
                      for part in (inputs, targets))
 
     def _sample(self, rng: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
-        image = self.images[rng.choice(len(self.images), p=self.share)]
+        # every image equally often, whatever its size, as the published toolkits do
+        image = self.images[rng.randint(len(self.images))]
         top, left = (rng.randint(0, n - self.patch + 1) for n in image.shape[:2])
         patch = image[top:top + self.patch, left:left + self.patch]
         # the eight symmetries of the square
