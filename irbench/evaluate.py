@@ -53,12 +53,13 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1, progress
     images = []
     for item in (progress or iter)(data.role("hr")):
         with phases("load"):
-            target = degrade.prepare_target(item.load(), protocol)
+            image = item.load()
+            target = degrade.prepare_target(image, protocol)
             degraded = degrade.degrade(target, protocol)
         with phases("forward"):
             restored = _restore(network, degraded, device, f"{job.title}: {item.name}")
         with phases("score"):
-            scores = scorer(restored, target)
+            scores = scorer(restored, target, gray_file=image.shape[-1] == 1)
         kept = None
         if job.spec["keep_images"]:
             with phases("write"):

@@ -31,11 +31,11 @@ BACKBONE = "alexnet-owt-7be5be79.pth"
 BACKBONE_URL = f"https://download.pytorch.org/models/{BACKBONE}"
 
 
-def planes(image: np.ndarray, protocol: Protocol) -> np.ndarray:
+def planes(image: np.ndarray, protocol: Protocol, gray_file: bool = False) -> np.ndarray:
     """Bring uint8 (H, W, C) to the planes a protocol scores: float64 (H', W', C'), border cut."""
     image = crop_border(image, protocol.metric.crop)
     if protocol.metric.color == "y":
-        return luma(image, rounded=protocol.metric.y_rounded)
+        return luma(image, rounded=protocol.metric.y_rounded, gray_file=gray_file)
     return image.astype(np.float64)
 
 
@@ -197,12 +197,16 @@ class Scorer:
             except Unavailable as error:
                 self.missing["lpips"] = str(error)
 
-    def __call__(self, restored: np.ndarray, target: np.ndarray) -> dict[str, float | None]:
-        """Score uint8 (H, W, C) against its target; null is a figure that cannot be had."""
+    def __call__(self, restored: np.ndarray, target: np.ndarray,
+                 gray_file: bool = False) -> dict[str, float | None]:
+        """Score uint8 (H, W, C) against its target; null is a figure that cannot be had.
+
+        ``gray_file`` says that the target's file is gray (see ``images.luma``).
+        """
         if restored.shape != target.shape:
             raise UserError(f"the restored image is {restored.shape}, its target {target.shape} "
                             "(H, W, C): the model does not fit the protocol.")
-        a, b = planes(restored, self.protocol), planes(target, self.protocol)
+        a, b = (planes(image, self.protocol, gray_file) for image in (restored, target))
         scores: dict[str, float | None] = {}
         if "psnr" in self.names:
             scores["psnr"] = psnr(a, b)

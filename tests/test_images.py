@@ -65,6 +65,13 @@ def test_luma_is_bt601_limited_range():
     assert images.to_gray(colours)[0, :, 0].tolist() == [235, 16, 81, 145, 41]
 
 
+def test_the_luma_of_a_gray_file_is_the_file():
+    gray = random_image(0, 5, 6, 1)
+    assert np.array_equal(images.luma(gray, rounded=False), gray)
+    back = images.luma(images.to_rgb(gray), rounded=False, gray_file=True)
+    assert np.allclose(back, gray, atol=1e-9)
+
+
 def test_to_uint8_clips_rounds_and_refuses_nan():
     values = np.array([-1.0, 0.0, 0.4999 / 255, 0.51 / 255, 1.0, 7.0])
     assert images.to_uint8(values).tolist() == [0, 0, 0, 1, 255, 255]

@@ -96,6 +96,7 @@ class Compacter(Restorer):
         self.norm = nn.LayerNorm(o.width) if o.final_norm else nn.Identity()
         self.body_conv = layers.conv3(o.width, o.width)
         self.reconstruct = last
+        layers.initialise(self)
         if self.skip == "input":
             layers.start_at_zero(self.reconstruct)
 

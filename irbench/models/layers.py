@@ -2,7 +2,7 @@
 
 Reads and writes tensors only. Inside the bodies a feature map is kept as tokens with the channels
 last, (B, H, W, C): Linear and LayerNorm act on it as it lies, and its permuted view is exactly
-torch's ``channels_last`` form, in which convolutions (the depthwise ones above all, 10 times on
+torch's ``channels_last`` form, in which convolutions (the depthwise ones above all, several times on
 CPU) are fastest. So nothing is ever moved but by the cut into windows.
 
 Try: ``python -c "import torch; from irbench.models.layers import to_windows;
@@ -172,3 +172,16 @@ def start_at_zero(reconstructor: nn.Sequential) -> None:
     last = [m for m in reconstructor.modules() if isinstance(m, nn.Conv2d)][-1]
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
+
+
+def initialise(model: nn.Module) -> None:
+    """Linear weights from a normal of deviation 0.02 cut at 2, biases 0 (SwinIR's); in place.
+
+    Small weights keep the residual branches quiet at first: 300 steps of Compacter (sigma 25, one
+    seed) reached 29.3 dB so, 28.3 dB with torch's default.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

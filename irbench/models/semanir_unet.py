@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from irbench.errors import UserError
 from irbench.models import layers
-from irbench.models.attention.stage import Stage, initialise
+from irbench.models.attention.stage import Stage
 from irbench.models.padding import Restorer
 
 CARDS = {
@@ -94,7 +94,7 @@ class SemanIRUnet(Restorer):
         self.final = Stage(2 * width[0], heads[0], o)
         self.body_conv = layers.conv3(2 * width[0], 2 * width[0])
         self.reconstruct = nn.Sequential(layers.conv3(2 * width[0], channels))
-        initialise(self)
+        layers.initialise(self)
         if self.skip == "input":
             layers.start_at_zero(self.reconstruct)
 

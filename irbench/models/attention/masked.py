@@ -4,7 +4,7 @@ Reads and writes tensors only. ``reference`` says what the result is in the plai
 ``sdpa`` is the one to use. Both take (windows, heads, N, d) and return the same; see
 ``attention.attend`` for the arguments.
 
-Try: ``python -m pytest tests/test_models.py -k attend``
+Try: ``python -m pytest tests/test_blocks.py -k attend``
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Reads and writes tensors only. *printed* was read in arXiv 2405.20008, *inferred* fits its printed
 sizes, *ours* is a choice; the options are explained in models/semanir.py.
 
-Try: ``python -m pytest tests/test_models.py -k stage``
+Try: ``python -m pytest tests/test_blocks.py -k stage``
 """
 
 from __future__ import annotations
@@ -122,12 +122,3 @@ class PositionBias(nn.Module):
         """Return (heads, N, N): query by key."""
         table = 16 * torch.sigmoid(self.mlp(self.offsets))              # ((2w-1)^2, heads)
         return table.t().index_select(1, self.index).view(-1, self.tokens, self.tokens)
-
-
-def initialise(model: nn.Module) -> None:
-    """Linear weights from a normal of deviation 0.02 cut at 2, biases 0 (SwinIR's); in place."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
