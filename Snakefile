@@ -9,7 +9,6 @@
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/config.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
@@ -21,6 +20,10 @@ rule all:
     default_target: True
     input:
         f"{RUN}/report.html",
+
+
+onstart:
+    begin()
 
 
 onsuccess:

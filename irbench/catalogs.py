@@ -33,6 +33,28 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         return super().construct_mapping(node, deep)
 
 
+def parse(path: str | Path) -> object:
+    """Read a YAML (or JSON) file in which no key is given twice.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: a folder, not text, not YAML; the message names the line.
+    """
+    try:
+        return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        raise
+    except UnicodeDecodeError:
+        raise ValueError("not a text file in UTF-8") from None
+    except OSError as error:
+        raise ValueError(error.strerror) from None
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ValueError(f"not valid YAML: {line}{error.problem}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from None
+
+
 def files(name: str, catalog_paths: Iterable[str | Path] = ()) -> list[Path]:
     """Return the files that may hold a section: irbench's own, then the users'.
 
@@ -60,14 +82,10 @@ def section(path: Path, name: str) -> dict:
         UserError: not readable, not YAML, a key given twice, an unknown section.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable ({error}). Give a YAML file.") from None
-    except yaml.MarkedYAMLError as error:
-        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise UserError(f"{path}: {line}{error.problem}. Correct the YAML.") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML ({error}). Correct the file.") from None
+        content = parse(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: {getattr(error, 'strerror', None) or error}. "
+                        "Give a YAML file.") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a catalog. Valid: a mapping with the sections "
                         f"{' and '.join(f'{s}:' for s in SECTIONS)}.")

@@ -35,9 +35,12 @@ def build(model: dict, protocol: Protocol, plugins: tuple[str, ...] = ()) -> nn.
     try:
         network = builder(task=protocol.task, scale=protocol.scale, channels=protocol.channels,
                           **model["options"])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise UserError(f"model {model['name']}: options {model['options']} do not fit "
                         f"{model['arch']}: {error}") from None
+    if not hasattr(network, "forward"):
+        raise UserError(f"model {model['name']}: the builder of {model['arch']} returned "
+                        f"{type(network).__name__}, not a torch.nn.Module.")
     return network.eval()
 
 
@@ -67,7 +70,11 @@ def read_header(path: Path) -> dict:
             if not 0 < size <= 100_000_000:
                 raise ValueError("its header has no valid length")
             header = json.loads(handle.read(size))
-        return json.loads(header.get("__metadata__", {}).get(HEADER, "{}"))
+        metadata = header.get("__metadata__") if isinstance(header, dict) else None
+        ours = json.loads((metadata or {}).get(HEADER, "{}"))
+        if not isinstance(header, dict) or not isinstance(ours, dict):
+            raise ValueError("its header is no JSON object")
+        return ours
     except OSError as error:
         raise UserError(f"checkpoint {path}: {error.strerror}.") from None
     except ValueError as error:
@@ -88,7 +95,8 @@ def load(network: nn.Module, path: Path, model: dict, protocol: Protocol,
 
     path = Path(path)
     if not path.is_file():
-        raise Unavailable(f"checkpoint {path}: no such file. Train it "
+        what = "a folder, not a file" if path.is_dir() else "no such file"
+        raise Unavailable(f"checkpoint {path}: {what}. Train it "
                           f"(irbench train) or correct the path of models.{model['name']}.")
     digest = records.file_digest(path)
     if sha256 and digest != sha256:
@@ -96,10 +104,12 @@ def load(network: nn.Module, path: Path, model: dict, protocol: Protocol,
                         f"{sha256[:12]}: the file was altered or is another one. "
                         "Delete it and train or fetch it again.")
     header = read_header(path)
-    for field, expected in (("arch", model["arch"]), ("options", model["options"])):
+    for field, expected in (("arch", model["arch"]), ("options", model["options"]),
+                            ("protocol", protocol.id)):
         if field in header and header[field] != expected:
-            raise UserError(f"checkpoint {path}: it holds {field} {header[field]!r}, but model "
-                            f"{model['name']} has {expected!r}. Give the checkpoint of this model.")
+            raise UserError(f"checkpoint {path}: it is for {field} {header[field]!r}, but model "
+                            f"{model['name']} needs {expected!r} here. Give the checkpoint "
+                            "of this model and protocol.")
     try:
         state = parse(path.read_bytes())
     except SafetensorError as error:
@@ -131,8 +141,7 @@ def locate(model: dict, protocol: Protocol, folder: Path,
         from irbench import fetch
 
         target = data_root / "checkpoints" / f"{source['sha256'][:16]}.safetensors"
-        fetch.fetch_file(source["url"], target, source["sha256"])
-        return target, source["sha256"]
+        return fetch.fetch_file(source["url"], target, source["sha256"]), source["sha256"]
     path = folder / "training" / protocol.id / f"{model['name']}.json"
     if not path.exists():
         raise Unavailable(f"model {model['name']} is not trained for {protocol.id} yet. Run "

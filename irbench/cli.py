@@ -1,7 +1,7 @@
 """The command line: one verb a stage, the same commands the workflow's rules run.
 
-A verb's last line on stdout is one JSON document; messages and progress go to stderr. Exit codes:
-0 done, 1 done but something is wrong (verify), 2 bad input, nothing written.
+The last line on stdout of a verb that does something is one JSON document; messages and progress
+go to stderr. Exit codes: 0 done, 1 done but something is wrong (verify), 2 bad input, no result.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from irbench.errors import Unavailable, UserError
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(argv)
+    arguments.argv = argv
     try:
         return arguments.call(arguments) or 0
     except UserError as error:
@@ -81,10 +83,17 @@ def _job_options(sub: argparse.ArgumentParser, device: bool = True) -> None:
                      help="when a result cannot be had: stop with exit code 2 (default), or "
                           "write a record with the reason and go on, as the workflow does")
     sub.add_argument("--attempt", type=int, default=0, help=argparse.SUPPRESS)
+    sub.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
     sub.add_argument("--log", help="also write messages to this file")
     if device:
         sub.add_argument("--device", choices=["auto", "cpu", "cuda"], help="default: the config's")
-        sub.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+        sub.add_argument("--threads", type=_positive, default=1, help="CPU threads (default 1)")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 # -- jobs --------------------------------------------------------------------------------------
@@ -93,6 +102,8 @@ def _run(arguments, job, work) -> int:
     """Do a job and write its record; or, if asked to, a record that says why it could not be."""
     from irbench import progress, records
 
+    if arguments.on_failure == "record" and not arguments.supervised:
+        return _supervise(arguments, job)
     progress.log_to(arguments.log)
     progress.say(f"{job.title}: started")
     try:
@@ -105,11 +116,44 @@ def _run(arguments, job, work) -> int:
         if not expected:  # a defect of ours or of a model: one cell is lost, not the run
             progress.say(traceback.format_exc())
         status = "unavailable" if isinstance(error, Unavailable) else "failed"
-        record = records.make(job.kind, job.key, job.spec, status=status, reason=reason,
-                              attempt=arguments.attempt)
+        record = records.make(job.kind, job.key, job.spec, status=status, reason=reason)
         progress.say(f"{job.title}: {status}: {reason}")
+    _write(arguments, job, record)
+    return 0
+
+
+def _supervise(arguments, job) -> int:
+    """Do the job in a process of its own: one that is killed (by lack of memory, say) or crashes
+    still leaves a record, and costs the run no other cell."""
+    import subprocess
+
+    from irbench import progress, records
+
+    job.record.unlink(missing_ok=True)
+    code = subprocess.call([sys.executable, "-m", "irbench", *arguments.argv, "--supervised"])
+    if code == 0 and job.record.exists():
+        return 0
+    ended = (f"was ended by signal {-code}{' (out of memory?)' if code == -9 else ''}"
+             if code < 0 else f"ended with exit code {code}")
+    reason = f"the process {ended} and left no result; see {arguments.log or 'its messages'}"
+    progress.say(f"{job.title}: failed: {reason}")
+    _write(arguments, job, records.make(job.kind, job.key, job.spec, status="failed",
+                                        reason=reason))
+    return 0
+
+
+def _write(arguments, job, record: dict) -> None:
+    """Store a record and print its summary; one that says nothing new leaves the old in place."""
+    from irbench import progress, records
+
     record["attempt"] = arguments.attempt
-    records.write_json(job.record, record)
+    try:
+        old = records.read(job.record)
+    except UserError:
+        old = {}
+    if any(old.get(k) != record[k] for k in ("status", "reason", "spec", "resolved", "result",
+                                             "attempt")):
+        records.write_json(job.record, record)
     summary = {"record": str(job.record), "status": record["status"], "reason": record["reason"]}
     result = record["result"] or {}
     summary |= {k: result[k] for k in ("mean", "count", "steps", "final_loss", "parameters", "macs")
@@ -117,7 +161,6 @@ def _run(arguments, job, work) -> int:
     if record["status"] == "ok":
         progress.say(f"{job.title}: done, {job.record}")
     print(json.dumps(summary))
-    return 0
 
 
 def _device(arguments, plan) -> str:
@@ -131,24 +174,35 @@ def _device(arguments, plan) -> str:
 def _data(arguments) -> int:
     from irbench import datasets, plan, records
 
-    if arguments.action == "list":
-        return _list(argparse.Namespace(what="datasets", config=None))
     run = plan.load(arguments.config)
+    if arguments.action == "list":
+        for name in run.data:
+            state = datasets.state(run.entry(name), Path(run.config["data_root"]))
+            print(f"{name}: {state}")
+        return 0
     for name in arguments.names or list(run.data):
         entry = run.entry(name)
-        job = run.find("data", dataset=name)
 
-        def fetch(entry=entry, job=job) -> dict:
+        def fetch(entry=entry) -> datasets.Dataset:
+            return datasets.fetch(entry, Path(run.config["data_root"]))
+
+        if name not in run.data:  # any set of the catalog can be fetched ahead
+            found = fetch()
+            print(json.dumps({"dataset": name, "files": len(found.images)}))
+            continue
+        job = run.data[name]
+
+        def work(entry=entry, job=job, fetch=fetch) -> dict:
             phases = records.Phases()
             with phases("fetch"):
-                found = datasets.fetch(entry, Path(run.config["data_root"]))
+                found = fetch()
             return records.make(
                 "data", job.key, job.spec, seconds=phases.seconds,
                 result={"count": len(found.role("hr")), "sha256": datasets.digest(entry),
                         "bytes": sum(item.bytes for item in found.images),
                         "images": [item.name for item in found.role("hr")]})
 
-        _run(arguments, job, fetch)
+        _run(arguments, job, work)
     return 0
 
 
@@ -168,10 +222,9 @@ def _eval(arguments) -> int:
     run = plan.load(arguments.config)
     job = run.find("cell", protocol=arguments.protocol, dataset=arguments.dataset,
                    model=arguments.model)
-    if arguments.keep_images:
-        job.spec["keep_images"] = True
     return _run(arguments, job, lambda: evaluate.run(
         run, job, device=_device(arguments, run), threads=arguments.threads,
+        keep_images=arguments.keep_images or job.spec["keep_images"],
         progress=lambda items: progress.track(items, job.title, len(items))))
 
 
@@ -241,6 +294,8 @@ def _info(arguments) -> int:
 
     path = Path(arguments.name)
     if path.is_file():
+        if path.suffix not in (".safetensors", ".json"):
+            raise UserError(f"{path}: neither a record (.json) nor a checkpoint (.safetensors).")
         found = (checkpoints.read_header(path) if path.suffix == ".safetensors"
                  else records.read(path))
     else:

@@ -29,18 +29,15 @@ def load(path: str | Path) -> dict:
 
 def read(path: str | Path) -> object:
     """Read a YAML or JSON file, unchecked. Raises UserError if it is neither or not there."""
-    import yaml
+    from irbench import catalogs
 
     try:
-        text = Path(path).read_text()
-    except OSError as error:
+        return catalogs.parse(path)
+    except FileNotFoundError as error:
         raise UserError(f"config {path}: {error.strerror}. Give a file with --config, "
                         "or run in a folder that holds config.yaml.") from None
-    try:
-        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:  # JSON is YAML too
-        raise UserError(f"config {path}: not valid YAML: "
-                        f"{' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise UserError(f"config {path}: {error}. Correct it.") from None
 
 
 def check(value: object, where: str = "config") -> dict:
@@ -80,8 +77,8 @@ def _explain(error) -> str:
                     for i, p in enumerate(error.absolute_path)) or "top level"
     if error.validator == "additionalProperties":
         valid = sorted(error.schema.get("properties", {}))
-        extra = sorted(set(error.instance) - set(valid))
-        near = difflib.get_close_matches(extra[0], valid, n=1, cutoff=0.5)
+        extra = sorted(set(error.instance) - set(valid), key=str)
+        near = difflib.get_close_matches(str(extra[0]), valid, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         return f"{place}: unknown key {extra[0]!r}.{hint} Valid keys: {', '.join(valid)}."
     if error.validator == "required":

@@ -296,6 +296,17 @@ def open_local(entry: DatasetEntry, data_root: str | Path) -> Dataset:
     return _dataset(entry, rows, places)
 
 
+def obtain(entry: DatasetEntry, data_root: Path) -> Dataset:
+    """Open a dataset; what is missing (deleted since it was fetched, say) is fetched first.
+
+    Raises as ``fetch``.
+    """
+    try:
+        return open_local(entry, data_root)
+    except Unavailable:
+        return fetch(entry, data_root)
+
+
 def state(entry: DatasetEntry, data_root: str | Path) -> str:
     """Say how much of a dataset is here: ``complete``, ``partial 3/14`` or ``absent``.
 

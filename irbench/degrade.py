@@ -10,6 +10,7 @@ import io
 
 import numpy as np
 
+from irbench.errors import UserError
 from irbench.images import as_channels, crop_to_multiple, imresize, to_float
 from irbench.protocols import Protocol
 
@@ -23,7 +24,15 @@ def prepare_target(image: np.ndarray, protocol: Protocol) -> np.ndarray:
 
     Returns:
         uint8 (H', W', channels): the image restored ones are compared with.
+
+    Raises:
+        UserError: so small that the input would have a side of one pixel.
     """
+    h, w = image.shape[:2]
+    least = 2 * protocol.scale
+    if min(h, w) < least:
+        raise UserError(f"the image is {h}x{w} pixels (height x width); {protocol.id} needs at "
+                        f"least {least} on each side.")
     return crop_to_multiple(as_channels(image, protocol.color), protocol.scale)
 
 

@@ -15,11 +15,13 @@ from irbench import checkpoints, datasets, degrade, metrics, records
 from irbench.errors import Unavailable, UserError
 from irbench.images import to_float, to_uint8, write_png
 from irbench.plan import Job, Plan
+from irbench.protocols import Protocol
 
 INPUT, TARGET = "_input", "_target"
 
 
-def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1, progress=None) -> dict:
+def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
+        keep_images: bool = False, progress=None) -> dict:
     """Evaluate a cell and return its record; nothing is written but images that are to be kept.
 
     Args:
@@ -27,6 +29,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1, progress
         job: the cell.
         device: ``cpu`` or ``cuda``.
         threads: CPU threads for torch.
+        keep_images: whether to write the restored images.
         progress: wraps the list of images, e.g. tqdm.
 
     Raises:
@@ -40,8 +43,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1, progress
     protocol = plan.protocols[job.key["protocol"]]
     model = job.spec["model"]
     with phases("load"):
-        data = datasets.open_local(plan.entry(job.key["dataset"]),
-                                   Path(plan.config["data_root"]))
+        data = datasets.obtain(plan.entry(job.key["dataset"]), Path(plan.config["data_root"]))
         network = checkpoints.build(model, protocol, tuple(plan.config["plugins"]))
         digest = None
         if model["learned"]:
@@ -52,20 +54,17 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1, progress
         scorer = metrics.Scorer(protocol, tuple(job.spec["metrics"]))
     images = []
     for item in (progress or iter)(data.role("hr")):
-        with phases("load"):
-            image = item.load()
-            target = degrade.prepare_target(image, protocol)
-            degraded = degrade.degrade(target, protocol)
-        with phases("forward"):
-            restored = _restore(network, degraded, device, f"{job.title}: {item.name}")
-        with phases("score"):
-            scores = scorer(restored, target, gray_file=image.shape[-1] == 1)
+        try:
+            scores, pictures = _image(item, network, protocol, scorer, device, phases)
+        except UserError as error:
+            # an error of an image names the image
+            named = item.path.name in str(error)
+            raise type(error)(f"{error}" if named else f"{item.path}: {error}") from None
         kept = None
-        if job.spec["keep_images"]:
+        if keep_images:
             with phases("write"):
-                kept = _keep(plan.folder, job, item.name, degraded, restored, target)
-        images.append({"name": item.name, "height": target.shape[0], "width": target.shape[1],
-                       **scores, "file": kept})
+                kept = _keep(plan.folder, job, item.name, *pictures)
+        images.append({"name": item.name, **scores, "file": kept})
     names = tuple(job.spec["metrics"])
     return records.make(
         "cell", job.key, job.spec, resolved={"checkpoint": digest}, seconds=phases.seconds,
@@ -74,26 +73,37 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1, progress
                 "missing": _missing(scorer, images, names), "device": device})
 
 
-def _restore(network, degraded: np.ndarray, device: str, where: str) -> np.ndarray:
+def _image(item: datasets.ImageFile, network, protocol: Protocol, scorer: metrics.Scorer,
+           device: str, phases: records.Phases) -> tuple[dict, tuple[np.ndarray, ...]]:
+    """Follow one image from its file to its scores; also return input, restored and target."""
+    with phases("load"):
+        image = item.load()
+        target = degrade.prepare_target(image, protocol)
+        degraded = degrade.degrade(target, protocol)
+    with phases("forward"):
+        restored = _restore(network, degraded, device)
+    with phases("score"):
+        scores = scorer(restored, target, gray_file=image.shape[-1] == 1)
+    size = {"height": target.shape[0], "width": target.shape[1]}
+    return {**size, **scores}, (degraded, restored, target)
+
+
+def _restore(network, degraded: np.ndarray, device: str) -> np.ndarray:
     """Run the model on one image: float32 (h, w, C) to uint8 (H, W, C)."""
     import torch
+
+    from irbench.profiling import out_of_memory
 
     x = torch.from_numpy(np.ascontiguousarray(degraded)).permute(2, 0, 1)[None].to(device)
     try:
         with torch.inference_mode():
             y = network(x)[0].permute(1, 2, 0).float().cpu().numpy()
-        return to_uint8(y)
-    except torch.cuda.OutOfMemoryError:
-        raise Unavailable(f"{where}: out of GPU memory at {degraded.shape[0]}x"
-                          f"{degraded.shape[1]} pixels.") from None
     except RuntimeError as error:
-        # torch's CPU allocator has no exception class of its own
-        if "not enough memory" in str(error) or "can't allocate memory" in str(error):
-            raise Unavailable(f"{where}: out of memory at {degraded.shape[0]}x"
-                              f"{degraded.shape[1]} pixels.") from None
+        if out_of_memory(error):
+            raise Unavailable(f"out of memory at {degraded.shape[0]}x{degraded.shape[1]} "
+                              "pixels.") from None
         raise
-    except UserError as error:
-        raise type(error)(f"{where}: {error}") from None
+    return to_uint8(y)
 
 
 def _keep(folder: Path, job: Job, name: str, degraded: np.ndarray, restored: np.ndarray,

@@ -25,6 +25,8 @@ from irbench.training import recipe
 
 RESULTS = Path("results")
 MODEL_CODE = ("irbench.checkpoints", "irbench.degrade", "irbench.images")
+# a new version of these may change a number
+PACKAGES = ("fvcore", "lpips", "numpy", "pillow", "pyiqa", "torch")
 CODE = {
     "cell": ("irbench.evaluate", "irbench.metrics", *MODEL_CODE),
     "training": ("irbench.training.data", "irbench.training.losses", "irbench.training.loop",
@@ -114,6 +116,9 @@ class Plan:
             "run": self.config["run"], "title": self.config.get("title"),
             "published": self.config["report"]["published"],
             **{name: [job.key for job in group.values()] for name, group in groups.items()},
+            # a record computed from anything else is no result of this run
+            "fingerprints": {str(job.record.relative_to(self.folder)): job.fingerprint
+                             for group in groups.values() for job in group.values()},
             "protocols": {p.id: p.definition() for p in self.protocols.values()},
             "datasets": about, "models": self.models, "metrics": self.config["metrics"],
             "profile": self.config["profile"],
@@ -155,16 +160,33 @@ def build(config: dict, where: str = "config") -> Plan:
             if model["learned"] and config["models"][name].get("profile", True):
                 _add(plan, plan.profiles, "profile", {"protocol": protocol.id, "model": name}, {
                     "protocol": protocol.definition(), "model": _untrained(model),
-                    "profile": config["profile"], "code": _code("profile", model, plugins)})
+                    "profile": config["profile"], "device": config["device"],
+                    "code": _code("profile", model, plugins)})
             for dataset in group["datasets"]:
                 key = {"protocol": protocol.id, "dataset": dataset, "model": name}
                 _add(plan, plan.cells, "cell", key, {
                     "protocol": protocol.definition(),
                     "dataset": plan.data[dataset].spec["dataset"], "model": model,
                     "metrics": config["metrics"], "lpips_weights": _lpips(config),
-                    "keep_images": config["keep_images"], "seed": config["seed"],
+                    "keep_images": config["keep_images"],
                     "code": _code("cell", model, plugins)})
+    _refuse_leaks(plan, known, where)
     return plan
+
+
+def _refuse_leaks(plan: Plan, known: dict, where: str) -> None:
+    """Refuse to score on images that a model of this run is trained on."""
+    tests = {job.key["dataset"] for job in plan.cells.values()}
+    trained = {(name, model["name"]) for model in plan.models.values() if model["training"]
+               for name in model["training"]["data"]}
+    for name, model in sorted(trained):
+        for test in sorted(tests):
+            shared = datasets.overlap(known[name], known[test]) if name in known else []
+            if shared:
+                raise UserError(
+                    f"{where}: models.{model}.training.data: {name!r} holds images of the test set "
+                    f"{test!r} ({', '.join(shared[:3])}{', ...' if len(shared) > 3 else ''}). "
+                    "Train on other images.")
 
 
 # -- models ------------------------------------------------------------------------------------
@@ -217,8 +239,8 @@ def _fit(model: dict, protocol: Protocol, config: dict, plugins: tuple[str, ...]
     if model["checkpoint"]["kind"] != "file":
         return model
     try:
-        path = model["checkpoint"]["path"].format(
-            protocol=protocol.id, task=protocol.task, level=protocol.level)
+        path = str(Path(model["checkpoint"]["path"].format(
+            protocol=protocol.id, task=protocol.task, level=protocol.level)).expanduser())
     except (KeyError, IndexError, ValueError):
         raise UserError(f"{where}: the checkpoint path {model['checkpoint']['path']!r} may only "
                         "hold {protocol}, {task} and {level}.") from None
@@ -244,8 +266,8 @@ def _add_data(plan: Plan, name: str, known: dict, where: str, use: str) -> None:
     if name not in known:
         raise unknown("dataset", name, known, where)
     entry = known[name]
-    if use == "test" and entry.use != "test":
-        raise UserError(f"{where}: {name!r} is a {entry.use} set, not a test set.")
+    if entry.use not in ((use,) if use == "test" else ("train", "test")):
+        raise UserError(f"{where}: {name!r} is a {entry.use} set, not a {use} set.")
     if name not in plan.data:
         spec = {"dataset": {"name": name, "sha256": _at(where, lambda: datasets.digest(entry))},
                 "count": sum(row.role == "hr" for row in datasets.manifest(entry)),
@@ -267,9 +289,10 @@ def _add_training(plan: Plan, model: dict, protocol: Protocol, known: dict, wher
 
 
 def _code(kind: str, model: dict, plugins: tuple[str, ...]) -> str:
-    """Digest the modules a job runs: the stage's, the model's, and what models share."""
+    """Digest what a job runs: the stage's modules, the model's, what models share, packages."""
     card = registry.get(model["arch"], plugins)
-    return records.code_digest(*_modules(kind), *_shared_model_modules(), str(card.path))
+    digest = records.code_digest(*_modules(kind), *_shared_model_modules(), str(card.path))
+    return records.fingerprint([digest, records.versions_of(*PACKAGES)])
 
 
 @functools.cache

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from irbench.errors import UserError
+
 T = TypeVar("T")
 EVERY = 10.0  # seconds between lines
 _log: Path | None = None
@@ -21,8 +23,12 @@ def log_to(path: str | None) -> None:
     global _log
     _log = Path(path) if path else None
     if _log:
-        _log.parent.mkdir(parents=True, exist_ok=True)
-        _log.write_text("")
+        try:
+            _log.parent.mkdir(parents=True, exist_ok=True)
+            _log.write_text("")
+        except OSError as error:
+            raise UserError(f"--log {path}: {error.strerror}. Give a file that can be "
+                            "written.") from None
 
 
 def say(message: str) -> None:
@@ -41,6 +47,8 @@ def track(items: Iterable[T], title: str, total: int, start: int = 0) -> Iterato
         title: what is being done.
         total: how many there are, those done before included.
         start: how many were done before.
+
+    Items of a budget in seconds are no count: see ``track_seconds``.
     """
     if sys.stderr.isatty():
         from tqdm import tqdm
@@ -55,3 +63,14 @@ def track(items: Iterable[T], title: str, total: int, start: int = 0) -> Iterato
             say(f"{title}: {done}/{total}, about {left:.0f} s left")
             last = now
         yield item
+
+
+def track_seconds(items: Iterable[float], title: str, total: float) -> Iterator[float]:
+    """Yield items that are themselves the seconds spent so far, and report now and then."""
+    last = time.monotonic()
+    for spent in items:
+        now = time.monotonic()
+        if now - last >= EVERY:
+            say(f"{title}: {spent:.0f} of {total:.0f} s")
+            last = now
+        yield spent

@@ -20,6 +20,8 @@ DEGRADATIONS = {
     "gaussian_noise": (("sigma", 0, 255),),
     "jpeg": (("quality", 1, 100),),
 }
+RANDOM = ("gaussian_noise",)
+FRACTIONS = ("sigma",)  # parameters that need not be whole numbers
 
 
 @dataclass(frozen=True)
@@ -104,24 +106,42 @@ def _protocol(where: str, key: str, entry: object) -> Protocol:
                                (metric.ssim, SSIM_VARIANTS, "ssim variant")):
         if value not in valid:
             raise unknown(name, value, valid, where)
-    if not (isinstance(metric.crop, int) and metric.crop >= 0):
+    if not (_whole(metric.crop) and metric.crop >= 0):
         raise UserError(f"{where}: metric.crop is {metric.crop!r}; it is a border in pixels, >= 0.")
-    if not (entry["seed"] is None or isinstance(entry["seed"], int)):
-        raise UserError(f"{where}: seed is {entry['seed']!r}; it is an integer or null.")
+    if not isinstance(metric.y_rounded, bool):
+        raise UserError(f"{where}: y_rounded is {metric.y_rounded!r}; valid: true, false.")
+    if (metric.color == "gray") != (entry["color"] == "gray"):
+        raise UserError(f"{where}: metric color {metric.color!r} does not fit color "
+                        f"{entry['color']!r}: gray images are scored as gray, others as y or rgb.")
     _degradation(where, entry["degradation"])
+    random = entry["degradation"]["kind"] in RANDOM
+    if not (_whole(entry["seed"]) and 0 <= entry["seed"] < 2**32 if random
+            else entry["seed"] is None):
+        raise UserError(f"{where}: seed is {entry['seed']!r}; valid for "
+                        f"{entry['degradation']['kind']}: "
+                        f"{'a whole number from 0' if random else 'null, nothing is random'}.")
+    for field in ("title", "source"):
+        if not isinstance(entry[field], str):
+            raise UserError(f"{where}: {field} is {entry[field]!r}; valid: a text.")
     return Protocol(id=key, **{**entry, "metric": metric})
 
 
 def _degradation(where: str, value: object) -> None:
     if not isinstance(value, dict) or "kind" not in value:
         raise UserError(f"{where}: degradation needs a kind. Valid: {', '.join(DEGRADATIONS)}.")
-    if value["kind"] not in DEGRADATIONS:
+    if not isinstance(value["kind"], str) or value["kind"] not in DEGRADATIONS:
         raise unknown("degradation", value["kind"], DEGRADATIONS, where)
     parameters = DEGRADATIONS[value["kind"]]
     _keys(f"{where}: degradation", value, {"kind", *(name for name, _, _ in parameters)})
     for name, low, high in parameters:
-        if not (isinstance(value[name], int | float) and low <= value[name] <= high):
-            raise UserError(f"{where}: {name} is {value[name]!r}; valid: {low} to {high}.")
+        number = _whole(value[name]) or (isinstance(value[name], float) and name in FRACTIONS)
+        if not (number and low <= value[name] <= high):
+            raise UserError(f"{where}: {name} is {value[name]!r}; valid: "
+                            f"{'' if name in FRACTIONS else 'whole numbers '}{low} to {high}.")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _keys(where: str, entry: object, valid: set[str]) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import fcntl
 import functools
 import hashlib
 import importlib.metadata
@@ -58,11 +59,9 @@ def file_digest(path: Path) -> str:
 @functools.cache
 def code_digest(*modules: str) -> str:
     """Return one SHA-256 over the named modules' source (or files, by path), importing none."""
-    parts = []
-    for name in sorted(set(modules)):
-        path = Path(name) if "/" in name else _module_path(name)
-        parts.append((Path(name).name, file_digest(path)))
-    return fingerprint(parts)
+    paths = {Path(name) if "/" in name else _module_path(name) for name in modules}
+    # by name and content: where the files lie makes no difference
+    return fingerprint(sorted([path.name, file_digest(path)] for path in paths))
 
 
 def _module_path(name: str) -> Path:
@@ -97,6 +96,25 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write a value as readable JSON (keys in their given order), atomically."""
     write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+_claims: list = []  # open files: a claim lasts as long as the process, however it ends
+
+
+def claim(folder: Path) -> None:
+    """Claim a run's folder for this process; a claim ends with the process, even by kill -9.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = (folder / ".lock").open("a")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UserError(f"{folder}: another run is working in this folder. Wait for it, or give "
+                        "this one another name (`run:` in the config).") from None
+    _claims.append(handle)
 
 
 # -- records -----------------------------------------------------------------------------------
@@ -220,14 +238,15 @@ def provenance(threads: int | None = None) -> dict:
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "irbench": __version__, "git": _git(), "python": platform.python_version(),
-        "packages": _packages(), "hardware": _hardware(), "threads": threads,
+        "packages": versions_of(*PACKAGES), "hardware": _hardware(), "threads": threads,
     }
 
 
 @functools.cache
-def _packages() -> dict[str, str | None]:
+def versions_of(*names: str) -> dict[str, str | None]:
+    """Return the installed versions of packages; null where one is absent."""
     versions: dict[str, str | None] = {}
-    for name in PACKAGES:
+    for name in names:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

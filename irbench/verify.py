@@ -39,7 +39,10 @@ def _check_job(plan: Plan, job: Job) -> str | None:
         return _check_file(plan.folder / kept["file"], kept["sha256"])
     name = f"{job.key.get('protocol')}/{job.key.get('model')}"
     if job.kind == "cell" and name in plan.trainings:
-        training = records.read(plan.trainings[name].record)
+        try:
+            training = records.read(plan.trainings[name].record)
+        except UserError:
+            return "its training's record is missing or broken; run the workflow again"
         if (training["result"] or {}).get("checkpoint", {}).get("sha256") != (
                 record["resolved"]["checkpoint"]):
             return "computed with other weights than the training's record names; run again"

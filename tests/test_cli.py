@@ -78,7 +78,7 @@ def test_a_wrong_checkpoint_is_refused_by_name(world, capsys):
     assert try_(weights)[0] == 0
     code, error = try_(weights, width=5)
     assert code == 2
-    assert "it holds options" in error
+    assert "it is for options" in error
     code, error = try_(world)
     assert code == 2
     assert "not a safetensors file" in error
@@ -87,6 +87,12 @@ def test_a_wrong_checkpoint_is_refused_by_name(world, capsys):
     code, error = try_(broken)
     assert code == 2
     assert "cut.safetensors" in error
+    code, error = try_(world.parent)
+    assert code == 2
+    assert "a folder, not a file" in error
+    code, error = try_(weights, width=-1)
+    assert code == 2
+    assert "do not fit tiny" in error
     code, error = try_("nowhere.safetensors")
     assert code == 2
     assert "no such file" in error
@@ -94,7 +100,8 @@ def test_a_wrong_checkpoint_is_refused_by_name(world, capsys):
     config["models"]["tiny"] = {"checkpoint": str(weights)}
     world.write_text(yaml.safe_dump(config))
     assert evaluate("tiny") == 2
-    assert "does not fit model tiny under jpeg_gray-q10@1" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "it is for protocol 'sr-x2@1', but model tiny needs 'jpeg_gray-q10@1'" in error
 
 
 def test_altered_trained_weights_are_refused(world, capsys):
@@ -124,6 +131,72 @@ def test_a_model_that_breaks_costs_one_cell(world):
     record = records.read(world.parent / "results/tiny/cells/sr-x2@1/tinyset/tiny.json")
     assert record["status"] == "failed"
     assert "KeyError: 7" in record["reason"]
+
+
+def test_a_job_that_is_killed_leaves_a_record(world):
+    plugin = world.parent / "tiny_model.py"
+    plugin.write_text("import os\n" + plugin.read_text().replace(
+        "def forward(self, x):", "def forward(self, x):\n        os.kill(os.getpid(), 9)"))
+    assert cli.main(["profile", "--protocol", "sr-x2", "--model", "tiny", "--on-failure",
+                     "record"]) == 0
+    record = records.read(world.parent / "results/tiny/profiles/sr-x2@1/tiny.json")
+    assert record["status"] == "failed"
+    assert "ended by signal 9 (out of memory?)" in record["reason"]
+
+
+def test_images_deleted_since_they_were_fetched_are_fetched_again(world, monkeypatch):
+    config = yaml.safe_load(world.read_text())
+    config["cells"] = [{"protocol": "sr-x2", "datasets": ["remote"], "models": ["bicubic"]}]
+    source = world.parent / "images" / "test" / "img0.png"
+    (world.parent / "datasets.yaml").write_text(yaml.safe_dump({"datasets": {"remote": {
+        "title": "Remote", "use": "test", "manifest": "remote.csv"}}}))
+    (world.parent / "remote.csv").write_text(
+        "role,file,url,sha256,bytes\n"
+        f"hr,a.png,https://example.org/a.png,{records.file_digest(source)},"
+        f"{source.stat().st_size}\n")
+    monkeypatch.setenv("IRBENCH_MIRROR", str(world.parent / "mirror"))
+    mirrored = world.parent / "mirror" / "example.org" / "a.png"
+    mirrored.parent.mkdir(parents=True)
+    mirrored.write_bytes(source.read_bytes())
+    config["models"] = {"bicubic": {}}
+    world.write_text(yaml.safe_dump(config))
+    command = ["eval", "--protocol", "sr-x2", "--dataset", "remote", "--model", "bicubic"]
+    assert cli.main(command) == 0
+    copy = world.parent / "data" / "remote" / "hr" / "a.png"
+    copy.unlink()
+    assert cli.main(command) == 0
+    assert copy.exists()
+
+
+def test_fetching_again_changes_no_record(world):
+    cli.main(["data", "fetch", "tinyset"])
+    path = world.parent / "results/tiny/data/tinyset.json"
+    before = path.stat().st_mtime_ns
+    cli.main(["data", "fetch", "tinyset"])
+    assert path.stat().st_mtime_ns == before
+
+
+def test_keeping_images_by_hand_is_no_other_result(world):
+    assert evaluate("input", "--keep-images") == 0
+    from irbench import verify
+    problems = verify.check(plan.load(world))
+    assert not [p for p in problems if "tinyset / input" in p]
+
+
+def test_a_report_shows_no_number_of_other_inputs(world):
+    evaluate("input")
+    assert cli.main(["report"]) == 0
+    table = (world.parent / "results/tiny/tables/jpeg_gray.md").read_text()
+    cell = records.read(next(world.parent.glob("results/tiny/cells/**/*.json")))
+    number = f"{cell['result']['mean']['psnr']:.2f}"
+    assert number in table
+    config = yaml.safe_load(world.read_text())
+    config["metrics"] = ["psnr"]
+    world.write_text(yaml.safe_dump(config))
+    assert cli.main(["report"]) == 0
+    table = (world.parent / "results/tiny/tables/jpeg_gray.md").read_text()
+    assert number not in table
+    assert "computed from other inputs" in table
 
 
 def test_a_profile_by_hand(world, capsys):
@@ -178,6 +251,8 @@ def test_planning_does_not_import_torch(world):
     ["train", "--protocol", "sr-x2", "--model", "bicubic"],
     ["data", "fetch", "nothing"],
     ["report", "--config", "missing.yaml"],
+    ["eval", "--protocol", "sr-x2", "--dataset", "tinyset", "--model", "bicubic", "--log", "."],
+    ["info", "config.yaml"],
 ])
 def test_misuse_is_exit_code_2_with_one_message(world, capsys, arguments):
     assert cli.main(arguments) == 2

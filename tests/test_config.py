@@ -57,6 +57,15 @@ def put(*keys_and_value):
     (put("models", "tiny", "training", "data", ["nope"]), "unknown dataset 'nope'"),
     (put("models", "tiny", "checkpoint", 3), "models.tiny.checkpoint: give a path, or a mapping"),
     (put("plugins", ["nowhere.py"]), "plugin .*nowhere.py: No such file"),
+    (put("models", "tiny", "training", "data", ["tinyset"]),
+     "'tinyset' holds images of the test set 'tinyset' .img0.png"),
+    (put("models", "tiny", "training", "data", ["weights_dncnn"]), "is a weights set, not a train"),
+    (put("models", "tiny", "training", "data", []), "training.data: .* non-empty"),
+    (put("models", "tiny", "training", "lr", float("nan")), "lr is nan; valid"),
+    (put("models", "tiny", "training", "betas", 5), "betas is 5; valid: two numbers"),
+    (put("models", "tiny", "training", "warmup", 5), "warmup is 5; valid: .*below 1"),
+    (put("report", {"published": ["SwinIRR"]}), "report.published: .*Did you mean 'SwinIR'"),
+    (lambda value: value.update({1: 2, "foo": 3}), "unknown key"),
 ])
 def test_mistakes_are_explained(tmp_path, change, message):
     path = edit(tmp_path, change)
@@ -71,6 +80,14 @@ def test_no_config_no_yaml(tmp_path):
     (tmp_path / "bad.yaml").write_text("a: [")
     with pytest.raises(UserError, match="not valid YAML"):
         config.load(tmp_path / "bad.yaml")
+    (tmp_path / "twice.yaml").write_text("run: a\nseed: 1\nseed: 2\n")
+    with pytest.raises(UserError, match="line 3: 'seed' is defined twice"):
+        config.load(tmp_path / "twice.yaml")
+    (tmp_path / "binary.yaml").write_bytes(bytes(range(128, 256)))
+    with pytest.raises(UserError, match="not a text file"):
+        config.load(tmp_path / "binary.yaml")
+    with pytest.raises(UserError, match="Is a directory"):
+        config.load(tmp_path)
     (tmp_path / "list.yaml").write_text("[1]")
     with pytest.raises(UserError, match="top level: expected object"):
         config.load(tmp_path / "list.yaml")
@@ -99,7 +116,7 @@ def test_a_run_has_the_jobs_its_config_asks_for(tmp_path):
     (put("profile", "samples", 4), ("profile",)),
     (put("metrics", ["psnr"]), ("cell",)),
     (put("title", "Another title"), ()),
-    (put("device", "auto"), ()),
+    (put("device", "auto"), ("profile",)),
 ])
 def test_a_change_touches_only_what_depends_on_it(tmp_path, change, affected):
     before = fingerprints(tiny.make(tmp_path / "a"))

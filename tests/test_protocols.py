@@ -48,9 +48,17 @@ def test_unknown_names_get_near_ones():
     ({"color": "bgr"}, "unknown color 'bgr'.*Valid: gray, rgb"),
     ({"metric": {"color": "y"}}, "metric: missing crop, ssim, y_rounded"),
     ({"degradation": {"kind": "matlab_bicubc", "scale": 2}}, "Did you mean 'matlab_bicubic'"),
-    ({"degradation": {"kind": "matlab_bicubic", "scale": 1}}, "scale is 1; valid: 2 to 8"),
+    ({"degradation": {"kind": "matlab_bicubic", "scale": 1}}, "scale is 1; valid: whole numbers 2 to 8"),
     ({"degradation": {"kind": "jpeg"}}, "degradation: missing quality"),
-    ({"seed": "none"}, "seed is 'none'"),
+    ({"seed": "none"}, "seed is 'none'; valid for matlab_bicubic: null"),
+    ({"seed": 0}, "seed is 0; valid for matlab_bicubic: null"),
+    ({"degradation": {"kind": "gaussian_noise", "sigma": 5}}, "seed is None; valid for gaussian"),
+    ({"degradation": {"kind": ["x"]}}, "unknown degradation"),
+    ({"degradation": {"kind": "matlab_bicubic", "scale": 2.5}}, "scale is 2.5; valid: whole"),
+    ({"color": "gray"}, "metric color 'y' does not fit color 'gray'"),
+    ({"metric": {"color": "y", "y_rounded": "no", "crop": 2, "ssim": "gaussian11_valid"}},
+     "y_rounded is 'no'; valid: true, false"),
+    ({"title": 3}, "title is 3"),
     ({"level": "x3"}, "the id must begin with sr-x3"),
 ])
 def test_broken_entries_are_explained(tmp_path, change, message):
@@ -89,3 +97,8 @@ def test_a_random_source_can_be_handed_in():
     own = degrade.degrade(target, protocol, np.random.RandomState(7))
     assert not np.array_equal(own, degrade.degrade(target, protocol))
     assert np.array_equal(own, degrade.degrade(target, protocol, np.random.RandomState(7)))
+
+
+def test_images_too_small_are_refused():
+    with pytest.raises(UserError, match=r"1x30 pixels .*sr-x4@1 needs at least 8"):
+        degrade.prepare_target(np.zeros((1, 30, 3), np.uint8), protocols.get("sr-x4"))

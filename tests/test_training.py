@@ -89,6 +89,20 @@ def test_a_state_of_other_settings_or_a_damaged_one_is_not_continued(world, monk
     assert train(world) == 0
     assert "not readable" in capsys.readouterr().err
     assert result(world)["checkpoint"] == whole["checkpoint"]
+    # a whole state, of another seed
+    make_batch = data.Patches.__call__
+    with monkeypatch.context() as patch:
+        patch.setattr(data.Patches, "__call__", lambda self, step: (_ for _ in ()).throw(
+            KeyboardInterrupt) if step == 9 else make_batch(self, step))
+        config = yaml.safe_load(world.read_text())
+        world.write_text(yaml.safe_dump({**config, "seed": 5}))
+        job.record.unlink()
+        assert train(world) == 130
+        assert job.record.with_suffix(".state").exists()
+    world.write_text(yaml.safe_dump(config))
+    assert train(world) == 0
+    assert "starting over" in capsys.readouterr().err
+    assert result(world)["checkpoint"] == whole["checkpoint"]
 
 
 def test_a_budget_in_seconds(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from irbench import records
 from tests import tiny
 
 ROOT = Path(__file__).parent.parent
-JOBS = 12  # config, 2 data, 2 trainings, 4 cells, 2 profiles, report
+JOBS = 12  # 2 data, 2 trainings, 4 cells, 2 profiles, report, all
 
 
 def snakemake(folder, *arguments, wait=True):
@@ -31,6 +31,11 @@ def snakemake(folder, *arguments, wait=True):
         return process
     output, _ = process.communicate(timeout=200)
     return process.returncode, output
+
+
+def verify(folder):
+    return subprocess.run([sys.executable, "-m", "irbench", "verify"], cwd=folder,
+                          capture_output=True, text=True)
 
 
 def stamps(folder):
@@ -72,16 +77,12 @@ def test_the_second_run_does_nothing(world):
 
 def test_irbench_verify_agrees(world):
     folder, _ = world
-
-    def verify():
-        return subprocess.run([sys.executable, "-m", "irbench", "verify"], cwd=folder,
-                              capture_output=True, text=True)
-    assert verify().returncode == 0, verify().stderr
+    assert verify(folder).returncode == 0, verify(folder).stderr
     cell = folder / "results/tiny/cells/sr-x2@1/tinyset/tiny.json"
     original = cell.read_text()
     cell.write_text(original.replace('"samples": 3', '"samples": 4').replace('"width": 4',
                                                                             '"width": 5'))
-    altered = verify()
+    altered = verify(folder)
     cell.write_text(original)
     assert altered.returncode == 1
     assert "the file was edited" in altered.stderr
@@ -96,7 +97,7 @@ def test_one_models_change_runs_only_its_jobs(world, tmp_path):
     (folder / "config.yaml").write_text(text)
     # the copied run is at rest
     code, output = snakemake(folder, "--configfile", str(folder / "config.yaml"), "-n")
-    assert "Nothing to be done" in output or "would be run" not in output
+    assert "Nothing to be done" in output
     config = yaml.safe_load(text)
     config["models"]["tiny"]["training"]["steps"] = 8
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
@@ -109,6 +110,18 @@ def test_one_models_change_runs_only_its_jobs(world, tmp_path):
         expected |= {f"results/tiny/training/{protocol}/tiny.json",
                      f"results/tiny/cells/{protocol}/tinyset/tiny.json"}
     assert changed == expected
+    # a metric less, a cell more: done in one run, too
+    config["metrics"] = ["psnr"]
+    config["cells"].append({"protocol": "sr-x4", "datasets": ["tinyset"], "models": ["bicubic"]})
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    before = stamps(folder)
+    code, output = snakemake(folder, "--configfile", str(folder / "config.yaml"))
+    assert code == 0, output
+    changed = {name for name, stamp in stamps(folder).items() if before.get(name) != stamp}
+    cells = {p.relative_to(folder).as_posix() for p in folder.glob("results/tiny/cells/*/*/*")}
+    assert len(cells) == 5
+    assert changed == cells | {"results/tiny/config.json"}
+    assert verify(folder).returncode == 0
 
 
 def test_what_cannot_run_becomes_a_footnote_and_is_tried_again(tmp_path):
@@ -116,6 +129,8 @@ def test_what_cannot_run_becomes_a_footnote_and_is_tried_again(tmp_path):
     config = tiny.make(tmp_path)
     value = yaml.safe_load(config.read_text())
     value["models"]["late"] = {"arch": "tiny", "checkpoint": "late.safetensors", "profile": False}
+    value["metrics"] = ["ssim"]  # psnr would import pyiqa, three seconds a cell
+    value["models"]["tiny"] |= {"profile": False}
     value["models"]["tiny"]["training"]["steps"] = 4
     value["cells"] = [{"protocol": "sr-x2", "datasets": ["tinyset"],
                        "models": ["bicubic", "tiny", "late"]}]
@@ -149,7 +164,7 @@ def test_what_cannot_run_becomes_a_footnote_and_is_tried_again(tmp_path):
 
 def test_killed_and_started_again(tmp_path):
     """kill -9 of the whole process group in the middle: the next run completes the rest."""
-    config = tiny.make(tmp_path)
+    config = tiny.make(tmp_path, metrics=["ssim"])
     process = snakemake(tmp_path, "--configfile", str(config), wait=False)
     cells = tmp_path / "results/tiny/cells"
     deadline = time.monotonic() + 120
@@ -158,7 +173,8 @@ def test_killed_and_started_again(tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    done = {name: stamp for name, stamp in stamps(tmp_path).items() if "/cells/" in name}
+    done = stamps(tmp_path)
+    del done["results/tiny/config.json"]
     assert done, "nothing was finished when the run was killed"
     assert not (tmp_path / "results/tiny/report.html").exists()
     code, output = snakemake(tmp_path, "--configfile", str(config))
@@ -169,8 +185,7 @@ def test_killed_and_started_again(tmp_path):
     # core at most, may run again
     again = {name for name, stamp in stamps(tmp_path).items() if done.get(name, stamp) != stamp}
     assert len(again) <= 2
-    trained = [name for name in again if "/training/" in name]
-    assert not trained
+    assert not [name for name in again if "/data/" in name]
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -190,11 +205,32 @@ def test_a_bad_config_stops_before_anything_runs(tmp_path, change, message):
 def test_a_config_file_stands_alone(tmp_path):
     """Nothing of the root config.yaml may enter a run of another file."""
     config = tiny.make(tmp_path)
-    code, output = snakemake(tmp_path, "--configfile", str(config), "--forcerun", "config",
-                             "--until", "config")
+    code, output = snakemake(tmp_path, "--configfile", str(config), "--until", "data")
     assert code == 0, output
     written = json.loads((tmp_path / "results/tiny/config.json").read_text())
     assert set(written["models"]) == {"input", "bicubic", "tiny"}
+
+
+def test_a_run_with_nothing_to_draw_has_its_report(tmp_path):
+    config = tiny.make(tmp_path, metrics=["ssim"], keep_images=False, models={"bicubic": {}}, cells=[
+        {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["bicubic"]}])
+    code, output = snakemake(tmp_path, "--configfile", str(config))
+    assert code == 0, output
+    assert (tmp_path / "results/tiny/report.html").exists()
+
+
+def test_two_runs_in_one_folder_do_not_mix(tmp_path):
+    import fcntl
+
+    config = tiny.make(tmp_path)
+    folder = tmp_path / "results" / "tiny"
+    folder.mkdir(parents=True)
+    with (folder / ".lock").open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        code, output = snakemake(tmp_path, "--configfile", str(config))
+    assert code == 2
+    assert "another run is working in this folder" in output
+    assert not (folder / "config.json").exists()
 
 
 def test_the_dry_run_needs_no_cores_and_writes_nothing(tmp_path):

@@ -2,8 +2,8 @@
 
 Reads and writes tensors only. Inside the bodies a feature map is kept as tokens with the channels
 last, (B, H, W, C): Linear and LayerNorm act on it as it lies, and its permuted view is exactly
-torch's ``channels_last`` form, in which convolutions (the depthwise ones above all, several times on
-CPU) are fastest. So nothing is ever moved but by the cut into windows.
+torch's ``channels_last`` form, in which convolutions (the depthwise ones above all) are fastest.
+So nothing is ever moved but by the cut into windows.
 
 Try: ``python -c "import torch; from irbench.models.layers import to_windows;
 print(to_windows(torch.zeros(1, 16, 24, 5), 8).shape)"``

@@ -162,6 +162,11 @@ def _card(path: Path, name: str, fields: dict) -> Card:
             ([f"missing {', '.join(sorted(missing))}"] if missing else [])
             + ([f"unknown {', '.join(sorted(extra))}"] if extra else []))
             + f". Valid: {', '.join(sorted(REQUIRED | OPTIONAL))}.")
+    for key in ("options", "levels"):
+        if not isinstance(fields.get(key, {}), dict):
+            raise UserError(f"{path}: card {name!r}: {key} is {fields[key]!r}; it takes a mapping.")
+    if not isinstance(name, str):
+        raise UserError(f"{path}: card {name!r}: a model's name is a text.")
     for key in ("tasks", "dtypes"):
         if not isinstance(fields.get(key, []), list | tuple):
             raise UserError(f"{path}: card {name!r}: {key} is {fields[key]!r}; it takes a list.")

@@ -6,7 +6,7 @@ because times come from the records and files carry no date.
 Reads ``cells/``, ``training/``, ``profiles/`` and ``images/`` under the run folder; writes
 ``summary.csv``, ``tables/<task>.{md,tex,csv}``, ``figures/*.{png,pdf}`` and ``report.html``.
 
-Try: ``irbench report results/default/plan.json``
+Try: ``irbench report``
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
     say = progress or (lambda message: None)
     run = collect.collect(Path(run_folder), plan)
     say(f"{len(run.cells)} cells, {sum(c.status == 'ok' for c in run.cells)} with a result")
+    for name in ("tables", "figures"):  # there even when there is nothing to draw
+        (run.folder / name).mkdir(parents=True, exist_ok=True)
     built = tables.build(run)
     stems: dict[str, list[tables.Table]] = {}
     for table in built:

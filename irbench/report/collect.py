@@ -5,7 +5,7 @@ A planned record that is missing, broken, or was computed under another definiti
 entry without a result and with a reason: a report never fails for one bad cell, and never shows
 a number that does not belong to the plan.
 
-Try: ``irbench report results/default/plan.json``
+Try: ``irbench report``
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def collect(folder: Path, plan: dict) -> Run:
     jobs = {kind: {(k["protocol"], k["model"]): _job(folder, place, k, protocols, plan)
                    for k in _keys(plan, kind, ("protocol", "model"))}
             for kind, place in (("trainings", "training"), ("profiles", "profiles"))}
-    for cell in cells:              # older plans may leave definitions to the records
+    for cell in cells:              # a plan may leave definitions to the records
         if cell.record:
             protocols.setdefault(cell.protocol, cell.record["spec"].get("protocol") or {})
     name = str(plan.get("run") or folder.name)
@@ -152,7 +152,7 @@ def _keys(plan: dict, kind: str, names: tuple[str, ...]) -> list[dict]:
     for entry in plan.get(kind) or []:
         if not isinstance(entry, dict) or not all(entry.get(name) for name in names):
             raise UserError(f"plan: an entry of {kind} is {entry!r}. Each needs "
-                            f"{', '.join(names)}; make the plan again with 'irbench plan'.")
+                            f"{', '.join(names)}.")
         found[tuple(str(entry[name]) for name in names)] = {n: str(entry[n]) for n in names}
     return list(found.values())
 
@@ -181,7 +181,7 @@ def _read(folder: Path, path: str, key: dict) -> tuple[str, str, dict | None]:
     return record["status"], str(record["reason"] or ""), record
 
 
-def _other_definition(record: dict, key: dict, protocols: dict, plan: dict) -> str:
+def _other_definition(record: dict, path: str, key: dict, protocols: dict, plan: dict) -> str:
     """Say what differs between a record's inputs and the plan's, "" if nothing does."""
     protocol = record["spec"].get("protocol")
     protocol = protocol if isinstance(protocol, dict) else {}
@@ -198,13 +198,17 @@ def _other_definition(record: dict, key: dict, protocols: dict, plan: dict) -> s
     wanted = ((plan.get("datasets") or {}).get(key.get("dataset")) or {}).get("sha256")
     if digest and wanted and digest != wanted:
         return f"its record was computed on another version of {key['dataset']}; run it again"
+    expected = (plan.get("fingerprints") or {}).get(path)
+    if expected and records.fingerprint(record["spec"]) != expected:
+        return ("its record was computed from other inputs than the run's today (model, recipe, "
+                "settings, code or package versions); run it again")
     return ""
 
 
 def _job(folder: Path, place: str, key: dict, protocols: dict, plan: dict) -> Job:
     path = f"{place}/{key['protocol']}/{key['model']}.json"
     status, reason, record = _read(folder, path, key)
-    if record and (other := _other_definition(record, key, protocols, plan)):
+    if record and (other := _other_definition(record, path, key, protocols, plan)):
         status, reason, record = "failed", other, None
     return Job(key["protocol"], key["model"], path, status, reason, record)
 
@@ -212,7 +216,7 @@ def _job(folder: Path, place: str, key: dict, protocols: dict, plan: dict) -> Jo
 def _cell(folder: Path, key: dict, protocols: dict, datasets: dict, plan: dict) -> Cell:
     path = f"cells/{key['protocol']}/{key['dataset']}/{key['model']}.json"
     status, reason, record = _read(folder, path, key)
-    if record and (other := _other_definition(record, key, protocols, plan)):
+    if record and (other := _other_definition(record, path, key, protocols, plan)):
         status, reason, record = "failed", other, None
     planned = protocols.get(key["protocol"]) or {}
     task, level, version = text.split_id(key["protocol"])

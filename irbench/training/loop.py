@@ -119,8 +119,9 @@ def _train(state: _State, recipe: dict, batches: Patches, device: str, title: st
     total = recipe["steps"]
     begun = time.perf_counter() - state.seconds
     sums: list[float] = []
-    for _ in progress.track(_budget(state, recipe), title, total or int(recipe["seconds"]),
-                            state.step if total else 0):
+    budget = _budget(state, recipe)
+    for _ in (progress.track(budget, title, total, state.step) if total else
+              progress.track_seconds(budget, title, recipe["seconds"])):
         share = state.step / total if total else state.seconds / recipe["seconds"]
         lr = learning_rate(recipe, share)
         for group in state.optimiser.param_groups:
@@ -165,11 +166,14 @@ def _final_loss(curve: list[dict]) -> float:
     return sum(point["loss"] for point in last) / len(last)
 
 
-def _budget(state: _State, recipe: dict) -> Iterator[int]:
-    """Yield until the budget is spent: steps, or seconds of training, earlier ones included."""
-    while (state.step < recipe["steps"] if recipe["steps"] is not None
-           else state.seconds < recipe["seconds"]):
-        yield state.step
+def _budget(state: _State, recipe: dict) -> Iterator[float]:
+    """Yield what is spent until nothing is left: steps or seconds, earlier ones included."""
+    if recipe["steps"] is not None:
+        while state.step < recipe["steps"]:
+            yield state.step
+    else:
+        while state.seconds < recipe["seconds"]:
+            yield state.seconds
 
 
 def learning_rate(recipe: dict, share: float) -> float:
@@ -185,7 +189,7 @@ def learning_rate(recipe: dict, share: float) -> float:
 def _patches(plan: Plan, job: Job) -> Patches:
     images, names = [], []
     for name in job.spec["model"]["training"]["data"]:
-        data = datasets.open_local(plan.entry(name), Path(plan.config["data_root"]))
+        data = datasets.obtain(plan.entry(name), Path(plan.config["data_root"]))
         for item in data.role("hr"):
             images.append(item.load())
             names.append(f"{name}/{item.name}")

@@ -6,6 +6,7 @@ Torch-free, since the plan resolves recipes before anything runs.
 from __future__ import annotations
 
 import functools
+import math
 from pathlib import Path
 
 import yaml
@@ -62,10 +63,19 @@ def resolve(training: dict, where: str) -> dict:
         if value is None and nullable:
             continue
         kind = int if field in WHOLE else (int, float)
-        if not isinstance(value, kind) or isinstance(value, bool) or value < low:
+        # `not >=` also refuses NaN
+        if (not isinstance(value, kind) or isinstance(value, bool) or not low <= value < math.inf
+                or (field == "warmup" and value >= 1)):
             raise UserError(f"{where}: {field} is {value!r}; valid: "
                             f"{'a whole number' if field in WHOLE else 'a number'} >= {low}"
-                            f"{' or null' if nullable else ''}.")
+                            f"{' or null' if nullable else ''}"
+                            f"{', below 1' if field == 'warmup' else ''}.")
+    betas = recipe["betas"]
+    if not (isinstance(betas, list) and len(betas) == 2 and all(
+            isinstance(b, int | float) and 0 <= b < 1 for b in betas)):
+        raise UserError(f"{where}: betas is {betas!r}; valid: two numbers from 0 to below 1.")
+    if not isinstance(recipe["note"], str):
+        raise UserError(f"{where}: note is {recipe['note']!r}; valid: a text.")
     if recipe["loss"] not in LOSSES:
         raise unknown("loss", recipe["loss"], LOSSES, where)
     return {"recipe": name, **recipe}

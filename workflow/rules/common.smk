@@ -1,4 +1,5 @@
 # The plan of this run, and helpers for the other rules.
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -24,6 +25,8 @@ def load_config(given):
 FILES = workflow.overwrite_configfiles or [Path(workflow.basedir) / "config.yaml"]
 WHERE = f"config {' + '.join(map(str, FILES))}"
 try:
+    for file in FILES:
+        configs.read(file)  # Snakemake takes a key given twice without a word; this does not
     SETTINGS = configs.check(load_config(config), WHERE)
     PLAN = plans.build(SETTINGS, WHERE)
 except UserError as error:
@@ -31,6 +34,7 @@ except UserError as error:
     sys.exit(2)
 
 RUN = str(PLAN.folder)
+CONFIG = f"{RUN}/config.json"  # complete, as all jobs read it; written when a run starts
 # a GPU serves one job at a time (profiles/default limits the resource); where none is, none waits
 GPU = int(
     SETTINGS["device"] == "cuda"
@@ -72,9 +76,24 @@ def all_records(*kinds):
     return [str(job.record) for kind in kinds for job in getattr(PLAN, kind).values()]
 
 
+def begin():
+    """Before the first job: claim the run's folder, then write down its configuration.
+
+    Not a rule: whether a job must run depends on its own fingerprint, not on this file's age.
+    """
+    try:
+        records.claim(PLAN.folder)
+    except UserError as error:
+        print(f"irbench: {error}", file=sys.stderr)
+        os._exit(2)  # no job has begun; an exception would be reported as a defect
+    records.write_atomic(CONFIG, records.canonical(SETTINGS) + "\n")
+
+
 def announce():
     """End by naming the report, and what is missing in it."""
-    stored = [(job, records.read(job.record)) for job in PLAN.jobs()]
+    if not (PLAN.folder / "report.html").exists():
+        return  # only a part of the run was asked for
+    stored = [(job, records.read(job.record)) for job in PLAN.jobs() if job.record.exists()]
     missing = [(job, record) for job, record in stored if record["status"] != "ok"]
     for job, record in missing:
         print(f"n/a: {job.title}: {record['reason']}", file=sys.stderr)

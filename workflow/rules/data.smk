@@ -1,10 +1,9 @@
 # Fetch and check datasets; the images go to data_root, shared by all runs.
 rule data:
-    input:
-        config=ancient(rules.config.output),
     output:
         f"{RUN}/data/{{dataset}}.json",
     params:
+        config=CONFIG,
         fingerprint=fingerprint("data"),
         attempt=attempt("data"),
     log:
@@ -12,5 +11,5 @@ rule data:
     message:
         "Fetch {wildcards.dataset}"
     shell:
-        "irbench data fetch {wildcards.dataset} --config {input.config}"
+        "irbench data fetch {wildcards.dataset} --config {params.config}"
         " --on-failure record --attempt {params.attempt} --log {log} > /dev/null"

@@ -1,15 +1,14 @@
 # One cell: one model on one dataset under one protocol.
 rule evaluate:
     input:
-        config=ancient(rules.config.output),
         data=f"{RUN}/data/{{dataset}}.json",
         weights=weights,
     output:
         f"{RUN}/cells/{{protocol}}/{{dataset}}/{{model}}.json",
     params:
+        config=CONFIG,
         fingerprint=fingerprint("cells"),
         attempt=attempt("cells"),
-        device=SETTINGS["device"],
     threads: 1
     resources:
         gpu=GPU,
@@ -18,7 +17,7 @@ rule evaluate:
     message:
         "Evaluate {wildcards.model} on {wildcards.dataset} under {wildcards.protocol}"
     shell:
-        "irbench eval --config {input.config} --protocol {wildcards.protocol}"
-        " --dataset {wildcards.dataset} --model {wildcards.model} --device {params.device}"
+        "irbench eval --config {params.config} --protocol {wildcards.protocol}"
+        " --dataset {wildcards.dataset} --model {wildcards.model}"
         " --threads {threads} --on-failure record --attempt {params.attempt} --log {log}"
         " > /dev/null"

@@ -1,13 +1,11 @@
 # Parameters, MACs, latency, memory. A latency job takes all cores, so that it runs alone.
 rule profile:
-    input:
-        config=ancient(rules.config.output),
     output:
         f"{RUN}/profiles/{{protocol}}/{{model}}.json",
     params:
+        config=CONFIG,
         fingerprint=fingerprint("profiles"),
         attempt=attempt("profiles"),
-        device=SETTINGS["device"],
     threads: workflow.cores or 1
     resources:
         gpu=GPU,
@@ -16,6 +14,6 @@ rule profile:
     message:
         "Measure {wildcards.model} for {wildcards.protocol}"
     shell:
-        "irbench profile --config {input.config} --protocol {wildcards.protocol}"
-        " --model {wildcards.model} --device {params.device} --threads {threads}"
+        "irbench profile --config {params.config} --protocol {wildcards.protocol}"
+        " --model {wildcards.model} --threads {threads}"
         " --on-failure record --attempt {params.attempt} --log {log} > /dev/null"

@@ -2,14 +2,13 @@
 # deletes the outputs of interrupted jobs, and these must survive. The record holds their checksum.
 rule train:
     input:
-        config=ancient(rules.config.output),
         data=training_data,
     output:
         f"{RUN}/training/{{protocol}}/{{model}}.json",
     params:
+        config=CONFIG,
         fingerprint=fingerprint("trainings"),
         attempt=attempt("trainings"),
-        device=SETTINGS["device"],
     threads: 1
     resources:
         gpu=GPU,
@@ -18,6 +17,6 @@ rule train:
     message:
         "Train {wildcards.model} for {wildcards.protocol}"
     shell:
-        "irbench train --config {input.config} --protocol {wildcards.protocol}"
-        " --model {wildcards.model} --device {params.device} --threads {threads}"
+        "irbench train --config {params.config} --protocol {wildcards.protocol}"
+        " --model {wildcards.model} --threads {threads}"
         " --on-failure record --attempt {params.attempt} --log {log} > /dev/null"

@@ -64,9 +64,11 @@ class KeyDictionary(nn.Module):
     Arguments:
         k: keys a token, in training and inference; k >= N means all, which is dense attention.
         similarity: ``dot`` is the printed v_i . v_j, on the tokens as they are. Tokens of a large
-            norm then are the most similar to everything: on random features 8 % of tokens
-            select themselves and 11 % are used at all. ``cosine`` (97 % and 98 %) and ``dot_ln``,
-            the dot product after a LayerNorm without parameters, do away with that; ours.
+            norm then are the most similar to everything: in the second stage of an untrained
+            SemanIR-S with windows of 8 and k = 16, 51 % of tokens select themselves and 56 % are
+            used at all. ``cosine`` (100 % and 100 %) and ``dot_ln``, the dot product after a
+            LayerNorm without parameters (the same), do away with that; ours. The first stage's
+            input has just been normalised, so there all three agree.
         train_k: values to draw from, anew at each call, while training (printed as one of two
             ways to train, the other being a fixed k); empty for a fixed k. Drawn by torch's
             default generator, so the global seed fixes the sequence.
