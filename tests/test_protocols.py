@@ -48,7 +48,7 @@ def test_unknown_names_get_near_ones():
     ({"color": "bgr"}, "unknown color 'bgr'.*Valid: gray, rgb"),
     ({"metric": {"color": "y"}}, "metric: missing crop, ssim, y_rounded"),
     ({"degradation": {"kind": "matlab_bicubc", "scale": 2}}, "Did you mean 'matlab_bicubic'"),
-    ({"degradation": {"kind": "matlab_bicubic", "scale": 1}}, "scale is 1; valid: whole numbers 2 to 8"),
+    ({"degradation": {"kind": "matlab_bicubic", "scale": 1}}, "scale is 1; valid: whole numbers 2"),
     ({"degradation": {"kind": "jpeg"}}, "degradation: missing quality"),
     ({"seed": "none"}, "seed is 'none'; valid for matlab_bicubic: null"),
     ({"seed": 0}, "seed is 0; valid for matlab_bicubic: null"),
@@ -87,7 +87,6 @@ def test_jpeg_of_a_colour_image_starts_from_matlab_gray():
     target = degrade.prepare_target(image, protocol)
     assert np.array_equal(target, images.luma(image, rounded=True))
     gray = image[..., :1]
-    assert degrade.prepare_target(gray, protocol) is not None
     assert np.array_equal(degrade.prepare_target(gray, protocol), gray)
 
 

@@ -212,8 +212,9 @@ def test_a_config_file_stands_alone(tmp_path):
 
 
 def test_a_run_with_nothing_to_draw_has_its_report(tmp_path):
-    config = tiny.make(tmp_path, metrics=["ssim"], keep_images=False, models={"bicubic": {}}, cells=[
-        {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["bicubic"]}])
+    cells = [{"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["bicubic"]}]
+    config = tiny.make(tmp_path, metrics=["ssim"], keep_images=False, models={"bicubic": {}},
+                       cells=cells)
     code, output = snakemake(tmp_path, "--configfile", str(config))
     assert code == 0, output
     assert (tmp_path / "results/tiny/report.html").exists()
