@@ -85,6 +85,8 @@ def test_why_pyiqas_ssim_is_not_used():
     assert theirs(*unrelated) > metrics.ssim(*(p.astype(float) for p in unrelated)) + 1e-3
 
 
+# the package asks torchvision in the old way
+@pytest.mark.filterwarnings("ignore::UserWarning:torchvision")
 def test_lpips_agrees_with_its_authors_package():
     """pyiqa's LPIPS and the package ``lpips`` on the same random AlexNet."""
     import lpips
