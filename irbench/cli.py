@@ -174,6 +174,7 @@ def _device(arguments, plan) -> str:
 def _data(arguments) -> int:
     from irbench import datasets, plan, records
 
+    arguments.supervised = True  # no process of its own: it computes nothing that could crash
     run = plan.load(arguments.config)
     if arguments.action == "list":
         for name in run.data:
