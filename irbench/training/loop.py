@@ -126,6 +126,8 @@ def _train(state: _State, recipe: dict, batches: Patches, device: str, title: st
         lr = learning_rate(recipe, share)
         for group in state.optimiser.param_groups:
             group["lr"] = lr
+        # what a model draws at random (k, dropout) also depends on the step alone
+        torch.manual_seed(seed_of(batches.seed, title, state.step))
         inputs, targets = (torch.from_numpy(part).to(device) for part in batches(state.step))
         loss = loss_of(state.network(inputs), targets)
         value = loss.item()
