@@ -2,11 +2,18 @@
 
 file -> decoded uint8 -> degraded -> tensor -> model -> uint8 -> scores -> record
 
+Sets of clean images and of pairs take the same way; they differ in where the input comes from. It
+is one image after the other, on purpose: on a CPU decoding, degrading and scoring take 2 % of the
+time of Compacter's forward passes (``benchmarks/cell.py``), so a thread for them would gain little.
+
 Try: ``irbench eval --protocol sr-x2 --dataset photos --model bicubic``
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,22 +51,16 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
     model = job.spec["model"]
     with phases("load"):
         data = datasets.obtain(plan.entry(job.key["dataset"]), Path(plan.config["data_root"]))
-        network = checkpoints.build(model, protocol, tuple(plan.config["plugins"]))
-        digest = None
-        if model["learned"]:
-            path, expected = checkpoints.locate(model, protocol, plan.folder,
-                                                Path(plan.config["data_root"]))
-            digest = checkpoints.load(network, path, model, protocol, expected)
+        items = _items(data, protocol)
+        network, digest = checkpoints.ready(model, protocol, plan.folder,
+                                            Path(plan.config["data_root"]),
+                                            tuple(plan.config["plugins"]))
         network.to(device)
         scorer = metrics.Scorer(protocol, tuple(job.spec["metrics"]))
     images = []
-    for item in (progress or iter)(data.role("hr")):
-        try:
+    for item in (progress or iter)(items):
+        with _named(item):
             scores, pictures = _image(item, network, protocol, scorer, device, phases)
-        except UserError as error:
-            # an error of an image names the image
-            named = item.path.name in str(error)
-            raise type(error)(f"{error}" if named else f"{item.path}: {error}") from None
         kept = None
         if keep_images:
             with phases("write"):
@@ -67,23 +68,72 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         images.append({"name": item.name, **scores, "file": kept})
     names = tuple(job.spec["metrics"])
     return records.make(
-        "cell", job.key, job.spec, resolved={"checkpoint": digest}, seconds=phases.seconds,
-        threads=threads,
+        "cell", job.key, job.spec, seconds=phases.seconds, threads=threads,
+        resolved=checkpoints.resolved(network, digest),
         result={"images": images, "mean": metrics.mean(images, names),
                 "missing": _missing(scorer, images, names), "device": device})
 
 
-def _image(item: datasets.ImageFile, network, protocol: Protocol, scorer: metrics.Scorer,
-           device: str, phases: records.Phases) -> tuple[dict, tuple[np.ndarray, ...]]:
+@dataclass(frozen=True)
+class Item:
+    """One image of a cell: its files. ``source`` is None where the input is made from the target.
+
+    The name is the input's: of pairs, several inputs may share one target.
+    """
+
+    name: str
+    target: datasets.ImageFile
+    source: datasets.ImageFile | None = None
+
+    def load(self, protocol: Protocol) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Return the input float32 (h, w, C), the target uint8 (H, W, C), is its file gray?
+
+        Raises Unavailable for a broken file and for a pair that does not fit: the data lack
+        something, the command does not.
+        """
+        try:
+            image = self.target.load()
+            if self.source:
+                degraded, target = degrade.prepare_pair(self.source.load(), image, protocol)
+        except UserError as error:
+            raise Unavailable(str(error)) from None
+        if not self.source:
+            target = degrade.prepare_target(image, protocol)
+            degraded = degrade.degrade(target, protocol, name=self.name)
+        return degraded, target, image.shape[-1] == 1
+
+
+def _items(data: datasets.Dataset, protocol: Protocol) -> list[Item]:
+    """List the images of a set, sorted by name."""
+    if protocol.paired:
+        return [Item(source.name, target, source) for source, target in data.pairs()]
+    return [Item(target.name, target) for target in data.role("hr")]
+
+
+@contextlib.contextmanager
+def _named(item: Item) -> Iterator[None]:
+    """Have every error of an image name it; a defect's traceback does so in a note."""
+    files = [str(file.path) for file in (item.source, item.target) if file]
+    try:
+        yield
+    except UserError as error:
+        if any(file in str(error) for file in files):
+            raise
+        raise type(error)(f"{' with '.join(files)}: {error}") from None
+    except Exception as error:
+        error.add_note(f"at the image {' with '.join(files)}")
+        raise
+
+
+def _image(item: Item, network, protocol: Protocol, scorer: metrics.Scorer, device: str,
+           phases: records.Phases) -> tuple[dict, tuple[np.ndarray, ...]]:
     """Follow one image from its file to its scores; also return input, restored and target."""
     with phases("load"):
-        image = item.load()
-        target = degrade.prepare_target(image, protocol)
-        degraded = degrade.degrade(target, protocol)
+        degraded, target, gray_file = item.load(protocol)
     with phases("forward"):
         restored = _restore(network, degraded, device)
     with phases("score"):
-        scores = scorer(restored, target, gray_file=image.shape[-1] == 1)
+        scores = scorer(restored, target, gray_file=gray_file)
     size = {"height": target.shape[0], "width": target.shape[1]}
     return {**size, **scores}, (degraded, restored, target)
 

@@ -11,17 +11,35 @@ from dataclasses import asdict, dataclass
 from irbench import catalogs
 from irbench.errors import UserError, unknown
 
-ID = re.compile(r"(?P<name>[a-z_]+-[A-Za-z0-9]+)@(?P<version>[1-9][0-9]*)")
+ID = re.compile(r"(?P<name>[a-z_]+-[A-Za-z0-9_]+)@(?P<version>[1-9][0-9]*)")
 METRIC_COLORS = ("y", "rgb", "gray")
-SSIM_VARIANTS = ("gaussian11_valid",)
-# kind -> parameters: (name, smallest, largest valid value)
+SSIM_VARIANTS = ("gaussian11_valid", "gaussian11_same", "gaussian11_3d", "uniform7")
+# kind -> parameters: (name, smallest, largest valid value). What they mean: irbench/degrade.py,
+# irbench/mosaic.py and, for the synthetic kinds, irbench/synthetic.py.
 DEGRADATIONS = {
     "matlab_bicubic": (("scale", 2, 8),),
     "gaussian_noise": (("sigma", 0, 255),),
     "jpeg": (("quality", 1, 100),),
+    "mosaic": (("pattern", None, None),),
+    "paired": (("multiple", 1, 256), ("longest", 16, 65536)),
+    "motion_blur": (("length", 1, 100), ("bend", 0, 1), ("gamma", 1, 3)),
+    "rain_streaks": (("density", 0, 20), ("length", 2, 200), ("angle", 0, 60), ("opacity", 0, 1),
+                     ("layers", 1, 6)),
+    "low_light": (("exposure", 0.001, 1), ("gamma", 1, 3), ("photons", 10, 1e6),
+                  ("read_noise", 0, 1000)),
+    "snow": (("density", 0, 20), ("size", 1, 50), ("motion", 0, 50), ("opacity", 0, 1),
+             ("haze", 0, 0.9)),
+    "drops": (("count", 0, 1000), ("radius", 2, 200), ("magnification", 1, 20), ("blur", 0, 20),
+              ("opacity", 0, 1)),
 }
-RANDOM = ("gaussian_noise",)
-FRACTIONS = ("sigma",)  # parameters that need not be whole numbers
+SYNTHETIC = ("motion_blur", "rain_streaks", "low_light", "snow", "drops")
+RANDOM = ("gaussian_noise", *SYNTHETIC)
+# parameters that need not be whole numbers, may be null, or are names
+FRACTIONS = ("sigma", "length", "bend", "gamma", "density", "angle", "opacity", "exposure",
+             "photons", "read_noise", "size", "motion", "haze", "count", "radius",
+             "magnification", "blur")
+NULLABLE = ("longest",)
+CHOICES = {"pattern": ("rggb",)}
 
 
 @dataclass(frozen=True)
@@ -52,6 +70,16 @@ class Protocol:
     def scale(self) -> int:
         """The factor between the sides of target and input."""
         return self.degradation.get("scale", 1)
+
+    @property
+    def paired(self) -> bool:
+        """Whether the inputs are images of the dataset, not made from the targets."""
+        return self.degradation["kind"] == "paired"
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the input is made by a degradation of ours that no paper's figures use."""
+        return self.degradation["kind"] in SYNTHETIC
 
     @property
     def channels(self) -> int:
@@ -114,11 +142,16 @@ def _protocol(where: str, key: str, entry: object) -> Protocol:
         raise UserError(f"{where}: metric color {metric.color!r} does not fit color "
                         f"{entry['color']!r}: gray images are scored as gray, others as y or rgb.")
     _degradation(where, entry["degradation"])
-    random = entry["degradation"]["kind"] in RANDOM
+    kind = entry["degradation"]["kind"]
+    if kind == "mosaic" and entry["color"] != "rgb":
+        raise UserError(f"{where}: color is {entry['color']!r}; a mosaic is of colours: rgb.")
+    if metric.ssim == "gaussian11_3d" and metric.color != "rgb":
+        raise UserError(f"{where}: ssim gaussian11_3d runs over the three colours; it needs "
+                        f"metric color rgb, not {metric.color!r}.")
+    random = kind in RANDOM
     if not (_whole(entry["seed"]) and 0 <= entry["seed"] < 2**32 if random
             else entry["seed"] is None):
-        raise UserError(f"{where}: seed is {entry['seed']!r}; valid for "
-                        f"{entry['degradation']['kind']}: "
+        raise UserError(f"{where}: seed is {entry['seed']!r}; valid for {kind}: "
                         f"{'a whole number from 0' if random else 'null, nothing is random'}.")
     for field in ("title", "source"):
         if not isinstance(entry[field], str):
@@ -134,10 +167,19 @@ def _degradation(where: str, value: object) -> None:
     parameters = DEGRADATIONS[value["kind"]]
     _keys(f"{where}: degradation", value, {"kind", *(name for name, _, _ in parameters)})
     for name, low, high in parameters:
-        number = _whole(value[name]) or (isinstance(value[name], float) and name in FRACTIONS)
-        if not (number and low <= value[name] <= high):
-            raise UserError(f"{where}: {name} is {value[name]!r}; valid: "
-                            f"{'' if name in FRACTIONS else 'whole numbers '}{low} to {high}.")
+        given = value[name]
+        if name in CHOICES:
+            if given not in CHOICES[name]:
+                raise unknown(name, given, CHOICES[name], where)
+            continue
+        if given is None and name in NULLABLE:
+            continue
+        number = _whole(given) or (isinstance(given, float) and name in FRACTIONS)
+        # also refuses NaN
+        if not (number and low <= given <= high):
+            raise UserError(f"{where}: {name} is {given!r}; valid: "
+                            f"{'' if name in FRACTIONS else 'whole numbers '}{low:g} to {high:g}"
+                            f"{' or null' if name in NULLABLE else ''}.")
 
 
 def _whole(value: object) -> bool:

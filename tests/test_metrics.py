@@ -1,5 +1,11 @@
+import dataclasses
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from scipy.ndimage import correlate
 
 from irbench import metrics, protocols
@@ -36,6 +42,46 @@ def formula_ssim(a, b):
     return np.mean((2 * ma * mb + c1) * (2 * cov + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2)))
 
 
+def formula_ssim_same(a, b):
+    """The same with zeros around, all pixels; one channel."""
+    return map_of(a, b, KERNEL[:, None] * KERNEL, mode="constant").mean()
+
+
+def formula_ssim_3d(a, b):
+    """An 11x11x11 kernel over (H, W, C), the edges of all three axes repeated."""
+    kernel = KERNEL[:, None, None] * KERNEL[:, None] * KERNEL
+    return map_of(a, b, kernel, mode="nearest").mean()
+
+
+KERNEL = np.exp(-(np.arange(-5, 6) ** 2) / 4.5)
+KERNEL /= KERNEL.sum()
+
+
+def map_of(a, b, kernel, mode):
+    ma, mb, aa, bb, ab = (correlate(p, kernel, mode=mode) for p in (a, b, a * a, b * b, a * b))
+    va, vb, cov = aa - ma**2, bb - mb**2, ab - ma * mb
+    return ((2 * ma * mb + 6.5025) * (2 * cov + 58.5225)
+            / ((ma**2 + mb**2 + 6.5025) * (va + vb + 58.5225)))
+
+
+def formula_uniform7(a, b):
+    from skimage.metrics import structural_similarity
+
+    return structural_similarity(a, b, data_range=255, channel_axis=-1)
+
+
+def over_channels(formula):
+    return lambda a, b: np.mean([formula(a[..., c], b[..., c]) for c in range(a.shape[-1])])
+
+
+VARIANTS = {
+    "gaussian11_valid": over_channels(formula_ssim),
+    "gaussian11_same": over_channels(formula_ssim_same),
+    "gaussian11_3d": formula_ssim_3d,
+    "uniform7": formula_uniform7,
+}
+
+
 def formula_y(image):
     return 16 + image.astype(float) @ np.array([65.481, 128.553, 24.966]) / 255
 
@@ -51,6 +97,74 @@ def test_scores_against_independent_formulas(seed):
     assert got["psnr"] == pytest.approx(formula_psnr(restored, target), abs=1e-5)
     channels = [formula_ssim(restored[..., c], target[..., c]) for c in range(3)]
     assert got["ssim"] == pytest.approx(np.mean(channels), abs=1e-9)
+
+
+def test_every_variant_of_ssim_has_a_formula():
+    assert set(VARIANTS) == set(metrics._SSIM) == set(protocols.SSIM_VARIANTS)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@example(h=metrics.STRIP + 10, w=11, c=3, seed=0)  # one strip that is full
+@example(h=metrics.STRIP + 11, w=12, c=1, seed=1)  # and one row more
+@settings(max_examples=15, deadline=None)
+@given(h=st.integers(11, 150), w=st.integers(11, 40), c=st.sampled_from([1, 3]),
+       seed=st.integers(0, 99))
+def test_ssim_against_independent_formulas_in_all_sizes(variant, h, w, c, seed):
+    restored, target = (p.astype(float) for p in pair(seed, h, w, c))
+    expected = VARIANTS[variant](restored, target)
+    assert metrics.ssim(restored, target, variant) == pytest.approx(expected, abs=1e-10)
+    assert metrics.ssim(target, target, variant) == pytest.approx(1, abs=1e-12)
+
+
+def test_ssim_of_black_white_and_opposite_images():
+    """Extreme values: what cancels in the moments leaves no visible error."""
+    black, white = np.zeros((30, 30, 1)), np.full((30, 30, 1), 255.0)
+    stripes = black.copy()
+    stripes[::2] = 255
+    for pair_ in ((black, white), (white, black), (stripes, 255 - stripes), (white, white)):
+        for variant, formula in VARIANTS.items():
+            assert metrics.ssim(*pair_, variant) == pytest.approx(formula(*pair_), abs=1e-9)
+    assert metrics.ssim(stripes, 255 - stripes) < -0.9
+
+
+def test_the_variants_differ_and_the_protocol_chooses():
+    restored, target = pair()
+    values = {v: metrics.ssim(restored, target, v) for v in VARIANTS}
+    assert len({round(value, 4) for value in values.values()}) == 4
+    assert values["gaussian11_3d"] > values["gaussian11_valid"] + 0.01
+    for variant, value in values.items():
+        metric = dataclasses.replace(COLOR.metric, ssim=variant)
+        scorer = metrics.Scorer(dataclasses.replace(COLOR, metric=metric), ("ssim",))
+        assert scorer(restored, target)["ssim"] == value
+    gray = (restored[..., :1], target[..., :1])
+    assert metrics.ssim(*gray, "gaussian11_3d") == pytest.approx(
+        metrics.ssim(*(np.repeat(p, 3, -1) for p in gray), "gaussian11_3d"), abs=1e-12)
+    with pytest.raises(UserError, match="gaussian11_vali.*gaussian11_valid"):
+        metrics.ssim(restored, target, "gaussian11_vali")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_psnr_agrees_with_pyiqa(channels):
+    import torch
+    from pyiqa.archs.psnr_arch import psnr as theirs
+
+    restored, target = pair(c=channels)
+    tensors = [torch.from_numpy(p.astype(float)).permute(2, 0, 1)[None]
+               for p in (restored, target)]
+    # its eps keeps identical images finite; ours are null
+    expected = float(theirs(*tensors, data_range=255.0, eps=0))
+    assert metrics.psnr(restored, target) == pytest.approx(expected, abs=1e-9)
+    assert metrics.psnr(restored.astype(float), target.astype(float)) == pytest.approx(
+        float(theirs(*tensors, data_range=255.0)), abs=1e-8)
+
+
+def test_psnr_and_ssim_need_neither_torch_nor_pyiqa():
+    """Both take seconds to import."""
+    code = ("import sys; import numpy as np; from irbench import metrics\n"
+            "a = np.zeros((20, 20, 1)); metrics.psnr(a, a + 1); metrics.ssim(a, a + 1)\n"
+            "assert not {'torch', 'pyiqa', 'scipy'} & set(sys.modules), sorted(sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_why_pyiqas_own_luma_is_not_used():
@@ -165,3 +279,9 @@ def test_what_cannot_be_scored():
         metrics.Scorer(COLOR, ("psnr",))(restored[:-1], target)
     with pytest.raises(UserError, match="at least 11x11"):
         metrics.Scorer(COLOR, ("ssim",))(restored[:10, :10], target[:10, :10])
+    with pytest.raises(UserError, match="at least 7x7"):
+        metrics.ssim(restored[:6], target[:6], "uniform7")
+    # with a border that is made up any size has a value
+    for variant in ("gaussian11_same", "gaussian11_3d"):
+        tiny = [p[:2, :1].astype(float) for p in (restored, target)]
+        assert metrics.ssim(*tiny, variant) == pytest.approx(VARIANTS[variant](*tiny), abs=1e-10)

@@ -1,24 +1,74 @@
-import numpy as np
 import pytest
 import yaml
 
-from irbench import degrade, images, protocols
+from irbench import protocols, published
 from irbench.errors import UserError
 
+PAPERS = {  # task -> levels of the issue, as the papers report them
+    "sr": ["x2", "x3", "x4"], "denoise_gray": ["sigma15", "sigma25", "sigma50"],
+    "denoise_color": ["sigma15", "sigma25", "sigma50"], "jpeg_gray": ["q10", "q20", "q30", "q40"],
+    "jpeg_color": ["q10", "q20", "q30", "q40"], "demosaic": ["rggb"],
+    "deblur": ["motion", "synthetic"], "derain": ["streak", "synthetic"],
+    "lowlight": ["lol", "synthetic"],
+    "weather": ["mixed", "native", "synthetic_drops", "synthetic_snow"],
+}
 
-def test_every_protocol_runs_on_an_image():
-    image = np.random.default_rng(0).integers(0, 256, (50, 61, 3), dtype=np.uint8)
+
+def test_the_catalog_holds_what_both_papers_report():
+    have = {}
     for protocol in protocols.catalog().values():
-        target = degrade.prepare_target(image, protocol)
-        degraded = degrade.degrade(target, protocol)
-        assert target.dtype == np.uint8
-        assert degraded.dtype == np.float32
-        assert target.shape[-1] == degraded.shape[-1] == protocol.channels
-        assert target.shape[0] == degraded.shape[0] * protocol.scale
-        assert target.shape[1] == degraded.shape[1] * protocol.scale
-        assert 0 < np.abs(images.to_uint8(degraded).astype(int).mean() - target.mean()) < 12
-        # the same every time
-        assert np.array_equal(degraded, degrade.degrade(target, protocol))
+        have.setdefault(protocol.task, set()).add(protocol.level)
+    assert have == {task: set(levels) for task, levels in PAPERS.items()}
+
+
+def test_levels_are_those_of_the_published_figures():
+    known = {(p.task, p.level) for p in protocols.catalog().values()}
+    rows = published.load()
+    assert {(row.task.removesuffix("_light"), row.level) for row in rows} <= known
+
+
+def test_how_each_task_is_scored_never_changes_under_an_id():
+    """Colour, Y rounded, border, SSIM: what makes a figure comparable with the printed one."""
+    valid, volume = "gaussian11_valid", "gaussian11_3d"
+    scored = {
+        "sr-x2@1": ("y", False, 2, valid), "sr-x3@1": ("y", False, 3, valid),
+        "sr-x4@1": ("y", False, 4, valid), "denoise_gray": ("gray", True, 0, valid),
+        "denoise_color": ("rgb", False, 0, valid), "jpeg_gray": ("gray", True, 0, valid),
+        "jpeg_color": ("rgb", False, 0, valid), "demosaic": ("rgb", False, 10, valid),
+        "deblur": ("rgb", False, 0, volume), "derain": ("y", True, 0, valid),
+        "lowlight": ("rgb", False, 0, valid), "weather": ("y", False, 0, valid),
+    }
+    for protocol in protocols.catalog().values():
+        metric = protocol.metric
+        assert (metric.color, metric.y_rounded, metric.crop, metric.ssim) == (
+            scored.get(protocol.id) or scored[protocol.task]), protocol.id
+
+
+def test_synthetic_levels_say_so_and_no_others_do():
+    for protocol in protocols.catalog().values():
+        assert protocol.synthetic == ("synthetic" in protocol.level)
+        assert not (protocol.synthetic and protocol.paired)
+        if protocol.synthetic:
+            assert "synthetic" in protocol.title
+            assert "no published figure" in protocol.source
+    paired = {p.id for p in protocols.catalog().values() if p.paired}
+    assert paired == {"deblur-motion@1", "derain-streak@1", "lowlight-lol@1", "weather-mixed@1",
+                      "weather-native@1"}
+
+
+def test_an_added_protocol_is_one_entry_and_leaves_the_others(tmp_path):
+    before = protocols.catalog()
+    entry = {"title": "Strong rain", "task": "derain", "level": "synthetic_strong",
+             "degradation": {"kind": "rain_streaks", "density": 4, "length": 60, "angle": 10,
+                             "opacity": 1, "layers": 2},
+             "color": "rgb", "seed": 3, "source": "made for this test",
+             "metric": {"color": "y", "y_rounded": True, "crop": 0, "ssim": "uniform7"}}
+    (tmp_path / "protocols.yaml").write_text(
+        yaml.safe_dump({"protocols": {"derain-synthetic_strong@1": entry}}))
+    after = protocols.catalog((str(tmp_path),))
+    assert {k: after[k] for k in before} == before
+    added = after["derain-synthetic_strong@1"]
+    assert added.synthetic and added.channels == 3 and added.scale == 1
 
 
 def test_a_name_without_version_means_the_newest(tmp_path):
@@ -69,35 +119,53 @@ def test_broken_entries_are_explained(tmp_path, change, message):
         protocols.catalog((str(tmp_path),))
 
 
-def test_noise_is_the_published_stream():
-    """np.random.seed(0) before each image, drawn in (H, W, C) order, not clipped, not rounded."""
-    protocol = protocols.get("denoise_color-sigma25")
-    target = np.full((300, 300, 3), 3, np.uint8)
-    degraded = degrade.degrade(target, protocol)
-    np.random.seed(0)  # the published toolkits' own call
-    expected = 3 / 255 + np.random.normal(0, 25 / 255, (300, 300, 3))
-    assert np.abs(degraded - expected).max() < 1e-6
-    assert degraded.min() < 0
-    assert abs(degraded.std() * 255 - 25) < 0.1
+def entry_of(kind, **changes):
+    """Return a valid entry of a kind, changed; seeds are as the kind needs them."""
+    like = next(p for p in protocols.catalog().values() if p.degradation["kind"] == kind)
+    entry = like.definition()
+    del entry["id"]
+    degradation = {**entry["degradation"], **changes.pop("degradation", {})}
+    return like.id.replace("@1", "@2"), {**entry, "degradation": degradation, **changes}
 
 
-def test_jpeg_of_a_colour_image_starts_from_matlab_gray():
-    protocol = protocols.get("jpeg_gray-q10")
-    image = np.random.default_rng(1).integers(0, 256, (16, 24, 3), dtype=np.uint8)
-    target = degrade.prepare_target(image, protocol)
-    assert np.array_equal(target, images.luma(image, rounded=True))
-    gray = image[..., :1]
-    assert np.array_equal(degrade.prepare_target(gray, protocol), gray)
+@pytest.mark.parametrize(("kind", "change", "message"), [
+    ("mosaic", {"degradation": {"pattern": "bggr"}}, "unknown pattern 'bggr'.*Valid: rggb"),
+    ("mosaic", {"color": "gray", "metric": {"color": "gray", "y_rounded": True, "crop": 0,
+                                            "ssim": "gaussian11_valid"}},
+     "color is 'gray'; a mosaic is of colours"),
+    ("mosaic", {"seed": 0}, "seed is 0; valid for mosaic: null"),
+    ("paired", {"seed": 0}, "seed is 0; valid for paired: null"),
+    ("paired", {"degradation": {"multiple": 0}}, "multiple is 0; valid: whole numbers 1 to 256"),
+    ("paired", {"degradation": {"multiple": None}}, "multiple is None; valid"),
+    ("paired", {"degradation": {"longest": 1.5}},
+     "longest is 1.5; valid: whole numbers 16 to 65536 or null"),
+    ("paired", {"degradation": {"scale": 2}}, "degradation: unknown scale"),
+    ("motion_blur", {"seed": None}, "seed is None; valid for motion_blur: a whole number"),
+    ("motion_blur", {"degradation": {"bend": 1.5}}, "bend is 1.5; valid: 0 to 1"),
+    ("motion_blur", {"degradation": {"length": float("nan")}}, "length is nan; valid: 1 to 100"),
+    ("rain_streaks", {"degradation": {"layers": 2.5}}, "layers is 2.5; valid: whole numbers 1 to"),
+    ("rain_streaks", {"degradation": {"angle": -1}}, "angle is -1; valid: 0 to 60"),
+    ("low_light", {"degradation": {"exposure": 0}}, "exposure is 0; valid: 0.001 to 1"),
+    ("low_light", {"degradation": {"photons": "many"}}, "photons is 'many'; valid: 10 to 1e"),
+    ("snow", {"degradation": {"haze": True}}, "haze is True; valid: 0 to 0.9"),
+    ("drops", {"degradation": {"magnification": 0}}, "magnification is 0; valid: 1 to 20"),
+    ("paired", {"metric": {"color": "y", "y_rounded": True, "crop": 0, "ssim": "gaussian11_3d"}},
+     "gaussian11_3d runs over the three colours; it needs metric color rgb, not 'y'"),
+    ("paired", {"metric": {"color": "rgb", "y_rounded": True, "crop": 0, "ssim": "uniform8"}},
+     "unknown ssim variant 'uniform8'.*'uniform7'"),
+])
+def test_broken_entries_of_the_other_kinds_are_explained(tmp_path, kind, change, message):
+    key, entry = entry_of(kind, **change)
+    (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"protocols": {key: entry}}))
+    with pytest.raises(UserError, match=message):
+        protocols.catalog((str(tmp_path),))
 
 
-def test_a_random_source_can_be_handed_in():
-    protocol = protocols.get("denoise_color-sigma15")
-    target = np.zeros((8, 8, 3), np.uint8)
-    own = degrade.degrade(target, protocol, np.random.RandomState(7))
-    assert not np.array_equal(own, degrade.degrade(target, protocol))
-    assert np.array_equal(own, degrade.degrade(target, protocol, np.random.RandomState(7)))
-
-
-def test_images_too_small_are_refused():
-    with pytest.raises(UserError, match=r"1x30 pixels .*sr-x4@1 needs at least 8"):
-        degrade.prepare_target(np.zeros((1, 30, 3), np.uint8), protocols.get("sr-x4"))
+@pytest.mark.parametrize("kind", protocols.DEGRADATIONS)
+def test_each_kind_takes_its_limits(tmp_path, kind):
+    for end in (1, 2):
+        limits = {row[0]: row[end] for row in protocols.DEGRADATIONS[kind] if row[end] is not None}
+        key, entry = entry_of(kind, degradation=limits)
+        (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"protocols": {key: entry}}))
+        got = protocols.catalog((str(tmp_path),))[key]
+        assert {k: got.degradation[k] for k in limits} == limits

@@ -1,7 +1,8 @@
 """Models without weights: the rows that test the pipeline alone.
 
 ``input`` returns the degraded image, ``bicubic`` enlarges it as MATLAB does. Their published
-figures are reproduced by any correct pipeline (see the anchors in tests/test_anchors.py).
+figures are reproduced by any correct pipeline (see catalog/anchors.yaml). ``malvar`` returns its
+input too: under a demosaic protocol that is the Malvar-He-Cutler interpolation already.
 """
 
 from __future__ import annotations
@@ -16,11 +17,23 @@ CARDS = {
     "input": {
         "title": "Input",
         "builder": "build_input",
-        "tasks": ["denoise_color", "jpeg_gray"],
+        "tasks": ["denoise_gray", "denoise_color", "jpeg_gray", "jpeg_color", "demosaic",
+                  "deblur", "derain", "lowlight", "weather"],
         "in_paper": True,
         "learned": False,
         "published_as": "input",
-        "source": "the degraded image itself",
+        "source": "the degraded image itself; in demosaicking the Malvar-He-Cutler interpolation "
+                  "of the mosaic",
+    },
+    "malvar": {
+        "title": "Malvar-He-Cutler",
+        "builder": "build_input",
+        "tasks": ["demosaic"],
+        "in_paper": True,
+        "learned": False,
+        "published_as": "Matlab",
+        "source": "Malvar, He and Cutler, ICASSP 2004 (MATLAB's demosaic). The protocol's input "
+                  "is this interpolation already (irbench/mosaic.py), so it is returned as it is",
     },
     "bicubic": {
         "title": "Bicubic",

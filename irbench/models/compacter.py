@@ -51,16 +51,17 @@ CARDS = {
     "compacter": {
         "title": "Compacter",
         "builder": "compacter",
-        "tasks": ["sr", "denoise_color", "jpeg_gray"],
+        "tasks": ["sr", "denoise_gray", "denoise_color", "jpeg_gray", "jpeg_color", "demosaic",
+                  "deblur", "derain", "lowlight", "weather"],
         "levels": {"sr": ["x2", "x3", "x4"]},
         "in_paper": True,
         "published_as": "Compacter",
         "note": "",
         "source": "Compacter, ACM MM 2024, Figures 2 and 3, rebuilt without official code. Widths "
                   "and depth are inferred from the printed sizes; windows, heads, normalisation "
-                  "and the restoration head are choices of ours. The paper restores colour "
-                  "images; jpeg_gray is the same network with one channel, a task it does not "
-                  "report.",
+                  "and the restoration head are choices of ours. The paper reports sr, "
+                  "denoise_color, derain and lowlight; the other tasks are the same network (with "
+                  "one channel for gray images) where the paper has no figure.",
         "learned": True,
         "options": {
             "width": 48, "layers": 14, "ratio": 2, "window": 8, "heads": 3, "channel_heads": 1,

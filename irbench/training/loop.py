@@ -18,10 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from irbench import checkpoints, datasets, progress, records
+from irbench.degrade import seed_of
 from irbench.errors import Unavailable
 from irbench.plan import Job, Plan
 from irbench.training import losses
-from irbench.training.data import Patches, seed_of
+from irbench.training.data import Patches
 
 
 def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1) -> dict:
@@ -189,14 +190,19 @@ def learning_rate(recipe: dict, share: float) -> float:
 
 
 def _patches(plan: Plan, job: Job) -> Patches:
+    protocol = plan.protocols[job.key["protocol"]]
     images, names = [], []
     for name in job.spec["model"]["training"]["data"]:
         data = datasets.obtain(plan.entry(name), Path(plan.config["data_root"]))
+        if protocol.paired:
+            for item, target in data.pairs():
+                images.append((item.load(), target.load()))
+                names.append(f"{name}/{item.name}")
+            continue
         for item in data.role("hr"):
             images.append(item.load())
             names.append(f"{name}/{item.name}")
-    return Patches(images, names, plan.protocols[job.key["protocol"]],
-                   job.spec["model"]["training"], job.spec["seed"])
+    return Patches(images, names, protocol, job.spec["model"]["training"], job.spec["seed"])
 
 
 def _device_name(device: str) -> str:
