@@ -122,11 +122,11 @@ def fetch_all(files: Sequence[RemoteFile], *, label: str = "files", jobs: int = 
     return [place(file) for file in files]
 
 
-def fetch_file(url: str, path: Path, sha256: str, size: int | None = None,
+def fetch_file(url: str, path: Path, sha256: str | None, size: int | None = None,
                **options: object) -> Path:
     """Bring one file to its place and return the place. Options and errors as ``fetch_all``."""
-    return fetch_all([RemoteFile(url, Path(path), sha256.lower(), size)], label=Path(path).name,
-                     **options)[0]
+    return fetch_all([RemoteFile(url, Path(path), sha256 and sha256.lower(), size)],
+                     label=Path(path).name, **options)[0]
 
 
 def _in_place(url: str) -> str:

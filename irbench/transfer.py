@@ -2,7 +2,9 @@
 
 Reads   an http(s) address, or a file of a mirror folder.
 Writes  the file at its path, only once size and SHA-256 are right. Until then its bytes grow in the
-        hidden file ``.NAME.DIGEST.part`` beside it, which the next attempt or run continues.
+        hidden file ``.NAME.DIGEST.part`` beside it, which the next attempt or run continues. A
+        file without a known SHA-256 is continued only if the server still has the same one by its
+        tag, kept in ``.NAME.unpinned.part.tag``.
 
 ``irbench.fetch`` uses it for sets of files. Try: ``irbench data fetch set5``
 """
@@ -16,7 +18,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -35,13 +37,14 @@ RUN_AGAIN = ("Check the connection and run the same command again: what has arri
 class RemoteFile:
     """A file to have: where from, where to (ignored by package:// and file://), and its identity.
 
-    ``bytes`` may be None where the size is not known; the SHA-256 (64 lower-case hex digits) always
-    is. ``name`` is what messages call it.
+    ``bytes`` may be None where the size is not known. ``sha256`` (64 lower-case hex digits) is None
+    only for an archive that no one has pinned: whatever arrives whole is taken, and whoever asked
+    for it must check and record it. ``name`` is what messages call it.
     """
 
     url: str
     path: Path
-    sha256: str
+    sha256: str | None
     bytes: int | None = None
     name: str = ""
 
@@ -53,16 +56,16 @@ class RemoteFile:
     def expected(self) -> str:
         """What the file must be, for messages."""
         size = "" if self.bytes is None else f"{self.bytes} bytes with "
-        return f"{size}sha256 {self.sha256}"
+        return size + (f"sha256 {self.sha256}" if self.sha256 else "any content (not pinned)")
 
 
-def problem(path: Path, sha256: str, size: int | None = None) -> str | None:
+def problem(path: Path, sha256: str | None, size: int | None = None) -> str | None:
     """Say what is wrong with a file (missing, size, content), or None if it is the right one."""
     try:
         found = path.stat().st_size
         if size is not None and found != size:
             return f"{found} bytes"
-        digest = file_digest(path)
+        digest = sha256 and file_digest(path)
     except FileNotFoundError:
         return "no such file"
     except OSError as error:
@@ -118,7 +121,12 @@ class _Sink:
     def __init__(self, handle: BinaryIO, file: RemoteFile, run: Run) -> None:
         self.handle, self.file, self.run = handle, file, run
         self.size = handle.seek(0, os.SEEK_END)
+        # Without a checksum only the server can tell whether it still has the file that this is the
+        # beginning of: by the tag it gave, kept beside the partial file.
+        self.tag = Path(f"{handle.name}.tag")
         run.count(self.size)
+        if file.sha256 is None and self.size and not self.tag.exists():
+            self.restart()
 
     def write(self, chunk: bytes) -> None:
         if self.run.stop.is_set():
@@ -131,6 +139,17 @@ class _Sink:
 
     def flush(self) -> None:
         self.handle.flush()
+
+    def remember(self, headers: Mapping[str, str]) -> None:
+        """Keep what identifies the server's version of a file that has no checksum."""
+        if self.file.sha256 is None:
+            tag = headers.get("ETag", "")
+            # a weak tag (W/) promises no equal bytes
+            tag = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
+            if tag:
+                self.tag.write_text(tag)
+            else:
+                self.tag.unlink(missing_ok=True)
 
     def restart(self) -> None:
         """Forget what has arrived."""
@@ -156,9 +175,11 @@ def transfer(file: RemoteFile, source: str | Path, run: Run) -> None:
                 _persist(file, source, sink, run)
                 # Moved while locked, so that no other process can append to it in between.
                 part.replace(file.path)
+                sink.tag.unlink(missing_ok=True)
             except BaseException:
                 if not sink.size:
                     part.unlink(missing_ok=True)
+                    sink.tag.unlink(missing_ok=True)
                 raise
     except Stopped:
         pass
@@ -212,6 +233,11 @@ def _transfer(source: str | Path, sink: _Sink, run: Run) -> None:
 
     # identity: a compressed answer would have another length and could not be continued.
     headers = {"Accept-Encoding": "identity"}
+    if sink.size and sink.file.sha256 is None:
+        if sink.tag.exists():
+            headers["If-Range"] = sink.tag.read_text()
+        else:
+            sink.restart()
     if sink.size:
         headers["Range"] = f"bytes={sink.size}-"
 
@@ -268,6 +294,7 @@ def _accept(response: object, sink: _Sink) -> None:
             raise _Retry(f"the server continued at the wrong place ({span or 'unnamed'})")
     elif response.status_code == 200:
         sink.restart()  # the beginning of the file, whether or not a later part was asked for
+        sink.remember(headers)
         total = headers.get("Content-Length", "")
     else:
         return
@@ -280,6 +307,10 @@ def _check(file: RemoteFile, sink: _Sink) -> None:
     sink.flush()
     if file.bytes is not None and sink.size < file.bytes:
         raise _Retry(f"the answer ended after {sink.size} of {file.bytes} bytes")
+    if file.sha256 is None:
+        if not sink.size:
+            raise _Retry("the answer was empty")
+        return
     sink.handle.seek(0)
     digest = hashlib.file_digest(sink.handle, "sha256").hexdigest()
     if digest != file.sha256:
@@ -292,11 +323,12 @@ def _partial(file: RemoteFile, run: Run) -> Iterator[tuple[BinaryIO, Path]]:
 
     Its name holds the digest, so that bytes of another version are never continued.
     """
-    part = file.path.with_name(f".{file.path.name}.{file.sha256[:12]}.part")
+    version = (file.sha256 or "unpinned")[:12]
+    part = file.path.with_name(f".{file.path.name}.{version}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with part.open("a+b") as handle:
-            while not _lock(handle):
+            while not lock(handle):
                 if run.stop.wait(0.1):
                     raise Stopped
             # Whoever held the lock may have moved the file into place: then this is no partial
@@ -313,7 +345,8 @@ def _is_at(path: Path, handle: BinaryIO) -> bool:
         return False
 
 
-def _lock(handle: BinaryIO) -> bool:
+def lock(handle: BinaryIO) -> bool:
+    """Claim an open file against other processes; False if one of them holds it."""
     try:
         import fcntl
     except ImportError:  # no such locks on this system: only concurrent fetches are at risk

@@ -2,125 +2,16 @@
 
 import errno
 import hashlib
-import os
-import random
 import socket
-import struct
-import subprocess
-import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
-from urllib.parse import quote, unquote, urlsplit
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from irbench import fetch, transfer
-from irbench.errors import Unavailable, UserError
-
-SIZE = 300_000  # several chunks, and more than one socket buffer
-
-
-def content(seed: int, size: int = SIZE) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
-class Server(ThreadingHTTPServer):
-    """Serves ``files``; ``plan[path]`` lists how the next answers go wrong, one word each."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files: dict[str, bytes] = {}
-        self.plan: dict[str, list] = {}
-        self.requests: list[tuple[str, str | None]] = []  # path, Range
-        self.halfway, self.go_on = threading.Event(), threading.Event()
-        self.barrier: threading.Barrier | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def handle_error(self, request, client_address) -> None:
-        """Broken connections are the point here."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    def log_message(self, *args) -> None:
-        pass
-
-    def reset(self) -> None:
-        # closing with nothing to linger for sends RST in place of FIN
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        os.close(self.connection.detach())
-
-    def do_GET(self) -> None:
-        server, how = self.server, "ok"
-        server.requests.append((self.path, self.headers.get("Range")))
-        if server.plan.get(self.path):
-            how = server.plan[self.path].pop(0)
-        if self.path not in server.files:
-            how = 404
-        if isinstance(how, int):
-            self.send_response(how)
-            if how == 429:
-                self.send_header("Retry-After", "1")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        if how == "reset":
-            self.reset()
-            return
-        if how == "barrier":
-            server.barrier.wait(10)
-        body, total, start = server.files[self.path], len(server.files[self.path]), 0
-        if how == "wrong":
-            body = bytes(total)
-        elif how == "wrong size":
-            body = b"<html>Please log in</html>"
-            total = len(body)
-        span = self.headers.get("Range")
-        if span and how != "no range":
-            start = int(span.removeprefix("bytes=").rstrip("-"))
-            if start >= total:
-                self.send_error(416)
-                return
-            self.send_response(206)
-            claimed = 0 if how == "wrong place" else start
-            self.send_header("Content-Range", f"bytes {claimed}-{total - 1}/{total}")
-        else:
-            self.send_response(200)
-        if how != "no length":
-            self.send_header("Content-Length", str(total - start))
-        self.end_headers()
-        half = (start + total) // 2
-        self.wfile.write(body[start:half])
-        if how in ("truncated", "no length"):
-            return
-        if how == "reset halfway":
-            time.sleep(0.1)  # RST discards what the client has not read yet
-            self.reset()
-            return
-        if how == "hold":
-            server.halfway.set()
-            server.go_on.wait(10)
-        if how == "stall":
-            server.go_on.wait(1.5)
-            return
-        self.wfile.write(body[half:])
-
-
-def serve(server):
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02},
-                              daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
+from irbench.errors import Unavailable
+from tests.servers import SIZE, Server, content, serve
 
 
 @pytest.fixture
@@ -413,106 +304,50 @@ def test_one_bar_and_the_retries_go_to_stderr(one, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-# -- mirrors -----------------------------------------------------------------------------------
+# -- a file that no one has pinned ---------------------------------------------------------------
 
-URL = "https://example.invalid/a%20b/c.png?raw=1"
-
-
-@pytest.fixture
-def copy(tmp_path):
-    """A mirror folder with one file, and that file."""
-    path = tmp_path / "mirror" / "example.invalid" / "a b" / "c.png?raw=1"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(content(3))
-    return tmp_path / "mirror", fetch.RemoteFile(
-        URL, tmp_path / "data" / "c.png", hashlib.sha256(content(3)).hexdigest(), SIZE)
+def unpinned(file):
+    return fetch.RemoteFile(file.url, file.path, None, name=file.name)
 
 
-def test_a_mirror_folder_replaces_the_host(copy, monkeypatch):
-    folder, file = copy
-    monkeypatch.setenv("IRBENCH_MIRROR", str(folder))
+@pytest.mark.parametrize("failure", ["truncated", "reset", "reset halfway", 500])
+def test_an_unpinned_file_is_tried_again_from_the_start(one, server, failure):
+    file = unpinned(one(failure))
     run(file)
-    assert file.path.read_bytes() == content(3)
+    assert file.path.read_bytes() == content(1)
+    # no tag says that the server still has the same file
+    assert server.requests == [("/a.png", None)] * 2
+    assert left_over(file) == ["a.png"]
+    run(file)
+    assert len(server.requests) == 2
 
 
-def test_a_mirror_address_replaces_the_host(copy, monkeypatch):
-    folder, file = copy
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def __init__(self, *args):
-            super().__init__(*args, directory=str(folder))
-
-        def log_message(self, *args):
-            pass
-
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    for server in serve(ThreadingHTTPServer(("127.0.0.1", 0), Quiet)):
-        monkeypatch.setenv("IRBENCH_MIRROR", f"http://127.0.0.1:{server.server_port}/")
-        run(file)
-    assert file.path.read_bytes() == content(3)
+def test_an_unpinned_file_goes_on_if_the_server_says_it_is_the_same(one, server):
+    file = unpinned(one("truncated"))
+    server.tag = '"one"'
+    with pytest.raises(Unavailable, match=r"Expected any content \(not pinned\)"):
+        run(file, attempts=1)
+    assert left_over(file) == [".a.png.unpinned.part", ".a.png.unpinned.part.tag"]
+    run(file)
+    assert_continued(server.requests[1])
+    assert server.conditions == [None, '"one"']
+    assert file.path.read_bytes() == content(1)
+    assert left_over(file) == ["a.png"]
 
 
-def test_a_mirror_is_checked_like_any_source(copy):
-    folder, file = copy
-    copied = folder / "example.invalid" / "a b" / "c.png?raw=1"
-    copied.write_bytes(bytes(SIZE))
-    with pytest.raises(Unavailable, match="wrong content") as caught:
-        run(file, mirror=folder)
-    assert str(copied) in str(caught.value) and URL in str(caught.value)
-    copied.write_bytes(b"short")
-    with pytest.raises(Unavailable, match="wrong content: 5 bytes"):
-        run(file, mirror=folder)
-    copied.unlink()
-    with pytest.raises(Unavailable, match="unset IRBENCH_MIRROR"):
-        run(file, mirror=folder)
-    assert list(file.path.parent.iterdir()) == []
+def test_an_unpinned_file_that_changed_meanwhile_is_fetched_anew(one, server):
+    file = unpinned(one("truncated"))
+    server.tag = '"one"'
+    with pytest.raises(Unavailable):
+        run(file, attempts=1)
+    server.tag, server.files["/a.png"] = '"two"', content(2)
+    run(file)
+    assert file.path.read_bytes() == content(2)
 
 
-def test_a_mirror_that_is_not_there(copy, tmp_path):
-    with pytest.raises(UserError, match=r"IRBENCH_MIRROR=.*no such folder"):
-        run(copy[1], mirror=tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"'\.\.' in a URL"):
-        fetch.mirrored("https://example.invalid/%2e%2e/x", tmp_path)
-
-
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1)
-                .filter(lambda s: s not in (".", "..")), min_size=1, max_size=4))
-def test_folder_and_address_of_a_mirror_name_the_same_file(tmp_path_factory, segments):
-    folder = tmp_path_factory.getbasetemp()
-    url = "https://host.invalid/" + "/".join(quote(s, safe="") for s in segments)
-    address = fetch.mirrored(url, "http://127.0.0.1:8000")
-    assert unquote(urlsplit(address).path) == "/host.invalid/" + "/".join(segments)
-    assert fetch.mirrored(url, folder) == folder.joinpath("host.invalid", *segments)
-
-
-# -- files that stay where they are ------------------------------------------------------------
-
-def test_a_file_of_a_package_is_found_without_importing_it():
-    code = ("import sys; from irbench import fetch; p = fetch.location("
-            "'package://skimage/data/astronaut.png'); assert p.is_file(), p; "
-            "assert not {'skimage', 'requests', 'pooch', 'tqdm', 'numpy', 'PIL', 'torch'} "
-            "& set(sys.modules)")
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_files_in_place_are_checked_and_not_copied(tmp_path):
-    path = tmp_path / "über all.png"
-    path.write_bytes(b"data")
-    file = fetch.RemoteFile(path.as_uri(), tmp_path / "other", hashlib.sha256(b"data").hexdigest())
-    assert run(file) == [path]
-    assert not file.path.exists()
-    path.write_bytes(b"else")
-    with pytest.raises(Unavailable, match="is not the file that is meant"):
-        run(file)
-
-
-@pytest.mark.parametrize("url", ["ftp://host/a", "package://skimage/../../etc/passwd",
-                                 "package:///a", "a.png"])
-def test_urls_that_cannot_be_meant(url):
-    with pytest.raises(UserError, match="Valid: https://, http://, package://, file://"):
-        fetch.location(url)
-
-
-def test_a_package_that_is_not_installed():
-    with pytest.raises(Unavailable, match="'nosuchpackage' is not installed"):
-        fetch.location("package://nosuchpackage/a.png")
+def test_an_unpinned_file_is_not_empty(one, server):
+    file = unpinned(one())
+    server.files["/a.png"] = b""
+    with pytest.raises(Unavailable, match="the answer was empty"):
+        run(file, attempts=2)
+    assert left_over(file) == []
