@@ -1,8 +1,9 @@
-"""Weights: find, verify, load, save. Only safetensors are written and read.
+"""Weights: find, verify, load, save. ``ready`` returns a model of the plan, ready to restore.
 
-A checkpoint is a safetensors file whose header names the model, its options and the protocol it
+Own checkpoints are safetensors files whose header names the model, its options and the protocol it
 was trained for; loading compares them with the model at hand, so that a wrong file is refused by
-name instead of giving wrong pictures.
+name instead of giving wrong pictures. Third-party files (``external:`` in the config, and peers)
+go through ``irbench.models.external``; those fetched lie in DATA_ROOT/checkpoints.
 
 Try: ``irbench info results/photos/checkpoints/sr-x2@1/compacter.safetensors``
 """
@@ -23,6 +24,68 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from irbench.protocols import Protocol
+
+
+def ready(model: dict, protocol: Protocol, folder: Path, data_root: Path,
+          plugins: tuple[str, ...] = ()) -> tuple[nn.Module, str | None]:
+    """Return (the network with its weights, in evaluation mode; the SHA-256 of their file).
+
+    Args:
+        model: of the plan, fitted to the protocol.
+        protocol: what it is to do.
+        folder: of the run, where trained weights lie.
+        data_root: where fetched files go.
+        plugins: Python files with models.
+
+    Returns:
+        The digest is None for a model without weights. The network of a third party's file has an
+        attribute ``about``: what the file is (architecture, scale, channels, ...).
+
+    Raises:
+        Unavailable: the weights are not here and cannot be had.
+        UserError: they do not fit the model or the protocol.
+    """
+    if model["arch"] == "external":
+        return _external(model, protocol, data_root / "checkpoints")
+    network = build(model, protocol, plugins)
+    if not model["learned"]:
+        return network, None
+    path, expected = locate(model, protocol, folder, data_root)
+    return network, load(network, path, model, protocol, expected)
+
+
+def resolved(network: nn.Module, digest: str | None) -> dict:
+    """Return what a record keeps of the weights used: their digest, and what a foreign file is."""
+    about = getattr(network, "about", None)
+    return {"checkpoint": digest, **({"external": about} if isinstance(about, dict) else {})}
+
+
+def _external(model: dict, protocol: Protocol, folder: Path) -> tuple[nn.Module, str]:
+    """Load a third party's file; one whose digest nobody published is pinned when it fits."""
+    from importlib.util import find_spec
+
+    from irbench import fetch, pins
+    from irbench.models import external
+
+    source = model["checkpoint"]
+    if "needs" in source and find_spec(source["needs"]) is None:
+        raise Unavailable(f"model {model['name']}: its architecture is not in spandrel, but in the "
+                          f"package {source['needs']}, which is not installed. "
+                          f"pip install {source['needs']} (mind its licence), then run again.")
+    if "path" in source:
+        return external.load(Path(source["path"]), protocol, source["sha256"])
+    url, expected = source["url"], source["sha256"]
+    if expected:
+        path = folder / f"{expected[:16]}{Path(pins.place(url, folder)).suffix}"
+        return external.load(fetch.fetch_file(url, path, expected), protocol, expected)
+    path = pins.obtain(url, folder)
+    try:
+        network, digest = external.load(path, protocol)
+    except UserError:
+        pins.drop(url, folder)
+        raise
+    pins.keep(url, folder, digest)
+    return network, digest
 
 
 def build(model: dict, protocol: Protocol, plugins: tuple[str, ...] = ()) -> nn.Module:
@@ -80,6 +143,18 @@ def read_header(path: Path) -> dict:
     except ValueError as error:
         raise UserError(f"checkpoint {path}: not a safetensors file written by irbench ({error}). "
                         "Give the file that a training wrote.") from None
+
+
+def describe(path: Path) -> dict:
+    """Say what a file of weights is: our header, or what spandrel makes of a third party's.
+
+    Raises UserError if it is neither.
+    """
+    if path.suffix == ".safetensors" and (header := read_header(path)):
+        return header
+    from irbench.models import external
+
+    return external.describe(path)
 
 
 def load(network: nn.Module, path: Path, model: dict, protocol: Protocol,

@@ -7,7 +7,9 @@ Try: ``irbench verify``
 
 from __future__ import annotations
 
-from irbench import records
+from pathlib import Path
+
+from irbench import pins, records
 from irbench.errors import UserError
 from irbench.plan import Job, Plan
 
@@ -46,6 +48,11 @@ def _check_job(plan: Plan, job: Job) -> str | None:
         if (training["result"] or {}).get("checkpoint", {}).get("sha256") != (
                 record["resolved"]["checkpoint"]):
             return "computed with other weights than the training's record names; run again"
+    source = (job.spec.get("model") or {}).get("checkpoint") or {}
+    if source.get("kind") == "external" and "url" in source and not source["sha256"]:
+        pin = pins.pinned(source["url"], Path(plan.config["data_root"]) / "checkpoints")
+        if pin and pin != record["resolved"].get("checkpoint"):
+            return "computed with other weights than those pinned today; delete it and run again"
     return None
 
 
