@@ -3,6 +3,7 @@
 #   snakemake --cores all                                     the run of config.yaml
 #   snakemake --cores all --configfile workflow/configs/benchmark.yaml
 #   snakemake -n                                              what would run, and why
+#   snakemake --cores all anchors                             do known figures come out? (minutes)
 #
 # Each job is one irbench command (workflow/rules/*.smk); what a run consists of is computed from
 # the config by irbench/plan.py. Scheduling defaults: profiles/default.
@@ -14,6 +15,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/profile.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/check.smk"
 
 
 rule all:

@@ -12,7 +12,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from irbench import __version__
+from irbench import __version__, cli_data, cli_fidelity
 from irbench.errors import Unavailable, UserError
 
 
@@ -49,10 +49,8 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--config", default="config.yaml", help="default: %(default)s")
         return sub
 
-    sub = verb("data", _data, "fetch and check datasets")
-    sub.add_argument("action", choices=["fetch", "list"])
-    sub.add_argument("names", nargs="*", metavar="NAME",
-                     help="datasets; default: those of the config")
+    sub = verb("data", _data, "fetch and check datasets, look for leaks")
+    cli_data.add_options(sub)
     _job_options(sub, device=False)
     for name, call, text in (("train", _train, "train one model for one protocol"),
                              ("eval", _eval, "evaluate one cell: model, dataset, protocol"),
@@ -66,15 +64,16 @@ def _parser() -> argparse.ArgumentParser:
         _job_options(sub)
     sub = verb("report", _report, "render tables, figures and report.html from the records")
     sub.add_argument("--log", help="also write messages to this file")
-    sub = verb("list", _list, "list models, protocols, datasets and recipes", config=False)
+    sub = verb("list", _list, "list models, peers, protocols, datasets and recipes", config=False)
     sub.add_argument("what", nargs="?",
-                     choices=["models", "protocols", "datasets", "recipes"])
+                     choices=["models", "peers", "protocols", "datasets", "recipes"])
     sub.add_argument("--config", help="also list what this config adds")
-    sub = verb("info", _info, "show all that is known of one model, protocol, dataset, recipe, "
-               "record or checkpoint", config=False)
+    sub = verb("info", _info, "show all that is known of one model, peer, protocol, dataset, "
+               "recipe, record or checkpoint", config=False)
     sub.add_argument("name", help="a name, or the path of a record or checkpoint")
     sub.add_argument("--config", help="also know what this config adds")
     verb("verify", _verify, "recheck that a run's results belong to its config, code and weights")
+    cli_fidelity.add(verb, _positive)
     return parser
 
 
@@ -172,39 +171,8 @@ def _device(arguments, plan) -> str:
 
 
 def _data(arguments) -> int:
-    from irbench import datasets, plan, records
-
     arguments.supervised = True  # no process of its own: it computes nothing that could crash
-    run = plan.load(arguments.config)
-    if arguments.action == "list":
-        for name in run.data:
-            state = datasets.state(run.entry(name), Path(run.config["data_root"]))
-            print(f"{name}: {state}")
-        return 0
-    for name in arguments.names or list(run.data):
-        entry = run.entry(name)
-
-        def fetch(entry=entry) -> datasets.Dataset:
-            return datasets.fetch(entry, Path(run.config["data_root"]))
-
-        if name not in run.data:  # any set of the catalog can be fetched ahead
-            found = fetch()
-            print(json.dumps({"dataset": name, "files": len(found.images)}))
-            continue
-        job = run.data[name]
-
-        def work(entry=entry, job=job, fetch=fetch) -> dict:
-            phases = records.Phases()
-            with phases("fetch"):
-                found = fetch()
-            return records.make(
-                "data", job.key, job.spec, seconds=phases.seconds,
-                result={"count": len(found.role("hr")), "sha256": datasets.digest(entry),
-                        "bytes": sum(item.bytes for item in found.images),
-                        "images": [item.name for item in found.role("hr")]})
-
-        _run(arguments, job, work)
-    return 0
+    return cli_data.run(arguments, _run)
 
 
 def _train(arguments) -> int:
@@ -240,13 +208,20 @@ def _profile(arguments) -> int:
         settings = job.spec["profile"]
         device = _device(arguments, run)
         phases = records.Phases()
-        network = checkpoints.build(job.spec["model"], protocol, tuple(run.config["plugins"]))
+        model, plugins = job.spec["model"], tuple(run.config["plugins"])
+        resolved = {}
+        if model["arch"] == "external":  # what it is stands in its file
+            network, digest = checkpoints.ready(model, protocol, run.folder,
+                                                Path(run.config["data_root"]), plugins)
+            resolved = checkpoints.resolved(network, digest)
+        else:
+            network = checkpoints.build(model, protocol, plugins)
         with phases("measure"):
             result = profiling.profile(
                 network, channels=protocol.channels, device=device, threads=arguments.threads,
                 **settings)
         return records.make("profile", job.key, job.spec, result=result, seconds=phases.seconds,
-                            threads=arguments.threads)
+                            resolved=resolved, threads=arguments.threads)
 
     return _run(arguments, job, measure)
 
@@ -266,14 +241,15 @@ def _report(arguments) -> int:
 
 def _known(config: str | None) -> dict[str, dict]:
     from irbench import config as configs
-    from irbench import datasets, protocols
+    from irbench import datasets, peers, protocols
     from irbench.models import registry
     from irbench.training import recipe
 
     loaded = configs.load(config) if config else {"catalog_paths": [], "plugins": []}
     catalogs, plugins = tuple(loaded["catalog_paths"]), tuple(loaded["plugins"])
-    return {"models": registry.cards(plugins), "protocols": protocols.catalog(catalogs),
-            "datasets": datasets.catalog(catalogs), "recipes": recipe.catalog()}
+    return {"models": registry.cards(plugins), "peers": peers.catalog(),
+            "protocols": protocols.catalog(catalogs), "datasets": datasets.catalog(catalogs),
+            "recipes": recipe.catalog()}
 
 
 def _list(arguments) -> int:
@@ -282,7 +258,8 @@ def _list(arguments) -> int:
         print(f"{group}:")
         width = max(map(len, known[group]))
         for name, entry in known[group].items():
-            title = entry["note"] if isinstance(entry, dict) else entry.title
+            title = entry["note"] if isinstance(entry, dict) else str(
+                getattr(entry, "summary", entry.title))
             print(f"  {name:<{width}}  {title}")
     return 0
 
@@ -295,10 +272,7 @@ def _info(arguments) -> int:
 
     path = Path(arguments.name)
     if path.is_file():
-        if path.suffix not in (".safetensors", ".json"):
-            raise UserError(f"{path}: neither a record (.json) nor a checkpoint (.safetensors).")
-        found = (checkpoints.read_header(path) if path.suffix == ".safetensors"
-                 else records.read(path))
+        found = records.read(path) if path.suffix == ".json" else checkpoints.describe(path)
     else:
         known = _known(arguments.config)
         # a protocol may be named without its version

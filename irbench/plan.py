@@ -17,21 +17,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from irbench import config as configs
-from irbench import datasets, metrics, protocols, published, records
-from irbench.errors import UserError, unknown
+from irbench import datasets, metrics, peers, protocols, published, records
+from irbench.errors import Unavailable, UserError, unknown
 from irbench.models import registry
 from irbench.protocols import Protocol
 from irbench.training import recipe
 
 RESULTS = Path("results")
-MODEL_CODE = ("irbench.checkpoints", "irbench.degrade", "irbench.images")
+MODEL_CODE = ("irbench.checkpoints", "irbench.degrade", "irbench.images", "irbench.mosaic",
+              "irbench.synthetic")
 # a new version of these may change a number
-PACKAGES = ("fvcore", "lpips", "numpy", "pillow", "pyiqa", "torch")
+PACKAGES = ("fvcore", "lpips", "numpy", "opencv-python-headless", "pillow", "pyiqa", "torch")
+EXTERNAL = Path(registry.__file__).with_name("external.py")  # runs third-party weights, through
+EXTERNAL_PACKAGES = ("spandrel", "spandrel_extra_arches")
 CODE = {
     "cell": ("irbench.evaluate", "irbench.metrics", *MODEL_CODE),
     "training": ("irbench.training.data", "irbench.training.losses", "irbench.training.loop",
                  *MODEL_CODE),
     "profile": ("irbench.profiling", "irbench.macs"),
+    "leaks": ("irbench.leaks", "irbench.images"),
     "report": ("irbench.published", "irbench.report", "catalog/published.csv"),
 }
 
@@ -41,8 +45,8 @@ class Job:
     """One unit of work and of caching.
 
     Attributes:
-        kind: data, training, cell or profile.
-        key: what names it: dataset; or protocol, model; or protocol, dataset, model.
+        kind: data, training, cell, profile or leaks.
+        key: what names it: dataset; or protocol, model; or protocol, dataset, model; or run.
         spec: everything known beforehand that fixes its result.
         record: where its record goes.
     """
@@ -75,10 +79,11 @@ class Plan:
     trainings: dict[str, Job] = field(default_factory=dict)
     cells: dict[str, Job] = field(default_factory=dict)
     profiles: dict[str, Job] = field(default_factory=dict)
+    leaks: dict[str, Job] = field(default_factory=dict)     # one, if the run trains anything
 
     def jobs(self) -> list[Job]:
         """Return every job of the run, in the order of the stages."""
-        return [job for group in (self.data, self.trainings, self.cells, self.profiles)
+        return [job for group in (self.data, self.trainings, self.cells, self.profiles, self.leaks)
                 for job in group.values()]
 
     def find(self, kind: str, **key: str) -> Job:
@@ -99,19 +104,21 @@ class Plan:
 
     def entry(self, name: str) -> datasets.DatasetEntry:
         """Return the catalog entry of a dataset of this run."""
-        return datasets.get(name, tuple(self.config["catalog_paths"]))
+        return datasets.get(name, tuple(self.config["catalog_paths"]), self.config["data_root"])
 
     @functools.cached_property
     def report_spec(self) -> dict:
         """What the report is made from, as plain data; see ``irbench.report.build``."""
-        groups = {"cells": self.cells, "trainings": self.trainings, "profiles": self.profiles}
+        groups = {"cells": self.cells, "trainings": self.trainings, "profiles": self.profiles,
+                  "leaks": self.leaks}
         used = {job.key["dataset"] for job in self.cells.values()}
         about = {}
         for name in sorted(used):
             entry = self.entry(name)
             about[name] = {"title": entry.title, "source": entry.source,
                            "count": self.data[name].spec["count"],
-                           "sha256": self.data[name].spec["dataset"]["sha256"]}
+                           "sha256": self.data[name].spec["dataset"]["sha256"],
+                           "reason": self.data[name].spec["dataset"].get("reason", "")}
         return {
             "run": self.config["run"], "title": self.config.get("title"),
             "published": self.config["report"]["published"],
@@ -144,13 +151,13 @@ def build(config: dict, where: str = "config") -> Plan:
     choice = config["report"]["published"]
     _at(f"{where}: report.published", lambda: published.wanted(choice, published.load()))
     plan = Plan(config, RESULTS / config["run"], {}, models)
-    known = datasets.catalog(catalogs)
+    known = datasets.catalog(catalogs, config["data_root"])
     for i, group in enumerate(config["cells"]):
         place = f"{where}: cells[{i}]"
         protocol = _at(place, lambda g=group: protocols.get(g["protocol"], catalogs))
         plan.protocols[protocol.id] = protocol
         for dataset in group["datasets"]:
-            _add_data(plan, dataset, known, f"{place}.datasets", "test")
+            _add_data(plan, dataset, known, f"{place}.datasets", "test", protocol)
         for name in group["models"]:
             if name not in models:
                 raise unknown("model", name, models, f"{place}.models")
@@ -170,30 +177,38 @@ def build(config: dict, where: str = "config") -> Plan:
                     "metrics": config["metrics"], "lpips_weights": _lpips(config),
                     "keep_images": config["keep_images"],
                     "code": _code("cell", model, plugins)})
-    _refuse_leaks(plan, known, where)
+    _add_leaks(plan)
     return plan
 
 
-def _refuse_leaks(plan: Plan, known: dict, where: str) -> None:
-    """Refuse to score on images that a model of this run is trained on."""
-    tests = {job.key["dataset"] for job in plan.cells.values()}
-    trained = {(name, model["name"]) for model in plan.models.values() if model["training"]
-               for name in model["training"]["data"]}
-    for name, model in sorted(trained):
-        for test in sorted(tests):
-            shared = datasets.overlap(known[name], known[test]) if name in known else []
-            if shared:
-                raise UserError(
-                    f"{where}: models.{model}.training.data: {name!r} holds images of the test set "
-                    f"{test!r} ({', '.join(shared[:3])}{', ...' if len(shared) > 3 else ''}). "
-                    "Train on other images.")
+def _add_leaks(plan: Plan) -> None:
+    """Compare every training set with every test set: a leak stops no run, the report tells it."""
+    tests = list(dict.fromkeys(job.key["dataset"] for job in plan.cells.values()))
+    sets = list(dict.fromkeys(name for job in plan.trainings.values()
+                              for name in job.spec["model"]["training"]["data"]))
+    if sets:
+        digests = {name: plan.data[name].spec["dataset"] for name in (*sets, *tests)}
+        spec = {"pairs": [[digests[one], digests[other]] for one in sets for other in tests],
+                "code": records.fingerprint([records.code_digest(*_modules("leaks")),
+                                             records.versions_of("numpy", "pillow")])}
+        plan.leaks[plan.config["run"]] = Job("leaks", {"run": plan.config["run"]}, spec,
+                                             plan.folder / "leaks.json")
 
 
 # -- models ------------------------------------------------------------------------------------
 
 def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> dict:
-    """Resolve a config's model entry against the registry into plain data."""
-    card = _at(where, lambda: registry.get(entry.get("arch", name), plugins))
+    """Resolve a config's model entry against registry and peers into plain data."""
+    wanted = entry.get("arch", name)
+    known = _at(where, lambda: registry.cards(plugins))
+    if "external" in entry or (wanted in peers.catalog() and wanted not in known):
+        return peers.resolve(where, name, entry)
+    if wanted not in known:
+        raise unknown("model", wanted, {*known, *peers.catalog()}, where)
+    card = known[wanted]
+    for key in {"sha256", "title", "published_as"} & set(entry):
+        raise UserError(f"{where}: {key!r} goes with `external`; {card.name} is a model of "
+                        "irbench or of a plugin.")
     for option in entry.get("options", {}):
         if option not in card.options:
             raise unknown(f"option of {card.name}", option, card.options, where)
@@ -230,6 +245,8 @@ def _checkpoint(value: str | dict | None, trained: bool) -> dict:
 def _fit(model: dict, protocol: Protocol, config: dict, plugins: tuple[str, ...],
          where: str) -> dict:
     """Check that a model can do a protocol; a path of its checkpoint may name the protocol."""
+    if model["arch"] == "external":
+        return peers.fit(model, protocol, where)
     card = registry.get(model["arch"], plugins)
     if not card.can(protocol.task, protocol.level):
         levels = card.levels.get(protocol.task)
@@ -238,19 +255,16 @@ def _fit(model: dict, protocol: Protocol, config: dict, plugins: tuple[str, ...]
         raise UserError(f"{where}: {model['name']} ({card.name}) cannot do {protocol.id}: {can}.")
     if model["checkpoint"]["kind"] != "file":
         return model
-    try:
-        path = str(Path(model["checkpoint"]["path"].format(
-            protocol=protocol.id, task=protocol.task, level=protocol.level)).expanduser())
-    except (KeyError, IndexError, ValueError):
-        raise UserError(f"{where}: the checkpoint path {model['checkpoint']['path']!r} may only "
-                        "hold {protocol}, {task} and {level}.") from None
+    path = peers.fill_path(model["checkpoint"]["path"], protocol, where)
     # the digest is what counts; a file that is not there yet makes the cell unavailable
     digest = records.file_digest(path) if Path(path).is_file() else None
     return {**model, "checkpoint": {"kind": "file", "path": path, "sha256": digest}}
 
 
 def _untrained(model: dict) -> dict:
-    """What speed and size depend on: the architecture, not the weights."""
+    """What speed and size depend on: the architecture, which may be known from a file alone."""
+    if model["arch"] == "external":
+        return model
     return {k: v for k, v in model.items() if k not in ("checkpoint", "training")}
 
 
@@ -262,22 +276,54 @@ def _add(plan: Plan, group: dict, kind: str, key: dict, spec: dict) -> None:
     group["/".join(key.values())] = Job(kind, key, spec, path.with_name(f"{path.name}.json"))
 
 
-def _add_data(plan: Plan, name: str, known: dict, where: str, use: str) -> None:
+def _add_data(plan: Plan, name: str, known: dict, where: str, use: str,
+              protocol: Protocol) -> None:
     if name not in known:
         raise unknown("dataset", name, known, where)
     entry = known[name]
     if entry.use not in ((use,) if use == "test" else ("train", "test")):
         raise UserError(f"{where}: {name!r} is a {entry.use} set, not a {use} set.")
+    _check_pairs(entry, protocol, known, where)
     if name not in plan.data:
-        spec = {"dataset": {"name": name, "sha256": _at(where, lambda: datasets.digest(entry))},
-                "count": sum(row.role == "hr" for row in datasets.manifest(entry)),
-                "data_root": plan.config["data_root"]}
-        _add(plan, plan.data, "data", {"dataset": name}, spec)
+        found, count = _at(where, lambda: _identify(entry))
+        _add(plan, plan.data, "data", {"dataset": name},
+             {"dataset": found, "count": count, "data_root": plan.config["data_root"]})
+
+
+def _check_pairs(entry: datasets.DatasetEntry, protocol: Protocol, known: dict,
+                 where: str) -> None:
+    """Refuse a set without pairs where they are needed, and pairs where they would be ignored."""
+    paired = _at(where, lambda: entry.paired)
+    if paired == protocol.paired:
+        return
+    fitting = sorted(e.name for e in known.values()
+                     if e.paired == protocol.paired and protocol.task in e.tasks)
+    valid = f"Sets for it: {', '.join(fitting) or 'none in the catalog'}."
+    if protocol.paired:
+        raise UserError(f"{where}: {protocol.id} scores real pairs, and {entry.name!r} has clean "
+                        f"images only. {valid}")
+    raise UserError(f"{where}: {protocol.id} makes its inputs from clean images, and "
+                    f"{entry.name!r} has degraded images of its own: the two are never mixed. "
+                    f"{valid}")
+
+
+def _identify(entry: datasets.DatasetEntry) -> tuple[dict, int | None]:
+    """Return what identifies a set, and how many images (or pairs) it has.
+
+    A set that is not here stops no run: it has no digest but the reason why. Once it is here, the
+    digest takes the reason's place, so that all that depends on it runs again.
+    """
+    try:
+        role = "input" if entry.paired else "hr"
+        count = sum(row.role == role for row in datasets.manifest(entry))
+        return {"name": entry.name, "sha256": datasets.digest(entry)}, count
+    except Unavailable as error:
+        return {"name": entry.name, "sha256": None, "reason": str(error)}, entry.count
 
 
 def _add_training(plan: Plan, model: dict, protocol: Protocol, known: dict, where: str) -> None:
     for name in model["training"]["data"]:
-        _add_data(plan, name, known, f"{where}.data", "train")
+        _add_data(plan, name, known, f"{where}.data", "train", protocol)
     if model["training"]["patch"] % protocol.scale:
         raise UserError(f"{where}: patch {model['training']['patch']} is not divisible by the "
                         f"scale {protocol.scale} of {protocol.id}.")
@@ -290,9 +336,11 @@ def _add_training(plan: Plan, model: dict, protocol: Protocol, known: dict, wher
 
 def _code(kind: str, model: dict, plugins: tuple[str, ...]) -> str:
     """Digest what a job runs: the stage's modules, the model's, what models share, packages."""
-    card = registry.get(model["arch"], plugins)
-    digest = records.code_digest(*_modules(kind), *_shared_model_modules(), str(card.path))
-    return records.fingerprint([digest, records.versions_of(*PACKAGES)])
+    external = model["arch"] == "external"
+    own = EXTERNAL if external else registry.get(model["arch"], plugins).path
+    digest = records.code_digest(*_modules(kind), *_shared_model_modules(), str(own))
+    packages = (*PACKAGES, *EXTERNAL_PACKAGES) if external else PACKAGES
+    return records.fingerprint([digest, records.versions_of(*packages)])
 
 
 @functools.cache
@@ -300,7 +348,7 @@ def _shared_model_modules() -> tuple[str, ...]:
     """Modules under models/ that hold no card: padding, attention and the like."""
     own = {card.path for card in registry.cards().values()}
     return tuple(str(p) for p in sorted(Path(registry.__file__).parent.rglob("*.py"))
-                 if p not in own and p.name != "registry.py")
+                 if p not in own and p.name not in ("registry.py", EXTERNAL.name))
 
 
 @functools.cache

@@ -34,9 +34,9 @@ SOURCES = {
 }
 ONE_MODEL = "one model for all levels (the asterisk is the source's)"
 SEMANIR_SSIM = ("the authors' toolkit computes SSIM with zero padding, which gives about 0.003 "
-                "more than the valid region used here; not ranked among the other rows")
+                "more than the valid region; not ranked among the other rows")
 DEBLUR_SSIM = ("published deblurring SSIM is MATLAB's ssim on H x W x 3 (a 3-D kernel), which is "
-               "higher than the mean over channels")
+               "higher than the SSIM measured here")
 KODAK_SIZE = ("published demosaicing figures on Kodak24 use the full 768x512 photographs, not the "
               "500x500 crops")
 
@@ -187,15 +187,16 @@ def notes(row: Row) -> list[str]:
                                                                 else [])]
 
 
-def caveat(figure: Figure) -> str:
+def caveat(figure: Figure, ssim: str | None = None) -> str:
     """Return why a figure does not compare with others of its column, "" if it does.
 
-    Such a figure is shown with this note and left out when best and second are ranked.
+    Such a figure is shown with this note and left out when best and second are ranked. ``ssim``
+    is the variant that the column's protocol measures, None if it is not known.
     """
     if figure.metric == "ssim":
         if figure.source == SEMANIR and figure.method.startswith("SemanIR"):
             return SEMANIR_SSIM
-        if figure.task == "deblur":
+        if figure.task == "deblur" and ssim != "gaussian11_3d":
             return DEBLUR_SSIM
     if (figure.task, figure.dataset) == ("demosaic", "kodak24"):
         return KODAK_SIZE

@@ -33,8 +33,8 @@ from irbench.errors import UserError
 
 SCHEMA_VERSION = 1
 STATUSES = ("ok", "unavailable", "failed")
-PACKAGES = ("torch", "torchvision", "numpy", "pillow", "pyiqa", "fvcore", "scikit-image",
-            "safetensors", "snakemake", "pandas", "matplotlib")
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "pyiqa", "fvcore",
+            "scikit-image", "safetensors", "snakemake", "pandas", "matplotlib")
 
 
 # -- canonical form and digests ----------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from irbench import records
+from irbench import protocols, records
 
 TITLES = {"sr": "Super-resolution", "denoise_color": "Colour denoising", "jpeg_gray": "JPEG"}
 
@@ -15,6 +15,8 @@ TITLES = {"sr": "Super-resolution", "denoise_color": "Colour denoising", "jpeg_g
 def protocol(name: str) -> dict:
     """A definition with the fields of the catalog, for an id TASK-LEVEL@VERSION."""
     task, rest = name.split("-")
+    if task not in TITLES:
+        return protocols.get(name).definition()
     level = rest.partition("@")[0]
     number = int("".join(c for c in level if c.isdigit()))
     kind = {"sr": {"kind": "matlab_bicubic", "scale": number},
@@ -44,10 +46,29 @@ class Builder:
             "training": None, **fields}
         return name
 
-    def dataset(self, name: str, title: str, count: int) -> str:
-        self.plan["datasets"][name] = {"title": title, "count": count,
-                                       "sha256": records.fingerprint(name), "source": "a package"}
+    def dataset(self, name: str, title: str, count: int, reason: str = "") -> str:
+        """With a reason, the set is not here."""
+        self.plan["datasets"][name] = {
+            "title": title, "count": count, "source": "a package", "reason": reason,
+            "sha256": None if reason else records.fingerprint(name)}
         return name
+
+    def leaks(self, pairs: list[tuple] = (), compared: list[tuple] = (),
+              not_compared: list[tuple] = (), **fields) -> None:
+        """``pairs``: train, image, test, image, kind; ``compared``: train, test, counts."""
+        self.plan["leaks"] = [{"run": self.plan["run"]}]
+        result = {
+            "pairs": [{"train": a, "test": c, "train_image": b, "test_image": d, "kind": kind,
+                       "distance": 0.0 if kind == "identical" else 0.0123, "bits": 0,
+                       "position": ""} for a, b, c, d, kind in pairs],
+            "compared": [{"train": a, "test": b, "train_images": m, "test_images": n}
+                         for a, b, m, n in compared],
+            "not_compared": [{"train": a, "test": b, "reason": why}
+                             for a, b, why in not_compared]}
+        good = fields.get("status", "ok") == "ok"
+        self.write("leaks", "leaks.json", self.plan["leaks"][0], {"pairs": []},
+                   fields.get("status", "ok"), fields.get("reason"), result if good else None,
+                   {"compare": 0.1})
 
     def _spec(self, name: str, model: str) -> dict:
         self.plan["protocols"].setdefault(name, protocol(name))
@@ -174,19 +195,77 @@ def small_run(folder: Path, published: str | list = "all") -> Builder:
     return build
 
 
+def wide_run(folder: Path) -> Builder:
+    """Other tasks: a leak, a set that is not here, synthetic degradations, verdicts."""
+    build = Builder(folder, "wide")
+    for name, title, count in (("set5", "Set5", 2), ("live1_color", "LIVE1", 2),
+                               ("bsds500_test", "BSDS500 (test)", 2), ("mcmaster", "McMaster", 2),
+                               ("set12", "Set12", 2), ("photos", "Photos", 2)):
+        build.dataset(name, title, count)
+    absent = "GoPro is not here: put its pairs into data/gopro (irbench data check gopro)."
+    build.dataset("gopro", "GoPro", 1111, absent)
+    build.dataset("hide", "HIDE", 2)
+    build.model("input", "Input", learned=False, published_as="input")
+    build.model("bicubic", "Bicubic", learned=False, published_as="Bicubic")
+    build.model("malvar", "Malvar-He-Cutler", learned=False, published_as="Matlab")
+    trained = {"checkpoint": {"kind": "trained"}}
+    build.model("compacter", "Compacter", published_as="Compacter", **trained,
+                training={"recipe": "short", "data": ["bsds500_test"]})
+    build.model("unet", "SemanIR", published_as="SemanIR", **trained,
+                training={"recipe": "short", "data": ["photos_train"]})
+    build.model("drunet", "DRUNet", published_as="DRUNet*", arch="external", in_paper=False,
+                note="third-party weights", checkpoint={"kind": "external"})
+
+    def cell(name, dataset, model, psnr, ssim):
+        build.cell(name, dataset, model, {"psnr": [psnr - 1, psnr + 1], "ssim": [ssim, ssim]})
+
+    cell("sr-x2@1", "set5", "bicubic", 33.678, 0.93038)         # printed 33.66 .9299
+    cell("sr-x2@1", "set5", "compacter", 36.2, 0.955)           # printed 38.24 .9619
+    cell("jpeg_color-q10@1", "live1_color", "input", 25.693, 0.7433)    # printed 25.69 .7430
+    cell("jpeg_color-q10@1", "bsds500_test", "input", 25.84, 0.741)
+    cell("jpeg_color-q10@1", "bsds500_test", "compacter", 28.1, 0.8)
+    cell("jpeg_color-q10@1", "bsds500_test", "drunet", 27.9, 0.79)
+    cell("demosaic-rggb@1", "mcmaster", "malvar", 34.4, 0.93)   # printed 34.43
+    cell("denoise_gray-sigma25@1", "set12", "drunet", 30.9, 0.88)       # printed with an asterisk
+    cell("denoise_gray-sigma25@1", "set12", "compacter", 29.9, 0.86)
+    for model in ("input", "unet"):
+        build.cell("deblur-motion@1", "gopro", model, status="unavailable", reason=absent)
+        cell("deblur-motion@1", "hide", model, 29.0, 0.91)
+        cell("deblur-synthetic@1", "photos", model, 24.0, 0.8)
+        cell("weather-synthetic_snow@1", "photos", model, 21.0, 0.7)
+        cell("weather-synthetic_drops@1", "photos", model, 22.0, 0.7)
+    for name, model in (("sr-x2@1", "compacter"), ("jpeg_color-q10@1", "compacter"),
+                        ("deblur-synthetic@1", "unet")):
+        build.training(name, model)
+    build.leaks([("bsds500_test", "302003", "set5", "image1", "near"),
+                 ("bsds500_test", "image0", "bsds500_test", "image0", "identical"),
+                 ("bsds500_test", "image1", "bsds500_test", "image1", "identical")],
+                [("bsds500_test", "set5", 2, 2), ("bsds500_test", "bsds500_test", 2, 2),
+                 ("photos_train", "photos", 10, 2)], [("photos_train", "gopro", absent)])
+    return build
+
+
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_METHODS = ["RCAN", "IPT", "SemanIR-S", "Compacter", "bicubic", "DRUNet"]
 
 
 def golden_tables(folder: Path) -> dict[str, str]:
-    """File name -> text of the tables of ``small_run`` with a few published methods."""
-    from irbench.report import collect, render, tables
+    """File name -> text of the tables of both runs, of ``small_run`` with a few methods."""
+    from irbench.report import collect, render, tables, verdict
 
-    built = tables.build(collect.collect(folder, small_run(folder, GOLDEN_METHODS).plan))
-    return {f"{stem}.{suffix}": printer([t for t in built if t.stem == stem])
-            for stem in ("sr", "denoise_color")
-            for suffix, printer in (("md", render.markdown), ("tex", render.latex),
-                                    ("csv", render.tidy))}
+    small = tables.build(collect.collect(folder / "small",
+                                         small_run(folder / "small", GOLDEN_METHODS).plan))
+    wide = collect.collect(folder / "wide", wide_run(folder / "wide").plan)
+    printed = {f"{stem}.{suffix}": printer([t for t in built if t.stem == stem])
+               for built, stems in ((small, ("sr", "denoise_color")),
+                                    (tables.build(wide), ("deblur", "deblur-synthetic")))
+               for stem in stems
+               for suffix, printer in (("md", render.markdown), ("tex", render.latex),
+                                       ("csv", render.tidy))}
+    found = verdict.of(wide)
+    return {**printed, **{f"verdicts.{suffix}": printer(wide, found) for suffix, printer in (
+        ("md", render.verdicts_markdown), ("tex", render.verdicts_latex),
+        ("csv", render.verdicts_tidy))}}
 
 
 if __name__ == "__main__":          # python -m tests.report_fixtures writes the golden files

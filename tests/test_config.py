@@ -57,8 +57,6 @@ def put(*keys_and_value):
     (put("models", "tiny", "training", "data", ["nope"]), "unknown dataset 'nope'"),
     (put("models", "tiny", "checkpoint", 3), "models.tiny.checkpoint: give a path, or a mapping"),
     (put("plugins", ["nowhere.py"]), "plugin .*nowhere.py: No such file"),
-    (put("models", "tiny", "training", "data", ["tinyset"]),
-     "'tinyset' holds images of the test set 'tinyset' .img0.png"),
     (put("models", "tiny", "training", "data", ["weights_dncnn"]), "is a weights set, not a train"),
     (put("models", "tiny", "training", "data", []), "training.data: .* non-empty"),
     (put("models", "tiny", "training", "lr", float("nan")), "lr is nan; valid"),
@@ -107,7 +105,13 @@ def test_a_run_has_the_jobs_its_config_asks_for(tmp_path):
         "training sr-x2@1/tiny", "training jpeg_gray-q10@1/tiny",
         "cell sr-x2@1/tinyset/bicubic", "cell sr-x2@1/tinyset/tiny",
         "cell jpeg_gray-q10@1/tinyset/input", "cell jpeg_gray-q10@1/tinyset/tiny",
-        "profile sr-x2@1/tiny", "profile jpeg_gray-q10@1/tiny"])
+        "profile sr-x2@1/tiny", "profile jpeg_gray-q10@1/tiny", "leaks tiny"])
+
+
+def test_training_on_a_test_set_stops_no_run_but_is_looked_for(tmp_path):
+    run = plan.load(edit(tmp_path, put("models", "tiny", "training", "data", ["tinyset"])))
+    (one, other), = run.leaks["tiny"].spec["pairs"]
+    assert one == other == run.data["tinyset"].spec["dataset"]
 
 
 @pytest.mark.parametrize(("change", "affected"), [

@@ -54,7 +54,8 @@ def test_the_lock_pins_everything_with_hashes_and_names_no_host():
     assert all("sys_platform" in e or "platform_machine" in e for e in pinned["triton"])
 
 
-@pytest.mark.parametrize("path", ["config.yaml", "workflow/configs/benchmark.yaml"])
+@pytest.mark.parametrize("path", ["config.yaml", "workflow/configs/benchmark.yaml",
+                                  "workflow/configs/paper.yaml"])
 def test_shipped_configs_are_valid(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert plan.load(path).cells

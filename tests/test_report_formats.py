@@ -29,8 +29,9 @@ def printed(tmp_path_factory):
     return fixtures.golden_tables(tmp_path_factory.mktemp("golden"))
 
 
-@pytest.mark.parametrize("name", ["sr.md", "sr.tex", "sr.csv", "denoise_color.md",
-                                  "denoise_color.tex", "denoise_color.csv"])
+@pytest.mark.parametrize("name", [f"{stem}.{kind}" for stem in (
+    "sr", "denoise_color", "deblur", "deblur-synthetic", "verdicts")
+    for kind in ("md", "tex", "csv")])
 def test_golden(printed, name):
     """After a wanted change: python -m tests.report_fixtures, then read the difference."""
     assert printed[name] == (fixtures.GOLDEN / name).read_text()
@@ -139,7 +140,11 @@ def test_markdown_of_any_text_breaks_no_cell(anything):
     (lambda: text.duration(7300), "2.0 h"), (lambda: text.duration(4.26), "4.3 s"),
     (lambda: text.milliseconds(1519.4), "1519 ms"), (lambda: text.milliseconds(2.149), "2.15 ms"),
     (lambda: text.level_label("sigma25"), "σ = 25"),  # noqa: RUF001
-    (lambda: text.level_label("mixed"), "mixed"), (lambda: text.split_id("odd"), ("odd", "", 0)),
+    (lambda: text.level_label("fog"), "fog"),
+    (lambda: text.level_label("synthetic_snow"), "synthetic snow"),
+    (lambda: text.split_id("odd"), ("odd", "", 0)),
+    (lambda: text.difference("psnr", -0.3149), "-0.315"),
+    (lambda: text.difference("ssim", 0.00048), "+0.0005"),
     (lambda: text.split_id("denoise_color-sigma25@3"), ("denoise_color", "sigma25", 3)),
     (lambda: tables._letters(0) + tables._letters(25) + tables._letters(26), "azaa"),
 ])
@@ -154,6 +159,11 @@ def test_protocol_sentences():
         assert part in said
     noise = text.protocol_sentence(fixtures.protocol("denoise_color-sigma25@1"))
     assert "seed 0" in noise and "no border cut" in noise and "unrounded" not in noise
+    pairs = text.protocol_sentence(fixtures.protocol("weather-mixed@1"))
+    assert "resized to sides that are multiples of 16; the longer side at most 1024 px" in pairs
+    assert "sizes untouched" in text.protocol_sentence(fixtures.protocol("derain-streak@1"))
+    snow = text.protocol_sentence(fixtures.protocol("weather-synthetic_snow@1"))
+    assert "synthetic snow (" in snow and "seed 0 with its name" in snow
     odd = text.protocol_sentence({"id": "a-b@1", "degradation": {"kind": "fog", "depth": 3},
                                   "metric": {"color": "lab", "window": 7}})
     assert "fog (depth 3)" in odd and "lab" in odd and "window 7" in odd

@@ -101,7 +101,7 @@ def test_what_is_written(built):
     names = set(built[1])
     assert names == {
         "summary.csv", "report.html",
-        *(f"tables/{stem}.{kind}" for stem in ("sr", "denoise_color")
+        *(f"tables/{stem}.{kind}" for stem in ("sr", "denoise_color", "verdicts")
           for kind in ("md", "tex", "csv")),
         *(f"figures/{stem}.{kind}" for stem in (
             "quality", "latency", "training", "crops-denoise_color-sigma25@1-photos")
@@ -208,6 +208,16 @@ def test_a_run_without_any_record(tmp_path):
     assert "No record was found" in reader.text
     assert "There is no figure of latency" in reader.text
     assert not list((tmp_path / "figures").iterdir())
+
+
+def test_records_made_outside_a_git_checkout(tmp_path, monkeypatch):
+    monkeypatch.setattr(fixtures.records, "_git", lambda: None)
+    builder = fixtures.Builder(tmp_path)
+    builder.dataset("set5", "Set5", 1)
+    builder.model("a", "Model A")
+    builder.cell("sr-x2@1", "set5", "a", {"psnr": [33.0], "ssim": [0.9]})
+    reader = Reader(report.build(tmp_path, builder.plan).read_text())
+    assert "commit not recorded" in reader.text
 
 
 def test_an_empty_plan(tmp_path):

@@ -16,7 +16,7 @@ from irbench import records
 from tests import tiny
 
 ROOT = Path(__file__).parent.parent
-JOBS = 12  # 2 data, 2 trainings, 4 cells, 2 profiles, report, all
+JOBS = 13  # 2 data, 2 trainings, 4 cells, 2 profiles, leaks, report, all
 
 
 def snakemake(folder, *arguments, wait=True):

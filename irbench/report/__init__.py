@@ -3,8 +3,10 @@
 ``build`` is a pure function of the records and the plan: the same records give the same bytes,
 because times come from the records and files carry no date.
 
-Reads ``cells/``, ``training/``, ``profiles/`` and ``images/`` under the run folder; writes
-``summary.csv``, ``tables/<task>.{md,tex,csv}``, ``figures/*.{png,pdf}`` and ``report.html``.
+Reads ``cells/``, ``training/``, ``profiles/``, ``images/`` and ``leaks.json`` under the run folder;
+writes
+``summary.csv``, ``tables/<task>.{md,tex,csv}``, ``tables/verdicts.{md,tex,csv}`` (measured against
+published), ``figures/*.{png,pdf}`` and ``report.html``.
 
 Try: ``irbench report``
 """
@@ -32,7 +34,17 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
     """
     # matplotlib and seaborn take a second to import; `irbench --help` must not pay for them
     from irbench.records import write_atomic
-    from irbench.report import collect, crops, curves, latency, page, quality, render, tables
+    from irbench.report import (
+        collect,
+        crops,
+        curves,
+        latency,
+        page,
+        quality,
+        render,
+        tables,
+        verdict,
+    )
 
     say = progress or (lambda message: None)
     run = collect.collect(Path(run_folder), plan)
@@ -43,22 +55,28 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
     stems: dict[str, list[tables.Table]] = {}
     for table in built:
         stems.setdefault(table.stem, []).append(table)
+    verdicts = verdict.of(run)
     write_atomic(run.folder / "summary.csv", collect.summary(run))
     for stem, parts in stems.items():
         for suffix, printer in (("md", render.markdown), ("tex", render.latex),
                                 ("csv", render.tidy)):
             write_atomic(run.folder / "tables" / f"{stem}.{suffix}", printer(parts))
         say(f"tables/{stem}.md, .tex, .csv")
+    if verdicts:
+        for suffix, printer in (("md", render.verdicts_markdown), ("tex", render.verdicts_latex),
+                                ("csv", render.verdicts_tidy)):
+            write_atomic(run.folder / "tables" / f"verdicts.{suffix}", printer(run, verdicts))
+        say(f"tables/verdicts.md, .tex, .csv: {verdict.summary(run, verdicts)}")
     drawings = {}
     for name, module in (("quality", quality), ("latency", latency), ("crops", crops),
                          ("training", curves)):
         drawings[name] = module.draw(run)
         for figure in drawings[name].figures:
             say(f"figures/{figure.stem}.png, .pdf")
-    _remove_stale(run.folder, set(stems),
+    _remove_stale(run.folder, {*stems, *(["verdicts"] if verdicts else [])},
                   {figure.stem for drawing in drawings.values() for figure in drawing.figures})
     path = run.folder / "report.html"
-    write_atomic(path, page.render(run, built, drawings))
+    write_atomic(path, page.render(run, built, drawings, verdicts))
     say(str(path))
     return path
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from irbench import records
 from irbench.errors import UserError
-from irbench.report import text
+from irbench.protocols import SYNTHETIC
+from irbench.report import leakage, text, verdict
 
 NOT_COMPUTED = "not computed"
 CELL = ("protocol", "dataset", "model")
@@ -28,7 +29,8 @@ SUMMARY = (
     "protocol", "task", "level", "version", "dataset", "model", "title", "source", "psnr_db",
     "ssim", "lpips", "n_images", "status", "reason", "missing", "parameters", "macs",
     "macs_input", "latency_p50_ms", "latency_p90_ms", "latency_device", "training_steps",
-    "training_seconds", "training_device", "in_paper", "fingerprint", "record")
+    "training_seconds", "training_device", "in_paper", "published_psnr", "psnr_difference",
+    "verdict", "leaked_images", "synthetic", "fingerprint", "record")
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Cell(Job):
     """One model on one dataset under one protocol, with the means that may be shown.
 
     ``means`` (PSNR in dB, SSIM and LPIPS unitless) is empty unless status is "ok"; ``missing``
-    says why a metric has none.
+    says why a metric has none. ``leak`` says that the model was trained on images of the dataset.
     """
 
     task: str = ""
@@ -62,6 +64,8 @@ class Cell(Job):
     dataset: str = ""
     means: dict[str, float] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    synthetic: bool = False         # a degradation of ours, which no published figure uses
+    leak: str = ""
 
     @property
     def images(self) -> list[dict]:
@@ -90,6 +94,7 @@ class Run:
     models: dict[str, dict]
     published: str | list[str]
     metrics: tuple[str, ...] = ()   # asked for by the plan; records may ask for more
+    leaks: leakage.Leakage = field(default_factory=leakage.Leakage)
 
     def parameters(self, protocol: str, model: str) -> int | None:
         """Count of parameters as profiled or trained; 0 for a model without weights, else None."""
@@ -142,9 +147,23 @@ def collect(folder: Path, plan: dict) -> Run:
         if cell.record:
             protocols.setdefault(cell.protocol, cell.record["spec"].get("protocol") or {})
     name = str(plan.get("run") or folder.name)
+    models = _models(plan, cells, jobs)
+    found = leakage.read(folder, plan)
+    cells = [replace(cell, synthetic=_synthetic(protocols.get(cell.protocol)),
+                     leak=found.note(training_sets(models[cell.model]), cell.dataset))
+             for cell in cells]
     return Run(folder, name, str(plan.get("title") or name), cells, jobs["trainings"],
-               jobs["profiles"], protocols, datasets, _models(plan, cells, jobs),
-               plan.get("published", "all"), tuple(plan.get("metrics") or ()))
+               jobs["profiles"], protocols, datasets, models, plan.get("published", "all"),
+               tuple(plan.get("metrics") or ()), found)
+
+
+def training_sets(model: dict) -> list[str]:
+    """Return the names of the sets that a model of the plan is trained on here."""
+    return [str(name) for name in (model.get("training") or {}).get("data") or ()]
+
+
+def _synthetic(protocol: dict | None) -> bool:
+    return ((protocol or {}).get("degradation") or {}).get("kind") in SYNTHETIC
 
 
 def _keys(plan: dict, kind: str, names: tuple[str, ...]) -> list[dict]:
@@ -218,6 +237,9 @@ def _cell(folder: Path, key: dict, protocols: dict, datasets: dict, plan: dict) 
     status, reason, record = _read(folder, path, key)
     if record and (other := _other_definition(record, path, key, protocols, plan)):
         status, reason, record = "failed", other, None
+    absent = (datasets.get(key["dataset"]) or {}).get("reason")
+    if status == "missing" and absent:      # planned without its images: that is why
+        status, reason = "unavailable", str(absent)
     planned = protocols.get(key["protocol"]) or {}
     task, level, version = text.split_id(key["protocol"])
     means: dict[str, float] = {}
@@ -259,6 +281,7 @@ def summary(run: Run) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, SUMMARY, lineterminator="\n")
     writer.writeheader()
+    verdicts = verdict.by_cell(verdict.of(run))
     for cell in run.cells:
         profile = run.profiles.get((cell.protocol, cell.model))
         measured = profile.result if profile else {}
@@ -283,10 +306,28 @@ def summary(run: Run) -> str:
             "training_seconds": _number(training.get("seconds")),
             "training_device": training.get("device") or "",
             "in_paper": str(bool(run.models[cell.model].get("in_paper"))).lower(),
+            **_against(run, cell, verdicts.get(cell.path)),
+            "leaked_images": _number(_leaked(run, cell)),
+            "synthetic": str(cell.synthetic).lower(),
             "fingerprint": cell.record["fingerprint"] if cell.record else "",
             "record": cell.path,
         })
     return out.getvalue()
+
+
+def _against(run: Run, cell: Cell, found: verdict.Verdict | None) -> dict[str, str]:
+    """Return the columns on the published PSNR; without a result nothing can be said of it."""
+    if found is None:
+        said = verdict.NOTHING if "psnr" in cell.means and run.published != "none" else ""
+        return {"published_psnr": "", "psnr_difference": "", "verdict": said}
+    apart = "" if found.word == verdict.NOT_COMPARABLE else _number(round(found.difference, 4))
+    return {"published_psnr": found.figure.shown, "psnr_difference": apart, "verdict": found.said}
+
+
+def _leaked(run: Run, cell: Cell) -> int | None:
+    """Return how many images of the set the model was trained on here; None if unknown."""
+    sets = training_sets(run.models[cell.model])
+    return run.leaks.count(sets, cell.dataset) if sets else None
 
 
 def _number(value: float | None) -> str:

@@ -46,6 +46,8 @@ def draw(run: Run) -> style.Drawing:
     without = []
     for (protocol, dataset), cells in groups.items():
         place = f"{protocol} on {run.dataset_title(dataset)}"
+        if cells[0].synthetic:
+            place += " (synthetic degradation)"
         shown = [c for c in cells if _files(run.folder, c)]
         names = [n for n in _names(shown) if _file(run.folder, protocol, dataset, TARGET, n)]
         if not names:

@@ -14,8 +14,9 @@ import jinja2
 from PIL import Image
 
 from irbench import __version__, records
-from irbench.report import latency, text
-from irbench.report.collect import Cell, Job, Run
+from irbench.report import latency, text, verdict
+from irbench.report import render as printing
+from irbench.report.collect import Cell, Job, Run, training_sets
 from irbench.report.style import Drawing
 from irbench.report.tables import PUBLISHED_RULE, Table
 
@@ -23,9 +24,11 @@ TEMPLATE = "page.html.j2"
 SCREEN_WIDTH = 1600             # pixels; print quality stays in figures/
 STATUS = {"ok": "with a result", "unavailable": "unavailable", "failed": "failed",
           "missing": "not computed"}
+OPEN_VERDICTS = 24              # rows of verdicts shown unfolded
 
 
-def render(run: Run, tables: list[Table], drawings: dict[str, Drawing]) -> str:
+def render(run: Run, tables: list[Table], drawings: dict[str, Drawing],
+           verdicts: list[verdict.Verdict]) -> str:
     """Return the page. ``drawings`` has the keys quality, latency, crops and training."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
@@ -37,12 +40,18 @@ def render(run: Run, tables: list[Table], drawings: dict[str, Drawing]) -> str:
         by_task.setdefault(table.task, []).append(table)
     times = sorted(j.record["provenance"]["time"] for j in jobs
                    if j.record and j.record["provenance"].get("time"))
+    reasons = printing.verdict_reasons(verdicts)
     page = environment.get_template(TEMPLATE).render(
         run=run, tasks=by_task, drawings=drawings, text=text, version=__version__,
         rule=PUBLISHED_RULE, published=any(t.published for t in tables),
         counts=[(label, status, sum(c.status == status for c in run.cells))
                 for status, label in STATUS.items()],
         warnings=warnings(run, groups), groups=groups, times=times,
+        verdicts=[(one.word, printing.verdict_row(run, one)[:-1], reasons[one.reason])
+                  for one in verdicts],
+        verdict_heads=printing.VERDICTS[:-1], reasons=reasons,
+        verdict_caption=printing.VERDICTS_CAPTION,
+        verdict_summary=verdict.summary(run, verdicts), unfold=len(verdicts) <= OPEN_VERDICTS,
         trainings=[_training(run, job) for job in run.trainings.values()],
         profiles=[_profile(run, job) for job in run.profiles.values()],
         details=[_detail(run, job) for job in jobs], status=STATUS,
@@ -75,7 +84,9 @@ def provenance(jobs: list[Job]) -> list[dict]:
         same = {k: source.get(k) for k in ("irbench", "git", "python", "packages", "hardware")}
         group = groups.setdefault(records.canonical(same), {
             **same, "packages": same["packages"] or {}, "hardware": same["hardware"] or {},
-            "git": same["git"] or {}, "count": 0, "times": [], "threads": set()})
+            # null where irbench was not run from a git checkout
+            "git": {"commit": None, "dirty": False, **(same["git"] or {})},
+            "count": 0, "times": [], "threads": set()})
         group["count"] += 1
         if source.get("time"):
             group["times"].append(source["time"])
@@ -98,7 +109,7 @@ def _machine(hardware: dict) -> str:
 
 def warnings(run: Run, groups: list[dict]) -> list[str]:
     """Return what a reader should know before trusting the page."""
-    said = []
+    said = run.leaks.warnings((training_sets(run.models[c.model]), c.dataset) for c in run.cells)
     without = [c for c in run.cells if c.status != "ok"]
     if without:
         said.append(f"{len(without)} of {len(run.cells)} cells have no result; the reasons are "

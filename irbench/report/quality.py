@@ -3,7 +3,8 @@
 Measured models are filled bubbles whose area is their multiply-adds (MACs) for a named input;
 figures from papers are hollow diamonds of one size. Models without weights are dashed lines.
 Reads nothing but the collected run; writes ``figures/quality.{png,pdf}``, or
-``figures/quality-<task>.{png,pdf}`` when there are many panels.
+``figures/quality-<task>.{png,pdf}`` when there are many panels. Synthetic degradations have a
+figure of their own, ``quality-synthetic``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from irbench import published
-from irbench.report import style, text
+from irbench.report import style, text, verdict
 from irbench.report.collect import Cell, Run
 from irbench.report.labels import Point, place
 
@@ -38,6 +39,8 @@ class Panel:
     lines: dict[str, float] = field(default_factory=dict)
     printed: dict[str, tuple[float, float]] = field(default_factory=dict)
     inputs: list[str] = field(default_factory=list)
+    synthetic: bool = False
+    leaking: list[str] = field(default_factory=list)        # models trained on test images
 
 
 def draw(run: Run) -> style.Drawing:
@@ -51,13 +54,16 @@ def draw(run: Run) -> style.Drawing:
         drawing.left_out.append("There is no figure of quality against parameters: no model with "
                                 "a PSNR has a known number of parameters.")
         return drawing
-    tasks = list(dict.fromkeys(panel.task for panel in panels))
-    if len(panels) <= MAX_PANELS or len(tasks) == 1:
-        drawing.figures.append(_figure(run, panels, "quality", "Quality against size"))
-    else:
-        drawing.figures += [
-            _figure(run, [p for p in panels if p.task == task], f"quality-{task}",
-                    f"Quality against size: {text.task_title(task)}") for task in tasks]
+    for stem, title, kind in (("quality", "Quality against size", False), (
+            "quality-synthetic", "Quality against size, synthetic degradations", True)):
+        here = [panel for panel in panels if panel.synthetic == kind]
+        tasks = list(dict.fromkeys(panel.task for panel in here))
+        if len(here) <= MAX_PANELS or len(tasks) == 1:
+            parts = {(stem, title): here} if here else {}
+        else:
+            parts = {(f"{stem}-{task}", f"{title}: {text.task_title(task)}"):
+                     [panel for panel in here if panel.task == task] for task in tasks}
+        drawing.figures += [_figure(run, part, *named) for named, part in parts.items()]
     return drawing
 
 
@@ -82,7 +88,13 @@ def _figure(run: Run, panels: list[Panel], stem: str, title: str) -> style.Drawn
         for ax, (points, busy) in zip(axes, drawn, strict=False):
             unlabelled += [point.text.replace("\n", " ") for point in place(ax, points, busy(ax))]
         style.save(figure, run.folder, stem)
-    return style.Drawn(stem, title, _caption(panels, largest, unlabelled), _alt(run, panels))
+    caption = _caption(panels, largest, unlabelled)
+    for panel in panels:
+        if panel.leaking:
+            names = ", ".join(run.model_title(m) for m in panel.leaking)
+            caption += (f" {panel.protocol} on {run.dataset_title(panel.dataset)}: {names} "
+                        "trained on images of this test set.")
+    return style.Drawn(stem, title, caption, _alt(run, panels))
 
 
 def _panels(run: Run) -> tuple[list[Panel], list[str]]:
@@ -93,7 +105,9 @@ def _panels(run: Run) -> tuple[list[Panel], list[str]]:
         if psnr is None:
             continue
         panel = panels.setdefault((cell.protocol, cell.dataset), Panel(
-            cell.protocol, cell.dataset, cell.level, cell.task))
+            cell.protocol, cell.dataset, cell.level, cell.task, synthetic=cell.synthetic))
+        if cell.leak:
+            panel.leaking.append(cell.model)
         count = run.parameters(cell.protocol, cell.model)
         if count is None:
             name = f"{run.model_title(cell.model)} ({cell.protocol})"
@@ -105,7 +119,8 @@ def _panels(run: Run) -> tuple[list[Panel], list[str]]:
             panel.bubbles[cell.model] = (count, psnr, _macs(run, cell, panel))
     kept = [panel for panel in panels.values() if panel.bubbles]
     for panel in kept:
-        _add_published(run, panel)
+        if not panel.synthetic:
+            _add_published(run, panel)
     return kept, omitted
 
 
@@ -140,9 +155,8 @@ def _panel(ax: Axes, run: Run, panel: Panel, largest: int):
         points.append(Point(count, psnr, text.wrap(run.model_title(model), 20),
                             max(math.sqrt(area / math.pi), 2.2), hues[model], True, 6.5))
     # the methods rebuilt here get the free places first, in their model's colour
-    ours = {str(run.models[m].get("published_as") or "").lower(): hues[m] for m in panel.bubbles}
-    printed = {method: (ours.get(method.rstrip("*").lower()), *point)
-               for method, point in panel.printed.items()}
+    printed = {method: (next((hues[m] for m in panel.bubbles if verdict.is_counterpart(
+        run.models[m], method)), None), *point) for method, point in panel.printed.items()}
     for method, (hue, count, psnr) in sorted(printed.items(), key=lambda i: i[1][0] is None):
         ax.scatter([count], [psnr], s=11, facecolor="white", edgecolor=hue or style.GRAY,
                    marker="D", linewidth=0.7, zorder=3.7 if hue else 3.5)
@@ -229,6 +243,8 @@ def _nice(largest: int) -> list[float]:
 def _caption(panels: list[Panel], largest: int, unlabelled: list[str]) -> str:
     said = ["PSNR (dB) against the number of parameters, one panel per protocol and dataset; "
             "higher and further left is better."]
+    if panels[0].synthetic:
+        said.append("The degradations are synthetic; no published figure belongs to them.")
     sizes = sorted({size for p in panels for size in p.inputs})
     if largest:
         said.append("The area of a bubble is the model's multiply-adds (MACs) for the input named "

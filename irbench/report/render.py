@@ -11,12 +11,23 @@ import io
 
 from tabulate import tabulate
 
+from irbench import published
 from irbench.report import text
+from irbench.report.collect import Run
 from irbench.report.tables import PUBLISHED_RULE, Entry, Row, Table
+from irbench.report.verdict import Verdict
 
 CSV = ("task", "version", "protocol", "level", "dataset", "block", "method", "model", "metric",
        "unit", "value", "shown", "rank", "parameters", "weights", "status", "reason", "source",
        "notes")
+VERDICTS = ("Protocol", "Dataset", "Model", "Metric", "Measured", "Published", "Difference",
+            "Tolerance", "Verdict", "Reason")
+VERDICTS_CSV = ("protocol", "task", "level", "dataset", "model", "method", "source", "metric",
+                "unit", "measured", "published", "difference", "tolerance", "verdict", "reason")
+VERDICTS_TITLE = "Measured against published figures"
+VERDICTS_CAPTION = ("Difference: measured minus published, of the same method on the same set. "
+                    "Tolerance: the largest difference that gets the verdict, or that would "
+                    "have been allowed.")
 
 
 # -- Markdown ------------------------------------------------------------------------------------
@@ -156,3 +167,68 @@ def _line(table: Table, block: str, row: Row, column, entry: Entry) -> list:
             entry.shown if entry.exact else "", entry.rank,
             row.parameters.shown if row.parameters.exact else "",
             row.sub, entry.status, entry.reason, row.source, notes]
+
+
+# -- verdicts ------------------------------------------------------------------------------------
+
+def verdict_row(run: Run, found: Verdict) -> list[str]:
+    """Return the texts of one verdict, in the order of ``VERDICTS``."""
+    metric = found.metric
+    compared = found.tolerance is not None
+    return [
+        found.cell.protocol, run.dataset_title(found.cell.dataset),
+        run.model_title(found.cell.model), text.metric_label(metric, arrow=False),
+        text.value(metric, found.measured), found.figure.shown,
+        text.difference(metric, found.difference) if compared else text.NONE,
+        f"±{found.tolerance:.{3 if metric == 'psnr' else 5}f}" if compared else text.NONE,
+        found.said, found.reason]
+
+
+def verdict_reasons(found: list[Verdict]) -> dict[str, str]:
+    """Return the reasons and the numbers that stand for them in a table."""
+    return {reason: str(i) for i, reason in
+            enumerate(dict.fromkeys(one.reason for one in found), start=1)}
+
+
+def verdicts_markdown(run: Run, found: list[Verdict]) -> str:
+    """Return the verdicts as a Markdown document."""
+    rows = [[text.markdown(cell) for cell in verdict_row(run, one)] for one in found]
+    body = tabulate(rows, VERDICTS, tablefmt="pipe", disable_numparse=True,
+                    colalign=["left"] * 4 + ["right"] * 4 + ["left"] * 2)
+    return f"### {VERDICTS_TITLE}\n\n{body}\n\n{VERDICTS_CAPTION}\n"
+
+
+def verdicts_latex(run: Run, found: list[Verdict]) -> str:
+    r"""Return the verdicts as a table environment (booktabs), reasons as notes below it."""
+    reasons = verdict_reasons(found)
+    lines = [r"% needs \usepackage{booktabs}", r"\begin{table}[t]", r"\centering", r"\scriptsize",
+             r"\setlength{\tabcolsep}{4pt}",
+             rf"\caption{{{text.latex(VERDICTS_TITLE)}. {text.latex(VERDICTS_CAPTION)}}}",
+             r"\label{tab:verdicts}", r"\begin{tabular}{llllrrrrl}", r"\toprule",
+             " & ".join(VERDICTS[:-1]) + r" \\", r"\midrule"]
+    for one in found:
+        cells = [text.latex(cell) for cell in verdict_row(run, one)[:-1]]
+        # a title in brackets or with a star must not become an argument of the row before
+        lines.append(" & ".join(["{}" + cells[0], *cells[1:]])
+                     + rf"\textsuperscript{{{reasons[one.reason]}}} \\")
+    lines += [r"\bottomrule", r"\end{tabular}", r"\par\smallskip",
+              r"\begin{minipage}{\linewidth}\scriptsize\raggedright",
+              *(rf"\textsuperscript{{{mark}}}~{text.latex(reason)}\par"
+                for reason, mark in reasons.items()), r"\end{minipage}", r"\end{table}", ""]
+    return "\n".join(lines)
+
+
+def verdicts_tidy(run: Run, found: list[Verdict]) -> str:
+    """Return one line per verdict; numbers unrounded, the published one as printed."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(VERDICTS_CSV)
+    for one in found:
+        compared = one.tolerance is not None
+        writer.writerow([
+            one.cell.protocol, one.cell.task, one.cell.level, one.cell.dataset, one.cell.model,
+            one.figure.method, one.figure.source, one.metric, text.METRICS[one.metric][1],
+            repr(one.measured), published.leading_zero(one.figure.text),
+            f"{one.difference:.6f}" if compared else "",
+            f"{one.tolerance:.6f}" if compared else "", one.said, one.reason])
+    return out.getvalue()

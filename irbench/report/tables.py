@@ -2,8 +2,9 @@
 
 ``build`` turns a run into ``Table`` objects that know values, ranks and notes but no file format;
 ``render.py`` and the page's template print them. One table holds one task and one protocol
-version. Best and second are ranked within the measured rows and within the published rows apart,
-because a model trained here for minutes and a figure from a paper do not compete.
+version; synthetic degradations have tables of their own. Best and second are ranked within the
+measured rows and within the published rows apart, because a model trained here for minutes and a
+figure from a paper do not compete; nor does one of a model trained on images of the test set.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from irbench import published
-from irbench.report import text
+from irbench.report import text, verdict
 from irbench.report.collect import Cell, Run
 
 MAX_COLUMNS = 12                # of figures; beyond, one table per level
 PUBLISHED_RULE = "Published figures (not measured here)"
+SYNTHETIC_TITLE = " (synthetic degradation, no published figures)"
 
 
 @dataclass(frozen=True)
@@ -103,13 +105,15 @@ def _letters(index: int) -> str:
 
 def build(run: Run) -> list[Table]:
     """Return the tables of a run, in the order of its plan."""
-    groups: dict[tuple[str, int], list[Cell]] = {}
+    groups: dict[tuple[str, int, bool], list[Cell]] = {}
     for cell in run.cells:
-        groups.setdefault((cell.task, cell.version), []).append(cell)
-    tasks = [task for task, _ in groups]
+        groups.setdefault((cell.task, cell.version, cell.synthetic), []).append(cell)
+    kinds = [(task, synthetic) for task, _, synthetic in groups]
     tables = []
-    for (task, version), cells in groups.items():
-        stem = task if tasks.count(task) == 1 else f"{task}@{version}"
+    for (task, version, synthetic), cells in groups.items():
+        stem = f"{task}-synthetic" if synthetic else task
+        if kinds.count((task, synthetic)) > 1:
+            stem += f"@{version}"
         columns = _columns(run, cells)
         levels = list(dict.fromkeys(column.protocol for column in columns))
         parts = ([columns] if len(columns) <= MAX_COLUMNS or len(levels) == 1 else
@@ -117,8 +121,10 @@ def build(run: Run) -> list[Table]:
         for part in parts:
             title = text.task_title(task)
             anchor = stem
-            if len({column.protocol for column in part}) == 1:
-                title += f", {text.level_label(part[0].level)}"
+            level = text.level_label(part[0].level)
+            if len({column.protocol for column in part}) == 1 and level != "synthetic":
+                title += f", {level}"
+            title += SYNTHETIC_TITLE if synthetic else ""
             if len(parts) > 1:
                 anchor += f"-{part[0].level}"
             table = Table(stem, anchor.replace("@", "-v"), task, title, version, part)
@@ -150,8 +156,9 @@ def _fill(table: Table, run: Run, cells: list[Cell]) -> None:
         table.measured.append(_measured(table, run, model, here, protocols))
     _rank(table.measured, table.columns)
     pairs = {(c.level, c.dataset) for c in table.columns}
-    for row in published.rows(table.task, pairs, run.published):
-        table.published.append(_printed(table, run, row))
+    printed = () if all(c.synthetic for c in here.values()) else published.rows(
+        table.task, pairs, run.published)
+    table.published = [_printed(table, run, row) for row in printed]
     _rank(table.published, table.columns)
     table.protocols = {p: text.protocol_sentence(run.protocols.get(p)) for p in protocols}
     table.caption = _caption(table)
@@ -178,7 +185,9 @@ def _entry(table: Table, column: Column, cell: Cell | None) -> Entry:
         return Entry(text.NONE)
     if column.metric in cell.means:
         number = cell.means[column.metric]
-        return Entry(text.value(column.metric, number), number, exact=repr(number), status="ok")
+        return Entry(text.value(column.metric, number), None if cell.leak else number,
+                     exact=repr(number), status="ok",
+                     marks=[table.note(cell.leak)] if cell.leak else [])
     if cell.status == "ok":
         why = cell.missing.get(column.metric)
         if why is None:         # another cell of the table asked for this metric
@@ -245,8 +254,9 @@ def _printed(table: Table, run: Run, row: published.Row) -> Row:
     params = [text.published_parameters(row.params_m[level])
               for level in levels if row.params_m.get(level)]
     reproduced = [run.model_title(r.key) for r in table.measured
-                  if str(run.models[r.key].get("published_as") or "").lower()
-                  in (row.method.lower(), row.name.lower())]
+                  if verdict.is_counterpart(run.models[r.key], row.method)]
+    ssim = {c.level: (run.protocols.get(c.protocol) or {}).get("metric", {}).get("ssim")
+            for c in table.columns}
     printed = Row(row.method, f"{row.source}/{row.task}/{row.method}",
                   f"counterpart above: {' and '.join(reproduced)}" if reproduced else "",
                   Entry(_per_level(params) if params else text.NONE,
@@ -257,7 +267,7 @@ def _printed(table: Table, run: Run, row: published.Row) -> Row:
         if figure is None:
             printed.entries.append(Entry(text.NONE))
             continue
-        caveat = published.caveat(figure)
+        caveat = published.caveat(figure, ssim[column.level])
         printed.entries.append(Entry(
             figure.shown, None if caveat else figure.value, exact=figure.text,
             status="published", marks=[table.note(caveat)] if caveat else []))

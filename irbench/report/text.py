@@ -12,6 +12,8 @@ import re
 import textwrap
 from decimal import Decimal
 
+from irbench.protocols import SYNTHETIC
+
 ID = re.compile(r"(?P<task>.+)-(?P<level>[^-@]+)@(?P<version>[0-9]+)")
 NA = "n/a"
 TIMES = "×"
@@ -25,10 +27,27 @@ TASKS = {
 }
 METRICS = {"psnr": ("PSNR", "dB", 2), "ssim": ("SSIM", "", 4), "lpips": ("LPIPS", "", 4)}
 LOWER_IS_BETTER = {"lpips"}
+LEVELS = {
+    "rggb": "RGGB", "motion": "motion blur", "streak": "rain streaks", "lol": "LOL",
+    "mixed": "resized to multiples of 16", "native": "native size",
+    "synthetic_snow": "synthetic snow", "synthetic_drops": "synthetic drops",
+}
 _COLORS = {"y": "Y (BT.601, limited range)", "rgb": "RGB", "gray": "gray"}
-_SSIM = {"gaussian11_valid": "SSIM with a Gaussian 11x11 window, sigma 1.5, valid region"}
-_KINDS = {"matlab_bicubic": "MATLAB bicubic reduction", "gaussian_noise":
-          "additive white Gaussian noise, neither clipped nor rounded", "jpeg": "JPEG"}
+_SSIM = {
+    "gaussian11_valid": "SSIM with a Gaussian 11x11 window, sigma 1.5, valid region",
+    "gaussian11_same": "SSIM with a Gaussian 11x11 window, sigma 1.5, zeros beyond the border",
+    "gaussian11_3d": "SSIM with a Gaussian 11x11x11 window over height, width and colours, "
+                     "sigma 1.5, border repeated (MATLAB's ssim on a colour array)",
+    "uniform7": "SSIM with a uniform 7x7 window (scikit-image's default)",
+}
+_KINDS = {
+    "matlab_bicubic": "MATLAB bicubic reduction",
+    "gaussian_noise": "additive white Gaussian noise, neither clipped nor rounded",
+    "jpeg": "JPEG", "mosaic": "colour mosaic, interpolated by Malvar-He-Cutler",
+    "motion_blur": "synthetic motion blur along random paths",
+    "rain_streaks": "synthetic rain streaks", "low_light": "synthetic darkness with noise",
+    "snow": "synthetic snow", "drops": "synthetic drops on the lens",
+}
 
 
 def task_title(task: str) -> str:
@@ -37,10 +56,10 @@ def task_title(task: str) -> str:
 
 
 def level_label(level: str) -> str:
-    """Return ``×2`` for x2, ``σ = 25`` for sigma25, ``q = 10`` for q10; others unchanged."""
+    """Return ``×2`` for x2, ``σ = 25`` for sigma25, ``q = 10`` for q10; others in words."""
     match = re.fullmatch(r"(x|sigma|q)(\d+)", level)
     if not match:
-        return level
+        return LEVELS.get(level, level.replace("_", " "))
     return {"x": "×", "sigma": "σ = ", "q": "q = "}[match[1]] + match[2]
 
 
@@ -60,6 +79,11 @@ def metric_label(metric: str, arrow: bool = True) -> str:
 def value(metric: str, number: float) -> str:
     """Return a mean with the decimals that papers print: PSNR 2, SSIM and LPIPS 4."""
     return f"{number:.{METRICS[metric][2]}f}"
+
+
+def difference(metric: str, number: float) -> str:
+    """Return a difference with its sign and a decimal more than the mean: ``+0.018``."""
+    return f"{number:+.{METRICS[metric][2] + (metric == 'psnr')}f}"
 
 
 def parameters(count: int) -> str:
@@ -124,15 +148,26 @@ def protocol_sentence(definition: dict | None) -> str:
         return "its definition was not given."
     parts = [str(definition.get("title") or definition.get("id") or "untitled")]
     degradation = dict(definition.get("degradation") or {})
-    if degradation:
-        kind = str(degradation.pop("kind", "unnamed"))
-        parts.append("degradation: " + _fields(_KINDS.get(kind, kind), degradation))
+    kind = str(degradation.pop("kind", "unnamed")) if degradation else ""
+    if kind:
+        parts.append(_paired(degradation) if kind == "paired" else
+                     "degradation: " + _fields(_KINDS.get(kind, kind), degradation))
     if definition.get("seed") is not None:
-        parts.append(f"seed {definition['seed']} before each image")
+        named = " with its name" if kind in SYNTHETIC else ""
+        parts.append(f"seed {definition['seed']}{named} before each image")
     parts += _metric(dict(definition.get("metric") or {}))
     if definition.get("source"):
-        parts.append(f"after {definition['source']}")
+        parts.append("after " * (kind not in SYNTHETIC) + definition["source"])
     return "; ".join(parts) + "."
+
+
+def _paired(settings: dict) -> str:
+    """Describe pairs of degraded and clean images, and what is done to their size."""
+    multiple, longest = settings.pop("multiple", 1), settings.pop("longest", None)
+    size = "; ".join(filter(None, [
+        f"both resized to sides that are multiples of {multiple}" if multiple != 1 else "",
+        f"the longer side at most {longest} px" if longest else ""])) or "sizes untouched"
+    return _fields(f"pairs of degraded and clean images; {size}", settings)
 
 
 def _metric(metric: dict) -> list[str]:

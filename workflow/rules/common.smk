@@ -65,6 +65,13 @@ def training_data(wildcards):
     return [str(PLAN.data[name].record) for name in PLAN.models[wildcards.model]["training"]["data"]]
 
 
+def leak_data(wildcards):
+    """The datasets that the search for leaks waits for."""
+    pairs = PLAN.leaks[SETTINGS["run"]].spec["pairs"]
+    names = dict.fromkeys(entry["name"] for pair in pairs for entry in pair)
+    return [str(PLAN.data[name].record) for name in names]
+
+
 def weights(wildcards):
     """The training a cell waits for, if its model is trained here."""
     job = PLAN.trainings.get(f"{wildcards.protocol}/{wildcards.model}")

@@ -13,3 +13,22 @@ rule data:
     shell:
         "irbench data fetch {wildcards.dataset} --config {params.config}"
         " --on-failure record --attempt {params.attempt} --log {log} > /dev/null"
+
+
+# Look for images of the training sets in the test sets. A leak stops nothing: the report tells it.
+rule leaks:
+    input:
+        data=leak_data,
+    output:
+        f"{RUN}/leaks.json",
+    params:
+        config=CONFIG,
+        fingerprint=lambda wildcards: PLAN.leaks[SETTINGS["run"]].fingerprint,
+        attempt=lambda wildcards: records.next_attempt(f"{RUN}/leaks.json"),
+    log:
+        f"{RUN}/logs/leaks.log",
+    message:
+        "Look for test images in the training sets"
+    shell:
+        "irbench data leak --config {params.config}"
+        " --on-failure record --attempt {params.attempt} --log {log} > /dev/null"

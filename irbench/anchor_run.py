@@ -1,0 +1,331 @@
+"""Compute the anchors' cells as any run does, and hold them against their references.
+
+Reads   what a run reads; an anchor whose data or weights are not here is skipped with the reason.
+Writes  results/anchors: config.json and cells/ as every run (a finished cell whose inputs are
+        unchanged is not computed again), anchors.csv, anchors.md and anchors.json.
+
+Try: ``irbench anchors --only set5``
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import functools
+import io
+import json
+import multiprocessing
+import os
+import signal
+import textwrap
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from irbench import anchors, datasets, degrade, progress, published, records
+from irbench import config as configs
+from irbench import plan as plans
+from irbench.anchors import Anchors, Comparison, Row
+from irbench.errors import Unavailable, UserError
+
+RUN = "anchors"
+COLUMNS = ("protocol", "dataset", "model", "metric", "measured", "reference", "kind", "source",
+           "difference", "tolerance", "reason", "verdict", "note")
+HEADS = ("row", "metric", "measured", "reference", "difference", "tolerance", "verdict")
+
+
+def run(catalog: Anchors, *, data_root: str = "data", only: str | None = None, jobs: int = 1,
+        attempt: int = 0) -> list[Comparison]:
+    """Compute what is not computed yet, compare every selected row, and write the tables.
+
+    Args:
+        catalog: the anchors.
+        data_root: where fetched sets lie, or go.
+        only: a part of the names of the rows that are wanted; then no table is written.
+        jobs: processes.
+        attempt: how often an earlier attempt had left rows out.
+
+    Raises:
+        UserError: the anchors cannot be planned, or another run works in the folder.
+    """
+    rows = catalog.select(only)
+    config = _config(catalog, rows, data_root)
+    plan = plans.build(config, f"anchors {catalog.path}")
+    records.claim(plan.folder)
+    records.write_atomic(plan.folder / "config.json", records.canonical(config) + "\n")
+    found = {row.name: _stored(plan.cells[row.name]) for row in rows}
+    lacking = _obtain(plan, [row for row in rows if found[row.name] is None
+                             or any(r.kind == "expectation" for r in row.references)])
+    _compute(plan, found, [name for name, record in found.items()
+                           if record is None and name not in lacking], jobs)
+
+    @functools.cache
+    def targets(protocol: str, dataset: str) -> list:
+        entry = plan.entry(dataset)
+        data = datasets.open_local(entry, Path(data_root))
+        return [degrade.prepare_target(item.load(), plan.protocols[protocol])
+                for item in data.role("hr")]
+
+    def expect(row: Row) -> tuple[float, float]:
+        protocol = plan.protocols[row.protocol]
+        if (row.model, protocol.metric.crop) != ("input", 0) or protocol.metric.color == "y" or (
+                protocol.degradation["kind"] != "gaussian_noise"
+                or protocol.degradation["sigma"] <= 0):
+            raise UserError(f"anchors {catalog.path}: {row.name}: an expectation is known only "
+                            "for the input of a denoising protocol.")
+        return anchors.expected_psnr(targets(row.protocol, row.dataset),
+                                     protocol.degradation["sigma"])
+
+    compared = []
+    for row in rows:
+        record = found.get(row.name)
+        if row.name in lacking:
+            compared += anchors.without(row, "SKIP", lacking[row.name])
+        elif record["status"] == "ok":
+            compared += anchors.compare(row, record["result"]["mean"], expect)
+        else:  # weights that are not here, too, show only when they are wanted
+            verdict = "SKIP" if record["status"] == "unavailable" else "FAIL"
+            compared += anchors.without(row, verdict, record["reason"])
+    if only is None:
+        _write(plan.folder, compared, attempt)
+    return compared
+
+
+def _config(catalog: Anchors, rows: Iterable[Row], data_root: str) -> dict:
+    """Return the complete config of a run that has exactly the rows' cells."""
+    cells: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        cells.setdefault((row.protocol, row.model), []).append(row.dataset)
+    used = {model for _, model in cells}
+    return configs.check({
+        "run": RUN, "title": "Anchors: rows whose figures are known", "data_root": data_root,
+        "device": "cpu", "metrics": list(anchors.METRICS),
+        "catalog_paths": list(catalog.catalog_paths), "plugins": list(catalog.plugins),
+        "models": {name: entry for name, entry in catalog.models.items() if name in used},
+        "cells": [{"protocol": protocol, "datasets": sets, "models": [model]}
+                  for (protocol, model), sets in cells.items()],
+    }, f"anchors {catalog.path}")
+
+
+# -- data --------------------------------------------------------------------------------------
+
+def _obtain(plan: plans.Plan, rows: Iterable[Row]) -> dict[str, str]:
+    """Have every set that a row needs; return the rows whose set is not here, with the reason.
+
+    One attempt a set: without a connection the next row would fail in the same way.
+    """
+    reasons: dict[str, str | None] = {}
+    for row in rows:
+        if row.dataset in reasons:
+            continue
+        try:
+            datasets.open_local(plan.entry(row.dataset), Path(plan.config["data_root"]))
+            reasons[row.dataset] = None
+        except Unavailable:
+            reasons[row.dataset] = _fetch(plan, row.dataset)
+    return {row.name: reasons[row.dataset] for row in rows if reasons[row.dataset]}
+
+
+def _fetch(plan: plans.Plan, dataset: str) -> str | None:
+    try:
+        datasets.fetch(plan.entry(dataset), Path(plan.config["data_root"]), attempts=1,
+                       timeout=10.0)
+    except Unavailable as error:
+        progress.say(f"{dataset} is not here: {error}")
+        return str(error)
+    return None
+
+
+# -- cells -------------------------------------------------------------------------------------
+
+def _compute(plan: plans.Plan, found: dict[str, dict | None], names: list[str],
+             jobs: int) -> None:
+    """Compute cells, the longest first, store each record and add it to those found."""
+    todo = sorted(names, key=lambda name: -_cost(plan, name))
+    progress.say(f"anchors: {len(found)} cells, {len(todo)} to compute")
+    with contextlib.closing(_results(plan, todo, jobs)) as results:
+        for done, (name, record) in enumerate(results, 1):
+            job = plan.cells[name]
+            records.write_json(job.record, record)
+            found[name] = record
+            spent = sum(record["seconds"].values())
+            said = "" if record["status"] == "ok" else f": {record['status']}: {record['reason']}"
+            progress.say(f"anchors: {done}/{len(todo)} {name}, {spent:.1f} s{said}")
+
+
+def _stored(job: plans.Job) -> dict | None:
+    """Return a cell's record if it is finished and nothing it depends on has changed."""
+    try:
+        record = records.read(job.record)
+    except UserError:
+        return None
+    fresh = record["status"] == "ok" and (
+        records.canonical(record["spec"]) == records.canonical(job.spec))
+    return record if fresh else None
+
+
+def _cost(plan: plans.Plan, name: str) -> int:
+    """Estimate how long a cell takes compared with others."""
+    job = plan.cells[name]
+    data = datasets.open_local(plan.entry(job.key["dataset"]), Path(plan.config["data_root"]))
+    size = sum(item.bytes for item in data.role("hr"))
+    return size * (100 if job.spec["model"]["learned"] else 1)
+
+
+def _results(plan: plans.Plan, names: list[str], jobs: int) -> Iterator[tuple[str, dict]]:
+    """Evaluate cells and yield them as they finish; one that crashes costs no other."""
+    if jobs == 1 or len(names) < 2:
+        _begin(plan.config, main=True)
+        for name in names:
+            yield name, _evaluate(name)
+        return
+    # spawn: a copy of a process that has threads may hang
+    with ProcessPoolExecutor(min(jobs, len(names)), multiprocessing.get_context("spawn"),
+                             _begin, (plan.config,)) as pool:
+        futures = {pool.submit(_evaluate, name): name for name in names}
+        try:
+            for future in as_completed(futures):
+                name = futures[future]
+                try:
+                    yield name, future.result()
+                except BrokenProcessPool:
+                    job = plan.cells[name]
+                    yield name, records.make(
+                        job.kind, job.key, job.spec, status="failed",
+                        reason="a process was ended from outside (out of memory?); use fewer jobs")
+        except BaseException:  # interrupted: what is finished is stored, the rest is not waited for
+            for child in multiprocessing.active_children():
+                child.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_plan: plans.Plan | None = None  # of this process
+
+
+def _begin(config: dict, main: bool = False) -> None:
+    global _plan
+    if not main:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends its workers itself
+    _plan = plans.build(config, RUN)
+
+
+def _evaluate(name: str) -> dict:
+    """Evaluate one cell; what goes wrong is a record, too."""
+    from irbench import evaluate
+
+    job = _plan.cells[name]
+    start = time.perf_counter()
+    try:
+        return evaluate.run(_plan, job)
+    except Exception as error:
+        expected = isinstance(error, UserError | OSError | MemoryError)
+        reason = str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
+        status = "unavailable" if isinstance(error, Unavailable) else "failed"
+        return records.make(job.kind, job.key, job.spec, status=status, reason=reason,
+                            seconds={"failed": time.perf_counter() - start})
+
+
+# -- tables ------------------------------------------------------------------------------------
+
+def _write(folder: Path, compared: list[Comparison], attempt: int) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for c in compared:
+        number = [_plain(x) for x in (c.measured, c.expected, c.difference, c.tolerance)]
+        reference = c.reference
+        writer.writerow([c.row.protocol, c.row.dataset, c.row.model, reference.metric, number[0],
+                         reference.text or number[1], reference.kind, reference.source, number[2],
+                         number[3], reference.reason, c.verdict, c.note])
+    records.write_atomic(folder / "anchors.csv", text.getvalue())
+    records.write_atomic(folder / "anchors.md", markdown(compared))
+    records.write_json(folder / "anchors.json", {**anchors.counts(compared), "attempt": attempt})
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"
+
+
+def table(compared: Iterable[Comparison], style: str = "simple") -> str:
+    """Return the comparisons as a text table, with the reasons of rows without figures beneath."""
+    from tabulate import tabulate
+
+    compared = list(compared)
+    lines = [line(c) for c in compared if c.verdict != "SKIP"]
+    # a skipped row is one line, whatever its references
+    lines += [[name, "", "", "", "", "", "SKIP"]
+              for name in dict.fromkeys(c.row.name for c in compared if c.verdict == "SKIP")]
+    body = tabulate(lines, HEADS, tablefmt=style, disable_numparse=True,
+                    colalign=["left", "left", "right", "left", "right", "right", "left"])
+    notes: dict[tuple[str, str], dict[str, None]] = {}
+    for c in compared:
+        if c.note:
+            notes.setdefault((c.verdict, c.note), {})[c.row.name] = None
+    return "\n".join([body, *(["", *(_note(*key, list(names)) for key, names in notes.items())]
+                              if notes else [])])
+
+
+def _note(verdict: str, reason: str, names: list[str]) -> str:
+    """Name the rows that share a reason, briefly; anchors.csv has the reason whole."""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{verdict} {names[0]}{more}: {textwrap.shorten(reason, 240, placeholder=' ...')}"
+
+
+def line(c: Comparison) -> list[str]:
+    """Return one comparison in the form of ``HEADS``."""
+    places = 3 if c.reference.metric == "psnr" else 4
+    known = published.leading_zero(c.reference.text) or (
+        "" if c.expected is None else f"{c.expected:.{places}f}")
+    source = {"published": "printed", "independent": "independent",
+              "expectation": "closed form"}[c.reference.kind]
+
+    def shown(value: float | None, form: str) -> str:
+        return "" if value is None else form.format(value)
+
+    return [c.row.name, c.reference.metric, shown(c.measured, f"{{:.{places}f}}"),
+            f"{known} {source}".strip(), shown(c.difference, f"{{:+.{places}f}}"),
+            shown(c.tolerance, f"{{:.{places + 1}f}}"), c.verdict]
+
+
+def markdown(compared: list[Comparison]) -> str:
+    """Return the page ``anchors.md``: the table, then the sources and reasons of tolerances."""
+    number = anchors.counts(compared)
+    reasons: dict[str, None] = {}
+    for c in compared:
+        r = c.reference
+        reasons[f"{r.kind} ({r.source}), {r.metric}: {r.reason}"] = None
+    return "\n".join([
+        "# Anchors", "",
+        f"{number['pass']} of {number['rows']} rows pass, {number['fail']} fail, "
+        f"{number['skip']} skipped. PSNR in dB; difference = measured - reference. `irbench "
+        "anchors` writes this page.", "",
+        table(compared, "pipe"), "", "Tolerances:", "", *(f"- {reason}" for reason in reasons), ""])
+
+
+# -- for the workflow --------------------------------------------------------------------------
+
+def fingerprint(catalog: Anchors | None = None) -> str:
+    """Everything the verdicts depend on: data, code, references and tolerances."""
+    catalog = catalog or anchors.load()
+    plan = plans.build(_config(catalog, catalog.rows, "data"), f"anchors {catalog.path}")
+    return records.fingerprint({
+        "cells": {name: job.fingerprint for name, job in plan.cells.items()},
+        "references": [[row.name, *(repr(r) for r in row.references)] for row in catalog.rows],
+        "code": records.code_digest("irbench.anchors", "irbench.anchor_run")})
+
+
+def next_attempt() -> int:
+    """Return the number of the next attempt: one more after each that had left rows out."""
+    try:
+        last = json.loads((plans.RESULTS / RUN / "anchors.json").read_text())
+        return int(last["attempt"]) + (last["skip"] > 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def processes() -> int:
+    """Return how many processes this machine runs at once."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

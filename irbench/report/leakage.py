@@ -1,0 +1,119 @@
+"""What the run's search for leaks found, and which cells it touches.
+
+Reads ``leaks.json`` of the run folder (written by ``irbench data leak``); writes nothing. A figure
+of a model that was trained on images of the test set is shown with a note, but competes with no
+other. A search that was not made, or not of all sets, is told: no finding is not "no leak".
+
+Try: ``irbench data leak``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from irbench import records
+from irbench.errors import UserError
+
+FILE = "leaks.json"
+ADVICE = "run the workflow again"
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """The result of the search. ``reason`` says why there is none; "" if there is one."""
+
+    asked: bool = False             # whether the run trains anything
+    reason: str = ""
+    pairs: tuple[dict, ...] = ()
+    compared: tuple[dict, ...] = ()
+    not_compared: tuple[dict, ...] = field(default=())
+
+    def between(self, train: str, test: str) -> list[dict]:
+        """Return the pairs of images of a training and a test set that are the same."""
+        return [p for p in self.pairs if (p["train"], p["test"]) == (train, test)]
+
+    def count(self, train: Iterable[str], test: str) -> int | None:
+        """Return how many images of a test set are in training sets; None if that is unknown."""
+        train = list(train)
+        known = {(c["train"], c["test"]) for c in self.compared}
+        if any((name, test) not in known for name in train):
+            return None
+        return len({p["test_image"] for name in train for p in self.between(name, test)})
+
+    def note(self, train: Iterable[str], test: str) -> str:
+        """Return a footnote for a model trained on some sets and scored on a test set, or ""."""
+        said = [self._said(name, test) for name in train if self.between(name, test)]
+        return ("trained on images of this test set: " + "; ".join(said) + "; not ranked"
+                if said else "")
+
+    def _said(self, train: str, test: str, named: str = "") -> str:
+        pairs = self.between(train, test)
+        count = len({p["test_image"] for p in pairs})
+        of = next((f" of {c['test_images']}" for c in self.compared
+                   if (c["train"], c["test"]) == (train, test)), "")
+        kinds = " or ".join(word for kind, word in (("identical", "identical"),
+                                                    ("near", "nearly identical"))
+                            if any(p["kind"] == kind for p in pairs))
+        example = pairs[0]
+        name = ("" if example["test_image"] == example["train_image"]
+                else f" = {example['train_image']}")
+        images = f"image{'s' * bool(of or count != 1)}"
+        return (f"{count}{of} {images}{named} {'are' if count != 1 else 'is'} in {train} "
+                f"({kinds}), e.g. {example['test_image']}{name}")
+
+    def warnings(self, cells: Iterable[tuple[Iterable[str], str]]) -> list[str]:
+        """Return sentences for the head of a report.
+
+        ``cells``: (training sets, test set) of every cell whose model was trained in the run.
+        """
+        if not self.asked:
+            return []
+        if self.reason:
+            return ["Whether images of the training sets are in the test sets is unknown: "
+                    f"{self.reason}."]
+        used = {(train, test) for sets, test in cells for train in sets}
+        said = []
+        for train, test in dict.fromkeys((p["train"], p["test"]) for p in self.pairs):
+            hit = ("figures of models trained on it are marked and not ranked"
+                   if (train, test) in used else
+                   "no model of this run is both trained on the one and scored on the other")
+            said.append("Training and test sets share images: "
+                        f"{self._said(train, test, f' of {test}')}; {hit}.")
+        for reason in dict.fromkeys(c["reason"] for c in self.not_compared):
+            sets = "; ".join(f"{c['train']} with {c['test']}" for c in self.not_compared
+                             if c["reason"] == reason)
+            said.append("Not searched for images that training and test sets share: "
+                        f"{sets}: {reason.rstrip('.')}.")
+        return said
+
+    def summary(self) -> str:
+        """Return what was compared in one sentence, "" if nothing was."""
+        if not self.compared:
+            return ""
+        sets = [", ".join(dict.fromkeys(c[use] for c in self.compared)) for use in
+                ("train", "test")]
+        found = len({(p["test"], p["test_image"]) for p in self.pairs})
+        return (f"Training sets ({sets[0]}) were compared with test sets ({sets[1]}) by perceptual "
+                f"hash and correlation: {found or 'no'} test image{'s' * (found != 1)} "
+                f"{'were' if found != 1 else 'was'} found in a training set.")
+
+
+def read(folder: Path, plan: dict) -> Leakage:
+    """Read what the search of a run found. A broken or outdated record is no result."""
+    if not plan.get("leaks"):
+        return Leakage()
+    if not (folder / FILE).exists():
+        return Leakage(True, f"not searched; {ADVICE}")
+    try:
+        record = records.read(folder / FILE)
+    except UserError as error:
+        return Leakage(True, str(error).replace(f"{folder}/", "").rstrip("."))
+    expected = (plan.get("fingerprints") or {}).get(FILE)
+    if expected and records.fingerprint(record["spec"]) != expected:
+        return Leakage(True, f"{FILE} is of other sets or other code; {ADVICE}")
+    if record["status"] != "ok":
+        return Leakage(True, f"{record['status']}: {str(record['reason']).rstrip('.')}")
+    return Leakage(True, "", *(tuple(record["result"].get(name) or ())
+                               for name in ("pairs", "compared", "not_compared")))
