@@ -24,7 +24,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from irbench import anchors, datasets, degrade, progress, published, records
+from irbench import allocator, anchors, datasets, degrade, progress, published, records
 from irbench import config as configs
 from irbench import plan as plans
 from irbench.anchors import Anchors, Comparison, Row
@@ -209,6 +209,7 @@ def _begin(config: dict, main: bool = False) -> None:
     global _plan
     if not main:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends its workers itself
+    allocator.keep()
     _plan = plans.build(config, RUN)
 
 

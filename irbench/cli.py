@@ -99,10 +99,11 @@ def _positive(text: str) -> int:
 
 def _run(arguments, job, work) -> int:
     """Do a job and write its record; or, if asked to, a record that says why it could not be."""
-    from irbench import progress, records
+    from irbench import allocator, progress, records
 
     if arguments.on_failure == "record" and not arguments.supervised:
         return _supervise(arguments, job)
+    allocator.keep()
     progress.log_to(arguments.log)
     progress.say(f"{job.title}: started")
     try:

@@ -35,15 +35,13 @@ import psutil
 import torch
 from torch import nn
 
-from irbench import macs, records
+from irbench import allocator, macs, records
 from irbench.errors import Unavailable, UserError, unknown
 
 DEVICES = ("auto", "cpu", "cuda")
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 CLEAR_REFS = Path("/proc/self/clear_refs")  # "5" resets VmHWM (man 5 proc_pid_clear_refs)
-# glibc's thresholds start at the first value and, as larger blocks are freed, rise to the second
-# (man 3 mallopt): setting that one leaves a process as it would have become by itself.
-MALLOC_SMALL, MALLOC_LARGE = 128 * 1024, 32 * 1024 * 1024
+MALLOC_SMALL = 128 * 1024  # bytes, where glibc's thresholds start (man 3 mallopt)
 SEED = 0  # of the input's values, which a latency hardly depends on
 
 
@@ -214,7 +212,7 @@ def _resident_peak_here(forward: Callable[[], object], threads: int) -> tuple[in
     try:  # all that may be missing, before it is needed
         libc = ctypes.CDLL("libc.so.6")
         _trimmed_level(libc)
-        _keep_freed(libc, MALLOC_SMALL)
+        allocator.keep(MALLOC_SMALL)
     except (OSError, AttributeError, KeyError) as error:
         return None, ("the peak of a CPU forward pass needs Linux with glibc and "
                       f"{CLEAR_REFS} ({type(error).__name__}: {error})")
@@ -226,7 +224,7 @@ def _resident_peak_here(forward: Callable[[], object], threads: int) -> tuple[in
             forward()
         return max(_resident()[1] - before, 0), ""
     finally:
-        _keep_freed(libc, MALLOC_LARGE)
+        allocator.keep()
 
 
 def _trimmed_level(libc: ctypes.CDLL) -> int:
@@ -234,12 +232,6 @@ def _trimmed_level(libc: ctypes.CDLL) -> int:
     libc.malloc_trim(0)
     CLEAR_REFS.write_text("5")
     return _resident()[0]
-
-
-def _keep_freed(libc: ctypes.CDLL, threshold: int) -> None:
-    """Let malloc keep freed blocks below a size, and the top of the heap up to twice of it."""
-    libc.mallopt(-3, threshold)      # M_MMAP_THRESHOLD
-    libc.mallopt(-1, 2 * threshold)  # M_TRIM_THRESHOLD
 
 
 def _resident() -> tuple[int, int]:

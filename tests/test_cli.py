@@ -59,7 +59,7 @@ def test_a_broken_image_leaves_no_mean_and_no_record(world, capsys, damage):
     assert not list(world.parent.glob("results/tiny/cells/**/*.json"))
     assert evaluate("input", "--on-failure", "record") == 0
     record = records.read(next(world.parent.glob("results/tiny/cells/**/*.json")))
-    assert record["status"] == "failed"
+    assert record["status"] == "unavailable"
     assert "img1.png" in record["reason"]
 
 

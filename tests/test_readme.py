@@ -5,15 +5,18 @@ from pathlib import Path
 
 import yaml
 
-from irbench import cli, records
+from irbench import cli, plan, records
+from irbench.images import write_png
 from tests import tiny
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
 
 
-def block(language):
-    return re.search(rf"```{language}\n(.*?)```", TEXT, re.S)[1]
+def block(language, holding=""):
+    """The first example in a language, or the first that holds a text."""
+    return next(found for found in re.findall(rf"```{language}\n(.*?)```", TEXT, re.S)
+                if holding in found)
 
 
 def test_the_example_model_is_trained_and_evaluated(tmp_path, monkeypatch):
@@ -32,6 +35,32 @@ def test_the_example_model_is_trained_and_evaluated(tmp_path, monkeypatch):
     assert cli.main(["eval", *names, "--dataset", "tinyset"]) == 0
     record = next((tmp_path / "results/example/cells").rglob("*.json"))
     assert 0 < records.read(record)["result"]["mean"]["ssim"] < 1
+
+
+def test_the_example_dataset_and_protocol_are_one_entry_each(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for i in range(2):
+        write_png(tmp_path / "street" / f"photo{i}.png", tiny.photo(i, 40, 48))
+    (tmp_path / "my_catalog.yaml").write_text(block("yaml", "sigma75@1"))
+    example = yaml.safe_load(block("yaml", "catalog_paths: [my_catalog.yaml]"))
+    config = {"run": "example", "metrics": ["psnr"], "models": {"input": {}}, **example}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    cell = ["--protocol", "denoise_color-sigma75", "--dataset", "street", "--model", "input"]
+    assert cli.main(["eval", *cell]) == 0
+    record = records.read(next((tmp_path / "results/example/cells").rglob("input.json")))
+    # noise of sigma 75, clipped and rounded: above 20 log10(255/75) = 10.6 dB, and not by far
+    assert [image["name"] for image in record["result"]["images"]] == ["photo0", "photo1"]
+    assert 10.6 < record["result"]["mean"]["psnr"] < 13
+
+
+def test_the_example_of_other_peoples_weights_is_a_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny.make(tmp_path, models=yaml.safe_load(block("yaml", "external:"))["models"],
+              cells=[{"protocol": "denoise_gray-sigma25", "datasets": ["tinyset"],
+                      "models": ["my-dncnn"]}])
+    job = plan.load("config.yaml").find("cell", protocol="denoise_gray-sigma25",
+                                        dataset="tinyset", model="my-dncnn")
+    assert job.spec["model"]["arch"] == "external"
 
 
 def test_links_and_files_named_exist():
