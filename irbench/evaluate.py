@@ -3,7 +3,7 @@
 file -> decoded uint8 -> degraded -> tensor -> model -> uint8 -> scores -> record
 
 Sets of clean images and of pairs take the same way; they differ in where the input comes from. It
-is one image after the other, on purpose: on a CPU decoding, degrading and scoring take 2 % of the
+is one image after the other, on purpose: on a CPU decoding, degrading and scoring take 1 % of the
 time of Compacter's forward passes (``benchmarks/cell.py``), so a thread for them would gain little.
 
 Try: ``irbench eval --protocol sr-x2 --dataset photos --model bicubic``

@@ -1,0 +1,188 @@
+"""One way for sets of clean images and of pairs, and what a broken image does to a cell."""
+
+import itertools
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+
+from irbench import datasets, degrade, evaluate, metrics, plan, records
+from irbench.errors import Unavailable, UserError
+from irbench.images import read_image, to_uint8, write_png
+from irbench.models import registry
+
+from . import tiny
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tiny.make(tmp_path)
+
+
+def run(config, key="sr-x2@1/tinyset/bicubic", **options):
+    """Evaluate a cell of a config."""
+    planned = plan.load(config)
+    return evaluate.run(planned, planned.cells[key], **options)
+
+
+PAIRED = "deblur-motion@1/blurred/input"
+# input -> its target: named so that neither order is the other's, and two share a target
+INPUTS = {"1_img2": "img2", "2_img1": "img1", "3_img0": "img0", "4_img2": "img2"}
+
+
+@pytest.fixture
+def paired(tmp_path, monkeypatch):
+    """The config of a cell on pairs: the input as it is, under the protocol of motion blur."""
+    monkeypatch.chdir(tmp_path)
+    config = tiny.make(tmp_path, models={"input": {}}, cells=[
+        {"protocol": "deblur-motion", "datasets": ["blurred"], "models": ["input"]}])
+    for i, (name, target) in enumerate(INPUTS.items()):
+        image = read_image(tmp_path / "images" / "test" / f"{target}.png").astype(int) - 20 - i
+        write_png(tmp_path / "images" / "blurred" / f"{name}.png",
+                  np.clip(image, 0, 255).astype(np.uint8))
+    catalog = yaml.safe_load((tmp_path / "datasets.yaml").read_text())
+    catalog["datasets"]["blurred"] = {
+        "title": "Blurred", "use": "test", "match": {"input": r"^\d_"},
+        "local": {"folder": "images", "hr": "test/*.png", "input": "blurred/*.png"}}
+    (tmp_path / "datasets.yaml").write_text(yaml.safe_dump(catalog))
+    return config
+
+
+# -- results -----------------------------------------------------------------------------------
+
+def test_a_cell_is_its_steps_one_by_one(world):
+    found = run(world)
+    protocol = plan.load(world).protocols["sr-x2@1"]
+    scorer = metrics.Scorer(protocol, ("psnr", "ssim"))
+    model = registry.get("bicubic").load()("sr", 2, 3)
+    assert [image["name"] for image in found["result"]["images"]] == ["img0", "img1", "img2"]
+    for image in found["result"]["images"]:
+        target = degrade.prepare_target(
+            read_image(world.parent / "images" / "test" / f"{image['name']}.png"), protocol)
+        restored = evaluate._restore(model, degrade.degrade(target, protocol), "cpu")
+        assert {k: image[k] for k in ("psnr", "ssim")} == scorer(restored, target)
+        assert (image["height"], image["width"]) == target.shape[:2]
+    assert found["result"]["mean"]["psnr"] == pytest.approx(
+        np.mean([image["psnr"] for image in found["result"]["images"]]))
+
+
+def test_phases_are_there_and_add_up_to_no_more_than_the_whole(world, monkeypatch):
+    # a clock that ticks once a question: a phase takes one tick each time it is entered
+    ticks = map(float, itertools.count())
+    monkeypatch.setattr(records, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    seconds = run(world, keep_images=True)["seconds"]
+    assert seconds == {"load": 4.0, "forward": 3.0, "score": 3.0, "write": 3.0}
+
+
+def test_the_same_cell_twice_has_the_same_result(world):
+    first, second = run(world), run(world, threads=2)
+    assert first["result"] == second["result"]
+    assert first["fingerprint"] == second["fingerprint"]
+
+
+def test_the_name_of_an_image_reaches_the_degradation(world, monkeypatch):
+    names, real = [], degrade.degrade
+
+    def spy(target, protocol, rng=None, name=""):
+        names.append(name)
+        return real(target, protocol)
+
+    monkeypatch.setattr(degrade, "degrade", spy)
+    run(world)
+    assert names == ["img0", "img1", "img2"]
+
+
+# -- pairs -------------------------------------------------------------------------------------
+
+def test_pairs_are_scored_against_their_own_targets(paired):
+    found = run(paired, PAIRED, keep_images=True)
+    images, folder = found["result"]["images"], paired.parent
+    assert [image["name"] for image in images] == list(INPUTS)
+    for image in images:
+        given = read_image(folder / "images" / "blurred" / f"{image['name']}.png")
+        target = read_image(folder / "images" / "test" / f"{INPUTS[image['name']]}.png")
+        assert image["psnr"] == metrics.psnr(given, target)
+        assert image["ssim"] == metrics.ssim(given, target, "gaussian11_3d")
+        kept = folder / "results" / "tiny" / image["file"]
+        beside = kept.parents[1]
+        for path, expected in ((kept, given), (beside / "_input" / kept.name, given),
+                               (beside / "_target" / kept.name, target)):
+            assert np.array_equal(read_image(path), expected)
+    assert found["result"]["mean"]["psnr"] == pytest.approx(np.mean([i["psnr"] for i in images]))
+
+
+def test_a_pair_of_two_sizes_names_both_files(paired):
+    write_png(paired.parent / "images" / "blurred" / "2_img1.png", tiny.photo(0, 24, 30))
+    with pytest.raises(Unavailable, match=r"2_img1\.png with .*/img1\.png: .* is 24x30 .*31x26"):
+        run(paired, PAIRED)
+
+
+def test_an_input_without_a_target_leaves_no_mean(paired):
+    (paired.parent / "images" / "test" / "img0.png").unlink()
+    with pytest.raises(Unavailable, match="3_img0"):
+        run(paired, PAIRED)
+
+
+@pytest.mark.parametrize("broken", ["blurred/2_img1.png", "test/img1.png"])
+def test_the_broken_file_of_a_pair_is_named(paired, broken):
+    (paired.parent / "images" / broken).write_bytes(b"no image")
+    with pytest.raises(Unavailable, match=rf"{broken}: not an image") as error:
+        run(paired, PAIRED)
+    assert str(error.value).count(".png") == 1
+
+
+# -- broken images -----------------------------------------------------------------------------
+
+@pytest.mark.parametrize("damage, reason", [
+    (lambda path: path.write_bytes(path.read_bytes()[:90]), "the image is truncated or broken"),
+    (lambda path: path.write_bytes(b"no image"), "not an image file"),
+    (lambda path: path.unlink(), "No such file"),
+])
+def test_a_broken_image_in_the_middle_ends_the_cell_with_its_name(world, damage, reason,
+                                                                  monkeypatch):
+    planned = plan.load(world)
+    victim = world.parent / "images" / "test" / "img1.png"
+    if reason == "No such file":  # gone after the set was opened
+        data = datasets.obtain(planned.entry("tinyset"), planned.config["data_root"])
+        monkeypatch.setattr(datasets, "obtain", lambda *_: data)
+    damage(victim)
+    if reason != "No such file":
+        planned = plan.load(world)
+    with pytest.raises(Unavailable, match=rf"img1\.png: {reason}"):
+        evaluate.run(planned, planned.cells["sr-x2@1/tinyset/bicubic"])
+    assert not list(world.parent.glob("results/**/*.json"))
+
+
+def test_an_image_that_is_too_small_is_named(world):
+    write_png(world.parent / "images" / "test" / "small.png", tiny.photo(0, 3, 3))
+    with pytest.raises(UserError, match=r"small\.png: the image is 3x3 pixels"):
+        run(world)
+
+
+def test_a_defect_of_a_model_names_the_image_in_its_traceback(world, monkeypatch):
+    restore = evaluate._restore
+
+    def fail(network, degraded, device):
+        if degraded.shape[0] == 15:  # of img1
+            raise RuntimeError("shapes do not fit")
+        return restore(network, degraded, device)
+
+    monkeypatch.setattr(evaluate, "_restore", fail)
+    with pytest.raises(RuntimeError, match="shapes do not fit") as error:
+        run(world)
+    assert any("img1.png" in note for note in error.value.__notes__)
+
+
+def test_values_that_are_not_finite_name_the_image(world, monkeypatch):
+    monkeypatch.setattr(evaluate, "_restore",
+                        lambda *_: to_uint8(np.full((24, 30, 3), np.nan, np.float32)))
+    with pytest.raises(UserError, match=r"img0\.png: .*NaN"):
+        run(world)
+
+
+def test_a_record_is_json(world):
+    text = json.dumps(run(world), allow_nan=False)
+    assert json.loads(text)["status"] == "ok"
