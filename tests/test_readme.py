@@ -63,6 +63,13 @@ def test_the_example_of_other_peoples_weights_is_a_model(tmp_path, monkeypatch):
     assert job.spec["model"]["arch"] == "external"
 
 
+def test_tables_are_whole_and_name_each_verb_once():
+    rows = [line for line in TEXT.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in rows} == {4}
+    verbs = [line.split("|")[1] for line in rows[2:]]
+    assert len(set(verbs)) == len(verbs)
+
+
 def test_links_and_files_named_exist():
     for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
         if "://" not in target:
