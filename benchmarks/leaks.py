@@ -37,6 +37,10 @@ def gray(image):
     return np.round(y).astype(np.uint8)
 
 
+CROPPED = "cbsd68"      # 481 x 321 pixels or upright
+CUTS = (4, 8, 12, 16, 24)
+
+
 COPIES = {
     "cut by 1 pixel": lambda a: a[1:, :-1],
     "cut by 2 pixels on each side": lambda a: a[2:-2, 2:-2],
@@ -85,6 +89,13 @@ def main():
                 b += list(np.diagonal(bits))
             copies[what] = {"images": len(r), "least_correlation": round(float(min(r)), 3),
                             "most_bits": int(max(b))}
+        whole = known[CROPPED]
+        cropped = {}
+        for cut in CUTS:    # what the search finds, with its thresholds
+            found = leaks.compare(whole, one([leaks.picture(item.load()[cut:-cut, cut:-cut])
+                                              for item in data[CROPPED].role("hr")]))
+            cropped[f"{cut} pixels of each side"] = sum(
+                pair["train_image"] == whole.names[int(pair["test_image"])] for pair in found)
         pairs = []
         for one_set, other in itertools.combinations(SETS, 2):
             correlation, bits = best(known[one_set], known[other])
@@ -95,7 +106,8 @@ def main():
     same = [p for p in pairs if p[0] >= leaks.CORRELATION and p[1] <= leaks.BITS]
     rest = [p for p in pairs if p not in set(same)]
     print(json.dumps({
-        "copies": copies, "seconds": seconds, "pairs": len(pairs), "called_the_same": len(same),
+        "copies": copies, f"found_of_{CROPPED}_cut_by": cropped,
+        "seconds": seconds, "pairs": len(pairs), "called_the_same": len(same),
         "least_alike_of_these": same[-4:], "most_alike_of_the_others": rest[:12],
         "most_alike_of_the_others_by_hash": [p for p in rest if p[1] <= leaks.BITS][:6],
     }, indent=1))

@@ -1,6 +1,7 @@
 """Compute the anchors' cells as any run does, and hold them against their references.
 
-Reads   what a run reads; an anchor whose data or weights are not here is skipped with the reason.
+Reads   what a run reads; an anchor whose data or weights are not here is skipped with the reason,
+        one whose data or weights are damaged fails.
 Writes  results/anchors: config.json and cells/ as every run (a finished cell whose inputs are
         unchanged is not computed again), anchors.csv, anchors.md and anchors.json.
 
@@ -24,11 +25,20 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from irbench import allocator, anchors, datasets, degrade, progress, published, records
+from irbench import (
+    allocator,
+    anchors,
+    datasets,
+    degrade,
+    local,
+    progress,
+    published,
+    records,
+)
 from irbench import config as configs
 from irbench import plan as plans
 from irbench.anchors import Anchors, Comparison, Row
-from irbench.errors import Unavailable, UserError
+from irbench.errors import Damaged, Unavailable, UserError
 
 RUN = "anchors"
 COLUMNS = ("protocol", "dataset", "model", "metric", "measured", "reference", "kind", "source",
@@ -56,10 +66,9 @@ def run(catalog: Anchors, *, data_root: str = "data", only: str | None = None, j
     records.claim(plan.folder)
     records.write_atomic(plan.folder / "config.json", records.canonical(config) + "\n")
     found = {row.name: _stored(plan.cells[row.name]) for row in rows}
-    lacking = _obtain(plan, [row for row in rows if found[row.name] is None
-                             or any(r.kind == "expectation" for r in row.references)])
-    _compute(plan, found, [name for name, record in found.items()
-                           if record is None and name not in lacking], jobs)
+    lacking = _obtain(plan, rows)
+    absent = _compute(plan, found, [name for name, record in found.items()
+                                    if record is None and name not in lacking], jobs)
 
     @functools.cache
     def targets(protocol: str, dataset: str) -> list:
@@ -82,15 +91,23 @@ def run(catalog: Anchors, *, data_root: str = "data", only: str | None = None, j
     for row in rows:
         record = found.get(row.name)
         if row.name in lacking:
-            compared += anchors.without(row, "SKIP", lacking[row.name])
+            compared += _without(row, lacking[row.name])
         elif record["status"] == "ok":
-            compared += anchors.compare(row, record["result"]["mean"], expect)
+            try:
+                compared += anchors.compare(row, record["result"]["mean"], expect)
+            except Unavailable as error:  # a file has changed since the cell was computed
+                compared += _without(row, error)
         else:  # weights that are not here, too, show only when they are wanted
-            verdict = "SKIP" if record["status"] == "unavailable" else "FAIL"
+            verdict = "SKIP" if row.name in absent else "FAIL"
             compared += anchors.without(row, verdict, record["reason"])
     if only is None:
         _write(plan.folder, compared, attempt)
     return compared
+
+
+def _without(row: Row, error: Unavailable) -> list[Comparison]:
+    """Leave a row out for what is absent; what is here and wrong fails it."""
+    return anchors.without(row, "FAIL" if isinstance(error, Damaged) else "SKIP", str(error))
 
 
 def _config(catalog: Anchors, rows: Iterable[Row], data_root: str) -> dict:
@@ -111,48 +128,62 @@ def _config(catalog: Anchors, rows: Iterable[Row], data_root: str) -> dict:
 
 # -- data --------------------------------------------------------------------------------------
 
-def _obtain(plan: plans.Plan, rows: Iterable[Row]) -> dict[str, str]:
-    """Have every set that a row needs; return the rows whose set is not here, with the reason.
+def _obtain(plan: plans.Plan, rows: Iterable[Row]) -> dict[str, Unavailable]:
+    """Have every set that a row needs; return the rows whose set is not here, with the error.
 
     One attempt a set: without a connection the next row would fail in the same way.
     """
-    reasons: dict[str, str | None] = {}
+    errors: dict[str, Unavailable | None] = {}
     for row in rows:
-        if row.dataset in reasons:
+        if row.dataset in errors:
             continue
+        errors[row.dataset] = None
         try:
-            datasets.open_local(plan.entry(row.dataset), Path(plan.config["data_root"]))
-            reasons[row.dataset] = None
-        except Unavailable:
-            reasons[row.dataset] = _fetch(plan, row.dataset)
-    return {row.name: reasons[row.dataset] for row in rows if reasons[row.dataset]}
+            entry = plan.entry(row.dataset)
+            datasets.open_local(entry, Path(plan.config["data_root"]))
+            # a stored record proves nothing of a set that is another one by now
+            if changed := datasets.altered(entry):
+                raise Damaged(f"{entry.name}: the files have changed: {local.some(changed)}. "
+                              f"Run: irbench data fetch {entry.name}")
+        except Unavailable as error:
+            failed = _fetch(plan, row.dataset)
+            # a damaged set that cannot be fetched again is damaged
+            errors[row.dataset] = failed and (error if isinstance(error, Damaged) else failed)
+    return {row.name: error for row in rows if (error := errors[row.dataset])}
 
 
-def _fetch(plan: plans.Plan, dataset: str) -> str | None:
+def _fetch(plan: plans.Plan, dataset: str) -> Unavailable | None:
     try:
         datasets.fetch(plan.entry(dataset), Path(plan.config["data_root"]), attempts=1,
                        timeout=10.0)
     except Unavailable as error:
         progress.say(f"{dataset} is not here: {error}")
-        return str(error)
+        return error
     return None
 
 
 # -- cells -------------------------------------------------------------------------------------
 
 def _compute(plan: plans.Plan, found: dict[str, dict | None], names: list[str],
-             jobs: int) -> None:
-    """Compute cells, the longest first, store each record and add it to those found."""
+             jobs: int) -> set[str]:
+    """Compute cells, the longest first, store each record and add it to those found.
+
+    Returns the cells for which something is absent.
+    """
+    without = set()
     todo = sorted(names, key=lambda name: -_cost(plan, name))
     progress.say(f"anchors: {len(found)} cells, {len(todo)} to compute")
     with contextlib.closing(_results(plan, todo, jobs)) as results:
-        for done, (name, record) in enumerate(results, 1):
+        for done, (name, record, absent) in enumerate(results, 1):
+            if absent:
+                without.add(name)
             job = plan.cells[name]
             records.write_json(job.record, record)
             found[name] = record
             spent = sum(record["seconds"].values())
             said = "" if record["status"] == "ok" else f": {record['status']}: {record['reason']}"
             progress.say(f"anchors: {done}/{len(todo)} {name}, {spent:.1f} s{said}")
+    return without
 
 
 def _stored(job: plans.Job) -> dict | None:
@@ -174,12 +205,13 @@ def _cost(plan: plans.Plan, name: str) -> int:
     return size * (100 if job.spec["model"]["learned"] else 1)
 
 
-def _results(plan: plans.Plan, names: list[str], jobs: int) -> Iterator[tuple[str, dict]]:
-    """Evaluate cells and yield them as they finish; one that crashes costs no other."""
+def _results(plan: plans.Plan, names: list[str],
+             jobs: int) -> Iterator[tuple[str, dict, bool]]:
+    """Evaluate cells and yield them as they finish (see ``_evaluate``); a crash costs no other."""
     if jobs == 1 or len(names) < 2:
         _begin(plan.config, main=True)
         for name in names:
-            yield name, _evaluate(name)
+            yield name, *_evaluate(name)
         return
     # spawn: a copy of a process that has threads may hang
     with ProcessPoolExecutor(min(jobs, len(names)), multiprocessing.get_context("spawn"),
@@ -189,12 +221,13 @@ def _results(plan: plans.Plan, names: list[str], jobs: int) -> Iterator[tuple[st
             for future in as_completed(futures):
                 name = futures[future]
                 try:
-                    yield name, future.result()
+                    yield name, *future.result()
                 except BrokenProcessPool:
                     job = plan.cells[name]
                     yield name, records.make(
                         job.kind, job.key, job.spec, status="failed",
-                        reason="a process was ended from outside (out of memory?); use fewer jobs")
+                        reason="a process was ended from outside (out of memory?); use fewer jobs"
+                    ), False
         except BaseException:  # interrupted: what is finished is stored, the rest is not waited for
             for child in multiprocessing.active_children():
                 child.terminate()
@@ -213,20 +246,21 @@ def _begin(config: dict, main: bool = False) -> None:
     _plan = plans.build(config, RUN)
 
 
-def _evaluate(name: str) -> dict:
-    """Evaluate one cell; what goes wrong is a record, too."""
+def _evaluate(name: str) -> tuple[dict, bool]:
+    """Evaluate one cell; what goes wrong is a record, too. Also say if something is absent."""
     from irbench import evaluate
 
     job = _plan.cells[name]
     start = time.perf_counter()
     try:
-        return evaluate.run(_plan, job)
+        return evaluate.run(_plan, job), False
     except Exception as error:
         expected = isinstance(error, UserError | OSError | MemoryError)
         reason = str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
         status = "unavailable" if isinstance(error, Unavailable) else "failed"
-        return records.make(job.kind, job.key, job.spec, status=status, reason=reason,
-                            seconds={"failed": time.perf_counter() - start})
+        record = records.make(job.kind, job.key, job.spec, status=status, reason=reason,
+                              seconds={"failed": time.perf_counter() - start})
+        return record, isinstance(error, Unavailable) and not isinstance(error, Damaged)
 
 
 # -- tables ------------------------------------------------------------------------------------
@@ -283,12 +317,12 @@ def line(c: Comparison) -> list[str]:
     source = {"published": "printed", "independent": "independent",
               "expectation": "closed form"}[c.reference.kind]
 
-    def shown(value: float | None, form: str) -> str:
-        return "" if value is None else form.format(value)
+    def shown(value: float | None, more: int = 0) -> str:
+        return "" if value is None else f"{value:.{places + more}f}"
 
-    return [c.row.name, c.reference.metric, shown(c.measured, f"{{:.{places}f}}"),
-            f"{known} {source}".strip(), shown(c.difference, f"{{:+.{places}f}}"),
-            shown(c.tolerance, f"{{:.{places + 1}f}}"), c.verdict]
+    return [c.row.name, c.reference.metric, shown(c.measured), f"{known} {source}".strip(),
+            "" if c.difference is None else published.signed(c.difference, places),
+            shown(c.tolerance, 1), c.verdict]
 
 
 def markdown(compared: list[Comparison]) -> str:

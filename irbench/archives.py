@@ -3,11 +3,13 @@
 Reads   zip and tar (plain, gzip, xz) files from their addresses (see ``irbench.fetch``).
 Writes  ``<data_root>/<set>/``, all members or none: they are unpacked beside it and moved into
         place at the end; ``<data_root>/archives/<set>/`` for the archive while it is needed, and
-        ``FILE.sha256`` there, the checksum of an archive that no one has pinned, as it was first
-        accepted. The downloaded archive is deleted once the set has been found complete.
+        ``FILE.sha256`` there, the checksum of an archive that no one has pinned, once the set in it
+        has been found complete. Then the downloaded archive is deleted; if the set is not
+        complete, one that is not pinned is deleted too, so that the next attempt asks for it again.
 
 Refused are members with an absolute path or '..', links, devices, encrypted members and two
-members of one name: an archive can put nothing outside its folder.
+members of one name: an archive can put nothing outside its folder. So is a tar file that does not
+end as tar files do: one with a damaged header would otherwise pass for a shorter one.
 
 Try: ``irbench data fetch div2k_valid``
 """
@@ -18,10 +20,10 @@ import contextlib
 import errno
 import gzip
 import lzma
+import os
 import shutil
 import stat
 import tarfile
-import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -33,9 +35,10 @@ from irbench import fetch as fetching
 from irbench import progress as messages
 from irbench.entries import Archive
 from irbench.errors import Unavailable
-from irbench.records import file_digest, write_atomic
-from irbench.transfer import CHUNK, lock
+from irbench.records import file_digest, lock, write_atomic
+from irbench.transfer import CHUNK
 
+LONGEST = 255  # bytes of a file's name, on all common file systems
 MARK = ".unpacked-by-irbench"  # only a folder with this file in it is ever replaced
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError,
           EOFError, NotImplementedError, ValueError)
@@ -47,8 +50,8 @@ class Refused(Exception):
 
 # -- a set -------------------------------------------------------------------------------------
 
-def fetch(archives: Sequence[Archive], folder: Path, keep: Path, *, name: str,
-          progress: bool = True, **options: object) -> Path:
+def fetch(archives: Sequence[Archive], folder: Path, keep: Path, look_up: Callable[[], object], *,
+          name: str, progress: bool = True, **options: object) -> Path:
     """Download a set's archives and unpack them all into one folder; return the folder.
 
     Interrupted at any point, the next call goes on: a download where it stopped, unpacking from
@@ -58,13 +61,14 @@ def fetch(archives: Sequence[Archive], folder: Path, keep: Path, *, name: str,
         archives: the files; what is unknown of them is trusted at the first download.
         folder: where their members go; replaced if this module made it.
         keep: where the archives lie meanwhile.
+        look_up: called when all is unpacked; raises Unavailable if this is not the set.
         name: the set's name, for messages.
         progress: show a bar on stderr.
         options: passed to ``irbench.fetch.fetch_all``.
 
     Raises:
         Unavailable: an archive cannot be had, is broken, holds something that is refused or does
-            not fit on the disk; or the folder exists and is someone else's.
+            not fit on the disk; or the folder exists and is someone else's; or as ``look_up``.
     """
     if (folder.is_symlink() or folder.exists()) and not (folder / MARK).is_file():
         raise Unavailable(f"dataset {name!r}: {folder} exists, is not complete, and was not made "
@@ -76,7 +80,8 @@ def fetch(archives: Sequence[Archive], folder: Path, keep: Path, *, name: str,
             files = [fetching.RemoteFile(a.url, keep / a.name, a.sha256 or _recorded(keep, a),
                                          a.bytes, f"{name}/{a.name}") for a in archives]
             paths = fetching.fetch_all(files, label=name, progress=progress, **options)
-            _unpack_all(archives, paths, folder, keep, name)
+            _unpack_all(archives, paths, folder, name)
+            _accept(archives, paths, keep, look_up)
     except OSError as error:
         raise Unavailable(f"dataset {name!r}: cannot write {error.filename or keep}: "
                           f"{error.strerror or error}. Choose a data_root that can be written "
@@ -84,14 +89,25 @@ def fetch(archives: Sequence[Archive], folder: Path, keep: Path, *, name: str,
     return folder
 
 
-def forget(keep: Path) -> None:
-    """Delete downloaded archives, but not what is recorded of them."""
+def _accept(archives: Sequence[Archive], paths: Sequence[Path], keep: Path,
+            look_up: Callable[[], object]) -> None:
+    """Record the unpinned archives and delete all, if they hold the set; else only delete those."""
+    try:
+        look_up()
+    except Unavailable:
+        for archive, path in zip(archives, paths, strict=True):
+            if archive.sha256 is None:
+                path.unlink()
+        raise
+    for archive, path in zip(archives, paths, strict=True):
+        if archive.sha256 is None:
+            write_atomic(_sidecar(keep, archive), f"{file_digest(path)}  {archive.name}\n")
     for path in keep.glob("*"):
         if path.suffix != ".sha256" and path.is_file():
             path.unlink()
 
 
-def _unpack_all(archives: Sequence[Archive], paths: Sequence[Path], folder: Path, keep: Path,
+def _unpack_all(archives: Sequence[Archive], paths: Sequence[Path], folder: Path,
                 name: str) -> None:
     fresh = folder.with_name(f".{folder.name}.unpacking")
     old = folder.with_name(f".{folder.name}.old")
@@ -110,9 +126,6 @@ def _unpack_all(archives: Sequence[Archive], paths: Sequence[Path], folder: Path
                     again = "It is the file that the catalog pins: correct the catalog."
                 raise Unavailable(f"dataset {name!r}: {path} (from {archive.url}): {error}. "
                                   f"Nothing was unpacked. {again}") from None
-        for archive, path in zip(archives, paths, strict=True):
-            if archive.sha256 is None:
-                write_atomic(_sidecar(keep, archive), f"{file_digest(path)}  {archive.name}\n")
         (fresh / MARK).write_text("".join(f"{archive.url}\n" for archive in archives))
         if folder.exists():
             folder.replace(old)
@@ -127,7 +140,7 @@ def _sidecar(keep: Path, archive: Archive) -> Path:
 
 
 def _recorded(keep: Path, archive: Archive) -> str | None:
-    """Return the checksum of an archive as it was first accepted here."""
+    """Return the checksum of an archive as it was accepted here."""
     with contextlib.suppress(FileNotFoundError):
         return _sidecar(keep, archive).read_text().split()[0]
     return None
@@ -137,8 +150,7 @@ def _recorded(keep: Path, archive: Archive) -> str | None:
 def _alone(path: Path) -> Iterator[None]:
     """Wait until no other process fetches the same set."""
     with path.open("a") as handle:
-        while not lock(handle):
-            time.sleep(0.2)
+        lock(handle, wait=True)
         yield
 
 
@@ -178,7 +190,10 @@ def unpack(path: Path, folder: Path) -> list[Path]:
                 if target.stat().st_size != member.size:
                     raise Refused(f"{member.name!r} ends after {target.stat().st_size} of "
                                   f"{member.size} bytes")
-    except BROKEN as error:
+    except (*BROKEN, OSError) as error:
+        # damaged bzip2 data is an OSError, too, but not one of the system
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise Refused(f"not a readable archive ({type(error).__name__}: {error})") from None
     return [target for member, target in zip(members, targets, strict=True) if not member.folder]
 
@@ -192,10 +207,26 @@ def _opened(path: Path) -> Iterator[list[_Member]]:
     else:
         with tarfile.open(path) as archive:
             members = [_tarred(archive, info) for info in archive]
-            # the checksum of a compressed stream stands behind what tar reads of it
-            while archive.fileobj.read(CHUNK):
-                pass
+            _ends(archive)
             yield members
+
+
+def _ends(archive: tarfile.TarFile) -> None:
+    """Refuse a tar file that was read to something else than its end: blocks of zeros.
+
+    tarfile takes a damaged header, other than the first, for the end, and leaves out what follows.
+    """
+    # to the very last: the checksum of a compressed stream stands behind what tar reads of it
+    archive.fileobj.seek(archive.offset)
+    size = 0
+    while chunk := archive.fileobj.read(CHUNK):
+        if any(chunk):
+            raise Refused(f"not a readable archive (a damaged header about byte {archive.offset}, "
+                          f"after {len(archive.members)} members)")
+        size += len(chunk)
+    if size < tarfile.BLOCKSIZE:
+        raise Refused(f"not a readable archive (it ends without its end mark, after "
+                      f"{len(archive.members)} members: cut short)")
 
 
 def _zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
@@ -219,9 +250,13 @@ def _checked(members: Sequence[_Member], folder: Path) -> list[Path]:
     targets = []
     for member in members:
         parts = PurePosixPath(member.name).parts
-        if (member.name.startswith("/") or ".." in parts or not member.name
-                or any(c in "\\:" or ord(c) < 32 for c in member.name)):
+        if member.name.startswith("/") or ".." in parts or not member.name:
             raise Refused(f"{member.name!r} would lie outside its folder")
+        if bad := [c for c in member.name if c in "\\:" or ord(c) < 32]:
+            raise Refused(f"{member.name!r} holds {bad[0]!r}, which not every system takes for a "
+                          "part of a name; valid: a path with / between names")
+        if any(len(os.fsencode(part)) > LONGEST for part in parts):
+            raise Refused(f"{member.name[:40]!r}... is too long: a name may have {LONGEST} bytes")
         if member.folder and not parts:
             targets.append(folder)  # ./ itself
             continue

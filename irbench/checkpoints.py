@@ -145,6 +145,15 @@ def read_header(path: Path) -> dict:
                         "Give the file that a training wrote.") from None
 
 
+def trained_on(path: Path) -> list[tuple[str, str | None]]:
+    """Return name and content digest of each set that a checkpoint of ours names; [] if none."""
+    try:
+        sets = read_header(path).get("datasets")
+        return [(str(one["name"]), one["sha256"]) for one in sets or ()]
+    except (UserError, TypeError, KeyError):
+        return []
+
+
 def describe(path: Path) -> dict:
     """Say what a file of weights is: our header, or what spandrel makes of a third party's.
 

@@ -1,7 +1,8 @@
 """The command line: one verb a stage, the same commands the workflow's rules run.
 
 The last line on stdout of a verb that does something is one JSON document; messages and progress
-go to stderr. Exit codes: 0 done, 1 done but something is wrong (verify), 2 bad input, no result.
+go to stderr. Exit codes: 0 done, 1 done but something is wrong (verify), 2 bad input, no result,
+3 nothing wrong was found but not all could be compared (data leak, anchors).
 """
 
 from __future__ import annotations
@@ -49,9 +50,8 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--config", default="config.yaml", help="default: %(default)s")
         return sub
 
-    sub = verb("data", _data, "fetch and check datasets, look for leaks")
-    cli_data.add_options(sub)
-    _job_options(sub, device=False)
+    cli_data.add_options(verb("data", _data, "list, fetch and check datasets, look for leaks",
+                              config=False), _job_options)
     for name, call, text in (("train", _train, "train one model for one protocol"),
                              ("eval", _eval, "evaluate one cell: model, dataset, protocol"),
                              ("profile", _profile, "measure parameters, MACs, latency, memory")):
@@ -209,7 +209,7 @@ def _profile(arguments) -> int:
         settings = job.spec["profile"]
         device = _device(arguments, run)
         phases = records.Phases()
-        model, plugins = job.spec["model"], tuple(run.config["plugins"])
+        model, plugins = job.model, tuple(run.config["plugins"])
         resolved = {}
         if model["arch"] == "external":  # what it is stands in its file
             network, digest = checkpoints.ready(model, protocol, run.folder,

@@ -15,28 +15,44 @@ from pathlib import Path
 
 from irbench.errors import UserError
 
-ACTIONS = ("list", "fetch", "check", "leak")
+ACTIONS = {
+    "list": "show every set of the catalog: task, count, size, where from, state here",
+    "fetch": "download and check sets",
+    "check": "say what is found of sets, what is missing or broken, and how to get it",
+    "leak": "look for images of test sets among those trained on; exit code 1: some are shared, "
+            "3: none was found, but not all could be compared",
+}
 
 
-def add_options(sub) -> None:
-    """Add the verb's own arguments to its parser."""
-    sub.add_argument("action", choices=ACTIONS)
-    sub.add_argument("names", nargs="*", metavar="NAME",
-                     help="datasets; default: those of the config (list: all of the catalog)")
-    sub.add_argument("--data-root", metavar="FOLDER",
-                     help="list and check: where the data lie; default: the config's, or data")
+def add_options(verb, job_options: Callable) -> None:
+    """Add the verb's actions to its parser; ``job_options`` adds what every job takes."""
+    actions = verb.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for action, text in ACTIONS.items():
+        sub = actions.add_parser(action, help=text, description=text)
+        sub.add_argument("--config", default="config.yaml", help="default: %(default)s")
+        if action in ("fetch", "leak"):
+            job_options(sub, device=False)
+        else:
+            sub.add_argument("--log", help="also write messages to this file")
+        if action != "leak":
+            sub.add_argument("names", nargs="*", metavar="NAME",
+                             help="datasets; default: those of the config"
+                             + (", without one all of the catalog" if action == "list" else ""))
+        if action != "fetch":
+            sub.add_argument("--data-root", metavar="FOLDER",
+                             help="where the data lie; default: the config's, or data")
+    sub = actions.choices["check"]
     sub.add_argument("--accept", action="store_true",
-                     help="check: files of a manual or archive set were changed on purpose; hold "
-                          "the set to what is here now")
+                     help="files of a manual or archive set were changed on purpose; hold the set "
+                          "to what is here now")
     for use in ("train", "test"):
-        sub.add_argument(f"--{use}", nargs="+", metavar="NAME",
-                         help=f"leak: {use} sets to compare; default: those of the config")
+        actions.choices["leak"].add_argument(
+            f"--{use}", nargs="+", metavar="NAME",
+            help=f"{use} sets to compare; default: those of the config")
 
 
 def run(arguments, run_job: Callable) -> int:
     """Do one action; return the exit code. ``run_job`` does a job and writes its record."""
-    if arguments.accept and arguments.action != "check":
-        raise UserError("--accept goes with: irbench data check NAME")
     if arguments.action == "leak":
         from irbench import leaks
 
@@ -49,13 +65,17 @@ def run(arguments, run_job: Callable) -> int:
 def _fetch(arguments, run_job: Callable) -> int:
     from irbench import datasets, plan, records
 
+    if arguments.names and not _has_config(arguments):
+        known, root, _ = catalog_of(arguments)
+        for entry in _entries(known, arguments.names):
+            _fetch_ahead(entry, root)
+        return 0
     loaded = plan.load(arguments.config)
     root = Path(loaded.config["data_root"])
     for name in arguments.names or list(loaded.data):
         entry = loaded.entry(name)
         if name not in loaded.data:  # any set of the catalog can be fetched ahead
-            found = datasets.fetch(entry, root)
-            print(json.dumps({"dataset": name, "files": len(found.images)}))
+            _fetch_ahead(entry, root)
             continue
         job = loaded.data[name]
 
@@ -77,19 +97,30 @@ def _fetch(arguments, run_job: Callable) -> int:
     return 0
 
 
+def _fetch_ahead(entry, root: Path) -> None:
+    from irbench import datasets
+
+    found = datasets.fetch(entry, root)
+    print(json.dumps({"dataset": entry.name, "files": len(found.images)}))
+
+
 # -- without a run -----------------------------------------------------------------------------
+
+def _has_config(arguments) -> bool:
+    """Say whether there is a config: the default one need not be there, another one must be."""
+    return arguments.config != "config.yaml" or Path("config.yaml").is_file()
+
 
 def catalog_of(arguments) -> tuple[dict, Path, list[str]]:
     """Return the catalog, the folder of all data and the config's sets; a config is no must."""
     from irbench import config as configs
     from irbench import datasets
 
-    # the default config need not be there; another one must be
-    if arguments.config == "config.yaml" and not Path("config.yaml").is_file():
-        settings = {"catalog_paths": [], "data_root": "data", "cells": [], "models": {}}
-    else:
+    if _has_config(arguments):
         settings = configs.load(arguments.config)
-    root = Path(arguments.data_root or settings["data_root"])
+    else:
+        settings = {"catalog_paths": [], "data_root": "data", "cells": [], "models": {}}
+    root = Path(getattr(arguments, "data_root", None) or settings["data_root"])
     known = datasets.catalog(settings["catalog_paths"], root)
     used = [name for group in settings["cells"] for name in group["datasets"]]
     used += [name for model in settings["models"].values()
@@ -120,8 +151,8 @@ def _list(arguments) -> int:
             "-" if count is None else f"{count}{' pairs' if entry.paired else ''}",
             "-" if size is None else f"{size / 1e6:.1f}", _origin(entry),
             datasets.state(entry, root)])
-    print(tabulate(lines, ["dataset", "tasks", "use", "count", "MB", "from", f"in {root}"],
-                   disable_numparse=True,
+    print(tabulate(lines, ["dataset", "tasks", "use", "count", "MB", "from",
+                           f"in {root} (by size)"], disable_numparse=True,
                    colalign=("left", "left", "left", "right", "right", "left", "left")))
     return 0
 

@@ -45,7 +45,8 @@ def _anchors(arguments: argparse.Namespace) -> int:
     if arguments.list:
         rows = catalog.select(arguments.only)
         for row in rows:
-            known = (f"{r.metric} {r.text or 'computed'} ({r.source})" for r in row.references)
+            known = (f"{r.metric} {r.text or 'computed'} ({r.source}), within {r.tolerance:g}"
+                     f"{'' if r.text else ' standard errors'}: {r.reason}" for r in row.references)
             print(f"{row.name}: {'; '.join(known)}")
         print(json.dumps({"rows": len(rows)}))
         return 0
@@ -55,6 +56,7 @@ def _anchors(arguments: argparse.Namespace) -> int:
                               jobs=arguments.jobs or anchor_run.processes(),
                               attempt=arguments.attempt)
     print(anchor_run.table(compared))
+    print("why each tolerance: irbench anchors --list")
     number = anchors.counts(compared)
     number["compared"] = sum(c.verdict != "SKIP" for c in compared)
     print(json.dumps(number))
@@ -67,6 +69,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     from tabulate import tabulate
 
     from irbench import explain, progress
+    from irbench.published import signed
 
     plan, job = explain.resolve(arguments.cell, arguments.config)
     found = explain.explain(
@@ -82,7 +85,7 @@ def _explain(arguments: argparse.Namespace) -> int:
         shown.insert(0, found.simplest)
     places = explain.decimals(arguments.published) + 2
     print(tabulate(
-        [[f"{c.value:.{places}f}", f"{c.value - float(arguments.published):+.{places}f}",
+        [[f"{c.value:.{places}f}", signed(c.value - float(arguments.published), places),
           f"prints as {arguments.published}" if c.prints_as else "", c.text] for c in shown],
         [arguments.metric, "difference", "", "conventions"], disable_numparse=True,
         colalign=["right", "right", "left", "left"]))
@@ -92,5 +95,6 @@ def _explain(arguments: argparse.Namespace) -> int:
         "published": arguments.published, "outputs": found.outputs,
         "protocol": found.protocol.value,
         "explanation": found.simplest and explain.plain(found.simplest),
+        "chance": {"within": found.near, "shares": found.shares},
         "nearest": [explain.plain(c) for c in found.candidates[:arguments.top]]}))
     return 0

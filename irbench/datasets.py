@@ -23,15 +23,15 @@ from typing import TYPE_CHECKING
 from irbench import archives, catalogs, entries, local
 from irbench import fetch as fetching
 from irbench.entries import TASKS, USES, DatasetEntry
-from irbench.errors import Unavailable, UserError, unknown
+from irbench.errors import Damaged, Unavailable, UserError, unknown
 from irbench.manifests import ManifestRow, read_manifest
 from irbench.records import fingerprint
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["TASKS", "USES", "Dataset", "DatasetEntry", "ImageFile", "catalog", "digest", "extent",
-           "fetch", "get", "manifest", "obtain", "open_local", "place", "state"]
+__all__ = ["TASKS", "USES", "Dataset", "DatasetEntry", "ImageFile", "altered", "catalog", "digest",
+           "extent", "fetch", "get", "manifest", "obtain", "open_local", "place", "state"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,10 @@ class ImageFile:
     bytes: int
 
     def read(self) -> bytes:
-        """Return the file's bytes. Raises Unavailable if they are not those of the manifest."""
+        """Return the file's bytes.
+
+        Raises Unavailable if there are none, Damaged if they are not those of the manifest.
+        """
         try:
             data = self.path.read_bytes()
         except OSError as error:
@@ -53,7 +56,7 @@ class ImageFile:
                               "irbench data fetch NAME.") from None
         found = hashlib.sha256(data).hexdigest()
         if found != self.sha256:
-            raise Unavailable(
+            raise Damaged(
                 f"{self.path}: the file has changed: expected {self.bytes} bytes with sha256 "
                 f"{self.sha256}, found {len(data)} bytes with sha256 {found}. irbench data check "
                 "NAME finds all such files; irbench data fetch NAME replaces those that can be "
@@ -64,7 +67,7 @@ class ImageFile:
     def load(self) -> np.ndarray:
         """Decode the checked bytes: uint8 (H, W, C) in [0, 255], C = 1 (gray) or 3 (RGB).
 
-        Raises Unavailable if the file changed or is no image that can be decoded: its set has no
+        Raises as ``read``, and Damaged if this is no image that can be decoded: its set has no
         result then.
         """
         from irbench.images import decode
@@ -73,7 +76,7 @@ class ImageFile:
         try:
             return decode(data, str(self.path))
         except UserError as error:
-            raise Unavailable(str(error)) from None
+            raise Damaged(str(error)) from None
 
 
 @dataclass(frozen=True)
@@ -167,11 +170,19 @@ def manifest(entry: DatasetEntry) -> list[ManifestRow]:
 
 
 def digest(entry: DatasetEntry) -> str:
-    """Return the SHA-256 (hex) of a dataset's content: role, file name and sha256 of every file.
+    """Return the SHA-256 (hex) of a dataset's content.
 
-    Neither URLs and paths nor the order of lines enter. Raises as ``manifest``.
+    What enters is role, file name and sha256 of every file and, of a paired set, which input
+    belongs to which target. Neither URLs and paths nor the order of lines enter. Raises as
+    ``manifest``.
     """
-    return fingerprint(sorted([row.role, row.file, row.sha256] for row in manifest(entry)))
+    rows = manifest(entry)
+    content: object = sorted([row.role, row.file, row.sha256] for row in rows)
+    inputs, targets = ([row.name for row in rows if row.role == role] for role in ("input", "hr"))
+    if inputs:
+        pairs, _ = local.pair(inputs, targets, entry.match)
+        content = {"files": content, "pairs": sorted([inputs[i], targets[j]] for i, j in pairs)}
+    return fingerprint(content)
 
 
 # -- on this machine ---------------------------------------------------------------------------
@@ -193,9 +204,9 @@ def fetch(entry: DatasetEntry, data_root: str | Path, progress: bool = True,
     entry = _at(entry, data_root)
     if entry.kind == "archive" and _lacking(entry):
         archives.fetch(entry.archives, entry.home, entry.root / "archives" / entry.name,
-                       name=entry.name, progress=progress, **options)
-        local.rows(entry)  # written down, if complete
-        archives.forget(entry.root / "archives" / entry.name)
+                       lambda: _complete(entry), name=entry.name, progress=progress, **options)
+    if entry.frozen and local.frozen(entry) is None:
+        _hold(entry)
     if entry.manifest is None:
         return open_local(entry, data_root)
     rows = manifest(entry)
@@ -205,11 +216,24 @@ def fetch(entry: DatasetEntry, data_root: str | Path, progress: bool = True,
     return _dataset(entry, rows, places)
 
 
+def _hold(entry: DatasetEntry) -> None:
+    """Check a set for the first time, every file of it; once whole it is held to what it is.
+
+    Raises Unavailable with all that is wrong.
+    """
+    from irbench import datacheck
+
+    local.require(entry)
+    result = datacheck.check(entry, entry.root)
+    if result.problems:
+        raise Unavailable(f"{local.title(entry)}: {'; '.join(result.problems)}. {result.get}")
+
+
 def open_local(entry: DatasetEntry, data_root: str | Path) -> Dataset:
     """Return a dataset whose files are all here, without any download.
 
     Presence and size are checked; the content is checked when an image is loaded. Raises
-    Unavailable, naming what is missing and how to get it.
+    Unavailable, naming what is missing and how to get it; Damaged if some file has another size.
     """
     entry = _at(entry, data_root)
     rows = manifest(entry)
@@ -218,9 +242,21 @@ def open_local(entry: DatasetEntry, data_root: str | Path) -> Dataset:
     if lacking:
         accept = (f" If the change is meant: irbench data check {entry.name} --accept"
                   if entry.frozen else "")
-        raise Unavailable(f"{entry}: {len(lacking)} of {len(rows)} files are missing or of the "
-                          f"wrong size, first {lacking[0]}. {local.advice(entry)}{accept}")
+        wrong = Damaged if any(path.is_file() for path in lacking) else Unavailable
+        raise wrong(f"{entry}: {len(lacking)} of {len(rows)} files are missing or of the "
+                    f"wrong size, first {lacking[0]}. {local.advice(entry)}{accept}")
     return _dataset(entry, rows, places)
+
+
+def altered(entry: DatasetEntry) -> list[Path]:
+    """Hash the files of a set that are here; return those with other bytes than are known.
+
+    Raises as ``manifest``.
+    """
+    rows = [(path, row) for row in manifest(entry) if (path := place(entry, row)).is_file()]
+    digests = local.digest_all([path for path, _ in rows], entry.name)
+    return [path for (path, row), sha256 in zip(rows, digests, strict=True)
+            if sha256 != row.sha256]
 
 
 def obtain(entry: DatasetEntry, data_root: str | Path) -> Dataset:
@@ -302,10 +338,17 @@ def _looked_up(entry: DatasetEntry) -> str:
 
 def _lacking(entry: DatasetEntry) -> bool:
     try:
-        open_local(entry, entry.root)
+        _complete(entry)
     except Unavailable:
         return True
     return False
+
+
+def _complete(entry: DatasetEntry) -> None:
+    """Raise Unavailable unless a set is here and whole; check it, if for the first time."""
+    open_local(entry, entry.root)
+    if local.frozen(entry) is None:
+        _hold(entry)
 
 
 def _at(entry: DatasetEntry, data_root: str | Path) -> DatasetEntry:

@@ -1,4 +1,4 @@
-"""The two errors a user can meet; the command line prints them as one message, never a traceback.
+"""The errors a user can meet; the command line prints them as one message, never a traceback.
 
 A message says what was wrong, where, what would be valid, and what to do.
 """
@@ -18,6 +18,14 @@ class Unavailable(UserError):
 
     Asked for by hand it is an error like any other; inside a run it becomes a record with
     status ``unavailable`` and this message as its reason, so that the other cells go on.
+    """
+
+
+class Damaged(Unavailable):
+    """What is here is not what was meant: other bytes than are known, or no image in them.
+
+    A record says ``unavailable`` of it too. Where something is checked (``irbench anchors``) it
+    fails the check, while what is merely absent is left out.
     """
 
 

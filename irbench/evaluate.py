@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from irbench import checkpoints, datasets, degrade, metrics, records
-from irbench.errors import Unavailable, UserError
+from irbench.errors import Damaged, Unavailable, UserError
 from irbench.images import to_float, to_uint8, write_png
 from irbench.plan import Job, Plan
 from irbench.protocols import Protocol
@@ -48,10 +48,10 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
     torch.set_num_threads(threads)
     phases = records.Phases()
     protocol = plan.protocols[job.key["protocol"]]
-    model = job.spec["model"]
+    model = job.model
     with phases("load"):
         data = datasets.obtain(plan.entry(job.key["dataset"]), Path(plan.config["data_root"]))
-        items = _items(data, protocol)
+        items = list_items(data, protocol)
         network, digest = checkpoints.ready(model, protocol, plan.folder,
                                             Path(plan.config["data_root"]),
                                             tuple(plan.config["plugins"]))
@@ -59,7 +59,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         scorer = metrics.Scorer(protocol, tuple(job.spec["metrics"]))
     images = []
     for item in (progress or iter)(items):
-        with _named(item):
+        with named(item):
             scores, pictures = _image(item, network, protocol, scorer, device, phases)
         kept = None
         if keep_images:
@@ -88,22 +88,23 @@ class Item:
     def load(self, protocol: Protocol) -> tuple[np.ndarray, np.ndarray, bool]:
         """Return the input float32 (h, w, C), the target uint8 (H, W, C), is its file gray?
 
-        Raises Unavailable for a broken file and for a pair that does not fit: the data lack
-        something, the command does not.
+        Raises Unavailable for a missing file, Damaged for a broken one and for a pair that does
+        not fit: the data are at fault, the command is not.
         """
-        try:
-            image = self.target.load()
-            if self.source:
-                degraded, target = degrade.prepare_pair(self.source.load(), image, protocol)
-        except UserError as error:
-            raise Unavailable(str(error)) from None
-        if not self.source:
+        image = self.target.load()
+        if self.source:
+            given = self.source.load()
+            try:
+                degraded, target = degrade.prepare_pair(given, image, protocol)
+            except UserError as error:
+                raise Damaged(str(error)) from None
+        else:
             target = degrade.prepare_target(image, protocol)
             degraded = degrade.degrade(target, protocol, name=self.name)
         return degraded, target, image.shape[-1] == 1
 
 
-def _items(data: datasets.Dataset, protocol: Protocol) -> list[Item]:
+def list_items(data: datasets.Dataset, protocol: Protocol) -> list[Item]:
     """List the images of a set, sorted by name."""
     if protocol.paired:
         return [Item(source.name, target, source) for source, target in data.pairs()]
@@ -111,7 +112,7 @@ def _items(data: datasets.Dataset, protocol: Protocol) -> list[Item]:
 
 
 @contextlib.contextmanager
-def _named(item: Item) -> Iterator[None]:
+def named(item: Item) -> Iterator[None]:
     """Have every error of an image name it; a defect's traceback does so in a note."""
     files = [str(file.path) for file in (item.source, item.target) if file]
     try:
@@ -131,15 +132,18 @@ def _image(item: Item, network, protocol: Protocol, scorer: metrics.Scorer, devi
     with phases("load"):
         degraded, target, gray_file = item.load(protocol)
     with phases("forward"):
-        restored = _restore(network, degraded, device)
+        restored = to_uint8(forward(network, degraded, device))
     with phases("score"):
         scores = scorer(restored, target, gray_file=gray_file)
     size = {"height": target.shape[0], "width": target.shape[1]}
     return {**size, **scores}, (degraded, restored, target)
 
 
-def _restore(network, degraded: np.ndarray, device: str) -> np.ndarray:
-    """Run the model on one image: float32 (h, w, C) to uint8 (H, W, C)."""
+def forward(network, degraded: np.ndarray, device: str = "cpu") -> np.ndarray:
+    """Run the model on one image: float32 (h, w, C) to float32 (H, W, C), not clipped or rounded.
+
+    Raises Unavailable if memory runs out.
+    """
     import torch
 
     from irbench.profiling import out_of_memory
@@ -147,13 +151,12 @@ def _restore(network, degraded: np.ndarray, device: str) -> np.ndarray:
     x = torch.from_numpy(np.ascontiguousarray(degraded)).permute(2, 0, 1)[None].to(device)
     try:
         with torch.inference_mode():
-            y = network(x)[0].permute(1, 2, 0).float().cpu().numpy()
+            return network(x)[0].permute(1, 2, 0).float().cpu().numpy()
     except RuntimeError as error:
         if out_of_memory(error):
             raise Unavailable(f"out of memory at {degraded.shape[0]}x{degraded.shape[1]} "
                               "pixels.") from None
         raise
-    return to_uint8(y)
 
 
 def _keep(folder: Path, job: Job, name: str, degraded: np.ndarray, restored: np.ndarray,

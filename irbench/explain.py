@@ -9,14 +9,14 @@ Try: ``irbench explain sr-x2/set5/bicubic --published 33.66``
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 
-from irbench import conventions, degrade, records
+from irbench import conventions, records
 from irbench.anchors import decimals
 from irbench.conventions import INPUTS, MOST, Choice, Picture
 from irbench.errors import UserError
@@ -25,6 +25,12 @@ from irbench.plan import Job, Plan
 from irbench.protocols import Protocol
 
 ITSELF = "the protocol itself"
+# A match says little where many figures have one. How many do is told of the figures this near the
+# protocol's own (or as near as the published one, if that is farther): in dB, and of SSIM.
+NEAR = {"psnr": 0.1, "ssim": 0.002}
+# "explained by" is said of one difference at most, and only if by chance no more than this share
+# of the figures has as simple a match; else it is "consistent with"
+LIKELY = 0.2
 
 
 @dataclass(frozen=True)
@@ -63,17 +69,53 @@ class Explanation:
                    key=lambda c: (len(c.differences), self.distance(c)))
 
     @property
+    def near(self) -> float:
+        """How far from the protocol's own the figures lie that ``chance`` is told of."""
+        return max(NEAR[self.metric], self.distance(self.protocol))
+
+    def chance(self, most: int) -> float:
+        """Return the share of the figures in reach of ``near`` that would have found a match.
+
+        A figure has one where some candidate of at most ``most`` differences prints as it does:
+        the union of intervals as wide as a step of the last printed digit.
+        """
+        own, half = self.protocol.value, 0.5 * 10.0 ** -decimals(self.published)
+        covered, reached = 0.0, own - self.near
+        for value in sorted(c.value for c in self.candidates if len(c.differences) <= most):
+            upper = min(value + half, own + self.near)
+            covered += max(0.0, upper - max(value - half, reached))
+            reached = max(reached, upper)
+        return covered / (2 * self.near)
+
+    @property
+    def shares(self) -> dict[int, float]:
+        """``chance`` by the number of differences, none to as many as were tried."""
+        most = max(len(c.differences) for c in self.candidates)
+        return {count: self.chance(count) for count in range(most + 1)}
+
+    @property
     def verdict(self) -> str:
-        """The answer in one sentence."""
-        best, n = self.simplest, len(self.candidates)
+        """The answer, and how often there would be one by chance."""
+        best, n, shares = self.simplest, len(self.candidates), self.shares
         if best is None:
-            near = self.candidates[0]
-            return (f"No way to score that was tried ({n}) gives {self.published}; the nearest, "
-                    f"{near.value:.6g}, is: {near.text}.")
-        others = [c.text for c in self.candidates if c is not best and c.prints_as
-                  and len(c.differences) == len(best.differences)]
-        also = f" (as simple: {'; '.join(others[:3])})" if others else ""
-        return f"{self.published} is explained by: {best.text}{also}."
+            nearest = self.candidates[0]
+            said = (f"No way to score that was tried ({n}) gives {self.published}; the nearest, "
+                    f"{nearest.value:.6g}, is: {nearest.text}.")
+            counts = [max(shares)]
+        else:
+            others = [c.text for c in self.candidates if c is not best and c.prints_as
+                      and len(c.differences) == len(best.differences)]
+            also = f" (as simple: {'; '.join(others[:3])})" if others else ""
+            count = len(best.differences)
+            sure = count < 2 and shares[count] <= LIKELY
+            said = (f"{self.published} is {'explained by' if sure else 'consistent with'}: "
+                    f"{best.text}{also}.")
+            counts = sorted({count, max(shares)})
+        told = " and ".join(
+            f"{shares[k]:.0%} with {k} difference{'s' if k > 1 else ''} at most" if k else
+            f"{shares[k]:.0%} without a difference" for k in counts)
+        return (f"{said} By chance: of the figures within {self.near:.2g} of the protocol's own, "
+                f"so many have a match: {told}.")
 
     def distance(self, candidate: Candidate) -> float:
         """How far a candidate is from the published figure."""
@@ -97,18 +139,16 @@ def explain(plan: Plan, job: Job, published: str, metric: str = "psnr", *, rerun
         UserError: the figure is no number; saved images that are not those of the record.
         Unavailable: data or weights are not here.
     """
-    try:
-        if not math.isfinite(float(published)):
-            raise ValueError
-    except ValueError:
-        raise UserError(f"--published {published}: not a figure. Give it as printed, e.g. 33.66 "
-                        "or .9299.") from None
+    most_of = {"psnr": 100.0, "ssim": 1.0}[metric]
+    if not re.fullmatch(r"\d*\.\d+|\d+", published) or float(published) > most_of:
+        raise UserError(f"--published {published}: not a figure of this metric. Give it as "
+                        "printed: PSNR in dB, e.g. 33.66, or with --metric ssim one up to 1, e.g. "
+                        ".9299.")
     protocol = plan.protocols[job.key["protocol"]]
     saved, why_not = (None, "asked to") if rerun else _saved(plan, job)
-    items = _items(plan, job, protocol)
     found: list[Choice] = []
     scores = []
-    for picture in _pictures(plan, job, protocol, items, saved, progress):
+    for picture in _pictures(plan, job, protocol, saved, progress):
         found = found or conventions.choices(protocol, metric, set(picture.restored), most)
         scores.append(conventions.score(picture, found, metric))
     means = {choice: conventions.mean([image[i] for image in scores], choice, metric)
@@ -178,16 +218,6 @@ def _candidates(means: dict[Choice, float | None], base: Choice,
 
 # -- the outputs -------------------------------------------------------------------------------
 
-def _items(plan: Plan, job: Job, protocol: Protocol) -> list[tuple]:
-    """Return (input file or None, file of the clean image) for each image of the set."""
-    from irbench import datasets
-
-    data = datasets.obtain(plan.entry(job.key["dataset"]), Path(plan.config["data_root"]))
-    if protocol.paired:
-        return list(data.pairs())
-    return [(None, item) for item in data.role("hr")]
-
-
 def _record(plan: Plan, job: Job) -> Path:
     # in the plan's folder, which need not be results/RUN of the folder we are in
     return plan.folder / "cells" / Path(*job.key.values()).with_name(job.record.name)
@@ -210,38 +240,42 @@ def _saved(plan: Plan, job: Job) -> tuple[dict[str, Path] | None, str]:
     return kept, ""
 
 
-def _pictures(plan: Plan, job: Job, protocol: Protocol, items: list[tuple],
-              saved: dict[str, Path] | None,
+def _pictures(plan: Plan, job: Job, protocol: Protocol, saved: dict[str, Path] | None,
               progress: Callable[[list], Iterable]) -> Iterator[Picture]:
     """Yield each image with its outputs: the saved ones, or those of the model run again."""
+    from irbench import checkpoints, datasets, evaluate
+
+    data_root = Path(plan.config["data_root"])
+    data = datasets.obtain(plan.entry(job.key["dataset"]), data_root)
     network = None
     if saved is None:
-        from irbench import checkpoints
-
-        network, _ = checkpoints.ready(job.spec["model"], protocol, plan.folder,
-                                       Path(plan.config["data_root"]),
+        network, _ = checkpoints.ready(job.model, protocol, plan.folder, data_root,
                                        tuple(plan.config["plugins"]))
-    for source, clean in progress(items):
-        image = clean.load()
-        if source is None:
-            target = degrade.prepare_target(image, protocol)
-            degraded = None if network is None else degrade.degrade(target, protocol,
-                                                                    name=clean.name)
-        else:
-            degraded, target = degrade.prepare_pair(source.load(), image, protocol)
-        restored = {}
-        gray_file = image.shape[-1] == 1
-        if (job.spec["model"]["arch"], protocol.task) == ("bicubic", "sr"):
-            restored["y_only", "uint8"] = conventions.y_only(target, protocol.scale, gray_file)
-        if network is None:
-            restored["protocol", "uint8"] = _read(saved, (source or clean).name, target)
-        else:
-            inputs = {"protocol": degraded, **conventions.other_inputs(protocol, target, degraded)}
-            for kind, x in inputs.items():
-                y = _forward(network, x)
-                restored[kind, "uint8"] = to_uint8(y)
-                restored[kind, "float"] = np.clip(y, 0, 1) * np.float64(255)
+    for item in progress(evaluate.list_items(data, protocol)):
+        with evaluate.named(item):
+            degraded, target, gray_file = item.load(protocol)
+            restored = {}
+            if (job.model["arch"], protocol.task) == ("bicubic", "sr"):
+                restored["y_only", "uint8"] = conventions.y_only(target, protocol.scale, gray_file)
+            if network is None:
+                restored["protocol", "uint8"] = _read(saved, item.name, target)
+            else:
+                restored |= _restored(network, protocol, degraded, target)
         yield Picture(restored, target, gray_file)
+
+
+def _restored(network, protocol: Protocol, degraded: np.ndarray,
+              target: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+    """Run a model on all inputs of one image: (H, W, C) in [0, 255] by (input, outputs)."""
+    from irbench.evaluate import forward
+
+    found = {}
+    inputs = {"protocol": degraded, **conventions.other_inputs(protocol, target, degraded)}
+    for kind, x in inputs.items():
+        y = forward(network, x)
+        found[kind, "uint8"] = to_uint8(y)
+        found[kind, "float"] = np.clip(y, 0, 1) * np.float64(255)
+    return found
 
 
 def _read(saved: dict[str, Path], name: str, target: np.ndarray) -> np.ndarray:
@@ -256,15 +290,6 @@ def _read(saved: dict[str, Path], name: str, target: np.ndarray) -> np.ndarray:
         raise UserError(f"{saved[name]}: {image.shape} (H, W, C), but its target is "
                         f"{target.shape}. Evaluate the cell again, or use --rerun.")
     return image
-
-
-def _forward(network, x: np.ndarray) -> np.ndarray:
-    """Run a model: float32 (h, w, C) to float32 (H, W, C), neither clipped nor rounded."""
-    import torch
-
-    with torch.inference_mode():
-        y = network(torch.from_numpy(np.ascontiguousarray(x)).permute(2, 0, 1)[None])
-    return y[0].permute(1, 2, 0).float().numpy()
 
 
 def _untried(protocol: Protocol) -> str:

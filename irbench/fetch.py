@@ -20,7 +20,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import url2pathname
 
-from irbench.errors import Unavailable, UserError
+from irbench.errors import Damaged, Unavailable, UserError
 from irbench.transfer import RemoteFile, Run, problem, transfer
 
 __all__ = ["MIRROR", "SCHEMES", "RemoteFile", "fetch_all", "fetch_file",
@@ -101,8 +101,9 @@ def fetch_all(files: Sequence[RemoteFile], *, label: str = "files", jobs: int = 
         mirror: in place of the environment variable IRBENCH_MIRROR.
 
     Raises:
-        Unavailable: one file cannot be had; names it, its URL, what was expected and found, and
-            what to do. Files already complete stay, and those under way stay as partial files.
+        Unavailable: one file cannot be had (Damaged: what is there is another one); names it, its
+            URL, what was expected and found, and what to do. Files already complete stay, and those
+            under way stay as partial files.
         UserError: a URL or a mirror that cannot be meant.
     """
     mirror = mirror or os.environ.get(MIRROR) or None
@@ -112,8 +113,9 @@ def fetch_all(files: Sequence[RemoteFile], *, label: str = "files", jobs: int = 
         todo = []
         for file, found in zip(files, wrong, strict=True):
             if found and location(file.url):
-                raise Unavailable(f"{file}: {place(file)} is not the file that is meant: expected "
-                                  f"{file.expected}, found {found}. {_in_place(file.url)}")
+                error = Damaged if place(file).is_file() else Unavailable
+                raise error(f"{file}: {place(file)} is not the file that is meant: expected "
+                            f"{file.expected}, found {found}. {_in_place(file.url)}")
             if found:
                 todo.append(file)
         if todo:

@@ -1,9 +1,10 @@
 """Sets that users bring or that come out of an archive: looked up, paired, counted, held fast.
 
 Reads   images below a set's folder, by the patterns of its entry (see ``irbench.entries``).
-Writes  ``<data_root>/manifests/NAME.csv`` when a ``manual`` or ``archive`` set is first found
-        complete: role, path below the set's folder, sha256 and bytes of every file. From then on
-        the set is what this file says, until a change is accepted by hand.
+Writes  ``<data_root>/manifests/NAME.csv`` when a ``manual`` or ``archive`` set has passed its first
+        check (``irbench data check`` or ``fetch``): role, path below the set's folder, sha256 and
+        bytes of every file. From then on the set is what this file says, until a change is
+        accepted by hand.
 
 Try: ``irbench data check lol_v1``
 """
@@ -11,7 +12,6 @@ Try: ``irbench data check lol_v1``
 from __future__ import annotations
 
 import csv
-import functools
 import glob
 import io
 import json
@@ -24,9 +24,10 @@ from pathlib import Path
 
 from irbench import progress
 from irbench.entries import DatasetEntry
-from irbench.errors import Unavailable, UserError
+from irbench.errors import Damaged, Unavailable, UserError
+from irbench.fetch import location
 from irbench.manifests import ManifestRow
-from irbench.records import canonical, file_digest, write_atomic
+from irbench.records import canonical, known_digest, write_atomic
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 COLUMNS = ["role", "path", "sha256", "bytes"]
@@ -178,23 +179,41 @@ def some(names: Iterable[object]) -> str:
 def rows(entry: DatasetEntry) -> list[ManifestRow]:
     """Return the files of a set without a manifest of its own, hashed.
 
-    A ``local`` set is looked up now. A ``manual`` or ``archive`` set is what it was when first
-    found complete; if this is the first time, it is written down.
+    A ``manual`` or ``archive`` set that was checked is what it was then; any other is looked up
+    now. Writes nothing.
 
     Raises:
         Unavailable: the set is not here, or not whole; or the written list is damaged.
+        Damaged: a file of a set that was checked has another size since.
         UserError: see ``look_up``.
     """
     if entry.frozen and (known := frozen(entry)) is not None:
+        _still_here(entry, known)
         return known
     found = require(entry)
     listed = [(role, path) for role, paths in found.items() for path in paths]
     digests = digest_all([path for _, path in listed], entry.name)
-    if entry.frozen:
-        return freeze(entry, [Held(role, path, sha256, path.stat().st_size)
-                              for (role, path), sha256 in zip(listed, digests, strict=True)])
     return [_row(role, path, sha256, path.stat().st_size)
             for (role, path), sha256 in zip(listed, digests, strict=True)]
+
+
+def _still_here(entry: DatasetEntry, known: Sequence[ManifestRow]) -> None:
+    """Refuse a set that has lost files since it was checked, going by presence and size."""
+    gone, other = [], []
+    for row in known:
+        path = location(row.url)
+        try:
+            if path.stat().st_size != row.bytes:
+                other.append(f"{row.role}/{row.file}")
+        except OSError:
+            gone.append(f"{row.role}/{row.file}")
+    if gone or other:
+        what = "; ".join(f"{len(names)} of {len(known)} files {how} ({some(names)})"
+                         for names, how in ((gone, "are missing"), (other, "have another size"))
+                         if names)
+        raise (Damaged if other else Unavailable)(
+            f"{title(entry)}: since {frozen_path(entry)} was written, {what}. {advice(entry)} If "
+            f"the change is meant: irbench data check {entry.name} --accept")
 
 
 def _row(role: str, path: Path, sha256: str, size: int) -> ManifestRow:
@@ -209,16 +228,9 @@ def digest_all(paths: Sequence[Path], title: str) -> list[str]:
 
 def _digest(path: Path) -> str:
     try:
-        stat = path.stat()
-        return _hash(path, stat.st_size, stat.st_mtime_ns)
+        return known_digest(path)
     except OSError as error:
         raise Unavailable(f"{path}: {error.strerror}.") from None
-
-
-@functools.cache
-def _hash(path: Path, size: int, changed: int) -> str:
-    """Return a file's SHA-256; asked again only when size or time of change differ."""
-    return file_digest(path)
 
 
 # -- held fast ---------------------------------------------------------------------------------

@@ -200,7 +200,7 @@ def fit(model: dict, protocol: Protocol, where: str) -> dict:
         return {**model, "checkpoint": {"kind": "external", "url": url, "sha256": digest}}
     path = fill_path(source["path"], protocol, where)
     if digest is None and Path(path).is_file():
-        digest = records.file_digest(path)
+        digest = records.known_digest(path)
     return {**model, "checkpoint": {"kind": "external", "path": path, "sha256": digest}}
 
 

@@ -11,7 +11,6 @@ Try: ``irbench eval --protocol sr-x2 --dataset set5 --model swinir-m``
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import re
@@ -96,6 +95,5 @@ def _locked(target: Path) -> Iterator[None]:
     """Let one process at a time deal with a file; the lock ends with the process."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.with_name(f".{target.name}.lock").open("a") as handle:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        records.lock(handle, wait=True)
         yield

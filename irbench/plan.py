@@ -1,9 +1,9 @@
 """From a config to jobs: every name resolved, every job with all that its result depends on.
 
 A job is one dataset to fetch, one training, one cell or one profile. Its ``spec`` is plain data:
-protocol, model, recipe, digests of datasets and of the code it runs. The workflow passes the
-spec's fingerprint as a parameter of the rule, so that a job runs again exactly when something it
-depends on changed; the record stores the spec, so that ``irbench verify`` can recheck it.
+protocol, model, recipe, digests of datasets and of the code it runs. The record stores the spec, so
+that the workflow does a job again exactly when something it depends on changed, and ``irbench
+verify`` can recheck it.
 
 Importing this module imports no torch: planning is quick.
 
@@ -16,28 +16,14 @@ import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from irbench import checkpoints, datasets, metrics, peers, protocols, published, records, sources
 from irbench import config as configs
-from irbench import datasets, metrics, peers, protocols, published, records
 from irbench.errors import Unavailable, UserError, unknown
 from irbench.models import registry
 from irbench.protocols import Protocol
 from irbench.training import recipe
 
 RESULTS = Path("results")
-MODEL_CODE = ("irbench.checkpoints", "irbench.degrade", "irbench.images", "irbench.mosaic",
-              "irbench.synthetic")
-# a new version of these may change a number
-PACKAGES = ("fvcore", "lpips", "numpy", "opencv-python-headless", "pillow", "pyiqa", "torch")
-EXTERNAL = Path(registry.__file__).with_name("external.py")  # runs third-party weights, through
-EXTERNAL_PACKAGES = ("spandrel", "spandrel_extra_arches")
-CODE = {
-    "cell": ("irbench.evaluate", "irbench.metrics", *MODEL_CODE),
-    "training": ("irbench.training.data", "irbench.training.losses", "irbench.training.loop",
-                 *MODEL_CODE),
-    "profile": ("irbench.profiling", "irbench.macs"),
-    "leaks": ("irbench.leaks", "irbench.images"),
-    "report": ("irbench.published", "irbench.report", "catalog/published.csv"),
-}
 
 
 @dataclass(frozen=True)
@@ -47,14 +33,16 @@ class Job:
     Attributes:
         kind: data, training, cell, profile or leaks.
         key: what names it: dataset; or protocol, model; or protocol, dataset, model; or run.
-        spec: everything known beforehand that fixes its result.
+        spec: everything known beforehand that fixes its result, and nothing else.
         record: where its record goes.
+        model: the whole model of the plan, where there is one: also its prose and its file.
     """
 
     kind: str
     key: dict[str, str]
     spec: dict
     record: Path
+    model: dict = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -79,7 +67,9 @@ class Plan:
     trainings: dict[str, Job] = field(default_factory=dict)
     cells: dict[str, Job] = field(default_factory=dict)
     profiles: dict[str, Job] = field(default_factory=dict)
-    leaks: dict[str, Job] = field(default_factory=dict)     # one, if the run trains anything
+    leaks: dict[str, Job] = field(default_factory=dict)     # one, if training sets are known
+    # protocol/model -> the sets its weights were trained on, None if that is not known
+    trained_on: dict[str, list[str] | None] = field(default_factory=dict)
 
     def jobs(self) -> list[Job]:
         """Return every job of the run, in the order of the stages."""
@@ -118,7 +108,8 @@ class Plan:
             about[name] = {"title": entry.title, "source": entry.source,
                            "count": self.data[name].spec["count"],
                            "sha256": self.data[name].spec["dataset"]["sha256"],
-                           "reason": self.data[name].spec["dataset"].get("reason", "")}
+                           "reason": self.data[name].spec["dataset"].get("reason", ""),
+                           "supplied": entry.kind in ("manual", "archive")}
         return {
             "run": self.config["run"], "title": self.config.get("title"),
             "published": self.config["report"]["published"],
@@ -127,7 +118,8 @@ class Plan:
             "fingerprints": {str(job.record.relative_to(self.folder)): job.fingerprint
                              for group in groups.values() for job in group.values()},
             "protocols": {p.id: p.definition() for p in self.protocols.values()},
-            "datasets": about, "models": self.models, "metrics": self.config["metrics"],
+            "datasets": about, "models": self.models, "trained_on": self.trained_on,
+            "metrics": self.config["metrics"],
             "profile": self.config["profile"],
         }
 
@@ -135,7 +127,7 @@ class Plan:
     def report_fingerprint(self) -> str:
         """Fixes the report together with the records it reads."""
         return records.fingerprint({"spec": self.report_spec,
-                                    "code": records.code_digest(*_modules("report"))})
+                                    "code": records.code_digest(*sources.modules("report"))})
 
 
 def load(path: str | Path) -> Plan:
@@ -164,11 +156,12 @@ def build(config: dict, where: str = "config") -> Plan:
             model = _fit(models[name], protocol, config, plugins, f"{place}.models")
             if model["training"]:
                 _add_training(plan, model, protocol, known, f"{where}: models.{name}.training")
+            plan.trained_on[f"{protocol.id}/{name}"] = _trained_on(plan, model, known)
             if model["learned"] and config["models"][name].get("profile", True):
                 _add(plan, plan.profiles, "profile", {"protocol": protocol.id, "model": name}, {
                     "protocol": protocol.definition(), "model": _untrained(model),
                     "profile": config["profile"], "device": config["device"],
-                    "code": _code("profile", model, plugins)})
+                    "code": sources.digest("profile", model, plugins)})
             for dataset in group["datasets"]:
                 key = {"protocol": protocol.id, "dataset": dataset, "model": name}
                 _add(plan, plan.cells, "cell", key, {
@@ -176,7 +169,7 @@ def build(config: dict, where: str = "config") -> Plan:
                     "dataset": plan.data[dataset].spec["dataset"], "model": model,
                     "metrics": config["metrics"], "lpips_weights": _lpips(config),
                     "keep_images": config["keep_images"],
-                    "code": _code("cell", model, plugins)})
+                    "code": sources.digest("cell", model, plugins)})
     _add_leaks(plan)
     return plan
 
@@ -184,15 +177,36 @@ def build(config: dict, where: str = "config") -> Plan:
 def _add_leaks(plan: Plan) -> None:
     """Compare every training set with every test set: a leak stops no run, the report tells it."""
     tests = list(dict.fromkeys(job.key["dataset"] for job in plan.cells.values()))
-    sets = list(dict.fromkeys(name for job in plan.trainings.values()
-                              for name in job.spec["model"]["training"]["data"]))
+    sets = list(dict.fromkeys(name for names in plan.trained_on.values() for name in names or ()))
     if sets:
         digests = {name: plan.data[name].spec["dataset"] for name in (*sets, *tests)}
         spec = {"pairs": [[digests[one], digests[other]] for one in sets for other in tests],
-                "code": records.fingerprint([records.code_digest(*_modules("leaks")),
+                "code": records.fingerprint([records.code_digest(*sources.modules("leaks")),
                                              records.versions_of("numpy", "pillow")])}
         plan.leaks[plan.config["run"]] = Job("leaks", {"run": plan.config["run"]}, spec,
                                              plan.folder / "leaks.json")
+
+
+def _trained_on(plan: Plan, model: dict, known: dict) -> list[str] | None:
+    """Return the sets whose images a model's weights have seen; None if that is not known.
+
+    Own weights of another run name theirs. What counts is the set as it was then: only if the
+    catalog has that name with the same content is it known which images these were.
+    """
+    if model["training"] or not model["learned"]:
+        return list((model["training"] or {}).get("data", ()))
+    source = model["checkpoint"]
+    if source["kind"] != "file" or not source["sha256"]:
+        return None
+    sets = checkpoints.trained_on(Path(source["path"]))
+    found = {name: _data_spec(plan, known[name]) for name, _ in sets if name in known}
+    if not sets or any(digest is None or name not in found
+                       or found[name]["dataset"]["sha256"] != digest for name, digest in sets):
+        return None
+    for name, spec in found.items():
+        if name not in plan.data:
+            _add(plan, plan.data, "data", {"dataset": name}, spec)
+    return list(found)
 
 
 # -- models ------------------------------------------------------------------------------------
@@ -257,7 +271,7 @@ def _fit(model: dict, protocol: Protocol, config: dict, plugins: tuple[str, ...]
         return model
     path = peers.fill_path(model["checkpoint"]["path"], protocol, where)
     # the digest is what counts; a file that is not there yet makes the cell unavailable
-    digest = records.file_digest(path) if Path(path).is_file() else None
+    digest = records.known_digest(path) if Path(path).is_file() else None
     return {**model, "checkpoint": {"kind": "file", "path": path, "sha256": digest}}
 
 
@@ -273,7 +287,8 @@ def _untrained(model: dict) -> dict:
 def _add(plan: Plan, group: dict, kind: str, key: dict, spec: dict) -> None:
     folder = {"training": "training", "cell": "cells", "profile": "profiles", "data": "data"}[kind]
     path = plan.folder.joinpath(folder, *key.values())
-    group["/".join(key.values())] = Job(kind, key, spec, path.with_name(f"{path.name}.json"))
+    group["/".join(key.values())] = Job(kind, key, records.decisive(spec),
+                                        path.with_name(f"{path.name}.json"), spec.get("model", {}))
 
 
 def _add_data(plan: Plan, name: str, known: dict, where: str, use: str,
@@ -285,20 +300,23 @@ def _add_data(plan: Plan, name: str, known: dict, where: str, use: str,
         raise UserError(f"{where}: {name!r} is a {entry.use} set, not a {use} set.")
     _check_pairs(entry, protocol, known, where)
     if name not in plan.data:
-        found, count = _at(where, lambda: _identify(entry))
         _add(plan, plan.data, "data", {"dataset": name},
-             {"dataset": found, "count": count, "data_root": plan.config["data_root"]})
+             _at(where, lambda: _data_spec(plan, entry)))
 
 
 def _check_pairs(entry: datasets.DatasetEntry, protocol: Protocol, known: dict,
                  where: str) -> None:
     """Refuse a set without pairs where they are needed, and pairs where they would be ignored."""
     paired = _at(where, lambda: entry.paired)
-    if paired == protocol.paired:
+    if paired == protocol.paired and not (paired and entry.tasks
+                                          and protocol.task not in entry.tasks):
         return
     fitting = sorted(e.name for e in known.values()
                      if e.paired == protocol.paired and protocol.task in e.tasks)
     valid = f"Sets for it: {', '.join(fitting) or 'none in the catalog'}."
+    if paired == protocol.paired:
+        raise UserError(f"{where}: {protocol.id} is of task {protocol.task}; the pairs of "
+                        f"{entry.name!r} are for {', '.join(entry.tasks)}. {valid}")
     if protocol.paired:
         raise UserError(f"{where}: {protocol.id} scores real pairs, and {entry.name!r} has clean "
                         f"images only. {valid}")
@@ -307,7 +325,7 @@ def _check_pairs(entry: datasets.DatasetEntry, protocol: Protocol, known: dict,
                     f"{valid}")
 
 
-def _identify(entry: datasets.DatasetEntry) -> tuple[dict, int | None]:
+def _data_spec(plan: Plan, entry: datasets.DatasetEntry) -> dict:
     """Return what identifies a set, and how many images (or pairs) it has.
 
     A set that is not here stops no run: it has no digest but the reason why. Once it is here, the
@@ -316,9 +334,10 @@ def _identify(entry: datasets.DatasetEntry) -> tuple[dict, int | None]:
     try:
         role = "input" if entry.paired else "hr"
         count = sum(row.role == role for row in datasets.manifest(entry))
-        return {"name": entry.name, "sha256": datasets.digest(entry)}, count
+        found = {"name": entry.name, "sha256": datasets.digest(entry)}
     except Unavailable as error:
-        return {"name": entry.name, "sha256": None, "reason": str(error)}, entry.count
+        found, count = {"name": entry.name, "sha256": None, "reason": str(error)}, entry.count
+    return {"dataset": found, "count": count, "data_root": plan.config["data_root"]}
 
 
 def _add_training(plan: Plan, model: dict, protocol: Protocol, known: dict, where: str) -> None:
@@ -330,38 +349,8 @@ def _add_training(plan: Plan, model: dict, protocol: Protocol, known: dict, wher
     spec = {"protocol": protocol.definition(), "model": model,
             "datasets": [plan.data[name].spec["dataset"] for name in model["training"]["data"]],
             "seed": plan.config["seed"],
-            "code": _code("training", model, tuple(plan.config["plugins"]))}
+            "code": sources.digest("training", model, tuple(plan.config["plugins"]))}
     _add(plan, plan.trainings, "training", {"protocol": protocol.id, "model": model["name"]}, spec)
-
-
-def _code(kind: str, model: dict, plugins: tuple[str, ...]) -> str:
-    """Digest what a job runs: the stage's modules, the model's, what models share, packages."""
-    external = model["arch"] == "external"
-    own = EXTERNAL if external else registry.get(model["arch"], plugins).path
-    digest = records.code_digest(*_modules(kind), *_shared_model_modules(), str(own))
-    packages = (*PACKAGES, *EXTERNAL_PACKAGES) if external else PACKAGES
-    return records.fingerprint([digest, records.versions_of(*packages)])
-
-
-@functools.cache
-def _shared_model_modules() -> tuple[str, ...]:
-    """Modules under models/ that hold no card: padding, attention and the like."""
-    own = {card.path for card in registry.cards().values()}
-    return tuple(str(p) for p in sorted(Path(registry.__file__).parent.rglob("*.py"))
-                 if p not in own and p.name not in ("registry.py", EXTERNAL.name))
-
-
-@functools.cache
-def _modules(kind: str) -> tuple[str, ...]:
-    names = []
-    for name in CODE[kind]:
-        if "/" in name:
-            names.append(str(Path(__file__).parent / name))
-            continue
-        folder = Path(__file__).parent.joinpath(*name.split(".")[1:])
-        names += [str(p) for p in sorted(folder.glob("*"))
-                  if p.suffix in (".py", ".j2", ".css", ".js")] if folder.is_dir() else [name]
-    return tuple(names)
 
 
 def _lpips(config: dict) -> str | None:

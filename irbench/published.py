@@ -37,7 +37,7 @@ SEMANIR_SSIM = ("the authors' toolkit computes SSIM with zero padding, which giv
                 "more than the valid region; not ranked among the other rows")
 DEBLUR_SSIM = ("published deblurring SSIM is MATLAB's ssim on H x W x 3 (a 3-D kernel), which is "
                "higher than the SSIM measured here")
-KODAK_SIZE = ("published demosaicing figures on Kodak24 use the full 768x512 photographs, not the "
+KODAK_SIZE = ("published demosaicking figures on Kodak24 use the full 768x512 photographs, not the "
               "500x500 crops")
 
 
@@ -84,6 +84,12 @@ class Row:
     def one_model(self) -> bool:
         """Whether one model does all levels, which sources mark with an asterisk."""
         return self.method.endswith("*")
+
+
+def signed(number: float, places: int) -> str:
+    """Return a difference with its sign: ``+0.018``; what rounds to zero has none."""
+    text = f"{number:+.{places}f}"
+    return text if float(text) else text[1:]
 
 
 def leading_zero(text: str) -> str:

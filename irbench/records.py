@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from irbench import __version__
 from irbench.errors import UserError
@@ -69,6 +70,36 @@ def _module_path(name: str) -> Path:
     return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
 
 
+def known_digest(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file, read again only when its size or time changed."""
+    path = Path(path).absolute()
+    stat = path.stat()
+    return _known_digest(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.cache
+def _known_digest(path: Path, size: int, changed: int) -> str:
+    return file_digest(path)
+
+
+# What is told of a protocol or model and fixes no number; the report takes it from the plan.
+PROSE = {"title", "source", "description", "note", "published_as", "in_paper"}
+
+
+def decisive(spec: dict) -> dict:
+    """Return what of a job's spec fixes its result.
+
+    Left out are the prose of protocol and model, and where weights come from whose digest is known.
+    """
+    spec = {key: {k: v for k, v in value.items() if k not in PROSE}
+            if key in ("protocol", "model") else value for key, value in spec.items()}
+    source = (spec.get("model") or {}).get("checkpoint") or {}
+    if source.get("sha256"):
+        spec["model"]["checkpoint"] = {k: v for k, v in source.items()
+                                       if k not in ("path", "url", "peer")}
+    return spec
+
+
 # -- files that appear whole or not at all -----------------------------------------------------
 
 @contextlib.contextmanager
@@ -109,12 +140,26 @@ def claim(folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     handle = (folder / ".lock").open("a")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if not lock(handle):
+        handle.close()
         raise UserError(f"{folder}: another run is working in this folder. Wait for it, or give "
-                        "this one another name (`run:` in the config).") from None
+                        "this one another name (`run:` in the config).")
     _claims.append(handle)
+
+
+def lock(handle: IO, wait: bool = False) -> bool:
+    """Claim an open file against other processes, until it is closed or the process ends.
+
+    Returns False if another process holds it; with ``wait``, waits until it has let go. On a file
+    system without locks everyone gets it.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 # -- records -----------------------------------------------------------------------------------
@@ -218,15 +263,18 @@ def read(path: Path) -> dict:
     return record
 
 
-def next_attempt(path: Path) -> int:
-    """Return the attempt number the next run of a job has: one more after each failure.
+def next_attempt(path: Path, spec: dict | None = None) -> int:
+    """Return the attempt number the next run of a job has: one more than that of a stale record.
 
-    The number is a parameter of the rule. It changes exactly when the stored record is a failure,
-    so a failed job runs again in the next run and a finished one never does.
+    The number is a parameter of the rule. It changes exactly when the stored record is a failure
+    or was made from another spec, so that such a job runs again in the next run and a finished one
+    never does. The spec itself is no parameter: that of a set which the run fetches is known only
+    after the rules' parameters are fixed.
     """
     try:
         record = json.loads(Path(path).read_text())
-        return int(record["attempt"]) + (record["status"] != "ok")
+        stale = record["status"] != "ok" or (spec is not None and record["spec"] != spec)
+        return int(record["attempt"]) + stale
     except (OSError, ValueError, KeyError, TypeError):
         return 0
 

@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from irbench.errors import Unavailable
-from irbench.records import file_digest
+from irbench.errors import Damaged, Unavailable
+from irbench.records import file_digest, lock
 
 CHUNK = 1 << 16  # bytes; small enough that the bar moves, large enough that Python is not the limit
 LONGEST_WAIT = 60.0  # seconds; also caps what a server may ask for by Retry-After
@@ -209,7 +209,7 @@ def _persist(file: RemoteFile, source: str | Path, sink: _Sink, run: Run) -> Non
                 raise _unavailable(
                     file, source, reason, "It changed after it was pinned, or something on the "
                     "way alters it. Nothing was kept. Try another network or mirror; change the "
-                    "manifest only if you trust the new file.") from None
+                    "manifest only if you trust the new file.", Damaged) from None
         except _Retry as error:
             reason, wait = str(error), error.wait
         if attempt < run.attempts:
@@ -345,21 +345,6 @@ def _is_at(path: Path, handle: BinaryIO) -> bool:
         return False
 
 
-def lock(handle: BinaryIO) -> bool:
-    """Claim an open file against other processes; False if one of them holds it."""
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system: only concurrent fetches are at risk
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
-
-
 def _disk_advice(file: RemoteFile, error: OSError) -> str:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return "Choose a data folder that can be written to."
@@ -369,7 +354,8 @@ def _disk_advice(file: RemoteFile, error: OSError) -> str:
             "Free some space, or choose another data folder, and run the same command again.")
 
 
-def _unavailable(file: RemoteFile, source: str | Path, found: str, advice: str) -> Unavailable:
+def _unavailable(file: RemoteFile, source: str | Path, found: str, advice: str,
+                 kind: type[Unavailable] = Unavailable) -> Unavailable:
     through = "" if str(source) == file.url else f" through the mirror ({source})"
-    return Unavailable(f"{file} could not be fetched from {file.url}{through}: {found}. "
-                       f"Expected {file.expected}. {advice}")
+    return kind(f"{file} could not be fetched from {file.url}{through}: {found}. "
+                f"Expected {file.expected}. {advice}")

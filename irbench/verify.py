@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from irbench import pins, records
+from irbench import datasets, local, pins, records
 from irbench.errors import UserError
 from irbench.plan import Job, Plan
 
@@ -36,6 +36,8 @@ def _check_job(plan: Plan, job: Job) -> str | None:
     if record["spec"] != job.spec:
         changed = sorted(key for key in job.spec if record["spec"].get(key) != job.spec[key])
         return f"stale: its {', '.join(changed) or 'spec'} changed since; run the workflow again"
+    if job.kind == "data":
+        return _check_images(plan, job.key["dataset"])
     if job.kind == "training":
         kept = record["result"]["checkpoint"]
         return _check_file(plan.folder / kept["file"], kept["sha256"])
@@ -53,6 +55,14 @@ def _check_job(plan: Plan, job: Job) -> str | None:
         pin = pins.pinned(source["url"], Path(plan.config["data_root"]) / "checkpoints")
         if pin and pin != record["resolved"].get("checkpoint"):
             return "computed with other weights than those pinned today; delete it and run again"
+    return None
+
+
+def _check_images(plan: Plan, name: str) -> str | None:
+    """Hash the files of a set that are here; those that are gone can be fetched again."""
+    if changed := datasets.altered(plan.entry(name)):
+        return (f"{len(changed)} files are not those that were scored ({local.some(changed)}); "
+                f"irbench data check {name} says what to do")
     return None
 
 

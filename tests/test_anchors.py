@@ -19,7 +19,10 @@ from irbench.errors import UserError
 from tests import tiny
 
 FAST = ("set5", "classic5", "live1_gray")
-ROWS = [row for row in anchors.load().rows if row.dataset in FAST]
+# and of what takes longer one row each: noise, the mosaic, colour
+SLOW = ("denoise_gray-sigma25@1/set12/input", "demosaic-rggb@1/mcmaster/malvar",
+        "jpeg_color-q10@1/live1_color/input")
+ROWS = [row for row in anchors.load().rows if row.dataset in FAST or row.name in SLOW]
 
 
 # -- on the real images ------------------------------------------------------------------------
@@ -54,6 +57,17 @@ def test_the_authors_low_resolution_images_to_the_pixel(scale, mirror, tmp_path_
         assert np.array_equal(ours, theirs[f"{item.name}x{scale}"].load()), item.name
 
 
+@pytest.mark.mirror
+def test_the_tolerance_of_a_noisy_row_is_that_of_its_pixels(compared):
+    """Three standard errors of the mean square of N Gaussian values; clipping moves it a little."""
+    found = next(c for c in compared if c.row.name == SLOW[0])
+    sides = [256] * 7 + [512] * 5  # Set12
+    error = 10 / np.log(10) * np.mean([np.sqrt(2) / side for side in sides])
+    assert found.tolerance == pytest.approx(3 * error, rel=0.1)
+    # sigma 25.5 in place of 25 would move the mean by more than twice that
+    assert 2 * found.tolerance < 20 * np.log10(25.5 / 25)
+
+
 # -- the catalog -------------------------------------------------------------------------------
 
 def test_every_printed_row_that_needs_no_weights_is_an_anchor():
@@ -70,6 +84,30 @@ def test_every_printed_row_that_needs_no_weights_is_an_anchor():
         for sigma in (15, 25, 50):
             assert {f"denoise_{task}-sigma{sigma}@1/{name}/input" for name in sets} <= names
     assert {f"denoise_gray-sigma25@1/{name}/dncnn" for name in ("set12", "bsd68")} <= names
+
+
+# what each kind may add, and no more: a wider one needs a reason here, too
+TOLERANCES = {
+    "notes": {"psnr": 0.005, "ssim": 0.0005},
+    "printed_bicubic": {"psnr": 0.02, "ssim": 0.001},
+    "printed_jpeg": {"psnr": 0, "ssim": 0},
+    "printed_jpeg_urban100": {"psnr": 0.02, "ssim": 0.004},
+    "printed_malvar": {"psnr": 0},
+    "printed_dncnn": {"psnr": 0.03},
+    "expectation": {"psnr": 3},
+}
+
+
+def test_no_tolerance_is_wider_than_is_known_here():
+    references = yaml.safe_load(anchors.CATALOG.read_text())["references"]
+    sizes = {"published": "spread", "independent": "within", "expectation": "errors"}
+    assert {name: {metric: tolerance[sizes[entry["kind"]]]
+                   for metric, tolerance in entry["tolerance"].items()}
+            for name, entry in references.items()} == TOLERANCES
+    # half a digit of what is printed, and the most that a spread may be
+    most = {"psnr": 0.005 + 0.03, "ssim": 0.0005 + 0.004}
+    assert not [(row.name, r) for row in anchors.load().rows for r in row.references
+                if r.kind != "expectation" and r.tolerance > most[r.metric] + 1e-12]
 
 
 def test_a_tolerance_is_half_a_printed_digit_and_the_spread():
@@ -200,6 +238,14 @@ def test_a_planted_wrong_figure_fails(tmp_path, monkeypatch, capsys):
     assert "-0.006" in line
 
 
+def test_what_rounds_to_zero_has_no_sign():
+    row = anchors.Row("sr-x2@1", "set5", "bicubic",
+                      (anchors.Reference("independent", "", "psnr", "30.000", 0.005, "why"),))
+    for measured, shown in ((29.9996, "0.000"), (30.0004, "0.000"), (30.001, "+0.001"),
+                            (29.999, "-0.001")):
+        assert anchor_run.line(anchors.compare(row, {"psnr": measured})[0])[4] == shown
+
+
 def test_what_is_not_here_is_skipped_with_the_reason(tmp_path, monkeypatch, capsys):
     """A set of a mirror that lacks it; and nothing compared at all is no success."""
     monkeypatch.chdir(tmp_path)
@@ -216,6 +262,26 @@ def test_what_is_not_here_is_skipped_with_the_reason(tmp_path, monkeypatch, caps
     assert "SKIP sr-x2@1/urban100/bicubic and 1 more: urban100/hr/" in out
     # the next attempt of the workflow differs from this one, so that it is tried again
     assert anchor_run.next_attempt() == 1
+
+
+@pytest.mark.parametrize(("sigma", "verdict"), [(25, "PASS"), (25.5, "FAIL")])
+def test_noise_of_another_sigma_fails(sigma, verdict, tmp_path, monkeypatch, capsys):
+    """Planted in the degradation: 0.17 dB on images that are as large as a row needs."""
+    monkeypatch.chdir(tmp_path)
+    path = world(tmp_path, {"psnr": "30"})
+    for i in range(3):
+        images.write_png(tmp_path / "images" / "test" / f"img{i}.png", tiny.photo(i, 160, 160))
+    degraded = degrade.degrade
+
+    def planted(target, protocol, rng=None, name=""):
+        wrong = dataclasses.replace(protocol, degradation={"kind": "gaussian_noise",
+                                                           "sigma": sigma})
+        return degraded(target, wrong, rng, name)
+
+    monkeypatch.setattr(degrade, "degrade", planted)
+    code, out, last = irbench(path, capsys, "--only", "denoise*")
+    assert (code, last["rows"]) == (int(verdict == "FAIL"), 1)
+    assert next(x for x in out.splitlines() if x.startswith("denoise")).endswith(verdict)
 
 
 def test_a_cell_that_breaks_fails_with_its_reason(tmp_path, monkeypatch, capsys):

@@ -1,8 +1,10 @@
 """Archives: what is unpacked, what is refused before anything is written, what survives a kill."""
 
+import gzip
 import hashlib
 import io
 import os
+import random
 import shutil
 import stat
 import tarfile
@@ -75,8 +77,10 @@ BAD_ZIPS = [
     ([("../evil", b"x")], "'../evil' would lie outside"),
     ([("a/../../evil", b"x")], "would lie outside"),
     ([("/etc/evil", b"x")], "'/etc/evil' would lie outside"),
-    ([("..\\evil", b"x")], "would lie outside"),
-    ([("C:/evil", b"x")], "would lie outside"),
+    ([("..\\evil", b"x")], r"holds '\\', which not every system takes for a part of a name"),
+    ([("C:/evil", b"x")], "holds ':', which not every system"),
+    ([("a\tb.png", b"x")], r"holds '\t', which not every system"),
+    ([("d/" + "\xe4" * 128, b"x")], "... is too long: a name may have 255 bytes"),
     ([(LINK, b"/etc/passwd")], "'top/link' is a link or a device"),
     ([("a.png", b"x"), ("A.png", b"y")], "'A.png' is in it twice"),
     ([("a", b"x"), ("a/b", b"y")], "'a/b' lies in something that is a file"),
@@ -146,8 +150,33 @@ def test_a_broken_archive_is_one_message(tmp_path, name, damage):
     path.write_bytes({"cut": data[:middle], "text": b"<html>Please log in</html>", "empty": b"",
                       "flip": data[:middle] + bytes(64) + data[middle + 64:]}[damage])
     if (name, damage) == ("a.tar", "flip"):
-        return  # a plain tar has no checksum of its content: the list of the set's files has
+        return  # a plain tar has no checksum of its content, only of its headers
     with pytest.raises(archives.Refused):
+        archives.unpack(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
+@pytest.mark.parametrize("damage", ["header", "zeros", "boundary", "trailer"])
+def test_a_tar_is_unpacked_whole_or_not_at_all(tmp_path, name, damage):
+    """tarfile itself takes a damaged header after the first for the end, without a word."""
+    path = tarred(tmp_path / "whole.tar", *((f"{i}.png", os.urandom(600)) for i in range(3)))
+    data, second = path.read_bytes(), 512 + 1024
+    data = {"header": data[:second + 5] + b"#" + data[second + 6:],
+            "zeros": data[:second] + bytes(512) + data[second + 512:],
+            "boundary": data[:second], "trailer": data[:3 * second] + bytes(511)}[damage]
+    path.unlink()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    refused(tmp_path / name, "damaged header about byte 1536" if damage == "header" else
+            "a damaged header" if damage == "zeros" else "ends without its end mark")
+
+
+def test_damaged_bzip2_is_a_broken_archive(tmp_path):
+    path = zipped(tmp_path / "a.zip", ("a.png", random.Random(0).randbytes(5000)),
+                  compression=zipfile.ZIP_BZIP2)
+    data = bytearray(path.read_bytes())
+    data[200] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(archives.Refused, match=r"not a readable archive \(OSError"):
         archives.unpack(path, tmp_path / "out")
 
 
@@ -225,10 +254,40 @@ def test_an_archive_without_the_expected_images_is_no_set(world):
         with pytest.raises(Unavailable, match=message):
             fetch(entry)
         assert not local.frozen_path(entry).exists()
-        # kept: correcting the catalog needs no second download
-        assert (world.root / "archives" / "mine" / "train.zip").exists()
+        kept = world.root / "archives" / "mine"
+        assert [path.name for path in kept.iterdir()] == [".lock"]  # nothing accepted
     world.archive.unlink()
-    assert len(fetch(world()).images) == 3
+    assert len(fetch(world()).images) == 3  # unpacked: correcting the catalog needs no download
+
+
+@pytest.mark.parametrize(("fault", "count", "message"), [
+    ("few", 4, "3 images .*expected 4"), ("header", None, "damaged header"),
+    ("image", None, "1 files cannot be read: .*1.png")])
+def test_a_server_that_mends_its_file_is_read_again(world, fault, count, message):
+    """Nothing that is no whole set becomes what later downloads must equal."""
+    url, path = f"https://{PINNED[:-4]}.tar", world.archive.with_suffix(".tar")
+    members = [(p.name, p.read_bytes()) for p in sorted(images(
+        world.source, "4.png").iterdir())]
+    entry = world(count=count, files=[{"url": url}])
+    if fault == "few":
+        tarred(path, *members[:3])
+    elif fault == "image":
+        tarred(path, ("1.png", b"no image"), *members[1:])
+    else:
+        data = bytearray(tarred(path, *members).read_bytes())
+        data[512 + 512 * -(-len(members[0][1]) // 512) + 5] ^= 0x55
+        path.write_bytes(data)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match=message):
+            fetch(entry)
+    tarred(path, *members)
+    assert len(fetch(entry).images) == 4
+
+
+def test_a_pinned_archive_without_the_images_is_kept(world):
+    with pytest.raises(Unavailable, match="expected 4"):
+        fetch(world(sha256=hashlib.sha256(world.archive.read_bytes()).hexdigest(), count=4))
+    assert (world.root / "archives" / "mine" / "train.zip").exists()
 
 
 def test_a_page_in_place_of_the_archive_is_not_kept(world):

@@ -192,12 +192,21 @@ def test_list_knows_what_is_here(world, capsys):
     assert capsys.readouterr().out.splitlines()[-1].endswith("absent")
     assert cli.main(["data", "list", "rian"]) == 2
     assert "Did you mean 'rain'" in capsys.readouterr().err
-    assert cli.main(["data", "list", "--accept"]) == 2
+    with pytest.raises(SystemExit):
+        cli.main(["data", "list", "--accept"])
+
+
+def test_options_and_names_come_in_any_order_and_no_config_is_needed(world, monkeypatch, capsys):
+    assert cli.main(["data", "check", "--data-root", "data", "rain"]) == 0
+    monkeypatch.chdir(world / "data")
+    assert cli.main(["data", "fetch", "photos"]) == 0
+    assert cli.main(["data", "fetch"]) == 2  # whose sets?
+    assert "config.yaml: No such file" in capsys.readouterr().err
 
 
 def test_list_hashes_nothing_and_imports_nothing_heavy(world, capsys, monkeypatch):
     check(capsys, "rain")
-    monkeypatch.setattr(local, "file_digest", None)
+    monkeypatch.setattr(local, "known_digest", None)
     assert cli.main(["data", "list"]) == 0
     code = ("import sys; from irbench import cli; cli.main(['data', 'list']); bad = {'torch', "
             "'numpy', 'PIL', 'requests', 'pooch'} & set(sys.modules); assert not bad, bad")

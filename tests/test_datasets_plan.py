@@ -92,7 +92,7 @@ def test_a_set_that_appears_makes_its_cells_run(world):
 def test_a_broken_image_makes_the_set_unavailable(world, damage):
     put(world)
     if damage in ("changed", "missing"):
-        plan.load(world)  # written down as it is
+        assert cli.main(["data", "fetch", "rain"]) == 0  # written down as it is
     victim = world.parent / "data" / "rain" / "target" / "b.png"
     data = victim.read_bytes()
     victim.unlink()
@@ -161,6 +161,52 @@ def test_a_set_must_fit_its_protocol(world, cells, message):
     with pytest.raises(UserError, match=message) as caught:
         plan.load(world)
     assert not isinstance(caught.value, Unavailable)
+
+
+def test_pairs_of_another_task_are_refused(world):
+    change(world, cells=[{"protocol": "deblur-motion", "datasets": ["rain"], "models": ["input"]}])
+    with pytest.raises(UserError, match=r"is of task deblur; the pairs of 'rain' are for derain. "
+                                        "Sets for it: gopro, gopro_train, hide"):
+        plan.load(world)
+
+
+def test_looking_holds_a_set_to_nothing_and_fetching_looks_at_every_file(world, capsys):
+    put(world)
+    images(world.parent / "data/rain/input", "b.png", h=16, w=18)
+    listed = world.parent / "data/manifests/rain.csv"
+    assert evaluate()["status"] == "unavailable"
+    assert cli.main(["verify"]) == 1
+    assert cli.main(["data", "fetch", "rain"]) == 2
+    assert "differ in height x width (b.png: 16x18 against 16x16)" in capsys.readouterr().err
+    assert not listed.exists()
+    images(world.parent / "data/rain/input", "b.png", h=16, w=16)
+    assert cli.main(["data", "fetch", "rain"]) == 0
+    assert listed.exists()
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+def test_what_happens_to_a_set_after_it_was_scored_is_noticed(world, damage, capsys):
+    put(world)
+    assert cli.main(["data", "fetch", "rain"]) == 0
+    assert evaluate()["status"] == "ok"
+    capsys.readouterr()
+    cli.main(["verify"])
+    assert "rain" not in capsys.readouterr().err
+    victim = world.parent / "data" / "rain" / "target" / "b.png"
+    before = plan.load(world).cells[f"{PAIRED}@1/rain/input"].fingerprint
+    if damage == "gone":
+        victim.unlink()
+        after = plan.load(world)
+        assert after.cells[f"{PAIRED}@1/rain/input"].fingerprint != before  # so it runs again
+        assert "1 of 4 files are missing (hr/b.png)" in after.data["rain"].spec["dataset"]["reason"]
+    else:
+        data = bytearray(victim.read_bytes())
+        data[-1] ^= 1
+        victim.write_bytes(data)
+    assert cli.main(["verify"]) == 1
+    error = capsys.readouterr().err
+    assert "cell derain-streak@1 / rain / input: stale" in error if damage == "gone" else (
+        "data rain: 1 files are not those that were scored" in error and "b.png" in error)
 
 
 def test_a_training_set_must_fit_too(world):

@@ -62,7 +62,7 @@ def test_a_cell_is_its_steps_one_by_one(world):
     for image in found["result"]["images"]:
         target = degrade.prepare_target(
             read_image(world.parent / "images" / "test" / f"{image['name']}.png"), protocol)
-        restored = evaluate._restore(model, degrade.degrade(target, protocol), "cpu")
+        restored = to_uint8(evaluate.forward(model, degrade.degrade(target, protocol)))
         assert {k: image[k] for k in ("psnr", "ssim")} == scorer(restored, target)
         assert (image["height"], image["width"]) == target.shape[:2]
     assert found["result"]["mean"]["psnr"] == pytest.approx(
@@ -163,22 +163,22 @@ def test_an_image_that_is_too_small_is_named(world):
 
 
 def test_a_defect_of_a_model_names_the_image_in_its_traceback(world, monkeypatch):
-    restore = evaluate._restore
+    forward = evaluate.forward
 
     def fail(network, degraded, device):
         if degraded.shape[0] == 15:  # of img1
             raise RuntimeError("shapes do not fit")
-        return restore(network, degraded, device)
+        return forward(network, degraded, device)
 
-    monkeypatch.setattr(evaluate, "_restore", fail)
+    monkeypatch.setattr(evaluate, "forward", fail)
     with pytest.raises(RuntimeError, match="shapes do not fit") as error:
         run(world)
     assert any("img1.png" in note for note in error.value.__notes__)
 
 
 def test_values_that_are_not_finite_name_the_image(world, monkeypatch):
-    monkeypatch.setattr(evaluate, "_restore",
-                        lambda *_: to_uint8(np.full((24, 30, 3), np.nan, np.float32)))
+    monkeypatch.setattr(evaluate, "forward",
+                        lambda *_: np.full((24, 30, 3), np.nan, np.float32))
     with pytest.raises(UserError, match=r"img0\.png: .*NaN"):
         run(world)
 

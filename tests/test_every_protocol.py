@@ -5,12 +5,14 @@ import io
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
 from irbench import cli, degrade, plan, protocols, records
 from irbench.images import write_png
 from irbench.models import registry
+from irbench.training import loop
 from irbench.training.data import Patches
 from tests import tiny
 
@@ -161,11 +163,16 @@ def test_the_name_of_an_image_seeds_its_synthetic_weather(world, monkeypatch, ke
         assert np.abs(made(name="other") - kept).max() > 0.01
 
 
+def assert_pairs(inputs, targets):
+    """Each input is what ``damaged`` makes of its target: cut and turned alike, and not swapped."""
+    assert np.abs(inputs - (0.6 * targets + 20 / 255)).max() < 3 / 255
+    assert np.ptp(targets) > 0.3
+
+
 @pytest.mark.parametrize("key", CATALOG)
 def test_a_protocol_gives_training_batches(key):
     protocol = CATALOG[key]
-    images = [clean(i) for i in range(2)]
-    given = list(zip(images, images, strict=True)) if protocol.paired else images
+    given = [(damaged(i), clean(i)) if protocol.paired else clean(i) for i in range(2)]
     side = 24 // protocol.scale
     patches = Patches(given, NAMES, protocol, {"patch": 24, "batch": 3}, 0)
     inputs, targets = patches(4)
@@ -173,8 +180,7 @@ def test_a_protocol_gives_training_batches(key):
     assert targets.shape == (3, protocol.channels, 24, 24)
     assert inputs.dtype == targets.dtype == np.float32
     if protocol.paired:
-        # the same image as input and target: cut at the same place and turned alike
-        assert np.array_equal(inputs, targets)
+        assert_pairs(inputs, targets)
     else:
         assert not np.array_equal(inputs, patches(5)[0])
     assert np.array_equal(inputs, patches(4)[0])
@@ -192,10 +198,30 @@ def test_a_model_trains_on_pairs(world, monkeypatch):
     (world / "trained.yaml").write_text(yaml.safe_dump(config))
     command = ["train", "--config", "trained.yaml", "--protocol", "deblur-motion", "--model",
                "tiny"]
+    given, wanted = [], []
+
+    class Seen(torch.nn.Module):
+        """A model that keeps what it is given."""
+
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            given.append(x)
+            return self.model(x)
+
+    build, make = loop.checkpoints.build, loop.losses.make
+    monkeypatch.setattr(loop.checkpoints, "build", lambda *a: Seen(build(*a)))
+    monkeypatch.setattr(loop.losses, "make", lambda recipe: lambda out, target: (
+        wanted.append(target), make(recipe)(out, target))[1])
     assert cli.main(command) == 0
     run = plan.load("trained.yaml")
     job = run.find("training", protocol="deblur-motion", model="tiny")
     assert records.read(job.record)["result"]["steps"] == 3
+    assert len(given) == len(wanted) == 3
+    for inputs, targets in zip(given, wanted, strict=True):
+        assert_pairs(inputs.numpy(), targets.numpy())
 
 
 def test_a_pair_of_two_sizes_is_named_in_training():

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import yaml
 
-from irbench import conventions, explain, images, plan, protocols
+from irbench import checkpoints, conventions, explain, images, plan, protocols
 from irbench.cli import main
-from irbench.errors import UserError
+from irbench.errors import Unavailable, UserError
 from tests import tiny
 
 SIZES = ((40, 52), (48, 44))
@@ -169,13 +169,51 @@ def test_ssim_padded_with_zeros(cell):
     assert found.simplest.differences == (conventions.SSIM["gaussian11_same"],)
 
 
+def explained(published, *values, half=0.005):
+    """Make an explanation of (value, differences), the nearest first."""
+    return explain.Explanation(published, "psnr", "", "", tuple(
+        explain.Candidate(value, words, abs(value - float(published)) <= half)
+        for value, words in values))
+
+
 def test_the_simplest_is_named_first_though_another_is_nearer():
-    found = explain.Explanation("30.0", "psnr", "", "", tuple(
-        explain.Candidate(value, words, abs(value - 30) <= 0.05)
-        for value, words in ((30.001, ("a", "b")), (30.03, ("c",)), (30.04, ("d",)),
-                             (30.2, ()))))
+    found = explained("30.00", (30.001, ("a", "b")), (30.003, ("c",)), (30.004, ("d",)),
+                      (30.09, ()))
     assert found.simplest.differences == ("c",)
-    assert found.verdict == "30.0 is explained by: c (as simple: d)."
+    assert found.verdict.startswith("30.00 is explained by: c (as simple: d). By chance: ")
+
+
+def test_how_many_figures_would_have_a_match():
+    """The union of the intervals that print alike, in 30.09 - 0.1 to 30.09 + 0.1."""
+    found = explained("30.00", (30.001, ("a", "b")), (30.003, ("c",)), (30.09, ()),
+                      (30.187, ("d",)), (31.0, ("e",)))
+    # 30.09 +- 0.005; that of c, 30.003 +- 0.005; of d from 30.182 to the end, 30.19; a + b adds
+    # 29.996 to 29.998
+    assert found.shares == pytest.approx({0: 0.01 / 0.2, 1: 0.028 / 0.2, 2: 0.03 / 0.2})
+    assert found.verdict.endswith(
+        "By chance: of the figures within 0.1 of the protocol's own, so many have a match: 14% "
+        "with 1 difference at most and 15% with 2 differences at most.")
+    # what is farther is told of as many figures as lie nearer
+    assert explained("30.50", (30.5, ("a",)), (30.0, ())).near == pytest.approx(0.5)
+    assert explained("30.50", (30.5, ("a",)), (30.0, ())).shares[1] == pytest.approx(0.015)
+
+
+@pytest.mark.parametrize(("values", "words"), [
+    ([(30.0, ())], "explained by: the protocol itself. By chance: of the figures within 0.1 of "
+                   "the protocol's own, so many have a match: 5% without a difference."),
+    ([(30.0, ("a",)), (30.02, ())], "explained by: a."),
+    ([(30.0, ("a", "b")), (30.02, ())], "consistent with: a + b."),    # two are needed
+    # five conventions have a match for every third figure
+    ([(30.0, ("a",)), (30.02, ()), (30.04, ("b",)), (30.05, ("c",)), (30.06, ("d",)),
+      (30.08, ("e",)), (30.1, ("f",))], "consistent with: a."),
+])
+def test_a_match_that_says_little_explains_nothing(values, words):
+    assert explained("30.00", *values).verdict.startswith(f"30.00 is {words}")
+
+
+def test_a_figure_of_no_decimals_is_matched_by_anything():
+    found = explained("30", (29.7, ("a",)), (29.4, ()), half=0.5)
+    assert "consistent with: a." in found.verdict
 
 
 def test_a_gray_file_in_a_colour_set(tmp_path, monkeypatch):
@@ -236,6 +274,21 @@ def test_without_saved_images_the_model_runs(tmp_path, monkeypatch):
     assert not found.untried
 
 
+def test_what_goes_wrong_in_the_model_names_the_image(tmp_path, monkeypatch):
+    run = make(tmp_path, monkeypatch, keep=False)
+    for wrong, error, words in (
+            (MemoryError("too large"), Unavailable, r"img0\.png: out of memory at 20x26 pixels"),
+            (None, UserError, r"img0\.png: .*NaN")):
+        def network(x, wrong=wrong):
+            if wrong:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory") from wrong
+            return x * math.nan
+
+        monkeypatch.setattr(checkpoints, "ready", lambda *_, made=network: (made, None))
+        with pytest.raises(error, match=words):
+            explain.explain(run, job(run), "30")
+
+
 def test_images_of_another_run_are_refused(tmp_path, monkeypatch):
     run = make(tmp_path, monkeypatch)
     path = tmp_path / "results/one/images/sr-x2@1/tinyset/bicubic/img1.png"
@@ -262,6 +315,7 @@ def test_the_command(cell, monkeypatch, capsys):
     out = capsys.readouterr().out.splitlines()
     last = json.loads(out[-1])
     assert last["explanation"] is None
+    assert sorted(last["chance"]["shares"]) == ["0", "1", "2"]
     assert len(last["nearest"]) == 2
     # the protocol itself is shown, however far it is
     assert any(line.endswith("the protocol itself") for line in out)
@@ -280,6 +334,8 @@ def test_the_command(cell, monkeypatch, capsys):
     (["sr-x2/tinyset/bicubc", "--published", "30"], "Did you mean 'sr-x2@1/tinyset/bicubic'"),
     (["sr-x2/tinyset/bicubic", "--published", "30 dB"], "not a figure"),
     (["sr-x2/tinyset/bicubic", "--published", "inf"], "not a figure"),
+    (["sr-x2/tinyset/bicubic", "--published", "3.366e1"], "as printed"),
+    (["sr-x2/tinyset/bicubic", "--published", "93.0", "--metric", "ssim"], "up to 1"),
     (["no.json", "--published", "30"], "no such record"),
 ])
 def test_what_cannot_be_meant(arguments, message, cell, monkeypatch, capsys):

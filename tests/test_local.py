@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irbench import datasets, local, records
-from irbench.errors import Unavailable, UserError
+from irbench.errors import Damaged, Unavailable, UserError
 from irbench.images import write_png
 from tests.sets import images, make, photo
 
@@ -117,6 +117,20 @@ def test_what_match_describes_does_not_count(user, tmp_path):
         datasets.open_local(user(local=local_), tmp_path)
 
 
+def test_the_digest_follows_the_pairing(user, tmp_path):
+    """The same files paired otherwise are another set: every figure may differ."""
+    images(tmp_path / "mine" / "input", "p1q2.png", "p2q1.png")
+    images(tmp_path / "mine" / "target", "1.png", "2.png")
+    found = {}
+    for pattern in (r"p|q\d", r"p\dq", r"p|q[12]"):
+        entry = user(local={"folder": "mine", **PAIRS}, match={"input": pattern})
+        found[pattern] = names(datasets.open_local(entry, tmp_path)), datasets.digest(entry)
+    one, other, again = found.values()
+    assert one[0] == [("p1q2", "1"), ("p2q1", "2")] != other[0]
+    assert one[1] != other[1]
+    assert again == one  # another expression, the same pairs
+
+
 def test_several_inputs_may_share_a_target(user, tmp_path):
     images(tmp_path / "mine" / "input", "im_0001_s80_a04.png", "im_0001_s90_a05.png",
            "im_0002_s80_a04.png")
@@ -188,20 +202,21 @@ def manual(tmp_path):
     return again
 
 
-def test_a_manual_set_is_written_down_at_first_use(manual, tmp_path, monkeypatch):
+def test_a_manual_set_is_written_down_when_it_is_first_fetched(manual, tmp_path, monkeypatch):
     entry = manual()
     listed = tmp_path / "data" / "manifests" / "mine.csv"
     assert datasets.state(entry, entry.root) == "unchecked"
     assert not listed.exists()
     digest = datasets.digest(entry)
+    assert not listed.exists()  # looking writes nothing
+    datasets.fetch(entry, entry.root)
     assert listed.read_text().splitlines()[1:] == ["role,path,sha256,bytes", *(
         f"{role},deep/{folder}/{name},{records.file_digest(path)},{path.stat().st_size}"
         for role, folder in (("hr", "target"), ("input", "input")) for name in ("a.png", "b.png")
         for path in [entry.home / "deep" / folder / name])]
     assert datasets.state(entry, entry.root) == "complete"
     # later uses hash nothing
-    monkeypatch.setattr(local, "file_digest", None)
-    local._hash.cache_clear()
+    monkeypatch.setattr(local, "known_digest", None)
     assert datasets.digest(manual()) == digest
     assert names(datasets.open_local(entry, entry.root)) == [("a", "a"), ("b", "b")]
     assert names(datasets.fetch(entry, entry.root)) == [("a", "a"), ("b", "b")]
@@ -214,7 +229,6 @@ def test_a_folder_may_be_a_link_and_hold_links(manual, tmp_path):
     entry.home.rmdir()
     entry.home.symlink_to(tmp_path / "elsewhere")
     assert len(datasets.manifest(entry)) == 4
-    (tmp_path / "data" / "manifests" / "mine.csv").unlink()
     entry.home.unlink()
     entry.home.mkdir()
     (entry.home / "deep").symlink_to(tmp_path / "elsewhere" / "deep")
@@ -223,7 +237,7 @@ def test_a_folder_may_be_a_link_and_hold_links(manual, tmp_path):
 
 def test_a_changed_file_is_found_when_it_is_used(manual):
     entry = manual()
-    datasets.digest(entry)
+    datasets.fetch(entry, entry.root)
     path = entry.home / "deep" / "input" / "a.png"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -232,8 +246,8 @@ def test_a_changed_file_is_found_when_it_is_used(manual):
     with pytest.raises(Unavailable, match=r"a\.png: the file has changed"):
         image.load()
     path.write_bytes(data[:-9])
-    with pytest.raises(Unavailable, match=r"1 of 4 files are missing or of the wrong size, first "
-                                          r".*a\.png\. .*ask nicely.*--accept"):
+    with pytest.raises(Damaged, match=r"1 of 4 files have another size \(input/a\.png\)\. "
+                                      r".*ask nicely.*--accept"):
         datasets.obtain(entry, entry.root)
     assert datasets.state(entry, entry.root) == "partial 3/4"
 
@@ -273,7 +287,7 @@ def test_a_list_made_for_another_definition_does_not_count(manual):
 @pytest.mark.parametrize("text", ["", "# {}", "no list", None])
 def test_a_damaged_list_says_what_to_do(manual, text):
     entry = manual()
-    datasets.digest(entry)
+    datasets.fetch(entry, entry.root)
     path = local.frozen_path(entry)
     first = path.read_text().partition("\n")[0]
     path.write_text(f"{first}\nrole,path,sha256,bytes\n" if text is None else text)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,6 +13,7 @@ from spandrel.architectures.Compact import Compact
 from irbench import cli, config, evaluate, peers, pins, plan, protocols, published, records, verify
 from irbench.errors import Unavailable, UserError
 from irbench.models import registry
+from irbench.report import collect
 from tests import tiny
 
 
@@ -88,7 +90,7 @@ def test_list_and_info_show_peers(capsys):
 
 def test_a_peer_becomes_a_model_of_the_plan(tmp_path):
     run = plan.load(make(tmp_path, **{"swinir-m": None, "mine": {"arch": "swinir-s"}}))
-    model = cell(run, "swinir-m").spec["model"]
+    model = cell(run, "swinir-m").model
     assert model["published_as"] == "SwinIR" and model["title"] == "SwinIR-M"
     assert model["learned"] and not model["in_paper"]
     assert model["note"] == f"third-party weights; {peers.UNPINNED}"
@@ -96,7 +98,7 @@ def test_a_peer_becomes_a_model_of_the_plan(tmp_path):
     assert model["checkpoint"]["sha256"] is None
     assert cell(run, "mine").spec["model"]["checkpoint"]["peer"] == "swinir-s"
     profile = run.find("profile", protocol="sr-x2", model="swinir-m")
-    assert profile.spec["model"] == model  # the file tells the architecture
+    assert profile.model == model  # the file tells the architecture
     assert not run.trainings
 
 
@@ -133,7 +135,7 @@ def test_mistakes_are_explained(tmp_path, models, message):
 
 def test_placeholders_and_digests_by_level(tmp_path):
     entry = {"external": "https://a/{task}_{level}.pth", "sha256": {"x2": "A" * 64, "x3": "b" * 64}}
-    model = cell(plan.load(make(tmp_path, a=entry)), "a").spec["model"]
+    model = cell(plan.load(make(tmp_path, a=entry)), "a").model
     assert model["checkpoint"] == {"kind": "external", "url": "https://a/sr_x2.pth",
                                    "sha256": "a" * 64}
 
@@ -159,6 +161,25 @@ def test_what_fixes_the_number_is_in_the_fingerprint(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert cell(run, "bicubic").fingerprint == cell(plan.load(make(tmp_path, bicubic={})),
                                                     "bicubic").fingerprint
+
+
+def test_what_is_only_told_is_not(tmp_path, monkeypatch):
+    """Neither titles nor the place of a file whose digest is known make a cell run again."""
+    monkeypatch.chdir(tmp_path)
+    digest = weights(tmp_path / "a.pth")
+    shutil.copy("a.pth", "b.pth")
+    path = make(tmp_path, a={"external": "a.pth", "title": "A"})
+    record = run_cell(path, "a")
+    for entry in ({"external": "b.pth", "title": "Another"},
+                  {"external": "a.pth", "published_as": "SwinIR"},
+                  {"external": "https://h.org/a.pth", "sha256": digest}):
+        run = plan.load(make(tmp_path, a=entry))
+        assert cell(run, "a").fingerprint == records.fingerprint(record["spec"])
+        assert not [p for p in verify.check(run) if p.startswith("cell")]
+        shown = collect.collect(run.folder, run.report_spec)
+        assert [c.status for c in shown.cells] == ["ok"]
+        assert shown.model_title("a") == entry.get("title", "a")
+    assert run_cell(make(tmp_path, a={"external": "b.pth"}), "a")["result"] == record["result"]
 
 
 # -- the cell ----------------------------------------------------------------------------------

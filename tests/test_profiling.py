@@ -8,12 +8,17 @@ import pytest
 import torch
 from torch import nn
 
-from irbench import profiling, records
+from irbench import profiling, records, sources
 from irbench.errors import Unavailable, UserError
 
 MIB = 2**20
 SIZE = {"channels": 3, "height": 8, "width": 10, "warmup": 1, "samples": 3, "threads": 1}
 linux = pytest.mark.skipif(not profiling.CLEAR_REFS.exists(), reason="needs Linux")
+
+
+def test_what_moves_a_latency_is_code_of_a_profile():
+    """Changing how memory is kept changes what was measured, so profiles are measured again."""
+    assert {"irbench.profiling", "irbench.allocator"} <= set(sources.modules("profile"))
 
 
 class Watched(nn.Module):

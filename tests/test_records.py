@@ -1,4 +1,6 @@
+import hashlib
 import json
+import os
 
 import pytest
 from hypothesis import given
@@ -69,13 +71,55 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_attempt_number_rises_after_failures_only(tmp_path):
+def test_an_attempt_number_rises_after_failures_and_changes_only(tmp_path):
     path = tmp_path / "r.json"
     assert records.next_attempt(path) == 0
     records.write_json(path, record(attempt=0, status="failed", reason="no", result=None))
     assert records.next_attempt(path) == 1
     records.write_json(path, record(attempt=1))
-    assert records.next_attempt(path) == 1
+    assert records.next_attempt(path) == records.next_attempt(path, {"x": 1}) == 1
+    assert records.next_attempt(path, {"x": 2}) == 2  # made from something else
+    records.write_json(path, record(attempt=2, status="failed", reason="no", result=None))
+    assert records.next_attempt(path, {"x": 2}) == 3
+
+
+def test_what_of_a_spec_fixes_the_result():
+    spec = {"protocol": {"id": "p@1", "title": "P", "source": "S", "task": "t"}, "code": "c",
+            "model": {"name": "m", "title": "M", "note": "N", "published_as": "X", "options": {},
+                      "in_paper": True, "checkpoint": {"kind": "file", "path": "f", "sha256": "d"}}}
+    kept = {"protocol": {"id": "p@1", "task": "t"}, "code": "c",
+            "model": {"name": "m", "options": {}, "checkpoint": {"kind": "file", "sha256": "d"}}}
+    assert records.decisive(spec) == kept == records.decisive(kept)
+    assert spec["model"]["checkpoint"]["path"] == "f"
+    spec["model"]["checkpoint"]["sha256"] = None  # without a digest the place is all that is known
+    assert records.decisive(spec)["model"]["checkpoint"]["path"] == "f"
+    assert records.decisive({"dataset": {"name": "d"}}) == {"dataset": {"name": "d"}}
+
+
+def test_a_file_is_hashed_again_only_when_it_changed(tmp_path, monkeypatch):
+    path, reads = tmp_path / "f", []
+    real = records.file_digest
+    monkeypatch.setattr(records, "file_digest", lambda p: reads.append(p) or real(p))
+    for content in (b"one", b"three"):
+        path.write_bytes(content)
+        for _ in range(3):
+            assert records.known_digest(path) == hashlib.sha256(content).hexdigest()
+    assert len(reads) == 2
+    os.utime(path, ns=(1, 1))
+    assert records.known_digest(path) and len(reads) == 3
+
+
+def test_a_locked_file_is_anothers(tmp_path):
+    with (tmp_path / "l").open("a") as one, (tmp_path / "l").open("a") as other:
+        assert records.lock(one) and not records.lock(other)
+        one.close()
+        assert records.lock(other, wait=True)
+    records.claim(tmp_path)
+    with pytest.raises(UserError, match="another run is working in this folder"):
+        records.claim(tmp_path)
+    records._claims.pop().close()
+    records.claim(tmp_path)
+    records._claims.pop().close()
 
 
 def test_time_and_place_are_not_in_the_fingerprint():

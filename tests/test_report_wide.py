@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from irbench import published, report
-from irbench.report import collect, leakage, page, render, tables, verdict
+from irbench import protocols, published, report
+from irbench.report import collect, leakage, page, render, tables, text, verdict
 from tests import report_fixtures as fixtures
 
 
@@ -42,6 +42,8 @@ def one_cell(folder, name, dataset, model, psnr, ssim=0.9, **spec):
 
 
 BICUBIC = {"learned": False, "published_as": "Bicubic"}          # Set5 x2: 33.66, .9299
+INPUT = {"learned": False, "published_as": "input"}
+MALVAR = {"learned": False, "published_as": "Matlab"}
 PEER = {"arch": "external", "in_paper": False, "checkpoint": {"kind": "external"}}
 TRAINED = {"checkpoint": {"kind": "trained"}, "published_as": "Compacter"}   # 38.24, .9619
 
@@ -58,14 +60,42 @@ TRAINED = {"checkpoint": {"kind": "trained"}, "published_as": "Compacter"}   # 3
     ("denoise_gray-sigma25@1", "set12", 30.985, PEER | {"published_as": "DRUNet*"}, "within noise"),
     ("denoise_gray-sigma25@1", "set12", 30.995, PEER | {"published_as": "DRUNet*"},
      "differs by +0.05 dB"),
+    # neither has the conventions of bicubic: half a digit and 0.01 dB is all
+    ("jpeg_color-q10@1", "bsds500_test", 25.8549, INPUT, "reproduced"),         # 25.84
+    ("jpeg_color-q10@1", "bsds500_test", 25.8551, INPUT, "differs by +0.02 dB"),
+    ("jpeg_color-q10@1", "bsds500_test", 27.6400, PEER | {"published_as": "DRUNet*"},
+     "differs by +0.02 dB"),                                                    # 27.62
+    ("demosaic-rggb@1", "mcmaster", 34.4400, MALVAR, "reproduced"),             # 34.43
+    ("demosaic-rggb@1", "mcmaster", 34.4600, MALVAR, "differs by +0.03 dB"),
 ])
 def test_tolerances(tmp_path, name, dataset, psnr, spec, word):
     run = one_cell(tmp_path, name, dataset, "m", psnr, **spec)
     found = said(run, "m", dataset)
     assert found.said == word and found.reason
+    # a reason is said only of what it is true of
+    assert name.startswith("sr") or "bicubic" not in found.reason
+    assert name.startswith("denoise") or "noise" not in found.reason
     line = next(csv.DictReader(io.StringIO(collect.summary(run))))
     assert line["verdict"] == word and line["published_psnr"] == found.figure.shown
     assert float(line["psnr_difference"]) == pytest.approx(psnr - found.figure.value, abs=1e-4)
+
+
+def test_every_way_to_make_an_input_has_its_tolerance():
+    assert set(verdict.BY_INPUT) == set(protocols.DEGRADATIONS) - set(protocols.SYNTHETIC)
+    assert {kind for kind, most in verdict.BY_INPUT.items() if most.psnr} == {
+        "matlab_bicubic", "gaussian_noise"}
+
+
+def test_one_word_for_demosaicking():
+    assert text.TASKS["demosaic"] == "Demosaicking"
+    assert protocols.get("demosaic-rggb").title.startswith("Demosaicking")
+    assert "demosaicing" not in published.KODAK_SIZE
+
+
+def test_what_rounds_to_zero_has_no_sign():
+    assert text.difference("psnr", -0.0004) == text.difference("psnr", 0.0004) == "0.000"
+    assert text.difference("psnr", -0.0006) == "-0.001"
+    assert text.difference("ssim", 0.0008) == "+0.0008"
 
 
 @pytest.mark.parametrize(("spec", "method", "expected"), [
@@ -130,8 +160,8 @@ def test_the_verdict_tables_tell_it_all(wide):
     rows = [x for x in source.partition(r"\midrule")[2].partition(r"\bottomrule")[0].splitlines()
             if x]
     assert {len(re.findall(r"(?<!\\)&", x)) for x in rows} == {8}
-    text = verdict.summary(wide, found)
-    assert text.startswith(f"Of {len(found)} figures with a printed counterpart: 5 reproduced, ")
+    summary = verdict.summary(wide, found)
+    assert summary.startswith(f"Of {len(found)} figures with a printed counterpart: 5 reproduced, ")
 
 
 def test_no_verdicts_where_published_figures_are_not_wanted(tmp_path):
@@ -225,6 +255,14 @@ def test_a_set_that_is_not_here_is_one_footnote(built):
     assert {e.shown for e in entries} == {"n/a"} and len(entries) == 4
     mark, = {mark for e in entries for mark in e.marks}
     assert table.notes[mark].startswith("unavailable: GoPro is not here")
+
+
+def test_a_set_someone_supplied_says_so_under_its_table(tmp_path):
+    builder = fixtures.wide_run(tmp_path)
+    builder.plan["datasets"]["hide"]["supplied"] = True
+    table = {t.anchor: t for t in tables.build(collect.collect(tmp_path, builder.plan))}["deblur"]
+    assert table.protocols["hide"] == text.SUPPLIED and "gopro" not in table.protocols
+    assert "no published checksum" in report.build(tmp_path, builder.plan).read_text()
 
 
 def test_a_set_that_is_not_here_needs_no_record(tmp_path):

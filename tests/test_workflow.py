@@ -14,6 +14,7 @@ import yaml
 
 from irbench import records
 from tests import tiny
+from tests.test_archives import zipped
 
 ROOT = Path(__file__).parent.parent
 JOBS = 13  # 2 data, 2 trainings, 4 cells, 2 profiles, leaks, report, all
@@ -218,6 +219,28 @@ def test_a_run_with_nothing_to_draw_has_its_report(tmp_path):
     code, output = snakemake(tmp_path, "--configfile", str(config))
     assert code == 0, output
     assert (tmp_path / "results/tiny/report.html").exists()
+
+
+def test_a_set_that_the_run_fetches_costs_no_second_run(tmp_path, monkeypatch):
+    """Its content is known only after the run was planned; that changes no result."""
+    cells = [{"protocol": "sr-x2", "datasets": ["packed"], "models": ["bicubic"]}]
+    config = tiny.make(tmp_path, models={"bicubic": {}}, cells=cells, metrics=["psnr"])
+    catalog = yaml.safe_load((tmp_path / "datasets.yaml").read_text())
+    catalog["datasets"]["packed"] = {"title": "Packed", "use": "test", "archive": {
+        "files": [{"url": "https://host.invalid/p.zip"}], "hr": "**/*.png", "count": 3}}
+    (tmp_path / "datasets.yaml").write_text(yaml.safe_dump(catalog))
+    (tmp_path / "mirror" / "host.invalid").mkdir(parents=True)
+    zipped(tmp_path / "mirror" / "host.invalid" / "p.zip",
+           *((p.name, p.read_bytes()) for p in (tmp_path / "images" / "test").iterdir()))
+    monkeypatch.setenv("IRBENCH_MIRROR", str(tmp_path / "mirror"))
+    code, output = snakemake(tmp_path, "--configfile", str(config))
+    assert code == 0, output
+    assert pd.read_csv(tmp_path / "results/tiny/summary.csv").status.tolist() == ["ok"]
+    before = stamps(tmp_path)
+    code, output = snakemake(tmp_path, "--configfile", str(config))
+    assert code == 0, output
+    assert {name for name, stamp in stamps(tmp_path).items() if before.get(name) != stamp} <= {
+        "results/tiny/config.json"}
 
 
 def test_two_runs_in_one_folder_do_not_mix(tmp_path):

@@ -211,6 +211,10 @@ def _why(error: Exception) -> str:
         return "a TorchScript program, not a state dict. Give the file of the weights."
     if isinstance(error, EOFError) or "EOF" in text:
         return "it begins like a PyTorch file but has no end: it was cut short. Get it again."
+    if "eights only load failed" in text:
+        return ("a pickle that is no plain state dict, so it was not loaded: it could hold code. "
+                "Save the state dict alone, where you trust the file: "
+                "torch.save(model.state_dict(), PATH), or as safetensors.")
     first = " ".join(text.split("Please file")[0].split())[:160]
     return f"not a PyTorch checkpoint ({type(error).__name__}: {first}). Get it again."
 

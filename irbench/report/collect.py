@@ -23,8 +23,6 @@ from irbench.report import leakage, text, verdict
 NOT_COMPUTED = "not computed"
 CELL = ("protocol", "dataset", "model")
 METRICS = tuple(text.METRICS)
-# fields of a protocol that fix no number
-PROSE = {"title", "source", "description", "note"}
 SUMMARY = (
     "protocol", "task", "level", "version", "dataset", "model", "title", "source", "psnr_db",
     "ssim", "lpips", "n_images", "status", "reason", "missing", "parameters", "macs",
@@ -95,6 +93,8 @@ class Run:
     published: str | list[str]
     metrics: tuple[str, ...] = ()   # asked for by the plan; records may ask for more
     leaks: leakage.Leakage = field(default_factory=leakage.Leakage)
+    # (protocol, model) -> what its weights were trained on, None if that is not known
+    trained_on: dict[tuple[str, str], list[str] | None] = field(default_factory=dict)
 
     def parameters(self, protocol: str, model: str) -> int | None:
         """Count of parameters as profiled or trained; 0 for a model without weights, else None."""
@@ -149,17 +149,19 @@ def collect(folder: Path, plan: dict) -> Run:
     name = str(plan.get("run") or folder.name)
     models = _models(plan, cells, jobs)
     found = leakage.read(folder, plan)
+    sets = {(cell.protocol, cell.model): _training_sets(plan, cell, models) for cell in cells}
     cells = [replace(cell, synthetic=_synthetic(protocols.get(cell.protocol)),
-                     leak=found.note(training_sets(models[cell.model]), cell.dataset))
+                     leak=found.note(sets[cell.protocol, cell.model] or (), cell.dataset))
              for cell in cells]
     return Run(folder, name, str(plan.get("title") or name), cells, jobs["trainings"],
                jobs["profiles"], protocols, datasets, models, plan.get("published", "all"),
-               tuple(plan.get("metrics") or ()), found)
+               tuple(plan.get("metrics") or ()), found, sets)
 
 
-def training_sets(model: dict) -> list[str]:
-    """Return the names of the sets that a model of the plan is trained on here."""
-    return [str(name) for name in (model.get("training") or {}).get("data") or ()]
+def _training_sets(plan: dict, cell: Cell, models: dict) -> list[str] | None:
+    """Return the names of the sets that a cell's weights were trained on, None if not known."""
+    given = (models[cell.model].get("training") or {}).get("data") or ()
+    return (plan.get("trained_on") or {}).get(f"{cell.protocol}/{cell.model}", list(given))
 
 
 def _synthetic(protocol: dict | None) -> bool:
@@ -207,7 +209,7 @@ def _other_definition(record: dict, path: str, key: dict, protocols: dict, plan:
     planned = protocols.get(key["protocol"]) or {}
     if protocol.get("id", key["protocol"]) != key["protocol"]:
         return f"its record was computed under {protocol['id']}"
-    differing = sorted(name for name in set(protocol) & set(planned) - PROSE
+    differing = sorted(name for name in set(protocol) & set(planned) - records.PROSE
                        if records.canonical(protocol[name]) != records.canonical(planned[name]))
     if differing:
         return (f"its record was computed under another definition of {key['protocol']} "
@@ -325,8 +327,8 @@ def _against(run: Run, cell: Cell, found: verdict.Verdict | None) -> dict[str, s
 
 
 def _leaked(run: Run, cell: Cell) -> int | None:
-    """Return how many images of the set the model was trained on here; None if unknown."""
-    sets = training_sets(run.models[cell.model])
+    """Return how many images of the set the model was trained on; None if unknown."""
+    sets = run.trained_on.get((cell.protocol, cell.model))
     return run.leaks.count(sets, cell.dataset) if sets else None
 
 

@@ -10,7 +10,7 @@ Try: ``irbench data leak``
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from irbench import records
@@ -18,17 +18,21 @@ from irbench.errors import UserError
 
 FILE = "leaks.json"
 ADVICE = "run the workflow again"
+# measured by benchmarks/leaks.py on CBSD68
+LIMITS = ("Patches, and copies cropped by more than about 8 of 321 pixels on each side, may be "
+          "missed.")
 
 
 @dataclass(frozen=True)
 class Leakage:
     """The result of the search. ``reason`` says why there is none; "" if there is one."""
 
-    asked: bool = False             # whether the run trains anything
+    asked: bool = False             # whether any training set of the run is known
     reason: str = ""
     pairs: tuple[dict, ...] = ()
     compared: tuple[dict, ...] = ()
     not_compared: tuple[dict, ...] = field(default=())
+    unknown: tuple[str, ...] = ()   # titles of models whose training data are not known
 
     def between(self, train: str, test: str) -> list[dict]:
         """Return the pairs of images of a training and a test set that are the same."""
@@ -89,19 +93,29 @@ class Leakage:
         return said
 
     def summary(self) -> str:
-        """Return what was compared in one sentence, "" if nothing was."""
+        """Return what was compared and what could not be, "" if nothing had to be."""
+        unknown = (f"Training data of {', '.join(self.unknown)} unknown, not compared."
+                   if self.unknown else "")
         if not self.compared:
-            return ""
+            return unknown
         sets = [", ".join(dict.fromkeys(c[use] for c in self.compared)) for use in
                 ("train", "test")]
         found = len({(p["test"], p["test_image"]) for p in self.pairs})
         return (f"Training sets ({sets[0]}) were compared with test sets ({sets[1]}) by perceptual "
                 f"hash and correlation: {found or 'no'} test image{'s' * (found != 1)} "
-                f"{'were' if found != 1 else 'was'} found in a training set.")
+                f"{'were' if found != 1 else 'was'} found in a training set. {LIMITS}"
+                + (f" {unknown}" if unknown else ""))
 
 
 def read(folder: Path, plan: dict) -> Leakage:
     """Read what the search of a run found. A broken or outdated record is no result."""
+    return replace(_read(folder, plan), unknown=tuple(dict.fromkeys(
+        str(((plan.get("models") or {}).get(model) or {}).get("title") or model)
+        for name, sets in (plan.get("trained_on") or {}).items() if sets is None
+        for model in [name.partition("/")[2]])))
+
+
+def _read(folder: Path, plan: dict) -> Leakage:
     if not plan.get("leaks"):
         return Leakage()
     if not (folder / FILE).exists():

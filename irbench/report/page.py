@@ -16,7 +16,7 @@ from PIL import Image
 from irbench import __version__, records
 from irbench.report import latency, text, verdict
 from irbench.report import render as printing
-from irbench.report.collect import Cell, Job, Run, training_sets
+from irbench.report.collect import Cell, Job, Run
 from irbench.report.style import Drawing
 from irbench.report.tables import PUBLISHED_RULE, Table
 
@@ -109,7 +109,8 @@ def _machine(hardware: dict) -> str:
 
 def warnings(run: Run, groups: list[dict]) -> list[str]:
     """Return what a reader should know before trusting the page."""
-    said = run.leaks.warnings((training_sets(run.models[c.model]), c.dataset) for c in run.cells)
+    said = run.leaks.warnings((run.trained_on.get((c.protocol, c.model)) or (), c.dataset)
+                              for c in run.cells)
     without = [c for c in run.cells if c.status != "ok"]
     if without:
         said.append(f"{len(without)} of {len(run.cells)} cells have no result; the reasons are "

@@ -70,7 +70,7 @@ class Table:
     measured: list[Row] = field(default_factory=list)
     published: list[Row] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)         # mark -> text
-    protocols: dict[str, str] = field(default_factory=dict)     # id -> sentence
+    protocols: dict[str, str] = field(default_factory=dict)     # id (or dataset) -> sentence
     caption: str = ""
 
     def note(self, said: str) -> str:
@@ -161,6 +161,9 @@ def _fill(table: Table, run: Run, cells: list[Cell]) -> None:
     table.published = [_printed(table, run, row) for row in printed]
     _rank(table.published, table.columns)
     table.protocols = {p: text.protocol_sentence(run.protocols.get(p)) for p in protocols}
+    # whoever supplies a set says that it is the one its column names
+    table.protocols |= {c.dataset: text.SUPPLIED for c in table.columns
+                        if run.datasets[c.dataset].get("supplied")}
     table.caption = _caption(table)
 
 

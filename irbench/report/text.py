@@ -12,6 +12,7 @@ import re
 import textwrap
 from decimal import Decimal
 
+from irbench import published
 from irbench.protocols import SYNTHETIC
 
 ID = re.compile(r"(?P<task>.+)-(?P<level>[^-@]+)@(?P<version>[0-9]+)")
@@ -21,10 +22,12 @@ NONE = "–"                      # not asked for, or not printed by the source
 TASKS = {
     "sr": "Super-resolution", "denoise_gray": "Gray denoising",
     "denoise_color": "Colour denoising", "jpeg_gray": "JPEG artefact removal (gray)",
-    "jpeg_color": "JPEG artefact removal (colour)", "demosaic": "Demosaicing",
+    "jpeg_color": "JPEG artefact removal (colour)", "demosaic": "Demosaicking",
     "deblur": "Deblurring", "derain": "Deraining", "lowlight": "Low-light enhancement",
     "weather": "Adverse weather",
 }
+SUPPLIED = ("the files as they were supplied here; their number, names and sizes were checked, "
+            "but no published checksum says that they are the authors'")
 METRICS = {"psnr": ("PSNR", "dB", 2), "ssim": ("SSIM", "", 4), "lpips": ("LPIPS", "", 4)}
 LOWER_IS_BETTER = {"lpips"}
 LEVELS = {
@@ -83,7 +86,7 @@ def value(metric: str, number: float) -> str:
 
 def difference(metric: str, number: float) -> str:
     """Return a difference with its sign and a decimal more than the mean: ``+0.018``."""
-    return f"{number:+.{METRICS[metric][2] + (metric == 'psnr')}f}"
+    return published.signed(number, METRICS[metric][2] + (metric == "psnr"))
 
 
 def parameters(count: int) -> str:

@@ -38,24 +38,31 @@ class Tolerance:
     reason: str
 
 
-# Wider tolerances, by what a figure depends on
-WIDER = {
-    "no weights": Tolerance(
+# Wider tolerances: by how the input is made, for weights that others trained and for no weights ...
+BY_INPUT = {
+    "matlab_bicubic": Tolerance(
         0.04, 0.001, "toolkits differ in conventions: on Set5 bicubic x2, Y rounded or not moves "
         "PSNR by 0.033 dB, and enlarging Y alone moves SSIM by up to .0009"),
-    "noise": Tolerance(
+    "gaussian_noise": Tolerance(
         # measured by `python benchmarks/noise.py`
         0.05, 0.002, "another draw of the noise: over six draws on Set12 at sigma 25 the standard "
         "deviation is 0.020 dB and .0008 for the noisy input, 0.014 dB and .0004 for DnCNN"),
-    "given weights": Tolerance(
-        0.04, 0.001, "the same weights, but toolkits differ in conventions: on Set5 bicubic x2, Y "
-        "rounded or not moves PSNR by 0.033 dB"),
-    "trained": Tolerance(
-        None, None, "trained here, for as long as the model's row says; how far two seeds of one "
-        "training lie apart is unknown here, so nothing is allowed for it"),
-    "other weights": Tolerance(
-        None, None, "how these weights were trained is unknown here, so nothing is allowed for"),
+    "jpeg": Tolerance(
+        None, None, f"one codec makes all inputs, so no more is allowed than {CLOSE_REASON}"),
+    "mosaic": Tolerance(
+        None, None, "the mosaic is exact and the filters of the input are fixed, so no more is "
+        f"allowed than {CLOSE_REASON}"),
+    "paired": Tolerance(
+        None, None, f"input and target come as files, so no more is allowed than {CLOSE_REASON}"),
 }
+# ... and for weights of which less is known
+TRAINED = Tolerance(
+    None, None, "trained here, for as long as the model's row says; how far two seeds of one "
+    "training lie apart is unknown here, so nothing is allowed for it")
+OTHER_WEIGHTS = Tolerance(
+    None, None, "how these weights were trained is unknown here, so nothing is allowed for")
+NOTHING_KNOWN = Tolerance(
+    None, None, f"no reason for a difference is known, so no more is allowed than {CLOSE_REASON}")
 
 
 @dataclass(frozen=True)
@@ -96,12 +103,10 @@ def close(figure: published.Figure) -> float:
 def wider(spec: dict, protocol: dict) -> Tolerance:
     """Return the tolerance of "within noise" for a model under a protocol."""
     if (spec.get("checkpoint") or {}).get("kind") == "trained":
-        return WIDER["trained"]
+        return TRAINED
     if spec.get("learned", True) and spec.get("arch") != "external":
-        return WIDER["other weights"]
-    if (protocol.get("degradation") or {}).get("kind") == "gaussian_noise":
-        return WIDER["noise"]
-    return WIDER["given weights" if spec.get("learned", True) else "no weights"]
+        return OTHER_WEIGHTS
+    return BY_INPUT.get((protocol.get("degradation") or {}).get("kind"), NOTHING_KNOWN)
 
 
 def of(run: Run) -> list[Verdict]:

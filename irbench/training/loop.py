@@ -43,7 +43,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1) -> dict:
     torch.set_num_threads(threads)
     phases = records.Phases()
     protocol = plan.protocols[job.key["protocol"]]
-    model, recipe = job.spec["model"], job.spec["model"]["training"]
+    model, recipe = job.model, job.model["training"]
     with phases("load"):
         batches = _patches(plan, job)
         torch.manual_seed(seed_of(job.spec["seed"], protocol.id, model["name"]))

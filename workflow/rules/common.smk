@@ -48,16 +48,15 @@ wildcard_constraints:
     model=r"[^/]+",
 
 
-def fingerprint(kind):
-    """Everything a job depends on, as one parameter: it runs again exactly when this changes."""
-    return lambda wildcards: getattr(PLAN, kind)["/".join(wildcards)].fingerprint
-
-
 def attempt(kind):
-    """Rises after a failure, so that a failed job is tried again by the next run."""
-    return lambda wildcards: records.next_attempt(
-        getattr(PLAN, kind)["/".join(wildcards)].record
-    )
+    """A job runs again when this parameter changes: it rises when the stored record is a failure,
+    or of another spec than the plan's. The spec holds everything the job depends on."""
+
+    def number(wildcards):
+        job = getattr(PLAN, kind)["/".join(wildcards)]
+        return records.next_attempt(job.record, job.spec)
+
+    return number
 
 
 def training_data(wildcards):
@@ -86,7 +85,7 @@ def all_records(*kinds):
 def begin():
     """Before the first job: claim the run's folder, then write down its configuration.
 
-    Not a rule: whether a job must run depends on its own fingerprint, not on this file's age.
+    Not a rule: whether a job must run depends on its own spec, not on this file's age.
     """
     try:
         records.claim(PLAN.folder)
@@ -102,8 +101,12 @@ def announce():
         return  # only a part of the run was asked for
     stored = [(job, records.read(job.record)) for job in PLAN.jobs() if job.record.exists()]
     missing = [(job, record) for job, record in stored if record["status"] != "ok"]
+    reasons = {}
     for job, record in missing:
-        print(f"n/a: {job.title}: {record['reason']}", file=sys.stderr)
+        reasons.setdefault(record["reason"], []).append(job.title)
+    for reason, titles in reasons.items():
+        more = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
+        print(f"n/a: {titles[0]}{more}: {reason}", file=sys.stderr)
     if missing:
         print(f"{len(missing)} of {len(stored)} jobs gave no result; the next run tries them again",
               file=sys.stderr)

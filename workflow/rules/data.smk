@@ -4,7 +4,6 @@ rule data:
         f"{RUN}/data/{{dataset}}.json",
     params:
         config=CONFIG,
-        fingerprint=fingerprint("data"),
         attempt=attempt("data"),
     log:
         f"{RUN}/logs/data/{{dataset}}.log",
@@ -23,8 +22,9 @@ rule leaks:
         f"{RUN}/leaks.json",
     params:
         config=CONFIG,
-        fingerprint=lambda wildcards: PLAN.leaks[SETTINGS["run"]].fingerprint,
-        attempt=lambda wildcards: records.next_attempt(f"{RUN}/leaks.json"),
+        attempt=lambda wildcards: records.next_attempt(
+            f"{RUN}/leaks.json", PLAN.leaks[SETTINGS["run"]].spec
+        ),
     log:
         f"{RUN}/logs/leaks.log",
     message:

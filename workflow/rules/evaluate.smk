@@ -7,7 +7,6 @@ rule evaluate:
         f"{RUN}/cells/{{protocol}}/{{dataset}}/{{model}}.json",
     params:
         config=CONFIG,
-        fingerprint=fingerprint("cells"),
         attempt=attempt("cells"),
     threads: 1
     resources:

@@ -4,7 +4,6 @@ rule profile:
         f"{RUN}/profiles/{{protocol}}/{{model}}.json",
     params:
         config=CONFIG,
-        fingerprint=fingerprint("profiles"),
         attempt=attempt("profiles"),
     threads: workflow.cores or 1
     resources:

@@ -7,7 +7,6 @@ rule train:
         f"{RUN}/training/{{protocol}}/{{model}}.json",
     params:
         config=CONFIG,
-        fingerprint=fingerprint("trainings"),
         attempt=attempt("trainings"),
     threads: 1
     resources:

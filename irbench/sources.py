@@ -1,0 +1,61 @@
+"""The code a job runs, as a digest: a result is of the code and packages that computed it.
+
+Reads source files without importing them; writes nothing. Not among the code are the modules that
+find and pair files: what they decide is in the digest of a dataset.
+
+Try: ``python -c "from irbench import sources; print(*sources.modules('cell'))"``
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from irbench import records
+from irbench.models import registry
+
+MODEL_CODE = ("irbench.checkpoints", "irbench.degrade", "irbench.images", "irbench.mosaic",
+              "irbench.synthetic")
+# a new version of these may change a number
+PACKAGES = ("fvcore", "lpips", "numpy", "opencv-python-headless", "pillow", "pyiqa", "torch")
+EXTERNAL = Path(registry.__file__).with_name("external.py")  # runs third-party weights, through
+EXTERNAL_PACKAGES = ("spandrel", "spandrel_extra_arches")
+CODE = {
+    "cell": ("irbench.evaluate", "irbench.metrics", *MODEL_CODE),
+    "training": ("irbench.training.data", "irbench.training.losses", "irbench.training.loop",
+                 *MODEL_CODE),
+    "profile": ("irbench.allocator", "irbench.profiling", "irbench.macs"),
+    "leaks": ("irbench.leaks", "irbench.images"),
+    "report": ("irbench.published", "irbench.report", "catalog/published.csv"),
+}
+
+
+def digest(kind: str, model: dict, plugins: tuple[str, ...]) -> str:
+    """Digest what a job runs: the stage's modules, the model's, what models share, packages."""
+    external = model["arch"] == "external"
+    own = EXTERNAL if external else registry.get(model["arch"], plugins).path
+    code = records.code_digest(*modules(kind), *_shared_model_modules(), str(own))
+    packages = (*PACKAGES, *EXTERNAL_PACKAGES) if external else PACKAGES
+    return records.fingerprint([code, records.versions_of(*packages)])
+
+
+@functools.cache
+def _shared_model_modules() -> tuple[str, ...]:
+    """Modules under models/ that hold no card: padding, attention and the like."""
+    own = {card.path for card in registry.cards().values()}
+    return tuple(str(p) for p in sorted(Path(registry.__file__).parent.rglob("*.py"))
+                 if p not in own and p.name not in ("registry.py", EXTERNAL.name))
+
+
+@functools.cache
+def modules(kind: str) -> tuple[str, ...]:
+    """Return the modules (by name) and files (by path) that a stage runs, beside the model's."""
+    names = []
+    for name in CODE[kind]:
+        if "/" in name:
+            names.append(str(Path(__file__).parent / name))
+            continue
+        folder = Path(__file__).parent.joinpath(*name.split(".")[1:])
+        names += [str(p) for p in sorted(folder.glob("*"))
+                  if p.suffix in (".py", ".j2", ".css", ".js")] if folder.is_dir() else [name]
+    return tuple(names)
