@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -94,7 +95,6 @@ def test_gray_protocols_start_from_matlab_gray():
 
 @pytest.mark.parametrize("quality", [10, 20, 30, 40])
 def test_colour_jpeg_is_what_opencv_makes(quality):
-    cv2 = pytest.importorskip("cv2")
     y, x = np.mgrid[:37, :50]
     image = np.stack([x * 5, y * 6, 128 + 90 * np.sin(x / 3)], -1).astype(np.uint8)
     ok, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])

@@ -265,7 +265,7 @@ def _recognised(registry, state: dict) -> str:
         state = spandrel.canonicalize_state_dict(state)
         return next(support.architecture.name for support in registry.architectures("detection")
                     if support.detect(state))
-    except Exception:
+    except Exception:  # only words for a message: whatever spandrel trips over here, it found none
         return "no architecture"
 
 
