@@ -21,6 +21,9 @@ Options of the card, with their reasons:
                     is the textbook 1/sqrt(positions), which grows with the image.
     channel_scale 10.0    ours: multiplies the cosines, which alone (within -1 .. 1) would leave
                     the softmax nearly uniform; it is where SwinV2's cosine attention starts.
+    spatial_norm scaled   ours: logits of the spatial attention are q.k / sqrt(d), the textbook's;
+                    ``cosine`` takes unit vectors and multiplies by ``spatial_scale``.
+    spatial_scale 10.0    ours: see channel_scale; unused unless spatial_norm is cosine.
     temperature fixed     ours: ``learned`` adds one factor a head to both attentions. With 8 and
                     8 heads and final_norm it gives 392.5 / 399.0 / 408.1 K, which rounds to the
                     printed sizes as well; nothing else speaks for it.
@@ -31,6 +34,11 @@ Options of the card, with their reasons:
     restoration half      inferred: one of the ends that give 407 K (see layers.ends).
     skip none       printed: no skip around the whole network is drawn. ``input`` adds the
                     (bicubically enlarged) input and starts from it: for short trainings.
+Inferred without an option: all Linears and convolutions have biases, positions have no table
+(with one, the printed sizes do not come out). The schedule of its training is unknown: see recipes.
+
+The modules below are the definition, used for training, on a GPU and for counting. On a CPU without
+gradients CompactLayer hands over to irbench.models.strips: the same, in 0.7 of the time.
 
 Try: ``python -c "from irbench.models.compacter import compacter;
 print(sum(p.numel() for p in compacter('sr', 2, 3).parameters()))"``
@@ -44,8 +52,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from irbench.models import layers
-from irbench.models.padding import Restorer
+from irbench.models import layers, strips
+from irbench.models.linear import Linear
+from irbench.models.padding import Columnar
+
+NORMS = ("cosine", "scaled")
 
 CARDS = {
     "compacter": {
@@ -65,9 +76,12 @@ CARDS = {
         "learned": True,
         "options": {
             "width": 48, "layers": 14, "ratio": 2, "window": 8, "heads": 3, "channel_heads": 1,
-            "channel_norm": "cosine", "channel_scale": 10.0, "temperature": "fixed",
-            "final_norm": False, "dsgm": "literal", "restoration": "half", "skip": "none",
+            "channel_norm": "cosine", "channel_scale": 10.0, "spatial_norm": "scaled",
+            "spatial_scale": 10.0, "temperature": "fixed", "final_norm": False, "dsgm": "literal",
+            "restoration": "half", "skip": "none",
         },
+        "free": ["window", "channel_norm", "channel_scale", "spatial_norm", "spatial_scale",
+                 "dsgm", "skip"],
         "dtypes": ["float32", "float64", "bfloat16"],
     },
 }
@@ -79,11 +93,11 @@ def compacter(task: str, scale: int, channels: int, **options) -> Compacter:
     return Compacter(scale, channels, layers.options_of("compacter", CARDS, options))
 
 
-class Compacter(Restorer):
+class Compacter(Columnar):
     """The whole network; see the module's text. (B, channels, H, W) in [0, 1], any H, W >= 2.
 
-    The channel attention looks at all positions, padding included, so cutting an image into
-    tiles changes the result a little.
+    Its ``receptive_field`` is unbounded (None): the channel attention of every layer looks at all
+    positions, padding included, so cutting an image into tiles changes the whole result a little.
     """
 
     def __init__(self, scale: int, channels: int, options: SimpleNamespace):
@@ -101,14 +115,11 @@ class Compacter(Restorer):
         if self.skip == "input":
             layers.start_at_zero(self.reconstruct)
 
-    def restore(self, x: Tensor) -> Tensor:
-        """Restore an image whose sides are multiples of ``size_multiple``."""
-        shallow = self.extract(x.permute(0, 2, 3, 1).contiguous())      # (B, H, W, width)
-        deep = shallow
+    def body(self, tokens: Tensor) -> Tensor:
+        """Map tokens (B, H, W, width) to the same shape: all layers and the final norm, if any."""
         for layer in self.layers:
-            deep = layer(deep)
-        deep = shallow + self.body_conv(self.norm(deep))
-        return self.reconstruct(deep).permute(0, 3, 1, 2).contiguous()  # (B, channels, sH, sW)
+            tokens = layer(tokens)
+        return self.norm(tokens)
 
 
 class CompactLayer(nn.Module):
@@ -125,6 +136,8 @@ class CompactLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens (B, H, W, width) to the same shape; H and W multiples of the window."""
+        if strips.fit(x):
+            return strips.layer(self, x)
         x = x + self.attention(self.norm1(x))
         return x + self.mixer(self.norm2(x))
 
@@ -144,48 +157,71 @@ class CASA(nn.Module):
         layers.per_head(o.width, o.heads)
         layers.per_head(o.width, o.channel_heads)
         self.window, self.heads, self.channel_heads = o.window, o.heads, o.channel_heads
-        self.norm = layers.choice("channel_norm", o.channel_norm, ("cosine", "scaled"))
-        self.scale = float(o.channel_scale)
-        self.query = nn.Linear(o.width, o.width)
-        self.key = nn.Linear(o.width, o.width)
-        self.value = nn.Linear(o.width, o.width)
+        self.channel_norm = layers.choice("channel_norm", o.channel_norm, NORMS)
+        self.channel_scale = float(o.channel_scale)
+        self.spatial_norm = layers.choice("spatial_norm", o.spatial_norm, NORMS)
+        self.spatial_scale = float(o.spatial_scale)
+        self.query = Linear(o.width, o.width)
+        self.key = Linear(o.width, o.width)
+        self.value = Linear(o.width, o.width)
         self.local = layers.depthwise(o.width)
-        self.project = nn.Linear(o.width, o.width)
+        self.project = Linear(o.width, o.width)
         learned = layers.choice("temperature", o.temperature, ("fixed", "learned")) == "learned"
         self.spatial_factor = nn.Parameter(torch.ones(o.heads, 1, 1)) if learned else None
         self.channel_factor = nn.Parameter(torch.ones(o.channel_heads, 1, 1)) if learned else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map tokens (B, H, W, width) to the same shape."""
-        q, k, v = self.query(x), self.key(x), self.value(x)
-        s, c = self.spatial(q, k, v), self.channel(q, k, v)
-        return self.project(s * torch.sigmoid(c) + c * torch.sigmoid(s) + self.local(v))
+        """Map tokens (B, H, W, C) to the same shape."""
+        size = x.shape[1:3]
+        tokens = layers.to_windows(x, self.window)              # (windows, w*w, C)
+        q, k, v = self.query(tokens), self.key(tokens), self.value(tokens)
+        s = self.spatial(q, k, v)
+        # the channel attention sums over positions, whose order does not matter
+        c = self.channel(*(t.reshape(x.shape[0], -1, x.shape[-1]) for t in (q, k, v)))
+        mixed = layers.from_windows(self.interact(s, c.reshape(s.shape)), self.window, size)
+        return self.project(mixed + self.local(layers.from_windows(v, self.window, size)))
 
     def spatial(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """SWSA: softmax(q k^T / sqrt(d)) v inside each window; (B, H, W, C) in and out."""
-        size = q.shape[1:3]
-        q, k, v = (layers.to_windows(t, self.window).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-                   for t in (q, k, v))                          # (windows, heads, w*w, d)
+        """SWSA: softmax(q k^T / sqrt(d)) v in each window; (windows, w*w, C) in and out."""
+        q, k, v = (layers.split_heads(t, self.heads) for t in (q, k, v))
+        scale = None                                            # torch's: 1 / sqrt(d)
+        if self.spatial_norm == "cosine":
+            q, k, scale = F.normalize(q, dim=-1), F.normalize(k, dim=-1), self.spatial_scale
         if self.spatial_factor is not None:
             q = q * self.spatial_factor
-        out = F.scaled_dot_product_attention(q, k, v)
-        return layers.from_windows(out.transpose(1, 2).flatten(-2), self.window, size)
+        return layers.join_heads(F.scaled_dot_product_attention(q, k, v, scale=scale))
 
     def channel(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """CWSA: softmax over channels of q^T k, applied to v; (B, H, W, C) in and out."""
-        b, h, w, c = q.shape
-        q, k, v = (t.reshape(b, h * w, self.channel_heads, -1).transpose(1, 2)
-                   for t in (q, k, v))                          # (B, heads, H*W, d)
-        scores = q.transpose(-2, -1) @ k                        # (B, heads, d, d)
-        if self.norm == "cosine":                               # the norms taken out of the sum
-            norms = q.norm(dim=-2).unsqueeze(-1) * k.norm(dim=-2).unsqueeze(-2)
-            scores = self.scale * scores / norms.clamp_min(1e-6)
+        """CWSA: softmax over channels of q^T k, applied to v; (B, H*W, C) in and out."""
+        q, k, v = (layers.split_heads(t, self.channel_heads) for t in (q, k, v))
+        norms = [t.norm(dim=-2) for t in (q, k)] if self.channel_norm == "cosine" else []
+        weights = self.channel_weights(q.transpose(-2, -1) @ k, q.shape[-2], *norms)
+        return layers.join_heads(v @ weights.transpose(-2, -1))
+
+    def channel_weights(self, products: Tensor, positions: int, *norms: Tensor) -> Tensor:
+        """Turn sums over positions into the softmax of CWSA.
+
+        Args:
+            products: (B, heads, d, d), q^T k.
+            positions: how many were summed over; of use for ``scaled`` only.
+            norms: of the columns of q and of k, (B, heads, d) each; for ``cosine`` only.
+
+        Returns:
+            (B, heads, d, d): row, the channel that is made; column, the channel of v.
+        """
+        if self.channel_norm == "cosine":                       # the norms taken out of the sum
+            lengths = norms[0].unsqueeze(-1) * norms[1].unsqueeze(-2)
+            logits = self.channel_scale * products / lengths.clamp_min(1e-6)
         else:
-            scores = scores / (h * w) ** 0.5
+            logits = products / positions**0.5
         if self.channel_factor is not None:
-            scores = scores * self.channel_factor
-        out = v @ scores.softmax(-1).transpose(-2, -1)          # (B, heads, H*W, d)
-        return out.transpose(1, 2).reshape(b, h, w, c)
+            logits = logits * self.channel_factor
+        return logits.softmax(-1)
+
+    @staticmethod
+    def interact(s: Tensor, c: Tensor) -> Tensor:
+        """Adaptive interaction (printed): each times the sigmoid of the other, summed."""
+        return s * torch.sigmoid(c) + c * torch.sigmoid(s)
 
 
 class DSGM(nn.Module):
@@ -200,13 +236,17 @@ class DSGM(nn.Module):
         """Build for ``width`` channels, ``ratio * width`` in each branch."""
         super().__init__()
         self.form = layers.choice("dsgm", form, ("literal", "gated"))
-        self.expand = nn.Linear(width, 2 * ratio * width)
+        self.expand = Linear(width, 2 * ratio * width)
         self.local = layers.depthwise(2 * ratio * width)
-        self.project = nn.Linear(ratio * width, width)
+        self.project = Linear(ratio * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens (B, H, W, width) to the same shape."""
-        a, b = self.local(self.expand(x)).chunk(2, dim=-1)
+        return self.project(self.gate(self.local(self.expand(x))))
+
+    def gate(self, both: Tensor) -> Tensor:
+        """Multiply the branches both ways and sum: (..., 2 C), a before b, to (..., C)."""
+        a, b = both.chunk(2, dim=-1)
         if self.form == "literal":
-            return self.project(2 * torch.sigmoid(a) * F.gelu(b))
-        return self.project(torch.sigmoid(a) * b + F.gelu(b) * a)
+            return 2 * torch.sigmoid(a) * F.gelu(b)
+        return torch.sigmoid(a) * b + F.gelu(b) * a

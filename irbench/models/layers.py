@@ -82,6 +82,16 @@ def from_windows(tokens: Tensor, window: int, size: tuple[int, int]) -> Tensor:
     return x.transpose(2, 3).reshape(-1, h, w, tokens.shape[-1])
 
 
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """View (n, N, C) as (n, heads, N, C / heads), the form torch's attention takes."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def join_heads(x: Tensor) -> Tensor:
+    """Undo ``split_heads``: (n, heads, N, d) to (n, N, heads * d)."""
+    return x.transpose(1, 2).flatten(-2)
+
+
 # -- convolutions and ends -----------------------------------------------------------------------
 
 class TokenConv(nn.Conv2d):

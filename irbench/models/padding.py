@@ -62,11 +62,14 @@ def enlarge(x: Tensor, scale: int) -> Tensor:
     """Enlarge (B, C, H, W) by bicubic interpolation (a = -0.5, as MATLAB's); scale 1 returns x.
 
     torch uses a = -0.75 without ``antialias`` and a = -0.5 with it; when enlarging, the
-    antialiasing itself changes nothing.
+    antialiasing itself changes nothing. Types of 16 bits are enlarged in float32: torch has no
+    such interpolation for them on a CPU.
     """
     if scale == 1:
         return x
-    return F.interpolate(x, scale_factor=float(scale), mode="bicubic", antialias=True)
+    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    large = F.interpolate(wide, scale_factor=float(scale), mode="bicubic", antialias=True)
+    return large.to(x.dtype)
 
 
 class Restorer(nn.Module):
@@ -82,7 +85,14 @@ class Restorer(nn.Module):
         size_multiple: what ``restore`` needs both sides to be a multiple of.
         skip: ``input`` adds the input (bicubically enlarged to the output's size) to the output,
             so that the network learns the difference; ``none`` does not.
+
+    Attributes:
+        receptive_field: how far an output pixel sees, in input pixels: what lies further away from
+            its place cannot change it (where tiles start at multiples of ``size_multiple``). None:
+            it is unbounded, or unknown. A subclass that has a bound states it.
     """
+
+    receptive_field: int | None = None
 
     def __init__(self, *, channels: int, scale: int, size_multiple: int, skip: str = "none"):
         """Keep the arguments (above); raise UserError for an unknown ``skip``."""
@@ -120,3 +130,24 @@ class Restorer(nn.Module):
     def restore(self, x: Tensor) -> Tensor:
         """Restore an image whose sides are multiples of ``size_multiple``."""
         raise NotImplementedError(f"{type(self).__name__} defines no restore()")
+
+
+class Columnar(Restorer):
+    """A restoration model of one column, which both papers draw:
+
+        conv 3x3 -> body -> conv 3x3 -> + (long residual) -> reconstruction         printed
+
+    Subclasses define ``body``, from tokens (B, H, W, width) to the same shape, and have the
+    modules ``extract`` and ``reconstruct`` (see ``layers.ends``) and ``body_conv``. Tokens have
+    the channels last; only the image itself is permuted.
+    """
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Restore an image whose sides are multiples of ``size_multiple``."""
+        shallow = self.extract(x.permute(0, 2, 3, 1).contiguous())      # (B, H, W, width)
+        deep = shallow + self.body_conv(self.body(shallow))
+        return self.reconstruct(deep).permute(0, 3, 1, 2).contiguous()  # (B, channels, sH, sW)
+
+    def body(self, tokens: Tensor) -> Tensor:
+        """Map tokens (B, H, W, width) to the same shape."""
+        raise NotImplementedError(f"{type(self).__name__} defines no body()")

@@ -19,7 +19,11 @@ A card's fields:
     source          paper, section, what is inferred
     learned         whether it has weights
     options         name -> default, every option the builder takes
+    free            (optional) the options that change no weights: one checkpoint runs with several
+                    values of them, which a config's ``variants`` compares
     dtypes          the floating types it runs in
+    reference       (optional) True: a network of somebody else's form with random weights, here to
+                    compare speed with (``profile.references``); it is never trained or evaluated
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ from pathlib import Path
 from irbench.errors import UserError, unknown
 
 REQUIRED = {"title", "builder", "tasks", "in_paper", "source", "learned"}
-OPTIONAL = {"levels", "note", "published_as", "options", "dtypes"}
+OPTIONAL = {"levels", "note", "published_as", "options", "free", "dtypes", "reference"}
 HERE = Path(__file__).resolve().parent
 
 
@@ -58,7 +62,14 @@ class Card:
     note: str = ""
     published_as: str = ""
     options: dict = field(default_factory=dict)
+    free: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ("float32",)
+    reference: bool = False
+
+    @property
+    def summary(self) -> str:
+        """What a list shows of it."""
+        return f"{self.title}: {self.note}" if self.reference and self.note else self.title
 
     def can(self, task: str, level: str) -> bool:
         """Say whether the model can do a task at a level."""
@@ -167,10 +178,17 @@ def _card(path: Path, name: str, fields: dict) -> Card:
             raise UserError(f"{path}: card {name!r}: {key} is {fields[key]!r}; it takes a mapping.")
     if not isinstance(name, str):
         raise UserError(f"{path}: card {name!r}: a model's name is a text.")
-    for key in ("tasks", "dtypes"):
+    for key in ("tasks", "dtypes", "free"):
         if not isinstance(fields.get(key, []), list | tuple):
             raise UserError(f"{path}: card {name!r}: {key} is {fields[key]!r}; it takes a list.")
-    fields = {**fields, "tasks": tuple(fields["tasks"]),
+    for option in fields.get("free", []):
+        if option not in fields.get("options", {}):
+            raise unknown("option", option, fields.get("options", {}),
+                          f"{path}: card {name!r}: free")
+    if not isinstance(fields.get("reference", False), bool):
+        raise UserError(f"{path}: card {name!r}: reference is {fields['reference']!r}; it takes "
+                        "True or False.")
+    fields = {**fields, "tasks": tuple(fields["tasks"]), "free": tuple(fields.get("free", ())),
               "dtypes": tuple(fields.get("dtypes", ("float32",)))}
     return Card(name=name, path=path, **fields)
 

@@ -13,18 +13,26 @@ Options of the cards, with their reasons:
     width 180, heads 6, mlp_ratio 2, stages 6, layers 6 (S), 8 and 8 (B)    inferred.
     head pixelshuffle, head_width 64    inferred: SwinIR's head; ``direct``: one convolution.
     bias_hidden 512     inferred: hidden width of the MLP that gives each layer's position bias.
+    logit_scale learned     inferred, with the bias: cosine attention with a learned scale a head.
+                    ``fixed``: the scale it starts at, for good; ``sqrt``: no cosines, but the
+                    textbook dot product / sqrt(d). Both ours, without the 6 numbers a layer.
     window 32, k 512    ours: 8, 16 and 32 are ablated and k runs to 512 (printed), which only
                     means something with the 1024 tokens of a window of 32. Neither changes the
                     weights, so one checkpoint can be run with several.
-    train_k []      ours: a fixed k; a list is drawn from at random in training (both printed).
+    train_k []      ours: a fixed k in training. A list is drawn from at random (both printed; the
+                    paper's six values are 64, 128, 192, 256, 384, 512), once a batch, for all
+                    stages: whether each stage draws for itself is unknown.
     similarity dot  printed; ``cosine`` and ``dot_ln`` are ours, see KeyDictionary.
+    shift none      inferred: no shift is drawn, and one inside a stage would break the sharing.
+                    ``half``, ours: every second stage's windows lie half a window further, on an
+                    image continued by reflection by that much on all sides. Costs the rim's work.
     norm pre        ours: x + f(LN(x)), SwinIR's; ``post``: x + LN(f(x)), SwinV2's. Same size.
     restoration     ours: the ends for tasks at scale 1, see layers.ends; S and B do only SR.
     skip none       ours for S and B: none is drawn for SR. ``input`` adds the bicubic input.
     attention auto  ours: which implementation, see attention.IMPLEMENTATIONS. Same values.
-Inferred without an option: cosine attention with a learned scale a head, a LayerNorm after the
-first convolution and one before the last of the body. Windows never shift (inferred: a shift
-inside a stage would break the sharing; none is drawn).
+Inferred without an option: a LayerNorm after the first convolution and one before the last of the
+body. ``free`` in a card: the options that change neither the weights nor what they were trained
+for, so that a checkpoint may be run with other values.
 
 SemanIR-light is ours, not in the paper: the same blocks, small enough to train in minutes on a CPU.
     width 48, 4 stages of 4 layers, heads 3     about Compacter's parameters and multiply-adds.
@@ -45,9 +53,10 @@ from types import SimpleNamespace
 
 from torch import Tensor, nn
 
-from irbench.models import layers
+from irbench.models import layers, reach
+from irbench.models.attention.dictionary import draw, whole
 from irbench.models.attention.stage import Stage
-from irbench.models.padding import Restorer
+from irbench.models.padding import Columnar
 
 CARDS = {
     "semanir-s": {
@@ -65,9 +74,11 @@ CARDS = {
         "options": {
             "width": 180, "heads": 6, "stages": 6, "layers": 6, "mlp_ratio": 2, "window": 32,
             "k": 512, "train_k": [], "similarity": "dot", "bias_hidden": 512, "norm": "pre",
+            "logit_scale": "learned", "shift": "none",
             "head": "pixelshuffle", "head_width": 64, "restoration": "full", "skip": "none",
             "attention": "auto",
         },
+        "free": ["k", "window", "similarity", "shift", "attention"],
         "dtypes": ["float32", "float64", "bfloat16"],
     },
     "semanir-b": {
@@ -85,9 +96,11 @@ CARDS = {
         "options": {
             "width": 180, "heads": 6, "stages": 8, "layers": 8, "mlp_ratio": 2, "window": 32,
             "k": 512, "train_k": [], "similarity": "dot", "bias_hidden": 512, "norm": "pre",
+            "logit_scale": "learned", "shift": "none",
             "head": "pixelshuffle", "head_width": 64, "restoration": "full", "skip": "none",
             "attention": "auto",
         },
+        "free": ["k", "window", "similarity", "shift", "attention"],
         "dtypes": ["float32", "float64", "bfloat16"],
     },
     "semanir-light": {
@@ -103,9 +116,11 @@ CARDS = {
         "options": {
             "width": 48, "heads": 3, "stages": 4, "layers": 4, "mlp_ratio": 2, "window": 8,
             "k": 32, "train_k": [], "similarity": "cosine", "bias_hidden": 64, "norm": "pre",
+            "logit_scale": "learned", "shift": "none",
             "head": "direct", "head_width": 64, "restoration": "half", "skip": "input",
             "attention": "auto",
         },
+        "free": ["k", "window", "similarity", "shift", "attention"],
         "dtypes": ["float32", "float64", "bfloat16"],
     },
 }
@@ -131,7 +146,7 @@ def _build(card: str, task: str, scale: int, channels: int, options: dict) -> Se
     return SemanIR(scale, channels, layers.options_of(card, CARDS, options))
 
 
-class SemanIR(Restorer):
+class SemanIR(Columnar):
     """The columnar network; see the module's text. (B, channels, H, W) in [0, 1], H, W >= 2."""
 
     def __init__(self, scale: int, channels: int, options: SimpleNamespace):
@@ -141,9 +156,12 @@ class SemanIR(Restorer):
                                           head_width=o.head_width, restoration=o.restoration)
         super().__init__(channels=channels, scale=scale, size_multiple=o.window * stride,
                          skip=o.skip)
+        whole("train_k", *o.train_k)
+        self.train_k = o.train_k
         self.extract = first
         self.norm_in = nn.LayerNorm(o.width)
-        self.stages = nn.ModuleList(Stage(o.width, o.heads, o) for _ in range(o.stages))
+        self.stages = nn.ModuleList(
+            Stage(o.width, o.heads, o, second=i % 2 == 1) for i in range(o.stages))
         self.norm_out = nn.LayerNorm(o.width)
         self.body_conv = layers.conv3(o.width, o.width)
         self.reconstruct = last
@@ -151,11 +169,25 @@ class SemanIR(Restorer):
         if self.skip == "input":
             layers.start_at_zero(self.reconstruct)
 
-    def restore(self, x: Tensor) -> Tensor:
-        """Restore an image whose sides are multiples of ``size_multiple``."""
-        shallow = self.extract(x.permute(0, 2, 3, 1).contiguous())      # (B, H, W, width)
-        deep = self.norm_in(shallow)
+    def body(self, tokens: Tensor) -> Tensor:
+        """Map tokens (B, H, W, width) to the same shape, between two norms."""
+        tokens = self.norm_in(tokens)
+        k = draw(self.train_k, self.training)
         for stage in self.stages:
-            deep = stage(deep)
-        deep = shallow + self.body_conv(self.norm_out(deep))
-        return self.reconstruct(deep).permute(0, 3, 1, 2).contiguous()  # (B, channels, sH, sW)
+            tokens = stage(tokens, k)
+        return self.norm_out(tokens)
+
+    @property
+    def receptive_field(self) -> int:
+        """The farthest that an output pixel looks, in input pixels.
+
+        Each stage looks one pixel into the next windows by its convolution, and then as far as
+        they go: about as many windows as stages (half of that where every second stage shifts).
+        """
+        return reach.radius(self._reads, self.size_multiple, self.scale)
+
+    def _reads(self, span: reach.Span) -> reach.Span:
+        span = reach.through(self.reconstruct, span).wider(1)           # and body_conv
+        for stage in reversed(self.stages):
+            span = stage.reads(span)
+        return reach.through(self.extract, span)

@@ -20,7 +20,9 @@ Options of the card, with their reasons (ours, unless said otherwise):
                     a usual training patch; 32 would pad it to 256.
     k 128           half of a window's 256 tokens, as the columnar default is half of 1024.
     skip input      the relatives (SwinIR, Restormer, GRL) add the input for these tasks.
-    similarity, train_k, norm, attention    as in semanir.py.
+    shift none      as in semanir.py; ``half`` moves the windows of the decoders, the second stage
+                    of their level, so that they lie between the encoder's.
+    similarity, train_k, logit_scale, norm, attention, free     as in semanir.py.
 
 Try: ``python -c "from irbench.models.semanir_unet import semanir_unet as build;
 print(sum(p.numel() for p in build('denoise_color', 1, 3).parameters()))"``
@@ -34,9 +36,11 @@ import torch
 from torch import Tensor, nn
 
 from irbench.errors import UserError
-from irbench.models import layers
+from irbench.models import layers, reach
+from irbench.models.attention.dictionary import draw, whole
 from irbench.models.attention.stage import Stage
 from irbench.models.padding import Restorer
+from irbench.models.reach import Span
 
 CARDS = {
     "semanir-unet": {
@@ -56,8 +60,10 @@ CARDS = {
         "options": {
             "width": 60, "heads": 3, "layers": 6, "mlp_ratio": 2, "window": 16, "k": 128,
             "train_k": [], "similarity": "dot", "bias_hidden": 512, "norm": "pre",
+            "logit_scale": "learned", "shift": "none",
             "skip": "input", "attention": "auto",
         },
+        "free": ["k", "window", "similarity", "shift", "attention"],
         "dtypes": ["float32", "float64", "bfloat16"],
     },
 }
@@ -81,6 +87,8 @@ class SemanIRUnet(Restorer):
         o = options
         super().__init__(channels=channels, scale=1, skip=o.skip,
                          size_multiple=o.window * 2 ** (LEVELS - 1))
+        whole("train_k", *o.train_k)
+        self.train_k = o.train_k
         width = [o.width * 2**i for i in range(LEVELS)]
         heads = [o.heads * 2**i for i in range(LEVELS)]
         upper = range(LEVELS - 1)
@@ -93,7 +101,7 @@ class SemanIRUnet(Restorer):
         self.fusions = nn.ModuleList(
             nn.Linear(2 * width[i], width[i]) if i else nn.Identity() for i in upper)
         self.decoders = nn.ModuleList(
-            Stage(width[i] if i else 2 * width[0], heads[i], o) for i in upper)
+            Stage(width[i] if i else 2 * width[0], heads[i], o, second=True) for i in upper)
         self.final = Stage(2 * width[0], heads[0], o)
         self.body_conv = layers.conv3(2 * width[0], 2 * width[0])
         self.reconstruct = nn.Sequential(layers.conv3(2 * width[0], channels))
@@ -104,16 +112,37 @@ class SemanIRUnet(Restorer):
     def restore(self, x: Tensor) -> Tensor:
         """Restore an image whose sides are multiples of ``size_multiple``."""
         x = self.extract(x.permute(0, 2, 3, 1).contiguous())            # (B, H, W, C)
+        k = draw(self.train_k, self.training)
         kept = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):
-            kept.append(encoder(x))
+            kept.append(encoder(x, k))
             x = down(kept[-1])                                          # half the size, 2x wide
-        x = self.latent(x)
+        x = self.latent(x, k)
         for i in reversed(range(LEVELS - 1)):
             joined = self.fusions[i](torch.cat([self.ups[i](x), kept[i]], dim=-1))
-            x = self.decoders[i](joined)
-        deep = joined + self.body_conv(self.final(x))                   # (B, H, W, 2C)
+            x = self.decoders[i](joined, k)
+        deep = joined + self.body_conv(self.final(x, k))                   # (B, H, W, 2C)
         return self.reconstruct(deep).permute(0, 3, 1, 2).contiguous()  # (B, channels, H, W)
+
+    @property
+    def receptive_field(self) -> int:
+        """The farthest that an output pixel looks, in input pixels.
+
+        Most of it is the latent's window and one of each stage's, of 8, 4, 2 and 1 times the side.
+        """
+        return reach.radius(self._reads, self.size_multiple, 1)
+
+    def _reads(self, span: reach.Span) -> reach.Span:
+        span = self.final.reads(reach.through(self.reconstruct, span).wider(1))
+        skipped = []
+        for decoder in self.decoders:
+            skipped.append(decoder.reads(span))                         # of this level's joined
+            span = skipped[-1].shrunk(2)                                # through TokenUp
+        span = self.latent.reads(span)
+        for encoder, skip in zip(reversed(self.encoders), reversed(skipped), strict=True):
+            span = Span(2 * span.first - 1, 2 * span.last + 1)          # 3x3 with stride 2
+            span = encoder.reads(span.join(skip))
+        return span.wider(1)                                            # extract
 
 
 class TokenUp(nn.ConvTranspose2d):

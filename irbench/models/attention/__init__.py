@@ -2,8 +2,16 @@
 
 Reads and writes tensors only. ``dictionary.py`` chooses the keys, once per stage; the
 implementations here spend them, once per layer. All return the same values; they differ in time
-and memory. Another one is a function with ``reference``'s arguments and an entry in
-``IMPLEMENTATIONS``.
+and memory:
+
+    reference   the equation, line by line; for tests
+    mask        all scores, masked by the dictionary (the paper's Torch-Mask, printed)
+    gather      k keys and values gathered for each query (its Torch-Gather, printed)
+    flex        torch's FlexAttention, compiled
+    triton      one kernel for a GPU (its Triton, printed; the kernel itself is ours)
+
+Another one is a function with ``reference``'s arguments and an entry in ``IMPLEMENTATIONS``. The
+last two are imported when first used: compilers take seconds to import and are not everywhere.
 
 Try: ``python -c "import torch; from irbench.models.attention import attend, KeyDictionary;
 x = torch.randn(4, 64, 48); q = torch.randn(4, 3, 64, 16);
@@ -12,36 +20,96 @@ print(attend(q, q, q, KeyDictionary(k=16, similarity='cosine')(x)).shape)"``
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+from collections.abc import Callable
+
+import torch
 from torch import Tensor
 
-from irbench.errors import unknown
+from irbench.errors import Unavailable, unknown
+from irbench.models.attention.bias import BiasTable
 from irbench.models.attention.dictionary import KeyDictionary, Keys, selection_statistics
-from irbench.models.attention.masked import reference, sdpa
+from irbench.models.attention.gather import gather as _gather
+from irbench.models.attention.mask import mask as _mask
+from irbench.models.attention.mask import reference as _reference
 
 __all__ = ["IMPLEMENTATIONS", "KeyDictionary", "Keys", "attend", "choose", "selection_statistics"]
 
-IMPLEMENTATIONS = {"reference": reference, "sdpa": sdpa}
+
+def _later(module: str, name: str, needs: str) -> Callable[..., Tensor]:
+    """Return a function that imports its module when called."""
+    def run(q: Tensor, k: Tensor, v: Tensor, keys: Keys, bias: Tensor | None) -> Tensor:
+        try:
+            found = importlib.import_module(f"irbench.models.attention.{module}")
+        except ImportError as error:
+            raise Unavailable(
+                f"option 'attention' is {name!r}, which needs {needs}; importing it failed: "
+                f"{error}. Install it, or use 'auto'.") from error
+        return getattr(found, name)(q, k, v, keys, bias)
+    run.__name__ = name
+    return run
 
 
-def choose(implementation: str) -> tuple[str, str]:
-    """Return the implementation to use and the reason. ``auto`` takes the fastest known one."""
-    if implementation == "auto":
-        return "sdpa", ("the fastest in every case measured on CPU, training and inference, "
-                        "windows of 8 to 32")
-    if implementation not in IMPLEMENTATIONS:
-        raise unknown("value of option 'attention':", implementation, ["auto", *IMPLEMENTATIONS])
-    return implementation, "asked for"
+IMPLEMENTATIONS: dict[str, Callable[..., Tensor]] = {
+    "reference": _reference,
+    "mask": _mask,
+    "gather": _gather,
+    "flex": _later("flex", "flex", "torch's FlexAttention"),
+    "triton": _later("triton_kernel", "triton", "the package triton"),
+}
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, keys: Keys, bias: Tensor | None = None,
-           implementation: str = "auto") -> Tensor:
+def choose(implementation: str, *, device: str | torch.device = "cpu", training: bool = False,
+           n: int | None = None, k: int | None = None,
+           dtype: torch.dtype | None = None) -> tuple[str, str]:
+    """Return the implementation to use and the reason: ``auto`` takes the one known as fastest.
+
+    Arguments:
+        implementation: a name in IMPLEMENTATIONS, or ``auto``.
+        device: where the tensors are; ``auto`` takes nothing on a CPU that compiles.
+        training: gradients are wanted.
+        n, k, dtype: tokens of a window, keys of a token, and the queries' type, where known.
+    Raises UserError for an unknown name. A named one is returned as it is: whether it can run
+    shows when it is called.
+    """
+    if implementation != "auto":
+        if implementation not in IMPLEMENTATIONS:
+            raise unknown("value of option 'attention':", implementation,
+                          ["auto", *IMPLEMENTATIONS])
+        return implementation, "asked for"
+    if n is not None and k is not None and k >= n:
+        return "mask", f"all {n} keys of a window are used: plain attention, nothing to mask"
+    if torch.device(device).type != "cuda":
+        return "mask", "the fastest in every case measured on CPU, windows of 8 to 32"
+    if training:
+        return "mask", "gradients are wanted, for which it is the paper's choice; not measured here"
+    if dtype is not None and dtype == torch.float64:
+        return "mask", "float64 is for tests, and this one runs everywhere"
+    if importlib.util.find_spec("triton") is None:
+        return "mask", "the package triton is not installed; install it to save memory"
+    return "triton", "the least memory on a GPU and expected to be fastest there; not measured"
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, keys: Keys,
+           bias: Tensor | BiasTable | None = None, implementation: str = "auto") -> Tensor:
     """Return softmax(q k^T + bias) v over each query's keys in the dictionary.
 
     Arguments:
         q, k, v: (windows, heads, N, d). No scale is applied: the caller folds its own into q.
         keys: of the same windows and N; one dictionary serves all heads.
-        bias: (heads, N, N), added to the scores, the same for all windows.
+        bias: (heads, N, N), added to the scores, the same for all windows; or its table, which
+            ``mask`` spreads piece by piece.
         implementation: a name in IMPLEMENTATIONS, or ``auto``.
-    Returns (windows, heads, N, d). Raises UserError for an unknown implementation.
+    Returns (windows, heads, N, d). Raises UserError for an unknown implementation, Unavailable
+    for one that cannot run here.
     """
-    return IMPLEMENTATIONS[choose(implementation)[0]](q, k, v, keys, bias)
+    if implementation == "auto":
+        implementation, _ = choose(implementation, device=q.device, dtype=q.dtype,
+                                   training=torch.is_grad_enabled(), n=q.shape[-2],
+                                   k=q.shape[-2] if keys.dense else None)
+    else:
+        choose(implementation)
+    if isinstance(bias, BiasTable) and implementation != "mask":
+        bias = bias.whole()
+    return IMPLEMENTATIONS[implementation](q, k, v, keys, bias)

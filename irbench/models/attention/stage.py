@@ -3,7 +3,7 @@
 Reads and writes tensors only. *printed* was read in arXiv 2405.20008, *inferred* fits its printed
 sizes, *ours* is a choice; the options are explained in models/semanir.py.
 
-Try: ``python -m pytest tests/test_blocks.py -k stage``
+Try: ``python -m pytest tests/test_blocks_semanir.py -k stage``
 """
 
 from __future__ import annotations
@@ -12,12 +12,17 @@ import math
 from types import SimpleNamespace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from irbench.errors import UserError
 from irbench.models import layers
 from irbench.models.attention import KeyDictionary, Keys, attend, choose
+from irbench.models.attention.bias import PositionBias
+from irbench.models.linear import Linear
+from irbench.models.padding import reflect_index
+from irbench.models.reach import Span
+
+LOGIT_SCALES = ("learned", "fixed", "sqrt")
+SHIFTS = ("none", "half")
 
 
 class Stage(nn.Module):
@@ -27,22 +32,50 @@ class Stage(nn.Module):
     inside a window, and only the convolution needs the image again.
     """
 
-    def __init__(self, width: int, heads: int, options: SimpleNamespace):
-        """Build for ``width`` channels and ``heads``; the rest from a card's options."""
+    def __init__(self, width: int, heads: int, options: SimpleNamespace, *, second: bool = False):
+        """Build for ``width`` channels and ``heads``; the rest from a card's options.
+
+        A ``second`` stage is one whose windows ``shift`` moves.
+        """
         super().__init__()
         o = options
         self.window = o.window
-        self.dictionary = KeyDictionary(o.k, o.similarity, o.train_k)
+        shifted = layers.choice("shift", o.shift, SHIFTS) == "half" and second
+        self.margin = o.window // 2 if shifted else 0
+        self.dictionary = KeyDictionary(o.k, o.similarity)
         self.layers = nn.ModuleList(Layer(width, heads, o) for _ in range(o.layers))
         self.conv = layers.conv3(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map tokens (B, H, W, width) to the same shape; H and W multiples of the window."""
-        tokens = layers.to_windows(x, self.window)                      # (windows, N, width)
-        keys = self.dictionary(tokens)
+    def forward(self, x: Tensor, k: int | None = None) -> Tensor:
+        """Map tokens (B, H, W, width) to the same shape; H and W multiples of the window.
+
+        ``k``: keys of a token in place of the option's, for one batch of training.
+        """
+        height, width = x.shape[1:3]
+        image = self.enlarge(x) if self.margin else x
+        tokens = layers.to_windows(image, self.window)                  # (windows, N, width)
+        keys = self.dictionary(tokens, k)
         for layer in self.layers:
             tokens = layer(tokens, keys)
-        return x + self.conv(layers.from_windows(tokens, self.window, x.shape[1:3]))
+        y = layers.from_windows(tokens, self.window, image.shape[1:3])
+        m = self.margin
+        return x + self.conv(y[:, m:m + height, m:m + width])
+
+    def enlarge(self, x: Tensor) -> Tensor:
+        """Add a window's side by reflection, half of it at each end, so that the windows shift.
+
+        (B, H, W, C) to (B, H + w, W + w, C). Nothing wraps around, so nothing must be masked.
+        """
+        for dim in (1, 2):
+            length = x.shape[dim]
+            inside = reflect_index(length, length + self.window - self.margin, x.device)
+            before = torch.arange(self.margin, 0, -1, device=x.device)  # margin < length
+            x = x.index_select(dim, torch.cat([before, inside]))
+        return x
+
+    def reads(self, span: Span) -> Span:
+        """Return what a span of the stage's output depends on in its input."""
+        return span.wider(1).windows(self.window, -self.margin)
 
 
 class Layer(nn.Module):
@@ -56,8 +89,8 @@ class Layer(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.attention = SemanticAttention(width, heads, o)
         self.norm2 = nn.LayerNorm(width)
-        self.ffn = nn.Sequential(nn.Linear(width, o.mlp_ratio * width), nn.GELU(),
-                                 nn.Linear(o.mlp_ratio * width, width))
+        self.ffn = nn.Sequential(Linear(width, o.mlp_ratio * width), nn.GELU(),
+                                 Linear(o.mlp_ratio * width, width))
 
     def forward(self, tokens: Tensor, keys: Keys) -> Tensor:
         """Map (windows, N, width) to the same shape."""
@@ -69,9 +102,11 @@ class Layer(nn.Module):
 
 
 class SemanticAttention(nn.Module):
-    """Cosine attention over the dictionary's keys with a position bias (inferred; SwinV2's, GRL's).
+    """Attention over the dictionary's keys with a position bias: softmax(s(q, k) + bias) v.
 
-    softmax(s cos(q, k) + bias) v, with s = exp(min(t, ln 100)) a head, t starting at ln 10.
+    s by the option ``logit_scale``: ``learned`` is cosine attention, s = exp(min(t, ln 100)) cos(q,
+    k) with one t a head that starts at ln 10 (inferred; SwinV2's, GRL's); ``fixed`` the same with
+    10 for good; ``sqrt`` the textbook q . k / sqrt(d). The last two are ours and have no parameter.
     """
 
     def __init__(self, width: int, heads: int, options: SimpleNamespace):
@@ -81,44 +116,33 @@ class SemanticAttention(nn.Module):
         self.heads = heads
         self.implementation = options.attention
         choose(self.implementation)
-        self.qkv = nn.Linear(width, 3 * width)
-        self.log_scale = nn.Parameter(torch.full((heads, 1, 1), math.log(10.0)))
+        self.scaling = layers.choice("logit_scale", options.logit_scale, LOGIT_SCALES)
+        self.qkv = Linear(width, 3 * width)
+        if self.scaling == "learned":
+            self.log_scale = nn.Parameter(torch.full((heads, 1, 1), math.log(10.0)))
         self.bias = PositionBias(options.window, heads, options.bias_hidden)
-        self.project = nn.Linear(width, width)
+        self.project = Linear(width, width)
 
     def forward(self, x: Tensor, keys: Keys) -> Tensor:
         """Map (windows, N, width) to the same shape."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        q = F.normalize(q, dim=-1) * self.log_scale.clamp(max=math.log(100.0)).exp()
-        k = F.normalize(k, dim=-1)                                      # (windows, heads, N, d)
+        q, k = self.scaled(q, k)                                        # (windows, heads, N, d)
         out = attend(q, k, v, keys, self.bias(), self.implementation)
-        return self.project(out.transpose(1, 2).flatten(-2))
+        return self.project(layers.join_heads(out))
+
+    def scaled(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        """Return q and k whose dot products are the scores."""
+        if self.scaling == "sqrt":
+            return q / math.sqrt(q.shape[-1]), k
+        scale = (self.log_scale.clamp(max=math.log(100.0)).exp() if self.scaling == "learned"
+                 else 10.0)
+        return q * (scale * inverse_norm(q)).to(q.dtype), k * inverse_norm(k).to(k.dtype)
 
 
-class PositionBias(nn.Module):
-    """16 sigmoid(MLP(offset)), offsets log-spaced over -8 .. 8 (inferred; SwinV2's, as in GRL).
+def inverse_norm(x: Tensor) -> Tensor:
+    """Return 1 / |x| of (..., d), (..., 1) in float32 or wider; as though |x| were at least 1e-12.
 
-    The MLP sees an offset of (-w+1 .. w-1)^2, so its weights do for any window.
+    As ``F.normalize`` divides by, in a form whose gradient is a third of the work.
     """
-
-    def __init__(self, window: int, heads: int, hidden: int):
-        """Tabulate the offsets of a window x window square."""
-        super().__init__()
-        if window < 2:
-            raise UserError(f"option 'window' is {window}; it must be at least 2.")
-        self.mlp = nn.Sequential(nn.Linear(2, hidden), nn.ReLU(),
-                                 nn.Linear(hidden, heads, bias=False))
-        steps = torch.arange(1 - window, window, dtype=torch.float32) * 8 / (window - 1)
-        steps = steps.sign() * (steps.abs() + 1).log2() / 3             # log2 8; -1.06 .. 1.06
-        offsets = torch.cartesian_prod(steps, steps)                    # ((2w-1)^2, 2): dy, dx
-        place = torch.cartesian_prod(torch.arange(window), torch.arange(window))    # (N, 2)
-        apart = place[:, None] - place[None] + window - 1               # (N, N, 2): query - key
-        index = apart[..., 0] * (2 * window - 1) + apart[..., 1]
-        self.register_buffer("offsets", offsets, persistent=False)
-        self.register_buffer("index", index.flatten(), persistent=False)
-        self.tokens = window * window
-
-    def forward(self) -> Tensor:
-        """Return (heads, N, N): query by key."""
-        table = 16 * torch.sigmoid(self.mlp(self.offsets))              # ((2w-1)^2, heads)
-        return table.t().index_select(1, self.index).view(-1, self.tokens, self.tokens)
+    wide = x if x.dtype == torch.float64 else x.float()
+    return wide.square().sum(-1, keepdim=True).clamp_min(1e-24).rsqrt()
