@@ -6,23 +6,32 @@ Sets of clean images and of pairs take the same way; they differ in where the in
 is one image after the other, on purpose: on a CPU decoding, degrading and scoring take 1 % of the
 time of Compacter's forward passes (``benchmarks/cell.py``), so a thread for them would gain little.
 
+The model runs as its ``inference`` options say (irbench/inference.py), float32 and the whole image
+unless asked otherwise or memory does not suffice; what was done is part of the result.
+
 Try: ``irbench eval --protocol sr-x2 --dataset photos --model bicubic``
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from irbench import checkpoints, datasets, degrade, metrics, records
+from irbench import checkpoints, datasets, degrade, inference, metrics, records
 from irbench.errors import Damaged, Unavailable, UserError
 from irbench.images import to_float, to_uint8, write_png
+from irbench.models import registry
 from irbench.plan import Job, Plan
 from irbench.protocols import Protocol
+
+if TYPE_CHECKING:
+    from irbench.tiling import Tiled
 
 INPUT, TARGET = "_input", "_target"
 
@@ -39,23 +48,26 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         keep_images: whether to write the restored images.
         progress: wraps the list of images, e.g. tqdm.
 
+    Returns:
+        The record. Its ``result``: ``images`` (name, height, width, scores, ``tiles``: 1 is the
+        whole image, ``file``), ``mean``, ``missing``, ``device``, ``inference`` (the options),
+        ``tiling`` (``Tiled.record``, None if every image was restored whole) and ``dictionary``
+        (``health.watch`` of the first image, of its first tile if it was tiled; None for a network
+        without dictionaries, and for a compiled one, into which nothing can look).
+
     Raises:
         Unavailable: weights or data are missing, a file is broken, memory ran out.
-        UserError: the model does not fit.
+        UserError: the model does not fit, or cannot run as its inference options say.
     """
     import torch
 
     torch.set_num_threads(threads)
     phases = records.Phases()
     protocol = plan.protocols[job.key["protocol"]]
-    model = job.model
     with phases("load"):
         data = datasets.obtain(plan.entry(job.key["dataset"]), Path(plan.config["data_root"]))
         items = list_items(data, protocol)
-        network, digest = checkpoints.ready(model, protocol, plan.folder,
-                                            Path(plan.config["data_root"]),
-                                            tuple(plan.config["plugins"]))
-        network.to(device)
+        network, resolved = ready(plan, job, device)
         scorer = metrics.Scorer(protocol, tuple(job.spec["metrics"]))
     images = []
     for item in (progress or iter)(items):
@@ -65,13 +77,39 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         if keep_images:
             with phases("write"):
                 kept = _keep(plan.folder, job, item.name, *pictures)
-        images.append({"name": item.name, **scores, "file": kept})
+        images.append({"name": item.name, **scores, "tiles": network.tiles, "file": kept})
     names = tuple(job.spec["metrics"])
     return records.make(
         "cell", job.key, job.spec, seconds=phases.seconds, threads=threads,
-        resolved=checkpoints.resolved(network, digest),
+        resolved=resolved,
         result={"images": images, "mean": metrics.mean(images, names),
-                "missing": _missing(scorer, images, names), "device": device})
+                "missing": _missing(scorer, images, names), "device": device,
+                "inference": network.options, "tiling": network.record(),
+                "dictionary": network.observed or None})
+
+
+def ready(plan: Plan, job: Job, device: str = "cpu") -> tuple[Tiled, dict]:
+    """Return the network of a cell, to be given to ``forward``, and the record's ``resolved``.
+
+    Its attributes ``tiles``, ``observed`` and ``record()`` tell what happened, see ``Tiled``.
+
+    Raises:
+        Unavailable: no weights, or nothing to compile with.
+        UserError: weights or inference options do not fit the model.
+    """
+    from irbench.models.attention import health
+    from irbench.tiling import Tiled
+
+    model, plugins = job.model, tuple(plan.config["plugins"])
+    network, digest = checkpoints.ready(model, plan.protocols[job.key["protocol"]], plan.folder,
+                                        Path(plan.config["data_root"]), plugins)
+    resolved = checkpoints.resolved(network, digest)
+    options = inference.resolve(model.get("inference"), f"models.{model['name']}.inference")
+    # a third party's network tells its number types itself
+    dtypes = None if model["arch"] == "external" else registry.get(model["arch"], plugins).dtypes
+    network = inference.prepare(network, options, device, dtypes)
+    watch = None if options["compile"] else functools.partial(health.watch, network)
+    return Tiled(network, options, device, watch), resolved
 
 
 @dataclass(frozen=True)
@@ -142,11 +180,17 @@ def _image(item: Item, network, protocol: Protocol, scorer: metrics.Scorer, devi
 def forward(network, degraded: np.ndarray, device: str = "cpu") -> np.ndarray:
     """Run the model on one image: float32 (h, w, C) to float32 (H, W, C), not clipped or rounded.
 
-    Raises Unavailable if memory runs out.
+    Args:
+        network: of ``ready``, or any module on the device.
+        degraded: the input.
+        device: where the network is.
+
+    Raises:
+        Unavailable: memory runs out.
     """
     import torch
 
-    from irbench.profiling import out_of_memory
+    from irbench.memory import out_of_memory
 
     x = torch.from_numpy(np.ascontiguousarray(degraded)).permute(2, 0, 1)[None].to(device)
     try:

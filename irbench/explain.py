@@ -243,14 +243,13 @@ def _saved(plan: Plan, job: Job) -> tuple[dict[str, Path] | None, str]:
 def _pictures(plan: Plan, job: Job, protocol: Protocol, saved: dict[str, Path] | None,
               progress: Callable[[list], Iterable]) -> Iterator[Picture]:
     """Yield each image with its outputs: the saved ones, or those of the model run again."""
-    from irbench import checkpoints, datasets, evaluate
+    from irbench import datasets, evaluate
 
     data_root = Path(plan.config["data_root"])
     data = datasets.obtain(plan.entry(job.key["dataset"]), data_root)
     network = None
     if saved is None:
-        network, _ = checkpoints.ready(job.model, protocol, plan.folder, data_root,
-                                       tuple(plan.config["plugins"]))
+        network, _ = evaluate.ready(plan, job)  # run as the cell ran
     for item in progress(evaluate.list_items(data, protocol)):
         with evaluate.named(item):
             degraded, target, gray_file = item.load(protocol)

@@ -1,20 +1,25 @@
-"""What a model costs: parameters, multiply-adds, latency and peak memory of one forward pass.
+"""What a model costs: parameters, multiply-adds, latency, memory and energy of one forward pass.
 
 Reads a built module, writes nothing; the result is that of a ``profile`` record. A latency is worth
 something only on a machine that does nothing else meanwhile: the workflow runs these jobs alone.
+The network runs as its inference options say (irbench/inference.py), by default in float32.
 
-    latency   eval mode, inference mode, random input in [0, 1] already on the device. After the
-              warm-up every run is timed by itself and kept: on the CPU by ``time.perf_counter``, on
-              CUDA by a pair of events around the forward pass, synchronised before and after.
-              p50 and p90 are ``numpy.percentile`` with linear interpolation.
-    memory    of one forward pass after the warm-up, at its highest:
-              CUDA: ``max_memory_allocated`` less what was allocated before the model came, hence
-              weights, input and everything the pass allocates.
-              CPU (Linux): how far the resident memory of the process grows, by the kernel's own
-              high-water mark (VmHWM), reset just before: what the pass allocates, its output
-              too, without the weights and the input that lie in memory already. The two must
-              not be compared.
-    MACs      see ``irbench.macs``; counted on the same input, last.
+    latency   eval mode, inference mode, random float32 input in [0, 1] already on the device, from
+              there to the float32 output. After the warm-up, which also compiles where that is
+              asked for, every run is timed by itself and kept: on the CPU by
+              ``time.perf_counter``, on CUDA by a pair of events around the forward pass,
+              synchronised before and after. p50 and p90 are ``numpy.percentile`` with linear
+              interpolation. Throughput is that of p50.
+    tiles     only where the options name a side; else the whole image, and none where it does not
+              fit: a profile in the tiles that memory happened to allow would compare with nothing.
+    memory    of one forward pass after the warm-up, at its highest (irbench/memory.py). CUDA:
+              weights, input and everything the pass allocates. CPU: what the pass allocates, its
+              output too, without weights and input. The two must not be compared.
+    energy    the device's own counter over the timed runs (irbench/energy.py), with its idle power.
+    MACs      see ``irbench.macs``; counted in float32 and uncompiled, so that they do not depend
+              on how the network is run; of all tiles with their overlaps, where there are tiles.
+    sweep     latency and memory over other sizes and batches, see ``irbench.sweep``.
+    dictionary  how SemanIR's key dictionaries behave on a photograph (attention/health.py).
 
 Try: ``python -c "import torch; from irbench.profiling import profile; print(profile(
 torch.nn.Conv2d(3, 8, 3), channels=3, height=64, width=64, warmup=1, samples=5, threads=1))"``
@@ -23,25 +28,31 @@ torch.nn.Conv2d(3, 8, 3), channels=3, height=64, width=64, warmup=1, samples=5, 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import psutil
 import torch
 from torch import nn
 
-from irbench import allocator, macs, records
+from irbench import energy as energies
+from irbench import macs, memory, records
+from irbench import sweep as sweeps
 from irbench.errors import Unavailable, UserError, unknown
+from irbench.inference import DTYPES, prepare, resolve, uncompiled
+from irbench.memory import cuda_peak, out_of_memory, resident_peak
+from irbench.models.attention import KeyDictionary, health
+from irbench.photograph import photograph
+from irbench.tiling import Cut, cut_for, in_tiles
+
+__all__ = ["DEVICES", "DTYPES", "cuda_peak", "latency", "out_of_memory", "pick_device", "profile",
+           "resident_peak", "throughput", "timed"]
 
 DEVICES = ("auto", "cpu", "cuda")
-DTYPES = ("float32", "float64", "float16", "bfloat16")
-CLEAR_REFS = Path("/proc/self/clear_refs")  # "5" resets VmHWM (man 5 proc_pid_clear_refs)
-MALLOC_SMALL = 128 * 1024  # bytes, where glibc's thresholds start (man 3 mallopt)
 SEED = 0  # of the input's values, which a latency hardly depends on
 
 
@@ -67,33 +78,35 @@ def pick_device(name: str) -> tuple[str, str]:
 
 
 def profile(model: nn.Module, *, channels: int, height: int, width: int, batch: int = 1,
-            device: str = "cpu", dtype: str = "float32", warmup: int, samples: int,
-            threads: int | None = None) -> dict:
+            device: str = "cpu", inference: dict | None = None, warmup: int, samples: int,
+            threads: int | None = None, sweep: dict | None = None) -> dict:
     """Measure a model on random images; see the module's text for how.
 
     Args:
         model: from (batch, channels, height, width) to any tensor; it is moved to the device
-            and dtype, put into eval mode, and left there.
+            and cast as ``inference`` says, put into eval mode, and left there.
         channels: of the input, as the model expects them.
         height: of the input in pixels.
         width: of the input in pixels.
         batch: images at once.
         device: ``cpu``, ``cuda`` or ``auto``.
-        dtype: one of ``DTYPES``, for weights and input.
+        inference: options as ``irbench.inference.resolve`` takes them; None for the defaults.
         warmup: untimed runs before the timed ones, at least 1: the first run allocates, plans
             and loads kernels.
         samples: timed runs, at least 1.
         threads: CPU threads for torch, restored afterwards; None leaves them as they are.
+        sweep: settings of ``irbench.sweep.check``; None for no sweep.
 
     Returns:
-        The ``result`` of a profile record: parameters, macs, macs_by_kind, uncounted,
-        excluded_by_convention, input, latency_ms, peak_memory_bytes, peak_memory_of, missing
-        (figure → reason, for every null), device, device_name, clock_mhz, dtype, precision,
-        threads.
+        The ``result`` of a profile record: parameters, macs, macs_by_kind, macs_keys_only,
+        uncounted, excluded_by_convention, input, tiles, inference, latency_ms, throughput,
+        peak_memory_bytes, peak_memory_of, energy, attention, dictionary, dictionary_of, sweep,
+        missing (figure → reason, for every null that is not simply inapplicable), device,
+        device_name, clock_mhz, dtype, precision, threads.
 
     Raises:
-        UserError: a value out of range, an unknown device or dtype.
-        Unavailable: not enough memory.
+        UserError: a value out of range, an unknown device or option.
+        Unavailable: not enough memory; nothing to compile with.
     """
     numbers = {"channels": channels, "height": height, "width": width, "batch": batch,
                "warmup": warmup, "samples": samples,
@@ -102,55 +115,149 @@ def profile(model: nn.Module, *, channels: int, height: int, width: int, batch: 
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(f"profile: {name} is {value!r}; it must be a whole number of at "
                             "least 1.")
-    if dtype not in DTYPES:
-        raise unknown("dtype", dtype, DTYPES, "profile")
+    options = resolve(inference, "profile: inference")
+    series = None if sweep is None else sweeps.check(sweep)
     device, _ = pick_device(device)
     shape = (batch, channels, height, width)
-    with _threads(threads), _memory_errors(model, shape, device, dtype):
-        others = _allocated_by_others(model) if device == "cuda" else 0
+    with _threads(threads), _memory_errors(model, shape, device, options["dtype"]):
+        others = memory.allocated_by_others(model) if device == "cuda" else 0
         # outside inference mode, in which moved weights would never again take a gradient
-        model = model.to(device=device, dtype=getattr(torch, dtype)).eval()
+        subject = Subject(model, prepare(model, options, device), options, device, others)
         with torch.inference_mode():
-            return _measure(model, shape, device, dtype, warmup, samples, others)
+            result = _measure(subject, shape, warmup, samples)
+            if series is not None:
+                result["sweep"] = sweeps.run(
+                    lambda h, w, b: _point(subject, (b, channels, h, w), series["samples"]),
+                    series, height=height, width=width, batch=batch,
+                    free=lambda: memory.free(device))
+    return result
 
 
-def _measure(model: nn.Module, shape: tuple[int, ...], device: str, dtype: str, warmup: int,
-             samples: int, others: int) -> dict:
-    generator = torch.Generator().manual_seed(SEED)
-    x = torch.rand(shape, generator=generator).to(device=device, dtype=getattr(torch, dtype))
+@dataclass(frozen=True)
+class Subject:
+    """A network ready to be measured.
 
-    def forward() -> None:
-        model(x)
+    Attributes:
+        model: the network itself, never compiled; moved and cast.
+        network: the prepared one.
+        options: resolved.
+        device: ``cpu`` or ``cuda``.
+        others: bytes of CUDA memory that are not its own.
+    """
 
+    model: nn.Module
+    network: nn.Module
+    options: dict
+    device: str
+    others: int
+
+    def cut(self, shape: tuple[int, ...]) -> Cut | None:
+        """Return how an input of this shape is tiled, None if it is not."""
+        tile = self.options["tile"]
+        if not isinstance(tile, int) or tile >= max(shape[-2:]):
+            return None
+        return cut_for(self.network, tile, self.options["overlap"])
+
+    def passes(self, shape: tuple[int, ...]) -> Counter[tuple[int, int]]:
+        """Return how often an input of what height and width goes through the network."""
+        height, width = shape[-2:]
+        cut = self.cut(shape)
+        rows, columns = ([(0, height)], [(0, width)]) if cut is None else (
+            cut.spans(height), cut.spans(width))
+        return Counter((bottom - top, right - left)
+                       for top, bottom in rows for left, right in columns)
+
+    def forward(self, shape: tuple[int, ...]) -> Callable[[], object]:
+        """Return one forward pass on a random input of this shape that is on the device."""
+        generator = torch.Generator().manual_seed(SEED)
+        x = torch.rand(shape, generator=generator).to(self.device)
+        cut = self.cut(shape)
+        if cut is None:
+            return lambda: self.network(x)
+        return lambda: in_tiles(self.network, x, cut)
+
+
+def _measure(subject: Subject, shape: tuple[int, ...], warmup: int, samples: int) -> dict:
+    batch, channels, height, width = shape
+    device, model = subject.device, subject.model
+    missing: dict[str, str] = {}
+    forward = subject.forward(shape)
     for _ in range(warmup):
         forward()
-    spent = [timed(forward, device) for _ in range(samples)]
+    spent, energy, reason = _timed_with_energy(forward, device, samples, batch)
+    if reason:
+        missing["energy"] = reason
     clock = _clock(device)  # right after the runs, before the device slows down again
-    missing: dict[str, str] = {}
-    if device == "cuda":
-        memory, memory_of = _cuda_peak(forward) - others, "CUDA allocator"
-    else:
-        memory, reason = _resident_peak(forward)
-        memory_of = "process RSS growth" if memory is not None else None
-        if reason:
-            missing["peak_memory_bytes"] = reason
-    try:
-        counted = macs.count(model, (x,))
-    except Unavailable as error:
-        counted, missing["macs"] = None, str(error)
-    batch, channels, height, width = shape
+    peak, peak_of, reason = memory.peak(forward, device, subject.others)
+    if reason:
+        missing["peak_memory_bytes"] = reason
+    dictionary, dictionary_of = _dictionary(subject, shape)
+    counted = _count(subject, shape, missing)
+    times = latency(spent, warmup)
     return {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "macs": counted and counted.total,
-        "macs_by_kind": counted and counted.by_kind,
-        "uncounted": counted and counted.uncounted,
-        "excluded_by_convention": counted and counted.excluded,
+        "parameters": sum(p.numel() for p in model.parameters()), **counted,
         "input": {"batch": batch, "channels": channels, "height": height, "width": width},
-        "latency_ms": latency(spent, warmup),
-        "peak_memory_bytes": memory, "peak_memory_of": memory_of, "missing": missing,
+        "tiles": subject.passes(shape).total(),
+        "inference": subject.options, "latency_ms": times,
+        "throughput": throughput(times["p50"], shape),
+        "peak_memory_bytes": peak, "peak_memory_of": peak_of, "energy": energy,
+        "attention": health.implementations(model), "dictionary": dictionary,
+        "dictionary_of": dictionary_of, "sweep": None, "missing": missing,
         "device": device, "device_name": _device_name(device), "clock_mhz": clock,
-        "dtype": dtype, "precision": _precision(device), "threads": torch.get_num_threads(),
+        "dtype": subject.options["dtype"], "precision": _precision(device),
+        "threads": torch.get_num_threads(),
     }
+
+
+def _point(subject: Subject, shape: tuple[int, ...], samples: int) -> dict:
+    """Measure one point of a sweep: latency and memory, after one warm-up."""
+    missing: dict[str, str] = {}
+    try:
+        with _memory_errors(subject.model, shape, subject.device, subject.options["dtype"]):
+            if subject.options["compile"]:
+                torch._dynamo.reset()  # compiled for this size, not for any
+            forward = subject.forward(shape)
+            forward()
+            times = latency([timed(forward, subject.device) for _ in range(samples)], 1)
+            peak, _, reason = memory.peak(forward, subject.device, subject.others)
+    except Unavailable as error:
+        times, peak, reason = None, None, str(error)
+        missing["latency_ms"] = reason
+    if subject.device == "cuda":
+        torch.cuda.empty_cache()
+    if reason:
+        missing["peak_memory_bytes"] = reason
+    return {"latency_ms": times, "peak_memory_bytes": peak, "missing": missing}
+
+
+def _count(subject: Subject, shape: tuple[int, ...], missing: dict[str, str]) -> dict:
+    """Count the MACs, of all tiles where there are some; say in ``missing`` why they cannot be."""
+    model = subject.model
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+
+    def of(height: int, width: int) -> macs.MacCount:
+        x = torch.rand(*shape[:2], height, width, dtype=like.dtype, device=subject.device)
+        return macs.count(model, (x,))
+
+    try:
+        found = macs.total((of(*size), times) for size, times in subject.passes(shape).items())
+    except Unavailable as error:
+        missing["macs"] = str(error)
+        found = None
+    return {"macs": found and found.total, "macs_by_kind": found and found.by_kind,
+            "macs_keys_only": found and found.keys_only, "uncounted": found and found.uncounted,
+            "excluded_by_convention": found and found.excluded}
+
+
+def _dictionary(subject: Subject, shape: tuple[int, ...]) -> tuple[list[dict] | None, str | None]:
+    """Return the health of the network's dictionaries and on what image; None if it has none."""
+    if not any(isinstance(m, KeyDictionary) for m in subject.model.modules()):
+        return None, None
+    x, of = photograph(shape[1], *max(subject.passes(shape)))
+    network = uncompiled(subject.network)
+    with health.watch(network) as found:
+        network(x.to(subject.device))
+    return found, of
 
 
 # -- time --------------------------------------------------------------------------------------
@@ -170,75 +277,46 @@ def timed(forward: Callable[[], object], device: str) -> float:
     return 1000 * (time.perf_counter() - begin)
 
 
+def _timed_with_energy(forward: Callable[[], object], device: str, samples: int, batch: int
+                       ) -> tuple[list[float], dict | None, str]:
+    """Return the milliseconds of each run, the energy of an image, and why there is none.
+
+    Where the timed runs are too short for the energy counter, more follow that are not timed.
+    """
+    meter, reason = energies.meter(device)
+    if meter is None:
+        return [timed(forward, device) for _ in range(samples)], None, reason
+    spent = []
+    meter.start()
+    begin = time.perf_counter()
+    while len(spent) < samples or time.perf_counter() - begin < energies.LEAST_S:
+        spent.append(timed(forward, device))
+        joules = meter.joules()
+    seconds = time.perf_counter() - begin
+    if joules <= 0:
+        return spent[:samples], None, f"{meter.what}: the counter did not move in {seconds:.3g} s"
+    return spent[:samples], {
+        "joules_per_image": float(f"{joules / (len(spent) * batch):.6g}"),
+        "method": f"{meter.what}; {len(spent)} runs in {seconds:.3g} s; idle power not subtracted",
+    }, ""
+
+
+def throughput(p50: float, shape: tuple[int, ...]) -> dict:
+    """Return what a p50 in ms makes a second for an input (batch, channels, height, width).
+
+    ``images_per_s`` and ``megapixels_per_s`` of the input, 6 digits each.
+    """
+    images_per_s = 1000 * shape[0] / p50
+    return {"images_per_s": float(f"{images_per_s:.6g}"),
+            "megapixels_per_s": float(f"{images_per_s * shape[2] * shape[3] / 1e6:.6g}")}
+
+
 def latency(samples: list[float], warmup: int) -> dict:
     """Summarise milliseconds: p50, p90, all samples in their order (0.1 microseconds kept)."""
     p50, p90 = np.percentile(samples, [50, 90], method="linear")
     return {"p50": round(float(p50), 4), "p90": round(float(p90), 4),
             "samples": [round(s, 4) for s in samples], "warmup": warmup,
             "method": "numpy.percentile, linear"}
-
-
-# -- memory ------------------------------------------------------------------------------------
-
-def _allocated_by_others(model: nn.Module) -> int:
-    """Bytes the CUDA allocator holds that are not this model's."""
-    own = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers())
-              if t.is_cuda)
-    return torch.cuda.memory_allocated() - own
-
-
-def _cuda_peak(forward: Callable[[], object]) -> int:
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    forward()
-    torch.cuda.synchronize()
-    return torch.cuda.max_memory_allocated()
-
-
-def _resident_peak(forward: Callable[[], object]) -> tuple[int | None, str]:
-    """Return by how many bytes resident memory rises above its level before, or None and why.
-
-    Left alone, glibc keeps freed blocks of up to 32 MiB, and the figure would depend on what ran
-    before (by a factor of two). So what it holds is given back first; during the pass every block
-    of 128 KiB and more comes from the kernel and returns to it when freed; and the pass runs in a
-    thread of its own, whose heap has no holes that would be filled, and kept, instead. The
-    kernel's counters are true to a few hundred kilobytes.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(_resident_peak_here, forward, torch.get_num_threads()).result()
-
-
-def _resident_peak_here(forward: Callable[[], object], threads: int) -> tuple[int | None, str]:
-    try:  # all that may be missing, before it is needed
-        libc = ctypes.CDLL("libc.so.6")
-        _trimmed_level(libc)
-        allocator.keep(MALLOC_SMALL)
-    except (OSError, AttributeError, KeyError) as error:
-        return None, ("the peak of a CPU forward pass needs Linux with glibc and "
-                      f"{CLEAR_REFS} ({type(error).__name__}: {error})")
-    try:
-        torch.set_num_threads(threads)  # this and inference mode belong to a thread
-        with torch.inference_mode():
-            forward()  # what a thread needs once is not the pass's
-            before = _trimmed_level(libc)
-            forward()
-        return max(_resident()[1] - before, 0), ""
-    finally:
-        allocator.keep()
-
-
-def _trimmed_level(libc: ctypes.CDLL) -> int:
-    """Give back what malloc holds, restart the high-water mark, return the level in bytes."""
-    libc.malloc_trim(0)
-    CLEAR_REFS.write_text("5")
-    return _resident()[0]
-
-
-def _resident() -> tuple[int, int]:
-    """Resident memory of this process in bytes, now and at its highest (VmRSS, VmHWM)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    fields = dict(line.split(":", 1) for line in lines)
-    return tuple(int(fields[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
 
 
 @contextlib.contextmanager
@@ -254,15 +332,6 @@ def _memory_errors(model: nn.Module, shape: tuple[int, ...], device: str,
         raise Unavailable(f"not enough memory to profile {type(model).__name__} on {device} "
                           f"with an input of {size} ({dtype}). Profile a smaller height, width "
                           "or batch, or use a device with more memory.") from error
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Say whether an exception means that memory could not be allocated."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    # the CPU's allocator raises a plain RuntimeError; the texts are those of Linux and Windows
-    return isinstance(error, RuntimeError) and any(
-        text in str(error) for text in ("can't allocate memory", "not enough memory"))
 
 
 # -- the machine -------------------------------------------------------------------------------

@@ -6,12 +6,23 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
-from irbench import datasets, degrade, evaluate, metrics, plan, records
+from irbench import (
+    datasets,
+    degrade,
+    evaluate,
+    inference,
+    metrics,
+    plan,
+    records,
+    tiling,
+)
 from irbench.errors import Unavailable, UserError
 from irbench.images import read_image, to_uint8, write_png
 from irbench.models import registry
+from irbench.models.semanir import semanir_light
 
 from . import tiny
 
@@ -186,3 +197,81 @@ def test_values_that_are_not_finite_name_the_image(world, monkeypatch):
 def test_a_record_is_json(world):
     text = json.dumps(run(world), allow_nan=False)
     assert json.loads(text)["status"] == "ok"
+
+
+# -- how the model is run ----------------------------------------------------------------------
+
+def given(config, network=None, key="sr-x2@1/tinyset/bicubic", monkeypatch=None, **options):
+    """Evaluate a cell with inference options, with another network in place of the model's."""
+    planned = plan.load(config)
+    planned.cells[key].model["inference"] = options
+    if network is not None:
+        monkeypatch.setattr(evaluate.checkpoints, "ready", lambda *_: (network, None))
+    return evaluate.run(planned, planned.cells[key])
+
+
+def test_by_default_images_are_whole_and_in_float32(world):
+    result = run(world)["result"]
+    assert result["inference"] == inference.DEFAULTS
+    assert result["tiling"] is None and result["dictionary"] is None
+    assert [image["tiles"] for image in result["images"]] == [1, 1, 1]
+
+
+def test_tiles_are_in_the_record(world):
+    whole = run(world)["result"]
+    result = given(world, tile=13, overlap=6)["result"]  # inputs of 12x15, 15x13 and 14x14
+    assert result["inference"]["tile"] == 13
+    assert [image["tiles"] for image in result["images"]] == [2, 2, 4]
+    assert result["tiling"]["size"] == [13, 13] and result["tiling"]["overlap"] == 6
+    assert result["tiling"]["images"] == 3 and not result["tiling"]["exact"]
+    assert result["tiling"]["reason"].startswith("tiles of 13 were asked for; differs from the")
+    # bicubic reaches two pixels: three on either side of a seam hide it, but in the rounding
+    assert result["mean"]["psnr"] == pytest.approx(whole["mean"]["psnr"], abs=0.3)
+
+
+def test_memory_that_runs_out_is_in_the_record(world, monkeypatch):
+    class Limited(registry.get("bicubic").load()("sr", 2, 3).__class__):
+        def forward(self, x):
+            if x.shape[-1] * x.shape[-2] > 100:
+                raise torch.OutOfMemoryError("no memory")
+            return super().forward(x)
+
+    monkeypatch.setattr(tiling, "SMALLEST", 6)
+    result = given(world, Limited(2), monkeypatch=monkeypatch)["result"]
+    assert all(image["tiles"] > 1 for image in result["images"])
+    assert result["tiling"]["images"] == 3
+    assert "memory ran out at the whole of 12 x 15 pixels" in result["tiling"]["reason"]
+    monkeypatch.setattr(tiling, "SMALLEST", 64)
+    with pytest.raises(Unavailable, match=r"img0\.png: out of memory at 12x15 pixels"):
+        given(world, Limited(2), monkeypatch=monkeypatch)
+    with pytest.raises(Unavailable, match=r"img0\.png: out of memory at 12x15 pixels"):
+        given(world, Limited(2), monkeypatch=monkeypatch, tile="off")
+
+
+def test_the_dictionaries_of_the_first_image_are_in_the_record(world, monkeypatch):
+    network = semanir_light("sr", 2, 3, window=4, k=6, stages=2, layers=1, width=12).eval()
+    result = given(world, network, monkeypatch=monkeypatch)["result"]
+    assert [entry["n"] for entry in result["dictionary"]] == [16, 16]
+    assert all(entry["k"] == 6 and 0 < entry["used"] <= 1 for entry in result["dictionary"])
+    tiled = given(world, network, monkeypatch=monkeypatch, tile=8, overlap=4)["result"]
+    assert len(tiled["dictionary"]) == 2 and tiled["tiling"]["images"] == 3
+
+
+def test_a_type_that_the_model_does_not_run_in_is_refused(world):
+    with pytest.raises(UserError, match="dtype 'bfloat16' is not one that this model runs in"):
+        given(world, dtype="bfloat16")
+
+
+def test_bfloat16_moves_a_cell_a_little(world, monkeypatch):
+    planned = plan.load(world)
+    job = planned.cells["sr-x2@1/tinyset/bicubic"]
+    job.model["arch"] = "semanir-light"  # whose card has the type
+    means = []
+    for dtype in ("float32", "bfloat16"):
+        network = semanir_light("sr", 2, 3, window=4, k=16, stages=1, layers=1, width=12).eval()
+        monkeypatch.setattr(evaluate.checkpoints, "ready", lambda *_, n=network: (n, None))
+        job.model["inference"] = {"dtype": dtype}
+        found = evaluate.run(planned, job)["result"]
+        assert found["inference"]["dtype"] == dtype
+        means.append(found["mean"]["psnr"])
+    assert 0 < abs(means[0] - means[1]) < 2  # at 56 dB 8 bits of mantissa are seen

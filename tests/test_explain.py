@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from irbench import checkpoints, conventions, explain, images, plan, protocols
@@ -279,12 +280,13 @@ def test_what_goes_wrong_in_the_model_names_the_image(tmp_path, monkeypatch):
     for wrong, error, words in (
             (MemoryError("too large"), Unavailable, r"img0\.png: out of memory at 20x26 pixels"),
             (None, UserError, r"img0\.png: .*NaN")):
-        def network(x, wrong=wrong):
-            if wrong:
-                raise RuntimeError("DefaultCPUAllocator: can't allocate memory") from wrong
-            return x * math.nan
+        class Network(torch.nn.Module):
+            def forward(self, x, wrong=wrong):
+                if wrong:
+                    raise RuntimeError("DefaultCPUAllocator: can't allocate memory") from wrong
+                return x * math.nan
 
-        monkeypatch.setattr(checkpoints, "ready", lambda *_, made=network: (made, None))
+        monkeypatch.setattr(checkpoints, "ready", lambda *_, made=Network: (made(), None))
         with pytest.raises(error, match=words):
             explain.explain(run, job(run), "30")
 

@@ -164,7 +164,7 @@ def test_torch_own_layer_is_not_fused_out_of_sight():
     by_kind(model, x, linear=3 * 5 * 8 * (4 * 8 + 2 * 16), attention=2 * 3 * 5 * 5 * 8)
 
 
-SMALL = {"width": 24, "layers": 1, "stages": 1, "window": 8, "k": 16}
+SMALL = {"width": 24, "layers": 1, "stages": 1, "window": 8, "k": 16, "attention": "reference"}
 
 
 @pytest.mark.parametrize("name", [name for name, card in registry.cards().items() if card.learned])
@@ -208,6 +208,78 @@ def test_the_dictionary_of_semanir():
                                             k=16)
     found = macs.count(model, (torch.rand(1, 3, 16, 24),))
     assert found.by_kind["dictionary"] == 2 * (2 * 3) * 64 * 64 * 12  # stages windows N N C
+
+
+SEMANIR = {"width": 12, "heads": 2, "layers": 2, "stages": 2, "window": 8}
+
+
+def semanir(**options):
+    return registry.get("semanir-light").load()("sr", 2, 3, **{**SEMANIR, **options})
+
+
+@pytest.mark.parametrize("k", [1, 16, 63])
+def test_keys_only_counts_attention_over_the_k_keys_of_a_dictionary(k):
+    x = torch.rand(1, 3, 20, 40)  # padded to 24 x 40
+    dense, found = macs.count(semanir(k=64), (x,)), macs.count(semanir(k=k), (x,))
+    layers, windows, N, C = 4, 3 * 5, 64, 12
+    attention = layers * windows * N * N * 2 * C
+    assert dense.keys_only == dense.total
+    assert dense.by_kind["dictionary"] == 0
+    assert dense.by_kind["attention"] == found.by_kind["attention"] == attention
+    # as if each of the layer's queries had k keys and values
+    assert found.keys_only == found.total - attention + layers * windows * N * k * 2 * C
+
+
+def test_keys_only_takes_the_dictionary_of_each_stage():
+    model, x = semanir(k=16), torch.rand(1, 3, 8, 8)  # one window
+    model.stages[1].dictionary.k = 40
+    found = macs.count(model, (x,))
+    assert found.total - found.keys_only == 2 * 64 * 2 * 12 * ((64 - 16) + (64 - 40))
+
+
+def test_a_model_without_dictionaries_has_no_keys_only_of_its_own():
+    found = macs.count(Transformer(12, 3, 2), (torch.rand(2, 10, 12),))
+    assert found.keys_only == found.total
+
+
+@pytest.mark.parametrize("implementation", ["auto", "reference", "mask", "gather", "flex",
+                                            "triton"])
+def test_the_count_is_that_of_the_textbook_form_whatever_computes_attention(implementation):
+    x = torch.rand(1, 3, 16, 32)
+    model = semanir(k=16, attention=implementation)
+    assert macs.count(model, (x,)) == macs.count(semanir(k=16), (x,))
+    assert model.stages[0].layers[0].attention.implementation == implementation
+    assert not model._forward_hooks
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_number_type_does_not_change_the_count(dtype):
+    x = torch.rand(1, 3, 16, 32)
+    model = semanir(k=16).to(dtype)
+    assert macs.count(model, (x.to(dtype),)) == macs.count(semanir(k=16), (x,))
+    assert next(model.parameters()).dtype == dtype
+
+
+def test_passes_add_up():
+    one = macs.count(semanir(k=16), (torch.rand(1, 3, 8, 8),))
+    two = macs.MacCount(5, {**dict.fromkeys(macs.KINDS, 0), "conv": 5}, {"aten::cdist": 2},
+                        {"aten::add": 1}, 4)
+    found = macs.total([(one, 2), (two, 3)])
+    assert found.total == 2 * one.total + 15 == sum(found.by_kind.values())
+    assert found.by_kind["conv"] == 2 * one.by_kind["conv"] + 15
+    assert tuple(found.by_kind) == macs.KINDS
+    assert found.keys_only == 2 * one.keys_only + 12
+    assert found.uncounted == {"aten::cdist": 6}
+    assert found.excluded["aten::add"] == 2 * one.excluded["aten::add"] + 3
+
+
+def test_a_compiled_model_is_counted_uncompiled():
+    x = torch.rand(2, 3, 5)
+    by_kind(torch.compile(nn.Linear(5, 7)), x, linear=2 * 3 * 5 * 7)
+    model = nn.Linear(5, 7)
+    model.compile()
+    by_kind(model, x, linear=2 * 3 * 5 * 7)
+    assert model._compiled_call_impl is not None
 
 
 # -- what cannot be counted --------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Latency, memory and device of a profile: what is measured, and what is said when it cannot be."""
 
+import importlib.util
 import json
 import time
 from types import SimpleNamespace
@@ -8,17 +9,20 @@ import pytest
 import torch
 from torch import nn
 
-from irbench import profiling, records, sources
+from irbench import memory, profiling, records, sources
 from irbench.errors import Unavailable, UserError
+from irbench.models import registry
+from irbench.photograph import photograph
+from tests.test_memory import MIB, Temporary
 
-MIB = 2**20
 SIZE = {"channels": 3, "height": 8, "width": 10, "warmup": 1, "samples": 3, "threads": 1}
-linux = pytest.mark.skipif(not profiling.CLEAR_REFS.exists(), reason="needs Linux")
 
 
 def test_what_moves_a_latency_is_code_of_a_profile():
     """Changing how memory is kept changes what was measured, so profiles are measured again."""
-    assert {"irbench.profiling", "irbench.allocator"} <= set(sources.modules("profile"))
+    assert {f"irbench.{name}" for name in (
+        "allocator", "energy", "inference", "mac_handles", "macs", "memory", "photograph",
+        "prepared", "profiling", "sweep", "tiling")} <= set(sources.modules("profile"))
 
 
 class Watched(nn.Module):
@@ -33,22 +37,9 @@ class Watched(nn.Module):
     def forward(self, x):
         self.calls.append(SimpleNamespace(
             training=self.training, inference=torch.is_inference_mode_enabled(),
-            threads=torch.get_num_threads(), shape=tuple(x.shape), dtype=x.dtype,
+            threads=torch.get_num_threads(), shape=tuple(map(int, x.shape)), dtype=x.dtype,
             low=float(x.min()), high=float(x.max())))
         return self.conv(x)
-
-
-class Temporary(nn.Module):
-    """Allocates and frees, one after the other, tensors of so many MiB."""
-
-    def __init__(self, *sizes):
-        super().__init__()
-        self.sizes = sizes
-
-    def forward(self, x):
-        for size in self.sizes:
-            torch.ones(size * MIB // 4)
-        return x
 
 
 def test_the_result_is_whole_and_makes_a_record():
@@ -62,6 +53,14 @@ def test_the_result_is_whole_and_makes_a_record():
     assert result["latency_ms"]["warmup"] == 1
     assert 0 < result["latency_ms"]["p50"] <= result["latency_ms"]["p90"]
     assert (result["device"], result["dtype"], result["threads"]) == ("cpu", "float32", 1)
+    assert result["macs_keys_only"] == result["macs"]
+    assert result["tiles"] == 1
+    p50 = result["latency_ms"]["p50"]
+    assert result["throughput"]["images_per_s"] == pytest.approx(2000 / p50, rel=1e-5)
+    assert result["throughput"]["megapixels_per_s"] == pytest.approx(2 * 80 / p50 / 1e3, rel=1e-5)
+    for absent in ("attention", "dictionary", "dictionary_of", "sweep"):  # not missing: none there
+        assert result[absent] is None
+        assert absent not in result["missing"]
     assert result["device_name"]
     record = records.make("profile", {"protocol": "sr-x2@1", "model": "m"}, {}, result=result)
     assert json.loads(json.dumps(record))["result"] == result
@@ -81,11 +80,15 @@ def test_runs_are_in_eval_and_inference_mode_with_the_given_threads():
     model.conv(torch.rand(1, 3, 4, 4)).sum().backward()  # the weights still take a gradient
 
 
-def test_the_dtype_is_the_weights_and_the_inputs():
+def test_inference_options_are_applied_to_all_but_the_count():
     Watched.calls.clear()
-    result = profiling.profile(Watched(), **SIZE, dtype="bfloat16")
-    assert {call.dtype for call in Watched.calls} == {torch.bfloat16}
-    assert result["dtype"] == "bfloat16"
+    result = profiling.profile(Watched(), **SIZE, inference={"dtype": "bfloat16"})
+    *runs, counted = [call.dtype for call in Watched.calls]
+    assert set(runs) == {torch.bfloat16}
+    assert counted == torch.float32
+    assert result["dtype"] == result["inference"]["dtype"] == "bfloat16"
+    assert result["inference"]["compile"] is False  # all options are there
+    assert result["macs"] == 4 * 8 * 10 * 27
 
 
 def test_percentiles_interpolate_and_samples_keep_their_order():
@@ -118,41 +121,109 @@ def test_cuda_is_timed_by_events_between_synchronisations(monkeypatch):
     assert told == ["wait", "record", "run", "record", "wait"]
 
 
+# -- SemanIR -----------------------------------------------------------------------------------
+
+def semanir(**options):
+    small = {"width": 12, "heads": 2, "layers": 1, "stages": 2, "window": 8, "k": 16}
+    return registry.get("semanir-light").load()("sr", 2, 3, **{**small, **options})
+
+
+def test_a_profile_tells_of_attention_and_dictionaries():
+    result = profiling.profile(semanir(), **{**SIZE, "height": 24, "width": 32})
+    assert result["attention"]["implementation"] == "mask"
+    assert result["attention"]["reason"]
+    first, second = result["dictionary"]
+    assert (first["n"], first["k"], first["overlap"]) == (64, 16, None)
+    assert 0 < first["self"] <= 1
+    assert 0 < second["overlap"] <= 1
+    assert result["dictionary_of"] == "photograph (astronaut.png of scikit-image, cut)"
+    # 12 windows, 2 layers
+    assert result["macs"] - result["macs_keys_only"] == 2 * 12 * 64 * (64 - 16) * 2 * 12
+    forced = profiling.profile(semanir(attention="gather"), **{**SIZE, "height": 24, "width": 32})
+    assert forced["attention"] == {"implementation": "gather", "reason": "asked for"}
+    assert forced["macs_by_kind"] == result["macs_by_kind"]
+
+
+def test_a_photograph_has_the_size_and_channels_asked_for():
+    x, of = photograph(3, 40, 700)
+    assert x.shape == (1, 3, 40, 700)
+    assert "enlarged" in of
+    x, of = photograph(1, 512, 100)
+    assert x.shape == (1, 1, 512, 100)
+    assert "cut" in of
+    assert 0 <= x.min() < 0.1 < 0.9 < x.max() <= 1
+    # neighbours are alike, as in no random image
+    assert (x[..., 1:] - x[..., :-1]).abs().mean() < 0.1
+
+
+def test_without_a_photograph_values_are_random_and_that_is_said(monkeypatch):
+    assert photograph(4, 8, 9)[1] == "random values"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    x, of = photograph(3, 8, 9)
+    assert (x.shape, of) == ((1, 3, 8, 9), "random values")
+
+
+# -- tiles and sweeps --------------------------------------------------------------------------
+
+def test_tiles_that_are_asked_for_are_measured_and_counted():
+    Watched.calls.clear()
+    model = Watched()
+    result = profiling.profile(model, **{**SIZE, "height": 40, "width": 16},
+                               inference={"tile": 24, "overlap": 8})
+    assert result["tiles"] == 2  # 24 and 24 rows, 8 of them shared
+    assert {call.shape for call in Watched.calls} == {(1, 3, 24, 16)}
+    assert result["macs"] == 2 * 4 * 24 * 16 * 27
+    assert result["uncounted"] == {}
+    whole = profiling.profile(model, **SIZE, inference={"tile": 24})  # smaller than a tile
+    assert (whole["tiles"], whole["macs"]) == (1, 4 * 8 * 10 * 27)
+
+
+def test_a_sweep_is_part_of_a_profile():
+    Watched.calls.clear()
+    result = profiling.profile(Watched(), **SIZE, batch=2,
+                               sweep={"sizes": [6, 4, 12], "batches": [3, 1], "samples": 2})
+    size, batch = result["sweep"]["size"], result["sweep"]["batch"]
+    assert [(p["height"], p["width"], p["batch"]) for p in size["points"]] == [
+        (4, 4, 2), (6, 6, 2), (12, 12, 2)]
+    assert [(p["height"], p["width"], p["batch"]) for p in batch["points"]] == [
+        (8, 10, 1), (8, 10, 3)]
+    for point in (*size["points"], *batch["points"]):
+        assert len(point["latency_ms"]["samples"]) == 2
+        assert set(point["missing"]) <= {"peak_memory_bytes"}
+        shape = (point["batch"], 3, point["height"], point["width"])
+        # warm-up, samples, memory
+        assert sum(call.shape == shape for call in Watched.calls) in (3, 5)
+    assert size["exponent"]["low"] <= size["exponent"]["value"] <= size["exponent"]["high"]
+    assert batch["exponent"] is None
+    assert "there are 2" in batch["reason"]
+
+
+def test_a_point_without_memory_costs_only_itself():
+    class Greedy(nn.Module):
+        def forward(self, x):
+            return torch.empty(10**15 if x.shape[-1] > 8 else 1)
+
+    result = profiling.profile(Greedy(), **{**SIZE, "width": 8},
+                               sweep={"sizes": [4, 8, 16], "batches": [1], "samples": 1})
+    *fine, last = result["sweep"]["size"]["points"]
+    assert all(point["latency_ms"] for point in fine)
+    assert last["latency_ms"] is last["peak_memory_bytes"] is None
+    assert "not enough memory to profile Greedy" in last["missing"]["latency_ms"]
+    assert set(last["missing"]) == {"latency_ms", "peak_memory_bytes"}
+    assert result["sweep"]["batch"]["points"][0]["latency_ms"]
+
+
+def test_a_bad_sweep_is_refused_before_anything_runs():
+    Watched.calls.clear()
+    with pytest.raises(UserError, match=r"sweep.sizes is \[0\]"):
+        profiling.profile(Watched(), **SIZE, sweep={"sizes": [0]})
+    assert Watched.calls == []
+
+
 # -- memory ------------------------------------------------------------------------------------
 
-@linux
-def test_memory_is_the_highest_point_not_the_sum():
-    def peak(*sizes):
-        result = profiling.profile(Temporary(*sizes), **SIZE)
-        assert result["peak_memory_of"] == "process RSS growth"
-        return result["peak_memory_bytes"]
-
-    assert 30 * MIB - MIB < peak(30) < 34 * MIB
-    assert 50 * MIB - MIB < peak(40, 50, 10) < 54 * MIB  # malloc gives back 40 by itself
-    # smaller ones it keeps, in holes that later ones do not fit into
-    assert 20 * MIB - MIB < peak(10, 20, 10, 5, 10) < 24 * MIB
-    assert 30 * MIB - MIB < peak(25, 28, 30) < 34 * MIB
-    assert peak() < 4 * MIB  # neither the process nor earlier peaks are in it
-
-
-@linux
-def test_memory_held_by_malloc_neither_hides_a_peak_nor_adds_to_it():
-    def forward():
-        for blocks in (60, 90, 60):  # of half a MiB: small enough for malloc to keep
-            [torch.ones(MIB // 8) for _ in range(blocks)]
-
-    found = []
-    for _ in range(2):
-        kept = [torch.ones(MIB // 8) for _ in range(200)]
-        pins = [torch.ones(2000) for _ in range(3)]  # above them in the heap, which cannot shrink
-        del kept
-        found.append(profiling._resident_peak(forward)[0])
-        del pins
-    assert all(44 * MIB < n < 48 * MIB for n in found), found
-
-
 def test_memory_that_cannot_be_measured_is_missing_with_a_reason(monkeypatch, tmp_path):
-    monkeypatch.setattr(profiling, "CLEAR_REFS", tmp_path / "none" / "clear_refs")
+    monkeypatch.setattr(memory, "CLEAR_REFS", tmp_path / "none" / "clear_refs")
     result = profiling.profile(nn.Identity(), **SIZE)
     assert result["peak_memory_bytes"] is None
     assert result["peak_memory_of"] is None
@@ -177,7 +248,7 @@ def test_other_errors_of_a_model_are_its_own():
         profiling.profile(Broken(), **SIZE)
     assert not isinstance(caught.value, UserError)
     with pytest.raises(AttributeError, match="mine"):
-        profiling._resident_peak(lambda: Broken().mine)
+        profiling.resident_peak(lambda: Broken().mine)
     assert profiling.out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert not profiling.out_of_memory(ValueError("can't allocate memory"))
 
@@ -206,8 +277,10 @@ def test_numbers_are_whole_and_positive(name, value):
 
 
 def test_unknown_names_are_refused_with_the_valid_ones():
-    with pytest.raises(UserError, match=r"unknown dtype 'float'.*bfloat16"):
-        profiling.profile(nn.Identity(), **SIZE, dtype="float")
+    with pytest.raises(UserError, match=r"profile: inference.*unknown dtype 'float'.*bfloat16"):
+        profiling.profile(nn.Identity(), **SIZE, inference={"dtype": "float"})
+    with pytest.raises(UserError, match=r"profile: inference.*'type'.*channels_last"):
+        profiling.profile(nn.Identity(), **SIZE, inference={"type": "float32"})
     with pytest.raises(UserError, match=r"unknown device 'gpu'.*auto, cpu, cuda"):
         profiling.profile(nn.Identity(), **SIZE, device="gpu")
 

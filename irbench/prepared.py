@@ -1,0 +1,96 @@
+"""A network run in another number type, layout or compiled, that takes and returns float32.
+
+Reads and writes tensors only. Made by ``irbench.inference.prepare``, which is torch-free on import.
+
+Weights and input are cast. The networks of spandrel run under ``torch.autocast`` as well where the
+type has 16 bits: some make tensors of float32 on the way (SwinIR its masks), which torch would
+refuse to multiply with the others.
+
+Try: ``python -c "import torch; from irbench.inference import prepare;
+print(prepare(torch.nn.Conv2d(3, 3, 3), {'dtype': 'bfloat16'})(torch.rand(1, 3, 8, 8)).dtype)"``
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from irbench.errors import Unavailable, UserError
+from irbench.inference import ABOUT_DTYPES
+
+HALF = (torch.float16, torch.bfloat16)
+FOREIGN = ("spandrel", "spandrel_extra_arches")
+
+
+class Prepared(nn.Module):
+    """A network with its options; attributes it lacks are the network's (scale, about, ...).
+
+    Arguments:
+        network: already moved and cast.
+        options: resolved.
+        device: ``cpu`` or ``cuda``, for messages and the compiler.
+    """
+
+    def __init__(self, network: nn.Module, options: dict, device: str) -> None:
+        """Wrap the network; raise Unavailable where torch.compile refuses at once."""
+        super().__init__()
+        self.network = network
+        self.inference = options
+        self.device = device
+        self.dtype = getattr(torch, options["dtype"])
+        foreign = any(type(m).__module__.split(".")[0] in FOREIGN for m in network.modules())
+        self.autocast = foreign and self.dtype in HALF
+        run = network
+        if options["compile"]:
+            try:
+                run = torch.compile(network)
+            except RuntimeError as error:  # an interpreter that this torch cannot compile for
+                raise Unavailable(self._failed("torch.compile failed", error)) from None
+        self._run = (run,)  # in a tuple, as a compiled module would be registered a second time
+
+    def __getattr__(self, name: str):
+        """Return an attribute of ours, or else the network's."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "network":
+                raise
+            return getattr(self.network, name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map float32 (B, C, H, W) to float32 (B, C, sH, sW).
+
+        Raises UserError for an operation that the number type lacks on this device, Unavailable
+        where compiling fails.
+        """
+        layout = torch.channels_last if self.inference["channels_last"] else torch.preserve_format
+        x = x.to(dtype=self.dtype, memory_format=layout)
+        try:
+            with torch.autocast(x.device.type, self.dtype) if self.autocast else nullcontext():
+                return self._run[0](x).float()
+        except (RuntimeError, TypeError) as error:
+            named = self._named(error)
+            if named is error:
+                raise
+            raise named from error
+
+    def _named(self, error: Exception) -> Exception:
+        """Return the error that a person can act on, or the given one where it is of no option."""
+        from irbench.memory import out_of_memory
+
+        if out_of_memory(error):
+            return error
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            return Unavailable(self._failed("torch.compile failed", error))
+        if self.dtype != torch.float32 and ABOUT_DTYPES.search(str(error)):
+            return UserError(self._failed(f"an operation fails in {self.inference['dtype']}",
+                                          error))
+        return error
+
+    def _failed(self, what: str, error: Exception) -> str:
+        first = " ".join(str(error).split())[:200]
+        option = "compile" if "compile" in what else "dtype"
+        return (f"{type(self.network).__name__} on {self.device}: {what} ({type(error).__name__}: "
+                f"{first}). Leave `{option}` out of `inference`, or give another.")

@@ -1,0 +1,72 @@
+"""Peak memory: the highest point of a call, whatever lay in memory before, and what is free."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from irbench import memory, profiling
+
+MIB = 2**20
+SIZE = {"channels": 3, "height": 8, "width": 10, "warmup": 1, "samples": 3, "threads": 1}
+linux = pytest.mark.skipif(not memory.CLEAR_REFS.exists(), reason="needs Linux")
+
+
+class Temporary(nn.Module):
+    """Allocates and frees, one after the other, tensors of so many MiB."""
+
+    def __init__(self, *sizes):
+        super().__init__()
+        self.sizes = sizes
+
+    def forward(self, x):
+        for size in self.sizes:
+            torch.ones(size * MIB // 4)
+        return x
+
+
+@linux
+def test_memory_is_the_highest_point_not_the_sum():
+    def peak(*sizes):
+        result = profiling.profile(Temporary(*sizes), **SIZE)
+        assert result["peak_memory_of"] == "process RSS growth"
+        return result["peak_memory_bytes"]
+
+    assert 30 * MIB - MIB < peak(30) < 34 * MIB
+    assert 50 * MIB - MIB < peak(40, 50, 10) < 54 * MIB  # malloc gives back 40 by itself
+    # smaller ones it keeps, in holes that later ones do not fit into
+    assert 20 * MIB - MIB < peak(10, 20, 10, 5, 10) < 24 * MIB
+    assert 30 * MIB - MIB < peak(25, 28, 30) < 34 * MIB
+    assert peak() < 4 * MIB  # neither the process nor earlier peaks are in it
+
+
+@linux
+def test_memory_held_by_malloc_neither_hides_a_peak_nor_adds_to_it():
+    def forward():
+        for blocks in (60, 90, 60):  # of half a MiB: small enough for malloc to keep
+            [torch.ones(MIB // 8) for _ in range(blocks)]
+
+    found = []
+    for _ in range(2):
+        kept = [torch.ones(MIB // 8) for _ in range(200)]
+        pins = [torch.ones(2000) for _ in range(3)]  # above them in the heap, which cannot shrink
+        del kept
+        found.append(profiling.resident_peak(forward)[0])
+        del pins
+    assert all(44 * MIB < n < 48 * MIB for n in found), found
+
+
+def test_free_memory_is_what_the_machine_and_the_control_group_leave(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory.psutil, "virtual_memory",
+                        lambda: SimpleNamespace(available=1000 * MIB))
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    assert memory.free("cpu") == 1000 * MIB  # no control groups
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text(f"{500 * MIB}\n")
+    (tmp_path / "memory.stat").write_text(f"anon 7\ninactive_file {100 * MIB}\n")
+    assert memory.free("cpu") == 1000 * MIB  # no limit
+    (tmp_path / "memory.max").write_text(f"{700 * MIB}\n")
+    assert memory.free("cpu") == 300 * MIB
+    (tmp_path / "memory.max").write_text(f"{100 * MIB}\n")
+    assert memory.free("cpu") == 0
