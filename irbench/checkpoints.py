@@ -181,19 +181,26 @@ def load(network: nn.Module, path: Path, model: dict, protocol: Protocol,
     if not path.is_file():
         what = "a folder, not a file" if path.is_dir() else "no such file"
         raise Unavailable(f"checkpoint {path}: {what}. Train it "
-                          f"(irbench train) or correct the path of models.{model['name']}.")
+                          f"(irbench train) or correct the path of "
+                          f"models.{model.get('base') or model['name']}.")
     digest = records.file_digest(path)
     if sha256 and digest != sha256:
         raise UserError(f"checkpoint {path}: its SHA-256 begins with {digest[:12]}, expected "
                         f"{sha256[:12]}: the file was altered or is another one. "
                         "Delete it and train or fetch it again.")
     header = read_header(path)
-    for field, expected in (("arch", model["arch"]), ("options", model["options"]),
+    name = model.get("base") or model["name"]
+    # a variant takes the weights of its base, which were trained with the base's options
+    options = model.get("base_options") or model["options"]
+    for field, expected in (("arch", model["arch"]), ("options", options),
                             ("protocol", protocol.id)):
         if field in header and header[field] != expected:
+            other = (" (To run its weights with another value of an option that changes none, give "
+                     "the options it was trained with, and the others in `variants`.)"
+                     if field == "options" else "")
             raise UserError(f"checkpoint {path}: it is for {field} {header[field]!r}, but model "
-                            f"{model['name']} needs {expected!r} here. Give the checkpoint "
-                            "of this model and protocol.")
+                            f"{name} needs {expected!r} here. Give the checkpoint "
+                            f"of this model and protocol.{other}")
     try:
         state = parse(path.read_bytes())
     except SafetensorError as error:
@@ -226,10 +233,11 @@ def locate(model: dict, protocol: Protocol, folder: Path,
 
         target = data_root / "checkpoints" / f"{source['sha256'][:16]}.safetensors"
         return fetch.fetch_file(source["url"], target, source["sha256"]), source["sha256"]
-    path = folder / "training" / protocol.id / f"{model['name']}.json"
+    name = model.get("base") or model["name"]  # a variant has the weights of its base
+    path = folder / "training" / protocol.id / f"{name}.json"
     if not path.exists():
-        raise Unavailable(f"model {model['name']} is not trained for {protocol.id} yet. Run "
-                          f"irbench train --protocol {protocol.id} --model {model['name']}.")
+        raise Unavailable(f"model {name} is not trained for {protocol.id} yet. Run "
+                          f"irbench train --protocol {protocol.id} --model {name}.")
     record = records.read(path)
     if record["status"] != "ok":
         raise Unavailable(f"its training {record['status']}: {record['reason']}")

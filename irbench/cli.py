@@ -13,7 +13,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from irbench import __version__, cli_data, cli_fidelity
+from irbench import __version__, cli_bench, cli_data, cli_fidelity
 from irbench.errors import Unavailable, UserError
 
 
@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--keep-images", action="store_true", help="keep restored images")
         sub.add_argument("--model", required=True, help="a name under `models` in the config")
         _job_options(sub)
+    cli_bench.add(verb, _job_options, _positive, _run)
     sub = verb("report", _report, "render tables, figures and report.html from the records")
     sub.add_argument("--log", help="also write messages to this file")
     sub = verb("list", _list, "list models, peers, protocols, datasets and recipes", config=False)
@@ -199,7 +200,7 @@ def _eval(arguments) -> int:
 
 
 def _profile(arguments) -> int:
-    from irbench import checkpoints, plan, profiling, records
+    from irbench import checkpoints, plan, profiling, progress, records
 
     run = plan.load(arguments.config)
     job = run.find("profile", protocol=arguments.protocol, model=arguments.model)
@@ -220,7 +221,9 @@ def _profile(arguments) -> int:
         with phases("measure"):
             result = profiling.profile(
                 network, channels=protocol.channels, device=device, threads=arguments.threads,
-                **settings)
+                inference=model["inference"], **settings)
+        if chosen := result.get("attention"):
+            progress.say(f"attention {chosen['implementation']}: {chosen['reason']}")
         return records.make("profile", job.key, job.spec, result=result, seconds=phases.seconds,
                             resolved=resolved, threads=arguments.threads)
 

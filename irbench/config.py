@@ -11,10 +11,13 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from irbench.errors import UserError
 
+T = TypeVar("T")
 SCHEMA = Path(__file__).parent / "catalog" / "config.schema.json"
 
 
@@ -25,6 +28,14 @@ def load(path: str | Path) -> dict:
         UserError: no such file, not YAML, an unknown key, a value of the wrong kind.
     """
     return check(read(path), f"config {path}")
+
+
+def at(where: str, call: Callable[[], T]) -> T:
+    """Run a look-up and put the place in the config before its error."""
+    try:
+        return call()
+    except UserError as error:
+        raise type(error)(f"{where}: {error}") from None
 
 
 def read(path: str | Path) -> object:
@@ -57,13 +68,37 @@ def _schema() -> dict:
     return json.loads(SCHEMA.read_text())
 
 
+def section(name: str, value: dict | None = None) -> dict:
+    """Return one top-level section, checked and complete, e.g. of what a command line gives.
+
+    Raises UserError for an unknown key or a bad value, naming the section.
+    """
+    import jsonschema
+
+    part = {**_schema()["properties"][name], "$defs": _schema()["$defs"]}
+    error = next(jsonschema.Draft202012Validator(part).iter_errors(value or {}), None)
+    if error:
+        error.path.appendleft(name)
+        raise UserError(_explain(error))
+    return _complete(value or {}, part)
+
+
+def choices(name: str) -> dict[str, list]:
+    """Return key -> valid words of those keys of a top-level section that take one or more."""
+    parts = {key: part.get("items", part) for key, part in
+             _schema()["properties"][name]["properties"].items()}
+    return {key: part["enum"] for key, part in parts.items() if "enum" in part}
+
+
 def _complete(value: dict, schema: dict) -> dict:
     full = {}
     for key, part in schema["properties"].items():
-        if part.get("type") == "object" and "properties" in part:
-            full[key] = _complete(value.get(key) or {}, part)
+        given = value.get(key)
+        # a section whose default is null is complete only where it is given
+        if "properties" in part and (given is not None or "default" not in part):
+            full[key] = _complete(given or {}, part)
         elif key in value:
-            full[key] = value[key]
+            full[key] = given
         elif "default" in part:
             full[key] = part["default"]
     if "models" in full:
@@ -87,6 +122,14 @@ def _explain(error) -> str:
     if error.validator == "enum":
         return (f"{place}: {error.instance!r} is not valid. "
                 f"Valid: {', '.join(map(str, error.validator_value))}.")
+    if error.validator in ("minItems", "minProperties"):
+        return f"{place}: it is empty; give at least {error.validator_value}."
+    if error.validator == "uniqueItems":
+        return f"{place}: {error.instance!r} holds something twice."
+    if error.validator in ("minimum", "maximum"):
+        word = "least" if error.validator == "minimum" else "most"
+        return (f"{place}: {error.instance!r} is not valid; it takes a number of at {word} "
+                f"{error.validator_value}.")
     if error.validator == "pattern":
         return (f"{place}: the name {error.instance!r} is not valid. Names hold lower-case "
                 "letters, digits, '.', '_' and '-', and begin with a letter or digit.")

@@ -1,9 +1,9 @@
 """From a config to jobs: every name resolved, every job with all that its result depends on.
 
-A job is one dataset to fetch, one training, one cell or one profile. Its ``spec`` is plain data:
-protocol, model, recipe, digests of datasets and of the code it runs. The record stores the spec, so
-that the workflow does a job again exactly when something it depends on changed, and ``irbench
-verify`` can recheck it.
+A job is one dataset to fetch, one training, one cell, one profile or one benchmark of a part. Its
+``spec`` is plain data: protocol, model, recipe, digests of datasets and of the code it runs. The
+record stores the spec, so that the workflow does a job again exactly when something it depends on
+changed, and ``irbench verify`` can recheck it.
 
 Importing this module imports no torch: planning is quick.
 
@@ -16,12 +16,21 @@ import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from irbench import checkpoints, datasets, metrics, peers, protocols, published, records, sources
+from irbench import (
+    checkpoints,
+    datasets,
+    metrics,
+    model_entries,
+    protocols,
+    published,
+    records,
+    sources,
+    variants,
+)
 from irbench import config as configs
 from irbench.errors import Unavailable, UserError, unknown
 from irbench.models import registry
 from irbench.protocols import Protocol
-from irbench.training import recipe
 
 RESULTS = Path("results")
 
@@ -31,8 +40,8 @@ class Job:
     """One unit of work and of caching.
 
     Attributes:
-        kind: data, training, cell, profile or leaks.
-        key: what names it: dataset; or protocol, model; or protocol, dataset, model; or run.
+        kind: data, training, cell, profile, bench or leaks.
+        key: what names it: dataset; protocol, model; protocol, dataset, model; bench; or run.
         spec: everything known beforehand that fixes its result, and nothing else.
         record: where its record goes.
         model: the whole model of the plan, where there is one: also its prose and its file.
@@ -67,14 +76,21 @@ class Plan:
     trainings: dict[str, Job] = field(default_factory=dict)
     cells: dict[str, Job] = field(default_factory=dict)
     profiles: dict[str, Job] = field(default_factory=dict)
+    benches: dict[str, Job] = field(default_factory=dict)   # of parts of models: attention
     leaks: dict[str, Job] = field(default_factory=dict)     # one, if training sets are known
+    references: list[str] = field(default_factory=list)     # models that are only profiled
     # protocol/model -> the sets its weights were trained on, None if that is not known
     trained_on: dict[str, list[str] | None] = field(default_factory=dict)
 
     def jobs(self) -> list[Job]:
         """Return every job of the run, in the order of the stages."""
-        return [job for group in (self.data, self.trainings, self.cells, self.profiles, self.leaks)
-                for job in group.values()]
+        return [job for group in (self.data, self.trainings, self.cells, self.profiles,
+                                  self.benches, self.leaks) for job in group.values()]
+
+    def training_of(self, protocol: str, model: str) -> Job | None:
+        """Return the training whose weights a model has under a protocol; None if it has none."""
+        base = (self.models.get(model) or {}).get("base") or model
+        return self.trainings.get(f"{protocol}/{base}")
 
     def find(self, kind: str, **key: str) -> Job:
         """Return the job of a kind with the key given by hand; a protocol may lack its version.
@@ -86,7 +102,7 @@ class Plan:
             key["protocol"] = protocols.get(
                 key["protocol"], tuple(self.config["catalog_paths"])).id
         group = {"data": self.data, "training": self.trainings, "cell": self.cells,
-                 "profile": self.profiles}[kind]
+                 "profile": self.profiles, "bench": self.benches}[kind]
         name = "/".join(key.values())
         if name not in group:
             raise unknown(f"{kind} job", name, group, f"run {self.config['run']!r}")
@@ -100,7 +116,7 @@ class Plan:
     def report_spec(self) -> dict:
         """What the report is made from, as plain data; see ``irbench.report.build``."""
         groups = {"cells": self.cells, "trainings": self.trainings, "profiles": self.profiles,
-                  "leaks": self.leaks}
+                  "benches": self.benches, "leaks": self.leaks}
         used = {job.key["dataset"] for job in self.cells.values()}
         about = {}
         for name in sorted(used):
@@ -118,7 +134,8 @@ class Plan:
             "fingerprints": {str(job.record.relative_to(self.folder)): job.fingerprint
                              for group in groups.values() for job in group.values()},
             "protocols": {p.id: p.definition() for p in self.protocols.values()},
-            "datasets": about, "models": self.models, "trained_on": self.trained_on,
+            "datasets": about, "models": self.models, "references": self.references,
+            "trained_on": self.trained_on,
             "metrics": self.config["metrics"],
             "profile": self.config["profile"],
         }
@@ -138,40 +155,98 @@ def load(path: str | Path) -> Plan:
 def build(config: dict, where: str = "config") -> Plan:
     """Plan a run from a checked, complete config."""
     catalogs, plugins = tuple(config["catalog_paths"]), tuple(config["plugins"])
-    models = {name: _model(f"{where}: models.{name}", name, entry, plugins)
-              for name, entry in config["models"].items()}
+    models = model_entries.resolve(where, config["models"], plugins)
     choice = config["report"]["published"]
-    _at(f"{where}: report.published", lambda: published.wanted(choice, published.load()))
+    configs.at(f"{where}: report.published", lambda: published.wanted(choice, published.load()))
     plan = Plan(config, RESULTS / config["run"], {}, models)
     known = datasets.catalog(catalogs, config["data_root"])
-    for i, group in enumerate(config["cells"]):
-        place = f"{where}: cells[{i}]"
-        protocol = _at(place, lambda g=group: protocols.get(g["protocol"], catalogs))
+    groups = [(f"{where}: cells[{i}]", group,
+               configs.at(f"{where}: cells[{i}]", lambda g=group: protocols.get(g["protocol"],
+                                                                                catalogs)))
+              for i, group in enumerate(config["cells"])]
+    wanted = {name: variants.under(where, config, model, [
+        protocol.id for _, group, protocol in groups if (model["base"] or name) in group["models"]])
+        for name, model in models.items()}
+    for place, group, protocol in groups:
         plan.protocols[protocol.id] = protocol
         for dataset in group["datasets"]:
             _add_data(plan, dataset, known, f"{place}.datasets", "test", protocol)
         for name in group["models"]:
-            if name not in models:
-                raise unknown("model", name, models, f"{place}.models")
-            model = _fit(models[name], protocol, config, plugins, f"{place}.models")
-            if model["training"]:
-                _add_training(plan, model, protocol, known, f"{where}: models.{name}.training")
-            plan.trained_on[f"{protocol.id}/{name}"] = _trained_on(plan, model, known)
-            if model["learned"] and config["models"][name].get("profile", True):
-                _add(plan, plan.profiles, "profile", {"protocol": protocol.id, "model": name}, {
-                    "protocol": protocol.definition(), "model": _untrained(model),
-                    "profile": config["profile"], "device": config["device"],
-                    "code": sources.digest("profile", model, plugins)})
-            for dataset in group["datasets"]:
-                key = {"protocol": protocol.id, "dataset": dataset, "model": name}
-                _add(plan, plan.cells, "cell", key, {
-                    "protocol": protocol.definition(),
-                    "dataset": plan.data[dataset].spec["dataset"], "model": model,
-                    "metrics": config["metrics"], "lpips_weights": _lpips(config),
-                    "keep_images": config["keep_images"],
-                    "code": sources.digest("cell", model, plugins)})
+            if name not in config["models"]:
+                raise _not_a_model(name, models, f"{place}.models")
+            for model in models.values():
+                if name in (model["name"], model["base"]) and protocol.id in wanted[model["name"]]:
+                    _add_model(plan, model_entries.fit(model, protocol, plugins,
+                                                       f"{place}.models"),
+                               protocol, group["datasets"], known, where)
+    _add_references(plan, f"{where}: profile.references")
+    _add_benches(plan)
     _add_leaks(plan)
     return plan
+
+
+def _not_a_model(name: str, models: dict, where: str) -> UserError:
+    if name in models:
+        return UserError(f"{where}: {name} is a variant; it stands wherever {models[name]['base']} "
+                         f"does (or under its `protocols`). Name {models[name]['base']}.")
+    return unknown("model", name, [n for n, m in models.items() if not m["base"]], where)
+
+
+def _add_model(plan: Plan, model: dict, protocol: Protocol, sets: list[str], known: dict,
+               where: str) -> None:
+    """Add what a model needs and gives under a protocol: training, profile, a cell a dataset."""
+    config, plugins = plan.config, tuple(plan.config["plugins"])
+    name, base = model["name"], model["base"] or model["name"]
+    if model["training"] and name == base:  # a variant has the weights of its base
+        _add_training(plan, model, protocol, known, f"{where}: models.{name}.training")
+    plan.trained_on[f"{protocol.id}/{name}"] = _trained_on(plan, model, known)
+    if model["learned"] and config["models"][base].get("profile", True):
+        _add_profile(plan, model, protocol)
+    for dataset in sets:
+        _add(plan, plan.cells, "cell",
+             {"protocol": protocol.id, "dataset": dataset, "model": name}, {
+                 "protocol": protocol.definition(),
+                 "dataset": plan.data[dataset].spec["dataset"],
+                 "model": model_entries.scored(model),
+                 "metrics": config["metrics"], "lpips_weights": _lpips(config),
+                 "keep_images": config["keep_images"],
+                 "code": sources.digest("cell", model, plugins)})
+
+
+def _add_profile(plan: Plan, model: dict, protocol: Protocol) -> None:
+    # which references there are changes no other figure
+    settings = {k: v for k, v in plan.config["profile"].items() if k != "references"}
+    _add(plan, plan.profiles, "profile", {"protocol": protocol.id, "model": model["name"]}, {
+        "protocol": protocol.definition(), "model": model_entries.profiled(model),
+        "profile": settings, "device": plan.config["device"],
+        "code": sources.digest("profile", model, tuple(plan.config["plugins"]))})
+
+
+def _add_references(plan: Plan, where: str) -> None:
+    """Profile each reference for every protocol with profiles that it can do."""
+    plugins = tuple(plan.config["plugins"])
+    found = model_entries.references(where, plan.config["profile"]["references"], plan.models,
+                                     plugins)
+    profiled = list(dict.fromkeys(job.key["protocol"] for job in plan.profiles.values()))
+    for name, model in found.items():
+        card = registry.get(model["arch"], plugins)
+        able = [p for p in map(plan.protocols.get, profiled) if card.can(p.task, p.level)]
+        if not able:
+            raise UserError(f"{where}: {name} can do no protocol of this run that has profiles "
+                            f"({', '.join(profiled) or 'none has'}); it does "
+                            f"{', '.join(card.tasks)}. Leave it out.")
+        for protocol in able:
+            _add_profile(plan, model, protocol)
+        plan.models[name] = model
+        plan.references.append(name)
+
+
+def _add_benches(plan: Plan) -> None:
+    """Time the attention implementations, if the config asks for it."""
+    settings = plan.config["attention_bench"]
+    if settings:
+        _add(plan, plan.benches, "bench", {"bench": "attention"}, {
+            "bench": settings, "device": plan.config["device"], "code": sources.stage("bench")})
 
 
 def _add_leaks(plan: Plan) -> None:
@@ -181,8 +256,7 @@ def _add_leaks(plan: Plan) -> None:
     if sets:
         digests = {name: plan.data[name].spec["dataset"] for name in (*sets, *tests)}
         spec = {"pairs": [[digests[one], digests[other]] for one in sets for other in tests],
-                "code": records.fingerprint([records.code_digest(*sources.modules("leaks")),
-                                             records.versions_of("numpy", "pillow")])}
+                "code": sources.stage("leaks", "numpy", "pillow")}
         plan.leaks[plan.config["run"]] = Job("leaks", {"run": plan.config["run"]}, spec,
                                              plan.folder / "leaks.json")
 
@@ -209,83 +283,11 @@ def _trained_on(plan: Plan, model: dict, known: dict) -> list[str] | None:
     return list(found)
 
 
-# -- models ------------------------------------------------------------------------------------
-
-def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> dict:
-    """Resolve a config's model entry against registry and peers into plain data."""
-    wanted = entry.get("arch", name)
-    known = _at(where, lambda: registry.cards(plugins))
-    if "external" in entry or (wanted in peers.catalog() and wanted not in known):
-        return peers.resolve(where, name, entry)
-    if wanted not in known:
-        raise unknown("model", wanted, {*known, *peers.catalog()}, where)
-    card = known[wanted]
-    for key in {"sha256", "title", "published_as"} & set(entry):
-        raise UserError(f"{where}: {key!r} goes with `external`; {card.name} is a model of "
-                        "irbench or of a plugin.")
-    for option in entry.get("options", {}):
-        if option not in card.options:
-            raise unknown(f"option of {card.name}", option, card.options, where)
-    training, checkpoint = entry.get("training"), entry.get("checkpoint")
-    if card.learned and (training is None) == (checkpoint is None):
-        raise UserError(f"{where}: {card.name} has weights, so the entry needs either `training` "
-                        "(train them here) or `checkpoint` (take them from a file).")
-    if not card.learned and (training or checkpoint):
-        raise UserError(f"{where}: {card.name} has no weights; remove "
-                        f"{'training' if training else 'checkpoint'}.")
-    resolved = recipe.resolve(training, f"{where}.training") if training else None
-    # a variant the paper does not describe says so in its row
-    changed = [f"{option} = {value}" for option, value in entry.get("options", {}).items()
-               if value != card.options[option]]
-    note = "; ".join(filter(None, [card.note, changed and f"variant: {', '.join(changed)}"]))
-    return {
-        "name": name, "arch": card.name, "title": card.title,
-        "in_paper": card.in_paper and not changed, "note": note,
-        "published_as": card.published_as, "learned": card.learned,
-        "options": {**card.options, **entry.get("options", {})},
-        "checkpoint": _checkpoint(checkpoint, bool(training)),
-        "training": {**resolved, "data": training["data"]} if training else None,
-    }
-
-
-def _checkpoint(value: str | dict | None, trained: bool) -> dict:
-    if isinstance(value, dict):
-        return {"kind": "url", **value}
-    if value is not None:
-        return {"kind": "file", "path": value}
-    return {"kind": "trained" if trained else "none"}
-
-
-def _fit(model: dict, protocol: Protocol, config: dict, plugins: tuple[str, ...],
-         where: str) -> dict:
-    """Check that a model can do a protocol; a path of its checkpoint may name the protocol."""
-    if model["arch"] == "external":
-        return peers.fit(model, protocol, where)
-    card = registry.get(model["arch"], plugins)
-    if not card.can(protocol.task, protocol.level):
-        levels = card.levels.get(protocol.task)
-        can = (f"it does {protocol.task} at {', '.join(levels)}" if levels
-               else f"it does {', '.join(card.tasks)}")
-        raise UserError(f"{where}: {model['name']} ({card.name}) cannot do {protocol.id}: {can}.")
-    if model["checkpoint"]["kind"] != "file":
-        return model
-    path = peers.fill_path(model["checkpoint"]["path"], protocol, where)
-    # the digest is what counts; a file that is not there yet makes the cell unavailable
-    digest = records.known_digest(path) if Path(path).is_file() else None
-    return {**model, "checkpoint": {"kind": "file", "path": path, "sha256": digest}}
-
-
-def _untrained(model: dict) -> dict:
-    """What speed and size depend on: the architecture, which may be known from a file alone."""
-    if model["arch"] == "external":
-        return model
-    return {k: v for k, v in model.items() if k not in ("checkpoint", "training")}
-
-
 # -- jobs --------------------------------------------------------------------------------------
 
 def _add(plan: Plan, group: dict, kind: str, key: dict, spec: dict) -> None:
-    folder = {"training": "training", "cell": "cells", "profile": "profiles", "data": "data"}[kind]
+    folder = {"training": "training", "cell": "cells", "profile": "profiles", "data": "data",
+              "bench": "benches"}[kind]
     path = plan.folder.joinpath(folder, *key.values())
     group["/".join(key.values())] = Job(kind, key, records.decisive(spec),
                                         path.with_name(f"{path.name}.json"), spec.get("model", {}))
@@ -301,13 +303,13 @@ def _add_data(plan: Plan, name: str, known: dict, where: str, use: str,
     _check_pairs(entry, protocol, known, where)
     if name not in plan.data:
         _add(plan, plan.data, "data", {"dataset": name},
-             _at(where, lambda: _data_spec(plan, entry)))
+             configs.at(where, lambda: _data_spec(plan, entry)))
 
 
 def _check_pairs(entry: datasets.DatasetEntry, protocol: Protocol, known: dict,
                  where: str) -> None:
     """Refuse a set without pairs where they are needed, and pairs where they would be ignored."""
-    paired = _at(where, lambda: entry.paired)
+    paired = configs.at(where, lambda: entry.paired)
     if paired == protocol.paired and not (paired and entry.tasks
                                           and protocol.task not in entry.tasks):
         return
@@ -346,7 +348,7 @@ def _add_training(plan: Plan, model: dict, protocol: Protocol, known: dict, wher
     if model["training"]["patch"] % protocol.scale:
         raise UserError(f"{where}: patch {model['training']['patch']} is not divisible by the "
                         f"scale {protocol.scale} of {protocol.id}.")
-    spec = {"protocol": protocol.definition(), "model": model,
+    spec = {"protocol": protocol.definition(), "model": model_entries.trained(model),
             "datasets": [plan.data[name].spec["dataset"] for name in model["training"]["data"]],
             "seed": plan.config["seed"],
             "code": sources.digest("training", model, tuple(plan.config["plugins"]))}
@@ -359,11 +361,3 @@ def _lpips(config: dict) -> str | None:
         return None
     path, _ = metrics.lpips_weights()
     return path and path.name
-
-
-def _at(where: str, call):
-    """Run a look-up and put the place in the config before its error."""
-    try:
-        return call()
-    except UserError as error:
-        raise type(error)(f"{where}: {error}") from None

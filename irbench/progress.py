@@ -21,14 +21,15 @@ _log: Path | None = None
 def log_to(path: str | None) -> None:
     """Send a copy of all messages to a file, begun anew."""
     global _log
-    _log = Path(path) if path else None
-    if _log:
+    _log = None
+    if path:
         try:
-            _log.parent.mkdir(parents=True, exist_ok=True)
-            _log.write_text("")
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_text("")
         except OSError as error:
             raise UserError(f"--log {path}: {error.strerror}. Give a file that can be "
                             "written.") from None
+        _log = Path(path)
 
 
 def say(message: str) -> None:

@@ -17,14 +17,21 @@ from irbench.models import registry
 MODEL_CODE = ("irbench.checkpoints", "irbench.degrade", "irbench.images", "irbench.mosaic",
               "irbench.synthetic")
 # a new version of these may change a number
-PACKAGES = ("fvcore", "lpips", "numpy", "opencv-python-headless", "pillow", "pyiqa", "torch")
+PACKAGES = ("fvcore", "lpips", "numpy", "opencv-python-headless", "pillow", "pyiqa", "torch",
+            "triton")
 EXTERNAL = Path(registry.__file__).with_name("external.py")  # runs third-party weights, through
 EXTERNAL_PACKAGES = ("spandrel", "spandrel_extra_arches")
+# how a network is run, and how a run is measured
+FORWARD = ("irbench.budget", "irbench.inference", "irbench.memory", "irbench.prepared",
+           "irbench.tiling")
+MEASURING = ("irbench.allocator", "irbench.memory", "irbench.profiling")
 CODE = {
-    "cell": ("irbench.evaluate", "irbench.metrics", *MODEL_CODE),
+    "cell": ("irbench.evaluate", "irbench.metrics", *FORWARD, *MODEL_CODE),
     "training": ("irbench.training.data", "irbench.training.losses", "irbench.training.loop",
                  *MODEL_CODE),
-    "profile": ("irbench.allocator", "irbench.profiling", "irbench.macs"),
+    "profile": (*MEASURING, *FORWARD, "irbench.energy", "irbench.images",
+                "irbench.mac_handles", "irbench.macs", "irbench.photograph", "irbench.sweep"),
+    "bench": (*MEASURING, "irbench.attention_bench", "irbench.models.attention"),
     "leaks": ("irbench.leaks", "irbench.images"),
     "report": ("irbench.published", "irbench.report", "catalog/published.csv"),
 }
@@ -32,11 +39,18 @@ CODE = {
 
 def digest(kind: str, model: dict, plugins: tuple[str, ...]) -> str:
     """Digest what a job runs: the stage's modules, the model's, what models share, packages."""
-    external = model["arch"] == "external"
-    own = EXTERNAL if external else registry.get(model["arch"], plugins).path
+    card = None if model["arch"] == "external" else registry.get(model["arch"], plugins)
+    own = card.path if card else EXTERNAL
     code = records.code_digest(*modules(kind), *_shared_model_modules(), str(own))
-    packages = (*PACKAGES, *EXTERNAL_PACKAGES) if external else PACKAGES
+    foreign = card is None or card.reference  # networks of spandrel's
+    packages = (*PACKAGES, *EXTERNAL_PACKAGES) if foreign else PACKAGES
     return records.fingerprint([code, records.versions_of(*packages)])
+
+
+def stage(kind: str, *packages: str) -> str:
+    """Digest what a job without a model runs: its modules, and packages (default: those of all)."""
+    return records.fingerprint([records.code_digest(*modules(kind)),
+                                records.versions_of(*(packages or PACKAGES))])
 
 
 @functools.cache

@@ -41,10 +41,11 @@ def _check_job(plan: Plan, job: Job) -> str | None:
     if job.kind == "training":
         kept = record["result"]["checkpoint"]
         return _check_file(plan.folder / kept["file"], kept["sha256"])
-    name = f"{job.key.get('protocol')}/{job.key.get('model')}"
-    if job.kind == "cell" and name in plan.trainings:
+    trained = (plan.training_of(job.key["protocol"], job.key["model"]) if job.kind == "cell"
+               else None)
+    if trained:
         try:
-            training = records.read(plan.trainings[name].record)
+            training = records.read(trained.record)
         except UserError:
             return "its training's record is missing or broken; run the workflow again"
         if (training["result"] or {}).get("checkpoint", {}).get("sha256") != (

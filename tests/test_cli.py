@@ -8,6 +8,15 @@ import yaml
 from irbench import cli, plan, records
 from tests import tiny
 
+STILL = '''
+from torch import nn
+CARDS = {"still": {"title": "Still", "builder": "build", "tasks": ["sr"], "in_paper": False,
+                   "note": "for speed", "source": "a test", "learned": False, "reference": True}}
+
+def build(task, scale, channels):
+    return nn.Upsample(scale_factor=scale)
+'''
+
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
@@ -208,6 +217,72 @@ def test_a_profile_by_hand(world, capsys):
     assert len(record["result"]["latency_ms"]["samples"]) == 3
 
 
+def test_a_profile_is_of_the_inference_asked_for(world, capsys):
+    value = yaml.safe_load(world.read_text())
+    value["models"]["tiny"] = {"checkpoint": "none", "variants": {
+        "fast": {"inference": {"dtype": "bfloat16"}}}}
+    value["profile"] |= {"sweep": {"sizes": [8, 12, 16], "batches": [1], "samples": 2},
+                         "references": ["still"]}
+    value["plugins"].append("still.py")
+    world.write_text(yaml.safe_dump(value))
+    (world.parent / "still.py").write_text(STILL)
+    folder = world.parent / "results/tiny/profiles/sr-x2@1"
+    for name, dtype in (("tiny", "float32"), ("tiny.fast", "bfloat16"), ("still", "float32")):
+        assert cli.main(["profile", "--protocol", "sr-x2", "--model", name]) == 0
+        result = records.read(folder / f"{name}.json")["result"]
+        assert result["inference"]["dtype"] == dtype
+        assert [point["height"] for point in result["sweep"]["size"]["points"]] == [8, 12, 16]
+    assert cli.main(["eval", "--protocol", "sr-x2", "--dataset", "tinyset", "--model",
+                     "still"]) == 2
+    assert "unknown cell job" in capsys.readouterr().err
+
+
+def test_a_profile_tells_which_attention_was_chosen(world, capsys):
+    value = yaml.safe_load(world.read_text())
+    value["models"]["semanir-light"] = {"checkpoint": "none", "options": {
+        "width": 12, "stages": 1, "layers": 1}}
+    value["cells"][0]["models"].append("semanir-light")
+    world.write_text(yaml.safe_dump(value))
+    assert cli.main(["profile", "--protocol", "sr-x2", "--model", "semanir-light"]) == 0
+    record = records.read(world.parent / "results/tiny/profiles/sr-x2@1/semanir-light.json")
+    chosen = record["result"]["attention"]
+    assert f"attention {chosen['implementation']}: {chosen['reason']}" in capsys.readouterr().err
+
+
+BENCH = ["bench", "attention", "--device", "cpu"]
+SMALL = ["--n", "16", "--k", "4", "8", "--windows", "1", "--heads", "2", "--head-dim", "4",
+         "--samples", "2", "--implementations", "mask", "gather"]
+
+
+def test_the_attention_benchmark_by_hand(world, capsys):
+    assert cli.main([*BENCH, *SMALL]) == 0
+    out, err = capsys.readouterr()
+    result = json.loads(out)  # one line, nothing else
+    assert {(row["implementation"], row["k"]) for row in result["rows"]} == {
+        ("dense", None), ("mask", 4), ("mask", 8), ("gather", 4), ("gather", 8)}
+    assert "gather" in err and "device cpu: asked for" in err
+    assert not (world.parent / "results").exists()
+
+
+def test_the_attention_benchmark_of_a_run(world, capsys):
+    assert cli.main([*BENCH, "--config", str(world)]) == 2
+    assert "it asks for no benchmark. Add `attention_bench: {}`" in capsys.readouterr().err
+    value = yaml.safe_load(world.read_text())
+    value["attention_bench"] = {"n": [16], "k": [4, 32], "windows": 1, "heads": 2, "head_dim": 4,
+                                "samples": 2, "implementations": ["mask"]}
+    world.write_text(yaml.safe_dump(value))
+    assert cli.main([*BENCH, "--config", str(world), "--heads", "2", "--head-dim", "3"]) == 2
+    assert "so --heads, --head-dim cannot be given, too" in capsys.readouterr().err
+    assert cli.main([*BENCH, "--config", str(world)]) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    record = records.read(world.parent / summary["record"])
+    assert (record["kind"], record["status"]) == ("bench", "ok")
+    assert {(row["implementation"], row["k"]) for row in record["result"]["rows"]} == {
+        ("dense", None), ("mask", 4)}
+    from irbench import verify
+    assert not [p for p in verify.check(plan.load(world)) if p.startswith("bench")]
+
+
 def test_data_by_hand(world, capsys):
     assert cli.main(["data", "fetch", "tinyset"]) == 0
     record = records.read(world.parent / "results/tiny/data/tinyset.json")
@@ -221,6 +296,8 @@ def test_list_and_info(capsys, world):
         assert name in out
     assert cli.main(["list", "models", "--config", str(world)]) == 0
     assert "tiny" in capsys.readouterr().out
+    assert cli.main(["list", "models"]) == 0
+    assert "SwinIR-M (random weights, for speed): Random weights: " in capsys.readouterr().out
     assert cli.main(["info", "sr-x2"]) == 0
     assert json.loads(capsys.readouterr().out)["degradation"]["scale"] == 2
     assert cli.main(["info", "compater"]) == 2
@@ -253,6 +330,8 @@ def test_planning_does_not_import_torch(world):
     ["report", "--config", "missing.yaml"],
     ["eval", "--protocol", "sr-x2", "--dataset", "tinyset", "--model", "bicubic", "--log", "."],
     ["info", "config.yaml"],
+    ["bench", "attention", "--config", "missing.yaml"],
+    ["bench", "attention", "--on-failure", "record"],
 ])
 def test_misuse_is_exit_code_2_with_one_message(world, capsys, arguments):
     assert cli.main(arguments) == 2

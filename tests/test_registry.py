@@ -52,6 +52,23 @@ def test_cards_hold_what_the_tables_need():
         assert card.in_paper or card.note, f"{card.name}: a table must say it is not in the paper"
 
 
+def test_free_options_are_those_that_change_no_weights():
+    for name in ("semanir-s", "semanir-b", "semanir-light", "semanir-unet"):
+        card = registry.get(name)
+        assert {"k", "attention", "similarity"} <= set(card.free) <= set(card.options)
+        assert not {"width", "layers", "stages", "heads"} & set(card.free)
+    assert not registry.get("bicubic").free
+
+
+def test_references_are_marked_and_say_so(tmp_path):
+    marked = {name for name, card in registry.cards().items() if card.reference}
+    assert marked == {"swinir-m-random", "swinir-s-random"}
+    for name in marked:
+        card = registry.get(name)
+        assert not card.learned and card.note in card.summary
+    assert registry.get("compacter").summary == "Compacter"
+
+
 def test_can_follows_tasks_and_levels():
     card = registry.get("semanir-s")
     assert card.can("sr", "x2")
@@ -113,6 +130,11 @@ GOOD = PLUGIN.format(name="toy")
     ("CARDS = {'toy': {}}", "missing builder"),
     (GOOD.replace('"title"', '"titel"'), "missing title; unknown titel"),
     (GOOD.replace('["sr"], "in', '"sr", "in'), "tasks is 'sr'; it takes a list"),
+    (GOOD.replace('"levels"', '"free": "gain", "levels"'), "free is 'gain'; it takes a list"),
+    (GOOD.replace('"levels"', '"free": ["gian"], "levels"'),
+     "free: unknown option 'gian'. Did you mean 'gain'"),
+    (GOOD.replace('"levels"', '"reference": "yes", "levels"'),
+     "reference is 'yes'; it takes True or False"),
     ("x = 1", "no CARDS found"),
     ("CARDS = {", "line 1"),
 ])

@@ -18,6 +18,7 @@ from tests.test_archives import zipped
 
 ROOT = Path(__file__).parent.parent
 JOBS = 13  # 2 data, 2 trainings, 4 cells, 2 profiles, leaks, report, all
+EVERYTHING = 15  # of tiny.make_everything: a cell and a benchmark more
 
 
 def snakemake(folder, *arguments, wait=True):
@@ -48,7 +49,7 @@ def stamps(folder):
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
-    config = tiny.make(folder)
+    config = tiny.make_everything(folder)
     code, output = snakemake(folder, "--configfile", str(config))
     assert code == 0, output
     return folder, output
@@ -57,14 +58,30 @@ def world(tmp_path_factory):
 def test_a_run_ends_by_naming_its_report(world):
     folder, output = world
     assert f"The report: {folder / 'results/tiny/report.html'}" in output
-    assert f"{JOBS} of {JOBS} steps (100%) done" in output
+    assert f"{EVERYTHING} of {EVERYTHING} steps (100%) done" in output
     summary = pd.read_csv(folder / "results/tiny/summary.csv")
-    assert len(summary) == 4
+    assert len(summary) == 5
     assert set(summary.status) == {"ok"}
     for record in (folder / "results/tiny").glob("cells/*/*/*.json"):
         records.read(record)
     for name in ("tables", "figures"):
         assert list((folder / "results/tiny" / name).iterdir())
+
+
+def test_a_variant_a_sweep_and_a_benchmark_went_the_whole_way(world):
+    folder = world[0] / "results/tiny"
+    base, k8 = (records.read(folder / f"cells/jpeg_gray-q10@1/tinyset/{name}.json")
+                for name in ("sem", "sem.k8"))
+    assert not list(folder.glob("training/*/sem.k8.json"))
+    assert k8["resolved"]["checkpoint"] == base["resolved"]["checkpoint"]
+    # another k gives other images from the same weights
+    assert k8["result"]["mean"]["psnr"] != base["result"]["mean"]["psnr"]
+    profile = records.read(folder / "profiles/jpeg_gray-q10@1/sem.k8.json")["result"]
+    assert len(profile["sweep"]["size"]["points"]) == len(tiny.SWEEP["sizes"])
+    assert len(profile["sweep"]["batch"]["points"]) == len(tiny.SWEEP["batches"])
+    bench = records.read(folder / "benches/attention.json")
+    assert bench["kind"] == "bench" and bench["result"]["rows"]
+    assert "sem.k8" in pd.read_csv(folder / "summary.csv").model.tolist()
 
 
 def test_the_second_run_does_nothing(world):
@@ -106,11 +123,8 @@ def test_one_models_change_runs_only_its_jobs(world, tmp_path):
     code, output = snakemake(folder, "--configfile", str(folder / "config.yaml"))
     assert code == 0, output
     changed = {name for name, stamp in stamps(folder).items() if before.get(name) != stamp}
-    expected = {"results/tiny/config.json"}
-    for protocol in ("sr-x2@1", "jpeg_gray-q10@1"):
-        expected |= {f"results/tiny/training/{protocol}/tiny.json",
-                     f"results/tiny/cells/{protocol}/tinyset/tiny.json"}
-    assert changed == expected
+    assert changed == {"results/tiny/config.json", "results/tiny/training/sr-x2@1/tiny.json",
+                       "results/tiny/cells/sr-x2@1/tinyset/tiny.json"}
     # a metric less, a cell more: done in one run, too
     config["metrics"] = ["psnr"]
     config["cells"].append({"protocol": "sr-x4", "datasets": ["tinyset"], "models": ["bicubic"]})
@@ -120,7 +134,7 @@ def test_one_models_change_runs_only_its_jobs(world, tmp_path):
     assert code == 0, output
     changed = {name for name, stamp in stamps(folder).items() if before.get(name) != stamp}
     cells = {p.relative_to(folder).as_posix() for p in folder.glob("results/tiny/cells/*/*/*")}
-    assert len(cells) == 5
+    assert len(cells) == 6
     assert changed == cells | {"results/tiny/config.json"}
     assert verify(folder).returncode == 0
 

@@ -17,15 +17,16 @@ CARDS = {
         "title": "Tiny (not in any paper)", "builder": "build",
         "tasks": ["sr", "denoise_color", "jpeg_gray"], "in_paper": False,
         "note": "a model for tests", "source": "made up", "learned": True,
-        "options": {"width": 4},
+        "options": {"width": 4, "strength": 0.1}, "free": ["strength"],
+        "dtypes": ["float32", "float64", "bfloat16"],
     },
 }
 
 
 class Tiny(nn.Module):
-    def __init__(self, scale, channels, width):
+    def __init__(self, scale, channels, width, strength):
         super().__init__()
-        self.scale = scale
+        self.scale, self.strength = scale, strength
         self.first = nn.Conv2d(channels, width, 3, padding=1)
         self.last = nn.Conv2d(width, channels * scale**2, 3, padding=1)
 
@@ -33,12 +34,23 @@ class Tiny(nn.Module):
         up = F.interpolate(x, scale_factor=self.scale, mode="nearest")
         if self.training:  # something random, to be the same after an interruption
             up = up + 0.01 * torch.rand_like(up)
-        return up + 0.1 * F.pixel_shuffle(self.last(F.gelu(self.first(x))), self.scale)
+        last = self.last(F.gelu(self.first(x)))
+        return up + self.strength * F.pixel_shuffle(last, self.scale)
 
 
-def build(task, scale, channels, width):
-    return Tiny(scale, channels, width)
+def build(task, scale, channels, width, strength):
+    return Tiny(scale, channels, width, strength)
 '''
+
+
+SEMANIR = {"arch": "semanir-light",
+           "options": {"width": 12, "stages": 1, "layers": 1, "k": 16, "skip": "none"},
+           "training": {"recipe": "demo", "data": ["tinytrain"], "steps": 2, "patch": 16,
+                        "batch": 2},
+           "variants": {"k8": {"options": {"k": 8}}}}
+BENCH = {"n": [16], "k": [4], "windows": 1, "heads": 2, "head_dim": 4, "samples": 2,
+         "implementations": ["mask"]}
+SWEEP = {"sizes": [8, 16, 24], "batches": [1, 2], "samples": 2}
 
 
 def photo(seed: int, h: int, w: int) -> np.ndarray:
@@ -78,5 +90,18 @@ def make(folder: Path, **changes) -> Path:
         **changes,
     }
     path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    return path
+
+
+def make_everything(folder: Path) -> Path:
+    """The same with what a run may have beside cells: a variant, a sweep, a benchmark."""
+    path = make(folder)
+    config = yaml.safe_load(path.read_text())
+    config["models"]["tiny"]["profile"] = False
+    config["models"]["sem"] = SEMANIR
+    config["cells"][1]["models"] = ["input", "sem"]
+    config["profile"]["sweep"] = SWEEP
+    config["attention_bench"] = BENCH
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     return path

@@ -46,6 +46,7 @@ wildcard_constraints:
     protocol=r"[^/]+",
     dataset=r"[^/]+",
     model=r"[^/]+",
+    bench=r"[^/]+",
 
 
 def attempt(kind):
@@ -72,8 +73,8 @@ def leak_data(wildcards):
 
 
 def weights(wildcards):
-    """The training a cell waits for, if its model is trained here."""
-    job = PLAN.trainings.get(f"{wildcards.protocol}/{wildcards.model}")
+    """The training a cell waits for, if its model is trained here; a variant's is its base's."""
+    job = PLAN.training_of(wildcards.protocol, wildcards.model)
     return [str(job.record)] if job else []
 
 

@@ -1,7 +1,7 @@
 # Tables, figures and the page, from the records alone.
 rule report:
     input:
-        records=all_records("data", "trainings", "cells", "profiles", "leaks"),
+        records=all_records("data", "trainings", "cells", "profiles", "benches", "leaks"),
     output:
         page=f"{RUN}/report.html",
         summary=f"{RUN}/summary.csv",

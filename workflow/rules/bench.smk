@@ -1,0 +1,18 @@
+# Time and memory of the attention implementations, if the config has `attention_bench`. Like a
+# latency job it takes all cores, so that it runs alone.
+rule bench:
+    output:
+        f"{RUN}/benches/{{bench}}.json",
+    params:
+        config=CONFIG,
+        attempt=attempt("benches"),
+    threads: workflow.cores or 1
+    resources:
+        gpu=GPU,
+    log:
+        f"{RUN}/logs/benches/{{bench}}.log",
+    message:
+        "Measure {wildcards.bench} by itself"
+    shell:
+        "irbench bench {wildcards.bench} --config {params.config} --threads {threads}"
+        " --on-failure record --attempt {params.attempt} --log {log} > /dev/null"
