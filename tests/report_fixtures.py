@@ -9,6 +9,8 @@ from PIL import Image
 
 from irbench import protocols, records
 
+INFERENCE = {"dtype": "float32", "channels_last": False, "compile": False, "tile": "auto",
+             "overlap": None, "memory_gib": None}
 TITLES = {"sr": "Super-resolution", "denoise_color": "Colour denoising", "jpeg_gray": "JPEG"}
 
 
@@ -37,7 +39,8 @@ class Builder:
     def __init__(self, folder: Path, run: str = "demo", published: str | list = "all") -> None:
         self.folder = Path(folder)
         self.plan = {"run": run, "title": None, "cells": [], "trainings": [], "profiles": [],
-                     "protocols": {}, "datasets": {}, "models": {}, "published": published}
+                     "benches": [], "references": [], "profile": {}, "protocols": {},
+                     "datasets": {}, "models": {}, "published": published}
 
     def model(self, name: str, title: str, **fields) -> str:
         self.plan["models"][name] = {
@@ -45,6 +48,23 @@ class Builder:
             "published_as": "", "learned": True, "options": {}, "checkpoint": {"kind": "none"},
             "training": None, **fields}
         return name
+
+    def variant(self, base: str, name: str, title: str, options: dict | None = None,
+                inference: dict | None = None) -> str:
+        """The model BASE.NAME with other options or another way of inference."""
+        of = self.plan["models"][base]
+        return self.model(f"{base}.{name}", f"{of['title']} ({title})", **{
+            **{k: of[k] for k in ("arch", "learned", "checkpoint", "training")},
+            "in_paper": False, "note": f"variant: {title}, weights of {base}",
+            "options": {**of["options"], **(options or {})}, "base": base,
+            "base_options": of["options"],
+            "inference": {**of.get("inference", INFERENCE), **(inference or {})},
+            "variant": {"options": options or {}, "inference": inference or {}}})
+
+    def reference(self, name: str, title: str) -> str:
+        self.plan["references"].append(name)
+        return self.model(name, title, learned=False, in_paper=False, reference=True,
+                          note="Random weights: for latency, memory and MACs only.")
 
     def dataset(self, name: str, title: str, count: int, reason: str = "") -> str:
         """With a reason, the set is not here."""
@@ -78,8 +98,11 @@ class Builder:
     def cell(self, name: str, dataset: str, model: str, scores: dict | None = None, *,
              images: list[str] | None = None, status: str = "ok", reason: str | None = None,
              missing: dict | None = None, metrics: tuple = ("psnr", "ssim"),
-             kept: bool = False, write: bool = True) -> None:
-        """``scores``: metric -> per-image values (None: no score), in the order of ``images``."""
+             kept: bool = False, write: bool = True, more: dict | None = None) -> None:
+        """``scores``: metric -> per-image values (None: no score), in the order of ``images``.
+
+        ``more`` goes into the result: inference, tiling, dictionary.
+        """
         key = {"protocol": name, "dataset": dataset, "model": model}
         self.plan["cells"].append(key)
         spec = {**self._spec(name, model), "metrics": list(metrics), "lpips_weights": None,
@@ -90,7 +113,7 @@ class Builder:
         if status == "ok" and write:
             count = self.plan["datasets"][dataset]["count"]
             images = images or [f"image{i}" for i in range(count)]
-            result = {"images": [], "mean": {}, "missing": missing or {}}
+            result = {"images": [], "mean": {}, "missing": missing or {}, **(more or {})}
             for i, image in enumerate(images):
                 result["images"].append({
                     "name": image, "height": 96, "width": 96,
@@ -138,6 +161,13 @@ class Builder:
         self.write("profile", f"profiles/{name}/{model}.json", key, self._spec(name, model),
                    status, reason, {**default, **(result or {})} if status == "ok" else None,
                    {"count": 0.2, "time": 1.5})
+
+    def bench(self, result: dict | None = None, *, status: str = "ok",
+              reason: str | None = None) -> None:
+        key = {"bench": "attention"}
+        self.plan["benches"].append(key)
+        self.write("bench", "benches/attention.json", key, {"bench": {}, "code": "c0de"}, status,
+                   reason, result, {"measure": 3.0})
 
     def write(self, kind, path, key, spec, status, reason, result, seconds, resolved=None) -> None:
         records.write_json(self.folder / path, records.make(
@@ -246,13 +276,16 @@ def wide_run(folder: Path) -> Builder:
 
 
 GOLDEN = Path(__file__).parent / "golden"
+GOLDEN_SHEETS = ("variants", "profiles", "operations", "dictionary", "attention")
 GOLDEN_METHODS = ["RCAN", "IPT", "SemanIR-S", "Compacter", "bicubic", "DRUNet"]
 
 
 def golden_tables(folder: Path) -> dict[str, str]:
-    """File name -> text of the tables of both runs, of ``small_run`` with a few methods."""
-    from irbench.report import collect, render, tables, verdict
+    """File name -> text of the tables of three runs, of ``small_run`` with a few methods."""
+    from irbench.report import collect, render, sheet, sheets, tables, verdict
+    from tests.report_fast import fast_run
 
+    fast = sheets.build(collect.collect(folder / "fast", fast_run(folder / "fast").plan))
     small = tables.build(collect.collect(folder / "small",
                                          small_run(folder / "small", GOLDEN_METHODS).plan))
     wide = collect.collect(folder / "wide", wide_run(folder / "wide").plan)
@@ -262,6 +295,9 @@ def golden_tables(folder: Path) -> dict[str, str]:
                for stem in stems
                for suffix, printer in (("md", render.markdown), ("tex", render.latex),
                                        ("csv", render.tidy))}
+    printed |= {f"{stem}.{suffix}": printer(fast[stem]) for stem in GOLDEN_SHEETS
+                for suffix, printer in (("md", sheet.markdown), ("tex", sheet.latex),
+                                        ("csv", sheet.tidy))}
     found = verdict.of(wide)
     return {**printed, **{f"verdicts.{suffix}": printer(wide, found) for suffix, printer in (
         ("md", render.verdicts_markdown), ("tex", render.verdicts_latex),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irbench.report import collect, render, tables, text
+from irbench.report import collect, notes, render, tables, text
 from tests import report_fixtures as fixtures
 
 
@@ -30,7 +30,7 @@ def printed(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", [f"{stem}.{kind}" for stem in (
-    "sr", "denoise_color", "deblur", "deblur-synthetic", "verdicts")
+    "sr", "denoise_color", "deblur", "deblur-synthetic", "verdicts", *fixtures.GOLDEN_SHEETS)
     for kind in ("md", "tex", "csv")])
 def test_golden(printed, name):
     """After a wanted change: python -m tests.report_fixtures, then read the difference."""
@@ -146,7 +146,7 @@ def test_markdown_of_any_text_breaks_no_cell(anything):
     (lambda: text.difference("psnr", -0.3149), "-0.315"),
     (lambda: text.difference("ssim", 0.00048), "+0.0005"),
     (lambda: text.split_id("denoise_color-sigma25@3"), ("denoise_color", "sigma25", 3)),
-    (lambda: tables._letters(0) + tables._letters(25) + tables._letters(26), "azaa"),
+    (lambda: notes.letters(0) + notes.letters(25) + notes.letters(26), "azaa"),
 ])
 def test_words(call, shown):
     assert call() == shown

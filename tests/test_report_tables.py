@@ -8,7 +8,7 @@ import pytest
 
 from irbench import records
 from irbench.errors import UserError
-from irbench.report import collect, render, tables, text
+from irbench.report import collect, render, summary, tables, text
 from tests import report_fixtures as fixtures
 
 
@@ -81,7 +81,7 @@ def test_an_unavailable_cell_has_a_reason_and_no_mean(small, sr):
     cell = entry(sr, "tiny", "x2/photos/psnr")
     assert (cell.shown, cell.number, cell.exact) == ("n/a", None, "")
     assert sr.notes[cell.marks[0]] == "unavailable: weights tiny.pt: no such file"
-    line = next(r for r in csv.DictReader(io.StringIO(collect.summary(build(small)[0])))
+    line = next(r for r in csv.DictReader(io.StringIO(summary.summary(build(small)[0])))
                 if (r["model"], r["dataset"]) == ("tiny", "photos"))
     assert (line["status"], line["psnr_db"], line["n_images"]) == ("unavailable", "", "")
 
@@ -97,7 +97,7 @@ def test_a_failed_record_with_a_result_is_refused(tmp_path):
     path.write_text(json.dumps({**record, "status": "failed", "reason": "out of memory"}))
     run, built = build(builder)
     assert run.cells[0].means == {}
-    assert "33.33" not in render.markdown(built) + render.tidy(built) + collect.summary(run)
+    assert "33.33" not in render.markdown(built) + render.tidy(built) + summary.summary(run)
 
 
 def test_a_missing_record(sr):
@@ -282,7 +282,7 @@ def test_lpips_columns_only_where_asked_for(sr, small):
 
 def test_summary_has_one_line_per_cell_with_unrounded_numbers(small):
     run, _ = build(small)
-    lines = list(csv.DictReader(io.StringIO(collect.summary(run))))
+    lines = list(csv.DictReader(io.StringIO(summary.summary(run))))
     assert len(lines) == len(small.plan["cells"])
     line = next(r for r in lines if (r["model"], r["level"], r["dataset"])
                 == ("semanir", "x2", "set5"))

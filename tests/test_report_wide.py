@@ -7,7 +7,7 @@ import re
 import pytest
 
 from irbench import protocols, published, report
-from irbench.report import collect, leakage, page, render, tables, text, verdict
+from irbench.report import collect, leakage, page, render, summary, tables, text, verdict
 from tests import report_fixtures as fixtures
 
 
@@ -75,7 +75,7 @@ def test_tolerances(tmp_path, name, dataset, psnr, spec, word):
     # a reason is said only of what it is true of
     assert name.startswith("sr") or "bicubic" not in found.reason
     assert name.startswith("denoise") or "noise" not in found.reason
-    line = next(csv.DictReader(io.StringIO(collect.summary(run))))
+    line = next(csv.DictReader(io.StringIO(summary.summary(run))))
     assert line["verdict"] == word and line["published_psnr"] == found.figure.shown
     assert float(line["psnr_difference"]) == pytest.approx(psnr - found.figure.value, abs=1e-4)
 
@@ -115,7 +115,7 @@ def test_a_blind_row_is_no_counterpart_of_one_level(wide, built):
     """denoise_gray prints DRUNet* and no Compacter; jpeg_color prints no Compacter either."""
     assert said(wide, "drunet", "set12").word == verdict.NOISE
     lines = {(r["model"], r["dataset"]): r
-             for r in csv.DictReader(io.StringIO(collect.summary(wide)))}
+             for r in csv.DictReader(io.StringIO(summary.summary(wide)))}
     assert lines["compacter", "set12"]["verdict"] == "nothing published"
     assert lines["compacter", "set12"]["published_psnr"] == ""
     starred = next(r for r in built["denoise_gray"].published if r.name == "DRUNet*")
@@ -125,7 +125,7 @@ def test_a_blind_row_is_no_counterpart_of_one_level(wide, built):
 
 def test_unknown_is_empty(wide):
     lines = {(r["model"], r["dataset"]): r
-             for r in csv.DictReader(io.StringIO(collect.summary(wide)))}
+             for r in csv.DictReader(io.StringIO(summary.summary(wide)))}
     gone = lines["unet", "gopro"]
     assert (gone["verdict"], gone["published_psnr"], gone["psnr_difference"]) == ("", "", "")
     assert lines["input", "photos"]["verdict"] == "nothing published"
@@ -168,7 +168,7 @@ def test_no_verdicts_where_published_figures_are_not_wanted(tmp_path):
     builder = fixtures.small_run(tmp_path, "none")
     run = collect.collect(tmp_path, builder.plan)
     assert verdict.of(run) == []
-    assert {r["verdict"] for r in csv.DictReader(io.StringIO(collect.summary(run)))} == {""}
+    assert {r["verdict"] for r in csv.DictReader(io.StringIO(summary.summary(run)))} == {""}
 
 
 # -- leaks ---------------------------------------------------------------------------------------
@@ -192,7 +192,7 @@ def test_a_leaking_figure_is_marked_and_not_ranked(wide, built):
 
 def test_summary_counts_leaked_images(wide):
     lines = {(r["model"], r["dataset"]): r["leaked_images"]
-             for r in csv.DictReader(io.StringIO(collect.summary(wide)))}
+             for r in csv.DictReader(io.StringIO(summary.summary(wide)))}
     assert lines["compacter", "bsds500_test"] == "2" and lines["compacter", "set5"] == "1"
     assert lines["unet", "photos"] == "0"
     assert lines["compacter", "set12"] == ""        # not compared: unknown

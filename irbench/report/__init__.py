@@ -3,10 +3,10 @@
 ``build`` is a pure function of the records and the plan: the same records give the same bytes,
 because times come from the records and files carry no date.
 
-Reads ``cells/``, ``training/``, ``profiles/``, ``images/`` and ``leaks.json`` under the run folder;
-writes
-``summary.csv``, ``tables/<task>.{md,tex,csv}``, ``tables/verdicts.{md,tex,csv}`` (measured against
-published), ``figures/*.{png,pdf}`` and ``report.html``.
+Reads ``cells/``, ``training/``, ``profiles/``, ``benches/``, ``images/`` and ``leaks.json`` under
+the run folder; writes ``summary.csv``, ``tables/<task>.{md,tex,csv}``, ``tables/`` of verdicts
+(measured against published), variants, profiles, operations, dictionary and attention,
+``figures/*.{png,pdf}`` and ``report.html``.
 
 Try: ``irbench report``
 """
@@ -18,13 +18,17 @@ from pathlib import Path
 
 __all__ = ["build"]
 
+# stems of figures, up to the first dash
+FIGURES = ("quality", "latency", "training", "crops", "ksweep", "scaling", "attention")
+
 
 def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None = None) -> Path:
     """Write every table, figure and the page of a run.
 
     Args:
         run_folder: ``results/<run>``, which holds the records.
-        plan: run, title, cells, trainings, profiles, protocols, datasets, models, published.
+        plan: run, title, cells, trainings, profiles, benches, protocols, datasets, models,
+            references, published.
         progress: called with one line per step, for stderr.
 
     Returns:
@@ -35,13 +39,19 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
     # matplotlib and seaborn take a second to import; `irbench --help` must not pay for them
     from irbench.records import write_atomic
     from irbench.report import (
+        attention,
         collect,
         crops,
         curves,
+        ksweep,
         latency,
         page,
         quality,
         render,
+        scaling,
+        sheet,
+        sheets,
+        summary,
         tables,
         verdict,
     )
@@ -56,7 +66,7 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
     for table in built:
         stems.setdefault(table.stem, []).append(table)
     verdicts = verdict.of(run)
-    write_atomic(run.folder / "summary.csv", collect.summary(run))
+    write_atomic(run.folder / "summary.csv", summary.summary(run))
     for stem, parts in stems.items():
         for suffix, printer in (("md", render.markdown), ("tex", render.latex),
                                 ("csv", render.tidy)):
@@ -67,16 +77,23 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
                                 ("csv", render.verdicts_tidy)):
             write_atomic(run.folder / "tables" / f"verdicts.{suffix}", printer(run, verdicts))
         say(f"tables/verdicts.md, .tex, .csv: {verdict.summary(run, verdicts)}")
+    plain = sheets.build(run)
+    for stem, one in plain.items():
+        for suffix, printer in (("md", sheet.markdown), ("tex", sheet.latex),
+                                ("csv", sheet.tidy)):
+            write_atomic(run.folder / "tables" / f"{stem}.{suffix}", printer(one))
+        say(f"tables/{stem}.md, .tex, .csv")
     drawings = {}
     for name, module in (("quality", quality), ("latency", latency), ("crops", crops),
-                         ("training", curves)):
+                         ("training", curves), ("ksweep", ksweep), ("scaling", scaling),
+                         ("attention", attention)):
         drawings[name] = module.draw(run)
         for figure in drawings[name].figures:
             say(f"figures/{figure.stem}.png, .pdf")
-    _remove_stale(run.folder, {*stems, *(["verdicts"] if verdicts else [])},
+    _remove_stale(run.folder, {*stems, *plain, *(["verdicts"] if verdicts else [])},
                   {figure.stem for drawing in drawings.values() for figure in drawing.figures})
     path = run.folder / "report.html"
-    write_atomic(path, page.render(run, built, drawings, verdicts))
+    write_atomic(path, page.render(run, built, plain, drawings, verdicts))
     say(str(path))
     return path
 
@@ -87,6 +104,6 @@ def _remove_stale(folder: Path, stems: set[str], figures: set[str]) -> None:
         if path.suffix in (".md", ".tex", ".csv") and path.stem not in stems:
             path.unlink()
     for path in sorted((folder / "figures").glob("*")):
-        ours = path.stem.partition("-")[0] in ("quality", "latency", "training", "crops")
+        ours = path.stem.partition("-")[0] in FIGURES
         if ours and path.suffix in (".png", ".pdf") and path.stem not in figures:
             path.unlink()

@@ -1,6 +1,6 @@
 """Gather the records of a run as the plan asks for them: the only reader of the run folder.
 
-Reads ``cells/``, ``training/`` and ``profiles/`` under the run folder; writes ``summary.csv``.
+Reads ``cells/``, ``training/``, ``profiles/`` and ``benches/`` under the run folder.
 A planned record that is missing, broken, or was computed under another definition becomes an
 entry without a result and with a reason: a report never fails for one bad cell, and never shows
 a number that does not belong to the plan.
@@ -10,30 +10,25 @@ Try: ``irbench report``
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from irbench import records
 from irbench.errors import UserError
 from irbench.protocols import SYNTHETIC
-from irbench.report import leakage, text, verdict
+from irbench.report import family, leakage, text
 
 NOT_COMPUTED = "not computed"
 CELL = ("protocol", "dataset", "model")
 METRICS = tuple(text.METRICS)
-SUMMARY = (
-    "protocol", "task", "level", "version", "dataset", "model", "title", "source", "psnr_db",
-    "ssim", "lpips", "n_images", "status", "reason", "missing", "parameters", "macs",
-    "macs_input", "latency_p50_ms", "latency_p90_ms", "latency_device", "training_steps",
-    "training_seconds", "training_device", "in_paper", "published_psnr", "psnr_difference",
-    "verdict", "leaked_images", "synthetic", "fingerprint", "record")
 
 
 @dataclass(frozen=True)
 class Job:
-    """A training or profile as planned. ``status`` may also be "missing" (no record)."""
+    """A training, profile or benchmark as planned; a benchmark's protocol is "".
+
+    ``status`` may also be "missing" (no record).
+    """
 
     protocol: str
     model: str
@@ -79,7 +74,7 @@ class Cell(Job):
 
 @dataclass(frozen=True)
 class Run:
-    """Everything a report shows. ``cells`` keeps the plan's order."""
+    """Everything a report shows. ``cells`` keeps the plan's order, ``models`` fixes colours."""
 
     folder: Path
     name: str
@@ -95,14 +90,18 @@ class Run:
     leaks: leakage.Leakage = field(default_factory=leakage.Leakage)
     # (protocol, model) -> what its weights were trained on, None if that is not known
     trained_on: dict[tuple[str, str], list[str] | None] = field(default_factory=dict)
+    benches: dict[str, Job] = field(default_factory=dict)   # by the benchmark's name
+    asked: dict = field(default_factory=dict)       # the config's `profile`, {} if not told
 
     def parameters(self, protocol: str, model: str) -> int | None:
         """Count of parameters as profiled or trained; 0 for a model without weights, else None."""
-        for jobs in (self.profiles, self.trainings):
-            job = jobs.get((protocol, model))
-            if job and job.result.get("parameters") is not None:
-                return int(job.result["parameters"])
-        return None if self.models[model].get("learned", True) else 0
+        spec = self.models[model]
+        for name in (model, spec.get("base")):      # a variant has its base's weights
+            for jobs in (self.profiles, self.trainings):
+                job = jobs.get((protocol, name))
+                if job and job.result.get("parameters") is not None:
+                    return int(job.result["parameters"])
+        return None if spec.get("learned", True) or family.is_reference(spec) else 0
 
     def dataset_title(self, name: str) -> str:
         """Return the dataset's title, or its name."""
@@ -110,7 +109,7 @@ class Run:
 
     def model_title(self, name: str) -> str:
         """Return the model's title, with its name where two models share one."""
-        title = str(self.models[name].get("title") or name)
+        title = str(self.models.get(name, {}).get("title") or name)
         twins = [n for n, m in self.models.items() if str(m.get("title") or n) == title]
         return f"{title} ({name})" if len(twins) > 1 else title
 
@@ -120,8 +119,8 @@ class Run:
         Planned steps do not count: without a finished training the figures are None. Returns
         None if the weights are not to be trained here.
         """
-        job = self.trainings.get((protocol, model))
         spec = self.models[model]
+        job = self.trainings.get((protocol, spec.get("base") or model))
         if job is None and (spec.get("checkpoint") or {}).get("kind") != "trained":
             return None
         result = job.result if job else {}
@@ -146,8 +145,13 @@ def collect(folder: Path, plan: dict) -> Run:
     for cell in cells:              # a plan may leave definitions to the records
         if cell.record:
             protocols.setdefault(cell.protocol, cell.record["spec"].get("protocol") or {})
+    benches = {k["bench"]: _job(folder, "benches", k, protocols, plan)
+               for k in _keys(plan, "benches", ("bench",))}
     name = str(plan.get("run") or folder.name)
     models = _models(plan, cells, jobs)
+    for reference in set(plan.get("references") or ()) & set(models):
+        models[reference]["reference"] = True
+    models = family.by_colour(models)
     found = leakage.read(folder, plan)
     sets = {(cell.protocol, cell.model): _training_sets(plan, cell, models) for cell in cells}
     cells = [replace(cell, synthetic=_synthetic(protocols.get(cell.protocol)),
@@ -155,13 +159,18 @@ def collect(folder: Path, plan: dict) -> Run:
              for cell in cells]
     return Run(folder, name, str(plan.get("title") or name), cells, jobs["trainings"],
                jobs["profiles"], protocols, datasets, models, plan.get("published", "all"),
-               tuple(plan.get("metrics") or ()), found, sets)
+               tuple(plan.get("metrics") or ()), found, sets, benches,
+               dict(plan.get("profile") or {}))
 
 
 def _training_sets(plan: dict, cell: Cell, models: dict) -> list[str] | None:
     """Return the names of the sets that a cell's weights were trained on, None if not known."""
-    given = (models[cell.model].get("training") or {}).get("data") or ()
-    return (plan.get("trained_on") or {}).get(f"{cell.protocol}/{cell.model}", list(given))
+    spec = models[cell.model]
+    known = plan.get("trained_on") or {}
+    for name in filter(None, (cell.model, spec.get("base"))):
+        if f"{cell.protocol}/{name}" in known:
+            return known[f"{cell.protocol}/{name}"]
+    return list((spec.get("training") or {}).get("data") or ())
 
 
 def _synthetic(protocol: dict | None) -> bool:
@@ -179,7 +188,7 @@ def _keys(plan: dict, kind: str, names: tuple[str, ...]) -> list[dict]:
 
 
 def _models(plan: dict, cells: list[Cell], jobs: dict) -> dict[str, dict]:
-    """Return every model's spec, in the order of the cells: it fixes colours and rows."""
+    """Return every model's spec, in the order of the cells."""
     planned = plan.get("models") or {}
     models: dict[str, dict] = {}
     for job in [*cells, *jobs["trainings"].values(), *jobs["profiles"].values()]:
@@ -206,8 +215,8 @@ def _other_definition(record: dict, path: str, key: dict, protocols: dict, plan:
     """Say what differs between a record's inputs and the plan's, "" if nothing does."""
     protocol = record["spec"].get("protocol")
     protocol = protocol if isinstance(protocol, dict) else {}
-    planned = protocols.get(key["protocol"]) or {}
-    if protocol.get("id", key["protocol"]) != key["protocol"]:
+    planned = protocols.get(key.get("protocol")) or {}
+    if protocol.get("id", key.get("protocol")) != key.get("protocol"):
         return f"its record was computed under {protocol['id']}"
     differing = sorted(name for name in set(protocol) & set(planned) - records.PROSE
                        if records.canonical(protocol[name]) != records.canonical(planned[name]))
@@ -227,11 +236,12 @@ def _other_definition(record: dict, path: str, key: dict, protocols: dict, plan:
 
 
 def _job(folder: Path, place: str, key: dict, protocols: dict, plan: dict) -> Job:
-    path = f"{place}/{key['protocol']}/{key['model']}.json"
+    path = "/".join((place, *key.values())) + ".json"
     status, reason, record = _read(folder, path, key)
     if record and (other := _other_definition(record, path, key, protocols, plan)):
         status, reason, record = "failed", other, None
-    return Job(key["protocol"], key["model"], path, status, reason, record)
+    return Job(key.get("protocol", ""), key.get("model") or key["bench"], path, status, reason,
+               record)
 
 
 def _cell(folder: Path, key: dict, protocols: dict, datasets: dict, plan: dict) -> Cell:
@@ -276,61 +286,3 @@ def _means(record: dict, dataset: dict) -> tuple[dict[str, float], dict[str, str
                                   or (f"{without} of {len(images)} images have no {name}"
                                       if without else f"the record holds no mean {name}"))
     return means, missing
-
-
-def summary(run: Run) -> str:
-    """Return summary.csv: one line per planned cell; unknown is empty, numbers are unrounded."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, SUMMARY, lineterminator="\n")
-    writer.writeheader()
-    verdicts = verdict.by_cell(verdict.of(run))
-    for cell in run.cells:
-        profile = run.profiles.get((cell.protocol, cell.model))
-        measured = profile.result if profile else {}
-        latency = measured.get("latency_ms") or {}
-        training = run.training_of(cell.protocol, cell.model) or {}
-        writer.writerow({
-            "protocol": cell.protocol, "task": cell.task, "level": cell.level,
-            "version": cell.version, "dataset": cell.dataset, "model": cell.model,
-            "title": run.model_title(cell.model), "source": "measured",
-            "psnr_db": _number(cell.means.get("psnr")), "ssim": _number(cell.means.get("ssim")),
-            "lpips": _number(cell.means.get("lpips")),
-            "n_images": len(cell.images) if cell.status == "ok" else "",
-            "status": cell.status, "reason": cell.reason,
-            "missing": "; ".join(f"{m}: {why}" for m, why in cell.missing.items()),
-            "parameters": _number(run.parameters(cell.protocol, cell.model)),
-            "macs": _number(measured.get("macs")),
-            "macs_input": text.input_size(measured["input"]) if measured.get("input") else "",
-            "latency_p50_ms": _number(latency.get("p50")),
-            "latency_p90_ms": _number(latency.get("p90")),
-            "latency_device": measured.get("device_name") or measured.get("device") or "",
-            "training_steps": _number(training.get("steps")),
-            "training_seconds": _number(training.get("seconds")),
-            "training_device": training.get("device") or "",
-            "in_paper": str(bool(run.models[cell.model].get("in_paper"))).lower(),
-            **_against(run, cell, verdicts.get(cell.path)),
-            "leaked_images": _number(_leaked(run, cell)),
-            "synthetic": str(cell.synthetic).lower(),
-            "fingerprint": cell.record["fingerprint"] if cell.record else "",
-            "record": cell.path,
-        })
-    return out.getvalue()
-
-
-def _against(run: Run, cell: Cell, found: verdict.Verdict | None) -> dict[str, str]:
-    """Return the columns on the published PSNR; without a result nothing can be said of it."""
-    if found is None:
-        said = verdict.NOTHING if "psnr" in cell.means and run.published != "none" else ""
-        return {"published_psnr": "", "psnr_difference": "", "verdict": said}
-    apart = "" if found.word == verdict.NOT_COMPARABLE else _number(round(found.difference, 4))
-    return {"published_psnr": found.figure.shown, "psnr_difference": apart, "verdict": found.said}
-
-
-def _leaked(run: Run, cell: Cell) -> int | None:
-    """Return how many images of the set the model was trained on; None if unknown."""
-    sets = run.trained_on.get((cell.protocol, cell.model))
-    return run.leaks.count(sets, cell.dataset) if sets else None
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else repr(value)

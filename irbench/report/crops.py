@@ -15,7 +15,7 @@ from matplotlib.gridspec import GridSpec
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from irbench.report import style, text
+from irbench.report import family, style, text
 from irbench.report.collect import Cell, Run
 
 WINDOW = 96                     # pixels of the target; at most a third of its shorter side
@@ -41,8 +41,15 @@ def draw(run: Run) -> style.Drawing:
     """Draw one figure per protocol and dataset whose images were kept."""
     drawing = style.Drawing()
     groups: dict[tuple[str, str], list[Cell]] = {}
+    variants = set()
     for cell in run.cells:
-        groups.setdefault((cell.protocol, cell.dataset), []).append(cell)
+        if family.competes(run.models[cell.model]):
+            groups.setdefault((cell.protocol, cell.dataset), []).append(cell)
+        elif any(image.get("file") for image in cell.images):
+            variants.add(run.model_title(cell.model))
+    if variants:
+        drawing.left_out.append("No crops of variants, which have the weights of their base: "
+                                f"{', '.join(sorted(variants))}.")
     without = []
     for (protocol, dataset), cells in groups.items():
         place = f"{protocol} on {run.dataset_title(dataset)}"

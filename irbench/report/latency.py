@@ -13,7 +13,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from irbench.report import style, text
+from irbench.report import family, style, text
 from irbench.report.collect import Run
 
 LOG_FROM = 12.0                 # ratio of slowest to fastest that calls for a log scale
@@ -27,19 +27,51 @@ class Panel:
     protocol: str
     condition: str
     models: dict[str, dict] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
 
 
-def condition(result: dict) -> str:
-    """Say how a profile was measured, in one line."""
-    device = result.get("device_name") or result.get("device") or "unknown device"
+def circumstances(result: dict) -> dict[str, str]:
+    """Return what a latency depends on beside the model: device, dtype, size, batch, threads.
+
+    Profiles that agree in all of them compare. "" where there is nothing to say.
+    """
     shape = result.get("input") or {}
     threads = result.get("threads")
-    return ", ".join(filter(None, [
-        str(device), str(result.get("dtype") or "dtype unknown"),
-        text.TIMES.join(str(shape.get(k, "?")) for k in ("channels", "height", "width")),
-        f"batch {shape.get('batch', '?')}",
-        f"{threads} thread{'s' * (threads != 1)}"
-        if threads and result.get("device") != "cuda" else ""]))
+    dtype = result.get("dtype") or (result.get("inference") or {}).get("dtype")
+    return {
+        "device": str(result.get("device_name") or result.get("device") or "unknown device"),
+        "dtype": str(dtype or "dtype unknown") + (
+            " (TF32 products)" if dtype == "float32" and "tf32" in
+            (result.get("precision") or {}).values() else ""),
+        "size": text.TIMES.join(str(shape.get(k, "?")) for k in ("channels", "height", "width")),
+        "batch": f"batch {shape.get('batch', '?')}",
+        "threads": (f"{threads} thread{'s' * (threads != 1)}"
+                    if threads and result.get("device") != "cuda" else "")}
+
+
+def condition(result: dict, but: tuple[str, ...] = ()) -> str:
+    """Say how a profile was measured, in one line, ``but`` for some of the circumstances."""
+    return ", ".join(said for name, said in circumstances(result).items()
+                     if said and name not in but)
+
+
+def name(run: Run, model: str, result: dict) -> str:
+    """Return a model's title with how it is run, where that is in neither title nor condition."""
+    if not family.competes(run.models[model]):
+        return run.model_title(model)
+    inference = result.get("inference") or {}
+    said = text.inference({key: True for key in ("channels_last", "compile")
+                           if inference.get(key)})
+    return run.model_title(model) + (f" ({said})" if said else "")
+
+
+def label(run: Run, model: str, result: dict, width: int, lines: int = 1) -> str:
+    """Return ``name`` broken for a figure, or the model's short name where that has no room.
+
+    The titles of a base and its variants differ at their ends, so a cut one would name none.
+    """
+    wrapped = text.wrap(name(run, model, result), width, lines)
+    return text.wrap(model, width, lines) if wrapped.endswith("…") else wrapped
 
 
 def draw(run: Run) -> style.Drawing:
@@ -53,7 +85,9 @@ def draw(run: Run) -> style.Drawing:
             without.append(f"{run.model_title(model)} ({protocol}: {job.reason or 'no latency'})")
             continue
         how = condition(job.result)
-        panels.setdefault((protocol, how), Panel(protocol, how)).models[model] = latency
+        panel = panels.setdefault((protocol, how), Panel(protocol, how))
+        panel.models[model] = latency
+        panel.names[model] = label(run, model, job.result, 22, 2)
     if without:
         drawing.left_out.append(f"Without a latency: {'; '.join(without)}.")
     if not panels:
@@ -116,7 +150,7 @@ def _panel(ax: Axes, run: Run, panel: Panel) -> None:
         if p90 is not None:
             ax.text(1.02, row, f"p90 {text.milliseconds(p90)}", va="top", fontsize=5.5,
                     color=style.GRAY, transform=ax.get_yaxis_transform())
-    ax.set_yticks(range(len(models)), [text.wrap(run.model_title(m), 22) for m in models])
+    ax.set_yticks(range(len(models)), [panel.names[m] for m in models])
     ax.set_ylim(len(models) - 0.4, -0.6)
     ax.grid(axis="y", visible=False)
     ax.tick_params(axis="y", length=0)

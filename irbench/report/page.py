@@ -14,9 +14,10 @@ import jinja2
 from PIL import Image
 
 from irbench import __version__, records
-from irbench.report import latency, text, verdict
+from irbench.report import family, latency, style, text, verdict
 from irbench.report import render as printing
 from irbench.report.collect import Cell, Job, Run
+from irbench.report.sheet import Sheet
 from irbench.report.style import Drawing
 from irbench.report.tables import PUBLISHED_RULE, Table
 
@@ -24,16 +25,25 @@ TEMPLATE = "page.html.j2"
 SCREEN_WIDTH = 1600             # pixels; print quality stays in figures/
 STATUS = {"ok": "with a result", "unavailable": "unavailable", "failed": "failed",
           "missing": "not computed"}
+PLAIN = ("variants", "profiles", "operations", "dictionary", "attention")   # stems of sheets
 OPEN_VERDICTS = 24              # rows of verdicts shown unfolded
 
 
-def render(run: Run, tables: list[Table], drawings: dict[str, Drawing],
-           verdicts: list[verdict.Verdict]) -> str:
-    """Return the page. ``drawings`` has the keys quality, latency, crops and training."""
+def render(run: Run, tables: list[Table], sheets: dict[str, Sheet],
+           drawings: dict[str, Drawing], verdicts: list[verdict.Verdict]) -> str:
+    """Return the page.
+
+    Args:
+        run: the collected run.
+        tables: of methods, one or more per task.
+        sheets: the other tables by stem: any of those of ``sheets.build``.
+        drawings: quality, latency, crops, training, ksweep, scaling and attention.
+        verdicts: on measured against published figures.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    jobs = [*run.cells, *run.trainings.values(), *run.profiles.values()]
+    jobs = [*run.cells, *run.trainings.values(), *run.profiles.values(), *run.benches.values()]
     groups = provenance(jobs)
     by_task: dict[str, list[Table]] = {}
     for table in tables:
@@ -43,7 +53,9 @@ def render(run: Run, tables: list[Table], drawings: dict[str, Drawing],
     reasons = printing.verdict_reasons(verdicts)
     page = environment.get_template(TEMPLATE).render(
         run=run, tasks=by_task, drawings=drawings, text=text, version=__version__,
-        rule=PUBLISHED_RULE, published=any(t.published for t in tables),
+        families=_families(run),
+        sheets={stem: sheets.get(stem) for stem in PLAIN}, rule=PUBLISHED_RULE,
+        published=any(t.published for t in tables),
         counts=[(label, status, sum(c.status == status for c in run.cells))
                 for status, label in STATUS.items()],
         warnings=warnings(run, groups), groups=groups, times=times,
@@ -53,23 +65,37 @@ def render(run: Run, tables: list[Table], drawings: dict[str, Drawing],
         verdict_caption=printing.VERDICTS_CAPTION,
         verdict_summary=verdict.summary(run, verdicts), unfold=len(verdicts) <= OPEN_VERDICTS,
         trainings=[_training(run, job) for job in run.trainings.values()],
-        profiles=[_profile(run, job) for job in run.profiles.values()],
         details=[_detail(run, job) for job in jobs], status=STATUS,
         picture=lambda stem: _picture(run.folder / "figures" / f"{stem}.png"))
     return page.lstrip()
 
 
+def _families(run: Run) -> str:
+    """Return how many models, variants and references there are."""
+    counts = [(len(run.models), "model")]
+    for word, mine in (("variant", family.is_variant), ("reference", family.is_reference)):
+        here = sum(map(mine, run.models.values()))
+        counts[0] = (counts[0][0] - here, "model")
+        counts.append((here, word))
+    return ", ".join(f"{n} {word}{'s' * (n != 1)}" for n, word in counts
+                     if n or word == "model")
+
+
 def _picture(path: Path) -> dict:
-    """Return a figure as a data URI with its size in pixels, no wider than a screen needs."""
+    """Return a figure as a data URI with its size in pixels, no wider than a screen needs.
+
+    ``share``: of the page's width, so that the letters of all figures have one size.
+    """
     with Image.open(path) as image:
         image = image.convert("RGB")
+        share = min(image.width / (style.WIDTH * style.DPI), 1.0)
         if image.width > SCREEN_WIDTH:
             height = round(image.height * SCREEN_WIDTH / image.width)
             image = image.resize((SCREEN_WIDTH, height), Image.Resampling.LANCZOS)
         out = io.BytesIO()
         image.save(out, "PNG", optimize=True)
     return {"src": "data:image/png;base64," + base64.b64encode(out.getvalue()).decode(),
-            "width": image.width, "height": image.height}
+            "width": image.width, "height": image.height, "share": share}
 
 
 # -- where the numbers come from -----------------------------------------------------------------
@@ -119,6 +145,10 @@ def warnings(run: Run, groups: list[dict]) -> list[str]:
     if partial:
         metrics = [text.METRICS[m][0] for m in text.METRICS if any(m in c.missing for c in partial)]
         said.append(f"{len(partial)} cells lack a metric ({', '.join(metrics)}).")
+    unusual = sum(bool(family.circumstances(c)) for c in run.cells)
+    if unusual:
+        said.append(f"{unusual} cell{'s were' if unusual != 1 else ' was'} computed in tiles or "
+                    "other than plainly in float32; the tables mark them.")
     commits = {g["git"].get("commit") for g in groups}
     if len(commits) > 1:
         said.append("The records come from more than one commit: "
@@ -166,33 +196,12 @@ def _training(run: Run, job: Job) -> dict:
             "data": ", ".join(map(str, spec.get("data") or []))}
 
 
-def _profile(run: Run, job: Job) -> dict:
-    result = job.result
-    timing = result.get("latency_ms") or {}
-    uncounted = result.get("uncounted") or {}
-
-    def show(value, how) -> str:
-        return text.NA if value is None else how(value)
-    peak = show(result.get("peak_memory_bytes"), text.size)
-    return {
-        "job": job, "title": run.model_title(job.model),
-        "parameters": show(result.get("parameters"), text.parameters),
-        "macs": show(result.get("macs"), text.si),
-        "uncounted": ", ".join(f"{op} ({n})" for op, n in sorted(uncounted.items())),
-        "kinds": ", ".join(f"{kind} {text.si(n)}" for kind, n in
-                           (result.get("macs_by_kind") or {}).items() if n),
-        "p50": show(timing.get("p50"), text.milliseconds),
-        "p90": show(timing.get("p90"), text.milliseconds),
-        "samples": len(timing.get("samples") or []), "memory": peak,
-        "memory_of": result.get("peak_memory_of") or "",
-        "condition": latency.condition(result) if result else text.NA}
-
-
 def _detail(run: Run, job: Job) -> dict:
     record = job.record or {}
     seconds = record.get("seconds") or {}
     kind = ("cell" if isinstance(job, Cell) else
-            "training" if job.path.startswith("training/") else "profile")
+            {"training": "training", "profiles": "profile",
+             "benches": "benchmark"}[job.path.partition("/")[0]])
     return {"job": job, "kind": kind, "title": run.model_title(job.model),
             "dataset": run.dataset_title(job.dataset) if isinstance(job, Cell) else "",
             "fingerprint": record.get("fingerprint", ""),

@@ -2,7 +2,8 @@
 
 Measured models are filled bubbles whose area is their multiply-adds (MACs) for a named input;
 figures from papers are hollow diamonds of one size. Models without weights are dashed lines.
-Reads nothing but the collected run; writes ``figures/quality.{png,pdf}``, or
+Variants of a model have its weights and almost its place, so they are left to the figure of k and
+the table of variants. Reads nothing but the collected run; writes ``figures/quality.{png,pdf}``, or
 ``figures/quality-<task>.{png,pdf}`` when there are many panels. Synthetic degradations have a
 figure of their own, ``quality-synthetic``.
 """
@@ -17,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from irbench import published
-from irbench.report import style, text, verdict
+from irbench.report import family, style, text, verdict
 from irbench.report.collect import Cell, Run
 from irbench.report.labels import Point, place
 
@@ -47,6 +48,11 @@ def draw(run: Run) -> style.Drawing:
     """Draw the figure; nothing is written when no measured model has a place in it."""
     drawing = style.Drawing()
     panels, omitted = _panels(run)
+    variants = [run.model_title(n) for names in family.variants(run).values() for n in names]
+    if variants:
+        drawing.left_out.append("Variants, which have the weights of their base, are not in the "
+                                "figure of quality against parameters but in the table of "
+                                f"variants: {', '.join(variants)}.")
     if omitted:
         drawing.left_out.append("Not in the figure of quality against parameters, for want of a "
                                 f"count of parameters: {', '.join(omitted)}.")
@@ -102,7 +108,7 @@ def _panels(run: Run) -> tuple[list[Panel], list[str]]:
     omitted: list[str] = []
     for cell in run.cells:
         psnr = cell.means.get("psnr")
-        if psnr is None:
+        if psnr is None or not family.competes(run.models[cell.model]):
             continue
         panel = panels.setdefault((cell.protocol, cell.dataset), Panel(
             cell.protocol, cell.dataset, cell.level, cell.task, synthetic=cell.synthetic))

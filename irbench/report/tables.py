@@ -4,7 +4,8 @@
 ``render.py`` and the page's template print them. One table holds one task and one protocol
 version; synthetic degradations have tables of their own. Best and second are ranked within the
 measured rows and within the published rows apart, because a model trained here for minutes and a
-figure from a paper do not compete; nor does one of a model trained on images of the test set.
+figure from a paper do not compete; nor does one of a model trained on images of the test set, or
+of a variant, which is another row's model run otherwise.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from irbench import published
-from irbench.report import text, verdict
+from irbench.report import family, text, verdict
 from irbench.report.collect import Cell, Run
+from irbench.report.notes import Noted
 
 MAX_COLUMNS = 12                # of figures; beyond, one table per level
 PUBLISHED_RULE = "Published figures (not measured here)"
@@ -58,7 +60,7 @@ class Row:
 
 
 @dataclass
-class Table:
+class Table(Noted):
     """One task under one protocol version, or one level of it when there are many columns."""
 
     stem: str                   # of the files it goes to
@@ -73,15 +75,6 @@ class Table:
     protocols: dict[str, str] = field(default_factory=dict)     # id (or dataset) -> sentence
     caption: str = ""
 
-    def note(self, said: str) -> str:
-        """Return the mark of a note, adding it unless the table has it."""
-        for mark, known in self.notes.items():
-            if known == said:
-                return mark
-        mark = _letters(len(self.notes))
-        self.notes[mark] = said
-        return mark
-
     def groups(self, *names: str) -> list[tuple[Column, int]]:
         """Return the first column and the width of each run of columns alike in ``names``."""
         found: list[tuple[Column, int]] = []
@@ -91,16 +84,6 @@ class Table:
             else:
                 found.append((column, 1))
         return found
-
-
-def _letters(index: int) -> str:
-    """Return a, b, ... z, aa, ab, ... for 0, 1, ..."""
-    letters = ""
-    index += 1
-    while index:
-        index, rest = divmod(index - 1, 26)
-        letters = chr(97 + rest) + letters
-    return letters
 
 
 def build(run: Run) -> list[Table]:
@@ -152,7 +135,7 @@ def _columns(run: Run, cells: list[Cell]) -> list[Column]:
 def _fill(table: Table, run: Run, cells: list[Cell]) -> None:
     protocols = list(dict.fromkeys(c.protocol for c in table.columns))
     here = {(c.protocol, c.dataset, c.model): c for c in cells if c.protocol in protocols}
-    for model in dict.fromkeys(model for _, _, model in here):
+    for model in family.ordered({model: run.models[model] for _, _, model in here}):
         table.measured.append(_measured(table, run, model, here, protocols))
     _rank(table.measured, table.columns)
     pairs = {(c.level, c.dataset) for c in table.columns}
@@ -164,12 +147,15 @@ def _fill(table: Table, run: Run, cells: list[Cell]) -> None:
     # whoever supplies a set says that it is the one its column names
     table.protocols |= {c.dataset: text.SUPPLIED for c in table.columns
                         if run.datasets[c.dataset].get("supplied")}
-    table.caption = _caption(table)
+    table.caption = _caption(table, run)
 
 
 def _measured(table: Table, run: Run, model: str, here: dict, protocols: list[str]) -> Row:
     spec = run.models[model]
     row = Row(run.model_title(model), model, "", Entry(text.NONE), [])
+    if not family.competes(spec):
+        row.marks.append(table.note(family.note(run, model)))
+        spec = run.models.get(str(spec.get("base")), {})    # what is true of the base as well
     if spec.get("note"):
         row.marks.append(table.note(str(spec["note"])))
     elif spec.get("learned") and spec.get("in_paper") is False:
@@ -179,18 +165,19 @@ def _measured(table: Table, run: Run, model: str, here: dict, protocols: list[st
     row.parameters = _parameters(table, run, model, planned)
     for column in table.columns:
         cell = here.get((column.protocol, column.dataset, model))
-        row.entries.append(_entry(table, column, cell))
+        row.entries.append(_entry(table, column, cell, family.competes(run.models[model])))
     return row
 
 
-def _entry(table: Table, column: Column, cell: Cell | None) -> Entry:
+def _entry(table: Table, column: Column, cell: Cell | None, ranked: bool) -> Entry:
     if cell is None:
         return Entry(text.NONE)
     if column.metric in cell.means:
         number = cell.means[column.metric]
-        return Entry(text.value(column.metric, number), None if cell.leak else number,
-                     exact=repr(number), status="ok",
-                     marks=[table.note(cell.leak)] if cell.leak else [])
+        said = ([cell.leak] if cell.leak else []) + family.circumstances(cell)
+        return Entry(text.value(column.metric, number),
+                     number if ranked and not cell.leak else None, exact=repr(number),
+                     status="ok", marks=[table.note(one) for one in said])
     if cell.status == "ok":
         why = cell.missing.get(column.metric)
         if why is None:         # another cell of the table asked for this metric
@@ -293,13 +280,15 @@ def _rank(rows: list[Row], columns: list[Column]) -> None:
             entry.rank = ("best", "second")[place] if place < 2 else ""
 
 
-def _caption(table: Table) -> str:
+def _caption(table: Table, run: Run) -> str:
     metrics = list(dict.fromkeys(column.metric for column in table.columns))
     lower = [text.METRICS[m][0] for m in metrics if m in text.LOWER_IS_BETTER]
     said = [f"{table.title}, protocol version {table.version}.",
             "Best figure of each column in bold, second underlined"
             + (f" ({', '.join(lower)}: lower is better)" if lower else "")
             + "; figures equal as printed share a rank."]
+    if any(not family.competes(run.models[row.key]) for row in table.measured):
+        said.append("Variants of a model have its weights and are not ranked.")
     if any(row.sub.startswith("trained here") for row in table.measured):
         said.append("Models trained here are reproductions from the papers' descriptions, without "
                     "the authors' code or weights.")

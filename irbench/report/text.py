@@ -135,6 +135,39 @@ def milliseconds(number: float) -> str:
     return f"{number:.0f} ms" if number >= 100 else f"{number:.3g} ms"
 
 
+def mebibytes(count: int) -> str:
+    """Return bytes as a number of MiB, for a column that names the unit."""
+    number = count / 2**20
+    return f"{number:.0f}" if number >= 1000 else f"{number:.3g}"
+
+
+def ratio(number: float) -> str:
+    """Return a ratio with the sign of multiplication: ``0.70×``, ``1.84×``, ``12.5×``."""
+    return f"{number:.{2 if number < 9.995 else 1 if number < 99.95 else 0}f}{TIMES}"
+
+
+def percent(share: float) -> str:
+    """Return a share of 0 to 1 in per cent, with a decimal below 10 %."""
+    return f"{100 * share:.0f} %" if share >= 0.0995 or share == 0 else f"{100 * share:.1f} %"
+
+
+def inference(settings: dict) -> str:
+    """Say how a network is run, for the settings given: ``bfloat16, compiled, tiles of 256``.
+
+    Other than ``irbench.inference.describe`` this names what is given even where it is the
+    default, because a variant may go back to it.
+    """
+    words = {
+        "dtype": str, "channels_last": lambda on: "channels last" if on else "not channels last",
+        "compile": lambda on: "compiled" if on else "not compiled",
+        "tile": lambda t: {"auto": "tiles where needed", "off": "never in tiles"}.get(
+            t, f"tiles of {t}"),
+        "overlap": lambda px: "usual overlap" if px is None else f"overlap {px}",
+        "memory_gib": lambda n: "usual memory" if n is None else f"at most {n:g} GiB"}
+    known = [how(settings[key]) for key, how in words.items() if key in settings]
+    return ", ".join(known + [f"{k} = {v}" for k, v in settings.items() if k not in words])
+
+
 def wrap(title: str, width: int, lines: int = 2) -> str:
     """Break a title for a figure into at most ``lines`` lines, shortened with an ellipsis."""
     return "\n".join(textwrap.wrap(title, width, max_lines=lines, placeholder="…") or [title])

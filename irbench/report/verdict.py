@@ -16,6 +16,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from irbench import published
+from irbench.report import family
 
 if TYPE_CHECKING:
     from irbench.report.collect import Cell, Run
@@ -88,7 +89,12 @@ class Verdict:
 
 
 def is_counterpart(spec: dict, method: str) -> bool:
-    """Say whether a printed method is the one that a model of the plan is. Case does not matter."""
+    """Say whether a printed method is the one that a model of the plan is. Case does not matter.
+
+    A variant (changed options or inference) and a reference are no paper's model.
+    """
+    if not family.competes(spec):
+        return False
     name = str(spec.get("published_as") or "")
     itself = spec.get("in_paper") or spec.get("arch") == "external" or not spec.get("learned", True)
     return bool(name) and bool(itself) and name.lower() == method.lower()

@@ -1,0 +1,28 @@
+"""Footnotes: a table gives each distinct sentence one mark, in the order of first use."""
+
+from __future__ import annotations
+
+
+def letters(index: int) -> str:
+    """Return a, b, ... z, aa, ab, ... for 0, 1, ..."""
+    found = ""
+    index += 1
+    while index:
+        index, rest = divmod(index - 1, 26)
+        found = chr(97 + rest) + found
+    return found
+
+
+class Noted:
+    """What has ``notes``: mark -> sentence."""
+
+    notes: dict[str, str]
+
+    def note(self, said: str) -> str:
+        """Return the mark of a note, adding it unless it is there."""
+        for mark, known in self.notes.items():
+            if known == said:
+                return mark
+        mark = letters(len(self.notes))
+        self.notes[mark] = said
+        return mark
