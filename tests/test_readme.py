@@ -23,7 +23,7 @@ def test_the_example_model_is_trained_and_evaluated(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny.make(tmp_path)
     (tmp_path / "my_model.py").write_text(block("python"))
-    example = yaml.safe_load(block("yaml"))
+    example = yaml.safe_load(block("yaml", "plugins: [my_model.py]"))
     # as printed, but on the tests' little images and for a few steps
     training = example["models"]["my-model"]["training"]
     training |= {"data": ["tinytrain"], "steps": 3, "patch": 16, "batch": 2}
@@ -35,6 +35,17 @@ def test_the_example_model_is_trained_and_evaluated(tmp_path, monkeypatch):
     assert cli.main(["eval", *names, "--dataset", "tinyset"]) == 0
     record = next((tmp_path / "results/example/cells").rglob("*.json"))
     assert 0 < records.read(record)["result"]["mean"]["ssim"] < 1
+
+
+def test_the_example_of_variants_is_three_more_models(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = tiny.make(tmp_path, models=yaml.safe_load(block("yaml", "variants:"))["models"],
+                       cells=[{"protocol": "sr-x2", "datasets": ["photos"],
+                               "models": ["semanir-light"]}])
+    planned = plan.load(config)
+    assert [name.rpartition("/")[2] for name in planned.cells] == [
+        "semanir-light", "semanir-light.k8", "semanir-light.bf16", "semanir-light.tiles"]
+    assert len(planned.trainings) == 1
 
 
 def test_the_example_dataset_and_protocol_are_one_entry_each(tmp_path, monkeypatch):

@@ -20,34 +20,31 @@ from irbench.errors import UserError
 
 
 class BiasTable(NamedTuple):
-    """A bias by offset: what ``attend`` may be given in place of (heads, N, N).
+    """A bias by offset: what ``attend`` may be given in place of (heads, N, N), which it spreads.
 
-    The offset of a pair of tokens is the difference of their places, so the N x N of it is made
-    where it is needed, some rows at a time, and never kept.
+    Queries of one row of the window meet all keys, row by row, in the same order as those of the
+    row below meet them one row of keys later. So the N x N of them are w overlapping pieces of
+    one strip a column of queries, and nothing is looked up.
 
     Attributes:
-        values: (heads, (2w-1)^2), by offset: from (1-w, 1-w) to (w-1, w-1).
-        places: (N,) int32, a token's place in a row of 2w-1: y (2w-1) + x.
+        strips: (heads, w, (2w-1) w): for each column of the window, the queries of which it is,
+            the bias of keys 1-w .. w-1 rows below it, of w columns each.
     """
 
-    values: Tensor
-    places: Tensor
-
-    def index(self, first: int, last: int) -> Tensor:
-        """Return the offsets' numbers for queries first .. last - 1 and all keys, one after another."""
-        apart = self.places[first:last, None] - self.places             # (rows, N): query - key
-        return apart.add_(self.values.shape[1] // 2).flatten()
+    strips: Tensor
 
     def rows(self, first: int, last: int) -> Tensor:
-        """Return the rows of queries first .. last - 1, (heads, last - first, N)."""
-        heads = self.values.shape[0]
-        index = self.index(first, last).long().expand(heads, -1)
-        return self.values.gather(1, index).view(heads, -1, len(self.places))
+        """Return the bias of queries in rows first .. last - 1 of the window, by all keys.
+
+        (heads, (last - first) w, N), N = w w.
+        """
+        w = self.strips.shape[1]
+        return torch.cat([self.strips[:, :, (w - 1 - y) * w:(2 * w - 1 - y) * w]
+                          for y in range(first, last)], dim=1)
 
     def whole(self) -> Tensor:
-        """Return all of it, (heads, N, N): query by key. Cheaper to go back through than ``rows``."""
-        n = len(self.places)
-        return self.values.index_select(1, self.index(0, n)).view(-1, n, n)
+        """Return all of it, (heads, N, N): query by key."""
+        return self.rows(0, self.strips.shape[1])
 
 
 class PositionBias(nn.Module):
@@ -66,12 +63,13 @@ class PositionBias(nn.Module):
         steps = torch.arange(1 - window, window, dtype=torch.float32) * 8 / (window - 1)
         steps = steps.sign() * (steps.abs() + 1).log2() / 3             # log2 8; -1.06 .. 1.06
         offsets = torch.cartesian_prod(steps, steps)                    # ((2w-1)^2, 2): dy, dx
-        places = torch.arange(window, dtype=torch.int32)
-        places = (places[:, None] * (2 * window - 1) + places).flatten()            # (N,)
         self.register_buffer("offsets", offsets, persistent=False)
-        self.register_buffer("places", places, persistent=False)
+        self.window = window
 
     def forward(self) -> BiasTable:
         """Return the table of this layer's heads."""
         values = 16 * torch.sigmoid(self.mlp(self.offsets))             # ((2w-1)^2, heads)
-        return BiasTable(values.t(), self.places)
+        # a key's offset is query - key: turned around it grows with the key
+        table = values.t().unflatten(1, (2 * self.window - 1, -1)).flip(1, 2)
+        strips = table.unfold(2, self.window, 1).flip(2)                # (heads, dy, x, key's x)
+        return BiasTable(strips.transpose(1, 2).flatten(2))

@@ -26,7 +26,7 @@ from irbench.models.layers import choice
 SIMILARITIES = ("dot", "cosine", "dot_ln")
 # Of one temporary (windows, ..., N, N). A whole image's do not fit in memory: one of 2K pixels has
 # 200 windows of 32. On CPU what fits in the cache is up to twice as fast.
-CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
+CHUNK_BYTES = {"cpu": 8 * 2**20, "cuda": 256 * 2**20}
 
 
 @dataclass(frozen=True)

@@ -52,12 +52,12 @@ def mask(q: Tensor, k: Tensor, v: Tensor, keys: Keys,
     the sum of bias and mask is rounded to them as well.
     """
     compiled, traced = torch.compiler.is_compiling(), torch.jit.is_tracing()
-    values = bias.values if isinstance(bias, BiasTable) else bias
+    values = bias.strips if isinstance(bias, BiasTable) else bias
     recorded = torch.is_grad_enabled() and any(
         t is not None and t.requires_grad for t in (q, k, v, values))
     if q.device.type == "cpu" and not recorded and not traced:
         if compiled:
-            return compiled_pieces(q, k, v, keys.mask, values, getattr(bias, "places", None))
+            return compiled_pieces(q, k, v, keys.mask, values)
         return _pieces(*widened(q, k, v), keys, bias).to(q.dtype)
     bias = bias.whole() if isinstance(bias, BiasTable) else bias
     if compiled or traced or (recorded and q.device.type != "cpu"):
@@ -116,7 +116,8 @@ def _pieces(q: Tensor, k: Tensor, v: Tensor, keys: Keys,
     k = k.transpose(-2, -1)
     out = q.new_empty(windows, n, heads, width).transpose(1, 2)
     row = heads * n * q.element_size()                                  # bytes of scores
-    rows = even(n, cache_bytes(q.device) // row)
+    unit = bias.strips.shape[1] if isinstance(bias, BiasTable) else 1
+    rows = unit * even(n // unit, cache_bytes(q.device) // (unit * row))
     group = even(windows, cache_bytes(q.device) // (row * rows))
     scratch = q.new_empty(group * heads * rows * n)
     for first in range(0, n, rows):
@@ -142,18 +143,18 @@ def _pieces(q: Tensor, k: Tensor, v: Tensor, keys: Keys,
 
 @torch.library.custom_op("irbench::masked_attention", mutates_args=())
 def compiled_pieces(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None,
-                    values: Tensor | None, places: Tensor | None) -> Tensor:
+                    values: Tensor | None) -> Tensor:
     """``_pieces`` as one operation for ``torch.compile``, which would unroll it for minutes.
 
-    allowed: the dictionary's mask; values: the bias, or its table with the places.
+    allowed: the dictionary's mask; values: the bias, or the strips of its table.
     """
-    bias = values if places is None else BiasTable(values, places)
+    table = values is not None and values.shape[1] != q.shape[2]
+    bias = BiasTable(values) if table else values
     return _pieces(*widened(q, k, v), Keys(allowed), bias).to(q.dtype)
 
 
 @compiled_pieces.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, values: Tensor | None,
-      places: Tensor | None) -> Tensor:
+def _(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, values: Tensor | None) -> Tensor:
     windows, heads, n, _ = q.shape
     return q.new_empty(windows, n, heads, v.shape[-1]).transpose(1, 2)
 
@@ -163,5 +164,6 @@ def _rows(bias: Tensor | BiasTable | None, block: slice, like: Tensor) -> Tensor
     if bias is None:
         return like.new_zeros(()).expand(like.shape[1], 1, 1)
     if isinstance(bias, BiasTable):
-        return BiasTable(bias.values.to(like.dtype), bias.places).rows(block.start, block.stop)
+        w = bias.strips.shape[1]
+        return BiasTable(bias.strips.to(like.dtype)).rows(block.start // w, block.stop // w)
     return bias[:, block].to(like.dtype)
