@@ -229,6 +229,8 @@ def test_on_a_gpu_the_choice_says_what_was_not_measured(monkeypatch):
     for training, name in ((False, "triton"), (True, "mask")):
         found, reason = choose("auto", device="cuda", training=training, n=1024, k=64)
         assert found == name and "not measured" in reason
+    wide, reason = choose("auto", device="cuda", n=1024, k=64, d=65)
+    assert wide == "mask" and "64 dimensions" in reason
     monkeypatch.setattr(attention.importlib.util, "find_spec", lambda name: None)
     assert choose("auto", device="cuda")[0] == "mask"
 

@@ -79,7 +79,7 @@ CARDS = {
             "attention": "auto",
         },
         "free": ["k", "window", "similarity", "shift", "attention"],
-        "dtypes": ["float32", "float64", "bfloat16"],
+        "dtypes": ["float32", "float64", "bfloat16", "float16"],
     },
     "semanir-b": {
         "title": "SemanIR-B",
@@ -101,7 +101,7 @@ CARDS = {
             "attention": "auto",
         },
         "free": ["k", "window", "similarity", "shift", "attention"],
-        "dtypes": ["float32", "float64", "bfloat16"],
+        "dtypes": ["float32", "float64", "bfloat16", "float16"],
     },
     "semanir-light": {
         "title": "SemanIR-light (ours, not in the paper)",
@@ -121,7 +121,7 @@ CARDS = {
             "attention": "auto",
         },
         "free": ["k", "window", "similarity", "shift", "attention"],
-        "dtypes": ["float32", "float64", "bfloat16"],
+        "dtypes": ["float32", "float64", "bfloat16", "float16"],
     },
 }
 

@@ -64,7 +64,7 @@ CARDS = {
             "skip": "input", "attention": "auto",
         },
         "free": ["k", "window", "similarity", "shift", "attention"],
-        "dtypes": ["float32", "float64", "bfloat16"],
+        "dtypes": ["float32", "float64", "bfloat16", "float16"],
     },
 }
 LEVELS = 4

@@ -36,6 +36,8 @@ from irbench.models.attention.mask import reference as _reference
 
 __all__ = ["IMPLEMENTATIONS", "KeyDictionary", "Keys", "attend", "choose", "selection_statistics"]
 
+LARGEST_HEAD = 64  # dimensions of a head that the Triton kernel takes
+
 
 def _later(module: str, name: str, needs: str) -> Callable[..., Tensor]:
     """Return a function that imports its module when called."""
@@ -61,7 +63,7 @@ IMPLEMENTATIONS: dict[str, Callable[..., Tensor]] = {
 
 
 def choose(implementation: str, *, device: str | torch.device = "cpu", training: bool = False,
-           n: int | None = None, k: int | None = None,
+           n: int | None = None, k: int | None = None, d: int | None = None,
            dtype: torch.dtype | None = None) -> tuple[str, str]:
     """Return the implementation to use and the reason: ``auto`` takes the one known as fastest.
 
@@ -69,7 +71,8 @@ def choose(implementation: str, *, device: str | torch.device = "cpu", training:
         implementation: a name in IMPLEMENTATIONS, or ``auto``.
         device: where the tensors are; ``auto`` takes nothing on a CPU that compiles.
         training: gradients are wanted.
-        n, k, dtype: tokens of a window, keys of a token, and the queries' type, where known.
+        n, k, d, dtype: tokens of a window, keys of a token, dimensions of a head, and the queries'
+            type, where known.
     Raises UserError for an unknown name. A named one is returned as it is: whether it can run
     shows when it is called.
     """
@@ -86,6 +89,8 @@ def choose(implementation: str, *, device: str | torch.device = "cpu", training:
         return "mask", "gradients are wanted, for which it is the paper's choice; not measured here"
     if dtype is not None and dtype == torch.float64:
         return "mask", "float64 is for tests, and this one runs everywhere"
+    if d is not None and d > LARGEST_HEAD:
+        return "mask", f"the Triton kernel takes heads of up to {LARGEST_HEAD} dimensions"
     if importlib.util.find_spec("triton") is None:
         return "mask", "the package triton is not installed; install it to save memory"
     return "triton", "the least memory on a GPU and expected to be fastest there; not measured"
@@ -106,7 +111,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, keys: Keys,
     """
     if implementation == "auto":
         implementation, _ = choose(implementation, device=q.device, dtype=q.dtype,
-                                   training=torch.is_grad_enabled(), n=q.shape[-2],
+                                   training=torch.is_grad_enabled(), n=q.shape[-2], d=q.shape[-1],
                                    k=q.shape[-2] if keys.dense else None)
     else:
         choose(implementation)

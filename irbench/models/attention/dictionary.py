@@ -70,10 +70,10 @@ class Keys:
         """
         if self.mask is None:
             return None
-        bits = F.pad(self.mask, (0, -self.mask.shape[-1] % 32)).unflatten(-1, (-1, 32))
-        place = 1 << torch.arange(32, device=bits.device)               # int64: bit 31 is no sign
-        words = (bits * place).sum(-1)                                  # (windows, N, words)
-        return (words - ((words >> 31) << 32)).to(torch.int32)
+        bits = F.pad(self.mask, (0, -self.mask.shape[-1] % 32)).view(torch.uint8)
+        place = (1 << torch.arange(8, device=bits.device)).to(torch.uint8)
+        packed = (bits.unflatten(-1, (-1, 8)) * place).sum(-1, dtype=torch.uint8)
+        return packed.view(torch.int32)                                 # (windows, N, words)
 
 
 class KeyDictionary(nn.Module):

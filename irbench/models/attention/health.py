@@ -101,7 +101,8 @@ def implementations(network: nn.Module) -> dict[str, str] | None:
             weight = attention.qkv.weight
             name, reason = choose(attention.implementation, device=weight.device,
                                   dtype=weight.dtype, training=module.training,
-                                  n=module.window**2, k=module.dictionary.k)
+                                  n=module.window**2, k=module.dictionary.k,
+                                  d=weight.shape[1] // attention.heads)
             found.setdefault(name, reason)
     if not found:
         return None

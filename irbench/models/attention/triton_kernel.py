@@ -34,11 +34,11 @@ from torch.autograd.function import once_differentiable
 from triton import JITFunction, cdiv, jit, next_power_of_2
 
 from irbench.errors import Unavailable, UserError
+from irbench.models.attention import LARGEST_HEAD
 from irbench.models.attention.dictionary import Keys
 from irbench.models.attention.mask import mask
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-LARGEST_HEAD = 64  # dimensions; what shared memory and registers were checked for
 BLOCK_M = 64  # queries of a program
 
 
