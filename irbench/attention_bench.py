@@ -94,6 +94,8 @@ def run(*, n: list[int], k: list[int], windows: int, heads: int, head_dim: int, 
     with _threads(threads), torch.inference_mode():
         for tokens in dict.fromkeys(n):
             ks = [x for x in dict.fromkeys(k) if x <= tokens]
+            if len(ks) < len(set(k)):
+                progress.say(f"attention: at N = {tokens} larger k are left out")
             entries = _entries(_Inputs.make(shape, tokens, device, dtype), ks, names)
             _measure(entries, device, samples, warmup)
             _collect(result, entries, warmup)

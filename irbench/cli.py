@@ -224,6 +224,10 @@ def _profile(arguments) -> int:
                 inference=model["inference"], **settings)
         if chosen := result.get("attention"):
             progress.say(f"attention {chosen['implementation']}: {chosen['reason']}")
+        if result.get("dictionary"):
+            from irbench.models.attention import health
+
+            progress.say(f"{health.in_words(result['dictionary'])} ({result['dictionary_of']})")
         return records.make("profile", job.key, job.spec, result=result, seconds=phases.seconds,
                             resolved=resolved, threads=arguments.threads)
 

@@ -28,6 +28,7 @@ from irbench.errors import Damaged, Unavailable, UserError
 from irbench.images import to_float, to_uint8, write_png
 from irbench.models import registry
 from irbench.plan import Job, Plan
+from irbench.progress import say
 from irbench.protocols import Protocol
 
 if TYPE_CHECKING:
@@ -78,6 +79,10 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
             with phases("write"):
                 kept = _keep(plan.folder, job, item.name, *pictures)
         images.append({"name": item.name, **scores, "tiles": network.tiles, "file": kept})
+    if network.observed:
+        from irbench.models.attention import health
+
+        say(f"{health.in_words(network.observed)} (first image)")
     names = tuple(job.spec["metrics"])
     return records.make(
         "cell", job.key, job.spec, seconds=phases.seconds, threads=threads,
@@ -108,7 +113,8 @@ def ready(plan: Plan, job: Job, device: str = "cpu") -> tuple[Tiled, dict]:
     # a third party's network tells its number types itself
     dtypes = None if model["arch"] == "external" else registry.get(model["arch"], plugins).dtypes
     network = inference.prepare(network, options, device, dtypes)
-    watch = None if options["compile"] else functools.partial(health.watch, network)
+    watch = None if options["compile"] else functools.partial(
+        health.watch, getattr(network, "network", network))
     return Tiled(network, options, device, watch), resolved
 
 
@@ -196,7 +202,7 @@ def forward(network, degraded: np.ndarray, device: str = "cpu") -> np.ndarray:
     try:
         with torch.inference_mode():
             return network(x)[0].permute(1, 2, 0).float().cpu().numpy()
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if out_of_memory(error):
             raise Unavailable(f"out of memory at {degraded.shape[0]}x{degraded.shape[1]} "
                               "pixels.") from None

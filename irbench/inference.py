@@ -108,6 +108,16 @@ def describe(options: dict) -> str:
         "" if o["memory_gib"] is None else f"at most {o['memory_gib']:g} GiB")))
 
 
+def telling(options: dict) -> dict:
+    """Return the resolved options that make another model of it: what changes numbers or speed.
+
+    Not those that only say how much memory there is: an image that was tiled says so itself.
+    """
+    silent = {"memory_gib", "overlap"} | ({"tile"} if options["tile"] == "off" else set())
+    return {name: value for name, value in options.items()
+            if value != DEFAULTS[name] and name not in silent}
+
+
 def check_dtype(dtype: str, valid: Collection[str], where: str) -> None:
     """Raise UserError unless a number type is one that a model's card names (its ``dtypes``)."""
     if dtype not in valid:

@@ -20,14 +20,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 import torch
 from torch import nn
 
 from irbench import allocator
 
 CLEAR_REFS = Path("/proc/self/clear_refs")  # "5" resets VmHWM (man 5 proc_pid_clear_refs)
-CGROUP = Path("/sys/fs/cgroup")
 MALLOC_SMALL = 128 * 1024  # bytes, where glibc's thresholds start (man 3 mallopt)
 
 
@@ -47,22 +45,6 @@ def peak(forward: Callable[[], object], device: str, others: int = 0
         return cuda_peak(forward) - others, "CUDA allocator", ""
     found, reason = resident_peak(forward)
     return found, None if found is None else "process RSS growth", reason
-
-
-def free(device: str) -> int:
-    """Return the bytes that could be allocated now: without swap, within the control group."""
-    if device == "cuda":
-        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-        return torch.cuda.mem_get_info()[0] + unused
-    available = psutil.virtual_memory().available
-    try:
-        most = int((CGROUP / "memory.max").read_text())
-        used = int((CGROUP / "memory.current").read_text())
-        # files read lately count as used, and make room when it is needed
-        stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
-        return max(0, min(available, most - used + int(stat["inactive_file"])))
-    except (OSError, ValueError, KeyError):  # no control groups (version 2), or no limit: "max"
-        return available
 
 
 def allocated_by_others(model: nn.Module) -> int:

@@ -57,7 +57,7 @@ def _family(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> lis
         inference.check_dtype(chosen["dtype"], card.dtypes, f"{where}.inference")
     # a form that the paper does not describe says so in its row
     changed = variants.changed(card.options if card else {}, plain["options"])
-    changed |= variants.changed(inference.DEFAULTS, chosen)
+    changed |= inference.telling(chosen)
     base = {**plain, "in_paper": plain["in_paper"] and not changed,
             "note": variants.note(plain["note"], changed),
             "inference": chosen, "base": None, "base_options": None, "variant": None}

@@ -69,12 +69,26 @@ class Prepared(nn.Module):
         x = x.to(dtype=self.dtype, memory_format=layout)
         try:
             with torch.autocast(x.device.type, self.dtype) if self.autocast else nullcontext():
-                return self._run[0](x).float()
+                return (self._compiled if self.inference["compile"] else self._run[0])(x).float()
         except (RuntimeError, TypeError) as error:
             named = self._named(error)
             if named is error:
                 raise
             raise named from error
+
+    def _compiled(self, x: Tensor) -> Tensor:
+        """Run the compiled network; never, in silence, the one that is not.
+
+        torch compiles a few forms of a network for sizes that differ and then, by default, runs it
+        uncompiled. Here it forgets them instead and begins anew.
+        """
+        strict = {"fail_on_recompile_limit_hit": True}
+        with torch._dynamo.config.patch(strict):
+            try:
+                return self._run[0](x)
+            except torch._dynamo.exc.FailOnRecompileLimitHit:
+                torch._dynamo.reset()
+                return self._run[0](x)
 
     def _named(self, error: Exception) -> Exception:
         """Return the error that a person can act on, or the given one where it is of no option."""

@@ -39,8 +39,8 @@ import psutil
 import torch
 from torch import nn
 
+from irbench import budget, macs, memory, records
 from irbench import energy as energies
-from irbench import macs, memory, records
 from irbench import sweep as sweeps
 from irbench.errors import Unavailable, UserError, unknown
 from irbench.inference import DTYPES, prepare, resolve, uncompiled
@@ -129,7 +129,7 @@ def profile(model: nn.Module, *, channels: int, height: int, width: int, batch: 
                 result["sweep"] = sweeps.run(
                     lambda h, w, b: _point(subject, (b, channels, h, w), series["samples"]),
                     series, height=height, width=width, batch=batch,
-                    free=lambda: memory.free(device))
+                    free=lambda: budget.available(device))
     return result
 
 
@@ -255,7 +255,7 @@ def _dictionary(subject: Subject, shape: tuple[int, ...]) -> tuple[list[dict] | 
         return None, None
     x, of = photograph(shape[1], *max(subject.passes(shape)))
     network = uncompiled(subject.network)
-    with health.watch(network) as found:
+    with health.watch(getattr(network, "network", network)) as found:
         network(x.to(subject.device))
     return found, of
 

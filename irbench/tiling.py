@@ -224,7 +224,7 @@ class Tiled:
         exact = exact_overlap(self.network)
         remark = ("as the whole image: the overlap holds the receptive field twice"
                   if self.cut.exact else
-                  "differs from the whole image: its receptive field is unbounded"
+                  "differs from the whole image: its receptive field is unbounded or unknown"
                   if exact is None else
                   f"differs from the whole image, which takes an overlap of {exact}")
         return {"size": [self.cut.tile, self.cut.tile], "overlap": self.cut.overlap,

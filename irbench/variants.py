@@ -96,6 +96,8 @@ def _check_options(where: str, asked: dict, base: dict, card: Card | None) -> No
             raise UserError(f"{where}: {option!r} changes the weights of {card.name}, and a "
                             f"variant has those of {base['name']}. {_free(base, card)}")
         usual = card.options[option]
+        if type(value) is int and value < 1:
+            raise UserError(f"{where}: {option} is {value}; it must be at least 1.")
         if not _alike(usual, value):
             raise UserError(f"{where}: {option} is {value!r}; it takes {_kind(usual)}, as "
                             f"{usual!r}.")

@@ -187,6 +187,20 @@ def test_tiles_count_by_their_windows():
                 assert entry[name] == pytest.approx((one[name] + 3 * other[name]) / 4)
 
 
+def test_a_second_pass_is_not_compared_with_the_first():
+    net = semanir_light("sr", 2, 3, **LIGHT).eval()
+    x = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode(), health.watch(net) as once:
+        net(x)
+    with torch.inference_mode(), health.watch(net) as twice:
+        net(x)
+        net(x)
+    assert once[0]["overlap"] is None and once[1]["overlap"] is not None
+    assert [e["overlap"] for e in twice] == [e["overlap"] for e in once]
+    said = health.in_words(once)
+    assert "of 3 stages: " in said and " % of keys are used" in said
+
+
 def test_what_is_dense_or_has_no_dictionary_says_so():
     net = semanir_light("sr", 2, 3, **LIGHT | {"k": 16}).eval()
     with health.watch(net) as found:

@@ -258,3 +258,26 @@ def test_an_interpreter_that_cannot_compile_is_unavailable(monkeypatch):
     monkeypatch.setattr(inference, "_check_compiler", lambda device: None)
     with pytest.raises(Unavailable, match="not supported on Python 3.99"):
         inference.prepare(Network(), {"compile": True})
+
+
+def test_a_compiled_network_never_runs_uncompiled_in_silence():
+    """torch by default gives up compiling after a few sizes, and runs the plain network."""
+    forms = []
+
+    def backend(graph, inputs):
+        forms.append(graph)
+        return graph.forward
+
+    class Sized(nn.Module):
+        def forward(self, x):
+            return x * (1 + len(range(x.shape[-1])) % 97)  # a form of its own for each width
+
+    torch._dynamo.reset()
+    network = inference.prepare(Sized(), {"compile": True}, "cpu")
+    network._run = (torch.compile(network.network, backend=backend),)
+    for width in range(8, 24):
+        x = torch.rand(1, 3, 8, width)
+        before = len(forms)
+        assert torch.equal(network(x), x * (1 + width % 97))
+        assert len(forms) > before
+    torch._dynamo.reset()

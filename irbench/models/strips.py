@@ -7,7 +7,7 @@ strips need is kept whole: the layer's result, and for the attention V and the s
 since the channel attention is known only after all positions were seen. The values are the same
 to rounding: sums over positions are taken strip by strip.
 
-Compacter x2 on 256x256 pixels takes 0.7 of the time so (AMD EPYC, 1 thread; 0.57 on 512x512), and
+Compacter x2 takes 0.7 of the time so (AMD EPYC, 1 thread, 256x256 and 512x512 pixels), and at 256
 71 MiB at its peak instead of 168: no tensor of the DSGM's width is ever whole.
 
 Try: ``python benchmarks/compacter.py --size 128 --rounds 5``
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from irbench.models import layers
 
 # Tokens of a strip for each thread: the widest temporaries, 192 channels of the DSGM in float32,
-# take 6 MB then. With half of it Compacter took as long, with a quarter or with twice 1.2 times
+# take 6 MB then. With half of it Compacter took as long, with a quarter or twice 1.1 to 1.2 times
 # (256x256 and 512x512; 1 MB of L2 cache a core, 32 MB of L3).
 TOKENS = 8192
 
@@ -32,7 +32,8 @@ def fit(x: Tensor) -> bool:
     """Whether strips are right for x: on a CPU, no gradients, and nothing looks on.
 
     A tracer that counts multiply-adds and a compiler want the definition, which has no loops over
-    positions; autocast chooses types by operation, not by buffer.
+    positions; autocast chooses types by operation, not by buffer. Hooks on what lies inside a
+    CompactLayer see nothing of a pass in strips.
     """
     return (not torch.compiler.is_compiling() and not torch.jit.is_tracing()
             and x.device.type == "cpu" and not torch.is_grad_enabled()

@@ -91,6 +91,8 @@ def choose(implementation: str, *, device: str | torch.device = "cpu", training:
         return "mask", "float64 is for tests, and this one runs everywhere"
     if d is not None and d > LARGEST_HEAD:
         return "mask", f"the Triton kernel takes heads of up to {LARGEST_HEAD} dimensions"
+    if torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):
+        return "mask", "the Triton kernel was made for GPUs of compute capability 8.0 and above"
     if importlib.util.find_spec("triton") is None:
         return "mask", "the package triton is not installed; install it to save memory"
     return "triton", "the least memory on a GPU and expected to be fastest there; not measured"
@@ -109,7 +111,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, keys: Keys,
     Returns (windows, heads, N, d). Raises UserError for an unknown implementation, Unavailable
     for one that cannot run here.
     """
-    if implementation == "auto":
+    if implementation == "auto" and torch.compiler.is_compiling():
+        implementation = "mask"  # a compiler follows torch's own operations, not a launch of ours
+    elif implementation == "auto":
         implementation, _ = choose(implementation, device=q.device, dtype=q.dtype,
                                    training=torch.is_grad_enabled(), n=q.shape[-2], d=q.shape[-1],
                                    k=q.shape[-2] if keys.dense else None)

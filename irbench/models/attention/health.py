@@ -45,6 +45,19 @@ def watch(network: nn.Module) -> Iterator[list[dict]]:
             hook.remove()
 
 
+def in_words(found: list[dict]) -> str:
+    """Say in one line how the dictionaries of a network behave, for a log; "" if it has none."""
+    if not found:
+        return ""
+    said = []
+    for name, words in (("self", "of tokens select themselves"), ("used", "of keys are used"),
+                        ("overlap", "of keys as in the stage before")):
+        shares = [100 * entry[name] for entry in found if entry[name] is not None]
+        if shares:
+            said.append(f"{min(shares):.0f} to {max(shares):.0f} % {words}")
+    return f"dictionaries of {len(found)} stages: {', '.join(said) or 'all keys of each window'}"
+
+
 class _Tally:
     """Means over windows, one entry a dictionary."""
 
@@ -62,6 +75,8 @@ class _Tally:
 
     def add(self, name: str, windows: int, n: int, keys: Keys) -> None:
         """Take one dictionary in."""
+        if self.found and name == self.found[0]["stage"]:
+            self.before = None  # the next pass, which knows nothing of the last
         if name not in self.entries:
             self.entries[name] = {"stage": name, "n": n, "k": n, "self": None, "used": None,
                                   "overlap": None}
@@ -84,7 +99,8 @@ def _figures(keys: Keys, before: Keys | None) -> dict[str, float]:
     mask = keys.mask
     found = {"self": mask.diagonal(dim1=1, dim2=2).float().mean().item(),
              "used": mask.any(dim=1).float().mean().item()}
-    if before is not None and not before.dense and before.mask.shape == mask.shape:
+    if (before is not None and not before.dense and before.mask.shape == mask.shape
+            and before.mask[0, 0].sum() == mask[0, 0].sum()):
         found["overlap"] = (before.mask & mask).sum().item() / mask.sum().item()
     return found
 
