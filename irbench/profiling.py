@@ -39,7 +39,7 @@ import psutil
 import torch
 from torch import nn
 
-from irbench import budget, macs, memory, records
+from irbench import budget, load, macs, memory, records
 from irbench import energy as energies
 from irbench import sweep as sweeps
 from irbench.errors import Unavailable, UserError, unknown
@@ -184,7 +184,8 @@ def _measure(subject: Subject, shape: tuple[int, ...], warmup: int, samples: int
     forward = subject.forward(shape)
     for _ in range(warmup):
         forward()
-    spent, energy, reason = _timed_with_energy(forward, device, samples, batch)
+    with load.Elsewhere() as others:
+        spent, energy, reason = _timed_with_energy(forward, device, samples, batch)
     if reason:
         missing["energy"] = reason
     clock = _clock(device)  # right after the runs, before the device slows down again
@@ -193,7 +194,7 @@ def _measure(subject: Subject, shape: tuple[int, ...], warmup: int, samples: int
         missing["peak_memory_bytes"] = reason
     dictionary, dictionary_of = _dictionary(subject, shape)
     counted = _count(subject, shape, missing)
-    times = latency(spent, warmup)
+    times = {**latency(spent, warmup), "busy_elsewhere": others.cores}
     return {
         "parameters": sum(p.numel() for p in model.parameters()), **counted,
         "input": {"batch": batch, "channels": channels, "height": height, "width": width},

@@ -29,11 +29,11 @@ CODE = {
     "cell": ("irbench.evaluate", "irbench.metrics", *FORWARD, *MODEL_CODE),
     "training": ("irbench.training.data", "irbench.training.losses", "irbench.training.loop",
                  *MODEL_CODE),
-    "profile": (*MEASURING, *FORWARD, "irbench.energy", "irbench.images",
+    "profile": (*MEASURING, *FORWARD, "irbench.energy", "irbench.images", "irbench.load",
                 "irbench.mac_handles", "irbench.macs", "irbench.photograph", "irbench.sweep"),
     "bench": (*MEASURING, "irbench.attention_bench", "irbench.models.attention"),
     "leaks": ("irbench.leaks", "irbench.images"),
-    "report": ("irbench.published", "irbench.report", "catalog/published.csv"),
+    "report": ("irbench.load", "irbench.published", "irbench.report", "catalog/published.csv"),
 }
 
 

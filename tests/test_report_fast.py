@@ -198,6 +198,18 @@ def test_the_page_stands(built):
 
 # -- formats -------------------------------------------------------------------------------------
 
+def test_a_latency_taken_beside_other_work_says_so(tmp_path):
+    builder = fixtures.Builder(tmp_path)
+    builder.model("a", "A")
+    builder.dataset("set5", "Set5", 1)
+    builder.cell("sr-x2@1", "set5", "a", {"psnr": [33.0], "ssim": [0.9]})
+    for busy, said in ((1.04, "other processes kept 1.0 cores busy"), (0.03, ""), (None, "")):
+        builder.profile("sr-x2@1", "a", {"latency_ms": {
+            "p50": 2.0, "p90": 3.0, "samples": [2.0, 2.0], "busy_elsewhere": busy}})
+        table = sheet.markdown(sheets.build(collected(builder))["profiles"])
+        assert said in table and ("busy" in table) == bool(said)
+
+
 STRANGE = "*50% of \\cost_{a} & #1 ~ $x$ [b] <script> |d|\n`f`"
 
 
