@@ -10,70 +10,7 @@ import math
 
 import torch
 
-# -- parts ---------------------------------------------------------------------------------------
-
-def linear(m, x):
-    return x @ m.weight.T + (0 if m.bias is None else m.bias)
-
-
-def norm(m, x):
-    centred = x - x.mean(-1, keepdim=True)
-    deviation = (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
-    return centred / deviation * m.weight + m.bias
-
-
-def gelu(x):
-    return x * (1 + torch.erf(x / math.sqrt(2))) / 2
-
-
-def conv(m, x, stride=1):
-    """(H, W, C) -> (H / stride, W / stride, C'), 3x3 or 1x1, zeros outside."""
-    radius = m.kernel_size[0] // 2
-    height, width, c = x.shape
-    wide = x.new_zeros(height + 2 * radius, width + 2 * radius, c)
-    wide[radius:radius + height, radius:radius + width] = x
-    y = m.bias
-    for i in range(2 * radius + 1):
-        for j in range(2 * radius + 1):
-            y = y + wide[i:i + height, j:j + width] @ m.weight[:, :, i, j].T
-    return y[::stride, ::stride]
-
-
-def shuffle(x, scale):
-    """(H, W, C s^2) -> (sH, sW, C); the channel's number counts (C, row, column)."""
-    height, width, c = x.shape
-    y = x.new_zeros(height * scale, width * scale, c // scale**2)
-    for i in range(scale):
-        for j in range(scale):
-            y[i::scale, j::scale] = x[..., i * scale + j::scale**2]
-    return y
-
-
-def unshuffle(x, scale):
-    height, width, c = x.shape
-    y = x.new_zeros(height // scale, width // scale, c * scale**2)
-    for i in range(scale):
-        for j in range(scale):
-            y[..., i * scale + j::scale**2] = x[i::scale, j::scale]
-    return y
-
-
-def chain(modules, x):
-    """A reconstructor or extractor, by the kinds of its modules."""
-    for m in modules:
-        kind = type(m).__name__
-        if kind == "Sequential":
-            x = chain(m, x)
-        elif kind == "Shuffle":
-            x = shuffle(x, m.scale)
-        elif kind == "Unshuffle":
-            x = unshuffle(x, m.scale)
-        elif kind == "LeakyReLU":
-            x = torch.where(x > 0, x, 0.01 * x)
-        else:
-            x = conv(m, x)
-    return x
-
+from tests.slow import conv, ends, gelu, layer_norm, linear
 
 # -- the dictionary and attention ----------------------------------------------------------------
 
@@ -139,7 +76,7 @@ def position_bias(m, window):
 
     offsets = torch.tensor([[[log(a - c), log(b - d)] for c, d in places] for a, b in places],
                            dtype=torch.float64)
-    hidden = linear(m.mlp[0], offsets).clamp(min=0)
+    hidden = linear(offsets, m.mlp[0]).clamp(min=0)
     return 16 / (1 + (-(hidden @ m.mlp[2].weight.T)).exp()).movedim(-1, 0)
 
 
@@ -147,7 +84,7 @@ def attention(m, x, rows, window):
     """(N, C) of one window -> (N, C)."""
     c = x.shape[1]
     d = c // m.heads
-    q, k, v = linear(m.qkv, x).split(c, dim=-1)
+    q, k, v = linear(x, m.qkv).split(c, dim=-1)
     bias = position_bias(m.bias, window)
     heads = []
     for h in range(m.heads):
@@ -160,18 +97,18 @@ def attention(m, x, rows, window):
             a = scale * a / a.norm(dim=-1, keepdim=True)
             b = b / b.norm(dim=-1, keepdim=True)
         heads.append(attend(a, b, v[:, h * d:h * d + d], rows, bias[h]))
-    return linear(m.project, torch.cat(heads, -1))
+    return linear(torch.cat(heads, -1), m.project)
 
 
 def layer(m, x, rows, window):
     def ffn(x):
-        return linear(m.ffn[2], gelu(linear(m.ffn[0], x)))
+        return linear(gelu(linear(x, m.ffn[0])), m.ffn[2])
 
     if m.pre:
-        x = x + attention(m.attention, norm(m.norm1, x), rows, window)
-        return x + ffn(norm(m.norm2, x))
-    x = x + norm(m.norm1, attention(m.attention, x, rows, window))
-    return x + norm(m.norm2, ffn(x))
+        x = x + attention(m.attention, layer_norm(x, m.norm1), rows, window)
+        return x + ffn(layer_norm(x, m.norm2))
+    x = x + layer_norm(attention(m.attention, x, rows, window), m.norm1)
+    return x + layer_norm(ffn(x), m.norm2)
 
 
 # -- stages and networks -------------------------------------------------------------------------
@@ -198,7 +135,7 @@ def stage(m, x):
             for (a, b), token in zip(places, tokens, strict=True):
                 if 0 <= a < height and 0 <= b < width:
                     y[a, b] = token
-    return x + conv(m.conv, y)
+    return x + conv(y, m.conv)
 
 
 def padded(x, multiple):
@@ -212,12 +149,12 @@ def padded(x, multiple):
 def columns(m, image):
     """SemanIR without a skip: (C, H, W) -> (C, sH, sW)."""
     x = padded(image.permute(1, 2, 0), m.size_multiple)
-    shallow = chain([m.extract], x)
-    deep = norm(m.norm_in, shallow)
+    shallow = ends(x, m.extract)
+    deep = layer_norm(shallow, m.norm_in)
     for one in m.stages:
         deep = stage(one, deep)
-    deep = shallow + conv(m.body_conv, norm(m.norm_out, deep))
-    y = chain(m.reconstruct, deep).permute(2, 0, 1)
+    deep = shallow + conv(layer_norm(deep, m.norm_out), m.body_conv)
+    y = ends(deep, m.reconstruct).permute(2, 0, 1)
     return y[:, :m.scale * image.shape[1], :m.scale * image.shape[2]]
 
 
@@ -230,14 +167,14 @@ def unet(m, image):
                 y[i::2, j::2] = x @ conv.weight[:, :, i, j] + conv.bias
         return y
 
-    x = conv(m.extract, padded(image.permute(1, 2, 0), m.size_multiple))
+    x = conv(padded(image.permute(1, 2, 0), m.size_multiple), m.extract)
     first = stage(m.encoders[0], x)
-    second = stage(m.encoders[1], conv(m.downs[0], first, 2))
-    third = stage(m.encoders[2], conv(m.downs[1], second, 2))
-    x = stage(m.latent, conv(m.downs[2], third, 2))
-    x = stage(m.decoders[2], linear(m.fusions[2], torch.cat([up(m.ups[2], x), third], -1)))
-    x = stage(m.decoders[1], linear(m.fusions[1], torch.cat([up(m.ups[1], x), second], -1)))
+    second = stage(m.encoders[1], conv(first, m.downs[0], 2))
+    third = stage(m.encoders[2], conv(second, m.downs[1], 2))
+    x = stage(m.latent, conv(third, m.downs[2], 2))
+    x = stage(m.decoders[2], linear(torch.cat([up(m.ups[2], x), third], -1), m.fusions[2]))
+    x = stage(m.decoders[1], linear(torch.cat([up(m.ups[1], x), second], -1), m.fusions[1]))
     joined = torch.cat([up(m.ups[0], x), first], -1)
     x = stage(m.final, stage(m.decoders[0], joined))
-    y = conv(m.reconstruct[0], joined + conv(m.body_conv, x)).permute(2, 0, 1)
+    y = conv(joined + conv(x, m.body_conv), m.reconstruct[0]).permute(2, 0, 1)
     return image + y[:, :image.shape[1], :image.shape[2]]

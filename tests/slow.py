@@ -1,7 +1,9 @@
-"""Slow, plain references of Compacter's parts, written from the equations: one value at a time.
+"""Slow, plain references of the parts of networks, written from the equations, and of Compacter.
 
-Everything works on one image with the channels last, (H, W, C), as nested loops over positions,
-heads and channels; autograd goes through all of it. The parameters are those of the real modules.
+Everything works on one image with the channels last, (H, W, C); autograd goes through all of it.
+Compacter is nested loops over positions, heads and channels, one value at a time. The parameters
+are those of the real modules. SemanIR's references are in plain_semanir.py; what compares any of
+them with the modules stands at the beginning here.
 """
 
 from __future__ import annotations
@@ -11,60 +13,115 @@ from itertools import product
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
+# -- comparing -----------------------------------------------------------------------------------
+
+def normal(seed: int, *size: int) -> Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def wake(module: torch.nn.Module, seed: int = 1) -> torch.nn.Module:
+    """Give every parameter a value that matters, in float64: zeros and ones hide mistakes."""
+    torch.manual_seed(seed)
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    module = module.double().eval()
+    for one in module.modules():
+        if hasattr(one, "offsets"):  # kept in float32, which double() does not undo
+            window = (len(one.offsets) ** 0.5 + 1) / 2
+            steps = torch.arange(1 - window, window, dtype=torch.float64) * 8 / (window - 1)
+            steps = steps.sign() * (steps.abs() + 1).log2() / 3
+            one.offsets = torch.cartesian_prod(steps, steps)
+    return module
+
+
+def same(found: Tensor, expected: Tensor, inputs: list[Tensor]) -> None:
+    """Compare values, and their gradients by all inputs along a random direction."""
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-9)
+    along = normal(5, *expected.shape)
+    fast, slow = (torch.autograd.grad((y * along).sum(), inputs) for y in (found, expected))
+    torch.testing.assert_close(fast, slow, rtol=1e-8, atol=1e-9)
+    assert fast[0].abs().max() > 0
+
+
+def check_gradients(module: torch.nn.Module, x: Tensor, *more: object, fast: bool = False) -> None:
+    """gradcheck, by the input and all parameters."""
+    names = [name for name, _ in module.named_parameters()]
+    assert torch.autograd.gradcheck(
+        lambda x, *values: functional_call(module, dict(zip(names, values, strict=True)),
+                                           (x, *more)),
+        (x, *module.parameters()), fast_mode=fast)
+
+
+# -- parts ---------------------------------------------------------------------------------------
+
+def linear(x: Tensor, m) -> Tensor:
+    return x @ m.weight.T + (0 if m.bias is None else m.bias)
+
+
+def layer_norm(x: Tensor, m) -> Tensor:
+    centred = x - x.mean(-1, keepdim=True)
+    deviation = (centred.square().mean(-1, keepdim=True) + m.eps).sqrt()
+    return centred / deviation * m.weight + m.bias
+
+
+def gelu(x: Tensor) -> Tensor:
+    return x * (1 + torch.erf(x / math.sqrt(2))) / 2
+
+
+def conv(x: Tensor, m, stride: int = 1) -> Tensor:
+    """(H, W, C) -> (H / stride, W / stride, C'), zeros outside; dense, or one channel a group."""
+    reach = m.weight.shape[-1] // 2
+    height, width, c = x.shape
+    wide = x.new_zeros(height + 2 * reach, width + 2 * reach, c)
+    wide[reach:reach + height, reach:reach + width] = x
+    y = m.bias
+    for i, j in product(range(2 * reach + 1), repeat=2):
+        near, tap = wide[i:i + height, j:j + width], m.weight[:, :, i, j]
+        y = y + (near @ tap.T if m.groups == 1 else near * tap[:, 0])
+    return y[::stride, ::stride]
+
+
+def shuffle(x: Tensor, scale: int) -> Tensor:
+    """(H, W, C s^2) -> (sH, sW, C); the channel's number counts (C, row, column)."""
+    height, width, c = x.shape
+    y = x.new_zeros(height * scale, width * scale, c // scale**2)
+    for i, j in product(range(scale), repeat=2):
+        y[i::scale, j::scale] = x[..., i * scale + j::scale**2]
+    return y
+
+
+def unshuffle(x: Tensor, scale: int) -> Tensor:
+    height, width, c = x.shape
+    y = x.new_zeros(height // scale, width // scale, c * scale**2)
+    for i, j in product(range(scale), repeat=2):
+        y[..., i * scale + j::scale**2] = x[i::scale, j::scale]
+    return y
+
+
+def ends(x: Tensor, m) -> Tensor:
+    """Either end, the extractor or the reconstructor: its parts in their order."""
+    kind = type(m).__name__
+    if kind == "Sequential":
+        for part in m:
+            x = ends(x, part)
+        return x
+    if kind == "Shuffle":
+        return shuffle(x, m.scale)
+    if kind == "Unshuffle":
+        return unshuffle(x, m.scale)
+    if kind == "LeakyReLU":
+        return torch.where(x > 0, x, 0.01 * x)
+    return conv(x, m)
+
+
+# -- Compacter -----------------------------------------------------------------------------------
 
 def grid(rows: list[list[Tensor]]) -> Tensor:
     """Put values by row and column together: (H, W, C)."""
     return torch.stack([torch.stack(row) for row in rows])
 
-
-def each(x: Tensor, function) -> Tensor:
-    """Apply a function of C channels to every position of (H, W, C)."""
-    return grid([[function(x[i, j]) for j in range(x.shape[1])] for i in range(x.shape[0])])
-
-
-def linear(x: Tensor, m) -> Tensor:
-    return each(x, lambda t: torch.stack([w @ t for w in m.weight]) + m.bias)
-
-
-def layer_norm(x: Tensor, m) -> Tensor:
-    def one(t):
-        mean = sum(t) / len(t)
-        variance = sum((value - mean) ** 2 for value in t) / len(t)
-        return (t - mean) / (variance + m.eps).sqrt() * m.weight + m.bias
-    return each(x, one)
-
-
-def conv(x: Tensor, m) -> Tensor:
-    """A convolution of stride 1 with zeros outside, dense or depthwise (one channel a group)."""
-    height, width, _ = x.shape
-    reach = m.weight.shape[-1] // 2
-
-    def at(i, j):
-        y = m.bias
-        for di, dj in product(range(-reach, reach + 1), repeat=2):
-            if 0 <= i + di < height and 0 <= j + dj < width:
-                tap, near = m.weight[:, :, reach + di, reach + dj], x[i + di, j + dj]
-                y = y + (tap @ near if m.groups == 1 else tap[:, 0] * near)
-        return y
-    return grid([[at(i, j) for j in range(width)] for i in range(height)])
-
-
-def shuffle(x: Tensor, s: int) -> Tensor:
-    """Channel c s^2 + a s + b of a pixel is channel c of the pixel (a, b) of its s x s."""
-    height, width, c = x.shape
-    return grid([[x[i // s, j // s, i % s * s + j % s:: s * s][:c // s**2]
-                  for j in range(s * width)] for i in range(s * height)])
-
-
-def unshuffle(x: Tensor, s: int) -> Tensor:
-    height, width, channels = x.shape
-    return grid([[torch.stack([x[s * i + a, s * j + b, c] for c in range(channels)
-                               for a in range(s) for b in range(s)])
-                  for j in range(width // s)] for i in range(height // s)])
-
-
-# -- Compacter -----------------------------------------------------------------------------------
 
 def softmax(scores: list[Tensor]) -> list[Tensor]:
     exponentials = [torch.exp(s - max(scores).detach()) for s in scores]
@@ -114,10 +171,6 @@ def sigmoid(x: Tensor) -> Tensor:
     return 1 / (1 + torch.exp(-x))
 
 
-def gelu(x: Tensor) -> Tensor:
-    return x * (1 + torch.erf(x / math.sqrt(2))) / 2
-
-
 def casa(x: Tensor, m, o) -> Tensor:
     q, k, v = linear(x, m.query), linear(x, m.key), linear(x, m.value)
     s, c = swsa(q, k, v, o, m.spatial_factor), cwsa(q, k, v, o, m.channel_factor)
@@ -147,12 +200,3 @@ def compacter(image: Tensor, m, o) -> Tensor:
     if o.final_norm:
         deep = layer_norm(deep, m.norm)
     return ends(shallow + conv(deep, m.body_conv), m.reconstruct).permute(2, 0, 1)
-
-
-def ends(x: Tensor, m) -> Tensor:
-    """Either end: convolutions, shuffles and unshuffles, as the modules are listed."""
-    for part in m if isinstance(m, torch.nn.Sequential) else [m]:
-        kind = type(part).__name__
-        x = {"TokenConv": lambda x, p: conv(x, p), "Shuffle": lambda x, p: shuffle(x, p.scale),
-             "Unshuffle": lambda x, p: unshuffle(x, p.scale)}[kind](x, part)
-    return x

@@ -16,6 +16,7 @@ from irbench.models import compacter as module
 from irbench.models import layers, strips
 from irbench.models.compacter import CARDS, CASA, DSGM, CompactLayer, compacter
 from tests import slow
+from tests.slow import check_gradients, normal, same, wake
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
@@ -34,28 +35,10 @@ def options(**more):
     return layers.options_of("compacter", CARDS, {**TINY, **more})
 
 
-def wake(network, seed=1):
-    """Give every parameter a value that matters: zeros and ones hide mistakes."""
-    torch.manual_seed(seed)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return network.double().eval()
-
-
-def noise(*shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
 def agree(network, reference, x):
-    """Check values, and the gradients of a random sum of them by x and every parameter."""
+    """Check a batch against a reference for one, and the gradients by x and every parameter."""
     x = x.requires_grad_()
-    fast, plain = network(x), torch.stack([reference(one) for one in x])
-    torch.testing.assert_close(fast, plain, rtol=1e-9, atol=1e-10)
-    inputs, weights = [x, *network.parameters()], noise(*fast.shape, seed=7)
-    torch.testing.assert_close(torch.autograd.grad((fast * weights).sum(), inputs),
-                               torch.autograd.grad((plain * weights).sum(), inputs),
-                               rtol=1e-8, atol=1e-9)
+    same(network(x), torch.stack([reference(one) for one in x]), [x, *network.parameters()])
 
 
 # -- the definition ------------------------------------------------------------------------------
@@ -68,7 +51,7 @@ def test_casa_is_what_the_figure_says(more):
         o = options(**{**more, "window": window})
         network = wake(CASA(o), seed)
         agree(network, lambda x: slow.casa(x, network, o),
-              noise(batch, down * window, across * window, 4, seed=seed))
+              normal(seed, batch, down * window, across * window, 4))
 
     check()
 
@@ -77,7 +60,7 @@ def test_casa_is_what_the_figure_says(more):
 def test_both_attentions_by_themselves(more):
     o = options(**more)
     network = wake(CASA(o))
-    q, k, v = noise(3, 4, 6, 4).requires_grad_()
+    q, k, v = normal(0, 3, 4, 6, 4).requires_grad_()
     spatial = network.spatial(*(layers.to_windows(t[None], 2) for t in (q, k, v)))
     torch.testing.assert_close(layers.from_windows(spatial, 2, (4, 6))[0],
                                slow.swsa(q, k, v, o, network.spatial_factor))
@@ -93,7 +76,7 @@ def test_dsgm_is_two_branches_multiplied_both_ways(form):
     def check(seed, batch, down, across, width, ratio):
         network = wake(DSGM(width, ratio, form), seed)
         agree(network, lambda x: slow.dsgm(x, network, form),
-              noise(batch, down, 2 * across, width, seed=seed))
+              normal(seed, batch, down, 2 * across, width))
 
     check()
 
@@ -102,7 +85,7 @@ def test_dsgm_is_two_branches_multiplied_both_ways(form):
 def test_a_compact_layer_has_two_residuals_on_norms(more):
     o = options(**more)
     network = wake(CompactLayer(o))
-    agree(network, lambda x: slow.compact_layer(x, network, o), noise(2, 4, 2, 4))
+    agree(network, lambda x: slow.compact_layer(x, network, o), normal(0, 2, 4, 2, 4))
 
 
 @pytest.mark.parametrize(("task", "scale", "channels", "more"), [
@@ -114,7 +97,7 @@ def test_a_compact_layer_has_two_residuals_on_norms(more):
 def test_the_whole_network_is_what_the_figures_say(task, scale, channels, more):
     network = wake(compacter(task, scale, channels, **{**TINY, **more}))
     agree(network, lambda x: slow.compacter(x, network, options(**more)),
-          noise(1, channels, 4, 8))
+          normal(0, 1, channels, 4, 8))
 
 
 @pytest.mark.parametrize("build", [
@@ -124,14 +107,9 @@ def test_the_whole_network_is_what_the_figures_say(task, scale, channels, more):
 ])
 def test_gradients_by_finite_differences(build):
     network = wake(build())
-    names = [name for name, _ in network.named_parameters()]
-
-    def function(x, *values):
-        return torch.func.functional_call(network, dict(zip(names, values, strict=True)), (x,))
-
-    inputs = [noise(1, 2, 4, 4).requires_grad_(), *network.parameters()]
-    assert torch.autograd.gradcheck(function, inputs, fast_mode=True)
-    assert torch.autograd.gradcheck(network, inputs[:1])
+    x = normal(0, 1, 2, 4, 4).requires_grad_()
+    check_gradients(network, x, fast=True)
+    assert torch.autograd.gradcheck(network, x)
 
 
 # -- strips: the same without gradients on a CPU -------------------------------------------------
@@ -148,7 +126,7 @@ def whole(network, x, monkeypatch):
 @pytest.mark.parametrize("tokens", [1, 40, 4096])  # a strip: one row of windows, some, all
 def test_strips_are_the_definition(more, batch, tokens, monkeypatch):
     monkeypatch.setattr(strips, "TOKENS", tokens)
-    network, x = wake(CompactLayer(options(**more))), noise(batch, 10, 6, 4)
+    network, x = wake(CompactLayer(options(**more))), normal(0, batch, 10, 6, 4)
     expected, before = whole(network, x, monkeypatch), x.clone()
     with torch.no_grad():
         torch.testing.assert_close(network(x), expected, rtol=1e-11, atol=1e-12)
@@ -171,7 +149,7 @@ def test_strips_of_any_number_of_rows(seed, down, across, window, tokens):
         assert [i for part in rows for i in part] == list(range(down * window))
         assert all(len(part) % window == 0 and part for part in rows)
         network = wake(CompactLayer(options(window=window)), seed)
-        x = noise(1, down * window, across * window, 4, seed=seed)
+        x = normal(seed, 1, down * window, across * window, 4)
         with torch.no_grad():
             torch.testing.assert_close(network(x), whole(network, x, patch))
 
@@ -230,7 +208,7 @@ def test_the_card_names_the_options_that_change_no_weights(option, temperature):
                                     "channel_scale", "spatial_norm", "spatial_scale", "dsgm"])
 def test_every_option_changes_the_output(option):
     fixed = {"spatial_norm": "cosine"} if option == "spatial_scale" else {}
-    x = noise(1, 3, 12, 12)
+    x = normal(0, 1, 3, 12, 12)
     with torch.no_grad():
         outputs = [wake(compacter("sr", 2, 3, **{**TINY, **fixed, **more}))(x)
                    for more in ({}, {option: OTHERS[option]})]
@@ -265,7 +243,7 @@ def test_the_plain_form_of_the_benchmark_is_the_same_function(task, scale, chann
     network = wake(compacter(task, scale, channels, **{**TINY, **more}))
     other = plain.plain(scale, channels, **{**TINY, **more}).double().eval()
     plain.load(other, network.state_dict())
-    x = noise(2, channels, 11, 6)
+    x = normal(0, 2, channels, 11, 6)
     with torch.no_grad():
         expected = other(x)
         torch.testing.assert_close(network(x), expected, rtol=1e-10, atol=1e-11)

@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.func import functional_call
 
 from irbench.errors import UserError
 from irbench.models import layers, linear, reach
@@ -16,6 +15,7 @@ from irbench.models.linear import Linear
 from irbench.models.semanir import CARDS, semanir_b, semanir_light, semanir_s
 from irbench.models.semanir_unet import semanir_unet
 from tests import plain_semanir as plain
+from tests.slow import check_gradients, normal, same, wake
 
 torch.set_num_threads(1)
 
@@ -25,44 +25,6 @@ TINY_UNET = {"width": 2, "heads": 1, "layers": 1, "window": 2, "k": 3, "bias_hid
 
 def options(**more):
     return layers.options_of("semanir-light", CARDS, {**SMALL, **more})
-
-
-def wake(module, seed=1):
-    """Give every parameter a value that matters: zeros and ones hide mistakes."""
-    torch.manual_seed(seed)
-    for parameter in module.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    module = module.double().eval()
-    for one in module.modules():
-        if hasattr(one, "offsets"):  # kept in float32, which double() does not undo
-            window = (len(one.offsets) ** 0.5 + 1) / 2
-            steps = torch.arange(1 - window, window, dtype=torch.float64) * 8 / (window - 1)
-            steps = steps.sign() * (steps.abs() + 1).log2() / 3
-            one.offsets = torch.cartesian_prod(steps, steps)
-    return module
-
-
-def normal(seed, *size, dtype=torch.float64):
-    return torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def same(module, expected, found, *inputs):
-    """Compare values, and gradients of inputs and all parameters along a random direction."""
-    torch.testing.assert_close(found, expected)
-    along = normal(5, *expected.shape)
-    wanted = [*inputs, *module.parameters()]
-    slow, fast = (torch.autograd.grad((y * along).sum(), wanted) for y in (expected, found))
-    torch.testing.assert_close(fast, slow)
-    assert fast[0].abs().max() > 0
-
-
-def check_gradients(module, x, *more):
-    """gradcheck, by all parameters and the input."""
-    names = [name for name, _ in module.named_parameters()]
-    assert torch.autograd.gradcheck(
-        lambda x, *values: functional_call(module, dict(zip(names, values, strict=True)),
-                                           (x, *more)),
-        (x, *module.parameters()), nondet_tol=0)
 
 
 # -- layers and stages -----------------------------------------------------------------------------
@@ -98,7 +60,7 @@ def test_a_layer_is_attention_and_ffn_with_residuals(norm, scaling):
     rows = [plain.chosen(built, one) for one in x]
     expected = torch.stack([plain.layer(module, one, row, 3)
                             for one, row in zip(x, rows, strict=True)])
-    same(module, expected, module(x, built(x)), x)
+    same(module(x, built(x)), expected, [x, *module.parameters()])
     check_gradients(wake(Layer(2, 1, options(norm=norm, logit_scale=scaling, window=2,
                                              bias_hidden=2, mlp_ratio=1))),
                     normal(1, 1, 4, 2).requires_grad_(), built(normal(2, 1, 4, 2)))
@@ -115,7 +77,7 @@ def test_a_stage_is_windows_of_layers_then_a_convolution(shift, similarity, wind
                                       layers=2, bias_hidden=3), second=True), seed)
     x = normal(seed, 2, rows * window, columns * window, 4).requires_grad_()
     found = plain.recorded(module, x)
-    same(module, torch.stack([plain.stage(module, one) for one in x]), found, x)
+    same(found, torch.stack([plain.stage(module, one) for one in x]), [x, *module.parameters()])
 
 
 @pytest.mark.parametrize("shift", ["none", "half"])
@@ -193,7 +155,7 @@ def test_semanir_is_what_its_text_says(task, scale, channels, size, more):
     net = wake(semanir_light(task, scale, channels, **given | more))
     image = normal(0, channels, *size).requires_grad_()
     found = plain.recorded(net, image.unsqueeze(0))[0]
-    same(net, plain.columns(net, image), found, image)
+    same(found, plain.columns(net, image), [image, *net.parameters()])
 
 
 @pytest.mark.parametrize("shift", ["none", "half"])
@@ -201,7 +163,7 @@ def test_the_u_shape_is_what_its_text_says(shift):
     net = wake(semanir_unet("denoise_color", 1, 3, **TINY_UNET, shift=shift))
     image = normal(0, 3, 13, 15).requires_grad_()
     found = plain.recorded(net, image.unsqueeze(0))[0]
-    same(net, plain.unet(net, image), found, image)
+    same(found, plain.unet(net, image), [image, *net.parameters()])
 
 
 @pytest.mark.parametrize("build", [

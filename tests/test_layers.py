@@ -11,25 +11,17 @@ from hypothesis import strategies as st
 from irbench import images
 from irbench.models import layers, padding
 from tests import slow
+from tests.slow import normal, same
 
 torch.set_num_threads(1)
 some = settings(derandomize=True, deadline=None, max_examples=15)
 side = st.integers(1, 3)
 
 
-def noise(*shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
 def agree(function, reference, x, *parameters):
     """Check values and gradients of function(x) for a batch against a reference for one."""
     x = x.requires_grad_()
-    fast, plain = function(x), torch.stack([reference(one) for one in x])
-    torch.testing.assert_close(fast, plain)
-    inputs, weights = [x, *parameters], noise(*fast.shape, seed=7)
-    torch.testing.assert_close(torch.autograd.grad((fast * weights).sum(), inputs),
-                               torch.autograd.grad((plain * weights).sum(), inputs))
+    same(function(x), torch.stack([reference(one) for one in x]), [x, *parameters])
     assert torch.autograd.gradcheck(function, x, fast_mode=True)
 
 
@@ -46,7 +38,7 @@ def test_windows_are_cut_in_reading_order():
 @some
 @given(batch=side, down=side, across=side, window=st.integers(1, 4), channels=side)
 def test_windows_go_where_they_came_from(batch, down, across, window, channels):
-    x = noise(batch, down * window, across * window, channels)
+    x = normal(0, batch, down * window, across * window, channels)
     tokens = layers.to_windows(x, window)
     for n, (b, i, j) in enumerate(np.ndindex(batch, down, across)):
         part = x[b, i * window:(i + 1) * window, j * window:(j + 1) * window]
@@ -57,7 +49,7 @@ def test_windows_go_where_they_came_from(batch, down, across, window, channels):
 
 
 def test_heads_share_the_channels_in_order():
-    x = noise(2, 5, 6)
+    x = normal(0, 2, 5, 6)
     heads = layers.split_heads(x, 3)
     assert heads.shape == (2, 3, 5, 2)
     assert torch.equal(heads[1, 2, 4], x[1, 4, 4:])
@@ -74,7 +66,7 @@ def test_convolutions_of_tokens(batch, height, width, inputs, outputs, seed, kin
     module = {"conv3": lambda: layers.conv3(inputs, outputs),
               "1x1": lambda: layers.TokenConv(inputs, outputs, 1),
               "depthwise": lambda: layers.depthwise(inputs)}[kind]().double()
-    x = noise(batch, height, width, inputs, seed=seed)
+    x = normal(seed, batch, height, width, inputs)
     agree(module, lambda one: slow.conv(one, module), x, *module.parameters())
     assert module(x).is_contiguous()
 
@@ -82,9 +74,9 @@ def test_convolutions_of_tokens(batch, height, width, inputs, outputs, seed, kin
 @some
 @given(batch=side, height=side, width=side, channels=side, scale=st.integers(1, 4))
 def test_shuffles(batch, height, width, channels, scale):
-    small = noise(batch, height, width, channels * scale**2)
+    small = normal(0, batch, height, width, channels * scale**2)
     agree(layers.Shuffle(scale), lambda one: slow.shuffle(one, scale), small)
-    large = noise(batch, height * scale, width * scale, channels)
+    large = normal(0, batch, height * scale, width * scale, channels)
     agree(layers.Unshuffle(scale), lambda one: slow.unshuffle(one, scale), large)
     assert torch.equal(layers.Shuffle(scale)(layers.Unshuffle(scale)(large)), large)
 
@@ -98,10 +90,11 @@ def test_ends_are_their_convolutions_and_shuffles(scale, channels, more):
     torch.manual_seed(0)
     first, last, stride = layers.ends(channels, scale, 4, **more)
     first, last = first.double(), last.double()
-    agree(first, lambda one: slow.ends(one, first), noise(2, 4, 2, channels), *first.parameters())
-    body = noise(2, 4 // stride, 2 // stride, 4)
+    x = normal(0, 2, 4, 2, channels)
+    agree(first, lambda one: slow.ends(one, first), x, *first.parameters())
+    body = normal(0, 2, 4 // stride, 2 // stride, 4)
     agree(last, lambda one: slow.ends(one, last), body, *last.parameters())
-    assert first(noise(1, 4, 2, channels)).shape == (1, 4 // stride, 2 // stride, 4)
+    assert first(normal(0, 1, 4, 2, channels)).shape == (1, 4 // stride, 2 // stride, 4)
     assert last(body).shape == (2, 4 * scale, 2 * scale, channels)
 
 
@@ -120,7 +113,7 @@ def test_the_pixelshuffle_head_enlarges_in_steps(scale, steps):
             x = slow.shuffle(slow.conv(x, convolution), shuffle.scale)
         return slow.conv(x, end)
 
-    agree(last, reference, noise(1, 2, 1, 4), *last.parameters())
+    agree(last, reference, normal(0, 1, 2, 1, 4), *last.parameters())
 
 
 # -- padding and enlarging -----------------------------------------------------------------------
@@ -139,7 +132,7 @@ def test_padding_mirrors_back_and_forth(batch, height, width, multiple):
 
     agree(lambda x: padding.pad_to_multiple(x, multiple),
           lambda x: torch.stack([torch.stack([x[:, i, j] for j in walk(width)], -1)
-                                 for i in walk(height)], -2), noise(batch, 2, height, width))
+                                 for i in walk(height)], -2), normal(0, batch, 2, height, width))
 
 
 def keys(t):
@@ -166,7 +159,7 @@ def test_enlarging_is_keys_cubic_interpolation(height, width, scale):
         x = line(x.movedim(1, 0), height).movedim(0, 1)
         return line(x.movedim(2, 0), width).movedim(0, 2)
 
-    agree(lambda x: padding.enlarge(x, scale), reference, noise(2, 2, height, width))
+    agree(lambda x: padding.enlarge(x, scale), reference, normal(0, 2, 2, height, width))
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -196,6 +189,6 @@ def test_the_column_is_extract_body_convolution_residual_and_reconstruction():
         deep = shallow + slow.conv(shallow.sin(), m.body_conv)
         return slow.ends(deep, m.reconstruct).permute(2, 0, 1)
 
-    agree(m, reference, noise(2, 3, 3, 2), *m.parameters())
+    agree(m, reference, normal(0, 2, 3, 3, 2), *m.parameters())
     with pytest.raises(NotImplementedError, match="Columnar defines no body"):
         padding.Columnar.body(padding.Columnar(channels=3, scale=1, size_multiple=1), None)

@@ -12,14 +12,7 @@ from irbench import macs
 from irbench.errors import Unavailable
 from irbench.models import registry
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Several threads on a busy machine make these small products ten times slower."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+torch.set_num_threads(1)  # several on a busy machine make such small products ten times slower
 
 
 class Call(nn.Module):

@@ -9,13 +9,7 @@ from irbench import macs
 from irbench.errors import UserError
 from irbench.models import reference, registry
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+torch.set_num_threads(1)
 
 
 def test_the_cards_are_marked_as_references_and_are_no_peers():
