@@ -22,8 +22,7 @@ Try: ``python benchmarks/attention.py --n 64 256 --k 16 64 --samples 3``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from irbench import memory, profiling, progress, records
+from irbench import memory, profiling, progress
 from irbench.errors import Unavailable, UserError, unknown
 from irbench.models.attention import IMPLEMENTATIONS, KeyDictionary, Keys, attend
 
@@ -91,7 +90,7 @@ def run(*, n: list[int], k: list[int], windows: int, heads: int, head_dim: int, 
     device, _ = profiling.pick_device(device)
     result: dict = {"rows": [], "build": [], "ratios": []}
     shape = (windows, heads, head_dim)
-    with _threads(threads), torch.inference_mode():
+    with profiling.cpu_threads(threads), torch.inference_mode():
         for tokens in dict.fromkeys(n):
             ks = [x for x in dict.fromkeys(k) if x <= tokens]
             if len(ks) < len(set(k)):
@@ -101,21 +100,10 @@ def run(*, n: list[int], k: list[int], windows: int, heads: int, head_dim: int, 
             _collect(result, entries, warmup)
             progress.say(f"attention: N = {tokens} done")
         result["threads"] = torch.get_num_threads()
-    name = (torch.cuda.get_device_name() if device == "cuda"
-            else records.provenance()["hardware"]["cpu"])
     tf32 = device == "cuda" and torch.backends.cuda.matmul.allow_tf32
-    return {**result, "device": device, "device_name": name, "dtype": dtype,
-            "precision": {"matmul": "tf32" if tf32 else "ieee"}, "torch": torch.__version__}
-
-
-@contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return {**result, "device": device, "device_name": profiling.device_name(device),
+            "dtype": dtype, "precision": {"matmul": "tf32" if tf32 else "ieee"},
+            "torch": torch.__version__}
 
 
 # -- what is measured ---------------------------------------------------------------------------

@@ -119,7 +119,7 @@ def profile(model: nn.Module, *, channels: int, height: int, width: int, batch: 
     series = None if sweep is None else sweeps.check(sweep)
     device, _ = pick_device(device)
     shape = (batch, channels, height, width)
-    with _threads(threads), _memory_errors(model, shape, device, options["dtype"]):
+    with cpu_threads(threads), _memory_errors(model, shape, device, options["dtype"]):
         others = memory.allocated_by_others(model) if device == "cuda" else 0
         # outside inference mode, in which moved weights would never again take a gradient
         subject = Subject(model, prepare(model, options, device), options, device, others)
@@ -204,7 +204,7 @@ def _measure(subject: Subject, shape: tuple[int, ...], warmup: int, samples: int
         "peak_memory_bytes": peak, "peak_memory_of": peak_of, "energy": energy,
         "attention": health.implementations(model), "dictionary": dictionary,
         "dictionary_of": dictionary_of, "sweep": None, "missing": missing,
-        "device": device, "device_name": _device_name(device), "clock_mhz": clock,
+        "device": device, "device_name": device_name(device), "clock_mhz": clock,
         "dtype": subject.options["dtype"], "precision": _precision(device),
         "threads": torch.get_num_threads(),
     }
@@ -338,7 +338,8 @@ def _memory_errors(model: nn.Module, shape: tuple[int, ...], device: str,
 # -- the machine -------------------------------------------------------------------------------
 
 @contextlib.contextmanager
-def _threads(number: int | None) -> Iterator[None]:
+def cpu_threads(number: int | None) -> Iterator[None]:
+    """Let torch use so many CPU threads meanwhile; None leaves them as they are."""
     before = torch.get_num_threads()
     torch.set_num_threads(number or before)
     try:
@@ -347,7 +348,8 @@ def _threads(number: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _device_name(device: str) -> str:
+def device_name(device: str) -> str:
+    """Return the product's name of the GPU (``cuda``) or the processor (``cpu``)."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     return records.provenance()["hardware"]["cpu"]
