@@ -81,8 +81,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     shown = list(found.candidates[:arguments.top])
     if found.protocol not in shown:
         shown.append(found.protocol)
-    if found.simplest and found.simplest not in shown:
-        shown.insert(0, found.simplest)
+    shown = [c for c in found.simplest[:1] if c not in shown] + shown
     places = explain.decimals(arguments.published) + 2
     print(tabulate(
         [[f"{c.value:.{places}f}", signed(c.value - float(arguments.published), places),
@@ -94,7 +93,7 @@ def _explain(arguments: argparse.Namespace) -> int:
         "cell": "/".join(job.key.values()), "metric": arguments.metric,
         "published": arguments.published, "outputs": found.outputs,
         "protocol": found.protocol.value,
-        "explanation": found.simplest and explain.plain(found.simplest),
+        "explanations": [explain.plain(c) for c in found.simplest],
         "chance": {"within": found.near, "shares": found.shares},
         "nearest": [explain.plain(c) for c in found.candidates[:arguments.top]]}))
     return 0

@@ -63,10 +63,12 @@ class Explanation:
         return next(c for c in self.candidates if not c.differences)
 
     @property
-    def simplest(self) -> Candidate | None:
-        """The fewest differences among those that print as published; None if none does."""
-        return min((c for c in self.candidates if c.prints_as), default=None,
-                   key=lambda c: (len(c.differences), self.distance(c)))
+    def simplest(self) -> tuple[Candidate, ...]:
+        """Those with the fewest differences that print as published, the nearest first."""
+        matches = [c for c in self.candidates if c.prints_as]
+        least = min((len(c.differences) for c in matches), default=0)
+        return tuple(sorted((c for c in matches if len(c.differences) == least),
+                            key=self.distance))
 
     @property
     def near(self) -> float:
@@ -96,16 +98,16 @@ class Explanation:
     @property
     def verdict(self) -> str:
         """The answer, and how often there would be one by chance."""
-        best, n, shares = self.simplest, len(self.candidates), self.shares
-        if best is None:
+        n, shares = len(self.candidates), self.shares
+        if not self.simplest:
             nearest = self.candidates[0]
             said = (f"No way to score that was tried ({n}) gives {self.published}; the nearest, "
                     f"{nearest.value:.6g}, is: {nearest.text}.")
             counts = [max(shares)]
         else:
-            others = [c.text for c in self.candidates if c is not best and c.prints_as
-                      and len(c.differences) == len(best.differences)]
-            also = f" (as simple: {'; '.join(others[:3])})" if others else ""
+            best, *others = self.simplest
+            names = [c.text for c in others[:3]] + [f"{len(others) - 3} more"] * (len(others) > 3)
+            also = f" (as simple: {'; '.join(names)})" if others else ""
             count = len(best.differences)
             sure = count < 2 and shares[count] <= LIKELY
             said = (f"{self.published} is {'explained by' if sure else 'consistent with'}: "

@@ -100,20 +100,20 @@ def test_a_convention_is_named(name, cell):
     figure = np.mean([define(a, b) for a, b in pairs(folder)])
     found = explain.explain(run, job(run), f"{figure:.6f}")
     assert found.outputs == "the saved images"
-    assert found.simplest.differences == words
-    assert found.simplest.value == pytest.approx(figure, abs=1e-6)
-    assert found.distance(found.candidates[0]) <= found.distance(found.simplest)
+    assert found.simplest[0].differences == words
+    assert found.simplest[0].value == pytest.approx(figure, abs=1e-6)
+    assert found.distance(found.candidates[0]) <= found.distance(found.simplest[0])
 
 
 def test_outputs_that_were_not_rounded_need_the_model_again(cell):
     folder, run = cell
     figure = np.mean([db(cut(a @ LIMITED, 2), cut(b @ LIMITED, 2)) for a, b in pairs(folder)])
     saved = explain.explain(run, job(run), f"{figure:.6f}")
-    assert saved.simplest is None
+    assert saved.simplest == ()
     assert "No way to score" in saved.verdict
     assert "outputs not rounded" in saved.untried
     again = explain.explain(run, job(run), f"{figure:.6f}", rerun=True)
-    assert again.simplest.differences == ("outputs not rounded to uint8",)
+    assert again.simplest[0].differences == ("outputs not rounded to uint8",)
     assert again.outputs == "computed again by running the model (asked to)"
     # what was saved and what is computed again are scored alike
     assert again.protocol.value == pytest.approx(saved.protocol.value, abs=1e-9)
@@ -128,7 +128,7 @@ def test_bicubic_of_y_alone(cell):
         up = images.imresize(images.imresize(y, 0.5), 2)
         values.append(db(cut(np.round(np.clip(up, 0, 255)), 2), cut(y, 2)))
     found = explain.explain(run, job(run), f"{np.mean(values):.6f}")
-    assert found.simplest.differences == (conventions.INPUTS["y_only"],)
+    assert found.simplest[0].differences == (conventions.INPUTS["y_only"],)
 
 
 def test_the_mean_of_errors(cell):
@@ -137,7 +137,7 @@ def test_the_mean_of_errors(cell):
               for a, b in pairs(folder)]
     figure = 10 * math.log10(255**2 / np.mean(errors))
     found = explain.explain(run, job(run), f"{figure:.6f}")
-    assert found.simplest.differences == ("PSNR of the mean squared error of all images",)
+    assert found.simplest[0].differences == ("PSNR of the mean squared error of all images",)
 
 
 def test_ssim_of_scikit_image(cell):
@@ -148,7 +148,7 @@ def test_ssim_of_scikit_image(cell):
         cut(np.round(a) @ LIMITED + 16, 2), cut(b @ LIMITED + 16, 2), data_range=255)
         for a, b in pairs(folder)])
     found = explain.explain(run, job(run), f"{figure:.7f}", "ssim")
-    assert found.simplest.differences == (conventions.SSIM["uniform7"],)
+    assert found.simplest[0].differences == (conventions.SSIM["uniform7"],)
 
 
 def test_ssim_padded_with_zeros(cell):
@@ -167,7 +167,7 @@ def test_ssim_padded_with_zeros(cell):
             (2 * m * n + c1) * (2 * (blur(a * b) - m * n) + c2)
             / ((m**2 + n**2 + c1) * (blur(a * a) - m**2 + blur(b * b) - n**2 + c2))))
     found = explain.explain(run, job(run), f"{np.mean(scores):.7f}", "ssim")
-    assert found.simplest.differences == (conventions.SSIM["gaussian11_same"],)
+    assert found.simplest[0].differences == (conventions.SSIM["gaussian11_same"],)
 
 
 def explained(published, *values, half=0.005):
@@ -180,8 +180,11 @@ def explained(published, *values, half=0.005):
 def test_the_simplest_is_named_first_though_another_is_nearer():
     found = explained("30.00", (30.001, ("a", "b")), (30.003, ("c",)), (30.004, ("d",)),
                       (30.09, ()))
-    assert found.simplest.differences == ("c",)
+    assert [c.differences for c in found.simplest] == [("c",), ("d",)]
     assert found.verdict.startswith("30.00 is explained by: c (as simple: d). By chance: ")
+    many = explained("30.00", *((30.0 + i / 1e4, (name,)) for i, name in enumerate("abcdef")),
+                     (30.09, ()))
+    assert len(many.simplest) == 6 and "a (as simple: b; c; d; 2 more)." in many.verdict
 
 
 def test_how_many_figures_would_have_a_match():
@@ -222,9 +225,9 @@ def test_a_gray_file_in_a_colour_set(tmp_path, monkeypatch):
     figure = np.mean([db(cut(np.round(a) @ LIMITED, 2), cut(b @ LIMITED, 2))
                       for a, b in pairs(tmp_path)])
     found = explain.explain(run, job(run), f"{figure:.6f}")
-    assert found.simplest.differences == ("gray files converted to Y like RGB",)
+    assert found.simplest[0].differences == ("gray files converted to Y like RGB",)
     # 219/255 of the range: 1.32 dB for that one of two images
-    assert found.simplest.value - found.protocol.value == pytest.approx(1.322 / 2, abs=1e-3)
+    assert found.simplest[0].value - found.protocol.value == pytest.approx(1.322 / 2, abs=1e-3)
 
 
 def test_noise_in_bgr_order(tmp_path, monkeypatch):
@@ -237,14 +240,14 @@ def test_noise_in_bgr_order(tmp_path, monkeypatch):
         noisy = images.to_uint8(target / 255 + noise)
         values.append(db(noisy.astype(float), target.astype(float)))
     found = explain.explain(run, job(run), f"{np.mean(values):.6f}", rerun=True)
-    assert found.simplest.differences == ("noise drawn in BGR order",)
+    assert found.simplest[0].differences == ("noise drawn in BGR order",)
 
 
 def test_a_gray_protocol_read_as_rgb(tmp_path, monkeypatch):
     run = make(tmp_path, monkeypatch, protocol="jpeg_gray-q10", model="input")
     base = explain.explain(run, job(run), "30").protocol.value
     found = explain.explain(run, job(run), f"{base + 20 * math.log10(255 / 219):.5f}")
-    assert found.simplest.differences == ("Y (MATLAB's limited range) instead of gray",)
+    assert found.simplest[0].differences == ("Y (MATLAB's limited range) instead of gray",)
 
 
 def test_pairs_of_images(tmp_path, monkeypatch):
@@ -265,7 +268,7 @@ def test_pairs_of_images(tmp_path, monkeypatch):
         "cells": [{"protocol": "derain-streak", "datasets": ["rain"], "models": ["input"]}]}))
     run = plan.load("config.yaml")
     found = explain.explain(run, job(run), f"{np.mean(values):.6f}")
-    assert found.simplest.differences == ("Y not rounded",)
+    assert found.simplest[0].differences == ("Y not rounded",)
 
 
 def test_without_saved_images_the_model_runs(tmp_path, monkeypatch):
@@ -316,7 +319,7 @@ def test_the_command(cell, monkeypatch, capsys):
     assert main(["explain", "sr-x2/tinyset/bicubic", "--published", "11.11", "--top", "2"]) == 0
     out = capsys.readouterr().out.splitlines()
     last = json.loads(out[-1])
-    assert last["explanation"] is None
+    assert last["explanations"] == []
     assert sorted(last["chance"]["shares"]) == ["0", "1", "2"]
     assert len(last["nearest"]) == 2
     # the protocol itself is shown, however far it is
@@ -326,7 +329,7 @@ def test_the_command(cell, monkeypatch, capsys):
     assert main(["explain", record, "--published", figure]) == 0
     captured = capsys.readouterr()
     last = json.loads(captured.out.splitlines()[-1])
-    assert last["explanation"]["conventions"] == ["the protocol itself"]
+    assert [e["conventions"] for e in last["explanations"]] == [["the protocol itself"]]
     assert f"prints as {figure}" in captured.out
     assert "outputs: the saved images" in captured.err
 
@@ -386,4 +389,4 @@ def test_the_bicubic_rows_of_set5(scale, metric, published, words, set5):
     cell = set5.find("cell", protocol=f"sr-x{scale}", dataset="set5", model="bicubic")
     # SSIM in all pairs of conventions takes longer than a test may
     found = explain.explain(set5, cell, published, metric, most=2 if metric == "psnr" else 1)
-    assert found.simplest.differences == words
+    assert found.simplest[0].differences == words
