@@ -72,7 +72,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         scorer = metrics.Scorer(protocol, tuple(job.spec["metrics"]))
     images = []
     for item in (progress or iter)(items):
-        with named(item):
+        with named(item, data.name):
             scores, pictures = _image(item, network, protocol, scorer, device, phases)
         kept = None
         if keep_images:
@@ -156,17 +156,26 @@ def list_items(data: datasets.Dataset, protocol: Protocol) -> list[Item]:
 
 
 @contextlib.contextmanager
-def named(item: Item) -> Iterator[None]:
-    """Have every error of an image name it; a defect's traceback does so in a note."""
-    files = [str(file.path) for file in (item.source, item.target) if file]
+def named(item: Item, dataset: str) -> Iterator[None]:
+    """Have every error of an image name it; a defect's traceback does so in a note.
+
+    An absolute path is of this machine, and the message is kept in the cell's record: there it is
+    ``DATASET/FOLDER/FILE``.
+    """
+    paths = [file.path for file in (item.source, item.target) if file]
+    names = {str(path): f"{dataset}/{path.parent.name}/{path.name}" if path.is_absolute()
+             else str(path) for path in paths}
     try:
         yield
     except UserError as error:
-        if any(file in str(error) for file in files):
-            raise
-        raise type(error)(f"{' with '.join(files)}: {error}") from None
+        text = str(error)
+        if not any(path in text for path in names):
+            text = f"{' with '.join(names)}: {text}"
+        for path, name in names.items():
+            text = text.replace(path, name)
+        raise type(error)(text) from None
     except Exception as error:
-        error.add_note(f"at the image {' with '.join(files)}")
+        error.add_note(f"at the image {' with '.join(names)}")
         raise
 
 

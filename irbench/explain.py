@@ -253,7 +253,7 @@ def _pictures(plan: Plan, job: Job, protocol: Protocol, saved: dict[str, Path] |
     if saved is None:
         network, _ = evaluate.ready(plan, job)  # run as the cell ran
     for item in progress(evaluate.list_items(data, protocol)):
-        with evaluate.named(item):
+        with evaluate.named(item, data.name):
             degraded, target, gray_file = item.load(protocol)
             restored = {}
             if (job.model["arch"], protocol.task) == ("bicubic", "sr"):
