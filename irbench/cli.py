@@ -2,7 +2,8 @@
 
 The last line on stdout of a verb that does something is one JSON document; messages and progress
 go to stderr. Exit codes: 0 done, 1 done but something is wrong (verify), 2 bad input, no result,
-3 nothing wrong was found but not all could be compared (data leak, anchors).
+3 nothing wrong, but not finished: not all could be compared (data leak, anchors), or a training
+stopped as asked.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import sys
 import traceback
 from pathlib import Path
 
-from irbench import __version__, cli_bench, cli_data, cli_fidelity
-from irbench.errors import Unavailable, UserError
+from irbench import __version__, cli_bench, cli_data, cli_fidelity, cli_train
+from irbench.errors import Paused, Unavailable, UserError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,6 +25,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments.argv = argv
     try:
         return arguments.call(arguments) or 0
+    except Paused as error:
+        print(f"irbench: {error}", file=sys.stderr)
+        return 3
     except UserError as error:
         print(f"irbench: {error}", file=sys.stderr)
         return 2
@@ -61,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument("--dataset", required=True)
             sub.add_argument("--keep-images", action="store_true", help="keep restored images")
         sub.add_argument("--model", required=True, help="a name under `models` in the config")
+        if name == "train":
+            cli_train.add_options(sub, _positive)
         _job_options(sub)
     cli_bench.add(verb, _job_options, _positive, _run)
     sub = verb("report", _report, "render tables, figures and report.html from the records")
@@ -113,7 +119,8 @@ def _run(arguments, job, work) -> int:
         expected = isinstance(error, UserError | OSError | MemoryError)
         reason = str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
         if arguments.on_failure == "stop":
-            raise (UserError(reason) if expected else error) from error
+            raise (UserError(reason) if expected and not isinstance(error, UserError)
+                   else error) from error
         if not expected:  # a defect of ours or of a model: one cell is lost, not the run
             progress.say(traceback.format_exc())
         status = "unavailable" if isinstance(error, Unavailable) else "failed"
@@ -178,13 +185,7 @@ def _data(arguments) -> int:
 
 
 def _train(arguments) -> int:
-    from irbench import plan
-    from irbench.training import loop
-
-    run = plan.load(arguments.config)
-    job = run.find("training", protocol=arguments.protocol, model=arguments.model)
-    return _run(arguments, job, lambda: loop.run(
-        run, job, device=_device(arguments, run), threads=arguments.threads))
+    return cli_train.run(arguments, _run, _device)
 
 
 def _eval(arguments) -> int:

@@ -29,6 +29,10 @@ class Damaged(Unavailable):
     """
 
 
+class Paused(Unavailable):
+    """Stopped before the end, as asked; the same command goes on. Exit code 3 by hand."""
+
+
 def unknown(kind: str, name: str, valid: Iterable[str], where: str = "") -> UserError:
     """Build the error for a name that is not in a closed list, with the nearest valid names."""
     valid = sorted(valid)

@@ -142,6 +142,8 @@ def fit(model: dict, protocol: Protocol, plugins: tuple[str, ...], where: str) -
         can = (f"it does {protocol.task} at {', '.join(levels)}" if levels
                else f"it does {', '.join(card.tasks)}")
         raise UserError(f"{where}: {model['name']} ({card.name}) cannot do {protocol.id}: {can}.")
+    if model["training"]:
+        return {**model, "training": recipe.fit(model["training"], card.name, protocol)}
     if model["checkpoint"]["kind"] != "file":
         return model
     path = peers.fill_path(model["checkpoint"]["path"], protocol, where)

@@ -31,6 +31,7 @@ from irbench import config as configs
 from irbench.errors import Unavailable, UserError, unknown
 from irbench.models import registry
 from irbench.protocols import Protocol
+from irbench.training import recipe
 
 RESULTS = Path("results")
 
@@ -42,6 +43,7 @@ class Job:
     Attributes:
         kind: data, training, cell, profile, bench or leaks.
         key: what names it: dataset; protocol, model; protocol, dataset, model; bench; or run.
+            Of a blind training ``protocol`` is its scope, as denoise_color-blind@1.
         spec: everything known beforehand that fixes its result, and nothing else.
         record: where its record goes.
         model: the whole model of the plan, where there is one: also its prose and its file.
@@ -72,6 +74,7 @@ class Plan:
     folder: Path
     protocols: dict[str, Protocol]
     models: dict[str, dict]
+    scopes: dict[str, Protocol] = field(default_factory=dict)  # of the trainings, blind ones too
     data: dict[str, Job] = field(default_factory=dict)
     trainings: dict[str, Job] = field(default_factory=dict)
     cells: dict[str, Job] = field(default_factory=dict)
@@ -90,7 +93,12 @@ class Plan:
     def training_of(self, protocol: str, model: str) -> Job | None:
         """Return the training whose weights a model has under a protocol; None if it has none."""
         base = (self.models.get(model) or {}).get("base") or model
-        return self.trainings.get(f"{protocol}/{base}")
+        training = (self.models.get(base) or {}).get("training")
+        if not training or protocol not in self.protocols:
+            return None
+        protocol = self.protocols[protocol]
+        fitted = recipe.fit(training, self.models[base]["arch"], protocol)
+        return self.trainings.get(f"{recipe.scope(fitted, protocol)}/{base}")
 
     def find(self, kind: str, **key: str) -> Job:
         """Return the job of a kind with the key given by hand; a protocol may lack its version.
@@ -99,7 +107,9 @@ class Plan:
             UserError: the config has no such job, with the ones it has.
         """
         if "protocol" in key:
-            key["protocol"] = protocols.get(
+            blind = [scope for scope in self.scopes
+                     if key["protocol"] in (scope, scope.rpartition("@")[0])]
+            key["protocol"] = blind[-1] if kind == "training" and blind else protocols.get(
                 key["protocol"], tuple(self.config["catalog_paths"])).id
         group = {"data": self.data, "training": self.trainings, "cell": self.cells,
                  "profile": self.profiles, "bench": self.benches}[kind]
@@ -348,11 +358,17 @@ def _add_training(plan: Plan, model: dict, protocol: Protocol, known: dict, wher
     if model["training"]["patch"] % protocol.scale:
         raise UserError(f"{where}: patch {model['training']['patch']} is not divisible by the "
                         f"scale {protocol.scale} of {protocol.id}.")
-    spec = {"protocol": protocol.definition(), "model": model_entries.trained(model),
+    for name in model["training"]["exclude"]:
+        if name not in model["training"]["data"]:
+            raise unknown("dataset", name, model["training"]["data"], f"{where}.exclude")
+    trained_for = configs.at(where, lambda: recipe.trained_for(model["training"], protocol))
+    plan.scopes[trained_for.id] = trained_for
+    spec = {"protocol": trained_for.definition(), "model": model_entries.trained(model),
             "datasets": [plan.data[name].spec["dataset"] for name in model["training"]["data"]],
             "seed": plan.config["seed"],
             "code": sources.digest("training", model, tuple(plan.config["plugins"]))}
-    _add(plan, plan.trainings, "training", {"protocol": protocol.id, "model": model["name"]}, spec)
+    _add(plan, plan.trainings, "training", {"protocol": trained_for.id, "model": model["name"]},
+         spec)
 
 
 def _lpips(config: dict) -> str | None:

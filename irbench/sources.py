@@ -27,8 +27,9 @@ FORWARD = ("irbench.budget", "irbench.inference", "irbench.memory", "irbench.pre
 MEASURING = ("irbench.allocator", "irbench.memory", "irbench.profiling")
 CODE = {
     "cell": ("irbench.evaluate", "irbench.metrics", *FORWARD, *MODEL_CODE),
-    "training": ("irbench.training.data", "irbench.training.losses", "irbench.training.loop",
-                 *MODEL_CODE),
+    "training": ("irbench.metrics", "irbench.training.data", "irbench.training.losses",
+                 "irbench.training.loop", "irbench.training.recipe", "irbench.training.state",
+                 "irbench.training.validate", *MODEL_CODE),
     "profile": (*MEASURING, *FORWARD, "irbench.energy", "irbench.images", "irbench.load",
                 "irbench.mac_handles", "irbench.macs", "irbench.photograph", "irbench.sweep"),
     "bench": (*MEASURING, "irbench.attention_bench", "irbench.models.attention"),

@@ -113,7 +113,7 @@ class Compacter(Columnar):
         self.reconstruct = last
         layers.initialise(self)
         if self.skip == "input":
-            layers.start_at_zero(self.reconstruct)
+            layers.start_at_input(self.extract, self.reconstruct)
 
     def body(self, tokens: Tensor) -> Tensor:
         """Map tokens (B, H, W, width) to the same shape: all layers and the final norm, if any."""

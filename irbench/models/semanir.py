@@ -167,7 +167,7 @@ class SemanIR(Columnar):
         self.reconstruct = last
         layers.initialise(self)
         if self.skip == "input":
-            layers.start_at_zero(self.reconstruct)
+            layers.start_at_input(self.extract, self.reconstruct)
 
     def body(self, tokens: Tensor) -> Tensor:
         """Map tokens (B, H, W, width) to the same shape, between two norms."""

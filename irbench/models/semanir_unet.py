@@ -107,7 +107,7 @@ class SemanIRUnet(Restorer):
         self.reconstruct = nn.Sequential(layers.conv3(2 * width[0], channels))
         layers.initialise(self)
         if self.skip == "input":
-            layers.start_at_zero(self.reconstruct)
+            layers.start_at_input(self.extract, self.reconstruct)
 
     def restore(self, x: Tensor) -> Tensor:
         """Restore an image whose sides are multiples of ``size_multiple``."""

@@ -1,32 +1,57 @@
 """Recipes: how to train, read from ``catalog/recipes.yaml`` and overridden by the config.
 
-Torch-free, since the plan resolves recipes before anything runs.
+Torch-free, since the plan resolves recipes before anything runs. What each field means stands at
+the head of the catalog.
+
+Try: ``irbench info demo``
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import itertools
 import math
 from pathlib import Path
 
 import yaml
 
 from irbench.errors import UserError, unknown
+from irbench.protocols import Protocol
 
 CATALOG = Path(__file__).parent.parent / "catalog" / "recipes.yaml"
-LOSSES = ("l1", "charbonnier", "l1_fft")
+CHOICES = {"loss": ("l1", "charbonnier", "l1_fft"), "optimiser": ("adamw", "adam", "muon"),
+           "schedule": ("cosine", "milestones"), "precision": ("no", "bf16", "fp16")}
 # field -> (smallest valid value, or None for no number, may it be null)
-NUMBERS = {"patch": (8, False), "batch": (1, False), "steps": (1, True), "seconds": (1, True),
-           "lr": (0, False), "warmup": (0, False), "weight_decay": (0, False),
-           "grad_clip": (0, True), "fft_weight": (0, False), "save_every": (1, False)}
-WHOLE = ("patch", "batch", "steps", "save_every")
-FIELDS = {*NUMBERS, "betas", "loss", "note"}
+NUMBERS = {"patch": (8, False), "batch": (1, False), "accumulate": (1, False),
+           "steps": (1, True), "seconds": (1, True),
+           "lr": (0, False), "matrix_lr": (0, False), "warmup": (0, False),
+           "weight_decay": (0, False),
+           "grad_clip": (0, True), "ema": (0, True), "fft_weight": (0, False),
+           "save_every": (1, False), "save_minutes": (0, False), "spike": (1, True),
+           "holdout": (0, False), "validate_every": (1, True), "workers": (0, False)}
+WHOLE = ("patch", "batch", "accumulate", "steps", "save_every", "holdout", "validate_every",
+         "workers")
+BELOW_ONE = ("warmup", "ema")
+FIELDS = {*NUMBERS, *CHOICES, "betas", "milestones", "phases", "levels", "exclude", "unknown",
+          "note"}
+# a phase sets these for its share of the budget
+OF_A_PHASE = ("patch", "batch", "lr")
+# what a blind range can be of: the parameter of a degradation -> the tasks that have it
+BLIND = {"sigma": ("denoise_gray", "denoise_color"), "quality": ("jpeg_gray", "jpeg_color")}
 
 
 @functools.cache
 def catalog() -> dict[str, dict]:
-    """Return the recipes by name."""
-    return yaml.safe_load(CATALOG.read_text())
+    """Return the recipes by name, complete: what one leaves out, the base it names gives it."""
+    found: dict[str, dict] = {}
+    for name, entry in yaml.safe_load(CATALOG.read_text()).items():
+        found[name] = {**found[entry["base"]], **entry} if "base" in entry else {**entry}
+        # what a base says of a task, the recipe on top of it says too, unless it says otherwise
+        found[name]["for"] = [*found.get(entry.get("base"), {}).get("for", ()),
+                              *entry.get("for", ())]
+    return {name: {k: v for k, v in entry.items() if k != "base"}
+            for name, entry in found.items() if name != "defaults"}
 
 
 def resolve(training: dict, where: str) -> dict:
@@ -37,7 +62,8 @@ def resolve(training: dict, where: str) -> dict:
         where: the place named in errors.
 
     Returns:
-        All fields of the catalog plus ``recipe`` (its name).
+        All fields of the catalog, ``recipe`` (its name) and ``for``: what ``fit`` changes for some
+        models and tasks, without that which the config gives.
 
     Raises:
         UserError: unknown recipe or field, a value out of range, no or two budgets.
@@ -50,32 +76,181 @@ def resolve(training: dict, where: str) -> dict:
         if key not in FIELDS:
             raise unknown("key", key, FIELDS | {"recipe", "data"}, where)
     recipe = {**catalog()[name], **changes}
+    budget = {"steps", "seconds"} if {"steps", "seconds"} & set(changes) else set()
+    recipe["for"] = [{**one, "set": {k: v for k, v in one["set"].items()
+                                     if k not in {*changes, *budget}}} for one in recipe["for"]]
     # a budget of one kind in the config replaces the recipe's of the other kind
     if "seconds" in changes and "steps" not in changes:
         recipe["steps"] = None
     if "steps" in changes and "seconds" not in changes:
         recipe["seconds"] = None
+    _check(recipe, where)
+    for one in recipe["for"]:
+        _check({**recipe, **one["set"]}, where)
+    return {"recipe": name, **recipe}
+
+
+def fit(recipe: dict, arch: str, protocol: Protocol) -> dict:
+    """Return a resolved recipe as it is for a model and a protocol: without ``for``."""
+    fitted = {k: v for k, v in recipe.items() if k != "for"}
+    for one in recipe.get("for", ()):
+        if (arch in one.get("models", [arch]) and protocol.task in one.get("tasks", [protocol.task])
+                and protocol.level in one.get("at", [protocol.level])):
+            fitted |= one["set"]
+    return fitted
+
+
+def _check(recipe: dict, where: str) -> None:
+    """Raise UserError for any bad value."""
     if (recipe["steps"] is None) == (recipe["seconds"] is None):
         raise UserError(f"{where}: give either steps or seconds as the budget, not "
                         f"{'neither' if recipe['steps'] is None else 'both'}.")
-    for field, (low, nullable) in NUMBERS.items():
-        value = recipe[field]
-        if value is None and nullable:
-            continue
-        kind = int if field in WHOLE else (int, float)
-        # `not >=` also refuses NaN
-        if (not isinstance(value, kind) or isinstance(value, bool) or not low <= value < math.inf
-                or (field == "warmup" and value >= 1)):
-            raise UserError(f"{where}: {field} is {value!r}; valid: "
-                            f"{'a whole number' if field in WHOLE else 'a number'} >= {low}"
-                            f"{' or null' if nullable else ''}"
-                            f"{', below 1' if field == 'warmup' else ''}.")
+    for field in NUMBERS:
+        _check_number(field, recipe[field], where)
+    for field, valid in CHOICES.items():
+        if recipe[field] not in valid:
+            raise unknown(field, recipe[field], valid, where)
     betas = recipe["betas"]
     if not (isinstance(betas, list) and len(betas) == 2 and all(
             isinstance(b, int | float) and 0 <= b < 1 for b in betas)):
         raise UserError(f"{where}: betas is {betas!r}; valid: two numbers from 0 to below 1.")
     if not isinstance(recipe["note"], str):
         raise UserError(f"{where}: note is {recipe['note']!r}; valid: a text.")
-    if recipe["loss"] not in LOSSES:
-        raise unknown("loss", recipe["loss"], LOSSES, where)
-    return {"recipe": name, **recipe}
+    _check_plan(recipe, where)
+    _check_choice_of_data(recipe, where)
+
+
+def _check_number(field: str, value: object, where: str) -> None:
+    low, nullable = NUMBERS[field]
+    if value is None and nullable:
+        return
+    kind = int if field in WHOLE else (int, float)
+    # `not >=` also refuses NaN
+    if (not isinstance(value, kind) or isinstance(value, bool) or not low <= value < math.inf
+            or (field in BELOW_ONE and value >= 1)):
+        raise UserError(f"{where}: {field} is {value!r}; valid: "
+                        f"{'a whole number' if field in WHOLE else 'a number'} >= {low}"
+                        f"{' or null' if nullable else ''}"
+                        f"{', below 1' if field in BELOW_ONE else ''}.")
+
+
+def _check_plan(recipe: dict, where: str) -> None:
+    """Check what is spread over the budget: batches, milestones, phases."""
+    if recipe["batch"] % recipe["accumulate"]:
+        raise UserError(f"{where}: a batch of {recipe['batch']} cannot be made in "
+                        f"{recipe['accumulate']} equal parts; choose an `accumulate` that divides "
+                        "it.")
+    stones = recipe["milestones"]
+    if not (isinstance(stones, list) and stones == sorted(stones)
+            and all(isinstance(s, int | float) and 0 < s < 1 for s in stones)):
+        raise UserError(f"{where}: milestones is {stones!r}; valid: shares of the budget between "
+                        "0 and 1, in rising order.")
+    phases = recipe["phases"]
+    if phases is None:
+        return
+    if not isinstance(phases, list) or len(phases) < 2:
+        raise UserError(f"{where}: phases is {phases!r}; valid: null, or a list of at least two.")
+    for i, phase in enumerate(phases):
+        place = f"{where}: phases[{i}]"
+        if not isinstance(phase, dict) or "from" not in phase:
+            raise UserError(f"{place} is {phase!r}; valid: a mapping with `from` (share of the "
+                            f"budget) and any of {', '.join(OF_A_PHASE)}.")
+        for key, value in phase.items():
+            if key == "from":
+                continue
+            if key not in OF_A_PHASE:
+                raise unknown("key", key, {"from", *OF_A_PHASE}, place)
+            _check_number(key, value, place)
+        if phase.get("batch", recipe["batch"]) % recipe["accumulate"]:
+            raise UserError(f"{place}: a batch of {phase['batch']} cannot be made in "
+                            f"{recipe['accumulate']} equal parts.")
+    begins = [phase["from"] for phase in phases]
+    if begins[0] != 0 or any(not isinstance(b, int | float) or b >= 1 for b in begins) \
+            or any(b <= a for a, b in itertools.pairwise(begins)):
+        raise UserError(f"{where}: the phases begin at {begins}; valid: shares of the budget, the "
+                        "first 0, each larger than the one before, below 1.")
+
+
+def _check_choice_of_data(recipe: dict, where: str) -> None:
+    """Check the blind range and the images to leave out."""
+    levels = recipe["levels"]
+    if levels is not None:
+        valid = (isinstance(levels, dict) and len(levels) == 1
+                 and all(key in BLIND and isinstance(pair, list) and len(pair) == 2
+                         and all(isinstance(v, int | float) for v in pair)
+                         and 0 < pair[0] < pair[1] for key, pair in levels.items()))
+        if not valid:
+            raise UserError(f"{where}: levels is {levels!r}; valid: null, or one range as "
+                            "{sigma: [15, 50]} or {quality: [10, 40]}.")
+    exclude = recipe["exclude"]
+    if not (isinstance(exclude, dict) and all(
+            isinstance(names, list) and all(isinstance(n, str) for n in names)
+            for names in exclude.values())):
+        raise UserError(f"{where}: exclude is {exclude!r}; valid: a mapping from a dataset to a "
+                        'list of file names without ending, as {bsds500_train: ["302003"]}.')
+
+
+def at(recipe: dict, share: float) -> dict:
+    """Return the recipe as it is after a share (0 to 1) of the budget: its phase's values."""
+    now = recipe
+    for phase in recipe["phases"] or ():
+        if share >= phase["from"]:
+            now = {**recipe, **{k: v for k, v in phase.items() if k != "from"}}
+    return now
+
+
+def learning_rate(recipe: dict, share: float) -> float:
+    """Return the learning rate after a share (0 to 1) of the budget.
+
+    A linear warm-up, then half a cosine down to 0, or halved at each milestone; a phase that gives
+    its own ``lr`` sets the peak.
+    """
+    peak, warmup = at(recipe, share)["lr"], recipe["warmup"]
+    if share < warmup:
+        # never zero: the first step counts too
+        return peak * max(share / warmup, 0.01)
+    if recipe["schedule"] == "milestones":
+        return peak * 0.5 ** sum(share >= stone for stone in recipe["milestones"])
+    fall = (min(share, 1.0) - warmup) / max(1 - warmup, 1e-9)
+    return peak * 0.5 * (1 + math.cos(math.pi * fall))
+
+
+# -- blind trainings -----------------------------------------------------------------------------
+
+def scope(recipe: dict, protocol: Protocol) -> str:
+    """Return what a training is named after: its protocol, or for a blind one its task.
+
+    One blind training serves every protocol of its task within its range, so that these share a
+    scope: ``denoise_color-blind@1``.
+    """
+    if not recipe["levels"]:
+        return protocol.id
+    return f"{protocol.task}-blind@{protocol.id.rpartition('@')[2]}"
+
+
+def trained_for(recipe: dict, protocol: Protocol) -> Protocol:
+    """Return the protocol a model is trained under: of a blind recipe, with a range for the level.
+
+    Raises:
+        UserError: the range is of another degradation, or does not contain the protocol's level.
+    """
+    if not recipe["levels"]:
+        return protocol
+    (parameter, (low, high)), = recipe["levels"].items()
+    if not covers(recipe["levels"], protocol):
+        raise UserError(f"recipe {recipe['recipe']} trains for {parameter} from {low:g} to "
+                        f"{high:g} of {' and '.join(BLIND[parameter])}; {protocol.id} is not "
+                        "among them. Choose a recipe for it, or other `levels`.")
+    return dataclasses.replace(
+        protocol, id=scope(recipe, protocol), level="blind",
+        title=f"{protocol.task}, {parameter} {low:g} to {high:g}",
+        degradation={**protocol.degradation, parameter: [low, high]})
+
+
+def covers(levels: dict | None, protocol: Protocol) -> bool:
+    """Say whether a blind range contains a protocol's level."""
+    if not levels:
+        return False
+    (parameter, (low, high)), = levels.items()
+    level = protocol.degradation.get(parameter)
+    return protocol.task in BLIND[parameter] and level is not None and low <= level <= high

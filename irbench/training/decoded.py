@@ -1,0 +1,86 @@
+"""Training images decoded once: flat uint8 files that are mapped into memory, with a checksum.
+
+Decoding a JPEG of 481x321 pixels takes as long as ten training patches cut from it, so each set is
+decoded once per colour, and inputs that nothing random enters (super-resolution) are computed once
+by the exact bicubic. Many processes map the same file and share its pages.
+
+Reads a dataset's files; writes ``DATA_ROOT/decoded/<dataset>-<key>.u8`` and ``.json`` (names, sizes
+and the SHA-256 of the other). A damaged or outdated one is made again.
+
+Try: ``python -c "from irbench.training import decoded; help(decoded.Images)"``
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from irbench import progress, records
+
+FORMAT = 1  # of the files
+
+
+class Images:
+    """A list of uint8 images (H, W, C) that lie one after another in a mapped file."""
+
+    def __init__(self, path: Path, names: list[str], shapes: list[list[int]]) -> None:
+        """Map the file; ``names`` and ``shapes`` as the file beside it says."""
+        self.names, self.shapes = names, shapes
+        sizes = np.prod(shapes, axis=1, dtype=np.int64) if shapes else np.zeros(0, np.int64)
+        self._starts = np.concatenate([[0], np.cumsum(sizes)])
+        self._pixels = (np.memmap(path, np.uint8, "r") if path.stat().st_size
+                        else np.zeros(0, np.uint8))
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        return len(self.names)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        """Return image i, a read-only view of the file."""
+        return self._pixels[self._starts[i]:self._starts[i + 1]].reshape(self.shapes[i])
+
+
+def obtain(folder: Path, name: str, key: object,
+           make: Callable[[], Iterator[tuple[str, np.ndarray]]]) -> Images:
+    """Return the decoded images of a set, made now if they are not there yet.
+
+    Args:
+        folder: where the files go.
+        name: of the set, for the files' name.
+        key: plain data, all that the pixels depend on.
+        make: yields names and uint8 (H, W, C); called when there is no good file.
+    """
+    stem = folder / f"{name}-{records.fingerprint([FORMAT, key])[:16]}"
+    path, index = stem.with_suffix(".u8"), stem.with_suffix(".json")
+    about = _read(path, index)
+    if about is None:
+        progress.say(f"{name}: decoding into {path}")
+        about = _write(path, index, make())
+    return Images(path, about["names"], about["shapes"])
+
+
+def _write(path: Path, index: Path, images: Iterator[tuple[str, np.ndarray]]) -> dict:
+    names, shapes = [], []
+    with records.atomic_path(path) as temporary:
+        with temporary.open("wb") as handle:
+            for name, image in images:
+                names.append(name)
+                shapes.append(list(image.shape))
+                handle.write(np.ascontiguousarray(image).data)
+        digest = records.file_digest(temporary)
+    about = {"names": names, "shapes": shapes, "sha256": digest}
+    # the index is written last: without it, or with another checksum, the pixels do not count
+    records.write_json(index, about)
+    return about
+
+
+def _read(path: Path, index: Path) -> dict | None:
+    """Return the index if both files are there and belong together."""
+    try:
+        about = json.loads(index.read_text())
+        return about if records.file_digest(path) == about["sha256"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

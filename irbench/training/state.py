@@ -1,0 +1,173 @@
+"""All that a training is at some step, and its file.
+
+Weights, their running mean (EMA), optimisers, position, curve. The file is moved into place and the
+one before it kept, so that whenever the process dies there is a good one; nothing else is needed to
+go on, since samples and draws depend on the step alone.
+
+Writes: ``training/<scope>/<model>.state`` and ``.state.previous`` of a run.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from irbench import progress, records
+
+
+def optimisers(network: nn.Module, recipe: dict) -> list[torch.optim.Optimizer]:
+    """Return the optimisers of a recipe; each group keeps its rate over the recipe's in ``share``.
+
+    ``muon`` is torch's Muon (momentum, orthogonalised) for the matrices, the weights of Linear
+    layers, at ``matrix_lr`` times the learning rate, and AdamW for everything else.
+    """
+    own = {"lr": recipe["lr"], "weight_decay": recipe["weight_decay"]}
+    betas = tuple(recipe["betas"])
+    if recipe["optimiser"] != "muon":
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe["optimiser"]]
+        found = [kind(network.parameters(), betas=betas, **own)]
+    else:
+        matrices = {id(m.weight) for m in network.modules() if isinstance(m, nn.Linear)}
+        found = [
+            torch.optim.Muon([p for p in network.parameters() if id(p) in matrices],
+                             adjust_lr_fn="match_rms_adamw", **own),
+            torch.optim.AdamW([p for p in network.parameters() if id(p) not in matrices],
+                              betas=betas, **own)]
+    for optimiser in found:
+        for group in optimiser.param_groups:
+            muon = isinstance(optimiser, torch.optim.Muon)
+            group["share"] = recipe["matrix_lr"] if muon else 1.0
+    return found
+
+
+class State:
+    """A training's state. Attributes: step, seconds, waited, curve, validation, best, recent."""
+
+    def __init__(self, network: nn.Module, recipe: dict, fingerprint: str, path: Path) -> None:
+        """Start, or go on from the file at ``path`` if it is of the same training."""
+        self.network, self.recipe = network, recipe
+        self.fingerprint, self.path = fingerprint, Path(path)
+        self.optimisers = optimisers(network, recipe)
+        self.averaged = copy.deepcopy(network).eval() if recipe["ema"] else network
+        self.scaler = None                        # of fp16, set by the loop
+        self.step, self.seconds, self.waited = 0, 0.0, 0.0
+        self.curve: list[dict] = []
+        self.validation: list[dict] = []
+        self.best: dict | None = None
+        self.recent: list[float] = []             # losses, to know a spike by
+        self.sum, self.count = 0.0, 0             # losses since the curve's last point
+        self._saved = time.monotonic()
+
+    @property
+    def previous(self) -> Path:
+        """The file of the save before."""
+        return self.path.with_name(f"{self.path.name}.previous")
+
+    def average(self) -> None:
+        """Move the running mean towards the weights: e <- d e + (1 - d) w, d rising to ``ema``."""
+        if not self.recipe["ema"]:
+            return
+        # early weights are forgotten sooner, as in exponential means of many toolkits
+        decay = min(self.recipe["ema"], (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for mean, now in zip(self.averaged.state_dict().values(),
+                                 self.network.state_dict().values(), strict=True):
+                if mean.is_floating_point():
+                    mean.lerp_(now, 1 - decay)
+                else:
+                    mean.copy_(now)
+
+    # -- the file ------------------------------------------------------------------------------
+
+    def due(self) -> bool:
+        """Whether enough steps or minutes have passed since the last save."""
+        return (self.step % self.recipe["save_every"] == 0
+                or time.monotonic() - self._saved > 60 * self.recipe["save_minutes"])
+
+    def save(self) -> None:
+        """Write the state; the one before stays beside it."""
+        saved = {name: getattr(self, name) for name in self._PLAIN}
+        saved |= {"network": self.network.state_dict(),
+                  "averaged": self.averaged.state_dict() if self.recipe["ema"] else None,
+                  "optimisers": [o.state_dict() for o in self.optimisers],
+                  "scaler": self.scaler.state_dict() if self.scaler else None}
+        with records.atomic_path(self.path) as temporary:
+            torch.save(saved, temporary)
+            if self.path.exists():
+                # no moment without a good file: the new one replaces the old one after this
+                self.previous.unlink(missing_ok=True)
+                self.previous.hardlink_to(self.path)
+        self._saved = time.monotonic()
+
+    _PLAIN = ("fingerprint", "step", "seconds", "waited", "curve", "validation", "best", "recent",
+              "sum", "count")
+
+    def resume(self) -> None:
+        """Go on from the file, or the one before it, if either is good and of this training."""
+        for path in (self.path, self.previous):
+            if path.exists() and self._load(path):
+                progress.say(f"{path}: continuing after step {self.step}")
+                return
+
+    def _load(self, path: Path) -> bool:
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            if saved["fingerprint"] != self.fingerprint:
+                progress.say(f"{path}: from another recipe, data or code; not continued")
+                return False
+            self._take(saved)
+        except Exception as error:  # whatever a damaged file makes torch raise
+            progress.say(f"{path}: not readable ({type(error).__name__}); not continued")
+            return False
+        return True
+
+    def _take(self, saved: dict) -> None:
+        self.network.load_state_dict(saved["network"])
+        if self.recipe["ema"]:
+            self.averaged.load_state_dict(saved["averaged"])
+        for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
+        if self.scaler and saved["scaler"]:
+            self.scaler.load_state_dict(saved["scaler"])
+        for name in self._PLAIN:
+            setattr(self, name, saved[name])
+
+    def discard(self) -> None:
+        """Remove the files of a training that has ended."""
+        self.path.unlink(missing_ok=True)
+        self.previous.unlink(missing_ok=True)
+
+    # -- what happens at a step ----------------------------------------------------------------
+
+    def note(self, loss: float, lr: float) -> None:
+        """Count a step's loss towards the curve: a point every 1/200 of the budget."""
+        self.recent = [*self.recent[-(REMEMBERED - 1):], loss]
+        self.sum, self.count = self.sum + loss, self.count + 1
+        if self.step % max(1, (self.recipe["steps"] or 2000) // POINTS) == 0:
+            self.close(lr)
+
+    def close(self, lr: float) -> None:
+        """Give the curve a point: the mean of the losses since the last one, if there are any."""
+        if self.count:
+            self.curve.append({"step": self.step, "loss": self.sum / self.count, "lr": lr,
+                               "seconds": round(self.seconds, 2)})
+            self.sum, self.count = 0.0, 0
+
+    def spiked(self, loss: float) -> bool:
+        """Whether a loss is ``spike`` times the median of the last 100, once there are 50."""
+        if not self.recipe["spike"] or len(self.recent) < REMEMBERED // 2:
+            return False
+        return loss > self.recipe["spike"] * sorted(self.recent)[len(self.recent) // 2]
+
+
+REMEMBERED = 100    # losses a spike is judged by
+POINTS = 200        # of the curve, at most about
+
+
+def weights(state: State) -> dict[str, Tensor]:
+    """Return the weights a training gives: the running mean where there is one."""
+    return state.averaged.state_dict()
