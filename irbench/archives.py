@@ -40,6 +40,7 @@ from irbench.transfer import CHUNK
 
 LONGEST = 255  # bytes of a file's name, on all common file systems
 MARK = ".unpacked-by-irbench"  # only a folder with this file in it is ever replaced
+# what the readers raise of a damaged file; NotImplementedError: zipfile's, of what it cannot unpack
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError,
           EOFError, NotImplementedError, ValueError)
 
@@ -78,7 +79,9 @@ def fetch(archives: Sequence[Archive], folder: Path, keep: Path, look_up: Callab
         keep.mkdir(parents=True, exist_ok=True)
         with _alone(keep / ".lock"):
             files = [fetching.RemoteFile(a.url, keep / a.name, a.sha256 or _recorded(keep, a),
-                                         a.bytes, f"{name}/{a.name}") for a in archives]
+                                         a.bytes, f"{name}/{a.name}",
+                                         "the catalog" if a.sha256 else str(_sidecar(keep, a)))
+                     for a in archives]
             paths = fetching.fetch_all(files, label=name, progress=progress, **options)
             _unpack_all(archives, paths, folder, name)
             _accept(archives, paths, keep, look_up)

