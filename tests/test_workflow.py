@@ -235,6 +235,19 @@ def test_a_run_with_nothing_to_draw_has_its_report(tmp_path):
     assert (tmp_path / "results/tiny/report.html").exists()
 
 
+def test_the_anchors_do_not_end_by_naming_another_runs_report(tmp_path):
+    config = tiny.make(tmp_path)
+    for name in ("tiny/report.html", "anchors/anchors.csv"):
+        path = tmp_path / "results" / name
+        path.parent.mkdir(parents=True)
+        path.touch()
+    code, output = snakemake(tmp_path, "--configfile", str(config), "--touch",
+                             "--forcerun", "anchors", "--", "anchors")
+    assert code == 0, output
+    assert "1 of 1 steps (100%) done" in output
+    assert "The report" not in output
+
+
 def test_a_set_that_the_run_fetches_costs_no_second_run(tmp_path, monkeypatch):
     """Its content is known only after the run was planned; that changes no result."""
     cells = [{"protocol": "sr-x2", "datasets": ["packed"], "models": ["bicubic"]}]
