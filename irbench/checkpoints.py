@@ -1,24 +1,27 @@
 """Weights: find, verify, load, save. ``ready`` returns a model of the plan, ready to restore.
 
-Own checkpoints are safetensors files whose header names the model, its options and the protocol it
-was trained for; loading compares them with the model at hand, so that a wrong file is refused by
-name instead of giving wrong pictures. Third-party files (``external:`` in the config, and peers)
-go through ``irbench.models.external``; those fetched lie in DATA_ROOT/checkpoints.
+Weights of our models are trained in the run, bundled with irbench (``irbench.bundled``), or a file
+given by its path or by URL and SHA-256. Own files are safetensors whose header names the model, its
+options and what it was trained for, the scope: a protocol, or a task with a range of levels for a
+blind model. Loading compares them with the model at hand, so that a wrong file is refused by name
+instead of giving wrong pictures; a plain state dict (.pth, .safetensors) is held to its names and
+shapes. Third-party files (``external:`` in the config, and peers) go through
+``irbench.models.external``; those fetched lie in DATA_ROOT/checkpoints.
 
-Try: ``irbench info results/photos/checkpoints/sr-x2@1/compacter.safetensors``
+Try: ``irbench checkpoints list``
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from irbench import records
+from irbench import checkpoint_files, records
 from irbench.errors import Unavailable, UserError
 from irbench.models import registry
-
-HEADER = "irbench"  # the key of our metadata in the file's header
+from irbench.training import recipe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -111,44 +114,26 @@ def save(path: Path, state: dict[str, Tensor], model: dict, protocol: Protocol,
          **metadata: object) -> str:
     """Write weights atomically; return the file's SHA-256.
 
-    The header holds what the weights are, and nothing that differs between two equal trainings
-    (no times, no paths), so that the same training gives the same bytes.
+    Args:
+        path: of the file.
+        state: names and tensors.
+        model: of the plan.
+        protocol: what they are trained for; of a blind training its scope (recipe.trained_for).
+        metadata: more of the header, which is to hold what the weights are and nothing that differs
+            between two equal trainings (no times, no paths): the same training gives the same
+            bytes.
     """
-    from safetensors.torch import save as serialise
-
     header = {"model": model["name"], "arch": model["arch"], "options": model["options"],
               "protocol": protocol.id, **metadata}
-    # one entry: safetensors writes several in an order that changes from run to run
-    records.write_atomic(path, serialise(
-        {name: value.detach().cpu().contiguous() for name, value in sorted(state.items())},
-        {HEADER: records.canonical(header)}))
-    return records.file_digest(path)
-
-
-def read_header(path: Path) -> dict:
-    """Return the metadata of a checkpoint. Raises UserError if it is no safetensors file."""
-    try:
-        with Path(path).open("rb") as handle:
-            size = int.from_bytes(handle.read(8), "little")
-            if not 0 < size <= 100_000_000:
-                raise ValueError("its header has no valid length")
-            header = json.loads(handle.read(size))
-        metadata = header.get("__metadata__") if isinstance(header, dict) else None
-        ours = json.loads((metadata or {}).get(HEADER, "{}"))
-        if not isinstance(header, dict) or not isinstance(ours, dict):
-            raise ValueError("its header is no JSON object")
-        return ours
-    except OSError as error:
-        raise UserError(f"checkpoint {path}: {error.strerror}.") from None
-    except ValueError as error:
-        raise UserError(f"checkpoint {path}: not a safetensors file written by irbench ({error}). "
-                        "Give the file that a training wrote.") from None
+    data = checkpoint_files.pack(state, header)
+    records.write_atomic(path, data)
+    return hashlib.sha256(data).hexdigest()
 
 
 def trained_on(path: Path) -> list[tuple[str, str | None]]:
     """Return name and content digest of each set that a checkpoint of ours names; [] if none."""
     try:
-        sets = read_header(path).get("datasets")
+        sets = checkpoint_files.read_header(path).get("datasets")
         return [(str(one["name"]), one["sha256"]) for one in sets or ()]
     except (UserError, TypeError, KeyError):
         return []
@@ -159,7 +144,8 @@ def describe(path: Path) -> dict:
 
     Raises UserError if it is neither.
     """
-    if path.suffix == ".safetensors" and (header := read_header(path)):
+    if path.suffix == ".safetensors" and (
+            header := checkpoint_files.read_header(path)):
         return header
     from irbench.models import external
 
@@ -168,54 +154,61 @@ def describe(path: Path) -> dict:
 
 def load(network: nn.Module, path: Path, model: dict, protocol: Protocol,
          sha256: str | None = None) -> str:
-    """Load a checkpoint into a network; return the file's SHA-256.
+    """Load a checkpoint into a network, in the network's number type; return the file's SHA-256.
 
     Raises:
         Unavailable: the file does not exist.
-        UserError: altered, of another architecture, option or scale, or with other shapes.
+        UserError: altered, of another architecture, option or scope, or with other shapes.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load as parse
-
     path = Path(path)
-    if not path.is_file():
-        what = "a folder, not a file" if path.is_dir() else "no such file"
-        raise Unavailable(f"checkpoint {path}: {what}. Train it "
-                          f"(irbench train) or correct the path of "
-                          f"models.{model.get('base') or model['name']}.")
-    digest = records.file_digest(path)
+    name = model.get("base") or model["name"]
+    if path.is_dir():
+        raise Unavailable(f"checkpoint {path}: a folder, not a file. Correct the path of "
+                          f"models.{name}.")
+    data = checkpoint_files.read(
+        path, f"Train it (irbench train) or correct the path of models.{name}.")
+    digest = hashlib.sha256(data).hexdigest()
     if sha256 and digest != sha256:
         raise UserError(f"checkpoint {path}: its SHA-256 begins with {digest[:12]}, expected "
                         f"{sha256[:12]}: the file was altered or is another one. "
                         "Delete it and train or fetch it again.")
-    header = read_header(path)
-    name = model.get("base") or model["name"]
+    header = checkpoint_files.header_of(path, data)
     # a variant takes the weights of its base, which were trained with the base's options
     options = model.get("base_options") or model["options"]
     for field, expected in (("arch", model["arch"]), ("options", options),
                             ("protocol", protocol.id)):
-        if field in header and header[field] != expected:
-            other = (" (To run its weights with another value of an option that changes none, give "
-                     "the options it was trained with, and the others in `variants`.)"
-                     if field == "options" else "")
-            raise UserError(f"checkpoint {path}: it is for {field} {header[field]!r}, but model "
-                            f"{name} needs {expected!r} here. Give the checkpoint "
-                            f"of this model and protocol.{other}")
-    try:
-        state = parse(path.read_bytes())
-    except SafetensorError as error:
-        raise UserError(f"checkpoint {path}: broken safetensors file ({error}).") from None
-    own = network.state_dict()
-    wrong = [f"{name}: {list(state[name].shape)} in the file, {list(own[name].shape)} in the model"
-             for name in own if name in state and state[name].shape != own[name].shape]
-    wrong += [f"{name}: missing in the file" for name in own if name not in state]
-    wrong += [f"{name}: not in the model" for name in state if name not in own]
-    if wrong:
-        raise UserError(f"checkpoint {path} does not fit model {model['name']} under "
-                        f"{protocol.id}: {'; '.join(wrong[:3])}"
-                        f"{f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''}.")
-    network.load_state_dict(state)
+        if field not in header or header[field] == expected or (
+                field == "protocol" and is_for(header, protocol)):
+            continue
+        other = (" (To run its weights with another value of an option that changes none, give "
+                 "the options it was trained with, and the others in `variants`.)"
+                 if field == "options" else "")
+        raise UserError(f"checkpoint {path}: it is for {field} {header[field]!r}"
+                        f"{_range(header) if field == 'protocol' else ''}, but model "
+                        f"{name} needs {expected!r} here. Give the checkpoint "
+                        f"of this model and protocol.{other}")
+    found = checkpoint_files.tensors(path, data)
+    checkpoint_files.fill(network, checkpoint_files.unwrapped(found), str(path),
+                          f"model {model['name']} under {protocol.id}")
     return digest
+
+
+def is_for(header: dict, protocol: Protocol) -> bool:
+    """Say whether weights with this header serve a protocol: its own, or blind and in the range."""
+    scope, levels = header.get("protocol"), header.get("levels")
+    if scope == protocol.id:
+        return True
+    try:
+        return recipe.covers(levels, protocol) and scope == recipe.scope(
+            {"levels": levels}, protocol)
+    except (AttributeError, KeyError, TypeError, ValueError):  # a header of somebody's own making
+        return False
+
+
+def _range(header: dict) -> str:
+    levels = header.get("levels")
+    return (f" ({', '.join(f'{name} {ends}' for name, ends in levels.items())})"
+            if isinstance(levels, dict) else "")
 
 
 def locate(model: dict, protocol: Protocol, folder: Path,
@@ -231,13 +224,16 @@ def locate(model: dict, protocol: Protocol, folder: Path,
     if source["kind"] == "url":
         from irbench import fetch
 
-        target = data_root / "checkpoints" / f"{source['sha256'][:16]}.safetensors"
+        suffix = Path(urlsplit(source["url"]).path).suffix or ".safetensors"
+        target = data_root / "checkpoints" / f"{source['sha256'][:16]}{suffix}"
         return fetch.fetch_file(source["url"], target, source["sha256"]), source["sha256"]
     name = model.get("base") or model["name"]  # a variant has the weights of its base
-    path = folder / "training" / protocol.id / f"{name}.json"
+    # one blind training serves several protocols
+    scope = recipe.scope(model["training"], protocol)
+    path = folder / "training" / scope / f"{name}.json"
     if not path.exists():
-        raise Unavailable(f"model {name} is not trained for {protocol.id} yet. Run "
-                          f"irbench train --protocol {protocol.id} --model {name}.")
+        raise Unavailable(f"model {name} is not trained for {scope} yet. Run "
+                          f"irbench train --protocol {scope} --model {name}.")
     record = records.read(path)
     if record["status"] != "ok":
         raise Unavailable(f"its training {record['status']}: {record['reason']}")

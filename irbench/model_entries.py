@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from irbench import bundled, inference, peers, records, variants
 from irbench import config as configs
-from irbench import inference, peers, records, variants
 from irbench.errors import UserError, unknown
 from irbench.models import registry
 from irbench.protocols import Protocol
@@ -20,6 +20,7 @@ from irbench.training import recipe
 
 # what a job of the training does not depend on: it computes in float32, and once for all variants
 NOT_TRAINED = ("inference", "base", "base_options", "variant")
+BUNDLED = "bundled"  # as a config's `checkpoint`: the weights that come with irbench
 # what speed and size do not depend on
 NOT_PROFILED = ("checkpoint", "training", "base", "base_options", "variant")
 
@@ -105,6 +106,8 @@ def _of_card(card: registry.Card, name: str, more: dict) -> dict:
 def _checkpoint(value: str | dict | None, trained: bool) -> dict:
     if isinstance(value, dict):
         return {"kind": "url", **value}
+    if value == BUNDLED:
+        return {"kind": BUNDLED}
     if value is not None:
         return {"kind": "file", "path": value}
     return {"kind": "trained" if trained else "none"}
@@ -133,7 +136,13 @@ def references(where: str, names: list[str], models: dict[str, dict],
 
 
 def fit(model: dict, protocol: Protocol, plugins: tuple[str, ...], where: str) -> dict:
-    """Check that a model can do a protocol; a path of its checkpoint may name the protocol."""
+    """Check that a model can do a protocol, and find the file of its weights for it.
+
+    A path may name the protocol; bundled weights become the file that serves it.
+
+    Raises:
+        UserError: the model cannot do it, or nothing bundled is for it.
+    """
     if model["arch"] == "external":
         return peers.fit(model, protocol, where)
     card = registry.get(model["arch"], plugins)
@@ -144,6 +153,9 @@ def fit(model: dict, protocol: Protocol, plugins: tuple[str, ...], where: str) -
         raise UserError(f"{where}: {model['name']} ({card.name}) cannot do {protocol.id}: {can}.")
     if model["training"]:
         return {**model, "training": recipe.fit(model["training"], card.name, protocol)}
+    if model["checkpoint"]["kind"] == BUNDLED:
+        return {**model, "checkpoint": configs.at(
+            f"{where}: {model['name']}", lambda: bundled.resolve(model, protocol))}
     if model["checkpoint"]["kind"] != "file":
         return model
     path = peers.fill_path(model["checkpoint"]["path"], protocol, where)

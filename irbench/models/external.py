@@ -1,9 +1,9 @@
 """Other people's weights: any file that ``spandrel`` recognises, as a model like our own.
 
-Reads a PyTorch checkpoint (only tensors are unpickled, code in it is never run) or a safetensors
-file, both told apart by their content; writes nothing. spandrel finds the architecture in the
-names and shapes of the tensors. What it says of scale, channels and sizes is compared with the
-protocol: a file that does not fit is refused with what it is and what is needed.
+Reads a PyTorch or safetensors file (see ``irbench.checkpoint_files``); writes nothing. spandrel
+finds the architecture in the names and shapes of the tensors. What it says of scale, channels and
+sizes is compared with the protocol: a file that does not fit is refused with what it is and what is
+needed.
 
 Networks that take more than the image. spandrel gives them a constant of its own (a noise level of
 15/255, say), which would score them at the wrong level in silence. Here they get the protocol's
@@ -16,16 +16,13 @@ Try: ``irbench list peers``, then three lines of config: ``my-model: {external: 
 from __future__ import annotations
 
 import hashlib
-import io
-import re
-import warnings
-import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from irbench import checkpoint_files
 from irbench.errors import Unavailable, UserError
 from irbench.models.padding import Restorer, crop, pad_to_multiple, reflect_index
 from irbench.protocols import Protocol
@@ -38,9 +35,7 @@ RANDOM = ("AuraSR",)  # draw random numbers in the forward pass: no figure could
 EXTRA = "spandrel_extra_arches"
 # keys of a network that only the extra package knows
 EXTRA_KEYS = {"Restormer": ("encoder_level1.0.attn.temperature", "patch_embed.proj.weight")}
-BEGINNINGS = {b"<": "a web page or XML: was a link to a page given instead of one to the file?",
-              b"version https://git-lfs": "a Git LFS pointer: fetch the file itself (git lfs pull)",
-              b"\x89PNG": "an image"}
+MISSING = "Put it there, or correct `external` of the model in the config."
 
 
 class External(Restorer):
@@ -122,12 +117,12 @@ def load(path: Path, protocol: Protocol, sha256: str | None = None) -> tuple[Ext
             architecture, or not for this protocol. Names the file and says what to do.
     """
     path = Path(path)
-    data = _read(path)
+    data = checkpoint_files.read(path, MISSING)
     digest = hashlib.sha256(data).hexdigest()
     if sha256 and digest != sha256:
         raise UserError(f"checkpoint {path}: its SHA-256 is {digest}, expected {sha256}: the file "
                         "was altered or is another one. Get the right one, or correct `sha256`.")
-    descriptor = _descriptor(path, _state(path, data))
+    descriptor = _descriptor(path, checkpoint_files.tensors(path, data))
     level = _fit(path, descriptor, protocol)
     return External(descriptor, level, {**_about(descriptor), "level": level}).eval(), digest
 
@@ -137,86 +132,9 @@ def describe(path: Path) -> dict:
 
     Raises as ``load``, but for what depends on a protocol.
     """
-    data = _read(Path(path))
-    return {**_about(_descriptor(Path(path), _state(Path(path), data))),
+    data = checkpoint_files.read(path, MISSING)
+    return {**_about(_descriptor(path, checkpoint_files.tensors(path, data))),
             "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise Unavailable(f"checkpoint {path}: no such file. Put it there, or correct "
-                          "`external` of the model in the config.") from None
-    except OSError as error:
-        raise UserError(f"checkpoint {path}: {error.strerror}.") from None
-
-
-# -- from bytes to tensors ---------------------------------------------------------------------
-
-def _state(path: Path, data: bytes) -> dict:
-    """Read the tensors of a file by its content, running no code. Raises UserError."""
-    where = f"checkpoint {path}"
-    if data[8:9] == b"{" and data[:1] != b"{":
-        return _safetensors(where, data)
-    if data[:2] == b"PK":
-        _check_zip(where, data)
-    elif data[:1] != b"\x80":  # of a pickle
-        known = next((what for start, what in BEGINNINGS.items()
-                      if data.lstrip().startswith(start)), f"it begins with {data[:16]!r}")
-        raise UserError(f"{where}: not a checkpoint ({known if data else 'it is empty'}). Give a "
-                        "PyTorch file (.pth, .pt, .ckpt) or a safetensors file.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(f"{where}: {_why(error)}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{where}: it holds a {type(found).__name__}, not a state dict (names and "
-                        "tensors). Save model.state_dict().")
-    return found
-
-
-def _safetensors(where: str, data: bytes) -> dict:
-    from safetensors import SafetensorError
-    from safetensors.torch import load as parse
-
-    try:
-        return parse(data)
-    except SafetensorError as error:
-        raise UserError(f"{where}: a safetensors file that is broken or cut short ({error}). "
-                        "Get it again.") from None
-
-
-def _check_zip(where: str, data: bytes) -> None:
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            broken = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, ValueError):
-        raise UserError(f"{where}: it begins like a PyTorch file but has no end: it was cut short. "
-                        "Get it again.") from None
-    if broken:
-        raise UserError(f"{where}: {broken} inside is damaged (checksum). Get the file again.")
-
-
-def _why(error: Exception) -> str:
-    """Say in one sentence what torch did not like."""
-    text = str(error)
-    if code := re.search(r"GLOBAL (\S+)", text):
-        return (f"it holds more than tensors ({code[1].rstrip('.')}), which could run code when "
-                "unpickled, so it was not loaded. Save the state dict alone, where you trust the "
-                "file: torch.save(model.state_dict(), PATH), or as safetensors.")
-    if "TorchScript" in text:
-        return "a TorchScript program, not a state dict. Give the file of the weights."
-    if isinstance(error, EOFError) or "EOF" in text:
-        return "it begins like a PyTorch file but has no end: it was cut short. Get it again."
-    if "eights only load failed" in text:
-        return ("a pickle that is no plain state dict, so it was not loaded: it could hold code. "
-                "Save the state dict alone, where you trust the file: "
-                "torch.save(model.state_dict(), PATH), or as safetensors.")
-    first = " ".join(text.split("Please file")[0].split())[:160]
-    return f"not a PyTorch checkpoint ({type(error).__name__}: {first}). Get it again."
 
 
 # -- from tensors to a network -----------------------------------------------------------------
