@@ -14,8 +14,8 @@ from pathlib import Path
 from irbench import records
 from irbench.models import registry
 
-MODEL_CODE = ("irbench.checkpoints", "irbench.degrade", "irbench.images", "irbench.mosaic",
-              "irbench.synthetic")
+MODEL_CODE = ("irbench.checkpoint_files", "irbench.checkpoints", "irbench.degrade",
+              "irbench.images", "irbench.mosaic", "irbench.synthetic", "irbench.training.recipe")
 # a new version of these may change a number
 PACKAGES = ("fvcore", "lpips", "numpy", "opencv-python-headless", "pillow", "pyiqa", "torch",
             "triton")
@@ -27,8 +27,9 @@ FORWARD = ("irbench.budget", "irbench.inference", "irbench.memory", "irbench.pre
 MEASURING = ("irbench.allocator", "irbench.memory", "irbench.profiling")
 CODE = {
     "cell": ("irbench.evaluate", "irbench.metrics", *FORWARD, *MODEL_CODE),
-    "training": ("irbench.metrics", "irbench.training.data", "irbench.training.losses",
-                 "irbench.training.loop", "irbench.training.recipe", "irbench.training.state",
+    "training": ("irbench.metrics", "irbench.training.curve", "irbench.training.data",
+                 "irbench.training.decoded", "irbench.training.losses", "irbench.training.loop",
+                 "irbench.training.state",
                  "irbench.training.validate", *MODEL_CODE),
     "profile": (*MEASURING, *FORWARD, "irbench.energy", "irbench.images", "irbench.load",
                 "irbench.mac_handles", "irbench.macs", "irbench.photograph", "irbench.sweep"),

@@ -31,12 +31,11 @@ def optimisers(network: nn.Module, recipe: dict) -> list[torch.optim.Optimizer]:
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe["optimiser"]]
         found = [kind(network.parameters(), betas=betas, **own)]
     else:
-        matrices = {id(m.weight) for m in network.modules() if isinstance(m, nn.Linear)}
-        found = [
-            torch.optim.Muon([p for p in network.parameters() if id(p) in matrices],
-                             adjust_lr_fn="match_rms_adamw", **own),
-            torch.optim.AdamW([p for p in network.parameters() if id(p) not in matrices],
-                              betas=betas, **own)]
+        matrices = {id(m.weight): m.weight for m in network.modules() if isinstance(m, nn.Linear)}
+        others = [p for p in network.parameters() if id(p) not in matrices]
+        found = [torch.optim.AdamW(others, betas=betas, **own)] if others else []
+        if matrices:                # a network of convolutions alone has none
+            found.append(torch.optim.Muon(matrices.values(), adjust_lr_fn="match_rms_adamw", **own))
     for optimiser in found:
         for group in optimiser.param_groups:
             muon = isinstance(optimiser, torch.optim.Muon)
