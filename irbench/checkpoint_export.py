@@ -103,7 +103,7 @@ def _belonging(path: Path, data: bytes, record: dict, sha256: str) -> dict:
     if wrong:
         raise UserError(f"{path}: by its header it is of another training than the record "
                         f"({', '.join(wrong)} differ). Delete the record and train again.")
-    return header
+    return {name: value for name, value in header.items() if name != "weights"}
 
 
 def _halved(path: Path, state: dict) -> dict:
