@@ -126,6 +126,7 @@ def _card(folder: Path, record: dict, sha256: str, header: dict) -> dict:
     return {
         "seconds": result["seconds"], "images_seen": result["images_seen"],
         "parameters": result.get("parameters"), "images": result.get("images"),
+        "final_loss": result.get("final_loss"), "waiting": result.get("waiting"),
         "hardware": {"device": result.get("device"), "device_name": result.get("device_name"),
                      "cpu": hardware.get("cpu"), "cores": hardware.get("cores"),
                      "threads": where.get("threads"), "processes": result.get("processes")},

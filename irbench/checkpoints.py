@@ -23,6 +23,9 @@ from irbench.errors import Unavailable, UserError
 from irbench.models import registry
 from irbench.training import recipe
 
+# of a header, what a cell's record does not keep of it: figures of other runs, and what is known
+UNTOLD = ("scores", "scores_of", "weights", "options", "command")
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -42,7 +45,8 @@ def ready(model: dict, protocol: Protocol, folder: Path, data_root: Path,
 
     Returns:
         The digest is None for a model without weights. The network of a third party's file has an
-        attribute ``about``: what the file is (architecture, scale, channels, ...).
+        attribute ``about``: what the file is (architecture, scale, channels, ...); one with our own
+        weights of another run has ``header``, their file's.
 
     Raises:
         Unavailable: the weights are not here and cannot be had.
@@ -54,13 +58,22 @@ def ready(model: dict, protocol: Protocol, folder: Path, data_root: Path,
     if not model["learned"]:
         return network, None
     path, expected = locate(model, protocol, folder, data_root)
-    return network, load(network, path, model, protocol, expected)
+    digest = load(network, path, model, protocol, expected)
+    if model["checkpoint"]["kind"] == "trained":
+        network.header = {}  # the training's record tells it
+    return network, digest
 
 
 def resolved(network: nn.Module, digest: str | None) -> dict:
-    """Return what a record keeps of the weights used: their digest, and what a foreign file is."""
+    """Return what a record keeps of the weights used: their digest, and what their file says.
+
+    ``external`` is what a foreign file is; ``weights`` the header of ours, from another run.
+    """
     about = getattr(network, "about", None)
-    return {"checkpoint": digest, **({"external": about} if isinstance(about, dict) else {})}
+    told = {name: value for name, value in (getattr(network, "header", None) or {}).items()
+            if name not in UNTOLD}
+    return {"checkpoint": digest, **({"external": about} if isinstance(about, dict) else {}),
+            **({"weights": told} if told else {})}
 
 
 def _external(model: dict, protocol: Protocol, folder: Path) -> tuple[nn.Module, str]:
@@ -156,6 +169,8 @@ def load(network: nn.Module, path: Path, model: dict, protocol: Protocol,
          sha256: str | None = None) -> str:
     """Load a checkpoint into a network, in the network's number type; return the file's SHA-256.
 
+    The file's header, {} if it has none, becomes the network's attribute ``header``.
+
     Raises:
         Unavailable: the file does not exist.
         UserError: altered, of another architecture, option or scope, or with other shapes.
@@ -190,6 +205,7 @@ def load(network: nn.Module, path: Path, model: dict, protocol: Protocol,
     found = checkpoint_files.tensors(path, data)
     checkpoint_files.fill(network, checkpoint_files.unwrapped(found), str(path),
                           f"model {model['name']} under {protocol.id}")
+    network.header = header
     return digest
 
 

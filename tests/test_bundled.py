@@ -139,7 +139,10 @@ def test_a_config_takes_bundled_weights(folder, tmp_path, capsys):
                      "--model", "compacter"]) == 0
     record = run.find("cell", protocol="denoise_color-sigma50", dataset="tinyset",
                       model="compacter").record
-    assert records.read(record)["resolved"]["checkpoint"] == records.file_digest(files[1])
+    assert records.read(record)["resolved"] == {
+        "checkpoint": records.file_digest(files[1]), "weights": {
+            "model": "c", "arch": "compacter", "protocol": "denoise_color-blind@1",
+            "levels": {"sigma": [15, 50]}, "steps": 5}}
     # a tampered file is refused by name
     shutil.copy(files[0], files[1])
     assert cli.main(["eval", "--protocol", "denoise_color-sigma25", "--dataset", "tinyset",
@@ -160,7 +163,7 @@ def test_what_bundled_weights_were_trained_on_is_known(folder, tmp_path):
         **header, "datasets": [{"name": "tinytrain", "sha256": digest}]}))
     bundled.rewrite()
     known = plan.load(config).trained_on
-    assert known["sr-x2@1/compacter"] == ["tinytrain"]
+    assert list(known["sr-x2@1/compacter"]) == ["tinytrain"]
     assert known["denoise_color-sigma25@1/compacter"] is None
 
 

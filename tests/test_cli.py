@@ -90,7 +90,7 @@ def test_a_wrong_checkpoint_is_refused_by_name(world, capsys):
     assert "it is for options" in error
     code, error = try_(world)
     assert code == 2
-    assert "not a safetensors file" in error
+    assert "not a checkpoint (it begins with" in error
     broken = world.parent / "cut.safetensors"
     broken.write_bytes(weights.read_bytes()[:-10])
     code, error = try_(broken)
