@@ -5,7 +5,7 @@ because times come from the records and files carry no date.
 
 Reads ``cells/``, ``training/``, ``profiles/``, ``benches/``, ``images/`` and ``leaks.json`` under
 the run folder; writes ``summary.csv``, ``tables/<task>.{md,tex,csv}``, ``tables/`` of verdicts
-(measured against published), variants, profiles, operations, dictionary and attention,
+(measured against published), training, variants, profiles, operations, dictionary and attention,
 ``figures/*.{png,pdf}`` and ``report.html``.
 
 Try: ``irbench report``

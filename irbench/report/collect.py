@@ -10,17 +10,20 @@ Try: ``irbench report``
 
 from __future__ import annotations
 
+import csv
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from irbench import records
 from irbench.errors import UserError
 from irbench.protocols import SYNTHETIC
-from irbench.report import family, leakage, text
+from irbench.report import family, leakage, text, weights
 
 NOT_COMPUTED = "not computed"
 CELL = ("protocol", "dataset", "model")
 METRICS = tuple(text.METRICS)
+STOPPED = re.compile(r"stopped after step \d+(?: of \d+)?")     # as a paused training says it
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Job:
     status: str
     reason: str = ""
     record: dict | None = None
+    # of a training that has begun and not ended: how far it came, in words; "" otherwise
+    unfinished: str = field(default="", kw_only=True)
 
     @property
     def result(self) -> dict:
@@ -66,6 +71,11 @@ class Cell(Job):
         return self.result.get("images") or []
 
     @property
+    def header(self) -> dict:
+        """What the file of the weights says of itself; {} for weights trained in this run."""
+        return weights.checked(((self.record or {}).get("resolved") or {}).get("weights"))
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics asked for, in the order of tables; empty if there is no record."""
         asked = self.record["spec"].get("metrics") if self.record else ()
@@ -88,8 +98,9 @@ class Run:
     published: str | list[str]
     metrics: tuple[str, ...] = ()   # asked for by the plan; records may ask for more
     leaks: leakage.Leakage = field(default_factory=leakage.Leakage)
-    # (protocol, model) -> what its weights were trained on, None if that is not known
-    trained_on: dict[tuple[str, str], list[str] | None] = field(default_factory=dict)
+    # (protocol, model) -> the sets its weights were trained on, each with the file stems of the
+    # images left out; None if that is not known
+    trained_on: dict[tuple[str, str], dict[str, list[str]] | None] = field(default_factory=dict)
     benches: dict[str, Job] = field(default_factory=dict)   # by the benchmark's name
     asked: dict = field(default_factory=dict)       # the config's `profile`, {} if not told
 
@@ -97,10 +108,11 @@ class Run:
         """Count of parameters as profiled or trained; 0 for a model without weights, else None."""
         spec = self.models[model]
         for name in (model, spec.get("base")):      # a variant has its base's weights
-            for jobs in (self.profiles, self.trainings):
-                job = jobs.get((protocol, name))
-                if job and job.result.get("parameters") is not None:
-                    return int(job.result["parameters"])
+            told = [job.result for job in (self.profiles.get((protocol, name)),
+                                           self.training(protocol, name)) if job]
+            for source in (*told, self.header(protocol, name)):
+                if source.get("parameters") is not None:
+                    return int(source["parameters"])
         return None if spec.get("learned", True) or family.is_reference(spec) else 0
 
     def dataset_title(self, name: str) -> str:
@@ -113,19 +125,38 @@ class Run:
         twins = [n for n, m in self.models.items() if str(m.get("title") or n) == title]
         return f"{title} ({name})" if len(twins) > 1 else title
 
-    def training_of(self, protocol: str, model: str) -> dict | None:
-        """Say how a model's weights were trained here: status, steps, seconds, device.
+    def training(self, protocol: str | None, model: str | None) -> Job | None:
+        """Return the training whose weights serve a model under a protocol, blind ones too."""
+        name = self.models.get(model, {}).get("base") or model
+        task, _, version = text.split_id(str(protocol))
+        return next((self.trainings[key] for key in (
+            (protocol, name), (f"{task}-{text.BLIND}@{version}", name)) if key in self.trainings),
+            None)
 
-        Planned steps do not count: without a finished training the figures are None. Returns
-        None if the weights are not to be trained here.
+    def header(self, protocol: str, model: str) -> dict:
+        """Return what the file of a model's weights says of its training, {} if it says nothing.
+
+        Of weights that were not trained in this run.
+        """
+        return next((cell.header for cell in self.cells
+                     if (cell.protocol, cell.model) == (protocol, model) and cell.header), {})
+
+    def training_of(self, protocol: str, model: str) -> dict | None:
+        """Say how a model's weights were trained: status, steps, seconds, device, here.
+
+        ``here``: in this run; otherwise the file of the weights says it. Planned steps do not
+        count: without a finished training the figures are None. Returns None if nothing is known.
         """
         spec = self.models[model]
-        job = self.trainings.get((protocol, spec.get("base") or model))
+        job, header = self.training(protocol, model), self.header(protocol, model)
         if job is None and (spec.get("checkpoint") or {}).get("kind") != "trained":
-            return None
+            return {"status": "ok", "here": False, "steps": header.get("steps"),
+                    "seconds": header.get("seconds"),
+                    "device": header.get("hardware", {}).get("device")} if header else None
         result = job.result if job else {}
-        return {"status": job.status if job else "missing", "steps": result.get("steps"),
-                "seconds": result.get("seconds"), "device": result.get("device")}
+        return {"status": job.status if job else "missing", "here": True,
+                "steps": result.get("steps"), "seconds": result.get("seconds"),
+                "device": result.get("device")}
 
 
 def collect(folder: Path, plan: dict) -> Run:
@@ -142,6 +173,7 @@ def collect(folder: Path, plan: dict) -> Run:
     jobs = {kind: {(k["protocol"], k["model"]): _job(folder, place, k, protocols, plan)
                    for k in _keys(plan, kind, ("protocol", "model"))}
             for kind, place in (("trainings", "training"), ("profiles", "profiles"))}
+    jobs["trainings"] = {key: _progressed(folder, job) for key, job in jobs["trainings"].items()}
     for cell in cells:              # a plan may leave definitions to the records
         if cell.record:
             protocols.setdefault(cell.protocol, cell.record["spec"].get("protocol") or {})
@@ -155,7 +187,7 @@ def collect(folder: Path, plan: dict) -> Run:
     found = leakage.read(folder, plan)
     sets = {(cell.protocol, cell.model): _training_sets(plan, cell, models) for cell in cells}
     cells = [replace(cell, synthetic=_synthetic(protocols.get(cell.protocol)),
-                     leak=found.note(sets[cell.protocol, cell.model] or (), cell.dataset))
+                     leak=found.note(sets[cell.protocol, cell.model] or {}, cell.dataset))
              for cell in cells]
     return Run(folder, name, str(plan.get("title") or name), cells, jobs["trainings"],
                jobs["profiles"], protocols, datasets, models, plan.get("published", "all"),
@@ -163,14 +195,19 @@ def collect(folder: Path, plan: dict) -> Run:
                dict(plan.get("profile") or {}))
 
 
-def _training_sets(plan: dict, cell: Cell, models: dict) -> list[str] | None:
-    """Return the names of the sets that a cell's weights were trained on, None if not known."""
+def _training_sets(plan: dict, cell: Cell, models: dict) -> dict[str, list[str]] | None:
+    """Return the sets that a cell's weights were trained on, None if not known.
+
+    As the plan tells, or else as the model's recipe says.
+    """
     spec = models[cell.model]
     known = plan.get("trained_on") or {}
     for name in filter(None, (cell.model, spec.get("base"))):
         if f"{cell.protocol}/{name}" in known:
             return known[f"{cell.protocol}/{name}"]
-    return list((spec.get("training") or {}).get("data") or ())
+    training = spec.get("training") or {}
+    return {name: (training.get("exclude") or {}).get(name) or []
+            for name in training.get("data") or ()}
 
 
 def _synthetic(protocol: dict | None) -> bool:
@@ -242,6 +279,25 @@ def _job(folder: Path, place: str, key: dict, protocols: dict, plan: dict) -> Jo
         status, reason, record = "failed", other, None
     return Job(key.get("protocol", ""), key.get("model") or key["bench"], path, status, reason,
                record)
+
+
+def _progressed(folder: Path, job: Job) -> Job:
+    """Say of a training without a result how far it came, if its state is kept."""
+    path = (folder / job.path).with_suffix(".state")
+    if job.result or not path.exists():
+        return job
+    said = STOPPED.search(job.reason)
+    return replace(job, unfinished=said[0] if said else _last_step(path.with_suffix(".csv")))
+
+
+def _last_step(path: Path) -> str:
+    """Say after which step a training that left no record stopped, by its curve."""
+    try:
+        with path.open(newline="", encoding="utf-8") as handle:
+            steps = [int(row["step"]) for row in csv.DictReader(handle)]
+    except (OSError, KeyError, TypeError, ValueError):  # killed before it was written
+        steps = []
+    return f"stopped after step {steps[-1]}" if steps else "was interrupted"
 
 
 def _cell(folder: Path, key: dict, protocols: dict, datasets: dict, plan: dict) -> Cell:

@@ -2,14 +2,17 @@
 
 Reads ``leaks.json`` of the run folder (written by ``irbench data leak``); writes nothing. A figure
 of a model that was trained on images of the test set is shown with a note, but competes with no
-other. A search that was not made, or not of all sets, is told: no finding is not "no leak".
+other; images that its training left out do not count. A search that was not made, or not of all
+sets, is told: no finding is not "no leak".
+
+Training sets are given as a mapping from their names to the images left out (file stems).
 
 Try: ``irbench data leak``
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -34,26 +37,27 @@ class Leakage:
     not_compared: tuple[dict, ...] = field(default=())
     unknown: tuple[str, ...] = ()   # titles of models whose training data are not known
 
-    def between(self, train: str, test: str) -> list[dict]:
+    def between(self, train: str, test: str, without: Collection[str] = ()) -> list[dict]:
         """Return the pairs of images of a training and a test set that are the same."""
-        return [p for p in self.pairs if (p["train"], p["test"]) == (train, test)]
+        return [p for p in self.pairs if (p["train"], p["test"]) == (train, test)
+                and p["train_image"] not in without]
 
-    def count(self, train: Iterable[str], test: str) -> int | None:
-        """Return how many images of a test set are in training sets; None if that is unknown."""
-        train = list(train)
+    def count(self, train: Mapping[str, Collection[str]], test: str) -> int | None:
+        """Return how many images of a test set were trained on; None if that is unknown."""
         known = {(c["train"], c["test"]) for c in self.compared}
         if any((name, test) not in known for name in train):
             return None
-        return len({p["test_image"] for name in train for p in self.between(name, test)})
+        return len({p["test_image"] for name, without in train.items()
+                    for p in self.between(name, test, without)})
 
-    def note(self, train: Iterable[str], test: str) -> str:
+    def note(self, train: Mapping[str, Collection[str]], test: str) -> str:
         """Return a footnote for a model trained on some sets and scored on a test set, or ""."""
-        said = [self._said(name, test) for name in train if self.between(name, test)]
+        said = [self._said(self.between(name, test, without), name, test)
+                for name, without in train.items() if self.between(name, test, without)]
         return ("trained on images of this test set: " + "; ".join(said) + "; not ranked"
                 if said else "")
 
-    def _said(self, train: str, test: str, named: str = "") -> str:
-        pairs = self.between(train, test)
+    def _said(self, pairs: list[dict], train: str, test: str, named: str = "") -> str:
         count = len({p["test_image"] for p in pairs})
         of = next((f" of {c['test_images']}" for c in self.compared
                    if (c["train"], c["test"]) == (train, test)), "")
@@ -67,24 +71,31 @@ class Leakage:
         return (f"{count}{of} {images}{named} {'are' if count != 1 else 'is'} in {train} "
                 f"({kinds}), e.g. {example['test_image']}{name}")
 
-    def warnings(self, cells: Iterable[tuple[Iterable[str], str]]) -> list[str]:
+    def warnings(self, cells: Iterable[tuple[Mapping[str, Collection[str]], str]]) -> list[str]:
         """Return sentences for the head of a report.
 
-        ``cells``: (training sets, test set) of every cell whose model was trained in the run.
+        ``cells``: (training sets, test set) of every cell whose training sets are known.
         """
         if not self.asked:
             return []
         if self.reason:
             return ["Whether images of the training sets are in the test sets is unknown: "
                     f"{self.reason}."]
-        used = {(train, test) for sets, test in cells for train in sets}
+        used: dict[tuple[str, str], bool] = {}      # does any model know images of the test set?
+        for sets, test in cells:
+            for train, without in sets.items():
+                used[train, test] = (used.get((train, test), False)
+                                     or bool(self.between(train, test, without)))
         said = []
         for train, test in dict.fromkeys((p["train"], p["test"]) for p in self.pairs):
             hit = ("figures of models trained on it are marked and not ranked"
+                   if used.get((train, test)) else
+                   "the models trained on it left them out of their training"
                    if (train, test) in used else
                    "no model of this run is both trained on the one and scored on the other")
             said.append("Training and test sets share images: "
-                        f"{self._said(train, test, f' of {test}')}; {hit}.")
+                        f"{self._said(self.between(train, test), train, test, f' of {test}')}; "
+                        f"{hit}.")
         for reason in dict.fromkeys(c["reason"] for c in self.not_compared):
             sets = "; ".join(f"{c['train']} with {c['test']}" for c in self.not_compared
                              if c["reason"] == reason)

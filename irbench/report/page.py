@@ -14,7 +14,7 @@ import jinja2
 from PIL import Image
 
 from irbench import __version__, records
-from irbench.report import family, latency, style, text, verdict
+from irbench.report import family, latency, style, text, verdict, weights
 from irbench.report import render as printing
 from irbench.report.collect import Cell, Job, Run
 from irbench.report.sheet import Sheet
@@ -25,7 +25,8 @@ TEMPLATE = "page.html.j2"
 SCREEN_WIDTH = 1600             # pixels; print quality stays in figures/
 STATUS = {"ok": "with a result", "unavailable": "unavailable", "failed": "failed",
           "missing": "not computed"}
-PLAIN = ("variants", "profiles", "operations", "dictionary", "attention")   # stems of sheets
+# stems of sheets
+PLAIN = ("training", "variants", "profiles", "operations", "dictionary", "attention")
 OPEN_VERDICTS = 24              # rows of verdicts shown unfolded
 
 
@@ -64,7 +65,7 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Sheet],
         verdict_heads=printing.VERDICTS[:-1], reasons=reasons,
         verdict_caption=printing.VERDICTS_CAPTION,
         verdict_summary=verdict.summary(run, verdicts), unfold=len(verdicts) <= OPEN_VERDICTS,
-        trainings=[_training(run, job) for job in run.trainings.values()],
+        bundled=any(one.origin == weights.BUNDLED for one in weights.of(run)),
         details=[_detail(run, job) for job in jobs], status=STATUS,
         picture=lambda stem: _picture(run.folder / "figures" / f"{stem}.png"))
     return page.lstrip()
@@ -135,8 +136,9 @@ def _machine(hardware: dict) -> str:
 
 def warnings(run: Run, groups: list[dict]) -> list[str]:
     """Return what a reader should know before trusting the page."""
-    said = run.leaks.warnings((run.trained_on.get((c.protocol, c.model)) or (), c.dataset)
+    said = run.leaks.warnings((run.trained_on.get((c.protocol, c.model)) or {}, c.dataset)
                               for c in run.cells)
+    said += weights.unfinished(run)
     without = [c for c in run.cells if c.status != "ok"]
     if without:
         said.append(f"{len(without)} of {len(run.cells)} cells have no result; the reasons are "
@@ -179,22 +181,6 @@ def _without_size(job: Job) -> Job:
 
 
 # -- rows of the page's own tables ---------------------------------------------------------------
-
-def _training(run: Run, job: Job) -> dict:
-    result = job.result
-    show = {
-        "steps": ("steps", lambda v: f"{v:,}".replace(",", " ")),
-        "images": ("images_seen", lambda v: f"{v:,}".replace(",", " ")),
-        "length": ("seconds", text.duration), "loss": ("final_loss", lambda v: f"{v:.4g}"),
-        "parameters": ("parameters", text.parameters)}
-    row = {name: text.NA if result.get(key) is None else how(result[key])
-           for name, (key, how) in show.items()}
-    spec = run.models[job.model].get("training") or {}
-    device = result.get("device_name") or result.get("device") or text.NA
-    return {"job": job, "title": run.model_title(job.model), **row, "device": device,
-            "recipe": str(spec.get("recipe") or ""),
-            "data": ", ".join(map(str, spec.get("data") or []))}
-
 
 def _detail(run: Run, job: Job) -> dict:
     record = job.record or {}

@@ -189,10 +189,12 @@ def _entry(table: Table, column: Column, cell: Cell | None, ranked: bool) -> Ent
 
 
 def _weights(run: Run, model: str, protocols: list[str]) -> str:
-    """Say where a model's weights come from and, if trained here, for how long."""
-    spec = run.models[model]
+    """Say where a model's weights come from and, if that is known, how long they were trained."""
     said: dict[str, list[str]] = {}
     devices = []
+    kind = (run.models[model].get("checkpoint") or {}).get("kind")
+    from_file = {"bundled": "weights bundled with irbench", "file": "weights from a local file",
+                 "url": "downloaded weights"}.get(kind, "")
     for protocol in protocols:
         training = run.training_of(protocol, model)
         if training is None:
@@ -213,10 +215,10 @@ def _weights(run: Run, model: str, protocols: list[str]) -> str:
                    [f"{' and '.join(levels)}: {length}" for length, levels in said.items()])
         done = any(run.training_of(p, model)["status"] == "ok" for p in protocols
                    if run.training_of(p, model))
-        return ("trained here: " * done + "; ".join(lengths)
+        origin = f"{from_file}: " if from_file else "trained here: " * done
+        return (origin + "; ".join(lengths)
                 + (", " if len(said) == 1 else "; ") * bool(devices) + " and ".join(devices))
-    kind = (spec.get("checkpoint") or {}).get("kind")
-    return {"file": "weights from a local file", "url": "downloaded weights"}.get(kind, "")
+    return from_file
 
 
 def _parameters(table: Table, run: Run, model: str, protocols: list[str]) -> Entry:
@@ -292,6 +294,9 @@ def _caption(table: Table, run: Run) -> str:
     if any(row.sub.startswith("trained here") for row in table.measured):
         said.append("Models trained here are reproductions from the papers' descriptions, without "
                     "the authors' code or weights.")
+    if any(row.sub.startswith("weights bundled") for row in table.measured):
+        said.append("Bundled weights had a short training by this pipeline, far from the papers' "
+                    "data and time; the table of trainings says what it cost.")
     if table.published:
         said.append("Measured and published rows are ranked apart: published figures come from "
                     "papers, the others were measured here.")

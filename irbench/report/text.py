@@ -18,6 +18,7 @@ from irbench.protocols import SYNTHETIC
 ID = re.compile(r"(?P<task>.+)-(?P<level>[^-@]+)@(?P<version>[0-9]+)")
 NA = "n/a"
 TIMES = "×"
+BLIND = "blind"                 # the level of a training for a range of levels
 NONE = "–"                      # not asked for, or not printed by the source
 TASKS = {
     "sr": "Super-resolution", "denoise_gray": "Gray denoising",

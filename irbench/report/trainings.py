@@ -1,0 +1,216 @@
+"""The table of trainings: what each set of weights cost, beside what it scores and the paper's gap.
+
+A row is a test set of the run that the weights were scored on; the first row of each set of weights
+also says how they were trained. Weights trained in the run and weights of files that tell of their
+training stand side by side. Gap = measured - published, in dB, of the same method and set. Reads
+nothing but the collected run and the published figures; goes to ``tables/training.{md,tex,csv}``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from irbench import published
+from irbench.report import text, weights
+from irbench.report.collect import Cell, Run
+from irbench.report.sheet import Head, Sheet, Value
+from irbench.report.weights import Weights
+
+STEM = "training"
+FIELDS = ("model", "trained_for", "levels", "origin", "recipe", "loss", "datasets", "left_out",
+          "training_images", "held_out_images", "steps", "images_seen", "seconds", "device",
+          "threads", "processes", "parameters", "waiting_share", "final_loss",
+          "validation_best_psnr_db", "validation_best_step", "validation_last_psnr_db",
+          "validation_last_step", "validation_of", "status", "reason", "protocol", "dataset",
+          "psnr_db", "ssim", "published_method", "published_psnr_db", "gap_db", "missing")
+FOLD = 30                       # rows that the page shows unfolded
+COST = 13                       # columns that say how weights were trained
+
+
+@dataclass(frozen=True)
+class Printed:
+    """The paper's PSNR beside a cell. ``reason`` says why there is none, or no gap to it."""
+
+    figure: published.Figure | None
+    row: published.Row | None
+    reason: str = ""
+    note: str = ""              # what a reader must know to compare
+
+
+def sheet(run: Run) -> Sheet | None:
+    """Return the table, None if nothing is known of any training."""
+    if not weights.planned(run):
+        return None
+    made = Sheet(STEM, "Training: cost and quality", [
+        Head("Weights", left=True), Head("Trained for", left=True), Head("Recipe", left=True),
+        Head("Trained on", left=True), Head("Steps"), Head("Patches seen"), Head("Wall time"),
+        Head("Computed on", left=True), Head("Parameters"), Head("Waiting for data"),
+        Head("Final loss"), Head("best", "Validation PSNR (dB)"),
+        Head("last", "Validation PSNR (dB)"), Head("Scored under", left=True),
+        Head("Test set", left=True), Head("measured", "PSNR (dB)"),
+        Head("published", "PSNR (dB)"), Head("gap", "PSNR (dB)")], FIELDS)
+    found = weights.of(run)
+    for one in found:
+        cost, line = _cost(made, run, one), _cost_line(one)
+        for cell in one.cells or [None]:
+            scores, told = _scores(made, run, one, cell)
+            made.rows.append([*cost, *scores])
+            made.lines.append([*line, *told])
+            cost = [Value("") for _ in range(COST)]
+    made.folded = len(made.rows) > FOLD
+    made.caption = _caption(found)
+    return made
+
+
+def _caption(found: list[Weights]) -> str:
+    origins = {one.origin for one in found}
+    return " ".join(filter(None, [
+        "What each set of weights cost, and the mean PSNR (dB) it reaches on the test sets of this "
+        "run under the protocol named. Gap: measured minus published, of the model's own paper.",
+        "Weights trained in this run, and those bundled with irbench, had a short training on "
+        "little data, not the papers' days on a GPU: the gap is of the training as much as of the "
+        "model." if origins & {weights.HERE, weights.BUNDLED} else "",
+        "Wall time: of the training alone, interruptions left out. Patches seen: repeats counted. "
+        "Waiting for data: share of that time in which the model had no batch. Final loss: mean "
+        "over the last tenth of the curve, in the recipe's own loss (unitless), so two recipes "
+        "need not compare. Validation: on images held out of the training, never on a test set; "
+        "it compares moments of one training and nothing else."]))
+
+
+# -- what it cost --------------------------------------------------------------------------------
+
+def _cost(made: Sheet, run: Run, one: Weights) -> list[Value]:
+    """Return the columns of a training; of an unknown or unfinished one n/a with the reason."""
+    name = Value(run.model_title(one.model), sub=one.origin)
+    ranges = weights.levels(one.levels)
+    scope = Value(one.scope + (f" ({ranges})" if ranges else ""))
+    recipe = _recipe(made, one)
+    if not one.known:
+        why = _why(one)
+        return [name, scope, recipe, *(made.absent(why) for _ in range(COST - 3))]
+    facts = one.facts
+
+    def figure(key: str, how) -> Value:
+        return (made.absent(_untold(one, key.replace("_", " "))) if facts.get(key) is None
+                else Value(how(facts[key])))
+    sets, left_out, machine = weights.data(one), weights.left_out(one), weights.machine(one)
+    return [
+        name, scope, recipe,
+        Value(sets, [made.note(left_out)] if left_out else []) if sets
+        else made.absent(_untold(one, "training data")),
+        figure("steps", _count), figure("images_seen", _count), figure("seconds", text.duration),
+        Value(machine) if machine else made.absent(_untold(one, "device")),
+        figure("parameters", text.parameters), figure("waiting", text.percent),
+        figure("final_loss", lambda loss: f"{loss:.4g}"),
+        _validation(made, one, one.best, "best"), _validation(made, one, one.last, "last")]
+
+
+def _why(one: Weights) -> str:
+    if one.job is None:
+        return ("no training of these weights is recorded" if one.origin == weights.HERE else
+                "the file of the weights does not tell how they were trained")
+    reason = one.job.reason if one.job.status == "missing" else \
+        f"{one.job.status}: {one.job.reason}"
+    return f"{reason.rstrip('.')}; {one.job.unfinished}, run it again" \
+        if one.job.unfinished and one.job.unfinished not in reason else reason
+
+
+def _untold(one: Weights, what: str) -> str:
+    where = "training's record" if one.origin == weights.HERE else "file of the weights"
+    return f"the {where} does not tell: {what}"
+
+
+def _recipe(made: Sheet, one: Weights) -> Value:
+    name = str(one.recipe.get("recipe") or "")
+    if not name:
+        return made.absent(_untold(one, "recipe") if one.known else _why(one))
+    loss, note = one.recipe.get("loss"), one.recipe.get("note")
+    return Value(name + (f", loss {loss}" if loss else ""),
+                 [made.note(f"{name}: {note}")] if note else [])
+
+
+def _validation(made: Sheet, one: Weights, point: tuple[int, float] | None, which: str) -> Value:
+    if point is None:
+        return made.absent("not validated, or nothing of it is recorded")
+    step, psnr = point
+    said = weights.validated(one)
+    return Value(f"{psnr:.2f}" + (f" at step {_count(step)}" if which == "best" else ""),
+                 [made.note(f"validation: {said}")] if said else [])
+
+
+def _count(number: int) -> str:
+    return f"{number:,}".replace(",", " ")
+
+
+def _cost_line(one: Weights) -> list:
+    facts, has, recipe = one.facts, one.hardware, one.recipe
+    return [
+        one.model, one.scope, weights.levels(one.levels), one.origin, recipe.get("recipe"),
+        recipe.get("loss"), "; ".join(one.datasets),
+        "; ".join(f"{name}: {' '.join(map(str, names))}"
+                  for name, names in one.exclude.items() if names),
+        one.images.get("training"), one.images.get("held_out"), facts.get("steps"),
+        facts.get("images_seen"), facts.get("seconds"),
+        has.get("device_name") or has.get("device"), has.get("threads"), has.get("processes"),
+        facts.get("parameters"), facts.get("waiting"), facts.get("final_loss"),
+        *reversed(one.best or (None, None)), *reversed(one.last or (None, None)),
+        weights.validated(one), one.job.status if one.job else "ok" if one.known else "unknown",
+        "" if one.known else _why(one)]
+
+
+# -- what it scores ------------------------------------------------------------------------------
+
+def _scores(made: Sheet, run: Run, one: Weights, cell: Cell | None) -> tuple[list[Value], list]:
+    """Return the columns of one test set, and their part of the CSV."""
+    if cell is None:
+        return [Value(text.NONE) for _ in range(5)], [None] * 8
+    measured, reasons = cell.means.get("psnr"), []
+    found = printed(run, cell, bool(one.levels))
+    figure, gap = found.figure, None
+    if measured is None:
+        why = (cell.reason or cell.status if cell.status != "ok" else
+               cell.missing.get("psnr") or "not asked for in this run")
+        reasons.append(why)
+        score = made.absent(why)
+    else:
+        score = Value(text.value("psnr", measured),
+                      [made.note(cell.leak)] if cell.leak else [])
+        gap = None if figure is None or found.reason else measured - figure.value
+    if found.reason:
+        reasons.append(found.reason)
+    row = [Value(cell.protocol), Value(run.dataset_title(cell.dataset)), score,
+           made.absent(found.reason) if figure is None else
+           Value(figure.shown, [made.note(said) for said in (
+               *published.notes(found.row), found.note) if said]),
+           made.absent(found.reason or reasons[0]) if gap is None
+           else Value(published.signed(gap, 2))]
+    return row, [cell.protocol, cell.dataset, measured, cell.means.get("ssim"),
+                 found.row.method if found.row else None, figure.shown if figure else None,
+                 None if gap is None else round(gap, 6), "; ".join(reasons)]
+
+
+def printed(run: Run, cell: Cell, blind: bool) -> Printed:
+    """Return the PSNR that the paper of a cell's model prints for its set and level.
+
+    Of two rows of a method, the one of one model for all levels (an asterisk) stands beside a
+    blind model, the other one beside a model of one level; where there is just the other kind, it
+    is taken, with a note.
+    """
+    spec = run.models[cell.model]
+    name = str(spec.get("published_as") or "").lower()
+    if run.published == "none":
+        return Printed(None, None, "this report shows no published figures")
+    if cell.synthetic:
+        return Printed(None, None, "a degradation of this project: no paper has figures for it")
+    if not name or not spec.get("in_paper"):
+        return Printed(None, None, "no paper prints figures of this very model")
+    key = (cell.level, cell.dataset, "psnr")
+    rows = [row for row in published.rows(cell.task, {key[:2]})
+            if row.name.lower() == name and key in row.figures]
+    if not rows:
+        return Printed(None, None, "the paper prints no PSNR on this test set at this level")
+    row = min(rows, key=lambda row: row.one_model != blind)
+    note = "" if row.one_model == blind else (
+        "printed for a model of this level alone, the weights here serve a range of levels"
+        if blind else "the weights here were trained for this level alone")
+    return Printed(row.figures[key], row, cell.leak or published.caveat(row.figures[key]), note)
