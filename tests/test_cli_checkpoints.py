@@ -86,6 +86,34 @@ def test_from_a_training_to_a_config_that_uses_its_weights(world, capsys):
     assert all(row[-2:] == ["tinyset", f"{trained:.2f}"] for row in rows)
 
 
+def test_a_blind_training_is_exported_once_for_all_its_levels(tmp_path, capsys):
+    levels = ["denoise_color-sigma15", "denoise_color-sigma50"]
+    training = {"recipe": "demo", "data": ["tinytrain"], "steps": 2, "patch": 16, "batch": 2,
+                "levels": {"sigma": [15, 50]}, "exclude": {"tinytrain": ["img11"]}}
+    cells = [{"protocol": p, "datasets": ["tinyset"], "models": ["tiny"]} for p in levels]
+    tiny.make(tmp_path, models={"tiny": {"training": training}}, cells=cells)
+    scope = ["--protocol", "denoise_color-blind", "--model", "tiny"]
+    assert cli.main(["train", *scope]) == 0
+    for protocol in levels:
+        assert cli.main(["eval", "--protocol", protocol, "--dataset", "tinyset", "--model",
+                         "tiny"]) == 0
+    code, done, _, _ = call(capsys, "export", *scope, "--bundle")
+    assert (code, done["scores"]) == (0, 2)
+    (one,) = bundled.catalog().values()
+    assert (one.name, one.protocol, one.levels) == (
+        "tiny-denoise_color-blind", "denoise_color-blind@1", {"sigma": [15, 50]})
+    header = checkpoint_files.read_header(one.path)
+    assert header["exclude"] == {"tinytrain": ["img11"]}
+    assert "--protocol denoise_color-blind" in header["command"]
+    # the same config, with the weights of the file instead of a training
+    tiny.make(tmp_path, run="again", models={"tiny": {"checkpoint": "bundled"}}, cells=cells)
+    assert cli.main(["eval", "--protocol", levels[1], "--dataset", "tinyset", "--model",
+                     "tiny"]) == 0
+    found = [records.read(Path("results", run, "cells", f"{levels[1]}@1", "tinyset", "tiny.json"))
+             ["result"]["mean"]["psnr"] for run in ("tiny", "again")]
+    assert found[0] == pytest.approx(found[1], abs=0.02)
+
+
 # -- cards -----------------------------------------------------------------------------------------
 
 HEADER = {
