@@ -95,7 +95,7 @@ def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> dict
     return _of_card(card, name, {
         "options": {**card.options, **entry.get("options", {})},
         "checkpoint": _checkpoint(checkpoint, bool(training)),
-        "training": {**resolved, "data": training["data"]} if training else None})
+        "training": resolved})
 
 
 def _of_card(card: registry.Card, name: str, more: dict) -> dict:

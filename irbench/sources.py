@@ -28,8 +28,8 @@ MEASURING = ("irbench.allocator", "irbench.memory", "irbench.profiling")
 CODE = {
     "cell": ("irbench.evaluate", "irbench.metrics", *FORWARD, *MODEL_CODE),
     "training": ("irbench.metrics", "irbench.training.curve", "irbench.training.data",
-                 "irbench.training.decoded", "irbench.training.losses", "irbench.training.loop",
-                 "irbench.training.state",
+                 "irbench.training.decoded", "irbench.training.engine", "irbench.training.losses",
+                 "irbench.training.loop", "irbench.training.state",
                  "irbench.training.validate", *MODEL_CODE),
     "profile": (*MEASURING, *FORWARD, "irbench.energy", "irbench.images", "irbench.load",
                 "irbench.mac_handles", "irbench.macs", "irbench.photograph", "irbench.sweep"),

@@ -40,8 +40,12 @@ def final_loss(curve: list[dict]) -> float:
 class Board:
     """TensorBoard's files, or nothing where no folder is given."""
 
-    def __init__(self, folder: Path | None) -> None:
-        """Open the files. Raises UserError if TensorBoard is not installed."""
+    def __init__(self, folder: Path | None, step: int = 0) -> None:
+        """Open the files of a training that goes on after a step; points beyond it are dropped.
+
+        Raises:
+            UserError: TensorBoard is not installed.
+        """
         self._writer = None
         if folder is None:
             return
@@ -50,7 +54,7 @@ class Board:
         except ImportError:
             raise UserError("--tensorboard: the package tensorboard is not installed. "
                             "pip install tensorboard, or leave the option out.") from None
-        self._writer = SummaryWriter(str(folder))
+        self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
     def add(self, step: int, values: dict[str, float]) -> None:
         """Add named values at a step."""

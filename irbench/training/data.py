@@ -75,7 +75,7 @@ class Patches:
         held = {(id(source), i) for source, i in self.held_out}
         self.images = [one for one in every if (id(one[0]), one[1]) not in held]
         patch = max([recipe["patch"], *(p.get("patch", 0) for p in recipe["phases"] or ())])
-        small = [source.name(i) for source, i in self.images
+        small = [source.name(i) for source, i in every
                  if min(source.targets.shapes[i][:2]) < patch]
         if small or not self.images:
             raise UserError(
@@ -97,7 +97,9 @@ class Patches:
             float32 (C, patch/scale, patch/scale), in [0, 1] but for noise, and float32 (C, patch,
             patch) in [0, 1].
         """
-        source, i, rng = self._choose(step, index)
+        source, i = self._choose(step, index)
+        rng = np.random.RandomState(seed_of(self.seed, self.protocol.id, source.name(i), step,
+                                            index))
         given, target = source.pair(i)
         scale = self.protocol.scale if given is not None else 1
         # a corner that the scale divides, so that input and target show the same
@@ -115,14 +117,12 @@ class Patches:
     def names(self, step: int, batch: int) -> list[str]:
         """Name the images of a step's batch."""
         found = (self._choose(step, index) for index in range(batch))
-        return list(dict.fromkeys(source.name(i) for source, i, _ in found))
+        return list(dict.fromkeys(source.name(i) for source, i in found))
 
-    def _choose(self, step: int, index: int) -> tuple[Source, int, np.random.RandomState]:
+    def _choose(self, step: int, index: int) -> tuple[Source, int]:
         # every image equally often, whatever its size, as the published toolkits do
         picker = np.random.RandomState(seed_of(self.seed, self.protocol.id, step, index))
-        source, i = self.images[picker.randint(len(self.images))]
-        return source, i, np.random.RandomState(
-            seed_of(self.seed, self.protocol.id, source.name(i), step, index))
+        return self.images[picker.randint(len(self.images))]
 
     def _level(self, rng: np.random.RandomState) -> Protocol:
         """Draw the level of a blind protocol; any other is itself."""

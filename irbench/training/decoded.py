@@ -5,7 +5,7 @@ decoded once per colour, and inputs that nothing random enters (super-resolution
 by the exact bicubic. Many processes map the same file and share its pages.
 
 Reads a dataset's files; writes ``DATA_ROOT/decoded/<dataset>-<key>.u8`` and ``.json`` (names, sizes
-and the SHA-256 of the other). A damaged or outdated one is made again.
+and the SHA-256 of the other). A damaged one is made again; all may be deleted at any time.
 
 Try: ``python -c "from irbench.training import decoded; help(decoded.Images)"``
 """
@@ -28,7 +28,7 @@ class Images:
 
     def __init__(self, path: Path, names: list[str], shapes: list[list[int]]) -> None:
         """Map the file; ``names`` and ``shapes`` as the file beside it says."""
-        self.names, self.shapes = names, shapes
+        self.path, self.names, self.shapes = path, names, shapes
         sizes = np.prod(shapes, axis=1, dtype=np.int64) if shapes else np.zeros(0, np.int64)
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
         self._pixels = (np.memmap(path, np.uint8, "r") if path.stat().st_size
@@ -37,6 +37,10 @@ class Images:
     def __len__(self) -> int:
         """How many images there are."""
         return len(self.names)
+
+    def __reduce__(self) -> tuple:
+        """Let a process that is handed the images map the file itself."""
+        return Images, (self.path, self.names, self.shapes)
 
     def __getitem__(self, i: int) -> np.ndarray:
         """Return image i, a read-only view of the file."""
@@ -53,8 +57,8 @@ def obtain(folder: Path, name: str, key: object,
         key: plain data, all that the pixels depend on.
         make: yields names and uint8 (H, W, C); called when there is no good file.
     """
-    stem = folder / f"{name}-{records.fingerprint([FORMAT, key])[:16]}"
-    path, index = stem.with_suffix(".u8"), stem.with_suffix(".json")
+    stem = f"{name}-{records.fingerprint([FORMAT, key])[:16]}"
+    path, index = folder / f"{stem}.u8", folder / f"{stem}.json"
     about = _read(path, index)
     if about is None:
         progress.say(f"{name}: decoding into {path}")

@@ -14,23 +14,32 @@ Try: ``irbench train --protocol sr-x2 --model compacter``
 from __future__ import annotations
 
 import contextlib
+import glob
 import math
-import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from irbench import checkpoints, progress, records
 from irbench.degrade import seed_of
 from irbench.errors import Paused, Unavailable, UserError
 from irbench.plan import Job, Plan
 from irbench.training import curve, data, losses, validate
-from irbench.training.recipe import at, learning_rate
+from irbench.training.recipe import at
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import Tensor
+
+    from irbench.training.state import State
+
+LET_GO = 15.0  # seconds to wait for a killed training's helpers to end
 
 
 def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
-        max_minutes: float | None = None, tensorboard: bool = False) -> dict:
-    """Train a model and return the training's record.
+        max_minutes: float | None = None, tensorboard: bool = False) -> dict | None:
+    """Train a model and return the training's record; None in any process but the first.
 
     Args:
         plan: the run.
@@ -43,85 +52,96 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
     Raises:
         Paused: stopped by ``max_minutes`` or a signal; the state is saved.
         Unavailable: the training images are not here, or the loss is no number or has jumped.
-        UserError: recipe and images do not fit.
+        UserError: recipe and images do not fit, or another process is at this training.
     """
     import torch
 
+    from irbench.training import engine as engines
     from irbench.training.state import State, weights
 
     begun = time.monotonic()
-    torch.set_num_threads(threads)
     phases = records.Phases()
-    protocol, model = plan.scopes[job.key["protocol"]], job.model
+    protocol, model = plan.scopes["/".join(job.key.values())], job.model
     recipe = model["training"]
-    engine = _engine(device, recipe)
-    with phases("load"):
-        with engine.main_process_first():   # one process decodes, the others find it done
-            patches = data.load(plan, job, protocol)
-        torch.manual_seed(seed_of(job.spec["seed"], protocol.id, model["name"]))
-        network = checkpoints.build(model, protocol, tuple(plan.config["plugins"]))
-        state = State(network.to(engine.device), recipe, job.fingerprint,
-                      job.record.with_suffix(".state"))
-        state.scaler = engine.scaler
-        state.resume()
-        validator = validate.Validator(patches, protocol)
+    engine = engines.start(device, recipe, threads)
     place = _Place(plan, job, protocol)
-    limit = None if max_minutes is None else begun + 60 * max_minutes
-    with _gentle_end() as asked, curve.Board(place.board if tensorboard else None) as board:
-        _train(state, patches, validator, engine, place, board,
-               lambda: asked() or (limit is not None and time.monotonic() > limit), job.title)
-    if not engine.is_main_process:
-        return {}
-    phases.seconds["train"] = state.seconds
-    with phases("write"):
-        digest = place.save(weights(state), state.step)
-        curve.write_csv(job.record.with_suffix(".csv"), state)
-    record = records.make(
-        "training", job.key, job.spec, resolved={"checkpoint": digest}, threads=threads,
-        seconds=phases.seconds, result={
-            "steps": state.step, "seconds": round(state.seconds, 2),
-            "images_seen": _images_seen(recipe, state.step),
-            "images": {"training": len(patches.images), "held_out": len(patches.held_out)},
-            "parameters": sum(p.numel() for p in network.parameters()),
-            "final_loss": curve.final_loss(state.curve),
-            "checkpoint": {"file": place.last.as_posix(), "sha256": digest},
-            "best": _best(plan.folder, place, state), "curve": state.curve,
-            "validation": state.validation, "validation_on": validator.about,
-            "waiting": round(state.waited / state.seconds, 4) if state.seconds else None,
-            "processes": engine.num_processes, "device": device,
-            "device_name": _device_name(device)})
-    # the record is written before the state goes: dying in between costs nothing
-    records.write_json(job.record, record)
-    state.discard()
+    with place.claimed() if engine.is_main_process else contextlib.nullcontext():
+        with phases("load"):
+            with engine.main_process_first():   # one process decodes, the others find it done
+                patches = data.load(plan, job, protocol)
+            torch.manual_seed(seed_of(job.spec["seed"], protocol.id, model["name"]))
+            network = checkpoints.build(model, protocol, tuple(plan.config["plugins"])).train()
+            state = State(network.to(engine.device), recipe, job.fingerprint, place.state)
+            state.scaler = engine.scaler
+            state.resume()
+            engines.check_together(engine, state)
+            validator = validate.Validator(patches, protocol)
+        limit = math.inf if max_minutes is None else begun + 60 * max_minutes
+        board = place.board if tensorboard and engine.is_main_process else None
+        with engines.gentle_end() as asked, curve.Board(board, state.step) as board:
+            _train(state, patches, validator, engine, place, board,
+                   lambda: asked() or time.monotonic() > limit)
+        engine.end_training()
+        if not engine.is_main_process:
+            return None
+        phases.seconds["train"] = state.seconds
+        with phases("write"):
+            digest = place.save(weights(state), state.step)
+            curve.write_csv(place.csv, state)
+        waiting = state.waited / state.seconds if state.seconds else 0.0
+        progress.say(f"{job.title}: {state.step} steps in {progress.left(state.seconds)}, "
+                     f"{waiting:.1%} of the time waiting for data")
+        record = records.make(
+            "training", job.key, job.spec, resolved={"checkpoint": digest}, threads=threads,
+            seconds=phases.seconds, result={
+                "steps": state.step, "seconds": round(state.seconds, 2),
+                "images_seen": state.images,
+                "images": {"training": len(patches.images), "held_out": len(patches.held_out)},
+                "parameters": sum(p.numel() for p in network.parameters()),
+                "final_loss": curve.final_loss(state.curve),
+                "checkpoint": {"file": place.last.as_posix(), "sha256": digest},
+                "best": place.best_of(state), "curve": state.curve,
+                "validation": state.validation, "validation_on": validator.about,
+                "waiting": round(waiting, 4), "processes": engine.num_processes,
+                "device": device, "device_name": _device_name(device)})
+        # the record is written before the state goes: dying in between costs nothing
+        records.write_json(job.record, record)
+        state.discard()
     return record
 
 
-def _engine(device: str, recipe: dict):
-    """Return accelerate's handle on devices, processes and precision."""
-    from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs
-
-    if recipe["precision"] == "fp16" and device == "cpu":
-        raise UserError("precision fp16 trains on a GPU only. Use bf16 or no on a CPU.")
-    engine = Accelerator(mixed_precision=recipe["precision"], cpu=device == "cpu",
-                         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
-    parts = recipe["accumulate"] * engine.num_processes
-    for now in (recipe, *(recipe["phases"] or ())):
-        if now.get("batch", recipe["batch"]) % parts:
-            raise UserError(f"a batch of {now['batch']} cannot be shared by {engine.num_processes} "
-                            f"processes in {recipe['accumulate']} parts. Choose a `batch` that "
-                            f"{parts} divides.")
-    return engine
-
-
 class _Place:
-    """Where a training's weights go and what their headers say."""
+    """Where a training's files go, and what the headers of its weights say."""
 
     def __init__(self, plan: Plan, job: Job, protocol) -> None:
         folder, name = Path("checkpoints", protocol.id), job.model["name"]
         self.plan, self.job, self.protocol = plan, job, protocol
         self.last, self.best = folder / f"{name}.safetensors", folder / f"{name}.best.safetensors"
+        self.state, self.csv = (job.record.with_suffix(end) for end in (".state", ".csv"))
         self.board = plan.folder / "tensorboard" / protocol.id / name
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep others from this training, and remove what a killed process had begun to write."""
+        lock = self.state.with_suffix(".lock")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("a") as handle:
+            patience = time.monotonic() + LET_GO
+            while not records.lock(handle):
+                if time.monotonic() > patience:
+                    raise UserError(f"{self.job.title}: another process is at it ({lock}). Wait "
+                                    "for that one, or end it first.")
+                time.sleep(0.2)
+            for path in (self.state, self.csv, self.plan.folder / self.last,
+                         self.plan.folder / self.best):
+                for begun in path.parent.glob(f".{glob.escape(path.name)}.*{path.suffix}"):
+                    begun.unlink(missing_ok=True)
+            yield
+
+    def keep(self, state: State) -> None:
+        """Write the state and the curve so far."""
+        state.save()
+        curve.write_csv(self.csv, state)
 
     def save(self, weights: dict, steps: int, best: bool = False) -> str:
         """Write weights with a header in which nothing differs between two equal trainings."""
@@ -132,6 +152,15 @@ class _Place:
             self.protocol, steps=steps, recipe=recipe, levels=recipe["levels"],
             datasets=spec["datasets"], exclude=recipe["exclude"], training=self.job.fingerprint)
 
+    def best_of(self, state: State) -> dict | None:
+        """Return the best validation and its file; None if there is none."""
+        path = self.plan.folder / self.best
+        # where rounding differs from run to run, a killed one may have left another file
+        if not state.best or not path.exists() or (
+                records.file_digest(path) != state.best["sha256"]):
+            return None
+        return {**state.best, "file": self.best.as_posix()}
+
 
 def _device_name(device: str) -> str:
     if device == "cuda":
@@ -141,79 +170,79 @@ def _device_name(device: str) -> str:
     return records.provenance()["hardware"]["cpu"]
 
 
-def _best(folder: Path, place: _Place, state) -> dict | None:
-    path = folder / place.best
-    if not state.best or not path.exists():
-        return None
-    return {**state.best, "file": place.best.as_posix(), "sha256": records.file_digest(path)}
-
-
-def _train(state, patches: data.Patches, validator: validate.Validator, engine, place: _Place,
-           board: curve.Board, stop, title: str) -> None:
+def _train(state: State, patches: data.Patches, validator: validate.Validator,
+           engine: Accelerator, place: _Place, board: curve.Board,
+           stop: Callable[[], bool]) -> None:
     """Take steps until the budget is spent."""
     import torch
 
-    recipe = state.recipe
+    from irbench.training import engine as engines
+
+    recipe, title, main = state.recipe, place.job.title, engine.is_main_process
     loss_of = losses.make(recipe)
-    # step by step, so that more optimisers and a resumed state need nothing of accelerate
-    network = engine.prepare_model(state.network, evaluation_mode=False)
-    steppers = [engine.prepare_optimizer(o) for o in state.optimisers]
+    # shares gradients among processes, and computes in the recipe's precision; optimisers stay
+    # torch's own, so that more than one of them and a resumed state need nothing of accelerate
+    network = engine.prepare_model(state.network)
+    loader = engines.loader(engine, state, patches)
     started = time.perf_counter() - state.seconds
-    loader = _loader(state, patches, engine)
-    budget = _budget(state, engine)
-    for _ in (progress.track(budget, title, recipe["steps"], state.step) if recipe["steps"] else
-              progress.track_seconds(budget, title, recipe["seconds"])):
-        share = _share(state)
-        lr = learning_rate(recipe, share)
-        for optimiser in state.optimisers:
-            for group in optimiser.param_groups:
-                group["lr"] = lr * group["share"]
+    for _ in _reported(state, title):
+        lr = state.set_rate()
         # what a model draws at random (k, dropout) also depends on the step alone
         torch.manual_seed(seed_of(patches.seed, title, state.step))
-        total = torch.zeros((), device=engine.device)
-        for part in range(recipe["accumulate"]):
-            asked = time.perf_counter()
-            inputs, targets = (t.to(engine.device, non_blocking=True) for t in next(loader))
-            state.waited += time.perf_counter() - asked
-            last = part == recipe["accumulate"] - 1
-            with contextlib.nullcontext() if last else engine.no_sync(network):
-                with engine.autocast():
-                    restored = network(inputs)
-                loss = loss_of(restored.float(), targets) / recipe["accumulate"]
-                engine.backward(loss)
-            total += loss.detach()
-        value = engine.reduce(total, "mean").item()
-        _check(value, state, patches, title)
-        if recipe["grad_clip"] is not None:
-            engine.clip_grad_norm_(network.parameters(), recipe["grad_clip"])
-        for stepper in steppers:
-            stepper.step()
-            stepper.zero_grad()
-        state.average()
-        state.step += 1
-        state.seconds = time.perf_counter() - started
-        done = recipe["steps"] is not None and state.step == recipe["steps"]
-        state.note(value, lr)
-        board.add(state.step, {"loss": value, "learning rate": lr})
-        every = recipe["validate_every"]
-        if every and (state.step % every == 0 or done) and engine.is_main_process:
+        loss = _backward(network, loss_of, loader, state, engine)
+        loss, norm = torch.stack([engine.reduce(loss, "mean"), state.clip()]).tolist()
+        _check(loss, norm, state, patches, title)
+        state.update()
+        state.seconds, stopping = engines.agreed(engine, time.perf_counter() - started, stop())
+        state.note(loss, lr)
+        board.add(state.step, {"loss": loss, "learning rate": lr})
+        every, ended = recipe["validate_every"], state.share >= 1
+        if main and every and (ended or state.step % every == 0):
             _validate(state, validator, place, board)
-            state.seconds = time.perf_counter() - started
-        if engine.is_main_process and state.due():
-            state.save()
-        if not done and _agreed(stop(), engine):
-            if engine.is_main_process:
-                state.save()
-                curve.write_csv(place.job.record.with_suffix(".csv"), state)
+        if main and not ended and (stopping or state.due()):
+            place.keep(state)
+        if stopping and not ended:
+            engine.wait_for_everyone()
             of = f" of {recipe['steps']}" if recipe["steps"] else ""
             raise Paused(f"{title}: stopped after step {state.step}{of}; the state is saved, the "
                          "same command goes on.")
-    if engine.is_main_process:
-        state.close(learning_rate(recipe, _share(state)))
-        state.save()
+    if main and state.kept != state.step:
+        state.seconds = time.perf_counter() - started
+        place.keep(state)
 
 
-def _validate(state, validator: validate.Validator, place: _Place, board: curve.Board) -> None:
+def _backward(network, loss_of, loader: Iterator, state: State, engine: Accelerator) -> Tensor:
+    """Compute the gradients of a batch, part by part; return this process's mean loss."""
+    import torch
+
+    parts = state.recipe["accumulate"]
+    total = torch.zeros((), device=engine.device)
+    for part in range(parts):
+        asked = time.perf_counter()
+        inputs, targets = (t.to(engine.device, non_blocking=True) for t in next(loader))
+        state.waited += time.perf_counter() - asked
+        last = part == parts - 1
+        with contextlib.nullcontext() if last else engine.no_sync(network):
+            loss = loss_of(network(inputs).float(), targets) / parts
+            engine.backward(loss)
+        total += loss.detach()
+    return total
+
+
+def _reported(state: State, title: str) -> Iterator[float]:
+    """Yield until the budget is spent, earlier runs included, and show how far along it is."""
+    def until_spent() -> Iterator[float]:
+        while state.share < 1:
+            yield state.seconds
+
+    steps = state.recipe["steps"]
+    return (progress.track(until_spent(), title, steps, state.step) if steps else
+            progress.track_seconds(until_spent(), title, state.recipe["seconds"]))
+
+
+def _validate(state: State, validator: validate.Validator, place: _Place,
+              board: curve.Board) -> None:
+    """Add a point to the validation's curve; keep the weights if they are the best so far."""
     from irbench.training.state import weights
 
     psnr = validator(state.averaged)
@@ -225,96 +254,24 @@ def _validate(state, validator: validate.Validator, place: _Place, board: curve.
     progress.say(f"{place.job.title}: step {state.step}, validation {psnr:.2f} dB "
                  f"({validator.about['images']} images held out)")
     if state.best is None or psnr > state.best["psnr"]:
-        state.best = {"step": state.step, "psnr": psnr}
-        place.save(weights(state), state.step, best=True)
+        digest = place.save(weights(state), state.step, best=True)
+        state.best = {"step": state.step, "psnr": psnr, "sha256": digest}
 
 
-def _check(value: float, state, patches: data.Patches, title: str) -> None:
+def _check(loss: float, norm: float, state: State, patches: data.Patches, title: str) -> None:
     """Stop before a step that would spoil the weights, naming all that is needed to look at it."""
-    spiked = math.isfinite(value) and state.spiked(value)
-    if math.isfinite(value) and not spiked:
-        return
-    batch = at(state.recipe, _share(state))["batch"]
-    what = (f"is {value:.4g}, over {state.recipe['spike']:g} times the usual" if spiked
-            else f"is {value}")
-    kept = [str(p) for p in (state.path, state.previous) if p.exists()]
-    raise Unavailable(
-        f"{title}: the loss {what} at step {state.step}. Images of the batch: "
-        f"{', '.join(patches.names(state.step, batch))}. "
-        f"The last good state: {kept[0] if kept else 'none was saved yet'}. "
-        "Lower `lr`, set `grad_clip`, or look at these images.")
-
-
-# -- the budget ----------------------------------------------------------------------------------
-
-def _share(state) -> float:
-    """The share of the budget, 0 to 1, that is spent."""
-    recipe = state.recipe
-    return (state.step / recipe["steps"] if recipe["steps"] else
-            min(1.0, state.seconds / recipe["seconds"]))
-
-
-def _budget(state, engine) -> Iterator[float]:
-    """Yield what is spent until nothing is left: steps or seconds, earlier ones included."""
-    if state.recipe["steps"] is not None:
-        while state.step < state.recipe["steps"]:
-            yield state.step
+    if not math.isfinite(loss):
+        what = f"the loss is {loss}"
+    elif state.spiked(loss):
+        what = f"the loss is {loss:.4g}, over {state.recipe['spike']:g} times the usual,"
+    elif not math.isfinite(norm) and not state.scaler:  # fp16 overflows at times, by design
+        what = f"the loss is {loss:.4g}, but the norm of its gradients {norm}"
     else:
-        while not _agreed(state.seconds >= state.recipe["seconds"], engine):
-            yield state.seconds
-
-
-def _agreed(yes: bool, engine) -> bool:
-    """What the first process says: clocks and signals of several differ."""
-    if engine.num_processes == 1:
-        return yes
-    import torch
-    from accelerate.utils import broadcast
-
-    return bool(broadcast(torch.tensor([float(yes)], device=engine.device)).item())
-
-
-def _images_seen(recipe: dict, steps: int) -> int | None:
-    """Patches trained on, repeats counted; unknown where phases change the batch by the clock."""
-    if not recipe["phases"]:
-        return steps * recipe["batch"]
-    if not recipe["steps"]:
-        return None
-    return sum(at(recipe, s / recipe["steps"])["batch"] for s in range(steps))
-
-
-def _loader(state, patches: data.Patches, engine) -> Iterator:
-    """Yield this process's parts of the batches from the state's step on, as float32 tensors."""
-    from torch.utils.data import DataLoader
-
-    class Dataset:
-        def __getitem__(self, position: tuple[int, int, int]):
-            return patches.sample(*position)
-
-    def batches():
-        step = state.step
-        while True:
-            share = step / state.recipe["steps"] if state.recipe["steps"] else _share(state)
-            yield from data.positions(state.recipe, share, step, engine.process_index,
-                                      engine.num_processes)
-            step += 1
-
-    workers = state.recipe["workers"]
-    return iter(DataLoader(Dataset(), batch_sampler=batches(), num_workers=workers,
-                           pin_memory=engine.device.type == "cuda",
-                           persistent_workers=workers > 0))
-
-
-@contextlib.contextmanager
-def _gentle_end():
-    """Let SIGTERM end the training after the step it is at; yield what says whether it came."""
-    came = []
-    try:
-        before = signal.signal(signal.SIGTERM, lambda *_: came.append(True))
-    except ValueError:  # not in the main thread: nobody to listen
-        yield lambda: False
         return
-    try:
-        yield lambda: bool(came)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    batch = at(state.recipe, state.share)["batch"]
+    kept = ("none was saved yet" if state.kept is None else
+            f"{state.path} (after step {state.kept})")
+    raise Unavailable(
+        f"{title}: {what} at step {state.step}. Images of the batch: "
+        f"{', '.join(patches.names(state.step, batch))}. The last good state: {kept}. "
+        "Lower `lr` or `grad_clip`, or look at these images.")

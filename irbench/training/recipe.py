@@ -22,7 +22,7 @@ from irbench.protocols import Protocol
 CATALOG = Path(__file__).parent.parent / "catalog" / "recipes.yaml"
 CHOICES = {"loss": ("l1", "charbonnier", "l1_fft"), "optimiser": ("adamw", "adam", "muon"),
            "schedule": ("cosine", "milestones"), "precision": ("no", "bf16", "fp16")}
-# field -> (smallest valid value, or None for no number, may it be null)
+# field -> (smallest valid value, may it be null)
 NUMBERS = {"patch": (8, False), "batch": (1, False), "accumulate": (1, False),
            "steps": (1, True), "seconds": (1, True),
            "lr": (0, False), "matrix_lr": (0, False), "warmup": (0, False),
@@ -33,12 +33,14 @@ NUMBERS = {"patch": (8, False), "batch": (1, False), "accumulate": (1, False),
 WHOLE = ("patch", "batch", "accumulate", "steps", "save_every", "holdout", "validate_every",
          "workers")
 BELOW_ONE = ("warmup", "ema")
-FIELDS = {*NUMBERS, *CHOICES, "betas", "milestones", "phases", "levels", "exclude", "unknown",
-          "note"}
+ABOVE = ("lr", "matrix_lr", "grad_clip")  # above their smallest value, 0
+FIELDS = {*NUMBERS, *CHOICES, "data", "betas", "milestones", "phases", "levels", "exclude",
+          "unknown", "note"}
 # a phase sets these for its share of the budget
 OF_A_PHASE = ("patch", "batch", "lr")
 # what a blind range can be of: the parameter of a degradation -> the tasks that have it
 BLIND = {"sigma": ("denoise_gray", "denoise_color"), "quality": ("jpeg_gray", "jpeg_color")}
+HIGHEST = {"sigma": 255, "quality": 100}
 
 
 @functools.cache
@@ -58,7 +60,7 @@ def resolve(training: dict, where: str) -> dict:
     """Return a recipe with a config's overrides applied.
 
     Args:
-        training: the config's entry, with ``recipe``, ``data`` and any recipe field.
+        training: the config's entry, with ``recipe`` and any field of recipes.
         where: the place named in errors.
 
     Returns:
@@ -71,10 +73,12 @@ def resolve(training: dict, where: str) -> dict:
     name = training["recipe"]
     if name not in catalog():
         raise unknown("recipe", name, catalog(), where)
-    changes = {k: v for k, v in training.items() if k not in ("recipe", "data")}
+    changes = {k: v for k, v in training.items() if k != "recipe"}
     for key in changes:
         if key not in FIELDS:
-            raise unknown("key", key, FIELDS | {"recipe", "data"}, where)
+            raise unknown("key", key, FIELDS | {"recipe"}, where)
+    if changes.get("precision") is False:  # YAML reads a bare `no` so
+        changes["precision"] = "no"
     recipe = {**catalog()[name], **changes}
     budget = {"steps", "seconds"} if {"steps", "seconds"} & set(changes) else set()
     recipe["for"] = [{**one, "set": {k: v for k, v in one["set"].items()
@@ -91,12 +95,19 @@ def resolve(training: dict, where: str) -> dict:
 
 
 def fit(recipe: dict, arch: str, protocol: Protocol) -> dict:
-    """Return a resolved recipe as it is for a model and a protocol: without ``for``."""
+    """Return a resolved recipe as it is for a model and a protocol: without ``for``.
+
+    Raises:
+        UserError: neither config nor recipe names the training's sets.
+    """
     fitted = {k: v for k, v in recipe.items() if k != "for"}
     for one in recipe.get("for", ()):
         if (arch in one.get("models", [arch]) and protocol.task in one.get("tasks", [protocol.task])
                 and protocol.level in one.get("at", [protocol.level])):
             fitted |= one["set"]
+    if not fitted["data"]:
+        raise UserError(f"recipe {recipe['recipe']} names no training sets for {protocol.task}. "
+                        "Give `data`, a list of datasets.")
     return fitted
 
 
@@ -112,10 +123,15 @@ def _check(recipe: dict, where: str) -> None:
             raise unknown(field, recipe[field], valid, where)
     betas = recipe["betas"]
     if not (isinstance(betas, list) and len(betas) == 2 and all(
-            isinstance(b, int | float) and 0 <= b < 1 for b in betas)):
+            _number(b) and 0 <= b < 1 for b in betas)):
         raise UserError(f"{where}: betas is {betas!r}; valid: two numbers from 0 to below 1.")
     if not isinstance(recipe["note"], str):
         raise UserError(f"{where}: note is {recipe['note']!r}; valid: a text.")
+    if not isinstance(recipe["unknown"], list):
+        raise UserError(f"{where}: unknown is {recipe['unknown']!r}; valid: a list of fields.")
+    for name in recipe["unknown"]:
+        if name not in FIELDS:
+            raise unknown("field", name, FIELDS, f"{where}: unknown")
     _check_plan(recipe, where)
     _check_choice_of_data(recipe, where)
 
@@ -127,9 +143,10 @@ def _check_number(field: str, value: object, where: str) -> None:
     kind = int if field in WHOLE else (int, float)
     # `not >=` also refuses NaN
     if (not isinstance(value, kind) or isinstance(value, bool) or not low <= value < math.inf
-            or (field in BELOW_ONE and value >= 1)):
+            or (field in BELOW_ONE and value >= 1) or (field in ABOVE and value == low)):
         raise UserError(f"{where}: {field} is {value!r}; valid: "
-                        f"{'a whole number' if field in WHOLE else 'a number'} >= {low}"
+                        f"{'a whole number' if field in WHOLE else 'a number'} "
+                        f"{'>' if field in ABOVE else '>='} {low}"
                         f"{' or null' if nullable else ''}"
                         f"{', below 1' if field in BELOW_ONE else ''}.")
 
@@ -141,8 +158,8 @@ def _check_plan(recipe: dict, where: str) -> None:
                         f"{recipe['accumulate']} equal parts; choose an `accumulate` that divides "
                         "it.")
     stones = recipe["milestones"]
-    if not (isinstance(stones, list) and stones == sorted(stones)
-            and all(isinstance(s, int | float) and 0 < s < 1 for s in stones)):
+    if not (isinstance(stones, list) and all(_number(s) and 0 < s < 1 for s in stones)
+            and stones == sorted(stones)):
         raise UserError(f"{where}: milestones is {stones!r}; valid: shares of the budget between "
                         "0 and 1, in rising order.")
     phases = recipe["phases"]
@@ -165,29 +182,44 @@ def _check_plan(recipe: dict, where: str) -> None:
             raise UserError(f"{place}: a batch of {phase['batch']} cannot be made in "
                             f"{recipe['accumulate']} equal parts.")
     begins = [phase["from"] for phase in phases]
-    if begins[0] != 0 or any(not isinstance(b, int | float) or b >= 1 for b in begins) \
+    if begins[0] != 0 or any(not _number(b) or b >= 1 for b in begins) \
             or any(b <= a for a, b in itertools.pairwise(begins)):
         raise UserError(f"{where}: the phases begin at {begins}; valid: shares of the budget, the "
                         "first 0, each larger than the one before, below 1.")
 
 
+def _number(value: object) -> bool:
+    """Whether a value is a finite number, which true and false are not."""
+    return (isinstance(value, int | float) and not isinstance(value, bool)
+            and math.isfinite(value))
+
+
 def _check_choice_of_data(recipe: dict, where: str) -> None:
-    """Check the blind range and the images to leave out."""
+    """Check the sets, the blind range and the images to leave out."""
+    sets = recipe["data"]
+    if sets is not None and not (isinstance(sets, list) and sets
+                                 and all(isinstance(name, str) for name in sets)
+                                 and len(sets) == len(set(sets))):
+        raise UserError(f"{where}: data is {sets!r}; valid: a list of datasets, each once.")
     levels = recipe["levels"]
-    if levels is not None:
-        valid = (isinstance(levels, dict) and len(levels) == 1
-                 and all(key in BLIND and isinstance(pair, list) and len(pair) == 2
-                         and all(isinstance(v, int | float) for v in pair)
-                         and 0 < pair[0] < pair[1] for key, pair in levels.items()))
-        if not valid:
-            raise UserError(f"{where}: levels is {levels!r}; valid: null, or one range as "
-                            "{sigma: [15, 50]} or {quality: [10, 40]}.")
+    if levels is not None and not (isinstance(levels, dict) and len(levels) == 1 and all(
+            key in BLIND and _range(pair, HIGHEST[key], whole=key == "quality")
+            for key, pair in levels.items())):
+        raise UserError(f"{where}: levels is {levels!r}; valid: null, or one range: "
+                        "{sigma: [15, 50]}, above 0 to 255, or {quality: [10, 40]}, whole "
+                        "numbers from 1 to 100; the lower end first.")
     exclude = recipe["exclude"]
     if not (isinstance(exclude, dict) and all(
             isinstance(names, list) and all(isinstance(n, str) for n in names)
             for names in exclude.values())):
         raise UserError(f"{where}: exclude is {exclude!r}; valid: a mapping from a dataset to a "
                         'list of file names without ending, as {bsds500_train: ["302003"]}.')
+
+
+def _range(pair: object, highest: float, whole: bool) -> bool:
+    return (isinstance(pair, list) and len(pair) == 2 and all(map(_number, pair))
+            and 0 < pair[0] < pair[1] <= highest
+            and not (whole and any(isinstance(v, float) for v in pair)))
 
 
 def at(recipe: dict, share: float) -> dict:
@@ -232,8 +264,13 @@ def trained_for(recipe: dict, protocol: Protocol) -> Protocol:
     """Return the protocol a model is trained under: of a blind recipe, with a range for the level.
 
     Raises:
-        UserError: the range is of another degradation, or does not contain the protocol's level.
+        UserError: the range is of another degradation, or does not contain the protocol's level;
+            the protocol's scale does not divide a patch.
     """
+    for patch in {recipe["patch"], *(p.get("patch", 0) for p in recipe["phases"] or ())}:
+        if patch % protocol.scale:
+            raise UserError(f"patch {patch} is not divisible by the scale {protocol.scale} of "
+                            f"{protocol.id}.")
     if not recipe["levels"]:
         return protocol
     (parameter, (low, high)), = recipe["levels"].items()

@@ -4,12 +4,17 @@ Weights, their running mean (EMA), optimisers, position, curve. The file is move
 one before it kept, so that whenever the process dies there is a good one; nothing else is needed to
 go on, since samples and draws depend on the step alone.
 
-Writes: ``training/<scope>/<model>.state`` and ``.state.previous`` of a run.
+Writes: ``training/<scope>/<model>.state`` and ``.state.previous`` of a run: the SHA-256 of what
+follows, then what torch.save makes of it.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
+import io
+import math
+import shutil
 import time
 from pathlib import Path
 
@@ -17,6 +22,11 @@ import torch
 from torch import Tensor, nn
 
 from irbench import progress, records
+from irbench.training.recipe import at, learning_rate
+
+REMEMBERED = 100    # losses a spike is judged by
+POINTS = 200        # of the curve, at most
+DIGEST = hashlib.sha256().digest_size
 
 
 def optimisers(network: nn.Module, recipe: dict) -> list[torch.optim.Optimizer]:
@@ -44,7 +54,15 @@ def optimisers(network: nn.Module, recipe: dict) -> list[torch.optim.Optimizer]:
 
 
 class State:
-    """A training's state. Attributes: step, seconds, waited, curve, validation, best, recent."""
+    """A training's state.
+
+    Attributes:
+        network, averaged: as trained, and its running mean (the same one without ``ema``).
+        step, images: steps taken, patches trained on.
+        seconds, waited: wall time of the training, and how much of it went by waiting for data.
+        curve, validation, best: points of the curves, and the best of the latter.
+        kept: the step of the last file; None before the first.
+    """
 
     def __init__(self, network: nn.Module, recipe: dict, fingerprint: str, path: Path) -> None:
         """Start, or go on from the file at ``path`` if it is of the same training."""
@@ -53,18 +71,55 @@ class State:
         self.optimisers = optimisers(network, recipe)
         self.averaged = copy.deepcopy(network).eval() if recipe["ema"] else network
         self.scaler = None                        # of fp16, set by the loop
-        self.step, self.seconds, self.waited = 0, 0.0, 0.0
+        self.step, self.images, self.seconds, self.waited = 0, 0, 0.0, 0.0
         self.curve: list[dict] = []
         self.validation: list[dict] = []
         self.best: dict | None = None
         self.recent: list[float] = []             # losses, to know a spike by
         self.sum, self.count = 0.0, 0             # losses since the curve's last point
+        self.kept: int | None = None
         self._saved = time.monotonic()
+
+    @property
+    def share(self) -> float:
+        """The share of the budget, 0 to 1, that is spent."""
+        steps, seconds = self.recipe["steps"], self.recipe["seconds"]
+        return self.step / steps if steps else min(1.0, self.seconds / seconds)
 
     @property
     def previous(self) -> Path:
         """The file of the save before."""
         return self.path.with_name(f"{self.path.name}.previous")
+
+    # -- a step --------------------------------------------------------------------------------
+
+    def set_rate(self) -> float:
+        """Give the optimisers the learning rate of this step; return it."""
+        lr = learning_rate(self.recipe, self.share)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = lr * group["share"]
+        return lr
+
+    def clip(self) -> Tensor:
+        """Clip the gradients to a norm of at most ``grad_clip``; return the norm they had."""
+        if self.scaler:
+            for optimiser in self.optimisers:
+                self.scaler.unscale_(optimiser)
+        return nn.utils.clip_grad_norm_(self.network.parameters(),
+                                        self.recipe["grad_clip"] or math.inf)
+
+    def update(self) -> None:
+        """Take the step that the gradients ask for."""
+        for optimiser in self.optimisers:
+            # with fp16 a step whose gradients overflowed is left out, and the scale lowered
+            self.scaler.step(optimiser) if self.scaler else optimiser.step()
+            optimiser.zero_grad()
+        if self.scaler:
+            self.scaler.update()
+        self.average()
+        self.images += at(self.recipe, self.share)["batch"]
+        self.step += 1
 
     def average(self) -> None:
         """Move the running mean towards the weights: e <- d e + (1 - d) w, d rising to ``ema``."""
@@ -94,16 +149,24 @@ class State:
                   "averaged": self.averaged.state_dict() if self.recipe["ema"] else None,
                   "optimisers": [o.state_dict() for o in self.optimisers],
                   "scaler": self.scaler.state_dict() if self.scaler else None}
+        packed = io.BytesIO()
+        torch.save(saved, packed)
+        digest = hashlib.sha256(packed.getbuffer()).digest()
         with records.atomic_path(self.path) as temporary:
-            torch.save(saved, temporary)
+            with temporary.open("wb") as file:
+                file.write(digest)
+                file.write(packed.getbuffer())
             if self.path.exists():
                 # no moment without a good file: the new one replaces the old one after this
                 self.previous.unlink(missing_ok=True)
-                self.previous.hardlink_to(self.path)
-        self._saved = time.monotonic()
+                try:
+                    self.previous.hardlink_to(self.path)
+                except OSError:  # a file system without links
+                    shutil.copyfile(self.path, self.previous)
+        self.kept, self._saved = self.step, time.monotonic()
 
-    _PLAIN = ("fingerprint", "step", "seconds", "waited", "curve", "validation", "best", "recent",
-              "sum", "count")
+    _PLAIN = ("fingerprint", "step", "images", "seconds", "waited", "curve", "validation", "best",
+              "recent", "sum", "count")
 
     def resume(self) -> None:
         """Go on from the file, or the one before it, if either is good and of this training."""
@@ -114,13 +177,13 @@ class State:
 
     def _load(self, path: Path) -> bool:
         try:
-            saved = torch.load(path, map_location="cpu", weights_only=True)
+            saved = read(path)
             if saved["fingerprint"] != self.fingerprint:
                 progress.say(f"{path}: from another recipe, data or code; not continued")
                 return False
             self._take(saved)
         except Exception as error:  # whatever a damaged file makes torch raise
-            progress.say(f"{path}: not readable ({type(error).__name__}); not continued")
+            progress.say(f"{path}: not readable ({error}); not continued")
             return False
         return True
 
@@ -134,27 +197,29 @@ class State:
             self.scaler.load_state_dict(saved["scaler"])
         for name in self._PLAIN:
             setattr(self, name, saved[name])
+        self.kept = self.step
 
     def discard(self) -> None:
         """Remove the files of a training that has ended."""
         self.path.unlink(missing_ok=True)
         self.previous.unlink(missing_ok=True)
 
-    # -- what happens at a step ----------------------------------------------------------------
+    # -- the curve -----------------------------------------------------------------------------
 
     def note(self, loss: float, lr: float) -> None:
-        """Count a step's loss towards the curve: a point every 1/200 of the budget."""
+        """Count a step's loss towards the curve, which has a point every 1/200 of the budget."""
         self.recent = [*self.recent[-(REMEMBERED - 1):], loss]
         self.sum, self.count = self.sum + loss, self.count + 1
-        if self.step % max(1, (self.recipe["steps"] or 2000) // POINTS) == 0:
-            self.close(lr)
-
-    def close(self, lr: float) -> None:
-        """Give the curve a point: the mean of the losses since the last one, if there are any."""
-        if self.count:
+        last = self.curve[-1] if self.curve else {"step": 0, "seconds": 0.0}
+        if self._slot(self.step, self.seconds) > self._slot(last["step"], last["seconds"]):
             self.curve.append({"step": self.step, "loss": self.sum / self.count, "lr": lr,
                                "seconds": round(self.seconds, 2)})
             self.sum, self.count = 0.0, 0
+
+    def _slot(self, step: int, seconds: float) -> int:
+        steps = self.recipe["steps"]
+        return step * POINTS // steps if steps else int(
+            seconds * POINTS / self.recipe["seconds"])
 
     def spiked(self, loss: float) -> bool:
         """Whether a loss is ``spike`` times the median of the last 100, once there are 50."""
@@ -163,10 +228,14 @@ class State:
         return loss > self.recipe["spike"] * sorted(self.recent)[len(self.recent) // 2]
 
 
-REMEMBERED = 100    # losses a spike is judged by
-POINTS = 200        # of the curve, at most about
-
-
 def weights(state: State) -> dict[str, Tensor]:
     """Return the weights a training gives: the running mean where there is one."""
     return state.averaged.state_dict()
+
+
+def read(path: Path) -> dict:
+    """Return what a state's file holds, on the CPU. Raises ValueError if it is damaged."""
+    data = Path(path).read_bytes()
+    if hashlib.sha256(data[DIGEST:]).digest() != data[:DIGEST]:
+        raise ValueError("the checksum does not fit")
+    return torch.load(io.BytesIO(data[DIGEST:]), map_location="cpu", weights_only=True)

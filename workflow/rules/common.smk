@@ -62,14 +62,15 @@ def attempt(kind):
 
 def training_data(wildcards):
     """The datasets a training waits for."""
-    return [str(PLAN.data[name].record) for name in PLAN.models[wildcards.model]["training"]["data"]]
+    job = PLAN.trainings["/".join(wildcards)]
+    return [str(PLAN.data[name].record) for name in job.model["training"]["data"]]
 
 
 def leak_data(wildcards):
-    """The datasets that the search for leaks waits for."""
+    """The datasets that the search for leaks waits for: none is fetched for it alone."""
     pairs = PLAN.leaks[SETTINGS["run"]].spec["pairs"]
     names = dict.fromkeys(entry["name"] for pair in pairs for entry in pair)
-    return [str(PLAN.data[name].record) for name in names]
+    return [str(PLAN.data[name].record) for name in names if name in PLAN.data]
 
 
 def weights(wildcards):

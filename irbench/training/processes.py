@@ -1,0 +1,87 @@
+"""Several processes for one training on one machine: start them, pass signals on, end together.
+
+Each gets the environment that accelerate and torchrun agree on (RANK, WORLD_SIZE, MASTER_ADDR, ...)
+and runs the same command, so that across machines torchrun or ``accelerate launch`` can do this
+instead. Neither is used here: they answer an exit code that is no error, as that of a training
+which pauses, with a traceback and another code, and take a fixed port.
+
+Torch-free. Try: ``irbench train --protocol sr-x2 --model compacter --processes 2``
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+
+GRACE = 20.0  # seconds for the others to end by themselves after one has failed; then to be ended
+LAUNCHER = "IRBENCH_LAUNCHER"
+
+
+def started() -> bool:
+    """Whether this process is one of several, whoever started them."""
+    return "LOCAL_RANK" in os.environ
+
+
+def rank() -> int:
+    """Which of several processes this is: 0 for the one that reports and writes."""
+    return int(os.environ.get("RANK", 0)) if started() else 0
+
+
+def orphaned() -> bool:
+    """Whether the process that started this one as one of several is gone."""
+    return os.environ.get(LAUNCHER, str(os.getppid())) != str(os.getppid())
+
+
+def launch(command: list[str], count: int, threads: int) -> int:
+    """Run a command in several processes; return the first one's exit code, or another's failure.
+
+    Args:
+        command: the program and its arguments.
+        count: how many processes.
+        threads: CPU threads of each.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+              "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
+              "OMP_NUM_THREADS": str(threads), LAUNCHER: str(os.getpid())}
+    members = [subprocess.Popen(command, env={**shared, "RANK": str(i), "LOCAL_RANK": str(i)})
+               for i in range(count)]
+    # a signal to this process alone is meant for all; Ctrl-C reaches them without help
+    before = {number: signal.signal(number, handler) for number, handler in (
+        (signal.SIGTERM, lambda *_: _each(members, "terminate")), (signal.SIGINT, signal.SIG_IGN))}
+    try:
+        _wait(members)
+    finally:
+        _each(members, "kill")
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    codes = [member.wait() for member in members]
+    return next((code for code in codes if code), 0)
+
+
+def _wait(members: list[subprocess.Popen]) -> None:
+    """Wait for all; when one has failed the others, who would wait for it for ever, must end too.
+
+    All may well be ending for the same reason, hence the grace.
+    """
+    failed = None
+    while any(member.poll() is None for member in members):
+        if failed is None and any(member.returncode for member in members):
+            failed = time.monotonic()
+        spent = 0.0 if failed is None else time.monotonic() - failed
+        if spent > 2 * GRACE:
+            return
+        if spent > GRACE:
+            _each(members, "terminate")
+        time.sleep(0.05)
+
+
+def _each(members: list[subprocess.Popen], what: str) -> None:
+    for member in members:
+        if member.poll() is None:
+            getattr(member, what)()
