@@ -79,9 +79,9 @@ def find(arch: str, protocol: Protocol) -> Weights:
     if fitting:
         return min(fitting, key=lambda one: one.levels is not None)
     own = [_scope(one) for one in catalog().values() if one.arch == arch]
+    others = sorted({one.arch for one in catalog().values()})
     has = (f"Of {arch} there are: {', '.join(own)}." if own else
-           f"There are some of: {', '.join(sorted({w.arch for w in catalog().values()})) or 'none'}"
-           ".")
+           f"There are some of: {', '.join(others)}." if others else "There are none at all.")
     raise UserError(f"no weights of {arch} for {protocol.id} are bundled. {has} Train them "
                     "(`training`), or give a file (`checkpoint: PATH`).")
 

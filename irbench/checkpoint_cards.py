@@ -244,7 +244,10 @@ def _leaks(header: dict) -> str:
         return "not searched: what these weights were trained on is unknown"
     found = header.get("leaks")
     if not found:
-        return f"not searched; irbench data leak --train {' '.join(names)} --test SET ..."
+        apart = [f"{name}/{image}" for name, images in (header.get("exclude") or {}).items()
+                 for image in images]
+        return (f"not searched; irbench data leak --train {' '.join(names)} --test SET"
+                + (f" --exclude {' '.join(apart)}" if apart else ""))
     shared = [f"{one['shared']} of {one['test']} in {one['train']}" for one in found
               if one["shared"]]
     apart = [f"{one['left_out']} of {one['test']} in {one['train']}" for one in found

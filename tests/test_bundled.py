@@ -110,13 +110,18 @@ def test_a_model_finds_its_file(folder, protocol, name):
     ("compacter", "sr-x4", r"no weights of compacter for sr-x4@1 are bundled. Of compacter there "
                            r"are: denoise_color-blind@1 \(sigma 15 to 50\), sr-x2@1\."),
     ("compacter", "denoise_gray-sigma25", "Of compacter there are"),
-    ("semanir-light", "sr-x2", "There are some of: compacter.")])
+    ("semanir-light", "sr-x2", r"There are some of: compacter\.")])
 def test_what_is_not_bundled_is_refused_with_what_is(folder, arch, protocol, message):
     put("sr-x2@1")
     blind()
     bundled.rewrite()
     with pytest.raises(UserError, match=message):
         bundled.find(arch, protocols.get(protocol))
+
+
+def test_nothing_bundled_is_said(folder):
+    with pytest.raises(UserError, match=r"for sr-x2@1 are bundled\. There are none at all\."):
+        bundled.find("compacter", protocols.get("sr-x2"))
 
 
 def world(tmp_path, **model):
