@@ -143,15 +143,6 @@ def save(path: Path, state: dict[str, Tensor], model: dict, protocol: Protocol,
     return hashlib.sha256(data).hexdigest()
 
 
-def trained_on(path: Path) -> list[tuple[str, str | None]]:
-    """Return name and content digest of each set that a checkpoint of ours names; [] if none."""
-    try:
-        sets = checkpoint_files.read_header(path).get("datasets")
-        return [(str(one["name"]), one["sha256"]) for one in sets or ()]
-    except (UserError, TypeError, KeyError):
-        return []
-
-
 def describe(path: Path) -> dict:
     """Say what a file of weights is: our header, or what spandrel makes of a third party's.
 
@@ -240,9 +231,8 @@ def locate(model: dict, protocol: Protocol, folder: Path,
     if source["kind"] == "url":
         from irbench import fetch
 
-        suffix = Path(urlsplit(source["url"]).path).suffix or ".safetensors"
-        target = data_root / "checkpoints" / f"{source['sha256'][:16]}{suffix}"
-        return fetch.fetch_file(source["url"], target, source["sha256"]), source["sha256"]
+        return fetch.fetch_file(source["url"], _fetched(source, data_root),
+                                source["sha256"]), source["sha256"]
     name = model.get("base") or model["name"]  # a variant has the weights of its base
     # one blind training serves several protocols
     scope = recipe.scope(model["training"], protocol)
@@ -255,3 +245,16 @@ def locate(model: dict, protocol: Protocol, folder: Path,
         raise Unavailable(f"its training {record['status']}: {record['reason']}")
     trained = record["result"]["checkpoint"]
     return folder / trained["file"], trained["sha256"]
+
+
+def on_disk(source: dict, data_root: Path) -> Path | None:
+    """Return the file of a model's ``checkpoint`` if it is here already and known by its digest."""
+    if source["kind"] not in ("file", "url") or not source["sha256"]:
+        return None
+    path = Path(source["path"]) if source["kind"] == "file" else _fetched(source, data_root)
+    return path if path.is_file() else None
+
+
+def _fetched(source: dict, data_root: Path) -> Path:
+    suffix = Path(urlsplit(source["url"]).path).suffix or ".safetensors"
+    return data_root / "checkpoints" / f"{source['sha256'][:16]}{suffix}"

@@ -13,13 +13,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from irbench import cli_leak
 from irbench.errors import UserError
 
 ACTIONS = {
     "list": "show every set of the catalog: task, count, size, where from, state here",
     "fetch": "download and check sets",
     "check": "say what is found of sets, what is missing or broken, and how to get it",
-    "leak": "look for images of test sets among those trained on; exit code 1: some are shared, "
+    "leak": "look for images of test sets among those trained on; exit code 1: some were, "
             "3: none was found, but not all could be compared",
 }
 
@@ -45,18 +46,13 @@ def add_options(verb, job_options: Callable) -> None:
     sub.add_argument("--accept", action="store_true",
                      help="files of a manual or archive set were changed on purpose; hold the set "
                           "to what is here now")
-    for use in ("train", "test"):
-        actions.choices["leak"].add_argument(
-            f"--{use}", nargs="+", metavar="NAME",
-            help=f"{use} sets to compare; default: those of the config")
+    cli_leak.add_options(actions.choices["leak"])
 
 
 def run(arguments, run_job: Callable) -> int:
     """Do one action; return the exit code. ``run_job`` does a job and writes its record."""
     if arguments.action == "leak":
-        from irbench import leaks
-
-        return leaks.command(arguments, run_job)
+        return cli_leak.run(arguments, run_job)
     if arguments.action == "fetch":
         return _fetch(arguments, run_job)
     return {"list": _list, "check": _check}[arguments.action](arguments)

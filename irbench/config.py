@@ -135,7 +135,8 @@ def _explain(error) -> str:
                 "letters, digits, '.', '_' and '-', and begin with a letter or digit.")
     if error.validator == "oneOf":
         if place.endswith("checkpoint"):
-            return f"{place}: give a path, or a mapping with url and sha256 (64 hex digits)."
+            return (f"{place}: give bundled, a path, or a mapping with url and sha256 (64 hex "
+                    "digits).")
         return f"{place}: {error.instance!r} is not valid. Valid: all, none, or a list of names."
     if error.validator == "type":
         wanted = error.validator_value

@@ -19,10 +19,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from irbench.errors import UserError, unknown
 from irbench.manifests import NAME, read_manifest
+
+if TYPE_CHECKING:
+    from irbench.protocols import Protocol
 
 USES = ("test", "train", "weights")
 TASKS = ("sr", "denoise_gray", "denoise_color", "jpeg_gray", "jpeg_color", "demosaic", "deblur",
@@ -292,3 +296,26 @@ def _archives(where: str, value: object) -> tuple[Archive, ...]:
             raise UserError(f"{here}: two files are named {archive.name!r}.")
         found.append(Archive(archive.url, sha256 and sha256.lower(), size))
     return tuple(found)
+
+
+def check_pairs(entry: DatasetEntry, protocol: Protocol, known: Mapping[str, DatasetEntry]) -> None:
+    """Refuse a set without pairs where they are needed, and pairs where they would be ignored.
+
+    Raises UserError that names the sets of the catalog ``known`` that fit the protocol.
+    """
+    paired = entry.paired
+    if paired == protocol.paired and not (paired and entry.tasks
+                                          and protocol.task not in entry.tasks):
+        return
+    fitting = sorted(e.name for e in known.values()
+                     if e.paired == protocol.paired and protocol.task in e.tasks)
+    valid = f"Sets for it: {', '.join(fitting) or 'none in the catalog'}."
+    if paired == protocol.paired:
+        raise UserError(f"{protocol.id} is of task {protocol.task}; the pairs of "
+                        f"{entry.name!r} are for {', '.join(entry.tasks)}. {valid}")
+    if protocol.paired:
+        raise UserError(f"{protocol.id} scores real pairs, and {entry.name!r} has clean "
+                        f"images only. {valid}")
+    raise UserError(f"{protocol.id} makes its inputs from clean images, and "
+                    f"{entry.name!r} has degraded images of its own: the two are never mixed. "
+                    f"{valid}")

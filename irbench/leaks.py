@@ -20,16 +20,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tabulate import tabulate
 
 from irbench import datasets, records
-from irbench.errors import UserError, unknown
+from irbench.errors import UserError
 
 SIDE = 32           # pixels of the reduced picture
 HASHED = 8          # coefficients along each axis that make the hash: 64 bits
@@ -54,7 +52,6 @@ POSITIONS = {
     (True, False, False): "transposed", (True, False, True): "turned by 90 degrees",
     (True, True, False): "turned by 270 degrees", (True, True, True): "transposed and turned"}
 CHUNK = 256         # training images compared at once: bounds the memory
-EXAMPLES = 3        # pairs of two sets in the table for people
 
 
 @dataclass(frozen=True)
@@ -252,116 +249,3 @@ def check(pairs: Iterable[tuple[str, str]], obtain: Callable[[str], tuple[datase
                                    "test_images": len(known[test].names)})
         result["pairs"] += [{**names, **same} for same in compare(known[train], known[test])]
     return result
-
-
-def table(result: dict) -> str:
-    """Return what was found as text for a terminal: a line per two sets, examples, and gaps."""
-    lines = []
-    for entry in result["compared"]:
-        here = [p for p in result["pairs"]
-                if (p["train"], p["test"]) == (entry["train"], entry["test"])]
-        kinds = [f"{n} {kind}" for kind in ("identical", "near-identical")
-                 if (n := sum(p["kind"] == kind.partition("-")[0] for p in here))]
-        affected = len({p["test_image"] for p in here})
-        lines.append([entry["train"], entry["train_images"], entry["test"], entry["test_images"],
-                      f"{affected} in common ({', '.join(kinds)})" if here else "none in common"])
-        lines += [["", "", "", "", f"  {describe(p)}"] for p in here[:EXAMPLES]]
-        if len(here) > EXAMPLES:
-            lines.append(["", "", "", "", f"  and {len(here) - EXAMPLES} more (in the JSON)"])
-    for entry in result["not_compared"]:
-        lines.append([entry["train"], "", entry["test"], "", "NOT COMPARED, see below"])
-    shown = tabulate(lines, ["training set", "images", "test set", "images", "test images"],
-                     colalign=["left", "right", "left", "right", "left"], disable_numparse=True)
-    reasons = dict.fromkeys(entry["reason"] for entry in result["not_compared"])
-    return "\n\n".join([shown, *reasons])
-
-
-def describe(pair: dict) -> str:
-    """Return one pair in words: ``test001 = 12003 (near, distance 0.0021, mirrored)``."""
-    how = [pair["kind"]]
-    if pair["kind"] == "near":
-        how += [f"distance {pair['distance']:.4f}", *filter(None, [pair["position"]])]
-    return f"{pair['test_image']} = {pair['train_image']} ({', '.join(how)})"
-
-
-# -- the command ---------------------------------------------------------------------------------
-
-def command(arguments, run_job: Callable) -> int:
-    """Do ``irbench data leak``: for a config's sets or for those named.
-
-    Returns 0 if all was compared and nothing is in common, 1 if something is, 3 if nothing was
-    found but not all could be compared (a set is not here, or a model's training data are unknown).
-
-    With ``--on-failure record``, as the workflow calls it, the result is the run's record and the
-    exit code says only whether the comparison was made.
-
-    Args:
-        arguments: of ``irbench data``.
-        run_job: called with arguments, job and the work to do; writes the record.
-
-    Raises:
-        UserError: an unknown set, or only one of ``--train`` and ``--test``.
-    """
-    from irbench import plan, progress
-
-    if bool(arguments.train) != bool(arguments.test):
-        raise UserError("irbench data leak takes both --train NAME and --test NAME, or neither "
-                        "for the sets of the config.")
-    if arguments.train:
-        return _named(arguments)
-    run = plan.load(arguments.config)
-    job = next(iter(run.leaks.values()), None)
-    unknown = sorted({name.partition("/")[2] for name, sets in run.trained_on.items()
-                      if sets is None})
-    if unknown:
-        progress.say(f"training data unknown, not compared: {', '.join(unknown)}")
-    if job is None:
-        progress.say(f"{arguments.config} has no model with known training data. To compare sets: "
-                     "irbench data leak --train NAME --test NAME")
-        return _tell({"pairs": [], "compared": [], "not_compared": []}, unknown)
-    pairs = [(one["name"], other["name"]) for one, other in job.spec["pairs"]]
-    root = Path(run.config["data_root"])
-    if arguments.on_failure != "record":
-        return _tell(check(pairs, _finder(run.entry, root, datasets.open_local), root, _track),
-                     unknown)
-
-    def work() -> dict:
-        phases = records.Phases()
-        with phases("compare"):
-            result = check(pairs, _finder(run.entry, root, datasets.obtain), root, _track)
-        return records.make("leaks", job.key, job.spec, result=result, seconds=phases.seconds)
-
-    return run_job(arguments, job, work)
-
-
-def _named(arguments) -> int:
-    """Compare the sets named on the command line; a config is no must."""
-    from irbench import cli_data
-
-    known, root, _ = cli_data.catalog_of(arguments)
-    for name in (*arguments.train, *arguments.test):
-        if name not in known:
-            raise unknown("dataset", name, known)
-    pairs = [(one, other) for one in arguments.train for other in arguments.test]
-    return _tell(check(pairs, _finder(known.get, root, datasets.open_local), root, _track))
-
-
-def _finder(entry: Callable, root: Path, find: Callable) -> Callable:
-    """Return a function from a name to the set and its digest."""
-    return lambda name: (find(entry(name), root), datasets.digest(entry(name)))
-
-
-def _track(items: list) -> Iterable:
-    from irbench import progress
-
-    return progress.track(items, "reading images", len(items))
-
-
-def _tell(result: dict, unknown: Iterable[str] = ()) -> int:
-    """Print the table and the JSON document; return the exit code, see ``command``."""
-    if result["compared"] or result["not_compared"]:
-        print(table(result))
-    # nothing compared is not "no leak"
-    count = len(result["pairs"]) if result["compared"] else None
-    print(json.dumps({"leaks": count, **result, "unknown": list(unknown)}))
-    return 1 if result["pairs"] else 3 if result["not_compared"] or unknown else 0

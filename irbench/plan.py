@@ -19,12 +19,14 @@ from pathlib import Path
 from irbench import (
     checkpoints,
     datasets,
+    entries,
     metrics,
     model_entries,
     protocols,
     published,
     records,
     sources,
+    training_sets,
     variants,
 )
 from irbench import config as configs
@@ -74,7 +76,7 @@ class Plan:
     folder: Path
     protocols: dict[str, Protocol]
     models: dict[str, dict]
-    scopes: dict[str, Protocol] = field(default_factory=dict)  # of the trainings, blind ones too
+    scopes: dict[str, Protocol] = field(default_factory=dict)  # what each training is for
     data: dict[str, Job] = field(default_factory=dict)
     trainings: dict[str, Job] = field(default_factory=dict)
     cells: dict[str, Job] = field(default_factory=dict)
@@ -82,8 +84,9 @@ class Plan:
     benches: dict[str, Job] = field(default_factory=dict)   # of parts of models: attention
     leaks: dict[str, Job] = field(default_factory=dict)     # one, if training sets are known
     references: list[str] = field(default_factory=list)     # models that are only profiled
-    # protocol/model -> the sets its weights were trained on, None if that is not known
-    trained_on: dict[str, list[str] | None] = field(default_factory=dict)
+    # protocol/model -> the sets its weights were trained on, each with the names of the images left
+    # out; None if that is not known
+    trained_on: dict[str, training_sets.Sets | None] = field(default_factory=dict)
 
     def jobs(self) -> list[Job]:
         """Return every job of the run, in the order of the stages."""
@@ -103,16 +106,23 @@ class Plan:
     def find(self, kind: str, **key: str) -> Job:
         """Return the job of a kind with the key given by hand; a protocol may lack its version.
 
+        A blind training is found by its scope and by each protocol of the run that it serves.
+
         Raises:
             UserError: the config has no such job, with the ones it has.
         """
-        if "protocol" in key:
-            blind = [scope for scope in self.scopes
-                     if key["protocol"] in (scope, scope.rpartition("@")[0])]
-            key["protocol"] = blind[-1] if kind == "training" and blind else protocols.get(
-                key["protocol"], tuple(self.config["catalog_paths"])).id
         group = {"data": self.data, "training": self.trainings, "cell": self.cells,
                  "profile": self.profiles, "bench": self.benches}[kind]
+        wanted = key.get("protocol")
+        scopes = [job.key["protocol"] for job in self.trainings.values()
+                  if wanted in (job.key["protocol"], job.key["protocol"].rpartition("@")[0])]
+        if kind == "training" and scopes:
+            key["protocol"] = max(scopes, key=lambda scope: int(scope.rpartition("@")[2]))
+        elif wanted:
+            key["protocol"] = protocols.get(wanted, tuple(self.config["catalog_paths"])).id
+            blind = self.training_of(**key) if kind == "training" else None
+            if blind and blind.key["model"] == key["model"]:  # not that of a variant's base
+                return blind
         name = "/".join(key.values())
         if name not in group:
             raise unknown(f"{kind} job", name, group, f"run {self.config['run']!r}")
@@ -186,12 +196,13 @@ def build(config: dict, where: str = "config") -> Plan:
                 raise _not_a_model(name, models, f"{place}.models")
             for model in models.values():
                 if name in (model["name"], model["base"]) and protocol.id in wanted[model["name"]]:
-                    _add_model(plan, model_entries.fit(model, protocol, plugins,
-                                                       f"{place}.models"),
-                               protocol, group["datasets"], known, where)
+                    fitted = model_entries.fit(model, protocol, plugins, f"{place}.models")
+                    _add_model(plan, training_sets.settled(fitted), protocol, group["datasets"],
+                               known, where)
+    _check_excluded(plan, where)
     _add_references(plan, f"{where}: profile.references")
     _add_benches(plan)
-    _add_leaks(plan)
+    _add_leaks(plan, known)
     return plan
 
 
@@ -209,7 +220,7 @@ def _add_model(plan: Plan, model: dict, protocol: Protocol, sets: list[str], kno
     name, base = model["name"], model["base"] or model["name"]
     if model["training"] and name == base:  # a variant has the weights of its base
         _add_training(plan, model, protocol, known, f"{where}: models.{name}.training")
-    plan.trained_on[f"{protocol.id}/{name}"] = _trained_on(plan, model, known)
+    plan.trained_on[f"{protocol.id}/{name}"] = _trained_on(plan, model, known, where)
     if model["learned"] and config["models"][base].get("profile", True):
         _add_profile(plan, model, protocol)
     for dataset in sets:
@@ -230,6 +241,16 @@ def _add_profile(plan: Plan, model: dict, protocol: Protocol) -> None:
         "protocol": protocol.definition(), "model": model_entries.profiled(model),
         "profile": settings, "device": plan.config["device"],
         "code": sources.digest("profile", model, tuple(plan.config["plugins"]))})
+
+
+def _check_excluded(plan: Plan, where: str) -> None:
+    """Refuse an `exclude` of the config that leaves out nothing: its set is not trained on."""
+    for name, entry in plan.config["models"].items():
+        data = {one for job in plan.trainings.values() if job.key["model"] == name
+                for one in job.model["training"]["data"]}
+        for dataset in ((entry.get("training") or {}).get("exclude") or ()) if data else ():
+            if dataset not in data:
+                raise unknown("dataset", dataset, data, f"{where}: models.{name}.training.exclude")
 
 
 def _add_references(plan: Plan, where: str) -> None:
@@ -259,38 +280,42 @@ def _add_benches(plan: Plan) -> None:
             "bench": settings, "device": plan.config["device"], "code": sources.stage("bench")})
 
 
-def _add_leaks(plan: Plan) -> None:
-    """Compare every training set with every test set: a leak stops no run, the report tells it."""
+def _add_leaks(plan: Plan, known: dict) -> None:
+    """Compare every training set with every test set: a leak stops no run, the report tells it.
+
+    Sets that only a file of weights names are compared if they are here; none is fetched for it.
+    """
     tests = list(dict.fromkeys(job.key["dataset"] for job in plan.cells.values()))
     sets = list(dict.fromkeys(name for names in plan.trained_on.values() for name in names or ()))
     if sets:
-        digests = {name: plan.data[name].spec["dataset"] for name in (*sets, *tests)}
+        digests = {name: plan.data[name].spec["dataset"] for name in (*sets, *tests)
+                   if name in plan.data}
+        for name in sets:
+            if name not in digests:
+                here = datasets.state(known[name], plan.config["data_root"])
+                digests[name] = {**_data_spec(plan, known[name])["dataset"], "here": here}
         spec = {"pairs": [[digests[one], digests[other]] for one in sets for other in tests],
                 "code": sources.stage("leaks", "numpy", "pillow")}
         plan.leaks[plan.config["run"]] = Job("leaks", {"run": plan.config["run"]}, spec,
                                              plan.folder / "leaks.json")
 
 
-def _trained_on(plan: Plan, model: dict, known: dict) -> list[str] | None:
+def _trained_on(plan: Plan, model: dict, known: dict, where: str) -> training_sets.Sets | None:
     """Return the sets whose images a model's weights have seen; None if that is not known.
 
-    Own weights of another run name theirs. What counts is the set as it was then: only if the
-    catalog has that name with the same content is it known which images these were.
+    Own weights of another run name theirs, those bundled too.
     """
-    if model["training"] or not model["learned"]:
-        return list((model["training"] or {}).get("data", ()))
-    source = model["checkpoint"]
-    if source["kind"] != "file" or not source["sha256"]:
+    if not model["learned"]:
+        return {}
+    if model["training"]:
+        base = model["base"] or model["name"]
+        return training_sets.of_recipe(model["training"], known,
+                                       f"{where}: models.{base}.training")
+    path = checkpoints.on_disk(model["checkpoint"], Path(plan.config["data_root"]))
+    if not path:
         return None
-    sets = checkpoints.trained_on(Path(source["path"]))
-    found = {name: _data_spec(plan, known[name]) for name, _ in sets if name in known}
-    if not sets or any(digest is None or name not in found
-                       or found[name]["dataset"]["sha256"] != digest for name, digest in sets):
-        return None
-    for name, spec in found.items():
-        if name not in plan.data:
-            _add(plan, plan.data, "data", {"dataset": name}, spec)
-    return list(found)
+    return training_sets.of_file(path, known, lambda entry: _data_spec(
+        plan, entry)["dataset"]["sha256"])
 
 
 # -- jobs --------------------------------------------------------------------------------------
@@ -310,31 +335,10 @@ def _add_data(plan: Plan, name: str, known: dict, where: str, use: str,
     entry = known[name]
     if entry.use not in ((use,) if use == "test" else ("train", "test")):
         raise UserError(f"{where}: {name!r} is a {entry.use} set, not a {use} set.")
-    _check_pairs(entry, protocol, known, where)
+    configs.at(where, lambda: entries.check_pairs(entry, protocol, known))
     if name not in plan.data:
         _add(plan, plan.data, "data", {"dataset": name},
              configs.at(where, lambda: _data_spec(plan, entry)))
-
-
-def _check_pairs(entry: datasets.DatasetEntry, protocol: Protocol, known: dict,
-                 where: str) -> None:
-    """Refuse a set without pairs where they are needed, and pairs where they would be ignored."""
-    paired = configs.at(where, lambda: entry.paired)
-    if paired == protocol.paired and not (paired and entry.tasks
-                                          and protocol.task not in entry.tasks):
-        return
-    fitting = sorted(e.name for e in known.values()
-                     if e.paired == protocol.paired and protocol.task in e.tasks)
-    valid = f"Sets for it: {', '.join(fitting) or 'none in the catalog'}."
-    if paired == protocol.paired:
-        raise UserError(f"{where}: {protocol.id} is of task {protocol.task}; the pairs of "
-                        f"{entry.name!r} are for {', '.join(entry.tasks)}. {valid}")
-    if protocol.paired:
-        raise UserError(f"{where}: {protocol.id} scores real pairs, and {entry.name!r} has clean "
-                        f"images only. {valid}")
-    raise UserError(f"{where}: {protocol.id} makes its inputs from clean images, and "
-                    f"{entry.name!r} has degraded images of its own: the two are never mixed. "
-                    f"{valid}")
 
 
 def _data_spec(plan: Plan, entry: datasets.DatasetEntry) -> dict:
@@ -355,20 +359,23 @@ def _data_spec(plan: Plan, entry: datasets.DatasetEntry) -> dict:
 def _add_training(plan: Plan, model: dict, protocol: Protocol, known: dict, where: str) -> None:
     for name in model["training"]["data"]:
         _add_data(plan, name, known, f"{where}.data", "train", protocol)
-    if model["training"]["patch"] % protocol.scale:
-        raise UserError(f"{where}: patch {model['training']['patch']} is not divisible by the "
-                        f"scale {protocol.scale} of {protocol.id}.")
-    for name in model["training"]["exclude"]:
-        if name not in model["training"]["data"]:
-            raise unknown("dataset", name, model["training"]["data"], f"{where}.exclude")
     trained_for = configs.at(where, lambda: recipe.trained_for(model["training"], protocol))
-    plan.scopes[trained_for.id] = trained_for
     spec = {"protocol": trained_for.definition(), "model": model_entries.trained(model),
             "datasets": [plan.data[name].spec["dataset"] for name in model["training"]["data"]],
             "seed": plan.config["seed"],
             "code": sources.digest("training", model, tuple(plan.config["plugins"]))}
-    _add(plan, plan.trainings, "training", {"protocol": trained_for.id, "model": model["name"]},
-         spec)
+    name = f"{trained_for.id}/{model['name']}"
+    before = plan.trainings.get(name)
+    _add(plan, plan.trainings, "training",
+         {"protocol": trained_for.id, "model": model["name"]}, spec)
+    if before and before.spec != plan.trainings[name].spec:
+        now = plan.trainings[name].spec
+        parts = [key for part in ("protocol", "model") for key in now[part]
+                 if now[part][key] != before.spec[part].get(key)]
+        raise UserError(f"{where}: one blind training {name} cannot serve {protocol.id} and the "
+                        f"protocols before it: they differ in {', '.join(parts)}. Give them models "
+                        "of their own, or `levels: null`.")
+    plan.scopes[name] = trained_for
 
 
 def _lpips(config: dict) -> str | None:

@@ -51,6 +51,12 @@ def _check_job(plan: Plan, job: Job) -> str | None:
         if (training["result"] or {}).get("checkpoint", {}).get("sha256") != (
                 record["resolved"]["checkpoint"]):
             return "computed with other weights than the training's record names; run again"
+    kept = job.model.get("checkpoint") or {}
+    if job.kind == "cell" and kept.get("kind") == "file" and kept["sha256"]:
+        # of bundled weights the plan's digest is the catalog's, not the file's
+        path = Path(kept["path"])
+        if not path.is_file() or records.known_digest(path) != kept["sha256"]:
+            return f"its weights, {path}, are gone or were altered; get the file again"
     source = (job.spec.get("model") or {}).get("checkpoint") or {}
     if source.get("kind") == "external" and "url" in source and not source["sha256"]:
         pin = pins.pinned(source["url"], Path(plan.config["data_root"]) / "checkpoints")

@@ -97,7 +97,7 @@ def test_a_paper_describes_no_variant_and_no_other_number_type(tmp_path):
 
 def test_a_variant_has_the_training_sets_of_its_base(tmp_path):
     found = plan.load(edit(tmp_path)).trained_on
-    assert found["sr-x2@1/tiny.strong"] == found["sr-x2@1/tiny"] == ["tinytrain"]
+    assert found["sr-x2@1/tiny.strong"] == found["sr-x2@1/tiny"] == {"tinytrain": []}
 
 
 def test_a_variant_may_keep_to_some_protocols(tmp_path):
