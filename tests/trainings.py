@@ -1,0 +1,119 @@
+"""Trainings for tests: a network of convolutions and one matrix, a config, and how to run them."""
+
+import multiprocessing
+from pathlib import Path
+
+import yaml
+
+from irbench import cli, plan, records
+from tests import tiny
+
+PLUGIN = '''
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+CARDS = {
+    "thin": {
+        "title": "Thin (not in any paper)", "builder": "build",
+        "tasks": ["sr", "denoise_color", "jpeg_color"], "in_paper": False,
+        "note": "a model for tests", "source": "made up", "learned": True,
+        "options": {"noise": 0.01}, "dtypes": ["float32"],
+    },
+}
+
+
+class Thin(nn.Module):
+    def __init__(self, scale, channels, noise):
+        super().__init__()
+        self.scale, self.noise = scale, noise
+        self.first = nn.Conv2d(channels, 6, 3, padding=1)
+        self.mix = nn.Linear(6, 6)
+        self.last = nn.Conv2d(6, channels * scale**2, 3, padding=1)
+
+    def forward(self, x):
+        up = F.interpolate(x, scale_factor=self.scale, mode="nearest")
+        if self.training and self.noise:  # something random, the same after an interruption
+            up = up + self.noise * torch.rand_like(up)
+        y = F.gelu(self.first(x))
+        y = self.mix(y.movedim(1, -1)).movedim(-1, 1)
+        return up + 0.1 * F.pixel_shuffle(self.last(y), self.scale)
+
+
+def build(task, scale, channels, noise):
+    return Thin(scale, channels, noise)
+'''
+PLAIN = {"recipe": "demo", "data": ["tinytrain"], "steps": 12, "patch": 16, "batch": 4,
+         "optimiser": "adamw", "ema": None, "save_every": 4, "save_minutes": 60, "holdout": 0,
+         "validate_every": None}
+
+
+def make(folder: Path, protocol: str = "sr-x2", noise: float = 0.01, seed: int = 0,
+         **recipe) -> Path:
+    """Write a config with one training into a folder; return its path."""
+    folder.mkdir(exist_ok=True)
+    training = {**PLAIN, **recipe}
+    if "seconds" in recipe:
+        del training["steps"]
+    path = tiny.make(folder, seed=seed,
+                     models={"thin": {"options": {"noise": noise}, "training": training}},
+                     cells=[{"protocol": protocol, "datasets": ["tinyset"], "models": ["thin"]}])
+    (folder / "tiny_model.py").write_text(PLUGIN)
+    return path
+
+
+def job(config: Path) -> plan.Job:
+    """The training of a config."""
+    found, = plan.load(config).trainings.values()
+    return found
+
+
+def train(config: Path, *more: str) -> int:
+    """Train as the command line does; return the exit code."""
+    return cli.main(["train", "--config", str(config), "--protocol", job(config).key["protocol"],
+                     "--model", "thin", *more])
+
+
+def result(config: Path) -> dict:
+    """What the training's record says."""
+    record = records.read(job(config).record)
+    assert record["status"] == "ok", record["reason"]
+    return record["result"]
+
+
+def change(config: Path, **recipe) -> None:
+    """Change fields of the recipe."""
+    found = yaml.safe_load(config.read_text())
+    found["models"]["thin"]["training"].update(recipe)
+    config.write_text(yaml.safe_dump(found))
+
+
+def again(config: Path) -> None:
+    """Forget the record, so that nothing but a new training can give a result."""
+    job(config).record.unlink()
+
+
+class Apart:
+    """A training in a process of its own, which can be killed; forked with torch imported."""
+
+    def __init__(self, config: Path, *more: str) -> None:
+        """Start it."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["irbench.cli", "irbench.training.loop",
+                                        "irbench.training.engine", "tests.trainings"])
+        self.process = context.Process(target=_apart, args=(config.parent, config, more))
+        self.process.start()
+
+    def code(self) -> int:
+        """Wait for its end; return the exit code, negative for a signal."""
+        self.process.join(60)
+        assert self.process.exitcode is not None, "the training did not end"
+        return self.process.exitcode
+
+
+def _apart(folder: Path, config: Path, more: tuple[str, ...]) -> None:
+    import os
+    import sys
+
+    os.chdir(folder)
+    sys.exit(train(config, *more))
