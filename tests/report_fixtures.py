@@ -98,10 +98,12 @@ class Builder:
     def cell(self, name: str, dataset: str, model: str, scores: dict | None = None, *,
              images: list[str] | None = None, status: str = "ok", reason: str | None = None,
              missing: dict | None = None, metrics: tuple = ("psnr", "ssim"),
-             kept: bool = False, write: bool = True, more: dict | None = None) -> None:
+             kept: bool = False, write: bool = True, more: dict | None = None,
+             weights: dict | None = None) -> None:
         """``scores``: metric -> per-image values (None: no score), in the order of ``images``.
 
-        ``more`` goes into the result: inference, tiling, dictionary.
+        ``more`` goes into the result: inference, tiling, dictionary; ``weights`` is the header of
+        the file of the weights.
         """
         key = {"protocol": name, "dataset": dataset, "model": model}
         self.plan["cells"].append(key)
@@ -127,12 +129,15 @@ class Builder:
         if write:
             self.write("cell", f"cells/{name}/{dataset}/{model}.json", key, spec, status, reason,
                        result, {"load": 0.5, "forward": 1.25, "score": 0.75, "write": 0.01},
-                       {"checkpoint": None})
+                       {"checkpoint": None, **({"weights": weights} if weights else {})})
 
     def training(self, name: str, model: str, result: dict | None = None, *,
                  status: str = "ok", reason: str | None = None) -> None:
         key = {"protocol": name, "model": model}
         self.plan["trainings"].append(key)
+        blind = name.partition("@")[0].endswith("-blind")
+        spec = {"protocol": {"id": name}, "model": self.plan["models"][model], "seed": 0,
+                "code": "c0de"} if blind else self._spec(name, model)
         steps = (result or {}).get("steps", 150)
         default = {
             "steps": steps, "seconds": 41.0, "images_seen": steps * 8, "parameters": 392_200,
@@ -141,7 +146,7 @@ class Builder:
             "curve": [{"step": s, "loss": 0.02 + 0.2 / (1 + s / 10), "lr": 2e-4,
                        "seconds": 0.27 * s} for s in range(0, steps + 1, max(1, steps // 15))],
             "device": "cpu", "device_name": "Some CPU"}
-        self.write("training", f"training/{name}/{model}.json", key, self._spec(name, model),
+        self.write("training", f"training/{name}/{model}.json", key, spec,
                    status, reason, {**default, **(result or {})} if status == "ok" else None,
                    {"train": 41.0})
 
@@ -281,9 +286,10 @@ GOLDEN_METHODS = ["RCAN", "IPT", "SemanIR-S", "Compacter", "bicubic", "DRUNet"]
 
 
 def golden_tables(folder: Path) -> dict[str, str]:
-    """File name -> text of the tables of three runs, of ``small_run`` with a few methods."""
+    """File name -> text of the tables of four runs, of ``small_run`` with a few methods."""
     from irbench.report import collect, render, sheet, sheets, tables, verdict
     from tests.report_fast import fast_run
+    from tests.report_trained import trained_run
 
     fast = sheets.build(collect.collect(folder / "fast", fast_run(folder / "fast").plan))
     small = tables.build(collect.collect(folder / "small",
@@ -298,6 +304,10 @@ def golden_tables(folder: Path) -> dict[str, str]:
     printed |= {f"{stem}.{suffix}": printer(fast[stem]) for stem in GOLDEN_SHEETS
                 for suffix, printer in (("md", sheet.markdown), ("tex", sheet.latex),
                                         ("csv", sheet.tidy))}
+    trained = sheets.build(collect.collect(folder / "trained",
+                                           trained_run(folder / "trained").plan))["training"]
+    printed |= {f"training.{suffix}": printer(trained) for suffix, printer in (
+        ("md", sheet.markdown), ("tex", sheet.latex), ("csv", sheet.tidy))}
     found = verdict.of(wide)
     return {**printed, **{f"verdicts.{suffix}": printer(wide, found) for suffix, printer in (
         ("md", render.verdicts_markdown), ("tex", render.verdicts_latex),

@@ -101,8 +101,8 @@ def test_what_is_written(built):
     names = set(built[1])
     assert names == {
         "summary.csv", "report.html",
-        *(f"tables/{stem}.{kind}" for stem in ("sr", "denoise_color", "verdicts", "profiles",
-                                            "operations")
+        *(f"tables/{stem}.{kind}" for stem in ("sr", "denoise_color", "verdicts", "training",
+                                            "profiles", "operations")
           for kind in ("md", "tex", "csv")),
         *(f"figures/{stem}.{kind}" for stem in (
             "quality", "latency", "training", "crops-denoise_color-sigma25@1-photos")

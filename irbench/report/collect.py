@@ -141,22 +141,29 @@ class Run:
         return next((cell.header for cell in self.cells
                      if (cell.protocol, cell.model) == (protocol, model) and cell.header), {})
 
-    def training_of(self, protocol: str, model: str) -> dict | None:
-        """Say how a model's weights were trained: status, steps, seconds, device, here.
+    def blind(self, protocol: str, model: str) -> bool:
+        """Say whether the weights a model has under a protocol were trained for more levels."""
+        job = self.training(protocol, model)
+        return job.protocol != protocol if job else bool(self.header(protocol, model).get("levels"))
 
-        ``here``: in this run; otherwise the file of the weights says it. Planned steps do not
-        count: without a finished training the figures are None. Returns None if nothing is known.
+    def training_of(self, protocol: str, model: str) -> dict | None:
+        """Say how a model's weights were trained: status, unfinished, steps, seconds, device.
+
+        Of other weights than the run's own their file says it. Planned steps do not count: without
+        a finished training the figures are None. Returns None if nothing is known.
         """
         spec = self.models[model]
         job, header = self.training(protocol, model), self.header(protocol, model)
         if job is None and (spec.get("checkpoint") or {}).get("kind") != "trained":
-            return {"status": "ok", "here": False, "steps": header.get("steps"),
-                    "seconds": header.get("seconds"),
-                    "device": header.get("hardware", {}).get("device")} if header else None
-        result = job.result if job else {}
-        return {"status": job.status if job else "missing", "here": True,
-                "steps": result.get("steps"), "seconds": result.get("seconds"),
-                "device": result.get("device")}
+            result = {**header, "device": header.get("hardware", {}).get("device")}
+            status, unfinished = "ok", ""
+            if not header:
+                return None
+        else:
+            result = job.result if job else {}
+            status, unfinished = (job.status, job.unfinished) if job else ("missing", "")
+        return {"status": status, "unfinished": unfinished, "steps": result.get("steps"),
+                "seconds": result.get("seconds"), "device": result.get("device")}
 
 
 def collect(folder: Path, plan: dict) -> Run:

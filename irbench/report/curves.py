@@ -69,6 +69,7 @@ def draw(run: Run) -> style.Drawing:
             _label(here, first=column == 0)
         figure.legend(list(shown.values()), [run.model_title(model) for model in shown],
                       loc="outside lower center", ncols=COLUMNS, frameon=False, handlelength=3)
+        figure.align_ylabels()
         style.save(figure, run.folder, "training")
     drawing.figures.append(style.Drawn(
         "training", "Training", _caption(panels, "validation" in rows), _alt(run, panels)))
@@ -95,7 +96,8 @@ def _plot(here: dict[str, Axes], job: Job, hue: tuple, dashes: object, one: Weig
 
 def _label(here: dict[str, Axes], first: bool) -> None:
     """Scale and name the axes of one scope, which share the steps."""
-    low, high = here["loss"].get_xlim()
+    limits = [ax.get_xlim() for ax in here.values() if ax.lines]
+    low, high = min(left for left, _ in limits), max(right for _, right in limits)
     losses = [y for line in here["loss"].lines for y in line.get_ydata()]
     if min(losses) > 0 and max(losses) / min(losses) > LOG_FROM:
         here["loss"].set_yscale("log")

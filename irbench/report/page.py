@@ -65,7 +65,7 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Sheet],
         verdict_heads=printing.VERDICTS[:-1], reasons=reasons,
         verdict_caption=printing.VERDICTS_CAPTION,
         verdict_summary=verdict.summary(run, verdicts), unfold=len(verdicts) <= OPEN_VERDICTS,
-        bundled=any(one.origin == weights.BUNDLED for one in weights.of(run)),
+        bundled=weights.bundled(run),
         details=[_detail(run, job) for job in jobs], status=STATUS,
         picture=lambda stem: _picture(run.folder / "figures" / f"{stem}.png"))
     return page.lstrip()

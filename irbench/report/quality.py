@@ -162,7 +162,8 @@ def _panel(ax: Axes, run: Run, panel: Panel, largest: int):
                             max(math.sqrt(area / math.pi), 2.2), hues[model], True, 6.5))
     # the methods rebuilt here get the free places first, in their model's colour
     printed = {method: (next((hues[m] for m in panel.bubbles if verdict.is_counterpart(
-        run.models[m], method)), None), *point) for method, point in panel.printed.items()}
+        run.models[m], method, run.blind(panel.protocol, m))), None), *point)
+        for method, point in panel.printed.items()}
     for method, (hue, count, psnr) in sorted(printed.items(), key=lambda i: i[1][0] is None):
         ax.scatter([count], [psnr], s=11, facecolor="white", edgecolor=hue or style.GRAY,
                    marker="D", linewidth=0.7, zorder=3.7 if hue else 3.5)

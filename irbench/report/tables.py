@@ -205,8 +205,9 @@ def _weights(run: Run, model: str, protocols: list[str]) -> str:
             text.duration(seconds) if seconds is not None else ""]))
         level = text.level_label(text.split_id(protocol)[1])
         if training["status"] != "ok":
-            length = ("no training record" if training["status"] == "missing"
-                      else f"training {training['status']}")
+            length = training["unfinished"] or (
+                "no training record" if training["status"] == "missing"
+                else f"training {training['status']}")
         said.setdefault(length or "length unknown", []).append(level)
         if training["device"] and training["device"] not in devices:
             devices.append(training["device"])
@@ -246,7 +247,8 @@ def _printed(table: Table, run: Run, row: published.Row) -> Row:
     params = [text.published_parameters(row.params_m[level])
               for level in levels if row.params_m.get(level)]
     reproduced = [run.model_title(r.key) for r in table.measured
-                  if verdict.is_counterpart(run.models[r.key], row.method)]
+                  if any(verdict.is_counterpart(run.models[r.key], row.method, run.blind(p, r.key))
+                         for p in {c.protocol for c in table.columns})]
     ssim = {c.level: (run.protocols.get(c.protocol) or {}).get("metric", {}).get("ssim")
             for c in table.columns}
     printed = Row(row.method, f"{row.source}/{row.task}/{row.method}",

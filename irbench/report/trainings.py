@@ -8,6 +8,7 @@ nothing but the collected run and the published figures; goes to ``tables/traini
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from irbench import published
@@ -24,7 +25,7 @@ FIELDS = ("model", "trained_for", "levels", "origin", "recipe", "loss", "dataset
           "validation_last_step", "validation_of", "status", "reason", "protocol", "dataset",
           "psnr_db", "ssim", "published_method", "published_psnr_db", "gap_db", "missing")
 FOLD = 30                       # rows that the page shows unfolded
-COST = 13                       # columns that say how weights were trained
+AFTER = 9                       # columns on the training that follow those of the scores
 
 
 @dataclass(frozen=True)
@@ -42,21 +43,23 @@ def sheet(run: Run) -> Sheet | None:
     if not weights.planned(run):
         return None
     made = Sheet(STEM, "Training: cost and quality", [
-        Head("Weights", left=True), Head("Trained for", left=True), Head("Recipe", left=True),
-        Head("Trained on", left=True), Head("Steps"), Head("Patches seen"), Head("Wall time"),
-        Head("Computed on", left=True), Head("Parameters"), Head("Waiting for data"),
-        Head("Final loss"), Head("best", "Validation PSNR (dB)"),
-        Head("last", "Validation PSNR (dB)"), Head("Scored under", left=True),
-        Head("Test set", left=True), Head("measured", "PSNR (dB)"),
-        Head("published", "PSNR (dB)"), Head("gap", "PSNR (dB)")], FIELDS)
+        Head("Weights", left=True), Head("Wall time"), Head("Steps"),
+        Head("Scored under", left=True), Head("Test set", left=True),
+        Head("measured", "PSNR (dB)"), Head("published", "PSNR (dB)"), Head("gap", "PSNR (dB)"),
+        Head("Computed on", left=True),
+        Head("best", "Validation PSNR (dB)"), Head("last", "Validation PSNR (dB)"),
+        Head("Final loss"), Head("Parameters"), Head("Patches seen"), Head("Waiting for data"),
+        Head("Recipe", left=True), Head("Trained on", left=True)], FIELDS)
     found = weights.of(run)
     for one in found:
-        cost, line = _cost(made, run, one), _cost_line(one)
-        for cell in one.cells or [None]:
+        line = _cost_line(one)
+        for index, cell in enumerate(one.cells or [None]):
+            # in this order, which is that of their notes
+            before = [Value("")] * 3 if index else _before(made, run, one)
             scores, told = _scores(made, run, one, cell)
-            made.rows.append([*cost, *scores])
+            after = [Value("")] * AFTER if index else _after(made, one)
+            made.rows.append([*before, *scores, *after])
             made.lines.append([*line, *told])
-            cost = [Value("") for _ in range(COST)]
     made.folded = len(made.rows) > FOLD
     made.caption = _caption(found)
     return made
@@ -67,9 +70,11 @@ def _caption(found: list[Weights]) -> str:
     return " ".join(filter(None, [
         "What each set of weights cost, and the mean PSNR (dB) it reaches on the test sets of this "
         "run under the protocol named. Gap: measured minus published, of the model's own paper.",
-        "Weights trained in this run, and those bundled with irbench, had a short training on "
-        "little data, not the papers' days on a GPU: the gap is of the training as much as of the "
-        "model." if origins & {weights.HERE, weights.BUNDLED} else "",
+        "Weights bundled with irbench had a short training on little data, far from the papers' "
+        "data and days on GPUs." if weights.BUNDLED in origins else "",
+        "Weights trained in this run had the steps and the time stated, which need not be the "
+        "paper's." if weights.HERE in origins else "",
+        "A gap is of the training as much as of the model.",
         "Wall time: of the training alone, interruptions left out. Patches seen: repeats counted. "
         "Waiting for data: share of that time in which the model had no batch. Final loss: mean "
         "over the last tenth of the curve, in the recipe's own loss (unitless), so two recipes "
@@ -79,30 +84,42 @@ def _caption(found: list[Weights]) -> str:
 
 # -- what it cost --------------------------------------------------------------------------------
 
-def _cost(made: Sheet, run: Run, one: Weights) -> list[Value]:
-    """Return the columns of a training; of an unknown or unfinished one n/a with the reason."""
-    name = Value(run.model_title(one.model), sub=one.origin)
+def _before(made: Sheet, run: Run, one: Weights) -> list[Value]:
+    """Return what the weights are, how long they were trained, and for how many steps."""
     ranges = weights.levels(one.levels)
-    scope = Value(one.scope + (f" ({ranges})" if ranges else ""))
-    recipe = _recipe(made, one)
-    if not one.known:
-        why = _why(one)
-        return [name, scope, recipe, *(made.absent(why) for _ in range(COST - 3))]
-    facts = one.facts
+    origin = one.origin if one.known or one.origin != weights.HERE else f"to be {one.origin}"
+    name = Value(run.model_title(one.model), sub=f"{origin}, for {one.scope}"
+                 + (f" ({ranges})" if ranges else ""))
+    return [name, _figure(made, one, "seconds", "wall time", text.duration),
+            _figure(made, one, "steps", "steps", _count)]
 
-    def figure(key: str, how) -> Value:
-        return (made.absent(_untold(one, key.replace("_", " "))) if facts.get(key) is None
-                else Value(how(facts[key])))
+
+def _after(made: Sheet, one: Weights) -> list[Value]:
+    """Return all else that is known of a training."""
     sets, left_out, machine = weights.data(one), weights.left_out(one), weights.machine(one)
     return [
-        name, scope, recipe,
+        Value(machine) if machine else _absent(made, one, "device"),
+        _validation(made, one, one.best, "best"), _validation(made, one, one.last, "last"),
+        _figure(made, one, "final_loss", "final loss", lambda loss: f"{loss:.4g}"),
+        _figure(made, one, "parameters", "parameters", text.parameters),
+        _figure(made, one, "images_seen", "patches seen", _count),
+        _figure(made, one, "waiting", "time waiting for data", text.percent),
+        _recipe(made, one),
         Value(sets, [made.note(left_out)] if left_out else []) if sets
-        else made.absent(_untold(one, "training data")),
-        figure("steps", _count), figure("images_seen", _count), figure("seconds", text.duration),
-        Value(machine) if machine else made.absent(_untold(one, "device")),
-        figure("parameters", text.parameters), figure("waiting", text.percent),
-        figure("final_loss", lambda loss: f"{loss:.4g}"),
-        _validation(made, one, one.best, "best"), _validation(made, one, one.last, "last")]
+        else _absent(made, one, "training data")]
+
+
+def _figure(made: Sheet, one: Weights, key: str, what: str, how: Callable) -> Value:
+    number = one.facts.get(key)
+    return _absent(made, one, what) if number is None else Value(how(number))
+
+
+def _absent(made: Sheet, one: Weights, what: str) -> Value:
+    """Return n/a: nothing is known of the training, or not this."""
+    if not one.known:
+        return made.absent(_why(one))
+    where = "training's record" if one.origin == weights.HERE else "file of the weights"
+    return made.absent(f"the {where} does not tell: {what}")
 
 
 def _why(one: Weights) -> str:
@@ -115,15 +132,10 @@ def _why(one: Weights) -> str:
         if one.job.unfinished and one.job.unfinished not in reason else reason
 
 
-def _untold(one: Weights, what: str) -> str:
-    where = "training's record" if one.origin == weights.HERE else "file of the weights"
-    return f"the {where} does not tell: {what}"
-
-
 def _recipe(made: Sheet, one: Weights) -> Value:
     name = str(one.recipe.get("recipe") or "")
     if not name:
-        return made.absent(_untold(one, "recipe") if one.known else _why(one))
+        return _absent(made, one, "recipe")
     loss, note = one.recipe.get("loss"), one.recipe.get("note")
     return Value(name + (f", loss {loss}" if loss else ""),
                  [made.note(f"{name}: {note}")] if note else [])
@@ -131,7 +143,8 @@ def _recipe(made: Sheet, one: Weights) -> Value:
 
 def _validation(made: Sheet, one: Weights, point: tuple[int, float] | None, which: str) -> Value:
     if point is None:
-        return made.absent("not validated, or nothing of it is recorded")
+        return (made.absent("not validated, or nothing of it is recorded") if one.known else
+                _absent(made, one, which))
     step, psnr = point
     said = weights.validated(one)
     return Value(f"{psnr:.2f}" + (f" at step {_count(step)}" if which == "best" else ""),

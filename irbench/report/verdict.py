@@ -1,8 +1,9 @@
 """Verdicts: does a measured figure agree with the one printed for the same method?
 
 A cell has a counterpart if its model says under which name its figures are printed
-(``published_as``) and is that very method: a variant of ours is none, and a printed row with an
-asterisk (one model for all levels) is none of a model made for one level. Reads nothing but the
+(``published_as``) and is that very method: a variant of ours is none. A printed row with an
+asterisk (one model for all levels) is the counterpart of blind weights, one without of weights for
+one level. Reads nothing but the
 collected run and the published figures; ``render`` writes ``tables/verdicts.{md,tex,csv}``.
 
 All tolerances, with their reasons, are in this file. Difference = measured - published.
@@ -91,16 +92,17 @@ class Verdict:
                 else f"differs by {self.difference:+.4f}")
 
 
-def is_counterpart(spec: dict, method: str) -> bool:
+def is_counterpart(spec: dict, method: str, blind: bool = False) -> bool:
     """Say whether a printed method is the one that a model of the plan is. Case does not matter.
 
-    A variant (changed options or inference) and a reference are no paper's model.
+    A variant (changed options or inference) and a reference are no paper's model. ``blind``: the
+    model's weights serve a range of levels.
     """
     if not family.competes(spec):
         return False
     name = str(spec.get("published_as") or "")
     itself = spec.get("in_paper") or spec.get("arch") == "external" or not spec.get("learned", True)
-    return bool(name) and bool(itself) and name.lower() == method.lower()
+    return bool(name) and bool(itself) and f"{name}{'*' * blind}".lower() == method.lower()
 
 
 def close(figure: published.Figure) -> float:
@@ -129,7 +131,7 @@ def of(run: Run) -> list[Verdict]:
             continue
         spec = run.models[cell.model]
         for row in published.rows(cell.task, {(cell.level, cell.dataset)}):
-            if is_counterpart(spec, row.method):
+            if is_counterpart(spec, row.method, run.blind(cell.protocol, cell.model)):
                 found += [_verdict(run, cell, row.figures[key]) for metric in METRICS
                           if (key := (cell.level, cell.dataset, metric)) in row.figures
                           and metric in cell.means]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from irbench.report import family
+from irbench.report import family, text
 
 if TYPE_CHECKING:
     from irbench.report.collect import Cell, Job, Run
@@ -22,6 +22,7 @@ TYPES = {"protocol": str, "levels": dict, "recipe": dict, "datasets": list, "exc
          "images": dict, "steps": int, "seconds": float, "images_seen": int, "parameters": int,
          "hardware": dict, "final_loss": float, "waiting": float, "validation": list,
          "validation_on": dict}
+COUNTS = ("threads", "processes", "cores")      # of the hardware; the rest are names
 
 
 def checked(header: object) -> dict:
@@ -34,7 +35,7 @@ def checked(header: object) -> dict:
                             if isinstance(images, list)}
     if "hardware" in found:
         found["hardware"] = {name: value for name, value in found["hardware"].items()
-                             if name not in ("threads", "processes") or _is(value, int)}
+                             if _is(value, int if name in COUNTS else str)}
     return found
 
 
@@ -170,14 +171,14 @@ def left_out(one: Weights) -> str:
 def machine(one: Weights) -> str:
     """Return the device with its threads and processes: ``Some CPU, 1 thread``."""
     has = one.hardware
-    name = has.get("device_name") or has.get("cpu") or has.get("device") or ""
-    parts = [str(name)]
+    name = str(has.get("device_name") or has.get("cpu") or has.get("device") or "")
+    parts = [name]
     for key, word, least in (("threads", "thread", 0), ("processes", "process", 1)):
         count = has.get(key)
         if count and count > least and not (key == "threads" and has.get("device") == "cuda"):
             plural = "es" if word.endswith("s") else "s"
             parts.append(f"{count} {word}{plural * (count != 1)}")
-    return ", ".join(filter(None, parts)) if name else ""
+    return ", ".join(parts) if name else ""
 
 
 def validated(one: Weights) -> str:
@@ -191,6 +192,21 @@ def validated(one: Weights) -> str:
         f"{images} image{'s' * (images != 1)} held out of training" if images else "",
         f"{on['crop']}" if on.get("crop") else "",
         f"degraded and scored as {on['protocol']} says" if on.get("protocol") else ""]))
+
+
+def bundled(run: Run) -> str:
+    """Return a sentence on the bundled weights of a run, "" if it has none."""
+    ones = [one for one in of(run) if one.origin == BUNDLED]
+    if not ones:
+        return ""
+    longest = max((one.facts["seconds"] for one in ones if "seconds" in one.facts), default=None)
+    names = {"cpu": "a CPU", "cuda": "a GPU"}
+    devices = sorted({names[one.hardware["device"]] for one in ones
+                      if one.hardware.get("device") in names})
+    cost = "" if longest is None else f", {text.duration(longest)} at most" + (
+        f" on {' or '.join(devices)}" if devices else "")
+    return (f"They come with irbench, trained by this pipeline in a short training{cost}: far from "
+            "the papers' data and time.")
 
 
 def unfinished(run: Run) -> list[str]:
