@@ -174,15 +174,14 @@ def _cut(image: np.ndarray, top: int, left: int, side: int, turns: int,
 
 
 def _excluded(source: Source, i: int, exclude: dict[str, list[str]]) -> bool:
-    return Path(source.targets.names[i]).stem in exclude.get(source.dataset, ())
+    return source.targets.names[i] in exclude.get(source.dataset, ())
 
 
 def _check_excluded(images: list[Source], exclude: dict[str, list[str]]) -> None:
     """A name that excludes nothing is a mistake that would let a test image in."""
     for source in images:
-        stems = {Path(name).stem for name in source.targets.names}
         for name in exclude.get(source.dataset, ()):
-            if name not in stems:
+            if name not in source.targets.names:
                 raise UserError(f"exclude: dataset {source.dataset!r} has no image {name!r}. Give "
                                 "file names without their ending.")
 
