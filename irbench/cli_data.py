@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from irbench import cli_leak
@@ -118,10 +118,25 @@ def catalog_of(arguments) -> tuple[dict, Path, list[str]]:
         settings = {"catalog_paths": [], "data_root": "data", "cells": [], "models": {}}
     root = Path(getattr(arguments, "data_root", None) or settings["data_root"])
     known = datasets.catalog(settings["catalog_paths"], root)
-    used = [name for group in settings["cells"] for name in group["datasets"]]
-    used += [name for model in settings["models"].values()
-             for name in (model.get("training") or {}).get("data", [])]
+    used = [name for group in settings["cells"] for name in (*group["datasets"],
+                                                             *_trained(settings, group))]
     return known, root, list(dict.fromkeys(used))
+
+
+def _trained(settings: dict, group: dict) -> Iterable[str]:
+    """Yield the sets that the models of a group of cells are trained on; recipes may choose them.
+
+    Unlike the plan this looks at no set: a broken one can be checked.
+    """
+    from irbench import protocols
+    from irbench.training import recipe
+
+    for name in group["models"]:
+        entry = settings["models"].get(name) or {}
+        if entry.get("training"):
+            protocol = protocols.get(group["protocol"], tuple(settings["catalog_paths"]))
+            yield from recipe.fit(recipe.resolve(entry["training"], f"models.{name}.training"),
+                                  entry.get("arch", name), protocol)["data"]
 
 
 def _entries(known: dict, names: list[str]) -> list:

@@ -12,6 +12,7 @@ Try: ``irbench list --config config.yaml``
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,7 +120,8 @@ class Plan:
         if kind == "training" and scopes:
             key["protocol"] = max(scopes, key=lambda scope: int(scope.rpartition("@")[2]))
         elif wanted:
-            key["protocol"] = protocols.get(wanted, tuple(self.config["catalog_paths"])).id
+            with contextlib.suppress(*[UserError] if kind == "training" else ()):
+                key["protocol"] = protocols.get(wanted, tuple(self.config["catalog_paths"])).id
             blind = self.training_of(**key) if kind == "training" else None
             if blind and blind.key["model"] == key["model"]:  # not that of a variant's base
                 return blind
