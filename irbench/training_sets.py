@@ -41,7 +41,7 @@ def of_recipe(training: dict, known: dict[str, DatasetEntry], where: str) -> Set
         UserError: an image to leave out is not in its set. A set that is not here is checked when
             it is trained on.
     """
-    return {name: left_out(known[name], training["exclude"].get(name, ()), where)
+    return {name: left_out(known[name], training["exclude"].get(name, ()), f"{where}.exclude")
             for name in training["data"]}
 
 
@@ -88,7 +88,7 @@ def left_out(entry: DatasetEntry, images: Iterable[str], where: str) -> list[str
     targets = [row.name for row in rows if row.role == "hr"]
     inputs = [row.name for row in rows if row.role == "input"] if entry.paired else targets
     if missing := sorted(images - set(inputs)):
-        raise UserError(f"{where}: exclude: dataset {entry.name!r} has no image {missing[0]!r}. "
+        raise UserError(f"{where}: dataset {entry.name!r} has no image {missing[0]!r}. "
                         "Give the names of its files without their ending.")
     pairs = (local.pair(inputs, targets, entry.match)[0] if entry.paired
              else [(i, i) for i in range(len(targets))])

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from irbench import cli, datasets, leaks, plan, records
-from irbench.errors import Unavailable
+from irbench import cli, cli_leak, datasets, leaks, plan, records, training_sets
+from irbench.errors import Unavailable, UserError
 from irbench.images import write_png
 
 
@@ -168,7 +168,40 @@ def test_a_set_against_itself(world, capsys):
     assert len(found["pairs"]) == 2
 
 
+def test_named_images_are_left_out(world, capsys):
+    """An image left out is shown, but is no leak; another one left out changes nothing."""
+    named = ("--train", "mytrain", "--test", "mytest", "--exclude")
+    code, shown, found = run(capsys, *named, "mytrain/t1")
+    assert (code, found["leaks"], len(found["pairs"])) == (0, 0, 1)
+    assert "1 left out of the training" in shown and "left out)" in shown
+    assert "in common" not in shown
+    code, shown, found = run(capsys, *named, "mytrain/t0", "mytrain/t2")
+    assert (code, found["leaks"]) == (1, 1) and "1 in common (1 near-identical)" in shown
+    # the copy is in the training twice, and only one of the two is left out
+    write_png(Path("train") / "t9.png", photo(1)[:, 1:])
+    code, shown, found = run(capsys, *named, "mytrain/t1")
+    assert (code, found["leaks"], len(found["pairs"])) == (1, 1, 2)
+    assert "1 in common" in shown and "1 left out of the training" not in shown
+    code, shown, found = run(capsys, *named, "mytrain/t1", "mytrain/t9")
+    assert (code, found["leaks"]) == (0, 0)
+
+
+def test_examples_begin_with_what_was_trained_on(world, capsys):
+    for i in range(4):
+        write_png(Path("test") / f"a{i}.png", photo(0)[i:])
+    code, shown, _ = run(capsys, "--train", "mytrain", "--test", "mytest", "--exclude",
+                         "mytrain/t0")
+    assert code == 1 and "1 in common (1 near-identical); 4 left out of the training" in shown
+    lines = shown.splitlines()
+    assert "copy = t1" in lines[3] and "left out" in lines[4] and "and 2 more" in lines[6]
+
+
 @pytest.mark.parametrize(("arguments", "said"), [
+    (("--exclude", "mytrain/t1"), "--exclude goes with --train and --test"),
+    (("--train", "mytrain", "--test", "mytest", "--exclude", "mytrain/t7"),
+     "--exclude: dataset 'mytrain' has no image 't7'"),
+    (("--train", "mytrain", "--test", "mytest", "--exclude", "t1"), "as mytrain/NAME"),
+    (("--train", "mytrain", "--test", "mytest", "--exclude", "mytest/t1"), "sets: mytrain"),
     (("--train", "mytrain"), "both --train NAME and --test NAME"),
     (("--train", "mytrian", "--test", "mytest"), "Did you mean 'mytrain'"),
 ])
@@ -255,13 +288,40 @@ def test_a_reason_is_given_once():
 
 # -- the public sets -----------------------------------------------------------------------------
 
-@pytest.mark.mirror
-def test_the_berkeley_sets(mirror, tmp_path):
-    """datasets.md: the test-100 images are in neither half of BSDS500; 68 of them are CBSD68."""
-    def obtain(name):
-        entry = datasets.get(name)
-        return datasets.fetch(entry, tmp_path, progress=False), datasets.digest(entry)
+TESTS = ("set5", "set14", "set12", "bsd68", "cbsd68", "bsd100", "kodak24", "mcmaster", "classic5",
+         "live1_color", "live1_gray", "photos")
 
+
+@pytest.fixture(scope="module")
+def obtain(mirror, tmp_path_factory):
+    """Return a set by name, from the mirror, and its digest."""
+    folder = tmp_path_factory.mktemp("data")
+
+    def get(name):
+        entry = datasets.get(name)
+        return datasets.fetch(entry, folder, progress=False), datasets.digest(entry)
+    return get
+
+
+@pytest.mark.mirror
+def test_what_the_bundled_weights_were_trained_on_is_in_no_test_set(obtain, tmp_path):
+    """BSDS500's halves for training and test, but for Set5's woman."""
+    trained = ("bsds500_train", "bsds500_test")
+    result = leaks.check([(train, test) for train in trained for test in TESTS], obtain, tmp_path)
+    assert result["not_compared"] == [] and len(result["compared"]) == 2 * len(TESTS)
+    for images, leaking in ((["302003"], 0), ([], 1), (["12003"], 1)):
+        exclude = training_sets.left_out(datasets.get("bsds500_train"), images, "here")
+        found = cli_leak.judged(result, [("it", {"bsds500_train": exclude, "bsds500_test": []})])
+        assert sum(bool(pair["trained_by"]) for pair in found["pairs"]) == leaking
+        assert [(p["test"], p["test_image"], p["train_image"]) for p in found["pairs"]] == [
+            ("set5", "woman", "302003")]
+    with pytest.raises(UserError, match="'bsds500_train' has no image '302004'"):
+        training_sets.left_out(datasets.get("bsds500_train"), ["302004"], "here")
+
+
+@pytest.mark.mirror
+def test_the_berkeley_sets(obtain, tmp_path):
+    """datasets.md: the test-100 images are in neither half of BSDS500; 68 of them are CBSD68."""
     tests = ("bsd68", "cbsd68", "bsd100")
     trained = [(train, test) for train in ("bsds500_train", "bsds500_test") for test in tests]
     same = [("bsd68", "cbsd68"), ("bsd100", "cbsd68"), ("bsds500_train", "set5"),

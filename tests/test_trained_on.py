@@ -212,7 +212,7 @@ def test_the_header_of_a_training_says_what_it_left_out(world, tmp_path, copied,
 @pytest.mark.parametrize(("change", "said"), [
     ({"exclude": {"tinytrian": ["copy"]}}, "models.careful.training.exclude: unknown dataset "
      "'tinytrian'. Did you mean 'tinytrain'"),
-    ({"exclude": {"tinytrain": ["copy", "cpoy"]}}, "models.careful.training: exclude: dataset "
+    ({"exclude": {"tinytrain": ["copy", "cpoy"]}}, "models.careful.training.exclude: dataset "
      "'tinytrain' has no image 'cpoy'"),
     ({"exclude": {"tinytrain": ["copy.png"]}}, "has no image 'copy.png'. Give the names of its "
      "files without their ending"),
@@ -245,7 +245,7 @@ def test_a_target_is_left_out_with_the_last_of_its_inputs(tmp_path):
     assert training_sets.left_out(entry, ["1_a"], "here") == []
     assert training_sets.left_out(entry, ["1_b", "1_a"], "here") == ["1"]
     assert training_sets.left_out(entry, ["2_a"], "here") == ["2"]
-    with pytest.raises(UserError, match="here: exclude: dataset 'mine' has no image '2'"):
+    with pytest.raises(UserError, match="here: dataset 'mine' has no image '2'"):
         training_sets.left_out(entry, ["2"], "here")
 
 

@@ -294,6 +294,18 @@ def test_the_dry_run_needs_no_cores_and_writes_nothing(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+def test_a_blind_training_is_one_job_of_the_workflow(tmp_path):
+    training = {"recipe": "demo", "data": ["tinytrain"], "patch": 16, "levels": {"sigma": [15, 50]}}
+    config = tiny.make(tmp_path, models={"tiny": {"training": training, "profile": False}}, cells=[
+        {"protocol": f"denoise_color-sigma{sigma}", "datasets": ["tinyset"], "models": ["tiny"]}
+        for sigma in (15, 25, 50)])
+    code, output = snakemake(tmp_path, "--configfile", str(config), "--dry-run")
+    assert code == 0, output
+    counts = dict(line.split() for line in output.splitlines() if len(line.split()) == 2)
+    assert (counts["train"], counts["evaluate"], counts["total"]) == ("1", "3", "9")
+    assert output.count("Train tiny for denoise_color-blind@1") == 1
+
+
 def test_lint_has_the_one_finding_the_readme_explains():
     process = subprocess.run(
         [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"),
