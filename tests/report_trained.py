@@ -11,7 +11,7 @@ EXCLUDED = {"bsds500_train": ["302003"]}
 ON = {"images": 8, "names": ["100007"], "crop": "at most 192x192 pixels of the middle"}
 RECIPE = {"recipe": "short", "data": ["bsds500_train", "bsds500_test"], "steps": 400,
           "seconds": None, "loss": "l1_fft", "levels": None, "exclude": EXCLUDED,
-          "note": "scaled to a CPU"}
+          "note": "scaled to a CPU", "unknown": ["steps", "lr"]}
 
 
 def validation_on(scope: str) -> dict:

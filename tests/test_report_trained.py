@@ -53,6 +53,8 @@ def test_cost_and_score_stand_in_one_row(made):
              for name, value in row.items()}
     assert notes["Trained on"] == (
         "left out: 302003 of bsds500_train; 8 images held out for validation")
+    assert notes["Recipe"] == ("short: scaled to a CPU; chosen here, since the paper does not print "
+                               "them: steps, lr")
     for part in ("PSNR on y, dB", "8 images held out", "192x192", "as sr-x2@1 says"):
         assert part in notes["Validation PSNR (dB) best"]
     second = dict(zip(heads, made.rows[1], strict=True))       # the other test set of the same
@@ -117,6 +119,11 @@ def test_a_row_of_the_other_kind_is_compared_with_a_note(tmp_path):
     made = trainings.sheet(collected(build))
     assert made.rows[0][7].shown == "-1.07"
     assert "the weights here were trained for this level alone" in made.notes.values()
+    assert not any("in options or number type" in said for said in made.notes.values())
+    build.plan["models"]["compacter"]["in_paper"] = False       # its options were changed
+    made = trainings.sheet(collected(build))
+    assert made.rows[0][7].shown == "-1.07"
+    assert any("in options or number type" in said for said in made.notes.values())
 
 
 def test_what_is_unknown_is_not_zero(told, made):

@@ -8,7 +8,7 @@ nothing but the collected run and the published figures; goes to ``tables/traini
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from irbench import published
@@ -35,7 +35,7 @@ class Printed:
     figure: published.Figure | None
     row: published.Row | None
     reason: str = ""
-    note: str = ""              # what a reader must know to compare
+    notes: Sequence[str] = ()   # what a reader must know to compare
 
 
 def sheet(run: Run) -> Sheet | None:
@@ -136,9 +136,13 @@ def _recipe(made: Sheet, one: Weights) -> Value:
     name = str(one.recipe.get("recipe") or "")
     if not name:
         return _absent(made, one, "recipe")
-    loss, note = one.recipe.get("loss"), one.recipe.get("note")
+    loss, ours = one.recipe.get("loss"), one.recipe.get("unknown")
+    said = "; ".join(filter(None, [
+        str(one.recipe.get("note") or ""),
+        f"chosen here, since the paper does not print them: {', '.join(map(str, ours))}"
+        if isinstance(ours, list) and ours else ""]))
     return Value(name + (f", loss {loss}" if loss else ""),
-                 [made.note(f"{name}: {note}")] if note else [])
+                 [made.note(f"{name}: {said}")] if said else [])
 
 
 def _validation(made: Sheet, one: Weights, point: tuple[int, float] | None, which: str) -> Value:
@@ -194,7 +198,7 @@ def _scores(made: Sheet, run: Run, one: Weights, cell: Cell | None) -> tuple[lis
     row = [Value(cell.protocol), Value(run.dataset_title(cell.dataset)), score,
            made.absent(found.reason) if figure is None else
            Value(figure.shown, [made.note(said) for said in (
-               *published.notes(found.row), found.note) if said]),
+               *published.notes(found.row), *found.notes)]),
            made.absent(found.reason or reasons[0]) if gap is None
            else Value(published.signed(gap, 2))]
     return row, [cell.protocol, cell.dataset, measured, cell.means.get("ssim"),
@@ -207,7 +211,7 @@ def printed(run: Run, cell: Cell, blind: bool) -> Printed:
 
     Of two rows of a method, the one of one model for all levels (an asterisk) stands beside a
     blind model, the other one beside a model of one level; where there is just the other kind, it
-    is taken, with a note.
+    is taken, with a note; and so it is beside a model with other options than the paper's.
     """
     spec = run.models[cell.model]
     name = str(spec.get("published_as") or "").lower()
@@ -215,15 +219,18 @@ def printed(run: Run, cell: Cell, blind: bool) -> Printed:
         return Printed(None, None, "this report shows no published figures")
     if cell.synthetic:
         return Printed(None, None, "a degradation of this project: no paper has figures for it")
-    if not name or not spec.get("in_paper"):
-        return Printed(None, None, "no paper prints figures of this very model")
+    if not name:
+        return Printed(None, None, "no paper prints figures of this model")
     key = (cell.level, cell.dataset, "psnr")
     rows = [row for row in published.rows(cell.task, {key[:2]})
             if row.name.lower() == name and key in row.figures]
     if not rows:
         return Printed(None, None, "the paper prints no PSNR on this test set at this level")
     row = min(rows, key=lambda row: row.one_model != blind)
-    note = "" if row.one_model == blind else (
+    notes = [] if row.one_model == blind else [
         "printed for a model of this level alone, the weights here serve a range of levels"
-        if blind else "the weights here were trained for this level alone")
-    return Printed(row.figures[key], row, cell.leak or published.caveat(row.figures[key]), note)
+        if blind else "the weights here were trained for this level alone"]
+    if not spec.get("in_paper"):
+        notes.append("the model here differs from the paper's in options or number type: "
+                     "the gap is between relatives")
+    return Printed(row.figures[key], row, cell.leak or published.caveat(row.figures[key]), notes)
