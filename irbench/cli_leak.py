@@ -15,11 +15,14 @@ import argparse
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from irbench.errors import UserError, unknown
 
+if TYPE_CHECKING:
+    from irbench.training_sets import Sets
+
 EXAMPLES = 3        # pairs of two sets in the table for people
-Sets = dict[str, list[str]]  # name of a training set -> names of the images left out of it
 
 
 def add_options(sub: argparse.ArgumentParser) -> None:

@@ -8,7 +8,17 @@ import pytest
 import torch
 import yaml
 
-from irbench import bundled, checkpoints, cli, datasets, plan, protocols, records, training_sets
+from irbench import (
+    bundled,
+    checkpoints,
+    cli,
+    datasets,
+    plan,
+    protocols,
+    records,
+    training_sets,
+    verify,
+)
 from irbench.errors import UserError
 from irbench.report import collect, leakage, page
 from tests import sets, tiny
@@ -272,6 +282,24 @@ def test_bundled_weights_name_their_sets(world, tmp_path, copied, capsys, monkey
     searched(capsys)
     leaks = {cell.protocol: cell.leak for cell in collected(run).cells}
     assert leaks["sr-x2@1"] == "" and "is in tinytrain" in leaks["sr-x4@1"]
+
+
+def test_verify_finds_weights_that_were_altered_after_the_run(world, tmp_path):
+    """Of bundled weights the plan knows the digest by their catalog."""
+    run = world()
+    cell = run.cells["sr-x2@1/tinyset/tiny"]
+    records.write_json(cell.record, records.make(
+        "cell", cell.key, cell.spec, resolved={"checkpoint": "b" * 64}, result={}))
+
+    def found():
+        return [one for one in verify.check(run) if one.startswith(cell.title)]
+    assert found() == []
+    with (tmp_path / "w.safetensors").open("ab") as handle:
+        handle.write(b"0")
+    assert found() == [f"{cell.title}: its weights, w.safetensors, are gone or were altered; get "
+                       "the file again"]
+    (tmp_path / "w.safetensors").unlink()
+    assert len(found()) == 1
 
 
 def test_fetched_weights_are_known_once_they_are_here(world, tmp_path):
