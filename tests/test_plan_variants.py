@@ -244,7 +244,7 @@ def test_planned_specs_are_plain_data(tmp_path):
         assert json.loads(json.dumps(job.spec)) == job.spec
 
 
-# found and moved files, plans, started processes and messages: what they decide is in a spec by itself
+# found and moved files, plans, processes and messages: what they decide is in a spec by itself
 OUTSIDE = {f"irbench.{name}" for name in (
     "allocator", "datasets", "errors", "fetch", "pins", "plan", "progress", "protocols", "records",
     "training.processes", "transfer")} | {"irbench"}
