@@ -1,155 +1,341 @@
+"""The training loop: what it records, that it can be repeated and resumed, where it stops."""
+
+import csv
 import json
 import math
 
 import numpy as np
 import pytest
 import torch
-import yaml
 
-from irbench import cli, datasets, plan, protocols, records
+from irbench import checkpoint_files, datasets, plan, progress, records
 from irbench.errors import UserError
-from irbench.training import data, loop, losses, recipe
-from tests import tiny
+from irbench.training import curve, data, engine, losses, recipe, state
+from tests import trainings
+from tests.trainings import again, change, job, result, train
 
 
 @pytest.fixture
-def world(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch):
+    """A folder to train in, accelerate's settings forgotten."""
+    from accelerate.state import AcceleratorState
+
     monkeypatch.chdir(tmp_path)
-    return tiny.make(tmp_path)
+    yield tmp_path
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def train(config):
-    return cli.main(["train", "--config", str(config), "--protocol", "sr-x2", "--model", "tiny"])
+def stop_after(monkeypatch, step):
+    """Ask the training to stop after a step, as a signal does."""
+    class Asked:
+        taken = 0
+
+        def __enter__(self):
+            def asked():
+                self.taken += 1
+                return self.taken == step
+            return asked
+
+        def __exit__(self, *_):
+            pass
+    monkeypatch.setattr(engine, "gentle_end", Asked)
 
 
-def result(config):
+def weights(config):
+    path = plan.load(config).folder / result(config)["checkpoint"]["file"]
+    return checkpoint_files.tensors(path, path.read_bytes())
+
+
+# -- what it gives -------------------------------------------------------------------------------
+
+def test_a_training_learns_and_is_recorded(folder, capsys):
+    config = trainings.make(folder, steps=40, lr=0.01, ema=0.9, holdout=1, validate_every=15)
+    assert train(config) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out.splitlines()[-1])["status"] == "ok"
+    assert "% of the time waiting for data" in said.err
+    got = result(config)
+    assert (got["steps"], got["images_seen"], got["processes"]) == (40, 160, 1)
+    assert got["images"] == {"training": 2, "held_out": 1}
+    losses_seen = [point["loss"] for point in got["curve"]]
+    assert sum(losses_seen[-5:]) < 0.9 * sum(losses_seen[:5])
+    assert 0 < got["waiting"] < 1
+    validated = {point["step"]: point["psnr"] for point in got["validation"]}
+    assert list(validated) == [15, 30, 40]      # the last step too
+    assert round(got["best"]["psnr"], 4) == max(validated.values())
+    assert len(got["validation_on"]["names"]) == 1
     run = plan.load(config)
-    return records.read(run.find("training", protocol="sr-x2", model="tiny").record)["result"]
+    for file in (got["checkpoint"], got["best"]):
+        assert records.file_digest(run.folder / file["file"]) == file["sha256"]
+    header = checkpoint_files.read_header(run.folder / got["checkpoint"]["file"])
+    assert (header["protocol"], header["steps"], header["levels"]) == ("sr-x2@1", 40, None)
+    assert header["training"] == job(config).fingerprint
+    best = checkpoint_files.read_header(run.folder / got["best"]["file"])
+    assert validated[best["steps"]] == max(validated.values())
+    assert not list(run.folder.rglob("*.state*"))
+    assert not list(run.folder.rglob(".thin*"))
+    with job(config).record.with_suffix(".csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == list(range(1, 41))
+    assert [row["step"] for row in rows if row["validation_psnr_db"]] == ["15", "30", "40"]
 
 
-def test_a_training_learns_and_is_recorded(world, capsys):
-    assert train(world) == 0
-    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert summary["status"] == "ok"
-    got = result(world)
-    assert got["steps"] == 12
-    assert got["images_seen"] == 24
-    assert got["curve"][-1]["step"] == 12
-    assert all(math.isfinite(point["loss"]) for point in got["curve"])
-    path = plan.load(world).folder / got["checkpoint"]["file"]
-    assert records.file_digest(path) == got["checkpoint"]["sha256"]
-    assert not list(path.parent.glob(".*"))
-    assert not list(path.parent.parent.parent.glob("training/*/*.state"))
+def test_a_blind_training_is_named_after_its_task_and_covers_its_levels(folder):
+    config = trainings.make(folder, "denoise_color-sigma25", levels={"sigma": [15, 50]}, steps=2)
+    assert job(config).key["protocol"] == "denoise_color-blind@1"
+    assert train(config) == 0
+    path = plan.load(config).folder / "checkpoints" / "denoise_color-blind@1" / "thin.safetensors"
+    assert checkpoint_files.read_header(path)["levels"] == {"sigma": [15, 50]}
 
 
-def test_two_trainings_give_the_same_bytes(world, tmp_path):
-    train(world)
-    first = result(world)
-    run = plan.load(world)
-    (run.folder / first["checkpoint"]["file"]).unlink()
-    run.find("training", protocol="sr-x2", model="tiny").record.unlink()
-    train(world)
-    assert result(world)["checkpoint"] == first["checkpoint"]
+def test_a_budget_in_seconds(folder):
+    config = trainings.make(folder, seconds=1, holdout=1, validate_every=1000)
+    assert train(config) == 0
+    got = result(config)
+    assert 1 <= got["seconds"] < 5
+    assert 1 < len(got["curve"]) <= min(state.POINTS, got["steps"])
+    assert got["images_seen"] == 4 * got["steps"]
+    # the rate falls as the time goes by
+    assert got["curve"][-1]["lr"] < 0.5 * max(point["lr"] for point in got["curve"])
+    assert [point["step"] for point in got["validation"]] == [got["steps"]]
 
 
-@pytest.mark.parametrize("when", [1, 5, 8, 11])
-def test_an_interrupted_training_ends_with_the_same_bytes(world, monkeypatch, when):
-    train(world)
-    whole = result(world)
-    run = plan.load(world)
-    run.find("training", protocol="sr-x2", model="tiny").record.unlink()
+def test_tensorboard_gets_the_curve(folder):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    make_batch = data.Patches.__call__
-
-    def dies(self, step):
-        if step == when:
-            raise KeyboardInterrupt
-        return make_batch(self, step)
-
-    monkeypatch.setattr(data.Patches, "__call__", dies)
-    assert train(world) == 130
-    done = []
-    monkeypatch.setattr(data.Patches, "__call__",
-                        lambda self, step: done.append(step) or make_batch(self, step))
-    assert train(world) == 0
-    assert done[0] == when // 4 * 4  # continued from the last saved state, not from the start
-    got = result(world)
-    assert got["checkpoint"] == whole["checkpoint"]
-    assert [(p["step"], p["loss"]) for p in got["curve"]] == [
-        (p["step"], p["loss"]) for p in whole["curve"]]
+    config = trainings.make(folder, steps=3, holdout=1, validate_every=1)
+    assert train(config, "--tensorboard") == 0
+    board = EventAccumulator(str(plan.load(config).folder / "tensorboard" / "sr-x2@1" / "thin"))
+    board.Reload()
+    assert [event.step for event in board.Scalars("loss")] == [1, 2, 3]
+    assert len(board.Scalars("validation PSNR (dB)")) == 3
 
 
-def test_a_state_of_other_settings_or_a_damaged_one_is_not_continued(world, monkeypatch, capsys):
-    train(world)
-    whole = result(world)
-    run = plan.load(world)
-    job = run.find("training", protocol="sr-x2", model="tiny")
-    job.record.unlink()
-    job.record.with_suffix(".state").write_bytes(b"damaged")
-    assert train(world) == 0
-    assert "not readable" in capsys.readouterr().err
-    assert result(world)["checkpoint"] == whole["checkpoint"]
-    # a whole state, of another seed
-    make_batch = data.Patches.__call__
+def test_without_tensorboard_the_option_says_so(folder, monkeypatch, capsys):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert train(trainings.make(folder), "--tensorboard") == 2
+    assert "the package tensorboard is not installed" in capsys.readouterr().err
+
+
+# -- the same again ------------------------------------------------------------------------------
+
+KINDS = {"plain": {}, "muon": {"optimiser": "muon"}, "ema": {"ema": 0.9, "holdout": 1,
+                                                             "validate_every": 5},
+         "phases": {"accumulate": 2, "phases": [{"from": 0}, {"from": 0.5, "batch": 2,
+                                                             "patch": 24, "lr": 0.01}],
+                    "loss": "l1_fft", "schedule": "milestones", "milestones": [0.6]}}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_training_stopped_and_continued_ends_with_the_same_bytes(folder, monkeypatch, kind,
+                                                                   capsys):
+    config = trainings.make(folder, **KINDS[kind])
+    assert train(config) == 0
+    whole = result(config)
+    again(config)
+    for step in (1, 5, 4):  # of each run, so after the steps 1, 6 and 10
+        with monkeypatch.context() as patch:
+            stop_after(patch, step)
+            assert train(config) == 3
+    assert "stopped after step 10 of 12; the state is saved" in capsys.readouterr().err
+    assert len(job(config).record.with_suffix(".csv").read_text().splitlines()) == 11
+    assert not job(config).record.exists()
+    assert train(config) == 0
+    got = result(config)
+    for field in ("checkpoint", "best", "images_seen"):
+        assert got[field] == whole[field]
+    for field in ("curve", "validation"):
+        assert [{**p, "seconds": 0} for p in got[field]] == [
+            {**p, "seconds": 0} for p in whole[field]]
+
+
+def test_workers_change_nothing(folder):
+    config = trainings.make(folder, "denoise_color-sigma25", steps=3, batch=2,
+                            phases=[{"from": 0}, {"from": 0.5, "batch": 4}])
+    assert train(config) == 0
+    alone = weights(config)
+    again(config)
+    change(config, workers=2)
+    assert train(config) == 0
+    assert all(torch.equal(alone[k], v) for k, v in weights(config).items())
+
+
+def test_a_batch_in_two_parts_gives_the_same_step(folder):
+    config = trainings.make(folder, noise=0)
+    assert train(config) == 0
+    whole = weights(config)
+    again(config)
+    change(config, accumulate=2)
+    assert train(config) == 0
+    for name, parts in weights(config).items():
+        assert torch.allclose(parts, whole[name], atol=1e-6)
+        assert not torch.equal(parts, torch.zeros_like(parts))
+
+
+def test_a_damaged_state_gives_way_to_the_one_before(folder, monkeypatch, capsys):
+    config = trainings.make(folder)
+    assert train(config) == 0
+    whole = result(config)["checkpoint"]
+    again(config)
     with monkeypatch.context() as patch:
-        patch.setattr(data.Patches, "__call__", lambda self, step: (_ for _ in ()).throw(
-            KeyboardInterrupt) if step == 9 else make_batch(self, step))
-        config = yaml.safe_load(world.read_text())
-        world.write_text(yaml.safe_dump({**config, "seed": 5}))
-        job.record.unlink()
-        assert train(world) == 130
-        assert job.record.with_suffix(".state").exists()
-    world.write_text(yaml.safe_dump(config))
-    assert train(world) == 0
-    assert "starting over" in capsys.readouterr().err
-    assert result(world)["checkpoint"] == whole["checkpoint"]
+        stop_after(patch, 9)
+        assert train(config) == 3
+    path = job(config).record.with_suffix(".state")
+    data_of = bytearray(path.read_bytes())
+    data_of[len(data_of) // 2] ^= 1                     # one bit
+    path.write_bytes(data_of)
+    capsys.readouterr()
+    assert train(config) == 0
+    said = capsys.readouterr().err
+    assert "thin.state: not readable (the checksum does not fit)" in said
+    assert "thin.state.previous: continuing after step 8" in said
+    assert result(config)["checkpoint"] == whole
+    again(config)
+    path.write_bytes(b"")
+    path.with_name(f"{path.name}.previous").write_bytes(b"damaged")
+    assert train(config) == 0
+    assert result(config)["checkpoint"] == whole
 
 
-def test_a_budget_in_seconds(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = tiny.make(tmp_path)
-    config = yaml.safe_load(path.read_text())
-    del config["models"]["tiny"]["training"]["steps"]
-    config["models"]["tiny"]["training"]["seconds"] = 1
-    path.write_text(yaml.safe_dump(config))
-    assert train(path) == 0
-    got = result(path)
-    assert 1 <= got["seconds"] < 3
-    assert got["steps"] > 1
+def test_a_state_of_another_recipe_is_not_continued(folder, monkeypatch, capsys):
+    config = trainings.make(folder)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        assert train(config) == 3
+    change(config, lr=0.002)
+    assert train(config) == 0
+    assert "from another recipe, data or code; not continued" in capsys.readouterr().err
+    assert result(config)["curve"][0]["step"] == 1
 
 
-def test_a_loss_that_is_no_number_stops_with_the_step(world, monkeypatch, capsys):
-    def poisoned(self, step):
-        return tuple(np.full((1, 3, n, n), np.nan if step == 3 else 0.5, np.float32)
-                     for n in (8, 16))
-    monkeypatch.setattr(data.Patches, "__call__", poisoned)
-    assert train(world) == 2
-    assert "the loss is nan at step 3" in capsys.readouterr().err
-    assert not plan.load(world).find("training", protocol="sr-x2", model="tiny").record.exists()
+def test_a_training_that_another_process_is_at_is_left_alone(folder, monkeypatch, capsys):
+    from irbench.training import loop
+
+    config = trainings.make(folder)
+    lock = job(config).record.with_suffix(".lock")
+    lock.parent.mkdir(parents=True)
+    monkeypatch.setattr(loop, "LET_GO", 0.1)
+    with lock.open("a") as other:
+        assert records.lock(other)
+        assert train(config) == 2
+    assert "another process is at it" in capsys.readouterr().err
+    # what one killed while writing had begun is gone afterwards
+    begun = lock.with_name(".thin.state.abcdefgh.state")
+    begun.write_bytes(b"half")
+    assert train(config) == 0
+    assert not begun.exists()
 
 
-def test_batches_depend_on_nothing_but_seed_and_step():
-    protocol = protocols.get("denoise_color-sigma25")
-    images = [tiny.photo(i, 40, 40) for i in range(2)]
-    settings = {"patch": 16, "batch": 3}
+def test_the_running_mean_follows_its_formula():
+    network = torch.nn.Linear(2, 1)
+    resolved = recipe.resolve({"recipe": "demo", "ema": 0.5, "optimiser": "adamw"}, "x")
+    one = state.State(network, resolved, "", "none")
+    expected = network.weight.detach().clone()
+    for step in range(12):
+        with torch.no_grad():
+            network.weight += 1
+        one.step = step
+        one.average()
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * network.weight.detach()
+        assert torch.allclose(one.averaged.weight, expected)
+    assert not torch.allclose(expected, network.weight)
 
-    def make(seed=0):
-        return data.Patches(images, ["a", "b"], protocol, settings, seed)
-    inputs, targets = make()(5)
-    assert inputs.shape == targets.shape == (3, 3, 16, 16)
-    later = make()
-    later(0)
-    assert np.array_equal(later(5)[0], inputs)
-    assert not np.array_equal(make(1)(5)[0], inputs)
-    assert not np.array_equal(make()(6)[0], inputs)
-    assert abs((inputs - targets).std() * 255 - 25) < 2
+
+def test_muon_takes_the_matrices_and_leaves_the_rest_to_adamw():
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.Linear(2, 3))
+    resolved = recipe.resolve({"recipe": "demo", "optimiser": "muon", "matrix_lr": 8}, "x")
+    one = state.State(network, resolved, "", "none")
+    kinds = {type(o).__name__: o.param_groups[0] for o in one.optimisers}
+    assert [p.shape for p in kinds["Muon"]["params"]] == [(3, 2)]
+    assert len(kinds["AdamW"]["params"]) == 3
+    one.step = 60
+    rate = one.set_rate()
+    assert (kinds["Muon"]["lr"], kinds["AdamW"]["lr"]) == (8 * rate, rate)
 
 
-def test_patches_too_large_are_named():
-    with pytest.raises(UserError, match="smaller than the patch of 16 pixels: b"):
-        data.Patches([tiny.photo(0, 16, 16), tiny.photo(1, 15, 40)], ["a", "b"],
-                     protocols.get("denoise_color-sigma25"), {"patch": 16, "batch": 1}, 0)
+# -- where it stops ------------------------------------------------------------------------------
 
+def test_no_time_is_left_after_a_first_step(folder, capsys):
+    config = trainings.make(folder)
+    assert train(config, "--max-minutes", "1e-9") == 3
+    assert "stopped after step 1 of 12" in capsys.readouterr().err
+    assert train(config, "--max-minutes", "60") == 0
+
+
+@pytest.mark.parametrize("value", ["-1", "soon", "nan", "inf"])
+def test_minutes_that_are_none(folder, value, capsys):
+    with pytest.raises(SystemExit):
+        train(trainings.make(folder), f"--max-minutes={value}")
+    assert "is no number of minutes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("poison", "message"), [
+    (float("nan"), "the loss is nan at step 9"),
+    (1e6, "over 20 times the usual, at step 9")])
+def test_a_bad_loss_stops_with_step_images_and_last_good_state(folder, monkeypatch, capsys, poison,
+                                                               message):
+    sample = data.Patches.sample
+
+    def poisoned(self, step, index, patch):
+        one, other = sample(self, step, index, patch)
+        return one, other + np.float32(poison if step == 9 else 0)
+    monkeypatch.setattr(data.Patches, "sample", poisoned)
+    monkeypatch.setattr(state, "REMEMBERED", 10)
+    config = trainings.make(folder)
+    assert train(config) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    batch = data.load(plan.load(config), job(config), plan.load(config).protocols["sr-x2@1"])
+    assert f"Images of the batch: {', '.join(batch.names(9, 4))}. " in said
+    assert "tinytrain/img1" in said
+    path = job(config).record.with_suffix(".state")
+    assert f"The last good state: {path} (after step 8)." in said
+    assert state.read(path)["step"] == 8
+    assert all(tensor.isfinite().all() for tensor in state.read(path)["network"].values())
+    assert not job(config).record.exists()
+
+
+def test_gradients_that_are_no_numbers_stop_it_too(folder, monkeypatch, capsys):
+    # the slope of a square root at 0: the loss is a number, its gradient is none
+    monkeypatch.setattr(losses, "make", lambda recipe: lambda restored, target:
+                        (restored - restored.detach()).abs().sum().sqrt() + 0.1)
+    assert train(trainings.make(folder)) == 2
+    said = capsys.readouterr().err
+    assert "the loss is 0.1, but the norm of its gradients nan at step 0" in said
+    assert "The last good state: none was saved yet." in said
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"precision": "fp16"}, "precision fp16 trains on a GPU only. Use bf16 or no on a CPU."),
+    ({"patch": 32}, "images smaller than the patch of 32 pixels: tinytrain/img10, tinytrain/img11"),
+    ({"holdout": 3}, "no training image is left of 3")])
+def test_what_cannot_be_trained_is_said_in_a_sentence(folder, capsys, changes, message):
+    assert train(trainings.make(folder, **changes)) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert "Traceback" not in said
+
+
+def test_training_images_are_verified(folder, capsys):
+    config = trainings.make(folder)
+    run = plan.load(config)
+    image = datasets.open_local(run.entry("tinytrain"), folder / "data").images[0]
+    image.path.write_bytes(image.path.read_bytes()[:60])
+    assert train(config) == 2
+    assert image.path.name in capsys.readouterr().err
+
+
+def test_bfloat16_trains_on_a_cpu(folder):
+    config = trainings.make(folder, precision="bf16", steps=3)
+    assert train(config) == 0
+    assert all(tensor.dtype == torch.float32 for tensor in weights(config).values())
+
+
+# -- parts ---------------------------------------------------------------------------------------
 
 def test_losses_against_their_formulas():
     generator = torch.Generator().manual_seed(0)
@@ -160,26 +346,57 @@ def test_losses_against_their_formulas():
     spectrum = np.fft.rfft2(d, norm="ortho")
     expected = np.abs(d).mean() + 0.1 * (np.abs(spectrum.real).mean()
                                          + np.abs(spectrum.imag).mean()) / 2
-    assert losses.l1_fft(a, b, 0.1).item() == pytest.approx(expected)
+    assert losses.make({"loss": "l1_fft", "fft_weight": 0.1})(a, b).item() == pytest.approx(
+        expected)
 
 
-def test_the_learning_rate_rises_then_falls_to_zero():
-    settings = {"lr": 2.0, "warmup": 0.1}
-    rates = [loop.learning_rate(settings, share) for share in np.linspace(0, 1, 101)]
-    assert 0 < rates[0] < 0.05
-    assert max(rates) == rates[10] == 2.0
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rates[-1] == pytest.approx(0, abs=1e-9)
+def test_the_last_loss_is_a_mean_over_the_end_of_the_curve():
+    points = [{"loss": float(i)} for i in range(20)]
+    assert curve.final_loss(points) == 18.5
+    assert curve.final_loss(points[:1]) == 0.0
 
 
-def test_recipes_of_the_catalog_are_valid():
-    for name in recipe.catalog():
-        assert recipe.resolve({"recipe": name, "data": []}, "x")["recipe"] == name
+def test_a_spike_is_judged_by_the_median_of_enough_losses():
+    one = state.State(torch.nn.Linear(1, 1), recipe.resolve(
+        {"recipe": "demo", "spike": 10, "optimiser": "adamw"}, "x"), "", "none")
+    for loss in [1.0] * 49:
+        one.note(loss, 0.1)
+    assert not one.spiked(1000.0)
+    one.note(900.0, 0.1)
+    assert one.spiked(10.1)
+    assert not one.spiked(9.9)
+    one.recipe["spike"] = None
+    assert not one.spiked(math.inf)
 
 
-def test_training_images_are_verified(world, capsys):
-    run = plan.load(world)
-    image = datasets.open_local(run.entry("tinytrain"), world.parent / "data").images[0]
-    image.path.write_bytes(image.path.read_bytes()[:60])
-    assert train(world) == 2
-    assert image.path.name in capsys.readouterr().err
+def test_progress_tells_rate_and_time_left(monkeypatch, capsys):
+    clock = iter(np.arange(0, 4000, 30.0))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    assert list(progress.track(range(3), "work", 12, 9)) == [0, 1, 2]
+    assert capsys.readouterr().err.splitlines() == [
+        "work: 10/12, 60.0 s/it, about 2 min left", "work: 11/12, 45.0 s/it, about 45 s left"]
+    assert list(progress.track_seconds([0.0, 30.0], "work", 9000)) == [0.0, 30.0]
+    assert capsys.readouterr().err == "work: 30 of 9000 s, 60.0 s/it, about 2.5 h left\n"
+    assert progress.rate(0.25) == "4.0 it/s"
+
+
+def test_a_terminal_shows_a_live_line_for_a_budget_in_seconds(monkeypatch, capsys):
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
+    assert list(progress.track_seconds([0.0, 5.0], "work", 10)) == [0.0, 5.0]
+    said = capsys.readouterr().err
+    assert "work:" in said
+    assert "it/s, about 5 s left" in said
+
+
+def test_processes_that_found_different_states_are_refused():
+    class Two:
+        device = "cpu"
+
+        def gather(self, step):
+            return torch.cat([step, step * 0])
+    one = state.State(torch.nn.Linear(1, 1), recipe.resolve(
+        {"recipe": "demo", "optimiser": "adamw"}, "x"), "", "here.state")
+    engine.check_together(Two(), one)
+    one.step = 7
+    with pytest.raises(UserError, match="here.state: the processes found .* different steps, 7, 0"):
+        engine.check_together(Two(), one)

@@ -1,6 +1,9 @@
 """Trainings for tests: a network of convolutions and one matrix, a config, and how to run them."""
 
 import multiprocessing
+import os
+import signal
+import sys
 from pathlib import Path
 
 import yaml
@@ -94,14 +97,20 @@ def again(config: Path) -> None:
 
 
 class Apart:
-    """A training in a process of its own, which can be killed; forked with torch imported."""
+    """A training in a process (and process group) of its own, forked with torch imported."""
 
-    def __init__(self, config: Path, *more: str) -> None:
-        """Start it."""
+    def __init__(self, config: Path, *more: str, dies: tuple[tuple[str, ...], int] | None = None):
+        """Start it.
+
+        Args:
+            config: of the training.
+            more: options of ``irbench train``.
+            dies: names of Python files and n: it kills itself before the n-th line of theirs.
+        """
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["irbench.cli", "irbench.training.loop",
                                         "irbench.training.engine", "tests.trainings"])
-        self.process = context.Process(target=_apart, args=(config.parent, config, more))
+        self.process = context.Process(target=_apart, args=(config, more, dies))
         self.process.start()
 
     def code(self) -> int:
@@ -111,9 +120,20 @@ class Apart:
         return self.process.exitcode
 
 
-def _apart(folder: Path, config: Path, more: tuple[str, ...]) -> None:
-    import os
-    import sys
-
-    os.chdir(folder)
+def _apart(config: Path, more: tuple[str, ...], dies: tuple[tuple[str, ...], int] | None) -> None:
+    os.setsid()
+    os.chdir(config.parent)
+    if dies:
+        _die_at(*dies)
     sys.exit(train(config, *more))
+
+
+def _die_at(files: tuple[str, ...], count: int) -> None:
+    def lines(frame, event, _):
+        nonlocal count
+        count -= event == "line"
+        if not count:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return lines
+
+    sys.settrace(lambda frame, *_: lines if frame.f_code.co_filename.endswith(files) else None)

@@ -75,9 +75,10 @@ class _Samples:
 
 
 def loader(engine: Accelerator, state: State, patches: data.Patches) -> Iterator:
-    """Yield this process's parts of the batches from the state's step on.
+    """Yield this process's parts of the batches from the state's step on, until it is closed.
 
-    Each is a pair of float32 tensors: inputs (B, C, h, w), targets (B, C, H, W).
+    Each is a pair of float32 tensors: inputs (B, C, h, w), targets (B, C, H, W). Closing it ends
+    the processes that prepare data.
     """
     def batches():
         step, recipe = state.step, state.recipe
@@ -89,9 +90,8 @@ def loader(engine: Accelerator, state: State, patches: data.Patches) -> Iterator
             step += 1
 
     workers = state.recipe["workers"]
-    return iter(DataLoader(_Samples(patches), batch_sampler=batches(), num_workers=workers,
-                           worker_init_fn=_undisturbed, persistent_workers=workers > 0,
-                           pin_memory=engine.device.type == "cuda"))
+    yield from DataLoader(_Samples(patches), batch_sampler=batches(), num_workers=workers,
+                          worker_init_fn=_undisturbed, pin_memory=engine.device.type == "cuda")
 
 
 def _undisturbed(_: int) -> None:

@@ -78,8 +78,9 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
             validator = validate.Validator(patches, protocol)
         limit = math.inf if max_minutes is None else begun + 60 * max_minutes
         board = place.board if tensorboard and engine.is_main_process else None
-        with engines.gentle_end() as asked, curve.Board(board, state.step) as board:
-            _train(state, patches, validator, engine, place, board,
+        with (engines.gentle_end() as asked, curve.Board(board, state.step) as board,
+              contextlib.closing(engines.loader(engine, state, patches)) as loader):
+            _train(state, loader, patches, validator, engine, place, board,
                    lambda: asked() or time.monotonic() > limit)
         engine.end_training()
         if not engine.is_main_process:
@@ -170,7 +171,7 @@ def _device_name(device: str) -> str:
     return records.provenance()["hardware"]["cpu"]
 
 
-def _train(state: State, patches: data.Patches, validator: validate.Validator,
+def _train(state: State, loader: Iterator, patches: data.Patches, validator: validate.Validator,
            engine: Accelerator, place: _Place, board: curve.Board,
            stop: Callable[[], bool]) -> None:
     """Take steps until the budget is spent."""
@@ -183,7 +184,6 @@ def _train(state: State, patches: data.Patches, validator: validate.Validator,
     # shares gradients among processes, and computes in the recipe's precision; optimisers stay
     # torch's own, so that more than one of them and a resumed state need nothing of accelerate
     network = engine.prepare_model(state.network)
-    loader = engines.loader(engine, state, patches)
     started = time.perf_counter() - state.seconds
     for _ in _reported(state, title):
         lr = state.set_rate()

@@ -36,7 +36,7 @@ def orphaned() -> bool:
 
 
 def launch(command: list[str], count: int, threads: int) -> int:
-    """Run a command in several processes; return the first one's exit code, or another's failure.
+    """Run a command in several processes; return 0, or the exit code of the first that failed.
 
     Args:
         command: the program and its arguments.
@@ -55,27 +55,27 @@ def launch(command: list[str], count: int, threads: int) -> int:
     before = {number: signal.signal(number, handler) for number, handler in (
         (signal.SIGTERM, lambda *_: _each(members, "terminate")), (signal.SIGINT, signal.SIG_IGN))}
     try:
-        _wait(members)
+        code = _wait(members)
     finally:
         _each(members, "kill")
         for number, handler in before.items():
             signal.signal(number, handler)
-    codes = [member.wait() for member in members]
-    return next((code for code in codes if code), 0)
+    return code if code >= 0 else 128 - code  # of a signal, as shells say it
 
 
-def _wait(members: list[subprocess.Popen]) -> None:
+def _wait(members: list[subprocess.Popen]) -> int:
     """Wait for all; when one has failed the others, who would wait for it for ever, must end too.
 
     All may well be ending for the same reason, hence the grace.
     """
-    failed = None
-    while any(member.poll() is None for member in members):
-        if failed is None and any(member.returncode for member in members):
+    code, failed = 0, None
+    while True:
+        codes = [member.poll() for member in members]
+        if not code and (code := next(filter(None, codes), 0)):
             failed = time.monotonic()
-        spent = 0.0 if failed is None else time.monotonic() - failed
-        if spent > 2 * GRACE:
-            return
+        spent = time.monotonic() - failed if failed else 0.0
+        if None not in codes or spent > 2 * GRACE:
+            return code
         if spent > GRACE:
             _each(members, "terminate")
         time.sleep(0.05)
