@@ -55,7 +55,7 @@ def put(*keys_and_value):
     (put("models", "tiny", "training", "seconds", 3), "either steps or seconds.*not both"),
     (put("models", "tiny", "training", "patch", 17), "patch 17 is not divisible by the scale 2"),
     (put("models", "tiny", "training", "data", ["nope"]), "unknown dataset 'nope'"),
-    (put("models", "tiny", "checkpoint", 3), "models.tiny.checkpoint: give bundled, a path, or a ma"),
+    (put("models", "tiny", "checkpoint", 3), "models.tiny.checkpoint: give bundled, a path, or a "),
     (put("plugins", ["nowhere.py"]), "plugin .*nowhere.py: No such file"),
     (put("models", "tiny", "training", "data", ["weights_dncnn"]), "is a weights set, not a train"),
     (put("models", "tiny", "training", "data", []), "training.data: it is empty"),
