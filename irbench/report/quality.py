@@ -232,8 +232,11 @@ def _legend(figure, panels: list[Panel], largest: int) -> None:
     if any(p.lines for p in panels):
         handles.append(Line2D([], [], color=style.GRAY, linestyle=(0, (4, 2)), linewidth=0.9,
                               label="no weights"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False,
-                  columnspacing=2.0, handlelength=3.2, handletextpad=0.8, borderpad=1.0)
+    # a narrow figure has room for three beside each other
+    ncols = len(handles) if figure.get_figwidth() >= style.WIDTH else 3
+    figure.legend(handles=handles, loc="outside lower center", ncols=ncols, frameon=False,
+                  columnspacing=2.0, labelspacing=1.2, handlelength=3.2, handletextpad=0.8,
+                  borderpad=1.0)
 
 
 def _nice(largest: int) -> list[float]:
