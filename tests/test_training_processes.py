@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -116,3 +117,19 @@ def test_only_the_first_process_has_rank_0(monkeypatch):
     assert processes.rank() == 0
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert processes.rank() == 3
+
+
+# -- in the workflow -----------------------------------------------------------------------------
+
+def test_the_workflow_passes_on_minutes_and_gpus(tmp_path):
+    config = trainings.make(tmp_path)
+    root = Path(__file__).parents[1]
+    told = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"),
+         "--workflow-profile", str(root / "profiles" / "default"), "--directory", str(tmp_path),
+         "--configfile", str(config), "--dry-run", "--printshellcmds", "--cores", "1",
+         "--set-resources", "train:max_minutes=50", "train:gpu=4", "--resources", "gpu=4"],
+        capture_output=True, text=True, timeout=120)
+    assert told.returncode == 0, told.stdout + told.stderr
+    line, = (line for line in told.stdout.splitlines() if "irbench train " in line)
+    assert "--model thin --threads 1 --max-minutes 50 --processes $((4 > 1 ? 4 : 1)) " in line

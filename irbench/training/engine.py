@@ -90,8 +90,10 @@ def loader(engine: Accelerator, state: State, patches: data.Patches) -> Iterator
             step += 1
 
     workers = state.recipe["workers"]
+    # a generator of its own: a loader that starts draws a number, which must not be the network's
     yield from DataLoader(_Samples(patches), batch_sampler=batches(), num_workers=workers,
-                          worker_init_fn=_undisturbed, pin_memory=engine.device.type == "cuda")
+                          worker_init_fn=_undisturbed, pin_memory=engine.device.type == "cuda",
+                          generator=torch.Generator())
 
 
 def _undisturbed(_: int) -> None:

@@ -1,5 +1,10 @@
 # Train a model for a protocol. The weights and the resumable state are no outputs: Snakemake
 # deletes the outputs of interrupted jobs, and these must survive. The record holds their checksum.
+#
+#   --set-resources train:max_minutes=50         pause after 50 minutes; the next run goes on
+#   --set-resources train:gpu=4 --resources gpu=4          four GPUs share each batch
+#
+# Resources, not params: how long a training may run and on what is no reason to do it again.
 rule train:
     input:
         data=training_data,
@@ -11,11 +16,13 @@ rule train:
     threads: 1
     resources:
         gpu=GPU,
+        max_minutes=0,
     log:
         f"{RUN}/logs/training/{{protocol}}/{{model}}.log",
     message:
         "Train {wildcards.model} for {wildcards.protocol}"
     shell:
         "irbench train --config {params.config} --protocol {wildcards.protocol}"
-        " --model {wildcards.model} --threads {threads}"
+        " --model {wildcards.model} --threads {threads} --max-minutes {resources.max_minutes}"
+        " --processes $(({resources.gpu} > 1 ? {resources.gpu} : 1))"
         " --on-failure record --attempt {params.attempt} --log {log} > /dev/null"
