@@ -108,8 +108,9 @@ class Apart:
             dies: names of Python files and n: it kills itself before the n-th line of theirs.
         """
         context = multiprocessing.get_context("forkserver")
+        # the last is what torch imports at an optimiser's first step, and takes longest
         context.set_forkserver_preload(["irbench.cli", "irbench.training.loop",
-                                        "irbench.training.engine", "tests.trainings"])
+                                        "irbench.training.engine", "torch._dynamo"])
         self.process = context.Process(target=_apart, args=(config, more, dies))
         self.process.start()
 
@@ -122,6 +123,7 @@ class Apart:
 
 def _apart(config: Path, more: tuple[str, ...], dies: tuple[tuple[str, ...], int] | None) -> None:
     os.setsid()
+    multiprocessing.set_start_method("fork", force=True)  # what a process by itself would have
     os.chdir(config.parent)
     if dies:
         _die_at(*dies)
