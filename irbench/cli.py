@@ -134,15 +134,27 @@ def _run(arguments, job, work) -> int:
 
 def _supervise(arguments, job) -> int:
     """Do the job in a process of its own: one that is killed (by lack of memory, say) or crashes
-    still leaves a record, and costs the run no other cell."""
+    still leaves a record, and costs the run no other cell.
+
+    A signal is the job's to answer: a training saves what it has.
+    """
+    import signal
     import subprocess
 
     from irbench import progress, records
 
     job.record.unlink(missing_ok=True)
-    code = subprocess.call([sys.executable, "-m", "irbench", *arguments.argv, "--supervised"])
-    if code == 0 and job.record.exists():
-        return 0
+    process = subprocess.Popen([sys.executable, "-m", "irbench", *arguments.argv, "--supervised"])
+    # Ctrl-C reaches the job without help
+    before = {number: signal.signal(number, handler) for number, handler in (
+        (signal.SIGTERM, lambda *_: process.terminate()), (signal.SIGINT, signal.SIG_IGN))}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if code == 130 or (code == 0 and job.record.exists()):
+        return code
     ended = (f"was ended by signal {-code}{' (out of memory?)' if code == -9 else ''}"
              if code < 0 else f"ended with exit code {code}")
     reason = f"the process {ended} and left no result; see {arguments.log or 'its messages'}"

@@ -150,3 +150,14 @@ def test_ctrl_c_saves_too(folder):
     assert one.code() == 3
     change(config, steps=100_001)
     assert state.read(path)["step"] >= 4
+
+
+def test_a_signal_to_the_process_that_watches_a_job_reaches_the_job(folder):
+    """As a cluster sends it to what it started: the training saves what it has and says so."""
+    config = trainings.make(folder, steps=100_000, save_every=3)
+    one = Apart(config, "--on-failure", "record")
+    wait_for(job(config).record.with_suffix(".state"))
+    one.process.terminate()
+    assert one.code() == 0
+    record = records.read(job(config).record)
+    assert record["status"] == "unavailable" and "the same command goes on" in record["reason"]
