@@ -54,7 +54,7 @@ def test_cost_and_score_stand_in_one_row(made):
     assert notes["Trained on"] == (
         "left out: 302003 of bsds500_train; 8 images held out for validation")
     assert notes["Recipe"] == (
-        "short: scaled to a CPU; chosen here, since the paper does not print them: steps, lr")
+        "short: scaled to a CPU; settings of ours, not taken from the paper: steps, lr")
     for part in ("PSNR on y, dB", "8 images held out", "192x192", "as sr-x2@1 says"):
         assert part in notes["Validation PSNR (dB) best"]
     second = dict(zip(heads, made.rows[1], strict=True))       # the other test set of the same

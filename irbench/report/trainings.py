@@ -139,7 +139,7 @@ def _recipe(made: Sheet, one: Weights) -> Value:
     loss, ours = one.recipe.get("loss"), one.recipe.get("unknown")
     said = "; ".join(filter(None, [
         str(one.recipe.get("note") or ""),
-        f"chosen here, since the paper does not print them: {', '.join(map(str, ours))}"
+        f"settings of ours, not taken from the paper: {', '.join(map(str, ours))}"
         if isinstance(ours, list) and ours else ""]))
     return Value(name + (f", loss {loss}" if loss else ""),
                  [made.note(f"{name}: {said}")] if said else [])
