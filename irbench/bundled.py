@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from irbench import checkpoint_files, checkpoints, records
+from irbench import checkpoint_files, checkpoint_headers, checkpoints, records
 from irbench.errors import UserError
 from irbench.models import registry
 from irbench.protocols import Protocol
@@ -111,6 +111,44 @@ def resolve(model: dict, protocol: Protocol) -> dict:
     return {"kind": "file", "path": str(one.path), "sha256": one.sha256}
 
 
+def altered(one: Weights) -> str:
+    """Say that a file is not the one that is listed, "" if it is."""
+    if records.known_digest(one.path) == one.sha256:
+        return ""
+    return (f"{one.path}: it was altered: not the file {one.name} that comes with irbench. Restore "
+            "it (git checkout) or install irbench again.")
+
+
+def add(data: bytes, header: dict) -> Path:
+    """Write a file among the bundled ones and the catalog anew; return its path.
+
+    A file of the same model takes the place of the one there is.
+
+    Raises UserError, and changes nothing, if the file there is of other options or levels, and as
+    ``rewrite`` does.
+    """
+    name = name_of(header["arch"], header["protocol"])
+    path = FOLDER / f"{name}.safetensors"
+    before = path.read_bytes() if path.is_file() else None
+    if before is not None and (known := catalog().get(name)) and (
+            (known.options, known.levels) != (header["options"], header.get("levels"))):
+        differing = [f"{option}: {known.options.get(option)!r}" for option in sorted(
+            {*known.options, *header["options"]})
+            if known.options.get(option) != header["options"].get(option)]
+        raise UserError(f"{path}: bundled are weights of other options "
+                        f"({', '.join(differing) or f'levels: {known.levels}'}). Use --output, or "
+                        "remove this file first if the new one is to take its place.")
+    try:
+        records.write_atomic(path, data)
+        return rewrite()[name].path
+    except BaseException:  # no half a state: a file without its entry
+        if before is None:
+            path.unlink(missing_ok=True)
+        else:
+            records.write_atomic(path, before)
+        raise
+
+
 def rewrite() -> dict[str, Weights]:
     """Write the catalog anew from the files of the folder; return what it lists.
 
@@ -124,6 +162,8 @@ def rewrite() -> dict[str, Weights]:
         if lacking:
             raise UserError(f"{path}: its header names no {' and no '.join(lacking)}; only what "
                             "irbench checkpoints export wrote can be bundled.")
+        if faults := checkpoint_headers.wrong(header):
+            raise UserError(f"{path}: its header is broken ({', '.join(faults)}). Export it anew.")
         name = name_of(header["arch"], header["protocol"])
         if path.stem != name:
             raise UserError(f"{path}: by its header it is {name}. Rename the file.")

@@ -18,6 +18,7 @@ from irbench import (
     bundled,
     checkpoint_export,
     checkpoint_files,
+    checkpoint_headers,
     checkpoints,
     protocols,
     published,
@@ -34,13 +35,17 @@ SHOWN = 3  # scores of a line of the list
 
 @dataclass(frozen=True)
 class Listed:
-    """A file of weights; ``header`` is {} for a third party's, ``run`` its folder or None."""
+    """A file of weights; ``header`` is {} for a third party's, ``run`` its folder or None.
+
+    ``fault`` says why it cannot be used, "" if nothing is known against it; its header is {} then.
+    """
 
     name: str
     source: str
     path: Path
     header: dict
     run: Path | None = None
+    fault: str = ""
 
     @property
     def sha256(self) -> str:
@@ -65,35 +70,47 @@ def listing(data_root: Path, results: Path) -> list[Listed]:
 def _all(data_root: Path, results: Path) -> Iterator[Listed]:
     for one in bundled.catalog().values():
         if one.path.is_file():
-            yield Listed(one.name, BUNDLED, one.path, _header(one.path))
+            yield _bundled(one)
     for path in sorted((data_root / "checkpoints").glob("*")):
         if path.suffix in SUFFIXES and not path.name.startswith("."):
-            yield Listed(path.stem, HERE, path, _header(path))
+            yield _listed(path.stem, HERE, path)
     for path in sorted(results.glob("*/checkpoints/*/*.safetensors")):
         if not path.name.startswith("."):
             run = path.parents[2]
-            yield Listed(f"{run.name}/{path.parent.name}/{path.stem}", RUN, path, _header(path),
-                         run)
+            yield _listed(f"{run.name}/{path.parent.name}/{path.stem}", RUN, path, run)
 
 
-def _header(path: Path) -> dict:
-    try:
-        return checkpoint_files.read_header(path)
-    except UserError:  # a third party's
-        return {}
+def _bundled(one: bundled.Weights) -> Listed:
+    if fault := bundled.altered(one):
+        return Listed(one.name, BUNDLED, one.path, {}, fault=fault)
+    return _listed(one.name, BUNDLED, one.path)
+
+
+def _listed(name: str, source: str, path: Path, run: Path | None = None) -> Listed:
+    header, fault = {}, ""
+    if path.suffix == ".safetensors":
+        try:
+            header = checkpoint_files.read_header(path)
+        except UserError as error:
+            fault = str(error)
+        if wrong := checkpoint_headers.wrong(header):
+            header, fault = {}, (f"checkpoint {path}: its header is broken ({', '.join(wrong)}). "
+                                 "Get the file again.")
+    return Listed(name, source, path, header, run, fault)
 
 
 def table(found: list[Listed]) -> str:
     """Return the list as a table for a terminal."""
     from tabulate import tabulate
 
-    return tabulate(
+    shown = tabulate(
         [[one.name, one.source, one.header.get("arch", "-"), one.header.get("protocol", "-"),
           one.header.get("steps") or "-", f"{one.path.stat().st_size / 1e6:.2f}", one.sha256[:12],
-          _brief(one.scores)] for one in found],
+          "not usable, see below" if one.fault else _brief(one.scores)] for one in found],
         ["name", "from", "model", "for", "steps", "MB", "sha256", "PSNR (dB)"],
         disable_numparse=True,
         colalign=["left"] * 4 + ["right", "right", "left", "left"])
+    return "\n".join([shown, *(one.fault for one in found if one.fault)])
 
 
 def _brief(scores: list[dict]) -> str:
@@ -109,25 +126,37 @@ def as_dict(one: Listed) -> dict:
     return {"name": one.name, "from": one.source, "file": str(one.path),
             "arch": one.header.get("arch"), "protocol": one.header.get("protocol"),
             "steps": one.header.get("steps"), "bytes": one.path.stat().st_size,
-            "sha256": one.sha256, "scores": one.scores}
+            "sha256": one.sha256, "scores": one.scores, "fault": one.fault or None}
 
 
 # -- one file --------------------------------------------------------------------------------------
 
 def find(name: str, data_root: Path, results: Path) -> Listed:
-    """Return a file by its path or its name in the list. Raises UserError with near names."""
+    """Return a file by its path or its name in the list.
+
+    Raises UserError with near names, or if the file is altered, cut short or has a broken header.
+    """
     path = Path(name)
     if path.is_file():
-        return Listed(path.name, "file", path, _header(path))
-    known = {one.name: one for one in reversed(listing(data_root, results))}
-    if name not in known:
-        raise unknown("checkpoint", name, known)
-    return known[name]
+        known = next((one for one in bundled.catalog().values()
+                      if one.path.resolve() == path.resolve()), None)
+        one = _bundled(known) if known else _listed(path.name, "file", path)
+    else:
+        known = {one.name: one for one in reversed(listing(data_root, results))}
+        if name not in known:
+            raise unknown("checkpoint", name, known)
+        one = known[name]
+    if one.fault:
+        raise UserError(one.fault)
+    return one
 
 
 def whole(one: Listed, plugins: tuple[str, ...] = ()) -> dict:
-    """Return all that is known of a file as plain data; for a third party's, what spandrel says."""
-    about = one.header or checkpoints.describe(one.path)
+    """Return all that is known of a file as plain data; for a third party's, what spandrel says.
+
+    Raises UserError if its weights are not those that its header names.
+    """
+    about = checkpoints.describe(one.path)
     return {"name": one.name, "file": str(one.path), "bytes": one.path.stat().st_size, **about,
             "sha256": one.sha256,
             "scores": [{**s, "published": compared(s, one.header, plugins)} for s in one.scores]}
@@ -172,7 +201,9 @@ def card(one: Listed, plugins: tuple[str, ...] = ()) -> str:
     if "training" in one.header or "imported" in one.header:
         parts.append(_lines(_training(one.header)))
     if about["scores"]:
-        parts.append(_scores(about["scores"], one.header))
+        parts.append(_scores(about["scores"], one.header, plugins))
+    if one.source != BUNDLED and {"scores", "seconds", "validation"} & set(one.header):
+        parts.append("  figures as the file's header says")
     return "\n\n".join([one.name, *parts])
 
 
@@ -192,21 +223,23 @@ def _file(one: Listed, about: dict) -> str:
 
 def _what(header: dict, plugins: tuple[str, ...]) -> list[tuple[str, str]]:
     known = registry.cards(plugins).get(header["arch"])
-    options = header.get("options") or {}
-    unlike = {name: value for name, value in options.items()
-              if known is None or value != known.options.get(name)}
     served = [p for p in protocols.catalog().values() if checkpoints.is_for(header, p)]
     levels = ", ".join(f"{name} {low:g} to {high:g}"
                        for name, (low, high) in (header.get("levels") or {}).items())
     return [
         ("model", f"{known.title if known else header['arch']}"
                   + (f", {header['parameters']:,} parameters" if header.get("parameters") else "")),
-        ("options", ", ".join(f"{name}: {value}" for name, value in unlike.items())
-                    or "the model's own"),
+        ("options", _unlike(header, known) or "the model's own"),
         ("for", f"{header.get('protocol')}" + (
             f", blind, {levels}: {', '.join(p.id for p in served)}" if levels else
             "".join(f" ({p.title})" for p in served))),
     ]
+
+
+def _unlike(header: dict, known: registry.Card | None) -> str:
+    """Return the options that differ from the model's own, "" if none does."""
+    return ", ".join(f"{name}: {value}" for name, value in (header.get("options") or {}).items()
+                     if known is None or value != known.options.get(name))
 
 
 def _training(header: dict) -> list[tuple[str, str]]:
@@ -220,7 +253,8 @@ def _training(header: dict) -> list[tuple[str, str]]:
         ("validation", _validation(header)),
         ("made by", " ".join(filter(None, [
             header.get("irbench") and f"irbench {header['irbench']}",
-            header.get("git") and f"at commit {header['git'][:12]}"]))),
+            header.get("git") and f"at commit {header['git'][:12]}"
+            + (", with uncommitted changes" if header.get("dirty") else "")]))),
         ("again", header.get("command") or ""),
     ]
 
@@ -282,6 +316,8 @@ def _cost(header: dict) -> str:
 
 
 def _validation(header: dict) -> str:
+    if "validation" not in header and "imported" not in header:
+        return "not in this file; irbench checkpoints export writes a file that tells"
     points = [(step, psnr) for step, psnr in header.get("validation") or () if psnr is not None]
     if not points:
         return "none"
@@ -296,7 +332,7 @@ def _validation(header: dict) -> str:
             + (f"; these weights are of step {chosen['step']}" if chosen else ""))
 
 
-def _scores(scores: list[dict], header: dict) -> str:
+def _scores(scores: list[dict], header: dict, plugins: tuple[str, ...]) -> str:
     from tabulate import tabulate
 
     lines, sources = [], []
@@ -319,6 +355,10 @@ def _scores(scores: list[dict], header: dict) -> str:
                              "SSIM", "published", "gap", "method"], disable_numparse=True,
                      colalign=["left", "left", *["right"] * 7, "left"])
     notes = ["gap: measured - published; each figure as its protocol says (irbench info PROTOCOL)"]
+    known = registry.cards(plugins).get(header["arch"])
+    if sources and (unlike := _unlike(header, known)):
+        notes.append(f"published: of the paper's model; these weights are of another, with "
+                     f"{unlike}")
     if header.get("storage") == checkpoint_export.HALF:
         notes.append("measured with the float32 weights of the training, before they were rounded "
                      "to float16 for this file")

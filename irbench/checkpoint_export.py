@@ -15,10 +15,11 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from irbench import checkpoint_files, checkpoints, protocols, records
+from irbench import bundled, checkpoint_files, checkpoint_headers, checkpoints, protocols, records
 from irbench.errors import Unavailable, UserError, unknown
 from irbench.models import registry
 from irbench.protocols import Protocol
+from irbench.training import recipe
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 # half precision: the number type of a file, whose weights are loaded back to float32
@@ -33,16 +34,22 @@ def trainings(folder: Path) -> dict[str, Path]:
             for path in sorted(Path(folder).glob("training/*/*.json"))}
 
 
-def find_training(folder: Path, protocol: str, model: str) -> dict:
+def find_training(folder: Path, protocol: str, model: str, command: str) -> dict:
     """Return the record of a finished training; a scope may lack its version.
+
+    ``command`` is what trains it, for the message.
 
     Raises:
         UserError: the run has no such training, with those it has.
         Unavailable: it did not finish.
     """
     known = trainings(folder)
-    fitting = [name for name in known if name.partition("/")[2] == model
-               and protocol in (scope := name.partition("/")[0], scope.rpartition("@")[0])]
+    fitting = [name for name in known if _is(name, protocol, model)]
+    begun = [path for path in Path(folder).glob("training/*/*.state")
+             if _is(f"{path.parent.name}/{path.stem}", protocol, model)]
+    if begun and not fitting:
+        raise Unavailable(f"{begun[-1]}: the training {protocol}/{model} is not finished. It goes "
+                          f"on with {command}; then export it.")
     if not fitting:
         raise unknown("training", f"{protocol}/{model}", known, str(folder))
     path = known[fitting[-1]]
@@ -52,6 +59,11 @@ def find_training(folder: Path, protocol: str, model: str) -> dict:
     if record["status"] != "ok":
         raise Unavailable(f"{path}: the training {record['status']}: {record['reason']}")
     return record
+
+
+def _is(name: str, protocol: str, model: str) -> bool:
+    scope, _, of = name.partition("/")
+    return of == model and protocol in (scope, scope.rpartition("@")[0])
 
 
 def export(folder: Path, protocol: str, model: str, *, half: bool = True, best: bool = False,
@@ -72,7 +84,7 @@ def export(folder: Path, protocol: str, model: str, *, half: bool = True, best: 
             weights too large for half precision.
     """
     folder = Path(folder)
-    record = find_training(folder, protocol, model)
+    record = find_training(folder, protocol, model, command)
     result = record["result"]
     kept = result.get("best") if best else result["checkpoint"]
     if not kept:
@@ -138,8 +150,13 @@ def _card(folder: Path, record: dict, sha256: str, header: dict) -> dict:
         "scores_of": {"sha256": sha256, "dtype": FULL},
         "leaks": leaks(folder, header),
         # of the training: an export made twice gives the same bytes
-        "irbench": where.get("irbench"), "git": (where.get("git") or {}).get("commit"),
+        "irbench": where.get("irbench"), **_code(where)
     }
+
+
+def _code(provenance: dict) -> dict:
+    git = provenance.get("git") or {}
+    return {"git": git.get("commit"), "dirty": git.get("dirty")}
 
 
 def scores(folder: Path, sha256: str, header: dict) -> list[dict]:
@@ -200,6 +217,7 @@ class Wanted:
     arch: str | None = None
     protocol: str | None = None
     options: dict = field(default_factory=dict)
+    levels: dict | None = None
     sha256: str | None = None
     name: str | None = None
     plugins: tuple[str, ...] = ()
@@ -214,8 +232,8 @@ def bring(path: Path, data_root: Path, wanted: Wanted) -> tuple[Path, dict]:
 
     Raises:
         Unavailable: no such file.
-        UserError: it is altered, holds more than tensors, does not fit the model, or other weights
-            have that name already.
+        UserError: it is altered, holds more than tensors or values that are no numbers, has a
+            broken header, does not fit the model, or other weights have that name already.
     """
     path = Path(path)
     data = checkpoint_files.read(path, "Give the path of a file of weights.")
@@ -224,6 +242,9 @@ def bring(path: Path, data_root: Path, wanted: Wanted) -> tuple[Path, dict]:
         raise UserError(f"checkpoint {path}: its SHA-256 is {digest}, expected {wanted.sha256}: "
                         "the file was altered or is another one. Get the right one.")
     given = checkpoint_files.header_of(path, data)
+    if faults := checkpoint_headers.wrong(given):
+        raise UserError(f"checkpoint {path}: its header is broken ({', '.join(faults)}). Get the "
+                        "file again.")
     own = {"arch", "options", "protocol"} <= set(given)
     header = _checked(path, given, wanted) if own else _made(path, wanted)
     state = checkpoint_files.unwrapped(checkpoint_files.tensors(path, data))
@@ -234,14 +255,32 @@ def bring(path: Path, data_root: Path, wanted: Wanted) -> tuple[Path, dict]:
         raise UserError(f"{card.name} has no weights to import. Give a model that has some.")
     network = checkpoints.build(model, protocol, wanted.plugins)
     checkpoint_files.fill(network, state, str(path), f"{card.name} for {protocol.id}")
-    name = wanted.name or _plain(f"{header['arch']}-{header['protocol'].rpartition('@')[0]}"
-                                 if own else path.stem)
+    _numbers(path, state)
+    name = wanted.name or _default(path, header if own else None)
+    if name in bundled.catalog():
+        raise UserError(f"--name {name}: bundled weights have this name. Choose another.")
     if not NAME.fullmatch(name):
         raise UserError(f"--name {name!r}: names hold lower-case letters, digits, '.', '_' and "
                         "'-', and begin with a letter or digit.")
     header = {"model": name, **header, "imported": {"file": path.name, "sha256": digest}}
     return _store(Path(data_root) / "checkpoints" / f"{name}.safetensors",
                   checkpoint_files.pack(state, header)), header
+
+
+def _default(path: Path, header: dict | None) -> str:
+    name = _plain(f"{header['arch']}-{header['protocol'].rpartition('@')[0]}" if header else
+                  path.stem)
+    return f"{name}-imported" if name in bundled.catalog() else name
+
+
+def _numbers(path: Path, state: dict) -> None:
+    """Raise UserError if a tensor has values that are NaN or infinite."""
+    import torch
+
+    wrong = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    if wrong:
+        raise UserError(f"checkpoint {path}: {', '.join(wrong[:3])} has values that are NaN or "
+                        "infinite: the training broke down. Get other weights.")
 
 
 def _store(target: Path, content: bytes) -> Path:
@@ -260,12 +299,14 @@ def _checked(path: Path, header: dict, wanted: Wanted) -> dict:
     """Return the header of a file of ours; what the user says of it must agree."""
     options = {name: header["options"].get(name) for name in wanted.options}
     for said, is_, what in ((wanted.arch, header["arch"], "--model"),
-                            (wanted.options, options, "--options")):
+                            (wanted.options, options, "--options"),
+                            (wanted.levels, header.get("levels"), "--levels")):
         if said and said != is_:
             raise UserError(f"checkpoint {path}: its header says {is_}, not {what} {said}. Leave "
                             f"{what} out, or give another file.")
-    if wanted.protocol and not checkpoints.is_for(
-            header, protocols.get(wanted.protocol, wanted.catalogs)):
+    own = header["protocol"]
+    if wanted.protocol and wanted.protocol not in (own, own.rpartition("@")[0]) and not (
+            checkpoints.is_for(header, protocols.get(wanted.protocol, wanted.catalogs))):
         raise UserError(f"checkpoint {path}: it is for {header['protocol']}, not for --protocol "
                         f"{wanted.protocol}. Leave --protocol out, or give another file.")
     return {name: value for name, value in header.items() if name != "weights"}
@@ -280,11 +321,34 @@ def _made(path: Path, wanted: Wanted) -> dict:
     for option in wanted.options:
         if option not in card.options:
             raise unknown(f"option of {card.name}", option, card.options, "--options")
-    protocol = protocols.get(wanted.protocol, wanted.catalogs)
+    protocol = _protocol(wanted)
     if not card.can(protocol.task, protocol.level):
         raise UserError(f"{card.name} cannot do {protocol.id}; it does {', '.join(card.tasks)}.")
     return {"arch": card.name, "options": {**card.options, **wanted.options},
-            "protocol": protocol.id, "levels": None}
+            "protocol": recipe.scope({"levels": wanted.levels}, protocol),
+            "levels": wanted.levels}
+
+
+def _protocol(wanted: Wanted) -> Protocol:
+    """Return the protocol that the user names; of TASK-blind the first one in the range given."""
+    blind = re.fullmatch(r"(\w+)-blind(?:@(\d+))?", wanted.protocol)
+    if not wanted.levels:
+        if blind:
+            raise UserError(f"--protocol {wanted.protocol}: say for which range, such as --levels "
+                            "sigma=15,50.")
+        return protocols.get(wanted.protocol, wanted.catalogs)
+    (name, (low, high)), = wanted.levels.items()
+    if name not in recipe.BLIND or not 0 < low < high <= recipe.HIGHEST[name]:
+        raise UserError(f"--levels {name}={low:g},{high:g}: valid is sigma=LOW,HIGH, above 0 to "
+                        "255, or quality=LOW,HIGH, above 0 to 100; the lower end first.")
+    among = ([p for p in protocols.catalog(wanted.catalogs).values() if p.task == blind[1]
+              and blind[2] in (None, p.id.rpartition("@")[2])] if blind else
+             [protocols.get(wanted.protocol, wanted.catalogs)])
+    found = next((p for p in among if recipe.covers(wanted.levels, p)), None)
+    if found is None:
+        raise UserError(f"--levels {name}={low:g},{high:g}: the range holds no level of --protocol "
+                        f"{wanted.protocol}. {name} is of {' and '.join(recipe.BLIND[name])}.")
+    return found
 
 
 def scope_of(header: dict, catalogs: tuple[str, ...] = ()) -> Protocol:

@@ -101,7 +101,10 @@ def is_safetensors(data: bytes) -> bool:
 
 def _split(text: bytes) -> tuple[dict, dict]:
     """Return our header and the table of tensors. Raises ValueError if it is neither."""
-    table = json.loads(text)
+    try:
+        table = json.loads(text)
+    except RecursionError:
+        raise ValueError("its header is nested too deeply") from None
     metadata = table.pop("__metadata__", {}) if isinstance(table, dict) else None
     ours = json.loads(metadata.get(HEADER, "{}")) if isinstance(metadata, dict) else None
     if not isinstance(ours, dict):

@@ -146,10 +146,10 @@ def save(path: Path, state: dict[str, Tensor], model: dict, protocol: Protocol,
 def describe(path: Path) -> dict:
     """Say what a file of weights is: our header, or what spandrel makes of a third party's.
 
-    Raises UserError if it is neither.
+    Raises UserError if it is neither, or its weights are not those that its header names.
     """
-    if path.suffix == ".safetensors" and (
-            header := checkpoint_files.read_header(path)):
+    if path.suffix == ".safetensors" and (header := checkpoint_files.header_of(
+            path, checkpoint_files.read(path, "Give the path of a file of weights."))):
         return header
     from irbench.models import external
 

@@ -57,9 +57,12 @@ def add_options(verb: argparse.ArgumentParser) -> None:
                      help="a file that irbench exported or trained, or a state dict (.safetensors, "
                      ".pth, .pt, .ckpt) with --model and --protocol")
     sub.add_argument("--model", metavar="ARCH", help="a model of irbench list models")
-    sub.add_argument("--protocol", help="what the weights are for, e.g. sr-x2")
+    sub.add_argument("--protocol", help="what the weights are for, e.g. sr-x2 or (with --levels) "
+                     "denoise_color-blind")
     sub.add_argument("--options", nargs="+", default=[], metavar="K=V",
                      help="the model's options that differ from its own")
+    sub.add_argument("--levels", metavar="K=LOW,HIGH",
+                     help="the range of a blind model, e.g. sigma=15,50")
     sub.add_argument("--name", help="default: from the file")
     sub.add_argument("--sha256", help="what the file must be")
 
@@ -69,10 +72,11 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return {"list": _list, "show": _show, "export": _export,
                 "import": _import}[arguments.action](arguments)
+    except BrokenPipeError:
+        raise  # whoever read our output has gone
     except OSError as error:
-        if not error.filename:
-            raise  # no file's fault: whoever read our output has gone
-        raise UserError(f"{error.filename}: {error.strerror}.") from None
+        where = f"{error.filename}: " if error.filename else ""
+        raise UserError(f"{where}{error.strerror or error}.") from None
 
 
 def _settings(arguments: argparse.Namespace) -> dict:
@@ -121,11 +125,9 @@ def _export(arguments: argparse.Namespace) -> int:
     data, header = checkpoint_export.export(
         folder, arguments.protocol, arguments.model, half=not arguments.float32,
         best=arguments.best, command=_command(arguments))
-    path = arguments.output or bundled.FOLDER / (
-        f"{bundled.name_of(header['arch'], header['protocol'])}.safetensors")
-    records.write_atomic(path, data)
-    if arguments.bundle:
-        bundled.rewrite()
+    path = arguments.output or bundled.add(data, header)
+    if arguments.output:
+        records.write_atomic(path, data)
     print(json.dumps({"file": str(path), "sha256": records.file_digest(path), "bytes": len(data),
                       "scores": len(header["scores"])}))
     return 0
@@ -146,8 +148,9 @@ def _import(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     path, header = checkpoint_export.bring(
         arguments.file, settings["data_root"], checkpoint_export.Wanted(
-            arguments.model, arguments.protocol, _options(arguments.options), arguments.sha256,
-            arguments.name, settings["plugins"], settings["catalogs"]))
+            arguments.model, arguments.protocol, _options(arguments.options),
+            _levels(arguments.levels), arguments.sha256, arguments.name, settings["plugins"],
+            settings["catalogs"]))
     print(json.dumps({"file": str(path), "arch": header["arch"], "protocol": header["protocol"],
                       "config": _config_line(path, header, settings["plugins"])}))
     return 0
@@ -177,3 +180,14 @@ def _options(given: list[str]) -> dict:
         except yaml.YAMLError:
             raise UserError(f"--options {text}: its value is no YAML.") from None
     return found
+
+
+def _levels(given: str | None) -> dict | None:
+    if given is None:
+        return None
+    name, _, ends = given.partition("=")
+    try:
+        low, high = (int(end) if end.strip().isdigit() else float(end) for end in ends.split(","))
+    except ValueError:
+        raise UserError(f"--levels {given}: valid is NAME=LOW,HIGH, such as sigma=15,50.") from None
+    return {name: [low, high]}

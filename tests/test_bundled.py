@@ -192,12 +192,43 @@ def test_what_cannot_be_bundled_is_refused(folder, monkeypatch):
     path.write_bytes(checkpoint_files.pack({}, {"arch": "compacter"}))
     with pytest.raises(UserError, match="its header names no protocol and no options"):
         bundled.rewrite()
+    path.write_bytes(checkpoint_files.pack({}, {"arch": "compacter", "protocol": "sr-x2@1",
+                                                "options": {}, "steps": "many"}))
+    with pytest.raises(UserError, match=r"its header is broken \(steps\)"):
+        bundled.rewrite()
     path.unlink()
     put("sr-x2@1")
     monkeypatch.setattr(bundled, "LIMIT", 1000)
     with pytest.raises(UserError, match="MB of weights; at most 0.001 MB are bundled"):
         bundled.rewrite()
     assert bundled.CATALOG.read_bytes() == before
+
+
+def test_a_file_takes_the_place_of_its_like_only(folder, monkeypatch):
+    first, other = put("sr-x2@1"), put("sr-x2@1", ratio=1, name="other")
+    data, header = other.read_bytes(), checkpoint_files.read_header(other)
+    other.unlink()
+    bundled.rewrite()
+    before = first.read_bytes(), bundled.CATALOG.read_bytes()
+
+    def kept():
+        return (first.read_bytes(), bundled.CATALOG.read_bytes()) == before
+
+    with pytest.raises(UserError, match=r"bundled are weights of other options \(ratio: 2\)"):
+        bundled.add(data, header)
+    assert kept()
+    same = put("sr-x2@1").read_bytes()
+    first.write_bytes(before[0])
+    assert bundled.add(same, checkpoint_files.read_header(first)) == first
+    assert bundled.catalog()["compacter-sr-x2"].sha256 == records.file_digest(first)
+    before = first.read_bytes(), bundled.CATALOG.read_bytes()
+    monkeypatch.setattr(bundled, "LIMIT", 1000)
+    with pytest.raises(UserError, match="at most 0.001 MB are bundled"):
+        bundled.add(same + b" ", checkpoint_files.read_header(first))
+    assert kept()
+    with pytest.raises(UserError, match="by its header it is compacter-sr-x2"):
+        bundled.add(same, {**checkpoint_files.read_header(first), "protocol": "sr-x9@1"})
+    assert kept() and list(folder.iterdir()) == [first]
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "a: {arch: b}", "a: b: c"])

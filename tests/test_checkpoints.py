@@ -11,7 +11,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from irbench import checkpoint_export, checkpoint_files, checkpoints, protocols, records
+from irbench import (
+    bundled,
+    checkpoint_export,
+    checkpoint_files,
+    checkpoint_headers,
+    checkpoints,
+    protocols,
+    records,
+)
 from irbench.errors import Unavailable, UserError
 from irbench.models import registry
 from tests import tiny
@@ -375,6 +383,38 @@ def test_no_training_an_unfinished_one_and_values_too_large(plugin, tmp_path):
         export(tmp_path)
 
 
+def test_a_header_is_told_what_is_wrong_with_it(plugin, tmp_path):
+    finish(tmp_path, built(plugin).state_dict(), plugin)
+    header = export(tmp_path)[1]
+    assert checkpoint_headers.wrong(header) == [] == checkpoint_headers.wrong({})
+    assert checkpoint_headers.wrong({**header, "levels": SIGMA, "else": [1, {"a": "b\n"}]}) == []
+    assert checkpoint_headers.wrong({**header, "arch": None, "steps": True, "\x1b": 1}) == [
+        "'\\x1b'", "arch", "steps"]
+
+
+def test_a_training_under_way_is_not_unknown(plugin, tmp_path):
+    (tmp_path / "training/sr-x2@1").mkdir(parents=True)
+    (tmp_path / "training/sr-x2@1/mine.state").write_bytes(b"")
+    with pytest.raises(Unavailable, match="mine.state: the training sr-x2/mine is not finished. It "
+                                          "goes on with irbench train; then export"):
+        export(tmp_path)
+    (tmp_path / "training/sr-x2@1/mine.state").rename(tmp_path / "training/sr-x2@1/other.state")
+    with pytest.raises(UserError, match="unknown training"):
+        export(tmp_path)
+
+
+def test_uncommitted_changes_are_kept(plugin, tmp_path):
+    finish(tmp_path, built(plugin).state_dict(), plugin)
+    path = tmp_path / "training/sr-x2@1/mine.json"
+    record = json.loads(path.read_text())
+    for git, told in (({"commit": "a" * 40, "dirty": True}, ("a" * 40, True)),
+                      (None, (None, None))):
+        record["provenance"]["git"] = git
+        path.write_text(json.dumps(record))
+        header = export(tmp_path)[1]
+        assert (header["git"], header["dirty"]) == told
+
+
 # -- import of others ------------------------------------------------------------------------------
 
 def bring(path, folder, plugin, **wanted):
@@ -429,3 +469,53 @@ def test_what_is_said_of_an_own_file_must_agree(plugin, tmp_path, said, wanted):
         bring(path, tmp_path / "data", plugin, **wanted)
     assert bring(path, tmp_path / "data", plugin, arch="tiny", protocol="sr-x2@1",
                  options={"width": 4})[0].name == "tiny-sr-x2.safetensors"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_no_numbers_are_not_imported(plugin, tmp_path, value):
+    state = built(plugin).state_dict()
+    state["last.bias"][3] = value
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(UserError, match="w.pth: last.bias has values that are NaN or infinite"):
+        bring(tmp_path / "w.pth", tmp_path / "data", plugin, arch="tiny", protocol="sr-x2")
+
+
+def test_the_name_of_a_bundled_file_is_not_taken(plugin, tmp_path, monkeypatch):
+    path = tmp_path / "a.safetensors"
+    checkpoints.save(path, built(plugin).state_dict(), model(plugin), SR)
+    monkeypatch.setattr(bundled, "catalog", lambda: {"tiny-sr-x2": None})
+    with pytest.raises(UserError, match="--name tiny-sr-x2: bundled weights have this name"):
+        bring(path, tmp_path / "data", plugin, name="tiny-sr-x2")
+    assert bring(path, tmp_path / "data", plugin)[0].name == "tiny-sr-x2-imported.safetensors"
+
+
+@pytest.mark.parametrize("protocol", ["denoise_color-sigma25", "denoise_color-blind",
+                                      "denoise_color-blind@1"])
+def test_a_blind_state_dict_is_imported_for_its_range(plugin, tmp_path, protocol):
+    state = built(plugin, protocols.get("denoise_color-sigma25")).state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    path, header = bring(tmp_path / "w.pth", tmp_path / "data", plugin, arch="tiny",
+                         protocol=protocol, levels=SIGMA)
+    assert (header["protocol"], header["levels"]) == ("denoise_color-blind@1", SIGMA)
+    for level in (15, 25, 50):
+        assert equal(load(plugin, path, protocols.get(f"denoise_color-sigma{level}")), state)
+    # a file of ours knows its range
+    assert bring(path, tmp_path / "data", plugin, name="again", protocol=protocol, levels=SIGMA)
+    with pytest.raises(UserError, match="Leave --levels out"):
+        bring(path, tmp_path / "data", plugin, levels={"sigma": [15, 30]})
+
+
+@pytest.mark.parametrize(("protocol", "levels", "message"), [
+    ("denoise_color-blind", None, "say for which range, such as --levels sigma=15,50"),
+    ("denoise_color-blind", {"sigma": [50, 15]}, "sigma=50,15: valid is"),
+    ("denoise_color-blind", {"sigma": [15, float("nan")]}, "valid is"),
+    ("denoise_color-blind", {"loudness": [1, 2]}, "valid is"),
+    ("denoise_color-blind", {"quality": [10, 40]}, "holds no level of --protocol"),
+    ("denoise_color-blind@9", SIGMA, "holds no level of --protocol"),
+    ("sr-x2", SIGMA, "holds no level of --protocol sr-x2"),
+    ("denoise_color-sigma25", {"sigma": [30, 50]}, "holds no level of --protocol")])
+def test_a_range_that_is_none_is_refused(plugin, tmp_path, protocol, levels, message):
+    torch.save(built(plugin).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(UserError, match=message):
+        bring(tmp_path / "w.pth", tmp_path / "data", plugin, arch="tiny", protocol=protocol,
+              levels=levels)

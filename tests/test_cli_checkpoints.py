@@ -1,5 +1,6 @@
 """``irbench checkpoints``: what it prints and writes, from a training to a config that uses it."""
 
+import argparse
 import json
 import subprocess
 import sys
@@ -9,8 +10,18 @@ import pytest
 import torch
 import yaml
 
-from irbench import bundled, checkpoint_cards, checkpoint_files, checkpoints, cli, plan, records
+from irbench import (
+    bundled,
+    checkpoint_cards,
+    checkpoint_files,
+    checkpoints,
+    cli,
+    cli_checkpoints,
+    plan,
+    records,
+)
 from irbench.errors import UserError
+from irbench.models import registry
 from tests import tiny
 
 ROOT = Path(__file__).parent.parent
@@ -159,6 +170,8 @@ def test_a_card_tells_everything_with_its_units(tmp_path):
             "28.50 dB at step 1000, 30.50 dB at the last, 8000; best 30.75 dB at step 4000; "
             "3 points (PSNR on rgb, dB, 4 images, the middle)",
             "made by irbench 0.1.0 at commit cccccccccccc", "again irbench train --protocol x",
+            "published: of the paper's model; these weights are of another, with skip: input",
+            "figures as the file's header says",
             # printed: 31.57, of one model for all levels
             "denoise_color-sigma25@1 cbsd68 68 30.40 31.57 -1.17 0.8600 - - Compacter*",
             "photos 4 31.00 - - - - -", "measured with the float32 weights",
@@ -186,6 +199,9 @@ def test_the_gap_is_measured_less_published(tmp_path):
      "--exclude bsds500_train/302003"),
     ({"datasets": None}, "what these weights were trained on is unknown"),
     ({"validation": [[5, None]]}, "validation none"),
+    ({"validation": None}, "not in this file; irbench checkpoints export writes a file that tells"),
+    ({"dirty": True}, "at commit cccccccccccc, with uncommitted changes"),
+    ({"dirty": False}, "at commit cccccccccccc again"),
     ({"seconds": 40}, "cost 40 s on cpu"), ({"seconds": 600}, "cost 10 min on cpu"),
     ({"best": {"step": 4000, "psnr": 30.75}}, "these weights are of step 4000"),
     ({"imported": {"file": "x.pth", "sha256": "d" * 64}}, "imported from x.pth (SHA-256 dddd"),
@@ -193,6 +209,72 @@ def test_the_gap_is_measured_less_published(tmp_path):
     ({"scores": []}, "again irbench train")])
 def test_what_is_missing_is_told(tmp_path, changes, said):
     assert said in " ".join(show(write(tmp_path / "a.safetensors", **changes)).split())
+
+
+def test_a_card_of_the_papers_own_model_says_nothing_of_another(tmp_path):
+    own = dict(registry.get("compacter").options)
+    assert "of another" not in show(write(tmp_path / "a.safetensors", options=own))
+    # nothing is measured or told of it, so nothing is as its header says
+    assert "header says" not in show(write(tmp_path / "a.safetensors", scores=None, seconds=None,
+                                           validation=None))
+
+
+# -- files that are not what they say --------------------------------------------------------------
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+@pytest.mark.parametrize("damage", [flip, cut])
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_an_altered_file_has_no_card(tmp_path, capsys, damage, words):
+    path = write(tmp_path / "a.safetensors")
+    damage(path)
+    code, _, out, err = call(capsys, "show", path, *words)
+    assert (code, out) == (2, "") and f"{path}: " in err and "the file was altered" in err
+    assert cli.main(["info", str(path)]) == 2
+
+
+@pytest.mark.parametrize("damage", [flip, cut, lambda path: write(path, seconds=1)])
+def test_an_altered_bundled_file_is_told_by_list_and_show(tmp_path, capsys, damage):
+    name = "compacter-denoise_color-blind"
+    path = write(tmp_path / f"weights/{name}.safetensors")
+    bundled.rewrite()
+    by_path = call(capsys, "show", path)
+    assert by_path[0] == 0 and "as the file's header says" not in by_path[2]
+    damage(path)
+    for named in (name, path):
+        code, _, out, err = call(capsys, "show", named)
+        assert (code, out) == (2, "") and f"{path}: it was altered" in err
+        assert "Restore it (git checkout) or install irbench again" in err
+    code, _, out, _ = call(capsys, "list")
+    assert code == 0 and "not usable" in out and "30.40" not in out and "it was altered" in out
+
+
+@pytest.mark.parametrize("changes", [
+    {"levels": [1, 2]}, {"levels": {"sigma": [1]}}, {"datasets": "x"}, {"datasets": ["x"]},
+    {"seconds": "long"}, {"seconds": 10**400}, {"arch": ["a"]}, {"options": "none"},
+    {"scores": [{"psnr": 1}]}, {"scores": {"a": 1}}, {"validation": [[1]]}, {"best": {"psnr": 1}},
+    {"leaks": [{"train": "a"}]}, {"exclude": {"a": 1}}, {"hardware": {"cpu": 1}}, {"steps": -1},
+    {"images": {"training": 1}}, {"imported": "x"}, {"recipe": []}, {"git": 7},
+    {"command": "\x1b[2J"}, {"hardware": {"x": ["\x1b[2J"]}}])
+def test_an_odd_header_costs_no_list_and_is_refused_by_name(tmp_path, capsys, changes):
+    path = write(tmp_path / "data/checkpoints/odd.safetensors", **changes)
+    write(tmp_path / "data/checkpoints/good.safetensors")
+    said = f"odd.safetensors: its header is broken ({next(iter(changes))})"
+    code, _, out, _ = call(capsys, "list")
+    assert code == 0 and "good" in out and said in out
+    code, found, _, _ = call(capsys, "list", "--json")
+    assert [bool(one["fault"]) for one in found["checkpoints"]] == [False, True]
+    for words in (["show", "odd"], ["show", path], ["import", path]):
+        code, _, _, err = call(capsys, *words)
+        assert code == 2 and said in err and err.count("\n") == 1
 
 
 # -- finding ---------------------------------------------------------------------------------------
@@ -254,6 +336,24 @@ def test_a_training_is_bundled(world, tmp_path, capsys):
         "irbench train --config config.yaml --protocol sr-x2 --model tiny")
 
 
+@pytest.mark.parametrize(("error", "said"), [
+    (OSError(28, "No space left on device"), "irbench: No space left on device.\n"),
+    (OSError(28, "No space left on device", "w"), "irbench: w: No space left on device.\n"),
+    (BrokenPipeError(32, "Broken pipe"), None)])
+def test_a_full_disk_is_one_message_and_a_gone_reader_none(tmp_path, monkeypatch, capsys, error,
+                                                           said):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(checkpoint_cards, "listing", fail)
+    if said is None:
+        with pytest.raises(BrokenPipeError):
+            cli_checkpoints.run(argparse.Namespace(action="list", config="config.yaml",
+                                                   data_root=tmp_path, json=False))
+    else:
+        assert call(capsys, "list")[::3] == (2, said)
+
+
 @pytest.mark.parametrize(("words", "message"), [
     (["export", "--protocol", "sr-x2", "--model", "tiny", "--output", "a.pth"],
      "--output a.pth: the file is safetensors"),
@@ -262,6 +362,7 @@ def test_a_training_is_bundled(world, tmp_path, capsys):
     (["import", "none.pth"], "checkpoint none.pth: no such file. Give the path"),
     (["import", "w.pth", "--options", "width"], "--options width: valid is NAME=VALUE"),
     (["import", "w.pth", "--options", "a=[1"], "its value is no YAML"),
+    (["import", "w.pth", "--levels", "sigma=15"], "--levels sigma=15: valid is NAME=LOW,HIGH"),
     (["import", "w.pth"], "Give --model and --protocol"),
     (["import", "w.pth", "--model", "tiny", "--protocol", "sr-x2", "--options", "width=5"],
      r"first.weight: [4, 3, 3, 3] in the file, [5, 3, 3, 3] in the model"),

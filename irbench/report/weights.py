@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from irbench import checkpoint_headers
 from irbench.report import family, text
 
 if TYPE_CHECKING:
@@ -17,33 +18,7 @@ if TYPE_CHECKING:
 
 HERE, BUNDLED = "trained in this run", "bundled with irbench"
 ORIGINS = {"trained": HERE, "bundled": BUNDLED, "file": "from a local file", "url": "downloaded"}
-# of a header; anybody can write one, and a wrong type must not cost the report
-TYPES = {"protocol": str, "levels": dict, "recipe": dict, "datasets": list, "exclude": dict,
-         "images": dict, "steps": int, "seconds": float, "images_seen": int, "parameters": int,
-         "hardware": dict, "final_loss": float, "waiting": float, "validation": list,
-         "validation_on": dict}
-COUNTS = ("threads", "processes", "cores")      # of the hardware; the rest are names
-
-
-def checked(header: object) -> dict:
-    """Return the fields of a header that are used here and have the type they should have."""
-    if not isinstance(header, dict):
-        return {}
-    found = {name: header[name] for name, kind in TYPES.items() if _is(header.get(name), kind)}
-    if "exclude" in found:
-        found["exclude"] = {name: images for name, images in found["exclude"].items()
-                            if isinstance(images, list)}
-    if "hardware" in found:
-        found["hardware"] = {name: value for name, value in found["hardware"].items()
-                             if _is(value, int if name in COUNTS else str)}
-    return found
-
-
-def _is(value: object, kind: type) -> bool:
-    if kind in (int, float):
-        return (isinstance(value, int if kind is int else (int, float))
-                and not isinstance(value, bool) and value >= 0)
-    return isinstance(value, kind)
+checked = checkpoint_headers.checked    # what of a header can be told
 
 
 @dataclass(frozen=True)
@@ -134,7 +109,7 @@ def _trained(run: Run, scope: str, model: str, job: Job) -> Weights:
 def _filed(model: str, scope: str, origin: str, header: dict) -> Weights:
     curve = [(int(point[0]), float(point[1])) for point in header.get("validation", ())
              if isinstance(point, list | tuple) and len(point) == 2
-             and all(_is(value, float) for value in point)]
+             and all(checkpoint_headers.is_a(value, float) for value in point)]
     names = [one.get("name") for one in header.get("datasets", ()) if isinstance(one, dict)]
     return Weights(
         model, scope, origin, header.get("levels", {}), None, [], header.get("recipe", {}),
