@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import functools
 import hashlib
@@ -102,20 +103,34 @@ def decisive(spec: dict) -> dict:
 
 # -- files that appear whole or not at all -----------------------------------------------------
 
+# on the disk, in the quota, of one file
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; moved into place on success, removed on failure."""
+    """Yield a temporary path beside ``path``; moved into place on success, removed on failure.
+
+    Raises:
+        UserError: there is no room for the file.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix,
+                                        dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise UserError(f"{path}: not written: {error.strerror}. Make room for it, then run the "
+                        "same command again.") from None
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:

@@ -1,7 +1,9 @@
 """Training samples: a function of names and step alone, cut from the right place, well stored."""
 
 import itertools
+import os
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -254,6 +256,20 @@ def test_an_interrupted_decoding_leaves_nothing_that_counts(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         decoded.obtain(tmp_path, "set", 1, breaks)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_decoding_had_begun_is_removed_once_it_is_old(tmp_path):
+    old, new = (tmp_path / f".set-0123.u8.{end}.u8" for end in ("old", "new"))
+    for begun in (old, new):
+        begun.write_bytes(b"half")
+    long_ago = time.time() - 2 * decoded.BEGUN
+    os.utime(old, (long_ago, long_ago))
+    first = decoded.obtain(tmp_path, "a", 1, lambda: iter([("a", PHOTOS[0])]))
+    os.utime(first.path, (long_ago, long_ago))
+    decoded.obtain(tmp_path, "b", 1, lambda: iter([("b", PHOTOS[0])]))
+    assert not old.exists()
+    assert new.exists()                 # another process may be at it
+    assert first.path.exists()
 
 
 def test_sets_and_colours_do_not_collide(tmp_path):

@@ -71,8 +71,8 @@ def test_before_each_line_of_a_save_there_is_a_good_state(folder):
     """Whenever a save is cut off, what is found next is the old state or the new one."""
     resolved = recipe.resolve({"recipe": "demo"}, "x")
 
-    def one(step=None):
-        found = state.State(torch.nn.Linear(2, 2), resolved, "f", folder / "m.state")
+    def one(step=None, training="f"):
+        found = state.State(torch.nn.Linear(2, 2), resolved, training, folder / "m.state")
         found.step = step or 0
         return found
 
@@ -102,6 +102,18 @@ def test_before_each_line_of_a_save_there_is_a_good_state(folder):
         assert len(found) > 20
         assert set(found) == {step - 1, step}
         assert found == sorted(found)
+    # another training takes the place: this one's state is there all the while
+    found.clear()
+    other = one(training="other")
+    other.resume()
+    sys.settrace(calls)
+    try:
+        other.save()
+    finally:
+        sys.settrace(None)
+    assert len(found) > 20
+    assert set(found) == {3}
+    assert sorted(path.name for path in folder.iterdir()) == ["m.state", "m.state.f"]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -21,9 +21,12 @@ def weights(config):
     return checkpoint_files.tensors(path, path.read_bytes())
 
 
-def test_two_processes_give_the_parameters_of_one(tmp_path, monkeypatch):
+# torch's Muon orthogonalises in bfloat16, which magnifies the rounding of the gradients
+@pytest.mark.parametrize(("optimiser", "bound"), [("adamw", 1e-6), ("muon", 5e-3)])
+def test_two_processes_give_the_parameters_of_one(tmp_path, monkeypatch, optimiser, bound):
     monkeypatch.chdir(tmp_path)
-    config = trainings.make(tmp_path, noise=0, ema=0.9, accumulate=2, holdout=1, validate_every=6)
+    config = trainings.make(tmp_path, noise=0, ema=0.9, accumulate=2, holdout=1, validate_every=6,
+                            optimiser=optimiser)
     assert train(config) == 0
     one, alone = result(config), weights(config)
     again(config)
@@ -35,11 +38,12 @@ def test_two_processes_give_the_parameters_of_one(tmp_path, monkeypatch):
     two = result(config)
     assert (two["processes"], two["steps"], two["images_seen"]) == (2, 12, 48)
     for name, tensor in weights(config).items():
-        assert (tensor - alone[name]).abs().max() < 1e-6
+        assert (tensor - alone[name]).abs().max() < bound
         assert (tensor - torch.zeros_like(tensor)).abs().max() > 1e-3
     assert [p["loss"] for p in two["curve"]] == pytest.approx([p["loss"] for p in one["curve"]],
-                                                              abs=1e-6)
-    assert two["validation"][-1]["psnr"] == pytest.approx(one["validation"][-1]["psnr"], abs=1e-3)
+                                                              abs=bound)
+    assert two["validation"][-1]["psnr"] == pytest.approx(one["validation"][-1]["psnr"],
+                                                          abs=max(1e-3, 10 * bound))
     # said once, by the first of them
     assert told.stderr.count("continuing after step 1") == 1
     assert len(told.stdout.splitlines()) == 1

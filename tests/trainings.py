@@ -96,6 +96,24 @@ def again(config: Path) -> None:
     job(config).record.unlink()
 
 
+def stop_after(monkeypatch, step):
+    """Ask the training to stop after a step, as a signal does."""
+    from irbench.training import engine  # imports torch
+
+    class Asked:
+        taken = 0
+
+        def __enter__(self):
+            def asked():
+                self.taken += 1
+                return self.taken == step
+            return asked
+
+        def __exit__(self, *_):
+            pass
+    monkeypatch.setattr(engine, "gentle_end", Asked)
+
+
 class Apart:
     """A training in a process (and process group) of its own, forked with torch imported."""
 

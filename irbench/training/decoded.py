@@ -5,14 +5,17 @@ decoded once per colour, and inputs that nothing random enters (super-resolution
 by the exact bicubic. Many processes map the same file and share its pages.
 
 Reads a dataset's files; writes ``DATA_ROOT/decoded/<dataset>-<key>.u8`` and ``.json`` (names, sizes
-and the SHA-256 of the other). A damaged one is made again; all may be deleted at any time.
+and the SHA-256 of the other). A damaged one is made again; all may be deleted at any time. What a
+killed process had begun is removed after an hour.
 
 Try: ``python -c "from irbench.training import decoded; help(decoded.Images)"``
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +24,7 @@ import numpy as np
 from irbench import progress, records
 
 FORMAT = 1  # of the files
+BEGUN = 3600.0  # seconds after which a file that is not written to is nobody's
 
 
 class Images:
@@ -67,6 +71,7 @@ def obtain(folder: Path, name: str, key: object,
 
 
 def _write(path: Path, index: Path, images: Iterator[tuple[str, np.ndarray]]) -> dict:
+    _sweep(path.parent)
     names, shapes = [], []
     with records.atomic_path(path) as temporary:
         with temporary.open("wb") as handle:
@@ -79,6 +84,14 @@ def _write(path: Path, index: Path, images: Iterator[tuple[str, np.ndarray]]) ->
     # the index is written last: without it, or with another checksum, the pixels do not count
     records.write_json(index, about)
     return about
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes had begun; another one may be decoding at this moment."""
+    for begun in folder.glob(".*.u8"):
+        with contextlib.suppress(OSError):  # gone by now, or of another user
+            if time.time() - begun.stat().st_mtime > BEGUN:
+                begun.unlink()
 
 
 def _read(path: Path, index: Path) -> dict | None:

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import re
 from pathlib import Path
 
 import yaml
@@ -130,7 +131,7 @@ def _check(recipe: dict, where: str) -> None:
     if not isinstance(recipe["unknown"], list):
         raise UserError(f"{where}: unknown is {recipe['unknown']!r}; valid: a list of fields.")
     for name in recipe["unknown"]:
-        if name not in FIELDS:
+        if not isinstance(name, str) or name not in FIELDS:
             raise unknown("field", name, FIELDS, f"{where}: unknown")
     _check_plan(recipe, where)
     _check_choice_of_data(recipe, where)
@@ -148,7 +149,16 @@ def _check_number(field: str, value: object, where: str) -> None:
                         f"{'a whole number' if field in WHOLE else 'a number'} "
                         f"{'>' if field in ABOVE else '>='} {low}"
                         f"{' or null' if nullable else ''}"
-                        f"{', below 1' if field in BELOW_ONE else ''}.")
+                        f"{', below 1' if field in BELOW_ONE else ''}.{_as_number(value)}")
+
+
+def _as_number(value: object) -> str:
+    """Say how to write a number that YAML reads as a text: it wants a point and a sign."""
+    parts = re.fullmatch(r"([+-]?\d+)(\.\d*)?e([+-]?)(\d+)", str(value), re.IGNORECASE)
+    if not isinstance(value, str) or not parts:
+        return ""
+    whole, point, sign, power = parts.groups()
+    return f" YAML reads it as a text: write {whole}{point or '.0'}e{sign or '+'}{power}."
 
 
 def _check_plan(recipe: dict, where: str) -> None:

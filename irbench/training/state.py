@@ -5,7 +5,8 @@ one before it kept, so that whenever the process dies there is a good one; nothi
 go on, since samples and draws depend on the step alone.
 
 Writes: ``training/<scope>/<model>.state`` and ``.state.previous`` of a run: the SHA-256 of what
-follows, then what torch.save makes of it.
+follows, then what torch.save makes of it. ``.state.<fingerprint>`` (8 digits) is that of a training
+that gave way to another one of the same name, after a change of its recipe, say.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class State:
         self.recent: list[float] = []             # losses, to know a spike by
         self.sum, self.count = 0.0, 0             # losses since the curve's last point
         self.kept: int | None = None
+        self._others: dict[Path, str] = {}        # files of other trainings -> fingerprint
         self._saved = time.monotonic()
 
     @property
@@ -90,6 +92,10 @@ class State:
     def previous(self) -> Path:
         """The file of the save before."""
         return self.path.with_name(f"{self.path.name}.previous")
+
+    def aside(self, fingerprint: str) -> Path:
+        """Return where a training's file goes when another training takes its place."""
+        return self.path.with_name(f"{self.path.name}.{fingerprint[:8]}")
 
     # -- a step --------------------------------------------------------------------------------
 
@@ -143,7 +149,8 @@ class State:
                 or time.monotonic() - self._saved > 60 * self.recipe["save_minutes"])
 
     def save(self) -> None:
-        """Write the state; the one before stays beside it."""
+        """Write the state; the one before stays beside it, that of another training aside."""
+        self._set_aside()
         saved = {name: getattr(self, name) for name in self._PLAIN}
         saved |= {"network": self.network.state_dict(),
                   "averaged": self.averaged.state_dict() if self.recipe["ema"] else None,
@@ -169,8 +176,11 @@ class State:
               "recent", "sum", "count")
 
     def resume(self) -> None:
-        """Go on from the file, or the one before it, if either is good and of this training."""
-        for path in (self.path, self.previous):
+        """Go on from the file, the one before it or the one set aside.
+
+        It must be good and of this training.
+        """
+        for path in (self.path, self.previous, self.aside(self.fingerprint)):
             if path.exists() and self._load(path):
                 progress.say(f"{path}: continuing after step {self.step}")
                 return
@@ -180,6 +190,7 @@ class State:
             saved = read(path)
             if saved["fingerprint"] != self.fingerprint:
                 progress.say(f"{path}: from another recipe, data or code; not continued")
+                self._others[path] = saved["fingerprint"]
                 return False
             self._take(saved)
         except Exception as error:  # whatever a damaged file makes torch raise
@@ -199,10 +210,21 @@ class State:
             setattr(self, name, saved[name])
         self.kept = self.step
 
+    def _set_aside(self) -> None:
+        """Move the files that ``resume`` found to be another training's, which may yet go on."""
+        # the older one first: the newer one replaces it
+        for path, fingerprint in reversed(self._others.items()):
+            if path.exists():
+                path.replace(self.aside(fingerprint))
+                progress.say(f"{path}: kept as {self.aside(fingerprint).name}, from which that "
+                             "training goes on when its recipe, data and code are back")
+        self._others = {}
+
     def discard(self) -> None:
         """Remove the files of a training that has ended."""
-        self.path.unlink(missing_ok=True)
-        self.previous.unlink(missing_ok=True)
+        self._set_aside()
+        for path in (self.path, self.previous, self.aside(self.fingerprint)):
+            path.unlink(missing_ok=True)
 
     # -- the curve -----------------------------------------------------------------------------
 
