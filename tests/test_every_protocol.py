@@ -10,11 +10,11 @@ import yaml
 from PIL import Image
 
 from irbench import cli, degrade, plan, protocols, records
-from irbench.images import write_png
+from irbench.errors import UserError
+from irbench.images import imresize, write_png
 from irbench.models import registry
-from irbench.training import loop
-from irbench.training.data import Patches
-from tests import tiny
+from irbench.training import data, loop, recipe
+from tests import tiny, trainings
 
 CATALOG = protocols.catalog()
 SIZES = [(50, 61), (44, 40)]  # height, width; neither multiples of 16 nor even throughout
@@ -172,18 +172,31 @@ def assert_pairs(inputs, targets):
 @pytest.mark.parametrize("key", CATALOG)
 def test_a_protocol_gives_training_batches(key):
     protocol = CATALOG[key]
-    given = [(damaged(i), clean(i)) if protocol.paired else clean(i) for i in range(2)]
+    targets = [degrade.prepare_target(clean(i), protocol) for i in range(2)]
+    inputs = None
+    if protocol.paired:
+        inputs, targets = zip(*(degrade.align_pair(damaged(i), clean(i), protocol)
+                                for i in range(2)), strict=True)
+    elif protocol.task == "sr":     # known beforehand, of the whole image
+        inputs = [imresize(target, 1 / protocol.scale) for target in targets]
+    resolved = recipe.resolve({"recipe": "demo", "data": ["set"], "holdout": 0, "patch": 24}, "")
+    patches = data.Patches([data.Source("set", trainings.Held(targets, NAMES),
+                                        inputs and trainings.Held(inputs, NAMES))],
+                           protocol, resolved, 0)
+
+    def batch(step):
+        return [np.stack(part) for part in zip(*(patches.sample(step, i, 24) for i in range(3)),
+                                               strict=True)]
     side = 24 // protocol.scale
-    patches = Patches(given, NAMES, protocol, {"patch": 24, "batch": 3}, 0)
-    inputs, targets = patches(4)
+    inputs, targets = batch(4)
     assert inputs.shape == (3, protocol.channels, side, side)
     assert targets.shape == (3, protocol.channels, 24, 24)
     assert inputs.dtype == targets.dtype == np.float32
     if protocol.paired:
         assert_pairs(inputs, targets)
     else:
-        assert not np.array_equal(inputs, patches(5)[0])
-    assert np.array_equal(inputs, patches(4)[0])
+        assert not np.array_equal(inputs, batch(5)[0])
+    assert np.array_equal(inputs, batch(4)[0])
 
 
 def test_a_model_trains_on_pairs(world, monkeypatch):
@@ -193,7 +206,7 @@ def test_a_model_trains_on_pairs(world, monkeypatch):
     config["run"], config["plugins"] = "trained", [str(world / "plugin.py")]
     config["models"] = {"tiny": {"training": {
         "recipe": "demo", "data": ["train_pairs"], "steps": 3, "patch": 16, "batch": 2,
-        "save_every": 3}}}
+        "holdout": 0}}}
     config["cells"] = [{"protocol": "deblur-motion", "datasets": ["pairs"], "models": ["tiny"]}]
     (world / "trained.yaml").write_text(yaml.safe_dump(config))
     command = ["train", "--config", "trained.yaml", "--protocol", "deblur-motion", "--model",
@@ -225,9 +238,18 @@ def test_a_model_trains_on_pairs(world, monkeypatch):
 
 
 def test_a_pair_of_two_sizes_is_named_in_training():
-    with pytest.raises(Exception, match="b: the input is 44x40 pixels"):
-        Patches([(clean(0), clean(0)), (clean(1), clean(0))], ["a", "b"],
-                CATALOG["deblur-motion@1"], {"patch": 16, "batch": 1}, 0)
+    class Image:
+        name = "b"
+
+        def __init__(self, pixels):
+            self.load = lambda: pixels
+
+    class Pairs:
+        name = "set"
+        pairs = staticmethod(lambda: [(Image(clean(1)), Image(clean(0)))])
+
+    with pytest.raises(UserError, match="set/b: the input is 44x40 pixels"):
+        list(data._of_pairs(Pairs, CATALOG["deblur-motion@1"], 0))
 
 
 def test_every_protocol_has_a_model_without_weights_and_one_that_learns():

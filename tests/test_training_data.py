@@ -17,21 +17,6 @@ from irbench.images import imresize, to_float
 from irbench.training import data, decoded, recipe
 from tests import tiny, trainings
 
-
-class Held:
-    """Images in memory, as decoded.Images shows them."""
-
-    def __init__(self, images):
-        self.names = [f"a.i{k}" for k in range(len(images))]  # as datasets name them
-        self.images, self.shapes = images, [list(image.shape) for image in images]
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, i):
-        return self.images[i]
-
-
 PHOTOS = [tiny.photo(i, *size) for i, size in enumerate([(40, 52), (48, 36), (44, 44), (36, 60)])]
 
 
@@ -41,8 +26,9 @@ def patches(protocol="denoise_color-sigma25", seed=0, inputs=False, images=None,
     protocol = protocols.get(protocol)
     protocol = recipe.trained_for(resolved, protocol)
     images = PHOTOS if images is None else images
-    given = Held([imresize(i, 1 / protocol.scale) for i in images]) if inputs else None
-    return data.Patches([data.Source("set", Held(images), given)], protocol, resolved, seed)
+    given = trainings.Held([imresize(i, 1 / protocol.scale) for i in images]) if inputs else None
+    sets = [data.Source("set", trainings.Held(images), given)]
+    return data.Patches(sets, protocol, resolved, seed)
 
 
 def same(one, other):

@@ -51,6 +51,20 @@ PLAIN = {"recipe": "demo", "data": ["tinytrain"], "steps": 12, "patch": 16, "bat
          "validate_every": None}
 
 
+class Held:
+    """Images in memory, as decoded.Images shows them; numbered names unless given."""
+
+    def __init__(self, images, names=None):
+        self.names = names or [f"a.i{k}" for k in range(len(images))]  # as datasets name them
+        self.images, self.shapes = images, [list(image.shape) for image in images]
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, i):
+        return self.images[i]
+
+
 def make(folder: Path, protocol: str = "sr-x2", noise: float = 0.01, seed: int = 0,
          **recipe) -> Path:
     """Write a config with one training into a folder; return its path."""
