@@ -22,6 +22,7 @@ def weights(config):
 
 
 # torch's Muon orthogonalises in bfloat16, which magnifies the rounding of the gradients
+@pytest.mark.slow
 @pytest.mark.parametrize(("optimiser", "bound"), [("adamw", 1e-6), ("muon", 5e-3)])
 def test_two_processes_give_the_parameters_of_one(tmp_path, monkeypatch, optimiser, bound):
     monkeypatch.chdir(tmp_path)

@@ -106,6 +106,7 @@ def test_irbench_verify_agrees(world):
     assert "the file was edited" in altered.stderr
 
 
+@pytest.mark.slow
 def test_one_models_change_runs_only_its_jobs(world, tmp_path):
     import shutil
 
@@ -177,6 +178,7 @@ def test_what_cannot_run_becomes_a_footnote_and_is_tried_again(tmp_path):
     assert "Nothing to be done" in output
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(tmp_path):
     """kill -9 of the whole process group in the middle: the next run completes the rest."""
     config = tiny.make(tmp_path, metrics=["ssim"])
