@@ -32,11 +32,12 @@ def test_memory_is_the_highest_point_not_the_sum():
         assert result["peak_memory_of"] == "process RSS growth"
         return result["peak_memory_bytes"]
 
-    assert 30 * MIB - MIB < peak(30) < 34 * MIB
-    assert 50 * MIB - MIB < peak(40, 50, 10) < 54 * MIB  # malloc gives back 40 by itself
+    # the process may hold some free memory already, which then is no growth: up to 4 MiB
+    assert 26 * MIB < peak(30) < 34 * MIB
+    assert 46 * MIB < peak(40, 50, 10) < 54 * MIB  # malloc gives back 40 by itself
     # smaller ones it keeps, in holes that later ones do not fit into
-    assert 20 * MIB - MIB < peak(10, 20, 10, 5, 10) < 24 * MIB
-    assert 30 * MIB - MIB < peak(25, 28, 30) < 34 * MIB
+    assert 16 * MIB < peak(10, 20, 10, 5, 10) < 24 * MIB
+    assert 26 * MIB < peak(25, 28, 30) < 34 * MIB
     assert peak() < 4 * MIB  # neither the process nor earlier peaks are in it
 
 
