@@ -149,7 +149,7 @@ def test_a_benchmark_without_result_says_why(tmp_path):
 def built(tmp_path_factory):
     builder = report_fast.fast_run(tmp_path_factory.mktemp("built"))
     (builder.folder / "figures").mkdir(exist_ok=True)
-    for stale in ("ksweep-old.png", "scaling-old.pdf", "mine.png"):
+    for stale in ("ksweep-old.png", "scaling-old.pdf", "latency-old.svg", "mine.png"):
         (builder.folder / "figures" / stale).write_text("of an earlier plan")
     report.build(builder.folder, builder.plan)
     first = files(builder.folder)
@@ -167,7 +167,7 @@ def test_what_is_written_and_what_is_removed(built):
     assert {f"tables/{stem}.{kind}" for stem in fixtures.GOLDEN_SHEETS
             for kind in ("md", "tex", "csv")} <= names
     figures = {n.removeprefix("figures/") for n in names if n.startswith("figures/")}
-    assert figures == {"mine.png", *(f"{stem}.{kind}" for kind in ("png", "pdf") for stem in (
+    assert figures == {"mine.png", *(f"{stem}.{kind}" for kind in ("png", "pdf", "svg") for stem in (
         "quality", "latency", "training", "ksweep", "scaling", "attention"))}
 
 

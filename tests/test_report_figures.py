@@ -194,7 +194,7 @@ def test_many_panels_become_a_figure_per_task(tmp_path, monkeypatch):
     monkeypatch.setattr(quality, "MAX_PANELS", 3)
     drawing = quality.draw(collected(fixtures.small_run(tmp_path, "none")))
     assert stems(drawing) == ["quality-sr", "quality-denoise_color"]
-    assert len({p.name for p in (tmp_path / "figures").iterdir()}) == 4
+    assert len({p.name for p in (tmp_path / "figures").iterdir()}) == 6
 
 
 def test_a_model_without_a_count_is_named_not_guessed(tmp_path):
@@ -272,6 +272,9 @@ def test_files_are_ready_for_print_and_undated(drawn, stem):
     assert not re.search(rb"/(CreationDate|Producer|Creator)\b", raw)
     streams = re.findall(rb"stream\r?\n(.*?)endstream", raw, re.S)
     assert any(b"Tj" in _inflate(s) or b"TJ" in _inflate(s) for s in streams)
+    drawing = (drawn / f"{stem}.svg").read_text()
+    assert drawing.startswith("<?xml") and drawing.rstrip().endswith("</svg>")
+    assert not re.search("<text|<dc:date|<dc:creator|[Mm]atplotlib v", drawing)
 
 
 def _inflate(stream):

@@ -106,7 +106,7 @@ def test_what_is_written(built):
           for kind in ("md", "tex", "csv")),
         *(f"figures/{stem}.{kind}" for stem in (
             "quality", "latency", "training", "crops-denoise_color-sigma25@1-photos")
-          for kind in ("png", "pdf"))}
+          for kind in ("png", "pdf", "svg"))}
 
 
 def test_the_page_asks_nothing_of_the_network(built, reader):

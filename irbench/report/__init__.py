@@ -6,7 +6,7 @@ because times come from the records and files carry no date.
 Reads ``cells/``, ``training/``, ``profiles/``, ``benches/``, ``images/`` and ``leaks.json`` under
 the run folder; writes ``summary.csv``, ``tables/<task>.{md,tex,csv}``, ``tables/`` of verdicts
 (measured against published), training, variants, profiles, operations, dictionary and attention,
-``figures/*.{png,pdf}`` and ``report.html``.
+``figures/*.{png,pdf,svg}`` and ``report.html``.
 
 Try: ``irbench report``
 """
@@ -89,7 +89,7 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
                          ("attention", attention)):
         drawings[name] = module.draw(run)
         for figure in drawings[name].figures:
-            say(f"figures/{figure.stem}.png, .pdf")
+            say(f"figures/{figure.stem}.png, .pdf, .svg")
     _remove_stale(run.folder, {*stems, *plain, *(["verdicts"] if verdicts else [])},
                   {figure.stem for drawing in drawings.values() for figure in drawing.figures})
     path = run.folder / "report.html"
@@ -105,5 +105,5 @@ def _remove_stale(folder: Path, stems: set[str], figures: set[str]) -> None:
             path.unlink()
     for path in sorted((folder / "figures").glob("*")):
         ours = path.stem.partition("-")[0] in FIGURES
-        if ours and path.suffix in (".png", ".pdf") and path.stem not in figures:
+        if ours and path.suffix in (".png", ".pdf", ".svg") and path.stem not in figures:
             path.unlink()

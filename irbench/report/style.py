@@ -5,7 +5,11 @@ have 300 dpi, colours are distinguishable with colour-vision deficiency and each
 colour and marker through all figures. Files carry no date and no software version, so that the
 same records give the same bytes.
 
-Writes ``figures/<stem>.png`` and ``figures/<stem>.pdf``.
+The letters of an SVG are drawn as paths: labels are placed by the widths of this font, and with
+another one, which a viewer takes where this one is missing, they would overlap. The PDF holds the
+text as text, to be searched and copied.
+
+Writes ``figures/<stem>.png``, ``.pdf`` and ``.svg``.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from irbench.records import atomic_path
 
+KINDS = ("png", "pdf", "svg")   # of the files of a figure
 WIDTH = 7.1                     # inches, the text width of two-column papers
 DPI = 300
 GRAY = "#5f6672"
@@ -43,7 +48,12 @@ _RC = {
     "xtick.minor.width": 0.4, "axes.axisbelow": True, "figure.dpi": 100, "savefig.dpi": DPI,
     "axes.formatter.useoffset": False, "text.usetex": False, "mathtext.default": "regular",
     "text.parse_math": False,   # a title with a $ is a title
+    # the names of an SVG's parts come from what they hold, not from chance
+    "svg.fonttype": "path", "svg.hashsalt": "irbench",
 }
+_METADATA = {"png": {"Software": None},
+             "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+             "svg": {"Date": None, "Creator": None}}
 
 
 @dataclass(frozen=True)
@@ -80,11 +90,10 @@ def figure(height: float, width: float = WIDTH) -> Figure:
 
 
 def save(made: Figure, folder: Path, stem: str) -> None:
-    """Write ``figures/<stem>.png`` and ``.pdf`` whole or not at all."""
-    for kind, metadata in (("png", {"Software": None}),
-                           ("pdf", {"CreationDate": None, "Creator": None, "Producer": None})):
+    """Write ``figures/<stem>`` in every kind, each file whole or not at all."""
+    for kind in KINDS:
         with atomic_path(folder / "figures" / f"{stem}.{kind}") as path:
-            made.savefig(path, format=kind, metadata=metadata, dpi=DPI, facecolor="white")
+            made.savefig(path, format=kind, metadata=_METADATA[kind], dpi=DPI, facecolor="white")
 
 
 def colors(names: list[str]) -> dict[str, tuple]:
