@@ -44,6 +44,11 @@ class Entry:
     exact: str = ""             # unrounded, for the CSV
     status: str = ""            # of the cell; "published" for a printed figure
     reason: str = ""            # why there is no figure
+    record: str = ""            # of a measured figure: its path below the run folder
+    place: int | None = None    # in its column among the rows of its block; 1 is best
+    difference: str = ""        # measured - printed, signed, with the decimals of ``shown``
+    apart: float | None = None  # the same, unrounded
+    against: str = ""           # whose printed figure that is, and its source
 
 
 @dataclass
@@ -88,6 +93,7 @@ class Table(Noted):
 
 def build(run: Run) -> list[Table]:
     """Return the tables of a run, in the order of its plan."""
+    counterparts = verdict.compared(run)
     groups: dict[tuple[str, int, bool], list[Cell]] = {}
     for cell in run.cells:
         groups.setdefault((cell.task, cell.version, cell.synthetic), []).append(cell)
@@ -111,7 +117,7 @@ def build(run: Run) -> list[Table]:
             if len(parts) > 1:
                 anchor += f"-{part[0].level}"
             table = Table(stem, anchor.replace("@", "-v"), task, title, version, part)
-            _fill(table, run, cells)
+            _fill(table, run, cells, counterparts)
             tables.append(table)
     return tables
 
@@ -132,11 +138,12 @@ def _columns(run: Run, cells: list[Cell]) -> list[Column]:
     return columns
 
 
-def _fill(table: Table, run: Run, cells: list[Cell]) -> None:
+def _fill(table: Table, run: Run, cells: list[Cell],
+          counterparts: dict[tuple[str, str], verdict.Verdict]) -> None:
     protocols = list(dict.fromkeys(c.protocol for c in table.columns))
     here = {(c.protocol, c.dataset, c.model): c for c in cells if c.protocol in protocols}
     for model in family.ordered({model: run.models[model] for _, _, model in here}):
-        table.measured.append(_measured(table, run, model, here, protocols))
+        table.measured.append(_measured(table, run, model, here, protocols, counterparts))
     _rank(table.measured, table.columns)
     pairs = {(c.level, c.dataset) for c in table.columns}
     printed = () if all(c.synthetic for c in here.values()) else published.rows(
@@ -150,7 +157,8 @@ def _fill(table: Table, run: Run, cells: list[Cell]) -> None:
     table.caption = _caption(table, run)
 
 
-def _measured(table: Table, run: Run, model: str, here: dict, protocols: list[str]) -> Row:
+def _measured(table: Table, run: Run, model: str, here: dict, protocols: list[str],
+              counterparts: dict[tuple[str, str], verdict.Verdict]) -> Row:
     spec = run.models[model]
     row = Row(run.model_title(model), model, "", Entry(text.NONE), [])
     if not family.competes(spec):
@@ -165,19 +173,26 @@ def _measured(table: Table, run: Run, model: str, here: dict, protocols: list[st
     row.parameters = _parameters(table, run, model, planned)
     for column in table.columns:
         cell = here.get((column.protocol, column.dataset, model))
-        row.entries.append(_entry(table, column, cell, family.competes(run.models[model])))
+        row.entries.append(_entry(table, column, cell, family.competes(run.models[model]),
+                                  counterparts.get((cell.path, column.metric)) if cell else None))
     return row
 
 
-def _entry(table: Table, column: Column, cell: Cell | None, ranked: bool) -> Entry:
+def _entry(table: Table, column: Column, cell: Cell | None, ranked: bool,
+           counterpart: verdict.Verdict | None) -> Entry:
     if cell is None:
         return Entry(text.NONE)
     if column.metric in cell.means:
         number = cell.means[column.metric]
         said = ([cell.leak] if cell.leak else []) + family.circumstances(cell)
-        return Entry(text.value(column.metric, number),
-                     number if ranked and not cell.leak else None, exact=repr(number),
-                     status="ok", marks=[table.note(one) for one in said])
+        entry = Entry(text.value(column.metric, number),
+                      number if ranked and not cell.leak else None, exact=repr(number),
+                      status="ok", marks=[table.note(one) for one in said], record=cell.path)
+        if counterpart:
+            entry.apart = counterpart.difference
+            entry.difference = published.signed(entry.apart, text.METRICS[column.metric][2])
+            entry.against = f"{counterpart.figure.method} ({counterpart.figure.source})"
+        return entry
     if cell.status == "ok":
         why = cell.missing.get(column.metric)
         if why is None:         # another cell of the table asked for this metric
@@ -185,7 +200,8 @@ def _entry(table: Table, column: Column, cell: Cell | None, ranked: bool) -> Ent
     else:
         why = cell.reason or cell.status
         why = why if cell.status == "missing" else f"{cell.status}: {why}"
-    return Entry(text.NA, marks=[table.note(why)], status=cell.status, reason=why)
+    return Entry(text.NA, marks=[table.note(why)], status=cell.status, reason=why,
+                 record=cell.path if cell.record else "")
 
 
 def _weights(run: Run, model: str, protocols: list[str]) -> str:
@@ -277,11 +293,10 @@ def _rank(rows: list[Row], columns: list[Column]) -> None:
         entries = [r.entries[index] for r in rows if r.entries[index].number is not None]
         order = sorted({float(e.shown) for e in entries},
                        reverse=column.metric not in text.LOWER_IS_BETTER)
-        if len(order) < 2:
-            continue            # one figure, or all equal: nothing to point out
         for entry in entries:
-            place = order.index(float(entry.shown))
-            entry.rank = ("best", "second")[place] if place < 2 else ""
+            entry.place = order.index(float(entry.shown)) + 1
+            if len(order) > 1:      # one figure, or all equal: nothing to point out
+                entry.rank = {1: "best", 2: "second"}.get(entry.place, "")
 
 
 def _caption(table: Table, run: Run) -> str:

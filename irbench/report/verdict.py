@@ -169,6 +169,18 @@ def by_cell(verdicts: list[Verdict]) -> dict[str, Verdict]:
     return found
 
 
+def compared(run: Run) -> dict[tuple[str, str], Verdict]:
+    """Return the first verdict with a difference of each cell and metric: (record's path, metric).
+
+    One for each figure that a printed figure of the same method stands beside.
+    """
+    found: dict[tuple[str, str], Verdict] = {}
+    for verdict in of(run):
+        if verdict.tolerance is not None:
+            found.setdefault((verdict.cell.path, verdict.metric), verdict)
+    return found
+
+
 def summary(run: Run, verdicts: list[Verdict]) -> str:
     """Return one sentence: how many figures agree, and how many cells have no counterpart."""
     counts = Counter(verdict.word for verdict in verdicts)
