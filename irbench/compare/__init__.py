@@ -1,0 +1,1 @@
+"""Compare runs: what moved between two of them, by how much, why, and whether it matters."""
