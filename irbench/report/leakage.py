@@ -36,6 +36,8 @@ class Leakage:
     compared: tuple[dict, ...] = ()
     not_compared: tuple[dict, ...] = field(default=())
     unknown: tuple[str, ...] = ()   # titles of models whose training data are not known
+    # sets that only files of weights name and that were not here, so they were not compared
+    absent: tuple[str, ...] = ()
 
     def between(self, train: str, test: str, without: Collection[str] = ()) -> list[dict]:
         """Return the pairs of images of a training and a test set that are the same."""
@@ -96,8 +98,21 @@ class Leakage:
             said.append("Training and test sets share images: "
                         f"{self._said(self.between(train, test), train, test, f' of {test}')}; "
                         f"{hit}.")
-        for reason in dict.fromkeys(c["reason"] for c in self.not_compared):
-            sets = "; ".join(f"{c['train']} with {c['test']}" for c in self.not_compared
+        return said + self._gaps()
+
+    def _gaps(self) -> list[str]:
+        """Say which sets were not compared, and why."""
+        said = []
+        absent = [name for name in self.absent
+                  if name in {c["train"] for c in self.not_compared}]
+        if absent:      # no run fetches them, and one command does
+            sets = "sets {} are" if len(absent) > 1 else "set {} is"
+            said.append("Not searched for images of the test sets: the training "
+                        f"{sets.format(', '.join(absent))} not here. Run irbench data fetch "
+                        f"{' '.join(absent)}, then the workflow again.")
+        others = [c for c in self.not_compared if c["train"] not in absent]
+        for reason in dict.fromkeys(c["reason"] for c in others):
+            sets = "; ".join(f"{c['train']} with {c['test']}" for c in others
                              if c["reason"] == reason)
             said.append("Not searched for images that training and test sets share: "
                         f"{sets}: {reason.rstrip('.')}.")
@@ -141,4 +156,12 @@ def _read(folder: Path, plan: dict) -> Leakage:
     if record["status"] != "ok":
         return Leakage(True, f"{record['status']}: {str(record['reason']).rstrip('.')}")
     return Leakage(True, "", *(tuple(record["result"].get(name) or ())
-                               for name in ("pairs", "compared", "not_compared")))
+                               for name in ("pairs", "compared", "not_compared")),
+                   absent=_absent(record["spec"]))
+
+
+def _absent(spec: dict) -> tuple[str, ...]:
+    """Return the training sets that were not here, of those that no run fetches, in order."""
+    return tuple(dict.fromkeys(
+        train["name"] for train, _ in spec.get("pairs") or ()
+        if train.get("here", "complete") != "complete"))
