@@ -167,8 +167,9 @@ def test_what_is_written_and_what_is_removed(built):
     assert {f"tables/{stem}.{kind}" for stem in fixtures.GOLDEN_SHEETS
             for kind in ("md", "tex", "csv")} <= names
     figures = {n.removeprefix("figures/") for n in names if n.startswith("figures/")}
-    assert figures == {"mine.png", *(f"{stem}.{kind}" for kind in ("png", "pdf", "svg") for stem in (
-        "quality", "latency", "training", "ksweep", "scaling", "attention"))}
+    assert figures == {"mine.png", *(
+        f"{stem}.{kind}" for kind in ("png", "pdf", "svg")
+        for stem in ("quality", "latency", "training", "ksweep", "scaling", "attention"))}
 
 
 @pytest.mark.parametrize("stem", ["attention", "ksweep", "scaling"])

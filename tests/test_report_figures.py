@@ -1,13 +1,9 @@
-"""Figures: where crops are cut, labels that do not overlap, and nothing where there is no data."""
+"""Figures: labels that do not overlap, files for print, and nothing where there is no data."""
 
 import re
-import shutil
 import zlib
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from irbench.report import collect, crops, curves, labels, latency, quality, style
@@ -20,111 +16,6 @@ def collected(builder):
 
 def stems(drawing):
     return [figure.stem for figure in drawing.figures]
-
-
-# -- crops ---------------------------------------------------------------------------------------
-
-def noise(seed, *shape):
-    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
-
-
-@given(st.integers(1, 4), st.integers(0, 99))
-@settings(max_examples=25)
-def test_disagreement_is_the_variance(count, seed):
-    images = [noise(seed + i, 5, 7, 3) for i in range(count)]
-    expected = np.var(np.stack(images).astype(float), axis=0).sum(axis=2) * count**2
-    assert np.array_equal(crops.disagreement(images), expected.round().astype(np.int64))
-
-
-@given(st.integers(0, 99), st.integers(1, 6), st.integers(1, 3))
-@settings(max_examples=40)
-def test_window_is_the_largest_sum(seed, side, step):
-    spread = noise(seed, 9, 11).astype(np.int64) % 4        # many ties
-    top, left, score = crops.window(spread, side, step)
-    sums = {(t, x): int(spread[t:t + side, x:x + side].sum())
-            for t in range(0, 10 - side, step) for x in range(0, 12 - side, step)}
-    assert score == max(sums.values())
-    assert (top, left) == min(place for place, total in sums.items() if total == score)
-
-
-def sr_images(folder, scale=2, size=60, models=("a", "b")):
-    """Two images; the models differ at rows 40-49, columns 30-39 of the second."""
-    builder = fixtures.Builder(folder)
-    builder.dataset("photos", "Photos", 2)
-    protocol = f"sr-x{scale}@1"
-    for model in models:
-        builder.model(model, model.upper())
-    for i, image in enumerate(("first", "second")):
-        target = noise(i, size, size, 3)
-        builder.image(protocol, "photos", "_target", image, target)
-        builder.image(protocol, "photos", "_input", image, target[::scale, ::scale])
-        for k, model in enumerate(models):
-            restored = target.copy()
-            if image == "first":
-                restored[:] = 255 - restored            # all alike, all far from the target
-            if image == "second" and k:
-                restored[40:50, 30:40] ^= 255
-            builder.image(protocol, "photos", model, image, restored)
-    for model in models:
-        builder.cell(protocol, "photos", model, {"psnr": [30.0, 31.5], "ssim": [0.9, 0.9125]},
-                     images=["first", "second"], kept=True)
-    return builder
-
-
-def test_the_window_is_where_the_models_differ(tmp_path):
-    builder = sr_images(tmp_path)
-    run = collected(builder)
-    choice = crops._choose(run.folder, run.cells, ["first", "second"])
-    assert (choice.name, choice.side, choice.scale) == ("second", 24, 2)
-    assert choice.top % 2 == choice.left % 2 == 0
-    assert choice.top <= 40 and choice.top + choice.side >= 50
-    assert choice.left <= 30 and choice.left + choice.side >= 40
-    assert (choice.top, choice.left) == (26, 16)            # the first of those that tie
-
-
-def test_crops_are_drawn_and_described(tmp_path):
-    run = collected(sr_images(tmp_path))
-    drawing = crops.draw(run)
-    assert stems(drawing) == ["crops-sr-x2@1-photos"] and not drawing.left_out
-    caption = drawing.figures[0].caption
-    for part in ("image second", "24×24 pixels from row 26, column 16",  # noqa: RUF001
-                 "among 2 of 2 images", "enlarged ×2"):  # noqa: RUF001
-        assert part in caption
-    choice = crops._choose(run.folder, run.cells, ["first", "second"])
-    assert crops._scores(run.cells[0], choice) == "31.50 dB / 0.9125"
-
-
-def test_one_model_is_compared_with_the_target(tmp_path):
-    builder = sr_images(tmp_path)
-    builder.plan["cells"] = [c for c in builder.plan["cells"] if c["model"] == "b"]
-    run = collected(builder)
-    assert crops._choose(run.folder, run.cells, ["first", "second"]).name == "first"
-    assert "from the target" in crops.draw(run).figures[0].caption
-
-
-def test_no_kept_images_no_figure(tmp_path):
-    run = collected(fixtures.small_run(tmp_path))
-    drawing = crops.draw(run)
-    assert not drawing.figures and "sr-x2@1 on Set5" in drawing.left_out[0]
-    assert not (tmp_path / "figures").exists()
-
-
-def test_images_outside_the_run_folder_are_not_read(tmp_path):
-    builder = sr_images(tmp_path / "run")
-    path = builder.folder / "cells/sr-x2@1/photos/a.json"
-    path.write_text(path.read_text().replace("images/sr-x2@1", "../images/sr-x2@1"))
-    shutil.copytree(builder.folder / "images", tmp_path / "images")
-    run = collected(builder)
-    assert crops._files(run.folder, run.cells[0]) == {}
-    assert len(crops._files(run.folder, run.cells[1])) == 2
-
-
-def test_images_of_another_size_give_a_sentence(tmp_path):
-    builder = sr_images(tmp_path)
-    for image in ("first", "second"):
-        builder.image("sr-x2@1", "photos", "a", image, noise(0, 10, 10, 3))
-    drawing = crops.draw(collected(builder))
-    assert not drawing.figures and "differ in size" in drawing.left_out[0]
 
 
 # -- labels --------------------------------------------------------------------------------------

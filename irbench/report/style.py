@@ -32,6 +32,7 @@ from irbench.records import atomic_path
 KINDS = ("png", "pdf", "svg")   # of the files of a figure
 WIDTH = 7.1                     # inches, the text width of two-column papers
 DPI = 300
+SMALL = 6.0                     # points; nothing is smaller, to be read in print
 GRAY = "#5f6672"
 INK = "#22262e"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")

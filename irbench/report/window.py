@@ -1,0 +1,148 @@
+"""Where to look: the kept images of a run and the window of one in which the results differ most.
+
+The window is found with integers, so that the choice is the same on every machine. Reads the images
+under ``images/`` of the run; writes nothing.
+
+Try: ``python -c "from irbench.report import window; help(window.largest)"``
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from irbench.report.collect import Cell
+
+WINDOW = 96                     # pixels of the target; at most a third of its shorter side
+SEARCHED = 24                   # images of a dataset looked at, in the record's order
+INPUT, TARGET = "_input", "_target"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One window: image name, file name, top, left, side in target pixels, scale of the input."""
+
+    name: str
+    file: str
+    top: int
+    left: int
+    side: int
+    scale: int
+    score: int
+
+
+# -- finding images ------------------------------------------------------------------------------
+
+def files(folder: Path, cell: Cell) -> dict[str, Path]:
+    """Return the kept images of a cell that lie in the run folder: name -> path."""
+    found = {}
+    for image in cell.images:
+        file = image.get("file")
+        if file:
+            path = (folder / str(file)).resolve()
+            if path.is_relative_to(folder.resolve()) and path.is_file():
+                found[str(image["name"])] = path
+    return found
+
+
+def names(cells: list[Cell]) -> list[str]:
+    """Return the image names with a record in every cell, in the first record's order."""
+    if not cells:
+        return []
+    others = [{str(image["name"]) for image in cell.images if image.get("file")}
+              for cell in cells]
+    return [str(i["name"]) for i in cells[0].images
+            if all(str(i["name"]) in known for known in others)]
+
+
+def reserved(folder: Path, protocol: str, dataset: str, part: str, name: str) -> Path | None:
+    """Return the file of an input or target, which is named as the models' results are."""
+    for candidate in (f"{name}.png", name):
+        path = folder / "images" / protocol / dataset / part / candidate
+        if path.is_file():
+            return path
+    return None
+
+
+def load(path: Path) -> np.ndarray:
+    """Return an image as uint8 (H, W) or (H, W, 3)."""
+    with Image.open(path) as image:
+        return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+
+
+# -- choosing the window -------------------------------------------------------------------------
+
+def disagreement(images: list[np.ndarray]) -> np.ndarray:
+    """Return, per pixel, M² times the variance over M uint8 images, summed over channels.
+
+    Integers (int64), so that no rounding decides a tie. ``images``: each (H, W) or (H, W, C).
+    """
+    total = np.zeros(images[0].shape, np.int64)
+    squares = np.zeros_like(total)
+    for image in images:
+        wide = image.astype(np.int64)
+        total += wide
+        squares += wide * wide
+    spread = len(images) * squares - total * total
+    return spread if spread.ndim == 2 else spread.sum(axis=2)
+
+
+def largest(spread: np.ndarray, side: int, step: int = 1) -> tuple[int, int, int]:
+    """Return (top, left, score) of the window with the largest sum; ties go to the first.
+
+    Tops and lefts are multiples of ``step``. ``spread``: (H, W) integers, H and W >= side.
+    """
+    integral = np.zeros((spread.shape[0] + 1, spread.shape[1] + 1), np.int64)
+    integral[1:, 1:] = spread.cumsum(axis=0).cumsum(axis=1)
+    sums = (integral[side:, side:] - integral[:-side, side:] - integral[side:, :-side]
+            + integral[:-side, :-side])[::step, ::step]
+    top, left = np.unravel_index(int(sums.argmax()), sums.shape)
+    return int(top) * step, int(left) * step, int(sums[top, left])
+
+
+def compared(cells: list[Cell], models: dict[str, dict]) -> list[Cell]:
+    """Return the cells whose results decide: of networks if there are two, else all.
+
+    A noisy input or an interpolation differs from every network far more than networks from each
+    other, and would choose the window alone.
+    """
+    learned = [cell for cell in cells if models[cell.model].get("learned", True)]
+    return learned if len(learned) > 1 else cells
+
+
+def choose(folder: Path, cells: list[Cell], images: list[str]) -> Choice | None:
+    """Return the window of the first ``SEARCHED`` images where the cells' results differ most.
+
+    None if no image has results and a target of one size.
+    """
+    best: Choice | None = None
+    kept = [files(folder, cell) for cell in cells]
+    for name in images[:SEARCHED]:
+        if not all(name in known for known in kept):
+            continue
+        protocol, dataset = cells[0].protocol, cells[0].dataset
+        path = reserved(folder, protocol, dataset, TARGET, name)
+        if path is None:
+            continue
+        target = load(path)
+        restored = [load(known[name]) for known in kept]
+        if any(image.shape != target.shape for image in restored):
+            continue
+        scale = 1
+        degraded = reserved(folder, protocol, dataset, INPUT, name)
+        if degraded:
+            with Image.open(degraded) as image:
+                scale = max(1, round(target.shape[0] / image.height))
+        shorter = min(target.shape[:2])
+        side = min(WINDOW, max(shorter // 3, min(24, shorter)))
+        side = max(side - side % scale, scale)
+        # one result differs from nothing: show where it differs from the target
+        spread = disagreement(restored if len(restored) > 1 else [*restored, target])
+        top, left, score = largest(spread, side, scale)
+        score //= side * side           # windows of small images compete per pixel
+        if best is None or score > best.score:
+            best = Choice(name, path.name, top, left, side, scale, score)
+    return best
