@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import tiny
+
 BESIDE = Path(__file__).parents[2] / "shared" / "mirror"
 GIVEN = os.environ.get("IRBENCH_MIRROR")
 
@@ -27,3 +29,10 @@ def mirror():
     yield found
     if before is None:
         del os.environ["IRBENCH_MIRROR"]
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    """The plugins of a config with the tiny model: its file."""
+    (tmp_path / "tiny_model.py").write_text(tiny.PLUGIN)
+    return (str(tmp_path / "tiny_model.py"),)
