@@ -1,0 +1,100 @@
+"""Which cells and profiles a run's config asks for: is a missing result missing, or not wanted?
+
+Reads the ``config.json`` that a run keeps, as plain data: no catalog but that of protocols, no
+images, no weights. What the run folder holds beside it is of an earlier config.
+
+Try: ``python -c "from irbench.compare.planned import Planned; print(Planned.__doc__)"``
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from irbench import protocols
+from irbench.errors import UserError
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a config asks for.
+
+    Attributes:
+        cells: (protocol id, dataset, model of the config) of every group, unrolled.
+        models: the config's ``models``.
+        references: models that are only profiled.
+    """
+
+    cells: frozenset[tuple[str, str, str]]
+    models: dict[str, dict]
+    references: tuple[str, ...] = ()
+
+    def cell(self, protocol: str, dataset: str, model: str) -> bool:
+        """Whether a cell is asked for; ``model`` may be a variant (BASE.NAME)."""
+        return ((protocol, dataset, self._base(model)) in self.cells
+                and self._stands(protocol, model))
+
+    def profile(self, protocol: str, model: str) -> bool:
+        """Whether a profile is; of a model without weights there is none, which is not known here.
+        """
+        if model in self.references:
+            return any(cell[0] == protocol for cell in self.cells)
+        base = self._base(model)
+        return ((self.models.get(base) or {}).get("profile", True)
+                and any((cell[0], cell[2]) == (protocol, base) for cell in self.cells)
+                and self._stands(protocol, model))
+
+    def _base(self, model: str) -> str:
+        """Return the model of the config that a model or variant belongs to."""
+        if model in self.models:
+            return model
+        return next((base for base, entry in self.models.items()
+                     if model.removeprefix(f"{base}.") in ((entry or {}).get("variants") or {})
+                     and model.startswith(f"{base}.")), model)
+
+    def _stands(self, protocol: str, model: str) -> bool:
+        """Whether a variant stands under a protocol of its base; a model does."""
+        base = self._base(model)
+        if base == model:
+            return True
+        variant = self.models[base]["variants"][model.removeprefix(f"{base}.")] or {}
+        only = variant.get("protocols")
+        return only is None or protocol in only or protocol.rpartition("@")[0] in only
+
+
+def read(folder: Path) -> Planned | None:
+    """Return what the config of a run folder asks for; None if it keeps none.
+
+    Raises UserError for a config that is not one.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        return None
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return of(config)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: not the config of a run ({error!r}). Run the workflow again, or "
+                        "delete the file: then every record of the folder counts.") from None
+
+
+def of(config: dict) -> Planned:
+    """Return what a complete config (``irbench.config.load``) asks for."""
+    cells = set()
+    for group in config["cells"]:
+        protocol = _id(group["protocol"], tuple(config.get("catalog_paths") or ()))
+        cells |= {(protocol, dataset, model)
+                  for dataset in group["datasets"] for model in group["models"]}
+    return Planned(frozenset(cells), config["models"],
+                   tuple((config.get("profile") or {}).get("references") or ()))
+
+
+def _id(name: str, paths: tuple[str, ...]) -> str:
+    """Return a protocol's id; one that no catalog here knows stays as the config has it."""
+    for catalogs in (paths, ()):
+        try:
+            return protocols.get(name, catalogs).id
+        except (UserError, OSError):
+            continue
+    return name if "@" in name else f"{name}@1"

@@ -1,0 +1,281 @@
+"""A run as comparing needs it: loaded from its folder, or from a committed baseline file.
+
+Reads ``config.json``, ``cells/``, ``profiles/``, ``training/`` and ``data/`` of a run folder; or
+one baseline file (``irbench.compare.baseline``). Writes nothing. A record that is broken becomes a
+cell without a result and with a reason.
+
+Try: ``python -c "from irbench.compare import runs; print(runs.load('results/photos').name)"``
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from irbench import records
+from irbench.compare import inputs, planned
+from irbench.errors import UserError
+
+METRICS = ("psnr", "ssim", "lpips")
+PARTIAL = "partial"             # a cell whose record says ok, but which lacks images or means
+CLOSE = 1e-6                    # a mean is that of its images to within this, or was edited
+PROVENANCE = ("irbench", "git", "python", "packages", "hardware", "threads", "time")
+
+
+@dataclass(frozen=True)
+class CellData:
+    """One model on one dataset under one protocol.
+
+    Attributes:
+        status: ok, unavailable, failed or partial; means are only of an ok one.
+        reason: why it is not ok.
+        means: metric -> mean over the images (PSNR in dB, SSIM and LPIPS unitless).
+        images: name -> metric -> score; a metric without a score is left out.
+        missing: metric -> why it has no mean.
+        inputs: what the result was made from (``irbench.compare.inputs``).
+        time: when, ISO 8601 in UTC; "" if not told.
+        provenance: by what code and on what machine.
+        path: of the record, relative to the run folder; "" of a baseline's.
+    """
+
+    protocol: str
+    dataset: str
+    model: str
+    status: str
+    reason: str = ""
+    means: dict[str, float] = field(default_factory=dict)
+    images: dict[str, dict[str, float]] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    inputs: dict = field(default_factory=dict)
+    time: str = ""
+    provenance: dict = field(default_factory=dict)
+    path: str = ""
+
+    @property
+    def key(self) -> str:
+        """What names it within a run: protocol/dataset/model."""
+        return f"{self.protocol}/{self.dataset}/{self.model}"
+
+
+@dataclass(frozen=True)
+class ProfileData:
+    """Size and speed of one model under one protocol.
+
+    Attributes:
+        parameters: their count; None if not known, as all figures.
+        macs: multiply-accumulates of one input of ``condition``.
+        latency: the samples, ms.
+        condition: device, device_name, dtype, batch, channels, height, width, threads, inference.
+        peak_memory: bytes.
+        peak_memory_of: what of it was measured.
+    """
+
+    protocol: str
+    model: str
+    status: str
+    reason: str = ""
+    parameters: int | None = None
+    macs: int | None = None
+    latency: tuple[float, ...] = ()
+    condition: dict = field(default_factory=dict)
+    peak_memory: int | None = None
+    peak_memory_of: str = ""
+    inputs: dict = field(default_factory=dict)
+    time: str = ""
+    provenance: dict = field(default_factory=dict)
+    path: str = ""
+
+    @property
+    def key(self) -> str:
+        """What names it within a run: protocol/model."""
+        return f"{self.protocol}/{self.model}"
+
+
+@dataclass(frozen=True)
+class RunData:
+    """All cells and profiles, by key in sorted order.
+
+    Attributes:
+        name: the run's.
+        title: the run's title, or its name.
+        provenance: of the newest record: irbench, git, python, packages, hardware, threads, time.
+        where: the folder or file, as it was given.
+        planned: what its config asks for; None if it keeps no config, or is a baseline.
+        left: keys with a record of an earlier config, which are not among the cells.
+        baseline: whether it is a baseline file, whose scores are rounded.
+    """
+
+    name: str
+    title: str
+    cells: dict[str, CellData]
+    profiles: dict[str, ProfileData]
+    provenance: dict
+    where: str
+    planned: planned.Planned | None = None
+    left: tuple[str, ...] = ()
+    baseline: bool = False
+
+
+def load(path: str | Path) -> RunData:
+    """Return a run from its folder, or from a baseline file.
+
+    Raises:
+        UserError: there is nothing, it holds no record, or it is no baseline of a known version.
+    """
+    path = Path(path)
+    if path.is_file():
+        from irbench.compare import baseline
+
+        return baseline.load(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: no such run folder or baseline file. Runs lie in results/, one "
+                        f"folder each{_near(path)}; irbench baseline write makes a file of one.")
+    return of_folder(path)
+
+
+def _near(path: Path) -> str:
+    try:
+        runs = sorted(p.name for p in Path("results").iterdir() if (p / "cells").is_dir())
+    except OSError:
+        return ""
+    return f" (here: {', '.join(runs)})" if runs else ""
+
+
+def of_folder(folder: Path) -> RunData:
+    """Return the run that a folder holds. Raises UserError if it holds no record."""
+    wanted = planned.read(folder)
+    trainings = {key: record for key, record, _ in _records(folder, "training") if record}
+    counts = {record["key"].get("dataset"): record["result"]["count"]
+              for _, record, _ in _records(folder, "data")
+              if record and record["status"] == "ok" and "count" in record["result"]}
+    cells, profiles, left = {}, {}, []
+    for key, record, reason in _records(folder, "cells"):
+        if len(key) != 3:
+            continue
+        if wanted and not wanted.cell(*key):
+            left.append("/".join(key))
+            continue
+        cells["/".join(key)] = _cell(key, record, reason, trainings, counts)
+    for key, record, reason in _records(folder, "profiles"):
+        if len(key) != 2:
+            continue
+        if wanted and not wanted.profile(*key):
+            left.append("/".join(key))
+            continue
+        profiles["/".join(key)] = _profile(key, record, reason)
+    if not cells and not profiles and not left:
+        raise UserError(f"{folder}: no run folder: it holds no record under cells/ or profiles/. "
+                        f"Give the folder of one run{_near(folder)}.")
+    known = [one.provenance for one in (*cells.values(), *profiles.values()) if one.provenance]
+    newest = max(known, key=lambda p: str(p.get("time")), default={})
+    return RunData(_name(folder), _title(folder), cells, profiles, newest, str(folder), wanted,
+                   tuple(left))
+
+
+def _name(folder: Path) -> str:
+    return folder.resolve().name
+
+
+def _title(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / "config.json").read_text()).get("title") or _name(folder))
+    except (OSError, ValueError, AttributeError):
+        return _name(folder)
+
+
+def _records(folder: Path, kind: str) -> Iterable[tuple[tuple[str, ...], dict | None, str]]:
+    """Yield (key by the path, record or None, why None) of every record of a kind, by path."""
+    for path in sorted((folder / kind).rglob("*.json")):
+        key = path.relative_to(folder / kind).with_suffix("").parts
+        if path.name.startswith("."):       # being written
+            continue
+        try:
+            record = records.read(path)
+        except UserError as error:
+            yield key, None, str(error).replace(f"{folder}/", "")
+            continue
+        if tuple(record["key"].values()) != key:
+            yield key, None, (f"{path.relative_to(folder)}: the record is of "
+                              f"{'/'.join(map(str, record['key'].values()))}")
+            continue
+        yield key, record, ""
+
+
+def _cell(key: tuple[str, ...], record: dict | None, reason: str, trainings: dict,
+          counts: dict) -> CellData:
+    path = f"cells/{'/'.join(key)}.json"
+    if record is None:
+        return CellData(*key, "failed", reason, path=path)
+    provenance = {k: record["provenance"].get(k) for k in PROVENANCE}
+    about = {"inputs": inputs.of_record(record, _training(record, trainings)),
+             "time": str(provenance["time"] or ""), "provenance": provenance, "path": path}
+    if record["status"] != "ok":
+        return CellData(*key, record["status"], str(record["reason"]), **about)
+    result = record["result"]
+    provenance["device"] = result.get("device")
+    images = {image["name"]: {m: float(image[m]) for m in METRICS if image.get(m) is not None}
+              for image in result.get("images") or ()}
+    means = {m: float(v) for m, v in (result.get("mean") or {}).items()
+             if m in METRICS and v is not None}
+    asked = [m for m in METRICS if m in (record["spec"].get("metrics") or ())]
+    missing = {m: str((result.get("missing") or {}).get(m) or "no mean")
+               for m in asked if m not in means}
+    wrong = _wrong(images, means, result.get("images") or (), counts.get(key[1]))
+    return CellData(*key, PARTIAL if wrong else "ok", wrong, {} if wrong else means, images,
+                    missing, **about)
+
+
+def _wrong(images: dict, means: dict, rows: Iterable[dict], count: int | None) -> str:
+    """Say why a record's scores are no whole result; "" if they are."""
+    if not images:
+        return "the record holds no image"
+    if len(images) != len(list(rows)):
+        return "the record names an image twice"
+    if count not in (None, len(images)):
+        return f"scored on {len(images)} of {count} images"
+    for metric, mean in means.items():
+        scores = [scores[metric] for scores in images.values() if metric in scores]
+        if len(scores) < len(images):
+            return f"{len(images) - len(scores)} of {len(images)} images have no {metric}"
+        if abs(math.fsum(scores) / len(scores) - mean) > CLOSE:
+            return f"its mean {metric} is not that of its images; the record was edited"
+    return ""
+
+
+def _training(record: dict, trainings: dict) -> dict | None:
+    """Return the record of the training that a cell's weights come from: its own, or a blind one.
+    """
+    model = record["spec"].get("model") or {}
+    if not model.get("training"):
+        return None
+    protocol = str(record["key"].get("protocol"))
+    task, _, rest = protocol.rpartition("-")
+    base = model.get("base") or record["key"]["model"]
+    return (trainings.get((protocol, base))
+            or trainings.get((f"{task}-blind@{rest.rpartition('@')[2]}", base)))
+
+
+def _profile(key: tuple[str, ...], record: dict | None, reason: str) -> ProfileData:
+    path = f"profiles/{'/'.join(key)}.json"
+    if record is None:
+        return ProfileData(*key, "failed", reason, path=path)
+    provenance = {k: record["provenance"].get(k) for k in PROVENANCE}
+    about = {"inputs": inputs.of_record(record), "time": str(provenance["time"] or ""),
+             "provenance": provenance, "path": path}
+    if record["status"] != "ok":
+        return ProfileData(*key, record["status"], str(record["reason"]), **about)
+    result = record["result"]
+    provenance["device"] = result.get("device")
+    condition = {k: result.get(k) for k in ("device", "device_name", "dtype")}
+    condition |= {k: (result.get("input") or {}).get(k)
+                  for k in ("batch", "channels", "height", "width")}
+    condition |= {"threads": result.get("threads"), "inference": {
+        k: v for k, v in (result.get("inference") or {}).items() if k != "dtype"}}
+    latency = (result.get("latency_ms") or {}).get("samples") or ()
+    return ProfileData(
+        *key, "ok", "", result.get("parameters"), result.get("macs"), tuple(map(float, latency)),
+        condition, result.get("peak_memory_bytes"), str(result.get("peak_memory_of") or ""),
+        **about)
