@@ -103,6 +103,7 @@ class Run:
     trained_on: dict[tuple[str, str], dict[str, list[str]] | None] = field(default_factory=dict)
     benches: dict[str, Job] = field(default_factory=dict)   # by the benchmark's name
     asked: dict = field(default_factory=dict)       # the config's `profile`, {} if not told
+    differences: bool = False       # to printed figures: shown in the cells of tables
 
     def parameters(self, protocol: str, model: str) -> int | None:
         """Count of parameters as profiled or trained; 0 for a model without weights, else None."""
@@ -199,7 +200,7 @@ def collect(folder: Path, plan: dict) -> Run:
     return Run(folder, name, str(plan.get("title") or name), cells, jobs["trainings"],
                jobs["profiles"], protocols, datasets, models, plan.get("published", "all"),
                tuple(plan.get("metrics") or ()), found, sets, benches,
-               dict(plan.get("profile") or {}))
+               dict(plan.get("profile") or {}), bool(plan.get("differences")))
 
 
 def _training_sets(plan: dict, cell: Cell, models: dict) -> dict[str, list[str]] | None:
