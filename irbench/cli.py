@@ -70,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
         _job_options(sub)
     cli_bench.add(verb, _job_options, _positive, _run)
     sub = verb("report", _report, "render tables, figures and report.html from the records")
+    sub.add_argument("--differences", action="store_true",
+                     help="show measured - published in the cells of tables, as the config's "
+                          "report.differences does")
     sub.add_argument("--log", help="also write messages to this file")
     sub = verb("list", _list, "list models, peers, protocols, datasets and recipes", config=False)
     sub.add_argument("what", nargs="?",
@@ -254,7 +257,8 @@ def _report(arguments) -> int:
 
     progress.log_to(arguments.log)
     run = plan.load(arguments.config)
-    page = report.build(run.folder, run.report_spec, progress=progress.say)
+    spec = run.report_spec | ({"differences": True} if arguments.differences else {})
+    page = report.build(run.folder, spec, progress=progress.say)
     progress.say(f"report: {page}")
     print(json.dumps({"report": str(page)}))
     return 0

@@ -150,7 +150,7 @@ class Plan:
                            "supplied": entry.kind in ("manual", "archive")}
         return {
             "run": self.config["run"], "title": self.config.get("title"),
-            "published": self.config["report"]["published"],
+            **self.config["report"],
             **{name: [job.key for job in group.values()] for name, group in groups.items()},
             # a record computed from anything else is no result of this run
             "fingerprints": {str(job.record.relative_to(self.folder)): job.fingerprint
