@@ -281,23 +281,28 @@ def wide_run(folder: Path) -> Builder:
 
 
 GOLDEN = Path(__file__).parent / "golden"
-GOLDEN_SHEETS = ("variants", "profiles", "operations", "dictionary", "attention")
+GOLDEN_TABLES = ("sr", "denoise_color", "deblur", "deblur-synthetic")
+GOLDEN_FORMS = ("sr", "sr_light", "denoise", "jpeg_color")      # golden/papers_STEM: other runs
+GOLDEN_SHEETS = ("variants", "profiles", "operations", "dictionary", "attention", "efficiency")
 GOLDEN_METHODS = ["RCAN", "IPT", "SemanIR-S", "Compacter", "bicubic", "DRUNet"]
 
 
 def golden_tables(folder: Path) -> dict[str, str]:
-    """File name -> text of the tables of four runs, of ``small_run`` with a few methods."""
+    """File name -> text of the tables of five runs, of ``small_run`` with a few methods."""
     from irbench.report import collect, render, sheet, sheets, tables, verdict
     from tests.report_fast import fast_run
+    from tests.report_papers import papers_run
     from tests.report_trained import trained_run
 
     fast = sheets.build(collect.collect(folder / "fast", fast_run(folder / "fast").plan))
     small = tables.build(collect.collect(folder / "small",
                                          small_run(folder / "small", GOLDEN_METHODS).plan))
     wide = collect.collect(folder / "wide", wide_run(folder / "wide").plan)
-    printed = {f"{stem}.{suffix}": printer([t for t in built if t.stem == stem])
-               for built, stems in ((small, ("sr", "denoise_color")),
-                                    (tables.build(wide), ("deblur", "deblur-synthetic")))
+    papers = tables.build(collect.collect(folder / "papers", papers_run(folder / "papers").plan))
+    printed = {f"{name}{stem}.{suffix}": printer([t for t in built if t.stem == stem])
+               for name, built, stems in (("", small, GOLDEN_TABLES[:2]),
+                                          ("", tables.build(wide), GOLDEN_TABLES[2:]),
+                                          ("papers_", papers, GOLDEN_FORMS))
                for stem in stems
                for suffix, printer in (("md", render.markdown), ("tex", render.latex),
                                        ("csv", render.tidy))}

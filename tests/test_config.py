@@ -11,7 +11,7 @@ def test_defaults_are_filled_in(tmp_path):
     assert full["seed"] == 0
     assert full["data_root"] == "data"
     assert full["profile"]["batch"] == 1
-    assert full["report"] == {"published": "all"}
+    assert full["report"] == {"published": "all", "differences": False}
     assert config.check(full) == full
 
 

@@ -30,7 +30,8 @@ def printed(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", [f"{stem}.{kind}" for stem in (
-    "sr", "denoise_color", "deblur", "deblur-synthetic", "verdicts", *fixtures.GOLDEN_SHEETS)
+    *fixtures.GOLDEN_TABLES, *(f"papers_{stem}" for stem in fixtures.GOLDEN_FORMS), "verdicts",
+    *fixtures.GOLDEN_SHEETS)
     for kind in ("md", "tex", "csv")])
 def test_golden(printed, name):
     """After a wanted change: python -m tests.report_fixtures, then read the difference."""
@@ -111,7 +112,8 @@ def test_csv_is_tidy(sr):
         "35.501", "35.50", "dB", "best")
     printed = next(r for r in lines if r["block"] == "published" and r["method"] == "SemanIR-S"
                    and r["level"] == "x2" and r["metric"] == "ssim")
-    assert (printed["value"], printed["shown"], printed["protocol"]) == (".9651", "0.9651", "")
+    assert (printed["value"], printed["shown"], printed["protocol"]) == (
+        ".9651", "0.9651", render.PRINTED_PROTOCOL)
     assert "zero padding" in printed["notes"]
     gone = next(r for r in lines if r["status"] == "unavailable")
     assert (gone["value"], gone["shown"]) == ("", "") and gone["reason"]

@@ -150,8 +150,8 @@ def test_a_paused_training_says_how_far_it_came(run, told, builder):
     paused = told["compacter", X4, X4, "set5"]
     assert (paused["steps"], paused["status"], paused["psnr_db"]) == ("", "unavailable", "")
     assert paused["published_psnr_db"] == "32.53" and paused["gap_db"] == ""
-    sr = next(table for table in methods.build(run) if table.task == "sr")
-    assert "×4: stopped after step 120 of 400" in next(  # noqa: RUF001
+    sr = next(table for table in methods.build(run) if table.anchor == "sr-x4")
+    assert "stopped after step 120 of 400" in next(
         row.sub for row in sr.measured if row.key == "compacter")
 
 

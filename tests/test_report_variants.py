@@ -33,7 +33,8 @@ def run(tmp_path_factory):
 # -- variants are not the papers' models ---------------------------------------------------------
 
 def test_variants_stand_below_their_base_and_are_not_ranked(run):
-    table, = tables.build(run)
+    table, light = tables.build(run)
+    assert light.stem == "sr_light"
     assert [r.key for r in table.measured] == [
         "semanir", "semanir.k8", "semanir.k16", "semanir.k32", "semanir.k128", "semanir.bf16",
         "compacter", "compacter.fast"]
@@ -69,7 +70,7 @@ def test_who_competes(spec, expected):
 
 
 def test_cells_in_tiles_or_another_dtype_are_marked(run):
-    table, = tables.build(run)
+    table = tables.build(run)[0]
     notes = {(r.key, c.dataset): [table.notes[m] for m in e.marks] for r in table.measured
              for c, e in zip(table.columns, r.entries, strict=True) if c.metric == "psnr"}
     assert notes["semanir", "set5"] == notes["compacter", "photos"] == []

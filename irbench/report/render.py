@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 
 from tabulate import tabulate
 
 from irbench import published
 from irbench.report import text
 from irbench.report.collect import Run
-from irbench.report.tables import PUBLISHED_RULE, Entry, Row, Table
+from irbench.report.table import Column, Entry, Row, Table
+from irbench.report.tables import PUBLISHED_RULE
 from irbench.report.verdict import Verdict
 
 CSV = ("task", "version", "protocol", "level", "dataset", "block", "method", "model", "metric",
-       "unit", "value", "shown", "rank", "parameters", "weights", "status", "reason", "source",
-       "notes")
+       "unit", "value", "shown", "rank", "place", "difference", "against", "parameters", "weights",
+       "status", "reason", "source", "record", "notes")
+PRINTED_PROTOCOL = "the source's own"
+PAGE = 60                       # rows of a LaTeX table that a page has room for
+MANY = 12                       # columns beyond which a LaTeX table is set smaller
 VERDICTS = ("Protocol", "Dataset", "Model", "Metric", "Measured", "Published", "Difference",
             "Tolerance", "Verdict", "Reason")
 VERDICTS_CSV = ("protocol", "task", "level", "dataset", "model", "method", "source", "metric",
@@ -33,42 +38,72 @@ VERDICTS_CAPTION = ("Difference: measured minus published, of the same method on
 # -- Markdown ------------------------------------------------------------------------------------
 
 def markdown(tables: list[Table]) -> str:
-    """Return a Markdown document (pipe tables; superscripts and line breaks as HTML)."""
-    return "\n\n".join(_markdown(table) for table in tables) + "\n"
+    """Return a Markdown document (pipe tables; superscripts and line breaks as HTML).
 
-
-def _markdown(table: Table) -> str:
-    levels = len({column.level for column in table.columns}) > 1
+    The tables of one stem: the blocks of one table, printed below each other.
+    """
+    whole, parts = joined(tables)
     heads = ["Method", "Parameters"]
-    for column in table.columns:
-        parts = [text.level_label(column.level)] if levels else []
-        parts += [column.title, text.metric_label(column.metric)]
-        heads.append("<br>".join(text.markdown(part) for part in parts))
-    lines = [_md_row(row) for row in table.measured]
-    if table.published:
-        lines.append([f"*{PUBLISHED_RULE}*"] + [""] * (len(heads) - 1))
-        lines += [_md_row(row) for row in table.published]
+    labels = [[label for label, width in row for _ in range(width)] for row in whole.headings()]
+    heads += ["<br>".join(map(text.markdown, column)) for column in zip(*labels, strict=True)]
+    lines = []
+    for part in parts:
+        if part.block:
+            lines.append([f"**{text.markdown(part.block)}**"] + [""] * (len(heads) - 1))
+        lines += [_md_row(row, whole.differences) for row in part.measured]
+        if part.published:
+            lines.append([f"*{PUBLISHED_RULE}*"] + [""] * (len(heads) - 1))
+            lines += [_md_row(row, False) for row in part.published]
     body = tabulate(lines, heads, tablefmt="pipe", disable_numparse=True,
                     colalign=["left"] + ["right"] * (len(heads) - 1))
-    parts = [f"### {text.markdown(table.title)}", body, text.markdown(table.caption)]
-    if table.notes:
-        parts.append("\n".join(f"- <sup>{mark}</sup> {text.markdown(note)}"
-                               for mark, note in table.notes.items()))
-    parts.append("\n".join(f"- `{name}`: {text.markdown(said)}"
-                           for name, said in table.protocols.items()))
-    return "\n\n".join(parts)
+    said = [f"### {text.markdown(whole.title)}", body, text.markdown(whole.coverage),
+            text.markdown(whole.caption)]
+    if whole.notes:
+        said.append("\n".join(f"- <sup>{mark}</sup> {text.markdown(note)}"
+                              for mark, note in whole.notes.items()))
+    said.append("\n".join(f"- `{name}`: {text.markdown(what)}"
+                          for name, what in whole.protocols.items()))
+    return "\n\n".join(said) + "\n"
 
 
-def _md_row(row: Row) -> list[str]:
+def joined(tables: list[Table]) -> tuple[Table, list[Table]]:
+    """Return what the blocks of one stem have in common, and the blocks with common footnotes."""
+    first = tables[0]
+    if len(tables) == 1:
+        return first, tables
+    whole = replace(first, title=first.whole, anchor=first.stem.replace("@", "-v"), notes={},
+                    protocols={}, measured=[], published=[],
+                    said=list(dict.fromkeys(one for table in tables for one in table.said)),
+                    cells=[status for table in tables for status in table.cells])
+    parts = []
+    for table in tables:
+        marks = {mark: whole.note(said) for mark, said in table.notes.items()}
+        whole.protocols |= table.protocols
+        parts.append(replace(table, notes=whole.notes,
+                             measured=[_remarked(row, marks) for row in table.measured],
+                             published=[_remarked(row, marks) for row in table.published]))
+    return whole, parts
+
+
+def _remarked(row: Row, marks: dict[str, str]) -> Row:
+    """Return a row with other footnote letters."""
+    parameters, *entries = (replace(entry, marks=[marks[mark] for mark in entry.marks])
+                            for entry in (row.parameters, *row.entries))
+    return replace(row, parameters=parameters, entries=entries,
+                   marks=[marks[mark] for mark in row.marks])
+
+
+def _md_row(row: Row, differences: bool) -> list[str]:
     name = text.markdown(row.name) + _md_marks(row.marks)
     if row.sub:
         name += f"<br>{text.markdown(row.sub)}"
-    return [name, *(_md_entry(entry) for entry in (row.parameters, *row.entries))]
+    return [name, *(_md_entry(entry, differences) for entry in (row.parameters, *row.entries))]
 
 
-def _md_entry(entry: Entry) -> str:
+def _md_entry(entry: Entry, differences: bool) -> str:
     around = {"best": "**{}**", "second": "<u>{}</u>"}.get(entry.rank, "{}")
-    return around.format(text.markdown(entry.shown)) + _md_marks(entry.marks)
+    apart = f" ({entry.difference})" if differences and entry.difference else ""
+    return around.format(text.markdown(entry.shown)) + apart + _md_marks(entry.marks)
 
 
 def _md_marks(marks: list[str]) -> str:
@@ -78,38 +113,56 @@ def _md_marks(marks: list[str]) -> str:
 # -- LaTeX ---------------------------------------------------------------------------------------
 
 def latex(tables: list[Table]) -> str:
-    r"""Return table environments; the document needs ``\usepackage{booktabs}`` only."""
+    r"""Return table environments; the document needs ``\usepackage{booktabs}`` only.
+
+    The blocks of one stem are one table, or one each where that would be longer than a page.
+    """
     head = "% needs \\usepackage{booktabs}; wide tables may want \\begin{table*}\n"
-    return head + "\n".join(_latex(table) for table in tables)
+    whole, parts = joined(tables)
+    if sum(_lines(part) for part in parts) <= PAGE:
+        return head + _latex(whole, parts)
+    return head + "\n".join(_latex(table, [replace(table, block="")]) for table in tables)
 
 
-def _latex(table: Table) -> str:
-    width = len(table.columns) + 2
-    lines = [r"\begin{table}[t]", r"\centering", r"\scriptsize", r"\setlength{\tabcolsep}{4pt}",
-             rf"\caption{{{text.latex(table.caption)}}}",
-             rf"\label{{tab:{table.anchor.replace('_', '-')}}}",
-             rf"\begin{{tabular}}{{lr{'r' * len(table.columns)}}}", r"\toprule"]
-    if len({column.level for column in table.columns}) > 1:
-        lines += _latex_group([(text.level_label(c.level), n)
-                               for c, n in table.groups("protocol")])
-    lines += _latex_group([(c.title, n) for c, n in table.groups("protocol", "dataset")])
+def _lines(table: Table) -> int:
+    return sum(1 + bool(row.sub) for row in table.measured + table.published)
+
+
+def _latex(whole: Table, parts: list[Table]) -> str:
+    width = len(whole.columns) + 2
+    many = len(whole.columns) > MANY
+    lines = [r"\begin{table}[t]", r"\centering", r"\tiny" if many else r"\scriptsize",
+             rf"\setlength{{\tabcolsep}}{{{2 if many else 4}pt}}",
+             rf"\caption{{{text.latex(whole.caption)}}}",
+             rf"\label{{tab:{whole.anchor.replace('_', '-')}}}",
+             rf"\begin{{tabular}}{{lr{'r' * len(whole.columns)}}}", r"\toprule"]
+    *groups, last = whole.headings()
+    for group in groups:
+        lines += _latex_group(group)
     lines.append(" & ".join(["Method", "Parameters", *(
-        text.latex(text.metric_label(c.metric)) for c in table.columns)]) + r" \\")
-    lines.append(r"\midrule")
-    for row in table.measured:
-        lines += _latex_row(row, width)
-    if table.published:
-        lines += [r"\midrule", rf"\multicolumn{{{width}}}{{l}}{{\emph{{{PUBLISHED_RULE}}}}} \\",
-                  r"\midrule"]
-        for row in table.published:
-            lines += _latex_row(row, width)
+        text.latex(label) for label, _ in last)]) + r" \\")
+    for part in parts:
+        lines.append(r"\midrule")
+        if part.block:
+            lines += [_latex_rule(rf"\textbf{{{text.latex(part.block)}}}", width), r"\midrule"]
+        for row in part.measured:
+            lines += _latex_row(row, width, whole.differences)
+        if part.published:
+            lines += [r"\midrule", _latex_rule(rf"\emph{{{PUBLISHED_RULE}}}", width), r"\midrule"]
+            for row in part.published:
+                lines += _latex_row(row, width, False)
     lines += [r"\bottomrule", r"\end{tabular}", r"\par\smallskip",
-              r"\begin{minipage}{\linewidth}\scriptsize\raggedright"]
+              r"\begin{minipage}{\linewidth}\scriptsize\raggedright",
+              rf"{text.latex(whole.coverage)}\par"]
     lines += [rf"\textsuperscript{{{mark}}}~{text.latex(note)}\par"
-              for mark, note in table.notes.items()]
+              for mark, note in whole.notes.items()]
     lines += [rf"\texttt{{{text.latex(name)}}}: {text.latex(said)}\par"
-              for name, said in table.protocols.items()]
+              for name, said in whole.protocols.items()]
     return "\n".join([*lines, r"\end{minipage}", r"\end{table}", ""])
+
+
+def _latex_rule(said: str, width: int) -> str:
+    return rf"\multicolumn{{{width}}}{{l}}{{{said}}} \\"
 
 
 def _latex_group(groups: list[tuple[str, int]]) -> list[str]:
@@ -121,19 +174,22 @@ def _latex_group(groups: list[tuple[str, int]]) -> list[str]:
     return [" & ".join(cells) + r" \\", " ".join(rules)]
 
 
-def _latex_row(row: Row, width: int) -> list[str]:
+def _latex_row(row: Row, width: int, differences: bool) -> list[str]:
     # a row must not begin with a bracket or a star, which \\ would take as its own argument;
     # text.latex wraps brackets, and an empty group stops the star
     name = "{}" * row.name.startswith("*") + text.latex(row.name) + _latex_marks(row.marks)
-    lines = [" & ".join([name, *map(_latex_entry, (row.parameters, *row.entries))]) + r" \\"]
+    lines = [" & ".join([name, *(_latex_entry(entry, differences) for entry in (
+        row.parameters, *row.entries))]) + r" \\"]
     if row.sub:
-        lines.append(rf"\multicolumn{{{width}}}{{l}}{{\quad\tiny {text.latex(row.sub)}}} \\")
+        lines.append(_latex_rule(rf"\quad\tiny {text.latex(row.sub)}", width))
     return lines
 
 
-def _latex_entry(entry: Entry) -> str:
+def _latex_entry(entry: Entry, differences: bool) -> str:
     around = {"best": r"\textbf{%s}", "second": r"\underline{%s}"}.get(entry.rank, "%s")
-    return around % text.latex(entry.shown) + _latex_marks(entry.marks)
+    apart = (f" ({entry.difference.replace('-', '$-$')})" if differences and entry.difference
+             else "")
+    return around % text.latex(entry.shown) + apart + _latex_marks(entry.marks)
 
 
 def _latex_marks(marks: list[str]) -> str:
@@ -143,7 +199,10 @@ def _latex_marks(marks: list[str]) -> str:
 # -- CSV -----------------------------------------------------------------------------------------
 
 def tidy(tables: list[Table]) -> str:
-    """Return one line per figure: ``value`` unrounded or as printed, ``shown`` as in the table."""
+    """Return one line per figure: ``value`` unrounded or as printed, ``shown`` as in the table.
+
+    ``difference`` is measured - printed, unrounded, to the figure that ``against`` names.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CSV)
@@ -156,17 +215,18 @@ def tidy(tables: list[Table]) -> str:
     return out.getvalue()
 
 
-def _line(table: Table, block: str, row: Row, column, entry: Entry) -> list:
+def _line(table: Table, block: str, row: Row, column: Column, entry: Entry) -> list:
     notes = " | ".join(table.notes[mark] for mark in (
         row.marks if entry.reason else [*row.marks, *entry.marks]))
     # a published figure does not claim to follow our protocol to the letter
-    protocol = column.protocol if block == "measured" else ""
-    return [table.task, table.version, protocol, column.level, column.dataset, block,
+    protocol = column.protocol if block == "measured" else PRINTED_PROTOCOL
+    return [column.task, table.version, protocol, column.level, column.dataset, block,
             row.name, row.key if block == "measured" else "", column.metric,
-            text.METRICS[column.metric][1], entry.exact,
-            entry.shown if entry.exact else "", entry.rank,
+            text.METRICS[column.metric][1] or text.UNITLESS, entry.exact,
+            entry.shown if entry.exact else "", entry.rank, entry.place or "",
+            "" if entry.apart is None else f"{entry.apart:.6f}", entry.against,
             row.parameters.shown if row.parameters.exact else "",
-            row.sub, entry.status, entry.reason, row.source, notes]
+            row.sub, entry.status, entry.reason, row.source, entry.record, notes]
 
 
 # -- verdicts ------------------------------------------------------------------------------------
@@ -227,7 +287,8 @@ def verdicts_tidy(run: Run, found: list[Verdict]) -> str:
         compared = one.tolerance is not None
         writer.writerow([
             one.cell.protocol, one.cell.task, one.cell.level, one.cell.dataset, one.cell.model,
-            one.figure.method, one.figure.source, one.metric, text.METRICS[one.metric][1],
+            one.figure.method, one.figure.source, one.metric,
+            text.METRICS[one.metric][1] or text.UNITLESS,
             repr(one.measured), published.leading_zero(one.figure.text),
             f"{one.difference:.6f}" if compared else "",
             f"{one.tolerance:.6f}" if compared else "", one.said, one.reason])

@@ -37,6 +37,7 @@ class Value:
     sub: str = ""               # a second line in small print
     reason: str = ""
     best: bool = False
+    record: str = ""            # of a measured figure: its path below the run folder
 
 
 @dataclass

@@ -5,13 +5,13 @@ Reads nothing but the collected run; ``irbench.report.build`` writes ``tables/<s
 
 from __future__ import annotations
 
-from irbench.report import attention, costs, dictionary, trainings, variants
+from irbench.report import attention, costs, dictionary, efficiency, trainings, variants
 from irbench.report.collect import Run
 from irbench.report.sheet import Sheet
 
 
 def build(run: Run) -> dict[str, Sheet]:
     """Return the tables that have a row: training, variants, profiles, operations, ..."""
-    made = [trainings.sheet(run), variants.sheet(run), *costs.sheets(run), dictionary.sheet(run),
-            attention.sheet(run)]
+    made = [trainings.sheet(run), variants.sheet(run), efficiency.sheet(run), *costs.sheets(run),
+            dictionary.sheet(run), attention.sheet(run)]
     return {sheet.stem: sheet for sheet in made if sheet is not None}

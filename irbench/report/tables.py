@@ -1,125 +1,121 @@
-"""Paper-style tables as data: rows are methods, columns are level, dataset and metric.
+"""Tables of methods in the papers' own form: rows are methods, columns are sets and metrics.
 
-``build`` turns a run into ``Table`` objects that know values, ranks and notes but no file format;
-``render.py`` and the page's template print them. One table holds one task and one protocol
-version; synthetic degradations have tables of their own. Best and second are ranked within the
-measured rows and within the published rows apart, because a model trained here for minutes and a
-figure from a paper do not compete; nor does one of a model trained on images of the test set, or
-of a variant, which is another row's model run otherwise.
+``build`` turns a run into ``Table`` objects that know values, ranks and notes but no file format.
+One table holds one task and one protocol version; synthetic degradations have tables of their own.
+What papers print in blocks of rows are several tables of one stem with the same columns, which a
+file prints below each other and the page shows apart, because nobody sorts across scales:
+
+- super-resolution: a block per scale, columns sets x metrics; any other task too, once it has more
+  than ``MAX_COLUMNS`` columns;
+- JPEG: a block per set, columns quality x metrics;
+- the lightweight class of super-resolution: ``sr_light``, the models of less than ``LIGHT``
+  parameters beside the methods that papers print in tables of that name;
+- denoising: ``denoise``, colour and gray side by side, sets x sigma, PSNR alone, where a run has
+  both; each also has its own table with all metrics.
+
+Best and second are ranked within the measured rows and within the published rows apart, because a
+model trained here for minutes and a figure from a paper do not compete; nor does one of a model
+trained on images of the test set, or of a variant, which is another row's model run otherwise.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
 
 from irbench import published
-from irbench.report import family, text, verdict
+from irbench.report import family, ranking, rows, text, verdict
 from irbench.report.collect import Cell, Run
-from irbench.report.notes import Noted
+from irbench.report.rows import Counterparts
+from irbench.report.table import Column, Entry, Row, Table
 
-MAX_COLUMNS = 12                # of figures; beyond, one table per level
+__all__ = ["Column", "Entry", "Row", "Table", "build"]
+
+MAX_COLUMNS = 12                # of figures; beyond, one block per level
+LIGHT = 2_000_000               # parameters below which a model is of the lightweight class
+LIGHT_CLASS = "sr_light"        # of published.csv, and the stem of its table
 PUBLISHED_RULE = "Published figures (not measured here)"
 SYNTHETIC_TITLE = " (synthetic degradation, no published figures)"
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of figures."""
-
-    protocol: str
-    level: str
-    dataset: str
-    title: str                  # of the dataset
-    metric: str
-
-
-@dataclass
-class Entry:
-    """One figure as shown. ``rank`` is "best", "second" or ""; ``marks`` are footnote letters."""
-
-    shown: str
-    number: float | None = None     # None: not to be ranked
-    rank: str = ""
-    marks: list[str] = field(default_factory=list)
-    exact: str = ""             # unrounded, for the CSV
-    status: str = ""            # of the cell; "published" for a printed figure
-    reason: str = ""            # why there is no figure
-    record: str = ""            # of a measured figure: its path below the run folder
-    place: int | None = None    # in its column among the rows of its block; 1 is best
-    difference: str = ""        # measured - printed, signed, with the decimals of ``shown``
-    apart: float | None = None  # the same, unrounded
-    against: str = ""           # whose printed figure that is, and its source
-
-
-@dataclass
-class Row:
-    """One method. ``sub`` is the line under its name, such as how it was trained."""
-
-    name: str
-    key: str
-    sub: str
-    parameters: Entry
-    entries: list[Entry]
-    marks: list[str] = field(default_factory=list)
-    source: str = "measured"
-
-
-@dataclass
-class Table(Noted):
-    """One task under one protocol version, or one level of it when there are many columns."""
-
-    stem: str                   # of the files it goes to
-    anchor: str                 # unique among all tables of a report
-    task: str
-    title: str
-    version: int
-    columns: list[Column]
-    measured: list[Row] = field(default_factory=list)
-    published: list[Row] = field(default_factory=list)
-    notes: dict[str, str] = field(default_factory=dict)         # mark -> text
-    protocols: dict[str, str] = field(default_factory=dict)     # id (or dataset) -> sentence
-    caption: str = ""
-
-    def groups(self, *names: str) -> list[tuple[Column, int]]:
-        """Return the first column and the width of each run of columns alike in ``names``."""
-        found: list[tuple[Column, int]] = []
-        for column in self.columns:
-            if found and all(getattr(found[-1][0], n) == getattr(column, n) for n in names):
-                found[-1] = (found[-1][0], found[-1][1] + 1)
-            else:
-                found.append((column, 1))
-        return found
+SETS_FIRST = ("jpeg_gray", "jpeg_color")    # tasks whose blocks are sets
+DENOISING = ("denoise_color", "denoise_gray")
+Keep = Callable[[published.Row], bool]
 
 
 def build(run: Run) -> list[Table]:
-    """Return the tables of a run, in the order of its plan."""
+    """Return the tables of a run, in the order of its plan; those of two tasks or a class last."""
     counterparts = verdict.compared(run)
     groups: dict[tuple[str, int, bool], list[Cell]] = {}
     for cell in run.cells:
         groups.setdefault((cell.task, cell.version, cell.synthetic), []).append(cell)
     kinds = [(task, synthetic) for task, _, synthetic in groups]
-    tables = []
+    found, more = [], []
     for (task, version, synthetic), cells in groups.items():
-        stem = f"{task}-synthetic" if synthetic else task
-        if kinds.count((task, synthetic)) > 1:
-            stem += f"@{version}"
-        columns = _columns(run, cells)
-        levels = list(dict.fromkeys(column.protocol for column in columns))
-        parts = ([columns] if len(columns) <= MAX_COLUMNS or len(levels) == 1 else
-                 [[c for c in columns if c.protocol == protocol] for protocol in levels])
-        for part in parts:
-            title = text.task_title(task)
-            anchor = stem
-            level = text.level_label(part[0].level)
-            if len({column.protocol for column in part}) == 1 and level != "synthetic":
-                title += f", {level}"
-            title += SYNTHETIC_TITLE if synthetic else ""
-            if len(parts) > 1:
-                anchor += f"-{part[0].level}"
-            table = Table(stem, anchor.replace("@", "-v"), task, title, version, part)
-            _fill(table, run, cells, counterparts)
-            tables.append(table)
-    return tables
+        several = f"@{version}" * (kinds.count((task, synthetic)) > 1)
+        stem = f"{task}-synthetic" * synthetic or task
+        title = text.task_title(task) + SYNTHETIC_TITLE * synthetic
+        light = _light(run, cells) if task == "sr" else []
+        found += _blocks(run, counterparts, stem + several, title, cells,
+                         lambda row, apart=bool(light): not (apart and row.task == LIGHT_CLASS))
+        if light:
+            more += _blocks(run, counterparts, LIGHT_CLASS + several,
+                            f"Lightweight {text.task_title(task).lower()}", light, is_light)
+    return found + more + _denoising(run, counterparts, groups)
+
+
+def is_light(row: published.Row) -> bool:
+    """Say whether a printed row is of the lightweight class, by its table or its parameters."""
+    counts = [float(count) * 1e6 for count in row.params_m.values()]
+    return row.task == LIGHT_CLASS or max(counts, default=LIGHT) < LIGHT
+
+
+def _light(run: Run, cells: list[Cell]) -> list[Cell]:
+    """Return the cells of the lightweight table, none where it would show nothing new.
+
+    A model whose parameters are not known counts as the printed method that it is.
+    """
+    pairs = {(cell.level, cell.dataset) for cell in cells}
+    printed = [row for row in published.rows("sr", pairs) if is_light(row)]
+
+    def small(cell: Cell) -> bool:
+        count = run.parameters(cell.protocol, cell.model)
+        if count is not None:
+            return count < LIGHT
+        return any(str(run.models[cell.model].get("published_as")).lower() == row.name.lower()
+                   for row in printed)
+
+    light = [cell for cell in cells if small(cell)]
+    learned = any(run.models[cell.model].get("learned", True) for cell in light)
+    shown = any(row.task == LIGHT_CLASS for row in published.rows("sr", pairs, run.published))
+    large = any((run.parameters(cell.protocol, cell.model) or 0) >= LIGHT for cell in cells)
+    return light if learned and (shown or large) else []
+
+
+def _blocks(run: Run, counterparts: Counterparts, stem: str, title: str, cells: list[Cell],
+            keep: Keep) -> list[Table]:
+    """Return the tables of some cells of one task: one, or one per block."""
+    task, columns = cells[0].task, _columns(run, cells)
+    levels, sets = ({getattr(c, name): None for c in columns} for name in ("level", "dataset"))
+    by = ("dataset" if task in SETS_FIRST and len(levels) > 1 and len(sets) > 1 else
+          "level" if len(levels) > 1 and (task == "sr" or len(columns) > MAX_COLUMNS) else "")
+    parts = ([_aligned(run, columns, by, value) for value in (sets if by == "dataset" else levels)]
+             if by else [columns])
+    made = []
+    for part in parts:
+        alone = {column.level for column in part}
+        level = text.level_label(part[0].level)
+        name = {"dataset": part[0].title, "level": level}.get(by, "")
+        ending = name or level * (len(alone) == 1 and level != "synthetic")
+        # the level before the remark on a synthetic degradation
+        task_title, remark = title.removesuffix(SYNTHETIC_TITLE), SYNTHETIC_TITLE * title.endswith(
+            SYNTHETIC_TITLE)
+        anchor = stem + (f"-{getattr(part[0], by)}" if by else "")
+        table = Table(stem, anchor.replace("@", "-v"), task,
+                      task_title + f", {ending}" * bool(ending) + remark, cells[0].version, part,
+                      by=by, block=name, whole=title)
+        if by == "dataset":
+            table.heads = ("dataset", "level", "metric")
+        _fill(table, run, cells, counterparts, keep)
+        made.append(table)
+    return made
 
 
 def _columns(run: Run, cells: list[Cell]) -> list[Column]:
@@ -138,188 +134,108 @@ def _columns(run: Run, cells: list[Cell]) -> list[Column]:
     return columns
 
 
-def _fill(table: Table, run: Run, cells: list[Cell],
-          counterparts: dict[tuple[str, str], verdict.Verdict]) -> None:
-    protocols = list(dict.fromkeys(c.protocol for c in table.columns))
-    here = {(c.protocol, c.dataset, c.model): c for c in cells if c.protocol in protocols}
+def _aligned(run: Run, columns: list[Column], by: str, value: str) -> list[Column]:
+    """Return the columns of one block: what any block has, so that all have the same."""
+    other = {"level": "dataset", "dataset": "level"}[by]
+    outer = dict.fromkeys(getattr(column, other) for column in columns)
+    asked = {(getattr(column, other), column.metric) for column in columns}
+    protocols = {column.level: column.protocol for column in columns}
+    made = []
+    for name in outer:
+        level, dataset = (value, name) if by == "level" else (name, value)
+        made += [Column(protocols[level], level, dataset, run.dataset_title(dataset), metric)
+                 for metric in text.METRICS if (name, metric) in asked]
+    return made
+
+
+def _denoising(run: Run, counterparts: Counterparts,
+               groups: dict[tuple[str, int, bool], list[Cell]]) -> list[Table]:
+    """Return the table of colour and gray denoising side by side, if a run has both."""
+    made = []
+    for version in dict.fromkeys(version for _, version, _ in groups):
+        both = [groups.get((task, version, False), []) for task in DENOISING]
+        if not all(both):
+            continue
+        columns = []
+        for cells in both:
+            found = [column for column in _columns(run, cells) if column.metric == "psnr"]
+            order = list(dict.fromkeys(column.dataset for column in found))
+            columns += sorted(found, key=lambda column: order.index(column.dataset))
+        several = f"@{version}" * (sum(k[0] == DENOISING[0] for k in groups) > 1)
+        stem = f"denoise{several}"
+        table = Table(stem, stem.replace("@", "-v"), "denoise",
+                      f"{text.task_title('denoise')}, PSNR (dB)", version, columns,
+                      heads=("task", "dataset", "level"))
+        _fill(table, run, both[0] + both[1], counterparts, lambda row: True)
+        if columns:
+            made.append(table)
+    return made
+
+
+def _fill(table: Table, run: Run, cells: list[Cell], counterparts: Counterparts,
+          keep: Keep) -> None:
+    shown = {(column.protocol, column.dataset) for column in table.columns}
+    here = {(c.protocol, c.dataset, c.model): c for c in cells
+            if (c.protocol, c.dataset) in shown}
+    table.differences = run.differences
     for model in family.ordered({model: run.models[model] for _, _, model in here}):
-        table.measured.append(_measured(table, run, model, here, protocols, counterparts))
-    _rank(table.measured, table.columns)
-    pairs = {(c.level, c.dataset) for c in table.columns}
-    printed = () if all(c.synthetic for c in here.values()) else published.rows(
-        table.task, pairs, run.published)
-    table.published = [_printed(table, run, row) for row in printed]
-    _rank(table.published, table.columns)
+        table.measured.append(rows.measured(table, run, model, here, counterparts))
+    ranking.measured(table.measured, table.columns, here)
+    if not all(cell.synthetic for cell in here.values()):
+        table.published = [rows.printed(table, run, row) for row in _printed(table, run, keep)]
+    ranking.printed(table.published, table.columns)
+    protocols = list(dict.fromkeys(protocol for protocol, _, _ in here))
     table.protocols = {p: text.protocol_sentence(run.protocols.get(p)) for p in protocols}
     # whoever supplies a set says that it is the one its column names
     table.protocols |= {c.dataset: text.SUPPLIED for c in table.columns
                         if run.datasets[c.dataset].get("supplied")}
-    table.caption = _caption(table, run)
+    table.cells = [cell.status if cell.status != "ok" or cell.means else "without a mean"
+                   for cell in here.values()]
+    table.said = _said(table, run, cells)
 
 
-def _measured(table: Table, run: Run, model: str, here: dict, protocols: list[str],
-              counterparts: dict[tuple[str, str], verdict.Verdict]) -> Row:
-    spec = run.models[model]
-    row = Row(run.model_title(model), model, "", Entry(text.NONE), [])
-    if not family.competes(spec):
-        row.marks.append(table.note(family.note(run, model)))
-        spec = run.models.get(str(spec.get("base")), {})    # what is true of the base as well
-    if spec.get("note"):
-        row.marks.append(table.note(str(spec["note"])))
-    elif spec.get("learned") and spec.get("in_paper") is False:
-        row.marks.append(table.note("this variant is not in the paper"))
-    planned = [p for p in protocols if any(k[0] == p and k[2] == model for k in here)]
-    row.sub = _weights(run, model, planned)
-    row.parameters = _parameters(table, run, model, planned)
-    for column in table.columns:
-        cell = here.get((column.protocol, column.dataset, model))
-        row.entries.append(_entry(table, column, cell, family.competes(run.models[model]),
-                                  counterparts.get((cell.path, column.metric)) if cell else None))
-    return row
+def _printed(table: Table, run: Run, keep: Keep) -> Iterable[dict[str, published.Row]]:
+    """Return the printed rows by task; a method that one source prints for two tasks is one row."""
+    found: dict[tuple, dict[str, published.Row]] = {}
+    tasks = dict.fromkeys(column.task for column in table.columns)
+    for task in tasks:
+        pairs = {(c.level, c.dataset) for c in table.columns if c.task == task}
+        for row in filter(keep, published.rows(task, pairs, run.published)):
+            metrics = {c.metric for c in table.columns}
+            if any(metric in metrics for _, _, metric in row.figures):
+                own = row.task if len(tasks) == 1 else ""
+                found.setdefault((row.source, own, row.method), {})[task] = row
+    return found.values()
 
 
-def _entry(table: Table, column: Column, cell: Cell | None, ranked: bool,
-           counterpart: verdict.Verdict | None) -> Entry:
-    if cell is None:
-        return Entry(text.NONE)
-    if column.metric in cell.means:
-        number = cell.means[column.metric]
-        said = ([cell.leak] if cell.leak else []) + family.circumstances(cell)
-        entry = Entry(text.value(column.metric, number),
-                      number if ranked and not cell.leak else None, exact=repr(number),
-                      status="ok", marks=[table.note(one) for one in said], record=cell.path)
-        if counterpart:
-            entry.apart = counterpart.difference
-            entry.difference = published.signed(entry.apart, text.METRICS[column.metric][2])
-            entry.against = f"{counterpart.figure.method} ({counterpart.figure.source})"
-        return entry
-    if cell.status == "ok":
-        why = cell.missing.get(column.metric)
-        if why is None:         # another cell of the table asked for this metric
-            return Entry(text.NONE)
-    else:
-        why = cell.reason or cell.status
-        why = why if cell.status == "missing" else f"{cell.status}: {why}"
-    return Entry(text.NA, marks=[table.note(why)], status=cell.status, reason=why,
-                 record=cell.path if cell.record else "")
-
-
-def _weights(run: Run, model: str, protocols: list[str]) -> str:
-    """Say where a model's weights come from and, if that is known, how long they were trained."""
-    said: dict[str, list[str]] = {}
-    devices = []
-    kind = (run.models[model].get("checkpoint") or {}).get("kind")
-    from_file = {"bundled": "weights bundled with irbench", "file": "weights from a local file",
-                 "url": "downloaded weights"}.get(kind, "")
-    for protocol in protocols:
-        training = run.training_of(protocol, model)
-        if training is None:
-            continue
-        steps, seconds = training["steps"], training["seconds"]
-        length = ", ".join(filter(None, [
-            f"{steps} step{'s' * (steps != 1)}" if steps is not None else "",
-            text.duration(seconds) if seconds is not None else ""]))
-        level = text.level_label(text.split_id(protocol)[1])
-        if training["status"] != "ok":
-            length = training["unfinished"] or (
-                "no training record" if training["status"] == "missing"
-                else f"training {training['status']}")
-        said.setdefault(length or "length unknown", []).append(level)
-        if training["device"] and training["device"] not in devices:
-            devices.append(training["device"])
-    if said:
-        lengths = (list(said) if len(said) == 1 else
-                   [f"{' and '.join(levels)}: {length}" for length, levels in said.items()])
-        done = any(run.training_of(p, model)["status"] == "ok" for p in protocols
-                   if run.training_of(p, model))
-        origin = f"{from_file}: " if from_file else "trained here: " * done
-        return (origin + "; ".join(lengths)
-                + (", " if len(said) == 1 else "; ") * bool(devices) + " and ".join(devices))
-    return from_file
-
-
-def _parameters(table: Table, run: Run, model: str, protocols: list[str]) -> Entry:
-    counts = [run.parameters(protocol, model) for protocol in protocols]
-    if all(count is None for count in counts):
-        return Entry(text.NA, marks=[table.note("no profile or training record to count "
-                                                "parameters from")])
-    shown = [text.NA if count is None else text.parameters(count) for count in counts]
-    return Entry(_per_level(shown), exact="/".join("" if c is None else str(c)
-                                                   for c in dict.fromkeys(counts)))
-
-
-def _per_level(shown: list[str]) -> str:
-    """Join counts that differ by level: ``11.87 / 12.06 M``."""
-    different = list(dict.fromkeys(shown))
-    units = {value.partition(" ")[2] for value in different}
-    if len(different) > 1 and len(units) == 1:
-        unit = units.pop()
-        return " / ".join(v.partition(" ")[0] for v in different) + (f" {unit}" if unit else "")
-    return " / ".join(different)
-
-
-def _printed(table: Table, run: Run, row: published.Row) -> Row:
-    levels = list(dict.fromkeys(column.level for column in table.columns))
-    params = [text.published_parameters(row.params_m[level])
-              for level in levels if row.params_m.get(level)]
-    reproduced = [run.model_title(r.key) for r in table.measured
-                  if any(verdict.is_counterpart(run.models[r.key], row.method, run.blind(p, r.key))
-                         for p in {c.protocol for c in table.columns})]
-    ssim = {c.level: (run.protocols.get(c.protocol) or {}).get("metric", {}).get("ssim")
-            for c in table.columns}
-    printed = Row(row.method, f"{row.source}/{row.task}/{row.method}",
-                  f"counterpart above: {' and '.join(reproduced)}" if reproduced else "",
-                  Entry(_per_level(params) if params else text.NONE,
-                        exact="/".join(dict.fromkeys(row.params_m.values()))),
-                  [], [table.note(said) for said in published.notes(row)], row.source)
-    for column in table.columns:
-        figure = row.figures.get((column.level, column.dataset, column.metric))
-        if figure is None:
-            printed.entries.append(Entry(text.NONE))
-            continue
-        caveat = published.caveat(figure, ssim[column.level])
-        printed.entries.append(Entry(
-            figure.shown, None if caveat else figure.value, exact=figure.text,
-            status="published", marks=[table.note(caveat)] if caveat else []))
-    return printed
-
-
-def _rank(rows: list[Row], columns: list[Column]) -> None:
-    """Mark best and second of each column among ``rows``, as shown: equal texts share a rank.
-
-    A column where no two figures differ has no best.
-    """
-    for index, column in enumerate(columns):
-        entries = [r.entries[index] for r in rows if r.entries[index].number is not None]
-        order = sorted({float(e.shown) for e in entries},
-                       reverse=column.metric not in text.LOWER_IS_BETTER)
-        for entry in entries:
-            entry.place = order.index(float(entry.shown)) + 1
-            if len(order) > 1:      # one figure, or all equal: nothing to point out
-                entry.rank = {1: "best", 2: "second"}.get(entry.place, "")
-
-
-def _caption(table: Table, run: Run) -> str:
+def _said(table: Table, run: Run, cells: list[Cell]) -> list[str]:
+    """Return the sentences of the caption after the title."""
     metrics = list(dict.fromkeys(column.metric for column in table.columns))
     lower = [text.METRICS[m][0] for m in metrics if m in text.LOWER_IS_BETTER]
-    said = [f"{table.title}, protocol version {table.version}.",
-            "Best figure of each column in bold, second underlined"
-            + (f" ({', '.join(lower)}: lower is better)" if lower else "")
-            + "; figures equal as printed share a rank."]
-    if any(not family.competes(run.models[row.key]) for row in table.measured):
-        said.append("Variants of a model have its weights and are not ranked.")
-    if any(row.sub.startswith("trained here") for row in table.measured):
-        said.append("Models trained here are reproductions from the papers' descriptions, without "
-                    "the authors' code or weights.")
-    if any(row.sub.startswith("weights bundled") for row in table.measured):
-        said.append("Bundled weights had a short training by this pipeline, far from the papers' "
-                    "data and time; the table of trainings says what it cost.")
-    if table.published:
-        said.append("Measured and published rows are ranked apart: published figures come from "
-                    "papers, the others were measured here.")
-    shown = [e.shown for r in table.measured + table.published for e in (*r.entries, r.parameters)]
-    if text.NONE in shown:
-        said.append(f"{text.NONE}: not asked for in this run, or not printed by the source.")
-    if any(shown == text.NA for shown in shown):
-        said.append(f"{text.NA}: see the note.")
-    return " ".join(said)
+    subs = [row.sub for row in table.measured]
+    entries = [e for r in table.measured + table.published for e in (*r.entries, r.parameters)]
+    shown = {entry.shown for entry in entries}
+    light = table.stem.startswith(LIGHT_CLASS)
+    # of all blocks, so that all say the same
+    ranks = ranking.said([cell for cell in cells if cell.means],
+                         {cell.dataset: run.dataset_title(cell.dataset) for cell in cells})
+    return [sentence for sentence in (
+        f"Lightweight: less than {LIGHT / 1e6:.0f} M parameters, or printed in a table of that "
+        "name; the other methods are in the table of super-resolution." if light else "",
+        *ranks,
+        f"{', '.join(lower)}: lower is better." if lower else "",
+        "Variants of a model have its weights and are not ranked."
+        if any(not family.competes(run.models[row.key]) for row in table.measured) else "",
+        "Models trained here are reproductions from the papers' descriptions, without the authors' "
+        "code or weights." if any(sub.startswith("trained here") for sub in subs) else "",
+        "Bundled weights had a short training by this pipeline, far from the papers' data and "
+        "time; the table of trainings says what it cost."
+        if any(sub.startswith("weights bundled") for sub in subs) else "",
+        "Measured and published rows are ranked apart: published figures come from papers, the "
+        "others were measured here. Published rows are ranked by the printed figures alone, and "
+        "equal ones share a rank." if table.published else "",
+        "In brackets: measured minus the figure that is printed for the same method."
+        if table.differences and any(entry.difference for entry in entries) else "",
+        f"{text.NONE}: not asked for in this run, or not printed by the source."
+        if text.NONE in shown else "",
+        f"{text.NA}: see the note." if text.NA in shown else "") if sentence]

@@ -25,11 +25,12 @@ TASKS = {
     "denoise_color": "Colour denoising", "jpeg_gray": "JPEG artefact removal (gray)",
     "jpeg_color": "JPEG artefact removal (colour)", "demosaic": "Demosaicking",
     "deblur": "Deblurring", "derain": "Deraining", "lowlight": "Low-light enhancement",
-    "weather": "Adverse weather",
+    "weather": "Adverse weather", "denoise": "Colour and gray denoising",
 }
 SUPPLIED = ("the files as they were supplied here; their number, names and sizes were checked, "
             "but no published checksum says that they are the authors'")
 METRICS = {"psnr": ("PSNR", "dB", 2), "ssim": ("SSIM", "", 4), "lpips": ("LPIPS", "", 4)}
+UNITLESS = "1"                  # the unit of a ratio or an index, in a CSV
 LOWER_IS_BETTER = {"lpips"}
 LEVELS = {
     "rggb": "RGGB", "motion": "motion blur", "streak": "rain streaks", "lol": "LOL",
