@@ -53,10 +53,8 @@ def read(path: str | Path) -> object:
 
 def check(value: object, where: str = "config") -> dict:
     """Check a config against the schema and return a copy with the defaults filled in."""
-    import jsonschema
-
     schema = _schema()
-    errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(value),
+    errors = sorted(_validator(schema).iter_errors(value),
                     key=lambda e: [str(p) for p in e.absolute_path])
     if errors:
         raise UserError("\n".join(f"{where}: {_explain(error)}" for error in errors[:5]))
@@ -68,15 +66,26 @@ def _schema() -> dict:
     return json.loads(SCHEMA.read_text())
 
 
+def _validator(schema: dict):
+    """Return a validator for which 2.0 is no whole number, as in options and recipes.
+
+    It would count as another value than 2 where jobs are told apart, and is no count in Python.
+    """
+    import jsonschema
+
+    strict = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: type(value) is int)
+    return jsonschema.validators.extend(jsonschema.Draft202012Validator,
+                                        type_checker=strict)(schema)
+
+
 def section(name: str, value: dict | None = None) -> dict:
     """Return one top-level section, checked and complete, e.g. of what a command line gives.
 
     Raises UserError for an unknown key or a bad value, naming the section.
     """
-    import jsonschema
-
     part = {**_schema()["properties"][name], "$defs": _schema()["$defs"]}
-    error = next(jsonschema.Draft202012Validator(part).iter_errors(value or {}), None)
+    error = next(_validator(part).iter_errors(value or {}), None)
     if error:
         error.path.appendleft(name)
         raise UserError(_explain(error))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from irbench import bundled, inference, peers, records, variants
+from irbench import bundled, inference, options, peers, records, variants
 from irbench import config as configs
 from irbench.errors import UserError, unknown
 from irbench.models import registry
@@ -34,8 +34,9 @@ def resolve(where: str, entries: dict[str, dict], plugins: tuple[str, ...]) -> d
         plugins: Python files with models.
 
     Raises:
-        UserError: an unknown name, key or option; weights missing or not wanted; a speed reference
-            among the models; a variant that cannot be or whose name is taken.
+        UserError: an unknown name, key or option; an option of the wrong kind; weights missing or
+            not wanted; a speed reference among the models; a variant that cannot be or whose name
+            is taken.
     """
     found: dict[str, dict] = {}
     for name, entry in entries.items():
@@ -81,9 +82,7 @@ def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> dict
     for key in sorted({"sha256", "title", "published_as"} & set(entry)):
         raise UserError(f"{where}: {key!r} goes with `external`; {card.name} is a model of "
                         "irbench or of a plugin.")
-    for option in entry.get("options", {}):
-        if option not in card.options:
-            raise unknown(f"option of {card.name}", option, card.options, where)
+    options.check(f"{where}.options", entry.get("options") or {}, card)
     training, checkpoint = entry.get("training"), entry.get("checkpoint")
     if card.learned and (training is None) == (checkpoint is None):
         raise UserError(f"{where}: {card.name} has weights, so the entry needs either `training` "

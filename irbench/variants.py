@@ -11,8 +11,8 @@ Try: ``irbench eval --protocol sr-x2 --dataset photos --model semanir-light.k8``
 
 from __future__ import annotations
 
-from irbench import inference
-from irbench.errors import UserError, unknown
+from irbench import inference, options
+from irbench.errors import UserError
 from irbench.models.registry import Card
 
 
@@ -39,12 +39,12 @@ def _variant(where: str, name: str, base: dict, plain_note: str, entry: dict,
              card: Card | None) -> dict:
     asked = entry.get("options") or {}
     _check_options(f"{where}.options", asked, base, card)
-    options = {**base["options"], **asked}
+    chosen = {**base["options"], **asked}
     way = inference.resolve({**base["inference"], **(entry.get("inference") or {})},
                             f"{where}.inference")
     if card:
         inference.check_dtype(way["dtype"], card.dtypes, f"{where}.inference")
-    difference = {"options": changed(base["options"], options),
+    difference = {"options": changed(base["options"], chosen),
                   "inference": changed(base["inference"], way)}
     if not any(difference.values()):
         raise UserError(f"{where}: it is equal to {base['name']}. Give `options` or `inference` "
@@ -52,12 +52,12 @@ def _variant(where: str, name: str, base: dict, plain_note: str, entry: dict,
     words = [f"{option} = {value}" for option, value in difference["options"].items()]
     if difference["inference"]:
         words.append(inference.describe(way) or "default inference")
-    unlike = changed(card.options if card else {}, options) | changed(inference.DEFAULTS, way)
+    unlike = changed(card.options if card else {}, chosen) | changed(inference.DEFAULTS, way)
     return {**base, "name": f"{base['name']}.{name}", "title": _title(base["title"], words),
             # no printed figure is of it, and none judges it
             "in_paper": False, "published_as": "",
             "note": note(plain_note, unlike, base["name"]),
-            "options": options, "inference": way, "base": base["name"],
+            "options": chosen, "inference": way, "base": base["name"],
             "base_options": base["options"], "variant": difference}
 
 
@@ -86,21 +86,15 @@ def note(plain: str, unlike: dict, base: str = "") -> str:
 
 
 def _check_options(where: str, asked: dict, base: dict, card: Card | None) -> None:
-    for option, value in asked.items():
-        if card is None:
-            raise UserError(f"{where}: {base['name']} has third-party weights, whose options are "
-                            f"in their file. {_free(base, card)}")
-        if option not in card.options:
-            raise unknown(f"option of {card.name}", option, card.options, where)
-        if option not in card.free:
+    if asked and card is None:
+        raise UserError(f"{where}: {base['name']} has third-party weights, whose options are "
+                        f"in their file. {_free(base, card)}")
+    for option in asked:
+        if option in card.options and option not in card.free:
             raise UserError(f"{where}: {option!r} changes the weights of {card.name}, and a "
                             f"variant has those of {base['name']}. {_free(base, card)}")
-        usual = card.options[option]
-        if type(value) is int and value < 1:
-            raise UserError(f"{where}: {option} is {value}; it must be at least 1.")
-        if not _alike(usual, value):
-            raise UserError(f"{where}: {option} is {value!r}; it takes {_kind(usual)}, as "
-                            f"{usual!r}.")
+    if card:
+        options.check(where, asked, card)
 
 
 def _free(base: dict, card: Card | None) -> str:
@@ -108,18 +102,6 @@ def _free(base: dict, card: Card | None) -> str:
     if card is None or not card.free:
         return f"Of {base['name']} only `inference` can be varied."
     return f"Free options of {card.name}: {', '.join(card.free)}."
-
-
-def _alike(usual: object, value: object) -> bool:
-    """Whether a value is of the kind of a card's default; any goes where that is null."""
-    if isinstance(usual, float):
-        return type(value) in (int, float)
-    return usual is None or type(value) is type(usual)
-
-
-def _kind(usual: object) -> str:
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "a word",
-            list: "a list"}.get(type(usual), f"a {type(usual).__name__}")
 
 
 def under(where: str, settings: dict, model: dict, own: list[str]) -> set[str]:

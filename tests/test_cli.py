@@ -101,7 +101,7 @@ def test_a_wrong_checkpoint_is_refused_by_name(world, capsys):
     assert "a folder, not a file" in error
     code, error = try_(weights, width=-1)
     assert code == 2
-    assert "do not fit tiny" in error
+    assert "width is -1; it must be at least 1" in error
     code, error = try_("nowhere.safetensors")
     assert code == 2
     assert "no such file" in error

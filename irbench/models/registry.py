@@ -18,7 +18,8 @@ A card's fields:
     published_as    (optional) its name in published.csv
     source          paper, section, what is inferred
     learned         whether it has weights
-    options         name -> default, every option the builder takes
+    options         name -> default, every option the builder takes; a config's values must be of
+                    the default's kind (``irbench.options``), any where it is null
     free            (optional) the options that change no weights: one checkpoint runs with several
                     values of them, which a config's ``variants`` compares
     dtypes          the floating types it runs in
