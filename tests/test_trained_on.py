@@ -97,7 +97,8 @@ def test_what_only_a_file_names_is_not_fetched_to_be_searched(world, tmp_path, c
     assert (code, found["leaks"]) == (3, None)
     assert "NOT COMPARED" in shown and "irbench data fetch far" in shown
     said = page.warnings(collected(run), [])
-    assert any(one.startswith("Not searched for images that training and test") for one in said)
+    assert any("the training set far is not here. Run irbench data fetch far, then" in one
+               for one in said)
     # once it is here, the search is made anew
     (tmp_path / "data/far/hr").mkdir(parents=True)
     shutil.copy(image, tmp_path / "data/far/hr/a.png")
