@@ -63,59 +63,6 @@ def test_segments():
 
 # -- charts --------------------------------------------------------------------------------------
 
-def test_quality_has_a_panel_per_protocol_and_dataset(tmp_path):
-    run = collected(fixtures.small_run(tmp_path))
-    panels, omitted = quality._panels(run)
-    assert [(p.protocol, p.dataset) for p in panels] == [
-        ("sr-x2@1", "photos"), ("sr-x2@1", "set5"), ("sr-x3@1", "set5"),
-        ("denoise_color-sigma25@1", "photos")]
-    x2 = panels[1]
-    assert x2.bubbles["compacter"] == (392_200, 35.5, 1_600_000_000)
-    assert x2.lines == {"bicubic": 33.5}
-    assert x2.printed["Compacter"] == (393_000.0, 38.24) and "bicubic" not in x2.printed
-    assert panels[2].bubbles["compacter"][2] is None        # its profile failed: MACs unknown
-    assert not omitted
-    drawing = quality.draw(run)
-    assert stems(drawing) == ["quality"]
-    assert "1×3×64×64" in drawing.figures[0].caption  # noqa: RUF001
-    assert "not measured here" in drawing.figures[0].caption
-
-
-def test_many_panels_become_a_figure_per_task(tmp_path, monkeypatch):
-    monkeypatch.setattr(quality, "MAX_PANELS", 3)
-    drawing = quality.draw(collected(fixtures.small_run(tmp_path, "none")))
-    assert stems(drawing) == ["quality-sr", "quality-denoise_color"]
-    assert len({p.name for p in (tmp_path / "figures").iterdir()}) == 6
-
-
-def test_a_model_without_a_count_is_named_not_guessed(tmp_path):
-    builder = fixtures.Builder(tmp_path)
-    builder.dataset("photos", "Photos", 1)
-    builder.model("a", "Model A")
-    builder.cell("sr-x2@1", "photos", "a", {"psnr": [33.0], "ssim": [0.9]})
-    drawing = quality.draw(collected(builder))
-    assert not drawing.figures and not (tmp_path / "figures").exists()
-    assert "Model A (sr-x2@1)" in drawing.left_out[0]
-
-
-def test_macs_of_different_inputs_share_no_scale(tmp_path):
-    builder = fixtures.Builder(tmp_path)
-    builder.dataset("photos", "Photos", 1)
-    for i, model in enumerate(("a", "b")):
-        builder.model(model, model)
-        builder.cell("sr-x2@1", "photos", model, {"psnr": [33.0 + i], "ssim": [0.9]})
-        builder.profile("sr-x2@1", model, {"input": {"batch": 1, "channels": 3,
-                                                     "height": 64 * (i + 1), "width": 64}})
-    caption = quality.draw(collected(builder)).figures[0].caption
-    assert "do not compare" in caption and "area of a bubble" not in caption
-
-
-def test_bubble_legend_sizes_are_round_and_within_range():
-    assert quality._nice(49_800_000_000) == [2e9, 1e10, 2e10]
-    assert quality._nice(50_000_000_000) == [2e9, 1e10, 5e10]
-    assert all(size <= 17 for size in quality._nice(17))
-
-
 def test_latencies_of_two_conditions_share_no_axis(tmp_path):
     builder = fixtures.Builder(tmp_path)
     for model, threads in (("a", 1), ("b", 2), ("c", 1)):

@@ -16,7 +16,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 
 from irbench.report import family, style, text, window
 from irbench.report.collect import Cell, Run
@@ -24,7 +23,7 @@ from irbench.report.collect import Cell, Run
 PER_LINE = 6                    # crops beside the whole image
 METRICS = ("psnr", "ssim")
 INPUT = "Input"                 # what the degraded image is called
-FRAME = "#e8590c"
+FRAME = (("white", 2.2), ("black", 0.8))        # line in line, to be seen on any picture
 ERRORS = "magma"                # even to the eye, and readable in gray
 LEAST_ERROR = 8                 # levels at the scale's end: rounding must not look like an error
 SHARE = 0.995                   # of the pixels lie within the scale; its end stands for the others
@@ -62,6 +61,13 @@ class Comparison:
     cells: list[Cell] = field(repr=False, default_factory=list)     # in the order of the versions
     judged: tuple[str, ...] = ()    # the models whose results chose the window
     searched: tuple[int, int] = (0, 0)      # images looked at, and images there are
+
+
+@dataclass
+class Crops(style.Drawing):
+    """The figures, with what they show."""
+
+    comparisons: list[Comparison] = field(default_factory=list)
 
 
 def comparisons(run: Run) -> list[Comparison]:
@@ -137,10 +143,10 @@ def _comparison(run: Run, cells: list[Cell], judged: list[Cell], choice: window.
                        len(window.files(run.folder, cells[0]))))
 
 
-def draw(run: Run) -> style.Drawing:
+def draw(run: Run) -> Crops:
     """Draw one figure per comparison."""
     found, left_out = _compare(run)
-    drawing = style.Drawing(left_out=left_out)
+    drawing = Crops(left_out=left_out, comparisons=found)
     for one in found:
         stem = f"crops-{one.protocol}-{one.dataset}"
         end, beyond = _figure(run, one, stem)
@@ -171,7 +177,7 @@ def scale_end(errors: list[np.ndarray]) -> int:
     """Return the end of a scale of errors, a round number of levels of 255, for all maps alike."""
     together = np.concatenate([one.ravel() for one in errors])
     wanted = max(float(np.quantile(together, SHARE)), LEAST_ERROR)
-    return next((end for end in (8, 10, 15, 20, 30, 40, 60, 80, 120, 160, 200) if end >= wanted),
+    return next((end for end in (8, 12, 16, 20, 32, 40, 60, 80, 120, 160, 200) if end >= wanted),
                 255)
 
 
@@ -223,8 +229,9 @@ def _figure(run: Run, one: Comparison, stem: str) -> tuple[int, bool]:
         ax = _axes(figure, 0.01, top, share * side, lines * line - top - SKIP)
         _show(ax, whole)
         ax.set_anchor("N")
-        ax.add_patch(Rectangle((one.left - 0.5, one.top - 0.5), one.side, one.side,
-                               fill=False, edgecolor=FRAME, linewidth=1.2))
+        for colour, width in FRAME:
+            ax.add_patch(Rectangle((one.left - 0.5, one.top - 0.5), one.side, one.side,
+                                   fill=False, edgecolor=colour, linewidth=width))
         ax.set_title(text.wrap(one.name, 24, 1), loc="center", fontsize=6.5, fontweight="normal",
                      pad=3)
         for index, tile in enumerate(tiles):
@@ -238,7 +245,7 @@ def _figure(run: Run, one: Comparison, stem: str) -> tuple[int, bool]:
             if tile.error is not None:
                 shown = _show(_axes(figure, x, y, side, side), tile.error, end, ERRORS)
             elif index == len(tiles) - 1:
-                _scale(figure, shown, x, y, side, beyond)
+                _scale(figure, shown, x, y, side, end, beyond)
             else:
                 ax.annotate("no error map:\nfewer pixels\nthan the target", (0.5, 0),
                             (0, -72 * (SCORES + side / 2)), xycoords="axes fraction",
@@ -254,12 +261,13 @@ def _axes(figure: Figure, x: float, y: float, width: float, height: float) -> Ax
     return figure.add_axes((x / wide, 1 - (y + height) / high, width / wide, height / high))
 
 
-def _scale(figure: Figure, shown, x: float, y: float, side: float, beyond: bool) -> None:
+def _scale(figure: Figure, shown, x: float, y: float, side: float, end: int,
+           beyond: bool) -> None:
     """Draw the scale of the errors where the target, which has none, would show its."""
     pad = side * 0.09 if beyond else 0.02
     ax = _axes(figure, x + 0.06, y + pad, 0.09, side - pad - 0.02)
     bar = figure.colorbar(shown, cax=ax, extend="max" if beyond else "neither",
-                          extendfrac=0.07, ticks=MaxNLocator(4, integer=True))
+                          extendfrac=0.07, ticks=[round(end * i / 4) for i in range(5)])
     bar.ax.tick_params(labelsize=style.SMALL, length=2, pad=1.5)
     bar.set_label("|result \N{MINUS SIGN} target|\n(levels of 255)", fontsize=style.SMALL,
                   labelpad=2)

@@ -1,280 +1,367 @@
-"""The figure of PSNR against parameters: one panel per protocol and dataset.
+"""The figures of quality against cost: PSNR against parameters, MACs and latency.
 
-Measured models are filled bubbles whose area is their multiply-adds (MACs) for a named input;
-figures from papers are hollow diamonds of one size. Models without weights are dashed lines.
-Variants of a model have its weights and almost its place, so they are left to the figure of k and
-the table of variants. Reads nothing but the collected run; writes ``figures/quality.{png,pdf}``, or
-``figures/quality-<task>.{png,pdf}`` when there are many panels. Synthetic degradations have a
-figure of their own, ``quality-synthetic``.
+One row of panels per protocol and dataset, with the Pareto front of the models measured here drawn
+as a step line. Figures from papers are hollow diamonds beside the parameters, the one cost that
+papers print alike; they were measured elsewhere and are not in the front. Multiply-adds (MACs) are
+compared for one input size, latencies under one condition (device, dtype, size, batch, threads).
+Variants of a model have its weights, so they are left to the figure of k and the table of variants.
+
+Reads nothing but the collected run; writes ``figures/quality.{png,pdf,svg}``, or one figure per
+task or protocol (``figures/quality-<task>``) when there are many rows. Synthetic degradations have
+figures of their own, ``quality-synthetic``.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 
+import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from irbench import published
-from irbench.report import family, style, text, verdict
-from irbench.report.collect import Cell, Run
+from irbench.report import family, latency, pareto, style, text, verdict
+from irbench.report.collect import Run
 from irbench.report.labels import Point, place
 
-AREA = 420.0                    # of the largest bubble, in square points
-MAX_PANELS = 12                 # in one figure; beyond, one figure per task
+COSTS = {"parameters": "Parameters (count, log scale)", "macs": "MACs (count, log scale)",
+         "latency": "Latency, p50 (ms, log scale)"}
+MAX_ROWS = 4                    # in one figure: a page is 9 inches high
 LEAST_DB = 0.5                  # height of a panel, in dB
-PLAIN = 30.0                    # where MACs cannot be compared or are unknown
+NEAR_DB = 3.0                   # a line further below all points is told, not drawn
+LEAST_RANGE = 4.0               # ratio of the ends of a cost's axis
+FRONT = {"color": style.INK, "linewidth": 0.9, "alpha": 0.75}
+DASHED = (0, (4, 2))
 
 
 @dataclass
-class Panel:
-    """What one panel shows: model -> (parameters, PSNR, MACs or None), and so on."""
+class Row:
+    """What the panels of one protocol and dataset show; mappings have the model as key."""
 
     protocol: str
     dataset: str
     level: str
     task: str
-    bubbles: dict[str, tuple[int, float, int | None]] = field(default_factory=dict)
-    lines: dict[str, float] = field(default_factory=dict)
-    printed: dict[str, tuple[float, float]] = field(default_factory=dict)
-    inputs: list[str] = field(default_factory=list)
+    psnr: dict[str, float] = field(default_factory=dict)                # dB, of models with weights
+    lines: dict[str, float] = field(default_factory=dict)               # dB, of the others
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)    # kind -> model -> cost
+    conditions: dict[str, str] = field(default_factory=dict)            # kind -> how measured
+    apart: list[str] = field(default_factory=list)  # sentences on costs that do not compare
+    printed: dict[str, tuple[float, float]] = field(default_factory=dict)   # parameters, dB
     synthetic: bool = False
     leaking: list[str] = field(default_factory=list)        # models trained on test images
 
+    def near(self) -> dict[str, float]:
+        """Return the lines that are drawn: far below all points they would flatten the panel."""
+        least = min([*self.psnr.values(), *(v for _, v in self.printed.values())])
+        return {model: psnr for model, psnr in self.lines.items() if psnr > least - NEAR_DB}
+
+    def points(self, kind: str) -> dict[str, pareto.Place]:
+        """Return (cost, PSNR) of the models of a panel; those without weights cost 0 parameters."""
+        found = {model: (cost, self.psnr[model])
+                 for model, cost in self.costs.get(kind, {}).items()}
+        if kind == "parameters":
+            found |= {model: (0.0, psnr) for model, psnr in self.lines.items()}
+        return found
+
 
 def draw(run: Run) -> style.Drawing:
-    """Draw the figure; nothing is written when no measured model has a place in it."""
+    """Draw the figures; nothing is written when no measured model has a place in one."""
     drawing = style.Drawing()
-    panels, omitted = _panels(run)
+    found, omitted = rows(run)
     variants = [run.model_title(n) for names in family.variants(run).values() for n in names]
     if variants:
         drawing.left_out.append("Variants, which have the weights of their base, are not in the "
-                                "figure of quality against parameters but in the table of "
-                                f"variants: {', '.join(variants)}.")
+                                "figures of quality against cost but in the table of variants: "
+                                f"{', '.join(variants)}.")
     if omitted:
-        drawing.left_out.append("Not in the figure of quality against parameters, for want of a "
+        drawing.left_out.append("Not in the figures of quality against cost, for want of a "
                                 f"count of parameters: {', '.join(omitted)}.")
-    if not panels:
-        drawing.left_out.append("There is no figure of quality against parameters: no model with "
-                                "a PSNR has a known number of parameters.")
+    if not found:
+        drawing.left_out.append("There is no figure of quality against cost: no model with a PSNR "
+                                "has a known number of parameters.")
         return drawing
-    for stem, title, kind in (("quality", "Quality against size", False), (
-            "quality-synthetic", "Quality against size, synthetic degradations", True)):
-        here = [panel for panel in panels if panel.synthetic == kind]
-        tasks = list(dict.fromkeys(panel.task for panel in here))
-        if len(here) <= MAX_PANELS or len(tasks) == 1:
-            parts = {(stem, title): here} if here else {}
-        else:
-            parts = {(f"{stem}-{task}", f"{title}: {text.task_title(task)}"):
-                     [panel for panel in here if panel.task == task] for task in tasks}
-        drawing.figures += [_figure(run, part, *named) for named, part in parts.items()]
+    alone = [row for row in found if len(row.psnr) < 2 and not row.printed]
+    if alone:
+        drawing.left_out.append(
+            "No figure of quality against cost where one model with weights has nothing beside "
+            "it: " + ", ".join(f"{r.protocol} on {run.dataset_title(r.dataset)}" for r in alone)
+            + ".")
+    for stem, title, kind in (("quality", "Quality against cost", False), (
+            "quality-synthetic", "Quality against cost, synthetic degradations", True)):
+        here = [row for row in found if row.synthetic == kind and row not in alone]
+        drawing.figures += [_figure(run, part, *named)
+                            for named, part in parts(here, stem, title).items()]
     return drawing
 
 
-def _figure(run: Run, panels: list[Panel], stem: str, title: str) -> style.Drawn:
-    comparable = {id(p) for p in panels if len(p.inputs) == 1}
-    largest = max((m for p in panels if id(p) in comparable for _, _, m in p.bubbles.values()
-                   if m), default=0)
-    unlabelled: list[str] = []
-    with style.look():
-        wide = any(p.printed for p in panels)       # room for the labels of many methods
-        rows, columns = style.grid(len(panels), 2 if wide or len(panels) == 4 else 3)
-        figure = style.figure(0.75 + (2.9 if wide else 2.65) * rows,
-                              style.WIDTH if columns > 1 else 4.2)
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for ax in axes[len(panels):]:
-            ax.set_axis_off()
-        drawn = [_panel(ax, run, panel, largest if id(panel) in comparable else 0)
-                 for ax, panel in zip(axes, panels, strict=False)]
-        _legend(figure, panels, largest)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-        for ax, (points, busy) in zip(axes, drawn, strict=False):
-            unlabelled += [point.text.replace("\n", " ") for point in place(ax, points, busy(ax))]
-        style.save(figure, run.folder, stem)
-    caption = _caption(panels, largest, unlabelled)
-    for panel in panels:
-        if panel.leaking:
-            names = ", ".join(run.model_title(m) for m in panel.leaking)
-            caption += (f" {panel.protocol} on {run.dataset_title(panel.dataset)}: {names} "
-                        "trained on images of this test set.")
-    return style.Drawn(stem, title, caption, _alt(run, panels))
+def parts(found: list[Row], stem: str, title: str) -> dict[tuple[str, str], list[Row]]:
+    """Return the rows of each figure, by (stem, title): all, or by task, protocol and number."""
+    if not found:
+        return {}
+    if len(found) <= MAX_ROWS:
+        return {(stem, title): found}
+    split: dict[tuple[str, str], list[Row]] = {}
+    sizes = Counter(row.task for row in found)
+    for row in found:
+        name = ((f"{stem}-{row.task}", f"{title}: {text.task_title(row.task)}")
+                if sizes[row.task] <= MAX_ROWS else
+                (f"{stem}-{row.protocol}", f"{title}: {row.protocol}"))
+        split.setdefault(name, []).append(row)
+    numbered = {}
+    for (name, said), part in split.items():
+        chunks = [part[i:i + MAX_ROWS] for i in range(0, len(part), MAX_ROWS)]
+        for number, chunk in enumerate(chunks, 1):
+            many = len(chunks) > 1
+            numbered[f"{name}-{number}" if many else name,
+                     f"{said} ({number} of {len(chunks)})" if many else said] = chunk
+    return numbered
 
 
-def _panels(run: Run) -> tuple[list[Panel], list[str]]:
-    panels: dict[tuple[str, str], Panel] = {}
+# -- what is shown -------------------------------------------------------------------------------
+
+def rows(run: Run) -> tuple[list[Row], list[str]]:
+    """Return one row per protocol and dataset, and the models whose parameters nobody tells."""
+    found: dict[tuple[str, str], Row] = {}
     omitted: list[str] = []
     for cell in run.cells:
         psnr = cell.means.get("psnr")
         if psnr is None or not family.competes(run.models[cell.model]):
             continue
-        panel = panels.setdefault((cell.protocol, cell.dataset), Panel(
+        row = found.setdefault((cell.protocol, cell.dataset), Row(
             cell.protocol, cell.dataset, cell.level, cell.task, synthetic=cell.synthetic))
         if cell.leak:
-            panel.leaking.append(cell.model)
+            row.leaking.append(cell.model)
         count = run.parameters(cell.protocol, cell.model)
         if count is None:
             name = f"{run.model_title(cell.model)} ({cell.protocol})"
             if name not in omitted:
                 omitted.append(name)
         elif count == 0:
-            panel.lines[cell.model] = psnr
+            row.lines[cell.model] = psnr
         else:
-            panel.bubbles[cell.model] = (count, psnr, _macs(run, cell, panel))
-    kept = [panel for panel in panels.values() if panel.bubbles]
-    for panel in kept:
-        if not panel.synthetic:
-            _add_published(run, panel)
+            row.psnr[cell.model] = psnr
+            row.costs.setdefault("parameters", {})[cell.model] = count
+    kept = [row for row in found.values() if row.psnr]
+    for row in kept:
+        _add_measured(run, row, "macs", _macs)
+        _add_measured(run, row, "latency", _latency)
+        if not row.synthetic:
+            _add_published(run, row)
     return kept, omitted
 
 
-def _macs(run: Run, cell: Cell, panel: Panel) -> int | None:
-    profile = run.profiles.get((cell.protocol, cell.model))
-    if not profile or profile.result.get("macs") is None:
-        return None
-    size = text.input_size(profile.result.get("input") or {})
-    if size not in panel.inputs:
-        panel.inputs.append(size)
-    return profile.result["macs"]
+def _macs(result: dict) -> tuple[float | None, str]:
+    return result.get("macs"), text.input_size(result.get("input") or {})
 
 
-def _add_published(run: Run, panel: Panel) -> None:
-    for row in published.rows(panel.task, {(panel.level, panel.dataset)}, run.published):
-        figure = row.figures.get((panel.level, panel.dataset, "psnr"))
-        params = row.params_m.get(panel.level)
+def _latency(result: dict) -> tuple[float | None, str]:
+    return (result.get("latency_ms") or {}).get("p50"), latency.condition(result)
+
+
+def _add_measured(run: Run, row: Row, kind: str, read) -> None:
+    """Add a cost of the models that were profiled alike; the others are named."""
+    known: dict[str, dict[str, float]] = {}
+    for model in row.psnr:
+        profile = run.profiles.get((row.protocol, model))
+        cost, how = read(profile.result) if profile and profile.result else (None, "")
+        if cost:
+            known.setdefault(how, {})[model] = cost
+    if not known:
+        return
+    how = max(known, key=lambda one: len(known[one]))       # the first of those with most models
+    row.costs[kind], row.conditions[kind] = known.pop(how), how
+    name = {"macs": "MACs", "latency": "latency"}[kind]
+    row.apart += [f"{run.model_title(model)}, {row.protocol}: {name} on another condition ({other})"
+                  for other, models in known.items() for model in models]
+
+
+def _add_published(run: Run, row: Row) -> None:
+    for one in published.rows(row.task, {(row.level, row.dataset)}, run.published):
+        figure = one.figures.get((row.level, row.dataset, "psnr"))
+        params = one.params_m.get(row.level)
         if figure and params and float(params) > 0:
-            panel.printed.setdefault(row.method, (float(params) * 1e6, figure.value))
+            row.printed.setdefault(one.method, (float(params) * 1e6, figure.value))
 
 
-def _panel(ax: Axes, run: Run, panel: Panel, largest: int):
-    """Draw one panel; returns the points to label and a function giving the boxes to avoid."""
+# -- drawing -------------------------------------------------------------------------------------
+
+def _figure(run: Run, found: list[Row], stem: str, title: str) -> style.Drawn:
+    kinds = [kind for kind in COSTS if any(row.costs.get(kind) for row in found)]
+    wide = any(row.printed for row in found)        # room for the names of many methods
+    unlabelled: list[str] = []
+    with style.look():
+        height = 2.75 if wide else 2.05
+        handles = _handles(run, found)
+        columns = 4 if len(kinds) > 1 else 2
+        figure = style.figure(height * len(found) + 0.15 + 0.15 * -(-len(handles) // columns),
+                              {1: 4.2, 2: 5.6}.get(len(kinds), style.WIDTH))
+        axes = figure.subplots(len(found), len(kinds), squeeze=False, width_ratios=[
+            1.75 if wide and kind == "parameters" else 1 for kind in kinds])
+        labelled = []
+        for line, row in zip(axes, found, strict=True):
+            for ax, kind in zip(line, kinds, strict=True):
+                labelled.append((ax, row, _panel(ax, run, row, kind)))
+                if kind != kinds[0]:
+                    ax.tick_params(labelleft=False)
+                else:
+                    ax.set_ylabel("PSNR (dB)")
+        figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False,
+                      handlelength=2.4)
+        _settle(figure)
+        for ax, row, points in labelled:
+            unlabelled += [point.text for point in place(ax, points, _busy(ax, row))]
+        style.save(figure, run.folder, stem)
+    return style.Drawn(stem, title, _caption(run, found, unlabelled), _alt(run, found))
+
+
+def _settle(figure: Figure) -> None:
+    """Fix the layout, so that labels may be placed by where things are."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def _panel(ax: Axes, run: Run, row: Row, kind: str) -> list[Point]:
+    """Draw one panel; returns the published points, to be labelled when the layout is fixed."""
     names = list(run.models)
     hues, shapes = style.colors(names), style.markers(names)
-    points: list[Point] = []
-    for model, (count, psnr, macs) in panel.bubbles.items():
-        area = AREA * macs / largest if largest and macs else PLAIN
-        ax.scatter([count], [psnr], s=area, color=hues[model], alpha=0.45, linewidth=0, zorder=3)
-        ax.scatter([count], [psnr], s=14, color=hues[model], marker=shapes[model],
-                   edgecolor="white", linewidth=0.5, zorder=4)
-        points.append(Point(count, psnr, text.wrap(run.model_title(model), 20),
-                            max(math.sqrt(area / math.pi), 2.2), hues[model], True, 6.5))
+    costs = row.costs.get(kind) or {}
+    printed = row.printed if kind == "parameters" else {}
+    _axes(ax, run, row, kind, [*costs.values(), *(x for x, _ in printed.values())])
+    for model, psnr in row.near().items():
+        ax.axhline(psnr, color=hues[model], linestyle=DASHED, linewidth=0.9, zorder=1.5)
+    below = [f"{text.wrap(run.model_title(model), 24, 1)}: {psnr:.2f} dB, below"
+             for model, psnr in row.lines.items() if model not in row.near()]
+    if below and kind == "parameters":
+        ax.text(0.98, 0.02, "\n".join(below), transform=ax.transAxes, ha="right", va="bottom",
+                fontsize=style.SMALL, color=style.GRAY)
+    if not costs:
+        ax.text(0.5, 0.5, text.NA, transform=ax.transAxes, ha="center", color=style.GRAY)
+        ax.set_xticks([])
+        return []
+    (low, high), floor = ax.get_xlim(), ax.get_ylim()[0]
+    ax.plot(*zip(*pareto.steps(row.points(kind), low, high, floor), strict=True), zorder=2,
+            **FRONT)
+    points = []
+    for model, cost in costs.items():
+        ax.plot([cost], [row.psnr[model]], color=hues[model], marker=shapes[model], markersize=6,
+                markeredgecolor="white", markeredgewidth=0.6, zorder=4, linestyle="")
+        points.append(Point(cost, row.psnr[model], "", 3.0, hues[model]))
     # the methods rebuilt here get the free places first, in their model's colour
-    printed = {method: (next((hues[m] for m in panel.bubbles if verdict.is_counterpart(
-        run.models[m], method, run.blind(panel.protocol, m))), None), *point)
-        for method, point in panel.printed.items()}
-    for method, (hue, count, psnr) in sorted(printed.items(), key=lambda i: i[1][0] is None):
-        ax.scatter([count], [psnr], s=11, facecolor="white", edgecolor=hue or style.GRAY,
-                   marker="D", linewidth=0.7, zorder=3.7 if hue else 3.5)
-        hue = hue or style.GRAY
-        points.append(Point(count, psnr, method, 2.2, hue, size=5.2))
-    low, high = _range([c for c, *_ in panel.bubbles.values()]
-                       + [c for c, _ in panel.printed.values()])
-    ax.set_xscale("log")
-    ax.set_xlim(low, high)
-    _heights(ax, [v for _, v, _ in panel.bubbles.values()] + list(panel.lines.values())
-             + [v for _, v in panel.printed.values()])
-    lines = []
-    for model, psnr in sorted(panel.lines.items(), key=lambda item: item[1]):
-        ax.axhline(psnr, color=hues[model], linestyle=(0, (4, 2)), linewidth=0.9, zorder=1.5)
-        words = f"{text.wrap(run.model_title(model), 24, 1)} (no weights)"
-        lines.append(ax.annotate(words, (1, psnr), (-2, 1.5), ha="right", fontsize=6,
-                                 xycoords=("axes fraction", "data"), color=hues[model],
-                                 textcoords="offset points"))
-    style.log_ticks(ax.xaxis, text.si)
-    ax.set_xlabel("Parameters (count, log scale)")
-    ax.set_ylabel("PSNR (dB)")
-    ax.set_title(f"{panel.protocol}\n")
-    size = f"; MACs for {' and '.join(panel.inputs)}" if panel.inputs else ""
-    ax.text(0, 1.025, run.dataset_title(panel.dataset) + size, transform=ax.transAxes,
-            va="bottom", fontsize=6, color=style.GRAY)
-
-    def busy(ax: Axes) -> list[Bbox]:
-        renderer = ax.figure.canvas.get_renderer()
-        boxes = [line.get_window_extent(renderer) for line in lines]
-        for psnr in panel.lines.values():
-            y = ax.transData.transform((low, psnr))[1]
-            frame = ax.get_window_extent(renderer)
-            boxes.append(Bbox.from_extents(frame.x0, y - 1, frame.x1, y + 1))
-        return boxes
-    return points, busy
+    known = {method: next((hues[m] for m in row.psnr if verdict.is_counterpart(
+        run.models[m], method, run.blind(row.protocol, m))), None) for method in printed}
+    for method in sorted(printed, key=lambda name: known[name] is None):
+        count, psnr = printed[method]
+        hue = known[method] or style.GRAY
+        ax.plot([count], [psnr], marker="D", markersize=3.4, markerfacecolor="white",
+                markeredgecolor=hue, markeredgewidth=0.7, zorder=3.5, linestyle="")
+        points.append(Point(count, psnr, method, 2.2, hue, size=style.SMALL))
+    return points
 
 
-def _heights(ax: Axes, psnrs: list[float]) -> None:
-    """Set PSNR limits with room for labels; a tiny difference must not fill the panel."""
+def _busy(ax: Axes, row: Row) -> list[Bbox]:
+    """Return the boxes in display pixels that labels must leave free: lines, and what is told."""
+    frame, renderer = ax.get_window_extent(), ax.figure.canvas.get_renderer()
+    heights = [ax.transData.transform((ax.get_xlim()[0], psnr))[1] for psnr in row.near().values()]
+    return [*(Bbox.from_extents(frame.x0, y - 1, frame.x1, y + 1) for y in heights),
+            *(said.get_window_extent(renderer) for said in ax.texts)]
+
+
+def _axes(ax: Axes, run: Run, row: Row, kind: str, costs: list[float]) -> None:
+    """Set limits and names of a panel. Quality has one range in all panels of a row."""
+    psnrs = [*row.psnr.values(), *row.near().values(), *(v for _, v in row.printed.values())]
     low, high = min(psnrs), max(psnrs)
-    pad = max(0.16 * (high - low), (LEAST_DB - (high - low)) / 2)
+    # a tiny difference must not fill the panel
+    pad = max(0.12 * (high - low), (LEAST_DB - (high - low)) / 2)
     ax.set_ylim(low - pad, high + pad)
+    if costs:
+        low, high = math.log10(min(costs)), math.log10(max(costs))
+        pad = max(0.12 * (high - low), (math.log10(LEAST_RANGE) - (high - low)) / 2, 0.12)
+        ax.set_xscale("log")
+        ax.set_xlim(10 ** (low - pad), 10 ** (high + pad))
+        style.log_ticks(ax.xaxis, text.si if kind != "latency" else "{:g}".format)
+    ax.set_xlabel(COSTS[kind])
+    ax.set_title(f"{row.protocol}\n" if kind == "parameters" else "\n")
+    first, _, rest = row.conditions.get(kind, "").partition(", ")
+    said = {"parameters": run.dataset_title(row.dataset), "macs": f"for {first}" if first else "",
+            "latency": f"{text.wrap(first, 34, 1)}\n{rest}"}[kind]
+    ax.annotate(said, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points",
+                fontsize=style.SMALL, color=style.GRAY, va="bottom")
+    sns.despine(ax=ax)
 
 
-def _range(counts: list[float]) -> tuple[float, float]:
-    """Return limits with room for labels at both sides, at least a decade wide."""
-    low, high = math.log10(min(counts)), math.log10(max(counts))
-    pad = max(0.18 * (high - low), (1.0 - (high - low)) / 2, 0.3)
-    return 10 ** (low - pad), 10 ** (high + pad)
-
-
-def _legend(figure, panels: list[Panel], largest: int) -> None:
-    handles = []
-    if largest:
-        for macs in _nice(largest):
-            size = 2 * math.sqrt(AREA * macs / largest / math.pi)
-            handles.append(Line2D([], [], linestyle="", marker="o", markersize=size,
-                                  color=style.GRAY, alpha=0.45, markeredgewidth=0,
-                                  label=f"{text.si(macs)} MACs"))
-    handles.append(Line2D([], [], linestyle="", marker="o", markersize=4, color=style.INK,
-                          label="measured here"))
-    if any(p.printed for p in panels):
+def _handles(run: Run, found: list[Row]) -> list[Line2D]:
+    names = list(run.models)
+    hues, shapes = style.colors(names), style.markers(names)
+    handles = [Line2D([], [], linestyle="", marker=shapes[m], markersize=6, color=hues[m],
+                      markeredgecolor="white", markeredgewidth=0.6,
+                      label=text.wrap(run.model_title(m), 40, 1))
+               for m in names if any(m in row.psnr for row in found)]
+    handles += [Line2D([], [], color=hues[m], linestyle=DASHED, linewidth=0.9,
+                       label=f"{text.wrap(run.model_title(m), 30, 1)} (no weights)")
+                for m in names if any(m in row.near() for row in found)]
+    handles.append(Line2D([], [], label="Pareto front (measured here)", **FRONT))
+    if any(row.printed for row in found):
         handles.append(Line2D([], [], linestyle="", marker="D", markersize=3.4, color=style.GRAY,
                               markerfacecolor="white", markeredgewidth=0.7,
                               label="published (papers)"))
-    if any(p.lines for p in panels):
-        handles.append(Line2D([], [], color=style.GRAY, linestyle=(0, (4, 2)), linewidth=0.9,
-                              label="no weights"))
-    # a narrow figure has room for three beside each other
-    ncols = len(handles) if figure.get_figwidth() >= style.WIDTH else 3
-    figure.legend(handles=handles, loc="outside lower center", ncols=ncols, frameon=False,
-                  columnspacing=2.0, labelspacing=1.2, handlelength=3.2, handletextpad=0.8,
-                  borderpad=1.0)
+    return handles
 
 
-def _nice(largest: int) -> list[float]:
-    """Return up to three round sizes: about the largest, a quarter and a twentieth of it."""
-    sizes = []
-    for share in (0.05, 0.25, 1.0):
-        power = 10 ** math.floor(math.log10(largest * share))
-        size = max(s * power for s in (1, 2, 5) if s * power <= largest * share * 1.0001)
-        if size not in sizes:
-            sizes.append(size)
-    return sizes
-
-
-def _caption(panels: list[Panel], largest: int, unlabelled: list[str]) -> str:
-    said = ["PSNR (dB) against the number of parameters, one panel per protocol and dataset; "
-            "higher and further left is better."]
-    if panels[0].synthetic:
+def _caption(run: Run, found: list[Row], unlabelled: list[str]) -> str:
+    said = ["PSNR (dB) against the number of parameters, multiply-adds (MACs) and the median "
+            "latency (p50, ms) of the models measured here, one row per protocol and dataset ("
+            + "; ".join(f"{r.protocol} on {run.dataset_title(r.dataset)}" for r in found)
+            + "); higher and further left is better. The step line is the Pareto front: the best "
+            "PSNR that a model measured here reaches at this cost or less."]
+    if any(row.lines for row in found):
+        said.append("Models without weights are dashed lines, or named where they lie far below; "
+                    "they count as 0 parameters in the front of the parameters, and are in no "
+                    "other front.")
+    sizes = sorted({row.conditions["macs"] for row in found if "macs" in row.conditions})
+    if sizes:
+        said.append(f"MACs are for an input of {' or '.join(sizes)} (batch, channels, height, "
+                    "width).")
+    hows = sorted({row.conditions["latency"] for row in found if "latency" in row.conditions})
+    if hows:
+        said.append(f"Latency was measured on: {'; '.join(hows)}. It depends on the machine and "
+                    "its load: read it as advice.")
+    if any(row.printed for row in found):
+        said.append("Hollow diamonds are figures from papers, at their printed parameters; they "
+                    "were not measured here, their other costs are not shown, and they are not in "
+                    "the front. One in a model's colour is that model's figure in its paper.")
+    if found[0].synthetic:
         said.append("The degradations are synthetic; no published figure belongs to them.")
-    sizes = sorted({size for p in panels for size in p.inputs})
-    if largest:
-        said.append("The area of a bubble is the model's multiply-adds (MACs) for the input named "
-                    f"at each panel (batch, channels, height, width): {', '.join(sizes)}.")
-    if any(len(p.inputs) > 1 for p in panels):
-        said.append("Where models of a panel were profiled on different inputs, all markers have "
-                    "one size, because their MACs do not compare.")
-    if any(macs is None for p in panels for _, _, macs in p.bubbles.values()):
-        said.append("Models whose MACs are unknown have a bubble of a fixed small size.")
-    if any(p.printed for p in panels):
-        said.append("Hollow diamonds are figures from papers, drawn at their printed parameters; "
-                    "they were not measured here and their MACs are not shown. One in a model's "
-                    "colour is that model's figure in its paper.")
+    missing = [f"{run.model_title(m)} on {row.protocol} ({name})" for row in found
+               for kind, name in (("macs", "MACs"), ("latency", "latency"))
+               for m in row.psnr if m not in row.costs.get(kind, {})
+               and not any(one.startswith(f"{run.model_title(m)}, {row.protocol}: {name}")
+                           for one in row.apart)]
+    if missing:
+        said.append(f"Not known, and not shown: {', '.join(dict.fromkeys(missing))}.")
+    apart = dict.fromkeys(one for row in found for one in row.apart)
+    if apart:
+        said.append(f"Not shown, as they do not compare: {'; '.join(apart)}.")
+    for row in found:
+        if row.leaking:
+            names = ", ".join(run.model_title(m) for m in row.leaking)
+            said.append(f"{row.protocol} on {run.dataset_title(row.dataset)}: {names} trained on "
+                        "images of this test set.")
     if unlabelled:
         said.append(f"Unlabelled for want of room: {', '.join(dict.fromkeys(unlabelled))}.")
     return " ".join(said)
 
 
-def _alt(run: Run, panels: list[Panel]) -> str:
-    return "Scatter plots of PSNR against parameters. " + " ".join(
-        f"{p.protocol} on {run.dataset_title(p.dataset)}: " + ", ".join(
-            f"{run.model_title(m)} {text.parameters(c)} {v:.2f} dB"
-            for m, (c, v, _) in p.bubbles.items()) + "." for p in panels)
+def _alt(run: Run, found: list[Row]) -> str:
+    words = {"parameters": text.parameters, "macs": lambda n: f"{text.si(n)} MACs",
+             "latency": text.milliseconds}
+    return "Scatter plots of PSNR against cost with Pareto fronts. " + " ".join(
+        f"{row.protocol} on {run.dataset_title(row.dataset)}: " + "; ".join(
+            f"{run.model_title(m)} {psnr:.2f} dB, " + ", ".join(
+                words[kind](row.costs[kind][m]) for kind in COSTS
+                if m in row.costs.get(kind, {}))
+            for m, psnr in row.psnr.items()) + "." for row in found)

@@ -25,7 +25,7 @@ import seaborn as sns
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from irbench.records import atomic_path
 
@@ -111,13 +111,28 @@ def markers(names: list[str]) -> dict[str, str]:
 
 
 def log_ticks(axis: Axis, label: Callable[[float], str]) -> None:
-    """Label a log axis, whose limits are set, with as many numbers as its range has room for."""
+    """Label a log axis, whose limits are set, with as many round numbers as it has room for."""
     low, high = sorted(axis.get_view_interval())
-    decades = math.log10(high / low)
-    subs = (1.0, 2.0, 5.0) if decades < 1.4 else (1.0, 3.0) if decades < 2.4 else (1.0,)
-    axis.set_major_locator(LogLocator(subs=subs, numticks=20))
+    axis.set_major_locator(FixedLocator(round_numbers(low, high)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: label(value)))
     axis.set_minor_formatter(NullFormatter())
+
+
+def round_numbers(low: float, high: float) -> list[float]:
+    """Return three or more round numbers of a positive range, by few digits, evenly on a log axis.
+
+    Fewer where the range holds no three with at most two digits.
+    """
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    found: list[float] = []
+    for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 6, 8),
+                   tuple(tenths / 10 for tenths in range(10, 100, 2))):
+        # as written: 0.3, not 3 * 0.1
+        found = [tick for power in decades for digit in digits
+                 if low <= (tick := float(f"{digit}e{power}")) <= high]
+        if len(found) > 2:
+            break
+    return found
 
 
 def grid(count: int, columns: int) -> tuple[int, int]:

@@ -1,0 +1,43 @@
+"""The Pareto front of models: those that no other beats at once in cost and in quality.
+
+Pure functions; nothing is read or written.
+
+Try: ``python -c "from irbench.report import pareto; print(pareto.front({'a': (1, 2)}))"``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+Place = tuple[float, float]     # cost, less is better; quality, more is better
+
+
+def dominates(one: Place, other: Place) -> bool:
+    """Say whether ``one`` costs no more and is no worse than ``other``, and differs from it."""
+    return one[0] <= other[0] and one[1] >= other[1] and one != other
+
+
+def front(points: Mapping[str, Place]) -> list[str]:
+    """Return the names that no other dominates, by growing cost.
+
+    Two at the very same place dominate each other not: both are in the front or neither.
+    ``points``: name -> (cost, quality), finite numbers.
+    """
+    kept = [name for name, place in points.items()
+            if not any(dominates(other, place) for other in points.values())]
+    return sorted(kept, key=lambda name: points[name])
+
+
+def steps(points: Mapping[str, Place], least: float, most: float, floor: float) -> list[Place]:
+    """Return the corners of the front as a step line: the best quality that each cost allows.
+
+    The line rises from ``floor`` at the first cost and ends at ``most``. Costs below ``least``, as
+    0 on a log axis, are drawn there. [] without points.
+    """
+    corners: list[Place] = []
+    level = floor
+    for name in front(points):
+        cost, quality = max(points[name][0], least), points[name][1]
+        corners += [(cost, level), (cost, quality)]
+        level = quality
+    return [*corners, (most, level)] if corners else []
