@@ -119,14 +119,14 @@ def log_ticks(axis: Axis, label: Callable[[float], str]) -> None:
 
 
 def round_numbers(low: float, high: float) -> list[float]:
-    """Return three or more round numbers of a positive range, by few digits, evenly on a log axis.
+    """Return three or more round numbers of a positive range; two where it is narrow.
 
-    Fewer where the range holds no three with at most two digits.
+    A range of less than a factor of 1.41 may hold fewer.
     """
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     found: list[float] = []
     for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 6, 8),
-                   tuple(tenths / 10 for tenths in range(10, 100, 2))):
+                   (1, 1.2, 1.4, 1.6, 1.8, 2, 2.2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9)):
         # as written: 0.3, not 3 * 0.1
         found = [tick for power in decades for digit in digits
                  if low <= (tick := float(f"{digit}e{power}")) <= high]
