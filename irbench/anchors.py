@@ -123,17 +123,7 @@ def load(path: Path = CATALOG) -> Anchors:
         UserError: not readable, an unknown key or name, a tolerance without a reason, a published
             figure that published.csv does not have.
     """
-    try:
-        content = catalogs.parse(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: {getattr(error, 'strerror', None) or error}. Give a YAML file "
-                        "with the sections models, references and rows.") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: not a file of anchors. Valid: a mapping with the sections "
-                        f"{', '.join(sorted(KEYS))}.")
-    for key in content:
-        if key not in KEYS:
-            raise unknown("section", key, KEYS, str(path))
+    content = catalogs.sections(path, sorted(KEYS), "a file of anchors")
     sections = {key: content.get(key) or {} for key in ("models", "references", "figures")}
     for name, reference in sections["references"].items():
         _check_reference(f"{path}: references: {name}", reference)

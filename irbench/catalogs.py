@@ -8,7 +8,7 @@ Try: ``python -c "from irbench import catalogs; print(catalogs.files('protocols'
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import yaml
@@ -75,8 +75,13 @@ def files(name: str, catalog_paths: Iterable[str | Path] = ()) -> list[Path]:
     return found
 
 
-def section(path: Path, name: str) -> dict:
-    """Return one section of a catalog file, {} if it has none.
+def sections(path: Path, valid: Collection[str], kind: str) -> dict:
+    """Return the content of a YAML file that is a mapping with known keys.
+
+    Args:
+        path: of the file.
+        valid: the keys it may have.
+        kind: what the file should be, in words, for messages.
 
     Raises:
         UserError: not readable, not YAML, a key given twice, an unknown section.
@@ -84,15 +89,20 @@ def section(path: Path, name: str) -> dict:
     try:
         content = parse(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: {getattr(error, 'strerror', None) or error}. "
-                        "Give a YAML file.") from None
+        raise UserError(f"{path}: {getattr(error, 'strerror', None) or error}. Give a YAML file "
+                        f"with any of the sections {', '.join(valid)}.") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: not a catalog. Valid: a mapping with the sections "
-                        f"{' and '.join(f'{s}:' for s in SECTIONS)}.")
+        raise UserError(f"{path}: not {kind}. Valid: a mapping with any of the sections "
+                        f"{', '.join(valid)}.")
     for key in content:
-        if key not in SECTIONS:
-            raise unknown("section", key, SECTIONS, str(path))
-    entries = content.get(name) or {}
+        if key not in valid:
+            raise unknown("section", key, valid, str(path))
+    return content
+
+
+def section(path: Path, name: str) -> dict:
+    """Return one section of a catalog file, {} if it has none. Raises UserError as ``sections``."""
+    entries = sections(path, SECTIONS, "a catalog").get(name) or {}
     if not isinstance(entries, dict):
         raise UserError(f"{path}: section '{name}': valid is a mapping from names to entries.")
     return entries
