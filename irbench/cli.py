@@ -14,7 +14,15 @@ import sys
 import traceback
 from pathlib import Path
 
-from irbench import __version__, cli_bench, cli_checkpoints, cli_data, cli_fidelity, cli_train
+from irbench import (
+    __version__,
+    cli_bench,
+    cli_checkpoints,
+    cli_compare,
+    cli_data,
+    cli_fidelity,
+    cli_train,
+)
 from irbench.errors import Paused, Unavailable, UserError
 
 
@@ -84,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--config", help="also know what this config adds")
     verb("verify", _verify, "recheck that a run's results belong to its config, code and weights")
     cli_fidelity.add(verb, _positive)
+    cli_compare.add(verb)
     cli_checkpoints.add_options(verb("checkpoints", cli_checkpoints.run, "list, show, export and "
                                      "import weights", config=False))
     return parser

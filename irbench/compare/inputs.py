@@ -22,6 +22,7 @@ NAMES = ("name", "checkpoint", "training", "base", "base_options", "learned", "v
 TOLD = ("note", "unknown")      # of a recipe: prose, and what its paper does not tell
 # settings of a job that fix a result and belong to no other part; of one not told, {}
 SETTINGS = ("lpips_weights", "seed", "profile", "device")
+FILES = 6                       # that a message names
 TITLES = {"protocol": "protocol", "data": "data", "model": "model", "weights": "weights",
           "training": "training", "settings": "settings"}
 
@@ -77,8 +78,12 @@ def changes(base: dict, new: dict, before: dict | None = None,
     """
     found = []
     for part, title in TITLES.items():
+        one, other = base.get(part), new.get(part)
+        if not one or not other:        # a whole part that only one side has
+            found += [f"{title}: {_say(one)} -> {_say(other)}"] if one or other else []
+            continue
         found += [f"{title}{f' {path}' if path else ''}: {_say(a)} -> {_say(b)}"
-                  for path, a, b in different(base.get(part), new.get(part))]
+                  for path, a, b in different(one, other)]
     if base.get("code") != new.get("code"):
         found.append(_code(before or {}, after or {}, kind))
     return found
@@ -119,7 +124,9 @@ def machine(before: dict, after: dict) -> list[str]:
 
 def _say(value: object) -> str:
     if value in (None, {}):
-        return "none"
+        return "absent"
+    if isinstance(value, dict) and "recipe" in value:
+        value = f"recipe {value['recipe']}"
     text = value if isinstance(value, str) else records.canonical(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -136,7 +143,8 @@ def _code(before: dict, after: dict, kind: str) -> str:
     words = []
     if None not in commits and commits[0] != commits[1]:
         files = _files(*commits, kind)
-        words.append(f"{', '.join(files) if files else 'code'} "
+        more = f" and {len(files) - FILES} more" if len(files) > FILES else ""
+        words.append(f"{', '.join(files[:FILES]) if files else 'code'}{more} "
                      f"(commit {commits[0][:7]} -> {commits[1][:7]})")
     if old.get("dirty") or new.get("dirty"):
         side = ("both sides" if old.get("dirty") and new.get("dirty")

@@ -45,6 +45,16 @@ class Planned:
                 and any((cell[0], cell[2]) == (protocol, base) for cell in self.cells)
                 and self._stands(protocol, model))
 
+    def wanted(self) -> list[str]:
+        """Return the key of every cell asked for, those of variants too, sorted."""
+        found = set()
+        for protocol, dataset, base in self.cells:
+            variants = (self.models.get(base) or {}).get("variants") or {}
+            found |= {f"{protocol}/{dataset}/{name}"
+                      for name in (base, *(f"{base}.{variant}" for variant in variants))
+                      if self._stands(protocol, name)}
+        return sorted(found)
+
     def _base(self, model: str) -> str:
         """Return the model of the config that a model or variant belongs to."""
         if model in self.models:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from irbench import records
+from irbench import inference, records
 from irbench.compare import inputs, planned
 from irbench.errors import UserError
 
@@ -68,7 +68,8 @@ class ProfileData:
         parameters: their count; None if not known, as all figures.
         macs: multiply-accumulates of one input of ``condition``.
         latency: the samples, ms.
-        condition: device, device_name, dtype, batch, channels, height, width, threads, inference.
+        condition: device, device_name, dtype, batch, channels, height, width, threads, and
+            the ways of inference that are not the default.
         peak_memory: bytes.
         peak_memory_of: what of it was measured.
     """
@@ -144,9 +145,17 @@ def _near(path: Path) -> str:
     return f" (here: {', '.join(runs)})" if runs else ""
 
 
-def of_folder(folder: Path) -> RunData:
-    """Return the run that a folder holds. Raises UserError if it holds no record."""
-    wanted = planned.read(folder)
+def of_folder(folder: Path, asked: planned.Planned | None = None) -> RunData:
+    """Return the run that a folder holds.
+
+    Args:
+        folder: with cells/ and profiles/.
+        asked: what its config asks for; default: by the config.json that it keeps.
+
+    Raises:
+        UserError: it holds no record, or its config is not one.
+    """
+    wanted = asked or planned.read(folder)
     trainings = {key: record for key, record, _ in _records(folder, "training") if record}
     counts = {record["key"].get("dataset"): record["result"]["count"]
               for _, record, _ in _records(folder, "data")
@@ -272,8 +281,9 @@ def _profile(key: tuple[str, ...], record: dict | None, reason: str) -> ProfileD
     condition = {k: result.get(k) for k in ("device", "device_name", "dtype")}
     condition |= {k: (result.get("input") or {}).get(k)
                   for k in ("batch", "channels", "height", "width")}
-    condition |= {"threads": result.get("threads"), "inference": {
-        k: v for k, v in (result.get("inference") or {}).items() if k != "dtype"}}
+    condition["threads"] = result.get("threads")
+    condition |= {k: v for k, v in (result.get("inference") or {}).items()
+                  if k != "dtype" and v != inference.DEFAULTS.get(k)}
     latency = (result.get("latency_ms") or {}).get("samples") or ()
     return ProfileData(
         *key, "ok", "", result.get("parameters"), result.get("macs"), tuple(map(float, latency)),

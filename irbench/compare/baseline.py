@@ -1,0 +1,278 @@
+"""A baseline: the results of a run in one small file, to be committed and compared with.
+
+Reads and writes one JSON file, a line for each set, protocol, model, cell and profile, sorted. Each
+image keeps its scores, for paired tests need them.
+
+Scores are rounded (``DECIMALS``) to less than machines differ by, and a file that is written anew
+keeps every figure that has not moved by more than that noise (``settle``): so the file's diff shows
+what changed, and nothing creeps, for the kept figure is the one that is compared with next time.
+
+Try: ``irbench baseline write results/photos --output /tmp/photos.json``
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+from irbench import records, statistics
+from irbench.compare import inputs, migrate, runs
+from irbench.compare.runs import METRICS, CellData, ProfileData, RunData
+from irbench.errors import UserError
+
+VERSION = migrate.VERSION
+# half a unit of the last place is below NOISE, and a fortieth of the default tolerances
+DECIMALS = {"psnr": 3, "ssim": 5, "lpips": 5}
+# what scores of the same inputs differ by from machine to machine (other sums in other order, which
+# turn a few roundings to 8 bit): PSNR in dB as seen between CPUs and GPUs, the others in proportion
+NOISE = {"psnr": 0.001, "ssim": 0.00005, "lpips": 0.0001}
+DIGITS = 4                      # significant digits of a latency
+MEMORY = 0.05                   # peak memory that differs by less than this share is the same
+HARDWARE = ("platform", "cpu", "cores", "gpu")
+NOT_SCORED = "it had no mean when the baseline was written"
+REASON = 200                    # characters of a reason that are kept
+
+
+# -- writing -----------------------------------------------------------------------------------
+
+def write(path: Path, run: RunData, *, partial: bool = False) -> dict:
+    """Write the baseline of a run; return what ``form`` made.
+
+    A file that is there is settled with; one that is no baseline is not overwritten.
+
+    Raises:
+        UserError: a cell or profile of the run's config has no result, and ``partial`` is False;
+            the run is a baseline itself; there is nothing to record; ``path`` holds something else.
+    """
+    if run.baseline:
+        raise UserError(f"{run.where}: this is a baseline file already; give a run folder.")
+    out = unfinished(run)
+    if out and not partial:
+        shown = "\n".join(f"  {key}: {reason}" for key, reason in list(out.items())[:10])
+        more = f"\n  and {len(out) - 10} more" if len(out) > 10 else ""
+        raise UserError(f"{run.where}: {len(out)} results are missing, so that nothing would watch "
+                        f"them:\n{shown}{more}\nRun the workflow again; or leave them out with "
+                        "--partial.")
+    previous = runs.load(path) if path.exists() else None
+    if previous and not previous.baseline:
+        raise UserError(f"{path}: this is a run folder; give --output the name of a file.")
+    content = form(settle(run, previous) if previous else run)
+    if not content["cells"] and not content["profiles"]:
+        raise UserError(f"{run.where}: it holds no result to record.")
+    records.write_atomic(path, text(content))
+    return content
+
+
+def unfinished(run: RunData) -> dict[str, str]:
+    """Return key -> why of each cell and profile without a whole result, planned ones too."""
+    found = {one.key: f"{one.status}: {one.reason}"[:REASON]
+             for one in (*run.cells.values(), *run.profiles.values()) if one.status != "ok"}
+    if run.planned:
+        found |= {key: "not computed" for key in run.planned.wanted() if key not in run.cells}
+    return dict(sorted(found.items()))
+
+
+def form(run: RunData) -> dict:
+    """Return a run as plain data in the form of the current version."""
+    content = {"baseline_version": VERSION, "run": run.name, "title": run.title,
+               "provenance": _provenance(run.provenance),
+               "datasets": {}, "protocols": {}, "models": {}, "code": {"cell": {}, "profile": {}},
+               "cells": {}, "profiles": {}, "left_out": unfinished(run)}
+    for key, cell in sorted(run.cells.items()):
+        if cell.status == "ok":
+            content["cells"][key] = _cell(content, cell)
+    for key, profile in sorted(run.profiles.items()):
+        if profile.status == "ok":
+            content["profiles"][key] = _profile(content, profile)
+    for section in ("datasets", "protocols", "models"):
+        content[section] = dict(sorted(content[section].items()))
+    content["code"] = {kind: dict(sorted(made.items())) for kind, made in content["code"].items()}
+    return content
+
+
+def text(content: dict) -> str:
+    """Return plain data as JSON, one line an entry of each section."""
+    def line(value: object) -> str:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+    parts = []
+    for name, value in content.items():
+        if name in ("provenance",) or not isinstance(value, dict) or not value:
+            parts.append(f"{line(name)}: {line(value)}")
+        else:
+            rows = ",\n".join(f" {line(key)}: {line(entry)}" for key, entry in value.items())
+            parts.append(f"{line(name)}: {{\n{rows}\n}}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _provenance(full: dict) -> dict:
+    hardware = full.get("hardware") or {}
+    return {**{k: v for k, v in full.items() if v is not None},
+            "hardware": {k: hardware[k] for k in HARDWARE if hardware.get(k) is not None}}
+
+
+def _cell(content: dict, cell: CellData) -> dict:
+    names = list(cell.images)
+    entry: dict = {"mean": {m: round(cell.means[m], DECIMALS[m]) for m in METRICS
+                            if m in cell.means}}
+    shared = content["datasets"].setdefault(cell.dataset, {
+        "sha256": cell.inputs.get("data"), "images": names})
+    if shared != {"sha256": cell.inputs.get("data"), "images": names}:
+        entry |= {"data": cell.inputs.get("data"), "images": names}
+    for metric in METRICS:
+        scores = [cell.images[name].get(metric) for name in names]
+        if any(score is not None for score in scores):
+            entry[metric] = [None if score is None else round(score, DECIMALS[metric])
+                             for score in scores]
+    if cell.missing:
+        entry["missing"] = sorted(cell.missing)     # why is in the run's record
+    return {**entry, **_made_from(content, "cell", cell)}
+
+
+def _profile(content: dict, profile: ProfileData) -> dict:
+    return {"parameters": profile.parameters, "macs": profile.macs,
+            "latency_ms": [_rounded(sample) for sample in profile.latency],
+            "peak_memory_bytes": profile.peak_memory, "peak_memory_of": profile.peak_memory_of,
+            "condition": profile.condition, **_made_from(content, "profile", profile)}
+
+
+def _rounded(sample: float) -> float:
+    return float(f"{sample:.{DIGITS}g}")
+
+
+def _made_from(content: dict, kind: str, one: CellData | ProfileData) -> dict:
+    """Return a result's inputs as its line holds them, the long ones in sections of their own."""
+    made = one.inputs
+    if not made:
+        return {}
+    entry: dict = {}
+    definition = {k: v for k, v in (made.get("protocol") or {}).items() if k != "id"}
+    if content["protocols"].setdefault(one.protocol, definition) != definition:
+        entry["protocol"] = definition
+    if made.get("model"):
+        entry["model"] = f"{one.model}:{inputs.digest(made['model'])[:8]}"
+        content["models"][entry["model"]] = made["model"]
+    if made.get("weights"):
+        entry["weights"] = made["weights"]
+    if made.get("training"):
+        entry["training"] = (made["training"] if isinstance(made["training"], str)
+                             else inputs.digest(made["training"]))
+    if made.get("settings"):
+        entry["settings"] = {k: inputs.digest(v) if isinstance(v, dict) else v
+                             for k, v in made["settings"].items()}
+    # the code is one for all cells of a model, as a rule
+    if content["code"][kind].setdefault(one.model, made.get("code")) != made.get("code"):
+        entry["code"] = made.get("code")
+    return entry
+
+
+# -- a file written anew -----------------------------------------------------------------------
+
+def settle(run: RunData, previous: RunData) -> RunData:
+    """Return the run with every figure of the previous file that moved by no more than noise."""
+    cells = {key: _settled(cell, previous.cells.get(key)) for key, cell in run.cells.items()}
+    profiles = {key: _steady(profile, previous.profiles.get(key))
+                for key, profile in run.profiles.items()}
+    return replace(run, cells=cells, profiles=profiles)
+
+
+def _settled(cell: CellData, old: CellData | None) -> CellData:
+    if old is None:
+        return cell
+
+    def kept(new: dict[str, float], before: dict[str, float]) -> dict[str, float]:
+        return {m: before[m] if m in before and abs(score - before[m]) <= NOISE[m] else score
+                for m, score in new.items()}
+
+    return replace(cell, means=kept(cell.means, old.means), images={
+        name: kept(scores, old.images.get(name, {})) for name, scores in cell.images.items()})
+
+
+def _steady(new: ProfileData, old: ProfileData | None) -> ProfileData:
+    """Keep latency and memory of a profile that no test tells from the old one."""
+    if old is None or old.condition != new.condition:
+        return new
+    if (old.latency and new.latency
+            and statistics.mann_whitney(old.latency, new.latency) >= statistics.LEVEL):
+        new = replace(new, latency=old.latency)
+    if (old.peak_memory and new.peak_memory and old.peak_memory_of == new.peak_memory_of
+            and abs(new.peak_memory - old.peak_memory) <= MEMORY * old.peak_memory):
+        new = replace(new, peak_memory=old.peak_memory)
+    return new
+
+
+# -- reading -----------------------------------------------------------------------------------
+
+def load(path: Path) -> RunData:
+    """Return the run that a baseline file holds, migrated from older versions.
+
+    Raises:
+        UserError: no JSON, no baseline, damaged, or of a newer version.
+    """
+    again = "Write it again: irbench baseline write RUN --output FILE."
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}). {again}") from None
+    if isinstance(content, dict) and "schema_version" in content:
+        raise UserError(f"{path}: this is one record of a run; give the run's folder, or a "
+                        "baseline file.")
+    if not isinstance(content, dict) or "baseline_version" not in content:
+        raise UserError(f"{path}: not a baseline file: it has no baseline_version. {again}")
+    content = migrate.to_current(content, str(path))
+    try:
+        return _run(content, path)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: a damaged baseline file ({error!r}). {again}") from None
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no score")
+
+
+def _run(content: dict, path: Path) -> RunData:
+    common = content["provenance"]
+    cells = {}
+    for key, entry in sorted(content["cells"].items()):
+        protocol, dataset, model = key.split("/")
+        shared = content["datasets"].get(dataset) or {}
+        names = entry.get("images", shared.get("images"))
+        columns = {m: entry[m] for m in METRICS if m in entry}
+        for metric, column in columns.items():
+            if len(column) != len(names):
+                raise ValueError(f"{key}: {len(column)} {metric} of {len(names)} images")
+        images = {name: {m: float(column[i]) for m, column in columns.items()
+                         if column[i] is not None} for i, name in enumerate(names)}
+        made = {**_inputs(content, "cell", protocol, model, entry),
+                "data": entry.get("data", shared.get("sha256"))}
+        cells[key] = CellData(
+            protocol, dataset, model, "ok", "", {m: float(v) for m, v in entry["mean"].items()},
+            images, dict.fromkeys(entry.get("missing") or (), NOT_SCORED), made,
+            str(common.get("time") or ""), common)
+    profiles = {}
+    for key, entry in sorted(content["profiles"].items()):
+        protocol, model = key.split("/")
+        profiles[key] = ProfileData(
+            protocol, model, "ok", "", entry["parameters"], entry["macs"],
+            tuple(map(float, entry["latency_ms"])), entry["condition"],
+            entry["peak_memory_bytes"], entry["peak_memory_of"],
+            _inputs(content, "profile", protocol, model, entry), str(common.get("time") or ""),
+            common)
+    for one in cells.values():
+        if not all(map(math.isfinite, one.means.values())):
+            raise ValueError(f"{one.key}: a mean is not finite")
+    return RunData(content["run"], content["title"], cells, profiles, common, str(path),
+                   baseline=True)
+
+
+def _inputs(content: dict, kind: str, protocol: str, model: str, entry: dict) -> dict:
+    definition = entry.get("protocol", content["protocols"].get(protocol))
+    if definition is None and "model" not in entry:     # nothing was told (version 0)
+        return {}
+    return {"protocol": {"id": protocol, **(definition or {})}, "data": None,
+            "model": content["models"].get(entry.get("model")) or {},
+            "weights": entry.get("weights"), "training": entry.get("training") or {},
+            "settings": entry.get("settings") or {},
+            "code": entry.get("code", content["code"][kind].get(model))}

@@ -1,0 +1,46 @@
+"""The run that a config describes, as its folder holds it today; results of old inputs are none.
+
+Plans the config (which reads the catalogs and the digests of sets, code and weights) and reads the
+records of its run; writes nothing.
+
+Try: ``python -c "from irbench.compare import current; print(current.load('config.yaml').where)"``
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from irbench import plan, records
+from irbench.compare import planned, runs
+from irbench.compare.runs import RunData
+from irbench.errors import UserError
+
+OUTDATED = "outdated"
+
+
+def load(config: str) -> RunData:
+    """Return the config's run; a result made from other inputs than the config's is "outdated".
+
+    Raises:
+        UserError: the config cannot be planned, or its run has no record yet.
+    """
+    run = plan.load(config)
+    if not run.folder.is_dir():
+        raise UserError(f"{run.folder}: config {config} has not been run here yet. Run the "
+                        f"workflow (snakemake --configfile {config}), or name a run folder.")
+    loaded = runs.of_folder(run.folder, planned.of(run.config))
+    cells = {key: _checked(one, run.cells.get(key)) for key, one in loaded.cells.items()}
+    profiles = {key: _checked(one, run.profiles.get(key)) for key, one in loaded.profiles.items()}
+    return replace(loaded, cells=cells, profiles=profiles)
+
+
+def _checked(one, job):
+    """Return a result, without its figures if its record is of other inputs than the job's."""
+    if job is None or one.status not in ("ok", runs.PARTIAL):
+        return one
+    spec = records.read(job.record)["spec"]
+    if spec == job.spec:
+        return one
+    parts = sorted(k for k in {*spec, *job.spec} if spec.get(k) != job.spec.get(k))
+    return replace(one, status=OUTDATED,
+                   reason=f"its {', '.join(parts)} changed since it was computed")

@@ -1,0 +1,282 @@
+"""Two runs side by side: what differs, by how much, whether it is real, and what may explain it.
+
+Pure functions on loaded runs (``irbench.compare.runs``); nothing is read or written.
+
+Try: ``irbench compare results/photos results/photos``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from statistics import median
+
+from irbench import statistics
+from irbench.compare import inputs
+from irbench.compare.baseline import NOISE
+from irbench.compare.runs import METRICS, CellData, ProfileData, RunData
+
+LOWER_IS_BETTER = frozenset({"lpips"})
+BETTER, WORSE = "better", "worse"
+SHOWN = 3                       # images or names that a message lists
+UNEXPLAINED = "nothing in the inputs changed, but the result did"
+OTHER_IMAGES, REDEFINED = "other images", "another definition"
+UNKNOWN = "BASE does not tell what it was made from"
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image's score on both sides; ``difference`` is NEW minus BASE."""
+
+    name: str
+    base: float
+    new: float
+    difference: float
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of a cell on both sides.
+
+    Attributes:
+        base: the mean over the images (PSNR in dB, SSIM and LPIPS unitless); None if it has none.
+        new: of the other side.
+        paired: mean difference, interval and sign test over the images with a score on both sides;
+            None if there is none.
+        word: "no change", "within noise" or "real".
+        direction: "better" or "worse" by the mean difference; "" of none.
+        images: by difference, the one that lost most first.
+        note: why a side has no mean.
+    """
+
+    name: str
+    base: float | None
+    new: float | None
+    paired: statistics.Paired | None
+    word: str
+    direction: str
+    images: tuple[Image, ...] = ()
+    note: str = ""
+
+    @property
+    def difference(self) -> float | None:
+        """NEW minus BASE of the means; None if one is not known."""
+        return None if None in (self.base, self.new) else self.new - self.base
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell that both sides have. ``reason`` says why it is not compared, "" if it is."""
+
+    key: str
+    metrics: tuple[Metric, ...] = ()
+    reason: str = ""
+    changes: tuple[str, ...] = ()       # of the inputs
+    remark: str = ""                    # on a result that changed without its inputs
+
+    @property
+    def same(self) -> bool:
+        """Whether it is compared and no metric changed."""
+        return not self.reason and all(m.word == statistics.SAME for m in self.metrics)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Medians in ms, NEW's divided by BASE's, and Mann-Whitney's p over the samples."""
+
+    base: float
+    new: float
+    factor: float
+    p: float
+    word: str                   # "no change", "within noise" or "real"
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A profile that both sides have.
+
+    Attributes:
+        parameters: counts on both sides; None if not known.
+        macs: multiply-accumulates; both None if the input sizes differ.
+        latency: None if it cannot be compared, for ``apart``.
+        memory: peak memory in bytes, both None if not comparable.
+        apart: why latency and memory are not compared, "" if they are.
+        reason: why nothing is, "" if something is.
+    """
+
+    key: str
+    parameters: tuple[int | None, int | None] = (None, None)
+    macs: tuple[int | None, int | None] = (None, None)
+    latency: Latency | None = None
+    memory: tuple[int | None, int | None] = (None, None)
+    apart: str = ""
+    reason: str = ""
+    changes: tuple[str, ...] = ()
+
+    @property
+    def same(self) -> bool:
+        """Whether it is compared, sizes are equal and no test tells the latencies apart."""
+        return (not self.reason and self.parameters[0] == self.parameters[1]
+                and self.macs[0] == self.macs[1]
+                and (self.latency is None or self.latency.word != statistics.REAL))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that two runs have in common, and what only one of them has (key -> what of it)."""
+
+    base: RunData
+    new: RunData
+    cells: tuple[Cell, ...]
+    profiles: tuple[Profile, ...]
+    only_base: dict[str, str] = field(default_factory=dict)
+    only_new: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def compared(self) -> int:
+        """How many cells and profiles were compared."""
+        return sum(not one.reason for one in (*self.cells, *self.profiles))
+
+
+def compare(base: RunData, new: RunData) -> Comparison:
+    """Compare every cell and profile of the same protocol (with its version), dataset and model."""
+    cells = tuple(cell(base.cells[key], new.cells[key])
+                  for key in sorted({*base.cells} & {*new.cells}))
+    profiles = tuple(profile(base.profiles[key], new.profiles[key])
+                     for key in sorted({*base.profiles} & {*new.profiles}))
+    return Comparison(base, new, cells, profiles, _only(base, new), _only(new, base))
+
+
+def _only(one: RunData, other: RunData) -> dict[str, str]:
+    """Name what ``other`` lacks, and if it has another version of the protocol."""
+    found = {}
+    for kind, mine, theirs in (("cell", one.cells, other.cells),
+                               ("profile", one.profiles, other.profiles)):
+        for key in sorted({*mine} - {*theirs}):
+            protocol, _, rest = key.partition("/")
+            name = protocol.rpartition("@")[0]
+            versions = sorted(k.partition("/")[0] for k in theirs
+                              if k.partition("/")[2] == rest
+                              and k.partition("/")[0].rpartition("@")[0] == name)
+            found[key] = kind + (f"; the other side has {', '.join(versions)}, another version of "
+                                 "the protocol, which is not compared" if versions else "")
+    return found
+
+
+# -- a cell ------------------------------------------------------------------------------------
+
+def cell(base: CellData, new: CellData) -> Cell:
+    """Compare two results of one cell."""
+    changes = (tuple(inputs.changes(base.inputs, new.inputs, base.provenance, new.provenance))
+               if base.inputs and new.inputs else ())
+    if reason := _incomparable(base, new):
+        # of no result the inputs explain nothing; those of other images may
+        return Cell(base.key, (), reason, changes if reason.startswith(OTHER_IMAGES) else ())
+    metrics = tuple(_metric(base, new, name) for name in METRICS
+                    if name in base.means or name in new.means
+                    or any(name in scores for scores in base.images.values()))
+    found = Cell(base.key, metrics, "", changes)
+    if found.same or changes:
+        return found
+    if not base.inputs or not new.inputs:
+        return Cell(base.key, metrics, "", (), UNKNOWN)
+    hints = [*inputs.machine(base.provenance, new.provenance),
+             *inputs.libraries(base.provenance, new.provenance)]
+    return Cell(base.key, metrics, "", (), UNEXPLAINED + (
+        f" (what no fingerprint holds: {', '.join(hints)})" if hints else
+        ": it is not reproducible, or a record was edited"))
+
+
+def _incomparable(base: CellData, new: CellData) -> str:
+    for side, one in (("BASE", base), ("NEW", new)):
+        if one.status != "ok":
+            return f"no result in {side}: {one.status}: {one.reason}"
+    if reason := redefined(base, new):
+        return reason
+    lost, added = ([name for name in one.images if name not in other.images]
+                   for one, other in ((base, new), (new, base)))
+    if lost or added:
+        return f"{OTHER_IMAGES}: " + "; ".join(
+            f"{len(names)} only in {side} ({some(names)})"
+            for side, names in (("BASE", lost), ("NEW", added)) if names)
+    return ""
+
+
+def redefined(base: CellData, new: CellData) -> str:
+    """Say in what the definition of a protocol differs under one id, "" if in nothing."""
+    if not base.inputs or not new.inputs:
+        return ""
+    parts = [f"{path} {a} -> {b}" for path, a, b in
+             inputs.different(base.inputs["protocol"], new.inputs["protocol"])]
+    return f"{REDEFINED} of {base.protocol}: {', '.join(parts)}" if parts else ""
+
+
+def some(names: Iterable[str]) -> str:
+    """Name the first few, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _metric(base: CellData, new: CellData, name: str) -> Metric:
+    images = [Image(image, scores[name], new.images[image][name],
+                    new.images[image][name] - scores[name])
+              for image, scores in base.images.items()
+              if name in scores and name in new.images[image]]
+    sign = -1 if name in LOWER_IS_BETTER else 1
+    images.sort(key=lambda image: (sign * image.difference, image.name))
+    means = base.means.get(name), new.means.get(name)
+    notes = [f"no mean in {side}: {one.missing.get(name, 'not asked for')}"
+             for side, one, mean in (("BASE", base, means[0]), ("NEW", new, means[1]))
+             if mean is None]
+    if not images:
+        return Metric(name, *means, None, statistics.NOISE, "", (), "; ".join(notes))
+    # sums of images in another order differ in the last bits
+    paired = statistics.verdict([image.difference for image in images], base.key, name,
+                                least=NOISE[name])
+    direction = "" if paired.word == statistics.SAME or not paired.mean else (
+        BETTER if sign * paired.mean > 0 else WORSE)
+    return Metric(name, *means, paired, paired.word, direction, tuple(images),
+                  "; ".join(notes))
+
+
+# -- a profile ---------------------------------------------------------------------------------
+
+def profile(base: ProfileData, new: ProfileData) -> Profile:
+    """Compare two profiles: counts exactly, latency and memory where they were measured alike."""
+    changes = (tuple(inputs.changes(base.inputs, new.inputs, base.provenance, new.provenance,
+                                    "profile")) if base.inputs and new.inputs else ())
+    for side, one in (("BASE", base), ("NEW", new)):
+        if one.status != "ok":
+            return Profile(base.key, reason=f"no result in {side}: {one.status}: {one.reason}")
+    apart = _apart(base, new)
+    sizes = [one.condition.get(k) for k in ("batch", "channels", "height", "width")
+             for one in (base, new)]
+    one_size = sizes[::2] == sizes[1::2] or None in sizes
+    macs = (base.macs, new.macs) if one_size else (None, None)
+    if base.parameters is None and (base.macs is None or not one_size) and apart:
+        return Profile(base.key, reason=f"nothing to compare: {apart}", changes=changes)
+    alike = not apart and base.peak_memory_of == new.peak_memory_of
+    return Profile(base.key, (base.parameters, new.parameters), macs,
+                   None if apart else _latency(base, new),
+                   (base.peak_memory, new.peak_memory) if alike else (None, None), apart, "",
+                   changes)
+
+
+def _apart(base: ProfileData, new: ProfileData) -> str:
+    """Say in what the conditions of two measurements differ, "" if in nothing."""
+    if not base.latency or not new.latency:
+        return f"not comparable: no latency in {'BASE' if not base.latency else 'NEW'}"
+    parts = [f"{path} {a} -> {b}" for path, a, b in inputs.different(base.condition, new.condition)]
+    return f"not comparable: {', '.join(parts)}" if parts else ""
+
+
+def _latency(base: ProfileData, new: ProfileData) -> Latency:
+    p = statistics.mann_whitney(base.latency, new.latency)
+    a, b = median(base.latency), median(new.latency)
+    word = (statistics.SAME if base.latency == new.latency
+            else statistics.REAL if p < statistics.LEVEL else statistics.NOISE)
+    fewest = min(len(base.latency), len(new.latency))
+    note = f"{fewest} samples on a side: too few to tell" if fewest < 4 else ""
+    return Latency(a, b, b / a if a else float("nan"), p, word, note)

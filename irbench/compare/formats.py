@@ -1,0 +1,227 @@
+"""A comparison of two runs as text, Markdown, JSON or JUnit XML.
+
+Pure functions on ``irbench.compare.differences.Comparison``.
+
+Try: ``irbench compare results/photos results/photos --format markdown``
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from irbench.compare import layout
+from irbench.compare.differences import SHOWN, WORSE, Cell, Comparison, Metric, Profile, some
+from irbench.statistics import FEWEST, REAL, SAME, Paired
+
+HEADS = ["cell", "metric", "BASE", "NEW", "difference", "95 % interval", "p", "images", "verdict"]
+SIZES = ["profile", "figure", "BASE", "NEW", "difference", "p", "verdict"]
+READING = ("Differences are NEW minus BASE. Verdict: real if the 95 % bootstrap interval of the "
+           "mean difference over the images excludes 0 and, from 6 images on, a sign test has "
+           "p < 0.05 (of fewer it cannot: \"few images\"). Latency: Mann-Whitney on the samples.")
+
+
+def counts(comparison: Comparison) -> dict:
+    """Return what a line can hold: how many cells moved which way."""
+    words = Counter(_standing(cell) for cell in comparison.cells)
+    return {"cells": len(comparison.cells), "profiles": len(comparison.profiles),
+            **{word.replace(" ", "_"): words[word] for word in (
+                "better", "worse", "mixed", "within noise", "no change", "not compared")},
+            "profiles_changed": sum(not one.same and not one.reason
+                                    for one in comparison.profiles),
+            "only_base": len(comparison.only_base), "only_new": len(comparison.only_new)}
+
+
+def sentence(comparison: Comparison) -> str:
+    """Return the outcome in a sentence."""
+    number = counts(comparison)
+    if not comparison.compared:
+        return "Nothing could be compared."
+    parts = [f"{number[word.replace(' ', '_')]} {word}" for word in (
+        "worse", "better", "mixed", "within noise", "no change", "not compared")
+        if number[word.replace(" ", "_")]]
+    if len(parts) == 1:         # all cells alike
+        parts = [parts[0].partition(" ")[2]]
+    profiles = (f"{number['profiles_changed']} changed" if number["profiles_changed"]
+                else "no change")
+    words = [f"{layout.many(number['cells'], 'cell')}: {', '.join(parts)}"] if parts else []
+    if number["profiles"]:
+        words.append(f"{layout.many(number['profiles'], 'profile')}: {profiles}")
+    return "; ".join(words) + "."
+
+
+def _standing(cell: Cell) -> str:
+    if cell.reason:
+        return "not compared"
+    moved = {m.direction for m in cell.metrics if m.word == REAL}
+    if moved:
+        return "mixed" if len(moved) > 1 else moved.pop()
+    return SAME if cell.same else "within noise"
+
+
+# -- text and Markdown -------------------------------------------------------------------------
+
+def text(comparison: Comparison, everything: bool = False) -> str:
+    """Return tables for a terminal.
+
+    Without ``everything``, figures that did not change are only counted.
+    """
+    parts = [f"BASE  {layout.about(comparison.base)}\nNEW   {layout.about(comparison.new)}"]
+    for heads, rows in _tables(comparison, everything):
+        parts.append(layout.table(heads, rows))
+    parts += [f"{title}:\n" + "\n".join(f"  {line}" for line in lines)
+              for title, lines in _lists(comparison)]
+    return "\n\n".join([*parts, sentence(comparison)])
+
+
+def markdown(comparison: Comparison, everything: bool = False) -> str:
+    """Return a comment for a pull request: the outcome, what moved; the rest folded away."""
+    parts = [f"**{sentence(comparison)}**"]
+    for heads, rows in _tables(comparison, everything):
+        parts.append(layout.pipes(heads, rows))
+    for title, lines in _lists(comparison):
+        parts.append(layout.details(f"{title} ({len(lines)})", "\n".join(
+            f"- {layout.escape(line)}" for line in lines)))
+    sides = "\n".join(f"- {side}: {layout.escape(layout.about(run))}" for side, run in (
+        ("BASE", comparison.base), ("NEW", comparison.new)))
+    parts.append(layout.details("What was compared, and how", f"{sides}\n\n{READING}"))
+    return "\n\n".join(parts)
+
+
+def _tables(comparison: Comparison, everything: bool) -> list[tuple[list[str], list[list[str]]]]:
+    quality = [_row(cell, metric) for cell in comparison.cells for metric in cell.metrics
+               if everything or metric.word != SAME]
+    sizes = [row for profile in comparison.profiles for row in _sizes(profile, everything)]
+    return [(heads, rows) for heads, rows in ((HEADS, quality), (SIZES, sizes)) if rows]
+
+
+def _row(cell: Cell, metric: Metric) -> list[str]:
+    paired, name = metric.paired, metric.name
+    spread = (layout.NA if paired is None or paired.low is None else
+              f"{layout.change(name, paired.low)} to {layout.change(name, paired.high)}")
+    # without a mean on a side: that of the images which both have
+    moved = metric.difference if metric.difference is not None else paired and paired.mean
+    word = f"{metric.word}, {metric.direction}" if metric.word == REAL else metric.word
+    notes = [] if metric.word == SAME else [metric.note, few(paired)]
+    note = f" ({'; '.join(filter(None, notes))})" if any(notes) else ""
+    return [cell.key, layout.metric(name), layout.score(name, metric.base),
+            layout.score(name, metric.new), layout.change(name, moved), spread,
+            f"{paired.p:.2g}" if paired else layout.NA, str(paired.n if paired else 0),
+            word + note]
+
+
+def few(paired: Paired | None) -> str:
+    """Say that the images are too few for a sign test, "" if they are not."""
+    if paired is None or paired.n >= FEWEST:
+        return ""
+    return "one image" if paired.n == 1 else "few images"
+
+
+def _sizes(profile: Profile, everything: bool) -> list[list[str]]:
+    rows = []
+    if profile.reason:
+        return rows
+    for name, (a, b) in (("parameters", profile.parameters), ("MACs", profile.macs)):
+        if a is not None and b is not None and (everything or a != b):
+            share = f" ({(b - a) / a:+.2%})" if a and a != b else ""
+            rows.append([profile.key, name, f"{a:,}", f"{b:,}",
+                         f"{b - a:+,}{share}" if a != b else "0", "",
+                         SAME if a == b else "real, " + ("more" if b > a else "fewer")])
+    found = profile.latency
+    if found and (everything or found.word == REAL):
+        word = {REAL: "real, slower" if found.factor > 1 else "real, faster"}.get(found.word,
+                                                                                 found.word)
+        rows.append([profile.key, "latency, ms", f"{found.base:.4g}", f"{found.new:.4g}",
+                     f"x {found.factor:.3f}", f"{found.p:.2g}",
+                     word + (f" ({found.note})" if found.note else "")])
+    return rows
+
+
+def _lists(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """What stands below the tables: title and lines."""
+    jobs = [*comparison.cells, *comparison.profiles]
+    changed: dict[str, list[str]] = {}
+    for job in jobs:
+        for change in (*job.changes, *filter(None, [getattr(job, "remark", "")])):
+            changed.setdefault(change, []).append(job.key)
+    apart: dict[str, list[str]] = {}
+    for profile in comparison.profiles:
+        if profile.apart and not profile.reason:
+            apart.setdefault(profile.apart, []).append(profile.key)
+    left = [f"{side} holds {layout.many(len(run.left), 'record')} of an earlier config: "
+            f"{some(run.left)}"
+            for side, run in (("BASE", comparison.base), ("NEW", comparison.new)) if run.left]
+    lists = [
+        ("What changed in the inputs", [_shared(what, keys) for what, keys in changed.items()]),
+        ("Not compared", [f"{job.key}: {job.reason}" for job in jobs if job.reason]),
+        ("Latency and memory not compared", [_shared(what.removeprefix("not comparable: "), keys)
+                                             for what, keys in apart.items()]),
+        ("Only in BASE", [f"{key} ({what})" for key, what in comparison.only_base.items()]),
+        ("Only in NEW", [f"{key} ({what})" for key, what in comparison.only_new.items()]),
+        ("Left out", left)]
+    return [(title, lines) for title, lines in lists if lines]
+
+
+def _shared(what: str, keys: list[str]) -> str:
+    return f"{what}: {keys[0]}" if len(keys) == 1 else f"{what}: {len(keys)} ({some(keys)})"
+
+
+# -- for machines ------------------------------------------------------------------------------
+
+def plain(comparison: Comparison) -> dict:
+    """Return everything as plain data; unknown is null."""
+    return {
+        "base": comparison.base.where, "new": comparison.new.where, "counts": counts(comparison),
+        "cells": [{
+            "cell": cell.key, "compared": not cell.reason, "reason": cell.reason or None,
+            "verdict": _standing(cell), "changes": list(cell.changes),
+            "remark": cell.remark or None,
+            "metrics": {m.name: _metric(m) for m in cell.metrics}} for cell in comparison.cells],
+        "profiles": [_profile(one) for one in comparison.profiles],
+        "only_base": comparison.only_base, "only_new": comparison.only_new}
+
+
+def _metric(metric: Metric) -> dict:
+    paired = metric.paired
+    return {"base": metric.base, "new": metric.new, "difference": metric.difference,
+            "interval": [paired.low, paired.high] if paired and paired.low is not None else None,
+            "p": paired.p if paired else None, "images": paired.n if paired else 0,
+            "verdict": metric.word, "direction": metric.direction or None,
+            "note": metric.note or None,
+            "worst": [{"image": i.name, "base": i.base, "new": i.new, "difference": i.difference}
+                      for i in metric.images[:SHOWN]] if metric.word != SAME else []}
+
+
+def _profile(profile: Profile) -> dict:
+    found = profile.latency
+    return {"profile": profile.key, "compared": not profile.reason,
+            "reason": profile.reason or None, "same": profile.same,
+            "parameters": dict(zip(("base", "new"), profile.parameters, strict=True)),
+            "macs": dict(zip(("base", "new"), profile.macs, strict=True)),
+            "latency_ms": found and {
+                "base": found.base, "new": found.new, "factor": found.factor, "p": found.p,
+                "verdict": found.word, "note": found.note or None},
+            "peak_memory_bytes": dict(zip(("base", "new"), profile.memory, strict=True)),
+            "not_comparable": profile.apart or None, "changes": list(profile.changes)}
+
+
+def json(comparison: Comparison) -> str:
+    """Return everything as JSON."""
+    return layout.pretty(plain(comparison))
+
+
+def junit(comparison: Comparison) -> str:
+    """Return a test case for each cell and profile: worse is a failure, not compared is skipped."""
+    cases = []
+    for job in (*comparison.cells, *comparison.profiles):
+        group, _, name = job.key.rpartition("/")
+        rows = ([_row(job, m) for m in job.metrics] if isinstance(job, Cell)
+                else _sizes(job, True))
+        lines = "\n".join([*(" ".join(filter(None, row[1:])) for row in rows), *job.changes])
+        bad = isinstance(job, Cell) and any(m.word == REAL and m.direction == WORSE
+                                            for m in job.metrics)
+        outcome = "skipped" if job.reason else "failure" if bad else "passed"
+        cases.append((group, name, outcome, job.reason or ("really worse" if bad else ""), lines))
+    return layout.junit("irbench compare", cases)
+
+
+FORMATS = {"text": text, "markdown": markdown, "json": json, "junit": junit}

@@ -1,0 +1,277 @@
+"""The gate: is a run worse than its baseline, by more than the tolerances let pass?
+
+One rule beside the tolerances: each cell and profile of the baseline that the run's config asks for
+must be compared, or the gate fails. So a failed cell, a lost image, a protocol redefined under its
+old id or a metric that vanished is a regression; a cell that the config no longer asks for is not
+(it is said), unless ``complete`` asks for all. What only the run has is no matter of the gate.
+
+Pure functions on loaded runs; nothing is read or written.
+
+Try: ``irbench check --baseline photos.json results/photos``
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from irbench.compare import differences, layout
+from irbench.compare.differences import LOWER_IS_BETTER, SHOWN, Cell, Comparison, Image, Profile
+from irbench.compare.runs import METRICS, RunData
+from irbench.compare.tolerances import Tolerances
+
+REGRESSION, IMPROVEMENT, ADVICE, NOTE = "regression", "improvement", "advice", "note"
+SLACK = 1e-9                    # sums of floats: 0.02 is not more than 0.02
+NAMES = {name: (title, f" {unit}" if unit else "", places)
+         for name, (title, unit, places) in layout.METRICS.items()}
+PASSED, FAILED, NOTHING = 0, 1, 3       # exit codes; 2 is misuse
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the gate has to say of one cell or profile.
+
+    Attributes:
+        level: "regression" fails the gate; "improvement", "advice" (of speed) and "note" do not.
+        key: PROTOCOL/DATASET/MODEL or PROTOCOL/MODEL; "" of what concerns the whole.
+        message: what happened, a sentence without the key.
+        metric: psnr, ssim, lpips, parameters, macs, latency, memory; "" of none.
+        base: the baseline's figure.
+        new: the run's.
+        tolerance: what may pass, in the unit of the figures, or as share or factor.
+        images: those that lost most, of a regression of quality.
+        changes: of the inputs, in words.
+    """
+
+    level: str
+    key: str
+    message: str
+    metric: str = ""
+    base: float | None = None
+    new: float | None = None
+    tolerance: float | None = None
+    images: tuple[Image, ...] = ()
+    changes: tuple[str, ...] = ()
+
+    @property
+    def difference(self) -> float | None:
+        """The run's figure minus the baseline's; None if one is not known."""
+        return None if None in (self.base, self.new) else self.new - self.base
+
+
+@dataclass(frozen=True)
+class Result:
+    """The gate's findings, and the keys of what it held against the tolerances and what passed."""
+
+    base: RunData
+    new: RunData
+    findings: tuple[Finding, ...]
+    compared: tuple[str, ...]
+
+    def of(self, level: str) -> list[Finding]:
+        """Return the findings of a level, by cell."""
+        return [one for one in self.findings if one.level == level]
+
+    @property
+    def failed(self) -> set[str]:
+        """The keys with a regression."""
+        return {one.key for one in self.of(REGRESSION)}
+
+    @property
+    def code(self) -> int:
+        """The exit code: 0 no regression, 1 regression, 3 nothing was compared."""
+        return FAILED if self.failed else PASSED if self.compared else NOTHING
+
+
+def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = False,
+          complete: bool = False) -> Result:
+    """Hold a run against its baseline.
+
+    Args:
+        base: a loaded baseline file, or a run.
+        new: a loaded run.
+        tolerances: what may pass.
+        speed: slower than the tolerances let pass is a regression, not advice.
+        complete: a cell of the baseline that the run's config does not ask for is a regression.
+    """
+    comparison = differences.compare(base, new)
+    findings = [*_absent(comparison, complete)]
+    compared = []
+    for cell in comparison.cells:
+        findings += _cell(cell, comparison, tolerances.of(cell.key)["quality"])
+        compared += [] if cell.reason else [cell.key]
+    for profile in comparison.profiles:
+        protocol, _, model = profile.key.partition("/")
+        limits = tolerances.of(f"{protocol}/*/{model}")
+        findings += _profile(profile, comparison, limits, speed or limits["speed"]["gate"])
+        compared += [] if profile.reason else [profile.key]
+    # a message of the gate speaks of its sides by their names
+    findings = [replace(one, message=_sides(one.message), changes=tuple(map(_sides, one.changes)))
+                for one in findings]
+    keys = [*base.cells, *("/*/".join(key.split("/")) for key in base.profiles)]
+    findings += [Finding(NOTE, "", f"the override {pattern!r} fits nothing in the baseline; is it "
+                                   "written rightly?") for pattern in tolerances.unused(keys)]
+    findings.sort(key=lambda one: one.key)
+    return Result(base, new, tuple(findings), tuple(compared))
+
+
+def _sides(text: str) -> str:
+    return re.sub(r"\bBASE\b", "the baseline", re.sub(r"\bNEW\b", "this run", text))
+
+
+def _absent(comparison: Comparison, complete: bool) -> Iterator[Finding]:
+    """What the baseline has and the run has no record of."""
+    base, new = comparison.base, comparison.new
+    for key in comparison.only_base:
+        if (base.cells.get(key) or base.profiles[key]).status != "ok":
+            continue                # a run folder as baseline: nothing was there to lose
+        asked = None if new.planned is None else (
+            new.planned.cell(*key.split("/")) if key in base.cells
+            else new.planned.profile(*key.split("/")))
+        if asked:
+            yield Finding(REGRESSION, key, "no result: the run's config asks for it, and it was "
+                                           "not computed. Run the workflow again.")
+        elif asked is None:
+            yield Finding(REGRESSION, key, f"no result in {new.where}, and no config.json there "
+                                           "that would tell whether one was asked for.")
+        else:
+            note = comparison.only_base[key].partition("; ")[2]
+            yield Finding(REGRESSION if complete else NOTE, key, "not in this run: its config does "
+                          f"not ask for it{f' ({note})' if note else ''}.")
+
+
+# -- quality -----------------------------------------------------------------------------------
+
+def _cell(cell: Cell, comparison: Comparison, limits: dict) -> Iterator[Finding]:
+    changes = cell.changes or tuple(filter(None, [cell.remark]))
+    if cell.reason:
+        yield _refused(cell, comparison.base.cells[cell.key].status == "ok", changes)
+        return
+    base, new = comparison.base.cells[cell.key], comparison.new.cells[cell.key]
+    for metric in METRICS:
+        limit = limits.get(metric)
+        found = next((one for one in cell.metrics if one.name == metric), None)
+        if limit is None or found is None:
+            continue
+        name, _, _ = NAMES[metric]
+        if metric in base.means and metric not in new.means:
+            yield _without(cell, name, metric, new.missing.get(metric), base.means[metric])
+        yield from _scores(cell, found, limit, changes)
+
+
+def _refused(cell: Cell, known: bool, changes: tuple[str, ...]) -> Finding:
+    """A cell that both sides name and that cannot be compared; ``known``: the baseline's is ok."""
+    advice = ("A changed convention is a new version: raise the number after the @, and write the "
+              "baseline anew." if cell.reason.startswith(differences.REDEFINED) else
+              "If that is meant, write the baseline anew."
+              if cell.reason.startswith(differences.OTHER_IMAGES) else "Run the workflow again.")
+    return Finding(REGRESSION if known else NOTE, cell.key,
+                   f"not compared: {cell.reason.rstrip('.')}.{f' {advice}' if known else ''}",
+                   changes=changes)
+
+
+def _without(cell: Cell, name: str, metric: str, reason: str | None, before: float) -> Finding:
+    """A metric that the baseline has a mean of and the run has none."""
+    if reason is None:
+        return Finding(NOTE, cell.key, f"no {name} in this run: its config does not ask for it.",
+                       metric, before)
+    if "infinite" in reason:        # an image equal to its target: as good as can be
+        return Finding(NOTE, cell.key, f"no mean {name}: {reason}.", metric, before)
+    return Finding(REGRESSION, cell.key, f"no {name}: {reason.rstrip('.')}. To do without, give it "
+                   f"the tolerance null.", metric, before)
+
+
+def _scores(cell: Cell, found: differences.Metric, limit: dict,
+            changes: tuple[str, ...]) -> Iterator[Finding]:
+    sign = -1 if found.name in LOWER_IS_BETTER else 1
+    name, unit, _ = NAMES[found.name]
+    mean, single = limit.get("mean"), limit.get("image")
+    gain = None if found.difference is None else sign * found.difference
+    broken = [image for image in found.images
+              if single is not None and sign * image.difference < -single - SLACK]
+    fell = gain is not None and mean is not None and gain < -mean - SLACK
+    figures = (found.name, found.base, found.new)
+    lost = tuple(image for image in found.images if sign * image.difference < 0)
+    if fell:
+        yield Finding(
+            REGRESSION, cell.key, f"mean {name} {_change(found)}, more than {mean:g}{unit} for the "
+            f"worse ({_word(found)}); {_worst(found.name, lost)}.", *figures, mean,
+            lost[:SHOWN], changes)
+    elif broken:
+        yield Finding(
+            REGRESSION, cell.key, f"{name} of {len(broken)} of {len(found.images)} images fell by "
+            f"more than {single:g}{unit}: {_worst(found.name, broken)}"
+            f"{f' (mean {_change(found)})' if found.difference is not None else ''}.", *figures,
+            single, tuple(broken[:SHOWN]), changes)
+    elif gain is not None and mean is not None and gain > mean + SLACK:
+        yield Finding(IMPROVEMENT, cell.key, f"mean {name} {_change(found)}, better by more than "
+                      f"{mean:g}{unit} ({_word(found)}).", *figures, mean, (), changes)
+
+
+def _word(found: differences.Metric) -> str:
+    return f"{found.word} over {layout.many(found.paired.n if found.paired else 0, 'image')}"
+
+
+def _change(found: differences.Metric) -> str:
+    _, unit, places = NAMES[found.name]
+    return (f"{found.base:.{places}f} -> {found.new:.{places}f}{unit} "
+            f"({found.difference:+.{places}f})")
+
+
+def _worst(metric: str, images: list[Image] | tuple[Image, ...]) -> str:
+    _, unit, places = NAMES[metric]
+    return "worst: " + ", ".join(f"{image.name} {image.difference:+.{places}f}{unit}"
+                                 for image in images[:SHOWN])
+
+
+# -- size and speed ----------------------------------------------------------------------------
+
+def _profile(profile: Profile, comparison: Comparison, limits: dict,
+             gate: bool) -> Iterator[Finding]:
+    key, changes = profile.key, profile.changes
+    if profile.reason:
+        known = comparison.base.profiles[key].status == "ok" and "no result" in profile.reason
+        yield Finding(REGRESSION if known else NOTE, key, f"not compared: {profile.reason}.",
+                      changes=changes)
+        return
+    for name, (a, b) in (("parameters", profile.parameters), ("macs", profile.macs)):
+        title = "MACs" if name == "macs" else name
+        if a is not None and b is None:
+            yield Finding(REGRESSION, key, f"no count of {title} in this run.", name, a,
+                          changes=changes)
+        if a is None or b is None or a == b:
+            continue
+        share, allowed = (b - a) / a if a else float("inf"), limits["size"][name]
+        grown = share > allowed + SLACK
+        yield Finding(REGRESSION if grown else NOTE if b > a else IMPROVEMENT, key,
+                      f"{title} {a:,} -> {b:,} ({b - a:+,}"
+                      f"{f', {share:+.2%}' if a else ''})"
+                      f"{f', allowed {allowed:+.2%}' if allowed else ''}.",
+                      name, a, b, allowed, (), changes)
+    old, new = comparison.base.profiles[key], comparison.new.profiles[key]
+    if profile.macs == (None, None) and old.macs is not None and new.macs is not None:
+        yield Finding(NOTE, key, "MACs not compared: they were counted on inputs of another size.",
+                      "macs", old.macs, new.macs)
+    yield from _speed(profile, limits["speed"], gate)
+
+
+def _speed(profile: Profile, limits: dict, gate: bool) -> Iterator[Finding]:
+    key, found = profile.key, profile.latency
+    slow = REGRESSION if gate else ADVICE
+    if profile.apart and gate:
+        yield Finding(NOTE, key, f"latency {profile.apart}.", "latency")
+    if found and found.p < limits["p"]:
+        words = (f"latency {found.base:.4g} -> {found.new:.4g} ms (x {found.factor:.2f}, "
+                 f"p = {found.p:.2g}")
+        if found.factor > limits["latency"]:
+            yield Finding(slow, key, f"{words}), slower than x {limits['latency']:g}.", "latency",
+                          found.base, found.new, limits["latency"], (), profile.changes)
+        elif found.factor < 1 / limits["latency"]:
+            yield Finding(IMPROVEMENT, key, f"{words}).", "latency", found.base, found.new,
+                          limits["latency"], (), profile.changes)
+    a, b = profile.memory
+    if a and b and b / a > limits["memory"]:
+        yield Finding(slow, key, f"peak memory {a / 2**20:.1f} -> {b / 2**20:.1f} MiB "
+                      f"(x {b / a:.2f}), more than x {limits['memory']:g}.", "memory", a, b,
+                      limits["memory"], (), profile.changes)

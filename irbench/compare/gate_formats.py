@@ -1,0 +1,143 @@
+"""The gate's result as text, Markdown, JSON, JUnit XML, or annotations of GitHub Actions.
+
+Pure functions on ``irbench.compare.gate.Result``.
+
+Try: ``irbench check --baseline photos.json results/photos --format markdown``
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from irbench.compare import layout
+from irbench.compare.differences import UNEXPLAINED
+from irbench.compare.gate import (
+    ADVICE,
+    FAILED,
+    IMPROVEMENT,
+    NOTE,
+    NOTHING,
+    REGRESSION,
+    SHOWN,
+    Finding,
+    Result,
+)
+
+TITLES = {REGRESSION: "Regressions", IMPROVEMENT: "Better than the baseline",
+          ADVICE: "Slower or larger (advice; --speed makes it count)", NOTE: "Notes"}
+LEVELS = {REGRESSION: "error", ADVICE: "warning", IMPROVEMENT: "notice", NOTE: "notice"}
+
+
+def counts(result: Result) -> dict:
+    """Return what a line can hold."""
+    return {"compared": len(result.compared), "regressions": len(result.failed),
+            "improvements": len({one.key for one in result.of(IMPROVEMENT)}),
+            "advice": len({one.key for one in result.of(ADVICE)}), "exit_code": result.code}
+
+
+def sentence(result: Result) -> str:
+    """Return the outcome in a sentence."""
+    number = len(result.compared)
+    compared = f"{layout.many(number, 'result')} compared with the baseline"
+    if result.code == FAILED:
+        return f"{layout.many(len(result.failed), 'regression')} ({compared})."
+    if result.code == NOTHING:
+        return "Nothing was compared: the run and the baseline have no result in common."
+    better = len({one.key for one in result.of(IMPROVEMENT)})
+    return f"No regression ({compared})." + (
+        f" {better} better: to hold what was won, write the baseline anew (irbench baseline write "
+        f"{result.new.where} --output {result.base.where})." if better else "")
+
+
+def text(result: Result) -> str:
+    """Return lines for a terminal, regressions last, where they are seen."""
+    parts = [f"baseline  {layout.about(result.base)}\nrun       {layout.about(result.new)}"]
+    for level in (NOTE, ADVICE, IMPROVEMENT, REGRESSION):
+        found = result.of(level)
+        if found:
+            parts.append(f"{TITLES[level]}:\n" + "\n".join(map(_lines, _told(found))))
+    return "\n\n".join([*parts, sentence(result)])
+
+
+def _told(found: list[Finding]) -> list[Finding]:
+    """Name what changed in a cell's inputs once, at the last of its findings."""
+    return [replace(one, changes=()) if after is not None and after.key == one.key else one
+            for one, after in zip(found, [*found[1:], None], strict=True)]
+
+
+def _lines(one: Finding) -> str:
+    return "\n    ".join([f"  {f'{one.key}: ' if one.key else ''}{one.message}",
+                          *map(_cause, one.changes)])
+
+
+def _cause(change: str) -> str:
+    return change if change.startswith((UNEXPLAINED, "the baseline")) else f"changed: {change}"
+
+
+def markdown(result: Result) -> str:
+    """Return a summary for a pull request: what failed in full, the rest folded away."""
+    parts = [f"**irbench check: {sentence(result)}**"]
+    for level in (REGRESSION, ADVICE, IMPROVEMENT, NOTE):
+        found = result.of(level)
+        if not found:
+            continue
+        body = "\n".join(map(_item, _told(found)))
+        parts.append(f"### {TITLES[level]}\n\n{body}" if level == REGRESSION
+                     else layout.details(f"{TITLES[level]} ({len(found)})", body))
+    parts.append(layout.details("What was compared", "\n".join(
+        f"- {side}: {layout.escape(layout.about(run))}"
+        for side, run in (("baseline", result.base), ("run", result.new)))))
+    return "\n\n".join(parts)
+
+
+def _item(one: Finding) -> str:
+    return "\n".join([
+        f"- {f'{layout.code(one.key)}: ' if one.key else ''}{layout.escape(one.message)}",
+        *(f"  - {layout.escape(_cause(change))}" for change in one.changes)])
+
+
+def plain(result: Result) -> dict:
+    """Return everything as plain data; unknown is null."""
+    return {
+        "baseline": result.base.where, "run": result.new.where, **counts(result),
+        "findings": [{
+            "level": one.level, "key": one.key or None, "metric": one.metric or None,
+            "baseline": one.base, "run": one.new, "difference": one.difference,
+            "tolerance": one.tolerance, "message": one.message,
+            "worst": [{"image": i.name, "baseline": i.base, "run": i.new,
+                       "difference": i.difference} for i in one.images[:SHOWN]],
+            "changes": list(one.changes)} for one in result.findings],
+        "keys": list(result.compared)}
+
+
+def json(result: Result) -> str:
+    """Return everything as JSON."""
+    return layout.pretty(plain(result))
+
+
+def junit(result: Result) -> str:
+    """Return a test case for each cell and profile of the baseline."""
+    by_key: dict[str, list[Finding]] = {}
+    for one in result.findings:
+        by_key.setdefault(one.key, []).append(one)
+    cases = []
+    for key in (*result.base.cells, *result.base.profiles):
+        found = by_key.get(key, [])
+        bad = [one for one in found if one.level == REGRESSION]
+        outcome = "failure" if bad else "passed" if key in result.compared else "skipped"
+        group, _, name = key.rpartition("/")
+        cases.append((group, name, outcome, " ".join(one.message for one in bad or found),
+                      "\n".join(map(_lines, _told(found)))))
+    return layout.junit("irbench check", cases)
+
+
+def github(result: Result) -> str:
+    """Return annotations: an error for each regression, warnings for advice, notices for better."""
+    lines = [layout.annotation(LEVELS[one.level], f"irbench {one.level}", _lines(one).strip())
+             for level in (REGRESSION, ADVICE, IMPROVEMENT) for one in result.of(level)]
+    if result.code == NOTHING:
+        lines.append(layout.annotation("error", "irbench check", sentence(result)))
+    return "\n".join([*lines, sentence(result)])
+
+
+FORMATS = {"text": text, "markdown": markdown, "json": json, "junit": junit, "github": github}

@@ -1,0 +1,137 @@
+"""What the gate lets pass: irbench's own tolerances and those of a file, by cell.
+
+Reads ``catalog/tolerances.yaml`` and a user's file of the same form, both checked against
+``catalog/tolerances.schema.json``; writes nothing.
+
+Try: ``python -c "from irbench.compare import tolerances; print(tolerances.load().of('a/b/c'))"``
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import functools
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from irbench import catalogs
+from irbench.errors import UserError
+
+DEFAULTS = catalogs.BUILTIN / "tolerances.yaml"
+SCHEMA = catalogs.BUILTIN / "tolerances.schema.json"
+SECTIONS = ("quality", "size", "speed")
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """What may pass: ``common`` for all, ``overrides`` in the order of their files."""
+
+    common: dict
+    overrides: tuple[dict, ...] = ()
+
+    def of(self, key: str) -> dict:
+        """Return quality, size and speed for PROTOCOL/DATASET/MODEL; the last override counts.
+
+        A profile's key is PROTOCOL/*/MODEL.
+        """
+        found = self.common
+        for override in self.overrides:
+            if fits(override["match"], key):
+                found = _merged(found, {k: override[k] for k in SECTIONS if k in override})
+        return found
+
+    def unused(self, keys: list[str]) -> list[str]:
+        """Return the patterns that fit none of the keys: probably a slip of the pen."""
+        return [one["match"] for one in self.overrides
+                if not any(fits(one["match"], key) for key in keys)]
+
+
+def fits(pattern: str, key: str) -> bool:
+    """Whether each part of PROTOCOL/DATASET/MODEL fits its pattern, upper and lower case apart."""
+    return all(fnmatch.fnmatchcase(part, wanted) for part, wanted
+               in zip(key.split("/"), pattern.split("/"), strict=True))
+
+
+def load(path: str | Path | None = None) -> Tolerances:
+    """Return irbench's tolerances, changed by a user's file.
+
+    Raises:
+        UserError: no such file, not YAML, an unknown key, a value out of its range.
+    """
+    ours = _read(DEFAULTS)
+    theirs = _read(Path(path)) if path else {}
+    common = _merged({k: ours[k] for k in SECTIONS}, {k: theirs[k] for k in SECTIONS
+                                                      if k in theirs})
+    return Tolerances(common, (*ours["overrides"], *theirs.get("overrides", ())))
+
+
+def _merged(base: dict, other: dict) -> dict:
+    """Return base with other's values, mapping by mapping; null takes the place of a mapping."""
+    return {key: _merged(base[key] or {}, other[key])
+            if isinstance(other.get(key), dict) and isinstance(base.get(key), dict | None)
+            else other.get(key, base.get(key)) for key in {**base, **other}}
+
+
+def _read(path: Path) -> dict:
+    where = f"tolerances {path}"
+    try:
+        value = catalogs.parse(path)
+    except FileNotFoundError:
+        raise UserError(f"{where}: no such file. irbench's own is {DEFAULTS}; leave --tolerances "
+                        "out to use it.") from None
+    except ValueError as error:
+        raise UserError(f"{where}: {error}. Correct it.") from None
+    value = {} if value is None else value
+    _check(value, where)
+    return value
+
+
+@functools.cache
+def _schema() -> dict:
+    return json.loads(SCHEMA.read_text(encoding="utf-8"))
+
+
+def _check(value: object, where: str) -> None:
+    import jsonschema
+
+    errors = sorted(jsonschema.Draft202012Validator(_schema()).iter_errors(value),
+                    key=lambda e: [str(p) for p in e.absolute_path])
+    if errors:
+        raise UserError("\n".join(f"{where}: {_explain(error)}" for error in errors[:5]))
+    if place := _not_finite(value):
+        raise UserError(f"{where}: {place} is not a finite number. Use null for what is not gated.")
+
+
+def _not_finite(value: object, place: str = "") -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return place
+    items = (value.items() if isinstance(value, dict)
+             else enumerate(value) if isinstance(value, list) else ())
+    return next((p for k, v in items if (p := _not_finite(v, f"{place}.{k}".lstrip(".")))), "")
+
+
+def _explain(error) -> str:
+    """Say a schema violation in one sentence: where, what, what is valid."""
+    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" if i else str(p)
+                    for i, p in enumerate(error.absolute_path)) or "top level"
+    if error.validator == "additionalProperties":
+        valid = sorted(error.schema["properties"])
+        extra = sorted(set(map(str, error.instance)) - set(valid))[0]
+        near = difflib.get_close_matches(extra, valid, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"{place}: unknown key {extra!r}.{hint} Valid keys: {', '.join(valid)}."
+    if error.validator == "required":
+        missing = [k for k in error.validator_value if k not in error.instance]
+        return f"{place}: missing key {missing[0]!r}."
+    if error.validator == "pattern":
+        return (f"{place}: {error.instance!r} is not PROTOCOL/DATASET/MODEL. * stands for anything "
+                "within a part, as in 'sr-*/*/compacter'.")
+    if error.validator == "minimum":
+        return f"{place}: {error.instance!r} is less than {error.validator_value}."
+    if error.validator == "type":
+        wanted = error.validator_value
+        wanted = " or ".join(wanted) if isinstance(wanted, list) else wanted
+        return f"{place}: expected {wanted}, found {error.instance!r}."
+    return f"{place}: {error.message}."
