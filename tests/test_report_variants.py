@@ -51,7 +51,7 @@ def test_variants_get_no_verdict(run):
     said = {r["model"]: r for r in csv.DictReader(io.StringIO(summary.summary(run)))
             if r["dataset"] == "set5"}
     assert said["semanir"]["verdict"].startswith("differs")
-    assert (said["semanir.bf16"]["verdict"], said["semanir.bf16"]["published_psnr"]) == ("", "")
+    assert (said["semanir.bf16"]["verdict"], said["semanir.bf16"]["published_psnr_db"]) == ("", "")
     assert (said["semanir.bf16"]["base"], said["semanir.bf16"]["changes"]) == (
         "semanir", "bfloat16")
 

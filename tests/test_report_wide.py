@@ -76,8 +76,8 @@ def test_tolerances(tmp_path, name, dataset, psnr, spec, word):
     assert name.startswith("sr") or "bicubic" not in found.reason
     assert name.startswith("denoise") or "noise" not in found.reason
     line = next(csv.DictReader(io.StringIO(summary.summary(run))))
-    assert line["verdict"] == word and line["published_psnr"] == found.figure.shown
-    assert float(line["psnr_difference"]) == pytest.approx(psnr - found.figure.value, abs=1e-4)
+    assert line["verdict"] == word and line["published_psnr_db"] == found.figure.shown
+    assert float(line["psnr_difference_db"]) == pytest.approx(psnr - found.figure.value, abs=1e-4)
 
 
 def test_every_way_to_make_an_input_has_its_tolerance():
@@ -117,7 +117,7 @@ def test_a_blind_row_is_no_counterpart_of_one_level(wide, built):
     lines = {(r["model"], r["dataset"]): r
              for r in csv.DictReader(io.StringIO(summary.summary(wide)))}
     assert lines["compacter", "set12"]["verdict"] == "nothing published"
-    assert lines["compacter", "set12"]["published_psnr"] == ""
+    assert lines["compacter", "set12"]["published_psnr_db"] == ""
     starred = next(r for r in built["denoise_gray"].published if r.name == "DRUNet*")
     assert starred.sub == "counterpart above: DRUNet"
     assert not any(r.sub for r in built["denoise_gray"].published if r.name == "SemanIR*")
@@ -127,10 +127,10 @@ def test_unknown_is_empty(wide):
     lines = {(r["model"], r["dataset"]): r
              for r in csv.DictReader(io.StringIO(summary.summary(wide)))}
     gone = lines["unet", "gopro"]
-    assert (gone["verdict"], gone["published_psnr"], gone["psnr_difference"]) == ("", "", "")
+    assert (gone["verdict"], gone["published_psnr_db"], gone["psnr_difference_db"]) == ("", "", "")
     assert lines["input", "photos"]["verdict"] == "nothing published"
     leaked = lines["compacter", "set5"]
-    assert (leaked["verdict"], leaked["psnr_difference"]) == ("not comparable", "")
+    assert (leaked["verdict"], leaked["psnr_difference_db"]) == ("not comparable", "")
 
 
 def test_ssim_of_another_kind_is_not_judged(wide):

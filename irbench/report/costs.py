@@ -19,10 +19,10 @@ CIRCUMSTANCES = ("device", "dtype", "size", "batch", "threads")
 SPEED = ("model", "protocol", "reference", "parameters", "latency_p50_ms", "latency_p90_ms",
          "timed_passes", "images_per_s", "input_megapixels_per_s", "joules_per_image",
          "energy_method", "peak_memory_bytes", "peak_memory_of", "attention", "attention_reason",
-         *CIRCUMSTANCES, "inference", "ratios", "status", "reason", "missing")
+         *CIRCUMSTANCES, "inference", "ratios", "status", "reason", "missing", "record")
 OPERATIONS = ("model", "protocol", "reference", "input", "parameters", "macs",
               *(f"macs_{kind}" for kind in KINDS), "macs_keys_only", "uncounted", "status",
-              "reason")
+              "reason", "record")
 FOLD = 30                       # rows that the page shows unfolded
 
 
@@ -165,7 +165,8 @@ def _speed_line(run: Run, job: Job, ratios: dict[str, tuple]) -> list:
         "; ".join(f"{name}: {round(ratio, 6)!r}" for name, (ratio, _) in ratios.items()
                   if ratio is not None),
         job.status, job.reason,
-        "; ".join(f"{name}: {why}" for name, why in (result.get("missing") or {}).items())]
+        "; ".join(f"{name}: {why}" for name, why in (result.get("missing") or {}).items()),
+        job.path]
 
 
 # -- operations ----------------------------------------------------------------------------------
@@ -194,7 +195,8 @@ def operations(run: Run) -> Sheet:
             *(_figure(made, job, "macs", number, _macs) for number in kinds.values())])
         made.lines.append([job.model, job.protocol, _is_reference(run, job), size,
                            result.get("parameters"), result.get("macs"), *kinds.values(),
-                           result.get("macs_keys_only"), left_out, job.status, job.reason])
+                           result.get("macs_keys_only"), left_out, job.status, job.reason,
+                           job.path])
     made.caption = (
         "Multiply-adds (MACs) of one forward pass for the input named (batch, channels, height, "
         "width); one MAC is about two FLOPs, and papers that say FLOPs may mean either. "
@@ -235,7 +237,7 @@ def _first(made: Sheet, run: Run, job: Job) -> Value:
     tiles = job.result.get("tiles") or 1
     return Value(latency.name(run, job.model, job.result), sub=family.sub(run, job.model), marks=[
         made.note(f"the input goes through the network in {tiles} tiles; all figures are of all "
-                  "of them")] if tiles > 1 else [])
+                  "of them")] if tiles > 1 else [], record=job.path if job.record else "")
 
 
 def _figures(made: Sheet, job: Job, name: str, how: Callable = text.parameters) -> Value:
@@ -245,7 +247,7 @@ def _figures(made: Sheet, job: Job, name: str, how: Callable = text.parameters) 
 def _figure(made: Sheet, job: Job, name: str, number: float | None, how: Callable) -> Value:
     """Return a figure, or n/a with the reason that the record gives for ``name``."""
     if number is not None:
-        return Value(how(number))
+        return Value(how(number), record=job.path)
     missing = job.result.get("missing") or {}
     return made.absent(str(missing.get(name) or f"the record holds no {name.replace('_', ' ')}"))
 
@@ -256,5 +258,6 @@ def _no_result(made: Sheet, run: Run, job: Job, fields: tuple[str, ...]) -> None
     made.rows.append([_first(made, run, job), Value(job.protocol),
                       *(made.absent(why) for _ in made.heads[2:])])
     known = {"model": job.model, "protocol": job.protocol, "reference": _is_reference(run, job),
-             "status": job.status, "reason": job.reason}
+             "status": job.status, "reason": job.reason,
+             "record": job.path if job.record else None}
     made.lines.append([known.get(name) for name in fields])

@@ -15,7 +15,7 @@ from irbench.report.sheet import Head, Sheet, Value
 STEM = "dictionary"
 FIGURES = {"self": "own key", "used": "used as key", "overlap": "kept from before"}
 FIELDS = ("model", "protocol", "source", "dataset", "measured_on", "weights", "stage", "n", "k",
-          "self_selection", "used", "overlap_with_previous")
+          "self_selection", "used", "overlap_with_previous", "record")
 FOLD = 30                       # rows that the page shows unfolded
 
 
@@ -26,13 +26,13 @@ def sheet(run: Run) -> Sheet | None:
         return None
     order = list(family.ordered(run.models))
     found.sort(key=lambda one: (order.index(one[0]), one[1]))
-    stages = max(len(entries) for *_, entries in found)
+    stages = max(len(entries) for *_, entries, _ in found)
     made = Sheet(STEM, "Health of the key-semantic dictionaries", [
         Head("Model", left=True), Head("Protocol", left=True), Head("Measured on", left=True),
         Head("N"), Head("k"), Head("Share", left=True),
         *(Head(str(i + 1), "Stage") for i in range(stages))], FIELDS)
     names: dict[tuple[str, ...], dict[str, None]] = {}
-    for model, protocol, source, dataset, on, weights, entries in found:
+    for model, protocol, source, dataset, on, weights, entries, path in found:
         names.setdefault(tuple(str(e.get("stage")) for e in entries), {})[
             run.model_title(model)] = None
         for figure, label in FIGURES.items():
@@ -42,10 +42,10 @@ def sheet(run: Run) -> Sheet | None:
                 Value(protocol if first else ""), Value(on if first else ""),
                 *(Value(_values(entries, key) if first else "") for key in ("n", "k")),
                 Value(label),
-                *(_share(made, entry, figure) for entry in entries),
+                *(_share(made, entry, figure, path) for entry in entries),
                 *(Value(text.NONE) for _ in range(stages - len(entries)))])
         made.lines += [[model, protocol, source, dataset, on, weights, e.get("stage"), e.get("n"),
-                        e.get("k"), e.get("self"), e.get("used"), e.get("overlap")]
+                        e.get("k"), e.get("self"), e.get("used"), e.get("overlap"), path]
                        for e in entries]
     made.folded = len(made.rows) > FOLD
     made.caption = (
@@ -59,12 +59,12 @@ def sheet(run: Run) -> Sheet | None:
 
 
 def _found(run: Run):
-    """Yield (model, protocol, source, dataset, measured on, weights, entries)."""
+    """Yield (model, protocol, source, dataset, measured on, weights, entries, record's path)."""
     for (protocol, model), job in run.profiles.items():
         entries = job.result.get("dictionary")
         if entries:
             on = str(job.result.get("dictionary_of") or "an input that the record does not name")
-            yield model, protocol, "profile", "", on, "untrained weights", entries
+            yield model, protocol, "profile", "", on, "untrained weights", entries, job.path
     for cell in run.cells:
         entries = cell.result.get("dictionary")
         if entries and cell.status == "ok":
@@ -72,16 +72,16 @@ def _found(run: Run):
             kind = (run.models[cell.model].get("checkpoint") or {}).get("kind")
             weights = "weights trained here" if kind == "trained" else "weights of the cell"
             yield (cell.model, cell.protocol, "cell", cell.dataset,
-                   f"{run.dataset_title(cell.dataset)}{first}", weights, entries)
+                   f"{run.dataset_title(cell.dataset)}{first}", weights, entries, cell.path)
 
 
 def _values(entries: list[dict], key: str) -> str:
     return ", ".join(map(str, dict.fromkeys(e[key] for e in entries if e.get(key) is not None)))
 
 
-def _share(made: Sheet, entry: dict, figure: str) -> Value:
+def _share(made: Sheet, entry: dict, figure: str, path: str) -> Value:
     if entry.get(figure) is not None:
-        return Value(text.percent(entry[figure]))
+        return Value(text.percent(entry[figure]), record=path)
     n, k = entry.get("n"), entry.get("k")
     if None not in (n, k) and k >= n:
         return made.absent("every token is a key (k is N or more): there is nothing to choose")

@@ -24,7 +24,8 @@ CSV = ("task", "version", "protocol", "level", "dataset", "block", "method", "mo
        "status", "reason", "source", "record", "notes")
 PRINTED_PROTOCOL = "the source's own"
 PAGE = 60                       # rows of a LaTeX table that a page has room for
-MANY = 12                       # columns beyond which a LaTeX table is set smaller
+MANY = 12                       # columns beyond which a LaTeX table is set smaller ...
+WITH_DIFFERENCE = 1.8           # ... of which one with differences takes the room of as many
 VERDICTS = ("Protocol", "Dataset", "Model", "Metric", "Measured", "Published", "Difference",
             "Tolerance", "Verdict", "Reason")
 VERDICTS_CSV = ("protocol", "task", "level", "dataset", "model", "method", "source", "metric",
@@ -130,7 +131,7 @@ def _lines(table: Table) -> int:
 
 def _latex(whole: Table, parts: list[Table]) -> str:
     width = len(whole.columns) + 2
-    many = len(whole.columns) > MANY
+    many = len(whole.columns) * (WITH_DIFFERENCE if whole.differences else 1) > MANY
     lines = [r"\begin{table}[t]", r"\centering", r"\tiny" if many else r"\scriptsize",
              rf"\setlength{{\tabcolsep}}{{{2 if many else 4}pt}}",
              rf"\caption{{{text.latex(whole.caption)}}}",

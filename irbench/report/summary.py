@@ -1,6 +1,9 @@
 """summary.csv: one line per planned cell, for spreadsheets and scripts.
 
-Reads nothing but the collected run. Unknown is empty, numbers are unrounded.
+Reads nothing but the collected run. Unknown is empty, numbers are unrounded. The unit ends a name;
+a number whose name has none is a count, or an index without a unit (SSIM, LPIPS). Where a number
+comes from: ``record``, ``profile_record``, ``training_record`` below the run folder, and for a
+printed figure ``published_source``.
 
 Try: ``irbench report``
 """
@@ -17,9 +20,10 @@ SUMMARY = (
     "protocol", "task", "level", "version", "dataset", "model", "title", "source", "psnr_db",
     "ssim", "lpips", "n_images", "status", "reason", "missing", "parameters", "macs",
     "macs_input", "latency_p50_ms", "latency_p90_ms", "latency_device", "training_steps",
-    "training_seconds", "training_device", "in_paper", "published_psnr", "psnr_difference",
-    "verdict", "leaked_images", "synthetic", "base", "changes", "inference", "tiled_images",
-    "macs_keys_only", "fingerprint", "record")
+    "training_seconds", "training_device", "in_paper", "published_psnr_db", "psnr_difference_db",
+    "published_method", "published_source", "verdict", "leaked_images", "synthetic", "base",
+    "changes", "inference", "tiled_images", "macs_keys_only", "fingerprint", "record",
+    "profile_record", "training_record")
 
 
 def summary(run: Run) -> str:
@@ -66,6 +70,8 @@ def summary(run: Run) -> str:
             "macs_keys_only": _number(measured.get("macs_keys_only")),
             "fingerprint": cell.record["fingerprint"] if cell.record else "",
             "record": cell.path,
+            "profile_record": profile.path if profile and profile.record else "",
+            "training_record": _training(run, cell),
         })
     return out.getvalue()
 
@@ -75,9 +81,18 @@ def _against(run: Run, cell: Cell, found: verdict.Verdict | None) -> dict[str, s
     if found is None:
         comparable = "psnr" in cell.means and family.competes(run.models[cell.model])
         said = verdict.NOTHING if comparable and run.published != "none" else ""
-        return {"published_psnr": "", "psnr_difference": "", "verdict": said}
+        return {"published_psnr_db": "", "psnr_difference_db": "", "published_method": "",
+                "published_source": "", "verdict": said}
     apart = "" if found.word == verdict.NOT_COMPARABLE else _number(round(found.difference, 4))
-    return {"published_psnr": found.figure.shown, "psnr_difference": apart, "verdict": found.said}
+    return {"published_psnr_db": found.figure.shown, "psnr_difference_db": apart,
+            "published_method": found.figure.method, "published_source": found.figure.source,
+            "verdict": found.said}
+
+
+def _training(run: Run, cell: Cell) -> str:
+    """Return the record of the training of this run that made a cell's weights, "" for others."""
+    job = run.training(cell.protocol, cell.model)
+    return job.path if job and job.record else ""
 
 
 def _leaked(run: Run, cell: Cell) -> int | None:

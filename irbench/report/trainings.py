@@ -23,7 +23,8 @@ FIELDS = ("model", "trained_for", "levels", "origin", "recipe", "loss", "dataset
           "threads", "processes", "parameters", "waiting_share", "final_loss",
           "validation_best_psnr_db", "validation_best_step", "validation_last_psnr_db",
           "validation_last_step", "validation_of", "status", "reason", "protocol", "dataset",
-          "psnr_db", "ssim", "published_method", "published_psnr_db", "gap_db", "missing")
+          "psnr_db", "ssim", "published_method", "published_psnr_db", "published_source", "gap_db",
+          "missing", "training_record", "record")
 FOLD = 30                       # rows that the page shows unfolded
 AFTER = 9                       # columns on the training that follow those of the scores
 
@@ -59,7 +60,7 @@ def sheet(run: Run) -> Sheet | None:
             scores, told = _scores(made, run, one, cell)
             after = [Value("")] * AFTER if index else _after(made, one)
             made.rows.append([*before, *scores, *after])
-            made.lines.append([*line, *told])
+            made.lines.append([*line, *told[:-1], _record(one) or None, told[-1]])
     made.folded = len(made.rows) > FOLD
     made.caption = _caption(found)
     return made
@@ -111,7 +112,12 @@ def _after(made: Sheet, one: Weights) -> list[Value]:
 
 def _figure(made: Sheet, one: Weights, key: str, what: str, how: Callable) -> Value:
     number = one.facts.get(key)
-    return _absent(made, one, what) if number is None else Value(how(number))
+    return _absent(made, one, what) if number is None else Value(how(number), record=_record(one))
+
+
+def _record(one: Weights) -> str:
+    """Return the record of a training of this run, "" where a file of weights tells of it."""
+    return one.job.path if one.job and one.job.record else ""
 
 
 def _absent(made: Sheet, one: Weights, what: str) -> Value:
@@ -180,7 +186,7 @@ def _cost_line(one: Weights) -> list:
 def _scores(made: Sheet, run: Run, one: Weights, cell: Cell | None) -> tuple[list[Value], list]:
     """Return the columns of one test set, and their part of the CSV."""
     if cell is None:
-        return [Value(text.NONE) for _ in range(5)], [None] * 8
+        return [Value(text.NONE) for _ in range(5)], [None] * 10
     measured, reasons = cell.means.get("psnr"), []
     found = printed(run, cell, bool(one.levels))
     figure, gap = found.figure, None
@@ -191,7 +197,7 @@ def _scores(made: Sheet, run: Run, one: Weights, cell: Cell | None) -> tuple[lis
         score = made.absent(why)
     else:
         score = Value(text.value("psnr", measured),
-                      [made.note(cell.leak)] if cell.leak else [])
+                      [made.note(cell.leak)] if cell.leak else [], record=cell.path)
         gap = None if figure is None or found.reason else measured - figure.value
     if found.reason:
         reasons.append(found.reason)
@@ -203,7 +209,9 @@ def _scores(made: Sheet, run: Run, one: Weights, cell: Cell | None) -> tuple[lis
            else Value(published.signed(gap, 2))]
     return row, [cell.protocol, cell.dataset, measured, cell.means.get("ssim"),
                  found.row.method if found.row else None, figure.shown if figure else None,
-                 None if gap is None else round(gap, 6), "; ".join(reasons)]
+                 figure.source if figure else None,
+                 None if gap is None else round(gap, 6), "; ".join(reasons),
+                 cell.path if cell.record else None]
 
 
 def printed(run: Run, cell: Cell, blind: bool) -> Printed:

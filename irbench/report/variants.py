@@ -15,7 +15,8 @@ from irbench.report.sheet import Head, Sheet, Value
 STEM = "variants"
 FIELDS = ("base", "variant", "changes", "protocol", "dataset", "base_psnr_db", "psnr_db",
           "psnr_difference_db", "base_ssim", "ssim", "ssim_difference", "base_latency_p50_ms",
-          "latency_p50_ms", "latency_ratio", "latency_condition", "missing")
+          "latency_p50_ms", "latency_ratio", "latency_condition", "missing", "base_record",
+          "record", "base_profile_record", "profile_record")
 FOLD = 30                       # rows that the page shows unfolded
 
 
@@ -58,19 +59,20 @@ def _add(made: Sheet, run: Run, base: Cell | None, cell: Cell, base_name: str,
         why = reasons.get(f"base {metric}") or reasons.get(f"variant {metric}") or ""
         row.append(made.absent(reasons[f"base {metric}"]) if old is None
                    else Value(text.value(metric, old),
-                              [made.note(said) for said in family.circumstances(base)]))
+                              [made.note(said) for said in family.circumstances(base)],
+                              record=base.path))
         row.append(made.absent(why) if apart is None
                    else Value(text.difference(metric, apart),     # its dtype stands in the row
-                              [made.note(said) for said in family.tiles(cell)]))
+                              [made.note(said) for said in family.tiles(cell)], record=cell.path))
         line += [old, new, None if apart is None else round(apart, 6)]
     times = [_p50(job, who, reasons) for job, who in zip(profiles, ("base", "variant"),
                                                          strict=True)]
     ratio, how = _ratio(profiles, times, reasons)
     if ratio is not None:
         hows[how] = None
-    for time, who in zip(times, ("base", "variant"), strict=True):
+    for time, who, job in zip(times, ("base", "variant"), profiles, strict=True):
         row.append(made.absent(reasons[f"{who} latency"]) if time is None
-                   else Value(text.milliseconds(time)))
+                   else Value(text.milliseconds(time), record=job.path))
     row.append(made.absent(reasons["ratio"]) if ratio is None else Value(text.ratio(ratio)))
     changes = family.changes(run.models[cell.model])
     made.rows.append([Value(run.model_title(cell.model), sub=family.sub(run, cell.model)),
@@ -78,7 +80,9 @@ def _add(made: Sheet, run: Run, base: Cell | None, cell: Cell, base_name: str,
     told = (None, "") if ratio is None else (round(ratio, 6), how)
     made.lines.append([base_name, cell.model, changes, cell.protocol, cell.dataset, *line,
                        *times, *told,
-                       "; ".join(f"{what}: {why}" for what, why in reasons.items())])
+                       "; ".join(f"{what}: {why}" for what, why in reasons.items()),
+                       *(job.path if job and job.record else None
+                         for job in (base, cell, *profiles))])
 
 
 def _mean(cell: Cell | None, metric: str, who: str, reasons: dict[str, str]) -> float | None:
