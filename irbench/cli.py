@@ -21,6 +21,7 @@ from irbench import (
     cli_compare,
     cli_data,
     cli_fidelity,
+    cli_history,
     cli_train,
 )
 from irbench.errors import Paused, Unavailable, UserError
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     verb("verify", _verify, "recheck that a run's results belong to its config, code and weights")
     cli_fidelity.add(verb, _positive)
     cli_compare.add(verb)
+    cli_history.add(verb)
     cli_checkpoints.add_options(verb("checkpoints", cli_checkpoints.run, "list, show, export and "
                                      "import weights", config=False))
     return parser

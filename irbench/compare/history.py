@@ -1,0 +1,345 @@
+"""Many runs in order of time: a series of every metric of every cell and profile, and its steps.
+
+Reads the runs in a folder: its subfolders that are run folders, and its baseline files
+(``irbench.compare.runs``). Writes nothing. A figure that a run does not hold is left out of its
+series, never zero. Quality is compared over all machines, because it hardly depends on them;
+latency only among measurements of the same device, dtype, input size and threads, so that a model
+may have several series of it.
+
+Try: ``irbench history results``
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from statistics import median, quantiles
+
+from irbench.compare import inputs, runs, steps
+from irbench.compare.baseline import NOISE
+from irbench.errors import UserError
+from irbench.report.text import TIMES
+
+RUN_FOLDER = ("A run folder is what a run writes: results/RUN with the records of its cells in "
+              "cells/. A baseline is the JSON file that `irbench baseline write` makes")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is measured: its words, its unit, which direction is better and its least noise.
+
+    ``better`` is 1 (more), -1 (less) or 0 (neither: a fact). ``floor`` is what a machine changes
+    by itself, in the metric's unit, of latency as a share of it; None for exact counts.
+    """
+
+    title: str
+    unit: str
+    better: int
+    floor: float | None
+
+
+METRICS = {
+    "psnr": Metric("PSNR", "dB", 1, NOISE["psnr"]),
+    "ssim": Metric("SSIM", "", 1, NOISE["ssim"]),
+    "lpips": Metric("LPIPS", "", -1, NOISE["lpips"]),
+    "parameters": Metric("Parameters", "count", 0, None),
+    "macs": Metric("MACs", "count", 0, None),
+    "latency": Metric("Latency, median", "ms", -1, 0.05),
+}
+QUALITY = ("psnr", "ssim", "lpips")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run with its place in time: that of its latest record (UTC)."""
+
+    name: str                   # of the folder or file
+    time: datetime.datetime
+    commit: str                 # of irbench, short, with a + for changes that were not committed
+    data: runs.RunData
+
+
+@dataclass(frozen=True)
+class Point:
+    """One figure of one run; of latency the median of its samples with their quartiles."""
+
+    run: str
+    time: datetime.datetime
+    commit: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    samples: int = 1
+    inputs: dict = field(default_factory=dict, repr=False)     # ``irbench.compare.inputs``
+
+
+@dataclass(frozen=True)
+class Series:
+    """A metric of one model over the runs that have it, in order of time.
+
+    ``dataset`` is "" for what a profile tells. ``condition`` says how it was measured, "" where
+    that does not matter.
+    """
+
+    protocol: str
+    dataset: str
+    model: str
+    metric: str
+    condition: str
+    points: list[Point]
+    steps: list[steps.Step]
+
+    @property
+    def key(self) -> str:
+        """PROTOCOL/DATASET/MODEL, or PROTOCOL/MODEL of a profile."""
+        return "/".join(filter(None, (self.protocol, self.dataset, self.model)))
+
+    @property
+    def change(self) -> float | None:
+        """Last less first, in the metric's unit; None for a single run."""
+        return self.points[-1].value - self.points[0].value if len(self.points) > 1 else None
+
+    def word(self, step: steps.Step) -> str:
+        """Say of a step whether it is ``better`` or ``worse``, or only ``changed``.
+
+        That is what counts do, and all figures where the data or the protocol are others.
+        """
+        better = METRICS[self.metric].better
+        if not better or {"data", "protocol"} & set(self.causes(step)):
+            return "changed"
+        return "better" if step.size * better > 0 else "worse"
+
+    def causes(self, step: steps.Step) -> list[str]:
+        """Name the inputs (data, weights, code, ...) that differ across a step; [] if none does.
+
+        Compared are the last run before the step and the first after it.
+        """
+        before, after = self.points[step.at - 1].inputs, self.points[step.at].inputs
+        if not before or not after:
+            return []
+        found = [title for part, title in inputs.TITLES.items()
+                 if any(inputs.different(before.get(part), after.get(part)))]
+        # one digest stands for both
+        return found + ["code or libraries"] * (before.get("code") != after.get("code"))
+
+
+@dataclass(frozen=True)
+class History:
+    """The runs of a folder in order of time, what was left out with the reason, and the series."""
+
+    folder: Path
+    runs: list[Run]
+    skipped: list[tuple[str, str]]
+    series: list[Series]
+
+
+def read(folder: Path, filters: dict[str, list[str]] | None = None) -> History:
+    """Read all runs of a folder.
+
+    Args:
+        folder: holds run folders and baseline files; other things in it are skipped.
+        filters: of protocol, dataset, model and metric the patterns (as of file names) of which
+            one must fit; what is not named is not filtered. A filter of datasets leaves the
+            profiles out, which have none.
+
+    Raises:
+        UserError: there is no such folder, no run in it, or a pattern that fits nothing.
+    """
+    found, skipped = _runs(Path(folder))
+    series = _series(found)
+    for name, patterns in (filters or {}).items():
+        for pattern in patterns:
+            _fits_something(name, pattern, series)
+    series = [one for one in series if all(
+        any(fnmatchcase(getattr(one, name), pattern) for pattern in patterns)
+        for name, patterns in (filters or {}).items() if patterns)]
+    if not series and found:
+        raise UserError("history: each pattern fits something, but nothing fits all of them "
+                        f"together ({_said(filters)}). Leave one out.")
+    return History(Path(folder), found, skipped, series)
+
+
+def _said(filters: dict[str, list[str]] | None) -> str:
+    return ", ".join(f"--{name} {' '.join(patterns)}"
+                     for name, patterns in (filters or {}).items() if patterns)
+
+
+def _fits_something(name: str, pattern: str, series: list[Series]) -> None:
+    valid = list(dict.fromkeys(value for one in series if (value := getattr(one, name))))
+    if not any(fnmatchcase(value, pattern) for value in valid):
+        raise UserError(f"history: --{name} {pattern!r} fits nothing in these runs. "
+                        f"Valid: {', '.join(valid) or 'none'}; * stands for any letters.")
+
+
+# -- the runs ----------------------------------------------------------------------------------
+
+def _runs(folder: Path) -> tuple[list[Run], list[tuple[str, str]]]:
+    """Return the runs in order of time and (name, reason) of what was skipped."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder. Give the folder that holds the runs, for "
+                        f"example results. {RUN_FOLDER}.")
+    if (folder / "cells").is_dir():
+        raise UserError(f"{folder}: this is one run, and a history needs the folder that holds "
+                        f"several: {folder.parent}.")
+    found, skipped = [], []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith((".", "_")) or not (path.is_dir() or path.suffix == ".json"):
+            continue            # nobody takes these for runs
+        if path.is_dir() and not any((path / kind).is_dir() for kind in ("cells", "profiles")):
+            skipped.append((path.name, "not a run folder: it has no cells/"))
+            continue
+        try:
+            found.append(_placed(path, runs.load(path)))
+        except UserError as error:
+            skipped.append((path.name, str(error).removeprefix(f"{path}: ")))
+    if not found:
+        why = "; ".join(f"{name}: {reason}" for name, reason in skipped)
+        raise UserError(f"{folder}: no run in it{f' ({why})' if why else ''}. {RUN_FOLDER}.")
+    found, twins = _once(sorted(found, key=lambda run: (run.time, run.name)))
+    return found, sorted([*skipped, *twins])
+
+
+def _placed(path: Path, data: runs.RunData) -> Run:
+    times = [time for one in _all(data) if (time := _time(one.time))]
+    if not times:
+        raise UserError("no record in it tells its time, so it has no place in a history")
+    return Run(path.name, max(times), _commit(data.provenance), data)
+
+
+def _all(data: runs.RunData) -> Iterator[runs.CellData | runs.ProfileData]:
+    yield from data.cells.values()
+    yield from data.profiles.values()
+
+
+def _time(written: str | None) -> datetime.datetime | None:
+    """Return a record's time in UTC, to the second; None if it tells none."""
+    try:
+        time = datetime.datetime.fromisoformat(str(written))
+    except ValueError:
+        return None
+    return time.replace(tzinfo=time.tzinfo or datetime.UTC).astimezone(datetime.UTC)
+
+
+def _commit(provenance: dict | None) -> str:
+    """Return the first 7 digits of a provenance's commit, + if there were changes; or ""."""
+    git = (provenance or {}).get("git") or {}
+    return str(git.get("commit") or "")[:7] + "+" * bool(git.get("commit") and git.get("dirty"))
+
+
+def _once(found: list[Run]) -> tuple[list[Run], list[tuple[str, str]]]:
+    """Leave out what holds only records of another: a baseline made of a run beside it, a copy."""
+    kept, twins = list(found), []
+    for run in sorted(found, key=lambda run: not run.data.baseline):
+        twin = next((other for other in kept if other is not run and _within(run, other)), None)
+        if twin:
+            kept.remove(run)
+            twins.append((run.name, twin.name))
+    of = dict(twins)
+    for name, twin in twins:    # named is the one that stays
+        while twin in of:
+            twin = of[twin]
+        of[name] = twin
+    return kept, [(name, f"the same results as {twin}") for name, twin in of.items()]
+
+
+def _within(run: Run, other: Run) -> bool:
+    """Whether another run of the same time holds all that a run holds."""
+    if (run.time, run.commit) != (other.time, other.commit):
+        return False
+    theirs = {(type(one), one.key): one for one in _all(other.data)}
+    return all((twin := theirs.get((type(one), one.key))) is not None
+               and _same(one, twin, run.data.baseline) for one in _all(run.data))
+
+
+def _same(one, other, baseline: bool) -> bool:
+    """Whether two are of one record; a baseline keeps but one time for all, and settled figures."""
+    a, b = _figures(one), _figures(other)
+    if not baseline:
+        return one.time == other.time and a == b
+    return all(metric in b and abs(a[metric] - b[metric]) <= 2 * (METRICS[metric].floor or 0)
+               for metric in a if metric != "latency")
+
+
+# -- the series --------------------------------------------------------------------------------
+
+def _figures(one: runs.CellData | runs.ProfileData) -> dict[str, float]:
+    """Return metric -> figure of a cell or profile, without what is unknown."""
+    if isinstance(one, runs.CellData):
+        told = {name: one.means.get(name) for name in QUALITY} if one.status == "ok" else {}
+    else:
+        told = {"parameters": one.parameters, "macs": one.macs,
+                "latency": median(one.latency) if one.latency else None}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _series(found: list[Run]) -> list[Series]:
+    """Return all series, by protocol, dataset and model; a profile's after the cells'."""
+    points: dict[tuple, list[Point]] = {}
+    for run in found:
+        for one in _all(run.data):
+            for metric, value in _figures(one).items():
+                key = (one.protocol, getattr(one, "dataset", ""), one.model, metric,
+                       _condition(one, metric))
+                point = Point(run.name, _time(one.time) or run.time,
+                              _commit(one.provenance) or run.commit, float(value),
+                              inputs=one.inputs)
+                if metric == "latency":
+                    low, high = quartiles(one.latency)
+                    point = replace(point, low=low, high=high, samples=len(one.latency))
+                points.setdefault(key, []).append(point)
+    order = list(METRICS)
+    made = []
+    for key in sorted(points, key=lambda k: (not k[1], *k[:3], order.index(k[3]), k[4])):
+        # of records of the same second, the order of the runs decides
+        held = sorted(points[key], key=lambda point: point.time)
+        made.append(Series(*key, held, _found(key[3], held)))
+    return made
+
+
+def _condition(one: runs.CellData | runs.ProfileData, metric: str) -> str:
+    """Say what a figure depends on beside model and protocol; figures that differ in it are apart.
+
+    Parameters and quality depend on nothing; MACs on the size of the input.
+    """
+    if metric not in ("macs", "latency"):
+        return ""
+    held = one.condition
+    size = TIMES.join(str(held.get(k) or "?") for k in ("channels", "height", "width"))
+    if metric == "macs":
+        return f"batch {held.get('batch') or '?'}, {size}"
+    threads = held.get("threads")
+    return ", ".join(filter(None, [
+        str(held.get("device_name") or held.get("device") or "unknown device"),
+        str(held.get("dtype") or "dtype unknown"), size, f"batch {held.get('batch') or '?'}",
+        # of a GPU the CPU's threads do not matter
+        f"{threads} thread{'s' * (threads != 1)}" if threads and held.get("device") != "cuda"
+        else ""]))
+
+
+def quartiles(samples: Iterable[float]) -> tuple[float, float]:
+    """Return the first and third quartile (linear between samples), in the samples' unit."""
+    samples = list(samples)
+    if len(samples) < 2:
+        return samples[0], samples[0]
+    first, _, third = quantiles(samples, n=4, method="inclusive")
+    return first, third
+
+
+def _found(metric: str, points: list[Point]) -> list[steps.Step]:
+    """Find the steps of a series above what its metric's machine noise explains."""
+    values = [point.value for point in points]
+    floor = METRICS[metric].floor
+    if floor is None:
+        return steps.exact(values)
+    if metric == "latency":
+        floor = max(floor * median(values), median(map(_standard_error, points)))
+    return steps.find(values, floor)
+
+
+def _standard_error(point: Point) -> float:
+    """Return that of a median of normal samples, told from their quartiles."""
+    return math.sqrt(math.pi / 2) * (point.high - point.low) / 1.349 / math.sqrt(point.samples)

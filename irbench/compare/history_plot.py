@@ -1,0 +1,261 @@
+"""The figures of a history: one per metric, a panel per protocol and dataset with its models.
+
+A vertical line marks a step; the model that has it has a triangle there, up or down, with the
+signed size of the step. Latency has a panel per measuring condition, with its quartiles. What only
+one run has is not drawn. Writes
+``figures/history-<metric>.{png,pdf,svg}``, several where there are many panels.
+
+Try: ``irbench history results --output history``
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import seaborn as sns
+from matplotlib import dates
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.transforms import Bbox
+
+from irbench.compare import history_tables as tables
+from irbench.compare.history import METRICS, QUALITY, History, Series
+from irbench.compare.history import Point as HistoryPoint
+from irbench.report import style, text
+from irbench.report.labels import Point, place
+
+MAX_PANELS = 12                 # in one figure
+LOG_FROM = 12.0                 # ratio of largest to smallest that calls for a log scale
+CROWDED = 40                    # runs nearer than this part of the whole time would overlap
+NAMES = 10                      # runs whose names have room below a panel; beyond, numbers
+# least height of a panel in the metric's unit, so that noise does not fill it
+LEAST = {"psnr": 0.5, "ssim": 0.005, "lpips": 0.01}
+STEP = (0, (3, 2))
+WIDTHS = {1: 60, 2: 54, 3: 34}  # letters beside each other above a panel, by panels in a row
+# by days between first and last run: what a tick says of its time, and the axis for all ticks
+FORMS = ((700, "%Y", ""), (60, "%Y-%m", ""), (3, "%m-%d", "%Y"), (1, "%m-%d\n%H:%M", "%Y"),
+         (0, "%H:%M", "%Y-%m-%d"))
+
+
+def draw(history: History, folder: Path) -> list[style.Drawn]:
+    """Write the figures below ``folder``; the same history gives the same bytes."""
+    timeline = _timeline(history)
+    # the palette's best colours for the models that have a line
+    lines = {one.model for one in history.series if len(one.points) > 1}
+    names = sorted({one.model for one in history.series}, key=lambda m: (m not in lines, m))
+    looks = dict(zip(names, zip(style.colors(names).values(), style.markers(names).values(),
+                                strict=True), strict=True))
+    drawn = []
+    for metric in METRICS:
+        panels: dict[tuple[str, str], list[Series]] = {}
+        for one in history.series:
+            if one.metric == metric:
+                panels.setdefault((one.protocol, one.dataset or one.condition), []).append(one)
+        panels = {key: held for key, held in panels.items()
+                  if any(len(one.points) > 1 for one in held)}
+        for stem, part in _parts(f"history-{metric}", panels):
+            with style.look():
+                drawn.append(_figure(metric, part, stem, folder, looks, timeline))
+    return drawn
+
+
+def _parts(stem: str, panels: dict) -> Iterator[tuple[str, dict]]:
+    """Yield (stem, panels) of as many figures as have room; by protocol, as the panels are."""
+    keys = list(panels)
+    for number, start in enumerate(range(0, len(keys), MAX_PANELS), 1):
+        here = {key: panels[key] for key in keys[start:start + MAX_PANELS]}
+        yield f"{stem}-{number}" if len(keys) > MAX_PANELS else stem, here
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The x axis of all panels: time, or the order of the runs where times are equal or crowded."""
+
+    order: dict[str, float]     # run -> 1, 2, ...
+    low: float                  # days, or the first of the order
+    high: float
+    dated: bool
+
+    def x(self, point: HistoryPoint) -> float:
+        """Return the place of a figure: its own time, for a run's cells are not of one time."""
+        return float(dates.date2num(point.time)) if self.dated else self.order[point.run]
+
+    @property
+    def named(self) -> bool:
+        """Whether the names of the runs have room."""
+        return not self.dated and len(self.order) <= NAMES
+
+
+def _timeline(history: History) -> Timeline:
+    order = {run.name: float(i) for i, run in enumerate(history.runs, 1)}
+    when = [dates.date2num(run.time) for run in history.runs]
+    if len(when) < 2 or min(np.diff(when)) * CROWDED <= when[-1] - when[0]:
+        return Timeline(order, 1.0, float(len(order)), False)
+    own = [dates.date2num(point.time) for one in history.series for point in one.points]
+    return Timeline(order, float(min(own)), float(max(own)), True)
+
+
+def _figure(metric: str, panels: dict, stem: str, folder: Path, looks: dict,
+            timeline: Timeline) -> style.Drawn:
+    rows, columns = style.grid(len(panels), 2 if len(panels) in (2, 4) else 3)
+    shown = sorted({one.model for held in panels.values() for one in held})
+    legend = -(-(len(shown) + 2) // 5)
+    figure = style.figure(0.5 + 0.16 * legend + (2.35 if timeline.named else 2.0) * rows,
+                          style.WIDTH if columns > 1 else 4.6)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes[len(panels):]:
+        ax.set_axis_off()
+    points = [_panel(ax, metric, key, held, looks, timeline, WIDTHS[columns])
+              for ax, (key, held) in zip(axes, panels.items(), strict=False)]
+    for ax in axes[:len(panels)]:
+        _time_axis(ax, timeline)
+    figure.legend(handles=_legend(metric, panels, shown, looks), loc="outside lower center",
+                  ncols=5, frameon=False, handlelength=2.4)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    unlabelled = []
+    for ax, (labels, lines) in zip(axes, points, strict=False):
+        unlabelled += place(ax, labels, list(_boxes(ax, lines, labels)))
+    style.save(figure, folder, stem)
+    return style.Drawn(stem, tables.metric_label(metric),
+                       _caption(metric, timeline.dated, unlabelled), _alt(metric, panels))
+
+
+def _panel(ax: Axes, metric: str, key: tuple[str, str], held: list[Series], looks: dict,
+           timeline: Timeline, width: int) -> tuple[list[Point], list[Line2D]]:
+    """Draw one panel; returns the steps to label and the lines that labels must leave free."""
+    labels, lines = [], []
+    for one in held:
+        hue, marker = looks[one.model]
+        xs = [timeline.x(point) for point in one.points]
+        ys = [point.value for point in one.points]
+        # a run may be later than another, and a cell of it earlier
+        along = zip(*sorted(zip(xs, ys, strict=True)), strict=True)
+        lines += ax.plot(*along, color=hue, marker=marker, markersize=3.2, linewidth=1.0,
+                         markeredgecolor="white", markeredgewidth=0.4, zorder=3)
+        for x, point in zip(xs, one.points, strict=True):
+            if point.low is not None:
+                ax.plot([x, x], [point.low, point.high], color=hue, linewidth=2.6, alpha=0.35,
+                        zorder=2, solid_capstyle="butt")
+        for step in one.steps:
+            x, y = xs[step.at], ys[step.at]
+            lines.append(ax.axvline(x, color=style.GRAY, linewidth=0.7, linestyle=STEP, zorder=1.5))
+            ax.plot([x], [y], color=hue, marker="^" if step.size > 0 else "v", markersize=6.5,
+                    markeredgecolor="white", markeredgewidth=0.5, zorder=4)
+            labels.append(Point(x, y, _size(metric, step), 3.6, hue, True, 5.8))
+    _heights(ax, metric, [v for one in held for p in one.points
+                          for v in (p.value, p.low, p.high) if v is not None])
+    log = ", log scale" if ax.get_yscale() == "log" else ""
+    unit = METRICS[metric].unit
+    ax.set_ylabel(METRICS[metric].title + (f" ({unit}{log})" if unit else ""))
+    protocol, place_or_condition = key
+    below = text.wrap(place_or_condition, width, 2) if place_or_condition else ""
+    ax.set_title(protocol + "\n" * (1 + below.count("\n") if below else 0))
+    ax.annotate(below, (0, 1), (0, 3.5), xycoords="axes fraction", textcoords="offset points",
+                fontsize=5.8, color=style.GRAY, va="bottom")
+    sns.despine(ax=ax)
+    return labels, lines
+
+
+def _size(metric: str, step) -> str:
+    said = tables.difference(metric, step.before, step.after)
+    # where the level is far from the change, per cent say more than the count
+    return said if metric in QUALITY else said.partition(" (")[2].rstrip(")") or said
+
+
+def _heights(ax: Axes, metric: str, values: list[float]) -> None:
+    """Set limits with room for labels; a log scale where the models are far apart."""
+    low, high = min(values), max(values)
+    if metric not in QUALITY and low > 0 and high / low > LOG_FROM:
+        ax.set_yscale("log")
+        ax.set_ylim(low / (high / low) ** 0.18, high * (high / low) ** 0.18)
+        style.log_ticks(ax.yaxis, text.si if metric != "latency" else "{:g}".format)
+        return
+    least = LEAST.get(metric) or 0.2 * abs(high) or 1.0
+    pad = max(0.2 * (high - low), (least - (high - low)) / 2)
+    ax.set_ylim(low - pad if metric in QUALITY else max(low - pad, 0), high + pad)
+    ax.yaxis.set_major_locator(MaxNLocator(5))
+    if metric in ("parameters", "macs"):
+        ax.yaxis.set_major_formatter(FuncFormatter(
+            lambda value, _: text.si(value) if value > 0 else f"{value:g}"))
+
+
+def _time_axis(ax: Axes, timeline: Timeline) -> None:
+    low, high = timeline.low, timeline.high
+    pad = 0.08 * (high - low) or 0.5
+    ax.set_xlim(low - pad, high + pad)
+    ax.set_xlabel("Run, in order of time" + " (number)" * (not timeline.named))
+    if timeline.dated:
+        tick, rest = next((tick, rest) for days, tick, rest in FORMS if high - low >= days)
+        ax.xaxis.set_major_locator(dates.AutoDateLocator(minticks=2, maxticks=5))
+        ax.xaxis.set_major_formatter(dates.DateFormatter(tick))
+        said = dict.fromkeys(dates.num2date(day).strftime(rest) for day in (low, high))
+        ax.set_xlabel("Time (UTC)" + (", " + " and ".join(said)) * bool(rest))
+    elif timeline.named:
+        ax.set_xticks(list(timeline.order.values()),
+                      [text.wrap(name, 14, 1) for name in timeline.order],
+                      rotation=35, ha="right", rotation_mode="anchor")
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def _boxes(ax: Axes, lines: Iterable[Line2D], labels: list[Point]) -> Iterator[Bbox]:
+    """Yield small boxes along lines, in display pixels, but for where a label's leader begins."""
+    half = 1.2 * ax.figure.dpi / 72
+    own = [ax.transData.transform((point.x, point.y)) for point in labels]
+    for line in lines:
+        # by its own transform: a vertical line's heights are parts of the axes
+        ends = line.get_transform().transform(
+            np.column_stack([line.get_xdata(), line.get_ydata()]))
+        for (x0, y0), (x1, y1) in pairwise(ends):
+            count = max(2, math.ceil(math.hypot(x1 - x0, y1 - y0) / (2 * half)))
+            for x, y in zip(np.linspace(x0, x1, count), np.linspace(y0, y1, count), strict=True):
+                if all(math.hypot(x - a, y - b) > 5 * half for a, b in own):
+                    yield Bbox.from_extents(x - half, y - half, x + half, y + half)
+
+
+def _legend(metric: str, panels: dict, shown: list[str], looks: dict) -> list[Line2D]:
+    handles = [Line2D([], [], color=looks[model][0], marker=looks[model][1], markersize=3.6,
+                      linewidth=1.0, markeredgecolor="white", markeredgewidth=0.4, label=model)
+               for model in shown]
+    if any(one.steps for held in panels.values() for one in held):
+        handles += [Line2D([], [], color=style.GRAY, linewidth=0.7, linestyle=STEP, marker="^",
+                           markersize=5, markeredgewidth=0, label="step, with its size")]
+    if metric == "latency":
+        handles += [Line2D([], [], color=style.GRAY, linewidth=2.6, alpha=0.4,
+                           label="quartiles")]
+    return handles
+
+
+def _caption(metric: str, dated: bool, unlabelled: list[Point]) -> str:
+    panel = "protocol and measuring condition" if metric == "latency" else (
+        "protocol and dataset" if metric in QUALITY else "protocol")
+    better = {1: " Higher is better.", -1: " Lower is better."}.get(METRICS[metric].better, "")
+    said = (f"{tables.metric_label(metric)} over {'time' if dated else 'the runs in order'}, one "
+            f"panel per {panel}.{better} A dashed line marks a step: the triangle shows the model "
+            "and the direction, the number its size"
+            f"{'' if metric in QUALITY else ' in per cent'}.")
+    if metric == "latency":
+        said += " Bars are the quartiles of a run's samples."
+    if unlabelled:
+        said += (" Without room for their number: "
+                 f"{', '.join(dict.fromkeys(point.text for point in unlabelled))}.")
+    return said
+
+
+def _alt(metric: str, panels: dict) -> str:
+    def told(one: Series) -> str:
+        found = "; ".join(tables.step(one, step) for step in one.steps)
+        return (f"{one.model} from {tables.value(metric, one.points[0].value)} to "
+                f"{tables.value(metric, one.points[-1].value)}"
+                + (f" with steps at {found}" if found else ""))
+
+    return f"Lines of {tables.metric_label(metric)} over the runs. " + " ".join(
+        f"{', '.join(filter(None, key))}: {', '.join(map(told, held))}."
+        for key, held in panels.items())

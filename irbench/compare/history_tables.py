@@ -1,0 +1,190 @@
+"""The history of runs as tables: for a terminal, as Markdown, CSV (tidy) and JSON.
+
+Pure functions of a history, no files. Unknown is ``n/a``; every figure has its unit in its line,
+and its protocol is the first part of its key. The same history gives the same text.
+
+Try: ``irbench history results --format markdown``
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+
+from irbench.compare.history import METRICS, QUALITY, History, Series
+from irbench.compare.steps import Step
+from irbench.report import text
+
+HEADS = ("key", "metric", "runs", "first", "last", "change", "steps")
+COLUMNS = ("run", "time", "commit", "key", "protocol", "dataset", "model", "metric", "unit",
+           "condition", "value", "q1", "q3", "step", "verdict")
+
+
+def metric_label(metric: str) -> str:
+    """Return a metric's name with its unit: ``PSNR (dB)``."""
+    known = METRICS[metric]
+    return known.title + (f" ({known.unit})" if known.unit else "")
+
+
+def value(metric: str, number: float) -> str:
+    """Return a figure as printed, without its unit: counts whole, latency with three digits."""
+    if metric in QUALITY:
+        return text.value(metric, number)
+    return (text.milliseconds(number).removesuffix(" ms") if metric == "latency"
+            else f"{number:,.0f}")
+
+
+def difference(metric: str, before: float, after: float) -> str:
+    """Return a signed change, in the metric's unit; of latency and counts also in per cent."""
+    if metric in QUALITY:
+        return text.difference(metric, after - before)
+    if after == before:
+        return "0"
+    small = metric == "latency" and abs(after - before) < 100
+    number = f"{after - before:+{'.3g' if small else ',.0f'}}"
+    if not before:
+        return number
+    share = 100 * (after - before) / before
+    return f"{number} ({share:+{'.1f' if abs(share) >= 1 else '.2g'}} %)"
+
+
+def when(time: datetime.datetime) -> str:
+    """Return a time as ``2026-11-21 10:31 UTC``."""
+    return f"{time:%Y-%m-%d %H:%M} UTC"
+
+
+def conditions(history: History) -> dict[str, str]:
+    """Return condition -> its mark in the table (``a``, ``b``, ...), in order of appearance."""
+    found = dict.fromkeys(one.condition for one in history.series if one.condition)
+    return {condition: _letters(index) for index, condition in enumerate(found)}
+
+
+def _letters(index: int) -> str:
+    return (_letters(index // 26 - 1) if index >= 26 else "") + chr(ord("a") + index % 26)
+
+
+def step(series: Series, found: Step) -> str:
+    """Say where a step is, by how much, in which direction and which inputs changed there."""
+    point = series.points[found.at]
+    commit = f" ({point.commit})" if point.commit else ""
+    unit = METRICS[series.metric].unit
+    unit = f" {unit}" if unit and unit != "count" else ""
+    causes = ", ".join(series.causes(found))
+    return (f"{point.run}{commit}: {_sized(series.metric, found, unit)}, {series.word(found)}"
+            + (f"; changed there: {causes}" if causes else ""))
+
+
+def _sized(metric: str, found: Step, unit: str) -> str:
+    said = difference(metric, found.before, found.after)
+    number, _, share = said.partition(" (")
+    return number + unit + (f" ({share}" if share else "")
+
+
+def _lines(history: History) -> list[list[str]]:
+    """Return the table without its last column, which formats join in their own way."""
+    marks = conditions(history)
+    lines = []
+    for one in history.series:
+        first, last = one.points[0].value, one.points[-1].value
+        mark = f" [{marks[one.condition]}]" if one.condition else ""
+        lines.append([one.key, metric_label(one.metric) + mark, str(len(one.points)),
+                      value(one.metric, first), value(one.metric, last),
+                      text.NA if one.change is None else difference(one.metric, first, last)])
+    return lines
+
+
+def _steps(history: History) -> list[list[str]]:
+    return [[step(one, found) for found in one.steps] for one in history.series]
+
+
+def notes(history: History) -> list[str]:
+    """Return what must be read with the table: conditions, how steps are found, what is left out.
+
+    One sentence or two each.
+    """
+    said = [f"[{mark}] {condition}" for condition, mark in conditions(history).items()]
+    said.append(
+        "A step is a change of level beyond the noise of the series and of the machine "
+        f"(PSNR {METRICS['psnr'].floor:g} dB, SSIM {METRICS['ssim'].floor:.5f}, LPIPS "
+        f"{METRICS['lpips'].floor:.4f}, latency {100 * METRICS['latency'].floor:g} % or the "
+        "standard error of its medians); parameters and MACs have no noise. Fewer than 5 runs "
+        "cannot tell their noise: there it is the machine's.")
+    said += [f"Skipped: {name}: {reason}" for name, reason in history.skipped]
+    return said
+
+
+def terminal(history: History) -> str:
+    """Return the runs, the table and its notes for a terminal."""
+    from tabulate import tabulate
+
+    listed = tabulate([[i, run.name, when(run.time), run.commit or text.NA]
+                       for i, run in enumerate(history.runs, 1)],
+                      ["", "run", "latest record", "commit"], disable_numparse=True,
+                      colalign=["right", "left", "left", "left"])
+    table = tabulate([[*line, "\n".join(found) or text.NONE] for line, found in
+                      zip(_lines(history), _steps(history), strict=True)], HEADS,
+                     disable_numparse=True,
+                     colalign=["left", "left", "right", "right", "right", "right", "left"])
+    return "\n".join([listed, "", table, "", *notes(history)])
+
+
+def markdown(history: History) -> str:
+    """Return runs, table and notes as Markdown, for a page or a pull request."""
+    def row(cells) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    lines = [row(["", "run", "latest record", "commit"]), "|--:|:--|:--|:--|"]
+    lines += [row([str(i), text.markdown(run.name), when(run.time), run.commit or text.NA])
+              for i, run in enumerate(history.runs, 1)]
+    lines += ["", row(HEADS), "|:--|:--|--:|--:|--:|--:|:--|"]
+    lines += [row([*map(text.markdown, line),
+                   "<br>".join(map(text.markdown, found)) or text.NONE])
+              for line, found in zip(_lines(history), _steps(history), strict=True)]
+    return "\n".join([*lines, "", *(f"- {text.markdown(note)}" for note in notes(history)), ""])
+
+
+def tidy(history: History) -> str:
+    """Return one line per run, key and metric; ``step`` is filled where a new level begins.
+
+    Figures are written in full; q1 and q3 are the quartiles of a latency's samples.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for one in history.series:
+        found = {each.at: each for each in one.steps}
+        for index, point in enumerate(one.points):
+            here = found.get(index)
+            writer.writerow([
+                point.run, point.time.isoformat(), point.commit, one.key, one.protocol,
+                one.dataset, one.model, one.metric, METRICS[one.metric].unit, one.condition,
+                *map(_plain, (point.value, point.low, point.high, here and here.size)),
+                one.word(here) if here else ""])
+    return out.getvalue()
+
+
+def _plain(number: float | None) -> str:
+    return "" if number is None else f"{number:.10g}"
+
+
+def document(history: History) -> dict:
+    """Return everything as one value for JSON; unknown is null."""
+    return {
+        "folder": str(history.folder),
+        "runs": [{"run": run.name, "time": run.time.isoformat(), "commit": run.commit or None}
+                 for run in history.runs],
+        "skipped": [{"name": name, "reason": reason} for name, reason in history.skipped],
+        "series": [_series(one) for one in history.series]}
+
+
+def _series(one: Series) -> dict:
+    return {
+        "key": one.key, "protocol": one.protocol, "dataset": one.dataset or None,
+        "model": one.model, "metric": one.metric, "unit": METRICS[one.metric].unit or None,
+        "condition": one.condition or None, "change": one.change,
+        "points": [{"run": p.run, "time": p.time.isoformat(), "commit": p.commit or None,
+                    "value": p.value, "q1": p.low, "q3": p.high} for p in one.points],
+        "steps": [{"run": one.points[s.at].run, "commit": one.points[s.at].commit or None,
+                   "before": s.before, "after": s.after, "change": s.size, "verdict": one.word(s),
+                   "inputs": one.causes(s)} for s in one.steps]}
