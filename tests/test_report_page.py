@@ -1,17 +1,23 @@
 """The page and the whole build: self-contained, escaped, the same bytes for the same records."""
 
 import base64
+import gzip
+import hashlib
 import html.parser
+import io
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from irbench import report
-from irbench.report import collect, page
+from irbench.report import collect, embed, page, provenance
 from tests import report_fixtures as fixtures
 
 ROOT = Path(__file__).parent.parent
@@ -25,11 +31,14 @@ class Reader(html.parser.HTMLParser):
     def __init__(self, source):
         super().__init__()
         self.open, self.ids, self.attributes, self.words, self.tags = [], [], [], [], []
+        self.anchors = []
         self.feed(source)
         assert not self.open, self.open
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
+        if tag == "a":
+            self.anchors.append(attrs)
         self.attributes += [(tag, name, value or "") for name, value in attrs]
         self.ids += [value for name, value in attrs if name == "id"]
         if tag not in VOID:
@@ -39,7 +48,12 @@ class Reader(html.parser.HTMLParser):
         assert self.open and self.open.pop() == tag, (tag, self.getpos())
 
     def handle_data(self, data):
-        self.words.append(data)
+        if self.open[-1:] != ["script"]:
+            self.words.append(data)
+
+    def links(self):
+        """The attributes of every link, as one dict each."""
+        return [dict(attrs) for attrs in self.anchors]
 
     @property
     def text(self):
@@ -60,9 +74,9 @@ def built(tmp_path_factory):
     builder = fixtures.small_run(tmp_path_factory.mktemp("run"))
     for image in ("image0", "image1"):
         for part, level in (("_target", 0), ("_input", 3), ("input", 3), ("compacter", 1)):
-            pixels = (fixtures.np.indices((48, 64)).sum(axis=0) * (level + 1) % 256)
+            pixels = (np.indices((48, 64)).sum(axis=0) * (level + 1) % 256)
             builder.image("denoise_color-sigma25@1", "photos", part, image,
-                          fixtures.np.repeat(pixels[..., None], 3, axis=2).astype("uint8"))
+                          np.repeat(pixels[..., None], 3, axis=2).astype("uint8"))
     kept = builder.plan["cells"].copy()
     builder.plan["cells"] = [c for c in kept if not c["protocol"].startswith("denoise")]
     for model, psnr in (("input", [20.2, 20.3]), ("compacter", [29.2, 29.5])):
@@ -101,11 +115,12 @@ def test_what_is_written(built):
     names = set(built[1])
     assert names == {
         "summary.csv", "report.html",
-        *(f"tables/{stem}.{kind}" for stem in ("sr", "denoise_color", "verdicts", "training",
-                                            "profiles", "operations")
+        *(f"tables/{stem}.{kind}" for stem in ("sr", "sr_light", "denoise_color", "verdicts",
+                                            "training", "efficiency", "profiles", "operations")
           for kind in ("md", "tex", "csv")),
         *(f"figures/{stem}.{kind}" for stem in (
-            "quality", "latency", "training", "crops-denoise_color-sigma25@1-photos")
+            "quality", "latency", "distributions", "training",
+            "crops-denoise_color-sigma25@1-photos")
           for kind in ("png", "pdf", "svg"))}
 
 
@@ -115,26 +130,110 @@ def test_the_page_asks_nothing_of_the_network(built, reader):
         if name in ("src", "srcset", "data", "action", "poster"):
             assert value.startswith("data:"), (tag, name, value[:60])
         if name == "href":
-            assert value.startswith(("#", "data:", "tables/", "figures/", "summary.csv")), value
+            assert value.startswith(("#", "data:")), value
+        assert name != "action" and not name.startswith("on"), (tag, name)
     style = re.search(r"<style>(.*?)</style>", source, re.S)[1]
     assert "url(" not in style and "@import" not in style
-    assert not {"script", "iframe", "object", "embed"} & set(reader.tags)
-    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', source)
+    assert not {"iframe", "object", "embed", "form", "base"} & set(reader.tags)
+    assert reader.tags.count("link") == 1       # the empty icon
+    assert "sourceMappingURL" not in source
+    pictures = re.findall(r'src="data:image/webp;base64,([^"]+)"', source)
     assert len(pictures) == 4
-    assert all(base64.b64decode(p, validate=True).startswith(b"\x89PNG") for p in pictures)
+    assert all(base64.b64decode(p, validate=True).startswith(b"RIFF") for p in pictures)
 
 
-def test_links_inside_the_page_arrive(reader, built):
+def test_the_policy_allows_these_scripts_and_no_request(built, reader):
+    source = built[1]["report.html"].decode()
+    policy = next(value for tag, name, value in reader.attributes
+                  if (tag, name) == ("meta", "content") and "default-src" in value)
+    assert policy.startswith("default-src 'none'; ") and "http" not in policy
+    run = re.findall(r"<script>(.*?)</script>", source, re.S)
+    assert run == list(embed.scripts()) and reader.tags.count("script") == len(run) + 2
+    for text in run:
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+
+
+def test_links_inside_the_page_arrive(reader):
     assert len(reader.ids) == len(set(reader.ids))
     for _, name, value in reader.attributes:
         if name == "href" and value.startswith("#"):
-            assert value[1:] in reader.ids, value
-        elif name == "href" and not value.startswith("data:"):
-            assert (built[0].folder / value.replace("%40", "@")).is_file(), value
+            assert value[1:] in {*reader.ids, "all"}, value
+
+
+def test_every_file_is_inside(built, reader):
+    """Tables and summary byte for byte; figures with their pixels, their PDF and their SVG."""
+    files = built[1]
+    inside = {}
+    for one in reader.links():
+        if one.get("href", "").startswith("data:"):
+            inside[one["download"]] = base64.b64decode(one["href"].partition("base64,")[2])
+        elif "data-packed" in one:
+            inside[one["download"]] = gzip.decompress(base64.b64decode(one["data-packed"]))
+    names = {name.partition("/")[2] or name: name for name in files
+             if name != "report.html" and not name.endswith(".png")}
+    assert set(inside) == set(names)
+    for name, path in names.items():
+        assert inside[name] == files[path], name
+    pictures = re.findall(r'src="(data:image/webp[^"]+)"', files["report.html"].decode())
+    stems = ("quality", "crops-denoise_color-sigma25@1-photos", "latency", "training")
+    for stem, src in zip(stems, pictures, strict=True):
+        assert np.array_equal(pixels(base64.b64decode(src.partition(",")[2])),
+                              pixels(files[f"figures/{stem}.png"])), stem
+
+
+def pixels(content):
+    with Image.open(io.BytesIO(content)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def data(source, name):
+    return json.loads(re.search(rf'id="{name}">(.*?)</script>', source, re.S)[1])
+
+
+def test_every_figure_has_an_origin(built, reader):
+    folder, source = built[0].folder, built[1]["report.html"].decode()
+    known = data(source, "origins")
+    links = [one for one in reader.links() if one.get("class") == "origin"]
+    assert links and all(one["href"][1:] in known["origins"] for one in links)
+
+    def facts(anchor):
+        return {known["terms"][term][0]: known["texts"][said]
+                for term, said in known["origins"][anchor]["facts"]}
+
+    measured = next(one for one in links if "PSNR 35.5 dB" in one.get("data-figure", ""))
+    told = facts(measured["href"][1:])
+    path = "cells/sr-x2@1/photos/compacter.json"
+    record = fixtures.records.read(folder / path)
+    assert told["Record"] == f"results/demo/{path}"
+    assert told["Status"] == "ok" and told["Protocol"].startswith("sr-x2@1: ")
+    assert told["Fingerprint of its inputs"] == record["fingerprint"]
+    assert told["Commit"].startswith(record["provenance"]["git"]["commit"])
+    assert told["Command"] == ("irbench eval --config CONFIG --protocol sr-x2@1 --dataset photos "
+                               "--model compacter")
+    assert "sr-x2@1" in told["Weights"] and "90 steps" not in told["Training"]
+    assert known["origins"][measured["href"][1:]]["rows"] == [
+        ["image0", "35.00", "0.9500", "0.1000"], ["image1", "36.00", "0.9510", "0.1200"]]
+    printed = next(one for one in links if "as printed" in one.get("data-figure", ""))
+    assert "Source" in facts(printed["href"][1:])
+    assert printed["href"].startswith("#source-")
+
+
+def test_the_command_of_a_record_names_the_runs_config_if_it_is_kept(tmp_path):
+    builder = fixtures.small_run(tmp_path)
+    run = collect.collect(tmp_path, builder.plan)
+    (tmp_path / "config.json").write_text("{}")
+    said = [provenance.command(run, job) for job in (
+        run.cells[0], run.trainings["sr-x2@1", "semanir"], run.profiles["sr-x2@1", "compacter"])]
+    start = "--config results/demo/config.json --protocol sr-x2@1"
+    assert said == [f"irbench eval {start} --dataset photos --model bicubic",
+                    f"irbench train {start} --model semanir",
+                    f"irbench profile {start} --model compacter"]
 
 
 def test_pictures_have_words_and_regions_have_names(reader):
     alts = [value for tag, name, value in reader.attributes if (tag, name) == ("img", "alt")]
+    alts = [alt for alt in alts if alt]             # the slider's two get theirs with their images
     assert len(alts) == 4 and all(len(alt) > 20 for alt in alts)
     assert reader.tags.count("main") == reader.tags.count("h1") == 1
     scrolled = reader.text.count("x")       # the text was read at all
@@ -191,7 +290,8 @@ def test_nothing_a_user_wrote_becomes_markup(tmp_path):
     builder = hostile(tmp_path)
     source = report.build(builder.folder, builder.plan).read_text()
     reader = Reader(source)
-    assert "script" not in reader.tags and "<script" not in source
+    assert reader.tags.count("script") == len(embed.scripts()) + 2
+    assert "<script>alert" not in source and SCRIPT[:-1] not in source
     assert reader.text.count("alert('x')") >= 6
     assert all(value.startswith("data:") for _, name, value in reader.attributes if name == "src")
     for path in (tmp_path / "tables").glob("*.md"):
@@ -205,7 +305,7 @@ def test_a_run_without_any_record(tmp_path):
     builder.cell("sr-x2@1", "set5", "a", write=False)
     builder.plan["profiles"] = builder.plan["trainings"] = [{"protocol": "sr-x2@1", "model": "a"}]
     reader = Reader(report.build(tmp_path, builder.plan).read_text())
-    assert "not computed" in reader.text and "img" not in reader.tags
+    assert "not computed" in reader.text and "compare" not in [v for _, _, v in reader.attributes]
     assert "No record was found" in reader.text
     assert "There is no figure of latency" in reader.text
     assert not list((tmp_path / "figures").iterdir())
@@ -234,13 +334,13 @@ def test_warnings_of_mixed_origins(tmp_path):
              "hardware": {"cpu": "two"}}
     for job, source in zip(run.cells, (base, other), strict=False):
         job.record["provenance"] = {**source, "time": "2026-01-01T00:00:00+00:00", "threads": 1}
-    groups = page.provenance(run.cells[:2])
+    groups = provenance.groups(run.cells[:2])
     said = " ".join(page.warnings(run, groups))
     for part in ("more than one commit: aaaaaaaaaaaa, bbbbbbbbbbbb", "uncommitted changes",
                  "different versions of: torch", "2 machines", "2 of 12 cells have no result"):
         assert part in said, part
     assert len(groups) == 2 and groups[0]["machine"] == "one, 2 cores"
-    same = page.warnings(run, page.provenance(run.cells[:1]))
+    same = page.warnings(run, provenance.groups(run.cells[:1]))
     assert not any("more than one commit" in s or "machines" in s for s in same)
 
 

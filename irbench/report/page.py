@@ -1,33 +1,43 @@
-"""The page: one HTML file that holds its styles and pictures and asks nothing of the network.
+"""The page: one HTML file that holds all it shows and asks nothing of the network.
 
-Everything that a user or a record wrote is escaped by Jinja. Reads the figures just drawn under
-``figures/``; returns the text of ``report.html``.
+An overview first, then a page per task and one each for figures, trainings, variants, profiles,
+attention and provenance; all are sections of the one file. Everything that a user or a record wrote
+is escaped by Jinja. Reads the figures and tables just written under the run folder; returns the
+text of ``report.html``.
+
+Try: ``irbench report``, then open results/photos/report.html
 """
 
 from __future__ import annotations
 
-import base64
-import io
+import re
+from collections import Counter
 from pathlib import Path
 
 import jinja2
-from PIL import Image
+from markupsafe import Markup
 
-from irbench import __version__, records
-from irbench.report import family, latency, style, text, verdict, weights
+from irbench import __version__, published
+from irbench.report import comparisons, embed, family, latency, text, verdict, weights
 from irbench.report import render as printing
 from irbench.report.collect import Cell, Job, Run
-from irbench.report.sheet import Sheet
+from irbench.report.provenance import Origins, groups, kind
+from irbench.report.sheet import Sheet, Value
 from irbench.report.style import Drawing
-from irbench.report.tables import PUBLISHED_RULE, Table
+from irbench.report.tables import PUBLISHED_RULE, Entry, Table
 
 TEMPLATE = "page.html.j2"
-SCREEN_WIDTH = 1600             # pixels; print quality stays in figures/
 STATUS = {"ok": "with a result", "unavailable": "unavailable", "failed": "failed",
-          "missing": "not computed"}
+          "outdated": "outdated", "missing": "not computed"}
 # stems of sheets
-PLAIN = ("training", "variants", "profiles", "operations", "dictionary", "attention")
+PLAIN = ("training", "variants", "efficiency", "profiles", "operations", "dictionary", "attention")
+# figures that have a page of their own, or a part of one
+PLACED = ("training", "ksweep", "scaling", "attention")
+HEADINGS = {"quality": "Quality against size", "latency": "Latency", "crops": "Restored images"}
 OPEN_VERDICTS = 24              # rows of verdicts shown unfolded
+NUMBER = re.compile(r"(?P<number>[-+\u2212]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?)\s*(?P<unit>[^\W\d]*)")
+FACTORS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "MiB": 2.0**20, "GiB": 2.0**30,
+           "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 
 
 def render(run: Run, tables: list[Table], sheets: dict[str, Sheet],
@@ -35,40 +45,68 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Sheet],
     """Return the page.
 
     Args:
-        run: the collected run.
+        run: the collected run, whose folder has ``tables/`` and ``figures/`` already.
         tables: of methods, one or more per task.
         sheets: the other tables by stem: any of those of ``sheets.build``.
-        drawings: quality, latency, crops, training, ksweep, scaling and attention.
+        drawings: by name; quality, training, ksweep, scaling and attention are expected.
         verdicts: on measured against published figures.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
-        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     jobs = [*run.cells, *run.trainings.values(), *run.profiles.values(), *run.benches.values()]
-    groups = provenance(jobs)
+    circumstances = groups(jobs)
     by_task: dict[str, list[Table]] = {}
     for table in tables:
         by_task.setdefault(table.task, []).append(table)
+    origins = Origins(run, jobs, [*(r.source for t in tables for r in t.published),
+                                  *(one.figure.source for one in verdicts)])
+    compared, no_room = comparisons.build(run)
+    files = {stem: embed.tables(run.folder, stem)
+             for stem in [*(t.stem for t in tables), *sheets, *(["verdicts"] if verdicts else [])]}
+    taken = sum(len(version["src"]) for ones in compared.values() for one in ones
+                for version in one["versions"])
+    taken += sum(len(one.href) for ones in files.values() for one in ones)
+    pictures = embed.pictures(run.folder, [drawn.stem for drawing in drawings.values()
+                                           for drawn in drawing.figures], taken)
     times = sorted(j.record["provenance"]["time"] for j in jobs
                    if j.record and j.record["provenance"].get("time"))
     reasons = printing.verdict_reasons(verdicts)
-    page = environment.get_template(TEMPLATE).render(
+    scripts = embed.scripts()
+    page = _environment().get_template(TEMPLATE).render(
         run=run, tasks=by_task, drawings=drawings, text=text, version=__version__,
-        families=_families(run),
+        css=Markup(_asset("page.css")), scripts=[Markup(one) for one in scripts],
+        policy=embed.policy(scripts), pictures=pictures, files=files,
+        summary=embed.summary(run.folder), families=_families(run),
         sheets={stem: sheets.get(stem) for stem in PLAIN}, rule=PUBLISHED_RULE,
-        published=any(t.published for t in tables),
+        more_sheets=[one for stem, one in sheets.items() if stem not in PLAIN],
+        figures=_places(drawings, by_task, run), headings=HEADINGS,
+        published=any(t.published for t in tables), headline=headline(tables),
         counts=[(label, status, sum(c.status == status for c in run.cells))
                 for status, label in STATUS.items()],
-        warnings=warnings(run, groups), groups=groups, times=times,
-        verdicts=[(one.word, printing.verdict_row(run, one)[:-1], reasons[one.reason])
+        judged=[(word, sum(v.word == word for v in verdicts)) for word in (
+            verdict.REPRODUCED, verdict.NOISE, verdict.DIFFERS, verdict.NOT_COMPARABLE)],
+        task_verdicts=_task_verdicts(verdicts),
+        warnings=[*warnings(run, circumstances)], groups=circumstances, times=times,
+        verdicts=[(one, printing.verdict_row(run, one)[:-1], reasons[one.reason])
                   for one in verdicts],
         verdict_heads=printing.VERDICTS[:-1], reasons=reasons,
         verdict_caption=printing.VERDICTS_CAPTION,
         verdict_summary=verdict.summary(run, verdicts), unfold=len(verdicts) <= OPEN_VERDICTS,
-        bundled=weights.bundled(run),
-        details=[_detail(run, job) for job in jobs], status=STATUS,
-        picture=lambda stem: _picture(run.folder / "figures" / f"{stem}.png"))
+        bundled=weights.bundled(run), origins=origins, compared=compared, no_room=no_room,
+        sources=published.SOURCES,
+        details=[_detail(run, job) for job in jobs], status=STATUS, key=key, exact=_exact)
     return page.lstrip()
+
+
+def _environment() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":"),
+                                          "ensure_ascii": False}
+    return made
+
+
+def _asset(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 def _families(run: Run) -> str:
@@ -82,59 +120,54 @@ def _families(run: Run) -> str:
                      if n or word == "model")
 
 
-def _picture(path: Path) -> dict:
-    """Return a figure as a data URI with its size in pixels, no wider than a screen needs.
+# -- what goes where -----------------------------------------------------------------------------
 
-    ``share``: of the page's width, so that the letters of all figures have one size.
-    """
-    with Image.open(path) as image:
-        image = image.convert("RGB")
-        share = min(image.width / (style.WIDTH * style.DPI), 1.0)
-        if image.width > SCREEN_WIDTH:
-            height = round(image.height * SCREEN_WIDTH / image.width)
-            image = image.resize((SCREEN_WIDTH, height), Image.Resampling.LANCZOS)
-        out = io.BytesIO()
-        image.save(out, "PNG", optimize=True)
-    return {"src": "data:image/png;base64," + base64.b64encode(out.getvalue()).decode(),
-            "width": image.width, "height": image.height, "share": share}
-
-
-# -- where the numbers come from -----------------------------------------------------------------
-
-def provenance(jobs: list[Job]) -> list[dict]:
-    """Return the distinct circumstances of the records, with counts and first and last time."""
-    groups: dict[str, dict] = {}
-    for job in jobs:
-        if not job.record:
+def _places(drawings: dict[str, Drawing], tasks: dict, run: Run) -> dict[str, dict]:
+    """Return the figures of each task, by their stem, and the others by their drawing's name."""
+    protocols = {cell.protocol: cell.task for cell in run.cells}
+    here: dict[str, list] = {task: [] for task in tasks}
+    others: dict[str, list] = {}
+    for name, drawing in drawings.items():
+        if name in PLACED:
             continue
-        source = job.record["provenance"]
-        same = {k: source.get(k) for k in ("irbench", "git", "python", "packages", "hardware")}
-        group = groups.setdefault(records.canonical(same), {
-            **same, "packages": same["packages"] or {}, "hardware": same["hardware"] or {},
-            # null where irbench was not run from a git checkout
-            "git": {"commit": None, "dirty": False, **(same["git"] or {})},
-            "count": 0, "times": [], "threads": set()})
-        group["count"] += 1
-        if source.get("time"):
-            group["times"].append(source["time"])
-        if source.get("threads"):
-            group["threads"].add(source["threads"])
-    for group in groups.values():
-        group["times"].sort()
-        group["threads"] = sorted(group["threads"])
-        group["machine"] = _machine(group["hardware"])
-    return list(groups.values())
+        for drawn in drawing.figures:
+            task = next((task for protocol, task in protocols.items()
+                         if re.search(rf"-{re.escape(protocol)}(-|$)", drawn.stem)), None)
+            task = task or next((task for task in tasks if re.fullmatch(
+                rf"{re.escape(name)}-{re.escape(task)}([-@].*)?", drawn.stem)), None)
+            (here[task] if task in here else others.setdefault(name, [])).append(drawn)
+        if drawing.left_out:
+            others.setdefault(name, [])
+    return {"tasks": here, "others": others}
 
 
-def _machine(hardware: dict) -> str:
-    memory = hardware.get("memory_bytes")
-    return ", ".join(str(part) for part in (
-        hardware.get("cpu"), f"{hardware['cores']} cores" if hardware.get("cores") else None,
-        text.size(memory) if memory else None, hardware.get("gpu"), hardware.get("platform"))
-        if part) or "not recorded"
+def headline(tables: list[Table]) -> list[dict]:
+    """Return, per protocol and dataset, the best measured PSNR with its origin.
+
+    Only rows that compete: no variants, no references, none trained on images of the set.
+    """
+    found = []
+    for table in tables:
+        for index, column in enumerate(table.columns):
+            rows = [row for row in table.measured if row.entries[index].number is not None]
+            if column.metric != "psnr" or not rows:
+                continue
+            best = max(rows, key=lambda row: row.entries[index].number)
+            found.append({"table": table, "column": column, "row": best,
+                          "entry": best.entries[index], "of": len(rows)})
+    return found
 
 
-def warnings(run: Run, groups: list[dict]) -> list[str]:
+def _task_verdicts(verdicts: list[verdict.Verdict]) -> dict[str, str]:
+    """Return the verdicts of each task in words: ``2 reproduced, 1 differs``."""
+    counts: dict[str, Counter] = {}
+    for one in verdicts:
+        counts.setdefault(one.cell.task, Counter())[one.word] += 1
+    return {task: ", ".join(f"{n} {word}" for word, n in sorted(found.items()))
+            for task, found in counts.items()}
+
+
+def warnings(run: Run, circumstances: list[dict]) -> list[str]:
     """Return what a reader should know before trusting the page."""
     said = run.leaks.warnings((run.trained_on.get((c.protocol, c.model)) or {}, c.dataset)
                               for c in run.cells)
@@ -143,6 +176,10 @@ def warnings(run: Run, groups: list[dict]) -> list[str]:
     if without:
         said.append(f"{len(without)} of {len(run.cells)} cells have no result; the reasons are "
                     "below the tables.")
+    outdated = sum(c.status == "outdated" for c in run.cells)
+    if outdated:
+        said.append(f"{outdated} cell{'s are' if outdated != 1 else ' is'} outdated: computed from "
+                    "other inputs or code than the run's today, so not shown. Run again.")
     partial = [c for c in run.cells if c.status == "ok" and c.missing]
     if partial:
         metrics = [text.METRICS[m][0] for m in text.METRICS if any(m in c.missing for c in partial)]
@@ -151,18 +188,18 @@ def warnings(run: Run, groups: list[dict]) -> list[str]:
     if unusual:
         said.append(f"{unusual} cell{'s were' if unusual != 1 else ' was'} computed in tiles or "
                     "other than plainly in float32; the tables mark them.")
-    commits = {g["git"].get("commit") for g in groups}
+    commits = {g["git"].get("commit") for g in circumstances}
     if len(commits) > 1:
         said.append("The records come from more than one commit: "
                     + ", ".join(str(c)[:12] if c else "unknown"
                                 for c in sorted(commits, key=str)) + ".")
-    if any(g["git"].get("dirty") for g in groups):
+    if any(g["git"].get("dirty") for g in circumstances):
         said.append("Some records were made with uncommitted changes in the working tree.")
-    changed = sorted({name for g in groups for name in g["packages"]
-                      if len({h["packages"].get(name) for h in groups}) > 1})
+    changed = sorted({name for g in circumstances for name in g["packages"]
+                      if len({h["packages"].get(name) for h in circumstances}) > 1})
     if changed:
         said.append(f"The records come from different versions of: {', '.join(changed)}.")
-    machines = {g["machine"] for g in groups}
+    machines = {g["machine"] for g in circumstances}
     if len(machines) > 1:
         said.append(f"The records come from {len(machines)} machines; PSNR may differ between "
                     "them by about 0.001 dB.")
@@ -180,15 +217,31 @@ def _without_size(job: Job) -> Job:
     return Job(job.protocol, job.model, job.path, job.status, job.reason, record)
 
 
-# -- rows of the page's own tables ---------------------------------------------------------------
+# -- cells of tables -----------------------------------------------------------------------------
+
+def key(value: Value) -> str:
+    """Return what a value is sorted by: its number in one unit, "" if unknown, else its text.
+
+    ``392 K`` gives 392000.0, ``12 min`` 720.0; the number is as exact as the value is shown.
+    """
+    if value.shown in (text.NA, text.NONE, ""):
+        return ""
+    found = NUMBER.match(value.shown)
+    if not found:
+        return value.shown
+    number = float(found["number"].replace(",", "").replace("\u2212", "-"))
+    return repr(number * FACTORS.get(found["unit"], 1.0))
+
+
+def _exact(entry: Entry) -> str:
+    """Return the number that an entry is sorted by, "" if it has none; the first of several."""
+    return entry.exact.partition("/")[0]
+
 
 def _detail(run: Run, job: Job) -> dict:
     record = job.record or {}
     seconds = record.get("seconds") or {}
-    kind = ("cell" if isinstance(job, Cell) else
-            {"training": "training", "profiles": "profile",
-             "benches": "benchmark"}[job.path.partition("/")[0]])
-    return {"job": job, "kind": kind, "title": run.model_title(job.model),
+    return {"job": job, "kind": kind(job), "title": run.model_title(job.model),
             "dataset": run.dataset_title(job.dataset) if isinstance(job, Cell) else "",
             "fingerprint": record.get("fingerprint", ""),
             "checkpoint": (record.get("resolved") or {}).get("checkpoint") or "",
