@@ -1,9 +1,9 @@
 """Gather the records of a run as the plan asks for them: the only reader of the run folder.
 
 Reads ``cells/``, ``training/``, ``profiles/`` and ``benches/`` under the run folder.
-A planned record that is missing, broken, or was computed under another definition becomes an
-entry without a result and with a reason: a report never fails for one bad cell, and never shows
-a number that does not belong to the plan.
+A planned record that is missing, broken or outdated (computed from other inputs or code than the
+plan's) becomes an entry without a result and with a reason: a report never fails for one bad cell,
+and never shows a number that does not belong to the plan.
 
 Try: ``irbench report``
 """
@@ -21,6 +21,8 @@ from irbench.protocols import SYNTHETIC
 from irbench.report import family, leakage, text, weights
 
 NOT_COMPUTED = "not computed"
+# what a status may be beside those of records: no record; one of other inputs than the plan's
+MISSING, OUTDATED = "missing", "outdated"
 CELL = ("protocol", "dataset", "model")
 METRICS = tuple(text.METRICS)
 STOPPED = re.compile(r"stopped after step \d+(?: of \d+)?")     # as a paused training says it
@@ -30,7 +32,7 @@ STOPPED = re.compile(r"stopped after step \d+(?: of \d+)?")     # as a paused tr
 class Job:
     """A training, profile or benchmark as planned; a benchmark's protocol is "".
 
-    ``status`` may also be "missing" (no record).
+    ``status`` is the record's, or one of ``MISSING`` and ``OUTDATED``.
     """
 
     protocol: str
@@ -162,7 +164,7 @@ class Run:
                 return None
         else:
             result = job.result if job else {}
-            status, unfinished = (job.status, job.unfinished) if job else ("missing", "")
+            status, unfinished = (job.status, job.unfinished) if job else (MISSING, "")
         return {"status": status, "unfinished": unfinished, "steps": result.get("steps"),
                 "seconds": result.get("seconds"), "device": result.get("device")}
 
@@ -243,16 +245,22 @@ def _models(plan: dict, cells: list[Cell], jobs: dict) -> dict[str, dict]:
     return models
 
 
-def _read(folder: Path, path: str, key: dict) -> tuple[str, str, dict | None]:
-    """Return (status, reason, record); paths in reasons are relative to the run folder."""
+def _read(folder: Path, path: str, key: dict, protocols: dict,
+          plan: dict) -> tuple[str, str, dict | None]:
+    """Return (status, reason, record); paths in reasons are relative to the run folder.
+
+    An outdated record is not returned: whatever it says, a failure too, is not of this plan.
+    """
     if not (folder / path).exists():
-        return "missing", NOT_COMPUTED, None
+        return MISSING, NOT_COMPUTED, None
     try:
         record = records.read(folder / path)
     except UserError as error:
         return "failed", str(error).replace(f"{folder}/", ""), None
     if record["key"] != key:
         return "failed", f"{path}: the record is of {record['key']}, not of {key}", None
+    if other := _other_definition(record, path, key, protocols, plan):
+        return OUTDATED, other, None
     return record["status"], str(record["reason"] or ""), record
 
 
@@ -282,17 +290,18 @@ def _other_definition(record: dict, path: str, key: dict, protocols: dict, plan:
 
 def _job(folder: Path, place: str, key: dict, protocols: dict, plan: dict) -> Job:
     path = "/".join((place, *key.values())) + ".json"
-    status, reason, record = _read(folder, path, key)
-    if record and (other := _other_definition(record, path, key, protocols, plan)):
-        status, reason, record = "failed", other, None
+    status, reason, record = _read(folder, path, key, protocols, plan)
     return Job(key.get("protocol", ""), key.get("model") or key["bench"], path, status, reason,
                record)
 
 
 def _progressed(folder: Path, job: Job) -> Job:
-    """Say of a training without a result how far it came, if its state is kept."""
+    """Say of a training without a result how far it came, if its state is kept.
+
+    A training does not go on from the state of an outdated one.
+    """
     path = (folder / job.path).with_suffix(".state")
-    if job.result or not path.exists():
+    if job.result or job.status == OUTDATED or not path.exists():
         return job
     said = STOPPED.search(job.reason)
     return replace(job, unfinished=said[0] if said else _last_step(path.with_suffix(".csv")))
@@ -310,11 +319,9 @@ def _last_step(path: Path) -> str:
 
 def _cell(folder: Path, key: dict, protocols: dict, datasets: dict, plan: dict) -> Cell:
     path = f"cells/{key['protocol']}/{key['dataset']}/{key['model']}.json"
-    status, reason, record = _read(folder, path, key)
-    if record and (other := _other_definition(record, path, key, protocols, plan)):
-        status, reason, record = "failed", other, None
+    status, reason, record = _read(folder, path, key, protocols, plan)
     absent = (datasets.get(key["dataset"]) or {}).get("reason")
-    if status == "missing" and absent:      # planned without its images: that is why
+    if status in (MISSING, OUTDATED) and absent:    # planned without its images: that is why
         status, reason = "unavailable", str(absent)
     planned = protocols.get(key["protocol"]) or {}
     task, level, version = text.split_id(key["protocol"])
