@@ -169,7 +169,8 @@ def test_what_is_written_and_what_is_removed(built):
     figures = {n.removeprefix("figures/") for n in names if n.startswith("figures/")}
     assert figures == {"mine.png", *(
         f"{stem}.{kind}" for kind in ("png", "pdf", "svg")
-        for stem in ("quality", "latency", "training", "ksweep", "scaling", "attention"))}
+        for stem in ("quality", "latency", "distributions", "training", "ksweep", "scaling",
+                     "attention"))}
 
 
 @pytest.mark.parametrize("stem", ["attention", "ksweep", "scaling"])

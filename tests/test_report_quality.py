@@ -2,7 +2,6 @@
 
 import itertools
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -146,29 +145,6 @@ def test_a_model_alone_is_no_comparison(tmp_path):
     builder.profile(X2, "a")
     drawing = quality.draw(collected(builder))
     assert not drawing.figures and "sr-x2@1 on Photos" in drawing.left_out[-1]
-
-
-# -- how rows are split --------------------------------------------------------------------------
-
-def row(protocol, dataset="photos"):
-    return quality.Row(protocol, dataset, "", protocol.partition("-")[0])
-
-
-@pytest.mark.parametrize("protocols, expected", [
-    (["sr-x2@1"] * 4, ["quality"]),
-    (["sr-x2@1"] * 3 + ["jpeg-q10@1"] * 2, ["quality-sr", "quality-jpeg"]),
-    (["sr-x2@1"] * 3 + ["sr-x4@1"] * 3 + ["jpeg-q10@1"],
-     ["quality-sr-x2@1", "quality-sr-x4@1", "quality-jpeg"]),
-    (["sr-x2@1"] * 5, ["quality-sr-x2@1-1", "quality-sr-x2@1-2"]),
-    ([], []),
-])
-def test_many_rows_become_several_figures(protocols, expected):
-    found = [row(protocol, f"d{i}") for i, protocol in enumerate(protocols)]
-    split = quality.parts(found, "quality", "Quality")
-    assert [stem for stem, _ in split] == expected
-    assert [r for part in split.values() for r in part] == found
-    assert len({title for _, title in split}) == len(split)
-    assert all(len(part) <= quality.MAX_ROWS for part in split.values())
 
 
 def test_a_figure_per_task_is_written(tmp_path, monkeypatch):

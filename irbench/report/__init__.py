@@ -19,7 +19,8 @@ from pathlib import Path
 __all__ = ["build"]
 
 # stems of figures, up to the first dash
-FIGURES = ("quality", "latency", "training", "crops", "ksweep", "scaling", "attention")
+FIGURES = ("quality", "latency", "distributions", "radar", "training", "crops", "ksweep",
+           "scaling", "attention")
 
 
 def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None = None) -> Path:
@@ -43,10 +44,12 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
         collect,
         crops,
         curves,
+        distributions,
         ksweep,
         latency,
         page,
         quality,
+        radar,
         render,
         scaling,
         sheet,
@@ -84,7 +87,8 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
             write_atomic(run.folder / "tables" / f"{stem}.{suffix}", printer(one))
         say(f"tables/{stem}.md, .tex, .csv")
     drawings = {}
-    for name, module in (("quality", quality), ("latency", latency), ("crops", crops),
+    for name, module in (("quality", quality), ("latency", latency),
+                         ("distributions", distributions), ("radar", radar), ("crops", crops),
                          ("training", curves), ("ksweep", ksweep), ("scaling", scaling),
                          ("attention", attention)):
         drawings[name] = module.draw(run)

@@ -14,7 +14,6 @@ figures of their own, ``quality-synthetic``.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass, field
 
 import seaborn as sns
@@ -24,7 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from irbench import published
-from irbench.report import family, latency, pareto, style, text, verdict
+from irbench.report import family, latency, pareto, split, style, text, verdict
 from irbench.report.collect import Run
 from irbench.report.labels import Point, place
 
@@ -95,31 +94,8 @@ def draw(run: Run) -> style.Drawing:
             "quality-synthetic", "Quality against cost, synthetic degradations", True)):
         here = [row for row in found if row.synthetic == kind and row not in alone]
         drawing.figures += [_figure(run, part, *named)
-                            for named, part in parts(here, stem, title).items()]
+                            for named, part in split.figures(here, stem, title, MAX_ROWS).items()]
     return drawing
-
-
-def parts(found: list[Row], stem: str, title: str) -> dict[tuple[str, str], list[Row]]:
-    """Return the rows of each figure, by (stem, title): all, or by task, protocol and number."""
-    if not found:
-        return {}
-    if len(found) <= MAX_ROWS:
-        return {(stem, title): found}
-    split: dict[tuple[str, str], list[Row]] = {}
-    sizes = Counter(row.task for row in found)
-    for row in found:
-        name = ((f"{stem}-{row.task}", f"{title}: {text.task_title(row.task)}")
-                if sizes[row.task] <= MAX_ROWS else
-                (f"{stem}-{row.protocol}", f"{title}: {row.protocol}"))
-        split.setdefault(name, []).append(row)
-    numbered = {}
-    for (name, said), part in split.items():
-        chunks = [part[i:i + MAX_ROWS] for i in range(0, len(part), MAX_ROWS)]
-        for number, chunk in enumerate(chunks, 1):
-            many = len(chunks) > 1
-            numbered[f"{name}-{number}" if many else name,
-                     f"{said} ({number} of {len(chunks)})" if many else said] = chunk
-    return numbered
 
 
 # -- what is shown -------------------------------------------------------------------------------
