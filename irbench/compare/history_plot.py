@@ -113,8 +113,9 @@ def _figure(metric: str, panels: dict, stem: str, folder: Path, looks: dict,
         ax.set_axis_off()
     points = [_panel(ax, metric, key, held, looks, timeline, WIDTHS[columns])
               for ax, (key, held) in zip(axes, panels.items(), strict=False)]
+    room = 0.26 if any(labels for labels, _ in points) else 0.08    # for the last step's label
     for ax in axes[:len(panels)]:
-        _time_axis(ax, timeline)
+        _time_axis(ax, timeline, room)
     figure.legend(handles=_legend(metric, panels, shown, looks), loc="outside lower center",
                   ncols=5, frameon=False, handlelength=2.4)
     figure.draw_without_rendering()
@@ -186,10 +187,10 @@ def _heights(ax: Axes, metric: str, values: list[float]) -> None:
             lambda value, _: text.si(value) if value > 0 else f"{value:g}"))
 
 
-def _time_axis(ax: Axes, timeline: Timeline) -> None:
+def _time_axis(ax: Axes, timeline: Timeline, room: float) -> None:
+    """Set limits and ticks; ``room`` is left after the last run, as a part of the whole time."""
     low, high = timeline.low, timeline.high
-    pad = 0.08 * (high - low) or 0.5
-    ax.set_xlim(low - pad, high + pad)
+    ax.set_xlim(low - 0.08 * (high - low), high + room * (high - low))
     ax.set_xlabel("Run, in order of time" + " (number)" * (not timeline.named))
     if timeline.dated:
         tick, rest = next((tick, rest) for days, tick, rest in FORMS if high - low >= days)
