@@ -4,9 +4,13 @@
 #   snakemake --cores all --configfile workflow/configs/benchmark.yaml
 #   snakemake -n                                              what would run, and why
 #   snakemake --cores all anchors                             do known figures come out? (minutes)
+#   snakemake --report photos.zip                             Snakemake's own report, of a run done
 #
 # Each job is one irbench command (workflow/rules/*.smk); what a run consists of is computed from
 # the config by irbench/plan.py. Scheduling defaults: profiles/default.
+
+
+report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -90,6 +92,25 @@ def test_the_second_run_does_nothing(world):
     code, output = snakemake(folder, "--configfile", str(folder / "config.yaml"))
     assert code == 0
     assert "Nothing to be done" in output
+    assert stamps(folder) == before
+
+
+def test_snakemakes_own_report_holds_every_record(world):
+    """More on it in tests/test_workflow_report.py."""
+    folder, _ = world
+    before = stamps(folder)
+    code, output = snakemake(folder, "--configfile", str(folder / "config.yaml"),
+                             "--report", "own.zip")
+    assert code == 0, output
+    assert "warning" not in output.lower()  # that Snakemake lacks what it noted of a file
+    with zipfile.ZipFile(folder / "own.zip") as archive:
+        inside = Counter(Path(name).name for name in archive.namelist() if "/raw/" in name)
+    # every record (not config.json), table and figure as PNG, the page and its summary
+    run = folder / "results/tiny"
+    wanted = [p for p in run.rglob("*.json") if p.parent != run or p.name == "leaks.json"]
+    wanted += [p for p in run.glob("tables/*.*") if not p.name.startswith(".")]
+    wanted += [*run.glob("figures/*.png"), run / "report.html", run / "summary.csv"]
+    assert inside == Counter(path.name for path in wanted)
     assert stamps(folder) == before
 
 

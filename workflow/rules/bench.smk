@@ -2,7 +2,12 @@
 # latency job it takes all cores, so that it runs alone.
 rule bench:
     output:
-        f"{RUN}/benches/{{bench}}.json",
+        report(
+            f"{RUN}/benches/{{bench}}.json",
+            caption="../report/bench.rst",
+            category="Benchmarks of parts",
+            labels=told("benches"),
+        ),
     params:
         config=CONFIG,
         attempt=attempt("benches"),

@@ -8,7 +8,7 @@ from snakemake.utils import update_config
 
 from irbench import config as configs
 from irbench import plan as plans
-from irbench import records
+from irbench import records, snakemake_report
 from irbench.errors import UserError
 
 
@@ -82,6 +82,23 @@ def weights(wildcards):
 def all_records(*kinds):
     """The records of all jobs of some kinds."""
     return [str(job.record) for kind in kinds for job in getattr(PLAN, kind).values()]
+
+
+def told(kind):
+    """What Snakemake's own report says of a record: its labels, with what came out."""
+    run = [SETTINGS["run"]]  # names the one job of its kind
+    return lambda wildcards: snakemake_report.labels(PLAN, kind, list(wildcards) or run)
+
+
+def table_of(kind):
+    """The subcategory of a record in Snakemake's own report: its task."""
+    return lambda wildcards: snakemake_report.subcategory(PLAN, kind, list(wildcards))
+
+
+def told_of_file(folder):
+    """The labels of a table or a figure."""
+    return lambda wildcards: snakemake_report.file_labels(
+        PLAN, f"{RUN}/{folder}", wildcards.name, wildcards.suffix)
 
 
 def begin():

@@ -1,7 +1,12 @@
 # Fetch and check datasets; the images go to data_root, shared by all runs.
 rule data:
     output:
-        f"{RUN}/data/{{dataset}}.json",
+        report(
+            f"{RUN}/data/{{dataset}}.json",
+            caption="../report/data.rst",
+            category="Datasets",
+            labels=told("data"),
+        ),
     params:
         config=CONFIG,
         attempt=attempt("data"),
@@ -19,7 +24,12 @@ rule leaks:
     input:
         data=leak_data,
     output:
-        f"{RUN}/leaks.json",
+        report(
+            f"{RUN}/leaks.json",
+            caption="../report/leaks.rst",
+            category="Leaks",
+            labels=told("leaks"),
+        ),
     params:
         config=CONFIG,
         attempt=lambda wildcards: records.next_attempt(

@@ -4,7 +4,13 @@ rule evaluate:
         data=f"{RUN}/data/{{dataset}}.json",
         weights=weights,
     output:
-        f"{RUN}/cells/{{protocol}}/{{dataset}}/{{model}}.json",
+        report(
+            f"{RUN}/cells/{{protocol}}/{{dataset}}/{{model}}.json",
+            caption="../report/cell.rst",
+            category="Cells",
+            subcategory=table_of("cells"),
+            labels=told("cells"),
+        ),
     params:
         config=CONFIG,
         attempt=attempt("cells"),

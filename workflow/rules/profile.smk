@@ -1,7 +1,13 @@
 # Parameters, MACs, latency, memory. A latency job takes all cores, so that it runs alone.
 rule profile:
     output:
-        f"{RUN}/profiles/{{protocol}}/{{model}}.json",
+        report(
+            f"{RUN}/profiles/{{protocol}}/{{model}}.json",
+            caption="../report/profile.rst",
+            category="Costs",
+            subcategory=table_of("profiles"),
+            labels=told("profiles"),
+        ),
     params:
         config=CONFIG,
         attempt=attempt("profiles"),

@@ -3,10 +3,35 @@ rule report:
     input:
         records=all_records("data", "trainings", "cells", "profiles", "benches", "leaks"),
     output:
-        page=f"{RUN}/report.html",
-        summary=f"{RUN}/summary.csv",
-        tables=directory(f"{RUN}/tables"),
-        figures=directory(f"{RUN}/figures"),
+        page=report(
+            f"{RUN}/report.html",
+            caption="../report/page.rst",
+            category="Overview",
+            labels={"file": "report.html", "what": "the report", "format": "HTML"},
+        ),
+        summary=report(
+            f"{RUN}/summary.csv",
+            caption="../report/summary.rst",
+            category="Overview",
+            labels={"file": "summary.csv", "what": "every figure", "format": "CSV"},
+        ),
+        tables=report(
+            directory(f"{RUN}/tables"),
+            patterns=["{name}.{suffix}"],
+            caption="../report/table.rst",
+            category="Tables",
+            subcategory="{suffix}",
+            labels=told_of_file("tables"),
+        ),
+        # of each figure one file: the PDF and the SVG lie beside it
+        figures=report(
+            directory(f"{RUN}/figures"),
+            patterns=["{name}.{suffix,png}"],
+            caption="../report/figure.rst",
+            category="Figures",
+            subcategory=lambda wildcards: snakemake_report.drawing(wildcards.name),
+            labels=told_of_file("figures"),
+        ),
     params:
         config=CONFIG,
         fingerprint=PLAN.report_fingerprint,

@@ -9,7 +9,13 @@ rule train:
     input:
         data=training_data,
     output:
-        f"{RUN}/training/{{protocol}}/{{model}}.json",
+        report(
+            f"{RUN}/training/{{protocol}}/{{model}}.json",
+            caption="../report/training.rst",
+            category="Trainings",
+            subcategory=table_of("trainings"),
+            labels=told("trainings"),
+        ),
     params:
         config=CONFIG,
         attempt=attempt("trainings"),
