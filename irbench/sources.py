@@ -35,7 +35,8 @@ CODE = {
                 "irbench.mac_handles", "irbench.macs", "irbench.photograph", "irbench.sweep"),
     "bench": (*MEASURING, "irbench.attention_bench", "irbench.models.attention"),
     "leaks": ("irbench.leaks", "irbench.images"),
-    "report": ("irbench.load", "irbench.published", "irbench.report", "catalog/published.csv"),
+    "report": ("irbench.load", "irbench.published", "irbench.statistics", "irbench.report",
+               "catalog/published.csv"),
 }
 
 
@@ -72,6 +73,6 @@ def modules(kind: str) -> tuple[str, ...]:
             names.append(str(Path(__file__).parent / name))
             continue
         folder = Path(__file__).parent.joinpath(*name.split(".")[1:])
-        names += [str(p) for p in sorted(folder.glob("*"))
+        names += [str(p) for p in sorted(folder.rglob("*"))
                   if p.suffix in (".py", ".j2", ".css", ".js")] if folder.is_dir() else [name]
     return tuple(names)
