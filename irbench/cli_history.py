@@ -2,7 +2,7 @@
 
 Reads the run folders and baseline files in a folder. ``--output`` writes history.csv (one line per
 run, key and metric), history.md and figures/history-<metric>.{png,pdf,svg}. Exit codes: 0 done,
-2 misuse, 3 fewer than two runs (shown all the same: there is nothing to compare over time).
+2 misuse, 3 no figure of two runs (shown all the same: there is nothing to compare over time).
 
 Try: ``irbench history results --metric psnr``
 """
@@ -22,7 +22,7 @@ FILTERS = {"protocol": "'sr-*'", "dataset": "set5", "model": "'compacter*'",
 def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
     """Add the verb to the command line; ``verb`` makes a parser (see ``irbench.cli``)."""
     sub = verb("history", _history, "show each metric over the runs of a folder, and its steps: "
-               "exit 3 if there are fewer than two runs", config=False)
+               "exit 3 if no figure is in two runs", config=False)
     sub.add_argument("folder", type=Path, metavar="FOLDER",
                      help="holds run folders (results/RUN) and baseline files")
     for name, example in FILTERS.items():
@@ -54,11 +54,12 @@ def _history(arguments: argparse.Namespace) -> int:
         print(json.dumps(tables.document(found)))
     else:
         print({"markdown": tables.markdown, "csv": tables.tidy}[arguments.format](found), end="")
-    if len(found.runs) < 2:
-        progress.say(f"{arguments.folder}: one run ({found.runs[0].name}); over time there is "
-                     "nothing to compare. Exit code 3.")
-        return 3
-    return 0
+    if any(len(one.points) > 1 for one in found.series):
+        return 0
+    why = (f"one run ({found.runs[0].name})" if len(found.runs) == 1
+           else f"no figure is in two of the {len(found.runs)} runs")
+    progress.say(f"{arguments.folder}: {why}; over time there is nothing to compare. Exit code 3.")
+    return 3
 
 
 def _write(found, folder: Path) -> Path:

@@ -278,6 +278,15 @@ def test_one_run_is_shown_and_the_exit_code_is_3(tmp_path, capsys):
     assert "one run (only)" in err
 
 
+def test_runs_with_nothing_in_common_are_not_compared(tmp_path, capsys):
+    one_run(tmp_path, "a", 1)
+    other = one_run(tmp_path, "b", 2)
+    (other.folder / "cells" / X2 / "set5" / "compacter.json").unlink()
+    code, _, err = said(capsys, tmp_path, "--metric", "psnr")
+    assert code == 3
+    assert "no figure is in two of the 2 runs" in err
+
+
 @pytest.mark.parametrize(("where", "message"), [
     ("absent", "no such folder"), ("empty", "A run folder is what a run writes"),
     ("run", "this is one run")])
