@@ -9,6 +9,7 @@ Try: ``irbench compare results/photos results/photos``
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -106,20 +107,27 @@ def _print(arguments: argparse.Namespace, printers: dict, found: object, counts:
         if path.is_dir():
             raise UserError(f"--output {path}: this is a folder; name a file.")
         name = SUFFIXES.get(path.suffix.lower())
-        if asked and (len(files) == 1 or name is None):
+        if asked and (name is None or (len(files) == 1 and asked != "github")):
             name = asked
         if name is None:
             raise UserError(f"--output {path}: what format? Give --format, or a name that ends in "
                             f"{', '.join(SUFFIXES)}.")
-        records.write_atomic(path, printers[name](found).rstrip("\n") + "\n")
+        try:
+            records.write_atomic(path, printers[name](found).rstrip("\n") + "\n")
+        except OSError as error:
+            raise UserError(f"--output {path}: not written: {error.strerror}.") from None
     # annotations are read from stdout, wherever the files go
     name = asked if asked and (not files or asked == "github") else "text"
     text = printers[name](found)
     if name == "json":
         text = layout.compact(_plain(text))
-    print(text)
-    if name == "text":
-        print(layout.compact(counts))
+    try:
+        print(text)
+        if name == "text":
+            print(layout.compact(counts))
+        sys.stdout.flush()
+    except BrokenPipeError:     # | head: no one to tell, but the exit code stays what it is
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _plain(text: str) -> object:
@@ -132,8 +140,12 @@ def _baseline(arguments: argparse.Namespace) -> int:
     from irbench.compare import baseline, layout, runs
 
     if arguments.what == "write":
-        content = baseline.write(arguments.output, runs.load(arguments.run),
-                                 partial=arguments.partial)
+        try:
+            content = baseline.write(arguments.output, runs.load(arguments.run),
+                                     partial=arguments.partial)
+        except OSError as error:
+            raise UserError(f"--output {arguments.output}: not written: "
+                            f"{error.strerror}.") from None
         for key, reason in content["left_out"].items():
             print(f"left out: {key}: {reason}", file=sys.stderr)
         print(layout.compact({

@@ -245,8 +245,9 @@ def _run(content: dict, path: Path) -> RunData:
                 raise ValueError(f"{key}: {len(column)} {metric} of {len(names)} images")
         images = {name: {m: float(column[i]) for m, column in columns.items()
                          if column[i] is not None} for i, name in enumerate(names)}
-        made = {**_inputs(content, "cell", protocol, model, entry),
-                "data": entry.get("data", shared.get("sha256"))}
+        made = _inputs(content, "cell", protocol, model, entry)
+        if made:
+            made["data"] = entry.get("data", shared.get("sha256"))
         cells[key] = CellData(
             protocol, dataset, model, "ok", "", {m: float(v) for m, v in entry["mean"].items()},
             images, dict.fromkeys(entry.get("missing") or (), NOT_SCORED), made,

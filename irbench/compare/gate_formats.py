@@ -61,8 +61,9 @@ def text(result: Result) -> str:
 
 def _told(found: list[Finding]) -> list[Finding]:
     """Name what changed in a cell's inputs once, at the last of its findings."""
-    return [replace(one, changes=()) if after is not None and after.key == one.key else one
-            for one, after in zip(found, [*found[1:], None], strict=True)]
+    last = {one.key: at for at, one in enumerate(found)}
+    return [one if last[one.key] == at else replace(one, changes=())
+            for at, one in enumerate(found)]
 
 
 def _lines(one: Finding) -> str:

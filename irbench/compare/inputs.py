@@ -20,6 +20,7 @@ SHORT = 12                      # hex digits of a digest that files and messages
 # a model's fields that are no inputs of their own
 NAMES = ("name", "checkpoint", "training", "base", "base_options", "learned", "variant")
 TOLD = ("note", "unknown")      # of a recipe: prose, and what its paper does not tell
+SHOWING = ("matplotlib", "pandas", "snakemake")     # packages that compute no score
 # settings of a job that fix a result and belong to no other part; of one not told, {}
 SETTINGS = ("lpips_weights", "seed", "profile", "device")
 FILES = 6                       # that a message names
@@ -103,9 +104,10 @@ def different(a: object, b: object, path: str = "") -> Iterator[tuple[str, objec
 
 
 def libraries(before: dict, after: dict) -> list[str]:
-    """Say which versions of packages and of Python differ; a version not told differs from none."""
-    old, new = ({"python": side.get("python"), **(side.get("packages") or {})}
-                for side in (before, after))
+    """Say which versions of Python and of packages that compute differ, as far as both are told."""
+    old, new = ({"python": side.get("python"), **{
+        name: version for name, version in (side.get("packages") or {}).items()
+        if name not in SHOWING}} for side in (before, after))
     return [f"{name} {old[name]} -> {new[name]}" for name in sorted({*old, *new})
             if old.get(name) and new.get(name) and old[name] != new[name]]
 

@@ -9,6 +9,7 @@ Try: ``python -c "from irbench.compare.planned import Planned; print(Planned.__d
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,28 +84,37 @@ def read(folder: Path) -> Planned | None:
         return None
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        return of(config)
+        return of(config, {p.name for kind in ("cells", "profiles")
+                           for p in (folder / kind).glob("*@*")})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not the config of a run ({error!r}). Run the workflow again, or "
                         "delete the file: then every record of the folder counts.") from None
 
 
-def of(config: dict) -> Planned:
-    """Return what a complete config (``irbench.config.load``) asks for."""
-    cells = set()
+def of(config: dict, present: Iterable[str] = ()) -> Planned:
+    """Return what a complete config (``irbench.config.load``) asks for.
+
+    ``present`` are protocols with records: a protocol named without its version is the newest of
+    them (the catalog may have gone on since the run), or else the catalog's newest.
+    """
+    cells, present = set(), tuple(present)
     for group in config["cells"]:
-        protocol = _id(group["protocol"], tuple(config.get("catalog_paths") or ()))
+        protocol = _id(group["protocol"], tuple(config.get("catalog_paths") or ()), present)
         cells |= {(protocol, dataset, model)
                   for dataset in group["datasets"] for model in group["models"]}
     return Planned(frozenset(cells), config["models"],
                    tuple((config.get("profile") or {}).get("references") or ()))
 
 
-def _id(name: str, paths: tuple[str, ...]) -> str:
-    """Return a protocol's id; one that no catalog here knows stays as the config has it."""
+def _id(name: str, paths: tuple[str, ...], present: tuple[str, ...]) -> str:
+    """Return a protocol's id; one that no catalog here knows has version 1."""
+    versions = [int(version) for known, _, version in (p.rpartition("@") for p in present)
+                if known == name and version.isdigit()]
+    if "@" in name or versions:
+        return name if "@" in name else f"{name}@{max(versions)}"
     for catalogs in (paths, ()):
         try:
             return protocols.get(name, catalogs).id
         except (UserError, OSError):
             continue
-    return name if "@" in name else f"{name}@1"
+    return f"{name}@1"

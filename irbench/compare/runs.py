@@ -204,13 +204,18 @@ def _records(folder: Path, kind: str) -> Iterable[tuple[tuple[str, ...], dict | 
         try:
             record = records.read(path)
         except UserError as error:
-            yield key, None, str(error).replace(f"{folder}/", "")
+            yield key, None, _line(str(error).replace(f"{folder}/", ""))
             continue
         if tuple(record["key"].values()) != key:
             yield key, None, (f"{path.relative_to(folder)}: the record is of "
                               f"{'/'.join(map(str, record['key'].values()))}")
             continue
         yield key, record, ""
+
+
+def _line(text: object) -> str:
+    """Return a reason on one line, without what a terminal or XML would take for a command."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
 
 
 def _cell(key: tuple[str, ...], record: dict | None, reason: str, trainings: dict,
@@ -222,7 +227,7 @@ def _cell(key: tuple[str, ...], record: dict | None, reason: str, trainings: dic
     about = {"inputs": inputs.of_record(record, _training(record, trainings)),
              "time": str(provenance["time"] or ""), "provenance": provenance, "path": path}
     if record["status"] != "ok":
-        return CellData(*key, record["status"], str(record["reason"]), **about)
+        return CellData(*key, record["status"], _line(record["reason"]), **about)
     result = record["result"]
     provenance["device"] = result.get("device")
     images = {image["name"]: {m: float(image[m]) for m in METRICS if image.get(m) is not None}
@@ -230,7 +235,7 @@ def _cell(key: tuple[str, ...], record: dict | None, reason: str, trainings: dic
     means = {m: float(v) for m, v in (result.get("mean") or {}).items()
              if m in METRICS and v is not None}
     asked = [m for m in METRICS if m in (record["spec"].get("metrics") or ())]
-    missing = {m: str((result.get("missing") or {}).get(m) or "no mean")
+    missing = {m: _line((result.get("missing") or {}).get(m) or "no mean")
                for m in asked if m not in means}
     wrong = _wrong(images, means, result.get("images") or (), counts.get(key[1]))
     return CellData(*key, PARTIAL if wrong else "ok", wrong, {} if wrong else means, images,
@@ -275,7 +280,7 @@ def _profile(key: tuple[str, ...], record: dict | None, reason: str) -> ProfileD
     about = {"inputs": inputs.of_record(record), "time": str(provenance["time"] or ""),
              "provenance": provenance, "path": path}
     if record["status"] != "ok":
-        return ProfileData(*key, record["status"], str(record["reason"]), **about)
+        return ProfileData(*key, record["status"], _line(record["reason"]), **about)
     result = record["result"]
     provenance["device"] = result.get("device")
     condition = {k: result.get(k) for k in ("device", "device_name", "dtype")}
