@@ -252,7 +252,7 @@ def fast(tmp_path_factory):
 def test_efficiency_joins_what_a_model_costs_and_what_it_scores(run):
     made = efficiency.sheet(run)
     told = {(row[0].shown, row[1].shown): [value.shown for value in row[2:]] for row in made.rows}
-    assert told["SwinIR", "sr-x2@1"] == ["11.750", "1.6", "40", "128", "36.60", "Urban100"]
+    assert told["SwinIR", "sr-x2@1"] == ["11.750", "1.6", "12.5", "128", "36.60", "Urban100"]
     assert told["Bicubic", "sr-x2@1"][:4] == ["0", "n/a", "n/a", "n/a"]
     assert told["SwinIR", "sr-x4@1"][-2:] == ["31.50", "Set5"]
     assert not any(protocol.startswith("denoise") for _, protocol in told)      # no profiles
