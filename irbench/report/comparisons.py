@@ -32,7 +32,8 @@ def build(run: Run) -> tuple[dict[str, list[dict]], list[str]]:
     tasks = {cell.protocol: cell.task for cell in run.cells}
     sizes = [_size(one) for one in found]
     side, kept = room([tasks[one.protocol] for one in found],
-                      [(size, len(one.versions)) for one, size in zip(found, sizes, strict=True)])
+                      [(size, len(one.versions)) for one, size in zip(found, sizes, strict=True)],
+                      PIXELS)
     made: dict[str, list[dict]] = {}
     for index in kept:
         one = found[index]
@@ -44,7 +45,7 @@ def build(run: Run) -> tuple[dict[str, list[dict]], list[str]]:
 
 
 def room(tasks: Sequence[str], sizes: Sequence[tuple[tuple[int, int], int]],
-         pixels: int = PIXELS) -> tuple[int, list[int]]:
+         pixels: int) -> tuple[int, list[int]]:
     """Return the side of regions for which all fit, and the indices of the comparisons kept.
 
     If not even the smallest regions of all fit, the first comparison of each task is kept and then
