@@ -109,6 +109,14 @@ def test_a_mean_far_from_zero_needs_no_bootstrap(mean):
     assert ranking.places(scores) == naive(scores) == ([2, 1] if mean > 0 else [1, 2])
 
 
+@pytest.mark.parametrize("worst", [-0.3, -0.5, -0.6, -0.7, -0.8, -1.0, -1.5])
+def test_one_bad_image_may_undo_many_good_ones(worst):
+    """Nineteen images are better, one is worse: the sign test is sure, the mean need not be."""
+    scores = [[30.0] * 20, [30.1] * 19 + [30.0 + worst]]
+    assert ranking.places(scores) == naive(scores)
+    assert ranking.places(scores) == ([2, 1] if worst > -0.5 else [1, 1])
+
+
 def table_of(folder, scores, **images):
     build = fixtures.Builder(folder)
     build.dataset("photos", "Photos", len(next(iter(scores.values()))))
