@@ -44,6 +44,8 @@ def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
                      help="YAML; default: irbench's catalog/tolerances.yaml, which it changes")
     sub.add_argument("--speed", action="store_true", help="slower or larger in memory than the "
                      "tolerances let pass is a regression, not advice")
+    sub.add_argument("--exact", action="store_true", help="pictures that changed though weights, "
+                     "model, data and protocol did not are a regression, not advice")
     sub.add_argument("--complete", action="store_true", help="a cell of the baseline that the run "
                      "does not ask for is a regression, not a note")
     _output(sub, CHECK)
@@ -92,7 +94,8 @@ def _gate(arguments: argparse.Namespace) -> int:
     limits = tolerances.load(arguments.tolerances)
     base = runs.load(arguments.baseline)
     new = runs.load(arguments.run) if arguments.run else current.load(arguments.config)
-    result = gate.check(base, new, limits, speed=arguments.speed, complete=arguments.complete)
+    result = gate.check(base, new, limits, speed=arguments.speed,
+                        exact=arguments.exact, complete=arguments.complete)
     _print(arguments, gate_formats.FORMATS, result, gate_formats.counts(result))
     return result.code
 

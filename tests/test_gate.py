@@ -127,6 +127,54 @@ def test_nothing_that_fell_by_less_fails(rows):
     assert not quality([v for v, _ in rows], [v + d for v, d in rows])
 
 
+# -- pictures that changed by less -------------------------------------------------------------
+
+def other_weights(record):
+    record["resolved"]["checkpoint"] = "2" * 64
+
+
+@pytest.mark.parametrize(("by", "level"), [
+    ((0.015, -0.01, 0.02, 0.0, 0.06), REGRESSION),      # as of weights rounded to 8 bit
+    ((0.9, -0.05, -0.05, -0.05), REGRESSION),           # better by more, but not really
+    ((0.3,) * 8, IMPROVEMENT), ((0.0005, -0.0004), None)])
+def test_other_weights_must_be_really_better(world, by, level):
+    result = after(world, both(other_weights, shift("psnr", *by)))
+    assert result.code == (level == REGRESSION)
+    if level == REGRESSION:
+        found = one(result)
+        assert "other weights" in found.message and "write the baseline anew" in found.message
+        assert found.changes == ("weights: 111111111111 -> 222222222222",)
+    else:
+        assert [f.level for f in result.findings] == [level] * (level is not None)
+
+
+def test_weights_trained_in_the_run_may_differ(world):
+    for side in world[1], None:
+        edit(world[1], CELL, lambda r: r["spec"]["model"].update(
+            checkpoint={"kind": "trained"}, training={"recipe": "demo"}))
+        if side:
+            baseline.write(world[0], runs.load(side))
+    result = after(world, both(other_weights, shift("psnr", 0.015, -0.01, 0.02)))
+    assert result.code == 0 and result.findings == ()
+
+
+def test_pictures_that_only_code_changed_are_advice_unless_asked(world):
+    change = both(shift("psnr", 0.0, 0.006), lambda r: r["spec"].update(code="x"))
+    found = one(after(world, change), ADVICE)
+    assert "PSNR of 1 of 8 images moved by more than 0.005 dB, most image1 +0.006" in found.message
+    assert "code of cells" in found.changes[0] and held(world).code == 0
+    assert one(held(world, exact=True)).key == KEY
+    limits = replace(OURS, common={**OURS.common, "exact": {**OURS.common["exact"],
+                                                            "psnr": None}})
+    assert held(world, limits, exact=True).code == 0
+
+
+def test_other_options_are_no_matter_of_exactness(world):
+    result = after(world, both(shift("psnr", 0.006), lambda r: r["spec"]["model"][
+        "options"].update(k=63)), exact=True)
+    assert result.findings == ()
+
+
 # -- what has no result ------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("change", "words"), [

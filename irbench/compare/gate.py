@@ -5,6 +5,9 @@ must be compared, or the gate fails. So a failed cell, a lost image, a protocol 
 old id or a metric that vanished is a regression; a cell that the config no longer asks for is not
 (it is said), unless ``complete`` asks for all. What only the run has is no matter of the gate.
 
+Weights from a file are part of what a baseline watches: others that change the pictures must be
+really better by more than the tolerance, or the gate fails. Those trained in the run always differ.
+
 Pure functions on loaded runs; nothing is read or written.
 
 Try: ``irbench check --baseline photos.json results/photos``
@@ -16,7 +19,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from irbench.compare import differences, layout
+from irbench import statistics
+from irbench.compare import differences, inputs, layout
 from irbench.compare.differences import LOWER_IS_BETTER, SHOWN, Cell, Comparison, Image, Profile
 from irbench.compare.runs import METRICS, RunData
 from irbench.compare.tolerances import Tolerances
@@ -85,7 +89,7 @@ class Result:
 
 
 def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = False,
-          complete: bool = False) -> Result:
+          exact: bool = False, complete: bool = False) -> Result:
     """Hold a run against its baseline.
 
     Args:
@@ -93,13 +97,21 @@ def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = 
         new: a loaded run.
         tolerances: what may pass.
         speed: slower than the tolerances let pass is a regression, not advice.
+        exact: pictures that changed though at most code did are a regression, not advice.
         complete: a cell of the baseline that the run's config does not ask for is a regression.
     """
     comparison = differences.compare(base, new)
     findings = [*_absent(comparison, complete)]
     compared = []
     for cell in comparison.cells:
-        findings += _cell(cell, comparison, tolerances.of(cell.key)["quality"])
+        limits = tolerances.of(cell.key)
+        judged = list(_cell(cell, comparison, limits["quality"]))
+        findings += judged
+        real = {metric.name for metric in cell.metrics if metric.word == statistics.REAL}
+        if not cell.reason and not any(
+                one.level == REGRESSION or (one.level == IMPROVEMENT and one.metric in real)
+                for one in judged):
+            findings += _unlike(cell, comparison, limits["exact"], exact)
         compared += [] if cell.reason else [cell.key]
     for profile in comparison.profiles:
         protocol, _, model = profile.key.partition("/")
@@ -207,6 +219,48 @@ def _scores(cell: Cell, found: differences.Metric, limit: dict,
     elif gain is not None and mean is not None and gain > mean + SLACK:
         yield Finding(IMPROVEMENT, cell.key, f"mean {name} {_change(found)}, better by more than "
                       f"{mean:g}{unit} ({_word(found)}).", *figures, mean, (), changes)
+
+
+def _unlike(cell: Cell, comparison: Comparison, limits: dict, gate: bool) -> Iterator[Finding]:
+    """Pictures that changed by less than the limits of quality tell, for better or worse."""
+    made = [side.cells[cell.key].inputs for side in (comparison.base, comparison.new)]
+    if not all(made):
+        return
+    old, new = made
+    if old["weights"] != new["weights"]:
+        moved = next((m for m in cell.metrics if m.word != statistics.SAME), None)
+        if moved and not (old["training"] or new["training"]):
+            yield Finding(REGRESSION, cell.key, "other weights than the baseline's, and nothing is "
+                          f"better by more than its tolerance: {_most(moved, 0)}. If they are "
+                          "meant, write the baseline anew.", moved.name, moved.base, moved.new,
+                          0, _farthest(moved)[:SHOWN], cell.changes)
+        return
+    if any(True for part in ("data", "model", "settings", "training")
+           for _ in inputs.different(old[part], new[part])):
+        return
+    for found in cell.metrics:
+        limit = limits[found.name]
+        if limit is not None and any(abs(i.difference) > limit + SLACK for i in found.images):
+            yield Finding(REGRESSION if gate or limits["gate"] else ADVICE, cell.key,
+                          f"the pictures changed: {_most(found, limit)}. If that is meant, write "
+                          "the baseline anew.", found.name, found.base, found.new, limit,
+                          _farthest(found)[:SHOWN],
+                          cell.changes or tuple(filter(None, [cell.remark])))
+            return
+
+
+def _farthest(found: differences.Metric) -> tuple[Image, ...]:
+    return tuple(sorted(found.images, key=lambda i: (-abs(i.difference), i.name)))
+
+
+def _most(found: differences.Metric, limit: float) -> str:
+    """Say how many images moved, and which most."""
+    name, unit, places = NAMES[found.name]
+    moved = [image for image in _farthest(found) if abs(image.difference) > limit + SLACK]
+    by = f" by more than {limit:g}{unit}" if limit else ""
+    first = f"{moved[0].name} {moved[0].difference:+.{places}f}{unit}" if moved else "none"
+    return (f"{name} of {len(moved)} of {layout.many(len(found.images), 'image')} moved{by}, most "
+            f"{first}{f'; mean {_change(found)}' if found.difference is not None else ''}")
 
 
 def _word(found: differences.Metric) -> str:

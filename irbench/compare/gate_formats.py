@@ -24,7 +24,7 @@ from irbench.compare.gate import (
 )
 
 TITLES = {REGRESSION: "Regressions", IMPROVEMENT: "Better than the baseline",
-          ADVICE: "Slower or larger (advice; --speed makes it count)", NOTE: "Notes"}
+          ADVICE: "Advice (--speed and --exact make it count)", NOTE: "Notes"}
 LEVELS = {REGRESSION: "error", ADVICE: "warning", IMPROVEMENT: "notice", NOTE: "notice"}
 
 

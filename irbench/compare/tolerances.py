@@ -21,7 +21,7 @@ from irbench.errors import UserError
 
 DEFAULTS = catalogs.BUILTIN / "tolerances.yaml"
 SCHEMA = catalogs.BUILTIN / "tolerances.schema.json"
-SECTIONS = ("quality", "size", "speed")
+SECTIONS = ("quality", "exact", "size", "speed")
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Tolerances:
     overrides: tuple[dict, ...] = ()
 
     def of(self, key: str) -> dict:
-        """Return quality, size and speed for PROTOCOL/DATASET/MODEL; the last override counts.
+        """Return quality, exact, size and speed for PROTOCOL/DATASET/MODEL (or PROTOCOL/*/MODEL).
 
-        A profile's key is PROTOCOL/*/MODEL.
+        The second is a profile's key. The last override that fits counts.
         """
         found = self.common
         for override in self.overrides:
