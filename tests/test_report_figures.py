@@ -1,10 +1,6 @@
 """Figures: labels that do not overlap, files for print, and nothing where there is no data."""
 
-import re
-import zlib
 
-import pytest
-from PIL import Image
 
 from irbench.report import collect, crops, curves, labels, latency, quality, style
 from tests import report_fixtures as fixtures
@@ -90,54 +86,8 @@ def test_no_data_no_figure(tmp_path):
     assert not (tmp_path / "figures").exists()
 
 
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("figures")
-    run = collected(fixtures.small_run(folder))
-    for module in (quality, latency, curves):
-        assert len(module.draw(run).figures) == 1
-    return folder / "figures"
-
-
-@pytest.mark.parametrize("stem", ["quality", "latency", "training"])
-def test_files_are_ready_for_print_and_undated(drawn, stem):
-    with Image.open(drawn / f"{stem}.png") as image:
-        assert round(image.info["dpi"][0]) == 300
-        assert not {"Software", "Creation Time", "date:create"} & set(image.info)
-        assert len(image.convert("L").getcolors(256)) > 16       # not blank
-    raw = (drawn / f"{stem}.pdf").read_bytes()
-    assert b"/CIDFontType2" in raw and b"/Type3" not in raw and b"/FontFile2" in raw
-    assert not re.search(rb"/(CreationDate|Producer|Creator)\b", raw)
-    streams = re.findall(rb"stream\r?\n(.*?)endstream", raw, re.S)
-    assert any(b"Tj" in _inflate(s) or b"TJ" in _inflate(s) for s in streams)
-    drawing = (drawn / f"{stem}.svg").read_text()
-    assert drawing.startswith("<?xml") and drawing.rstrip().endswith("</svg>")
-    assert not re.search("<text|<dc:date|<dc:creator|[Mm]atplotlib v", drawing)
-
-
-def _inflate(stream):
-    try:
-        return zlib.decompress(stream)
-    except zlib.error:
-        return b""
-
-
 def test_running_mean():
     assert curves.running_mean([1.0, 3.0]) == [1.0, 3.0]         # too short to smooth
     losses = [float(i) for i in range(24)]
     assert curves.running_mean(losses)[:3] == [0.0, 0.5, 1.5]
     assert len(curves.running_mean(losses)) == 24
-
-
-def test_drawing_changes_no_global_setting(tmp_path):
-    import matplotlib
-
-    before = dict(matplotlib.rcParams)
-    latency.draw(collected(fixtures.small_run(tmp_path)))
-    assert dict(matplotlib.rcParams) == before
-
-
-def test_each_model_keeps_its_colour_and_marker():
-    names = [f"m{i}" for i in range(8)]
-    assert len(set(style.colors(names).values())) == len(set(style.markers(names).values())) == 8
-    assert style.colors(names)["m3"] == style.colors(names[:4])["m3"]

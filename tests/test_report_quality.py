@@ -148,7 +148,7 @@ def test_a_model_alone_is_no_comparison(tmp_path):
 
 
 def test_a_figure_per_task_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(quality, "MAX_ROWS", 2)
+    monkeypatch.setattr(style, "HEIGHT", 6.0)
     drawing = quality.draw(collected(fixtures.small_run(tmp_path)))
     assert stems(drawing) == ["quality-sr-x2@1", "quality-sr-x3@1"]
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {

@@ -34,11 +34,13 @@ def test_many_panels_become_several_figures(protocols, expected):
 
 
 @given(st.lists(st.sampled_from(["a-x@1", "a-y@1", "b-x@1", "c-x@2"]), max_size=20),
-       st.integers(1, 6))
-def test_no_panel_is_lost_and_no_figure_too_large(protocols, most):
+       st.integers(1, 6), st.lists(st.integers(1, 5), min_size=20, max_size=20))
+def test_no_panel_is_lost_and_no_figure_too_large(protocols, most, sizes):
     found = panels(protocols)
-    parts = split.figures(found, "s", "T", most)
+    parts = split.figures(found, "s", "T", most, lambda panel: sizes[panel.number])
     assert sorted(p.number for part in parts.values() for p in part) == list(range(len(found)))
     assert all(part == sorted(part, key=lambda p: p.number) for part in parts.values())
-    assert all(0 < len(part) <= most for part in parts.values())
+    assert all(part for part in parts.values())
+    assert all(sum(sizes[p.number] for p in part) <= most or len(part) == 1
+               for part in parts.values())
     assert len({stem for stem, _ in parts}) == len({title for _, title in parts}) == len(parts)

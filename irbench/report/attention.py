@@ -5,7 +5,7 @@ this is that table with time beside it. The paper's figures are not known to thi
 is shown. ``dense`` is attention over all N tokens of a window, without a dictionary.
 
 Reads nothing but the collected run (``benches/attention.json``); writes
-``figures/attention.{png,pdf}``; its table goes to ``tables/attention.{md,tex,csv}``.
+``figures/attention.{png,pdf,svg}``; its table goes to ``tables/attention.{md,tex,csv}``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 One column of panels per scope, what a training is for: a protocol, or a task with a range of levels
 for a blind one. Losses of different recipes do not compare, and the caption says so. Reads nothing
-but the collected run; writes ``figures/training.{png,pdf}``.
+but the collected run; writes ``figures/training.{png,pdf,svg}``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def draw(run: Run) -> style.Drawing:
             for number, one in enumerate(ones):
                 line = _plot(here, one.job, hues[one.model], DASHES[number % len(DASHES)], one)
                 shown.setdefault(one.model, line)
-            here["loss"].set_title(scope)
+            here["loss"].set_title(scope, fontsize=8 if columns < COLUMNS else 7)
             _label(here, first=column == 0)
         figure.legend(list(shown.values()), [run.model_title(model) for model in shown],
                       loc="outside lower center", ncols=COLUMNS, frameon=False, handlelength=3)

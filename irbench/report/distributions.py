@@ -23,7 +23,6 @@ from irbench import published, statistics
 from irbench.report import family, split, style, text
 from irbench.report.collect import Cell, Run
 
-MAX_ROWS = 5                    # in one figure
 JOINED = 12                     # images; more lines than this are a tangle
 LEAST = 2                       # images; one has no distribution
 LEAST_DB = 0.2                  # width of a panel: a tiny difference must not fill it
@@ -87,16 +86,15 @@ def draw(run: Run) -> style.Drawing:
     """Draw the figures; nothing is written when no two models scored the same images."""
     drawing = style.Drawing()
     for named, part in split.figures(rows(run), "distributions", "PSNR of each image",
-                                     MAX_ROWS).items():
+                                     style.HEIGHT, lambda row: _height(run, row)).items():
         drawing.figures.append(_figure(run, part, *named))
     return drawing
 
 
 def _figure(run: Run, found: list[Row], stem: str, title: str) -> style.Drawn:
     with style.look():
-        heights = [sum(HEIGHT + LINE * (1 + _name(run, m).count("\n")) for m in row.psnr) + 0.85
-                   for row in found]
-        figure = style.figure(sum(heights) + 0.25)
+        heights = [_height(run, row) for row in found]
+        figure = style.figure(sum(heights))
         axes = figure.subplots(len(found), 2, squeeze=False, height_ratios=heights,
                                width_ratios=(1.15, 1))
         for (left, right), row in zip(axes, found, strict=True):
@@ -111,14 +109,18 @@ def _figure(run: Run, found: list[Row], stem: str, title: str) -> style.Drawn:
                                   label="quartiles; line: 5 to 95 %"))
         handles.append(Line2D([], [], color=style.INK, linewidth=1.2,
                               label="95 % interval of the mean difference"))
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles),
-                      frameon=False)
+        style.legend(figure, handles, 4)
         style.save(figure, run.folder, stem)
     return style.Drawn(stem, title, _caption(run, found), _alt(run, found))
 
 
 def _name(run: Run, model: str) -> str:
     return text.wrap(run.model_title(model), NAME)
+
+
+def _height(run: Run, row: Row) -> float:
+    """Return the height of a row's panels in inches."""
+    return 0.85 + sum(HEIGHT + LINE * (1 + _name(run, model).count("\n")) for model in row.psnr)
 
 
 def _images(ax: Axes, run: Run, row: Row) -> None:

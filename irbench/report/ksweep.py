@@ -4,7 +4,7 @@ As SemanIR's figure (arXiv 2405.20008): PSNR against the number of keys k at inf
 a marker being the cost. A base and those of its variants that differ from it in k alone; the base
 with its own k is one of the points. Cost is in MACs with attention counted over the k keys of the
 dictionary only, the papers' convention. Reads nothing but the collected run; writes
-``figures/ksweep.{png,pdf}``, or ``figures/ksweep-<model>.{png,pdf}`` when there are many rows.
+``figures/ksweep.{png,pdf,svg}``, or ``figures/ksweep-<model>`` when there are many rows.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def rows(run: Run) -> list[Row]:
     found = []
     for base, by_k in members(run).items():
         own = next(k for k, name in by_k.items() if name == base)
-        protocols = dict.fromkeys(c.protocol for c in run.cells if c.model in by_k.values())
+        swept = {*by_k.values()} - {base}
+        protocols = dict.fromkeys([c.protocol for c in run.cells if c.model in swept]
+                                  + [protocol for protocol, m in run.profiles if m in swept])
         for protocol in protocols:
             row = Row(base, protocol, own)
             job = run.profiles.get((protocol, base))

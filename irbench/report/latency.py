@@ -2,7 +2,7 @@
 
 One panel per protocol and measuring condition (device, dtype, input size, batch, threads):
 latencies of two conditions never share an axis. Reads nothing but the collected run; writes
-``figures/latency.{png,pdf}``.
+``figures/latency.{png,pdf,svg}``, or one figure per task or protocol when there are many panels.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from irbench.report import family, style, text
+from irbench.report import family, split, style, text
 from irbench.report.collect import Run
 
 LOG_FROM = 12.0                 # ratio of slowest to fastest that calls for a log scale
+MAX_PANELS = 8                  # in one figure
 ROW = 0.29                      # inches per model
 
 
@@ -28,6 +29,11 @@ class Panel:
     condition: str
     models: dict[str, dict] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def task(self) -> str:
+        """The protocol's task."""
+        return text.split_id(self.protocol)[0]
 
 
 def circumstances(result: dict) -> dict[str, str]:
@@ -93,11 +99,17 @@ def draw(run: Run) -> style.Drawing:
     if not panels:
         drawing.left_out.append("There is no figure of latency: no profile with a latency.")
         return drawing
-    shown = list(panels.values())
+    drawing.figures += [
+        _figure(run, part, *named) for named, part in
+        split.figures(list(panels.values()), "latency", "Latency", MAX_PANELS).items()]
+    return drawing
+
+
+def _figure(run: Run, shown: list[Panel], stem: str, title: str) -> style.Drawn:
     with style.look():
         rows, columns = style.grid(len(shown), 2)
         heights = [max(len(p.models) for p in shown[i * columns:(i + 1) * columns])
-                 for i in range(rows)]
+                   for i in range(rows)]
         height = sum(ROW * n + 1.0 for n in heights) + 0.3
         figure = style.figure(height, style.WIDTH if columns > 1 else 5.0)
         axes = figure.subplots(rows, columns, squeeze=False,
@@ -114,9 +126,8 @@ def draw(run: Run) -> style.Drawing:
             Line2D([], [], linestyle="", marker="|", markersize=7, markeredgewidth=1,
                    color=style.INK, label="p90"),
         ], loc="outside lower center", ncols=3, frameon=False)
-        style.save(figure, run.folder, "latency")
-    drawing.figures.append(style.Drawn("latency", "Latency", _caption(shown), _alt(run, shown)))
-    return drawing
+        style.save(figure, run.folder, stem)
+    return style.Drawn(stem, title, _caption(shown), _alt(run, shown))
 
 
 def _panel(ax: Axes, run: Run, panel: Panel) -> None:
@@ -148,7 +159,7 @@ def _panel(ax: Axes, run: Run, panel: Panel) -> None:
         ax.text(1.02, row, text.milliseconds(p50), transform=ax.get_yaxis_transform(),
                 va="center" if p90 is None else "bottom", fontsize=6.5, fontweight="bold")
         if p90 is not None:
-            ax.text(1.02, row, f"p90 {text.milliseconds(p90)}", va="top", fontsize=5.5,
+            ax.text(1.02, row, f"p90 {text.milliseconds(p90)}", va="top", fontsize=style.SMALL,
                     color=style.GRAY, transform=ax.get_yaxis_transform())
     ax.set_yticks(range(len(models)), [panel.names[m] for m in models])
     ax.set_ylim(len(models) - 0.4, -0.6)
@@ -159,7 +170,7 @@ def _panel(ax: Axes, run: Run, panel: Panel) -> None:
     ax.set_title(f"{panel.protocol}\n\n")
     device, _, rest = panel.condition.partition(", ")
     ax.annotate(f"{text.wrap(device, 44, 1)}\n{rest}", (0, 1), (0, 4), xycoords="axes fraction",
-                textcoords="offset points", fontsize=5.8, color=style.GRAY, va="bottom")
+                textcoords="offset points", fontsize=style.SMALL, color=style.GRAY, va="bottom")
     sns.despine(ax=ax, left=True)
 
 

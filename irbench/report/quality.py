@@ -29,7 +29,8 @@ from irbench.report.labels import Point, place
 
 COSTS = {"parameters": "Parameters (count, log scale)", "macs": "MACs (count, log scale)",
          "latency": "Latency, p50 (ms, log scale)"}
-MAX_ROWS = 4                    # in one figure: a page is 9 inches high
+# inches a row; with figures from papers, whose names need room
+PLAIN, WIDE = 2.05, 2.75
 LEAST_DB = 0.5                  # height of a panel, in dB
 NEAR_DB = 3.0                   # a line further below all points is told, not drawn
 LEAST_RANGE = 4.0               # ratio of the ends of a cost's axis
@@ -94,7 +95,8 @@ def draw(run: Run) -> style.Drawing:
             "quality-synthetic", "Quality against cost, synthetic degradations", True)):
         here = [row for row in found if row.synthetic == kind and row not in alone]
         drawing.figures += [_figure(run, part, *named)
-                            for named, part in split.figures(here, stem, title, MAX_ROWS).items()]
+                            for named, part in split.figures(
+                                here, stem, title, style.HEIGHT, _height).items()]
     return drawing
 
 
@@ -171,11 +173,8 @@ def _figure(run: Run, found: list[Row], stem: str, title: str) -> style.Drawn:
     wide = any(row.printed for row in found)        # room for the names of many methods
     unlabelled: list[str] = []
     with style.look():
-        height = 2.75 if wide else 2.05
-        handles = _handles(run, found)
-        columns = 4 if len(kinds) > 1 else 2
-        figure = style.figure(height * len(found) + 0.15 + 0.15 * -(-len(handles) // columns),
-                              {1: 4.2, 2: 5.6}.get(len(kinds), style.WIDTH))
+        height = max(_height(row) for row in found)
+        figure = style.figure(height * len(found), {1: 4.2, 2: 5.6}.get(len(kinds), style.WIDTH))
         axes = figure.subplots(len(found), len(kinds), squeeze=False, width_ratios=[
             1.75 if wide and kind == "parameters" else 1 for kind in kinds])
         labelled = []
@@ -186,13 +185,16 @@ def _figure(run: Run, found: list[Row], stem: str, title: str) -> style.Drawn:
                     ax.tick_params(labelleft=False)
                 else:
                     ax.set_ylabel("PSNR (dB)")
-        figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False,
-                      handlelength=2.4)
+        style.legend(figure, _handles(run, found), 4)
         _settle(figure)
         for ax, row, points in labelled:
             unlabelled += [point.text for point in place(ax, points, _busy(ax, row))]
         style.save(figure, run.folder, stem)
     return style.Drawn(stem, title, _caption(run, found, unlabelled), _alt(run, found))
+
+
+def _height(row: Row) -> float:
+    return WIDE if row.printed else PLAIN
 
 
 def _settle(figure: Figure) -> None:

@@ -85,18 +85,16 @@ def _figure(run: Run, found: list[Panel], stem: str, title: str) -> style.Drawn:
     hues, shapes = style.colors(list(run.models)), style.markers(list(run.models))
     with style.look():
         rows, columns = style.grid(len(found), COLUMNS)
-        figure = style.figure(2.75 * rows + 0.15 + 0.15 * -(-len(models) // 2),
-                              style.WIDTH * max(columns / COLUMNS, 0.6))
+        figure = style.figure(2.75 * rows, style.WIDTH * max(columns / COLUMNS, 0.6))
         axes = figure.subplots(rows, columns, squeeze=False,
                                subplot_kw={"projection": "polar"}).ravel()
         for ax in axes[len(found):]:
             ax.set_axis_off()
         for ax, panel in zip(axes, found, strict=False):
             _panel(ax, run, panel)
-        figure.legend([Line2D([], [], color=hues[m], marker=shapes[m], markersize=4,
-                              markeredgewidth=0) for m in models],
-                      [text.wrap(run.model_title(m), 44, 1) for m in models],
-                      loc="outside lower center", ncols=2, frameon=False, handlelength=3)
+        style.legend(figure, [Line2D([], [], color=hues[m], marker=shapes[m], markersize=4,
+                                     markeredgewidth=0, label=text.wrap(run.model_title(m), 44, 1))
+                              for m in models], 3)
         style.save(figure, run.folder, stem)
     return style.Drawn(stem, title, _caption(run, found), _alt(run, found))
 

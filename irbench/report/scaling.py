@@ -3,7 +3,7 @@
 A straight line on these axes is a power law; its slope is the exponent p of latency ~ pixels^p
 (1: linear, 2: quadratic), by least squares on the logarithms, with a 95 % interval, as recorded.
 One row of panels per protocol and measuring condition. Reads nothing but the collected run; writes
-``figures/scaling.{png,pdf}``, or ``figures/scaling-<task>.{png,pdf}`` when there are many panels.
+``figures/scaling.{png,pdf,svg}``, or one figure per task or protocol when there are many rows.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from irbench.report import latency, style, text
+from irbench.report import latency, split, style, text
 from irbench.report.collect import Run
 
 KINDS = {"size": "Input pixels per image (log scale)", "batch": "Batch (images, log scale)"}
-MAX_ROWS = 5                    # in one figure; beyond, one figure per task
+MAX_ROWS = 3                    # in one figure
+WIDE = 1.0                      # half an interval of an exponent that tells nothing
 
 
 @dataclass
@@ -40,6 +41,11 @@ class Row:
     protocol: str
     conditions: dict[str, str] = field(default_factory=dict)
     curves: dict[str, dict[str, Curve]] = field(default_factory=dict)
+
+    @property
+    def task(self) -> str:
+        """The protocol's task."""
+        return text.split_id(self.protocol)[0]
 
 
 def x_of(kind: str, point: dict) -> int:
@@ -105,13 +111,9 @@ def draw(run: Run) -> style.Drawing:
             drawing.left_out.append("There is no figure of scaling: no profile has a sweep with "
                                     f"a latency. {_missing(found)}".strip())
         return drawing
-    tasks = {row.protocol: text.split_id(row.protocol)[0] for row in drawn}
-    whole = len(drawn) <= MAX_ROWS or len(set(tasks.values())) == 1
-    parts = {("scaling", "Scaling"): drawn} if whole else {
-        (f"scaling-{task}", f"Scaling: {text.task_title(task)}"):
-        [row for row in drawn if tasks[row.protocol] == task]
-        for task in dict.fromkeys(tasks.values())}
-    drawing.figures += [_figure(run, part, *named) for named, part in parts.items()]
+    drawing.figures += [
+        _figure(run, part, *named)
+        for named, part in split.figures(drawn, "scaling", "Scaling", MAX_ROWS).items()]
     return drawing
 
 
@@ -164,16 +166,21 @@ def _panel(ax: Axes, run: Run, row: Row, kind: str) -> None:
     ax.set_title(f"{row.protocol}\n\n")
     device, _, rest = row.conditions[kind].partition(", ")
     ax.annotate(f"{text.wrap(device, 48, 1)}\n{rest}", (0, 1), (0, 4), xycoords="axes fraction",
-                textcoords="offset points", fontsize=5.8, color=style.GRAY, va="bottom")
+                textcoords="offset points", fontsize=style.SMALL, color=style.GRAY, va="bottom")
     ax.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.24), frameon=False, borderaxespad=0,
               title="Exponent ± 95 % interval", alignment="left", handlelength=2.6)
     sns.despine(ax=ax)
 
 
 def _line(curve: Curve) -> list[tuple[float, float]]:
-    """Return the ends of the fitted line, which passes the points' mean on both log axes."""
-    slope = curve.exponent.get("value")
+    """Return the ends of the fitted line, which passes the points' mean on both log axes.
+
+    None where the exponent may as well be 1 more or less.
+    """
+    slope, low, high = (curve.exponent.get(key) for key in ("value", "low", "high"))
     if slope is None or len(curve.points) < 2:
+        return []
+    if low is not None and high is not None and (high - low) / 2 > WIDE:
         return []
     across = sum(math.log(x) for x, _ in curve.points) / len(curve.points)
     up = sum(math.log(y) for _, y in curve.points) / len(curve.points)
@@ -198,6 +205,9 @@ def _caption(drawn: list[Row]) -> str:
         "squares on the logarithms.",
         "No fit: fewer than three points." if any(c.exponent.get("value") is None
                                                   for c in curves) else "",
+        f"No line is drawn where the interval is wider than ± {WIDE:g}."
+        if any(c.exponent.get("value") is not None and len(c.points) > 1 and not _line(c)
+               for c in curves) else "",
         f"Measured on: {'; '.join(hows)}.", _missing(drawn)]))
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import matplotlib
 import seaborn as sns
+from matplotlib.artist import Artist
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -31,11 +32,13 @@ from irbench.records import atomic_path
 
 KINDS = ("png", "pdf", "svg")   # of the files of a figure
 WIDTH = 7.1                     # inches, the text width of two-column papers
+HEIGHT = 9.0                    # inches of panels in one figure: what a page has room for
 DPI = 300
 SMALL = 6.0                     # points; nothing is smaller, to be read in print
 GRAY = "#5f6672"
 INK = "#22262e"
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+# eleven, so that with ten colours no two models of 110 look alike
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "h", ">")
 _RC = {
     "pdf.fonttype": 42, "ps.fonttype": 42, "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"], "font.size": 7.5, "axes.titlesize": 8,
@@ -88,6 +91,21 @@ def figure(height: float, width: float = WIDTH) -> Figure:
     made = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(made)
     return made
+
+
+def legend(made: Figure, handles: list[Artist], most: int) -> None:
+    """Put a legend below all panels, in as many of ``most`` columns as fit, and make room for it.
+
+    ``handles`` have labels.
+    """
+    for columns in range(min(most, len(handles)), 0, -1):
+        box = made.legend(handles=handles, loc="outside lower center", ncols=columns,
+                          frameon=False, handlelength=2.6)
+        size = box.get_window_extent(made.canvas.get_renderer())
+        if size.width <= made.bbox.width or columns == 1:
+            break
+        box.remove()
+    made.set_figheight(made.get_figheight() + size.height / made.dpi)
 
 
 def save(made: Figure, folder: Path, stem: str) -> None:
