@@ -25,6 +25,7 @@ from tests import planted
 
 pytestmark = pytest.mark.slow
 
+
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
     """A world whose cells are as they should be, and its baseline."""
