@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from irbench import report
-from irbench.report import collect, curves, page, summary, trainings, verdict, weights
+from irbench.report import (
+    collect,
+    curves,
+    page,
+    provenance,
+    summary,
+    trainings,
+    verdict,
+    weights,
+)
 from irbench.report import tables as methods
 from tests import report_fixtures as fixtures
 from tests.report_fast import collected, edit, lines
@@ -143,7 +152,7 @@ def test_what_is_unknown_is_not_zero(told, made):
 def test_a_paused_training_says_how_far_it_came(run, told, builder):
     job = run.trainings[X4, "compacter"]
     assert job.unfinished == "stopped after step 120 of 400"
-    warned = page.warnings(run, page.provenance(run.cells))
+    warned = page.warnings(run, provenance.groups(run.cells))
     assert ("The training of Compacter for sr-x4@1 stopped after step 120 of 400; its state is "
             "kept: run it again and it goes on from there.") in warned
     assert not any("for sr-x2@1 stopped" in said for said in warned)

@@ -93,8 +93,8 @@ def test_inference_in_words():
 
 
 def test_figures_of_quality_leave_variants_out_and_say_so(run):
-    panels, _ = quality._panels(run)
-    assert all(set(p.bubbles) == {"semanir", "compacter"} for p in panels)
+    found, _ = quality.rows(run)
+    assert found and all(set(row.psnr) == {"semanir", "compacter"} for row in found)
     assert any("SemanIR-S (k = 8)" in said for said in quality.draw(run).left_out)
 
 
