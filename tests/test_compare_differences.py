@@ -59,6 +59,8 @@ def test_of_lpips_the_image_that_rose_most_is_the_worst(pair):
 @pytest.mark.parametrize(("change", "part"), [
     (lambda r: r["result"]["images"].pop(), "1 only in BASE (image7)"),
     (lambda r: r["result"]["images"][0].update(name="new"), "1 only in NEW (new)"),
+    (lambda r: r["result"]["images"].append({**r["result"]["images"][0], "name": "more"}),
+     "1 only in NEW (more)"),
     (lambda r: r["spec"]["protocol"]["metric"].update(crop=0), "sr-x2@1: metric.crop 2 -> 0"),
     (fixtures.fail(), "no result in NEW: failed: ran out of memory")])
 def test_what_cannot_be_compared_says_why(pair, change, part):

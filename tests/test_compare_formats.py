@@ -82,6 +82,13 @@ def test_junit_is_xml_that_counts_rightly(name):
     assert len({(case.get("classname"), case.get("name")) for case in cases}) == 7
 
 
+def test_no_text_breaks_the_xml():
+    text = "\x00 \x1b[0m < & ]]> \ud800 \uffff 日本"
+    for outcome in ("failure", "skipped", "passed"):
+        root = ElementTree.fromstring(layout.junit("s", [(text, text, outcome, text, text)]))
+        assert "日本" in root.find("testsuite/testcase").get("name")
+
+
 def test_json_holds_everything_and_no_infinity():
     found = json.loads((GOLDEN / "compare.json").read_text(), parse_constant=pytest.fail)
     cell = next(c for c in found["cells"] if c["cell"] == KEY)
