@@ -11,6 +11,7 @@ import pytest
 from irbench import cli, plan, report
 from irbench import config as configs
 from irbench.report import collect, efficiency, render, sheets, tables, text
+from irbench.report import sheet as printing
 from tests import report_fixtures as fixtures
 from tests import tiny
 from tests.report_fast import collected, fast_run
@@ -265,8 +266,6 @@ def test_efficiency_joins_what_a_model_costs_and_what_it_scores(run):
 
 
 def test_efficiency_in_csv_has_all_sets(run):
-    import irbench.report.sheet as printing
-
     told = lines(printing.tidy(efficiency.sheet(run)))
     assert [(line["dataset"], line["psnr_db"]) for line in told if line["model"] == "best"
             and line["protocol"] == "sr-x2@1"] == [("set5", "36.7"), ("urban100", "36.6")]
@@ -287,3 +286,22 @@ def test_latencies_of_two_conditions_each_tell_theirs(fast):
     (0.3922, "0.392"), (48.0, "48"), (1230.4, "1230"), (99.96, "100"), (0.00123, "0.00123")])
 def test_digits(number, shown):
     assert efficiency.digits(number) == shown
+
+
+# -- wide sheets in LaTeX ------------------------------------------------------------------------
+
+def wide_sheet(words, columns=2):
+    made = printing.Sheet("s", "S", [printing.Head("Model", left=True)] + [
+        printing.Head(f"n{i}") for i in range(columns)], ())
+    made.rows = [[printing.Value(words), *(printing.Value("35.20") for _ in range(columns))]]
+    return printing.latex(made)
+
+
+def test_a_wide_sheet_is_set_smaller_and_its_words_get_broken_lines():
+    assert r"\scriptsize" in wide_sheet("SwinIR") and r"{lrr}" in wide_sheet("SwinIR")
+    assert r"\tiny" in wide_sheet("a word " * 20) and r"{lrr}" in wide_sheet("a word " * 20)
+    broken = wide_sheet("a word " * 40)
+    width = int(re.search(r"\\begin\{tabular\}\{p\{(\d+)pt\}rr\}", broken)[1])
+    assert 300 < width < printing.PAGE and r"{\raggedright a word" in broken
+    # numbers are never broken, whatever that costs
+    assert re.search(r"\\begin\{tabular\}\{p\{\d+pt\}r{40}\}", wide_sheet("a word " * 20, 40))

@@ -18,6 +18,10 @@ from tabulate import tabulate
 from irbench.report import text
 from irbench.report.notes import Noted
 
+PAGE = 500                      # points a LaTeX table may be wide: a page with small margins
+LETTER = (3.7, 3.2)             # points a letter is wide on average, in scriptsize and in tiny
+NARROW = 14                     # letters that a column with broken lines has at least
+
 
 @dataclass(frozen=True)
 class Head:
@@ -101,18 +105,19 @@ def _md(value: Value) -> str:
 
 def latex(sheet: Sheet) -> str:
     r"""Return a table environment; the document needs ``\usepackage{booktabs}`` only."""
+    size, gap, columns, broken = _layout(sheet)
     lines = ["% needs \\usepackage{booktabs}; wide tables may want \\begin{table*}",
-             r"\begin{table}[t]", r"\centering", r"\scriptsize", r"\setlength{\tabcolsep}{4pt}",
+             r"\begin{table}[t]", r"\centering", size, rf"\setlength{{\tabcolsep}}{{{gap}pt}}",
              rf"\caption{{{text.latex(f'{sheet.title}. {sheet.caption}')}}}",
-             rf"\label{{tab:{sheet.stem}}}",
-             rf"\begin{{tabular}}{{{''.join('l' if h.left else 'r' for h in sheet.heads)}}}",
-             r"\toprule"]
+             rf"\label{{tab:{sheet.stem}}}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
     if sheet.grouped:
         lines += _latex_groups(sheet)
     lines += [" & ".join(text.latex(head.title) for head in sheet.heads) + r" \\", r"\midrule"]
     for row in sheet.rows:
         # a row must not begin with a bracket or a star, which \\ would take as its own argument
-        lines.append("{}" + " & ".join(_tex(value) for value in row) + r" \\")
+        lines.append("{}" + " & ".join(
+            rf"{{\raggedright {_tex(value)}\par}}" if i in broken and value.shown else _tex(value)
+            for i, value in enumerate(row)) + r" \\")
         if row[0].sub:
             lines.append(rf"\multicolumn{{{len(sheet.heads)}}}{{l}}{{\quad\tiny "
                          rf"{text.latex(row[0].sub)}}} \\")
@@ -122,6 +127,31 @@ def latex(sheet: Sheet) -> str:
                   *(rf"\textsuperscript{{{mark}}}~{text.latex(said)}\par"
                     for mark, said in sheet.notes.items()), r"\end{minipage}"]
     return "\n".join([*lines, r"\end{table}", ""])
+
+
+def _layout(sheet: Sheet) -> tuple[str, int, str, list[int]]:
+    r"""Return the letters' size, the gap between columns, their kinds, and which have broken lines.
+
+    A table wider than a page is set smaller; if that is not enough, its widest columns of words
+    get broken lines. Widths are estimates by the number of letters.
+    """
+    widths = [max(len(head.title), *(len(row[i].shown) + 0.7 * len(",".join(row[i].marks))
+                                     for row in sheet.rows)) if sheet.rows else len(head.title)
+              for i, head in enumerate(sheet.heads)]
+    size, gap, letter = r"\scriptsize", 4, LETTER[0]
+    if sum(widths) * letter + 2 * gap * len(widths) > PAGE:
+        size, gap, letter = r"\tiny", 2, LETTER[1]
+    broken: set[int] = set()
+    while sum(widths) * letter + 2 * gap * len(widths) > PAGE:
+        wide = [i for i, head in enumerate(sheet.heads) if head.left and widths[i] > NARROW]
+        if not wide:
+            break
+        one = max(wide, key=lambda i: widths[i])
+        broken.add(one)
+        widths[one] -= 1
+    columns = "".join(f"p{{{widths[i] * letter:.0f}pt}}" if i in broken else
+                      "l" if head.left else "r" for i, head in enumerate(sheet.heads))
+    return size, gap, columns, sorted(broken)
 
 
 def _latex_groups(sheet: Sheet) -> list[str]:
