@@ -171,7 +171,8 @@ def test_comparisons_that_find_no_room_are_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("shown", "number"), [
     ("392 K", 392e3), ("11.87 M", 11.87e6), ("12 min", 720.0), ("3.4 h", 12240.0), ("41 s", 41.0),
     ("210 ms", 0.21), ("1.50 GiB", 1.5 * 2**30), ("0.70\u00d7", 0.7), ("7 %", 7.0),
-    ("-0.31", -0.31), ("\u22120.31", -0.31), ("+0.018", 0.018), ("1e-05", 1e-5), ("3,600", 3600.0)])
+    ("-0.31", -0.31), ("\u22120.31", -0.31), ("+0.018", 0.018), ("1e-05", 1e-5), ("3,600", 3600.0),
+    ("3\u202f600", 3600.0), ("28 800", 28800.0), ("2 / 3", 2.0)])
 def test_a_shown_number_is_sorted_by_its_size(shown, number):
     assert float(page.key(Value(shown))) == pytest.approx(number)
 
@@ -179,6 +180,14 @@ def test_a_shown_number_is_sorted_by_its_size(shown, number):
 def test_unknown_has_no_key_and_words_sort_as_words():
     assert page.key(Value("n/a")) == page.key(Value("\u2013")) == page.key(Value("")) == ""
     assert page.key(Value("mask")) == "mask"
+
+
+def test_a_row_that_goes_on_takes_over_what_it_leaves_empty():
+    rows = [[Value("a"), Value("1"), Value("x")], [Value(""), Value(""), Value("y")],
+            [Value("b"), Value(""), Value("z")]]
+    assert [[(value.shown, again) for value, again in row] for row in page.carried(rows)] == [
+        [("a", False), ("1", False), ("x", False)], [("a", True), ("1", True), ("y", False)],
+        [("b", False), ("", False), ("z", False)]]
 
 
 def test_outdated_cells_are_counted_and_warned_of(tmp_path):

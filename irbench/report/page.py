@@ -35,7 +35,8 @@ PLAIN = ("training", "variants", "efficiency", "profiles", "operations", "dictio
 PLACED = ("training", "ksweep", "scaling", "attention")
 HEADINGS = {"quality": "Quality against size", "latency": "Latency", "crops": "Restored images"}
 OPEN_VERDICTS = 24              # rows of verdicts shown unfolded
-NUMBER = re.compile(r"(?P<number>[-+\u2212]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?)\s*(?P<unit>[^\W\d]*)")
+NUMBER = re.compile(r"(?P<number>[-+\u2212]?(?:\d{1,3}(?:[,\s]\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?)"
+                    r"\s*(?P<unit>[^\W\d]*)")
 FACTORS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "MiB": 2.0**20, "GiB": 2.0**30,
            "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 
@@ -92,7 +93,8 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Sheet],
         verdict_summary=verdict.summary(run, verdicts), unfold=len(verdicts) <= OPEN_VERDICTS,
         bundled=weights.bundled(run), origins=origins, compared=compared, no_room=no_room,
         sources=published.SOURCES,
-        details=[_detail(run, job) for job in jobs], status=STATUS, key=key, exact=_exact)
+        details=[_detail(run, job) for job in jobs], status=STATUS, key=key, exact=_exact,
+        carried=carried)
     return page.lstrip()
 
 
@@ -146,16 +148,18 @@ def headline(tables: list[Table]) -> list[dict]:
 
     Only rows that compete: no variants, no references, none trained on images of the set.
     """
-    found = []
+    found: dict[tuple[str, str], dict] = {}
     for table in tables:
         for index, column in enumerate(table.columns):
             rows = [row for row in table.measured if row.entries[index].number is not None]
             if column.metric != "psnr" or not rows:
                 continue
             best = max(rows, key=lambda row: row.entries[index].number)
-            found.append({"table": table, "column": column, "row": best,
-                          "entry": best.entries[index], "of": len(rows)})
-    return found
+            # a cell may stand in more than one table; the first is that of its task
+            found.setdefault((column.protocol, column.dataset), {
+                "table": table, "column": column, "row": best,
+                "entry": best.entries[index], "of": len(rows)})
+    return list(found.values())
 
 
 def _task_verdicts(verdicts: list[verdict.Verdict]) -> dict[str, str]:
@@ -229,8 +233,22 @@ def key(value: Value) -> str:
     found = NUMBER.match(value.shown)
     if not found:
         return value.shown
-    number = float(found["number"].replace(",", "").replace("\u2212", "-"))
+    number = float(re.sub(r"[,\s]", "", found["number"]).replace("\u2212", "-"))
     return repr(number * FACTORS.get(found["unit"], 1.0))
+
+
+def carried(rows: list[list[Value]]) -> list[list[tuple[Value, bool]]]:
+    """Return rows of values, each with whether it is repeated from the row above.
+
+    A row whose first value is empty goes on about what the row above names. It takes over what it
+    leaves empty, so that it can be sorted and found alone.
+    """
+    found: list[list[tuple[Value, bool]]] = []
+    for row in rows:
+        goes_on = bool(found) and not (row[0].shown or row[0].sub)
+        found.append([(found[-1][i][0], True) if goes_on and not (value.shown or value.sub)
+                      else (value, False) for i, value in enumerate(row)])
+    return found
 
 
 def _exact(entry: Entry) -> str:

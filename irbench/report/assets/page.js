@@ -70,6 +70,7 @@
         row.hidden = !words.every((word) => text.includes(word));
       });
       const shown = rows.filter((row) => !row.hidden).length;
+      table.classList.toggle("filtered", shown < rows.length);  // repeated cells are shown
       said.value = `${shown} of ${rows.length} rows shown`;
       all(".rule", table).forEach((rule) => {   // a heading without rows goes too
         rule.hidden = !rows.some((row) => !row.hidden && row.closest("tbody.published"));
@@ -147,18 +148,20 @@
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   };
+  const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   all("a[data-png]").forEach((link) => link.addEventListener("click", async (event) => {
     event.preventDefault();
     const image = link.closest("figure").querySelector("img");
     await image.decode();
     const canvas = make("canvas", "", { width: image.naturalWidth, height: image.naturalHeight });
     canvas.getContext("2d").drawImage(image, 0, 0);
-    canvas.toBlob((blob) => save(blob, link.download), "image/png");
+    // not toBlob, which a busy browser puts off for seconds
+    save(new Blob([bytes(canvas.toDataURL("image/png").split(",")[1])], { type: "image/png" }),
+      link.download);
   }));
   all("a[data-packed]").forEach((link) => link.addEventListener("click", async (event) => {
     event.preventDefault();
-    const bytes = Uint8Array.from(atob(link.dataset.packed), (letter) => letter.charCodeAt(0));
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const stream = new Blob([bytes(link.dataset.packed)]).stream().pipeThrough(new DecompressionStream("gzip"));
     const content = await new Response(stream).arrayBuffer();
     save(new Blob([content], { type: "image/svg+xml" }), link.download);
   }));
