@@ -23,7 +23,7 @@ CSV = ("task", "version", "protocol", "level", "dataset", "block", "method", "mo
        "unit", "value", "shown", "rank", "place", "difference", "against", "parameters", "weights",
        "status", "reason", "source", "record", "notes")
 PRINTED_PROTOCOL = "the source's own"
-PAGE = 60                       # rows of a LaTeX table that a page has room for
+PAGE = 45                       # rows of a LaTeX table that a page has room for, notes beside
 MANY = 12                       # columns beyond which a LaTeX table is set smaller ...
 WITH_DIFFERENCE = 1.8           # ... of which one with differences takes the room of as many
 VERDICTS = ("Protocol", "Dataset", "Model", "Metric", "Measured", "Published", "Difference",
