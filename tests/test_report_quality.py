@@ -127,6 +127,19 @@ def test_costs_on_different_conditions_share_no_axis(tmp_path):
     assert "Not known" not in caption
 
 
+def test_a_cost_that_nobody_has_is_not_claimed(tmp_path):
+    builder = fixtures.Builder(tmp_path)
+    builder.dataset("photos", "Photos", 1)
+    for model in ("a", "b"):
+        builder.model(model, model.upper())
+        builder.cell(X2, "photos", model, {"psnr": [33.0], "ssim": [0.9]})
+        builder.training(X2, model)
+    caption = quality.draw(collected(builder)).figures[0].caption
+    assert caption.startswith("PSNR (dB) against the number of parameters of the models")
+    assert "No model here has a known number of MACs or ms of latency." in caption
+    assert "MACs are for" not in caption and "Not known" not in caption
+
+
 def test_a_model_without_a_count_is_named_not_guessed(tmp_path):
     builder = fixtures.Builder(tmp_path)
     builder.dataset("photos", "Photos", 1)

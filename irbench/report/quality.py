@@ -13,6 +13,7 @@ figures of their own, ``quality-synthetic``.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 
@@ -188,7 +189,8 @@ def _figure(run: Run, found: list[Row], stem: str, title: str) -> style.Drawn:
         style.legend(figure, _handles(run, found), 4)
         _settle(figure)
         for ax, row, points in labelled:
-            unlabelled += [point.text for point in place(ax, points, _busy(ax, row))]
+            if any(point.text for point in points):
+                unlabelled += [point.text for point in place(ax, points, _busy(ax, row))]
         style.save(figure, run.folder, stem)
     return style.Drawn(stem, title, _caption(run, found, unlabelled), _alt(run, found))
 
@@ -242,10 +244,15 @@ def _panel(ax: Axes, run: Run, row: Row, kind: str) -> list[Point]:
 
 
 def _busy(ax: Axes, row: Row) -> list[Bbox]:
-    """Return the boxes in display pixels that labels must leave free: lines, and what is told."""
-    frame, renderer = ax.get_window_extent(), ax.figure.canvas.get_renderer()
-    heights = [ax.transData.transform((ax.get_xlim()[0], psnr))[1] for psnr in row.near().values()]
-    return [*(Bbox.from_extents(frame.x0, y - 1, frame.x1, y + 1) for y in heights),
+    """Return the boxes in display pixels that labels must leave free: lines, and what is told.
+
+    ``ax`` shows parameters, the one cost that papers' figures stand at.
+    """
+    renderer, (low, high) = ax.figure.canvas.get_renderer(), ax.get_xlim()
+    lines = [((low, psnr), (high, psnr)) for psnr in row.near().values()]
+    lines += itertools.pairwise(pareto.steps(row.points("parameters"), low, high,
+                                             ax.get_ylim()[0]))
+    return [*(Bbox(ax.transData.transform(ends)).padded(1) for ends in lines),
             *(said.get_window_extent(renderer) for said in ax.texts)]
 
 
@@ -291,8 +298,12 @@ def _handles(run: Run, found: list[Row]) -> list[Line2D]:
 
 
 def _caption(run: Run, found: list[Row], unlabelled: list[str]) -> str:
-    said = ["PSNR (dB) against the number of parameters, multiply-adds (MACs) and the median "
-            "latency (p50, ms) of the models measured here, one row per protocol and dataset ("
+    names = {"parameters": "the number of parameters", "macs": "multiply-adds (MACs)",
+             "latency": "the median latency (p50, ms)"}
+    kinds = [kind for kind in COSTS if any(row.costs.get(kind) for row in found)]
+    *others, last = [names[kind] for kind in kinds]
+    said = ["PSNR (dB) against " + " and ".join(filter(None, [", ".join(others), last]))
+            + " of the models measured here, one row per protocol and dataset ("
             + "; ".join(f"{r.protocol} on {run.dataset_title(r.dataset)}" for r in found)
             + "); higher and further left is better. The step line is the Pareto front: the best "
             "PSNR that a model measured here reaches at this cost or less."]
@@ -315,10 +326,14 @@ def _caption(run: Run, found: list[Row], unlabelled: list[str]) -> str:
     if found[0].synthetic:
         said.append("The degradations are synthetic; no published figure belongs to them.")
     missing = [f"{run.model_title(m)} on {row.protocol} ({name})" for row in found
-               for kind, name in (("macs", "MACs"), ("latency", "latency"))
+               for kind, name in (("macs", "MACs"), ("latency", "latency")) if kind in kinds
                for m in row.psnr if m not in row.costs.get(kind, {})
                and not any(one.startswith(f"{run.model_title(m)}, {row.protocol}: {name}")
                            for one in row.apart)]
+    if len(kinds) < len(COSTS):
+        said.append("No model here has a known number of "
+                    + " or ".join({"macs": "MACs", "latency": "ms of latency"}[kind]
+                                  for kind in COSTS if kind not in kinds) + ".")
     if missing:
         said.append(f"Not known, and not shown: {', '.join(dict.fromkeys(missing))}.")
     apart = dict.fromkeys(one for row in found for one in row.apart)
