@@ -1,9 +1,9 @@
 """The command line: one verb a stage, the same commands the workflow's rules run.
 
 The last line on stdout of a verb that does something is one JSON document; messages and progress
-go to stderr. Exit codes: 0 done, 1 done but something is wrong (verify), 2 bad input, no result,
-3 nothing wrong, but not finished: not all could be compared (data leak, anchors), or a training
-stopped as asked.
+go to stderr. Exit codes: 0 done, 1 done but something is wrong (verify, check), 2 bad input, no
+result, 3 nothing wrong, but not finished: not all could be compared (data leak, anchors), nothing
+could (check, compare, history), or a training stopped as asked.
 """
 
 from __future__ import annotations

@@ -81,8 +81,9 @@ def bootstrap(differences: Sequence[float], *names: str, confidence: float = 0.9
         return float(values[0]), float(values[0])
     random = np.random.Generator(np.random.PCG64(seed(*names)))
     step = max(1, AT_ONCE // len(values))
+    small = np.uint16 if len(values) <= 2 ** 16 else np.int64      # drawn five times as fast
     means = np.concatenate([
-        values[random.integers(0, len(values), (min(step, resamples - start), len(values)))]
+        values[random.integers(0, len(values), (min(step, resamples - start), len(values)), small)]
         .mean(axis=1) for start in range(0, resamples, step)])
     means.sort()
     # share of means below the mean, ties half: 0.5 of a symmetric distribution; kept off 0 and 1
