@@ -17,7 +17,7 @@ from irbench.report import crops, embed, text
 from irbench.report.collect import Run
 from irbench.report.crops import Comparison
 
-PIXELS = 1_800_000              # of all versions of all comparisons: 3 MB or so
+PIXELS = 1_300_000              # of all versions of all comparisons: 2 MB or so
 SIDES = (512, 384, 320, 256, 224, 192, 160, 128, 96)    # of a region, in pixels of the target
 
 

@@ -33,7 +33,8 @@ STATUS = {"ok": "with a result", "unavailable": "unavailable", "failed": "failed
 PLAIN = ("training", "variants", "efficiency", "profiles", "operations", "dictionary", "attention")
 # figures that have a page of their own, or a part of one
 PLACED = ("training", "ksweep", "scaling", "attention")
-HEADINGS = {"quality": "Quality against size", "latency": "Latency", "crops": "Restored images"}
+HEADINGS = {"quality": "Quality against cost", "latency": "Latency",
+            "crops": "Restored images", "distributions": "Scores of the images"}
 OPEN_VERDICTS = 24              # rows of verdicts shown unfolded
 NUMBER = re.compile(r"(?P<number>[-+\u2212]?(?:\d{1,3}(?:[,\s]\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?)"
                     r"\s*(?P<unit>[^\W\d]*)")
