@@ -54,7 +54,7 @@ def test_the_steps_are_the_best_that_each_cost_allows(points, least):
     assert bool(corners) == bool(points)
     if not points:
         return
-    assert corners[0][1] == -1 and corners[-1][0] == 9
+    assert corners[0][0] >= least and corners[0][1] == -1 and corners[-1][0] == 9
     for (x0, y0), (x1, y1) in itertools.pairwise(corners):
         assert x0 <= x1 and y0 <= y1 and (x0 == x1 or y0 == y1)    # to the right, or up
     for cost in range(least, 9):
@@ -105,6 +105,23 @@ def test_what_lies_far_below_is_told_and_not_drawn():
     row = quality.Row("p", "d", "", "sr", psnr={"a": 31.0, "b": 32.0},
                       lines={"near": 28.5, "far": 20.0})
     assert row.near() == {"near": 28.5}
+
+
+def test_only_what_lies_below_is_said_to(tmp_path, monkeypatch):
+    builder = fixtures.Builder(tmp_path)
+    builder.dataset("photos", "Photos", 1)
+    for model, psnr in (("a", 31.0), ("b", 32.0), ("near", 28.5), ("far", 20.0)):
+        builder.model(model, model.upper(), learned=len(model) == 1)
+        builder.cell(X2, "photos", model, {"psnr": [psnr], "ssim": [0.9]})
+    for model in ("a", "b"):
+        builder.profile(X2, model)
+    kept = []
+    monkeypatch.setattr(style, "save", lambda figure, folder, stem: kept.append(figure))
+    quality.draw(collected(builder))
+    said = [text.get_text() for ax in kept[0].axes for text in ax.texts]
+    assert [words for words in said if "below" in words] == ["FAR: 20.00 dB, below"]
+    assert [text.get_text() for text in kept[0].legends[0].get_texts()] == [
+        "A", "B", "NEAR (no weights)", "Pareto front (measured here)"]
 
 
 def test_costs_on_different_conditions_share_no_axis(tmp_path):
