@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from irbench import report
-from irbench.report import attention, ksweep, latency, scaling, sheet, sheets
+from irbench.report import attention, embed, ksweep, latency, scaling, sheet, sheets
 from tests import report_fast
 from tests import report_fixtures as fixtures
 from tests.report_fast import collected, edit, lines, row
@@ -250,7 +250,8 @@ def test_strange_text_breaks_no_format(tmp_path):
         assert "<script" not in sheet.markdown(made)
         assert all(len(line) == len(made.fields) for line in made.lines)
     page = report.build(tmp_path, strange(tmp_path).plan).read_text()
-    assert "<script" not in page
+    assert page.count("<script") == len(embed.scripts()) + 2     # with its data; none of a user's
+    assert STRANGE not in page
 
 
 def test_conditions_name_what_differs():
