@@ -188,6 +188,9 @@ def test_what_cannot_run_becomes_a_footnote_and_is_tried_again(tmp_path):
     code, output = snakemake(tmp_path, *arguments)
     assert "n/a: cell sr-x2@1 / tinyset / late" in output
     assert records.read(cells / "late.json")["attempt"] == 1
+    code, output = snakemake(tmp_path, *arguments, "--report", "own.html")
+    assert code == 0, output
+    assert "late.safetensors: no such file" in (tmp_path / "own.html").read_text()
     weights = tmp_path / "results/tiny/checkpoints/sr-x2@1/tiny.safetensors"
     (tmp_path / "late.safetensors").write_bytes(weights.read_bytes())
     code, output = snakemake(tmp_path, *arguments)

@@ -108,6 +108,28 @@ def test_a_file_says_which_task_level_and_set_it_is_about(world, monkeypatch, tm
     assert snakemake_report.drawing("crops-sr-x2@1-tinyset") != snakemake_report.drawing("latency")
 
 
+@pytest.mark.parametrize(("kind", "result", "words"), [
+    ("cell", {"mean": {"psnr": 30.126, "ssim": 0.91234, "lpips": None}},
+     "PSNR 30.13 dB, SSIM 0.9123"),
+    ("cell", {"mean": {"psnr": None}}, "no metric"),
+    ("profile", {"parameters": 392220, "macs": 8695578624}, "392.2 k parameters, 8.70 GMACs"),
+    ("profile", {"parameters": 600, "macs": None}, "0.6 k parameters"),
+    ("profile", {"parameters": None, "macs": None}, "neither parameters nor MACs are known"),
+    ("training", {"steps": 120, "final_loss": 0.03}, "120 steps, final loss 0.0300"),
+    ("bench", {"rows": [1, 2]}, "2 rows"),
+    ("leaks", {"pairs": []}, "0 pairs of equal or similar images"),
+])
+def test_a_result_has_its_unit_and_what_is_unknown_is_left_out(kind, result, words):
+    assert snakemake_report.OUTCOMES[kind](result) == words
+
+
+def test_no_reason_breaks_the_page_or_a_wildcard():
+    row = snakemake_report._row({"result": "n/a: options {'k': 3}\nnext</script>" + "x " * 200,
+                                 "other": "a"}, last=False)
+    assert row["result"].startswith("n/a: options ('k': 3) next(/script)x x")
+    assert row["result"].endswith(" ...") and len(row["result"]) <= snakemake_report.LONGEST
+
+
 @given(st.lists(st.tuples(*[st.sampled_from("abc")] * 4), min_size=1, max_size=8, unique=True))
 def test_no_column_becomes_a_switch(table):
     """What Snakemake 9.27 makes a switch of, as its abstract_results.js says."""
