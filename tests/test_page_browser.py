@@ -131,6 +131,8 @@ def head(tab, table, name):
 
 
 def shown(tab):
+    # a changed address is answered by an event, after what changed it
+    tab.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
     return tab.eval_on_selector_all(
         "main > section", "all => all.filter(one => one.checkVisibility()).map(one => one.id)")
 
