@@ -219,7 +219,12 @@ def test_each_version_has_a_kept_example():
     (lambda c: c["cells"][KEY]["psnr"].pop(), "damaged"),
     (lambda c: c["cells"][KEY]["mean"].update(psnr="high"), "damaged"),
     (lambda c: c["profiles"][f"{X2}/semanir"].pop("macs"), "damaged"),
-    (lambda c: c["cells"][KEY]["mean"].update(psnr=float("nan")), "not readable")])
+    (lambda c: c["cells"][KEY]["mean"].update(psnr=float("nan")), "not readable"),
+    (lambda c: c["provenance"].update(hardware="fast"), "damaged"),
+    (lambda c: c["provenance"].update(git=1), "damaged"),
+    (lambda c: c["datasets"]["set8"]["images"].__setitem__(0, 1), "damaged"),
+    (lambda c: c["profiles"][f"{X2}/semanir"].update(parameters="many"), "damaged"),
+    (lambda c: c["profiles"][f"{X2}/semanir"].update(condition=None), "damaged")])
 def test_what_is_no_baseline_is_refused_by_name(file, change, part, capsys):
     content = json.loads(file.read_text())
     change(content)
@@ -235,3 +240,19 @@ def test_a_version_0_of_the_wrong_form_says_so(tmp_path):
     (tmp_path / "b.json").write_text('{"baseline_version": 0, "cells": {"a/b/c": {"images": 3}}}')
     with pytest.raises(UserError, match="form of baseline_version 0"):
         runs.load(tmp_path / "b.json")
+
+
+@pytest.mark.parametrize(("old", "new", "part"), [
+    ('"cells": {\n', '"cells": {\n "a/b/c": {},\n "a/b/c": {},\n', "stands there twice"),
+    ('"psnr": [', '"psnr": [1e999, ', "1e999 is no score")])
+def test_a_careless_merge_and_an_infinite_score_are_refused(file, old, new, part):
+    file.write_text(file.read_text().replace(old, new, 1))
+    with pytest.raises(UserError, match=part):
+        runs.load(file)
+
+
+def test_a_broken_file_in_the_way_is_not_overwritten_and_says_how_to_go_on(folder, file):
+    file.write_text("<<<<<<< HEAD\n")
+    with pytest.raises(UserError, match="delete .* first, or give --output another name"):
+        baseline.write(file, runs.load(folder))
+    assert file.read_text() == "<<<<<<< HEAD\n"

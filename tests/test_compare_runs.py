@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from irbench import cli
+from irbench import cli, records
 from irbench.compare import planned, runs
 from irbench.errors import UserError
 from tests import compare_fixtures as fixtures
@@ -122,4 +122,29 @@ def test_what_is_no_run_is_refused_by_name(folder, capsys, name, part):
 def test_a_config_that_is_none_is_told(folder):
     (folder / "config.json").write_text('{"cells": 3}')
     with pytest.raises(UserError, match=r"config\.json: not the config"):
+        runs.load(folder)
+
+
+@pytest.mark.parametrize("change", [
+    lambda r: r["result"]["images"][0].pop("name"),
+    lambda r: r["result"]["images"][0].update(psnr="high"),
+    lambda r: r["result"].update(images=3), lambda r: r["result"].update(mean=[1]),
+    lambda r: r["provenance"].update(hardware="fast"), lambda r: r["spec"].update(model=[1])])
+def test_a_record_of_another_form_is_a_failed_cell_with_a_reason(folder, change):
+    record = json.loads((folder / CELL).read_text())
+    change(record)
+    record["fingerprint"] = records.fingerprint({"spec": record["spec"],
+                                                 "resolved": record["resolved"]})
+    (folder / CELL).write_text(json.dumps(record))
+    cell = runs.load(folder).cells[KEY]
+    assert cell.status == "failed" and not cell.means
+    assert "not in the form" in cell.reason and "Delete it and run again" in cell.reason
+
+
+@pytest.mark.parametrize("models", [{"semanir": {"variants": {"k8": {"protocols": 3}}}},
+                                    {"semanir": {"variants": [1]}}, [1]])
+def test_a_config_of_another_form_is_told(folder, models):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "models": models}))
+    with pytest.raises(UserError, match="not the config of a run"):
         runs.load(folder)

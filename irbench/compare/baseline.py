@@ -55,7 +55,11 @@ def write(path: Path, run: RunData, *, partial: bool = False) -> dict:
         raise UserError(f"{run.where}: {len(out)} results are missing, so that nothing would watch "
                         f"them:\n{shown}{more}\nRun the workflow again; or leave them out with "
                         "--partial.")
-    previous = runs.load(path) if path.exists() else None
+    try:
+        previous = runs.load(path) if path.exists() else None
+    except UserError as error:
+        raise UserError(f"{error}\nNot overwritten, for it may be something else: delete {path} "
+                        "first, or give --output another name.") from None
     if previous and not previous.baseline:
         raise UserError(f"{path}: this is a run folder; give --output the name of a file.")
     content = form(settle(run, previous) if previous else run)
@@ -213,7 +217,8 @@ def load(path: Path) -> RunData:
     """
     again = "Write it again: irbench baseline write RUN --output FILE."
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse,
+                             parse_float=_finite, object_pairs_hook=_once)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as JSON ({error}). {again}") from None
     if isinstance(content, dict) and "schema_version" in content:
@@ -232,8 +237,45 @@ def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is no score")
 
 
+def _finite(text: str) -> float:
+    value = float(text)                 # 1e999 is infinite
+    return value if math.isfinite(value) else _refuse(text)
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict:
+    """Refuse what stands twice, as after a careless merge: the last would count unseen."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} stands there twice")
+    return found
+
+
+def _check_form(content: dict) -> None:
+    """Raise TypeError for a value of a kind that would only be noticed when it is compared."""
+    common = content["provenance"]
+    parts = [(common.get("git") or {}).get("commit"), *(common.get("hardware") or {}).values()]
+    if not all(isinstance(part, str | int | None) for part in (*parts, common.get("time"))):
+        raise TypeError("provenance: not in its form")
+    for part in ("python", "packages"):
+        inputs.libraries({part: common.get(part)}, {part: common.get(part)})
+    for name, shared in content["datasets"].items():
+        if not all(isinstance(image, str) for image in shared.get("images") or ()):
+            raise TypeError(f"datasets: {name}: an image's name is no text")
+    for key, entry in content["cells"].items():
+        if not all(isinstance(image, str) for image in entry.get("images") or ()):
+            raise TypeError(f"{key}: an image's name is no text")
+    for key, entry in content["profiles"].items():
+        if not isinstance(entry["condition"], dict):
+            raise TypeError(f"{key}: its condition is no object")
+        for name in ("parameters", "macs", "peak_memory_bytes"):
+            if entry[name] is not None and type(entry[name]) is not int:
+                raise TypeError(f"{key}: {name} is {entry[name]!r}, no count")
+
+
 def _run(content: dict, path: Path) -> RunData:
     common = content["provenance"]
+    _check_form(content)
     cells = {}
     for key, entry in sorted(content["cells"].items()):
         protocol, dataset, model = key.split("/")

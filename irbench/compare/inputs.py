@@ -48,7 +48,7 @@ def of_record(record: dict, training: dict | None = None) -> dict:
         "training": {**{k: v for k, v in (model.get("training") or {}).items()
                         if k not in TOLD}, **(
             {"seed": made.get("seed"), "code": short(made.get("code")),
-             "sets": {d["name"]: short(d["sha256"]) for d in made.get("datasets") or ()}}
+             "sets": {str(d["name"]): short(d["sha256"]) for d in made.get("datasets") or ()}}
             if made else {})},
         "settings": settings,
         "code": short(spec.get("code"))}

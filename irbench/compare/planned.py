@@ -84,11 +84,24 @@ def read(folder: Path) -> Planned | None:
         return None
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
+        _check_form(config)
         return of(config, {p.name for kind in ("cells", "profiles")
                            for p in (folder / kind).glob("*@*")})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not the config of a run ({error!r}). Run the workflow again, or "
                         "delete the file: then every record of the folder counts.") from None
+
+
+def _check_form(config: dict) -> None:
+    """Raise TypeError for a part of a config that is only read when a cell is looked up."""
+    for name, model in config["models"].items():
+        for variant in ((model or {}).get("variants") or {}).values():
+            if not isinstance((variant or {}).get("protocols"), list | None):
+                raise TypeError(f"models.{name}: the protocols of a variant are no list")
+    for group in config["cells"]:
+        if not all(isinstance(part, str) for part in
+                   (group["protocol"], *group["datasets"], *group["models"])):
+            raise TypeError("cells: a name is no text")
 
 
 def of(config: dict, present: Iterable[str] = ()) -> Planned:

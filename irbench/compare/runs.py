@@ -157,9 +157,9 @@ def of_folder(folder: Path, asked: planned.Planned | None = None) -> RunData:
     """
     wanted = asked or planned.read(folder)
     trainings = {key: record for key, record, _ in _records(folder, "training") if record}
-    counts = {record["key"].get("dataset"): record["result"]["count"]
+    counts = {record["key"].get("dataset"): record["result"].get("count")
               for _, record, _ in _records(folder, "data")
-              if record and record["status"] == "ok" and "count" in record["result"]}
+              if record and record["status"] == "ok"}
     cells, profiles, left = {}, {}, []
     for key, record, reason in _records(folder, "cells"):
         if len(key) != 3:
@@ -167,14 +167,14 @@ def of_folder(folder: Path, asked: planned.Planned | None = None) -> RunData:
         if wanted and not wanted.cell(*key):
             left.append("/".join(key))
             continue
-        cells["/".join(key)] = _cell(key, record, reason, trainings, counts)
+        cells["/".join(key)] = _formed(CellData, key, _cell, record, reason, trainings, counts)
     for key, record, reason in _records(folder, "profiles"):
         if len(key) != 2:
             continue
         if wanted and not wanted.profile(*key):
             left.append("/".join(key))
             continue
-        profiles["/".join(key)] = _profile(key, record, reason)
+        profiles["/".join(key)] = _formed(ProfileData, key, _profile, record, reason)
     if not cells and not profiles and not left:
         raise UserError(f"{folder}: no run folder: it holds no record under cells/ or profiles/. "
                         f"Give the folder of one run{_near(folder)}.")
@@ -203,7 +203,7 @@ def _records(folder: Path, kind: str) -> Iterable[tuple[tuple[str, ...], dict | 
             continue
         try:
             record = records.read(path)
-        except UserError as error:
+        except (UserError, ValueError) as error:        # 1e999 in its spec has no fingerprint
             yield key, None, _line(str(error).replace(f"{folder}/", ""))
             continue
         if tuple(record["key"].values()) != key:
@@ -211,6 +211,26 @@ def _records(folder: Path, kind: str) -> Iterable[tuple[tuple[str, ...], dict | 
                               f"{'/'.join(map(str, record['key'].values()))}")
             continue
         yield key, record, ""
+
+
+FORM = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+EDITED = "the record is not in the form that irbench writes (edited?). Delete it and run again"
+
+
+def _formed(kind: type, key: tuple[str, ...], make, *arguments: object):
+    """Return what ``make`` makes of a record; a failed one if it has not a record's form."""
+    try:
+        one = make(key, *arguments)
+        inputs.digest(one.inputs)
+        for count in (getattr(one, "parameters", 0), getattr(one, "macs", 0),
+                      getattr(one, "peak_memory", 0)):
+            if count is not None and type(count) is not int:
+                raise TypeError(f"{count!r} is no count")
+        for part in ("git", "hardware", "packages"):
+            dict(one.provenance.get(part) or {})
+        return one
+    except FORM as error:
+        return kind(*key, "failed", _line(f"{EDITED} ({error!r})"))
 
 
 def _line(text: object) -> str:
