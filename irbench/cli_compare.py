@@ -94,6 +94,9 @@ def _gate(arguments: argparse.Namespace) -> int:
     limits = tolerances.load(arguments.tolerances)
     base = runs.load(arguments.baseline)
     new = runs.load(arguments.run) if arguments.run else current.load(arguments.config)
+    if Path(base.where).resolve() == Path(new.where).resolve():
+        raise UserError(f"{base.where}: the run and its baseline are the same, which shows "
+                        "nothing. Give --baseline a file that irbench baseline write made earlier.")
     result = gate.check(base, new, limits, speed=arguments.speed,
                         exact=arguments.exact, complete=arguments.complete)
     _print(arguments, gate_formats.FORMATS, result, gate_formats.counts(result))
@@ -106,7 +109,8 @@ def _print(arguments: argparse.Namespace, printers: dict, found: object, counts:
     from irbench.compare import layout
 
     files, asked = arguments.output, arguments.format
-    for path in files:
+    formats = {}
+    for path in files:                  # all are known before the first is written
         if path.is_dir():
             raise UserError(f"--output {path}: this is a folder; name a file.")
         name = SUFFIXES.get(path.suffix.lower())
@@ -115,6 +119,8 @@ def _print(arguments: argparse.Namespace, printers: dict, found: object, counts:
         if name is None:
             raise UserError(f"--output {path}: what format? Give --format, or a name that ends in "
                             f"{', '.join(SUFFIXES)}.")
+        formats[path] = name
+    for path, name in formats.items():
         try:
             records.write_atomic(path, printers[name](found).rstrip("\n") + "\n")
         except OSError as error:

@@ -222,6 +222,7 @@ def test_each_version_has_a_kept_example():
     (lambda c: c["cells"][KEY]["mean"].update(psnr=float("nan")), "not readable"),
     (lambda c: c["provenance"].update(hardware="fast"), "damaged"),
     (lambda c: c["provenance"].update(git=1), "damaged"),
+    (lambda c: c["provenance"]["hardware"].update(cpu=1), "damaged"),
     (lambda c: c["datasets"]["set8"]["images"].__setitem__(0, 1), "damaged"),
     (lambda c: c["profiles"][f"{X2}/semanir"].update(parameters="many"), "damaged"),
     (lambda c: c["profiles"][f"{X2}/semanir"].update(condition=None), "damaged")])

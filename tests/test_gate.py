@@ -175,6 +175,21 @@ def test_other_options_are_no_matter_of_exactness(world):
     assert result.findings == ()
 
 
+def test_scores_on_other_data_are_not_compared_but_the_same_scores_are(world):
+    def other_data(record):
+        record["spec"]["dataset"]["sha256"] = "9" * 64
+
+    assert after(world, other_data).findings == ()      # stored anew: the same pictures
+    found = one(after(world, shift("psnr", every=3.0)))     # easier pictures are no gain
+    assert "not compared: other data under the same name" in found.message
+    assert "write the baseline anew" in found.message and KEY not in held(world).compared
+
+
+def test_weights_better_on_a_single_image_are_not_said_to_be_better_by_nothing(world):
+    found = one(after(world, both(other_weights, shift("psnr", 0.9, -0.05, -0.05, -0.05))))
+    assert "really so" in found.message and "within noise over 8 images" in found.message
+
+
 # -- what has no result ------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("change", "words"), [
@@ -242,6 +257,26 @@ def without(metric, reason):
 def test_a_metric_that_vanished(world, reason, level, words):
     result = after(world, without("lpips", reason))
     assert words in one(result, level).message and result.code == (level == REGRESSION)
+
+
+def test_a_metric_that_the_config_does_not_ask_for_fails_where_all_is_asked_for(world):
+    result = after(world, without("lpips", None), complete=True)
+    assert result.code == 1 and "no LPIPS" in one(result).message
+
+
+def test_a_cell_that_nothing_is_held_against_is_not_compared(world, tmp_path):
+    limits = read(tmp_path, "quality: {psnr: null, ssim: null, lpips: null}")
+    result = held(world, limits)
+    assert KEY not in result.compared
+    assert any("nothing of it was held against" in f.message for f in result.of(NOTE))
+    base = replace(runs.load(world[0]), profiles={})
+    assert gate.check(base, runs.load(world[1]), limits).code == 3
+
+
+def test_cells_that_nothing_watches_are_named(world):
+    base = runs.load(world[0])
+    del base.cells[KEY]
+    assert KEY in one(gate.check(base, runs.load(world[1]), OURS), NOTE).message
 
 
 # -- size and speed ----------------------------------------------------------------------------
@@ -327,7 +362,16 @@ def test_an_override_of_a_profile_and_the_last_that_fits_counts(world, tmp_path)
 
 def test_an_override_that_fits_nothing_is_told(world, tmp_path):
     limits = read(tmp_path, "overrides: [{match: 'sr-x9@1/*/*', reason: a}]")
-    assert "sr-x9@1" in one(held(world, limits), NOTE).message
+    assert any("sr-x9@1/*/*' fits nothing" in f.message for f in held(world, limits).of(NOTE))
+
+
+def test_what_a_file_loosens_is_told(world, tmp_path):
+    limits = read(tmp_path, "quality: {psnr: {mean: 9}, lpips: null}\n"
+                            "overrides: [{match: '*/*/semanir', reason: trained anew}]")
+    first, second = (f.message for f in held(world, limits).of(NOTE))
+    assert "t.yaml changes irbench's tolerances" in first
+    assert "quality.psnr.mean 0.02 -> 9" in first and "quality.lpips" in first
+    assert "has other tolerances for */*/semanir: trained anew." in second
 
 
 @pytest.mark.parametrize(("text", "part"), [

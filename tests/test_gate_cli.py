@@ -54,6 +54,7 @@ def test_code_1(world, capsys):
     ["check", "--baseline", "base.json", "new", "--output", "out.pdf"],
     ["check", "--baseline", "base.json", "new", "--output", "new"],
     ["check", "--baseline", "base.json", "new", "--output", "base.json/under.md"],
+    ["check", "--baseline", "new", "new"],              # a run is no baseline of itself
     ["check", "--baseline", "base.json"], ["compare", "base"], ["compare", "base", "absent"],
     ["baseline"], ["baseline", "show", "absent"], ["baseline", "write", "base"],
     ["baseline", "write", "base", "--output", "base.json/under.json"]])
@@ -98,6 +99,11 @@ def test_files_have_the_format_of_their_name_and_stdout_keeps_text(world, capsys
     assert cli.main(["compare", "base", "new", "--output", "summary", "--format", "markdown"]) == 0
     assert (world / "summary").read_text().startswith("**5 cells")
     assert last(capsys)["worse"] == 1
+
+
+def test_a_wrong_file_name_is_found_before_the_first_file_is_written(world, capsys):
+    assert check("new", "--output", "first.md", "--output", "second.pdf") == 2
+    assert not (world / "first.md").exists()
 
 
 def test_other_formats_on_stdout(world, capsys):

@@ -254,8 +254,10 @@ def _once(pairs: list[tuple[str, object]]) -> dict:
 def _check_form(content: dict) -> None:
     """Raise TypeError for a value of a kind that would only be noticed when it is compared."""
     common = content["provenance"]
-    parts = [(common.get("git") or {}).get("commit"), *(common.get("hardware") or {}).values()]
-    if not all(isinstance(part, str | int | None) for part in (*parts, common.get("time"))):
+    hardware = common.get("hardware") or {}
+    parts = [(common.get("git") or {}).get("commit"), common.get("time"),
+             *(hardware.get(name) for name in HARDWARE if name != "cores")]
+    if not all(isinstance(part, str | None) for part in parts):
         raise TypeError("provenance: not in its form")
     for part in ("python", "packages"):
         inputs.libraries({part: common.get(part)}, {part: common.get(part)})
@@ -269,7 +271,7 @@ def _check_form(content: dict) -> None:
         if not isinstance(entry["condition"], dict):
             raise TypeError(f"{key}: its condition is no object")
         for name in ("parameters", "macs", "peak_memory_bytes"):
-            if entry[name] is not None and type(entry[name]) is not int:
+            if entry[name] is not None and type(entry[name]) not in (int, float):
                 raise TypeError(f"{key}: {name} is {entry[name]!r}, no count")
 
 

@@ -21,6 +21,7 @@ BETTER, WORSE = "better", "worse"
 SHOWN = 3                       # images or names that a message lists
 UNEXPLAINED = "nothing in the inputs changed, but the result did"
 OTHER_IMAGES, REDEFINED = "other images", "another definition"
+OTHER_DATA = "other data under the same name"
 UNKNOWN = "BASE does not tell what it was made from"
 
 

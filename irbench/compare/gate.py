@@ -5,6 +5,9 @@ must be compared, or the gate fails. So a failed cell, a lost image, a protocol 
 old id or a metric that vanished is a regression; a cell that the config no longer asks for is not
 (it is said), unless ``complete`` asks for all. What only the run has is no matter of the gate.
 
+Scores on other data under the same names are not compared, unless they are the same: data that
+only were stored anew give the same pictures.
+
 Weights from a file are part of what a baseline watches: others that change the pictures must be
 really better by more than the tolerance, or the gate fails. Those trained in the run always differ.
 
@@ -105,14 +108,21 @@ def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = 
     compared = []
     for cell in comparison.cells:
         limits = tolerances.of(cell.key)
-        judged = list(_cell(cell, comparison, limits["quality"]))
+        if reason := _other_data(cell, comparison):
+            cell = replace(cell, reason=reason)
+        judged = list(_cell(cell, comparison, limits["quality"], complete))
         findings += judged
         real = {metric.name for metric in cell.metrics if metric.word == statistics.REAL}
         if not cell.reason and not any(
                 one.level == REGRESSION or (one.level == IMPROVEMENT and one.metric in real)
                 for one in judged):
             findings += _unlike(cell, comparison, limits["exact"], exact)
-        compared += [] if cell.reason else [cell.key]
+        watched = any(metric.images and limits["quality"][metric.name] is not None
+                      for metric in cell.metrics)
+        if not watched and not cell.reason:
+            findings.append(Finding(NOTE, cell.key, "nothing of it was held against a tolerance: "
+                                    "no metric that is gated has scores on both sides."))
+        compared += [cell.key] if watched and not cell.reason else []
     for profile in comparison.profiles:
         protocol, _, model = profile.key.partition("/")
         limits = tolerances.of(f"{protocol}/*/{model}")
@@ -124,8 +134,22 @@ def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = 
     keys = [*base.cells, *("/*/".join(key.split("/")) for key in base.profiles)]
     findings += [Finding(NOTE, "", f"the override {pattern!r} fits nothing in the baseline; is it "
                                    "written rightly?") for pattern in tolerances.unused(keys)]
+    findings += [Finding(NOTE, "", text) for text in tolerances.told]
+    if unwatched := [key for key in comparison.only_new if key in new.cells]:
+        findings.append(Finding(NOTE, "", f"{layout.many(len(unwatched), 'cell')} of this run not "
+                                f"in the baseline, so that nothing watches them: "
+                                f"{differences.some(unwatched)}."))
     findings.sort(key=lambda one: one.key)
     return Result(base, new, tuple(findings), tuple(compared))
+
+
+def _other_data(cell: Cell, comparison: Comparison) -> str:
+    """Say that scores which moved are of other data, "" if they are not."""
+    if cell.reason or cell.same:
+        return ""
+    old, new = (side.cells[cell.key].inputs.get("data") for side in (comparison.base,
+                                                                     comparison.new))
+    return f"{differences.OTHER_DATA}: {old} -> {new}" if old and new and old != new else ""
 
 
 def _sides(text: str) -> str:
@@ -155,7 +179,8 @@ def _absent(comparison: Comparison, complete: bool) -> Iterator[Finding]:
 
 # -- quality -----------------------------------------------------------------------------------
 
-def _cell(cell: Cell, comparison: Comparison, limits: dict) -> Iterator[Finding]:
+def _cell(cell: Cell, comparison: Comparison, limits: dict,
+          complete: bool) -> Iterator[Finding]:
     changes = cell.changes or tuple(filter(None, [cell.remark]))
     if cell.reason:
         yield _refused(cell, comparison.base.cells[cell.key].status == "ok", changes)
@@ -168,7 +193,8 @@ def _cell(cell: Cell, comparison: Comparison, limits: dict) -> Iterator[Finding]
             continue
         name, _, _ = NAMES[metric]
         if metric in base.means and metric not in new.means:
-            yield _without(cell, name, metric, new.missing.get(metric), base.means[metric])
+            yield _without(cell, name, metric, new.missing.get(metric), base.means[metric],
+                           complete)
         yield from _scores(cell, found, limit, changes)
 
 
@@ -177,17 +203,19 @@ def _refused(cell: Cell, known: bool, changes: tuple[str, ...]) -> Finding:
     advice = ("A changed convention is a new version: raise the number after the @, and write the "
               "baseline anew." if cell.reason.startswith(differences.REDEFINED) else
               "If that is meant, write the baseline anew."
-              if cell.reason.startswith(differences.OTHER_IMAGES) else "Run the workflow again.")
+              if cell.reason.startswith((differences.OTHER_IMAGES, differences.OTHER_DATA))
+              else "Run the workflow again.")
     return Finding(REGRESSION if known else NOTE, cell.key,
                    f"not compared: {cell.reason.rstrip('.')}.{f' {advice}' if known else ''}",
                    changes=changes)
 
 
-def _without(cell: Cell, name: str, metric: str, reason: str | None, before: float) -> Finding:
+def _without(cell: Cell, name: str, metric: str, reason: str | None, before: float,
+             complete: bool) -> Finding:
     """A metric that the baseline has a mean of and the run has none."""
     if reason is None:
-        return Finding(NOTE, cell.key, f"no {name} in this run: its config does not ask for it.",
-                       metric, before)
+        return Finding(REGRESSION if complete else NOTE, cell.key,
+                       f"no {name} in this run: its config does not ask for it.", metric, before)
     if "infinite" in reason:        # an image equal to its target: as good as can be
         return Finding(NOTE, cell.key, f"no mean {name}: {reason}.", metric, before)
     return Finding(REGRESSION, cell.key, f"no {name}: {reason.rstrip('.')}. To do without, give it "
@@ -230,9 +258,10 @@ def _unlike(cell: Cell, comparison: Comparison, limits: dict, gate: bool) -> Ite
     if old["weights"] != new["weights"]:
         moved = next((m for m in cell.metrics if m.word != statistics.SAME), None)
         if moved and not (old["training"] or new["training"]):
-            yield Finding(REGRESSION, cell.key, "other weights than the baseline's, and nothing is "
-                          f"better by more than its tolerance: {_most(moved, 0)}. If they are "
-                          "meant, write the baseline anew.", moved.name, moved.base, moved.new,
+            yield Finding(REGRESSION, cell.key, "other weights than the baseline's, and no metric "
+                          f"is better by more than its tolerance and really so: {_most(moved, 0)} "
+                          f"({_word(moved)}). If they are meant, write the baseline anew.",
+                          moved.name, moved.base, moved.new,
                           0, _farthest(moved)[:SHOWN], cell.changes)
         return
     if any(True for part in ("data", "model", "settings", "training")

@@ -44,6 +44,8 @@ def sentence(result: Result) -> str:
     if result.code == NOTHING:
         return "Nothing was compared: the run and the baseline have no result in common."
     better = len({one.key for one in result.of(IMPROVEMENT)})
+    if not result.base.baseline:        # a run folder is not written anew
+        return f"No regression ({compared})." + (f" {better} better." if better else "")
     return f"No regression ({compared})." + (
         f" {better} better: to hold what was won, write the baseline anew (irbench baseline write "
         f"{result.new.where} --output {result.base.where})." if better else "")

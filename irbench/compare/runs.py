@@ -224,7 +224,7 @@ def _formed(kind: type, key: tuple[str, ...], make, *arguments: object):
         inputs.digest(one.inputs)
         for count in (getattr(one, "parameters", 0), getattr(one, "macs", 0),
                       getattr(one, "peak_memory", 0)):
-            if count is not None and type(count) is not int:
+            if count is not None and type(count) not in (int, float):
                 raise TypeError(f"{count!r} is no count")
         for part in ("git", "hardware", "packages"):
             dict(one.provenance.get(part) or {})

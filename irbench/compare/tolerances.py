@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from irbench import catalogs
+from irbench.compare import inputs
 from irbench.errors import UserError
 
 DEFAULTS = catalogs.BUILTIN / "tolerances.yaml"
@@ -30,6 +31,7 @@ class Tolerances:
 
     common: dict
     overrides: tuple[dict, ...] = ()
+    told: tuple[str, ...] = ()          # in what a user's file differs from irbench's own
 
     def of(self, key: str) -> dict:
         """Return quality, exact, size and speed for PROTOCOL/DATASET/MODEL (or PROTOCOL/*/MODEL).
@@ -64,7 +66,17 @@ def load(path: str | Path | None = None) -> Tolerances:
     theirs = _read(Path(path)) if path else {}
     common = _merged({k: ours[k] for k in SECTIONS}, {k: theirs[k] for k in SECTIONS
                                                       if k in theirs})
-    return Tolerances(common, (*ours["overrides"], *theirs.get("overrides", ())))
+    parts = [f"{place} {_said(a)} -> {_said(b)}" for place, a, b in inputs.different(
+        {k: ours[k] for k in SECTIONS}, common)]
+    own = theirs.get("overrides", ())
+    told = [f"{path} changes irbench's tolerances: {', '.join(parts)}."] if parts else []
+    told += [f"{path} has other tolerances for {one['match']}: {' '.join(one['reason'].split())}"
+             .rstrip(".") + "." for one in own]
+    return Tolerances(common, (*ours["overrides"], *own), tuple(told))
+
+
+def _said(value: object) -> str:
+    return "none" if value is None else json.dumps(value)
 
 
 def _merged(base: dict, other: dict) -> dict:
