@@ -127,6 +127,7 @@ def test_a_config_that_is_none_is_told(folder):
 
 @pytest.mark.parametrize("change", [
     lambda r: r["result"]["images"][0].pop("name"),
+    lambda r: r["result"]["images"][0].update(name=1),
     lambda r: r["result"]["images"][0].update(psnr="high"),
     lambda r: r["result"].update(images=3), lambda r: r["result"].update(mean=[1]),
     lambda r: r["provenance"].update(hardware="fast"), lambda r: r["spec"].update(model=[1])])

@@ -253,7 +253,8 @@ def without(metric, reason):
 @pytest.mark.parametrize(("reason", "level", "words"), [
     ("no LPIPS weights here.", REGRESSION, "no LPIPS: no LPIPS weights here. To do without"),
     (None, NOTE, "does not ask for it"),
-    ("image0: identical to the target, lpips is infinite", NOTE, "identical")])
+    ("image0: identical to the target, lpips is infinite", NOTE,
+     "or the target reached the output")])
 def test_a_metric_that_vanished(world, reason, level, words):
     result = after(world, without("lpips", reason))
     assert words in one(result, level).message and result.code == (level == REGRESSION)
@@ -319,6 +320,22 @@ def test_a_little_slower_or_faster_is_nothing(world):
 def test_speed_of_other_hardware_is_not_compared_and_said_when_it_counts(world):
     result = after(world, fixtures.other_machine, PROFILE, speed=True)
     assert result.code == 0 and "not comparable: device cpu -> cuda" in one(result, NOTE).message
+
+
+def test_a_latency_that_vanished_fails_where_speed_counts(world):
+    change = lambda r: r["result"]["latency_ms"].update(samples=[])     # noqa: E731
+    assert after(world, change, PROFILE).code == 0
+    assert "no latency in this run" in one(held(world, speed=True)).message
+
+
+def test_slower_by_too_few_samples_to_tell_is_said_where_speed_counts(world):
+    change = lambda r: r["result"]["latency_ms"].update(samples=[1e3, 1e3 + 1])  # noqa: E731
+    base = runs.load(world[0])
+    key = f"{X2}/semanir"
+    base.profiles[key] = replace(base.profiles[key], latency=(1.0, 1.1))
+    edit(world[1], PROFILE, change)
+    result = gate.check(base, runs.load(world[1]), OURS, speed=True)
+    assert "2 samples on a side cannot show a p below 0.01" in one(result, NOTE).message
 
 
 def test_a_failed_profile_fails(world):

@@ -149,3 +149,13 @@ def test_same_bytes_in_another_process_without_heavy_imports():
     assert found.returncode == 0, found.stderr
     assert found.stdout.strip() == str(
         statistics.bootstrap([.1, .2, .4, -.3, .25], "sr-x2@1", "psnr"))
+
+
+def test_tiny_differences_have_an_interval():
+    low, high = statistics.bootstrap([1e-200, 2e-200, 4e-200, 5e-200], "tiny")
+    assert 1e-200 <= low < high <= 5e-200
+
+
+def test_the_least_p_is_that_of_samples_apart():
+    assert statistics.least_p(2, 2) == pytest.approx(1 / 3)
+    assert statistics.least_p(5, 5) == pytest.approx(2 / 252)

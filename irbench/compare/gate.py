@@ -217,7 +217,8 @@ def _without(cell: Cell, name: str, metric: str, reason: str | None, before: flo
         return Finding(REGRESSION if complete else NOTE, cell.key,
                        f"no {name} in this run: its config does not ask for it.", metric, before)
     if "infinite" in reason:        # an image equal to its target: as good as can be
-        return Finding(NOTE, cell.key, f"no mean {name}: {reason}.", metric, before)
+        return Finding(NOTE, cell.key, f"no mean {name}: {reason}. This is as good as can be, or "
+                       "the target reached the output: look at the picture.", metric, before)
     return Finding(REGRESSION, cell.key, f"no {name}: {reason.rstrip('.')}. To do without, give it "
                    f"the tolerance null.", metric, before)
 
@@ -337,18 +338,27 @@ def _profile(profile: Profile, comparison: Comparison, limits: dict,
     if profile.macs == (None, None) and old.macs is not None and new.macs is not None:
         yield Finding(NOTE, key, "MACs not compared: they were counted on inputs of another size.",
                       "macs", old.macs, new.macs)
-    yield from _speed(profile, limits["speed"], gate)
+    yield from _speed(profile, comparison, limits["speed"], gate)
 
 
 def _growth(allowed: float) -> str:
     return f"; a growth of {allowed:.2%} may pass" if allowed else "; no growth may pass"
 
 
-def _speed(profile: Profile, limits: dict, gate: bool) -> Iterator[Finding]:
+def _speed(profile: Profile, comparison: Comparison, limits: dict,
+           gate: bool) -> Iterator[Finding]:
     key, found = profile.key, profile.latency
-    slow = REGRESSION if gate else ADVICE
+    base, new = comparison.base.profiles[key], comparison.new.profiles[key]
+    slow, lost = REGRESSION if gate else ADVICE, bool(base.latency and not new.latency)
     if profile.apart and gate:
-        yield Finding(NOTE, key, f"latency {profile.apart}.", "latency")
+        yield Finding(REGRESSION if lost else NOTE, key, f"latency {profile.apart}.", "latency")
+    fewest = min(len(base.latency), len(new.latency))
+    if (found and gate and found.factor > limits["latency"]
+            and statistics.least_p(len(base.latency), len(new.latency)) >= limits["p"]):
+        yield Finding(NOTE, key, f"latency {found.base:.4g} -> {found.new:.4g} ms (x "
+                      f"{found.factor:.2f}): {layout.many(fewest, 'sample')} on a side cannot "
+                      f"show a p below {limits['p']:g}. Take more.", "latency", found.base,
+                      found.new, limits["latency"])
     if found and found.p < limits["p"]:
         words = (f"latency {found.base:.4g} -> {found.new:.4g} ms (x {found.factor:.2f}, "
                  f"p = {found.p:.2g}")

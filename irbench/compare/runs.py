@@ -266,6 +266,8 @@ def _wrong(images: dict, means: dict, rows: Iterable[dict], count: int | None) -
     """Say why a record's scores are no whole result; "" if they are."""
     if not images:
         return "the record holds no image"
+    if not all(isinstance(name, str) for name in images):
+        raise TypeError("an image's name is no text")
     if len(images) != len(list(rows)):
         return "the record names an image twice"
     if count not in (None, len(images)):
