@@ -136,7 +136,9 @@ def some_cell(draw):
     names = draw(st.lists(st.sampled_from([f"i{k}" for k in range(6)]), min_size=1, unique=True))
     images = {name: draw(st.dictionaries(st.sampled_from(["psnr", "ssim", "lpips"]), SCORE))
               for name in names}
-    means = draw(st.dictionaries(st.sampled_from(["psnr", "ssim", "lpips"]), SCORE))
+    kept = draw(st.sets(st.sampled_from(["psnr", "ssim", "lpips"])))
+    means = {metric: sum(scores) / len(scores) for metric in sorted(kept) if (
+        scores := [image[metric] for image in images.values() if metric in image])}
     return CellData(draw(st.sampled_from(["p-q@1", "p-q@2"])), draw(NAME), draw(NAME), "ok", "",
                     means, images, dict.fromkeys({"psnr", "ssim"} - set(means), "why"), {
         "protocol": {"id": "", "crop": draw(st.integers(0, 2))},
@@ -216,6 +218,7 @@ def test_each_version_has_a_kept_example():
     (lambda c: c.pop("baseline_version"), "no baseline_version"),
     (lambda c: c.pop("cells"), "damaged"),
     (lambda c: c["cells"].update(x={}), "damaged"),
+    (lambda c: c["cells"][KEY]["mean"].update(psnr=30.0), "not that of its images"),
     (lambda c: c["cells"][KEY]["psnr"].pop(), "damaged"),
     (lambda c: c["cells"][KEY]["mean"].update(psnr="high"), "damaged"),
     (lambda c: c["profiles"][f"{X2}/semanir"].pop("macs"), "damaged"),
@@ -225,6 +228,7 @@ def test_each_version_has_a_kept_example():
     (lambda c: c["provenance"]["hardware"].update(cpu=1), "damaged"),
     (lambda c: c["datasets"]["set8"]["images"].__setitem__(0, 1), "damaged"),
     (lambda c: c["profiles"][f"{X2}/semanir"].update(parameters="many"), "damaged"),
+    (lambda c: c["cells"][KEY]["psnr"].__setitem__(0, 10 ** 400), "damaged"),
     (lambda c: c["profiles"][f"{X2}/semanir"].update(condition=None), "damaged")])
 def test_what_is_no_baseline_is_refused_by_name(file, change, part, capsys):
     content = json.loads(file.read_text())

@@ -28,6 +28,7 @@ DECIMALS = {"psnr": 3, "ssim": 5, "lpips": 5}
 # what scores of the same inputs differ by from machine to machine (other sums in other order, which
 # turn a few roundings to 8 bit): PSNR in dB as seen between CPUs and GPUs, the others in proportion
 NOISE = {"psnr": 0.001, "ssim": 0.00005, "lpips": 0.0001}
+EDITED = 10                     # times NOISE: kept and rounded figures differ by less than 4
 DIGITS = 4                      # significant digits of a latency
 MEMORY = 0.05                   # peak memory that differs by less than this share is the same
 HARDWARE = ("platform", "cpu", "cores", "gpu")
@@ -229,7 +230,7 @@ def load(path: Path) -> RunData:
     content = migrate.to_current(content, str(path))
     try:
         return _run(content, path)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{path}: a damaged baseline file ({error!r}). {again}") from None
 
 
@@ -306,8 +307,10 @@ def _run(content: dict, path: Path) -> RunData:
             _inputs(content, "profile", protocol, model, entry), str(common.get("time") or ""),
             common)
     for one in cells.values():
-        if not all(map(math.isfinite, one.means.values())):
-            raise ValueError(f"{one.key}: a mean is not finite")
+        for metric, mean in one.means.items():
+            scores = [image[metric] for image in one.images.values() if metric in image]
+            if scores and abs(math.fsum(scores) / len(scores) - mean) > EDITED * NOISE[metric]:
+                raise ValueError(f"{one.key}: its mean {metric} is not that of its images")
     return RunData(content["run"], content["title"], cells, profiles, common, str(path),
                    baseline=True)
 
