@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from irbench import report
-from irbench.report import attention, embed, ksweep, latency, scaling, sheet, sheets
+from irbench.report import attention, embed, ksweep, latency, quality, scaling, sheet, sheets
 from tests import report_fast
 from tests import report_fixtures as fixtures
 from tests.report_fast import collected, edit, lines, row
@@ -210,6 +210,24 @@ def test_a_latency_taken_beside_other_work_says_so(tmp_path):
             "p50": 2.0, "p90": 3.0, "samples": [2.0, 2.0], "busy_elsewhere": busy}})
         table = sheet.markdown(sheets.build(collected(builder))["profiles"])
         assert said in table and ("busy" in table) == bool(said)
+
+
+def test_figures_and_ratios_of_disturbed_latencies_say_so(tmp_path):
+    builder = fixtures.Builder(tmp_path)
+    builder.model("a", "A", options={"k": 4})
+    builder.variant("a", "k8", "A8", {"k": 8})
+    builder.dataset("set5", "Set5", 1)
+    for model, busy in (("a", 1.04), ("a.k8", 0.03)):
+        builder.cell("sr-x2@1", "set5", model, {"psnr": [33.0], "ssim": [0.9]})
+        builder.profile("sr-x2@1", model, {"latency_ms": {
+            "p50": 2.0, "p90": 3.0, "samples": [2.0, 2.0], "busy_elsewhere": busy},
+            "macs_keys_only": 9})
+    run = collected(builder)
+    for figure in (latency.draw, quality.draw, ksweep.draw):
+        [caption] = [one.caption for one in figure(run).figures]
+        assert "say little: A on sr-x2@1 (1.0 cores)." in caption, figure
+    table = sheet.markdown(sheets.build(run)["variants"])
+    assert "other processes kept 1.0 cores busy" in table and "one of the two" in table
 
 
 STRANGE = "*50% of \\cost_{a} & #1 ~ $x$ [b] <script> |d|\n`f`"

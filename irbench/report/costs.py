@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from irbench import load
 from irbench.report import family, latency, text
 from irbench.report.collect import Job, Run
 from irbench.report.sheet import Head, Sheet, Value
@@ -83,10 +82,9 @@ def speed(run: Run) -> Sheet:
         time = job.result.get("latency_ms") or {}
         row += [_figure(made, job, "latency_ms", time.get(name), text.milliseconds)
                 for name in ("p50", "p90")]
-        busy = time.get("busy_elsewhere") or 0
-        if busy >= load.BUSY:
-            row[-2].marks.append(made.note(f"other processes kept {busy:.1f} cores busy while this "
-                                           "was measured: it says little"))
+        if disturbed := latency.disturbed(job.result):
+            row[-2].marks.append(made.note(disturbed))
+            row[-1].marks.append(made.note(disturbed))
         passes = len(time.get("samples") or []) or None
         row.append(_figure(made, job, "samples", passes, str))
         ratios = {name: over(run, job, name) for name in named}

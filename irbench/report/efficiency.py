@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from irbench import load
 from irbench.report import family, latency, text
 from irbench.report.collect import Cell, Job, Run
 from irbench.report.sheet import Head, Sheet, Value
@@ -115,12 +114,10 @@ def _figure(made: Sheet, job: Job | None, name: str, number: float | None,
 
 def _of_latency(result: dict, mixed: bool) -> list[str]:
     """Return what a reader must know of a latency: how it was measured, and what disturbed it."""
-    busy = (result.get("latency_ms") or {}).get("busy_elsewhere") or 0
     tiles = result.get("tiles") or 1
     return [said for said in (
         f"measured on {latency.condition(result)}" if mixed else "",
-        f"other processes kept {busy:.1f} cores busy while this was measured: it says little"
-        if busy >= load.BUSY else "",
+        latency.disturbed(result),
         f"the input goes through the network in {tiles} tiles; all figures are of all of them"
         if tiles > 1 else "") if said]
 

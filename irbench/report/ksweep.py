@@ -233,6 +233,8 @@ def _caption(run: Run, drawn: list[Row]) -> str:
         "implementation that masks full products computes more (see the table of operations).",
         f"The dotted line is the k of the model itself ({'; '.join(owns)}).",
         f"Measured on: {'; '.join(hows)}." if hows else "",
+        latency.disturbances(run, [(row.protocol, members(run)[row.base][k]) for row in drawn
+                                   for k in row.p50]),
         f"Without a value: {'; '.join(missing)}." if missing else ""]))
 
 

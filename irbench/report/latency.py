@@ -7,12 +7,14 @@ latencies of two conditions never share an axis. Reads nothing but the collected
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from irbench import load
 from irbench.report import family, split, style, text
 from irbench.report.collect import Run
 
@@ -59,6 +61,29 @@ def condition(result: dict, but: tuple[str, ...] = ()) -> str:
     """Say how a profile was measured, in one line, ``but`` for some of the circumstances."""
     return ", ".join(said for name, said in circumstances(result).items()
                      if said and name not in but)
+
+
+def busy(result: dict) -> float:
+    """Return how many cores other processes kept busy during a profile, 0 if too few to matter."""
+    cores = (result.get("latency_ms") or {}).get("busy_elsewhere") or 0
+    return cores if cores >= load.BUSY else 0
+
+
+def disturbed(result: dict) -> str:
+    """Say that other processes disturbed a latency, "" if none is known to have."""
+    cores = busy(result)
+    return (f"other processes kept {cores:.1f} cores busy while this was measured: it says little"
+            if cores else "")
+
+
+def disturbances(run: Run, shown: Iterable[tuple[str, str]]) -> str:
+    """Name the disturbed latencies among the profiles ``shown``, by (protocol, model), or ""."""
+    found = [(*key, busy(run.profiles[key].result)) for key in dict.fromkeys(shown)
+             if key in run.profiles]
+    names = [f"{run.model_title(model)} on {protocol} ({cores:.1f} cores)"
+             for protocol, model, cores in found if cores]
+    return ("Other processes kept cores busy while these were measured, whose latencies say "
+            f"little: {', '.join(names)}." if names else "")
 
 
 def name(run: Run, model: str, result: dict) -> str:
@@ -127,7 +152,7 @@ def _figure(run: Run, shown: list[Panel], stem: str, title: str) -> style.Drawn:
                    color=style.INK, label="p90"),
         ], loc="outside lower center", ncols=3, frameon=False)
         style.save(figure, run.folder, stem)
-    return style.Drawn(stem, title, _caption(shown), _alt(run, shown))
+    return style.Drawn(stem, title, _caption(run, shown), _alt(run, shown))
 
 
 def _panel(ax: Axes, run: Run, panel: Panel) -> None:
@@ -156,8 +181,10 @@ def _panel(ax: Axes, run: Run, panel: Panel) -> None:
         ax.set_xlim(0, high * 1.08)
     for row, model in enumerate(models):
         p50, p90 = panel.models[model]["p50"], panel.models[model].get("p90")
-        ax.text(1.02, row, text.milliseconds(p50), transform=ax.get_yaxis_transform(),
-                va="center" if p90 is None else "bottom", fontsize=6.5, fontweight="bold")
+        mark = "?" if busy({"latency_ms": panel.models[model]}) else ""
+        ax.text(1.02, row, text.milliseconds(p50) + mark,
+                transform=ax.get_yaxis_transform(), va="center" if p90 is None else "bottom",
+                fontsize=6.5, fontweight="bold")
         if p90 is not None:
             ax.text(1.02, row, f"p90 {text.milliseconds(p90)}", va="top", fontsize=style.SMALL,
                     color=style.GRAY, transform=ax.get_yaxis_transform())
@@ -174,15 +201,17 @@ def _panel(ax: Axes, run: Run, panel: Panel) -> None:
     sns.despine(ax=ax, left=True)
 
 
-def _caption(panels: list[Panel]) -> str:
+def _caption(run: Run, panels: list[Panel]) -> str:
     hows = list(dict.fromkeys(p.condition for p in panels))
     counts = sorted({len(p["samples"]) for panel in panels for p in panel.models.values()
                      if p.get("samples")})
     passes = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(*counts) if counts else "?"
+    disturbed = disturbances(run, [(p.protocol, m) for p in panels for m in p.models])
     return (f"Latency in ms of one forward pass after warm-up; each dot is one timed pass "
             f"({passes} per model), the thick mark and the first number are the median (p50), "
             f"the thin mark and the second are p90. Measured on: {'; '.join(hows)}. Latency "
-            "depends on the machine and its load: read it as advice.")
+            "depends on the machine and its load: read it as advice."
+            + (f' {disturbed} A "?" marks them.' if disturbed else ""))
 
 
 def _alt(run: Run, panels: list[Panel]) -> str:

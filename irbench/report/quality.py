@@ -319,6 +319,8 @@ def _caption(run: Run, found: list[Row], unlabelled: list[str]) -> str:
     if hows:
         said.append(f"Latency was measured on: {'; '.join(hows)}. It depends on the machine and "
                     "its load: read it as advice.")
+        said.append(latency.disturbances(run, [(row.protocol, model) for row in found
+                                               for model in row.costs.get("latency", {})]))
     if any(row.printed for row in found):
         said.append("Hollow diamonds are figures from papers, at their printed parameters; they "
                     "were not measured here, their other costs are not shown, and they are not in "
@@ -346,7 +348,7 @@ def _caption(run: Run, found: list[Row], unlabelled: list[str]) -> str:
                         "images of this test set.")
     if unlabelled:
         said.append(f"Unlabelled for want of room: {', '.join(dict.fromkeys(unlabelled))}.")
-    return " ".join(said)
+    return " ".join(filter(None, said))
 
 
 def _alt(run: Run, found: list[Row]) -> str:

@@ -131,7 +131,7 @@ def _figure(run: Run, drawn: list[Row], stem: str, title: str) -> style.Drawn:
                 else:
                     ax.set_axis_off()
         style.save(figure, run.folder, stem)
-    return style.Drawn(stem, title, _caption(drawn), _alt(drawn))
+    return style.Drawn(stem, title, _caption(run, drawn), _alt(drawn))
 
 
 def _panel(ax: Axes, run: Run, row: Row, kind: str) -> None:
@@ -195,7 +195,7 @@ def _missing(found: list[Row]) -> str:
     return f"Without a value: {'; '.join(said)}." if said else ""
 
 
-def _caption(drawn: list[Row]) -> str:
+def _caption(run: Run, drawn: list[Row]) -> str:
     curves = [c for row in drawn for kind in row.curves.values() for c in kind.values()]
     hows = dict.fromkeys(how for row in drawn for how in row.conditions.values())
     return " ".join(filter(None, [
@@ -208,7 +208,10 @@ def _caption(drawn: list[Row]) -> str:
         f"No line is drawn where the interval is wider than ± {WIDE:g}."
         if any(c.exponent.get("value") is not None and len(c.points) > 1 and not _line(c)
                for c in curves) else "",
-        f"Measured on: {'; '.join(hows)}.", _missing(drawn)]))
+        f"Measured on: {'; '.join(hows)}.",
+        latency.disturbances(run, [(row.protocol, model) for row in drawn
+                                   for kind in row.curves.values() for model in kind]),
+        _missing(drawn)]))
 
 
 def _alt(drawn: list[Row]) -> str:

@@ -72,8 +72,11 @@ def _add(made: Sheet, run: Run, base: Cell | None, cell: Cell, base_name: str,
         hows[how] = None
     for time, who, job in zip(times, ("base", "variant"), profiles, strict=True):
         row.append(made.absent(reasons[f"{who} latency"]) if time is None
-                   else Value(text.milliseconds(time), record=job.path))
-    row.append(made.absent(reasons["ratio"]) if ratio is None else Value(text.ratio(ratio)))
+                   else Value(text.milliseconds(time), [made.note(said) for said in filter(
+                       None, [latency.disturbed(job.result)])], record=job.path))
+    row.append(made.absent(reasons["ratio"]) if ratio is None else Value(
+        text.ratio(ratio), [made.note("one of the two was disturbed by other processes")]
+        if any(latency.disturbed(job.result) for job in profiles) else []))
     changes = family.changes(run.models[cell.model])
     made.rows.append([Value(run.model_title(cell.model), sub=family.sub(run, cell.model)),
                       Value(cell.protocol), Value(run.dataset_title(cell.dataset)), *row])
