@@ -339,7 +339,11 @@ def test_slower_by_too_few_samples_to_tell_is_said_where_speed_counts(world):
 
 
 def test_a_failed_profile_fails(world):
-    assert "ran out of memory" in one(after(world, fixtures.fail(), PROFILE)).message
+    message = one(after(world, fixtures.fail(), PROFILE)).message
+    assert message.endswith("ran out of memory. Run the workflow again.")
+    (world[1] / CELL).write_text("{")       # its reason says what to do, once
+    message, = (f.message for f in held(world).of(REGRESSION) if f.key == KEY)
+    assert message.endswith("Delete the file and run again.")
 
 
 # -- tolerances --------------------------------------------------------------------------------

@@ -159,3 +159,11 @@ def test_tiny_differences_have_an_interval():
 def test_the_least_p_is_that_of_samples_apart():
     assert statistics.least_p(2, 2) == pytest.approx(1 / 3)
     assert statistics.least_p(5, 5) == pytest.approx(2 / 252)
+
+
+def test_how_often_noise_is_called_real_is_what_the_docstring_says():
+    random = np.random.default_rng(0)
+    for pairs, most in ((4, 0.27), (6, 0.07), (20, 0.07)):
+        called = sum(statistics.verdict(random.normal(size=pairs), str(i)).word == "real"
+                     for i in range(150))
+        assert called / 150 <= most

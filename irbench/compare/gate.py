@@ -204,10 +204,15 @@ def _refused(cell: Cell, known: bool, changes: tuple[str, ...]) -> Finding:
               "baseline anew." if cell.reason.startswith(differences.REDEFINED) else
               "If that is meant, write the baseline anew."
               if cell.reason.startswith((differences.OTHER_IMAGES, differences.OTHER_DATA))
-              else "Run the workflow again.")
+              else _again(cell.reason).strip()) if known else ""
     return Finding(REGRESSION if known else NOTE, cell.key,
-                   f"not compared: {cell.reason.rstrip('.')}.{f' {advice}' if known else ''}",
+                   f"not compared: {cell.reason.rstrip('.')}.{f' {advice}' if advice else ''}",
                    changes=changes)
+
+
+def _again(reason: str) -> str:
+    """Say what to do, unless the reason does."""
+    return "" if "run again" in reason else " Run the workflow again."
 
 
 def _without(cell: Cell, name: str, metric: str, reason: str | None, before: float,
@@ -316,7 +321,8 @@ def _profile(profile: Profile, comparison: Comparison, limits: dict,
     key, changes = profile.key, profile.changes
     if profile.reason:
         known = comparison.base.profiles[key].status == "ok" and "no result" in profile.reason
-        yield Finding(REGRESSION if known else NOTE, key, f"not compared: {profile.reason}.",
+        yield Finding(REGRESSION if known else NOTE, key, "not compared: "
+                      f"{profile.reason.rstrip('.')}.{_again(profile.reason) if known else ''}",
                       changes=changes)
         return
     for name, (a, b) in (("parameters", profile.parameters), ("macs", profile.macs)):
