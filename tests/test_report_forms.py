@@ -7,10 +7,12 @@ import shutil
 import subprocess
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from irbench import cli, plan, report
 from irbench import config as configs
-from irbench.report import collect, efficiency, render, sheets, tables, text
+from irbench.report import collect, efficiency, fitting, render, sheets, tables, text
 from irbench.report import sheet as printing
 from tests import report_fixtures as fixtures
 from tests import tiny
@@ -167,11 +169,14 @@ def test_every_figure_has_a_unit_a_protocol_and_a_source(built):
 def test_latex_compiles_with_booktabs_alone(tmp_path):
     body = "".join(path.read_text() + "\\clearpage\n"
                    for path in sorted(fixtures.GOLDEN.glob("*.tex")))
-    (tmp_path / "all.tex").write_text("\\documentclass{article}\\usepackage{booktabs}"
+    page = (r"\setlength{\textwidth}{451pt}\setlength{\textheight}{697pt}"        # A4, inch margins
+            r"\setlength{\oddsidemargin}{0pt}\setlength{\topmargin}{-37pt}")
+    (tmp_path / "all.tex").write_text("\\documentclass{article}\\usepackage{booktabs}" + page +
                                       f"\\begin{{document}}\n{body}\\end{{document}}\n")
     done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
                           cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout[-2000:]
+    assert not re.findall("Overfull.*|Float too large.*", done.stdout)
     assert "! " not in done.stdout and (tmp_path / "all.pdf").stat().st_size > 10_000
 
 
@@ -299,9 +304,42 @@ def wide_sheet(words, columns=2):
 
 def test_a_wide_sheet_is_set_smaller_and_its_words_get_broken_lines():
     assert r"\scriptsize" in wide_sheet("SwinIR") and r"{lrr}" in wide_sheet("SwinIR")
-    assert r"\tiny" in wide_sheet("a word " * 20) and r"{lrr}" in wide_sheet("a word " * 20)
+    assert r"\tiny" in wide_sheet("a word " * 14) and r"{lrr}" in wide_sheet("a word " * 14)
     broken = wide_sheet("a word " * 40)
     width = int(re.search(r"\\begin\{tabular\}\{p\{(\d+)pt\}rr\}", broken)[1])
-    assert 300 < width < printing.PAGE and r"{\raggedright a word" in broken
-    # numbers are never broken, whatever that costs
-    assert re.search(r"\\begin\{tabular\}\{p\{\d+pt\}r{40}\}", wide_sheet("a word " * 20, 40))
+    assert 300 < width < fitting.PAGE and r"{\raggedright a word" in broken
+    # numbers are never broken: they go below, beside the words again
+    parts = re.findall(r"\\begin\{tabular\}\{p\{\d+pt\}(r+)\}", wide_sheet("a word " * 20, 40))
+    assert len(parts) > 1 and sum(map(len, parts)) == 40
+
+
+def test_a_long_sheet_goes_on_in_another_table():
+    made = printing.Sheet("s", "S", [printing.Head("Model", left=True), printing.Head("n")], ())
+    made.rows = [[printing.Value(f"m{i}"), printing.Value("35.20", [made.note("why")])]
+                 for i in range(130)]
+    source = printing.latex(made)
+    assert source.count(r"\begin{table}") == source.count(r"\end{table}") == 3
+    assert source.count(r"\label{") == 1 and source.count("S, continued.") == 2
+    assert re.findall(r"\{\}(m\d+) &", source) == [f"m{i}" for i in range(130)]
+    assert source.index("why") > source.index("m129")
+
+
+@given(st.lists(st.integers(1, 60), min_size=2, max_size=30), st.data())
+def test_parts_of_a_table_have_every_column_once_and_fit(widths, data):
+    left = [data.draw(st.booleans()) for _ in widths]
+    groups = []
+    while sum(groups) < len(widths) - 1:
+        groups.append(data.draw(st.integers(1, len(widths) - 1 - sum(groups))))
+    parts = fitting.parts(widths, left, 1, groups)
+    assert [column for part in parts for column in part[1:]] == list(range(1, len(widths)))
+    assert all(part[0] == 0 for part in parts)
+    starts = [1 + sum(groups[:i]) for i in range(len(groups))]
+    assert {part[1] for part in parts} <= set(starts)
+    for part in parts:
+        told = fitting.layout([widths[i] for i in part], [left[i] for i in part])
+        small = told.size == r"\tiny"
+        set_wide = sum(int(kind[2:-3]) if kind.startswith("p") else widths[i] * (
+            fitting.LETTER[small]) for i, kind in zip(part, re.findall(
+                r"p\{\d+pt\}|[lr]", told.kinds), strict=True)) + 2 * told.gap * len(part)
+        alone = part[1] in starts and sum(one in starts for one in part[1:]) == 1
+        assert alone or set_wide <= fitting.PAGE + len(part)

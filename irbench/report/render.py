@@ -13,7 +13,7 @@ from dataclasses import replace
 from tabulate import tabulate
 
 from irbench import published
-from irbench.report import text
+from irbench.report import fitting, sheet, text
 from irbench.report.collect import Run
 from irbench.report.table import Column, Entry, Row, Table
 from irbench.report.tables import PUBLISHED_RULE
@@ -24,8 +24,6 @@ CSV = ("task", "version", "protocol", "level", "dataset", "block", "method", "mo
        "status", "reason", "source", "record", "notes")
 PRINTED_PROTOCOL = "the source's own"
 PAGE = 45                       # rows of a LaTeX table that a page has room for, notes beside
-MANY = 12                       # columns beyond which a LaTeX table is set smaller ...
-WITH_DIFFERENCE = 1.8           # ... of which one with differences takes the room of as many
 VERDICTS = ("Protocol", "Dataset", "Model", "Metric", "Measured", "Published", "Difference",
             "Tolerance", "Verdict", "Reason")
 VERDICTS_CSV = ("protocol", "task", "level", "dataset", "model", "method", "source", "metric",
@@ -118,7 +116,7 @@ def latex(tables: list[Table]) -> str:
 
     The blocks of one stem are one table, or one each where that would be longer than a page.
     """
-    head = "% needs \\usepackage{booktabs}; wide tables may want \\begin{table*}\n"
+    head = "% needs \\usepackage{booktabs}\n"
     whole, parts = joined(tables)
     if sum(_lines(part) for part in parts) <= PAGE:
         return head + _latex(whole, parts)
@@ -130,14 +128,53 @@ def _lines(table: Table) -> int:
 
 
 def _latex(whole: Table, parts: list[Table]) -> str:
-    width = len(whole.columns) + 2
-    many = len(whole.columns) * (WITH_DIFFERENCE if whole.differences else 1) > MANY
-    lines = [r"\begin{table}[t]", r"\centering", r"\tiny" if many else r"\scriptsize",
-             rf"\setlength{{\tabcolsep}}{{{2 if many else 4}pt}}",
-             rf"\caption{{{text.latex(whole.caption)}}}",
-             rf"\label{{tab:{whole.anchor.replace('_', '-')}}}",
-             rf"\begin{{tabular}}{{lr{'r' * len(whole.columns)}}}", r"\toprule"]
+    tabulars = [_tabular(whole, [_of_columns(part, columns) for part in parts],
+                         _of_columns(whole, columns), layout)
+                for columns, layout in _shares(whole, parts)]
+    notes = [text.latex(whole.coverage),
+             *(rf"\textsuperscript{{{mark}}}~{text.latex(note)}"
+               for mark, note in whole.notes.items()),
+             *(rf"\texttt{{{text.latex(name)}}}: {text.latex(said)}"
+               for name, said in whole.protocols.items())]
+    return "\n".join(fitting.pages(text.latex(whole.title), text.latex(whole.caption),
+                                   whole.anchor.replace("_", "-"), tabulars, notes))
+
+
+def _shares(whole: Table, parts: list[Table]) -> list[tuple[list[int], fitting.Layout]]:
+    """Return which figures each tabular has, so that none is wider than a page, and how it is set.
+
+    Each has the methods' names and parameters; the figures of one set, or one level, stay together.
+    """
+    rows = [row for part in parts for row in part.measured + part.published]
     *groups, last = whole.headings()
+    widths = [max([len("Method"), *(fitting.letters(row.name, row.marks) for row in rows)]),
+              max([len("Parameters"), *(fitting.letters(row.parameters.shown, row.parameters.marks)
+                                        for row in rows)])]
+    widths += [max([len(label), *(fitting.letters(_plain(row.entries[i], whole.differences),
+                                                  row.entries[i].marks) for row in rows)])
+               for i, label in enumerate(label for label, width in last for _ in range(width))]
+    left = [True] + [False] * (len(widths) - 1)
+    spans = [width for _, width in (groups[0] if groups else last)]
+    return [([i - 2 for i in part[2:]], fitting.layout([widths[i] for i in part],
+                                                       [left[i] for i in part]))
+            for part in fitting.parts(widths, left, 2, spans)]
+
+
+def _plain(entry: Entry, differences: bool) -> str:
+    return entry.shown + (f" ({entry.difference})" if differences and entry.difference else "")
+
+
+def _of_columns(table: Table, columns: list[int]) -> Table:
+    """Return a table with some of its figures."""
+    return replace(table, columns=[table.columns[i] for i in columns], **{
+        name: [replace(row, entries=[row.entries[i] for i in columns])
+               for row in getattr(table, name)] for name in ("measured", "published")})
+
+
+def _tabular(full: Table, parts: list[Table], whole: Table, layout: fitting.Layout) -> list[str]:
+    width = len(whole.columns) + 2
+    lines = [*layout.commands, rf"\begin{{tabular}}{{{layout.kinds}}}", r"\toprule"]
+    *groups, last = whole.headings(full.depths())
     for group in groups:
         lines += _latex_group(group)
     lines.append(" & ".join(["Method", "Parameters", *(
@@ -147,19 +184,12 @@ def _latex(whole: Table, parts: list[Table]) -> str:
         if part.block:
             lines += [_latex_rule(rf"\textbf{{{text.latex(part.block)}}}", width), r"\midrule"]
         for row in part.measured:
-            lines += _latex_row(row, width, whole.differences)
+            lines += _latex_row(row, width, full.differences, bool(layout.broken))
         if part.published:
             lines += [r"\midrule", _latex_rule(rf"\emph{{{PUBLISHED_RULE}}}", width), r"\midrule"]
             for row in part.published:
-                lines += _latex_row(row, width, False)
-    lines += [r"\bottomrule", r"\end{tabular}", r"\par\smallskip",
-              r"\begin{minipage}{\linewidth}\scriptsize\raggedright",
-              rf"{text.latex(whole.coverage)}\par"]
-    lines += [rf"\textsuperscript{{{mark}}}~{text.latex(note)}\par"
-              for mark, note in whole.notes.items()]
-    lines += [rf"\texttt{{{text.latex(name)}}}: {text.latex(said)}\par"
-              for name, said in whole.protocols.items()]
-    return "\n".join([*lines, r"\end{minipage}", r"\end{table}", ""])
+                lines += _latex_row(row, width, False, bool(layout.broken))
+    return [*lines, r"\bottomrule", r"\end{tabular}"]
 
 
 def _latex_rule(said: str, width: int) -> str:
@@ -175,10 +205,12 @@ def _latex_group(groups: list[tuple[str, int]]) -> list[str]:
     return [" & ".join(cells) + r" \\", " ".join(rules)]
 
 
-def _latex_row(row: Row, width: int, differences: bool) -> list[str]:
+def _latex_row(row: Row, width: int, differences: bool, broken: bool) -> list[str]:
     # a row must not begin with a bracket or a star, which \\ would take as its own argument;
     # text.latex wraps brackets, and an empty group stops the star
     name = "{}" * row.name.startswith("*") + text.latex(row.name) + _latex_marks(row.marks)
+    if broken:
+        name = rf"{{\raggedright {name}\par}}"
     lines = [" & ".join([name, *(_latex_entry(entry, differences) for entry in (
         row.parameters, *row.entries))]) + r" \\"]
     if row.sub:
@@ -262,21 +294,13 @@ def verdicts_markdown(run: Run, found: list[Verdict]) -> str:
 def verdicts_latex(run: Run, found: list[Verdict]) -> str:
     r"""Return the verdicts as a table environment (booktabs), reasons as notes below it."""
     reasons = verdict_reasons(found)
-    lines = [r"% needs \usepackage{booktabs}", r"\begin{table}[t]", r"\centering", r"\scriptsize",
-             r"\setlength{\tabcolsep}{4pt}",
-             rf"\caption{{{text.latex(VERDICTS_TITLE)}. {text.latex(VERDICTS_CAPTION)}}}",
-             r"\label{tab:verdicts}", r"\begin{tabular}{llllrrrrl}", r"\toprule",
-             " & ".join(VERDICTS[:-1]) + r" \\", r"\midrule"]
+    made = sheet.Sheet("verdicts", VERDICTS_TITLE, [
+        sheet.Head(title, left=not 4 <= i < 8) for i, title in enumerate(VERDICTS[:-1])], (),
+        notes={mark: reason for reason, mark in reasons.items()}, caption=VERDICTS_CAPTION)
     for one in found:
-        cells = [text.latex(cell) for cell in verdict_row(run, one)[:-1]]
-        # a title in brackets or with a star must not become an argument of the row before
-        lines.append(" & ".join(["{}" + cells[0], *cells[1:]])
-                     + rf"\textsuperscript{{{reasons[one.reason]}}} \\")
-    lines += [r"\bottomrule", r"\end{tabular}", r"\par\smallskip",
-              r"\begin{minipage}{\linewidth}\scriptsize\raggedright",
-              *(rf"\textsuperscript{{{mark}}}~{text.latex(reason)}\par"
-                for reason, mark in reasons.items()), r"\end{minipage}", r"\end{table}", ""]
-    return "\n".join(lines)
+        *cells, said, _ = verdict_row(run, one)
+        made.rows.append([*map(sheet.Value, cells), sheet.Value(said, [reasons[one.reason]])])
+    return sheet.latex(made)
 
 
 def verdicts_tidy(run: Run, found: list[Verdict]) -> str:

@@ -15,12 +15,8 @@ from dataclasses import dataclass, field
 
 from tabulate import tabulate
 
-from irbench.report import text
+from irbench.report import fitting, text
 from irbench.report.notes import Noted
-
-PAGE = 500                      # points a LaTeX table may be wide: a page with small margins
-LETTER = (3.7, 3.2)             # points a letter is wide on average, in scriptsize and in tiny
-NARROW = 14                     # letters that a column with broken lines has at least
 
 
 @dataclass(frozen=True)
@@ -69,13 +65,17 @@ class Sheet(Noted):
 
     def groups(self) -> list[tuple[str, int]]:
         """Return the common heads and how many columns each spans; "" for none."""
-        found: list[tuple[str, int]] = []
-        for head in self.heads:
-            if head.group and found and found[-1][0] == head.group:
-                found[-1] = (head.group, found[-1][1] + 1)
-            else:
-                found.append((head.group, 1))
-        return found
+        return _groups(self.heads)
+
+
+def _groups(heads: list[Head]) -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+    for head in heads:
+        if head.group and found and found[-1][0] == head.group:
+            found[-1] = (head.group, found[-1][1] + 1)
+        else:
+            found.append((head.group, 1))
+    return found
 
 
 # -- Markdown ------------------------------------------------------------------------------------
@@ -104,59 +104,51 @@ def _md(value: Value) -> str:
 # -- LaTeX ---------------------------------------------------------------------------------------
 
 def latex(sheet: Sheet) -> str:
-    r"""Return a table environment; the document needs ``\usepackage{booktabs}`` only."""
-    size, gap, columns, broken = _layout(sheet)
-    lines = ["% needs \\usepackage{booktabs}; wide tables may want \\begin{table*}",
-             r"\begin{table}[t]", r"\centering", size, rf"\setlength{{\tabcolsep}}{{{gap}pt}}",
-             rf"\caption{{{text.latex(f'{sheet.title}. {sheet.caption}')}}}",
-             rf"\label{{tab:{sheet.stem}}}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
-    if sheet.grouped:
-        lines += _latex_groups(sheet)
-    lines += [" & ".join(text.latex(head.title) for head in sheet.heads) + r" \\", r"\midrule"]
-    for row in sheet.rows:
+    r"""Return a table environment; the document needs ``\usepackage{booktabs}`` only.
+
+    A table wider than a page is set in parts below each other, each with the first column.
+    """
+    widths = [max([len(head.title), *(fitting.letters(row[i].shown, row[i].marks)
+                                      for row in sheet.rows)])
+              for i, head in enumerate(sheet.heads)]
+    left = [head.left for head in sheet.heads]
+    spans = [width for _, width in _groups(sheet.heads[1:])]
+    tabulars = []
+    for number, part in enumerate(fitting.parts(widths, left, 1, spans)):
+        layout = fitting.layout([widths[i] for i in part], [left[i] for i in part])
+        rows = [row for row in sheet.rows if not number or any(row[i].shown for i in part)]
+        most = fitting.ROWS // (2 if layout.broken or any(row[0].sub for row in rows) else 1)
+        tabulars += [_tabular(sheet, rows[start:start + most], part, layout)
+                     for start in range(0, max(len(rows), 1), most)]
+    notes = [rf"\textsuperscript{{{mark}}}~{text.latex(said)}"
+             for mark, said in sheet.notes.items()]
+    return "\n".join(["% needs \\usepackage{booktabs}", *fitting.pages(
+        text.latex(sheet.title), text.latex(f"{sheet.title}. {sheet.caption}"), sheet.stem,
+        tabulars, notes)])
+
+
+def _tabular(sheet: Sheet, rows: list[list[Value]], columns: list[int],
+             layout: fitting.Layout) -> list[str]:
+    heads = [sheet.heads[i] for i in columns]
+    lines = [*layout.commands, rf"\begin{{tabular}}{{{layout.kinds}}}", r"\toprule"]
+    if any(head.group for head in heads):
+        lines += _latex_groups(heads)
+    lines += [" & ".join(text.latex(head.title) for head in heads) + r" \\", r"\midrule"]
+    for row in rows:
+        values = [row[i] for i in columns]
         # a row must not begin with a bracket or a star, which \\ would take as its own argument
         lines.append("{}" + " & ".join(
-            rf"{{\raggedright {_tex(value)}\par}}" if i in broken and value.shown else _tex(value)
-            for i, value in enumerate(row)) + r" \\")
+            rf"{{\raggedright {_tex(value)}\par}}" if i in layout.broken and value.shown
+            else _tex(value) for i, value in enumerate(values)) + r" \\")
         if row[0].sub:
-            lines.append(rf"\multicolumn{{{len(sheet.heads)}}}{{l}}{{\quad\tiny "
+            lines.append(rf"\multicolumn{{{len(columns)}}}{{l}}{{\quad\tiny "
                          rf"{text.latex(row[0].sub)}}} \\")
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    if sheet.notes:
-        lines += [r"\par\smallskip", r"\begin{minipage}{\linewidth}\scriptsize\raggedright",
-                  *(rf"\textsuperscript{{{mark}}}~{text.latex(said)}\par"
-                    for mark, said in sheet.notes.items()), r"\end{minipage}"]
-    return "\n".join([*lines, r"\end{table}", ""])
+    return [*lines, r"\bottomrule", r"\end{tabular}"]
 
 
-def _layout(sheet: Sheet) -> tuple[str, int, str, list[int]]:
-    r"""Return the letters' size, the gap between columns, their kinds, and which have broken lines.
-
-    A table wider than a page is set smaller; if that is not enough, its widest columns of words
-    get broken lines. Widths are estimates by the number of letters.
-    """
-    widths = [max(len(head.title), *(len(row[i].shown) + 0.7 * len(",".join(row[i].marks))
-                                     for row in sheet.rows)) if sheet.rows else len(head.title)
-              for i, head in enumerate(sheet.heads)]
-    size, gap, letter = r"\scriptsize", 4, LETTER[0]
-    if sum(widths) * letter + 2 * gap * len(widths) > PAGE:
-        size, gap, letter = r"\tiny", 2, LETTER[1]
-    broken: set[int] = set()
-    while sum(widths) * letter + 2 * gap * len(widths) > PAGE:
-        wide = [i for i, head in enumerate(sheet.heads) if head.left and widths[i] > NARROW]
-        if not wide:
-            break
-        one = max(wide, key=lambda i: widths[i])
-        broken.add(one)
-        widths[one] -= 1
-    columns = "".join(f"p{{{widths[i] * letter:.0f}pt}}" if i in broken else
-                      "l" if head.left else "r" for i, head in enumerate(sheet.heads))
-    return size, gap, columns, sorted(broken)
-
-
-def _latex_groups(sheet: Sheet) -> list[str]:
+def _latex_groups(heads: list[Head]) -> list[str]:
     cells, rules, start = [], [], 1
-    for title, width in sheet.groups():
+    for title, width in _groups(heads):
         cells.append(rf"\multicolumn{{{width}}}{{c}}{{{text.latex(title)}}}" if title else "")
         if title:
             rules.append(rf"\cmidrule(lr){{{start}-{start + width - 1}}}")

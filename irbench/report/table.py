@@ -107,26 +107,35 @@ class Table(Noted):
         return (f"coverage: {done} of {len(self.cells)} cells with a result"
                 + (f" ({others})" if others else ""))
 
-    def headings(self) -> list[list[tuple[str, int]]]:
+    def headings(self, depths: tuple[int, ...] | None = None) -> list[list[tuple[str, int]]]:
         """Return the rows of heads above the figures: texts, and how many columns each spans.
 
         A row that would say the same of all columns is left out, but never the last one.
+        ``depths``, of ``depths()`` of a table with more columns, keeps what was said of those.
         """
+        return [self._heading(depth) for depth in (self.depths() if depths is None else depths)]
+
+    def depths(self) -> tuple[int, ...]:
+        """Return which of the heads say something, counted from 1."""
         found = []
         for depth in range(1, len(self.heads) + 1):
-            keys = [tuple(HEADS[name](column) for name in self.heads[:depth])
-                    for column in self.columns]
-            row: list[tuple[str, int]] = []
-            for index, key in enumerate(keys):
-                if index and key == keys[index - 1]:
-                    row[-1] = (row[-1][0], row[-1][1] + 1)
-                else:
-                    row.append((key[-1], 1))
             # what all columns share says nothing, unless it is a set: its name must be somewhere
             named = self.heads[depth - 1] == "dataset" and self.by != "dataset"
-            if named or depth == len(self.heads) or len({label for label, _ in row}) > 1:
-                found.append(row)
-        return found
+            if (named or depth == len(self.heads)
+                    or len({label for label, _ in self._heading(depth)}) > 1):
+                found.append(depth)
+        return tuple(found)
+
+    def _heading(self, depth: int) -> list[tuple[str, int]]:
+        keys = [tuple(HEADS[name](column) for name in self.heads[:depth])
+                for column in self.columns]
+        row: list[tuple[str, int]] = []
+        for index, key in enumerate(keys):
+            if index and key == keys[index - 1]:
+                row[-1] = (row[-1][0], row[-1][1] + 1)
+            else:
+                row.append((key[-1], 1))
+        return row
 
     def groups(self, *names: str) -> list[tuple[Column, int]]:
         """Return the first column and the width of each run of columns alike in ``names``."""
