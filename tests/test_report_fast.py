@@ -4,10 +4,21 @@ import json
 import re
 
 import pytest
+from matplotlib.text import Text
 from PIL import Image
 
 from irbench import report
-from irbench.report import attention, embed, ksweep, latency, quality, scaling, sheet, sheets
+from irbench.report import (
+    attention,
+    embed,
+    ksweep,
+    latency,
+    quality,
+    scaling,
+    sheet,
+    sheets,
+    style,
+)
 from tests import report_fast
 from tests import report_fixtures as fixtures
 from tests.report_fast import collected, edit, lines, row
@@ -212,7 +223,9 @@ def test_a_latency_taken_beside_other_work_says_so(tmp_path):
         assert said in table and ("busy" in table) == bool(said)
 
 
-def test_figures_and_ratios_of_disturbed_latencies_say_so(tmp_path):
+def test_figures_and_ratios_of_disturbed_latencies_say_so(tmp_path, monkeypatch):
+    figures = {}
+    monkeypatch.setattr(style, "save", lambda figure, _, stem: figures.setdefault(stem, figure))
     builder = fixtures.Builder(tmp_path)
     builder.model("a", "A", options={"k": 4})
     builder.variant("a", "k8", "A8", {"k": 8})
@@ -225,7 +238,10 @@ def test_figures_and_ratios_of_disturbed_latencies_say_so(tmp_path):
     run = collected(builder)
     for figure in (latency.draw, quality.draw, ksweep.draw):
         [caption] = [one.caption for one in figure(run).figures]
-        assert "say little: A on sr-x2@1 (1.0 cores)." in caption, figure
+        assert "say little (marked '?'): A on sr-x2@1 (1.0 cores)." in caption, figure
+    marks = {stem: [said.get_text() for said in figure.findobj(Text) if "?" in said.get_text()]
+             for stem, figure in figures.items()}
+    assert marks == {"latency": ["2 ms?"], "quality": ["?"], "ksweep": ["?"]}
     table = sheet.markdown(sheets.build(run)["variants"])
     assert "other processes kept 1.0 cores busy" in table and "one of the two" in table
 

@@ -145,6 +145,11 @@ def _figure(run: Run, drawn: list[Row], stem: str, title: str) -> style.Drawn:
             _quality_panel(line[0], run, row, largest.get(row.size, 0))
             hue = style.colors(list(run.models))[row.base]
             _cost_panel(line[1], row, row.p50, "Latency, p50 (ms)", hue)
+            names = members(run)[row.base]
+            for k in row.p50:
+                if latency.busy(run.profiles[row.protocol, names[k]].result):
+                    line[1].annotate(latency.MARK, (k, row.p50[k]), (3, 2), fontweight="bold",
+                                     textcoords="offset points", fontsize=6.5, color=hue)
             unit, size = next((u for u in UNITS if max(row.macs.values(), default=0) >= u[1]),
                               UNITS[-1])
             _cost_panel(line[2], row, {k: m / size for k, m in row.macs.items()},

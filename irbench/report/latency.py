@@ -20,6 +20,7 @@ from irbench.report.collect import Run
 
 LOG_FROM = 12.0                 # ratio of slowest to fastest that calls for a log scale
 MAX_PANELS = 8                  # in one figure
+MARK = "?"                      # beside a latency that other processes disturbed
 ROW = 0.29                      # inches per model
 
 
@@ -76,14 +77,17 @@ def disturbed(result: dict) -> str:
             if cores else "")
 
 
-def disturbances(run: Run, shown: Iterable[tuple[str, str]]) -> str:
-    """Name the disturbed latencies among the profiles ``shown``, by (protocol, model), or ""."""
+def disturbances(run: Run, shown: Iterable[tuple[str, str]], mark: str = MARK) -> str:
+    """Name the disturbed latencies among the profiles ``shown``, by (protocol, model), or "".
+
+    ``mark``: what a figure shows beside them, "" for nothing.
+    """
     found = [(*key, busy(run.profiles[key].result)) for key in dict.fromkeys(shown)
              if key in run.profiles]
     names = [f"{run.model_title(model)} on {protocol} ({cores:.1f} cores)"
              for protocol, model, cores in found if cores]
     return ("Other processes kept cores busy while these were measured, whose latencies say "
-            f"little: {', '.join(names)}." if names else "")
+            f"little{f' (marked {mark!r})' * bool(mark)}: {', '.join(names)}." if names else "")
 
 
 def name(run: Run, model: str, result: dict) -> str:
@@ -181,7 +185,7 @@ def _panel(ax: Axes, run: Run, panel: Panel) -> None:
         ax.set_xlim(0, high * 1.08)
     for row, model in enumerate(models):
         p50, p90 = panel.models[model]["p50"], panel.models[model].get("p90")
-        mark = "?" if busy({"latency_ms": panel.models[model]}) else ""
+        mark = MARK if busy({"latency_ms": panel.models[model]}) else ""
         ax.text(1.02, row, text.milliseconds(p50) + mark,
                 transform=ax.get_yaxis_transform(), va="center" if p90 is None else "bottom",
                 fontsize=6.5, fontweight="bold")
@@ -211,7 +215,7 @@ def _caption(run: Run, panels: list[Panel]) -> str:
             f"({passes} per model), the thick mark and the first number are the median (p50), "
             f"the thin mark and the second are p90. Measured on: {'; '.join(hows)}. Latency "
             "depends on the machine and its load: read it as advice."
-            + (f' {disturbed} A "?" marks them.' if disturbed else ""))
+            + (f" {disturbed}" if disturbed else ""))
 
 
 def _alt(run: Run, panels: list[Panel]) -> str:

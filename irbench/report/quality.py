@@ -231,6 +231,9 @@ def _panel(ax: Axes, run: Run, row: Row, kind: str) -> list[Point]:
         ax.plot([cost], [row.psnr[model]], color=hues[model], marker=shapes[model], markersize=6,
                 markeredgecolor="white", markeredgewidth=0.6, zorder=4, linestyle="")
         points.append(Point(cost, row.psnr[model], "", 3.0, hues[model]))
+        if kind == "latency" and latency.busy(run.profiles[row.protocol, model].result):
+            ax.annotate(latency.MARK, (cost, row.psnr[model]), (3, 2), fontweight="bold",
+                        textcoords="offset points", fontsize=6.5, color=hues[model])
     # the methods rebuilt here get the free places first, in their model's colour
     known = {method: next((hues[m] for m in row.psnr if verdict.is_counterpart(
         run.models[m], method, run.blind(row.protocol, m))), None) for method in printed}

@@ -210,7 +210,7 @@ def _caption(run: Run, drawn: list[Row]) -> str:
                for c in curves) else "",
         f"Measured on: {'; '.join(hows)}.",
         latency.disturbances(run, [(row.protocol, model) for row in drawn
-                                   for kind in row.curves.values() for model in kind]),
+                                   for kind in row.curves.values() for model in kind], mark=""),
         _missing(drawn)]))
 
 
