@@ -350,3 +350,9 @@ def test_importing_the_stage_imports_no_figures():
     code = ("import irbench.report, sys; "
             "sys.exit(bool({'matplotlib', 'seaborn', 'torch', 'pandas'} & set(sys.modules)))")
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_figure_is_there_as_soon_as_its_page(built):
+    page = built[1]["report.html"].decode()
+    # one decoded later leaves an empty box when a page is opened, and on a picture of it
+    assert "<img" in page and 'decoding="async"' not in page and 'loading="lazy"' not in page
