@@ -246,6 +246,20 @@ def test_figures_and_ratios_of_disturbed_latencies_say_so(tmp_path, monkeypatch)
     assert "other processes kept 1.0 cores busy" in table and "one of the two" in table
 
 
+def test_a_ratio_to_a_disturbed_reference_says_so(tmp_path):
+    builder = fixtures.Builder(tmp_path)
+    builder.model("a", "A")
+    builder.reference("slow", "Slow")
+    for busy in (1.04, 0.03):
+        for model, cores in (("a", 0.0), ("slow", busy)):
+            builder.profile("sr-x2@1", model, {"latency_ms": {
+                "p50": 2.0, "p90": 3.0, "samples": [2.0, 2.0], "busy_elsewhere": cores}})
+        made = sheets.build(collected(builder))["profiles"]
+        [ratio] = [row[6] for row in made.rows if row[0].shown == "A"]
+        assert ratio.shown.startswith("1.00")
+        assert [made.notes[mark] for mark in ratio.marks] == [latency.ONE_DISTURBED] * (busy > 1)
+
+
 STRANGE = "*50% of \\cost_{a} & #1 ~ $x$ [b] <script> |d|\n`f`"
 
 

@@ -88,8 +88,10 @@ def speed(run: Run) -> Sheet:
         passes = len(time.get("samples") or []) or None
         row.append(_figure(made, job, "samples", passes, str))
         ratios = {name: over(run, job, name) for name in named}
-        row += [made.absent(why) if ratio is None else Value(text.ratio(ratio))
-                for ratio, why in ratios.values()]
+        row += [made.absent(why) if ratio is None else Value(text.ratio(ratio), [
+                    made.note(latency.ONE_DISTURBED)] if any(latency.busy(one.result) for one in (
+                        job, run.profiles[job.protocol, name])) else [])
+                for name, (ratio, why) in ratios.items()]
         row += [*_throughput(made, job), _energy(made, job), _memory(made, job),
                 _attention(made, job), Value(latency.condition(job.result))]
         made.rows.append(row)

@@ -20,6 +20,7 @@ from irbench.report.collect import Run
 
 LOG_FROM = 12.0                 # ratio of slowest to fastest that calls for a log scale
 MAX_PANELS = 8                  # in one figure
+ONE_DISTURBED = "one of the two was disturbed by other processes"
 MARK = "?"                      # beside a latency that other processes disturbed
 ROW = 0.29                      # inches per model
 

@@ -75,7 +75,7 @@ def _add(made: Sheet, run: Run, base: Cell | None, cell: Cell, base_name: str,
                    else Value(text.milliseconds(time), [made.note(said) for said in filter(
                        None, [latency.disturbed(job.result)])], record=job.path))
     row.append(made.absent(reasons["ratio"]) if ratio is None else Value(
-        text.ratio(ratio), [made.note("one of the two was disturbed by other processes")]
+        text.ratio(ratio), [made.note(latency.ONE_DISTURBED)]
         if any(latency.disturbed(job.result) for job in profiles) else []))
     changes = family.changes(run.models[cell.model])
     made.rows.append([Value(run.model_title(cell.model), sub=family.sub(run, cell.model)),
