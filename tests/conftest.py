@@ -9,6 +9,14 @@ from tests import tiny
 
 BESIDE = Path(__file__).parents[2] / "shared" / "mirror"
 GIVEN = os.environ.get("IRBENCH_MIRROR")
+LONGEST = ("test_workflow", "test_training_interrupted", "test_report_page", "test_report_fast",
+           "test_report_wide", "test_attention_kernels")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take longest: of two processes none is left alone at the end."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 @pytest.fixture(autouse=True)

@@ -161,6 +161,7 @@ def test_one_models_change_runs_only_its_jobs(world, tmp_path):
     assert verify(folder).returncode == 0
 
 
+@pytest.mark.slow
 def test_what_cannot_run_becomes_a_footnote_and_is_tried_again(tmp_path):
     """A checkpoint that is not there: its cell is n/a, the others stand; then it comes."""
     config = tiny.make(tmp_path)

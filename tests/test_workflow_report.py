@@ -72,6 +72,7 @@ def world(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_every_record_has_a_row_of_its_task(world, monkeypatch):
     monkeypatch.chdir(world)
     run = plan.load("config.yaml")
@@ -88,6 +89,7 @@ def test_every_record_has_a_row_of_its_task(world, monkeypatch):
     assert snakemake_report.subcategory(run, "data", ["tinytoo"]) == "data"
 
 
+@pytest.mark.slow
 def test_a_file_says_which_task_level_and_set_it_is_about(world, monkeypatch, tmp_path):
     monkeypatch.chdir(world)
     run = plan.load("config.yaml")
@@ -143,6 +145,7 @@ def test_no_column_becomes_a_switch(table):
     assert len(switches) != 1
 
 
+@pytest.mark.slow
 def test_the_report_as_an_archive_also_with_cells_that_are_unavailable(world):
     code, output = snakemake(world, "--configfile", str(world / "config.yaml"),
                              "--report", "own.zip")
@@ -154,6 +157,7 @@ def test_the_report_as_an_archive_also_with_cells_that_are_unavailable(world):
 
 
 @pytest.mark.browser
+@pytest.mark.slow
 def test_every_table_of_the_page_opens(world, tmp_path):
     if not CHROMIUM:
         pytest.skip("no Chromium")
