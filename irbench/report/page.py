@@ -147,6 +147,8 @@ def _places(drawings: dict[str, Drawing], tasks: dict, run: Run) -> dict[str, di
 def headline(tables: list[Table]) -> list[dict]:
     """Return, per protocol and dataset, the best measured PSNR with its origin.
 
+    ``alike`` names the rows that share its rank: a paired test does not tell them apart.
+
     Only rows that compete: no variants, no references, none trained on images of the set.
     """
     found: dict[tuple[str, str], dict] = {}
@@ -156,9 +158,10 @@ def headline(tables: list[Table]) -> list[dict]:
             if column.metric != "psnr" or not rows:
                 continue
             best = max(rows, key=lambda row: row.entries[index].number)
+            alike = [row.name for row in rows if row is not best and row.entries[index].place == 1]
             # a cell may stand in more than one table; the first is that of its task
             found.setdefault((column.protocol, column.dataset), {
-                "table": table, "column": column, "row": best,
+                "table": table, "column": column, "row": best, "alike": alike,
                 "entry": best.entries[index], "of": len(rows)})
     return list(found.values())
 
