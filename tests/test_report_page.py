@@ -371,3 +371,16 @@ def test_the_best_of_a_set_names_who_shares_its_rank(tmp_path):
     said = "shares its rank: Compacter"
     assert source.count(said) == sum(others == ["Compacter"] for _, others in alike.values())
     assert "cannot tell from the best share its rank" in source
+
+
+def test_heads_and_coverage_on_the_page_are_those_of_the_files(tmp_path):
+    build = papers_run(tmp_path)
+    source = report.build(tmp_path, build.plan).read_text()
+    for table in tables.build(collect.collect(tmp_path, build.plan)):
+        *groups, last = table.headings()
+        assert table.coverage in source
+        head = source.partition(f'id="table-of-{table.anchor}"')[2].partition("</thead>")[0]
+        found = re.findall(r'<th [^>]*colspan="(\d+)"[^>]*>(.*?)</th>', head)
+        assert found == [(str(width), label) for row in groups for label, width in row]
+        assert re.findall(r'<th scope="col" data-set[^>]*>(.*?)</th>', head) == [
+            label for label, _ in last]

@@ -54,7 +54,7 @@
       const sets = one.dataset.sets.split(" ");
       one.dataset.span ??= one.colSpan;
       one.hidden = set && !sets.includes(set);
-      one.colSpan = set && !one.hidden ? table.querySelector(`th[data-set="${set}"]`).colSpan
+      one.colSpan = set && !one.hidden ? all(`thead [data-set="${set}"]`, table).length
         : one.dataset.span;
     });
   };
