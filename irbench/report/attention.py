@@ -22,12 +22,14 @@ from irbench.report.collect import Job, Run
 from irbench.report.sheet import Head, Sheet, Value
 
 NAME = "attention"
+RECORD = f"benches/{NAME}.json"      # below the run folder
 DENSE, BUILD = "dense", "dictionary"
 ORDER = ("reference", "mask", "gather", "flex", "triton")    # of lines, colours and columns
 PER_LINE = 3                    # values of N side by side
 FIELDS = ("n", "k", "implementation", "windows", "heads", "head_dim", "latency_p50_ms",
           "latency_p90_ms", "timed_passes", "time_over_dense", "peak_memory_bytes",
-          "peak_memory_of", "max_error", "reason", "device", "device_name", "dtype", "threads")
+          "peak_memory_of", "max_error", "reason", "device", "device_name", "dtype", "threads",
+          "record")
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def sheet(run: Run) -> Sheet | None:
 
 def _value(made: Sheet, name: str, row: dict, number: float | None, how: Callable) -> Value:
     if number is not None:
-        return Value(how(number))
+        return Value(how(number), record=RECORD)
     if not row:
         return Value(text.NONE)
     return made.absent(f"{name}: {str(row.get('reason') or 'not recorded').rstrip('.')}")
@@ -159,7 +161,8 @@ def _line(found: Measured, n: int, k: int | None, name: str, row: dict) -> list:
     return [n, k, name, row.get("windows"), row.get("heads"), row.get("head_dim"),
             time.get("p50"), time.get("p90"), len(time.get("samples") or []) or None, over,
             peak(row), row.get("peak_memory_of"), row.get("max_error"), row.get("reason") or "",
-            *(found.result.get(key) for key in ("device", "device_name", "dtype", "threads"))]
+            *(found.result.get(key) for key in ("device", "device_name", "dtype", "threads")),
+            RECORD]
 
 
 # -- figure --------------------------------------------------------------------------------------
