@@ -24,11 +24,12 @@ EVERYTHING = 15  # of tiny.make_everything: a cell and a benchmark more
 
 
 def snakemake(folder, *arguments, wait=True):
+    cores = () if "--report" in arguments else ("--cores", "2")   # as the README has it
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     process = subprocess.Popen(
         [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"),
          "--workflow-profile", str(ROOT / "profiles" / "default"), "--directory", str(folder),
-         "--cores", "2", *arguments],
+         *cores, *arguments],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True)
     if not wait:

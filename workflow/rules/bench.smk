@@ -11,7 +11,7 @@ rule bench:
     params:
         config=CONFIG,
         attempt=attempt("benches"),
-    threads: workflow.cores or 1
+    threads: CORES
     resources:
         gpu=GPU,
     log:

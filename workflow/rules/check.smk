@@ -11,7 +11,7 @@ rule anchors:
         fingerprint=lambda wildcards: anchor_run.fingerprint(),
         attempt=lambda wildcards: anchor_run.next_attempt(),
         data_root=SETTINGS["data_root"],
-    threads: workflow.cores or 1
+    threads: CORES
     log:
         "results/anchors/anchors.log",
     message:

@@ -4,6 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
 from irbench import config as configs
@@ -40,6 +41,11 @@ GPU = int(
     SETTINGS["device"] == "cuda"
     or (SETTINGS["device"] == "auto" and shutil.which("nvidia-smi") is not None)
 )
+
+try:
+    CORES = workflow.cores
+except WorkflowError:  # `snakemake --report` runs nothing, and need not be told any
+    CORES = 1
 
 
 wildcard_constraints:

@@ -11,7 +11,7 @@ rule profile:
     params:
         config=CONFIG,
         attempt=attempt("profiles"),
-    threads: workflow.cores or 1
+    threads: CORES
     resources:
         gpu=GPU,
     log:
