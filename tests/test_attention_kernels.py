@@ -198,6 +198,7 @@ for dtype, n, d, masked in (("fp32", 100, 30, True), ("bf16", 1024, 60, True),
 """
 
 
+@pytest.mark.slow
 def test_the_kernel_compiles_for_gpus_that_are_not_here(tmp_path):
     # the interpreter accepts what the compiler does not
     pytest.importorskip("triton", reason="the package triton is not installed")

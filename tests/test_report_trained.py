@@ -232,6 +232,7 @@ def test_a_training_without_validation_has_no_row_for_it(tmp_path, monkeypatch):
 
 # -- the page ------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_the_page_says_which_weights_are_bundled(builder, tmp_path):
     source = report.build(builder.folder, builder.plan).read_text()
     assert "trained by this pipeline in a short training, 5.3 h at most on a CPU" in source

@@ -134,6 +134,7 @@ def test_out_of_minutes_it_pauses_and_the_same_command_goes_on(folder):
     assert result(config)["checkpoint"] == whole
 
 
+@pytest.mark.slow
 def test_in_a_workflow_a_pause_is_a_record_with_its_reason_and_the_next_run_goes_on(folder, capfd):
     config = trainings.make(folder)
     one = job(config)

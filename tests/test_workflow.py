@@ -254,6 +254,7 @@ def test_a_config_file_stands_alone(tmp_path):
     assert set(written["models"]) == {"input", "bicubic", "tiny"}
 
 
+@pytest.mark.slow
 def test_a_run_with_nothing_to_draw_has_its_report(tmp_path):
     cells = [{"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["bicubic"]}]
     config = tiny.make(tmp_path, metrics=["ssim"], keep_images=False, models={"bicubic": {}},
@@ -276,6 +277,7 @@ def test_the_anchors_do_not_end_by_naming_another_runs_report(tmp_path):
     assert "The report" not in output
 
 
+@pytest.mark.slow
 def test_a_set_that_the_run_fetches_costs_no_second_run(tmp_path, monkeypatch):
     """Its content is known only after the run was planned; that changes no result."""
     cells = [{"protocol": "sr-x2", "datasets": ["packed"], "models": ["bicubic"]}]
