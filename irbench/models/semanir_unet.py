@@ -35,7 +35,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from irbench.errors import UserError
+from irbench.core.errors import UserError
 from irbench.models import layers, reach
 from irbench.models.attention.dictionary import draw, whole
 from irbench.models.attention.stage import Stage

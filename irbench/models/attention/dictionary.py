@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from irbench.errors import UserError
+from irbench.core.errors import UserError
 from irbench.models.layers import choice
 
 SIMILARITIES = ("dot", "cosine", "dot_ln")

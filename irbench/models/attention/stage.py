@@ -3,7 +3,7 @@
 Reads and writes tensors only. *printed* was read in arXiv 2405.20008, *inferred* fits its printed
 sizes, *ours* is a choice; the options are explained in models/semanir.py.
 
-Try: ``python -m pytest tests/test_blocks_semanir.py -k stage``
+Try: ``python -m pytest tests/models/test_blocks_semanir.py -k stage``
 """
 
 from __future__ import annotations
