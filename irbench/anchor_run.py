@@ -28,6 +28,7 @@ from pathlib import Path
 from irbench import (
     allocator,
     anchors,
+    code_digests,
     datasets,
     degrade,
     local,
@@ -349,7 +350,7 @@ def fingerprint(catalog: Anchors | None = None) -> str:
     return records.fingerprint({
         "cells": {name: job.fingerprint for name, job in plan.cells.items()},
         "references": [[row.name, *(repr(r) for r in row.references)] for row in catalog.rows],
-        "code": records.code_digest("irbench.anchors", "irbench.anchor_run")})
+        "code": code_digests.of_modules("irbench.anchors", "irbench.anchor_run")})
 
 
 def next_attempt() -> int:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from irbench import datasets, records
+from irbench import code_digests, datasets, records
 from irbench.errors import UserError
 
 SIDE = 32           # pixels of the reduced picture
@@ -99,7 +99,7 @@ def signatures(data: datasets.Dataset, digest: str, data_root: str | Path,
         Unavailable: a file changed since the set was checked.
         UserError: a file is no image.
     """
-    code = records.code_digest(*CODE)
+    code = code_digests.of_modules(*CODE)
     path = Path(data_root).expanduser() / ".leaks" / f"{digest}.npz"
     known = _read(path, code)
     if known is not None:

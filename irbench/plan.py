@@ -166,7 +166,7 @@ class Plan:
     def report_fingerprint(self) -> str:
         """Fixes the report together with the records it reads."""
         return records.fingerprint({"spec": self.report_spec,
-                                    "code": records.code_digest(*sources.modules("report"))})
+                                    "code": sources.stage("report")})
 
 
 def load(path: str | Path) -> Plan:
@@ -297,7 +297,7 @@ def _add_leaks(plan: Plan, known: dict) -> None:
                 here = datasets.state(known[name], plan.config["data_root"])
                 digests[name] = {**_data_spec(plan, known[name])["dataset"], "here": here}
         spec = {"pairs": [[digests[one], digests[other]] for one in sets for other in tests],
-                "code": sources.stage("leaks", "numpy", "pillow")}
+                "code": sources.stage("leaks")}
         plan.leaks[plan.config["run"]] = Job("leaks", {"run": plan.config["run"]}, spec,
                                              plan.folder / "leaks.json")
 

@@ -1,78 +1,122 @@
-"""The code a job runs, as a digest: a result is of the code and packages that computed it.
+"""The code of a job, as a digest: a result depends on the code and packages that computed it.
 
-Reads source files without importing them; writes nothing. Not among the code are the modules that
-find and pair files: what they decide is in the digest of a dataset.
+Computed, not kept by hand: the modules that a kind of job runs, its own network's among them, all
+that these import inside irbench, and the versions of those packages they import that can change a
+number. Comments, docstrings and annotations do not count (``irbench.code_digests``).
 
-Try: ``python -c "from irbench import sources; print(*sources.modules('cell'))"``
+Reads source files without importing them; writes nothing.
+
+Try: ``python -c "from irbench import sources; print(*sources.closure('cell').modules)"``
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 
-from irbench import records
+from irbench import code_digests, published, records
+from irbench.code_digests import ROOT, Closure
 from irbench.models import registry
 
-MODEL_CODE = ("irbench.checkpoint_files", "irbench.checkpoints", "irbench.degrade",
-              "irbench.images", "irbench.mosaic", "irbench.synthetic", "irbench.training.recipe")
-# a new version of these may change a number
-PACKAGES = ("fvcore", "lpips", "numpy", "opencv-python-headless", "pillow", "pyiqa", "torch",
-            "triton")
-EXTERNAL = Path(registry.__file__).with_name("external.py")  # runs third-party weights, through
-EXTERNAL_PACKAGES = ("spandrel", "spandrel_extra_arches")
-# how a network is run, and how a run is measured
-FORWARD = ("irbench.budget", "irbench.inference", "irbench.memory", "irbench.prepared",
-           "irbench.tiling")
-MEASURING = ("irbench.allocator", "irbench.memory", "irbench.profiling")
-CODE = {
-    "cell": ("irbench.evaluate", "irbench.metrics", *FORWARD, *MODEL_CODE),
-    "training": ("irbench.metrics", "irbench.training.curve", "irbench.training.data",
-                 "irbench.training.decoded", "irbench.training.engine", "irbench.training.losses",
-                 "irbench.training.loop", "irbench.training.state",
-                 "irbench.training.validate", *MODEL_CODE),
-    "profile": (*MEASURING, *FORWARD, "irbench.energy", "irbench.images", "irbench.load",
-                "irbench.mac_handles", "irbench.macs", "irbench.photograph", "irbench.sweep"),
-    "bench": (*MEASURING, "irbench.attention_bench", "irbench.models.attention"),
-    "leaks": ("irbench.leaks", "irbench.images"),
-    "report": ("irbench.load", "irbench.published", "irbench.statistics", "irbench.report",
-               "catalog/published.csv"),
+# What a kind of job runs first. A job without a network of its own stops here.
+ENTRIES = {
+    "cell": ("irbench.evaluate",),
+    "training": ("irbench.training.loop",),
+    # the network is built by checkpoints, then measured
+    "profile": ("irbench.checkpoints", "irbench.profiling"),
+    "bench": ("irbench.attention_bench",),
+    # pictures come decoded from datasets, which is not followed
+    "leaks": ("irbench.images", "irbench.leaks"),
+    "report": ("irbench.report",),
 }
+EXTERNAL = "irbench.models.external"  # runs third-party weights, through spandrel
+# What a job without a network of its own measures.
+PARTS = {"bench": "irbench.models.attention"}
+# The code of irbench's networks is not followed from a kind's modules: it counts for the jobs whose
+# own network imports it. What the others look for in a network, as its dictionaries, is not there.
+OF_NETWORKS = "irbench.models.*"
+# Modules that are not followed, with the reason: they move, find or name things, and what they
+# decide is known without their code.
+OUTSIDE = {
+    "irbench": "says the version, which is in a record's provenance",
+    "irbench.catalogs": "reads YAML; the values are in a job's spec",
+    "irbench.code_digests": "names caches by the code that fills them",
+    "irbench.datasets": "finds, fetches and pairs files; a set's digest is in a job's spec",
+    "irbench.errors": "messages",
+    "irbench.fetch": "moves files; what is fetched has a digest in the spec or the record",
+    "irbench.pins": "keeps the digests of files that were fetched",
+    "irbench.plan": "makes a job's spec, which says what it decided",
+    "irbench.progress": "messages",
+    "irbench.records": "digests, writes and reads; a record's form has a version of its own",
+    "irbench.training.processes": "starts and ends the processes of a training",
+}
+# Packages whose next version may change a number -> their distribution. Not among them: those that
+# read, move or show (yaml, requests, safetensors, matplotlib), or ask the machine (psutil).
+PACKAGES = {
+    "PIL": "pillow",                    # decodes images, compresses the input of JPEG protocols
+    "accelerate": "accelerate",         # casts, scales and averages gradients
+    "cv2": "opencv-python-headless",    # filters of SSIM
+    "fvcore": "fvcore",                 # counts MACs
+    "lpips": "lpips",                   # learned weights of LPIPS
+    "numpy": "numpy",
+    "pyiqa": "pyiqa",                   # LPIPS
+    "scipy": "scipy",                   # intervals of a sweep's fit
+    "skimage": "scikit-image",          # the photograph that profiles run on
+    "torch": "torch",
+    "torchvision": "torchvision",       # the backbone of LPIPS
+    "triton": "triton",
+}
+# Third-party networks. Irbench's own code only asks it for the names in nested files, so it counts
+# where a job's own network comes from it.
+NETWORKS = {"spandrel": "spandrel", "spandrel_extra_arches": "spandrel_extra_arches"}
+DISTRIBUTIONS = frozenset({*PACKAGES.values(), *NETWORKS.values()})
 
 
 def digest(kind: str, model: dict, plugins: tuple[str, ...]) -> str:
-    """Digest what a job runs: the stage's modules, the model's, what models share, packages."""
-    card = None if model["arch"] == "external" else registry.get(model["arch"], plugins)
-    own = card.path if card else EXTERNAL
-    code = records.code_digest(*modules(kind), *_shared_model_modules(), str(own))
-    foreign = card is None or card.reference  # networks of spandrel's
-    packages = (*PACKAGES, *EXTERNAL_PACKAGES) if foreign else PACKAGES
-    return records.fingerprint([code, records.versions_of(*packages)])
+    """Digest the code of a job with a model: its kind's, its network's, and packages."""
+    return _digest(kind, own_module(model, plugins))
 
 
-def stage(kind: str, *packages: str) -> str:
-    """Digest what a job without a model runs: its modules, and packages (default: those of all)."""
-    return records.fingerprint([records.code_digest(*modules(kind)),
-                                records.versions_of(*(packages or PACKAGES))])
+def stage(kind: str) -> str:
+    """Digest the code of a job without a model; of the report also what it prints and fills in."""
+    code = _digest(kind, PARTS.get(kind))
+    return records.fingerprint([code, _parts_of_the_report()]) if kind == "report" else code
+
+
+def own_module(model: dict, plugins: tuple[str, ...]) -> str | Path:
+    """Return the module that holds a model's network: by name, or the path of a plugin's file."""
+    if model["arch"] == "external":
+        return EXTERNAL
+    path = registry.get(model["arch"], plugins).path
+    return f"{registry.__package__}.{path.stem}" if path.parent == registry.HERE else path
+
+
+def closure(kind: str, own: str | Path | None = None,
+            texts: Mapping[Path, str] | None = None) -> Closure:
+    """Return the modules that a kind of job runs, with those of its network (``own_module``).
+
+    ``texts`` are sources that stand for those of some files.
+    """
+    code = code_digests.closure(ENTRIES[kind], {*OUTSIDE, OF_NETWORKS}, ROOT, texts)
+    return code | code_digests.closure([own], OUTSIDE, ROOT, texts) if own else code
 
 
 @functools.cache
-def _shared_model_modules() -> tuple[str, ...]:
-    """Modules under models/ that hold no card: padding, attention and the like."""
-    own = {card.path for card in registry.cards().values()}
-    return tuple(str(p) for p in sorted(Path(registry.__file__).parent.rglob("*.py"))
-                 if p not in own and p.name not in ("registry.py", EXTERNAL.name))
+def _digest(kind: str, own: str | Path | None) -> str:
+    code = closure(kind, own)
+    names = {PACKAGES[name] for name in code.packages & set(PACKAGES)}
+    if own:
+        network = code_digests.closure([own], OUTSIDE, ROOT)
+        names |= {NETWORKS[name] for name in network.packages & set(NETWORKS)}
+    return records.fingerprint([code.digest, records.versions_of(*sorted(names))])
 
 
 @functools.cache
-def modules(kind: str) -> tuple[str, ...]:
-    """Return the modules (by name) and files (by path) that a stage runs, beside the model's."""
-    names = []
-    for name in CODE[kind]:
-        if "/" in name:
-            names.append(str(Path(__file__).parent / name))
-            continue
-        folder = Path(__file__).parent.joinpath(*name.split(".")[1:])
-        names += [str(p) for p in sorted(folder.rglob("*"))
-                  if p.suffix in (".py", ".j2", ".css", ".js")] if folder.is_dir() else [name]
-    return tuple(names)
+def _parts_of_the_report() -> list:
+    """Return what the report takes from files: templates and styles, and the printed figures."""
+    assets = [[path.name, records.file_digest(path)]
+              for path in sorted((ROOT / "report").rglob("*"))
+              if path.suffix in (".css", ".j2", ".js")]
+    return [assets, [dataclasses.astuple(figure) for figure in published.load()]]

@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from irbench import config, plan
+from irbench import config, plan, sources
 from irbench.errors import UserError
 from tests import tiny
 
@@ -135,13 +135,14 @@ def test_a_change_touches_only_what_depends_on_it(tmp_path, change, affected):
 
 
 def test_code_is_part_of_a_fingerprint(tmp_path):
-    from irbench import records
-
     path = tiny.make(tmp_path)
     before = fingerprints(path)
     plugin = tmp_path / "tiny_model.py"
-    plugin.write_text(plugin.read_text() + "\n# changed\n")
-    records.code_digest.cache_clear()
+    plugin.write_text(plugin.read_text() + "\n# a comment\n")
+    sources._digest.cache_clear()
+    assert fingerprints(path) == before
+    plugin.write_text(plugin.read_text() + "\nCHANGED = 1\n")
+    sources._digest.cache_clear()
     after = fingerprints(path)
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {name for name in before if name.endswith("/tiny")}

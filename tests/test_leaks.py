@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from irbench import cli, cli_leak, datasets, leaks, plan, records, training_sets
+from irbench import cli, cli_leak, code_digests, datasets, leaks, plan, records, training_sets
 from irbench.errors import Unavailable, UserError
 from irbench.images import write_png
 
@@ -257,7 +257,7 @@ def test_a_damaged_file_of_signatures_is_made_anew(world, damage):
     again = leaks.signatures(data, "d", "data")
     assert (again.names, again.files, again.pixels) == (first.names, first.files, first.pixels)
     assert np.array_equal(again.pictures, first.pictures)
-    assert leaks._read(path, records.code_digest(*leaks.CODE)) is not None
+    assert leaks._read(path, code_digests.of_modules(*leaks.CODE)) is not None
 
 
 def test_the_record_of_a_run(world, capsys):

@@ -22,7 +22,7 @@ def test_what_moves_a_latency_is_code_of_a_profile():
     """Changing how memory is kept changes what was measured, so profiles are measured again."""
     assert {f"irbench.{name}" for name in (
         "allocator", "energy", "inference", "mac_handles", "macs", "memory", "photograph",
-        "prepared", "profiling", "sweep", "tiling")} <= set(sources.modules("profile"))
+        "prepared", "profiling", "sweep", "tiling")} <= set(sources.closure("profile").modules)
 
 
 class Watched(nn.Module):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from irbench import datasets, records
+from irbench import code_digests, datasets
 from irbench.degrade import align_pair, degrade, prepare_target, seed_of
 from irbench.errors import UserError
 from irbench.images import imresize, to_float
@@ -201,7 +201,7 @@ def load(plan: Plan, job: Job, protocol: Protocol) -> Patches:
         data = datasets.obtain(plan.entry(name), root)
         key = {"set": datasets.digest(plan.entry(name)), "color": protocol.color,
                "scale": protocol.scale,
-               "code": records.code_digest("irbench.degrade", "irbench.images")}
+               "code": code_digests.of_modules("irbench.degrade", "irbench.images")}
         folder = root / "decoded"
         if protocol.paired:
             key["degradation"] = protocol.degradation
