@@ -230,6 +230,7 @@ def _eval(arguments) -> int:
 
 def _profile(arguments) -> int:
     from irbench import checkpoints, plan, profiling, progress, records
+    from irbench.models import interface
 
     run = plan.load(arguments.config)
     job = run.find("profile", protocol=arguments.protocol, model=arguments.model)
@@ -253,10 +254,8 @@ def _profile(arguments) -> int:
                 inference=model["inference"], **settings)
         if chosen := result.get("attention"):
             progress.say(f"attention {chosen['implementation']}: {chosen['reason']}")
-        if result.get("dictionary"):
-            from irbench.models.attention import health
-
-            progress.say(f"{health.in_words(result['dictionary'])} ({result['dictionary_of']})")
+        if said := interface.diagnosis_in_words(network, result["dictionary"]):
+            progress.say(f"{said} ({result['dictionary_of']})")
         return records.make("profile", job.key, job.spec, result=result, seconds=phases.seconds,
                             resolved=resolved, threads=arguments.threads)
 

@@ -1,5 +1,6 @@
 """One way for sets of clean images and of pairs, and what a broken image does to a cell."""
 
+import contextlib
 import itertools
 import json
 from types import SimpleNamespace
@@ -258,6 +259,19 @@ def test_the_dictionaries_of_the_first_image_are_in_the_record(world, monkeypatc
     assert all(entry["k"] == 6 and 0 < entry["used"] <= 1 for entry in result["dictionary"])
     tiled = given(world, network, monkeypatch=monkeypatch, tile=8, overlap=4)["result"]
     assert len(tiled["dictionary"]) == 2 and tiled["tiling"]["images"] == 3
+
+
+def test_a_network_tells_facts_of_its_own(world, monkeypatch, capsys):
+    class Telling(registry.get("bicubic").load()("sr", 2, 3).__class__):
+        def diagnose(self):
+            return contextlib.nullcontext([{"stage": "all of it", "n": 4, "open": 0.5}])
+
+        def diagnosis_in_words(self, facts):
+            return f"half of {facts[0]['n']} gates are open"
+
+    result = given(world, Telling(2), monkeypatch=monkeypatch)["result"]
+    assert result["dictionary"] == [{"stage": "all of it", "n": 4, "open": 0.5}]
+    assert "half of 4 gates are open (first image)" in capsys.readouterr().err
 
 
 def test_a_type_that_the_model_does_not_run_in_is_refused(world):
