@@ -229,6 +229,7 @@ def _profile(arguments) -> int:
     from irbench import plan
     from irbench.core import messages, records
     from irbench.jobs.profiling import profile
+    from irbench.models import interface
     from irbench.weights import loading
 
     run = plan.load(arguments.config)
@@ -253,10 +254,8 @@ def _profile(arguments) -> int:
                 inference=model["inference"], **settings)
         if chosen := result.get("attention"):
             messages.say(f"attention {chosen['implementation']}: {chosen['reason']}")
-        if result.get("dictionary"):
-            from irbench.models.attention import health
-
-            messages.say(f"{health.in_words(result['dictionary'])} ({result['dictionary_of']})")
+        if said := interface.diagnosis_in_words(network, result["dictionary"]):
+            messages.say(f"{said} ({result['dictionary_of']})")
         return records.make("profile", job.key, job.spec, result=result, seconds=phases.seconds,
                             resolved=resolved, threads=arguments.threads)
 

@@ -31,7 +31,7 @@ from irbench.data import sets
 from irbench.imaging import degrade, metrics
 from irbench.imaging.images import to_float, to_uint8, write_png
 from irbench.inference import options as inference
-from irbench.models import registry
+from irbench.models import interface, registry
 from irbench.plan import Job, Plan
 from irbench.weights import loading
 
@@ -57,8 +57,8 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         The record. Its ``result``: ``images`` (name, height, width, scores, ``tiles``: 1 is the
         whole image, ``file``), ``mean``, ``missing``, ``device``, ``inference`` (the options),
         ``tiling`` (``Tiled.record``, None if every image was restored whole) and ``dictionary``
-        (``health.watch`` of the first image, of its first tile if it was tiled; None for a network
-        without dictionaries, and for a compiled one, into which nothing can look).
+        (``interface.diagnose`` of the first image, of its first tile if it was tiled; None for a
+        network that offers none, and for a compiled one, into which nothing can look).
 
     Raises:
         Unavailable: weights or data are missing, a file is broken, memory ran out.
@@ -83,10 +83,8 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
             with phases("write"):
                 kept = _keep(plan.folder, job, item.name, *pictures)
         images.append({"name": item.name, **scores, "tiles": network.tiles, "file": kept})
-    if network.observed:
-        from irbench.models.attention import health
-
-        say(f"{health.in_words(network.observed)} (first image)")
+    if said := interface.diagnosis_in_words(network.network, network.observed):
+        say(f"{said} (first image)")
     names = tuple(job.spec["metrics"])
     return records.make(
         "cell", job.key, job.spec, seconds=phases.seconds, threads=threads,
@@ -108,7 +106,6 @@ def ready(plan: Plan, job: Job, device: str = "cpu") -> tuple[Tiled, dict]:
     """
     from irbench.inference.prepare import prepare
     from irbench.inference.tiling import Tiled
-    from irbench.models.attention import health
 
     model, plugins = job.model, tuple(plan.config["plugins"])
     network, digest = loading.ready(model, plan.protocols[job.key["protocol"]], plan.folder,
@@ -118,8 +115,7 @@ def ready(plan: Plan, job: Job, device: str = "cpu") -> tuple[Tiled, dict]:
     # a third party's network tells its number types itself
     dtypes = None if model["arch"] == "external" else registry.get(model["arch"], plugins).dtypes
     network = prepare(network, options, device, dtypes)
-    watch = None if options["compile"] else functools.partial(
-        health.watch, getattr(network, "network", network))
+    watch = None if options["compile"] else functools.partial(interface.diagnose, network)
     return Tiled(network, options, device, watch), resolved
 
 

@@ -1,5 +1,6 @@
 """One way for sets of clean images and of pairs, and what a broken image does to a cell."""
 
+import contextlib
 import itertools
 import json
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from irbench.inference import tiling
 from irbench.jobs import evaluate
 from irbench.models import registry
 from irbench.models.semanir import semanir_light
-from tests.jobs import tiny
+from tests.helpers import tiny
 
 
 @pytest.fixture
@@ -205,7 +206,7 @@ def given(config, network=None, key="sr-x2@1/tinyset/bicubic", monkeypatch=None,
     planned = plan.load(config)
     planned.cells[key].model["inference"] = options
     if network is not None:
-        monkeypatch.setattr(evaluate.checkpoints, "ready", lambda *_: (network, None))
+        monkeypatch.setattr(evaluate.loading, "ready", lambda *_: (network, None))
     return evaluate.run(planned, planned.cells[key])
 
 
@@ -256,6 +257,19 @@ def test_the_dictionaries_of_the_first_image_are_in_the_record(world, monkeypatc
     assert len(tiled["dictionary"]) == 2 and tiled["tiling"]["images"] == 3
 
 
+def test_a_network_tells_facts_of_its_own(world, monkeypatch, capsys):
+    class Telling(registry.get("bicubic").load()("sr", 2, 3).__class__):
+        def diagnose(self):
+            return contextlib.nullcontext([{"stage": "all of it", "n": 4, "open": 0.5}])
+
+        def diagnosis_in_words(self, facts):
+            return f"half of {facts[0]['n']} gates are open"
+
+    result = given(world, Telling(2), monkeypatch=monkeypatch)["result"]
+    assert result["dictionary"] == [{"stage": "all of it", "n": 4, "open": 0.5}]
+    assert "half of 4 gates are open (first image)" in capsys.readouterr().err
+
+
 def test_a_type_that_the_model_does_not_run_in_is_refused(world):
     with pytest.raises(UserError, match="dtype 'bfloat16' is not one that this model runs in"):
         given(world, dtype="bfloat16")
@@ -268,7 +282,7 @@ def test_bfloat16_moves_a_cell_a_little(world, monkeypatch):
     means = []
     for dtype in ("float32", "bfloat16"):
         network = semanir_light("sr", 2, 3, window=4, k=16, stages=1, layers=1, width=12).eval()
-        monkeypatch.setattr(evaluate.checkpoints, "ready", lambda *_, n=network: (n, None))
+        monkeypatch.setattr(evaluate.loading, "ready", lambda *_, n=network: (n, None))
         job.model["inference"] = {"dtype": dtype}
         found = evaluate.run(planned, job)["result"]
         assert found["inference"]["dtype"] == dtype
