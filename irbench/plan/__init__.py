@@ -1,5 +1,5 @@
 """A config becomes typed jobs."""
 
-from irbench.plan.build import Job, Plan, build, load
+from irbench.plan.build import RESULTS, Job, Plan, build, load
 
-__all__ = ["Job", "Plan", "build", "load"]
+__all__ = ["RESULTS", "Job", "Plan", "build", "load"]
