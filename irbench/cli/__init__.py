@@ -241,7 +241,7 @@ def _profile(arguments) -> int:
         phases = records.Phases()
         model, plugins = job.model, tuple(run.config["plugins"])
         resolved = {}
-        if model["arch"] == "external":  # what it is stands in its file
+        if model.external:  # what it is stands in its file
             network, digest = loading.ready(model, protocol, run.folder,
                                                 Path(run.config["data_root"]), plugins)
             resolved = loading.resolved(network, digest)
@@ -250,7 +250,7 @@ def _profile(arguments) -> int:
         with phases("measure"):
             result = profile.profile(
                 network, channels=protocol.channels, device=device, threads=arguments.threads,
-                inference=model["inference"], **settings)
+                inference=model.inference, **settings)
         if chosen := result.get("attention"):
             messages.say(f"attention {chosen['implementation']}: {chosen['reason']}")
         if result.get("dictionary"):

@@ -137,7 +137,7 @@ def _trained(settings: dict, group: dict) -> Iterable[str]:
         if entry.get("training"):
             protocol = protocols.get(group["protocol"], tuple(settings["catalog_paths"]))
             yield from recipes.fit(recipes.resolve(entry["training"], f"models.{name}.training"),
-                                  entry.get("arch", name), protocol)["data"]
+                                  entry.get("arch", name), protocol).data
 
 
 def _entries(known: dict, names: list[str]) -> list:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+from irbench.catalog.model import Model
 from irbench.core import digests, machine
 from irbench.models import registry
 
@@ -25,7 +26,7 @@ EXTERNAL_PACKAGES = ("spandrel", "spandrel_extra_arches")
 # how a network is run, and how a run is measured
 FORWARD = ("irbench.inference.budget", "irbench.inference.options", "irbench.inference.memory",
      "irbench.inference.prepare",
-           "irbench.inference.tiling")
+           "irbench.inference.tiling", "irbench.catalog.model")
 MEASURING = ("irbench.inference.allocator", "irbench.inference.memory",
      "irbench.jobs.profiling.profile")
 CODE = {
@@ -48,9 +49,9 @@ CODE = {
 }
 
 
-def digest(kind: str, model: dict, plugins: tuple[str, ...]) -> str:
+def digest(kind: str, model: Model, plugins: tuple[str, ...]) -> str:
     """Digest what a job runs: the stage's modules, the model's, what models share, packages."""
-    card = None if model["arch"] == "external" else registry.get(model["arch"], plugins)
+    card = None if model.external else registry.get(model.arch, plugins)
     own = card.path if card else EXTERNAL
     code = digests.code_digest(*modules(kind), *_shared_model_modules(), str(own))
     foreign = card is None or card.reference  # networks of spandrel's
