@@ -119,8 +119,8 @@ def _filed(model: str, scope: str, origin: str, header: dict) -> Weights:
     names = [one.get("name") for one in header.get("datasets", ()) if isinstance(one, dict)]
     return Weights(
         model, scope, origin, header.get("levels", {}), None, [],
-        *_recipe(header.get("recipe", {})), [str(name) for name in names if name], header.get("exclude", {}),
-        header.get("images", {}), header, header.get("hardware", {}), curve,
+        *_recipe(header.get("recipe", {})), [str(name) for name in names if name],
+        header.get("exclude", {}), header.get("images", {}), header, header.get("hardware", {}), curve,
         header.get("validation_on", {}),
         max(curve, key=lambda point: point[1]) if curve else None)
 
