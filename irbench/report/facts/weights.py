@@ -120,8 +120,8 @@ def _filed(model: str, scope: str, origin: str, header: dict) -> Weights:
     return Weights(
         model, scope, origin, header.get("levels", {}), None, [],
         *_recipe(header.get("recipe", {})), [str(name) for name in names if name],
-        header.get("exclude", {}), header.get("images", {}), header, header.get("hardware", {}), curve,
-        header.get("validation_on", {}),
+        header.get("exclude", {}), header.get("images", {}), header, header.get("hardware", {}),
+        curve, header.get("validation_on", {}),
         max(curve, key=lambda point: point[1]) if curve else None)
 
 
