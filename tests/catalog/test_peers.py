@@ -21,7 +21,7 @@ from irbench.jobs import run as jobs
 from irbench.jobs import verify
 from irbench.jobs.result import USUAL
 from irbench.models import registry
-from irbench.plan import config, external
+from irbench.plan import config, external, sources
 from irbench.report import collect
 from tests.helpers import tiny
 
@@ -164,9 +164,11 @@ def test_what_fixes_the_number_is_in_the_fingerprint(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "versions_of",
                         lambda *names: {**real(*names), **({"spandrel": "9"} if "spandrel" in names
                                                            else {})})
+    sources._digest.cache_clear()
     assert one(external=str(path)).fingerprint != before.fingerprint
     run = plan.load(make(tmp_path, bicubic={}))
     monkeypatch.undo()
+    sources._digest.cache_clear()
     assert cell(run, "bicubic").fingerprint == cell(plan.load(make(tmp_path, bicubic={})),
                                                     "bicubic").fingerprint
 

@@ -269,7 +269,7 @@ def test_a_network_tells_facts_of_its_own(world, monkeypatch, capsys):
         def diagnosis_in_words(self, facts):
             return f"half of {facts[0]['n']} gates are open"
 
-    result = given(world, Telling(2), monkeypatch=monkeypatch)["result"]
+    result = given(world, Telling(2), monkeypatch=monkeypatch).result
     assert result["dictionary"] == [{"stage": "all of it", "n": 4, "open": 0.5}]
     assert "half of 4 gates are open (first image)" in capsys.readouterr().err
 
