@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from irbench.core import metrics
 from irbench.core.errors import UserError
 
 SUFFIXES = {".md": "markdown", ".json": "json", ".xml": "junit", ".txt": "text"}
@@ -165,8 +166,9 @@ def _baseline(arguments: argparse.Namespace) -> int:
     run = runs.load(arguments.file)
     print(plain.about(run))
     print()
-    print(plain.table(["cell", "images", *map(plain.metric, plain.METRICS), "weights"], [
-        [key, str(len(cell.images)), *(plain.score(m, cell.means.get(m)) for m in plain.METRICS),
+    known = metrics.ordered({*metrics.default(), *(m for c in run.cells.values() for m in c.means)})
+    print(plain.table(["cell", "images", *map(plain.metric, known), "weights"], [
+        [key, str(len(cell.images)), *(plain.score(m, cell.means.get(m)) for m in known),
          (cell.inputs.get("weights") or "none") if cell.status == "ok" else cell.status]
         for key, cell in run.cells.items()]))
     if run.profiles:

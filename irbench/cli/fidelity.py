@@ -10,6 +10,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from irbench.core import metrics
+
 
 def add(verb: Callable[..., argparse.ArgumentParser], positive: Callable[[str], int]) -> None:
     """Add both verbs to the command line; ``verb`` makes a parser (see ``irbench.cli``)."""
@@ -31,7 +33,7 @@ def add(verb: Callable[..., argparse.ArgumentParser], positive: Callable[[str], 
                      "path of a cell's record")
     sub.add_argument("--published", required=True, metavar="VALUE",
                      help="the figure as printed: its decimals count")
-    sub.add_argument("--metric", choices=["psnr", "ssim"], default="psnr")
+    sub.add_argument("--metric", choices=metrics.explained(), default="psnr")
     sub.add_argument("--rerun", action="store_true", help="run the model again, though its outputs "
                      "were kept: adds unrounded outputs and other inputs")
     sub.add_argument("--top", type=positive, default=12, help="lines, default: %(default)s")
@@ -69,7 +71,6 @@ def _anchors(arguments: argparse.Namespace) -> int:
 def _explain(arguments: argparse.Namespace) -> int:
     from tabulate import tabulate
 
-    from irbench.catalog.published import signed
     from irbench.core import messages
     from irbench.fidelity import explain
 
@@ -84,9 +85,9 @@ def _explain(arguments: argparse.Namespace) -> int:
     if found.protocol not in shown:
         shown.append(found.protocol)
     shown = [c for c in found.simplest[:1] if c not in shown] + shown
-    places = explain.decimals(arguments.published) + 2
+    places = metrics.decimals(arguments.published) + 2
     print(tabulate(
-        [[f"{c.value:.{places}f}", signed(c.value - float(arguments.published), places),
+        [[f"{c.value:.{places}f}", metrics.signed(c.value - float(arguments.published), places),
           f"prints as {arguments.published}" if c.prints_as else "", c.text] for c in shown],
         [arguments.metric, "difference", "", "conventions"], disable_numparse=True,
         colalign=["right", "right", "left", "left"]))

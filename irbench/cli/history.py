@@ -14,9 +14,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from irbench.core import metrics
+
 FORMATS = ("table", "markdown", "csv", "json")
 FILTERS = {"protocol": "'sr-*'", "dataset": "set5", "model": "'compacter*'",
-           "metric": "psnr, ssim, lpips, parameters, macs, latency"}
+           "metric": ", ".join([*metrics.METRICS, "parameters", "macs", "latency"])}
 
 
 def add(verb: Callable[..., argparse.ArgumentParser]) -> None:

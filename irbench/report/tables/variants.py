@@ -8,6 +8,7 @@ same device, input and threads. The dtype may differ: it may be what varies.
 
 from __future__ import annotations
 
+from irbench.core import metrics
 from irbench.present import text
 from irbench.report.collect import Cell, Job, Run
 from irbench.report.facts import family
@@ -54,7 +55,7 @@ def _add(made: Sheet, run: Run, base: Cell | None, cell: Cell, base_name: str,
     profiles = [run.profiles.get((cell.protocol, name)) for name in (base_name, cell.model)]
     reasons: dict[str, str] = {}
     row, line = [], []
-    for metric in ("psnr", "ssim"):
+    for metric in metrics.main():
         old, new = (_mean(one, metric, who, reasons) for one, who in (
             (base, "base"), (cell, "variant")))
         apart = new - old if None not in (old, new) else None
