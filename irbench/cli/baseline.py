@@ -14,6 +14,7 @@ from pathlib import Path
 
 from irbench.cli import output
 from irbench.compare import baseline, runs
+from irbench.core import metrics
 from irbench.core.errors import UserError
 from irbench.present import plain
 
@@ -57,8 +58,10 @@ def _show(arguments: argparse.Namespace) -> int:
     found = runs.load(arguments.file)
     print(plain.about(found))
     print()
-    print(plain.table(["cell", "images", *map(plain.metric, plain.METRICS), "weights"], [
-        [key, str(len(cell.images)), *(plain.score(m, cell.means.get(m)) for m in plain.METRICS),
+    known = metrics.ordered({*metrics.default(),
+                             *(m for c in found.cells.values() for m in c.means)})
+    print(plain.table(["cell", "images", *map(plain.metric, known), "weights"], [
+        [key, str(len(cell.images)), *(plain.score(m, cell.means.get(m)) for m in known),
          (cell.inputs.get("weights") or "none") if cell.status == "ok" else cell.status]
         for key, cell in found.cells.items()]))
     if found.profiles:

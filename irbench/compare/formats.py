@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from irbench.compare.differences import SHOWN, WORSE, Cell, Comparison, Metric, Profile, some
+from irbench.compare.differences import SHOWN, WORSE, Cell, Change, Comparison, Profile, some
 from irbench.core.statistics import FEWEST, REAL, SAME, Paired
 from irbench.present import plain as layout
 
@@ -94,7 +94,7 @@ def _tables(comparison: Comparison, everything: bool) -> list[tuple[list[str], l
     return [(heads, rows) for heads, rows in ((HEADS, quality), (SIZES, sizes)) if rows]
 
 
-def _row(cell: Cell, metric: Metric) -> list[str]:
+def _row(cell: Cell, metric: Change) -> list[str]:
     paired, name = metric.paired, metric.name
     spread = (layout.NA if paired is None or paired.low is None else
               f"{layout.change(name, paired.low)} to {layout.change(name, paired.high)}")
@@ -180,7 +180,7 @@ def plain(comparison: Comparison) -> dict:
         "only_base": comparison.only_base, "only_new": comparison.only_new}
 
 
-def _metric(metric: Metric) -> dict:
+def _metric(metric: Change) -> dict:
     paired = metric.paired
     return {"base": metric.base, "new": metric.new, "difference": metric.difference,
             "interval": [paired.low, paired.high] if paired and paired.low is not None else None,

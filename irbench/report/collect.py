@@ -17,7 +17,7 @@ from pathlib import Path
 
 from irbench.catalog.model import Model
 from irbench.catalog.protocols import SYNTHETIC
-from irbench.core import digests, records
+from irbench.core import digests, metrics, records
 from irbench.core.errors import UserError
 from irbench.present import text
 from irbench.report.facts import family, leakage, weights
@@ -26,7 +26,6 @@ NOT_COMPUTED = "not computed"
 # what a status may be beside those of records: no record; one of other inputs than the plan's
 MISSING, OUTDATED = "missing", "outdated"
 CELL = ("protocol", "dataset", "model")
-METRICS = tuple(text.METRICS)
 STOPPED = re.compile(r"stopped after step \d+(?: of \d+)?")     # as a paused training says it
 
 
@@ -56,7 +55,7 @@ class Job:
 class Cell(Job):
     """One model on one dataset under one protocol, with the means that may be shown.
 
-    ``means`` (PSNR in dB, SSIM and LPIPS unitless) is empty unless status is "ok"; ``missing``
+    ``means`` (in the units of the metrics) is empty unless status is "ok"; ``missing``
     says why a metric has none. ``leak`` says that the model was trained on images of the dataset.
     """
 
@@ -83,7 +82,7 @@ class Cell(Job):
     def metrics(self) -> tuple[str, ...]:
         """The metrics asked for, in the order of tables; empty if there is no record."""
         asked = self.record["spec"].get("metrics") if self.record else ()
-        return tuple(m for m in METRICS if m in (asked or ()))
+        return metrics.ordered(asked or ())
 
 
 @dataclass(frozen=True)
@@ -345,9 +344,7 @@ def _means(record: dict, dataset: dict) -> tuple[dict[str, float], dict[str, str
     result, images = record["result"], record["result"].get("images") or []
     means: dict[str, float] = {}
     missing: dict[str, str] = {}
-    for metric in METRICS:
-        if metric not in (record["spec"].get("metrics") or ()):
-            continue
+    for metric in metrics.ordered(record["spec"].get("metrics") or ()):
         number = (result.get("mean") or {}).get(metric)
         without = sum(image.get(metric) is None for image in images)
         if dataset.get("count") not in (None, len(images)):
@@ -355,7 +352,7 @@ def _means(record: dict, dataset: dict) -> tuple[dict[str, float], dict[str, str
         elif number is not None and not without and images:
             means[metric] = float(number)
         else:
-            name = text.METRICS[metric][0]
+            name = metrics.get(metric).title
             missing[metric] = str((result.get("missing") or {}).get(metric)
                                   or (f"{without} of {len(images)} images have no {name}"
                                       if without else f"the record holds no mean {name}"))

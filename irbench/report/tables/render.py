@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from tabulate import tabulate
 
-from irbench.catalog import published
+from irbench.core import metrics
 from irbench.present import fitting, text
 from irbench.report.collect import Run
 from irbench.report.facts.verdict import Verdict
@@ -256,7 +256,7 @@ def _line(table: Table, block: str, row: Row, column: Column, entry: Entry) -> l
     protocol = column.protocol if block == "measured" else PRINTED_PROTOCOL
     return [column.task, table.version, protocol, column.level, column.dataset, block,
             row.name, row.key if block == "measured" else "", column.metric,
-            text.METRICS[column.metric][1] or text.UNITLESS, entry.exact,
+            metrics.get(column.metric).unit or text.UNITLESS, entry.exact,
             entry.shown if entry.exact else "", entry.rank, entry.place or "",
             "" if entry.apart is None else f"{entry.apart:.6f}", entry.against,
             row.parameters.shown if row.parameters.exact else "",
@@ -274,7 +274,7 @@ def verdict_row(run: Run, found: Verdict) -> list[str]:
         run.model_title(found.cell.model), text.metric_label(metric, arrow=False),
         text.value(metric, found.measured), found.figure.shown,
         text.difference(metric, found.difference) if compared else text.NONE,
-        f"±{found.tolerance:.{3 if metric == 'psnr' else 5}f}" if compared else text.NONE,
+        f"±{found.tolerance:.{metrics.get(metric).exact_decimals}f}" if compared else text.NONE,
         found.said, found.reason]
 
 
@@ -314,8 +314,8 @@ def verdicts_tidy(run: Run, found: list[Verdict]) -> str:
         writer.writerow([
             one.cell.protocol, one.cell.task, one.cell.level, one.cell.dataset, one.cell.model,
             one.figure.method, one.figure.source, one.metric,
-            text.METRICS[one.metric][1] or text.UNITLESS,
-            repr(one.measured), published.leading_zero(one.figure.text),
+            metrics.get(one.metric).unit or text.UNITLESS,
+            repr(one.measured), metrics.leading_zero(one.figure.text),
             f"{one.difference:.6f}" if compared else "",
             f"{one.tolerance:.6f}" if compared else "", one.said, one.reason])
     return out.getvalue()

@@ -1,9 +1,10 @@
 """summary.csv: one line per planned cell, for spreadsheets and scripts.
 
 Reads nothing but the collected run. Unknown is empty, numbers are unrounded. The unit ends a name;
-a number whose name has none is a count, or an index without a unit (SSIM, LPIPS). Where a number
-comes from: ``record``, ``profile_record``, ``training_record`` below the run folder, and for a
-printed figure ``published_source``.
+a number whose name has none is a count, or an index without a unit (SSIM, LPIPS). Metrics that a
+run has by default always have a column, others where it has them. Where a number comes from:
+``record``, ``profile_record``, ``training_record`` below the run folder, and for a printed figure
+``published_source``.
 
 Try: ``irbench report``
 """
@@ -13,14 +14,15 @@ from __future__ import annotations
 import csv
 import io
 
+from irbench.core import metrics
 from irbench.present import text
 from irbench.report.collect import Cell, Run
 from irbench.report.facts import family, verdict
 
-SUMMARY = (
-    "protocol", "task", "level", "version", "dataset", "model", "title", "source", "psnr_db",
-    "ssim", "lpips", "n_images", "status", "reason", "missing", "parameters", "macs",
-    "macs_input", "latency_p50_ms", "latency_p90_ms", "latency_device", "training_steps",
+ABOUT = ("protocol", "task", "level", "version", "dataset", "model", "title", "source")
+REST = (
+    "n_images", "status", "reason", "missing", "parameters", "macs", "macs_input",
+    "latency_p50_ms", "latency_p90_ms", "latency_device", "training_steps",
     "training_seconds", "training_device", "in_paper", "published_psnr_db", "psnr_difference_db",
     "published_method", "published_source", "verdict", "leaked_images", "synthetic", "base",
     "changes", "inference", "tiled_images", "macs_keys_only", "fingerprint", "record",
@@ -33,7 +35,10 @@ def summary(run: Run) -> str:
     A variant has no verdict: no printed figure is of it.
     """
     out = io.StringIO()
-    writer = csv.DictWriter(out, SUMMARY, lineterminator="\n")
+    scores = [metrics.get(name) for name in metrics.ordered(
+        {*metrics.default(), *(name for cell in run.cells for name in cell.metrics)})]
+    writer = csv.DictWriter(out, (*ABOUT, *(one.column() for one in scores), *REST),
+                            lineterminator="\n")
     writer.writeheader()
     verdicts = verdict.by_cell(verdict.of(run))
     for cell in run.cells:
@@ -45,8 +50,7 @@ def summary(run: Run) -> str:
             "protocol": cell.protocol, "task": cell.task, "level": cell.level,
             "version": cell.version, "dataset": cell.dataset, "model": cell.model,
             "title": run.model_title(cell.model), "source": "measured",
-            "psnr_db": _number(cell.means.get("psnr")), "ssim": _number(cell.means.get("ssim")),
-            "lpips": _number(cell.means.get("lpips")),
+            **{one.column(): _number(cell.means.get(one.name)) for one in scores},
             "n_images": len(cell.images) if cell.status == "ok" else "",
             "status": cell.status, "reason": cell.reason,
             "missing": "; ".join(f"{m}: {why}" for m, why in cell.missing.items()),

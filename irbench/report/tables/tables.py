@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from irbench.catalog import published
+from irbench.core import metrics
 from irbench.present import text
 from irbench.report.collect import Cell, Run
 from irbench.report.facts import family, ranking, rows, verdict
@@ -129,9 +130,9 @@ def _columns(run: Run, cells: list[Cell]) -> list[Column]:
     for protocol, datasets in sets.items():
         for dataset, here in datasets.items():
             asked = {metric for cell in here for metric in cell.metrics} | set(run.metrics)
-            asked = asked or anywhere or {"psnr", "ssim"}
+            asked = asked or anywhere or metrics.main()
             columns += [Column(protocol, here[0].level, dataset, run.dataset_title(dataset), m)
-                        for m in text.METRICS if m in asked]
+                        for m in metrics.ordered(asked)]
     return columns
 
 
@@ -145,7 +146,7 @@ def _aligned(run: Run, columns: list[Column], by: str, value: str) -> list[Colum
     for name in outer:
         level, dataset = (value, name) if by == "level" else (name, value)
         made += [Column(protocols[level], level, dataset, run.dataset_title(dataset), metric)
-                 for metric in text.METRICS if (name, metric) in asked]
+                 for metric in metrics.METRICS if (name, metric) in asked]
     return made
 
 
@@ -202,8 +203,8 @@ def _printed(table: Table, run: Run, keep: Keep) -> Iterable[dict[str, published
     for task in tasks:
         pairs = {(c.level, c.dataset) for c in table.columns if c.task == task}
         for row in filter(keep, published.rows(task, pairs, run.published)):
-            metrics = {c.metric for c in table.columns}
-            if any(metric in metrics for _, _, metric in row.figures):
+            here = {c.metric for c in table.columns}
+            if any(metric in here for _, _, metric in row.figures):
                 own = row.task if len(tasks) == 1 else ""
                 found.setdefault((row.source, own, row.method), {})[task] = row
     return found.values()
@@ -211,8 +212,8 @@ def _printed(table: Table, run: Run, keep: Keep) -> Iterable[dict[str, published
 
 def _said(table: Table, run: Run, cells: list[Cell]) -> list[str]:
     """Return the sentences of the caption after the title."""
-    metrics = list(dict.fromkeys(column.metric for column in table.columns))
-    lower = [text.METRICS[m][0] for m in metrics if m in text.LOWER_IS_BETTER]
+    here = dict.fromkeys(column.metric for column in table.columns)
+    lower = [one.title for one in map(metrics.get, here) if one.sign < 0]
     subs = [row.sub for row in table.measured]
     entries = [e for r in table.measured + table.published for e in (*r.entries, r.parameters)]
     shown = {entry.shown for entry in entries}
