@@ -174,16 +174,15 @@ def _supervise(arguments, job) -> int:
 
 def _write(arguments, job, record: dict) -> None:
     """Store a record and print its summary; one that says nothing new leaves the old in place."""
-    from irbench.core import files, messages, records
+    from irbench.core import messages
+    from irbench.core.run_folder import RunFolder
 
     record["attempt"] = arguments.attempt
-    try:
-        old = records.read(job.record)
-    except UserError:
-        old = {}
+    folder = RunFolder.of_record(job.record, job.kind)
+    old = folder.load(job.kind, job.key).record or {}
     if any(old.get(k) != record[k] for k in ("status", "reason", "spec", "resolved", "result",
                                              "attempt")):
-        files.write_json(job.record, record)
+        folder.write(record)
     summary = {"record": str(job.record), "status": record["status"], "reason": record["reason"]}
     result = record["result"] or {}
     summary |= {k: result[k] for k in ("mean", "count", "steps", "final_loss", "parameters", "macs")

@@ -92,10 +92,10 @@ def _settings(arguments: argparse.Namespace) -> dict:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from irbench import plan
+    from irbench.core.run_folder import RESULTS
     from irbench.weights import cards
 
-    found = cards.listing(_settings(arguments)["data_root"], plan.RESULTS)
+    found = cards.listing(_settings(arguments)["data_root"], RESULTS)
     if not arguments.json:
         print(cards.table(found) if found else "no weights are here")
         return 0
@@ -104,11 +104,11 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from irbench import plan
+    from irbench.core.run_folder import RESULTS
     from irbench.weights import cards
 
     settings = _settings(arguments)
-    one = cards.find(arguments.name, settings["data_root"], plan.RESULTS)
+    one = cards.find(arguments.name, settings["data_root"], RESULTS)
     if arguments.json:
         print(json.dumps(cards.whole(one, settings["plugins"])))
     else:
@@ -117,15 +117,15 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from irbench import plan
     from irbench.core import digests, files
+    from irbench.core.run_folder import RunFolder
     from irbench.plan import config as configs
     from irbench.weights import bundled, export
 
     if arguments.output and arguments.output.suffix != ".safetensors":
         raise UserError(f"--output {arguments.output}: the file is safetensors; end its name in "
                         ".safetensors.")
-    folder = plan.RESULTS / configs.load(arguments.config)["run"]
+    folder = RunFolder.of_run(configs.load(arguments.config)["run"]).path
     data, header = export.export(
         folder, arguments.protocol, arguments.model, half=not arguments.float32,
         best=arguments.best, command=_command(arguments))
