@@ -27,7 +27,7 @@ from pathlib import Path
 
 from irbench import plan as plans
 from irbench.catalog import published
-from irbench.core import digests, files, locks, messages, records
+from irbench.core import code, digests, files, locks, messages, records
 from irbench.core.errors import Damaged, Unavailable, UserError
 from irbench.core.run_folder import RunFolder
 from irbench.data import sets as datasets
@@ -343,7 +343,7 @@ def fingerprint(catalog: Anchors | None = None) -> str:
     return digests.fingerprint({
         "cells": {name: job.fingerprint for name, job in plan.cells.items()},
         "references": [[row.name, *(repr(r) for r in row.references)] for row in catalog.rows],
-        "code": digests.code_digest("irbench.fidelity.anchors", "irbench.fidelity.anchor_run")})
+        "code": code.of_modules("irbench.fidelity.anchors", "irbench.fidelity.anchor_run")})
 
 
 def next_attempt() -> int:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from irbench import cli, plan
 from irbench.cli import leaks as cli_leak
+from irbench.core import code as code_digests
 from irbench.core import digests, records
 from irbench.core.errors import Unavailable, UserError
 from irbench.data import leaks
@@ -262,7 +263,7 @@ def test_a_damaged_file_of_signatures_is_made_anew(world, damage):
     again = leaks.signatures(data, "d", "data")
     assert (again.names, again.files, again.pixels) == (first.names, first.files, first.pixels)
     assert np.array_equal(again.pictures, first.pictures)
-    assert leaks._read(path, digests.code_digest(*leaks.CODE)) is not None
+    assert leaks._read(path, code_digests.of_modules(*leaks.CODE)) is not None
 
 
 def test_the_record_of_a_run(world, capsys):
