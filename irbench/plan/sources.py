@@ -25,12 +25,11 @@ from irbench.models import registry
 # What a kind of job runs first. A job without a network of its own stops here.
 ENTRIES = {
     "cell": ("irbench.jobs.evaluate",),
-    "training": ("irbench.jobs.training.loop",),
-    # the network is built by checkpoints, then measured
-    "profile": ("irbench.weights.loading", "irbench.jobs.profiling.profile"),
-    "bench": ("irbench.jobs.profiling.attention",),
+    "training": ("irbench.jobs.training",),
+    "profile": ("irbench.jobs.profile",),
+    "bench": ("irbench.jobs.bench",),
     # pictures come decoded from datasets, which is not followed
-    "leaks": ("irbench.imaging.images", "irbench.data.leaks"),
+    "leaks": ("irbench.imaging.images", "irbench.jobs.leaks"),
     "report": ("irbench.report",),
 }
 EXTERNAL = "irbench.weights.external"  # runs third-party weights, through spandrel
@@ -57,6 +56,7 @@ OUTSIDE = {
     "irbench.core.machine": "provenance",
     "irbench.core.records": "writes and reads; a record's form has a version of its own",
     "irbench.core.run_folder": "places and reads files; a record's form has a version of its own",
+    "irbench.jobs.result": "carries results to records",
     "irbench.jobs.training.processes": "starts and ends the processes of a training",
 }
 # Packages whose next version may change a number -> their distribution. Not among them: those that

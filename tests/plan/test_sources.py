@@ -190,7 +190,7 @@ def users(label):
     ("data.leaks", {"leaks"}),
     ("report.tables.table", {"report"}),
     ("catalog.published", {"report"}),
-    ("cli.train", set()), ("plan.build", set()), ("plan.config", set()),
+    ("cli.train", set()), ("plan.compose", set()), ("plan.config", set()),
     ("plan.sources", set()), ("jobs.verify", set()),
 ])
 def test_a_module_counts_for_the_jobs_that_run_it(module, expected):
