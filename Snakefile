@@ -26,7 +26,7 @@ include: "workflow/rules/check.smk"
 rule all:
     default_target: True
     input:
-        f"{RUN}/report.html",
+        str(FOLDER.report),
 
 
 onstart:

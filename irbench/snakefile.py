@@ -20,8 +20,8 @@ import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from irbench.core import metrics, records
-from irbench.core.errors import UserError
+from irbench.core import metrics
+from irbench.core.run_folder import Stored
 from irbench.plan import Job, Plan
 
 LONGEST = 160  # characters of a value
@@ -46,10 +46,11 @@ def labels(plan: Plan, kind: str, key: Sequence[str]) -> dict[str, str]:
     """Return the row of a job's record: what it is, and what came out (or why nothing did)."""
     group = getattr(plan, kind)
     job = group["/".join(key)]
+    stored = plan.run_folder.load(job.kind, job.key)
     table = [one for one in group.values() if _table(plan, one) == _table(plan, job)]
     columns = _columns(plan, job)
     last = max(list(_columns(plan, one).values()) for one in table)
-    return _row({**columns, "result": outcome(job)}, last=list(columns.values()) == last)
+    return _row({**columns, "result": outcome(stored)}, last=list(columns.values()) == last)
 
 
 def drawing(name: str) -> str:
@@ -79,15 +80,14 @@ def file_labels(plan: Plan, folder: str | Path, name: str, suffix: str) -> dict[
     return _row(columns, last=not beside or name == beside[-1])
 
 
-def outcome(job: Job) -> str:
+def outcome(stored: Stored) -> str:
     """Say in a few words what a job's record holds, in the units of the report."""
-    try:
-        record = records.read(job.record)
-    except UserError as error:
-        return f"n/a: {error}"
+    record = stored.record
+    if record is None:
+        return f"n/a: {stored.problem}"
     if record["status"] != "ok":
         return f"n/a: {record['reason']}"
-    return OUTCOMES[job.kind](record["result"])
+    return OUTCOMES[record["kind"]](record["result"])
 
 
 def _cell(result: dict) -> str:
@@ -97,18 +97,23 @@ def _cell(result: dict) -> str:
 
 
 def _profile(result: dict) -> str:
-    known = [("{:.1f} k parameters", result["parameters"], 1e3), ("{:.2f} GMACs", result["macs"],
-                                                                  1e9)]
+    known = [("{:.1f} k parameters", result.get("parameters"), 1e3),
+             ("{:.2f} GMACs", result.get("macs"), 1e9)]
     return ", ".join(text.format(value / unit) for text, value, unit in known
                      if value is not None) or "neither parameters nor MACs are known"
 
 
+def _training(result: dict) -> str:
+    known = [("{} steps", result.get("steps")), ("final loss {:.4f}", result.get("final_loss"))]
+    return ", ".join(text.format(value) for text, value in known if value is not None)
+
+
 OUTCOMES: dict[str, Callable[[dict], str]] = {
     "cell": _cell, "profile": _profile,
-    "training": lambda result: f"{result['steps']} steps, final loss {result['final_loss']:.4f}",
+    "training": _training,
     "data": lambda result: f"{result['count']} images",
-    "bench": lambda result: f"{len(result['rows'])} rows",
-    "leaks": lambda result: f"{len(result['pairs'])} pairs of equal or similar images",
+    "bench": lambda result: f"{len(result.get('rows') or ())} rows",
+    "leaks": lambda result: f"{len(result.get('pairs') or ())} pairs of equal or similar images",
 }
 
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import yaml
 
-from irbench import plan
 from irbench.cli import common
 from irbench.core import digests, files
 from irbench.core.errors import UserError
+from irbench.core.run_folder import RESULTS, RunFolder
 from irbench.models import registry
 from irbench.plan import config as configs
 from irbench.weights import bundled, cards, export
@@ -98,7 +98,7 @@ def _settings(arguments: argparse.Namespace) -> dict:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    found = cards.listing(_settings(arguments)["data_root"], plan.RESULTS)
+    found = cards.listing(_settings(arguments)["data_root"], RESULTS)
     if not arguments.json:
         print(cards.table(found) if found else "no weights are here")
         return 0
@@ -108,7 +108,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
-    one = cards.find(arguments.name, settings["data_root"], plan.RESULTS)
+    one = cards.find(arguments.name, settings["data_root"], RESULTS)
     if arguments.json:
         print(json.dumps(cards.whole(one, settings["plugins"])))
     else:
@@ -120,7 +120,7 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.output and arguments.output.suffix != ".safetensors":
         raise UserError(f"--output {arguments.output}: the file is safetensors; end its name in "
                         ".safetensors.")
-    folder = plan.RESULTS / configs.load(arguments.config)["run"]
+    folder = RunFolder.of_run(configs.load(arguments.config)["run"]).path
     data, header = export.export(
         folder, arguments.protocol, arguments.model, half=not arguments.float32,
         best=arguments.best, command=_command(arguments))

@@ -13,7 +13,6 @@ from dataclasses import replace
 from irbench import plan
 from irbench.compare import planned, runs
 from irbench.compare.runs import RunData
-from irbench.core import records
 from irbench.core.errors import UserError
 
 OUTDATED = "outdated"
@@ -30,16 +29,20 @@ def load(config: str) -> RunData:
         raise UserError(f"{run.folder}: config {config} has not been run here yet. Run the "
                         f"workflow (snakemake --configfile {config}), or name a run folder.")
     loaded = runs.of_folder(run.folder, planned.of(run.config))
-    cells = {key: _checked(one, run.cells.get(key)) for key, one in loaded.cells.items()}
-    profiles = {key: _checked(one, run.profiles.get(key)) for key, one in loaded.profiles.items()}
+    cells = {key: _checked(run, one, run.cells.get(key)) for key, one in loaded.cells.items()}
+    profiles = {key: _checked(run, one, run.profiles.get(key))
+                for key, one in loaded.profiles.items()}
     return replace(loaded, cells=cells, profiles=profiles)
 
 
-def _checked(one, job):
+def _checked(run, one, job):
     """Return a result, without its figures if its record is of other inputs than the job's."""
     if job is None or one.status not in ("ok", runs.PARTIAL):
         return one
-    spec = records.read(job.record)["spec"]
+    stored = run.run_folder.load(job.kind, job.key)
+    if stored.record is None:
+        return replace(one, status=OUTDATED, reason=stored.problem)
+    spec = stored.record["spec"]
     if spec == job.spec:
         return one
     parts = sorted(k for k in {*spec, *job.spec} if spec.get(k) != job.spec.get(k))

@@ -22,6 +22,7 @@ from statistics import median, quantiles
 from irbench.compare import inputs, runs, steps
 from irbench.core import metrics
 from irbench.core.errors import UserError
+from irbench.core.run_folder import RunFolder
 from irbench.present.text import TIMES
 
 RUN_FOLDER = ("A run folder is what a run writes: results/RUN with the records of its cells in "
@@ -190,14 +191,14 @@ def _runs(folder: Path) -> tuple[list[Run], list[tuple[str, str]]]:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder. Give the folder that holds the runs, for "
                         f"example results. {RUN_FOLDER}.")
-    if (folder / "cells").is_dir():
+    if RunFolder(folder).has("cell"):
         raise UserError(f"{folder}: this is one run, and a history needs the folder that holds "
                         f"several: {folder.parent}.")
     found, skipped = [], []
     for path in sorted(folder.iterdir()):
         if path.name.startswith((".", "_")) or not (path.is_dir() or path.suffix == ".json"):
             continue            # nobody takes these for runs
-        if path.is_dir() and not any((path / kind).is_dir() for kind in ("cells", "profiles")):
+        if path.is_dir() and not any(map(RunFolder(path).has, ("cell", "profile"))):
             skipped.append((path.name, "not a run folder: it has no cells/"))
             continue
         try:

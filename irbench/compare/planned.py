@@ -15,6 +15,7 @@ from pathlib import Path
 
 from irbench.catalog import protocols
 from irbench.core.errors import UserError
+from irbench.core.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,15 @@ def read(folder: Path) -> Planned | None:
 
     Raises UserError for a config that is not one.
     """
-    path = folder / "config.json"
+    run = RunFolder(folder)
+    path = run.config
     if not path.is_file():
         return None
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         _check_form(config)
-        return of(config, {p.name for kind in ("cells", "profiles")
-                           for p in (folder / kind).glob("*@*")})
+        return of(config, {key["protocol"] for kind in ("cell", "profile")
+                           for key in run.keys(kind)})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not the config of a run ({error!r}). Run the workflow again, or "
                         "delete the file: then every record of the folder counts.") from None

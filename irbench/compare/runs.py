@@ -1,7 +1,7 @@
 """A run as comparing needs it: loaded from its folder, or from a committed baseline file.
 
-Reads ``config.json``, ``cells/``, ``profiles/``, ``training/`` and ``data/`` of a run folder; or
-one baseline file (``irbench.compare.baseline``). Writes nothing. A record that is broken becomes a
+Reads the config and the records of cells, profiles, trainings and data of a run folder; or one
+baseline file (``irbench.compare.baseline``). Writes nothing. A record that is broken becomes a
 cell without a result and with a reason.
 
 Try: ``python -c "from irbench.compare import runs; print(runs.load('results/photos').name)"``
@@ -17,8 +17,9 @@ from pathlib import Path
 
 from irbench.catalog.model import Inference
 from irbench.compare import inputs, planned
-from irbench.core import metrics, records
+from irbench.core import metrics, run_folder
 from irbench.core.errors import UserError
+from irbench.core.run_folder import RunFolder, Stored
 
 PARTIAL = "partial"             # a cell whose record says ok, but which lacks images or means
 CLOSE = 1e-6                    # a mean is that of its images to within this, or was edited
@@ -139,7 +140,7 @@ def load(path: str | Path) -> RunData:
 
 def _near(path: Path) -> str:
     try:
-        runs = sorted(p.name for p in Path("results").iterdir() if (p / "cells").is_dir())
+        runs = [run.path.name for run in run_folder.runs() if run.has("cell")]
     except OSError:
         return ""
     return f" (here: {', '.join(runs)})" if runs else ""
@@ -155,26 +156,23 @@ def of_folder(folder: Path, asked: planned.Planned | None = None) -> RunData:
     Raises:
         UserError: it holds no record, or its config is not one.
     """
-    wanted = asked or planned.read(folder)
-    trainings = {key: record for key, record, _ in _records(folder, "training") if record}
-    counts = {record["key"].get("dataset"): record["result"].get("count")
-              for _, record, _ in _records(folder, "data")
-              if record and record["status"] == "ok"}
+    wanted, run = asked or planned.read(folder), RunFolder(folder)
+    trainings = {tuple(one.key.values()): one.record for one in run.each("training") if one.record}
+    counts = {one.key["dataset"]: one.record["result"]["count"] for one in run.each("data")
+              if one.record and one.record["status"] == "ok"}
     cells, profiles, left = {}, {}, []
-    for key, record, reason in _records(folder, "cells"):
-        if len(key) != 3:
-            continue
+    for stored in run.each("cell"):
+        key = tuple(stored.key.values())
         if wanted and not wanted.cell(*key):
             left.append("/".join(key))
             continue
-        cells["/".join(key)] = _formed(CellData, key, _cell, record, reason, trainings, counts)
-    for key, record, reason in _records(folder, "profiles"):
-        if len(key) != 2:
-            continue
+        cells["/".join(key)] = _formed(CellData, key, _cell, stored, trainings, counts)
+    for stored in run.each("profile"):
+        key = tuple(stored.key.values())
         if wanted and not wanted.profile(*key):
             left.append("/".join(key))
             continue
-        profiles["/".join(key)] = _formed(ProfileData, key, _profile, record, reason)
+        profiles["/".join(key)] = _formed(ProfileData, key, _profile, stored)
     if not cells and not profiles and not left:
         raise UserError(f"{folder}: no run folder: it holds no record under cells/ or profiles/. "
                         f"Give the folder of one run{_near(folder)}.")
@@ -190,27 +188,10 @@ def _name(folder: Path) -> str:
 
 def _title(folder: Path) -> str:
     try:
-        return str(json.loads((folder / "config.json").read_text()).get("title") or _name(folder))
+        config = json.loads(RunFolder(folder).config.read_text())
+        return str(config.get("title") or _name(folder))
     except (OSError, ValueError, AttributeError):
         return _name(folder)
-
-
-def _records(folder: Path, kind: str) -> Iterable[tuple[tuple[str, ...], dict | None, str]]:
-    """Yield (key by the path, record or None, why None) of every record of a kind, by path."""
-    for path in sorted((folder / kind).rglob("*.json")):
-        key = path.relative_to(folder / kind).with_suffix("").parts
-        if path.name.startswith("."):       # being written
-            continue
-        try:
-            record = records.read(path)
-        except (UserError, ValueError) as error:        # 1e999 in its spec has no fingerprint
-            yield key, None, _line(str(error).replace(f"{folder}/", ""))
-            continue
-        if tuple(record["key"].values()) != key:
-            yield key, None, (f"{path.relative_to(folder)}: the record is of "
-                              f"{'/'.join(map(str, record['key'].values()))}")
-            continue
-        yield key, record, ""
 
 
 FORM = (KeyError, TypeError, ValueError, AttributeError, IndexError)
@@ -238,11 +219,10 @@ def _line(text: object) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
 
 
-def _cell(key: tuple[str, ...], record: dict | None, reason: str, trainings: dict,
-          counts: dict) -> CellData:
-    path = f"cells/{'/'.join(key)}.json"
+def _cell(key: tuple[str, ...], stored: Stored, trainings: dict, counts: dict) -> CellData:
+    record, path = stored.record, stored.place
     if record is None:
-        return CellData(*key, "failed", reason, path=path)
+        return CellData(*key, "failed", _line(stored.problem), path=path)
     provenance = {k: record["provenance"].get(k) for k in PROVENANCE}
     about = {"inputs": inputs.of_record(record, _training(record, trainings)),
              "time": str(provenance["time"] or ""), "provenance": provenance, "path": path}
@@ -295,10 +275,10 @@ def _training(record: dict, trainings: dict) -> dict | None:
             or trainings.get((f"{task}-blind@{rest.rpartition('@')[2]}", base)))
 
 
-def _profile(key: tuple[str, ...], record: dict | None, reason: str) -> ProfileData:
-    path = f"profiles/{'/'.join(key)}.json"
+def _profile(key: tuple[str, ...], stored: Stored) -> ProfileData:
+    record, path = stored.record, stored.place
     if record is None:
-        return ProfileData(*key, "failed", reason, path=path)
+        return ProfileData(*key, "failed", _line(stored.problem), path=path)
     provenance = {k: record["provenance"].get(k) for k in PROVENANCE}
     about = {"inputs": inputs.of_record(record), "time": str(provenance["time"] or ""),
              "provenance": provenance, "path": path}

@@ -7,7 +7,7 @@ that refuse such a file, or list it as unusable. Reads and writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from irbench.core.forms import Test, count, every, having, mapping, number, or_none, text
 
 # of the fields that the report uses
 TYPES = {"protocol": str, "levels": dict, "recipe": dict, "datasets": list, "exclude": dict,
@@ -15,7 +15,6 @@ TYPES = {"protocol": str, "levels": dict, "recipe": dict, "datasets": list, "exc
          "hardware": dict, "final_loss": float, "waiting": float, "validation": list,
          "validation_on": dict}
 COUNTS = ("threads", "processes", "cores")      # of the hardware; the rest are names
-LARGEST = 1e18
 
 
 def checked(header: object) -> dict:
@@ -42,40 +41,6 @@ def is_a(value: object, kind: type) -> bool:
 
 # -- the whole header of a file ------------------------------------------------------------------
 
-Test = Callable[[object], bool]
-
-
-def _text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _mapping(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-def _number(value: object) -> bool:
-    return (isinstance(value, int | float) and not isinstance(value, bool)
-            and -LARGEST < value < LARGEST)  # not NaN, and no integer that no float can hold
-
-
-def _count(value: object) -> bool:
-    return isinstance(value, int) and _number(value) and value >= 0
-
-
-def _or_none(test: Test) -> Test:
-    return lambda value: value is None or test(value)
-
-
-def _all(test: Test) -> Test:
-    return lambda value: isinstance(value, list) and all(test(one) for one in value)
-
-
-def _with(**fields: Test) -> Test:
-    """Of a mapping that has these fields, among others."""
-    return lambda value: isinstance(value, dict) and all(
-        test(value.get(name)) for name, test in fields.items())
-
-
 def _pair(first: Test, second: Test) -> Test:
     return lambda value: (isinstance(value, list) and len(value) == 2 and first(value[0])
                           and second(value[1]))
@@ -83,34 +48,34 @@ def _pair(first: Test, second: Test) -> Test:
 
 def _range(value: object) -> bool:
     return isinstance(value, dict) and len(value) == 1 and all(
-        _pair(_number, _number)(ends) for ends in value.values())
+        _pair(number, number)(ends) for ends in value.values())
 
 
 def _lists(value: object) -> bool:
-    return isinstance(value, dict) and all(_all(_text)(one) for one in value.values())
+    return isinstance(value, dict) and all(every(text)(one) for one in value.values())
 
 
 def _score(value: object) -> bool:
     """Of the means on one set: whatever it holds beside these three is a metric's."""
-    about = {"protocol": _text, "dataset": _text, "count": _count}
-    return _with(**about)(value) and all(
-        _or_none(_number)(one) for name, one in value.items() if name not in about)
+    about = {"protocol": text, "dataset": text, "count": count}
+    return having(**about)(value) and all(
+        or_none(number)(one) for name, one in value.items() if name not in about)
 
 
-NEEDED = {"arch": _text, "options": _mapping, "protocol": _text}
-FIELDS = NEEDED | {name: _or_none(test) for name, test in {
-    "model": _text, "training": _text, "weights": _text, "irbench": _text, "git": _text,
-    "command": _text, "storage": _text, "dirty": lambda value: isinstance(value, bool),
-    "levels": _range, "recipe": _mapping, "datasets": _all(_with(name=_text)), "exclude": _lists,
-    "steps": _count, "seconds": _number, "images_seen": _count, "parameters": _count,
-    "images": _with(training=_count, held_out=_count),
-    "hardware": _with(**{name: _or_none(_count) for name in COUNTS}, **{
-        name: _or_none(_text) for name in ("device", "device_name", "cpu")}),
-    "validation": _all(_pair(_count, _or_none(_number))), "validation_on": _mapping,
-    "best": _with(step=_count),
-    "scores": _all(_score),
-    "leaks": _all(_with(train=_text, test=_text, shared=_count, left_out=_count)),
-    "imported": _with(file=_text, sha256=_text),
+NEEDED = {"arch": text, "options": mapping, "protocol": text}
+FIELDS = NEEDED | {name: or_none(test) for name, test in {
+    "model": text, "training": text, "weights": text, "irbench": text, "git": text,
+    "command": text, "storage": text, "dirty": lambda value: isinstance(value, bool),
+    "levels": _range, "recipe": mapping, "datasets": every(having(name=text)), "exclude": _lists,
+    "steps": count, "seconds": number, "images_seen": count, "parameters": count,
+    "images": having(training=count, held_out=count),
+    "hardware": having(**{name: or_none(count) for name in COUNTS}, **{
+        name: or_none(text) for name in ("device", "device_name", "cpu")}),
+    "validation": every(_pair(count, or_none(number))), "validation_on": mapping,
+    "best": having(step=count),
+    "scores": every(_score),
+    "leaks": every(having(train=text, test=text, shared=count, left_out=count)),
+    "imported": having(file=text, sha256=text),
 }.items()}
 
 

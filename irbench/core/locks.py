@@ -3,7 +3,7 @@
 Writes lock files; reads nothing.
 
 Try: ``python -c "from pathlib import Path; from irbench.core import locks;
-locks.claim(Path('run'))"``
+locks.claim(Path('run', '.lock'))"``
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from irbench.core.errors import UserError
 _claims: list = []  # open files: a claim lasts as long as the process, however it ends
 
 
-def claim(folder: Path) -> None:
-    """Claim a run's folder for this process; a claim ends with the process, even by kill -9.
+def claim(path: Path) -> None:
+    """Claim a run by its lock file for this process; a claim ends with it, even by kill -9.
 
     Raises:
         UserError: another process holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = (folder / ".lock").open("a")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = path.open("a")
     if not lock(handle):
         handle.close()
-        raise UserError(f"{folder}: another run is working in this folder. Wait for it, or give "
-                        "this one another name (`run:` in the config).")
+        raise UserError(f"{path.parent}: another run is working in this folder. Wait for it, or "
+                        "give this one another name (`run:` in the config).")
     _claims.append(handle)
 
 

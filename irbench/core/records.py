@@ -1,11 +1,15 @@
 """Stored results: one JSON record per cell, training, profile and dataset.
 
 A record says what was computed (``key``), from what (``spec``, ``resolved`` and their
-``fingerprint``), with what outcome (``status``, ``reason``, ``result``), how long each phase took
-(``seconds``) and where (``provenance``). Time, git state and paths are provenance: they never
-enter the fingerprint, so that two runs with the same inputs have the same one.
+``fingerprint``), with what outcome (``status``, ``reason``, ``result`` and its
+``result_digest``), how long each phase took (``seconds``) and where (``provenance``). Time, git
+state and paths are provenance: they never enter the fingerprint, so that two runs with the same
+inputs have the same one. Whoever reads a record checks both digests, so that an edited or damaged
+value is noticed. Records of older versions are migrated when they are read.
 
-Try: ``python -c "from irbench.core import records; print(records.provenance())"``
+Where records lie in a run: ``irbench.core.run_folder``.
+
+Try: ``python -c "from irbench.core import records; print(records.STATUSES)"``
 """
 
 from __future__ import annotations
@@ -17,12 +21,22 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from irbench.core import forms, migrate
 from irbench.core.digests import fingerprint
 from irbench.core.errors import UserError
 from irbench.core.machine import provenance
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = migrate.VERSION
 STATUSES = ("ok", "unavailable", "failed")
+# of what every kind of record has
+FORM = {
+    "kind": forms.text, "key": forms.values(forms.text), "resolved": forms.mapping,
+    "spec": forms.perhaps(protocol=forms.mapping, model=forms.mapping, dataset=forms.mapping,
+                          metrics=forms.every(forms.text)),
+    "reason": forms.or_none(forms.text), "attempt": forms.count,
+    "seconds": forms.values(forms.number),
+    "provenance": forms.perhaps(time=forms.text, git=forms.mapping, packages=forms.mapping,
+                                hardware=forms.mapping, threads=forms.count)}
 
 
 # What is told of a protocol or model and fixes no number; the report takes it from the plan.
@@ -83,18 +97,21 @@ def make(kind: str, key: dict, spec: dict, *, status: str = "ok", reason: str | 
     """
     record = {
         "schema_version": SCHEMA_VERSION, "kind": kind, "status": status, "reason": reason,
-        "key": key, "result": result, "spec": spec, "resolved": resolved or {},
+        "key": key, "result": result, "result_digest": None, "spec": spec,
+        "resolved": resolved or {},
         "fingerprint": fingerprint({"spec": spec, "resolved": resolved or {}}),
         "attempt": attempt,
         "seconds": {name: round(value, 4) for name, value in (seconds or {}).items()},
         "provenance": provenance(threads),
     }
+    if not _not_finite(result):     # else the check says where
+        record["result_digest"] = migrate.result_digest(result)
     check(record, "a new record")
     return record
 
 
-def check(record: dict, where: str) -> None:
-    """Raise UserError unless a record follows the schema of its version."""
+def check(record: object, where: str) -> None:
+    """Raise UserError unless a record is of the current version, in form and not edited."""
     problem = _problem(record)
     if problem:
         raise UserError(f"{where}: not a valid irbench record: {problem}. "
@@ -106,21 +123,26 @@ def _problem(record: object) -> str | None:
         return "it is not a JSON object"
     if record.get("schema_version") != SCHEMA_VERSION:
         return (f"schema_version is {record.get('schema_version')!r}, "
-                f"this irbench reads {SCHEMA_VERSION}")
-    for name, kinds in (("kind", str), ("key", dict), ("spec", dict), ("resolved", dict),
-                        ("seconds", dict), ("provenance", dict), ("attempt", int)):
-        if not isinstance(record.get(name), kinds):
-            return f"{name!r} is missing or of the wrong type"
+                f"this irbench reads 1 to {SCHEMA_VERSION}")
+    for name, test in FORM.items():
+        if not test(record.get(name)):
+            return f"{name!r} is missing or not in the form that irbench writes"
     if record.get("status") not in STATUSES:
         return f"status {record.get('status')!r} is not one of {', '.join(STATUSES)}"
     if record["status"] == "ok" and not isinstance(record.get("result"), dict):
         return "status is ok but there is no result"
     if record["status"] != "ok" and not (record.get("reason") and record.get("result") is None):
         return "a record without success needs a reason and no result"
+    if problem := _not_finite(record):
+        return problem
     expected = fingerprint({"spec": record["spec"], "resolved": record["resolved"]})
     if record.get("fingerprint") != expected:
         return "the fingerprint does not fit the inputs it names; the file was edited"
-    return _not_finite(record)
+    if record.get("result_digest") != migrate.result_digest(record["result"]):
+        return "the result does not fit its digest; the file was edited or damaged"
+    if record["status"] == "ok":
+        return forms.wrong(record["kind"], record["result"])
+    return None
 
 
 def _not_finite(value: object, where: str = "record") -> str | None:
@@ -131,30 +153,42 @@ def _not_finite(value: object, where: str = "record") -> str | None:
     return next((p for k, v in items if (p := _not_finite(v, f"{where}.{k}"))), None)
 
 
-def read(path: Path) -> dict:
-    """Read and check a record. Raises UserError for a missing, broken or edited file."""
+def read(path: Path, where: str = "") -> dict:
+    """Read and check a record; one of an older version is migrated in memory.
+
+    Args:
+        path: its file.
+        where: what messages call the file; default: the path.
+
+    Raises:
+        UserError: the file is missing, broken or edited, or of a newer version.
+    """
+    where = where or str(path)
     try:
-        record = json.loads(Path(path).read_text())
+        record = migrate.to_current(json.loads(Path(path).read_text(encoding="utf-8")))
+        check(record, where)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such record. Run the stage that writes it.") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}). "
+        raise UserError(f"{where}: no such record. Run the stage that writes it.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not readable as JSON ({error}). "
                         "Delete the file and run again.") from None
-    check(record, str(path))
     return record
 
 
 def next_attempt(path: Path, spec: dict | None = None) -> int:
     """Return the attempt number the next run of a job has: one more than that of a stale record.
 
-    The number is a parameter of the rule. It changes exactly when the stored record is a failure
-    or was made from another spec, so that such a job runs again in the next run and a finished one
-    never does. The spec itself is no parameter: that of a set which the run fetches is known only
-    after the rules' parameters are fixed.
+    The number is a parameter of the rule. It changes exactly when the stored record is a failure,
+    was edited, or was made from another spec, so that such a job runs again in the next run and a
+    finished one never does. The spec itself is no parameter: that of a set which the run fetches is
+    known only after the rules' parameters are fixed.
     """
     try:
-        record = json.loads(Path(path).read_text())
-        stale = record["status"] != "ok" or (spec is not None and record["spec"] != spec)
-        return int(record["attempt"]) + stale
-    except (OSError, ValueError, KeyError, TypeError):
+        attempt = int(json.loads(Path(path).read_text(encoding="utf-8"))["attempt"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return 0
+    try:
+        record = read(path)
+    except UserError:
+        return attempt + 1
+    return attempt + (record["status"] != "ok" or (spec is not None and record["spec"] != spec))

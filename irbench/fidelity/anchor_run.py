@@ -27,8 +27,9 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from irbench import plan as plans
-from irbench.core import code, digests, files, locks, messages, metrics, records
+from irbench.core import code, digests, files, locks, messages, metrics
 from irbench.core.errors import Damaged, Unavailable, UserError
+from irbench.core.run_folder import RunFolder
 from irbench.data import sets as datasets
 from irbench.fidelity import anchors
 from irbench.fidelity.anchors import Anchors, Comparison, Row
@@ -39,6 +40,7 @@ from irbench.jobs.result import Result, failure, record_of
 from irbench.plan import config as configs
 
 RUN = "anchors"
+FOLDER = RunFolder.of_run(RUN)
 COLUMNS = ("protocol", "dataset", "model", "metric", "measured", "reference", "kind", "source",
            "difference", "tolerance", "reason", "verdict", "note")
 HEADS = ("row", "metric", "measured", "reference", "difference", "tolerance", "verdict")
@@ -61,8 +63,8 @@ def run(catalog: Anchors, *, data_root: str = "data", only: str | None = None, j
     rows = catalog.select(only)
     config = _config(catalog, rows, data_root)
     plan = plans.build(config, f"anchors {catalog.path}")
-    locks.claim(plan.folder)
-    files.write_atomic(plan.folder / "config.json", digests.canonical(config) + "\n")
+    locks.claim(FOLDER.lock)
+    files.write_atomic(FOLDER.config, digests.canonical(config) + "\n")
     found = {row.name: _stored(plan.cells[row.name]) for row in rows}
     lacking = _obtain(plan, rows)
     absent = _compute(plan, found, [name for name, record in found.items()
@@ -99,7 +101,7 @@ def run(catalog: Anchors, *, data_root: str = "data", only: str | None = None, j
             verdict = "SKIP" if row.name in absent else "FAIL"
             compared += anchors.without(row, verdict, record["reason"])
     if only is None:
-        _write(plan.folder, compared, attempt)
+        _write(compared, attempt)
     return compared
 
 
@@ -175,8 +177,7 @@ def _compute(plan: plans.Plan, found: dict[str, dict | None], names: list[str],
         for done, (name, record, absent) in enumerate(results, 1):
             if absent:
                 without.add(name)
-            job = plan.cells[name]
-            files.write_json(job.record, record)
+            FOLDER.write(record)
             found[name] = record
             spent = sum(record["seconds"].values())
             said = "" if record["status"] == "ok" else f": {record['status']}: {record['reason']}"
@@ -186,11 +187,8 @@ def _compute(plan: plans.Plan, found: dict[str, dict | None], names: list[str],
 
 def _stored(job: plans.Job) -> dict | None:
     """Return a cell's record if it is finished and nothing it depends on has changed."""
-    try:
-        record = records.read(job.record)
-    except UserError:
-        return None
-    fresh = record["status"] == "ok" and (
+    record = FOLDER.load(job.kind, job.key).record
+    fresh = record and record["status"] == "ok" and (
         digests.canonical(record["spec"]) == digests.canonical(job.spec))
     return record if fresh else None
 
@@ -257,7 +255,7 @@ def _evaluate(name: str) -> tuple[dict, bool]:
 
 # -- tables ------------------------------------------------------------------------------------
 
-def _write(folder: Path, compared: list[Comparison], attempt: int) -> None:
+def _write(compared: list[Comparison], attempt: int) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -267,9 +265,9 @@ def _write(folder: Path, compared: list[Comparison], attempt: int) -> None:
         writer.writerow([c.row.protocol, c.row.dataset, c.row.model, reference.metric, number[0],
                          reference.text or number[1], reference.kind, reference.source, number[2],
                          number[3], reference.reason, c.verdict, c.note])
-    files.write_atomic(folder / "anchors.csv", text.getvalue())
-    files.write_atomic(folder / "anchors.md", markdown(compared))
-    files.write_json(folder / "anchors.json", {**anchors.counts(compared), "attempt": attempt})
+    files.write_atomic(FOLDER.anchors("csv"), text.getvalue())
+    files.write_atomic(FOLDER.anchors("md"), markdown(compared))
+    files.write_json(FOLDER.anchors("json"), {**anchors.counts(compared), "attempt": attempt})
 
 
 def _plain(value: float | None) -> str:
@@ -347,7 +345,7 @@ def fingerprint(catalog: Anchors | None = None) -> str:
 def next_attempt() -> int:
     """Return the number of the next attempt: one more after each that had left rows out."""
     try:
-        last = json.loads((plans.RESULTS / RUN / "anchors.json").read_text())
+        last = json.loads(FOLDER.anchors("json").read_text())
         return int(last["attempt"]) + (last["skip"] > 0)
     except (OSError, ValueError, KeyError, TypeError):
         return 0

@@ -19,6 +19,7 @@ import numpy as np
 from irbench.catalog.protocols import Protocol
 from irbench.core import digests, metrics, records
 from irbench.core.errors import UserError, unknown
+from irbench.core.run_folder import RunFolder
 from irbench.fidelity import conventions
 from irbench.fidelity.conventions import INPUTS, MOST, Choice, Picture
 from irbench.imaging.images import to_uint8
@@ -189,9 +190,8 @@ def resolve(cell: str, config: str) -> tuple[Plan, Job]:
         if record["kind"] != "cell":
             raise UserError(f"{path}: the record of a {record['kind']}, not of a cell. Give one of "
                             "results/RUN/cells.")
-        own = path.resolve().parents[3]
-        given = own / "config.json"
-        plan = replace(plans.load(given if given.is_file() else config), folder=own)
+        own = RunFolder.of_record(path.resolve(), "cell")
+        plan = replace(plans.load(own.config if own.config.is_file() else config), folder=own.path)
         return plan, plan.find("cell", **record["key"])
     parts = cell.split("/")
     if len(parts) != 3:
@@ -225,17 +225,15 @@ def _candidates(means: dict[Choice, float | None], base: Choice,
 
 # -- the outputs -------------------------------------------------------------------------------
 
-def _record(plan: Plan, job: Job) -> Path:
-    # in the plan's folder, which need not be results/RUN of the folder we are in
-    return plan.folder / "cells" / Path(*job.key.values()).with_name(job.record.name)
-
-
 def _saved(plan: Plan, job: Job) -> tuple[dict[str, Path] | None, str]:
     """Return the saved outputs by image, or None and why there are none that can be used."""
-    path = _record(plan, job)
-    if not path.is_file():
+    # in the plan's folder, which need not be results/RUN of the folder we are in
+    stored = plan.run_folder.load(job.kind, job.key)
+    if stored.missing:
         return None, "the cell has no record yet"
-    record = records.read(path)
+    record = stored.record
+    if record is None:
+        raise UserError(f"{plan.folder}/{stored.problem}")
     if record["status"] != "ok":
         return None, f"the cell's record says {record['status']}"
     if digests.canonical(record["spec"]) != digests.canonical(job.spec):
@@ -310,7 +308,7 @@ def _untried(protocol: Protocol) -> str:
 
 def _compare_with_record(plan: Plan, job: Job, metric: str, value: float | None) -> None:
     """Refuse saved images that do not give what the record says."""
-    known = records.read(_record(plan, job))["result"]["mean"].get(metric)
+    known = plan.run_folder.load(job.kind, job.key).record["result"]["mean"].get(metric)
     if known is not None and (value is None or abs(known - value) > 1e-4):
         raise UserError(f"{job.title}: the saved images give {metric} {value}, its record says "
                         f"{known}: they are of another run. Evaluate the cell again, or use "

@@ -26,6 +26,7 @@ import numpy as np
 from irbench.catalog.protocols import Protocol
 from irbench.core import messages, records
 from irbench.core.errors import Damaged, Unavailable, UserError
+from irbench.core.run_folder import INPUT, TARGET, RunFolder
 from irbench.data import sets
 from irbench.imaging import degrade, metrics
 from irbench.imaging.images import to_float, to_uint8, write_png
@@ -36,8 +37,6 @@ from irbench.weights import loading
 
 if TYPE_CHECKING:
     from irbench.inference.tiling import Tiled
-
-INPUT, TARGET = "_input", "_target"
 
 
 def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
@@ -218,12 +217,12 @@ def forward(network, degraded: np.ndarray, device: str = "cpu") -> np.ndarray:
 def _keep(folder: Path, job: Job, name: str, degraded: np.ndarray, restored: np.ndarray,
           target: np.ndarray) -> str:
     """Write the restored image, and once per set the input (rounded) and the target."""
-    base = folder / "images" / job.key["protocol"] / job.key["dataset"]
-    path = base / job.key["model"] / f"{name}.png"
+    run, of = RunFolder(folder), (job.key["protocol"], job.key["dataset"])
+    path = run.image(*of, job.key["model"], name)
     write_png(path, restored)
     for reserved, image in ((INPUT, degraded), (TARGET, to_float(target))):
         # always written: a set's file may have changed since an earlier run
-        write_png(base / reserved / f"{name}.png", to_uint8(image))
+        write_png(run.image(*of, reserved, name), to_uint8(image))
     return path.relative_to(folder).as_posix()
 
 

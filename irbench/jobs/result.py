@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from irbench.core import files, records
+from irbench.core import records
 from irbench.core.errors import Unavailable, UserError
+from irbench.core.run_folder import RunFolder
 from irbench.plan import Job
 
 DECISIVE = ("status", "reason", "spec", "resolved", "result", "attempt")
@@ -95,9 +96,7 @@ def record_of(job: Job, found: Result, attempt: int = 0) -> dict:
 
 def write(job: Job, record: dict) -> None:
     """Store a job's record; one that says nothing new leaves the old one in place."""
-    try:
-        old = records.read(job.record)
-    except UserError:
-        old = {}
+    folder = RunFolder.of_record(job.record, job.kind)
+    old = folder.load(job.kind, job.key).record or {}
     if any(old.get(name) != record[name] for name in DECISIVE):
-        files.write_json(job.record, record)
+        folder.write(record)

@@ -10,8 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from irbench.catalog.model import EXTERNAL, Checkpoint
-from irbench.core import digests, messages, records
-from irbench.core.errors import UserError
+from irbench.core import digests, messages
 from irbench.data import pins, sets
 from irbench.plan import Job, Plan
 
@@ -27,12 +26,12 @@ def check(plan: Plan) -> list[str]:
 
 
 def _check_job(plan: Plan, job: Job) -> str | None:
-    if not job.record.exists():
+    stored = plan.run_folder.load(job.kind, job.key)
+    if stored.missing:
         return f"not computed ({job.record})"
-    try:
-        record = records.read(job.record)
-    except UserError as error:
-        return str(error)
+    if stored.problem:
+        return f"{plan.folder}/{stored.problem}"
+    record = stored.record
     if record["status"] != "ok":
         return f"{record['status']}: {record['reason']}"
     if record["spec"] != job.spec:
@@ -46,9 +45,8 @@ def _check_job(plan: Plan, job: Job) -> str | None:
     trained = (plan.training_of(job.key["protocol"], job.key["model"]) if job.kind == "cell"
                else None)
     if trained:
-        try:
-            training = records.read(trained.record)
-        except UserError:
+        training = plan.run_folder.load(trained.kind, trained.key).record
+        if training is None:
             return "its training's record is missing or broken; run the workflow again"
         if (training["result"] or {}).get("checkpoint", {}).get("sha256") != (
                 record["resolved"]["checkpoint"]):

@@ -8,8 +8,8 @@ Try: ``python -c "from irbench import plan; print(len(plan.load('config.yaml').j
 import importlib
 
 HOMES = {"Job": "irbench.plan.job", **dict.fromkeys(
-    ("RESULTS", "Plan", "build", "load"), "irbench.plan.compose")}
-__all__ = ["RESULTS", "Job", "Plan", "build", "load"]
+    ("Plan", "build", "load"), "irbench.plan.compose")}
+__all__ = ["Job", "Plan", "build", "load"]
 
 
 def __getattr__(name: str) -> object:

@@ -23,6 +23,7 @@ from irbench.catalog.model import Model
 from irbench.catalog.protocols import Protocol
 from irbench.core import records
 from irbench.core.errors import Unavailable, UserError, unknown
+from irbench.core.run_folder import RunFolder
 from irbench.data import sets as datasets
 from irbench.imaging import metrics
 from irbench.models import registry
@@ -32,8 +33,6 @@ from irbench.plan import sources, variants
 from irbench.plan import trained_on as training_sets
 from irbench.plan.job import Job
 from irbench.weights import loading
-
-RESULTS = Path("results")
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,11 @@ class Plan:
     # protocol/model -> the sets its weights were trained on, each with the names of the images left
     # out; None if that is not known
     trained_on: dict[str, training_sets.Sets | None] = field(default_factory=dict)
+
+    @property
+    def run_folder(self) -> RunFolder:
+        """The paths of the run's files."""
+        return RunFolder(self.folder)
 
     def jobs(self) -> list[Job]:
         """Return every job of the run, in the order of the stages."""
@@ -149,7 +153,7 @@ def build(config: dict, where: str = "config") -> Plan:
     choice = config["report"]["published"]
     configs.at(f"{where}: report.published", lambda: published.wanted(choice, published.load()))
     configs.check_metrics(config["metrics"], f"{where}: metrics")
-    plan = Plan(config, RESULTS / config["run"], {}, models)
+    plan = Plan(config, RunFolder.of_run(config["run"]).path, {}, models)
     known = datasets.catalog(catalogs, config["data_root"])
     groups = [(f"{where}: cells[{i}]", group,
                configs.at(f"{where}: cells[{i}]", lambda g=group: protocols.get(g["protocol"],
@@ -267,8 +271,9 @@ def _add_leaks(plan: Plan, known: dict) -> None:
                 digests[name] = {**_data_spec(plan, known[name])["dataset"], "here": here}
         spec = {"pairs": [[digests[one], digests[other]] for one in sets for other in tests],
                 "code": sources.stage("leaks")}
-        plan.leaks[plan.config["run"]] = Job("leaks", {"run": plan.config["run"]}, spec,
-                                             plan.folder / "leaks.json")
+        key = {"run": plan.config["run"]}
+        plan.leaks[plan.config["run"]] = Job("leaks", key, spec,
+                                             plan.run_folder.record("leaks", key))
 
 
 def _trained_on(plan: Plan, model: Model, known: dict, where: str) -> training_sets.Sets | None:
@@ -292,11 +297,8 @@ def _trained_on(plan: Plan, model: Model, known: dict, where: str) -> training_s
 
 def _add(plan: Plan, group: dict, kind: str, key: dict, spec: dict,
          model: Model | None = None) -> None:
-    folder = {"training": "training", "cell": "cells", "profile": "profiles", "data": "data",
-              "bench": "benches"}[kind]
-    path = plan.folder.joinpath(folder, *key.values())
     group["/".join(key.values())] = Job(kind, key, records.decisive(spec),
-                                        path.with_name(f"{path.name}.json"), model)
+                                        plan.run_folder.record(kind, key), model)
 
 
 def _add_data(plan: Plan, name: str, known: dict, where: str, use: str,

@@ -56,6 +56,7 @@ OUTSIDE = {
     "irbench.core.locks": "keeps other processes out",
     "irbench.core.machine": "provenance",
     "irbench.core.records": "writes and reads; a record's form has a version of its own",
+    "irbench.core.run_folder": "places and reads files; a record's form has a version of its own",
     "irbench.jobs.result": "carries results to records",
     "irbench.jobs.training.processes": "starts and ends the processes of a training",
 }

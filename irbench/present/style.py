@@ -29,6 +29,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from irbench.core.files import atomic_path
+from irbench.core.run_folder import RunFolder
 
 KINDS = ("png", "pdf", "svg")   # of the files of a figure
 WIDTH = 7.1                     # inches, the text width of two-column papers
@@ -109,9 +110,9 @@ def legend(made: Figure, handles: list[Artist], most: int) -> None:
 
 
 def save(made: Figure, folder: Path, stem: str) -> None:
-    """Write ``figures/<stem>`` in every kind, each file whole or not at all."""
+    """Write a figure to a run's (or a history's) folder in every kind, each file whole or not."""
     for kind in KINDS:
-        with atomic_path(folder / "figures" / f"{stem}.{kind}") as path:
+        with atomic_path(RunFolder(folder).figures / f"{stem}.{kind}") as path:
             made.savefig(path, format=kind, metadata=_METADATA[kind], dpi=DPI, facecolor="white")
 
 

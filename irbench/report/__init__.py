@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from irbench.core.run_folder import RunFolder
+
 __all__ = ["build"]
 
 # stems of figures, up to the first dash
@@ -56,32 +58,33 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
     from irbench.report.tables import render, sheet, sheets, summary, tables
 
     say = progress or (lambda message: None)
-    run = collect.collect(Path(run_folder), plan)
+    files = RunFolder(run_folder)
+    run = collect.collect(files.path, plan)
     say(f"{len(run.cells)} cells, {sum(c.status == 'ok' for c in run.cells)} with a result")
-    for name in ("tables", "figures"):  # there even when there is nothing to draw
-        (run.folder / name).mkdir(parents=True, exist_ok=True)
+    for folder in (files.tables, files.figures):  # there even when there is nothing to draw
+        folder.mkdir(parents=True, exist_ok=True)
     built = tables.build(run)
     stems: dict[str, list[tables.Table]] = {}
     for table in built:
         stems.setdefault(table.stem, []).append(table)
     verdicts = verdict.of(run)
-    write_atomic(run.folder / "summary.csv", summary.summary(run))
+    write_atomic(files.summary, summary.summary(run))
     for stem, parts in stems.items():
         for suffix, printer in (("md", render.markdown), ("tex", render.latex),
                                 ("csv", render.tidy)):
-            write_atomic(run.folder / "tables" / f"{stem}.{suffix}", printer(parts))
-        say(f"tables/{stem}.md, .tex, .csv")
+            write_atomic(files.tables / f"{stem}.{suffix}", printer(parts))
+        say(f"{files.tables.name}/{stem}.md, .tex, .csv")
     if verdicts:
         for suffix, printer in (("md", render.verdicts_markdown), ("tex", render.verdicts_latex),
                                 ("csv", render.verdicts_tidy)):
-            write_atomic(run.folder / "tables" / f"verdicts.{suffix}", printer(run, verdicts))
-        say(f"tables/verdicts.md, .tex, .csv: {verdict.summary(run, verdicts)}")
+            write_atomic(files.tables / f"verdicts.{suffix}", printer(run, verdicts))
+        say(f"{files.tables.name}/verdicts.md, .tex, .csv: {verdict.summary(run, verdicts)}")
     plain = sheets.build(run)
     for stem, one in plain.items():
         for suffix, printer in (("md", sheet.markdown), ("tex", sheet.latex),
                                 ("csv", sheet.tidy)):
-            write_atomic(run.folder / "tables" / f"{stem}.{suffix}", printer(one))
-        say(f"tables/{stem}.md, .tex, .csv")
+            write_atomic(files.tables / f"{stem}.{suffix}", printer(one))
+        say(f"{files.tables.name}/{stem}.md, .tex, .csv")
     drawings = {}
     for name, module in (("quality", quality), ("latency", latency),
                          ("distributions", distributions), ("radar", radar), ("crops", crops),
@@ -89,21 +92,20 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
                          ("attention", attention)):
         drawings[name] = module.draw(run)
         for figure in drawings[name].figures:
-            say(f"figures/{figure.stem}.png, .pdf, .svg")
-    _remove_stale(run.folder, {*stems, *plain, *(["verdicts"] if verdicts else [])},
+            say(f"{files.figures.name}/{figure.stem}.png, .pdf, .svg")
+    _remove_stale(files, {*stems, *plain, *(["verdicts"] if verdicts else [])},
                   {figure.stem for drawing in drawings.values() for figure in drawing.figures})
-    path = run.folder / "report.html"
-    write_atomic(path, page.render(run, built, plain, drawings, verdicts))
-    say(str(path))
-    return path
+    write_atomic(files.report, page.render(run, built, plain, drawings, verdicts))
+    say(str(files.report))
+    return files.report
 
 
-def _remove_stale(folder: Path, stems: set[str], figures: set[str]) -> None:
+def _remove_stale(files: RunFolder, stems: set[str], figures: set[str]) -> None:
     """Remove what an earlier build of another plan left: it would be read as current."""
-    for path in sorted((folder / "tables").glob("*")):
+    for path in sorted(files.tables.glob("*")):
         if path.suffix in (".md", ".tex", ".csv") and path.stem not in stems:
             path.unlink()
-    for path in sorted((folder / "figures").glob("*")):
+    for path in sorted(files.figures.glob("*")):
         ours = path.stem.partition("-")[0] in FIGURES
         if ours and path.suffix in (".png", ".pdf", ".svg") and path.stem not in figures:
             path.unlink()

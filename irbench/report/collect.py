@@ -1,9 +1,9 @@
-"""Gather the records of a run as the plan asks for them: the only reader of the run folder.
+"""Gather the records of a run as the plan asks for them.
 
-Reads ``cells/``, ``training/``, ``profiles/`` and ``benches/`` under the run folder.
-A planned record that is missing, broken or outdated (computed from other inputs or code than the
-plan's) becomes an entry without a result and with a reason: a report never fails for one bad cell,
-and never shows a number that does not belong to the plan.
+Reads the records of cells, trainings, profiles and benchmarks of a run folder. A planned record
+that is missing, broken or outdated (computed from other inputs or code than the plan's) becomes an
+entry without a result and with a reason: a report never fails for one bad cell, and never shows a
+number that does not belong to the plan.
 
 Try: ``irbench report``
 """
@@ -17,8 +17,9 @@ from pathlib import Path
 
 from irbench.catalog.model import Model
 from irbench.catalog.protocols import SYNTHETIC
-from irbench.core import digests, metrics, records
+from irbench.core import digests, metrics, records, run_folder
 from irbench.core.errors import UserError
+from irbench.core.run_folder import RunFolder
 from irbench.present import text
 from irbench.report.facts import family, leakage, weights
 
@@ -182,14 +183,14 @@ def collect(folder: Path, plan: dict) -> Run:
                 for name in [*used, *sorted(set(given) - set(used))]}
     cells = [_cell(folder, key, protocols, datasets, plan)
              for key in _keys(plan, "cells", CELL)]
-    jobs = {kind: {(k["protocol"], k["model"]): _job(folder, place, k, protocols, plan)
+    jobs = {kind: {(k["protocol"], k["model"]): _job(folder, one, k, protocols, plan)
                    for k in _keys(plan, kind, ("protocol", "model"))}
-            for kind, place in (("trainings", "training"), ("profiles", "profiles"))}
+            for kind, one in (("trainings", "training"), ("profiles", "profile"))}
     jobs["trainings"] = {key: _progressed(folder, job) for key, job in jobs["trainings"].items()}
     for cell in cells:              # a plan may leave definitions to the records
         if cell.record:
             protocols.setdefault(cell.protocol, cell.record["spec"].get("protocol") or {})
-    benches = {k["bench"]: _job(folder, "benches", k, protocols, plan)
+    benches = {k["bench"]: _job(folder, "bench", k, protocols, plan)
                for k in _keys(plan, "benches", ("bench",))}
     name = str(plan.get("run") or folder.name)
     models = _models(plan, cells, jobs)
@@ -247,21 +248,19 @@ def _models(plan: dict, cells: list[Cell], jobs: dict) -> dict[str, Model]:
             for name, spec in told.items()}
 
 
-def _read(folder: Path, path: str, key: dict, protocols: dict,
+def _read(folder: Path, kind: str, key: dict, protocols: dict,
           plan: dict) -> tuple[str, str, dict | None]:
     """Return (status, reason, record); paths in reasons are relative to the run folder.
 
     An outdated record is not returned: whatever it says, a failure too, is not of this plan.
     """
-    if not (folder / path).exists():
+    stored = RunFolder(folder).load(kind, key)
+    if stored.missing:
         return MISSING, NOT_COMPUTED, None
-    try:
-        record = records.read(folder / path)
-    except UserError as error:
-        return "failed", str(error).replace(f"{folder}/", ""), None
-    if record["key"] != key:
-        return "failed", f"{path}: the record is of {record['key']}, not of {key}", None
-    if other := _other_definition(record, path, key, protocols, plan):
+    record = stored.record
+    if record is None:
+        return "failed", stored.problem, None
+    if other := _other_definition(record, stored.place, key, protocols, plan):
         return OUTDATED, other, None
     return record["status"], str(record["reason"] or ""), record
 
@@ -290,11 +289,10 @@ def _other_definition(record: dict, path: str, key: dict, protocols: dict, plan:
     return ""
 
 
-def _job(folder: Path, place: str, key: dict, protocols: dict, plan: dict) -> Job:
-    path = "/".join((place, *key.values())) + ".json"
-    status, reason, record = _read(folder, path, key, protocols, plan)
-    return Job(key.get("protocol", ""), key.get("model") or key["bench"], path, status, reason,
-               record)
+def _job(folder: Path, kind: str, key: dict, protocols: dict, plan: dict) -> Job:
+    status, reason, record = _read(folder, kind, key, protocols, plan)
+    return Job(key.get("protocol", ""), key.get("model") or key["bench"],
+               run_folder.place(kind, key), status, reason, record)
 
 
 def _progressed(folder: Path, job: Job) -> Job:
@@ -302,11 +300,12 @@ def _progressed(folder: Path, job: Job) -> Job:
 
     A training does not go on from the state of an outdated one.
     """
-    path = (folder / job.path).with_suffix(".state")
-    if job.result or job.status == OUTDATED or not path.exists():
+    run, key = RunFolder(folder), {"protocol": job.protocol, "model": job.model}
+    if job.result or job.status == OUTDATED or not run.beside(key, run_folder.STATE).exists():
         return job
     said = STOPPED.search(job.reason)
-    return replace(job, unfinished=said[0] if said else _last_step(path.with_suffix(".csv")))
+    return replace(job, unfinished=said[0] if said else _last_step(
+        run.beside(key, run_folder.CURVE)))
 
 
 def _last_step(path: Path) -> str:
@@ -320,8 +319,7 @@ def _last_step(path: Path) -> str:
 
 
 def _cell(folder: Path, key: dict, protocols: dict, datasets: dict, plan: dict) -> Cell:
-    path = f"cells/{key['protocol']}/{key['dataset']}/{key['model']}.json"
-    status, reason, record = _read(folder, path, key, protocols, plan)
+    status, reason, record = _read(folder, "cell", key, protocols, plan)
     absent = (datasets.get(key["dataset"]) or {}).get("reason")
     if status in (MISSING, OUTDATED) and absent:    # planned without its images: that is why
         status, reason = "unavailable", str(absent)
@@ -331,7 +329,8 @@ def _cell(folder: Path, key: dict, protocols: dict, datasets: dict, plan: dict) 
     missing: dict[str, str] = {}
     if status == "ok" and record:
         means, missing = _means(record, datasets.get(key["dataset"]) or {})
-    return Cell(key["protocol"], key["model"], path, status, reason, record,
+    return Cell(key["protocol"], key["model"], run_folder.place("cell", key), status, reason,
+                record,
                 str(planned.get("task") or task), str(planned.get("level") or level), version,
                 key["dataset"], means, missing)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from irbench.catalog import protocols, published
-from irbench.core import digests, headers, metrics
+from irbench.core import digests, headers, metrics, run_folder
 from irbench.core.errors import UserError, unknown
 from irbench.models import registry
 from irbench.weights import bundled, export, loading, storage
@@ -66,10 +66,9 @@ def _all(data_root: Path, results: Path) -> Iterator[Listed]:
     for path in sorted((data_root / "checkpoints").glob("*")):
         if path.suffix in SUFFIXES and not path.name.startswith("."):
             yield _listed(path.stem, HERE, path)
-    for path in sorted(results.glob("*/checkpoints/*/*.safetensors")):
-        if not path.name.startswith("."):
-            run = path.parents[2]
-            yield _listed(f"{run.name}/{path.parent.name}/{path.stem}", RUN, path, run)
+    for run in run_folder.runs(results):
+        for path in run.all_weights():
+            yield _listed(f"{run.path.name}/{path.parent.name}/{path.stem}", RUN, path, run.path)
 
 
 def _bundled(one: bundled.Weights) -> Listed:

@@ -18,8 +18,9 @@ from pathlib import Path
 from irbench.catalog import protocols, recipes
 from irbench.catalog.model import Model
 from irbench.catalog.protocols import Protocol
-from irbench.core import digests, files, headers, records
+from irbench.core import digests, files, headers, run_folder
 from irbench.core.errors import Unavailable, UserError, unknown
+from irbench.core.run_folder import RunFolder
 from irbench.models import registry
 from irbench.weights import bundled, loading, storage
 
@@ -30,10 +31,9 @@ HALF, FULL = "float16", "float32"
 
 # -- export ----------------------------------------------------------------------------------------
 
-def trainings(folder: Path) -> dict[str, Path]:
-    """Return the records of a run's trainings by SCOPE/MODEL."""
-    return {f"{path.parent.name}/{path.stem}": path
-            for path in sorted(Path(folder).glob("training/*/*.json"))}
+def trainings(folder: Path, suffix: str = run_folder.RECORD) -> dict[str, dict[str, str]]:
+    """Return the keys of a run's trainings by SCOPE/MODEL; of those with a file of a suffix."""
+    return {"/".join(key.values()): key for key in RunFolder(folder).keys("training", suffix)}
 
 
 def find_training(folder: Path, protocol: str, model: str, command: str) -> dict:
@@ -45,21 +45,22 @@ def find_training(folder: Path, protocol: str, model: str, command: str) -> dict
         UserError: the run has no such training, with those it has.
         Unavailable: it did not finish.
     """
-    known = trainings(folder)
+    run, known = RunFolder(folder), trainings(folder)
     fitting = [name for name in known if _is(name, protocol, model)]
-    begun = [path for path in Path(folder).glob("training/*/*.state")
-             if _is(f"{path.parent.name}/{path.stem}", protocol, model)]
+    begun = [run.beside(key, run_folder.STATE)
+             for name, key in trainings(folder, run_folder.STATE).items()
+             if _is(name, protocol, model)]
     if begun and not fitting:
         raise Unavailable(f"{begun[-1]}: the training {protocol}/{model} is not finished. It goes "
                           f"on with {command}; then export it.")
     if not fitting:
         raise unknown("training", f"{protocol}/{model}", known, str(folder))
-    path = known[fitting[-1]]
-    record = records.read(path)
-    if record["kind"] != "training":
-        raise UserError(f"{path}: the record of a {record['kind']}, not of a training.")
+    stored = run.load("training", known[fitting[-1]])
+    where, record = f"{run.path}/{stored.place}", stored.record
+    if record is None:
+        raise UserError(f"{run.path}/{stored.problem}")
     if record["status"] != "ok":
-        raise Unavailable(f"{path}: the training {record['status']}: {record['reason']}")
+        raise Unavailable(f"{where}: the training {record['status']}: {record['reason']}")
     return record
 
 
@@ -167,13 +168,12 @@ def scores(folder: Path, sha256: str, header: dict) -> list[dict]:
     Left out are variants, and inference in another number type than float32.
     """
     found = []
-    for path in sorted(Path(folder).glob("cells/*/*/*.json")):
-        try:
-            record = records.read(path)
-        except UserError:
+    for stored in RunFolder(folder).each("cell"):
+        record = stored.record
+        if record is None:
             continue
         told = record["spec"].get("model") or {}     # plain data: of any version of irbench
-        if (record["kind"] != "cell" or record["status"] != "ok"
+        if (record["status"] != "ok"
                 or record["resolved"].get("checkpoint") != sha256 or told.get("base")
                 or told.get("options") != header["options"]
                 or (told.get("inference") or {}).get("dtype", FULL) != FULL):
@@ -189,12 +189,8 @@ def leaks(folder: Path, header: dict) -> list[dict] | None:
 
     Images that the training left out (``exclude``) are counted apart.
     """
-    path = Path(folder) / "leaks.json"
-    try:
-        record = records.read(path)
-    except UserError:
-        return None
-    if record["status"] != "ok":
+    record = RunFolder(folder).load("leaks", {}).record
+    if record is None or record["status"] != "ok":
         return None
     sets = [one["name"] for one in header.get("datasets") or ()]
     left_out = header.get("exclude") or {}

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from irbench.catalog import recipes
-from irbench.core import files, records
+from irbench.core import files
 from irbench.core.errors import Unavailable, UserError
+from irbench.core.run_folder import RunFolder
 from irbench.models import registry
 from irbench.weights import storage
 
@@ -237,11 +238,13 @@ def locate(model: Model, protocol: Protocol, folder: Path,
     name = model.owner
     # one blind training serves several protocols
     scope = recipes.scope(model.training.levels, protocol)
-    path = folder / "training" / scope / f"{name}.json"
-    if not path.exists():
+    stored = RunFolder(folder).load("training", {"protocol": scope, "model": name})
+    if stored.missing:
         raise Unavailable(f"model {name} is not trained for {scope} yet. Run "
                           f"irbench train --protocol {scope} --model {name}.")
-    record = records.read(path)
+    record = stored.record
+    if record is None:
+        raise UserError(f"{folder}/{stored.problem}")
     if record["status"] != "ok":
         raise Unavailable(f"its training {record['status']}: {record['reason']}")
     trained = record["result"]["checkpoint"]

@@ -14,6 +14,7 @@ from irbench.core.errors import UserError
 from irbench.core.metrics import METRICS
 from tests.helpers import compare_fixtures as fixtures
 from tests.helpers.compare_fixtures import CELL, KEY, PROFILE, X2, edit, shift
+from tests.helpers.sealed import seal
 
 KEPT = Path(__file__).parent / "baselines"
 
@@ -99,7 +100,7 @@ def test_a_run_with_failed_cells_is_not_recorded_unless_asked(folder, capsys):
 def test_a_partial_cell_is_never_recorded(folder):
     record = json.loads((folder / CELL).read_text())
     record["result"]["mean"]["psnr"] = 99.0
-    (folder / CELL).write_text(json.dumps(record))
+    (folder / CELL).write_text(json.dumps(seal(record)))
     content = baseline.write(folder.parent / "new.json", runs.load(folder), partial=True)
     assert KEY not in content["cells"] and "partial" in content["left_out"][KEY]
 

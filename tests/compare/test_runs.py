@@ -6,10 +6,10 @@ import pytest
 
 from irbench import cli
 from irbench.compare import planned, runs
-from irbench.core import digests
 from irbench.core.errors import UserError
 from tests.helpers import compare_fixtures as fixtures
 from tests.helpers.compare_fixtures import CELL, KEY, X2, X4, K, edit
+from tests.helpers.sealed import seal
 
 
 @pytest.fixture
@@ -47,6 +47,9 @@ def test_a_mean_that_is_not_of_its_images_is_no_result(folder):
     record = json.loads((folder / CELL).read_text())
     record["result"]["mean"]["psnr"] += 0.01
     (folder / CELL).write_text(json.dumps(record))
+    cell = runs.load(folder).cells[KEY]
+    assert cell.status == "failed" and "does not fit its digest" in cell.reason
+    (folder / CELL).write_text(json.dumps(seal(record)))
     cell = runs.load(folder).cells[KEY]
     assert cell.status == "partial" and "edited" in cell.reason
 
@@ -135,12 +138,10 @@ def test_a_config_that_is_none_is_told(folder):
 def test_a_record_of_another_form_is_a_failed_cell_with_a_reason(folder, change):
     record = json.loads((folder / CELL).read_text())
     change(record)
-    record["fingerprint"] = digests.fingerprint({"spec": record["spec"],
-                                                 "resolved": record["resolved"]})
-    (folder / CELL).write_text(json.dumps(record))
+    (folder / CELL).write_text(json.dumps(seal(record)))
     cell = runs.load(folder).cells[KEY]
     assert cell.status == "failed" and not cell.means
-    assert "not in the form" in cell.reason and "Delete it and run again" in cell.reason
+    assert "not in the form" in cell.reason and "Delete the file and run again" in cell.reason
 
 
 @pytest.mark.parametrize("models", [{"semanir": {"variants": {"k8": {"protocols": 3}}}},

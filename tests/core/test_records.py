@@ -23,8 +23,8 @@ def test_canonical_json_is_a_round_trip_and_ignores_order(value):
 
 
 def record(**changes):
-    return {**records.make("cell", {"model": "a"}, {"x": 1}, result={"mean": {"psnr": 1.0}}),
-            **changes}
+    return {**records.make("cell", {"model": "a"}, {"x": 1},
+                           result={"images": [], "mean": {"psnr": 1.0}}), **changes}
 
 
 def test_write_and_read(tmp_path):
@@ -35,13 +35,17 @@ def test_write_and_read(tmp_path):
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"schema_version": 99}, "schema_version is 99"),
+    ({"schema_version": 99}, "schema_version is 99, this irbench reads 1 to 2"),
     ({"status": "fine"}, "status 'fine' is not one of ok, unavailable, failed"),
     ({"status": "failed"}, "needs a reason and no result"),
     ({"result": None}, "no result"),
     ({"spec": {"x": 2}}, "the file was edited"),
     ({"result": {"psnr": float("inf")}}, "record.result.psnr is inf"),
+    ({"result": {"images": [], "mean": {"psnr": 1.5}}}, "the result does not fit its digest"),
+    ({"result_digest": None}, "the result does not fit its digest"),
     ({"key": None}, "'key' is missing"),
+    ({"key": {"model": 3}}, "'key' is missing or not in the form"),
+    ({"provenance": {"hardware": "fast"}}, "'provenance' is missing or not in the form"),
 ])
 def test_what_is_no_record(changes, message):
     with pytest.raises(UserError, match=message):
@@ -53,8 +57,28 @@ def test_broken_files_are_named(tmp_path):
     with pytest.raises(UserError, match="no such record"):
         records.read(path)
     path.write_text('{"schema')
-    with pytest.raises(UserError, match=r"r.json: not readable as JSON.*Delete the file"):
+    for text in ('{"schema', "[" * 10**5, "\udcff"):
+        path.write_text(text, errors="surrogateescape")
+        with pytest.raises(UserError, match=r"r.json: not readable as JSON.*Delete the file"):
+            records.read(path)
+    path.write_text(json.dumps(record(spec={"x": 1}, result=1e999)).replace("Infinity", "1e999"))
+    with pytest.raises(UserError, match=r"r.json: not a valid irbench record"):
         records.read(path)
+
+
+def test_an_edited_value_is_noticed_by_whoever_reads_it(tmp_path):
+    path = tmp_path / "r.json"
+    files.write_json(path, record())
+    path.write_text(path.read_text().replace('"psnr": 1.0', '"psnr": 1.1'))
+    with pytest.raises(UserError, match=r"r.json: .*the result does not fit its digest; the file "
+                                        "was edited or damaged. Delete the file and run again"):
+        records.read(path)
+
+
+def test_a_result_with_numbers_for_keys_has_the_digest_of_its_file(tmp_path):
+    value = records.make("bench", {}, {}, result={"by size": {10: 1, 9: 2}})
+    files.write_json(tmp_path / "r.json", value)
+    assert records.read(tmp_path / "r.json")["result"] == {"by size": {"10": 1, "9": 2}}
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -74,13 +98,16 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_an_attempt_number_rises_after_failures_and_changes_only(tmp_path):
     path = tmp_path / "r.json"
     assert records.next_attempt(path) == 0
-    files.write_json(path, record(attempt=0, status="failed", reason="no", result=None))
+    failed = {"status": "failed", "reason": "no", "result": None, "result_digest": None}
+    files.write_json(path, record(attempt=0, **failed))
     assert records.next_attempt(path) == 1
     files.write_json(path, record(attempt=1))
     assert records.next_attempt(path) == records.next_attempt(path, {"x": 1}) == 1
     assert records.next_attempt(path, {"x": 2}) == 2  # made from something else
-    files.write_json(path, record(attempt=2, status="failed", reason="no", result=None))
+    files.write_json(path, record(attempt=2, **failed))
     assert records.next_attempt(path, {"x": 2}) == 3
+    files.write_json(path, record(attempt=4, result={"images": [], "mean": {"psnr": 9.0}}))
+    assert records.next_attempt(path) == 5      # edited
 
 
 def test_what_of_a_spec_fixes_the_result():
@@ -114,11 +141,12 @@ def test_a_locked_file_is_anothers(tmp_path):
         assert locks.lock(one) and not locks.lock(other)
         one.close()
         assert locks.lock(other, wait=True)
-    locks.claim(tmp_path)
+    lock = tmp_path / "run" / ".lock"
+    locks.claim(lock)
     with pytest.raises(UserError, match="another run is working in this folder"):
-        locks.claim(tmp_path)
+        locks.claim(lock)
     locks._claims.pop().close()
-    locks.claim(tmp_path)
+    locks.claim(lock)
     locks._claims.pop().close()
 
 
@@ -126,4 +154,4 @@ def test_time_and_place_are_not_in_the_fingerprint():
     a, b = record(), record()
     b["provenance"]["time"] = "another"
     assert a["fingerprint"] == b["fingerprint"]
-    assert records.make("cell", {}, {"x": 2}, result={})["fingerprint"] != a["fingerprint"]
+    assert records.make("bench", {}, {"x": 2}, result={})["fingerprint"] != a["fingerprint"]

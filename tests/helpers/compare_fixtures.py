@@ -9,8 +9,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from irbench.core import digests, files
+from irbench.core import files
 from tests.helpers.report_fixtures import Builder
+from tests.helpers.sealed import seal
 
 X2, X4 = "sr-x2@1", "sr-x4@1"
 NET, K, CUBIC = "semanir", "semanir.k8", "bicubic"
@@ -78,18 +79,16 @@ def settle(record: dict) -> None:
 
 
 def edit(folder: Path, path: str | Path, change) -> None:
-    """Change a record and make it whole again: means and fingerprint fit."""
+    """Change a record and make it whole again: means and digests fit."""
     record = json.loads((folder / path).read_text())
     change(record)
-    record["fingerprint"] = digests.fingerprint({"spec": record["spec"],
-                                                 "resolved": record["resolved"]})
     if record["kind"] == "cell" and record["result"]:
         images = record["result"]["images"]
         for metric in ("psnr", "ssim", "lpips"):
             scores = [image[metric] for image in images]
             record["result"]["mean"][metric] = (None if None in scores or not scores
                                                 else math.fsum(scores) / len(scores))
-    files.write_json(folder / path, record)
+    files.write_json(folder / path, seal(record))
 
 
 def shift(metric: str, *by: float, every: float | None = None):

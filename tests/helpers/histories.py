@@ -13,8 +13,8 @@ def stamp(folder, when, commit, only="**/*.json"):
     """Set the times and commits of a run's records, which are no part of their fingerprints."""
     for path in folder.glob(only):
         record = json.loads(path.read_text())
-        record["provenance"] |= {"time": when.isoformat(), "git": commit and {
-            "commit": commit * 40, "dirty": False}}
+        record["provenance"] |= {"time": when.isoformat(), "git": {
+            "commit": commit * 40, "dirty": False} if commit else None}
         path.write_text(json.dumps(record))
 
 

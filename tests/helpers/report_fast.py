@@ -11,6 +11,7 @@ from pathlib import Path
 from irbench.report import collect
 from irbench.report.tables import sheet
 from tests.helpers.report_fixtures import INFERENCE, Builder
+from tests.helpers.sealed import seal
 
 
 def collected(builder: Builder) -> collect.Run:
@@ -32,7 +33,7 @@ def edit(builder: Builder, path: str, change: Callable[[dict], None]) -> None:
     file = builder.folder / path
     record = json.loads(file.read_text())
     change(record["result"])
-    file.write_text(json.dumps(record))
+    file.write_text(json.dumps(seal(record)))
 
 
 def bench_result(sizes: tuple = (64, 256, 1024), keys: tuple = (64, 128, 256, 512)) -> dict:

@@ -11,6 +11,7 @@ from irbench.core import digests, files, records
 from irbench.core.errors import UserError
 from irbench.jobs import verify
 from tests.helpers import tiny
+from tests.helpers.sealed import seal
 
 LEVELS = ("denoise_color-sigma15", "denoise_color-sigma25", "denoise_color-sigma50")
 BLIND = {"recipe": "demo", "data": ["tinytrain"], "steps": 2, "patch": 16, "batch": 2,
@@ -157,7 +158,7 @@ def test_the_weights_of_a_blind_training_are_those_of_every_level(tmp_path, monk
     weights.write_bytes(weights.read_bytes() + b"0")
     assert list(wrong()) == [job.title]
     record["result"]["checkpoint"] = {**trained, "sha256": digests.file_digest(weights)}
-    files.write_json(job.record, record)
+    files.write_json(job.record, seal(record))
     assert list(wrong()) == [cell.title for cell in cells]
     assert all(why.startswith("computed with other weights") for why in wrong().values())
 

@@ -336,6 +336,7 @@ def test_verify_knows_whose_weights_a_variant_has(tmp_path, monkeypatch):
             "file": "w.safetensors", "sha256": "b" * 64}}))
     for digest, problem in (("b" * 64, []), ("a" * 64, ["computed with other weights"])):
         files.write_json(cell.record, records.make(
-            "cell", cell.key, cell.spec, resolved={"checkpoint": digest}, result={}))
+            "cell", cell.key, cell.spec, resolved={"checkpoint": digest},
+            result={"images": [], "mean": {}}))
         found = [p for p in verify.check(run) if p.startswith(f"{cell.title}: computed")]
         assert [p.split(": ")[1].split(" than")[0] for p in found] == problem

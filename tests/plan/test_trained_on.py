@@ -289,7 +289,8 @@ def test_verify_finds_weights_that_were_altered_after_the_run(world, tmp_path):
     run = world()
     cell = run.cells["sr-x2@1/tinyset/tiny"]
     files.write_json(cell.record, records.make(
-        "cell", cell.key, cell.spec, resolved={"checkpoint": "b" * 64}, result={}))
+        "cell", cell.key, cell.spec, resolved={"checkpoint": "b" * 64},
+        result={"images": [], "mean": {}}))
 
     def found():
         return [one for one in verify.check(run) if one.startswith(cell.title)]

@@ -13,6 +13,7 @@ from irbench.report import collect
 from irbench.report.facts import ranking
 from irbench.report.tables import render, summary, tables
 from tests.helpers import report_fixtures as fixtures
+from tests.helpers.sealed import seal
 
 
 def build(builder):
@@ -151,7 +152,7 @@ def test_a_mean_with_a_hole_below_it_is_refused(tmp_path):
     path = tmp_path / "cells/sr-x2@1/set5/a.json"
     record = json.loads(path.read_text())
     record["result"]["mean"]["psnr"] = 33.0
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(seal(record)))
     assert build(builder)[0].cells[0].missing["psnr"] == "1 of 2 images have no PSNR"
 
 

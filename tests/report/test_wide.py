@@ -9,6 +9,7 @@ import pytest
 from irbench import report
 from irbench.catalog import protocols, published
 from irbench.catalog.model import Model
+from irbench.core.run_folder import RunFolder
 from irbench.present import text
 from irbench.report import collect
 from irbench.report.facts import leakage, verdict
@@ -301,5 +302,5 @@ def test_paired_images_make_crops_and_the_page_stands(tmp_path):
         assert part in source, part
     assert {p.name for p in (tmp_path / "tables").glob("verdicts.*")} == {
         "verdicts.md", "verdicts.tex", "verdicts.csv"}
-    report._remove_stale(tmp_path, {"sr"}, set())       # a later plan without verdicts
+    report._remove_stale(RunFolder(tmp_path), {"sr"}, set())       # a later plan without verdicts
     assert not list((tmp_path / "tables").glob("verdicts.*"))

@@ -12,6 +12,7 @@ from irbench.core import digests, files, headers, records
 from irbench.core.errors import Unavailable, UserError
 from irbench.weights import export as checkpoint_export
 from irbench.weights import loading, storage
+from tests.helpers.sealed import seal
 from tests.helpers.weights import SIGMA, SR, built, equal, flip, load, model
 
 
@@ -41,7 +42,8 @@ def cell(folder, digest, dataset, psnr, protocol="sr-x2@1", model_name="mine", *
         folder / "cells" / protocol / dataset / f"{model_name}.json",
         records.make("cell", {"protocol": protocol, "dataset": dataset, "model": model_name}, spec,
                      resolved={"checkpoint": digest},
-                     result={"images": [{}, {}], "mean": {"psnr": psnr, "ssim": None}}))
+                     result={"images": [{"name": "a"}, {"name": "b"}],
+                             "mean": {"psnr": psnr, "ssim": None}}))
 
 
 def export(folder, **how):
@@ -86,11 +88,12 @@ def test_an_export_says_what_is_known_of_the_training(plugin, tmp_path):
     cell(tmp_path, digest, "manga109", 1.0, inference={"dtype": "bfloat16"})
     files.write_json(tmp_path / "leaks.json", records.make(
         "leaks", {"run": "x"}, {}, result={
-            "compared": [{"train": "tinytrain", "test": "set5"},
-                         {"train": "tinytrain", "test": "bsd100"},
-                         {"train": "elsewhere", "test": "set5"}],
-            "pairs": [{"train": "tinytrain", "test": "set5", "train_image": "img11"},
-                      {"train": "tinytrain", "test": "bsd100", "train_image": "img12"}],
+            "compared": [{"train": train, "test": test, "train_images": 3, "test_images": 5}
+                         for train, test in (("tinytrain", "set5"), ("tinytrain", "bsd100"),
+                                             ("elsewhere", "set5"))],
+            "pairs": [{"train": "tinytrain", "test": test, "train_image": image,
+                       "test_image": "a", "kind": "near"}
+                      for test, image in (("set5", "img11"), ("bsd100", "img12"))],
             "not_compared": []}))
     data, header = export(tmp_path)
     assert storage.header_of(tmp_path, data) == header | {
@@ -113,7 +116,7 @@ def test_optional_fields_of_a_record_may_be_missing(plugin, tmp_path):
     record = json.loads(path.read_text())
     for name in ("validation", "best", "parameters", "device_name"):
         del record["result"][name]
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(seal(record)))
     header = export(tmp_path)[1]
     assert (header["validation"], header["scores"], header["leaks"]) == ([], [], None)
 
@@ -146,7 +149,7 @@ def test_a_record_and_a_file_that_do_not_belong_together_are_refused(plugin, tmp
     path = tmp_path / "training/sr-x2@1/mine.json"
     record = json.loads(path.read_text())
     record["result"]["checkpoint"]["sha256"] = digests.file_digest(file)
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(seal(record)))
     with pytest.raises(UserError, match="of another training than the record .training differ"):
         export(tmp_path)
 

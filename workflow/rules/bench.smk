@@ -3,7 +3,7 @@
 rule bench:
     output:
         report(
-            f"{RUN}/benches/{{bench}}.json",
+            record("bench"),
             caption="../report/bench.rst",
             category="Benchmarks of parts",
             labels=told("benches"),
@@ -15,7 +15,7 @@ rule bench:
     resources:
         gpu=GPU,
     log:
-        f"{RUN}/logs/benches/{{bench}}.log",
+        FOLDER.log("bench"),
     message:
         "Measure {wildcards.bench} by itself"
     shell:

@@ -6,14 +6,14 @@ from irbench.fidelity import anchor_run
 
 rule anchors:
     output:
-        "results/anchors/anchors.csv",
+        str(anchor_run.FOLDER.anchors("csv")),
     params:
         fingerprint=lambda wildcards: anchor_run.fingerprint(),
         attempt=lambda wildcards: anchor_run.next_attempt(),
         data_root=SETTINGS["data_root"],
     threads: CORES
     log:
-        "results/anchors/anchors.log",
+        str(anchor_run.FOLDER.anchors("log")),
     message:
         "Compare the anchors with their known figures"
     shell:

@@ -35,8 +35,8 @@ except UserError as error:
     print(f"irbench: {error}", file=sys.stderr)
     sys.exit(2)
 
-RUN = str(PLAN.folder)
-CONFIG = f"{RUN}/config.json"  # complete, as all jobs read it; written when a run starts
+FOLDER = PLAN.run_folder  # says where each file of the run lies
+CONFIG = str(FOLDER.config)  # complete, as all jobs read it; written when a run starts
 # a GPU serves one job at a time (profiles/default limits the resource); where none is, none waits
 GPU = int(
     SETTINGS["device"] == "cuda"
@@ -65,6 +65,11 @@ def attempt(kind):
         return records.next_attempt(job.record, job.spec)
 
     return number
+
+
+def record(kind):
+    """The records of a kind, e.g. of cells: results/RUN/cells/{protocol}/{dataset}/{model}.json"""
+    return FOLDER.pattern(kind)
 
 
 def training_data(wildcards):
@@ -105,7 +110,7 @@ def table_of(kind):
 def told_of_file(folder):
     """The labels of a table or a figure."""
     return lambda wildcards: snakefile.file_labels(
-        PLAN, f"{RUN}/{folder}", wildcards.name, wildcards.suffix)
+        PLAN, folder, wildcards.name, wildcards.suffix)
 
 
 def begin():
@@ -114,7 +119,7 @@ def begin():
     Not a rule: whether a job must run depends on its own spec, not on this file's age.
     """
     try:
-        locks.claim(PLAN.folder)
+        locks.claim(FOLDER.lock)
     except UserError as error:
         print(f"irbench: {error}", file=sys.stderr)
         os._exit(2)  # no job has begun; an exception would be reported as a defect
@@ -123,17 +128,21 @@ def begin():
 
 def announce():
     """End by naming the report, and what is missing in it."""
-    if not (PLAN.folder / "report.html").exists():
+    if not FOLDER.report.exists():
         return  # only a part of the run was asked for
-    stored = [(job, records.read(job.record)) for job in PLAN.jobs() if job.record.exists()]
-    missing = [(job, record) for job, record in stored if record["status"] != "ok"]
+    stored = [(job, FOLDER.load(job.kind, job.key)) for job in PLAN.jobs() if job.record.exists()]
+    missing = [
+        (job, one.problem or one.record["reason"])
+        for job, one in stored
+        if one.problem or one.record["status"] != "ok"
+    ]
     reasons = {}
-    for job, record in missing:
-        reasons.setdefault(record["reason"], []).append(job.title)
+    for job, reason in missing:
+        reasons.setdefault(reason, []).append(job.title)
     for reason, titles in reasons.items():
         more = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
         print(f"n/a: {titles[0]}{more}: {reason}", file=sys.stderr)
     if missing:
         print(f"{len(missing)} of {len(stored)} jobs gave no result; the next run tries them again",
               file=sys.stderr)
-    print(f"The report: {(PLAN.folder / 'report.html').resolve()}", file=sys.stderr)
+    print(f"The report: {FOLDER.report.resolve()}", file=sys.stderr)

@@ -2,7 +2,7 @@
 rule data:
     output:
         report(
-            f"{RUN}/data/{{dataset}}.json",
+            record("data"),
             caption="../report/data.rst",
             category="Datasets",
             labels=told("data"),
@@ -11,7 +11,7 @@ rule data:
         config=CONFIG,
         attempt=attempt("data"),
     log:
-        f"{RUN}/logs/data/{{dataset}}.log",
+        FOLDER.log("data"),
     message:
         "Fetch {wildcards.dataset}"
     shell:
@@ -25,7 +25,7 @@ rule leaks:
         data=leak_data,
     output:
         report(
-            f"{RUN}/leaks.json",
+            record("leaks"),
             caption="../report/leaks.rst",
             category="Leaks",
             labels=told("leaks"),
@@ -33,10 +33,10 @@ rule leaks:
     params:
         config=CONFIG,
         attempt=lambda wildcards: records.next_attempt(
-            f"{RUN}/leaks.json", PLAN.leaks[SETTINGS["run"]].spec
+            record("leaks"), PLAN.leaks[SETTINGS["run"]].spec
         ),
     log:
-        f"{RUN}/logs/leaks.log",
+        FOLDER.log("leaks"),
     message:
         "Look for test images in the training sets"
     shell:

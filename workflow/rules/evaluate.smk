@@ -1,11 +1,11 @@
 # One cell: one model on one dataset under one protocol.
 rule evaluate:
     input:
-        data=f"{RUN}/data/{{dataset}}.json",
+        data=record("data"),
         weights=weights,
     output:
         report(
-            f"{RUN}/cells/{{protocol}}/{{dataset}}/{{model}}.json",
+            record("cell"),
             caption="../report/cell.rst",
             category="Cells",
             subcategory=table_of("cells"),
@@ -18,7 +18,7 @@ rule evaluate:
     resources:
         gpu=GPU,
     log:
-        f"{RUN}/logs/cells/{{protocol}}/{{dataset}}/{{model}}.log",
+        FOLDER.log("cell"),
     message:
         "Evaluate {wildcards.model} on {wildcards.dataset} under {wildcards.protocol}"
     shell:

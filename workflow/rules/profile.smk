@@ -2,7 +2,7 @@
 rule profile:
     output:
         report(
-            f"{RUN}/profiles/{{protocol}}/{{model}}.json",
+            record("profile"),
             caption="../report/profile.rst",
             category="Costs",
             subcategory=table_of("profiles"),
@@ -15,7 +15,7 @@ rule profile:
     resources:
         gpu=GPU,
     log:
-        f"{RUN}/logs/profiles/{{protocol}}/{{model}}.log",
+        FOLDER.log("profile"),
     message:
         "Measure {wildcards.model} for {wildcards.protocol}"
     shell:

@@ -4,39 +4,39 @@ rule report:
         records=all_records("data", "trainings", "cells", "profiles", "benches", "leaks"),
     output:
         page=report(
-            f"{RUN}/report.html",
+            str(FOLDER.report),
             caption="../report/page.rst",
             category="Overview",
             labels={"file": "report.html", "what": "the report", "format": "HTML"},
         ),
         summary=report(
-            f"{RUN}/summary.csv",
+            str(FOLDER.summary),
             caption="../report/summary.rst",
             category="Overview",
             labels={"file": "summary.csv", "what": "every figure", "format": "CSV"},
         ),
         tables=report(
-            directory(f"{RUN}/tables"),
+            directory(str(FOLDER.tables)),
             patterns=["{name}.{suffix}"],
             caption="../report/table.rst",
             category="Tables",
             subcategory="{suffix}",
-            labels=told_of_file("tables"),
+            labels=told_of_file(FOLDER.tables),
         ),
         # of each figure one file: the PDF and the SVG lie beside it
         figures=report(
-            directory(f"{RUN}/figures"),
+            directory(str(FOLDER.figures)),
             patterns=["{name}.{suffix,png}"],
             caption="../report/figure.rst",
             category="Figures",
             subcategory=lambda wildcards: snakefile.drawing(wildcards.name),
-            labels=told_of_file("figures"),
+            labels=told_of_file(FOLDER.figures),
         ),
     params:
         config=CONFIG,
         fingerprint=PLAN.report_fingerprint,
     log:
-        f"{RUN}/logs/report.log",
+        FOLDER.log("report"),
     message:
         "Render the report"
     shell:

@@ -10,7 +10,7 @@ rule train:
         data=training_data,
     output:
         report(
-            f"{RUN}/training/{{protocol}}/{{model}}.json",
+            record("training"),
             caption="../report/training.rst",
             category="Trainings",
             subcategory=table_of("trainings"),
@@ -24,7 +24,7 @@ rule train:
         gpu=GPU,
         max_minutes=0,
     log:
-        f"{RUN}/logs/training/{{protocol}}/{{model}}.log",
+        FOLDER.log("training"),
     message:
         "Train {wildcards.model} for {wildcards.protocol}"
     shell:

@@ -6,9 +6,8 @@ rounding only: of float32 with ``adam`` and ``adamw`` (weights within 1e-6 after
 bfloat16 with ``muon``, since torch's Muon orthogonalises in it (1e-3 seen after 20). Devices,
 processes and precision are ``accelerate``'s.
 
-Writes: ``checkpoints/<scope>/<model>.safetensors`` (the last weights) and ``.best.safetensors``
-(those of the best validation; none without validation); ``training/<scope>/<model>.json`` (the
-record), ``.csv`` (the curve) and, while it runs, ``.state``.
+Writes, where ``irbench.core.run_folder`` says: the last weights and those of the best validation
+(none without validation); the record, the curve and, while it runs, the state.
 
 Try: ``irbench train --protocol sr-x2 --model compacter``
 """
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irbench.catalog.recipes import at
-from irbench.core import digests, locks, machine, messages, records
+from irbench.core import digests, locks, machine, messages, records, run_folder
 from irbench.core.errors import Paused, Unavailable, UserError
 from irbench.imaging.degrade import seed_of
 from irbench.jobs.result import Result, record_of, write
@@ -93,7 +92,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
             digest = place.save(weights(state), state.step)
             best = place.best_of(state)
             if best is None:  # what is there is of an older training
-                (plan.folder / place.best).unlink(missing_ok=True)
+                place.best.unlink(missing_ok=True)
             curve.write_csv(place.csv, state)
         waiting = state.waited / state.seconds if state.seconds else 0.0
         messages.say(f"{job.title}: {state.step} steps in {messages.left(state.seconds)}, "
@@ -105,7 +104,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
                 "images": {"training": len(patches.images), "held_out": len(patches.held_out)},
                 "parameters": sum(p.numel() for p in network.parameters()),
                 "final_loss": curve.final_loss(state.curve),
-                "checkpoint": {"file": place.last.as_posix(), "sha256": digest},
+                "checkpoint": {"file": place.name(place.last), "sha256": digest},
                 "best": best, "curve": state.curve,
                 "validation": state.validation, "validation_on": validator.about,
                 "waiting": round(waiting, 4), "processes": engine.num_processes,
@@ -120,26 +119,30 @@ class _Place:
     """Where a training's files go, and what the headers of its weights say."""
 
     def __init__(self, plan: Plan, job: Job, protocol) -> None:
-        folder, name = Path("checkpoints", protocol.id), job.model.name
+        run, name = plan.run_folder, job.model.name
         self.plan, self.job, self.protocol = plan, job, protocol
-        self.last, self.best = folder / f"{name}.safetensors", folder / f"{name}.best.safetensors"
-        self.state, self.csv = (job.record.with_suffix(end) for end in (".state", ".csv"))
-        self.board = plan.folder / "tensorboard" / protocol.id / name
+        self.last, self.best = (run.weights(protocol.id, name, best=best)
+                                for best in (False, True))
+        self.state, self.csv, self.lock = (run.beside(job.key, suffix) for suffix in (
+            run_folder.STATE, run_folder.CURVE, run_folder.LOCK))
+        self.board = run.board(protocol.id, name)
+
+    def name(self, path: Path) -> str:
+        """Return a file's path as records tell it: relative to the run folder."""
+        return path.relative_to(self.plan.folder).as_posix()
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
         """Keep others from this training, and remove what a killed process had begun to write."""
-        lock = self.state.with_suffix(".lock")
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with lock.open("a") as handle:
+        self.lock.parent.mkdir(parents=True, exist_ok=True)
+        with self.lock.open("a") as handle:
             patience = time.monotonic() + LET_GO
             while not locks.lock(handle):
                 if time.monotonic() > patience:
-                    raise UserError(f"{self.job.title}: another process is at it ({lock}). Wait "
-                                    "for that one, or end it first.")
+                    raise UserError(f"{self.job.title}: another process is at it ({self.lock}). "
+                                    "Wait for that one, or end it first.")
                 time.sleep(0.2)
-            for path in (self.state, self.csv, self.plan.folder / self.last,
-                         self.plan.folder / self.best):
+            for path in (self.state, self.csv, self.last, self.best):
                 for begun in path.parent.glob(f".{glob.escape(path.name)}.*{path.suffix}"):
                     begun.unlink(missing_ok=True)
             yield
@@ -153,19 +156,18 @@ class _Place:
         """Write weights with a header in which nothing differs between two equal trainings."""
         recipe = self.job.model.training
         return loading.save(
-            self.plan.folder / (self.best if best else self.last), weights, self.job.model,
-            self.protocol, steps=steps, recipe=recipe.as_dict(), levels=recipe.levels,
+            self.best if best else self.last, weights, self.job.model, self.protocol,
+            steps=steps, recipe=recipe.as_dict(), levels=recipe.levels,
             datasets=self.job.spec["datasets"], exclude=recipe.exclude,
             training=self.job.fingerprint)
 
     def best_of(self, state: State) -> dict | None:
         """Return the best validation and its file; None if there is none."""
-        path = self.plan.folder / self.best
         # where rounding differs from run to run, a killed one may have left another file
-        if not state.best or not path.exists() or (
-                digests.file_digest(path) != state.best["sha256"]):
+        if not state.best or not self.best.exists() or (
+                digests.file_digest(self.best) != state.best["sha256"]):
             return None
-        return {**state.best, "file": self.best.as_posix()}
+        return {**state.best, "file": self.name(self.best)}
 
 
 def _device_name(device: str) -> str:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from irbench.catalog.recipes import Recipe, at, learning_rate
-from irbench.core import files, messages
+from irbench.core import files, messages, run_folder
 
 REMEMBERED = 100    # losses a spike is judged by
 POINTS = 200        # of the curve, at most
@@ -91,11 +91,11 @@ class State:
     @property
     def previous(self) -> Path:
         """The file of the save before."""
-        return self.path.with_name(f"{self.path.name}.previous")
+        return run_folder.previous(self.path)
 
     def aside(self, fingerprint: str) -> Path:
         """Return where a training's file goes when another training takes its place."""
-        return self.path.with_name(f"{self.path.name}.{fingerprint[:8]}")
+        return run_folder.aside(self.path, fingerprint)
 
     # -- a step --------------------------------------------------------------------------------
 

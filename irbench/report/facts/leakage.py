@@ -16,10 +16,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from irbench.core import digests, records
-from irbench.core.errors import UserError
+from irbench.core import digests, run_folder
+from irbench.core.run_folder import RunFolder
 
-FILE = "leaks.json"
+FILE = run_folder.place("leaks", {})
 ADVICE = "run the workflow again"
 # measured by benchmarks/leaks.py on CBSD68
 LIMITS = ("Patches, and copies cropped by more than about 8 of 321 pixels on each side, may be "
@@ -147,12 +147,12 @@ def read(folder: Path, plan: dict, titles: dict[str, str]) -> Leakage:
 def _read(folder: Path, plan: dict) -> Leakage:
     if not plan.get("leaks"):
         return Leakage()
-    if not (folder / FILE).exists():
+    stored = RunFolder(folder).load("leaks", {})
+    if stored.missing:
         return Leakage(True, f"not searched; {ADVICE}")
-    try:
-        record = records.read(folder / FILE)
-    except UserError as error:
-        return Leakage(True, str(error).replace(f"{folder}/", "").rstrip("."))
+    record = stored.record
+    if record is None:
+        return Leakage(True, stored.problem.rstrip("."))
     expected = (plan.get("fingerprints") or {}).get(FILE)
     if expected and digests.fingerprint(record["spec"]) != expected:
         return Leakage(True, f"{FILE} is of other sets or other code; {ADVICE}")

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from irbench.core.run_folder import RunFolder
 from irbench.present import style
 
 ASSETS = Path(__file__).parent / "assets"
@@ -84,12 +85,13 @@ def pictures(folder: Path, stems: Iterable[str], taken: int = 0) -> dict[str, Pi
     """
     found: dict[str, Picture] = {}
     large: list[tuple[int, str, bytes]] = []
-    files = {stem: folder / "figures" / f"{stem}.png" for stem in stems}
+    figures = RunFolder(folder).figures
+    files = {stem: figures / f"{stem}.png" for stem in stems}
     widest = width([path.stat().st_size for path in files.values()])
     for stem, path in files.items():
         found[stem] = _picture(path, widest)
         taken += len(found[stem].src)
-        pdf, svg = (_bytes(folder / "figures" / f"{stem}.{kind}") for kind in ("pdf", "svg"))
+        pdf, svg = (_bytes(figures / f"{stem}.{kind}") for kind in ("pdf", "svg"))
         packed = base64.b64encode(gzip.compress(svg, mtime=0)).decode() if svg else ""
         if packed and len(packed) <= SMALL:
             found[stem].vectors.append(Download(f"{stem}.svg", "SVG", packed=packed))
@@ -141,12 +143,12 @@ def tables(folder: Path, stem: str) -> list[Download]:
     """Return the files of a table, as they were written under ``tables/``."""
     return [Download(f"{stem}.{suffix}", label, uri(f"{kind};charset=utf-8", path.read_bytes()))
             for suffix, (label, kind) in TABLES.items()
-            if (path := folder / "tables" / f"{stem}.{suffix}").is_file()]
+            if (path := RunFolder(folder).tables / f"{stem}.{suffix}").is_file()]
 
 
 def summary(folder: Path) -> Download | None:
     """Return the run's ``summary.csv``, None if there is none."""
-    path = folder / "summary.csv"
+    path = RunFolder(folder).summary
     return Download(path.name, path.name, uri("text/csv;charset=utf-8", path.read_bytes())) \
         if path.is_file() else None
 

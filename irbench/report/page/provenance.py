@@ -11,14 +11,14 @@ import shlex
 from collections.abc import Iterable
 
 from irbench.catalog import published
-from irbench.core import digests, metrics
+from irbench.core import digests, metrics, run_folder
+from irbench.core.run_folder import RunFolder
 from irbench.present import text
 from irbench.report.collect import Cell, Job, Run
 from irbench.report.facts import weights
 from irbench.report.tables.tables import Column, Entry, Row
 
 IMAGES = 100                    # scores of so many images are shown with the figure, no more
-KINDS = {"training": "training", "profiles": "profile", "benches": "benchmark"}
 # terms whose texts are for a machine
 CODE = {"Record", "Fingerprint of its inputs", "Weights sha256", "Manifest sha256", "Command",
         "Commit"}
@@ -62,13 +62,14 @@ def machine(hardware: dict) -> str:
 
 def kind(job: Job) -> str:
     """Return what a record is of, in a word."""
-    return "cell" if isinstance(job, Cell) else KINDS[job.path.partition("/")[0]]
+    found = run_folder.kind_of(job.path)
+    return "benchmark" if found == "bench" else found
 
 
 def command(run: Run, job: Job) -> str:
     """Return the command that computes a record again, to be run beside ``results/``."""
-    kept = (run.folder / "config.json").is_file()
-    config = f"results/{run.name}/config.json" if kept else "CONFIG"
+    config = (str(RunFolder.of_run(run.name).config) if RunFolder(run.folder).config.is_file()
+              else "CONFIG")
     verb = {"cell": ["eval"], "training": ["train"], "profile": ["profile"],
             "benchmark": ["bench", job.model]}[kind(job)]
     said = ["irbench", *verb, "--config", config]
@@ -159,7 +160,7 @@ class Origins:
         packages = source.get("packages") or {}
         return [
             ("Status", job.status + (f": {job.reason}" if job.reason else "")),
-            ("Record", f"results/{run.name}/{job.path}"),
+            ("Record", f"{RunFolder.of_run(run.name).path}/{job.path}"),
             ("Command", command(run, job)),
             ("Protocol", f"{job.protocol}: {text.protocol_sentence(run.protocols[job.protocol])}"
              if run.protocols.get(job.protocol) else job.protocol),

@@ -17,13 +17,14 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from irbench.core import run_folder
 from irbench.present import style, text
 from irbench.report.collect import Job, Run
 from irbench.report.plots import latency
 from irbench.report.tables.sheet import Head, Sheet, Value
 
 NAME = "attention"
-RECORD = f"benches/{NAME}.json"      # below the run folder
+RECORD = run_folder.place("bench", {"bench": NAME})
 DENSE, BUILD = "dense", "dictionary"
 ORDER = ("reference", "mask", "gather", "flex", "triton")    # of lines, colours and columns
 PER_LINE = 3                    # values of N side by side

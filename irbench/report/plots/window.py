@@ -15,11 +15,11 @@ import numpy as np
 from PIL import Image
 
 from irbench.catalog.model import Model
+from irbench.core.run_folder import INPUT, TARGET, RunFolder
 from irbench.report.collect import Cell
 
 WINDOW = 96                     # pixels of the target; at most a third of its shorter side
 SEARCHED = 24                   # images of a dataset looked at, in the record's order
-INPUT, TARGET = "_input", "_target"
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,8 @@ def names(cells: list[Cell]) -> list[str]:
 
 def reserved(folder: Path, protocol: str, dataset: str, part: str, name: str) -> Path | None:
     """Return the file of an input or target, which is named as the models' results are."""
-    for candidate in (f"{name}.png", name):
-        path = folder / "images" / protocol / dataset / part / candidate
-        if path.is_file():
-            return path
-    return None
+    path = RunFolder(folder).image(protocol, dataset, part, name)
+    return next((one for one in (path, path.with_name(name)) if one.is_file()), None)
 
 
 def load(path: Path) -> np.ndarray:

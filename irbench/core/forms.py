@@ -1,0 +1,125 @@
+"""Which form a value of JSON has: tests to put together, and the forms of the results of records.
+
+A record may have been written by another version, by hand or by a defect. A value of a wrong type
+must cost the one record that holds it, not the report or the comparison that reads it: ``wrong``
+names the first such value of a result. Reads and writes nothing.
+
+Try: ``python -c "from irbench.core import forms; print(forms.wrong('data', {'count': 'many'}))"``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+LARGEST = 1e18
+
+Test = Callable[[object], bool]
+
+
+def text(value: object) -> bool:
+    """Whether a value is text."""
+    return isinstance(value, str)
+
+
+def mapping(value: object) -> bool:
+    """Whether a value is a JSON object."""
+    return isinstance(value, dict)
+
+
+def number(value: object) -> bool:
+    """Whether a value is a number of usual size: not NaN, and none that no float can hold."""
+    return (isinstance(value, int | float) and not isinstance(value, bool)
+            and -LARGEST < value < LARGEST)
+
+
+def count(value: object) -> bool:
+    """Whether a value is a whole number from 0 on."""
+    return isinstance(value, int) and number(value) and value >= 0
+
+
+def or_none(test: Test) -> Test:
+    """Of a value that may also be null."""
+    return lambda value: value is None or test(value)
+
+
+def every(test: Test) -> Test:
+    """Of a list of such values."""
+    return lambda value: isinstance(value, list) and all(test(one) for one in value)
+
+
+def values(test: Test) -> Test:
+    """Of a JSON object of such values."""
+    return lambda value: isinstance(value, dict) and all(test(one) for one in value.values())
+
+
+def having(**fields: Test) -> Test:
+    """Of a JSON object that has these fields, among others."""
+    return lambda value: isinstance(value, dict) and all(
+        test(value.get(name)) for name, test in fields.items())
+
+
+def perhaps(*needed: str, **fields: Test) -> Test:
+    """Of a JSON object whose fields, where they are there and not null, are such values.
+
+    Those ``needed`` must be there.
+    """
+    return lambda value: isinstance(value, dict) and _first_wrong(value, needed, fields) is None
+
+
+def _first_wrong(value: dict, needed: tuple[str, ...], fields: dict[str, Test]) -> str | None:
+    return next((name for name, test in fields.items()
+                 if (value.get(name) is not None or name in needed)
+                 and not test(value.get(name))), None)
+
+
+# -- results of records ----------------------------------------------------------------------------
+
+_KNOWN = or_none(number)
+_TEXTS = values(or_none(text))
+_MACHINE = {"device": text, "device_name": text, "dtype": text, "threads": count,
+            "inference": mapping}
+_DICTIONARY = every(perhaps(n=number, k=number, self=number, used=number, overlap=number))
+_PAIR = {"train": text, "test": text}
+_POINT = {"step": count, "seconds": number}
+
+# kind of record -> the fields that must be there, the fields that are read and their form
+RESULTS: dict[str, tuple[tuple[str, ...], dict[str, Test]]] = {
+    "data": (("count",), {"count": count}),
+    "training": (("checkpoint",), {
+        "checkpoint": having(file=text, sha256=text), "steps": count, "seconds": number,
+        "images_seen": count, "images": values(_KNOWN), "parameters": count, "final_loss": number,
+        "best": having(step=count, psnr=number),
+        "curve": every(perhaps("step", "loss", **_POINT, loss=number, lr=number)),
+        "validation": every(perhaps("step", "psnr", **_POINT, psnr=number)),
+        "validation_on": mapping, "waiting": number, "processes": count, **_MACHINE}),
+    "cell": (("images", "mean"), {
+        "images": every(perhaps("name", name=text, psnr=number, ssim=number, lpips=number,
+                                height=count, width=count, tiles=count, file=text)),
+        "mean": values(_KNOWN), "missing": _TEXTS, "tiling": perhaps(images=count),
+        "dictionary": _DICTIONARY, **_MACHINE}),
+    "profile": ((), {
+        "parameters": number, "macs": number, "macs_keys_only": number,
+        "macs_by_kind": values(_KNOWN), "uncounted": values(_KNOWN), "input": values(_KNOWN),
+        "latency_ms": perhaps(p50=number, p90=number, samples=every(number),
+                              busy_elsewhere=number),
+        "throughput": values(_KNOWN), "energy": perhaps(joules_per_image=number, method=text),
+        "peak_memory_bytes": number, "peak_memory_of": text, "missing": _TEXTS, "tiles": count,
+        "attention": perhaps(implementation=text, reason=text), "precision": mapping,
+        "dictionary": _DICTIONARY, "dictionary_of": text,
+        "sweep": values(or_none(perhaps(points=every(mapping), exponent=mapping))), **_MACHINE}),
+    "bench": ((), {"rows": every(mapping), "build": every(mapping), **_MACHINE}),
+    "leaks": ((), {
+        "pairs": every(having(**_PAIR, train_image=text, test_image=text, kind=text)),
+        "compared": every(having(**_PAIR, train_images=count, test_images=count)),
+        "not_compared": every(having(**_PAIR, reason=text))}),
+}
+
+
+def wrong(kind: str, result: dict) -> str | None:
+    """Say which field of a kind's result is not of the form that irbench writes; None if none is.
+
+    A kind that is not known here has no form.
+    """
+    name = _first_wrong(result, *RESULTS.get(kind, ((), {})))
+    return f"{name!r} of its result is missing or not in the form that irbench writes" \
+        if name else None

@@ -1,0 +1,206 @@
+"""The folder of a run, ``results/RUN``: where each file lies, and the reading of its records.
+
+All other modules ask here for the path of a file of a run; none builds one itself (a test holds
+them to it). A run folder holds::
+
+    config.json  plan.json  .lock            what the run asks for; held while a workflow is at it
+    data/DATASET.json                        the records, one a job
+    training/SCOPE/MODEL.json                beside it .csv (the curve), .state and .lock
+    cells/PROTOCOL/DATASET/MODEL.json
+    profiles/PROTOCOL/MODEL.json
+    benches/BENCH.json
+    leaks.json
+    checkpoints/SCOPE/MODEL.safetensors      the weights, and .best.safetensors
+    images/PROTOCOL/DATASET/MODEL/IMAGE.png  beside the models' _input and _target
+    tensorboard/SCOPE/MODEL/
+    logs/                                    placed as the records are
+    summary.csv  tables/  figures/  report.html
+
+Try: ``python -c "from irbench.core.run_folder import RunFolder;
+print(*RunFolder('results/photos').keys('cell'))"``
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from irbench.core import files, records
+from irbench.core.errors import UserError
+
+RESULTS = Path("results")
+INPUT, TARGET = "_input", "_target"     # among the images, in the place of a model
+# kind of record -> its place in a run folder, without suffix; the parts of its key are in braces
+PLACES = {
+    "data": "data/{dataset}",
+    "training": "training/{protocol}/{model}",
+    "cell": "cells/{protocol}/{dataset}/{model}",
+    "profile": "profiles/{protocol}/{model}",
+    "bench": "benches/{bench}",
+    "leaks": "leaks",
+}
+RECORD, STATE, CURVE, LOCK = ".json", ".state", ".csv", ".lock"
+
+
+def place(kind: str, key: Mapping[str, str]) -> str:
+    """Return where the record of a job lies, relative to the run folder, with forward slashes."""
+    return PLACES[kind].format_map(key) + RECORD
+
+
+def kind_of(place: str) -> str:
+    """Return the kind of the record at a place of ``place``."""
+    first = place.removesuffix(RECORD).partition("/")[0]
+    return next(kind for kind, pattern in PLACES.items() if pattern.partition("/")[0] == first)
+
+
+def parts(kind: str) -> tuple[str, ...]:
+    """Return the names of the parts of a key that place a record, none for the one of its kind."""
+    return tuple(re.findall(r"\{(\w+)\}", PLACES[kind]))
+
+
+def previous(state: Path) -> Path:
+    """Return the file of a training's state at the save before."""
+    return state.with_name(f"{state.name}.previous")
+
+
+def aside(state: Path, fingerprint: str) -> Path:
+    """Return where a training's state goes when another training takes its place."""
+    return state.with_name(f"{state.name}.{fingerprint[:8]}")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What lies at a record's place.
+
+    Attributes:
+        key: the parts of the key that place it.
+        place: its file, relative to the run folder.
+        record: as ``records.read`` gives it; None if there is none that can be used.
+        problem: why there is none, beginning with the place; "" if there is one.
+        missing: whether there is no file at all.
+    """
+
+    key: dict[str, str]
+    place: str
+    record: dict | None
+    problem: str = ""
+    missing: bool = False
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run; nothing in it need exist."""
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        """Take text for a path, too."""
+        object.__setattr__(self, "path", Path(self.path))
+
+    @classmethod
+    def of_run(cls, name: str) -> RunFolder:
+        """Return the folder of a run by its name, below the folder we are in."""
+        return cls(RESULTS / name)
+
+    @classmethod
+    def of_record(cls, path: Path, kind: str) -> RunFolder:
+        """Return the folder in which a record of a kind lies."""
+        return cls(Path(path).parents[PLACES[kind].count("/")])
+
+    # -- files of the run --------------------------------------------------------------------------
+
+    config = property(lambda self: self.path / "config.json", doc="What the run was asked for.")
+    plan = property(lambda self: self.path / "plan.json", doc="Its jobs.")
+    lock = property(lambda self: self.path / ".lock", doc="Held by the workflow at work in it.")
+    report = property(lambda self: self.path / "report.html", doc="The page.")
+    summary = property(lambda self: self.path / "summary.csv", doc="Every value of the report.")
+    tables = property(lambda self: self.path / "tables", doc="The folder of tables.")
+    figures = property(lambda self: self.path / "figures", doc="The folder of plots.")
+
+    def log(self, step: str) -> str:
+        """Return the log of a step, or of the jobs of a kind: the parts of the key in braces."""
+        return str(self.path / "logs" / f"{PLACES.get(step, step)}.log")
+
+    def anchors(self, suffix: str) -> Path:
+        """Return a table of the run of anchors, or its log."""
+        return self.path / f"anchors.{suffix}"
+
+    def image(self, protocol: str, dataset: str, model: str, name: str) -> Path:
+        """Return a kept image; ``INPUT`` and ``TARGET`` are where a model would be."""
+        return self.path / "images" / protocol / dataset / model / f"{name}.png"
+
+    # -- files of a training -----------------------------------------------------------------------
+
+    def weights(self, scope: str, model: str, *, best: bool = False) -> Path:
+        """Return the last weights of a training, or those of its best validation."""
+        return self.path / "checkpoints" / scope / f"{model}{'.best' * best}.safetensors"
+
+    def all_weights(self) -> list[Path]:
+        """Return all files of weights, sorted; their folders are their scopes."""
+        return [path for path in sorted(self.path.glob("checkpoints/*/*.safetensors"))
+                if not path.name.startswith(".")]
+
+    def board(self, scope: str, model: str) -> Path:
+        """Return the folder of TensorBoard's files of a training."""
+        return self.path / "tensorboard" / scope / model
+
+    def beside(self, key: Mapping[str, str], suffix: str) -> Path:
+        """Return a file beside the record of a training: ``STATE``, ``CURVE`` or ``LOCK``."""
+        return self.path / f"{PLACES['training'].format_map(key)}{suffix}"
+
+    # -- records -----------------------------------------------------------------------------------
+
+    def record(self, kind: str, key: Mapping[str, str]) -> Path:
+        """Return the path of a job's record."""
+        return self.path / place(kind, key)
+
+    def pattern(self, kind: str) -> str:
+        """Return the path of the records of a kind, the parts of the key in braces."""
+        return str(self.path / (PLACES[kind] + RECORD))
+
+    def has(self, kind: str) -> bool:
+        """Whether there is a folder for records of a kind."""
+        return (self.path / PLACES[kind].partition("/")[0]).is_dir()
+
+    def keys(self, kind: str, suffix: str = RECORD) -> list[dict[str, str]]:
+        """Return the keys of all records of a kind by their paths, sorted, without reading them.
+
+        With another suffix those of the files beside the records.
+        """
+        found = sorted(self.path.glob(re.sub(r"\{\w+\}", "*", PLACES[kind]) + suffix))
+        names, depth = parts(kind), len(self.path.parts) + 1
+        return [dict(zip(names, [*path.parts[depth:-1], path.name.removesuffix(suffix)],
+                         strict=False))
+                for path in found if not path.name.startswith(".")]     # being written
+
+    def load(self, kind: str, key: Mapping[str, str]) -> Stored:
+        """Return the record of a job, or why there is none: one bad record costs no other."""
+        wanted, where = {name: key[name] for name in parts(kind)}, place(kind, key)
+        path = self.path / where
+        try:
+            record = records.read(path, where)
+        except UserError as error:
+            return Stored(wanted, where, None, str(error), not path.exists())
+        if record["kind"] != kind or (wanted and record["key"] != wanted):
+            found, other = " / ".join(record["key"].values()), " / ".join(wanted.values())
+            return Stored(wanted, where, None, f"{where}: the record is of {record['kind']} "
+                          f"{found}, not of {kind} {other}. Delete the file and run again.")
+        return Stored(wanted, where, record)
+
+    def each(self, kind: str) -> Iterator[Stored]:
+        """Yield every record of a kind, or why it cannot be used, sorted by path."""
+        for key in self.keys(kind):
+            yield self.load(kind, key)
+
+    def write(self, record: dict) -> Path:
+        """Write a record to its place, whole or not at all, and return its path."""
+        path = self.record(record["kind"], record["key"])
+        files.write_json(path, record)
+        return path
+
+
+def runs(results: Path = RESULTS) -> list[RunFolder]:
+    """Return the folders below ``results``, sorted by name."""
+    return [RunFolder(path) for path in sorted(Path(results).glob("*")) if path.is_dir()]
