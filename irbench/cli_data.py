@@ -131,10 +131,12 @@ def _trained(settings: dict, group: dict) -> Iterable[str]:
     from irbench import protocols
     from irbench.training import recipe
 
+    protocol = None
     for name in group["models"]:
         entry = settings["models"].get(name) or {}
         if entry.get("training"):
-            protocol = protocols.get(group["protocol"], tuple(settings["catalog_paths"]))
+            protocol = protocol or protocols.get(group["protocol"],
+                                                 tuple(settings["catalog_paths"]))
             yield from recipe.fit(recipe.resolve(entry["training"], f"models.{name}.training"),
                                   entry.get("arch", name), protocol)["data"]
 

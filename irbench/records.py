@@ -26,11 +26,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from irbench import __version__
+from irbench import __version__, digest_cache
 from irbench.errors import UserError
 
 SCHEMA_VERSION = 1
@@ -71,16 +71,33 @@ def _module_path(name: str) -> Path:
     return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
 
 
-def known_digest(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file, read again only when its size or time changed."""
-    path = Path(path).absolute()
-    stat = path.stat()
-    return _known_digest(path, stat.st_size, stat.st_mtime_ns)
+def known_digest(path: str | Path) -> str:
+    """Return the SHA-256 (hex) of a file, read again only when the file has changed."""
+    return known_digests([path])[0]
 
 
-@functools.cache
-def _known_digest(path: Path, size: int, changed: int) -> str:
-    return file_digest(path)
+def known_digests(paths: Iterable[str | Path], each: Callable = map) -> list[str]:
+    """Return the SHA-256 (hex) of files, in order; see ``irbench.digest_cache``.
+
+    Args:
+        paths: of the files.
+        each: how to hash those that are not known, called as ``map`` is; it may use threads and
+            show progress.
+
+    Raises OSError for a file that is not there or cannot be read.
+    """
+    paths = [Path(path).absolute() for path in paths]
+    known = digest_cache.find(paths)
+    missing = [path for path in dict.fromkeys(paths) if path not in known]
+    found = []
+    if missing:
+        try:
+            for one in each(lambda path: digest_cache.measure(path, file_digest), missing):
+                found.append(one)
+        finally:
+            digest_cache.keep(found)
+    known |= {one.path: one.sha256 for one in found}
+    return [known[path] for path in paths]
 
 
 # What is told of a protocol or model and fixes no number; the report takes it from the plan.

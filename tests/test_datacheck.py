@@ -206,7 +206,7 @@ def test_options_and_names_come_in_any_order_and_no_config_is_needed(world, monk
 
 def test_list_hashes_nothing_and_imports_nothing_heavy(world, capsys, monkeypatch):
     check(capsys, "rain")
-    monkeypatch.setattr(local, "known_digest", None)
+    monkeypatch.setattr(local, "known_digests", None)
     assert cli.main(["data", "list"]) == 0
     code = ("import sys; from irbench import cli; cli.main(['data', 'list']); bad = {'torch', "
             "'numpy', 'PIL', 'requests', 'pooch'} & set(sys.modules); assert not bad, bad")

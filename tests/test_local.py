@@ -216,7 +216,7 @@ def test_a_manual_set_is_written_down_when_it_is_first_fetched(manual, tmp_path,
         for path in [entry.home / "deep" / folder / name])]
     assert datasets.state(entry, entry.root) == "complete"
     # later uses hash nothing
-    monkeypatch.setattr(local, "known_digest", None)
+    monkeypatch.setattr(local, "known_digests", None)
     assert datasets.digest(manual()) == digest
     assert names(datasets.open_local(entry, entry.root)) == [("a", "a"), ("b", "b")]
     assert names(datasets.fetch(entry, entry.root)) == [("a", "a"), ("b", "b")]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irbench import records
+from irbench import digest_cache, records
 from irbench.errors import UserError
 
 plain = st.recursive(
@@ -97,6 +97,8 @@ def test_what_of_a_spec_fixes_the_result():
 
 
 def test_a_file_is_hashed_again_only_when_it_changed(tmp_path, monkeypatch):
+    """More on it in tests/test_digest_cache.py."""
+    monkeypatch.setattr(digest_cache, "SETTLED_NS", -1)
     path, reads = tmp_path / "f", []
     real = records.file_digest
     monkeypatch.setattr(records, "file_digest", lambda p: reads.append(p) or real(p))
