@@ -89,8 +89,8 @@ class Plan:
     # protocol/model -> the sets its weights were trained on, each with the names of the images left
     # out; None if that is not known
     trained_on: dict[str, training_sets.Sets | None] = field(default_factory=dict)
-    # what identifies each set that was looked at, see _data_spec
-    contents: dict[str, dict] = field(default_factory=dict)
+    # read once: _data_spec of a set by its name, training_sets.of_file of weights by their path
+    contents: dict[str | Path, dict | None] = field(default_factory=dict)
 
     def jobs(self) -> list[Job]:
         """Return every job of the run, in the order of the stages."""
@@ -320,10 +320,10 @@ def _trained_on(plan: Plan, model: dict, known: dict, where: str) -> training_se
         return training_sets.of_recipe(model["training"], known,
                                        f"{where}: models.{base}.training")
     path = checkpoints.on_disk(model["checkpoint"], Path(plan.config["data_root"]))
-    if not path:
-        return None
-    return training_sets.of_file(path, known, lambda entry: _data_spec(
-        plan, entry)["dataset"]["sha256"])
+    if path and path not in plan.contents:
+        plan.contents[path] = training_sets.of_file(path, known, lambda entry: _data_spec(
+            plan, entry)["dataset"]["sha256"])
+    return plan.contents[path] if path else None
 
 
 # -- jobs --------------------------------------------------------------------------------------
