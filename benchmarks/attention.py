@@ -1,6 +1,7 @@
 """Time and peak memory of every attention implementation and of dense attention, over N and k.
 
-See ``irbench/attention_bench.py`` for how it is measured; ``irbench bench attention`` does the same
+See ``irbench/jobs/profiling/attention.py`` for how it is measured; ``irbench bench attention`` does
+the same
 and can keep a record. Reads nothing, writes a table to stderr and one JSON document as the last
 line of stdout. The exit code does not depend on the goals: they were set for other devices.
 
@@ -13,8 +14,10 @@ import argparse
 import json
 import sys
 
-from irbench import allocator, attention_bench, profiling, records
-from irbench.errors import UserError
+from irbench.core import machine
+from irbench.core.errors import UserError
+from irbench.inference import allocator
+from irbench.jobs.profiling import attention, profile
 
 
 def main() -> int:
@@ -35,13 +38,13 @@ def main() -> int:
     arguments = parser.parse_args()
     allocator.keep()
     try:
-        device, reason = profiling.pick_device(arguments.device)
+        device, reason = profile.pick_device(arguments.device)
         print(f"device {device}: {reason}", file=sys.stderr)
-        found = attention_bench.run(**{**vars(arguments), "device": device})
+        found = attention.run(**{**vars(arguments), "device": device})
     except UserError as error:
         parser.error(str(error))
-    print(attention_bench.table(found), file=sys.stderr)
-    about = records.provenance(found["threads"])
+    print(attention.table(found), file=sys.stderr)
+    about = machine.provenance(found["threads"])
     print(json.dumps({**found, "hardware": about["hardware"], "time": about["time"]}))
     return 0
 

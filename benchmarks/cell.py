@@ -25,9 +25,13 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from irbench import checkpoints, config, datasets, plan, records
-from irbench.errors import Unavailable, UserError
-from irbench.images import write_png
+from irbench import plan
+from irbench.core import machine, records
+from irbench.core.errors import Unavailable, UserError
+from irbench.data import sets
+from irbench.imaging.images import write_png
+from irbench.plan import config
+from irbench.weights import loading
 
 SET, COUNT, SIZE = "bsd100", 100, (321, 480)
 GOAL = 1.15
@@ -45,13 +49,13 @@ def synthetic(folder: Path, count: int) -> None:
 
 def bsd100(folder: Path, data_root: str | None, count: int) -> str:
     """Put the first images of BSD100, or stand-ins, into a new folder; say what they are."""
-    entry = datasets.get(SET)
+    entry = sets.get(SET)
     folder.mkdir()
     try:
         if not data_root and not os.environ.get("IRBENCH_MIRROR"):
             raise Unavailable("neither --data-root nor IRBENCH_MIRROR is given")
-        data = (datasets.open_local(entry, data_root) if data_root
-                else datasets.fetch(entry, folder.parent / "data"))
+        data = (sets.open_local(entry, data_root) if data_root
+                else sets.fetch(entry, folder.parent / "data"))
     except Unavailable as error:
         what = f"{count} synthetic images of {SIZE[0]}x{SIZE[1]}"
         print(f"BSD100 is not here ({error}); {what} take its place", file=sys.stderr)
@@ -77,8 +81,8 @@ def prepare(folder: Path, data_root: str | None, images: int) -> tuple[Path, str
     run = plan.build(config.check(settings))
     job = next(iter(run.cells.values()))
     protocol, model = run.protocols[job.key["protocol"]], job.spec["model"]
-    network = checkpoints.build(model, protocol)
-    checkpoints.save(folder / "compacter.safetensors", network.state_dict(), model, protocol)
+    network = loading.build(model, protocol)
+    loading.save(folder / "compacter.safetensors", network.state_dict(), model, protocol)
     return folder / "config.yaml", what
 
 
@@ -122,12 +126,12 @@ def main() -> int:
     print("".join(f"{name:>10}" for name in names), file=sys.stderr)
     for row in found:
         print("".join(f"{row[name]:>10}" for name in names), file=sys.stderr)
-    about = records.provenance()
+    about = machine.provenance()
     ratios = {n: statistics.median(row["ratio"] for row in found if row["threads"] == n)
               for n in arguments.threads}
     print(json.dumps({"images": what, "goal": GOAL, "ratio": ratios, "runs": found,
                       "hardware": about["hardware"], "time": about["time"],
-                      "packages": records.versions_of("torch", "numpy")}))
+                      "packages": machine.versions_of("torch", "numpy")}))
     return 0
 
 

@@ -32,7 +32,9 @@ import torch
 from latency import by_operation
 from torch import Tensor, nn
 
-from irbench import allocator, memory, profiling, records
+from irbench.core import machine
+from irbench.inference import allocator, memory
+from irbench.jobs.profiling import profile
 from irbench.models import strips
 from irbench.models.compacter import compacter
 
@@ -68,7 +70,7 @@ def measure(runs: dict[str, Callable[[], object]], *, rounds: int, warmup: int) 
     spent: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(warmup + rounds):
         for name, run in runs.items():
-            ms = profiling.timed(run, "cpu")
+            ms = profile.timed(run, "cpu")
             if turn >= warmup:
                 spent[name].append(ms)
     found = {}
@@ -159,7 +161,7 @@ def main() -> int:
     found = (training(models, arguments.scale, arguments) if arguments.training
              else inference(models, x, arguments))
     show(found)
-    about = records.provenance(arguments.threads)
+    about = machine.provenance(arguments.threads)
     print(json.dumps({"scale": arguments.scale, "size": arguments.size, "rounds": arguments.rounds,
                       "training": arguments.training, "device": "cpu", "dtype": "float32",
                       "hardware": about["hardware"], "time": about["time"],

@@ -28,8 +28,10 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity
 
-from irbench import allocator, macs, profiling, records
-from irbench.errors import UserError
+from irbench.core import machine
+from irbench.core.errors import UserError
+from irbench.inference import allocator
+from irbench.jobs.profiling import macs, profile
 from irbench.models import registry
 
 PLAIN = "plain-25"  # 3x3 convolutions of 48 channels between the first and the last
@@ -69,7 +71,7 @@ def measure(models: dict[str, nn.Module], reference: str, x: Tensor, *, rounds: 
     with torch.inference_mode():
         for turn in range(warmup + rounds):
             for name, model in models.items():
-                ms = profiling.timed(lambda model=model: model(x), device)
+                ms = profile.timed(lambda model=model: model(x), device)
                 if turn >= warmup:
                     spent[name].append(ms)
     found = {}
@@ -192,7 +194,7 @@ def main() -> int:
     allocator.keep()
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own messages
     try:
-        device, reason = profiling.pick_device(arguments.device)
+        device, reason = profile.pick_device(arguments.device)
         torch.set_num_threads(arguments.threads)
         print(f"device {device}: {reason}; {arguments.threads} threads", file=sys.stderr)
         names = list(dict.fromkeys([arguments.reference, *arguments.models]))
@@ -206,7 +208,7 @@ def main() -> int:
     except UserError as error:
         parser.error(str(error))
     show(found, arguments.reference)
-    about = records.provenance(arguments.threads)
+    about = machine.provenance(arguments.threads)
     print(json.dumps({"reference": arguments.reference, "options": arguments.options,
                       "size": arguments.size, "rounds": arguments.rounds,
                       "device": device, "hardware": about["hardware"], "time": about["time"],

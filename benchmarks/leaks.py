@@ -1,4 +1,5 @@
-"""What the thresholds of ``irbench.leaks`` rest on: altered copies against different photographs.
+"""What the thresholds of ``irbench.data.leaks`` rest on: altered copies against different
+photographs.
 
 Reads the public test sets (IRBENCH_MIRROR, or fetched) into a temporary folder. Prints one JSON
 document; changes nothing.
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from irbench import datasets, leaks
+from irbench.data import leaks, sets
 
 ALTERED = ("bsd68", "cbsd68", "set12", "photos", "photos_train", "mcmaster", "set5",
            "bsds500_test", "bsd100")
@@ -73,7 +74,7 @@ def best(train, test):
 
 def main():
     with tempfile.TemporaryDirectory() as folder:
-        data = {name: datasets.fetch(datasets.get(name), Path(folder), progress=False)
+        data = {name: sets.fetch(sets.get(name), Path(folder), progress=False)
                 for name in SETS}
         begun = time.perf_counter()
         known = {name: leaks.signatures(data[name], name, folder) for name in SETS}

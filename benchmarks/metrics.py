@@ -36,9 +36,12 @@ from pyiqa.archs.ssim_arch import ssim as pyiqa_ssim
 from scipy.ndimage import gaussian_filter
 from scipy.signal import convolve2d, fftconvolve
 
-from irbench import allocator, degrade, metrics, protocols, records
-from irbench.errors import UserError
-from irbench.images import imresize, read_image, to_uint8
+from irbench.catalog import protocols
+from irbench.core import machine
+from irbench.core.errors import UserError
+from irbench.imaging import degrade, metrics
+from irbench.imaging.images import imresize, read_image, to_uint8
+from irbench.inference import allocator
 
 PROTOCOL = protocols.get("sr-x2")
 OURS, LUMA = "irbench", "(luma of both)"
@@ -171,11 +174,11 @@ def main() -> int:
           f"{with_luma:.2f}", file=sys.stderr)
     if not agree:
         print(f"the figures differ by more than {TOLERANCE}", file=sys.stderr)
-    about = records.provenance(1)
+    about = machine.provenance(1)
     print(json.dumps({"images": what, "rival": rival, "ratio": rows[rival]["ratio"],
                       "ratio_with_luma": round(float(with_luma), 2), "goal": GOAL, "agree": agree,
                       "implementations": rows, "hardware": about["hardware"],
-                      "time": about["time"], "packages": records.versions_of(
+                      "time": about["time"], "packages": machine.versions_of(
                           "numpy", "opencv-python-headless", "scipy", "torch", "pyiqa")}))
     return 0 if agree else 1
 

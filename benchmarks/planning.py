@@ -36,9 +36,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from irbench import plan, records
-from irbench.errors import UserError
-from irbench.images import write_png
+from irbench import plan
+from irbench.core import files, machine, records
+from irbench.core.errors import UserError
+from irbench.imaging.images import write_png
 
 ROOT = Path(__file__).resolve().parent.parent
 WHAT = ("planning", "dry", "noop", "cell")
@@ -96,8 +97,8 @@ def finish(folder: Path) -> None:
                         "mean": {"psnr": 30.0}, "missing": {}, "device": "cpu", "inference": {},
                         "tiling": None, "dictionary": None}}
     for job in run.jobs():
-        records.write_json(job.record, records.make(job.kind, job.key, job.spec,
-                                                    result=results[job.kind]))
+        files.write_json(job.record, records.make(job.kind, job.key, job.spec,
+                                                  result=results[job.kind]))
     for name in ("report.html", "summary.csv"):
         (run.folder / name).write_text("\n")
     for name in ("tables", "figures"):
@@ -220,10 +221,10 @@ def main() -> int:
               for name in columns}
     print(f"{'exponent':>20}" + "".join(f"{powers[name] if powers[name] is not None else '-':>10}"
                                         for name in columns), file=sys.stderr)
-    about = records.provenance()
+    about = machine.provenance()
     print(json.dumps({"goals": GOALS, "exponents": powers, "runs": found,
                       "hardware": about["hardware"], "time": about["time"],
-                      "packages": records.versions_of("snakemake")}))
+                      "packages": machine.versions_of("snakemake")}))
     return 0
 
 

@@ -2,7 +2,8 @@
 
 The model has random weights, whose values cost nothing. The image is a file, or smooth random
 values of the size asked for. The tiles are chosen by the budget as an evaluation would choose them
-(``irbench/tiling.py``, ``tile: auto``). Peak memory is that of the whole process by the kernel's
+(``irbench/inference/tiling.py``, ``tile: auto``). Peak memory is that of the whole process by the
+kernel's
 high-water mark (VmHWM; Linux): program, weights, input, output and what a tile needs. Progress and
 a table go to stderr, one JSON document is the last line of stdout. A 4K image through SemanIR-S
 takes hours on two cores; ``--max-tiles`` ends after some, with nothing said of the others.
@@ -21,12 +22,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from irbench import allocator, inference, memory, profiling, records
-from irbench.budget import GIB
-from irbench.errors import UserError
-from irbench.images import read_image, to_float, to_rgb
+from irbench.core import machine
+from irbench.core.errors import UserError
+from irbench.imaging.images import read_image, to_float, to_rgb
+from irbench.inference import allocator, memory
+from irbench.inference import options as inference
+from irbench.inference.budget import GIB
+from irbench.inference.prepare import prepare
+from irbench.inference.tiling import Tiled
+from irbench.jobs.profiling import profile
 from irbench.models import registry
-from irbench.tiling import Tiled
 
 
 class Enough(Exception):
@@ -78,7 +83,7 @@ def measure(a: argparse.Namespace, device: str) -> dict:
     torch.manual_seed(0)
     options = inference.resolve({"dtype": a.dtype, "tile": a.tile or "auto", "overlap": a.overlap,
                                  "memory_gib": None if a.tile else a.memory_gib}, "tiles.py")
-    network = inference.prepare(card.load()(task, a.scale, 3), options, device, card.dtypes)
+    network = prepare(card.load()(task, a.scale, 3), options, device, card.dtypes)
     x = picture(a.image, a.height, a.width)
     watch = Watch(a.max_tiles)
     watch.look()
@@ -110,7 +115,7 @@ def main() -> int:
     parser.add_argument("--image", help="a file in place of random values")
     parser.add_argument("--memory-gib", type=float, default=6, help="for the whole process")
     parser.add_argument("--tile", type=int, help="side of the tiles, in place of the budget's")
-    parser.add_argument("--overlap", type=int, help="default: as irbench/tiling.py chooses")
+    parser.add_argument("--overlap", type=int, help="default: as the tiling chooses")
     parser.add_argument("--max-tiles", type=int, help="end after so many")
     parser.add_argument("--dtype", default="float32", choices=inference.DTYPES)
     parser.add_argument("--threads", type=int, default=1)
@@ -123,7 +128,7 @@ def main() -> int:
     if not memory.CLEAR_REFS.exists():
         parser.error("peak memory is read from /proc, which only Linux has")
     try:
-        device, reason = profiling.pick_device(arguments.device)
+        device, reason = profile.pick_device(arguments.device)
         torch.set_num_threads(arguments.threads)
         print(f"device {device}: {reason}; {arguments.threads} threads", file=sys.stderr)
         found = measure(arguments, device)
@@ -134,7 +139,7 @@ def main() -> int:
         print(f"{name:<16}{found[name]}", file=sys.stderr)
     print(f"{'tiling':<16}{(found['tiling'] or {}).get('reason', 'the whole image')}",
           file=sys.stderr)
-    about = records.provenance(arguments.threads)
+    about = machine.provenance(arguments.threads)
     print(json.dumps({"model": arguments.model, "device": device, **found,
                       "threads": arguments.threads, "hardware": about["hardware"],
                       "time": about["time"], "torch": torch.__version__}))

@@ -1,16 +1,17 @@
 """Images per second of irbench's training, next to a plain training loop.
 
-All train in this process, in turns: a block of steps of the engine (``irbench.training.loop.run``
+All train in this process, in turns: a block of steps of the engine
+(``irbench.jobs.training.loop.run``
 itself, held up at the end of a block while the others have theirs), as many steps of each plain
 loop, and so on. A ratio is taken between the blocks of one turn: above 1 the engine is faster. The
 first turn warms up and does not count.
 
 The plain loop is what one writes without a thought of speed. A torch Dataset decodes the PNG of an
 image for each sample, computes the input of the whole image by the exact bicubic
-(``irbench.images.imresize``; other degradations are made of the patch alone), cuts, turns and
-mirrors; a DataLoader without workers; then the same loss, torch optimisers, clipping and running
-mean of the weights, all eager. Batch, patch, device, threads and allocator are the engine's. There
-are two of them:
+(``irbench.imaging.images.imresize``; other degradations are made of the patch alone), cuts, turns
+and mirrors; a DataLoader without workers; then the same loss, torch optimisers, clipping and
+running mean of the weights, all eager. Batch, patch, device, threads and allocator are
+the engine's. There are two of them:
 
 plain loop           around irbench's own network, so that only data and loop differ
 plain loop, network  around a network written straight from the paper (``plain_compacter.py``: three
@@ -44,21 +45,18 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from irbench import (
-    allocator,
-    checkpoints,
-    config,
-    datasets,
-    degrade,
-    images,
-    plan,
-    protocols,
-    records,
-)
-from irbench.errors import Paused, Unavailable, UserError
-from irbench.profiling import DEVICES, device_name, pick_device
-from irbench.training import engine, loop, losses, state
-from irbench.training.recipe import learning_rate
+from irbench import plan
+from irbench.catalog import protocols
+from irbench.catalog.recipes import learning_rate
+from irbench.core import machine
+from irbench.core.errors import Paused, Unavailable, UserError
+from irbench.data import sets
+from irbench.imaging import degrade, images
+from irbench.inference import allocator
+from irbench.jobs.profiling.profile import DEVICES, device_name, pick_device
+from irbench.jobs.training import engine, loop, losses, state
+from irbench.plan import config
+from irbench.weights import loading
 
 ENGINE, PLAIN, NETWORK = "engine", "plain loop", "plain loop, network"
 GOAL = 1.5
@@ -168,9 +166,9 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[plan.Plan, pla
         name = "photos_train"
         print(f"neither --data-root nor IRBENCH_MIRROR is given; {name} takes the place of "
               "BSDS500", file=sys.stderr)
-    entry = datasets.get(name)
-    data = (datasets.open_local(entry, root) if arguments.data_root
-            else datasets.fetch(entry, root))
+    entry = sets.get(name)
+    data = (sets.open_local(entry, root) if arguments.data_root
+            else sets.fetch(entry, root))
     training = {"recipe": arguments.recipe, "data": [name], "exclude": {}, "levels": None,
                 "steps": (arguments.pairs + 1) * arguments.steps + 1,  # one that is not taken
                 "holdout": 0, "validate_every": None}
@@ -194,7 +192,7 @@ def plain_loops(job: plan.Job, files: list[Path], device: str) -> dict[str, Plai
     protocol, model = protocols.get(job.key["protocol"]), job.model
     recipe = job.spec["model"]["training"]
     torch.manual_seed(0)
-    network = checkpoints.build(model, protocol, ())
+    network = loading.build(model, protocol, ())
     networks = {PLAIN: network}
     if model["arch"] == "compacter":
         channels = 1 if protocol.color == "gray" else 3
@@ -318,7 +316,7 @@ def main(words: list[str] | None = None) -> int:
           f"{arguments.threads} threads, torch {torch.__version__}; {len(files)} images; "
           f"goal {GOAL}", file=sys.stderr)
     show(found, samples)
-    about = records.provenance(arguments.threads)
+    about = machine.provenance(arguments.threads)
     print(json.dumps({
         "model": arguments.model, "options": arguments.options, "protocol": arguments.protocol,
         "recipe": arguments.recipe, "batch": recipe["batch"], "patch": recipe["patch"],
@@ -326,7 +324,7 @@ def main(words: list[str] | None = None) -> int:
         "steps": arguments.steps, "device": arguments.device, "device_name": name,
         "threads": arguments.threads, "goal": GOAL, "loops": found, "plain_sample_ms": samples,
         "hardware": about["hardware"], "time": about["time"],
-        "packages": records.versions_of("torch", "numpy", "pillow", "accelerate")}))
+        "packages": machine.versions_of("torch", "numpy", "pillow", "accelerate")}))
     return 0
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import tiny
+from tests.helpers import tiny
 
 BESIDE = Path(__file__).parents[2] / "shared" / "mirror"
 GIVEN = os.environ.get("IRBENCH_MIRROR")

@@ -2,12 +2,13 @@
 
 import json
 from importlib import util
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+from tests.helpers.paths import ROOT
+
+FOLDER = ROOT / "benchmarks"
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +62,9 @@ def test_a_ratio_is_of_two_blocks_of_one_turn(benchmark):
 
 @pytest.mark.parametrize("protocol", ["sr-x2", "denoise_color-sigma25"])
 def test_a_plain_sample_fits_and_its_input_belongs_to_its_target(benchmark, tmp_path, protocol):
-    from irbench import protocols
-    from irbench.images import write_png
-    from tests import tiny
+    from irbench.catalog import protocols
+    from irbench.imaging.images import write_png
+    from tests.helpers import tiny
 
     write_png(tmp_path / "a.png", tiny.photo(0, 41, 50))
     protocol = protocols.get(protocol)

@@ -2,14 +2,14 @@
 
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 import yaml
 
-from irbench import config, plan
+from irbench import plan
+from irbench.plan import config
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 # pyproject's name -> conda-forge's
 CONDA = {"torch": "pytorch", "matplotlib": "matplotlib-base", "seaborn": "seaborn-base",
          "snakemake": "snakemake-minimal"}
@@ -65,11 +65,11 @@ def test_no_scene_is_in_training_and_test(monkeypatch):
     monkeypatch.chdir(ROOT)
     for path in ("config.yaml", "workflow/configs/benchmark.yaml"):
         run = plan.load(path)
-        from irbench import datasets
+        from irbench.data import sets
         test = {name for job in run.cells.values() for name in [job.key["dataset"]]}
         train = {name for model in run.models.values() if model["training"]
                  for name in model["training"]["data"]}
-        digests = {name: {row.sha256 for row in datasets.manifest(run.entry(name))}
+        digests = {name: {row.sha256 for row in sets.manifest(run.entry(name))}
                    for name in test | train}
         for a in train:
             for b in test:

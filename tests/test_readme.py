@@ -1,15 +1,15 @@
 """The README's example works, and what it links to exists."""
 
 import re
-from pathlib import Path
 
 import yaml
 
-from irbench import cli, plan, records
-from irbench.images import write_png
-from tests import tiny
+from irbench import cli, plan
+from irbench.core import records
+from irbench.imaging.images import write_png
+from tests.helpers import tiny
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
 
 

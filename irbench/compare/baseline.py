@@ -17,10 +17,10 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from irbench import records, statistics
 from irbench.compare import inputs, migrate, runs
 from irbench.compare.runs import METRICS, CellData, ProfileData, RunData
-from irbench.errors import UserError
+from irbench.core import files, statistics
+from irbench.core.errors import UserError
 
 VERSION = migrate.VERSION
 # half a unit of the last place is below NOISE, and a fortieth of the default tolerances
@@ -66,7 +66,7 @@ def write(path: Path, run: RunData, *, partial: bool = False) -> dict:
     content = form(settle(run, previous) if previous else run)
     if not content["cells"] and not content["profiles"]:
         raise UserError(f"{run.where}: it holds no result to record.")
-    records.write_atomic(path, text(content))
+    files.write_atomic(path, text(content))
     return content
 
 

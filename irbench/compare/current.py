@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from irbench import plan, records
+from irbench import plan
 from irbench.compare import planned, runs
 from irbench.compare.runs import RunData
-from irbench.errors import UserError
+from irbench.core import records
+from irbench.core.errors import UserError
 
 OUTDATED = "outdated"
 

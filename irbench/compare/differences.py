@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import median
 
-from irbench import statistics
 from irbench.compare import inputs
 from irbench.compare.baseline import NOISE
 from irbench.compare.runs import METRICS, CellData, ProfileData, RunData
+from irbench.core import statistics
 
 LOWER_IS_BETTER = frozenset({"lpips"})
 BETTER, WORSE = "better", "worse"

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from irbench.compare import layout
 from irbench.compare.differences import SHOWN, WORSE, Cell, Comparison, Metric, Profile, some
-from irbench.statistics import FEWEST, REAL, SAME, Paired
+from irbench.core.statistics import FEWEST, REAL, SAME, Paired
+from irbench.present import plain as layout
 
 HEADS = ["cell", "metric", "BASE", "NEW", "difference", "95 % interval", "p", "images", "verdict"]
 SIZES = ["profile", "figure", "BASE", "NEW", "difference", "p", "verdict"]

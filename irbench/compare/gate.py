@@ -22,16 +22,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from irbench import statistics
-from irbench.compare import differences, inputs, layout
+from irbench.compare import differences, inputs
 from irbench.compare.differences import LOWER_IS_BETTER, SHOWN, Cell, Comparison, Image, Profile
 from irbench.compare.runs import METRICS, RunData
 from irbench.compare.tolerances import Tolerances
+from irbench.core import statistics
+from irbench.present import plain
 
 REGRESSION, IMPROVEMENT, ADVICE, NOTE = "regression", "improvement", "advice", "note"
 SLACK = 1e-9                    # sums of floats: 0.02 is not more than 0.02
 NAMES = {name: (title, f" {unit}" if unit else "", places)
-         for name, (title, unit, places) in layout.METRICS.items()}
+         for name, (title, unit, places) in plain.METRICS.items()}
 PASSED, FAILED, NOTHING = 0, 1, 3       # exit codes; 2 is misuse
 
 
@@ -136,7 +137,7 @@ def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = 
                                    "written rightly?") for pattern in tolerances.unused(keys)]
     findings += [Finding(NOTE, "", text) for text in tolerances.told]
     if unwatched := [key for key in comparison.only_new if key in new.cells]:
-        findings.append(Finding(NOTE, "", f"{layout.many(len(unwatched), 'cell')} of this run not "
+        findings.append(Finding(NOTE, "", f"{plain.many(len(unwatched), 'cell')} of this run not "
                                 f"in the baseline, so that nothing watches them: "
                                 f"{differences.some(unwatched)}."))
     findings.sort(key=lambda one: one.key)
@@ -294,12 +295,12 @@ def _most(found: differences.Metric, limit: float) -> str:
     moved = [image for image in _farthest(found) if abs(image.difference) > limit + SLACK]
     by = f" by more than {limit:g}{unit}" if limit else ""
     first = f"{moved[0].name} {moved[0].difference:+.{places}f}{unit}" if moved else "none"
-    return (f"{name} of {len(moved)} of {layout.many(len(found.images), 'image')} moved{by}, most "
+    return (f"{name} of {len(moved)} of {plain.many(len(found.images), 'image')} moved{by}, most "
             f"{first}{f'; mean {_change(found)}' if found.difference is not None else ''}")
 
 
 def _word(found: differences.Metric) -> str:
-    return f"{found.word} over {layout.many(found.paired.n if found.paired else 0, 'image')}"
+    return f"{found.word} over {plain.many(found.paired.n if found.paired else 0, 'image')}"
 
 
 def _change(found: differences.Metric) -> str:
@@ -362,7 +363,7 @@ def _speed(profile: Profile, comparison: Comparison, limits: dict,
     if (found and gate and found.factor > limits["latency"]
             and statistics.least_p(len(base.latency), len(new.latency)) >= limits["p"]):
         yield Finding(NOTE, key, f"latency {found.base:.4g} -> {found.new:.4g} ms (x "
-                      f"{found.factor:.2f}): {layout.many(fewest, 'sample')} on a side cannot "
+                      f"{found.factor:.2f}): {plain.many(fewest, 'sample')} on a side cannot "
                       f"show a p below {limits['p']:g}. Take more.", "latency", found.base,
                       found.new, limits["latency"])
     if found and found.p < limits["p"]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from irbench.compare import layout
 from irbench.compare.differences import UNEXPLAINED
 from irbench.compare.gate import (
     ADVICE,
@@ -22,6 +21,7 @@ from irbench.compare.gate import (
     Finding,
     Result,
 )
+from irbench.present import plain as layout
 
 TITLES = {REGRESSION: "Regressions", IMPROVEMENT: "Better than the baseline",
           ADVICE: "Advice (--speed and --exact make it count)", NOTE: "Notes"}

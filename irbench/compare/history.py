@@ -21,8 +21,8 @@ from statistics import median, quantiles
 
 from irbench.compare import inputs, runs, steps
 from irbench.compare.baseline import NOISE
-from irbench.errors import UserError
-from irbench.report.text import TIMES
+from irbench.core.errors import UserError
+from irbench.present.text import TIMES
 
 RUN_FOLDER = ("A run folder is what a run writes: results/RUN with the records of its cells in "
               "cells/. A baseline is the JSON file that `irbench baseline write` makes")

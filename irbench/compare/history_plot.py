@@ -27,8 +27,8 @@ from matplotlib.transforms import Bbox
 from irbench.compare import history_tables as tables
 from irbench.compare.history import METRICS, QUALITY, History, Series
 from irbench.compare.history import Point as HistoryPoint
-from irbench.report import style, text
-from irbench.report.labels import Point, place
+from irbench.present import style, text
+from irbench.present.labels import Point, place
 
 MAX_PANELS = 12                 # in one figure
 LOG_FROM = 12.0                 # ratio of largest to smallest that calls for a log scale

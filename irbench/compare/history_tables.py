@@ -14,7 +14,7 @@ import io
 
 from irbench.compare.history import METRICS, QUALITY, History, Series
 from irbench.compare.steps import Step
-from irbench.report import text
+from irbench.present import text
 
 HEADS = ("key", "metric", "runs", "first", "last", "change", "steps")
 COLUMNS = ("run", "time", "commit", "key", "protocol", "dataset", "model", "metric", "unit",

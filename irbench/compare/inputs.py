@@ -1,6 +1,7 @@
 """What a result was made from, and what of it differs between two: in words, by name.
 
-Pure functions on records (``irbench.records``) and on the short form that a baseline file keeps.
+Pure functions on records (``irbench.core.records``) and on the short form that a baseline file
+keeps.
 Inputs are nested plain data: protocol, data, model, weights, training, code, settings. Wherever a
 baseline keeps only a digest of a part, the other side's part is reduced to its digest as well.
 
@@ -14,7 +15,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from irbench import records, sources
+from irbench.core import digests, records
+from irbench.plan import sources
 
 SHORT = 12                      # hex digits of a digest that files and messages hold
 # a model's fields that are no inputs of their own
@@ -61,7 +63,7 @@ def short(digest: str | None) -> str | None:
 
 def digest(value: object) -> str:
     """Return the short digest of plain data."""
-    return records.fingerprint(value)[:SHORT]
+    return digests.fingerprint(value)[:SHORT]
 
 
 # -- differences -------------------------------------------------------------------------------
@@ -75,7 +77,7 @@ def changes(base: dict, new: dict, before: dict | None = None,
         new: of the other.
         before: the provenance of one (irbench, git, python, packages, hardware, threads).
         after: of the other.
-        kind: whose code is named: a kind of ``irbench.sources.CODE``.
+        kind: whose code is named: a kind of ``irbench.plan.sources.ENTRIES``.
     """
     found = []
     for part, title in TITLES.items():
@@ -129,7 +131,7 @@ def _say(value: object) -> str:
         return "absent"
     if isinstance(value, dict) and "recipe" in value:
         value = f"recipe {value['recipe']}"
-    text = value if isinstance(value, str) else records.canonical(value)
+    text = value if isinstance(value, str) else digests.canonical(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -139,7 +141,7 @@ def _code(before: dict, after: dict, kind: str) -> str:
     The digest is of both, code and libraries; records keep no digest of each.
     """
     versions = [text for text in libraries(before, after)
-                if text.split()[0] in {*sources.PACKAGES, *sources.EXTERNAL_PACKAGES}]
+                if text.split()[0] in sources.DISTRIBUTIONS]
     old, new = before.get("git") or {}, after.get("git") or {}
     commits = [side.get("commit") for side in (old, new)]
     words = []
@@ -169,7 +171,6 @@ def _files(old: str, new: str, kind: str) -> tuple[str, ...]:
                              check=True, text=True, capture_output=True, timeout=10).stdout
     except (OSError, subprocess.SubprocessError):
         return ()
-    used = {str(Path(*name.split(".")).with_suffix(".py")) for name in sources.CODE[kind]
-            if "/" not in name}
+    used = {str(path.relative_to(root)) for path in sources.closure(kind).files.values()}
     return tuple(line for line in out.split()
                  if line in used or line.startswith("irbench/models/"))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-from irbench.errors import UserError
+from irbench.core.errors import UserError
 
 VERSION = 1
 METRICS = ("psnr", "ssim", "lpips")

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from irbench import protocols
-from irbench.errors import UserError
+from irbench.catalog import protocols
+from irbench.core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _check_form(config: dict) -> None:
 
 
 def of(config: dict, present: Iterable[str] = ()) -> Planned:
-    """Return what a complete config (``irbench.config.load``) asks for.
+    """Return what a complete config (``irbench.plan.config.load``) asks for.
 
     ``present`` are protocols with records: a protocol named without its version is the newest of
     them (the catalog may have gone on since the run), or else the catalog's newest.

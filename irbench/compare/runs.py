@@ -15,9 +15,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from irbench import inference, records
 from irbench.compare import inputs, planned
-from irbench.errors import UserError
+from irbench.core import records
+from irbench.core.errors import UserError
+from irbench.inference import options
 
 METRICS = ("psnr", "ssim", "lpips")
 PARTIAL = "partial"             # a cell whose record says ok, but which lacks images or means
@@ -310,7 +311,7 @@ def _profile(key: tuple[str, ...], record: dict | None, reason: str) -> ProfileD
                   for k in ("batch", "channels", "height", "width")}
     condition["threads"] = result.get("threads")
     condition |= {k: v for k, v in (result.get("inference") or {}).items()
-                  if k != "dtype" and v != inference.DEFAULTS.get(k)}
+                  if k != "dtype" and v != options.DEFAULTS.get(k)}
     latency = (result.get("latency_ms") or {}).get("samples") or ()
     return ProfileData(
         *key, "ok", "", result.get("parameters"), result.get("macs"), tuple(map(float, latency)),

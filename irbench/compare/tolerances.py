@@ -16,12 +16,12 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from irbench import catalogs
+from irbench.catalog import reader
 from irbench.compare import inputs
-from irbench.errors import UserError
+from irbench.core.errors import UserError
 
-DEFAULTS = catalogs.BUILTIN / "tolerances.yaml"
-SCHEMA = catalogs.BUILTIN / "tolerances.schema.json"
+DEFAULTS = reader.BUILTIN / "tolerances.yaml"
+SCHEMA = reader.BUILTIN / "tolerances.schema.json"
 SECTIONS = ("quality", "exact", "size", "speed")
 
 
@@ -89,7 +89,7 @@ def _merged(base: dict, other: dict) -> dict:
 def _read(path: Path) -> dict:
     where = f"tolerances {path}"
     try:
-        value = catalogs.parse(path)
+        value = reader.parse(path)
     except FileNotFoundError:
         raise UserError(f"{where}: no such file. irbench's own is {DEFAULTS}; leave --tolerances "
                         "out to use it.") from None

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from irbench.images import imresize
+from irbench.imaging.images import imresize
 
 CARDS = {
     "input": {
@@ -33,7 +33,8 @@ CARDS = {
         "learned": False,
         "published_as": "Matlab",
         "source": "Malvar, He and Cutler, ICASSP 2004 (MATLAB's demosaic). The protocol's input "
-                  "is this interpolation already (irbench/mosaic.py), so it is returned as it is",
+                  "is this interpolation already (irbench/imaging/mosaic.py), so it is returned "
+                  "as it is",
     },
     "bicubic": {
         "title": "Bicubic",

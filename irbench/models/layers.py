@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from irbench.errors import UserError, unknown
+from irbench.core.errors import UserError, unknown
 
 ENDS = ("half", "unshuffle", "full")
 HEADS = ("direct", "pixelshuffle")

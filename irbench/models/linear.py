@@ -5,7 +5,7 @@ other makers' vector units, and 1x1 convolutions, the same sum, to oneDNN, which
 an AMD EPYC (AVX-512, 1 and 2 threads) forward and backward of the layers here take 0.4 to 0.7 of
 the time; on other machines, or where little is to be done, it is not slower than Linear.
 
-Try: ``python -m pytest tests/test_blocks_semanir.py -k linear``
+Try: ``python -m pytest tests/models/test_blocks_semanir.py -k linear``
 """
 
 from __future__ import annotations

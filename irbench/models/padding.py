@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from irbench.errors import UserError
+from irbench.core.errors import UserError
 from irbench.models.layers import choice
 
 SMALLEST = 2  # reflection without repeating the edge needs a second pixel

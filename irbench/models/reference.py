@@ -21,7 +21,7 @@ import warnings
 
 from torch import Tensor, nn
 
-from irbench.errors import UserError
+from irbench.core.errors import UserError
 from irbench.models import layers
 from irbench.models.padding import Restorer
 

@@ -19,12 +19,15 @@ A card's fields:
     source          paper, section, what is inferred
     learned         whether it has weights
     options         name -> default, every option the builder takes; a config's values must be of
-                    the default's kind (``irbench.options``), any where it is null
+                    the default's kind (``irbench.models.options``), any where it is null
     free            (optional) the options that change no weights: one checkpoint runs with several
                     values of them, which a config's ``variants`` compares
     dtypes          the floating types it runs in
     reference       (optional) True: a network of somebody else's form with random weights, here to
                     compare speed with (``profile.references``); it is never trained or evaluated
+
+The module that a builder returns may offer more methods, by which it tells of its attention, of
+what happens inside, and of its multiply-adds: see ``irbench.models.interface``.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from irbench.errors import UserError, unknown
+from irbench.core.errors import UserError, unknown
 
 REQUIRED = {"title", "builder", "tasks", "in_paper", "source", "learned"}
 OPTIONAL = {"levels", "note", "published_as", "options", "free", "dtypes", "reference"}

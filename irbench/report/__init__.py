@@ -38,26 +38,22 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
         for a published method that no source prints.
     """
     # matplotlib and seaborn take a second to import; `irbench --help` must not pay for them
-    from irbench.records import write_atomic
-    from irbench.report import (
+    from irbench.core.files import write_atomic
+    from irbench.report import collect
+    from irbench.report.facts import verdict
+    from irbench.report.page import page
+    from irbench.report.plots import (
         attention,
-        collect,
         crops,
         curves,
         distributions,
         ksweep,
         latency,
-        page,
         quality,
         radar,
-        render,
         scaling,
-        sheet,
-        sheets,
-        summary,
-        tables,
-        verdict,
     )
+    from irbench.report.tables import render, sheet, sheets, summary, tables
 
     say = progress or (lambda message: None)
     run = collect.collect(Path(run_folder), plan)

@@ -15,10 +15,11 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from irbench import records
-from irbench.errors import UserError
-from irbench.protocols import SYNTHETIC
-from irbench.report import family, leakage, text, weights
+from irbench.catalog.protocols import SYNTHETIC
+from irbench.core import digests, records
+from irbench.core.errors import UserError
+from irbench.present import text
+from irbench.report.facts import family, leakage, weights
 
 NOT_COMPUTED = "not computed"
 # what a status may be beside those of records: no record; one of other inputs than the plan's
@@ -272,7 +273,7 @@ def _other_definition(record: dict, path: str, key: dict, protocols: dict, plan:
     if protocol.get("id", key.get("protocol")) != key.get("protocol"):
         return f"its record was computed under {protocol['id']}"
     differing = sorted(name for name in set(protocol) & set(planned) - records.PROSE
-                       if records.canonical(protocol[name]) != records.canonical(planned[name]))
+                       if digests.canonical(protocol[name]) != digests.canonical(planned[name]))
     if differing:
         return (f"its record was computed under another definition of {key['protocol']} "
                 f"({', '.join(differing)}); run it again")
@@ -282,7 +283,7 @@ def _other_definition(record: dict, path: str, key: dict, protocols: dict, plan:
     if digest and wanted and digest != wanted:
         return f"its record was computed on another version of {key['dataset']}; run it again"
     expected = (plan.get("fingerprints") or {}).get(path)
-    if expected and records.fingerprint(record["spec"]) != expected:
+    if expected and digests.fingerprint(record["spec"]) != expected:
         return ("its record was computed from other inputs than the run's today (model, recipe, "
                 "settings, code or package versions); run it again")
     return ""

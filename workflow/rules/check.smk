@@ -1,7 +1,7 @@
 # Rows whose figures are known (irbench/catalog/anchors.yaml): is this pipeline right? No part of
 # the default run: `snakemake anchors --cores all`. The command exits with 1 if a row fails, and
 # with 3 if nothing could be compared; then this rule fails, too, with the table in sight.
-from irbench import anchor_run
+from irbench.fidelity import anchor_run
 
 
 rule anchors:

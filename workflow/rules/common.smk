@@ -7,10 +7,11 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
-from irbench import config as configs
 from irbench import plan as plans
-from irbench import records, snakemake_report
-from irbench.errors import UserError
+from irbench import snakefile
+from irbench.core import digests, files, locks, records
+from irbench.core.errors import UserError
+from irbench.plan import config as configs
 
 
 def load_config(given):
@@ -93,17 +94,17 @@ def all_records(*kinds):
 def told(kind):
     """What Snakemake's own report says of a record: its labels, with what came out."""
     run = [SETTINGS["run"]]  # names the one job of its kind
-    return lambda wildcards: snakemake_report.labels(PLAN, kind, list(wildcards) or run)
+    return lambda wildcards: snakefile.labels(PLAN, kind, list(wildcards) or run)
 
 
 def table_of(kind):
     """The subcategory of a record in Snakemake's own report: its task."""
-    return lambda wildcards: snakemake_report.subcategory(PLAN, kind, list(wildcards))
+    return lambda wildcards: snakefile.subcategory(PLAN, kind, list(wildcards))
 
 
 def told_of_file(folder):
     """The labels of a table or a figure."""
-    return lambda wildcards: snakemake_report.file_labels(
+    return lambda wildcards: snakefile.file_labels(
         PLAN, f"{RUN}/{folder}", wildcards.name, wildcards.suffix)
 
 
@@ -113,11 +114,11 @@ def begin():
     Not a rule: whether a job must run depends on its own spec, not on this file's age.
     """
     try:
-        records.claim(PLAN.folder)
+        locks.claim(PLAN.folder)
     except UserError as error:
         print(f"irbench: {error}", file=sys.stderr)
         os._exit(2)  # no job has begun; an exception would be reported as a defect
-    records.write_atomic(CONFIG, records.canonical(SETTINGS) + "\n")
+    files.write_atomic(CONFIG, digests.canonical(SETTINGS) + "\n")
 
 
 def announce():

@@ -29,7 +29,7 @@ rule report:
             patterns=["{name}.{suffix,png}"],
             caption="../report/figure.rst",
             category="Figures",
-            subcategory=lambda wildcards: snakemake_report.drawing(wildcards.name),
+            subcategory=lambda wildcards: snakefile.drawing(wildcards.name),
             labels=told_of_file("figures"),
         ),
     params:

@@ -27,7 +27,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from irbench.errors import Unavailable, unknown
+from irbench.core.errors import Unavailable, unknown
 from irbench.models.attention.bias import BiasTable
 from irbench.models.attention.dictionary import KeyDictionary, Keys, selection_statistics
 from irbench.models.attention.gather import gather as _gather

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from irbench.errors import UserError
+from irbench.core.errors import UserError
 
 
 class BiasTable(NamedTuple):

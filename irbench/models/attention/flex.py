@@ -32,7 +32,7 @@ from torch import Tensor
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-from irbench.errors import Unavailable, UserError
+from irbench.core.errors import Unavailable, UserError
 from irbench.models.attention.dictionary import Keys
 from irbench.models.attention.mask import mask
 

@@ -4,7 +4,7 @@ Reads and writes tensors only; see ``attention.attend`` for the arguments. N k p
 instead of N N, but every query's k keys and values are copied for it. On a CPU that makes it equal
 to ``mask`` where k is about N / 16, and eight times as slow where k is N / 2.
 
-Try: ``python -m pytest tests/test_attention.py -k gather``
+Try: ``python -m pytest tests/models/test_attention.py -k gather``
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ The mask is one per window and the bias one per head, so their sum is as large a
 for each layer it costs more than the attention. On a CPU it is therefore added where the scores
 are: in pieces that stay in the cache, and the bias is where a piece's products start from.
 
-Try: ``python -m pytest tests/test_attention.py -k mask``
+Try: ``python -m pytest tests/models/test_attention.py -k mask``
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from triton import JITFunction, cdiv, jit, next_power_of_2
 
-from irbench.errors import Unavailable, UserError
+from irbench.core.errors import Unavailable, UserError
 from irbench.models.attention import LARGEST_HEAD
 from irbench.models.attention.dictionary import Keys
 from irbench.models.attention.mask import mask

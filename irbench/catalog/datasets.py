@@ -1,0 +1,322 @@
+"""Entries of the dataset catalog: what a set is, where its files are listed or looked for.
+
+Reads   ``catalog/datasets.yaml`` and users' own catalogs of the same form.
+Writes  nothing.
+
+An entry says in one of four ways where its files are:
+``manifest``  a CSV file beside the catalog: URL, sha256 and size of every file;
+``archive``   addresses of zip or tar files, unpacked below ``data_root``;
+``manual``    a folder below ``data_root`` that the user fills or links, for sets that are behind a
+              form or a service that no program may read;
+``local``     a folder of the user's own, anywhere.
+
+Try: ``irbench info gopro``
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from irbench.catalog.manifest import NAME, read_manifest
+from irbench.core.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from irbench.catalog.protocols import Protocol
+
+USES = ("test", "train", "weights")
+TASKS = ("sr", "denoise_gray", "denoise_color", "jpeg_gray", "jpeg_color", "demosaic", "deblur",
+         "derain", "lowlight", "weather")
+KINDS = ("manifest", "archive", "manual", "local")
+REQUIRED = {"title", "use"}
+OPTIONAL = {"tasks", "source", "terms", "notes", "match", *KINDS}
+KEYS = {"local": {"folder", "pattern", "hr", "input"},
+        "manual": {"folder", "hr", "input", "count", "get"},
+        "archive": {"files", "hr", "input", "count"}}
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz")
+FORMS = {"local": "{folder: path, pattern: '*.png'}",
+         "manual": "{folder: name, hr: 'target/*', input: 'input/*', count: 100, get: how to "
+                   "get it}",
+         "archive": "{files: [{url: https://..., sha256: null, bytes: null}], hr: '**/*.png', "
+                    "count: 100}"}
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One archive file of a set; what is not known of it is None."""
+
+    url: str
+    sha256: str | None = None
+    bytes: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name: the end of its address."""
+        return Path(unquote(urlsplit(self.url).path)).name
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """One entry of a catalog: either ``manifest`` or ``folder`` is set.
+
+    Attributes:
+        name: what configs and tables call it.
+        title: its name in tables.
+        use: test, train or weights.
+        catalog: the file that defines it.
+        tasks: what the set is customarily used for.
+        manifest: the CSV file that lists its files.
+        folder: where its files are looked for; relative ones lie below ``root``.
+        hr: which files below ``folder`` are clean images (a glob pattern); None: all images
+            directly in it.
+        input: which are the degraded images of pairs; None: it has none.
+        match: role to the part of a name (a regular expression) that is left out before the
+            names of a pair are compared.
+        count: how many images (of a paired set: pairs) it must have; None: not known.
+        get: how a user gets it, if no program can.
+        archives: what is unpacked to ``folder``.
+        root: the folder of all data (``data_root``).
+    """
+
+    name: str
+    title: str
+    use: str
+    catalog: Path
+    tasks: tuple[str, ...] = ()
+    manifest: Path | None = None
+    folder: Path | None = None
+    hr: str | None = None
+    input: str | None = None
+    match: Mapping[str, str] = field(default_factory=dict, hash=False)
+    count: int | None = None
+    get: str = ""
+    archives: tuple[Archive, ...] = ()
+    source: str = ""
+    terms: str = ""
+    notes: str = ""
+    root: Path = Path("data")
+
+    def __str__(self) -> str:
+        """Return the name with the place of its definition, for messages."""
+        return f"dataset {self.name!r} ({self.catalog})"
+
+    @property
+    def kind(self) -> str:
+        """One of ``KINDS``."""
+        if self.manifest is not None:
+            return "manifest"
+        if self.archives:
+            return "archive"
+        return "manual" if self.get else "local"
+
+    @property
+    def frozen(self) -> bool:
+        """Whether its files are listed and hashed once, at the first check, and held to that."""
+        return self.kind in ("archive", "manual")
+
+    @property
+    def home(self) -> Path:
+        """The folder its files are looked for in; for sets without a manifest."""
+        return self.root / self.folder
+
+    @functools.cached_property
+    def paired(self) -> bool:
+        """Whether it has degraded images of its own (role ``input``), each with a clean one.
+
+        Raises UserError if its manifest cannot be read.
+        """
+        if self.manifest is None:
+            return self.input is not None
+        return any(row.role == "input" for row in read_manifest(self.manifest))
+
+    def definition(self) -> dict:
+        """What decides which files belong to the set, as plain data; for sets without manifest."""
+        return {"hr": self.hr, "input": self.input, "match": dict(self.match), "count": self.count}
+
+
+# -- one entry ---------------------------------------------------------------------------------
+
+def parse(path: Path, name: object, fields: object, root: Path) -> DatasetEntry:
+    """Turn one item of a catalog's section ``datasets:`` into an entry.
+
+    Args:
+        path: the catalog file; relative paths in it begin there.
+        name: the item's key.
+        fields: the item's value.
+        root: the folder of all data.
+
+    Raises:
+        UserError: anything wrong in it, with what would be valid.
+    """
+    where = f"{path}: dataset {name!r}"
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise UserError(f"{where}: not a valid name, for it becomes a folder. Valid: lower-case "
+                        "letters, digits and _ . -, beginning with a letter or digit, in quotes "
+                        "if it is a number.")
+    if not isinstance(fields, dict):
+        raise UserError(f"{where}: valid is a mapping with {', '.join(sorted(REQUIRED))}, ...")
+    for key in fields:
+        if key not in REQUIRED | OPTIONAL:
+            raise unknown("key", key, REQUIRED | OPTIONAL, where)
+    if missing := REQUIRED - set(fields):
+        raise UserError(f"{where}: missing {', '.join(sorted(missing))}. Add it.")
+    kinds = [kind for kind in KINDS if kind in fields]
+    if len(kinds) != 1:
+        raise UserError(f"{where}: needs either 'manifest' (a CSV file) or 'local' (a folder) or "
+                        "'manual' (a folder below data_root) or 'archive' (addresses of zip or "
+                        f"tar files); found {' and '.join(kinds) or 'none of them'}.")
+    if fields["use"] not in USES:
+        raise unknown("use", fields["use"], USES, where)
+    tasks = fields.get("tasks") or []
+    if not isinstance(tasks, list):
+        raise UserError(f"{where}: tasks: valid is a list, such as [sr, jpeg_gray].")
+    for task in tasks:
+        if task not in TASKS:
+            raise unknown("task", task, TASKS, where)
+    texts = {key: _text(where, key, fields.get(key))
+             for key in ("title", "source", "terms", "notes")}
+    entry = DatasetEntry(
+        name=name, use=fields["use"], catalog=path, tasks=tuple(tasks), root=root,
+        match=_match(where, fields.get("match")), **texts,
+        **_files_of(path, where, name, kinds[0], fields[kinds[0]]))
+    if fields.get("match") and not entry.manifest and not entry.input:
+        raise UserError(f"{where}: match: only a set with 'input:' images has pairs. Add 'input:' "
+                        "or remove 'match'.")
+    return entry
+
+
+def _text(where: str, key: str, value: object) -> str:
+    text = value or ""
+    if not isinstance(text, str):
+        raise UserError(f"{where}: {key}: valid is a text; put {text!r} in quotes.")
+    return text
+
+
+def _match(where: str, value: object) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: match: valid is {{input: REGEX, hr: REGEX}}, the part of a name "
+                        "that is left out before the names of a pair are compared.")
+    for role, pattern in value.items():
+        if role not in ("input", "hr"):
+            raise unknown("role", role, ("input", "hr"), f"{where}: match")
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as error:
+            raise UserError(f"{where}: match: {role}: {pattern!r} is no regular expression "
+                            f"({error}).") from None
+    return dict(value)
+
+
+def _files_of(path: Path, where: str, name: str, kind: str, value: object) -> dict:
+    """Return the fields of an entry that say where its files are listed or looked for."""
+    if kind == "manifest":
+        return {"manifest": _relative(path, f"{where}: manifest", value)}
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: {kind}: valid is {FORMS[kind]}.")
+    for key in value:
+        if key not in KEYS[kind]:
+            raise unknown("key", key, KEYS[kind], f"{where}: {kind}")
+    where = f"{where}: {kind}"
+    needed = {"local": {"folder"}, "manual": {"folder", "get"}, "archive": {"files"}}[kind]
+    if missing := needed - {key for key, given in value.items() if given}:
+        raise UserError(f"{where}: missing {', '.join(sorted(missing))}. Valid is {FORMS[kind]}.")
+    if "pattern" in value and "hr" in value:
+        raise UserError(f"{where}: 'pattern' and 'hr' mean the same; give one of them.")
+    hr = _pattern(where, "pattern" if "pattern" in value else "hr", value)
+    found = {"hr": hr, "input": _pattern(where, "input", value), "count": _count(where, value)}
+    if found["input"] and not hr:
+        raise UserError(f"{where}: 'input' needs 'hr' beside it: which files are the targets.")
+    if kind == "local":
+        return found | {"folder": _relative(path, f"{where}: folder", value["folder"])}
+    if kind == "archive":
+        return found | {"folder": Path(name), "archives": _archives(where, value["files"])}
+    folder = value["folder"]
+    if not isinstance(folder, str) or not re.fullmatch(r"[^/\\.][^\\]*", folder) or (
+            ".." in folder.split("/")):
+        raise UserError(f"{where}: folder: {folder!r} is not valid. Valid: a path below data_root, "
+                        "such as gopro.")
+    return found | {"folder": Path(folder), "get": _text(where, "get", value["get"])}
+
+
+def _relative(path: Path, where: str, value: object) -> Path:
+    if not isinstance(value, str) or not value:
+        raise UserError(f"{where}: valid is a path, relative to the catalog file or absolute.")
+    return path.parent / Path(value).expanduser()
+
+
+def _pattern(where: str, key: str, value: dict) -> str | None:
+    pattern = value.get(key)
+    if pattern is not None and (not isinstance(pattern, str) or pattern.startswith("/")
+                                or ".." in pattern.split("/") or not pattern):
+        raise UserError(f"{where}: {key}: {pattern!r} is not valid. Valid: such as "
+                        "'*.png' or '**/*.png', inside the folder.")
+    return pattern
+
+
+def _count(where: str, value: dict) -> int | None:
+    count = value.get("count")
+    if count is not None and (type(count) is not int or count < 1):
+        raise UserError(f"{where}: count: {count!r} is not valid. Valid: how many images (or "
+                        "pairs) the set has, or null if that is not known.")
+    return count
+
+
+def _archives(where: str, value: object) -> tuple[Archive, ...]:
+    form = "valid is a list of {url: https://..., sha256: null, bytes: null}"
+    if not isinstance(value, list):
+        raise UserError(f"{where}: files: {form}.")
+    found = []
+    for i, item in enumerate(value):
+        here = f"{where}: files[{i}]"
+        if not isinstance(item, dict) or not isinstance(item.get("url"), str):
+            raise UserError(f"{here}: {form}.")
+        for key in item:
+            if key not in ("url", "sha256", "bytes"):
+                raise unknown("key", key, ("url", "sha256", "bytes"), here)
+        archive, sha256, size = Archive(item["url"]), item.get("sha256"), item.get("bytes")
+        if urlsplit(archive.url).scheme not in ("http", "https"):
+            raise UserError(f"{here}: url {archive.url!r}: valid schemes are https and http.")
+        if not archive.name.lower().endswith(ARCHIVES) or archive.name.startswith("."):
+            raise UserError(f"{here}: url {archive.url!r}: valid are files named "
+                            f"{', '.join('*' + s for s in ARCHIVES)}. Any other set can be "
+                            "'manual': the user unpacks it.")
+        if sha256 is not None and not (isinstance(sha256, str)
+                                       and re.fullmatch("[0-9a-fA-F]{64}", sha256)):
+            raise UserError(f"{here}: sha256 {sha256!r}: valid are 64 hexadecimal digits "
+                            "(sha256sum FILE), in quotes, or null if not known.")
+        if size is not None and (type(size) is not int or size < 1):
+            raise UserError(f"{here}: bytes {size!r}: valid is the file's size, or null.")
+        if archive.name in {other.name for other in found}:
+            raise UserError(f"{here}: two files are named {archive.name!r}.")
+        found.append(Archive(archive.url, sha256 and sha256.lower(), size))
+    return tuple(found)
+
+
+def check_pairs(entry: DatasetEntry, protocol: Protocol, known: Mapping[str, DatasetEntry]) -> None:
+    """Refuse a set without pairs where they are needed, and pairs where they would be ignored.
+
+    Raises UserError that names the sets of the catalog ``known`` that fit the protocol.
+    """
+    paired = entry.paired
+    if paired == protocol.paired and not (paired and entry.tasks
+                                          and protocol.task not in entry.tasks):
+        return
+    fitting = sorted(e.name for e in known.values()
+                     if e.paired == protocol.paired and protocol.task in e.tasks)
+    valid = f"Sets for it: {', '.join(fitting) or 'none in the catalog'}."
+    if paired == protocol.paired:
+        raise UserError(f"{protocol.id} is of task {protocol.task}; the pairs of "
+                        f"{entry.name!r} are for {', '.join(entry.tasks)}. {valid}")
+    if protocol.paired:
+        raise UserError(f"{protocol.id} scores real pairs, and {entry.name!r} has clean "
+                        f"images only. {valid}")
+    raise UserError(f"{protocol.id} makes its inputs from clean images, and "
+                    f"{entry.name!r} has degraded images of its own: the two are never mixed. "
+                    f"{valid}")

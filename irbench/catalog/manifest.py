@@ -1,0 +1,85 @@
+"""Manifests: which files a dataset has, one line each, with where from and how to recognise them.
+
+Reads   CSV files with the columns role, file, url, sha256, bytes.
+Writes  nothing.
+
+Try: ``python -c "from irbench.data import sets as d; print(d.manifest(d.get('photos'))[0])"``
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from irbench.core.errors import UserError
+
+SCHEMES = ("https", "http", "package", "file")
+COLUMNS = ("role", "file", "url", "sha256", "bytes")
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")  # of datasets and roles: both become folders
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """One file of a dataset. ``bytes`` is its size, ``sha256`` 64 lower-case hex digits."""
+
+    role: str
+    file: str
+    url: str
+    sha256: str
+    bytes: int
+
+    @property
+    def name(self) -> str:
+        """The file's name without its suffix."""
+        return Path(self.file).stem
+
+
+def read_manifest(path: Path) -> list[ManifestRow]:
+    """Return the rows of a manifest in its order. Raises UserError naming the first bad line."""
+    try:
+        with path.open(newline="", encoding="utf-8") as handle:
+            reader = csv.DictReader(handle)
+            header = tuple(reader.fieldnames or ())
+            if sorted(header) != sorted(COLUMNS):
+                raise UserError(f"{path}: line 1: the columns are {', '.join(header) or 'missing'}."
+                                f" Valid: {', '.join(COLUMNS)}.")
+            rows, lines = [], {}
+            for fields in reader:
+                where = f"{path}: line {reader.line_num}"
+                row = _row(where, fields)
+                # Compared without case: some file systems do not tell A.png from a.png.
+                line = lines.setdefault((row.role, row.name.casefold()), reader.line_num)
+                if line != reader.line_num:
+                    raise UserError(f"{where}: the name {row.name!r} (the file without its suffix) "
+                                    f"is already on line {line} for the role {row.role!r}. "
+                                    "Rename one of them.")
+                rows.append(row)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not a readable manifest ({error}). Give a CSV file with the "
+                        f"columns {', '.join(COLUMNS)}.") from None
+    if not rows:
+        raise UserError(f"{path}: the manifest lists no file.")
+    return rows
+
+
+def _row(where: str, fields: dict) -> ManifestRow:
+    if None in fields or None in fields.values():
+        raise UserError(f"{where}: expected {len(COLUMNS)} fields: {', '.join(COLUMNS)}.")
+    role, file, url, sha256, size = (fields[column].strip() for column in COLUMNS)
+    if not NAME.fullmatch(role):
+        raise UserError(f"{where}: role {role!r}: valid are lower-case names such as hr or lr_x2.")
+    if not re.fullmatch(r"[^/\\:\x00-\x1f]+", file) or file.startswith("."):
+        raise UserError(f"{where}: file {file!r}: valid is the plain name of a file, without a "
+                        "folder, and not beginning with a dot.")
+    if urlsplit(url).scheme not in SCHEMES:
+        raise UserError(f"{where}: url {url!r}: valid schemes are "
+                        f"{', '.join(SCHEMES)}.")
+    if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise UserError(f"{where}: sha256 {sha256!r}: valid are 64 hexadecimal digits "
+                        "(sha256sum FILE).")
+    if not re.fullmatch("[0-9]+", size) or int(size) == 0:
+        raise UserError(f"{where}: bytes {size!r}: valid is the file's size, a positive integer.")
+    return ManifestRow(role, file, url, sha256.lower(), int(size))

@@ -1,0 +1,202 @@
+"""Protocols: everything that fixes a number, read from ``catalog/protocols.yaml``.
+
+Try: ``irbench info sr-x2``
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+
+from irbench.catalog import reader
+from irbench.core.errors import UserError, unknown
+
+ID = re.compile(r"(?P<name>[a-z_]+-[A-Za-z0-9_]+)@(?P<version>[1-9][0-9]*)")
+METRIC_COLORS = ("y", "rgb", "gray")
+SSIM_VARIANTS = ("gaussian11_valid", "gaussian11_same", "gaussian11_3d", "uniform7")
+# kind -> parameters: (name, smallest, largest valid value). What they mean:
+# irbench/imaging/degrade.py,
+# irbench/imaging/mosaic.py and, for the synthetic kinds, irbench/imaging/synthetic.py.
+DEGRADATIONS = {
+    "matlab_bicubic": (("scale", 2, 8),),
+    "gaussian_noise": (("sigma", 0, 255),),
+    "jpeg": (("quality", 1, 100),),
+    "mosaic": (("pattern", None, None),),
+    "paired": (("multiple", 1, 256), ("longest", 16, 65536)),
+    "motion_blur": (("length", 1, 100), ("bend", 0, 1), ("gamma", 1, 3)),
+    "rain_streaks": (("density", 0, 20), ("length", 2, 200), ("angle", 0, 60), ("opacity", 0, 1),
+                     ("layers", 1, 6)),
+    "low_light": (("exposure", 0.001, 1), ("gamma", 1, 3), ("photons", 10, 1e6),
+                  ("read_noise", 0, 1000)),
+    "snow": (("density", 0, 20), ("size", 1, 50), ("motion", 0, 50), ("opacity", 0, 1),
+             ("haze", 0, 0.9)),
+    "drops": (("count", 0, 1000), ("radius", 2, 200), ("magnification", 1, 20), ("blur", 0, 20),
+              ("opacity", 0, 1)),
+}
+SYNTHETIC = ("motion_blur", "rain_streaks", "low_light", "snow", "drops")
+RANDOM = ("gaussian_noise", *SYNTHETIC)
+# parameters that need not be whole numbers, may be null, or are names
+FRACTIONS = ("sigma", "length", "bend", "gamma", "density", "angle", "opacity", "exposure",
+             "photons", "read_noise", "size", "motion", "haze", "count", "radius",
+             "magnification", "blur")
+NULLABLE = ("longest",)
+CHOICES = {"pattern": ("rggb",)}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How restored and target image are compared; see the head of the catalog file."""
+
+    color: str
+    y_rounded: bool
+    crop: int
+    ssim: str
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One task at one level with all conventions; immutable once its id is published."""
+
+    id: str
+    title: str
+    task: str
+    level: str
+    degradation: dict
+    color: str
+    seed: int | None
+    metric: Metric
+    source: str
+
+    @property
+    def scale(self) -> int:
+        """The factor between the sides of target and input."""
+        return self.degradation.get("scale", 1)
+
+    @property
+    def paired(self) -> bool:
+        """Whether the inputs are images of the dataset, not made from the targets."""
+        return self.degradation["kind"] == "paired"
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the input is made by a degradation of ours that no paper's figures use."""
+        return self.degradation["kind"] in SYNTHETIC
+
+    @property
+    def channels(self) -> int:
+        """Channels of input and target: 1 or 3."""
+        return 1 if self.color == "gray" else 3
+
+    def definition(self) -> dict:
+        """Return all fields as plain data: what enters fingerprints and reports."""
+        return asdict(self)
+
+
+def catalog(paths: tuple[str, ...] = ()) -> dict[str, Protocol]:
+    """Return all protocols by id: irbench's own and those of the files or folders given.
+
+    Raises UserError for a broken entry or an id defined twice.
+    """
+    found: dict[str, Protocol] = {}
+    for path in reader.files("protocols", paths):
+        for key, entry in reader.section(path, "protocols").items():
+            protocol = _protocol(f"catalog {path}: protocol {key!r}", key, entry)
+            if protocol.id in found:
+                raise UserError(f"{path}: protocol {protocol.id!r} is already defined. "
+                                "A changed convention is a new version: raise the number after @.")
+            found[protocol.id] = protocol
+    return found
+
+
+def get(name: str, paths: tuple[str, ...] = ()) -> Protocol:
+    """Return a protocol by id (``sr-x2@1``), or the newest version of a name (``sr-x2``)."""
+    return choose(name, catalog(paths))
+
+
+def choose(name: str, known: dict[str, Protocol]) -> Protocol:
+    """Return the protocol that a name means, as ``get``, among those of a catalog."""
+    if name in known:
+        return known[name]
+    versions = [p for p in known.values() if p.id.rpartition("@")[0] == name]
+    if not versions:
+        raise unknown("protocol", name, {k.rpartition("@")[0] for k in known} | set(known))
+    return max(versions, key=lambda p: int(p.id.rpartition("@")[2]))
+
+
+def _protocol(where: str, key: str, entry: object) -> Protocol:
+    match = ID.fullmatch(str(key))
+    if not match:
+        raise UserError(f"{where}: an id has the form TASK-LEVEL@VERSION, e.g. sr-x2@1.")
+    _keys(where, entry, {"title", "task", "level", "degradation", "color", "seed", "metric",
+                         "source"})
+    if match["name"] != f"{entry['task']}-{entry['level']}":
+        raise UserError(f"{where}: the id must begin with {entry['task']}-{entry['level']}, "
+                        "its task and level.")
+    _keys(f"{where}: metric", entry["metric"], {"color", "y_rounded", "crop", "ssim"})
+    metric = Metric(**entry["metric"])
+    for value, valid, name in ((entry["color"], ("rgb", "gray"), "color"),
+                               (metric.color, METRIC_COLORS, "metric color"),
+                               (metric.ssim, SSIM_VARIANTS, "ssim variant")):
+        if value not in valid:
+            raise unknown(name, value, valid, where)
+    if not (_whole(metric.crop) and metric.crop >= 0):
+        raise UserError(f"{where}: metric.crop is {metric.crop!r}; it is a border in pixels, >= 0.")
+    if not isinstance(metric.y_rounded, bool):
+        raise UserError(f"{where}: y_rounded is {metric.y_rounded!r}; valid: true, false.")
+    if (metric.color == "gray") != (entry["color"] == "gray"):
+        raise UserError(f"{where}: metric color {metric.color!r} does not fit color "
+                        f"{entry['color']!r}: gray images are scored as gray, others as y or rgb.")
+    _degradation(where, entry["degradation"])
+    kind = entry["degradation"]["kind"]
+    if kind == "mosaic" and entry["color"] != "rgb":
+        raise UserError(f"{where}: color is {entry['color']!r}; a mosaic is of colours: rgb.")
+    if metric.ssim == "gaussian11_3d" and metric.color != "rgb":
+        raise UserError(f"{where}: ssim gaussian11_3d runs over the three colours; it needs "
+                        f"metric color rgb, not {metric.color!r}.")
+    random = kind in RANDOM
+    if not (_whole(entry["seed"]) and 0 <= entry["seed"] < 2**32 if random
+            else entry["seed"] is None):
+        raise UserError(f"{where}: seed is {entry['seed']!r}; valid for {kind}: "
+                        f"{'a whole number from 0' if random else 'null, nothing is random'}.")
+    for field in ("title", "source"):
+        if not isinstance(entry[field], str):
+            raise UserError(f"{where}: {field} is {entry[field]!r}; valid: a text.")
+    return Protocol(id=key, **{**entry, "metric": metric})
+
+
+def _degradation(where: str, value: object) -> None:
+    if not isinstance(value, dict) or "kind" not in value:
+        raise UserError(f"{where}: degradation needs a kind. Valid: {', '.join(DEGRADATIONS)}.")
+    if not isinstance(value["kind"], str) or value["kind"] not in DEGRADATIONS:
+        raise unknown("degradation", value["kind"], DEGRADATIONS, where)
+    parameters = DEGRADATIONS[value["kind"]]
+    _keys(f"{where}: degradation", value, {"kind", *(name for name, _, _ in parameters)})
+    for name, low, high in parameters:
+        given = value[name]
+        if name in CHOICES:
+            if given not in CHOICES[name]:
+                raise unknown(name, given, CHOICES[name], where)
+            continue
+        if given is None and name in NULLABLE:
+            continue
+        number = _whole(given) or (isinstance(given, float) and name in FRACTIONS)
+        # also refuses NaN
+        if not (number and low <= given <= high):
+            raise UserError(f"{where}: {name} is {given!r}; valid: "
+                            f"{'' if name in FRACTIONS else 'whole numbers '}{low:g} to {high:g}"
+                            f"{' or null' if name in NULLABLE else ''}.")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _keys(where: str, entry: object, valid: set[str]) -> None:
+    if not isinstance(entry, dict) or set(entry) != valid:
+        have = set(entry) if isinstance(entry, dict) else set()
+        raise UserError(
+            f"{where}: "
+            + "; ".join(filter(None, [
+                f"missing {', '.join(sorted(valid - have))}" if valid - have else "",
+                f"unknown {', '.join(sorted(have - valid))}" if have - valid else ""]))
+            + f". Needed: {', '.join(sorted(valid))}.")

@@ -1,0 +1,210 @@
+"""Figures printed in papers, read from ``catalog/published.csv``; never measured here.
+
+The printed text is kept (``38.24``, ``.9614``), because its decimals are part of the statement.
+A row of the file is one figure: source, task, level, dataset, method, params_m, metric, value.
+``sr_light`` is the lightweight class of ``sr`` and shares its tables. A ``*`` at the end of a
+method marks one model trained for all levels.
+
+Try: ``python -c "from irbench.catalog import published;
+print(published.methods(published.load()))"``
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from irbench.core.errors import UserError, unknown
+
+CATALOG = Path(__file__).with_name("published.csv")
+FIELDS = ("source", "task", "level", "dataset", "method", "params_m", "metric", "value")
+METRICS = ("psnr", "ssim", "lpips")
+# a class of methods that papers tabulate apart but that answers to the same protocol
+TABLE_OF = {"sr_light": "sr"}
+SEMANIR = "SemanIR repo figs"
+SOURCES = {
+    SEMANIR: "printed in the result tables (pictures) of SemanIR's public repository "
+             "(arXiv 2405.20008); they call the method KGT, written SemanIR here",
+    "Compacter tables (reading notes)": "printed in the tables of the Compacter paper "
+                                        "(ACM MM 2024), from reading notes",
+    "SR literature (SRCNN/VDSR tables)": "bicubic rows printed in the SRCNN and VDSR papers",
+}
+ONE_MODEL = "one model for all levels (the asterisk is the source's)"
+SEMANIR_SSIM = ("the authors' toolkit computes SSIM with zero padding, which gives about 0.003 "
+                "more than the valid region; not ranked among the other rows")
+DEBLUR_SSIM = ("published deblurring SSIM is MATLAB's ssim on H x W x 3 (a 3-D kernel), which is "
+               "higher than the SSIM measured here")
+KODAK_SIZE = ("published demosaicking figures on Kodak24 use the full 768x512 photographs, not the "
+              "500x500 crops")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One printed figure. ``text`` is as printed; ``params_m`` (millions) is "" if not printed."""
+
+    source: str
+    task: str
+    level: str
+    dataset: str
+    method: str
+    params_m: str
+    metric: str
+    text: str
+
+    @property
+    def value(self) -> float:
+        """The figure as a number: dB for PSNR, unitless for SSIM and LPIPS."""
+        return float(self.text)
+
+    @property
+    def shown(self) -> str:
+        """The printed decimals with a leading zero where the source left it out."""
+        return leading_zero(self.text)
+
+
+@dataclass
+class Row:
+    """One published method of one source, as a row of a table."""
+
+    method: str
+    source: str
+    task: str
+    params_m: dict[str, str] = field(default_factory=dict)      # level -> millions, as printed
+    figures: dict[tuple[str, str, str], Figure] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The method without the asterisk."""
+        return self.method.removesuffix("*")
+
+    @property
+    def one_model(self) -> bool:
+        """Whether one model does all levels, which sources mark with an asterisk."""
+        return self.method.endswith("*")
+
+
+def signed(number: float, places: int) -> str:
+    """Return a difference with its sign: ``+0.018``; what rounds to zero has none."""
+    text = f"{number:+.{places}f}"
+    return text if float(text) else text[1:]
+
+
+def leading_zero(text: str) -> str:
+    """Return ``0.9614`` for ``.9614``; other texts unchanged."""
+    return f"0{text}" if text.startswith(".") else text
+
+
+@functools.cache
+def load(path: Path = CATALOG) -> tuple[Figure, ...]:
+    """Read every published figure. Raises UserError for a broken file, naming the line."""
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as handle:
+            reader = csv.DictReader(handle)
+            if tuple(reader.fieldnames or ()) != FIELDS:
+                raise UserError(f"{path}: the columns are {reader.fieldnames}. "
+                                f"Needed: {', '.join(FIELDS)}.")
+            found = [_figure(f"{path}: line {reader.line_num}", row) for row in reader]
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}. It belongs to the package: "
+                        "install irbench again.") from None
+    seen: dict[tuple, int] = {}
+    for number, f in enumerate(found, start=2):
+        key = (f.source, f.task, f.level, f.dataset, f.method, f.metric)
+        if key in seen:
+            raise UserError(f"{path}: line {number} repeats line {seen[key]} "
+                            f"({', '.join(key)}). Keep one.")
+        seen[key] = number
+    return tuple(found)
+
+
+def _figure(where: str, row: dict) -> Figure:
+    if None in row or None in row.values():
+        raise UserError(f"{where}: expected {len(FIELDS)} fields: {', '.join(FIELDS)}.")
+    if row["metric"] not in METRICS:
+        raise unknown("metric", row["metric"], METRICS, where)
+    for name in ("value", "params_m"):
+        try:
+            good = (name == "params_m" and not row[name]) or Decimal(row[name]).is_finite()
+        except InvalidOperation:
+            good = False
+        if not good:
+            raise UserError(f"{where}: {name} is {row[name]!r}; it is a decimal number"
+                            f"{' or empty' if name == 'params_m' else ''}.")
+    return Figure(*(row[name] for name in FIELDS[:-1]), text=row["value"])
+
+
+def methods(figures: Iterable[Figure]) -> list[str]:
+    """Return the method names in the order of the file, each once."""
+    return list(dict.fromkeys(figure.method for figure in figures))
+
+
+def wanted(choice: str | Collection[str], figures: Iterable[Figure]) -> set[str]:
+    """Resolve a config's choice: ``"all"``, ``"none"`` or a list of method names.
+
+    A name without the asterisk also selects the method's one-model row. Raises UserError with
+    near names for a method that no source prints.
+    """
+    known = methods(figures)
+    if isinstance(choice, str):
+        if choice not in ("all", "none"):
+            raise unknown("choice of published figures", choice, ("all", "none"),
+                          "published (or give a list of methods)")
+        return set(known) if choice == "all" else set()
+    by_lower: dict[str, set[str]] = {}
+    for name in known:
+        by_lower.setdefault(name.lower(), set()).add(name)
+        by_lower.setdefault(name.lower().removesuffix("*"), set()).add(name)
+    found: set[str] = set()
+    for name in choice:
+        if str(name).lower() not in by_lower:
+            raise unknown("published method", name, known, "published")
+        found |= by_lower[str(name).lower()]
+    return found
+
+
+def rows(task: str, columns: Collection[tuple[str, str]], choice: str | Collection[str] = "all",
+         figures: Iterable[Figure] | None = None) -> list[Row]:
+    """Return the published rows of a task that have a figure in some (level, dataset) column.
+
+    Rows are in the order of the file; methods of two sources, or of the lightweight class, stay
+    apart. Raises UserError as ``wanted`` does.
+    """
+    figures = load() if figures is None else tuple(figures)
+    names = wanted(choice, figures)
+    found: dict[tuple[str, str, str], Row] = {}
+    for figure in figures:
+        if (TABLE_OF.get(figure.task, figure.task) != task or figure.method not in names
+                or (figure.level, figure.dataset) not in columns):
+            continue
+        row = found.setdefault((figure.source, figure.task, figure.method),
+                               Row(figure.method, figure.source, figure.task))
+        row.figures[figure.level, figure.dataset, figure.metric] = figure
+        if figure.params_m:
+            row.params_m[figure.level] = figure.params_m
+    return list(found.values())
+
+
+def notes(row: Row) -> list[str]:
+    """Return what a table must say of a published row as a whole: its source first."""
+    return [SOURCES.get(row.source, f"source: {row.source}"), *([ONE_MODEL] if row.one_model
+                                                                else [])]
+
+
+def caveat(figure: Figure, ssim: str | None = None) -> str:
+    """Return why a figure does not compare with others of its column, "" if it does.
+
+    Such a figure is shown with this note and left out when best and second are ranked. ``ssim``
+    is the variant that the column's protocol measures, None if it is not known.
+    """
+    if figure.metric == "ssim":
+        if figure.source == SEMANIR and figure.method.startswith("SemanIR"):
+            return SEMANIR_SSIM
+        if figure.task == "deblur" and ssim != "gaussian11_3d":
+            return DEBLUR_SSIM
+    if (figure.task, figure.dataset) == ("demosaic", "kodak24"):
+        return KODAK_SIZE
+    return ""

@@ -1,0 +1,108 @@
+"""Catalog files: YAML with the sections ``datasets:`` and ``protocols:``, ours and the users'.
+
+irbench's own lie in ``catalog/``, one file a section. A config's ``catalog_paths`` names folders,
+which hold ``datasets.yaml``, ``protocols.yaml`` or both, or files, which may hold both sections.
+
+Try: ``python -c "from irbench.catalog import reader; print(reader.files('protocols', []))"``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import yaml
+
+from irbench.core.errors import UserError, unknown
+
+BUILTIN = Path(__file__).parent
+SECTIONS = ("datasets", "protocols")
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """YAML without its trap: a key given twice is an error, not the last one wins."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key, _ in node.value:
+            # `<<: *name` takes over another entry's keys; what it brings may be overridden
+            if key.tag != "tag:yaml.org,2002:merge" and str(key.value) in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value!r} is defined twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def parse(path: str | Path) -> object:
+    """Read a YAML (or JSON) file in which no key is given twice.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: a folder, not text, not YAML; the message names the line.
+    """
+    try:
+        return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        raise
+    except UnicodeDecodeError:
+        raise ValueError("not a text file in UTF-8") from None
+    except OSError as error:
+        raise ValueError(error.strerror) from None
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise ValueError(f"not valid YAML: {line}{error.problem}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def files(name: str, catalog_paths: Iterable[str | Path] = ()) -> list[Path]:
+    """Return the files that may hold a section: irbench's own, then the users'.
+
+    Raises:
+        UserError: a path that does not exist.
+    """
+    found = [BUILTIN / f"{name}.yaml"]
+    for given in catalog_paths:
+        path = Path(given).expanduser().resolve()
+        if path.is_dir():
+            # a folder need not hold every section; a folder that is not there is a typing error
+            found += [path / f"{name}.yaml"] if (path / f"{name}.yaml").is_file() else []
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise UserError(f"catalog_paths: {given}: no such file or folder. Give a folder that "
+                            f"holds {name}.yaml, or a YAML file.")
+    return found
+
+
+def sections(path: Path, valid: Collection[str], kind: str) -> dict:
+    """Return the content of a YAML file that is a mapping with known keys.
+
+    Args:
+        path: of the file.
+        valid: the keys it may have.
+        kind: what the file should be, in words, for messages.
+
+    Raises:
+        UserError: not readable, not YAML, a key given twice, an unknown section.
+    """
+    try:
+        content = parse(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: {getattr(error, 'strerror', None) or error}. Give a YAML file "
+                        f"with any of the sections {', '.join(valid)}.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not {kind}. Valid: a mapping with any of the sections "
+                        f"{', '.join(valid)}.")
+    for key in content:
+        if key not in valid:
+            raise unknown("section", key, valid, str(path))
+    return content
+
+
+def section(path: Path, name: str) -> dict:
+    """Return one section of a catalog file, {} if it has none. Raises UserError as ``sections``."""
+    entries = sections(path, SECTIONS, "a catalog").get(name) or {}
+    if not isinstance(entries, dict):
+        raise UserError(f"{path}: section '{name}': valid is a mapping from names to entries.")
+    return entries

@@ -1,0 +1,303 @@
+"""Recipes: how to train, read from ``catalog/recipes.yaml`` and overridden by the config.
+
+Torch-free, since the plan resolves recipes before anything runs. What each field means stands at
+the head of the catalog.
+
+Try: ``irbench info demo``
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+import re
+from pathlib import Path
+
+import yaml
+
+from irbench.catalog.protocols import Protocol
+from irbench.core.errors import UserError, unknown
+
+CATALOG = Path(__file__).with_name("recipes.yaml")
+CHOICES = {"loss": ("l1", "charbonnier", "l1_fft"), "optimiser": ("adamw", "adam", "muon"),
+           "schedule": ("cosine", "milestones"), "precision": ("no", "bf16", "fp16")}
+# field -> (smallest valid value, may it be null)
+NUMBERS = {"patch": (8, False), "batch": (1, False), "accumulate": (1, False),
+           "steps": (1, True), "seconds": (1, True),
+           "lr": (0, False), "matrix_lr": (0, False), "warmup": (0, False),
+           "weight_decay": (0, False),
+           "grad_clip": (0, True), "ema": (0, True), "fft_weight": (0, False),
+           "save_every": (1, False), "save_minutes": (0, False), "spike": (1, True),
+           "holdout": (0, False), "validate_every": (1, True), "workers": (0, False)}
+WHOLE = ("patch", "batch", "accumulate", "steps", "save_every", "holdout", "validate_every",
+         "workers")
+BELOW_ONE = ("warmup", "ema")
+ABOVE = ("lr", "matrix_lr", "grad_clip")  # above their smallest value, 0
+FIELDS = {*NUMBERS, *CHOICES, "data", "betas", "milestones", "phases", "levels", "exclude",
+          "unknown", "note"}
+# a phase sets these for its share of the budget
+OF_A_PHASE = ("patch", "batch", "lr")
+# what a blind range can be of: the parameter of a degradation -> the tasks that have it
+BLIND = {"sigma": ("denoise_gray", "denoise_color"), "quality": ("jpeg_gray", "jpeg_color")}
+HIGHEST = {"sigma": 255, "quality": 100}
+
+
+@functools.cache
+def catalog() -> dict[str, dict]:
+    """Return the recipes by name, complete: what one leaves out, the base it names gives it."""
+    found: dict[str, dict] = {}
+    for name, entry in yaml.safe_load(CATALOG.read_text()).items():
+        found[name] = {**found[entry["base"]], **entry} if "base" in entry else {**entry}
+        # what a base says of a task, the recipe on top of it says too, unless it says otherwise
+        found[name]["for"] = [*found.get(entry.get("base"), {}).get("for", ()),
+                              *entry.get("for", ())]
+    return {name: {k: v for k, v in entry.items() if k != "base"}
+            for name, entry in found.items() if name != "defaults"}
+
+
+def resolve(training: dict, where: str) -> dict:
+    """Return a recipe with a config's overrides applied.
+
+    Args:
+        training: the config's entry, with ``recipe`` and any field of recipes.
+        where: the place named in errors.
+
+    Returns:
+        All fields of the catalog, ``recipe`` (its name) and ``for``: what ``fit`` changes for some
+        models and tasks, without that which the config gives.
+
+    Raises:
+        UserError: unknown recipe or field, a value out of range, no or two budgets.
+    """
+    name = training["recipe"]
+    if name not in catalog():
+        raise unknown("recipe", name, catalog(), where)
+    changes = {k: v for k, v in training.items() if k != "recipe"}
+    for key in changes:
+        if key not in FIELDS:
+            raise unknown("key", key, FIELDS | {"recipe"}, where)
+    if changes.get("precision") is False:  # YAML reads a bare `no` so
+        changes["precision"] = "no"
+    recipe = {**catalog()[name], **changes}
+    budget = {"steps", "seconds"} if {"steps", "seconds"} & set(changes) else set()
+    recipe["for"] = [{**one, "set": {k: v for k, v in one["set"].items()
+                                     if k not in {*changes, *budget}}} for one in recipe["for"]]
+    # a budget of one kind in the config replaces the recipe's of the other kind
+    if "seconds" in changes and "steps" not in changes:
+        recipe["steps"] = None
+    if "steps" in changes and "seconds" not in changes:
+        recipe["seconds"] = None
+    _check(recipe, where)
+    for one in recipe["for"]:
+        _check({**recipe, **one["set"]}, where)
+    return {"recipe": name, **recipe}
+
+
+def fit(recipe: dict, arch: str, protocol: Protocol) -> dict:
+    """Return a resolved recipe as it is for a model and a protocol: without ``for``.
+
+    Raises:
+        UserError: neither config nor recipe names the training's sets.
+    """
+    fitted = {k: v for k, v in recipe.items() if k != "for"}
+    for one in recipe.get("for", ()):
+        if (arch in one.get("models", [arch]) and protocol.task in one.get("tasks", [protocol.task])
+                and protocol.level in one.get("at", [protocol.level])):
+            fitted |= one["set"]
+    if not fitted["data"]:
+        raise UserError(f"recipe {recipe['recipe']} names no training sets for {protocol.task}. "
+                        "Give `data`, a list of datasets.")
+    return fitted
+
+
+def _check(recipe: dict, where: str) -> None:
+    """Raise UserError for any bad value."""
+    if (recipe["steps"] is None) == (recipe["seconds"] is None):
+        raise UserError(f"{where}: give either steps or seconds as the budget, not "
+                        f"{'neither' if recipe['steps'] is None else 'both'}.")
+    for field in NUMBERS:
+        _check_number(field, recipe[field], where)
+    for field, valid in CHOICES.items():
+        if recipe[field] not in valid:
+            raise unknown(field, recipe[field], valid, where)
+    betas = recipe["betas"]
+    if not (isinstance(betas, list) and len(betas) == 2 and all(
+            _number(b) and 0 <= b < 1 for b in betas)):
+        raise UserError(f"{where}: betas is {betas!r}; valid: two numbers from 0 to below 1.")
+    if not isinstance(recipe["note"], str):
+        raise UserError(f"{where}: note is {recipe['note']!r}; valid: a text.")
+    if not isinstance(recipe["unknown"], list):
+        raise UserError(f"{where}: unknown is {recipe['unknown']!r}; valid: a list of fields.")
+    for name in recipe["unknown"]:
+        if not isinstance(name, str) or name not in FIELDS:
+            raise unknown("field", name, FIELDS, f"{where}: unknown")
+    _check_plan(recipe, where)
+    _check_choice_of_data(recipe, where)
+
+
+def _check_number(field: str, value: object, where: str) -> None:
+    low, nullable = NUMBERS[field]
+    if value is None and nullable:
+        return
+    kind = int if field in WHOLE else (int, float)
+    # `not >=` also refuses NaN
+    if (not isinstance(value, kind) or isinstance(value, bool) or not low <= value < math.inf
+            or (field in BELOW_ONE and value >= 1) or (field in ABOVE and value == low)):
+        raise UserError(f"{where}: {field} is {value!r}; valid: "
+                        f"{'a whole number' if field in WHOLE else 'a number'} "
+                        f"{'>' if field in ABOVE else '>='} {low}"
+                        f"{' or null' if nullable else ''}"
+                        f"{', below 1' if field in BELOW_ONE else ''}.{_as_number(value)}")
+
+
+def _as_number(value: object) -> str:
+    """Say how to write a number that YAML reads as a text: it wants a point and a sign."""
+    parts = re.fullmatch(r"([+-]?\d+)(\.\d*)?e([+-]?)(\d+)", str(value), re.IGNORECASE)
+    if not isinstance(value, str) or not parts:
+        return ""
+    whole, point, sign, power = parts.groups()
+    return f" YAML reads it as a text: write {whole}{point or '.0'}e{sign or '+'}{power}."
+
+
+def _check_plan(recipe: dict, where: str) -> None:
+    """Check what is spread over the budget: batches, milestones, phases."""
+    if recipe["batch"] % recipe["accumulate"]:
+        raise UserError(f"{where}: a batch of {recipe['batch']} cannot be made in "
+                        f"{recipe['accumulate']} equal parts; choose an `accumulate` that divides "
+                        "it.")
+    stones = recipe["milestones"]
+    if not (isinstance(stones, list) and all(_number(s) and 0 < s < 1 for s in stones)
+            and stones == sorted(stones)):
+        raise UserError(f"{where}: milestones is {stones!r}; valid: shares of the budget between "
+                        "0 and 1, in rising order.")
+    phases = recipe["phases"]
+    if phases is None:
+        return
+    if not isinstance(phases, list) or len(phases) < 2:
+        raise UserError(f"{where}: phases is {phases!r}; valid: null, or a list of at least two.")
+    for i, phase in enumerate(phases):
+        place = f"{where}: phases[{i}]"
+        if not isinstance(phase, dict) or "from" not in phase:
+            raise UserError(f"{place} is {phase!r}; valid: a mapping with `from` (share of the "
+                            f"budget) and any of {', '.join(OF_A_PHASE)}.")
+        for key, value in phase.items():
+            if key == "from":
+                continue
+            if key not in OF_A_PHASE:
+                raise unknown("key", key, {"from", *OF_A_PHASE}, place)
+            _check_number(key, value, place)
+        if phase.get("batch", recipe["batch"]) % recipe["accumulate"]:
+            raise UserError(f"{place}: a batch of {phase['batch']} cannot be made in "
+                            f"{recipe['accumulate']} equal parts.")
+    begins = [phase["from"] for phase in phases]
+    if begins[0] != 0 or any(not _number(b) or b >= 1 for b in begins) \
+            or any(b <= a for a, b in itertools.pairwise(begins)):
+        raise UserError(f"{where}: the phases begin at {begins}; valid: shares of the budget, the "
+                        "first 0, each larger than the one before, below 1.")
+
+
+def _number(value: object) -> bool:
+    """Whether a value is a finite number, which true and false are not."""
+    return (isinstance(value, int | float) and not isinstance(value, bool)
+            and math.isfinite(value))
+
+
+def _check_choice_of_data(recipe: dict, where: str) -> None:
+    """Check the sets, the blind range and the images to leave out."""
+    sets = recipe["data"]
+    if sets is not None and not (isinstance(sets, list) and sets
+                                 and all(isinstance(name, str) for name in sets)
+                                 and len(sets) == len(set(sets))):
+        raise UserError(f"{where}: data is {sets!r}; valid: a list of datasets, each once.")
+    levels = recipe["levels"]
+    if levels is not None and not (isinstance(levels, dict) and len(levels) == 1 and all(
+            key in BLIND and _range(pair, HIGHEST[key], whole=key == "quality")
+            for key, pair in levels.items())):
+        raise UserError(f"{where}: levels is {levels!r}; valid: null, or one range: "
+                        "{sigma: [15, 50]}, above 0 to 255, or {quality: [10, 40]}, whole "
+                        "numbers from 1 to 100; the lower end first.")
+    exclude = recipe["exclude"]
+    if not (isinstance(exclude, dict) and all(
+            isinstance(names, list) and all(isinstance(n, str) for n in names)
+            for names in exclude.values())):
+        raise UserError(f"{where}: exclude is {exclude!r}; valid: a mapping from a dataset to a "
+                        'list of file names without ending, as {bsds500_train: ["302003"]}.')
+
+
+def _range(pair: object, highest: float, whole: bool) -> bool:
+    return (isinstance(pair, list) and len(pair) == 2 and all(map(_number, pair))
+            and 0 < pair[0] < pair[1] <= highest
+            and not (whole and any(isinstance(v, float) for v in pair)))
+
+
+def at(recipe: dict, share: float) -> dict:
+    """Return the recipe as it is after a share (0 to 1) of the budget: its phase's values."""
+    now = recipe
+    for phase in recipe["phases"] or ():
+        if share >= phase["from"]:
+            now = {**recipe, **{k: v for k, v in phase.items() if k != "from"}}
+    return now
+
+
+def learning_rate(recipe: dict, share: float) -> float:
+    """Return the learning rate after a share (0 to 1) of the budget.
+
+    A linear warm-up, then half a cosine down to 0, or halved at each milestone; a phase that gives
+    its own ``lr`` sets the peak.
+    """
+    peak, warmup = at(recipe, share)["lr"], recipe["warmup"]
+    if share < warmup:
+        # never zero: the first step counts too
+        return peak * max(share / warmup, 0.01)
+    if recipe["schedule"] == "milestones":
+        return peak * 0.5 ** sum(share >= stone for stone in recipe["milestones"])
+    fall = (min(share, 1.0) - warmup) / max(1 - warmup, 1e-9)
+    return peak * 0.5 * (1 + math.cos(math.pi * fall))
+
+
+# -- blind trainings -----------------------------------------------------------------------------
+
+def scope(recipe: dict, protocol: Protocol) -> str:
+    """Return what a training is named after: its protocol, or for a blind one its task.
+
+    One blind training serves every protocol of its task within its range, so that these share a
+    scope: ``denoise_color-blind@1``.
+    """
+    if not recipe["levels"]:
+        return protocol.id
+    return f"{protocol.task}-blind@{protocol.id.rpartition('@')[2]}"
+
+
+def trained_for(recipe: dict, protocol: Protocol) -> Protocol:
+    """Return the protocol a model is trained under: of a blind recipe, with a range for the level.
+
+    Raises:
+        UserError: the range is of another degradation, or does not contain the protocol's level;
+            the protocol's scale does not divide a patch.
+    """
+    for patch in {recipe["patch"], *(p.get("patch", 0) for p in recipe["phases"] or ())}:
+        if patch % protocol.scale:
+            raise UserError(f"patch {patch} is not divisible by the scale {protocol.scale} of "
+                            f"{protocol.id}.")
+    if not recipe["levels"]:
+        return protocol
+    (parameter, (low, high)), = recipe["levels"].items()
+    if not covers(recipe["levels"], protocol):
+        raise UserError(f"recipe {recipe['recipe']} trains for {parameter} from {low:g} to "
+                        f"{high:g} of {' and '.join(BLIND[parameter])}; {protocol.id} is not "
+                        "among them. Choose a recipe for it, or other `levels`.")
+    return dataclasses.replace(
+        protocol, id=scope(recipe, protocol), level="blind",
+        title=f"{protocol.task}, {parameter} {low:g} to {high:g}",
+        degradation={**protocol.degradation, parameter: [low, high]})
+
+
+def covers(levels: dict | None, protocol: Protocol) -> bool:
+    """Say whether a blind range contains a protocol's level."""
+    if not levels:
+        return False
+    (parameter, (low, high)), = levels.items()
+    level = protocol.degradation.get(parameter)
+    return protocol.task in BLIND[parameter] and level is not None and low <= level <= high

@@ -1,0 +1,73 @@
+"""The command line: one module a verb, the same commands the workflow's rules run.
+
+The last line on stdout of a verb that does something is one JSON document; messages and progress
+go to stderr. Exit codes: 0 done, 1 done but something is wrong (verify, check), 2 bad input, no
+result, 3 nothing wrong, but not finished: not all could be compared (data leak, anchors), nothing
+could (check, compare, history), or a training stopped as asked.
+
+Try: ``irbench --help``
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from irbench import __version__
+from irbench.cli import (
+    anchors,
+    baseline,
+    bench,
+    check,
+    checkpoints,
+    compare,
+    data,
+    evaluate,
+    explain,
+    history,
+    info,
+    listing,
+    profile,
+    report,
+    train,
+    verify,
+)
+from irbench.core.errors import Paused, UserError
+
+VERBS = (data, train, evaluate, profile, bench, report, listing, info, verify, anchors, explain,
+         compare, check, baseline, history, checkpoints)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = _parser().parse_args(argv)
+    arguments.argv = argv
+    try:
+        return arguments.call(arguments) or 0
+    except Paused as error:
+        print(f"irbench: {error}", file=sys.stderr)
+        return 3
+    except UserError as error:
+        print(f"irbench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("irbench: interrupted; the same command continues", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader of our output has gone (| head): no one to tell
+        sys.stderr.close()
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="irbench", description="Benchmark image restoration and reproduce published figures.",
+        epilog="Each verb has its own --help. The whole run: snakemake --cores all")
+    parser.add_argument("--version", action="version", version=f"irbench {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for verb in VERBS:
+        sub = verbs.add_parser(verb.NAME, help=verb.HELP, description=verb.HELP)
+        sub.set_defaults(call=verb.run)
+        verb.add_options(sub)
+    return parser

@@ -1,0 +1,81 @@
+"""``irbench bench``: time and memory of parts of models, apart from any model.
+
+``irbench bench attention`` measures the attention implementations. Sizes come from the command line
+(defaults: those of ``attention_bench`` in catalog/config.schema.json), or from a config, whose run
+then gets the record that the workflow would write (RUN/benches/attention.json).
+
+Try: ``irbench bench attention --n 64 --k 16 32 --samples 3``
+     ``irbench bench attention --config workflow/configs/benchmark.yaml``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from irbench import plan
+from irbench.cli import common
+from irbench.core import messages
+from irbench.core.errors import UserError
+from irbench.inference import allocator
+from irbench.jobs import bench
+from irbench.jobs import run as jobs
+from irbench.jobs.result import RunSettings
+from irbench.plan import config as configs
+
+NAME = "bench"
+HELP = "measure time and memory of the attention implementations"
+SECTION = "attention_bench"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("what", choices=["attention"])
+    parser.add_argument("--config", help="take all sizes from `attention_bench` of this config, "
+                        "and write the record of its run")
+    usual = configs.section(SECTION)
+    choices = configs.choices(SECTION)
+    for name, text in (("n", "tokens of a window"), ("k", "keys of a token")):
+        parser.add_argument(f"--{name}", type=common.positive, nargs="+", metavar=name.upper(),
+                            help=f"{text}, default: {' '.join(map(str, usual[name]))}")
+    for name in ("windows", "heads", "head_dim", "warmup", "samples"):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=common.positive,
+                            help=f"default: {usual[name]}")
+    parser.add_argument("--dtype", choices=choices["dtype"], help=f"default: {usual['dtype']}")
+    parser.add_argument("--implementations", nargs="+", choices=choices["implementations"],
+                        metavar="NAME", help="beside dense attention, default: "
+                        f"{' '.join(usual['implementations'])}")
+    common.add_job(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure what the command line or a config asks for; return the exit code."""
+    given = {name: value for name in configs.section(SECTION)
+             if (value := getattr(arguments, name)) is not None}
+    if arguments.config is None:
+        return _by_hand(arguments, configs.section(SECTION, given))
+    if given:
+        raise UserError(f"bench {arguments.what}: with --config its `{SECTION}` gives the sizes, "
+                        f"so {_flags(given)} cannot be given, too. Leave one out.")
+    planned = plan.load(arguments.config)
+    if not planned.benches:
+        raise UserError(f"config {arguments.config}: it asks for no benchmark. Add "
+                        f"`{SECTION}: {{}}` to it, or leave --config out.")
+    job = planned.find("bench", bench=arguments.what)
+    return common.run_job(arguments, planned, job, common.settings(arguments, planned))
+
+
+def _by_hand(arguments: argparse.Namespace, sizes: dict) -> int:
+    """Measure without a run: no record, the whole result on stdout."""
+    if arguments.on_failure == "record":
+        raise UserError("bench: --on-failure record writes a record of a run; give its --config.")
+    allocator.keep()
+    messages.log_to(arguments.log)
+    how = RunSettings(device=jobs.pick_device(arguments.device or "auto"),
+                      threads=arguments.threads)
+    print(json.dumps(bench.measure(sizes, how)))
+    return 0
+
+
+def _flags(given: dict) -> str:
+    return ", ".join(f"--{name.replace('_', '-')}" for name in given)

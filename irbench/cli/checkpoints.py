@@ -1,0 +1,186 @@
+"""``irbench checkpoints``: list weights, show a file's card, export a training's, import others.
+
+Reads   headers of the files that are here; a config names the run, ``data_root`` and plugins.
+Writes  ``export``: the file named, or the bundled file and its catalog; ``import``:
+        DATA_ROOT/checkpoints/NAME.safetensors.
+
+Try: ``irbench checkpoints list``
+     ``irbench checkpoints show compacter-demosaic-rggb``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import yaml
+
+from irbench import plan
+from irbench.cli import common
+from irbench.core import digests, files
+from irbench.core.errors import UserError
+from irbench.models import registry
+from irbench.plan import config as configs
+from irbench.weights import bundled, cards, export
+
+NAME = "checkpoints"
+HELP = "list, show, export and import weights"
+ACTIONS = {
+    "list": "show all weights that are here: bundled, imported or fetched, trained by runs",
+    "show": "show a file's card: what it is, its training and cost, its scores and their gap to "
+            "the published figures",
+    "export": "write a finished training's weights as one file that describes itself",
+    "import": "check weights from elsewhere against their model and store them in "
+              "DATA_ROOT/checkpoints",
+}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's actions."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for action, text in ACTIONS.items():
+        sub = actions.add_parser(action, help=text, description=text)
+        common.add_config(sub, "default: %(default)s"
+                          + ("" if action == "export" else ", if it is there"))
+        if action != "export":
+            common.add_data_root(sub)
+    for action in ("list", "show"):
+        actions.choices[action].add_argument("--json", action="store_true",
+                                             help="print JSON, with all that is known")
+    actions.choices["show"].add_argument("name", metavar="NAME_OR_PATH",
+                                         help="a name of the list, or a file")
+    sub = actions.choices["export"]
+    sub.add_argument("--protocol", required=True,
+                     help="what was trained for, e.g. sr-x2 or denoise_color-blind")
+    sub.add_argument("--model", required=True, help="a name under `models` in the config")
+    to = sub.add_mutually_exclusive_group(required=True)
+    to.add_argument("--output", type=Path, metavar="FILE", help="a .safetensors file")
+    to.add_argument("--bundle", action="store_true",
+                    help="write it among irbench's bundled weights, and their catalog anew")
+    sub.add_argument("--float32", action="store_true",
+                     help="keep single precision; default: half, of half the size")
+    sub.add_argument("--best", action="store_true",
+                     help="the weights of the best validation instead of the last")
+    sub = actions.choices["import"]
+    sub.add_argument("file", type=Path, metavar="FILE",
+                     help="a file that irbench exported or trained, or a state dict (.safetensors, "
+                     ".pth, .pt, .ckpt) with --model and --protocol")
+    sub.add_argument("--model", metavar="ARCH", help="a model of irbench list models")
+    sub.add_argument("--protocol", help="what the weights are for, e.g. sr-x2 or (with --levels) "
+                     "denoise_color-blind")
+    sub.add_argument("--options", nargs="+", default=[], metavar="K=V",
+                     help="the model's options that differ from its own")
+    sub.add_argument("--levels", metavar="K=LOW,HIGH",
+                     help="the range of a blind model, e.g. sigma=15,50")
+    sub.add_argument("--name", help="default: from the file")
+    sub.add_argument("--sha256", help="what the file must be")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do one action; return the exit code."""
+    try:
+        return {"list": _list, "show": _show, "export": _export,
+                "import": _import}[arguments.action](arguments)
+    except BrokenPipeError:
+        raise  # whoever read our output has gone
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        raise UserError(f"{where}{error.strerror or error}.") from None
+
+
+def _settings(arguments: argparse.Namespace) -> dict:
+    """Return what the config says of folders, catalogs and plugins; the config is optional."""
+    settings = (configs.load(arguments.config) if common.has_config(arguments)
+                else {"catalog_paths": [], "plugins": [], "data_root": "data"})
+    return {"data_root": Path(arguments.data_root or settings["data_root"]),
+            "catalogs": tuple(settings["catalog_paths"]), "plugins": tuple(settings["plugins"])}
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    found = cards.listing(_settings(arguments)["data_root"], plan.RESULTS)
+    if not arguments.json:
+        print(cards.table(found) if found else "no weights are here")
+        return 0
+    print(json.dumps({"checkpoints": [cards.as_dict(one) for one in found]}))
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    settings = _settings(arguments)
+    one = cards.find(arguments.name, settings["data_root"], plan.RESULTS)
+    if arguments.json:
+        print(json.dumps(cards.whole(one, settings["plugins"])))
+    else:
+        print(cards.card(one, settings["plugins"]))
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    if arguments.output and arguments.output.suffix != ".safetensors":
+        raise UserError(f"--output {arguments.output}: the file is safetensors; end its name in "
+                        ".safetensors.")
+    folder = plan.RESULTS / configs.load(arguments.config)["run"]
+    data, header = export.export(
+        folder, arguments.protocol, arguments.model, half=not arguments.float32,
+        best=arguments.best, command=_command(arguments))
+    path = arguments.output or bundled.add(data, header)
+    if arguments.output:
+        files.write_atomic(path, data)
+    print(json.dumps({"file": str(path), "sha256": digests.file_digest(path), "bytes": len(data),
+                      "scores": len(header["scores"])}))
+    return 0
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """Return the command that trains such weights again, with the config as seen from here."""
+    config = Path(arguments.config)
+    if config.is_absolute() and config.is_relative_to(Path.cwd()):
+        config = config.relative_to(Path.cwd())
+    scope = arguments.protocol.partition("@")[0]
+    return f"irbench train --config {config} --protocol {scope} --model {arguments.model}"
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    settings = _settings(arguments)
+    path, header = export.bring(
+        arguments.file, settings["data_root"], export.Wanted(
+            arguments.model, arguments.protocol, _options(arguments.options),
+            _levels(arguments.levels), arguments.sha256, arguments.name, settings["plugins"],
+            settings["catalogs"]))
+    print(json.dumps({"file": str(path), "arch": header["arch"], "protocol": header["protocol"],
+                      "config": _config_line(path, header, settings["plugins"])}))
+    return 0
+
+
+def _config_line(path: Path, header: dict, plugins: tuple[str, ...]) -> str:
+    """Return the line under ``models`` of a config that uses the file."""
+    usual = registry.get(header["arch"], plugins).options
+    entry = {"options": {name: value for name, value in header["options"].items()
+                         if value != usual.get(name)}, "checkpoint": str(path)}
+    # JSON is YAML, too
+    return f"{header['arch']}: {json.dumps({k: v for k, v in entry.items() if v})}"
+
+
+def _options(given: list[str]) -> dict:
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise UserError(f"--options {text}: valid is NAME=VALUE, such as skip=input.")
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UserError(f"--options {text}: its value is no YAML.") from None
+    return found
+
+
+def _levels(given: str | None) -> dict | None:
+    if given is None:
+        return None
+    name, _, ends = given.partition("=")
+    try:
+        low, high = (int(end) if end.strip().isdigit() else float(end) for end in ends.split(","))
+    except ValueError:
+        raise UserError(f"--levels {given}: valid is NAME=LOW,HIGH, such as sigma=15,50.") from None
+    return {name: [low, high]}

@@ -1,0 +1,162 @@
+"""``irbench data leak``: look for images of test sets among those that were trained on.
+
+Reads   a config and its sets, or those named.
+Writes  the record ``leaks.json`` of a run when the workflow calls it; else nothing but signatures
+        (``irbench.data.leaks``).
+
+An image that a training left out (``exclude``) is found and shown, but is no leak.
+
+Try: ``irbench data leak``
+     ``irbench data leak --train bsds500_train --test set5 --exclude bsds500_train/302003``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+
+from tabulate import tabulate
+
+from irbench import plan
+from irbench.cli import common
+from irbench.core import messages
+from irbench.core.errors import UserError, unknown
+from irbench.jobs import leaks
+from irbench.plan import trained_on
+
+NAME = "leak"
+HELP = ("look for images of test sets among those trained on; exit code 1: some were, 3: none was "
+        "found, but not all could be compared")
+EXAMPLES = 3        # pairs of two sets in the table for people
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the action's options."""
+    common.add_config(parser)
+    common.add_job(parser, device=False)
+    common.add_data_root(parser)
+    for use in ("train", "test"):
+        parser.add_argument(f"--{use}", nargs="+", metavar="NAME",
+                            help=f"{use} sets to compare; default: those of the config")
+    parser.add_argument("--exclude", nargs="+", metavar="SET/IMAGE", default=[],
+                        help="images that the training leaves out, with --train; of a config's "
+                             "models it is known")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do the action: for a config's sets or for those named.
+
+    Returns 0 if all was compared and nothing in common was trained on, 1 if something was, 3 if
+    not all could be compared (a set is not here, or a model's training data are unknown).
+
+    With ``--on-failure record``, as the workflow calls it, the result is the run's record and the
+    exit code says only whether the comparison was made. The record is of whole sets; what each
+    model's training left out is the plan's to say.
+
+    Raises:
+        UserError: an unknown set or image, or only one of ``--train`` and ``--test``.
+    """
+    if bool(arguments.train) != bool(arguments.test):
+        raise UserError("irbench data leak takes both --train NAME and --test NAME, or neither "
+                        "for the sets of the config.")
+    if arguments.train:
+        return _named(arguments)
+    if arguments.exclude:
+        raise UserError("--exclude goes with --train and --test; what the trainings of a config "
+                        "leave out stands in it (models.NAME.training.exclude).")
+    planned = plan.load(arguments.config)
+    job = next(iter(planned.leaks.values()), None)
+    unsure = sorted({name.partition("/")[2] for name, sets in planned.trained_on.items()
+                     if sets is None})
+    if unsure:
+        messages.say(f"training data unknown, not compared: {', '.join(unsure)}")
+    if job is None:
+        messages.say(f"{arguments.config} has no model with known training data. To compare sets: "
+                     "irbench data leak --train NAME --test NAME")
+        return _tell({"pairs": [], "compared": [], "not_compared": []}, [], unsure)
+    if arguments.on_failure == "record":
+        return common.run_job(arguments, planned, job)
+    trainings = [(name, sets) for name, sets in planned.trained_on.items() if sets]
+    return _tell(leaks.of_run(planned, job), trainings, unsure)
+
+
+def _named(arguments: argparse.Namespace) -> int:
+    """Compare the sets named on the command line; the config is optional."""
+    known, root, _ = common.catalog_of(arguments)
+    for name in (*arguments.train, *arguments.test):
+        if name not in known:
+            raise unknown("dataset", name, known)
+    exclude: trained_on.Sets = {name: [] for name in arguments.train}
+    for given in arguments.exclude:
+        name, _, image = given.partition("/")
+        if name not in exclude or not image:
+            raise UserError(f"--exclude {given}: give a training set and an image of it, as "
+                            f"{arguments.train[0]}/NAME. Training sets: "
+                            f"{', '.join(arguments.train)}.")
+        exclude[name].append(image)
+    exclude = {name: trained_on.left_out(known[name], images, "--exclude")
+               for name, images in exclude.items()}
+    pairs = [(one, other) for one in arguments.train for other in arguments.test]
+    return _tell(leaks.compare(pairs, known.get, root), [("", exclude)])
+
+
+# -- what is told --------------------------------------------------------------------------------
+
+def _tell(result: dict, trainings: list[tuple[str, trained_on.Sets]],
+          unsure: Iterable[str] = ()) -> int:
+    """Print the table and the JSON document; return the exit code, see ``run``."""
+    result = leaks.judged(result, trainings)
+    if result["compared"] or result["not_compared"]:
+        print(table(result))
+    seen = sum(bool(pair["trained_by"]) for pair in result["pairs"])
+    # nothing compared is not "no leak"
+    print(json.dumps({"leaks": seen if result["compared"] else None, **result,
+                      "unknown": list(unsure)}))
+    return 1 if seen else 3 if result["not_compared"] or unsure else 0
+
+
+def table(result: dict) -> str:
+    """Return what was found as text for a terminal: a line per two sets, examples, and gaps.
+
+    ``result`` is that of ``irbench.jobs.leaks.judged``.
+    """
+    lines = []
+    for entry in result["compared"]:
+        # first what was trained on
+        here = sorted((p for p in result["pairs"]
+                       if (p["train"], p["test"]) == (entry["train"], entry["test"])),
+                      key=lambda p: not p["trained_by"])
+        seen = [p for p in here if p["trained_by"]]
+        left_out = len({p["test_image"] for p in here} - {p["test_image"] for p in seen})
+        said = [_count(seen), left_out and f"{left_out} left out of the training"]
+        lines.append([entry["train"], entry["train_images"], entry["test"], entry["test_images"],
+                      "; ".join(filter(None, said)) or "none in common"])
+        lines += [["", "", "", "", f"  {describe(p)}"] for p in here[:EXAMPLES]]
+        if len(here) > EXAMPLES:
+            lines.append(["", "", "", "", f"  and {len(here) - EXAMPLES} more (in the JSON)"])
+    for entry in result["not_compared"]:
+        lines.append([entry["train"], "", entry["test"], "", "NOT COMPARED, see below"])
+    shown = tabulate(lines, ["training set", "images", "test set", "images", "test images"],
+                     colalign=["left", "right", "left", "right", "left"], disable_numparse=True)
+    reasons = dict.fromkeys(entry["reason"] for entry in result["not_compared"])
+    return "\n\n".join([shown, *reasons])
+
+
+def _count(pairs: list[dict]) -> str:
+    kinds = [f"{n} {kind}" for kind in ("identical", "near-identical")
+             if (n := sum(p["kind"] == kind.partition("-")[0] for p in pairs))]
+    return (f"{len({p['test_image'] for p in pairs})} in common ({', '.join(kinds)})"
+            if pairs else "")
+
+
+def describe(pair: dict) -> str:
+    """Return one pair in words: ``test001 = 12003 (near, distance 0.0021, mirrored)``."""
+    how = [pair["kind"]]
+    if pair["kind"] == "near":
+        how += [f"distance {pair['distance']:.4f}", *filter(None, [pair["position"]])]
+    if pair["left_out_by"]:
+        how += [f"left out by {', '.join(pair['left_out_by'])}" if any(pair["left_out_by"])
+                else "left out"]
+        how += [f"trained on by {', '.join(pair['trained_by'])}"] if pair["trained_by"] else []
+    return f"{pair['test_image']} = {pair['train_image']} ({', '.join(how)})"

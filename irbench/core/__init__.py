@@ -1,0 +1,1 @@
+"""Files, digests, records, locks, messages, statistics: nothing of images or models."""

@@ -1,0 +1,77 @@
+"""When, by what code and on what machine something ran.
+
+Reads package metadata, git and /proc; writes nothing.
+
+Try: ``python -c "from irbench.core import machine; print(machine.provenance())"``
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import functools
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+from irbench import __version__
+
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "pyiqa", "fvcore",
+            "scikit-image", "safetensors", "snakemake", "pandas", "matplotlib")
+
+
+def provenance(threads: int | None = None) -> dict:
+    """Describe when, by what code and on what machine something ran."""
+    return {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "irbench": __version__, "git": _git(), "python": platform.python_version(),
+        "packages": versions_of(*PACKAGES), "hardware": _hardware(), "threads": threads,
+    }
+
+
+@functools.cache
+def versions_of(*names: str) -> dict[str, str | None]:
+    """Return the installed versions of packages; null where one is absent."""
+    versions: dict[str, str | None] = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+@functools.cache
+def _git() -> dict | None:
+    def run(*args: str) -> str:
+        return subprocess.run(["git", *args], cwd=Path(__file__).parent, check=True, text=True,
+                              capture_output=True, timeout=10).stdout.strip()
+    try:
+        return {"commit": run("rev-parse", "HEAD"), "dirty": bool(run("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+@functools.cache
+def _hardware() -> dict:
+    import psutil
+
+    gpu = None
+    if "torch" in sys.modules:
+        torch = sys.modules["torch"]
+        if torch.cuda.is_available():
+            gpu = torch.cuda.get_device_name()
+    return {"platform": f"{platform.system()} {platform.machine()}", "cpu": _cpu_name(),
+            "cores": os.cpu_count(), "memory_bytes": psutil.virtual_memory().total, "gpu": gpu}
+
+
+def _cpu_name() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,127 @@
+"""Messages and progress for people, on stderr: a live bar on a terminal, else a line now and then.
+
+Several jobs of a run share one output, where bars would overwrite each other.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from irbench.core.errors import UserError
+
+T = TypeVar("T")
+EVERY = 10.0  # seconds between lines
+_log: Path | None = None
+_muted = False
+
+
+def log_to(path: str | None) -> None:
+    """Send a copy of all messages to a file, begun anew."""
+    global _log
+    _log = None
+    if path:
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_text("")
+        except OSError as error:
+            raise UserError(f"--log {path}: {error.strerror}. Give a file that can be "
+                            "written.") from None
+        _log = Path(path)
+
+
+def mute() -> None:
+    """Say nothing from now on: of the processes that share a training, one reports."""
+    global _muted
+    _muted = True
+
+
+def say(message: str) -> None:
+    """Print one message."""
+    if _muted:
+        return
+    print(message, file=sys.stderr, flush=True)
+    if _log:
+        with _log.open("a") as handle:
+            handle.write(message + "\n")
+
+
+def track(items: Iterable[T], title: str, total: int, start: int = 0) -> Iterator[T]:
+    """Yield the items and report how many are done, how fast it goes and how long it will take.
+
+    Args:
+        items: what remains to be done.
+        title: what is being done.
+        total: how many there are, those done before included.
+        start: how many were done before.
+
+    Items of a budget in seconds are no count: see ``track_seconds``.
+    """
+    if sys.stderr.isatty() and not _muted:
+        from tqdm import tqdm
+
+        yield from tqdm(items, desc=title, initial=start, total=total, leave=False)
+        return
+    begun = last = time.monotonic()
+    for done, item in enumerate(items, start):
+        now = time.monotonic()
+        if now - last >= EVERY and done > start:
+            each = (now - begun) / (done - start)
+            say(f"{title}: {done}/{total}, {rate(each)}, about {left(each * (total - done))} left")
+            last = now
+        yield item
+
+
+def track_seconds(items: Iterable[float], title: str, total: float) -> Iterator[float]:
+    """Yield items that are themselves the seconds spent so far; report those and how fast it goes.
+
+    Args:
+        items: seconds spent, earlier runs included; one for each thing done.
+        title: what is being done.
+        total: seconds there are.
+    """
+    bar = None
+    if sys.stderr.isatty() and not _muted:
+        from tqdm import tqdm
+
+        bar = tqdm(desc=title, total=total, leave=False, bar_format=(
+            "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s{postfix}"))
+    begun = last = time.monotonic()
+    for done, spent in enumerate(items):
+        now = time.monotonic()
+        if done and bar is not None:
+            bar.n = min(spent, total)
+            bar.set_postfix_str(f"{rate((now - begun) / done)}, about {left(total - spent)} left")
+        elif done and now - last >= EVERY:
+            say(f"{title}: {spent:.0f} of {total:.0f} s, {rate((now - begun) / done)}, about "
+                f"{left(total - spent)} left")
+            last = now
+        yield spent
+    if bar is not None:
+        bar.close()
+
+
+def rate(each: float) -> str:
+    """Say how fast it goes from the seconds that one item takes: 4.2 it/s, or 3.1 s/it."""
+    return f"{each:.1f} s/it" if each >= 1 else f"{1 / max(each, 1e-9):.1f} it/s"
+
+
+def left(seconds: float) -> str:
+    """Say a remaining time in the unit that people would use."""
+    seconds = max(seconds, 0.0)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+SHOWN = 5  # names in a message
+
+
+def some(names: Iterable[object]) -> str:
+    """Name the first few of many."""
+    names = [str(name) for name in names]
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more"
+                                       if len(names) > SHOWN else "")

@@ -1,0 +1,1 @@
+"""A set's files: fetch, find, check, hash, and search for leaks."""

@@ -1,0 +1,182 @@
+"""Whether a dataset is here, whole and as it was: counts, pairs, sizes, every file decoded.
+
+Reads   every file of a set.
+Writes  the list a set is held to (see ``irbench.data.folders``), once the set is found whole.
+
+Try: ``irbench data check photos``
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from irbench.catalog.manifest import ManifestRow
+from irbench.core import messages
+from irbench.core.errors import Unavailable, UserError
+from irbench.data import folders, sets
+from irbench.data.sets import DatasetEntry
+
+
+@dataclass
+class Result:
+    """What was found of a set.
+
+    Attributes:
+        name: of the set.
+        found: role to the number of files that are here.
+        expected: how many images, or pairs, there must be; None if that is not known.
+        problems: one phrase each; none: the set is complete.
+        get: how the set comes here.
+        held: the file that the set is held to, for sets without a manifest of the catalog.
+    """
+
+    name: str
+    found: dict[str, int] = field(default_factory=dict)
+    expected: int | None = None
+    problems: list[str] = field(default_factory=list)
+    get: str = ""
+    held: Path | None = None
+
+    def as_dict(self) -> dict:
+        """Return it as plain data."""
+        return {"dataset": self.name, "complete": not self.problems, "found": self.found,
+                "expected": self.expected, "problems": self.problems,
+                "manifest": self.held and str(self.held)}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A file as it is now. ``shape`` is (height, width) of an image."""
+
+    held: folders.Held | None
+    shape: tuple[int, int] | None = None
+    problem: str | None = None
+
+
+def check(entry: DatasetEntry, data_root: str | Path, accept: bool = False) -> Result:
+    """Look at every file of a set.
+
+    Args:
+        entry: the set.
+        data_root: the folder of all data.
+        accept: for a set that is held to its first state: take what is here now in its place, if
+            it is whole. Changes every result that depends on it.
+
+    Raises:
+        UserError: ``accept`` for a set with a manifest of the catalog, or of the user's own; or a
+            manifest that cannot be read.
+    """
+    entry = replace(entry, root=Path(data_root).expanduser())
+    if accept and not entry.frozen:
+        raise UserError(f"{entry}: --accept is for sets that are held to their first state. "
+                        + ("This one is pinned by its manifest." if entry.manifest else
+                           "A folder of your own is taken as it is."))
+    result = Result(entry.name, get=folders.advice(entry))
+    if entry.manifest is not None:
+        rows = sets.manifest(entry)
+        places = [sets.place(entry, row) for row in rows]
+        _compare(result, entry, rows, _look(entry, [(row.role, place) for row, place in
+                                                    zip(rows, places, strict=True)]))
+        return result
+    result.expected = entry.count
+    try:
+        found = folders.look_up(entry)
+    except UserError as error:
+        result.problems.append(str(error))
+        return result
+    result.problems += folders.shortcomings(entry, found)
+    seen = _look(entry, [(role, path) for role, paths in found.items() for path in paths])
+    known = None
+    if entry.frozen:
+        try:
+            known = folders.frozen(entry)
+        except Unavailable as error:
+            if not accept:
+                result.problems.append(str(error))
+        result.held = folders.frozen_path(entry)
+    _compare(result, entry, None if accept else known, seen)
+    if entry.frozen and not result.problems and (known is None or accept):
+        folders.freeze(entry, [one.held for one in seen])
+    if known is None and result.problems:
+        result.held = None
+    return result
+
+
+def unit(entry: DatasetEntry) -> str:
+    """Return what a set's count is of: pairs, images or (of weights) files."""
+    return "pairs" if entry.paired else "files" if entry.use == "weights" else "images"
+
+
+def _look(entry: DatasetEntry, files: Sequence[tuple[str, Path]]) -> list[_Seen]:
+    """Read and decode every file, several at once."""
+    images = entry.use != "weights"
+    with ThreadPoolExecutor(folders.THREADS) as pool:
+        seen = pool.map(lambda file: _look_at(*file, images), files)
+        return list(messages.track(seen, f"checking {entry.name}", len(files)))
+
+
+def _look_at(role: str, path: Path, is_image: bool) -> _Seen:
+    from irbench.imaging.images import decode
+
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return _Seen(None)
+    except OSError as error:
+        return _Seen(None, problem=f"{path}: {error.strerror}")
+    held = folders.Held(role, path, hashlib.sha256(data).hexdigest(), len(data))
+    try:
+        return _Seen(held, decode(data, str(path)).shape[:2] if is_image else None)
+    except UserError as error:
+        return _Seen(held, problem=str(error))
+
+
+def _compare(result: Result, entry: DatasetEntry, rows: Sequence[ManifestRow] | None,
+             seen: Sequence[_Seen]) -> None:
+    """Add what is wrong with the files that were seen, and with what they are held to."""
+    here = {one.held.path: one for one in seen if one.held}
+    for one in here.values():
+        result.found[one.held.role] = result.found.get(one.held.role, 0) + 1
+    if rows is not None:
+        expected = {sets.place(entry, row): row for row in rows}
+        role = {"pairs": "input", "images": "hr", "files": "weights"}[unit(entry)]
+        if result.expected is None:
+            result.expected = sum(row.role == role for row in rows)
+        changed = [f"{row.role}/{row.file}" for path, row in expected.items()
+                   if path in here and here[path].held.sha256 != row.sha256]
+        missing = [f"{row.role}/{row.file}" for path, row in expected.items() if path not in here]
+        new = [f"{one.held.role}/{path.name}" for path, one in here.items() if path not in expected]
+        since = f" since {folders.frozen_path(entry)} was written" if entry.frozen else ""
+        result.problems += [f"{len(names)} files {what}{since} ({messages.some(names)})"
+                            for what, names in (("changed", changed), ("new", new)) if names]
+        if entry.frozen and (changed or new):
+            result.get += f" If the change is meant: irbench data check {entry.name} --accept"
+        if missing:
+            result.problems.append(f"{len(missing)} of {len(rows)} files are missing "
+                                   f"({messages.some(missing)})")
+    broken = [one.problem for one in seen if one.problem]
+    if broken:
+        result.problems.append(f"{len(broken)} files cannot be read: {'; '.join(broken[:3])}"
+                               + (" ..." if len(broken) > 3 else ""))
+    result.problems += _sizes(entry, list(here.values()))
+
+
+def _sizes(entry: DatasetEntry, seen: Sequence[_Seen]) -> list[str]:
+    """Say which pairs are not of one size (and, for a manifest, which have no partner)."""
+    inputs, targets = ([one for one in seen if one.held.role == role] for role in ("input", "hr"))
+    if not inputs:
+        return []
+    pairs, lonely = folders.pair([one.held.path.stem for one in inputs],
+                               [one.held.path.stem for one in targets], entry.match)
+    differ = [f"{a.held.path.name}: {a.shape[0]}x{a.shape[1]} against {b.shape[0]}x{b.shape[1]}"
+              for a, b in ((inputs[i], targets[j]) for i, j in pairs)
+              if a.shape and b.shape and a.shape != b.shape]
+    problems = lonely if entry.manifest is not None else []
+    if differ:
+        problems = [*problems, f"{len(differ)} pairs whose input and target differ in height x "
+                               f"width ({messages.some(differ)})"]
+    return problems

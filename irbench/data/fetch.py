@@ -1,0 +1,162 @@
+"""Fetch sets of files by pinned URL: several at once, checked, only what is missing.
+
+Reads   ``https://`` and ``http://`` URLs; ``package://NAME/path``, a file inside an installed
+        package, and ``file:///path``: these two are checked where they lie and never copied.
+        ``IRBENCH_MIRROR`` (a folder, or an http address) replaces the hosts: ``https://HOST/PATH``
+        is taken from ``MIRROR/HOST/PATH``.
+Writes  each file at its given path, whole and checked or not at all (see
+``irbench.data.transfer``).
+
+Try: ``irbench data fetch set5``
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+from urllib.request import url2pathname
+
+from irbench.catalog.manifest import SCHEMES
+from irbench.core.errors import Damaged, Unavailable, UserError
+from irbench.data.transfer import RemoteFile, Run, problem, transfer
+
+__all__ = ["MIRROR", "RemoteFile", "fetch_all", "fetch_file",
+           "location", "mirrored", "place"]
+
+MIRROR = "IRBENCH_MIRROR"
+
+
+# -- where things are --------------------------------------------------------------------------
+
+def location(url: str) -> Path | None:
+    """Return where a package:// or file:// URL lies on this machine, None for http and https.
+
+    The package is found without importing it. Raises Unavailable if it is not installed, UserError
+    for a URL of another scheme.
+    """
+    parts = urlsplit(url)
+    if parts.scheme in ("http", "https"):
+        return None
+    if parts.scheme == "file":
+        return Path(url2pathname(parts.path))
+    if (parts.scheme != "package" or not parts.netloc.isidentifier()
+            or ".." in parts.path.split("/")):
+        raise UserError(f"{url}: not a URL that can be fetched. Valid: "
+                        f"{', '.join(s + '://' for s in SCHEMES)} without '..'.")
+    spec = importlib.util.find_spec(parts.netloc)
+    if spec is None or not spec.submodule_search_locations:
+        raise Unavailable(f"{url}: the package {parts.netloc!r} is not installed. Install it "
+                          "(irbench depends on it), then run again.")
+    return Path(next(iter(spec.submodule_search_locations))) / unquote(parts.path.lstrip("/"))
+
+
+def mirrored(url: str, mirror: str | Path | None) -> str | Path:
+    """Return what to read for an http(s) URL: itself, or its copy in a mirror (folder or address).
+
+    A query is part of the copy's file name (``PATH?QUERY``), as in a copy made by wget.
+    """
+    if not mirror:
+        return url
+    parts = urlsplit(url)
+    name = unquote(parts.netloc.rpartition("@")[2] + parts.path)
+    if ".." in name.split("/"):
+        raise UserError(f"{url}: '..' in a URL cannot be looked up in a mirror. Correct the URL.")
+    name += f"?{unquote(parts.query)}" if parts.query else ""
+    if str(mirror).startswith(("http://", "https://")):
+        return f"{str(mirror).rstrip('/')}/{quote(name, safe='/:')}"
+    folder = Path(mirror).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"{MIRROR}={mirror}: no such folder. Give a folder or an http address that "
+                        f"holds HOST/PATH, or unset {MIRROR}.")
+    return folder / name
+
+
+def place(file: RemoteFile) -> Path:
+    """Return where a file is, or will be. Raises as ``location``."""
+    return location(file.url) or file.path
+
+
+# -- a set of files ----------------------------------------------------------------------------
+
+def fetch_all(files: Sequence[RemoteFile], *, label: str = "files", jobs: int = 8,
+              attempts: int = 5, backoff: float = 1.0, timeout: float = 30.0,
+              progress: bool = True, mirror: str | Path | None = None) -> list[Path]:
+    """Bring every file to its place and return the places, in the order given.
+
+    Files already right are left alone, partial ones continued. Connection errors, time-outs,
+    truncated answers and the HTTP statuses 408, 425, 429 and 5xx are retried; wrong content once.
+
+    Args:
+        files: what to have.
+        label: the progress bar's name.
+        jobs: files fetched at once.
+        attempts: how often one file is tried before giving up.
+        backoff: seconds before the second attempt; doubles with each further one.
+        timeout: seconds without any byte that count as a lost connection.
+        progress: show a bar (bytes of the whole set) and the retries on stderr.
+        mirror: in place of the environment variable IRBENCH_MIRROR.
+
+    Raises:
+        Unavailable: one file cannot be had (Damaged: what is there is another one); names it, its
+            URL, what was expected and found, and what to do. Files already complete stay, and those
+            under way stay as partial files.
+        UserError: a URL or a mirror that cannot be meant.
+    """
+    mirror = mirror or os.environ.get(MIRROR) or None
+    run = Run(attempts, backoff, timeout)
+    with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
+        wrong = list(pool.map(lambda f: problem(place(f), f.sha256, f.bytes), files))
+        todo = []
+        for file, found in zip(files, wrong, strict=True):
+            if found and location(file.url):
+                error = Damaged if place(file).is_file() else Unavailable
+                raise error(f"{file}: {place(file)} is not the file that is meant: expected "
+                            f"{file.expected}, found {found}. {_in_place(file)}")
+            if found:
+                todo.append(file)
+        if todo:
+            sources = [mirrored(file.url, mirror) for file in todo]
+            _download(todo, sources, run, pool, label, progress)
+    return [place(file) for file in files]
+
+
+def fetch_file(url: str, path: Path, sha256: str | None, size: int | None = None,
+               **options: object) -> Path:
+    """Bring one file to its place and return the place. Options and errors as ``fetch_all``."""
+    file = RemoteFile(url, Path(path), sha256 and sha256.lower(), size,
+                      pin="the config or catalog")
+    return fetch_all([file], label=file.path.name, **options)[0]
+
+
+def _in_place(file: RemoteFile) -> str:
+    if file.url.startswith("package:"):
+        return (f"Install the version of {urlsplit(file.url).netloc!r} that requirements.lock "
+                "names, or reinstall it.")
+    return f"Put the right file there, or correct the checksum in {file.pin}."
+
+
+def _download(todo: list[RemoteFile], sources: list[str | Path], run: Run,
+              pool: ThreadPoolExecutor, label: str, progress: bool) -> None:
+    from tqdm import tqdm
+
+    sizes = [file.bytes for file in todo]
+    # In a log file a bar is a line per refresh, so it is refreshed rarely there.
+    run.bar = tqdm(total=None if None in sizes else sum(sizes), desc=label, unit="B",
+                   unit_scale=True, file=sys.stderr, disable=not progress,
+                   mininterval=0.1 if sys.stderr.isatty() else 10.0)
+    with run.bar:
+        futures = [pool.submit(transfer, file, source, run)
+                   for file, source in zip(todo, sources, strict=True)]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            run.stop.set()  # those under way stop at their next chunk and keep what they have
+            for future in futures:
+                future.cancel()
+            raise

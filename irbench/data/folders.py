@@ -1,0 +1,303 @@
+"""Sets that users bring or that come out of an archive: looked up, paired, counted, held fast.
+
+Reads   images below a set's folder, by the patterns of its entry (see
+``irbench.catalog.datasets``).
+Writes  ``<data_root>/manifests/NAME.csv`` when a ``manual`` or ``archive`` set has passed its first
+        check (``irbench data check`` or ``fetch``): role, path below the set's folder, sha256 and
+        bytes of every file. From then on the set is what this file says, until a change is
+        accepted by hand.
+
+Try: ``irbench data check lol_v1``
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import glob
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from irbench.catalog.datasets import DatasetEntry
+from irbench.catalog.manifest import ManifestRow
+from irbench.core import messages
+from irbench.core.digests import canonical, file_digest, known_digests
+from irbench.core.errors import Damaged, Unavailable, UserError
+from irbench.core.files import write_atomic
+from irbench.core.messages import some
+from irbench.data.fetch import location
+
+T = TypeVar("T")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+COLUMNS = ["role", "path", "sha256", "bytes"]
+THREADS = min(8, os.cpu_count() or 1)
+
+
+# -- looking up --------------------------------------------------------------------------------
+
+def look_up(entry: DatasetEntry) -> dict[str, list[Path]]:
+    """Return the paths of each role's images, sorted by name; a role may have none.
+
+    Links are followed; hidden files are left out. A pattern that names no suffix (``input/*``)
+    means images only.
+
+    Raises:
+        UserError: two files of one role have the same name, or one file has two roles
+            (Unavailable for a ``manual`` or ``archive`` set: what is in the folder is at fault).
+    """
+    found = {"hr": _glob(entry, entry.hr)}
+    if entry.input is not None:
+        found["input"] = _glob(entry, entry.input)
+    wrong = Unavailable if entry.frozen else UserError
+    for paths in found.values():
+        seen: dict[str, Path] = {}
+        for path in paths:
+            if (first := seen.setdefault(path.stem.casefold(), path)) != path:
+                raise wrong(f"{entry}: {first} and {path} have the same name without suffix, which "
+                            "names an image in every result. Rename or remove one of them.")
+    if both := set(found["hr"]) & set(found.get("input", [])):
+        raise wrong(f"{entry}: {min(both)} is both an input and a target. Correct the patterns "
+                    "'hr' and 'input', or the folders.")
+    return found
+
+
+def _glob(entry: DatasetEntry, pattern: str | None) -> list[Path]:
+    home = entry.home.absolute()
+    # unlike Path.glob this follows links below **: a set may be put together from several places
+    names = glob.iglob(pattern or "*", root_dir=home, recursive=True)  # noqa: PTH207
+    any_suffix = pattern is None or pattern.endswith("*")
+    return sorted((path for path in map(home.joinpath, names)
+                   if (not any_suffix or path.suffix.lower() in SUFFIXES) and path.is_file()),
+                  key=lambda path: (path.name, path))
+
+
+def require(entry: DatasetEntry) -> dict[str, list[Path]]:
+    """Return what ``look_up`` finds, if it is the whole set.
+
+    Raises Unavailable, with the reason and how to get the set, where the folder is missing, a
+    count differs from the expected or an image has no partner.
+    """
+    found = look_up(entry)
+    if reasons := shortcomings(entry, found):
+        raise Unavailable(f"{title(entry)}: {'; '.join(reasons)}. {advice(entry)}")
+    return found
+
+
+def shortcomings(entry: DatasetEntry, found: Mapping[str, Sequence[Path]]) -> list[str]:
+    """Return what a set lacks of being whole, one phrase each; [] if nothing."""
+    if not entry.home.is_dir():
+        return [f"there is no folder {entry.home}"]
+    if not any(found.values()):
+        patterns = " or ".join(filter(None, [entry.hr or ", ".join(SUFFIXES), entry.input]))
+        return [f"no image matches {patterns} in {entry.home}"]
+    reasons = []
+    leading = found.get("input", found["hr"])
+    if entry.count is not None and len(leading) != entry.count:
+        what = "inputs" if entry.paired else "images"
+        reasons.append(f"{len(leading)} {what} in {entry.home}, expected {entry.count}")
+    if entry.paired:
+        reasons += pair([path.stem for path in found["input"]],
+                        [path.stem for path in found["hr"]], entry.match)[1]
+    return reasons
+
+
+def title(entry: DatasetEntry) -> str:
+    """Name a set in a message: where it is defined matters only if the definition may be wrong.
+
+    The reason why a set is not here enters records, which must not depend on where irbench lies.
+    """
+    return f"dataset {entry.name!r}" if entry.frozen else str(entry)
+
+
+def advice(entry: DatasetEntry) -> str:
+    """Say how a set comes here."""
+    if entry.kind == "manual":
+        return (f"How to get it: {entry.get.rstrip('.')}. Put or link it as {entry.home}; "
+                f"irbench data check {entry.name} says what is still missing.")
+    if entry.kind == "archive":
+        return f"Run: irbench data fetch {entry.name}"
+    if entry.kind == "manifest":
+        return f"Run: irbench data fetch {entry.name}"
+    return "Put the images there, or correct 'local' in the catalog."
+
+
+# -- pairs -------------------------------------------------------------------------------------
+
+def pair(inputs: Sequence[str], targets: Sequence[str],
+         match: Mapping[str, str]) -> tuple[list[tuple[int, int]], list[str]]:
+    """Match inputs with targets by name, never by order.
+
+    Two belong together if they have the same name; else, if they have the same name once the
+    parts that ``match`` describes are left out. Several inputs may share a target.
+
+    Args:
+        inputs: names (without suffix) of the degraded images.
+        targets: names of the clean images.
+        match: role (``input``, ``hr``) to a regular expression.
+
+    Returns:
+        Indices (input, target) in the order of the inputs' names, and one phrase for each way in
+        which images are left over.
+    """
+    exact = {name: i for i, name in enumerate(targets)}
+    reduced: dict[str, list[int]] = {}
+    for i, name in enumerate(targets):
+        reduced.setdefault(_reduce(name, match.get("hr")), []).append(i)
+    pairs, lonely, unsure = [], [], []
+    for i in sorted(range(len(inputs)), key=inputs.__getitem__):
+        name = inputs[i]
+        partners = ([exact[name]] if name in exact else
+                    reduced.get(_reduce(name, match.get("input")), []))
+        if len(partners) == 1:
+            pairs.append((i, partners[0]))
+        else:
+            (unsure if partners else lonely).append(name)
+    taken = {j for _, j in pairs}
+    unused = sorted(name for j, name in enumerate(targets) if j not in taken)
+    problems = [f"{len(names)} {what} ({some(names)})"
+                for what, names in (("inputs without a target of that name", lonely),
+                                    ("inputs with several targets", unsure),
+                                    ("targets without an input", unused)) if names]
+    return pairs, problems
+
+
+def _reduce(name: str, pattern: str | None) -> str:
+    return re.sub(pattern, "", name) if pattern else name
+
+
+# -- files and their checksums -----------------------------------------------------------------
+
+def rows(entry: DatasetEntry) -> list[ManifestRow]:
+    """Return the files of a set without a manifest of its own, hashed.
+
+    A ``manual`` or ``archive`` set that was checked is what it was then; any other is looked up
+    now. Writes nothing.
+
+    Raises:
+        Unavailable: the set is not here, or not whole; or the written list is damaged.
+        Damaged: a file of a set that was checked has another size since.
+        UserError: see ``look_up``.
+    """
+    if entry.frozen and (known := frozen(entry)) is not None:
+        _still_here(entry, known)
+        return known
+    found = require(entry)
+    listed = [(role, path) for role, paths in found.items() for path in paths]
+    digests = digest_all([path for _, path in listed], entry.name)
+    return [_row(role, path, sha256, path.stat().st_size)
+            for (role, path), sha256 in zip(listed, digests, strict=True)]
+
+
+def _still_here(entry: DatasetEntry, known: Sequence[ManifestRow]) -> None:
+    """Refuse a set that has lost files since it was checked, going by presence and size."""
+    gone, other = [], []
+    for row in known:
+        path = location(row.url)
+        try:
+            if path.stat().st_size != row.bytes:
+                other.append(f"{row.role}/{row.file}")
+        except OSError:
+            gone.append(f"{row.role}/{row.file}")
+    if gone or other:
+        what = "; ".join(f"{len(names)} of {len(known)} files {how} ({some(names)})"
+                         for names, how in ((gone, "are missing"), (other, "have another size"))
+                         if names)
+        raise (Damaged if other else Unavailable)(
+            f"{title(entry)}: since {frozen_path(entry)} was written, {what}. {advice(entry)} If "
+            f"the change is meant: irbench data check {entry.name} --accept")
+
+
+def _row(role: str, path: Path, sha256: str, size: int) -> ManifestRow:
+    return ManifestRow(role, path.name, path.absolute().as_uri(), sha256, size)
+
+
+def digest_all(paths: Sequence[Path], title: str) -> list[str]:
+    """Return the SHA-256 of each file, in order. Those that have not changed are not read again."""
+    try:
+        return known_digests(paths, functools.partial(_several, title))
+    except OSError as error:
+        raise Unavailable(f"{error.filename}: {error.strerror}.") from None
+
+
+def digest_anew(paths: Sequence[Path], title: str) -> list[str]:
+    """Return the SHA-256 of each file, in order, all of them read now."""
+    try:
+        return list(_several(title, file_digest, paths))
+    except OSError as error:
+        raise Unavailable(f"{error.filename}: {error.strerror}.") from None
+
+
+def _several(title: str, digest: Callable[[Path], T], paths: Sequence[Path]) -> Iterator[T]:
+    """Yield what a function says of each file; several at once, with progress on stderr."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        yield from messages.track(pool.map(digest, paths), f"checksums of {title}", len(paths))
+
+
+# -- held fast ---------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Held:
+    """A file as it is, or was when its set was written down."""
+
+    role: str
+    path: Path
+    sha256: str
+    bytes: int
+
+
+def frozen_path(entry: DatasetEntry) -> Path:
+    """Return where a set's files are written down."""
+    return entry.root / "manifests" / f"{entry.name}.csv"
+
+
+def freeze(entry: DatasetEntry, files: Iterable[Held]) -> list[ManifestRow]:
+    """Write down what a set consists of, and return it as rows."""
+    files = sorted(files, key=lambda file: (file.role, file.path.name))
+    home = entry.home.absolute()
+    text = io.StringIO()
+    # the first line says what was looked for: a list made for other patterns is no list of this set
+    text.write(f"# {canonical(entry.definition())}\n")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([f.role, f.path.relative_to(home).as_posix(), f.sha256, f.bytes]
+                     for f in files)
+    path = frozen_path(entry)
+    try:
+        write_atomic(path, text.getvalue())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}. Choose a data_root that can be written "
+                        "to.") from None
+    messages.say(f"{entry.name}: {len(files)} files, now held to {path}")
+    return [_row(file.role, file.path, file.sha256, file.bytes) for file in files]
+
+
+def frozen(entry: DatasetEntry) -> list[ManifestRow] | None:
+    """Return the files a set was written down with, or None if it was not (or otherwise defined).
+
+    Raises Unavailable if the list is damaged.
+    """
+    path = frozen_path(entry)
+    try:
+        first, _, rest = path.read_text(encoding="utf-8").partition("\n")
+        if json.loads(first.removeprefix("# ")) != entry.definition():
+            return None
+        lines = list(csv.DictReader(io.StringIO(rest)))
+        home = entry.home.absolute()
+        rows = [_row(line["role"], home / line["path"], line["sha256"], int(line["bytes"]))
+                for line in lines]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise Unavailable(f"{path}: not a list of files as irbench writes it ({error}). Delete "
+                          f"it and run: irbench data check {entry.name}") from None
+    if not rows:
+        raise Unavailable(f"{path}: lists no file. Delete it and run: irbench data check "
+                          f"{entry.name}")
+    return rows

@@ -1,0 +1,381 @@
+"""Datasets as data: which exist, what files they have, where those are, and their bytes, checked.
+
+Reads   ``catalog/datasets.yaml`` and users' own catalogs of the same form
+(``irbench.catalog.datasets``),
+        the manifests they name (``irbench.catalog.manifest``), and the files below ``data_root``.
+Writes  nothing itself; ``irbench.data.fetch`` and ``irbench.data.archives`` write fetched files
+        below ``data_root``, ``irbench.data.folders`` the lists of files that sets are held to.
+
+A role is what a file is for: ``hr`` (the clean image, the target), ``input`` (the degraded image of
+a pair), ``lr_x2`` (what authors ship as its low-resolution image), ``weights``. A name is the
+file's name without its suffix.
+
+Try: ``python -c "from irbench.data import sets; print(*sets.catalog())"``
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from irbench.catalog import datasets, reader
+from irbench.catalog.datasets import TASKS, USES, DatasetEntry
+from irbench.catalog.manifest import ManifestRow, read_manifest
+from irbench.core.digests import fingerprint
+from irbench.core.errors import Damaged, Unavailable, UserError, unknown
+from irbench.data import archives, folders
+from irbench.data import fetch as fetching
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["TASKS", "USES", "Dataset", "DatasetEntry", "ImageFile", "altered", "catalog", "digest",
+           "extent", "fetch", "get", "manifest", "obtain", "open_local", "place", "state"]
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A file of a dataset that is present (or, for ``weights``, a checkpoint)."""
+
+    name: str
+    role: str
+    path: Path
+    sha256: str
+    bytes: int
+
+    def read(self) -> bytes:
+        """Return the file's bytes.
+
+        Raises Unavailable if there are none, Damaged if they are not those of the manifest.
+        """
+        try:
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise Unavailable(f"{self.path}: {error.strerror}. Fetch the dataset again: "
+                              "irbench data fetch NAME.") from None
+        found = hashlib.sha256(data).hexdigest()
+        if found != self.sha256:
+            raise Damaged(
+                f"{self.path}: the file has changed: expected {self.bytes} bytes with sha256 "
+                f"{self.sha256}, found {len(data)} bytes with sha256 {found}. irbench data check "
+                "NAME finds all such files; irbench data fetch NAME replaces those that can be "
+                "fetched. For a folder of your own start a new run: the old scores belong to the "
+                "old file.")
+        return data
+
+    def load(self) -> np.ndarray:
+        """Decode the checked bytes: uint8 (H, W, C) in [0, 255], C = 1 (gray) or 3 (RGB).
+
+        Raises as ``read``, and Damaged if this is no image that can be decoded: its set has no
+        result then.
+        """
+        from irbench.imaging.images import decode
+
+        data = self.read()
+        try:
+            return decode(data, str(self.path))
+        except UserError as error:
+            raise Damaged(str(error)) from None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset whose files are present. ``images`` is sorted by role, then by name.
+
+    ``match`` is the catalog entry's: which part of a name does not count in ``pairs``.
+    """
+
+    name: str
+    images: tuple[ImageFile, ...]
+    match: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles that have files, sorted."""
+        return tuple(sorted({image.role for image in self.images}))
+
+    def role(self, role: str) -> list[ImageFile]:
+        """Return the files of one role, sorted by name. Raises UserError if there are none."""
+        if role not in self.roles:
+            raise unknown("role", role, self.roles, f"dataset {self.name!r}")
+        return [image for image in self.images if image.role == role]
+
+    def pairs(self) -> list[tuple[ImageFile, ImageFile]]:
+        """Return the pairs (input, target), matched by name and sorted by the input's name.
+
+        Raises:
+            UserError: the set has no role ``input``.
+            Unavailable: an image has no partner; it is named.
+        """
+        inputs, targets = self.role("input"), self.role("hr")
+        pairs, problems = folders.pair([i.name for i in inputs], [t.name for t in targets],
+                                     self.match)
+        if problems:
+            raise Unavailable(f"dataset {self.name!r}: {'; '.join(problems)}. A set is scored "
+                              "whole or not at all: complete it.")
+        return [(inputs[i], targets[j]) for i, j in pairs]
+
+
+# -- the catalog -------------------------------------------------------------------------------
+
+def catalog(catalog_paths: Iterable[str | Path] = (),
+            data_root: str | Path = "data") -> dict[str, DatasetEntry]:
+    """Return every known dataset by name: the built-in ones, then those of users' catalogs.
+
+    Args:
+        catalog_paths: folders that hold a ``datasets.yaml``, or YAML files with a section
+            ``datasets:``. Paths inside a catalog are relative to its file.
+        data_root: the folder below which ``manual`` and ``archive`` sets lie.
+
+    Raises:
+        UserError: a catalog that cannot be read, a bad entry, or a name that is taken.
+    """
+    root = Path(data_root).expanduser()
+    found: dict[str, DatasetEntry] = {}
+    for path in reader.files("datasets", catalog_paths):
+        for name, fields in reader.section(path, "datasets").items():
+            entry = datasets.parse(path, name, fields, root)
+            if name in found:
+                raise UserError(f"{path}: the dataset name {name!r} is already taken by "
+                                f"{found[name].catalog}. Rename one of them.")
+            found[name] = entry
+    return found
+
+
+def get(name: str, catalog_paths: Iterable[str | Path] = (),
+        data_root: str | Path = "data") -> DatasetEntry:
+    """Return one entry of the catalog. Raises UserError with near names if there is none."""
+    known = catalog(catalog_paths, data_root)
+    if name not in known:
+        raise unknown("dataset", name, known)
+    return known[name]
+
+
+# -- the files of a dataset --------------------------------------------------------------------
+
+def manifest(entry: DatasetEntry) -> list[ManifestRow]:
+    """Return the files of a dataset, sorted by role and name.
+
+    Those of a folder of the user's own are looked up and hashed now. Those of a ``manual`` or
+    ``archive`` set are what they were when the set was first found complete, which may be now.
+
+    Raises:
+        UserError: a manifest that cannot be read or has a bad line (named), two files of one role
+            with the same name.
+        Unavailable: a set without a manifest is not here, or not whole; says how to get it.
+    """
+    rows = folders.rows(entry) if entry.manifest is None else read_manifest(entry.manifest)
+    return sorted(rows, key=lambda row: (row.role, row.name))
+
+
+def digest(entry: DatasetEntry, rows: Sequence[ManifestRow] | None = None) -> str:
+    """Return the SHA-256 (hex) of a dataset's content.
+
+    What enters is role, file name and sha256 of every file and, of a paired set, which input
+    belongs to which target. Neither URLs and paths nor the order of lines enter.
+
+    Args:
+        entry: the dataset.
+        rows: its ``manifest``, if the caller has it already.
+
+    Raises as ``manifest``.
+    """
+    rows = manifest(entry) if rows is None else rows
+    content: object = sorted([row.role, row.file, row.sha256] for row in rows)
+    inputs, targets = ([row.name for row in rows if row.role == role] for role in ("input", "hr"))
+    if inputs:
+        pairs, _ = folders.pair(inputs, targets, entry.match)
+        content = {"files": content, "pairs": sorted([inputs[i], targets[j]] for i, j in pairs)}
+    return fingerprint(content)
+
+
+# -- on this machine ---------------------------------------------------------------------------
+
+def fetch(entry: DatasetEntry, data_root: str | Path, progress: bool = True,
+          **options: object) -> Dataset:
+    """Download what is missing, check every file's SHA-256, and return the dataset.
+
+    Args:
+        entry: the dataset.
+        data_root: files of a manifest go to ``<data_root>/<dataset>/<role>/<file>``, except those
+            that come with a package; what an archive holds goes to ``<data_root>/<dataset>/``. A
+            folder of the user's own stays where it is, and no program can fetch a ``manual`` set.
+        progress: show one bar for the set on stderr.
+        options: of ``irbench.data.fetch.fetch_all`` (jobs, attempts, backoff, timeout, mirror).
+
+    Raises as ``irbench.data.fetch.fetch_all``, ``irbench.data.archives.fetch`` and ``manifest``.
+    """
+    entry = _at(entry, data_root)
+    if entry.kind == "archive" and _lacking(entry):
+        archives.fetch(entry.archives, entry.home, entry.root / "archives" / entry.name,
+                       lambda: _complete(entry), name=entry.name, progress=progress, **options)
+    if entry.frozen and folders.frozen(entry) is None:
+        _hold(entry)
+    if entry.manifest is None:
+        return open_local(entry, data_root)
+    rows = manifest(entry)
+    files = [fetching.RemoteFile(row.url, place(entry, row), row.sha256, row.bytes,
+                                 f"{entry.name}/{row.role}/{row.file}") for row in rows]
+    places = fetching.fetch_all(files, label=entry.name, progress=progress, **options)
+    return _dataset(entry, rows, places)
+
+
+def _hold(entry: DatasetEntry) -> None:
+    """Check a set for the first time, every file of it; once whole it is held to what it is.
+
+    Raises Unavailable with all that is wrong.
+    """
+    from irbench.data import check
+
+    folders.require(entry)
+    result = check.check(entry, entry.root)
+    if result.problems:
+        raise Unavailable(f"{folders.title(entry)}: {'; '.join(result.problems)}. {result.get}")
+
+
+def open_local(entry: DatasetEntry, data_root: str | Path) -> Dataset:
+    """Return a dataset whose files are all here, without any download.
+
+    Presence and size are checked; the content is checked when an image is loaded. Raises
+    Unavailable, naming what is missing and how to get it; Damaged if some file has another size.
+    """
+    entry = _at(entry, data_root)
+    rows = manifest(entry)
+    places = [place(entry, row) for row in rows]
+    lacking = [path for row, path in zip(rows, places, strict=True) if not _has(path, row)]
+    if lacking:
+        accept = (f" If the change is meant: irbench data check {entry.name} --accept"
+                  if entry.frozen else "")
+        wrong = Damaged if any(path.is_file() for path in lacking) else Unavailable
+        raise wrong(f"{entry}: {len(lacking)} of {len(rows)} files are missing or of the "
+                    f"wrong size, first {lacking[0]}. {folders.advice(entry)}{accept}")
+    return _dataset(entry, rows, places)
+
+
+def altered(entry: DatasetEntry) -> list[Path]:
+    """Hash the files of a set that are here; return those with other bytes than are known.
+
+    Raises as ``manifest``.
+    """
+    rows = [(path, row) for row in manifest(entry) if (path := place(entry, row)).is_file()]
+    digests = folders.digest_anew([path for path, _ in rows], entry.name)
+    return [path for (path, row), sha256 in zip(rows, digests, strict=True)
+            if sha256 != row.sha256]
+
+
+def obtain(entry: DatasetEntry, data_root: str | Path) -> Dataset:
+    """Open a dataset; what is missing (deleted since it was fetched, say) is fetched first.
+
+    Raises as ``fetch``.
+    """
+    try:
+        return open_local(entry, data_root)
+    except Unavailable:
+        if entry.kind in ("manual", "local"):
+            raise  # no program can fetch it
+        return fetch(entry, data_root)
+
+
+def state(entry: DatasetEntry, data_root: str | Path) -> str:
+    """Say how much of a dataset is here, by presence and size; hashes nothing.
+
+    ``complete``, ``partial 3/14``, ``absent``; for a ``manual`` or ``archive`` set also
+    ``unchecked`` (the expected number of files, not written down yet) or ``3 of 14 expected``;
+    for a folder also ``incomplete`` (pairs) and ``unusable``. ``irbench data check`` says more.
+    """
+    entry = _at(entry, data_root)
+    try:
+        rows = folders.frozen(entry) if entry.frozen else None
+        if entry.manifest is not None:
+            rows = manifest(entry)
+        if rows is None:
+            return _looked_up(entry)
+        count = sum(_has(place(entry, row), row) for row in rows)
+    except Unavailable:
+        return "absent"
+    if count == len(rows):
+        return "complete"
+    return f"partial {count}/{len(rows)}" if count else "absent"
+
+
+def extent(entry: DatasetEntry, data_root: str | Path) -> tuple[int | None, int | None]:
+    """Return how many images (or pairs) a set has and their bytes; None for what is not known.
+
+    Hashes nothing. Raises UserError if a manifest cannot be read.
+    """
+    entry = _at(entry, data_root)
+    try:
+        if entry.kind == "local":
+            try:
+                found = folders.look_up(entry)
+            except UserError:
+                return None, None
+            paths = [path for paths in found.values() for path in paths]
+            if not paths:
+                return None, None
+            return (len(found.get("input", found["hr"])),
+                    sum(path.stat().st_size for path in paths))
+        rows = manifest(entry) if entry.manifest is not None else folders.frozen(entry)
+    except Unavailable:
+        rows = None
+    if rows is None:
+        sizes = [archive.bytes for archive in entry.archives]
+        return entry.count, sum(sizes) if sizes and None not in sizes else None
+    role = "input" if entry.paired else "hr" if entry.use != "weights" else "weights"
+    return sum(row.role == role for row in rows), sum(row.bytes for row in rows)
+
+
+def _looked_up(entry: DatasetEntry) -> str:
+    try:
+        found = folders.look_up(entry)
+    except UserError:  # two files of one name, say: irbench data check tells
+        return "unusable"
+    count = len(found.get("input", found["hr"]))
+    if not count:
+        return "absent"
+    if entry.count is not None and count != entry.count:
+        return f"{count} of {entry.count} expected"
+    if not entry.frozen:
+        return "incomplete" if folders.shortcomings(entry, found) else "complete"
+    return "unchecked"
+
+
+def _lacking(entry: DatasetEntry) -> bool:
+    try:
+        _complete(entry)
+    except Unavailable:
+        return True
+    return False
+
+
+def _complete(entry: DatasetEntry) -> None:
+    """Raise Unavailable unless a set is here and whole; check it, if for the first time."""
+    open_local(entry, entry.root)
+    if folders.frozen(entry) is None:
+        _hold(entry)
+
+
+def _at(entry: DatasetEntry, data_root: str | Path) -> DatasetEntry:
+    """Return the entry with its data below another folder."""
+    return replace(entry, root=Path(data_root).expanduser())
+
+
+def place(entry: DatasetEntry, row: ManifestRow) -> Path:
+    """Return where a file of a set is, or will be."""
+    return fetching.location(row.url) or entry.root / entry.name / row.role / row.file
+
+
+def _has(path: Path, row: ManifestRow) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size == row.bytes
+    except OSError:
+        return False
+
+
+def _dataset(entry: DatasetEntry, rows: Sequence[ManifestRow], places: Sequence[Path]) -> Dataset:
+    return Dataset(entry.name, tuple(
+        ImageFile(row.name, row.role, path, row.sha256, row.bytes)
+        for row, path in zip(rows, places, strict=True)), entry.match)

@@ -1,0 +1,1 @@
+"""Can a value be believed: anchors, and explanations of differences."""

@@ -1,0 +1,359 @@
+"""Compute the anchors' cells as any run does, and hold them against their references.
+
+Reads   what a run reads; an anchor whose data or weights are not here is skipped with the reason,
+        one whose data or weights are damaged fails.
+Writes  results/anchors: config.json and cells/ as every run (a finished cell whose inputs are
+        unchanged is not computed again), anchors.csv, anchors.md and anchors.json.
+
+Try: ``irbench anchors --only set5``
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import functools
+import io
+import json
+import multiprocessing
+import os
+import signal
+import textwrap
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from irbench import plan as plans
+from irbench.catalog import published
+from irbench.core import code, digests, files, locks, messages, records
+from irbench.core.errors import Damaged, Unavailable, UserError
+from irbench.data import sets as datasets
+from irbench.fidelity import anchors
+from irbench.fidelity.anchors import Anchors, Comparison, Row
+from irbench.imaging import degrade
+from irbench.inference import allocator
+from irbench.jobs import evaluate
+from irbench.jobs.result import Result, failure, record_of
+from irbench.plan import config as configs
+
+RUN = "anchors"
+COLUMNS = ("protocol", "dataset", "model", "metric", "measured", "reference", "kind", "source",
+           "difference", "tolerance", "reason", "verdict", "note")
+HEADS = ("row", "metric", "measured", "reference", "difference", "tolerance", "verdict")
+
+
+def run(catalog: Anchors, *, data_root: str = "data", only: str | None = None, jobs: int = 1,
+        attempt: int = 0) -> list[Comparison]:
+    """Compute what is not computed yet, compare every selected row, and write the tables.
+
+    Args:
+        catalog: the anchors.
+        data_root: where fetched sets lie, or go.
+        only: a part of the names of the rows that are wanted; then no table is written.
+        jobs: processes.
+        attempt: how often an earlier attempt had left rows out.
+
+    Raises:
+        UserError: the anchors cannot be planned, or another run works in the folder.
+    """
+    rows = catalog.select(only)
+    config = _config(catalog, rows, data_root)
+    plan = plans.build(config, f"anchors {catalog.path}")
+    locks.claim(plan.folder)
+    files.write_atomic(plan.folder / "config.json", digests.canonical(config) + "\n")
+    found = {row.name: _stored(plan.cells[row.name]) for row in rows}
+    lacking = _obtain(plan, rows)
+    absent = _compute(plan, found, [name for name, record in found.items()
+                                    if record is None and name not in lacking], jobs)
+
+    @functools.cache
+    def targets(protocol: str, dataset: str) -> list:
+        entry = plan.entry(dataset)
+        data = datasets.open_local(entry, Path(data_root))
+        return [degrade.prepare_target(item.load(), plan.protocols[protocol])
+                for item in data.role("hr")]
+
+    def expect(row: Row) -> tuple[float, float]:
+        protocol = plan.protocols[row.protocol]
+        if (row.model, protocol.metric.crop) != ("input", 0) or protocol.metric.color == "y" or (
+                protocol.degradation["kind"] != "gaussian_noise"
+                or protocol.degradation["sigma"] <= 0):
+            raise UserError(f"anchors {catalog.path}: {row.name}: an expectation is known only "
+                            "for the input of a denoising protocol.")
+        return anchors.expected_psnr(targets(row.protocol, row.dataset),
+                                     protocol.degradation["sigma"])
+
+    compared = []
+    for row in rows:
+        record = found.get(row.name)
+        if row.name in lacking:
+            compared += _without(row, lacking[row.name])
+        elif record["status"] == "ok":
+            try:
+                compared += anchors.compare(row, record["result"]["mean"], expect)
+            except Unavailable as error:  # a file has changed since the cell was computed
+                compared += _without(row, error)
+        else:  # weights that are not here, too, show only when they are wanted
+            verdict = "SKIP" if row.name in absent else "FAIL"
+            compared += anchors.without(row, verdict, record["reason"])
+    if only is None:
+        _write(plan.folder, compared, attempt)
+    return compared
+
+
+def _without(row: Row, error: Unavailable) -> list[Comparison]:
+    """Leave a row out for what is absent; what is here and wrong fails it."""
+    return anchors.without(row, "FAIL" if isinstance(error, Damaged) else "SKIP", str(error))
+
+
+def _config(catalog: Anchors, rows: Iterable[Row], data_root: str) -> dict:
+    """Return the complete config of a run that has exactly the rows' cells."""
+    cells: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        cells.setdefault((row.protocol, row.model), []).append(row.dataset)
+    used = {model for _, model in cells}
+    return configs.check({
+        "run": RUN, "title": "Anchors: rows whose figures are known", "data_root": data_root,
+        "device": "cpu", "metrics": list(anchors.METRICS),
+        "catalog_paths": list(catalog.catalog_paths), "plugins": list(catalog.plugins),
+        "models": {name: entry for name, entry in catalog.models.items() if name in used},
+        "cells": [{"protocol": protocol, "datasets": sets, "models": [model]}
+                  for (protocol, model), sets in cells.items()],
+    }, f"anchors {catalog.path}")
+
+
+# -- data --------------------------------------------------------------------------------------
+
+def _obtain(plan: plans.Plan, rows: Iterable[Row]) -> dict[str, Unavailable]:
+    """Have every set that a row needs; return the rows whose set is not here, with the error.
+
+    One attempt a set: without a connection the next row would fail in the same way.
+    """
+    errors: dict[str, Unavailable | None] = {}
+    for row in rows:
+        if row.dataset in errors:
+            continue
+        errors[row.dataset] = None
+        try:
+            entry = plan.entry(row.dataset)
+            datasets.open_local(entry, Path(plan.config["data_root"]))
+            # a stored record proves nothing of a set that is another one by now
+            if changed := datasets.altered(entry):
+                raise Damaged(f"{entry.name}: the files have changed: {messages.some(changed)}. "
+                              f"Run: irbench data fetch {entry.name}")
+        except Unavailable as error:
+            failed = _fetch(plan, row.dataset)
+            # a damaged set that cannot be fetched again is damaged
+            errors[row.dataset] = failed and (error if isinstance(error, Damaged) else failed)
+    return {row.name: error for row in rows if (error := errors[row.dataset])}
+
+
+def _fetch(plan: plans.Plan, dataset: str) -> Unavailable | None:
+    try:
+        datasets.fetch(plan.entry(dataset), Path(plan.config["data_root"]), attempts=1,
+                       timeout=10.0)
+    except Unavailable as error:
+        messages.say(f"{dataset} is not here: {error}")
+        return error
+    return None
+
+
+# -- cells -------------------------------------------------------------------------------------
+
+def _compute(plan: plans.Plan, found: dict[str, dict | None], names: list[str],
+             jobs: int) -> set[str]:
+    """Compute cells, the longest first, store each record and add it to those found.
+
+    Returns the cells for which something is absent.
+    """
+    without = set()
+    todo = sorted(names, key=lambda name: -_cost(plan, name))
+    messages.say(f"anchors: {len(found)} cells, {len(todo)} to compute")
+    with contextlib.closing(_results(plan, todo, jobs)) as results:
+        for done, (name, record, absent) in enumerate(results, 1):
+            if absent:
+                without.add(name)
+            job = plan.cells[name]
+            files.write_json(job.record, record)
+            found[name] = record
+            spent = sum(record["seconds"].values())
+            said = "" if record["status"] == "ok" else f": {record['status']}: {record['reason']}"
+            messages.say(f"anchors: {done}/{len(todo)} {name}, {spent:.1f} s{said}")
+    return without
+
+
+def _stored(job: plans.Job) -> dict | None:
+    """Return a cell's record if it is finished and nothing it depends on has changed."""
+    try:
+        record = records.read(job.record)
+    except UserError:
+        return None
+    fresh = record["status"] == "ok" and (
+        digests.canonical(record["spec"]) == digests.canonical(job.spec))
+    return record if fresh else None
+
+
+def _cost(plan: plans.Plan, name: str) -> int:
+    """Estimate how long a cell takes compared with others."""
+    job = plan.cells[name]
+    data = datasets.open_local(plan.entry(job.key["dataset"]), Path(plan.config["data_root"]))
+    size = sum(item.bytes for item in data.role("hr"))
+    return size * (100 if job.spec["model"]["learned"] else 1)
+
+
+def _results(plan: plans.Plan, names: list[str],
+             jobs: int) -> Iterator[tuple[str, dict, bool]]:
+    """Evaluate cells and yield them as they finish (see ``_evaluate``); a crash costs no other."""
+    if jobs == 1 or len(names) < 2:
+        _begin(plan.config, main=True)
+        for name in names:
+            yield name, *_evaluate(name)
+        return
+    # spawn: a copy of a process that has threads may hang
+    with ProcessPoolExecutor(min(jobs, len(names)), multiprocessing.get_context("spawn"),
+                             _begin, (plan.config,)) as pool:
+        futures = {pool.submit(_evaluate, name): name for name in names}
+        try:
+            for future in as_completed(futures):
+                name = futures[future]
+                try:
+                    yield name, *future.result()
+                except BrokenProcessPool:
+                    job = plan.cells[name]
+                    yield name, record_of(job, Result(status="failed", reason=(
+                        "a process was ended from outside (out of memory?); use fewer jobs"
+                    ))), False
+        except BaseException:  # interrupted: what is finished is stored, the rest is not waited for
+            for child in multiprocessing.active_children():
+                child.terminate()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+_plan: plans.Plan | None = None  # of this process
+
+
+def _begin(config: dict, main: bool = False) -> None:
+    global _plan
+    if not main:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends its workers itself
+    allocator.keep()
+    _plan = plans.build(config, RUN)
+
+
+def _evaluate(name: str) -> tuple[dict, bool]:
+    """Evaluate one cell; what goes wrong is a record, too. Also say if something is absent."""
+    job = _plan.cells[name]
+    start = time.perf_counter()
+    try:
+        return record_of(job, evaluate.run(_plan, job)), False
+    except Exception as error:
+        found = dataclasses.replace(failure(error), seconds={"failed": time.perf_counter() - start})
+        absent = isinstance(error, Unavailable) and not isinstance(error, Damaged)
+        return record_of(job, found), absent
+
+
+# -- tables ------------------------------------------------------------------------------------
+
+def _write(folder: Path, compared: list[Comparison], attempt: int) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for c in compared:
+        number = [_plain(x) for x in (c.measured, c.expected, c.difference, c.tolerance)]
+        reference = c.reference
+        writer.writerow([c.row.protocol, c.row.dataset, c.row.model, reference.metric, number[0],
+                         reference.text or number[1], reference.kind, reference.source, number[2],
+                         number[3], reference.reason, c.verdict, c.note])
+    files.write_atomic(folder / "anchors.csv", text.getvalue())
+    files.write_atomic(folder / "anchors.md", markdown(compared))
+    files.write_json(folder / "anchors.json", {**anchors.counts(compared), "attempt": attempt})
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"
+
+
+def table(compared: Iterable[Comparison], style: str = "simple") -> str:
+    """Return the comparisons as a text table, with the reasons of rows without figures beneath."""
+    from tabulate import tabulate
+
+    compared = list(compared)
+    lines = [line(c) for c in compared if c.verdict != "SKIP"]
+    # a skipped row is one line, whatever its references
+    lines += [[name, "", "", "", "", "", "SKIP"]
+              for name in dict.fromkeys(c.row.name for c in compared if c.verdict == "SKIP")]
+    body = tabulate(lines, HEADS, tablefmt=style, disable_numparse=True,
+                    colalign=["left", "left", "right", "left", "right", "right", "left"])
+    notes: dict[tuple[str, str], dict[str, None]] = {}
+    for c in compared:
+        if c.note:
+            notes.setdefault((c.verdict, c.note), {})[c.row.name] = None
+    return "\n".join([body, *(["", *(_note(*key, list(names)) for key, names in notes.items())]
+                              if notes else [])])
+
+
+def _note(verdict: str, reason: str, names: list[str]) -> str:
+    """Name the rows that share a reason, briefly; anchors.csv has the reason whole."""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{verdict} {names[0]}{more}: {textwrap.shorten(reason, 240, placeholder=' ...')}"
+
+
+def line(c: Comparison) -> list[str]:
+    """Return one comparison in the form of ``HEADS``."""
+    places = 3 if c.reference.metric == "psnr" else 4
+    known = published.leading_zero(c.reference.text) or (
+        "" if c.expected is None else f"{c.expected:.{places}f}")
+    source = {"published": "printed", "independent": "independent",
+              "expectation": "closed form"}[c.reference.kind]
+
+    def shown(value: float | None, more: int = 0) -> str:
+        return "" if value is None else f"{value:.{places + more}f}"
+
+    return [c.row.name, c.reference.metric, shown(c.measured), f"{known} {source}".strip(),
+            "" if c.difference is None else published.signed(c.difference, places),
+            shown(c.tolerance, 1), c.verdict]
+
+
+def markdown(compared: list[Comparison]) -> str:
+    """Return the page ``anchors.md``: the table, then the sources and reasons of tolerances."""
+    number = anchors.counts(compared)
+    reasons: dict[str, None] = {}
+    for c in compared:
+        r = c.reference
+        reasons[f"{r.kind} ({r.source}), {r.metric}: {r.reason}"] = None
+    return "\n".join([
+        "# Anchors", "",
+        f"{number['pass']} of {number['rows']} rows pass, {number['fail']} fail, "
+        f"{number['skip']} skipped. PSNR in dB; difference = measured - reference. `irbench "
+        "anchors` writes this page.", "",
+        table(compared, "pipe"), "", "Tolerances:", "", *(f"- {reason}" for reason in reasons), ""])
+
+
+# -- for the workflow --------------------------------------------------------------------------
+
+def fingerprint(catalog: Anchors | None = None) -> str:
+    """Everything the verdicts depend on: data, code, references and tolerances."""
+    catalog = catalog or anchors.load()
+    plan = plans.build(_config(catalog, catalog.rows, "data"), f"anchors {catalog.path}")
+    return digests.fingerprint({
+        "cells": {name: job.fingerprint for name, job in plan.cells.items()},
+        "references": [[row.name, *(repr(r) for r in row.references)] for row in catalog.rows],
+        "code": code.of_modules("irbench.fidelity.anchors", "irbench.fidelity.anchor_run")})
+
+
+def next_attempt() -> int:
+    """Return the number of the next attempt: one more after each that had left rows out."""
+    try:
+        last = json.loads((plans.RESULTS / RUN / "anchors.json").read_text())
+        return int(last["attempt"]) + (last["skip"] > 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def processes() -> int:
+    """Return how many processes this machine runs at once."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

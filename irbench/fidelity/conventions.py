@@ -1,0 +1,239 @@
+"""The conventions in which toolkits differ, and how an image is scored under each.
+
+A convention is one deviation from a protocol. At most ``MOST`` of them are combined: with more,
+some combination comes near any figure and explains nothing. ``irbench.fidelity.explain`` uses them.
+
+Try: ``python -c "from irbench.fidelity.conventions import *; print(SSIM, COLORS, INPUTS,
+sep='\\n')"``
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from irbench.catalog.protocols import Protocol
+from irbench.core.errors import UserError
+from irbench.imaging import degrade, metrics
+from irbench.imaging.images import (
+    BT601,
+    BT601_OFFSET,
+    crop_border,
+    imresize,
+    luma,
+    to_float,
+    to_uint8,
+)
+
+MOST = 2  # conventions that may differ at once
+BT601_FULL = np.array([0.299, 0.587, 0.114])  # of cv2's YCrCb, and the Y of YIQ
+COLORS = {
+    "y": "Y (MATLAB's limited range)",
+    "y_rounded": "rounded Y (MATLAB's limited range)",
+    "full": "full-range luma (as pyiqa's YIQ)",
+    "full_rounded": "rounded full-range luma (as cv2's YCrCb)",
+    "rgb": "RGB",
+    "gray": "gray",
+}
+SSIM = {
+    "gaussian11_valid": "SSIM over the valid region",
+    "gaussian11_same": "SSIM padded with zeros",
+    "gaussian11_3d": "SSIM as MATLAB's on the whole array (3-D kernel, border repeated)",
+    "uniform7": "SSIM with skimage's defaults (uniform 7x7 window)",
+}
+INPUTS = {
+    "y_only": "bicubic on the rounded Y alone, as old MATLAB scripts (SRCNN, VDSR)",
+    "bgr": "noise drawn in BGR order",
+    "rounded": "noisy input clipped and rounded to uint8",
+    "float": "low-resolution input not rounded to uint8",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to score: a value for each convention."""
+
+    color: str
+    crop: int
+    ssim: str
+    gray_files: str = "y"  # what a gray file of an RGB set is: Y already, or converted like RGB
+    outputs: str = "uint8"
+    mean: str = "images"
+    input: str = "protocol"
+
+    def words(self, base: Choice) -> tuple[str, ...]:
+        """Say how it differs from the protocol; nothing where it does not."""
+        said = []
+        if self.input != base.input:
+            said.append(INPUTS[self.input])
+        if self.color != base.color:
+            said.append({("y", "y_rounded"): "Y rounded", ("y_rounded", "y"): "Y not rounded"}.get(
+                (base.color, self.color),
+                f"{COLORS[self.color]} instead of {COLORS[base.color]}"))
+        if self.gray_files != base.gray_files:
+            said.append("gray files converted to Y like RGB")
+        if self.crop != base.crop:
+            said.append(f"border of {self.crop} cropped instead of {base.crop}")
+        if self.outputs != base.outputs:
+            said.append("outputs not rounded to uint8")
+        if self.ssim != base.ssim:
+            said.append(f"{SSIM[self.ssim]}")
+        if self.mean != base.mean:
+            said.append("PSNR of the mean squared error of all images")
+        return tuple(said)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as scored: ``restored[input, outputs]`` and target, both (H, W, C) in [0, 255]."""
+
+    restored: dict[tuple[str, str], np.ndarray]
+    target: np.ndarray
+    gray_file: bool
+
+
+# -- the conventions ---------------------------------------------------------------------------
+
+def base(protocol: Protocol) -> Choice:
+    """Return a protocol's own way to score."""
+    y = protocol.metric.color == "y"
+    color = ("y_rounded" if protocol.metric.y_rounded else "y") if y else protocol.metric.color
+    return Choice(color=color, crop=protocol.metric.crop, ssim=protocol.metric.ssim)
+
+
+def choices(protocol: Protocol, metric: str, kinds: set[tuple[str, str]],
+            most: int = MOST) -> list[Choice]:
+    """Return every way to score that differs from a protocol in at most ``most`` conventions.
+
+    Args:
+        protocol: the one it differs from; its own way comes first.
+        metric: psnr or ssim.
+        kinds: (input, outputs) of the restored images that there are.
+        most: how many conventions may differ at once.
+    """
+    own, axes, found = base(protocol), _axes(protocol, metric), []
+    for count in range(most + 1):
+        for names in itertools.combinations(axes, count):
+            for values in itertools.product(*(axes[name] for name in names)):
+                choice = replace(own, **dict(zip(names, values, strict=True)))
+                # Y that was resampled alone has no other colour
+                if (choice.input, choice.outputs) in kinds and not (
+                        choice.input == "y_only" and {"color", "gray_files"} & set(names)):
+                    found.append(choice)
+    return found
+
+
+def _axes(protocol: Protocol, metric: str) -> dict[str, list]:
+    """Return for each convention the values other than the protocol's."""
+    own, s = base(protocol), protocol.scale
+    gray = protocol.color == "gray"
+    axes = {
+        "input": list(INPUTS),
+        "color": ["gray", "y", "y_rounded"] if gray
+                 else ["y", "y_rounded", "full", "full_rounded", "rgb"],
+        "gray_files": ["converted"] if own.color.startswith("y") and not gray else [],
+        # s + 6: EDSR and the NTIRE challenges
+        "crop": [0, s, 2 * s, s + 6] if s > 1 else [0],
+        "outputs": ["float"],
+        "ssim": list(SSIM) if metric == "ssim" else [],
+        "mean": ["mse"] if metric == "psnr" else [],
+    }
+    return {name: [v for v in values if v != getattr(own, name)]
+            for name, values in axes.items()}
+
+
+def planes(image: np.ndarray, color: str, gray_file: bool = False) -> np.ndarray:
+    """Bring (H, W, C) in [0, 255] to the planes of one of ``COLORS``: float64 (H, W, 1 or 3)."""
+    image = image.astype(np.float64)
+    rounded = color.endswith("rounded")
+    if color in ("rgb", "gray"):
+        return image
+    if image.shape[-1] == 1:  # as if the gray file were read as RGB
+        y = image * BT601.sum() + BT601_OFFSET
+        return np.round(y) if rounded else y
+    if color.startswith("full"):
+        y = image @ BT601_FULL[:, None]
+        return np.round(y) if rounded else y
+    return luma(image, rounded=rounded, gray_file=gray_file)
+
+
+def score(picture: Picture, found: list[Choice], metric: str) -> list[float]:
+    """Score one image under each choice: its mean squared error (for psnr) or its SSIM.
+
+    Not yet PSNR, because its mean may be taken before the logarithm: see ``mean``. NaN where the
+    image is too small; raises UserError if it is so for the first choice, the protocol's.
+    """
+    cache: dict[tuple, object] = {}
+
+    def once(key: tuple, make) -> object:
+        if key not in cache:
+            cache[key] = make()
+        return cache[key]
+
+    def score_one(choice: Choice) -> float:
+        gray = picture.gray_file and choice.gray_files == "y"
+        source, restored = (choice.input, choice.outputs), picture.restored
+        # Y that was resampled alone is scored against the Y it was made from
+        color = "y_rounded" if choice.input == "y_only" else choice.color
+        a = once((source, color, gray), lambda: restored[source].astype(np.float64)
+                 if choice.input == "y_only" else planes(restored[source], color, gray))
+        b = once(("target", color, gray), lambda: planes(picture.target, color, gray))
+
+        def compute() -> float:
+            try:
+                x, y = crop_border(a, choice.crop), crop_border(b, choice.crop)
+                return (float(np.mean((x - y) ** 2)) if metric == "psnr"
+                        else metrics.ssim(x, y, choice.ssim))
+            except UserError:  # too small for this border or window
+                if choice == found[0]:
+                    raise
+                return math.nan
+
+        # choices that do not differ for this image are computed once
+        return once(("score", source, color, gray, choice.crop, choice.ssim), compute)
+
+    return [score_one(choice) for choice in found]
+
+
+def mean(values: list[float], choice: Choice, metric: str) -> float | None:
+    """Return the figure of a set from its images' scores (see ``score``).
+
+    None if it is infinite, or could not be had for some image.
+    """
+    if any(map(math.isnan, values)):
+        return None
+    if metric == "ssim":
+        return math.fsum(values) / len(values)
+    if choice.mean == "mse":
+        values = [math.fsum(values) / len(values)]
+    if min(values) == 0:
+        return None  # identical to the target: infinite
+    return math.fsum(10 * math.log10(255**2 / v) for v in values) / len(values)
+
+
+def y_only(target: np.ndarray, scale: int, gray_file: bool = False) -> np.ndarray:
+    """Return Y shrunk and enlarged by MATLAB's bicubic as the old scripts do: (H, W, 1).
+
+    They take the Y of ``rgb2ycbcr`` (uint8, so rounded), resample it in floating point both ways,
+    and round the result to uint8.
+    """
+    y = luma(target, rounded=True, gray_file=gray_file)
+    return np.round(np.clip(imresize(imresize(y, 1 / scale), scale), 0, 255))
+
+
+def other_inputs(protocol: Protocol, target: np.ndarray,
+                 degraded: np.ndarray) -> dict[str, np.ndarray]:
+    """Return a model's inputs under the conventions that toolkits differ in."""
+    kind = protocol.degradation["kind"]
+    found = {}
+    if kind == "matlab_bicubic":
+        small = imresize(target.astype(np.float64), 1 / protocol.scale)
+        found["float"] = (small / 255).astype(np.float32)
+    if kind == "gaussian_noise":
+        if protocol.channels == 3:
+            found["bgr"] = degrade.degrade(target[..., ::-1], protocol)[..., ::-1]
+        found["rounded"] = to_float(to_uint8(degraded))
+    return found

@@ -1,0 +1,1 @@
+"""Pixels in numpy: decode, resize, degrade, score."""

@@ -1,0 +1,163 @@
+"""From a clean image to the input of a model: the degradations of the protocols.
+
+Try: ``python -c "from irbench.imaging import degrade, protocols, images; ..."``, or ``irbench eval
+--keep-images``, which writes the degraded inputs beside the restored images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+
+import numpy as np
+
+from irbench.catalog.protocols import Protocol
+from irbench.core.errors import UserError
+from irbench.imaging import synthetic
+from irbench.imaging.images import as_channels, crop_to_multiple, imresize, to_float
+from irbench.imaging.mosaic import malvar, mosaic
+
+
+def seed_of(*parts: object) -> int:
+    """Hash names and numbers into a 32-bit seed."""
+    text = "\0".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:4], "little")
+
+
+def prepare_target(image: np.ndarray, protocol: Protocol) -> np.ndarray:
+    """Bring a file's image to the protocol's colour and to a size its scale divides.
+
+    Args:
+        image: uint8 (H, W, 1 or 3).
+        protocol: fixes colour and scale.
+
+    Returns:
+        uint8 (H', W', channels): the image restored ones are compared with.
+
+    Raises:
+        UserError: so small that the input would have a side of one pixel.
+    """
+    h, w = image.shape[:2]
+    least = 2 * protocol.scale
+    if min(h, w) < least:
+        raise UserError(f"the image is {h}x{w} pixels (height x width); {protocol.id} needs at "
+                        f"least {least} on each side.")
+    return crop_to_multiple(as_channels(image, protocol.color), protocol.scale)
+
+
+def prepare_pair(input_image: np.ndarray, target_image: np.ndarray,
+                 protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
+    """Bring the two images of a pair to what a model gets and is compared with.
+
+    Args:
+        input_image: the degraded file's image, uint8 (H, W, 1 or 3).
+        target_image: the clean file's, uint8 (H, W, 1 or 3).
+        protocol: a paired one; fixes colour and size.
+
+    Returns:
+        Input float32 (H', W', C) in [0, 1] and target uint8 (H', W', C).
+
+    Raises:
+        UserError: the two differ in size, are too small, or the protocol is not paired.
+    """
+    degraded, target = align_pair(input_image, target_image, protocol)
+    return to_float(degraded), target
+
+
+def align_pair(input_image: np.ndarray, target_image: np.ndarray,
+               protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
+    """As ``prepare_pair``, with the input still in uint8."""
+    if not protocol.paired:
+        raise UserError(f"{protocol.id} makes its inputs from clean images; it takes no pairs.")
+    if input_image.shape[:2] != target_image.shape[:2]:
+        (h, w), (th, tw) = input_image.shape[:2], target_image.shape[:2]
+        raise UserError(f"the input is {h}x{w} pixels (height x width), its target {th}x{tw}; "
+                        "a pair has one size. Check that the files belong together.")
+    size = paired_size(*target_image.shape[:2], protocol)
+    return tuple(_lanczos(prepare_target(image, protocol), size)
+                 for image in (input_image, target_image))
+
+
+def paired_size(height: int, width: int, protocol: Protocol) -> tuple[int, int]:
+    """Return height and width at which a paired protocol works.
+
+    First the longer side is brought to ``longest`` if it exceeds it, the other one in proportion,
+    rounded up; then both go up to the next multiple of ``multiple``. As TransWeather and
+    WeatherDiffusion do it, with 1024 and 16.
+    """
+    multiple, longest = protocol.degradation["multiple"], protocol.degradation["longest"]
+    most = max(height, width)
+    if longest is not None and most > longest:
+        height, width = (math.ceil(side * longest / most) for side in (height, width))
+    return tuple(math.ceil(side / multiple) * multiple for side in (height, width))
+
+
+def _lanczos(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize uint8 (H, W, C) to a height and width with Pillow's Lanczos filter."""
+    from PIL import Image
+
+    if image.shape[:2] == size:
+        return image
+    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+    return np.asarray(picture.resize(size[::-1], Image.Resampling.LANCZOS)).reshape(
+        *size, image.shape[-1]).copy()
+
+
+def degrade(target: np.ndarray, protocol: Protocol,
+            rng: np.random.RandomState | None = None, name: str = "") -> np.ndarray:
+    """Return a model's input for a target.
+
+    Args:
+        target: uint8 (H, W, C), sides divisible by the protocol's scale.
+        protocol: names the degradation.
+        rng: the source of randomness. By default numpy's legacy generator, for noise seeded anew
+            with the protocol's seed, as ``np.random.seed(0)`` before each image in the published
+            toolkits; for the synthetic degradations with a hash of that seed and ``name``, so that
+            no two images of a set get the same rain.
+        name: of the image.
+
+    Returns:
+        float32 (H/scale, W/scale, C). In [0, 1] except for noise, which is not clipped.
+
+    Raises:
+        UserError: the protocol is paired, so its inputs are files.
+    """
+    parameters = {k: v for k, v in protocol.degradation.items() if k != "kind"}
+    kind = protocol.degradation["kind"]
+    if protocol.paired:
+        raise UserError(f"{protocol.id} takes its inputs from a dataset of pairs; it cannot "
+                        "degrade a clean image. The protocols named synthetic can.")
+    if kind == "matlab_bicubic":
+        return to_float(imresize(target, 1 / parameters["scale"]))
+    if kind == "jpeg":
+        return to_float(jpeg(target, parameters["quality"]))
+    if kind == "mosaic":
+        return to_float(malvar(mosaic(target)))
+    if kind == "gaussian_noise":
+        return add_noise(target, parameters["sigma"], rng or np.random.RandomState(protocol.seed))
+    rng = rng or np.random.RandomState(seed_of(protocol.seed, name))
+    return to_float(synthetic.apply(kind, target, rng, parameters))
+
+
+def add_noise(image: np.ndarray, sigma: float, rng: np.random.RandomState) -> np.ndarray:
+    """Add white Gaussian noise of standard deviation sigma/255, drawn in (H, W, C) order.
+
+    Neither clipped nor rounded. float32 (H, W, C) from uint8 (H, W, C).
+    """
+    noise = rng.normal(0, sigma / 255.0, image.shape)
+    return (to_float(image) + noise).astype(np.float32)
+
+
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """Compress and decompress with libjpeg at a quality; colour with 4:2:0 subsampling.
+
+    Pillow and cv2 decode such files to identical pixels. uint8 (H, W, C) to uint8 (H, W, C).
+    """
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(
+        buffer, "JPEG", quality=int(quality), subsampling=-1 if image.shape[-1] == 1 else "4:2:0")
+    with Image.open(buffer) as decoded:
+        return np.asarray(decoded).reshape(image.shape).copy()

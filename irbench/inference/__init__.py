@@ -1,0 +1,1 @@
+"""How a network is run: number type, tiles, memory."""

@@ -1,0 +1,47 @@
+"""Whether a machine was busy with something else while a latency was measured.
+
+Reads the kernel's counters of CPU time, writes nothing. A latency beside other work is worth
+nothing: where each thread waits for the slowest, one busy core of two made forward passes 47 times
+as slow. So every profile says how many cores other processes kept busy meanwhile.
+
+Try: ``python -c "import time; from irbench.jobs.profiling.elsewhere import Elsewhere
+with Elsewhere() as others: time.sleep(1)
+print(others.cores)"``
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import psutil
+
+BUSY = 0.2  # cores; what a system does at rest stays below
+
+
+class Elsewhere:
+    """A context after which ``cores`` says how many cores other processes kept busy inside it.
+
+    0.01 is the unit. None where the time was too short for the counters, which tick every 10 ms.
+    """
+
+    cores: float | None = None
+
+    def __enter__(self) -> Elsewhere:
+        """Read the counters."""
+        self._before = _read()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Read them again."""
+        elapsed, machine, own = (b - a for a, b in zip(self._before, _read(), strict=True))
+        if elapsed >= 0.1:
+            self.cores = round(max(machine - own, 0.0) / elapsed, 2)
+
+
+def _read() -> tuple[float, float, float]:
+    """Return seconds: of the clock, of all CPUs at work, of this process at work."""
+    times = psutil.cpu_times()
+    own = os.times()
+    return time.monotonic(), times.user + times.system + getattr(times, "nice", 0.0), (
+        own.user + own.system)

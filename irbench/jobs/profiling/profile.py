@@ -1,0 +1,376 @@
+"""What a model costs: parameters, multiply-adds, latency, memory and energy of one forward pass.
+
+Reads a built module, writes nothing; the result is that of a ``profile`` record. A latency is worth
+something only on a machine that does nothing else meanwhile: the workflow runs these jobs alone.
+The network runs as its inference options say (irbench/inference/options.py), by default in float32.
+
+    latency   eval mode, inference mode, random float32 input in [0, 1] already on the device, from
+              there to the float32 output. After the warm-up, which also compiles where that is
+              asked for, every run is timed by itself and kept: on the CPU by
+              ``time.perf_counter``, on CUDA by a pair of events around the forward pass,
+              synchronised before and after. p50 and p90 are ``numpy.percentile`` with linear
+              interpolation. Throughput is that of p50.
+    tiles     only where the options name a side; else the whole image, and none where it does not
+              fit: a profile in the tiles that memory happened to allow would compare with nothing.
+    memory    of one forward pass after the warm-up, at its highest (inference/memory.py). CUDA:
+              weights, input and everything the pass allocates. CPU: what the pass allocates, its
+              output too, without weights and input. The two must not be compared.
+    energy    the device's own counter over the timed runs (``energy``), with its idle power.
+    MACs      see ``macs``; counted in float32 and uncompiled, so that they do not depend on how the
+              network is run; of all tiles with their overlaps, where there are tiles.
+    sweep     latency and memory over other sizes and batches, see ``irbench.jobs.profiling.sweep``.
+    dictionary  what the network itself tells of a pass over a photograph, and ``attention`` which
+                one it uses and why; only of networks that offer it (models/interface.py).
+
+Try: ``python -c "import torch; from irbench.jobs.profiling.profile import profile; print(profile(
+torch.nn.Conv2d(3, 8, 3), channels=3, height=64, width=64, warmup=1, samples=5, threads=1))"``
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+import torch
+from torch import nn
+
+from irbench.core import machine
+from irbench.core.errors import Unavailable, UserError, unknown
+from irbench.imaging.photograph import photograph
+from irbench.inference import budget, memory
+from irbench.inference.memory import cuda_peak, out_of_memory, resident_peak
+from irbench.inference.options import DTYPES, resolve
+from irbench.inference.prepare import prepare, uncompiled
+from irbench.inference.tiling import Cut, cut_for, in_tiles
+from irbench.jobs.profiling import elsewhere, macs
+from irbench.jobs.profiling import energy as energies
+from irbench.jobs.profiling import sweep as sweeps
+from irbench.models import interface
+
+__all__ = ["DEVICES", "DTYPES", "cuda_peak", "latency", "out_of_memory", "pick_device", "profile",
+           "resident_peak", "throughput", "timed"]
+
+DEVICES = ("auto", "cpu", "cuda")
+SEED = 0  # of the input's values, which a latency hardly depends on
+
+
+def pick_device(name: str) -> tuple[str, str]:
+    """Return (``cpu`` or ``cuda``, the reason) for a device asked for as auto, cpu or cuda.
+
+    Raises:
+        UserError: another name, or ``cuda`` where torch sees no CUDA device.
+    """
+    if name not in DEVICES:
+        raise unknown("device", name, DEVICES)
+    if name == "cpu":
+        return "cpu", "asked for"
+    if torch.cuda.is_available():
+        found = torch.cuda.get_device_name()
+        return "cuda", f"asked for; it is {found}" if name == "cuda" else f"torch found {found}"
+    why = ("this torch is built without CUDA" if torch.version.cuda is None
+           else "torch finds no usable CUDA device")
+    if name == "cuda":
+        raise UserError(f"device 'cuda': {why}. Use --device cpu or auto, or check the driver "
+                        "with nvidia-smi.")
+    return "cpu", why
+
+
+def profile(model: nn.Module, *, channels: int, height: int, width: int, batch: int = 1,
+            device: str = "cpu", inference: dict | None = None, warmup: int, samples: int,
+            threads: int | None = None, sweep: dict | None = None) -> dict:
+    """Measure a model on random images; see the module's text for how.
+
+    Args:
+        model: from (batch, channels, height, width) to any tensor; it is moved to the device
+            and cast as ``inference`` says, put into eval mode, and left there.
+        channels: of the input, as the model expects them.
+        height: of the input in pixels.
+        width: of the input in pixels.
+        batch: images at once.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        inference: options of ``irbench.inference.options.resolve``; None for the defaults.
+        warmup: untimed runs before the timed ones, at least 1: the first run allocates, plans
+            and loads kernels.
+        samples: timed runs, at least 1.
+        threads: CPU threads for torch, restored afterwards; None leaves them as they are.
+        sweep: settings of ``irbench.jobs.profiling.sweep.check``; None for no sweep.
+
+    Returns:
+        The ``result`` of a profile record: parameters, macs, macs_by_kind, macs_keys_only,
+        uncounted, excluded_by_convention, input, tiles, inference, latency_ms, throughput,
+        peak_memory_bytes, peak_memory_of, energy, attention, dictionary, dictionary_of, sweep,
+        missing (figure → reason, for every null that is not simply inapplicable), device,
+        device_name, clock_mhz, dtype, precision, threads.
+
+    Raises:
+        UserError: a value out of range, an unknown device or option.
+        Unavailable: not enough memory; nothing to compile with.
+    """
+    numbers = {"channels": channels, "height": height, "width": width, "batch": batch,
+               "warmup": warmup, "samples": samples,
+               **({} if threads is None else {"threads": threads})}
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UserError(f"profile: {name} is {value!r}; it must be a whole number of at "
+                            "least 1.")
+    options = resolve(inference, "profile: inference")
+    series = None if sweep is None else sweeps.check(sweep)
+    device, _ = pick_device(device)
+    shape = (batch, channels, height, width)
+    with cpu_threads(threads), _memory_errors(model, shape, device, options["dtype"]):
+        others = memory.allocated_by_others(model) if device == "cuda" else 0
+        # outside inference mode, in which moved weights would never again take a gradient
+        subject = Subject(model, prepare(model, options, device), options, device, others)
+        with torch.inference_mode():
+            result = _measure(subject, shape, warmup, samples)
+            if series is not None:
+                result["sweep"] = sweeps.run(
+                    lambda h, w, b: _point(subject, (b, channels, h, w), series["samples"]),
+                    series, height=height, width=width, batch=batch,
+                    free=lambda: budget.available(device))
+    return result
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network ready to be measured.
+
+    Attributes:
+        model: the network itself, never compiled; moved and cast.
+        network: the prepared one.
+        options: resolved.
+        device: ``cpu`` or ``cuda``.
+        others: bytes of CUDA memory that are not its own.
+    """
+
+    model: nn.Module
+    network: nn.Module
+    options: dict
+    device: str
+    others: int
+
+    def cut(self, shape: tuple[int, ...]) -> Cut | None:
+        """Return how an input of this shape is tiled, None if it is not."""
+        tile = self.options["tile"]
+        if not isinstance(tile, int) or tile >= max(shape[-2:]):
+            return None
+        return cut_for(self.network, tile, self.options["overlap"])
+
+    def passes(self, shape: tuple[int, ...]) -> Counter[tuple[int, int]]:
+        """Return how often an input of what height and width goes through the network."""
+        height, width = shape[-2:]
+        cut = self.cut(shape)
+        rows, columns = ([(0, height)], [(0, width)]) if cut is None else (
+            cut.spans(height), cut.spans(width))
+        return Counter((bottom - top, right - left)
+                       for top, bottom in rows for left, right in columns)
+
+    def forward(self, shape: tuple[int, ...]) -> Callable[[], object]:
+        """Return one forward pass on a random input of this shape that is on the device."""
+        generator = torch.Generator().manual_seed(SEED)
+        x = torch.rand(shape, generator=generator).to(self.device)
+        cut = self.cut(shape)
+        if cut is None:
+            return lambda: self.network(x)
+        return lambda: in_tiles(self.network, x, cut)
+
+
+def _measure(subject: Subject, shape: tuple[int, ...], warmup: int, samples: int) -> dict:
+    batch, channels, height, width = shape
+    device, model = subject.device, subject.model
+    missing: dict[str, str] = {}
+    forward = subject.forward(shape)
+    for _ in range(warmup):
+        forward()
+    with elsewhere.Elsewhere() as others:
+        spent, energy, reason = _timed_with_energy(forward, device, samples, batch)
+    if reason:
+        missing["energy"] = reason
+    clock = _clock(device)  # right after the runs, before the device slows down again
+    peak, peak_of, reason = memory.peak(forward, device, subject.others)
+    if reason:
+        missing["peak_memory_bytes"] = reason
+    dictionary, dictionary_of = _dictionary(subject, shape)
+    counted = _count(subject, shape, missing)
+    times = {**latency(spent, warmup), "busy_elsewhere": others.cores}
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()), **counted,
+        "input": {"batch": batch, "channels": channels, "height": height, "width": width},
+        "tiles": subject.passes(shape).total(),
+        "inference": subject.options, "latency_ms": times,
+        "throughput": throughput(times["p50"], shape),
+        "peak_memory_bytes": peak, "peak_memory_of": peak_of, "energy": energy,
+        "attention": interface.attention_choice(model), "dictionary": dictionary,
+        "dictionary_of": dictionary_of, "sweep": None, "missing": missing,
+        "device": device, "device_name": device_name(device), "clock_mhz": clock,
+        "dtype": subject.options["dtype"], "precision": _precision(device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _point(subject: Subject, shape: tuple[int, ...], samples: int) -> dict:
+    """Measure one point of a sweep: latency and memory, after one warm-up."""
+    missing: dict[str, str] = {}
+    try:
+        with _memory_errors(subject.model, shape, subject.device, subject.options["dtype"]):
+            if subject.options["compile"]:
+                torch._dynamo.reset()  # compiled for this size, not for any
+            forward = subject.forward(shape)
+            forward()
+            times = latency([timed(forward, subject.device) for _ in range(samples)], 1)
+            peak, _, reason = memory.peak(forward, subject.device, subject.others)
+    except Unavailable as error:
+        times, peak, reason = None, None, str(error)
+        missing["latency_ms"] = reason
+    if subject.device == "cuda":
+        torch.cuda.empty_cache()
+    if reason:
+        missing["peak_memory_bytes"] = reason
+    return {"latency_ms": times, "peak_memory_bytes": peak, "missing": missing}
+
+
+def _count(subject: Subject, shape: tuple[int, ...], missing: dict[str, str]) -> dict:
+    """Count the MACs, of all tiles where there are some; say in ``missing`` why they cannot be."""
+    model = subject.model
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
+
+    def of(height: int, width: int) -> macs.MacCount:
+        x = torch.rand(*shape[:2], height, width, dtype=like.dtype, device=subject.device)
+        return macs.count(model, (x,))
+
+    try:
+        found = macs.total((of(*size), times) for size, times in subject.passes(shape).items())
+    except Unavailable as error:
+        missing["macs"] = str(error)
+        found = None
+    return {"macs": found and found.total, "macs_by_kind": found and found.by_kind,
+            "macs_keys_only": found and found.keys_only, "uncounted": found and found.uncounted,
+            "excluded_by_convention": found and found.excluded}
+
+
+def _dictionary(subject: Subject, shape: tuple[int, ...]) -> tuple[list[dict] | None, str | None]:
+    """Return what the network diagnoses of itself and on what image; None if it offers nothing."""
+    if not interface.offered(subject.model, "diagnose"):
+        return None, None
+    x, of = photograph(shape[1], *max(subject.passes(shape)))
+    network = uncompiled(subject.network)
+    with interface.diagnose(network) as found:
+        network(x.to(subject.device))
+    return found, of
+
+
+# -- time --------------------------------------------------------------------------------------
+
+def timed(forward: Callable[[], object], device: str) -> float:
+    """Run once and return the milliseconds it took, complete and synchronised on CUDA."""
+    if device == "cuda":
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize()
+        start.record()
+        forward()
+        end.record()
+        torch.cuda.synchronize()
+        return start.elapsed_time(end)
+    begin = time.perf_counter()
+    forward()
+    return 1000 * (time.perf_counter() - begin)
+
+
+def _timed_with_energy(forward: Callable[[], object], device: str, samples: int, batch: int
+                       ) -> tuple[list[float], dict | None, str]:
+    """Return the milliseconds of each run, the energy of an image, and why there is none.
+
+    Where the timed runs are too short for the energy counter, more follow that are not timed.
+    """
+    meter, reason = energies.meter(device)
+    if meter is None:
+        return [timed(forward, device) for _ in range(samples)], None, reason
+    spent = []
+    meter.start()
+    begin = time.perf_counter()
+    while len(spent) < samples or time.perf_counter() - begin < energies.LEAST_S:
+        spent.append(timed(forward, device))
+        joules = meter.joules()
+    seconds = time.perf_counter() - begin
+    if joules <= 0:
+        return spent[:samples], None, f"{meter.what}: the counter did not move in {seconds:.3g} s"
+    return spent[:samples], {
+        "joules_per_image": float(f"{joules / (len(spent) * batch):.6g}"),
+        "method": f"{meter.what}; {len(spent)} runs in {seconds:.3g} s; idle power not subtracted",
+    }, ""
+
+
+def throughput(p50: float, shape: tuple[int, ...]) -> dict:
+    """Return what a p50 in ms makes a second for an input (batch, channels, height, width).
+
+    ``images_per_s`` and ``megapixels_per_s`` of the input, 6 digits each.
+    """
+    images_per_s = 1000 * shape[0] / p50
+    return {"images_per_s": float(f"{images_per_s:.6g}"),
+            "megapixels_per_s": float(f"{images_per_s * shape[2] * shape[3] / 1e6:.6g}")}
+
+
+def latency(samples: list[float], warmup: int) -> dict:
+    """Summarise milliseconds: p50, p90, all samples in their order (0.1 microseconds kept)."""
+    p50, p90 = np.percentile(samples, [50, 90], method="linear")
+    return {"p50": round(float(p50), 4), "p90": round(float(p90), 4),
+            "samples": [round(s, 4) for s in samples], "warmup": warmup,
+            "method": "numpy.percentile, linear"}
+
+
+@contextlib.contextmanager
+def _memory_errors(model: nn.Module, shape: tuple[int, ...], device: str,
+                   dtype: str) -> Iterator[None]:
+    """Turn a failed allocation into Unavailable."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not out_of_memory(error):
+            raise
+        size = " x ".join(map(str, shape))
+        raise Unavailable(f"not enough memory to profile {type(model).__name__} on {device} "
+                          f"with an input of {size} ({dtype}). Profile a smaller height, width "
+                          "or batch, or use a device with more memory.") from error
+
+
+# -- the machine -------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def cpu_threads(number: int | None) -> Iterator[None]:
+    """Let torch use so many CPU threads meanwhile; None leaves them as they are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def device_name(device: str) -> str:
+    """Return the product's name of the GPU (``cuda``) or the processor (``cpu``)."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return machine.provenance()["hardware"]["cpu"]
+
+
+def _clock(device: str) -> int | None:
+    """Return the device's clock in MHz, None where nothing tells it."""
+    try:
+        found = torch.cuda.clock_rate() if device == "cuda" else psutil.cpu_freq().current
+    except Exception:  # torch raises whatever NVML does; this figure is only a remark
+        return None
+    return round(found) if found and math.isfinite(found) else None
+
+
+def _precision(device: str) -> dict[str, str] | None:
+    """Return what CUDA may do float32 products in ("tf32" has 10 bits of mantissa)."""
+    if device != "cuda":
+        return None
+    return {"conv": "tf32" if torch.backends.cudnn.allow_tf32 else "ieee",
+            "matmul": "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"}

@@ -1,0 +1,260 @@
+"""Training samples: random patches of clean images, degraded under the protocol, or of pairs.
+
+Sample i of step s is a pure function of (seed, scope, names, s, i): nothing needs saving to
+resume, and neither the order in which samples are made nor how many processes make them matters.
+
+Reads datasets; writes the decoded images (``irbench.jobs.training.decoded``).
+
+Try: ``python -c "from irbench.jobs.training import data; help(data.Patches.sample)"``
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from irbench.catalog.protocols import Protocol
+from irbench.catalog.recipes import at
+from irbench.core import code
+from irbench.core.errors import UserError
+from irbench.data import sets
+from irbench.imaging.degrade import align_pair, degrade, prepare_target, seed_of
+from irbench.imaging.images import imresize, to_float
+from irbench.jobs.training import decoded
+
+if TYPE_CHECKING:
+    from irbench.plan import Job, Plan
+
+SIDE = 192   # of the crops that validation uses, in pixels of the target
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The images of one set: targets, and inputs where these are known beforehand."""
+
+    dataset: str
+    targets: decoded.Images
+    inputs: decoded.Images | None = None
+
+    def name(self, i: int) -> str:
+        """Name image i for people and for seeds."""
+        return f"{self.dataset}/{self.targets.names[i]}"
+
+    def pair(self, i: int) -> tuple[np.ndarray | None, np.ndarray]:
+        """Return (input or None, target) of image i: uint8 (H, W, C)."""
+        return None if self.inputs is None else self.inputs[i], self.targets[i]
+
+
+class Patches:
+    """All training images, the samples cut from them, and the images held out for validation."""
+
+    def __init__(self, images: list[Source], protocol: Protocol, recipe: dict, seed: int) -> None:
+        """Choose the images.
+
+        Args:
+            images: the decoded sets.
+            protocol: fixes colour, scale and degradation; of a blind one, ranges of a level.
+            recipe: gives ``patch``, ``batch``, ``phases``, ``holdout`` and ``exclude``.
+            seed: of the run.
+
+        Raises:
+            UserError: no image is left, one is smaller than a patch, or one to be excluded is not
+                there.
+        """
+        self.protocol, self.recipe, self.seed = protocol, recipe, seed
+        every = [(source, i) for source in images for i in range(len(source.targets))]
+        every = [one for one in every if not _excluded(*one, recipe["exclude"])]
+        _check_excluded(images, recipe["exclude"])
+        # by a hash of their names: the same ones whatever else is in the set
+        order = sorted(every, key=lambda one: hashlib.sha256(one[0].name(one[1]).encode()).digest())
+        self.held_out = order[:recipe["holdout"]]
+        held = {(id(source), i) for source, i in self.held_out}
+        self.images = [one for one in every if (id(one[0]), one[1]) not in held]
+        patch = max([recipe["patch"], *(p.get("patch", 0) for p in recipe["phases"] or ())])
+        small = [source.name(i) for source, i in every
+                 if min(source.targets.shapes[i][:2]) < patch]
+        if small or not self.images:
+            raise UserError(
+                f"training images smaller than the patch of {patch} pixels: "
+                f"{', '.join(small[:5])}{' ...' if small[5:] else ''}. Lower `patch` or `exclude` "
+                "them." if small else
+                f"no training image is left of {len(every)}, {len(self.held_out)} of them held out "
+                "for validation. Give more `data`, or lower `holdout`.")
+
+    def sample(self, step: int, index: int, patch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return input and target of a sample.
+
+        Args:
+            step: of the training, from 0.
+            index: within the step's batch.
+            patch: side of the target in pixels.
+
+        Returns:
+            float32 (C, patch/scale, patch/scale), in [0, 1] but for noise, and float32 (C, patch,
+            patch) in [0, 1].
+        """
+        source, i = self._choose(step, index)
+        rng = np.random.RandomState(seed_of(self.seed, self.protocol.id, source.name(i), step,
+                                            index))
+        given, target = source.pair(i)
+        scale = self.protocol.scale if given is not None else 1
+        # a corner that the scale divides, so that input and target show the same
+        top, left = (rng.randint(0, (n - patch) // scale + 1) * scale for n in target.shape[:2])
+        turns, mirrored = rng.randint(4), rng.randint(2)
+        target = _cut(target, top, left, patch, turns, mirrored)
+        if given is None:
+            degraded = degrade(target, self._level(rng), rng)
+        else:
+            degraded = to_float(_cut(given, top // scale, left // scale, patch // scale, turns,
+                                     mirrored))
+        return tuple(np.ascontiguousarray(a.transpose(2, 0, 1)) for a in (degraded,
+                                                                          to_float(target)))
+
+    def names(self, step: int, batch: int) -> list[str]:
+        """Name the images of a step's batch."""
+        found = (self._choose(step, index) for index in range(batch))
+        return list(dict.fromkeys(source.name(i) for source, i in found))
+
+    def _choose(self, step: int, index: int) -> tuple[Source, int]:
+        # every image equally often, whatever its size, as the published toolkits do
+        picker = np.random.RandomState(seed_of(self.seed, self.protocol.id, step, index))
+        return self.images[picker.randint(len(self.images))]
+
+    def _level(self, rng: np.random.RandomState) -> Protocol:
+        """Draw the level of a blind protocol; any other is itself."""
+        (parameter, (low, high)), = (self.recipe["levels"] or {None: (0, 0)}).items()
+        if parameter is None:
+            return self.protocol
+        drawn = rng.randint(low, high + 1) if parameter == "quality" else rng.uniform(low, high)
+        return at_level(self.protocol, parameter, drawn)
+
+    def validation(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        """Yield name, input float32 (H, W, C) and target uint8 (H, W, C) of the held-out images.
+
+        Their middle, at most 192 pixels a side. The levels of a blind training are spread evenly
+        over them.
+        """
+        levels = self.recipe["levels"]
+        for n, (source, i) in enumerate(self.held_out):
+            given, target = source.pair(i)
+            unit = self.protocol.scale * 2  # even, also in the input: a mosaic begins with red
+            sides = [min(SIDE, side) // unit * unit for side in target.shape[:2]]
+            top, left = ((side - cut) // 2 // unit * unit
+                         for side, cut in zip(target.shape[:2], sides, strict=True))
+            target = np.ascontiguousarray(target[top:top + sides[0], left:left + sides[1]])
+            if given is not None:
+                s = self.protocol.scale
+                degraded = to_float(given[top // s:(top + sides[0]) // s,
+                                          left // s:(left + sides[1]) // s])
+            else:
+                protocol = self.protocol
+                if levels:
+                    (parameter, (low, high)), = levels.items()
+                    share = n / max(1, len(self.held_out) - 1)
+                    protocol = at_level(protocol, parameter, round(low + share * (high - low)))
+                degraded = degrade(target, protocol, np.random.RandomState(
+                    seed_of(self.seed, "validation", source.name(i))))
+            yield source.name(i), degraded, target
+
+
+def at_level(protocol: Protocol, parameter: str, value: float) -> Protocol:
+    """Return a blind protocol at one of its levels."""
+    return dataclasses.replace(protocol, degradation={**protocol.degradation, parameter: value})
+
+
+def _cut(image: np.ndarray, top: int, left: int, side: int, turns: int,
+         mirrored: int) -> np.ndarray:
+    """Cut a square and apply one of the eight symmetries of the square."""
+    patch = np.rot90(image[top:top + side, left:left + side], turns)
+    return np.ascontiguousarray(patch[:, ::-1] if mirrored else patch)
+
+
+def _excluded(source: Source, i: int, exclude: dict[str, list[str]]) -> bool:
+    return source.targets.names[i] in exclude.get(source.dataset, ())
+
+
+def _check_excluded(images: list[Source], exclude: dict[str, list[str]]) -> None:
+    """A name that excludes nothing is a mistake that would let a test image in."""
+    for source in images:
+        for name in exclude.get(source.dataset, ()):
+            if name not in source.targets.names:
+                raise UserError(f"exclude: dataset {source.dataset!r} has no image {name!r}. Give "
+                                "file names without their ending.")
+
+
+# -- from the sets -------------------------------------------------------------------------------
+
+def load(plan: Plan, job: Job, protocol: Protocol) -> Patches:
+    """Return the samples of a training, its sets decoded once.
+
+    Raises:
+        Unavailable: a set is not here.
+        UserError: images and recipe do not fit.
+    """
+    recipe, root = job.spec["model"]["training"], Path(plan.config["data_root"])
+    found = []
+    for name in recipe["data"]:
+        data = sets.obtain(plan.entry(name), root)
+        key = {"set": sets.digest(plan.entry(name)), "color": protocol.color,
+               "scale": protocol.scale,
+               "code": code.of_modules("irbench.imaging.degrade", "irbench.imaging.images")}
+        folder = root / "decoded"
+        if protocol.paired:
+            key["degradation"] = protocol.degradation
+            parts = [decoded.obtain(folder, f"{name}-{what}", [key, what],
+                                    lambda d=data, k=k: _of_pairs(d, protocol, k))
+                     for k, what in enumerate(("input", "target"))]
+            found.append(Source(name, parts[1], parts[0]))
+            continue
+        targets = decoded.obtain(folder, name, key, lambda d=data: _targets(d, protocol))
+        inputs = None
+        if protocol.degradation["kind"] == "matlab_bicubic":
+            inputs = decoded.obtain(
+                folder, f"{name}-x{protocol.scale}", [key, protocol.degradation],
+                lambda t=targets: ((t.names[i], imresize(t[i], 1 / protocol.scale))
+                                   for i in range(len(t))))
+        found.append(Source(name, targets, inputs))
+    return Patches(found, protocol, recipe, job.spec["seed"])
+
+
+def _targets(data: sets.Dataset, protocol: Protocol) -> Iterator[tuple[str, np.ndarray]]:
+    for item in data.role("hr"):
+        yield item.name, _named(f"{data.name}/{item.name}",
+                                lambda i=item: prepare_target(i.load(), protocol))
+
+
+def _of_pairs(data: sets.Dataset, protocol: Protocol,
+              which: int) -> Iterator[tuple[str, np.ndarray]]:
+    for item, target in data.pairs():
+        yield item.name, _named(
+            f"{data.name}/{item.name}",
+            lambda i=item, t=target: align_pair(i.load(), t.load(), protocol)[which])
+
+
+def _named(name: str, work) -> np.ndarray:
+    try:
+        return work()
+    except UserError as error:
+        raise type(error)(f"{name}: {error}") from None
+
+
+def positions(recipe: dict, share: float, step: int, rank: int,
+              world: int) -> Iterator[list[tuple[int, int, int]]]:
+    """Yield a process's parts of a step's batch: lists of (step, index, patch).
+
+    Args:
+        recipe: gives batch, patch and in how many parts gradients are accumulated.
+        share: of the budget that is spent, which decides the phase.
+        step: the step.
+        rank: this process, from 0.
+        world: how many processes share the batch.
+    """
+    now = at(recipe, share)
+    size = now["batch"] // recipe["accumulate"]
+    for part in range(recipe["accumulate"]):
+        yield [(step, part * size + i, now["patch"]) for i in range(rank, size, world)]

@@ -1,0 +1,132 @@
+"""What a training runs on: accelerate's devices, processes and precision; loading; being stopped.
+
+Try: ``python -c "from irbench.jobs.training import engine; help(engine.start)"``
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+
+from irbench.core.errors import UserError
+from irbench.jobs.training import data, processes
+from irbench.jobs.training.state import State
+
+
+def start(device: str, recipe: dict, threads: int) -> Accelerator:
+    """Return accelerate's handle on devices, processes and precision.
+
+    Raises:
+        UserError: the precision needs a GPU, or the processes cannot share a batch evenly.
+    """
+    if recipe["precision"] == "fp16" and device == "cpu":
+        raise UserError("precision fp16 trains on a GPU only. Use bf16 or no on a CPU.")
+    engine = Accelerator(mixed_precision=recipe["precision"], cpu=device == "cpu")
+    torch.set_num_threads(threads)  # accelerate chooses a number of its own
+    parts = recipe["accumulate"] * engine.num_processes
+    for now in (recipe, *(recipe["phases"] or ())):
+        batch = now.get("batch", recipe["batch"])
+        if batch % parts:
+            raise UserError(f"a batch of {batch} cannot be shared by {engine.num_processes} "
+                            f"processes in {recipe['accumulate']} parts. Choose a `batch` that "
+                            f"{parts} divides.")
+    return engine
+
+
+def check_together(engine: Accelerator, state: State) -> None:
+    """Raise UserError unless all processes go on from the same step."""
+    steps = engine.gather(torch.tensor([state.step], device=engine.device)).tolist()
+    if len(set(steps)) > 1:
+        raise UserError(f"{state.path}: the processes found states of different steps, "
+                        f"{', '.join(map(str, steps))}. Put the results where all of them see the "
+                        "same files.")
+
+
+def agreed(engine: Accelerator, seconds: float, stop: bool) -> tuple[float, bool]:
+    """Return the first process's seconds, and whether any is asked to stop.
+
+    Clocks and signals differ among processes, and what depends on them (the learning rate of a
+    budget in seconds, the end) must not.
+    """
+    if engine.num_processes == 1:
+        return seconds, stop
+    said = torch.tensor([seconds if engine.is_main_process else 0.0, float(stop)],
+                        dtype=torch.float32 if engine.device.type == "mps" else torch.float64,
+                        device=engine.device)
+    seconds, asked = engine.reduce(said, "sum").tolist()
+    return seconds, asked > 0
+
+
+# -- the data ------------------------------------------------------------------------------------
+
+class _Samples:
+    """Samples by (step, index, patch)."""
+
+    def __init__(self, patches: data.Patches) -> None:
+        self.patches = patches
+
+    def __getitem__(self, position: tuple[int, int, int]):
+        return self.patches.sample(*position)
+
+
+def loader(engine: Accelerator, state: State, patches: data.Patches) -> Iterator:
+    """Yield this process's parts of the batches from the state's step on, until it is closed.
+
+    Each is a pair of float32 tensors: inputs (B, C, h, w), targets (B, C, H, W). Closing it ends
+    the processes that prepare data.
+    """
+    def batches():
+        step, recipe = state.step, state.recipe
+        while True:
+            # a budget in seconds is asked when a batch is ordered, up to some batches ahead
+            share = step / recipe["steps"] if recipe["steps"] else state.share
+            yield from data.positions(recipe, share, step, engine.process_index,
+                                      engine.num_processes)
+            step += 1
+
+    workers = state.recipe["workers"]
+    # a generator of its own: a loader that starts draws a number, which must not be the network's
+    yield from DataLoader(_Samples(patches), batch_sampler=batches(), num_workers=workers,
+                          worker_init_fn=_undisturbed, pin_memory=engine.device.type == "cuda",
+                          generator=torch.Generator())
+
+
+def _undisturbed(_: int) -> None:
+    """Let a process that prepares data live until the training has ended as it wants to.
+
+    A terminal and a cluster send their signals to all processes; without data the step at hand
+    could not end.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+# -- the end -------------------------------------------------------------------------------------
+
+@contextlib.contextmanager
+def gentle_end() -> Iterator[Callable[[], bool]]:
+    """Let SIGTERM and Ctrl-C end the training after the step it is at, a second Ctrl-C at once.
+
+    Yields what says whether one came, or whether the process that started several is gone.
+    """
+    came = []
+
+    def note(number: int, _: object) -> None:
+        if number == signal.SIGINT and came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    before = {}
+    with contextlib.suppress(ValueError):  # not in the main thread: signals go elsewhere
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, note)
+    try:
+        yield lambda: bool(came) or processes.orphaned()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

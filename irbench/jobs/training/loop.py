@@ -1,0 +1,284 @@
+"""The training loop: deterministic for a seed, resumable at any moment, one record at the end.
+
+With a budget in steps the result on one machine is the same bytes however often the training was
+killed or stopped, and whatever loads the data; more processes that share the batch change it by
+rounding only: of float32 with ``adam`` and ``adamw`` (weights within 1e-6 after a dozen steps), of
+bfloat16 with ``muon``, since torch's Muon orthogonalises in it (1e-3 seen after 20). Devices,
+processes and precision are ``accelerate``'s.
+
+Writes: ``checkpoints/<scope>/<model>.safetensors`` (the last weights) and ``.best.safetensors``
+(those of the best validation; none without validation); ``training/<scope>/<model>.json`` (the
+record), ``.csv`` (the curve) and, while it runs, ``.state``.
+
+Try: ``irbench train --protocol sr-x2 --model compacter``
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from irbench.catalog.recipes import at
+from irbench.core import digests, locks, machine, messages, records
+from irbench.core.errors import Paused, Unavailable, UserError
+from irbench.imaging.degrade import seed_of
+from irbench.jobs.result import Result, record_of, write
+from irbench.jobs.training import curve, data, losses, validate
+from irbench.plan import Job, Plan
+from irbench.weights import loading
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import Tensor
+
+    from irbench.jobs.training.state import State
+
+LET_GO = 15.0  # seconds to wait for a killed training's helpers to end
+
+
+def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
+        max_minutes: float | None = None, tensorboard: bool = False) -> Result | None:
+    """Train a model and write its record; None is returned in any process but the first.
+
+    Args:
+        plan: the run.
+        job: the training.
+        device: ``cpu`` or ``cuda``.
+        threads: CPU threads for torch, in each process.
+        max_minutes: stop cleanly after this wall time; the same command goes on.
+        tensorboard: also write TensorBoard's files, to ``tensorboard/`` of the run.
+
+    Raises:
+        Paused: stopped by ``max_minutes`` or a signal; the state is saved.
+        Unavailable: the training images are not here, or the loss is no number or has jumped.
+        UserError: recipe and images do not fit, or another process is at this training.
+    """
+    import torch
+
+    from irbench.jobs.training import engine as engines
+    from irbench.jobs.training.state import State, weights
+
+    begun = time.monotonic()
+    phases = records.Phases()
+    protocol, model = plan.scopes["/".join(job.key.values())], job.model
+    recipe = model["training"]
+    engine = engines.start(device, recipe, threads)
+    place = _Place(plan, job, protocol)
+    with place.claimed() if engine.is_main_process else contextlib.nullcontext():
+        with phases("load"):
+            with engine.main_process_first():   # one process decodes, the others find it done
+                patches = data.load(plan, job, protocol)
+            torch.manual_seed(seed_of(job.spec["seed"], protocol.id, model["name"]))
+            network = loading.build(model, protocol, tuple(plan.config["plugins"])).train()
+            state = State(network.to(engine.device), recipe, job.fingerprint, place.state)
+            state.scaler = engine.scaler
+            state.resume()
+            engines.check_together(engine, state)
+            validator = validate.Validator(patches, protocol)
+        limit = math.inf if max_minutes is None else begun + 60 * max_minutes
+        board = place.board if tensorboard and engine.is_main_process else None
+        with (engines.gentle_end() as asked, curve.Board(board, state.step) as board,
+              contextlib.closing(engines.loader(engine, state, patches)) as loader):
+            _train(state, loader, patches, validator, engine, place, board,
+                   lambda: asked() or time.monotonic() > limit)
+        engine.end_training()
+        if not engine.is_main_process:
+            return None
+        phases.seconds["train"] = state.seconds
+        with phases("write"):
+            digest = place.save(weights(state), state.step)
+            best = place.best_of(state)
+            if best is None:  # what is there is of an older training
+                (plan.folder / place.best).unlink(missing_ok=True)
+            curve.write_csv(place.csv, state)
+        waiting = state.waited / state.seconds if state.seconds else 0.0
+        messages.say(f"{job.title}: {state.step} steps in {messages.left(state.seconds)}, "
+                     f"{waiting:.1%} of the time waiting for data")
+        found = Result(resolved={"checkpoint": digest}, threads=threads,
+                       seconds=phases.seconds, result={
+                "steps": state.step, "seconds": round(state.seconds, 2),
+                "images_seen": state.images,
+                "images": {"training": len(patches.images), "held_out": len(patches.held_out)},
+                "parameters": sum(p.numel() for p in network.parameters()),
+                "final_loss": curve.final_loss(state.curve),
+                "checkpoint": {"file": place.last.as_posix(), "sha256": digest},
+                "best": best, "curve": state.curve,
+                "validation": state.validation, "validation_on": validator.about,
+                "waiting": round(waiting, 4), "processes": engine.num_processes,
+                "device": device, "device_name": _device_name(device)})
+        # the record is written before the state goes: dying in between costs nothing
+        write(job, record_of(job, found))
+        state.discard()
+    return found
+
+
+class _Place:
+    """Where a training's files go, and what the headers of its weights say."""
+
+    def __init__(self, plan: Plan, job: Job, protocol) -> None:
+        folder, name = Path("checkpoints", protocol.id), job.model["name"]
+        self.plan, self.job, self.protocol = plan, job, protocol
+        self.last, self.best = folder / f"{name}.safetensors", folder / f"{name}.best.safetensors"
+        self.state, self.csv = (job.record.with_suffix(end) for end in (".state", ".csv"))
+        self.board = plan.folder / "tensorboard" / protocol.id / name
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep others from this training, and remove what a killed process had begun to write."""
+        lock = self.state.with_suffix(".lock")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("a") as handle:
+            patience = time.monotonic() + LET_GO
+            while not locks.lock(handle):
+                if time.monotonic() > patience:
+                    raise UserError(f"{self.job.title}: another process is at it ({lock}). Wait "
+                                    "for that one, or end it first.")
+                time.sleep(0.2)
+            for path in (self.state, self.csv, self.plan.folder / self.last,
+                         self.plan.folder / self.best):
+                for begun in path.parent.glob(f".{glob.escape(path.name)}.*{path.suffix}"):
+                    begun.unlink(missing_ok=True)
+            yield
+
+    def keep(self, state: State) -> None:
+        """Write the state and the curve so far."""
+        state.save()
+        curve.write_csv(self.csv, state)
+
+    def save(self, weights: dict, steps: int, best: bool = False) -> str:
+        """Write weights with a header in which nothing differs between two equal trainings."""
+        spec = self.job.spec
+        recipe = spec["model"]["training"]
+        return loading.save(
+            self.plan.folder / (self.best if best else self.last), weights, self.job.model,
+            self.protocol, steps=steps, recipe=recipe, levels=recipe["levels"],
+            datasets=spec["datasets"], exclude=recipe["exclude"], training=self.job.fingerprint)
+
+    def best_of(self, state: State) -> dict | None:
+        """Return the best validation and its file; None if there is none."""
+        path = self.plan.folder / self.best
+        # where rounding differs from run to run, a killed one may have left another file
+        if not state.best or not path.exists() or (
+                digests.file_digest(path) != state.best["sha256"]):
+            return None
+        return {**state.best, "file": self.best.as_posix()}
+
+
+def _device_name(device: str) -> str:
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
+    return machine.provenance()["hardware"]["cpu"]
+
+
+def _train(state: State, loader: Iterator, patches: data.Patches, validator: validate.Validator,
+           engine: Accelerator, place: _Place, board: curve.Board,
+           stop: Callable[[], bool]) -> None:
+    """Take steps until the budget is spent."""
+    import torch
+
+    from irbench.jobs.training import engine as engines
+
+    recipe, title, main = state.recipe, place.job.title, engine.is_main_process
+    loss_of = losses.make(recipe)
+    # shares gradients among processes, and computes in the recipe's precision; optimisers stay
+    # torch's own, so that more than one of them and a resumed state need nothing of accelerate
+    network = engine.prepare_model(state.network)
+    started = time.perf_counter() - state.seconds
+    for _ in _reported(state, title):
+        lr = state.set_rate()
+        # what a model draws at random (k, dropout) also depends on the step alone
+        torch.manual_seed(seed_of(patches.seed, title, state.step))
+        loss = _backward(network, loss_of, loader, state, engine)
+        loss, norm = torch.stack([engine.reduce(loss, "mean"), state.clip()]).tolist()
+        _check(loss, norm, state, patches, title)
+        state.update()
+        state.seconds, stopping = engines.agreed(engine, time.perf_counter() - started, stop())
+        state.note(loss, lr)
+        board.add(state.step, {"loss": loss, "learning rate": lr})
+        every, ended = recipe["validate_every"], state.share >= 1
+        if main and every and (ended or state.step % every == 0):
+            _validate(state, validator, place, board)
+        if main and not ended and (stopping or state.due()):
+            place.keep(state)
+        if stopping and not ended:
+            engine.wait_for_everyone()
+            of = f" of {recipe['steps']}" if recipe["steps"] else ""
+            raise Paused(f"{title}: stopped after step {state.step}{of}; the state is saved, the "
+                         "same command goes on.")
+    if main and state.kept != state.step:
+        state.seconds = time.perf_counter() - started
+        place.keep(state)
+
+
+def _backward(network, loss_of, loader: Iterator, state: State, engine: Accelerator) -> Tensor:
+    """Compute the gradients of a batch, part by part; return this process's mean loss."""
+    import torch
+
+    parts = state.recipe["accumulate"]
+    total = torch.zeros((), device=engine.device)
+    for part in range(parts):
+        asked = time.perf_counter()
+        inputs, targets = (t.to(engine.device, non_blocking=True) for t in next(loader))
+        state.waited += time.perf_counter() - asked
+        last = part == parts - 1
+        with contextlib.nullcontext() if last else engine.no_sync(network):
+            loss = loss_of(network(inputs).float(), targets) / parts
+            engine.backward(loss)
+        total += loss.detach()
+    return total
+
+
+def _reported(state: State, title: str) -> Iterator[float]:
+    """Yield until the budget is spent, earlier runs included, and show how far along it is."""
+    def until_spent() -> Iterator[float]:
+        while state.share < 1:
+            yield state.seconds
+
+    steps = state.recipe["steps"]
+    return (messages.track(until_spent(), title, steps, state.step) if steps else
+            messages.track_seconds(until_spent(), title, state.recipe["seconds"]))
+
+
+def _validate(state: State, validator: validate.Validator, place: _Place,
+              board: curve.Board) -> None:
+    """Add a point to the validation's curve; keep the weights if they are the best so far."""
+    from irbench.jobs.training.state import weights
+
+    psnr = validator(state.averaged)
+    if psnr is None:
+        return
+    state.validation.append({"step": state.step, "psnr": round(psnr, 4),
+                             "seconds": round(state.seconds, 2)})
+    board.add(state.step, {"validation PSNR (dB)": psnr})
+    messages.say(f"{place.job.title}: step {state.step}, validation {psnr:.2f} dB "
+                 f"({validator.about['images']} images held out)")
+    if state.best is None or psnr > state.best["psnr"]:
+        digest = place.save(weights(state), state.step, best=True)
+        state.best = {"step": state.step, "psnr": psnr, "sha256": digest}
+
+
+def _check(loss: float, norm: float, state: State, patches: data.Patches, title: str) -> None:
+    """Stop before a step that would spoil the weights, naming all that is needed to look at it."""
+    if not math.isfinite(loss):
+        what = f"the loss is {loss}"
+    elif state.spiked(loss):
+        what = f"the loss is {loss:.4g}, over {state.recipe['spike']:g} times the usual,"
+    elif not math.isfinite(norm) and not state.scaler:  # fp16 overflows at times, by design
+        what = f"the loss is {loss:.4g}, but the norm of its gradients {norm}"
+    else:
+        return
+    batch = at(state.recipe, state.share)["batch"]
+    kept = ("none was saved yet" if state.kept is None else
+            f"{state.path} (after step {state.kept})")
+    raise Unavailable(
+        f"{title}: {what} at step {state.step}. Images of the batch: "
+        f"{', '.join(patches.names(state.step, batch))}. The last saved state: {kept}. "
+        "Look at these images, or lower `lr` or `grad_clip`: a changed recipe starts anew, the "
+        "same one would stop here again.")

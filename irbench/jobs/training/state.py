@@ -1,0 +1,263 @@
+"""All that a training is at some step, and its file.
+
+Weights, their running mean (EMA), optimisers, position, curve. The file is moved into place and the
+one before it kept, so that whenever the process dies there is a good one; nothing else is needed to
+go on, since samples and draws depend on the step alone.
+
+Writes: ``training/<scope>/<model>.state`` and ``.state.previous`` of a run: the SHA-256 of what
+follows, then what torch.save makes of it. ``.state.<fingerprint>`` (8 digits) is that of a training
+that gave way to another one of the same name, after a change of its recipe, say.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import math
+import shutil
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from irbench.catalog.recipes import at, learning_rate
+from irbench.core import files, messages
+
+REMEMBERED = 100    # losses a spike is judged by
+POINTS = 200        # of the curve, at most
+DIGEST = hashlib.sha256().digest_size
+
+
+def optimisers(network: nn.Module, recipe: dict) -> list[torch.optim.Optimizer]:
+    """Return the optimisers of a recipe; each group keeps its rate over the recipe's in ``share``.
+
+    ``muon`` is torch's Muon (momentum, orthogonalised) for the matrices, the weights of Linear
+    layers, at ``matrix_lr`` times the learning rate, and AdamW for everything else.
+    """
+    own = {"lr": recipe["lr"], "weight_decay": recipe["weight_decay"]}
+    betas = tuple(recipe["betas"])
+    if recipe["optimiser"] != "muon":
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe["optimiser"]]
+        found = [kind(network.parameters(), betas=betas, **own)]
+    else:
+        matrices = {id(m.weight): m.weight for m in network.modules() if isinstance(m, nn.Linear)}
+        others = [p for p in network.parameters() if id(p) not in matrices]
+        found = [torch.optim.AdamW(others, betas=betas, **own)] if others else []
+        if matrices:                # a network of convolutions alone has none
+            found.append(torch.optim.Muon(matrices.values(), adjust_lr_fn="match_rms_adamw", **own))
+    for optimiser in found:
+        for group in optimiser.param_groups:
+            muon = isinstance(optimiser, torch.optim.Muon)
+            group["share"] = recipe["matrix_lr"] if muon else 1.0
+    return found
+
+
+class State:
+    """A training's state.
+
+    Attributes:
+        network, averaged: as trained, and its running mean (the same one without ``ema``).
+        step, images: steps taken, patches trained on.
+        seconds, waited: wall time of the training, and how much of it went by waiting for data.
+        curve, validation, best: points of the curves, and the best of the latter.
+        kept: the step of the last file; None before the first.
+    """
+
+    def __init__(self, network: nn.Module, recipe: dict, fingerprint: str, path: Path) -> None:
+        """Start, or go on from the file at ``path`` if it is of the same training."""
+        self.network, self.recipe = network, recipe
+        self.fingerprint, self.path = fingerprint, Path(path)
+        self.optimisers = optimisers(network, recipe)
+        self.averaged = copy.deepcopy(network).eval() if recipe["ema"] else network
+        self.scaler = None                        # of fp16, set by the loop
+        self.step, self.images, self.seconds, self.waited = 0, 0, 0.0, 0.0
+        self.curve: list[dict] = []
+        self.validation: list[dict] = []
+        self.best: dict | None = None
+        self.recent: list[float] = []             # losses, to know a spike by
+        self.sum, self.count = 0.0, 0             # losses since the curve's last point
+        self.kept: int | None = None
+        self._others: dict[Path, str] = {}        # files of other trainings -> fingerprint
+        self._saved = time.monotonic()
+
+    @property
+    def share(self) -> float:
+        """The share of the budget, 0 to 1, that is spent."""
+        steps, seconds = self.recipe["steps"], self.recipe["seconds"]
+        return self.step / steps if steps else min(1.0, self.seconds / seconds)
+
+    @property
+    def previous(self) -> Path:
+        """The file of the save before."""
+        return self.path.with_name(f"{self.path.name}.previous")
+
+    def aside(self, fingerprint: str) -> Path:
+        """Return where a training's file goes when another training takes its place."""
+        return self.path.with_name(f"{self.path.name}.{fingerprint[:8]}")
+
+    # -- a step --------------------------------------------------------------------------------
+
+    def set_rate(self) -> float:
+        """Give the optimisers the learning rate of this step; return it."""
+        lr = learning_rate(self.recipe, self.share)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = lr * group["share"]
+        return lr
+
+    def clip(self) -> Tensor:
+        """Clip the gradients to a norm of at most ``grad_clip``; return the norm they had."""
+        if self.scaler:
+            for optimiser in self.optimisers:
+                self.scaler.unscale_(optimiser)
+        return nn.utils.clip_grad_norm_(self.network.parameters(),
+                                        self.recipe["grad_clip"] or math.inf)
+
+    def update(self) -> None:
+        """Take the step that the gradients ask for."""
+        for optimiser in self.optimisers:
+            # with fp16 a step whose gradients overflowed is left out, and the scale lowered
+            self.scaler.step(optimiser) if self.scaler else optimiser.step()
+            optimiser.zero_grad()
+        if self.scaler:
+            self.scaler.update()
+        self.average()
+        self.images += at(self.recipe, self.share)["batch"]
+        self.step += 1
+
+    def average(self) -> None:
+        """Move the running mean towards the weights: e <- d e + (1 - d) w, d rising to ``ema``."""
+        if not self.recipe["ema"]:
+            return
+        # early weights are forgotten sooner, as in exponential means of many toolkits
+        decay = min(self.recipe["ema"], (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for mean, now in zip(self.averaged.state_dict().values(),
+                                 self.network.state_dict().values(), strict=True):
+                if mean.is_floating_point():
+                    mean.lerp_(now, 1 - decay)
+                else:
+                    mean.copy_(now)
+
+    # -- the file ------------------------------------------------------------------------------
+
+    def due(self) -> bool:
+        """Whether enough steps or minutes have passed since the last save."""
+        return (self.step % self.recipe["save_every"] == 0
+                or time.monotonic() - self._saved > 60 * self.recipe["save_minutes"])
+
+    def save(self) -> None:
+        """Write the state; the one before stays beside it, that of another training aside."""
+        self._set_aside()
+        saved = {name: getattr(self, name) for name in self._PLAIN}
+        saved |= {"network": self.network.state_dict(),
+                  "averaged": self.averaged.state_dict() if self.recipe["ema"] else None,
+                  "optimisers": [o.state_dict() for o in self.optimisers],
+                  "scaler": self.scaler.state_dict() if self.scaler else None}
+        packed = io.BytesIO()
+        torch.save(saved, packed)
+        digest = hashlib.sha256(packed.getbuffer()).digest()
+        with files.atomic_path(self.path) as temporary:
+            with temporary.open("wb") as file:
+                file.write(digest)
+                file.write(packed.getbuffer())
+            if self.path.exists():
+                # no moment without a good file: the new one replaces the old one after this
+                self.previous.unlink(missing_ok=True)
+                try:
+                    self.previous.hardlink_to(self.path)
+                except OSError:  # a file system without links
+                    shutil.copyfile(self.path, self.previous)
+        self.kept, self._saved = self.step, time.monotonic()
+
+    _PLAIN = ("fingerprint", "step", "images", "seconds", "waited", "curve", "validation", "best",
+              "recent", "sum", "count")
+
+    def resume(self) -> None:
+        """Go on from the file, the one before it or the one set aside.
+
+        It must be good and of this training.
+        """
+        for path in (self.path, self.previous, self.aside(self.fingerprint)):
+            if path.exists() and self._load(path):
+                messages.say(f"{path}: continuing after step {self.step}")
+                return
+
+    def _load(self, path: Path) -> bool:
+        try:
+            saved = read(path)
+            if saved["fingerprint"] != self.fingerprint:
+                messages.say(f"{path}: from another recipe, data or code; not continued")
+                self._others[path] = saved["fingerprint"]
+                return False
+            self._take(saved)
+        except Exception as error:  # whatever a damaged file makes torch raise
+            messages.say(f"{path}: not readable ({error}); not continued")
+            return False
+        return True
+
+    def _take(self, saved: dict) -> None:
+        self.network.load_state_dict(saved["network"])
+        if self.recipe["ema"]:
+            self.averaged.load_state_dict(saved["averaged"])
+        for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
+        if self.scaler and saved["scaler"]:
+            self.scaler.load_state_dict(saved["scaler"])
+        for name in self._PLAIN:
+            setattr(self, name, saved[name])
+        self.kept = self.step
+
+    def _set_aside(self) -> None:
+        """Move the files that ``resume`` found to be another training's, which may yet go on."""
+        # the older one first: the newer one replaces it
+        for path, fingerprint in reversed(self._others.items()):
+            if path.exists():
+                path.replace(self.aside(fingerprint))
+                messages.say(f"{path}: kept as {self.aside(fingerprint).name}, from which that "
+                             "training goes on when its recipe, data and code are back")
+        self._others = {}
+
+    def discard(self) -> None:
+        """Remove the files of a training that has ended."""
+        self._set_aside()
+        for path in (self.path, self.previous, self.aside(self.fingerprint)):
+            path.unlink(missing_ok=True)
+
+    # -- the curve -----------------------------------------------------------------------------
+
+    def note(self, loss: float, lr: float) -> None:
+        """Count a step's loss towards the curve, which has a point every 1/200 of the budget."""
+        self.recent = [*self.recent[-(REMEMBERED - 1):], loss]
+        self.sum, self.count = self.sum + loss, self.count + 1
+        last = self.curve[-1] if self.curve else {"step": 0, "seconds": 0.0}
+        if self._slot(self.step, self.seconds) > self._slot(last["step"], last["seconds"]):
+            self.curve.append({"step": self.step, "loss": self.sum / self.count, "lr": lr,
+                               "seconds": round(self.seconds, 2)})
+            self.sum, self.count = 0.0, 0
+
+    def _slot(self, step: int, seconds: float) -> int:
+        steps = self.recipe["steps"]
+        return step * POINTS // steps if steps else int(
+            seconds * POINTS / self.recipe["seconds"])
+
+    def spiked(self, loss: float) -> bool:
+        """Whether a loss is ``spike`` times the median of the last 100, once there are 50."""
+        if not self.recipe["spike"] or len(self.recent) < REMEMBERED // 2:
+            return False
+        return loss > self.recipe["spike"] * sorted(self.recent)[len(self.recent) // 2]
+
+
+def weights(state: State) -> dict[str, Tensor]:
+    """Return the weights a training gives: the running mean where there is one."""
+    return state.averaged.state_dict()
+
+
+def read(path: Path) -> dict:
+    """Return what a state's file holds, on the CPU. Raises ValueError if it is damaged."""
+    data = Path(path).read_bytes()
+    if hashlib.sha256(data[DIGEST:]).digest() != data[:DIGEST]:
+        raise ValueError("the checksum does not fit")
+    return torch.load(io.BytesIO(data[DIGEST:]), map_location="cpu", weights_only=True)

@@ -1,0 +1,394 @@
+"""From a config to jobs: every name resolved, every job with all that its result depends on.
+
+A job is one dataset to fetch, one training, one cell, one profile or one benchmark of a part. Its
+``spec`` is plain data: protocol, model, recipe, digests of datasets and of the code it runs. The
+record stores the spec, so that the workflow does a job again exactly when something it depends on
+changed, and ``irbench verify`` can recheck it.
+
+Importing this module imports no torch: planning is quick.
+
+Try: ``irbench list --config config.yaml``
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from irbench.catalog import datasets as entries
+from irbench.catalog import protocols, published, recipes
+from irbench.catalog.protocols import Protocol
+from irbench.core import digests as digesting
+from irbench.core import records
+from irbench.core.errors import Unavailable, UserError, unknown
+from irbench.data import sets as datasets
+from irbench.imaging import metrics
+from irbench.models import registry
+from irbench.plan import config as configs
+from irbench.plan import models as model_entries
+from irbench.plan import sources, variants
+from irbench.plan import trained_on as training_sets
+from irbench.weights import loading
+
+RESULTS = Path("results")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One unit of work and of caching.
+
+    Attributes:
+        kind: data, training, cell, profile, bench or leaks.
+        key: what names it: dataset; protocol, model; protocol, dataset, model; bench; or run.
+            Of a blind training ``protocol`` is its scope, as denoise_color-blind@1.
+        spec: everything known beforehand that fixes its result, and nothing else.
+        record: where its record goes.
+        model: the whole model of the plan, where there is one: also its prose and its file.
+    """
+
+    kind: str
+    key: dict[str, str]
+    spec: dict
+    record: Path
+    model: dict = field(default_factory=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """The SHA-256 of the spec."""
+        return digesting.fingerprint(self.spec)
+
+    @property
+    def title(self) -> str:
+        """The job in words, for messages."""
+        return f"{self.kind} {' / '.join(self.key.values())}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All jobs of a run, by their keys' values joined with '/'."""
+
+    config: dict
+    folder: Path
+    protocols: dict[str, Protocol]
+    models: dict[str, dict]
+    known: dict[str, datasets.DatasetEntry]     # the whole catalog
+    scopes: dict[str, Protocol] = field(default_factory=dict)  # what each training is for
+    data: dict[str, Job] = field(default_factory=dict)
+    trainings: dict[str, Job] = field(default_factory=dict)
+    cells: dict[str, Job] = field(default_factory=dict)
+    profiles: dict[str, Job] = field(default_factory=dict)
+    benches: dict[str, Job] = field(default_factory=dict)   # of parts of models: attention
+    leaks: dict[str, Job] = field(default_factory=dict)     # one, if training sets are known
+    references: list[str] = field(default_factory=list)     # models that are only profiled
+    # protocol/model -> the sets its weights were trained on, each with the names of the images left
+    # out; None if that is not known
+    trained_on: dict[str, training_sets.Sets | None] = field(default_factory=dict)
+    # read once: _data_spec of a set by its name, training_sets.of_file of weights by their path
+    contents: dict[str | Path, dict | None] = field(default_factory=dict)
+
+    def jobs(self) -> list[Job]:
+        """Return every job of the run, in the order of the stages."""
+        return [job for group in (self.data, self.trainings, self.cells, self.profiles,
+                                  self.benches, self.leaks) for job in group.values()]
+
+    def training_of(self, protocol: str, model: str) -> Job | None:
+        """Return the training whose weights a model has under a protocol; None if it has none."""
+        base = (self.models.get(model) or {}).get("base") or model
+        training = (self.models.get(base) or {}).get("training")
+        if not training or protocol not in self.protocols:
+            return None
+        protocol = self.protocols[protocol]
+        fitted = recipes.fit(training, self.models[base]["arch"], protocol)
+        return self.trainings.get(f"{recipes.scope(fitted, protocol)}/{base}")
+
+    def find(self, kind: str, **key: str) -> Job:
+        """Return the job of a kind with the key given by hand; a protocol may lack its version.
+
+        A blind training is found by its scope and by each protocol of the run that it serves.
+
+        Raises:
+            UserError: the config has no such job, with the ones it has.
+        """
+        group = {"data": self.data, "training": self.trainings, "cell": self.cells,
+                 "profile": self.profiles, "bench": self.benches}[kind]
+        wanted = key.get("protocol")
+        scopes = [job.key["protocol"] for job in self.trainings.values()
+                  if wanted in (job.key["protocol"], job.key["protocol"].rpartition("@")[0])]
+        if kind == "training" and scopes:
+            key["protocol"] = max(scopes, key=lambda scope: int(scope.rpartition("@")[2]))
+        elif wanted:
+            with contextlib.suppress(*[UserError] if kind == "training" else ()):
+                key["protocol"] = wanted if wanted in self.protocols else protocols.get(
+                    wanted, tuple(self.config["catalog_paths"])).id
+            blind = self.training_of(**key) if kind == "training" else None
+            if blind and blind.key["model"] == key["model"]:  # not that of a variant's base
+                return blind
+        name = "/".join(key.values())
+        if name not in group:
+            raise unknown(f"{kind} job", name, group, f"run {self.config['run']!r}")
+        return group[name]
+
+    def entry(self, name: str) -> datasets.DatasetEntry:
+        """Return the catalog entry of a dataset. Raises UserError if there is none."""
+        if name not in self.known:
+            raise unknown("dataset", name, self.known)
+        return self.known[name]
+
+    @functools.cached_property
+    def report_spec(self) -> dict:
+        """What the report is made from, as plain data; see ``irbench.report.build``."""
+        groups = {"cells": self.cells, "trainings": self.trainings, "profiles": self.profiles,
+                  "benches": self.benches, "leaks": self.leaks}
+        used = {job.key["dataset"] for job in self.cells.values()}
+        about = {}
+        for name in sorted(used):
+            entry = self.entry(name)
+            about[name] = {"title": entry.title, "source": entry.source,
+                           "count": self.data[name].spec["count"],
+                           "sha256": self.data[name].spec["dataset"]["sha256"],
+                           "reason": self.data[name].spec["dataset"].get("reason", ""),
+                           "supplied": entry.kind in ("manual", "archive")}
+        return {
+            "run": self.config["run"], "title": self.config.get("title"),
+            **self.config["report"],
+            **{name: [job.key for job in group.values()] for name, group in groups.items()},
+            # a record computed from anything else is no result of this run
+            "fingerprints": {str(job.record.relative_to(self.folder)): job.fingerprint
+                             for group in groups.values() for job in group.values()},
+            "protocols": {p.id: p.definition() for p in self.protocols.values()},
+            "datasets": about, "models": self.models, "references": self.references,
+            "trained_on": self.trained_on,
+            "metrics": self.config["metrics"],
+            "profile": self.config["profile"],
+        }
+
+    @property
+    def report_fingerprint(self) -> str:
+        """Fixes the report together with the records it reads."""
+        return records.fingerprint({"spec": self.report_spec,
+                                    "code": sources.stage("report")})
+
+
+def load(path: str | Path) -> Plan:
+    """Plan the run a config file describes. Raises UserError for anything wrong in it."""
+    return build(configs.load(path), f"config {path}")
+
+
+def build(config: dict, where: str = "config") -> Plan:
+    """Plan a run from a checked, complete config."""
+    catalogs, plugins = tuple(config["catalog_paths"]), tuple(config["plugins"])
+    models = model_entries.resolve(where, config["models"], plugins)
+    choice = config["report"]["published"]
+    configs.at(f"{where}: report.published", lambda: published.wanted(choice, published.load()))
+    known = datasets.catalog(catalogs, config["data_root"])
+    plan = Plan(config, RESULTS / config["run"], {}, models, known)
+    possible = configs.at(f"{where}: cells[0]", lambda: protocols.catalog(catalogs))
+    groups = [(f"{where}: cells[{i}]", group,
+               configs.at(f"{where}: cells[{i}]", lambda g=group: protocols.choose(g["protocol"],
+                                                                                   possible)))
+              for i, group in enumerate(config["cells"])]
+    wanted = {name: variants.under(where, config, model, [
+        protocol.id for _, group, protocol in groups if (model["base"] or name) in group["models"]])
+        for name, model in models.items()}
+    for place, group, protocol in groups:
+        plan.protocols[protocol.id] = protocol
+        for dataset in group["datasets"]:
+            _add_data(plan, dataset, known, f"{place}.datasets", "test", protocol)
+        for name in group["models"]:
+            if name not in config["models"]:
+                raise _not_a_model(name, models, f"{place}.models")
+            for model in models.values():
+                if name in (model["name"], model["base"]) and protocol.id in wanted[model["name"]]:
+                    fitted = model_entries.fit(model, protocol, plugins, f"{place}.models")
+                    _add_model(plan, training_sets.settled(fitted), protocol, group["datasets"],
+                               known, where)
+    _check_excluded(plan, where)
+    _add_references(plan, f"{where}: profile.references")
+    _add_benches(plan)
+    _add_leaks(plan, known)
+    return plan
+
+
+def _not_a_model(name: str, models: dict, where: str) -> UserError:
+    if name in models:
+        return UserError(f"{where}: {name} is a variant; it stands wherever {models[name]['base']} "
+                         f"does (or under its `protocols`). Name {models[name]['base']}.")
+    return unknown("model", name, [n for n, m in models.items() if not m["base"]], where)
+
+
+def _add_model(plan: Plan, model: dict, protocol: Protocol, sets: list[str], known: dict,
+               where: str) -> None:
+    """Add what a model needs and gives under a protocol: training, profile, a cell a dataset."""
+    config, plugins = plan.config, tuple(plan.config["plugins"])
+    name, base = model["name"], model["base"] or model["name"]
+    if model["training"] and name == base:  # a variant has the weights of its base
+        _add_training(plan, model, protocol, known, f"{where}: models.{name}.training")
+    plan.trained_on[f"{protocol.id}/{name}"] = _trained_on(plan, model, known, where)
+    if model["learned"] and config["models"][base].get("profile", True):
+        _add_profile(plan, model, protocol)
+    definition, scored = protocol.definition(), model_entries.scored(model)
+    weights, code = _lpips(config), sources.digest("cell", model, plugins)
+    for dataset in sets:
+        _add(plan, plan.cells, "cell",
+             {"protocol": protocol.id, "dataset": dataset, "model": name}, {
+                 "protocol": definition, "dataset": plan.data[dataset].spec["dataset"],
+                 "model": scored, "metrics": config["metrics"], "lpips_weights": weights,
+                 "keep_images": config["keep_images"], "code": code})
+
+
+def _add_profile(plan: Plan, model: dict, protocol: Protocol) -> None:
+    # which references there are changes no other figure
+    settings = {k: v for k, v in plan.config["profile"].items() if k != "references"}
+    _add(plan, plan.profiles, "profile", {"protocol": protocol.id, "model": model["name"]}, {
+        "protocol": protocol.definition(), "model": model_entries.profiled(model),
+        "profile": settings, "device": plan.config["device"],
+        "code": sources.digest("profile", model, tuple(plan.config["plugins"]))})
+
+
+def _check_excluded(plan: Plan, where: str) -> None:
+    """Refuse an `exclude` of the config that leaves out nothing: its set is not trained on."""
+    for name, entry in plan.config["models"].items():
+        data = {one for job in plan.trainings.values() if job.key["model"] == name
+                for one in job.model["training"]["data"]}
+        for dataset in ((entry.get("training") or {}).get("exclude") or ()) if data else ():
+            if dataset not in data:
+                raise unknown("dataset", dataset, data, f"{where}: models.{name}.training.exclude")
+
+
+def _add_references(plan: Plan, where: str) -> None:
+    """Profile each reference for every protocol with profiles that it can do."""
+    plugins = tuple(plan.config["plugins"])
+    found = model_entries.references(where, plan.config["profile"]["references"], plan.models,
+                                     plugins)
+    profiled = list(dict.fromkeys(job.key["protocol"] for job in plan.profiles.values()))
+    for name, model in found.items():
+        card = registry.get(model["arch"], plugins)
+        able = [p for p in map(plan.protocols.get, profiled) if card.can(p.task, p.level)]
+        if not able:
+            raise UserError(f"{where}: {name} can do no protocol of this run that has profiles "
+                            f"({', '.join(profiled) or 'none has'}); it does "
+                            f"{', '.join(card.tasks)}. Leave it out.")
+        for protocol in able:
+            _add_profile(plan, model, protocol)
+        plan.models[name] = model
+        plan.references.append(name)
+
+
+def _add_benches(plan: Plan) -> None:
+    """Time the attention implementations, if the config asks for it."""
+    settings = plan.config["attention_bench"]
+    if settings:
+        _add(plan, plan.benches, "bench", {"bench": "attention"}, {
+            "bench": settings, "device": plan.config["device"], "code": sources.stage("bench")})
+
+
+def _add_leaks(plan: Plan, known: dict) -> None:
+    """Compare every training set with every test set: a leak stops no run, the report tells it.
+
+    Sets that only a file of weights names are compared if they are here; none is fetched for it.
+    """
+    tests = list(dict.fromkeys(job.key["dataset"] for job in plan.cells.values()))
+    sets = list(dict.fromkeys(name for names in plan.trained_on.values() for name in names or ()))
+    if sets:
+        digests = {name: plan.data[name].spec["dataset"] for name in (*sets, *tests)
+                   if name in plan.data}
+        for name in sets:
+            if name not in digests:
+                here = datasets.state(known[name], plan.config["data_root"])
+                digests[name] = {**_data_spec(plan, known[name])["dataset"], "here": here}
+        spec = {"pairs": [[digests[one], digests[other]] for one in sets for other in tests],
+                "code": sources.stage("leaks")}
+        plan.leaks[plan.config["run"]] = Job("leaks", {"run": plan.config["run"]}, spec,
+                                             plan.folder / "leaks.json")
+
+
+def _trained_on(plan: Plan, model: dict, known: dict, where: str) -> training_sets.Sets | None:
+    """Return the sets whose images a model's weights have seen; None if that is not known.
+
+    Own weights of another run name theirs, those bundled too.
+    """
+    if not model["learned"]:
+        return {}
+    if model["training"]:
+        base = model["base"] or model["name"]
+        return training_sets.of_recipe(model["training"], known,
+                                       f"{where}: models.{base}.training")
+    path = loading.on_disk(model["checkpoint"], Path(plan.config["data_root"]))
+    if path and path not in plan.contents:
+        plan.contents[path] = training_sets.of_file(path, known, lambda entry: _data_spec(
+            plan, entry)["dataset"]["sha256"])
+    return plan.contents[path] if path else None
+
+
+# -- jobs --------------------------------------------------------------------------------------
+
+def _add(plan: Plan, group: dict, kind: str, key: dict, spec: dict) -> None:
+    folder = {"training": "training", "cell": "cells", "profile": "profiles", "data": "data",
+              "bench": "benches"}[kind]
+    path = plan.folder.joinpath(folder, *key.values())
+    group["/".join(key.values())] = Job(kind, key, records.decisive(spec),
+                                        path.with_name(f"{path.name}.json"), spec.get("model", {}))
+
+
+def _add_data(plan: Plan, name: str, known: dict, where: str, use: str,
+              protocol: Protocol) -> None:
+    if name not in known:
+        raise unknown("dataset", name, known, where)
+    entry = known[name]
+    if entry.use not in ((use,) if use == "test" else ("train", "test")):
+        raise UserError(f"{where}: {name!r} is a {entry.use} set, not a {use} set.")
+    configs.at(where, lambda: entries.check_pairs(entry, protocol, known))
+    if name not in plan.data:
+        _add(plan, plan.data, "data", {"dataset": name},
+             configs.at(where, lambda: _data_spec(plan, entry)))
+
+
+def _data_spec(plan: Plan, entry: datasets.DatasetEntry) -> dict:
+    """Return what identifies a set, and how many images (or pairs) it has.
+
+    A set that is not here stops no run: it has no digest but the reason why. Once it is here, the
+    digest takes the reason's place, so that all that depends on it runs again.
+    """
+    if entry.name in plan.contents:
+        return plan.contents[entry.name]
+    try:
+        rows = datasets.manifest(entry)
+        role = "input" if entry.paired else "hr"
+        count = sum(row.role == role for row in rows)
+        found = {"name": entry.name, "sha256": datasets.digest(entry, rows)}
+    except Unavailable as error:
+        found, count = {"name": entry.name, "sha256": None, "reason": str(error)}, entry.count
+    return plan.contents.setdefault(entry.name, {
+        "dataset": found, "count": count, "data_root": plan.config["data_root"]})
+
+
+def _add_training(plan: Plan, model: dict, protocol: Protocol, known: dict, where: str) -> None:
+    for name in model["training"]["data"]:
+        _add_data(plan, name, known, f"{where}.data", "train", protocol)
+    trained_for = configs.at(where, lambda: recipes.trained_for(model["training"], protocol))
+    spec = {"protocol": trained_for.definition(), "model": model_entries.trained(model),
+            "datasets": [plan.data[name].spec["dataset"] for name in model["training"]["data"]],
+            "seed": plan.config["seed"],
+            "code": sources.digest("training", model, tuple(plan.config["plugins"]))}
+    name = f"{trained_for.id}/{model['name']}"
+    before = plan.trainings.get(name)
+    _add(plan, plan.trainings, "training",
+         {"protocol": trained_for.id, "model": model["name"]}, spec)
+    if before and before.spec != plan.trainings[name].spec:
+        now = plan.trainings[name].spec
+        parts = [key for part in ("protocol", "model") for key in now[part]
+                 if now[part][key] != before.spec[part].get(key)]
+        raise UserError(f"{where}: one blind training {name} cannot serve {protocol.id} and the "
+                        f"protocols before it: they differ in {', '.join(parts)}. Give them models "
+                        "of their own, or `levels: null`.")
+    plan.scopes[name] = trained_for
+
+
+def _lpips(config: dict) -> str | None:
+    """Name the LPIPS weights in use, so that cells run again once they become available."""
+    if "lpips" not in config["metrics"]:
+        return None
+    path, _ = metrics.lpips_weights()
+    return path and path.name

@@ -1,0 +1,154 @@
+"""A run's configuration: read, checked against ``catalog/config.schema.json``, defaults filled in.
+
+The schema knows the keys and their types; whether the names in it exist is the plan's business.
+Paths in a config are relative to the folder the command runs in.
+
+Try: ``irbench list --config config.yaml``
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from irbench.core.errors import UserError
+
+T = TypeVar("T")
+SCHEMA = Path(__file__).parents[1] / "catalog" / "config.schema.json"
+
+
+def load(path: str | Path) -> dict:
+    """Read a YAML or JSON config and return it checked and complete.
+
+    Raises:
+        UserError: no such file, not YAML, an unknown key, a value of the wrong kind.
+    """
+    return check(read(path), f"config {path}")
+
+
+def at(where: str, call: Callable[[], T]) -> T:
+    """Run a look-up and put the place in the config before its error."""
+    try:
+        return call()
+    except UserError as error:
+        raise type(error)(f"{where}: {error}") from None
+
+
+def read(path: str | Path) -> object:
+    """Read a YAML or JSON file, unchecked. Raises UserError if it is neither or not there."""
+    from irbench.catalog import reader
+
+    try:
+        return reader.parse(path)
+    except FileNotFoundError as error:
+        raise UserError(f"config {path}: {error.strerror}. Give a file with --config, "
+                        "or run in a folder that holds config.yaml.") from None
+    except ValueError as error:
+        raise UserError(f"config {path}: {error}. Correct it.") from None
+
+
+def check(value: object, where: str = "config") -> dict:
+    """Check a config against the schema and return a copy with the defaults filled in."""
+    schema = _schema()
+    errors = sorted(_validator(schema).iter_errors(value),
+                    key=lambda e: [str(p) for p in e.absolute_path])
+    if errors:
+        raise UserError("\n".join(f"{where}: {_explain(error)}" for error in errors[:5]))
+    return _complete(value, schema)
+
+
+@functools.cache
+def _schema() -> dict:
+    return json.loads(SCHEMA.read_text())
+
+
+def _validator(schema: dict):
+    """Return a validator for which 2.0 is no whole number, as in options and recipes.
+
+    It would count as another value than 2 where jobs are told apart, and is no count in Python.
+    """
+    import jsonschema
+
+    strict = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: type(value) is int)
+    return jsonschema.validators.extend(jsonschema.Draft202012Validator,
+                                        type_checker=strict)(schema)
+
+
+def section(name: str, value: dict | None = None) -> dict:
+    """Return one top-level section, checked and complete, e.g. of what a command line gives.
+
+    Raises UserError for an unknown key or a bad value, naming the section.
+    """
+    part = {**_schema()["properties"][name], "$defs": _schema()["$defs"]}
+    error = next(_validator(part).iter_errors(value or {}), None)
+    if error:
+        error.path.appendleft(name)
+        raise UserError(_explain(error))
+    return _complete(value or {}, part)
+
+
+def choices(name: str) -> dict[str, list]:
+    """Return key -> valid words of those keys of a top-level section that take one or more."""
+    parts = {key: part.get("items", part) for key, part in
+             _schema()["properties"][name]["properties"].items()}
+    return {key: part["enum"] for key, part in parts.items() if "enum" in part}
+
+
+def _complete(value: dict, schema: dict) -> dict:
+    full = {}
+    for key, part in schema["properties"].items():
+        given = value.get(key)
+        # a section whose default is null is complete only where it is given
+        if "properties" in part and (given is not None or "default" not in part):
+            full[key] = _complete(given or {}, part)
+        elif key in value:
+            full[key] = given
+        elif "default" in part:
+            full[key] = part["default"]
+    if "models" in full:
+        full["models"] = {name: entry or {} for name, entry in full["models"].items()}
+    return full
+
+
+def _explain(error) -> str:
+    """Say a schema violation in one sentence: where, what, what is valid."""
+    place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" if i else str(p)
+                    for i, p in enumerate(error.absolute_path)) or "top level"
+    if error.validator == "additionalProperties":
+        valid = sorted(error.schema.get("properties", {}))
+        extra = sorted(set(error.instance) - set(valid), key=str)
+        near = difflib.get_close_matches(str(extra[0]), valid, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"{place}: unknown key {extra[0]!r}.{hint} Valid keys: {', '.join(valid)}."
+    if error.validator == "required":
+        missing = [k for k in error.validator_value if k not in error.instance]
+        return f"{place}: missing key {missing[0]!r}."
+    if error.validator == "enum":
+        return (f"{place}: {error.instance!r} is not valid. "
+                f"Valid: {', '.join(map(str, error.validator_value))}.")
+    if error.validator in ("minItems", "minProperties"):
+        return f"{place}: it is empty; give at least {error.validator_value}."
+    if error.validator == "uniqueItems":
+        return f"{place}: {error.instance!r} holds something twice."
+    if error.validator in ("minimum", "maximum"):
+        word = "least" if error.validator == "minimum" else "most"
+        return (f"{place}: {error.instance!r} is not valid; it takes a number of at {word} "
+                f"{error.validator_value}.")
+    if error.validator == "pattern":
+        return (f"{place}: the name {error.instance!r} is not valid. Names hold lower-case "
+                "letters, digits, '.', '_' and '-', and begin with a letter or digit.")
+    if error.validator == "oneOf":
+        if place.endswith("checkpoint"):
+            return (f"{place}: give bundled, a path, or a mapping with url and sha256 (64 hex "
+                    "digits).")
+        return f"{place}: {error.instance!r} is not valid. Valid: all, none, or a list of names."
+    if error.validator == "type":
+        wanted = error.validator_value
+        wanted = " or ".join(wanted) if isinstance(wanted, list) else wanted
+        return f"{place}: expected {wanted}, found {error.instance!r}."
+    return f"{place}: {error.message}."

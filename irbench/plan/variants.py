@@ -1,0 +1,135 @@
+"""Variants: a model of a run once more, with its weights, but run otherwise.
+
+Reads and writes plain data. A config's ``models.BASE.variants.NAME`` names options that change no
+weights (a card's ``free``) and ways of inference (``irbench.inference.options``). It becomes the
+model ``BASE.NAME`` of the plan: evaluated and profiled wherever BASE is (or under its ``protocols``
+alone), never trained, with the weights that BASE is trained to or takes from a file.
+
+Try: ``irbench eval --protocol sr-x2 --dataset photos --model semanir-light.k8`` with
+``variants: {k8: {options: {k: 8}}}`` under ``models.semanir-light`` of config.yaml
+"""
+
+from __future__ import annotations
+
+from irbench.core.errors import UserError
+from irbench.inference import options as inference
+from irbench.models import options
+from irbench.models.registry import Card
+
+
+def of(where: str, base: dict, plain_note: str, given: dict[str, dict],
+       card: Card | None) -> list[dict]:
+    """Return the variants of a model of the plan, in the config's order.
+
+    Args:
+        where: the base's place in the config, for messages.
+        base: the base, complete.
+        plain_note: its note without what its own options and inference add.
+        given: the config's ``variants``.
+        card: of its architecture; None for third-party weights, whose options are in their file.
+
+    Raises:
+        UserError: an option that is unknown, changes weights or has a value of the wrong type; bad
+            inference; a variant equal to its base.
+    """
+    return [_variant(f"{where}.variants.{name}", name, base, plain_note, entry or {}, card)
+            for name, entry in given.items()]
+
+
+def _variant(where: str, name: str, base: dict, plain_note: str, entry: dict,
+             card: Card | None) -> dict:
+    asked = entry.get("options") or {}
+    _check_options(f"{where}.options", asked, base, card)
+    chosen = {**base["options"], **asked}
+    way = inference.resolve({**base["inference"], **(entry.get("inference") or {})},
+                            f"{where}.inference")
+    if card:
+        inference.check_dtype(way["dtype"], card.dtypes, f"{where}.inference")
+    difference = {"options": changed(base["options"], chosen),
+                  "inference": changed(base["inference"], way)}
+    if not any(difference.values()):
+        raise UserError(f"{where}: it is equal to {base['name']}. Give `options` or `inference` "
+                        f"with another value. {_free(base, card)}")
+    words = [f"{option} = {value}" for option, value in difference["options"].items()]
+    if difference["inference"]:
+        words.append(inference.describe(way) or "default inference")
+    unlike = changed(card.options if card else {}, chosen) | changed(inference.DEFAULTS, way)
+    return {**base, "name": f"{base['name']}.{name}", "title": _title(base["title"], words),
+            # no printed figure is of it, and none judges it
+            "in_paper": False, "published_as": "",
+            "note": note(plain_note, unlike, base["name"]),
+            "options": chosen, "inference": way, "base": base["name"],
+            "base_options": base["options"], "variant": difference}
+
+
+def _title(base: str, words: list[str]) -> str:
+    """Add what differs in parentheses, in those the title has at its end, if any."""
+    joined = ", ".join(words)
+    return f"{base[:-1]}; {joined})" if base.endswith(")") else f"{base} ({joined})"
+
+
+def changed(usual: dict, values: dict) -> dict:
+    """Return the values that differ from the usual ones."""
+    return {name: value for name, value in values.items() if value != usual.get(name)}
+
+
+def note(plain: str, unlike: dict, base: str = "") -> str:
+    """Say what a row must of a model that differs from its card.
+
+    Args:
+        plain: what its card says.
+        unlike: options and inference that are not the card's and the default.
+        base: whose weights it has, if it is a variant.
+    """
+    words = [f"{name} = {value}" for name, value in unlike.items()]
+    words += [f"weights of {base}"] if base else []
+    return "; ".join(filter(None, [plain, words and f"variant: {', '.join(words)}"]))
+
+
+def _check_options(where: str, asked: dict, base: dict, card: Card | None) -> None:
+    if asked and card is None:
+        raise UserError(f"{where}: {base['name']} has third-party weights, whose options are "
+                        f"in their file. {_free(base, card)}")
+    for option in asked:
+        if option in card.options and option not in card.free:
+            raise UserError(f"{where}: {option!r} changes the weights of {card.name}, and a "
+                            f"variant has those of {base['name']}. {_free(base, card)}")
+    if card:
+        options.check(where, asked, card)
+
+
+def _free(base: dict, card: Card | None) -> str:
+    """Say what may be varied."""
+    if card is None or not card.free:
+        return f"Of {base['name']} only `inference` can be varied."
+    return f"Free options of {card.name}: {', '.join(card.free)}."
+
+
+def under(where: str, settings: dict, model: dict, own: list[str]) -> set[str]:
+    """Return the protocols (ids) that a model of the plan has cells under.
+
+    Args:
+        where: the config, for messages.
+        settings: the config, checked.
+        model: a variant may name some of its base's protocols, with or without their version.
+        own: the ids of the protocols that the model, or its base, stands under in the config.
+
+    Raises:
+        UserError: a protocol under which the base has no cell.
+    """
+    if model["base"] is None:
+        return set(own)
+    name = model["name"].removeprefix(f"{model['base']}.")
+    wanted = (settings["models"][model["base"]]["variants"][name] or {}).get("protocols")
+    if wanted is None:
+        return set(own)
+    for given in wanted:
+        if given not in own and given not in map(_unversioned, own):
+            raise UserError(f"{where}: models.{model['base']}.variants.{name}.protocols: "
+                            f"{model['base']} has no cell under {given!r}. Its protocols: "
+                            f"{', '.join(sorted(own)) or 'none'}.")
+    return {one for one in own if one in wanted or _unversioned(one) in wanted}
+
+
+def _unversioned(protocol: str) -> str:
+    return protocol.rpartition("@")[0]

@@ -1,0 +1,1 @@
+"""Words, numbers and looks that report and compare share."""

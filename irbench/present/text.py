@@ -1,0 +1,252 @@
+"""Words and numbers as people read them: units, levels, protocol sentences, escapes.
+
+Pure functions, no files. Unknown values come back as "n/a" or an empty text, never as a number.
+
+Try: ``python -c "from irbench.report import text; print(text.parameters(392_200))"``
+"""
+# ruff: noqa: RUF001 - the signs for multiplication, sigma and dashes are meant
+
+from __future__ import annotations
+
+import re
+import textwrap
+from decimal import Decimal
+
+from irbench.catalog import published
+from irbench.catalog.protocols import SYNTHETIC
+
+ID = re.compile(r"(?P<task>.+)-(?P<level>[^-@]+)@(?P<version>[0-9]+)")
+NA = "n/a"
+TIMES = "×"
+BLIND = "blind"                 # the level of a training for a range of levels
+NONE = "–"                      # not asked for, or not printed by the source
+TASKS = {
+    "sr": "Super-resolution", "denoise_gray": "Gray denoising",
+    "denoise_color": "Colour denoising", "jpeg_gray": "JPEG artefact removal (gray)",
+    "jpeg_color": "JPEG artefact removal (colour)", "demosaic": "Demosaicking",
+    "deblur": "Deblurring", "derain": "Deraining", "lowlight": "Low-light enhancement",
+    "weather": "Adverse weather", "denoise": "Colour and gray denoising",
+}
+SUPPLIED = ("the files as they were supplied here; their number, names and sizes were checked, "
+            "but no published checksum says that they are the authors'")
+METRICS = {"psnr": ("PSNR", "dB", 2), "ssim": ("SSIM", "", 4), "lpips": ("LPIPS", "", 4)}
+UNITLESS = "1"                  # the unit of a ratio or an index, in a CSV
+LOWER_IS_BETTER = {"lpips"}
+LEVELS = {
+    "rggb": "RGGB", "motion": "motion blur", "streak": "rain streaks", "lol": "LOL",
+    "mixed": "resized to multiples of 16", "native": "native size",
+    "synthetic_snow": "synthetic snow", "synthetic_drops": "synthetic drops",
+}
+_COLORS = {"y": "Y (BT.601, limited range)", "rgb": "RGB", "gray": "gray"}
+_SSIM = {
+    "gaussian11_valid": "SSIM with a Gaussian 11x11 window, sigma 1.5, valid region",
+    "gaussian11_same": "SSIM with a Gaussian 11x11 window, sigma 1.5, zeros beyond the border",
+    "gaussian11_3d": "SSIM with a Gaussian 11x11x11 window over height, width and colours, "
+                     "sigma 1.5, border repeated (MATLAB's ssim on a colour array)",
+    "uniform7": "SSIM with a uniform 7x7 window (scikit-image's default)",
+}
+_KINDS = {
+    "matlab_bicubic": "MATLAB bicubic reduction",
+    "gaussian_noise": "additive white Gaussian noise, neither clipped nor rounded",
+    "jpeg": "JPEG", "mosaic": "colour mosaic, interpolated by Malvar-He-Cutler",
+    "motion_blur": "synthetic motion blur along random paths",
+    "rain_streaks": "synthetic rain streaks", "low_light": "synthetic darkness with noise",
+    "snow": "synthetic snow", "drops": "synthetic drops on the lens",
+}
+
+
+def task_title(task: str) -> str:
+    """Return the name of a task for a heading."""
+    return TASKS.get(task, task.replace("_", " ").capitalize())
+
+
+def level_label(level: str) -> str:
+    """Return ``×2`` for x2, ``σ = 25`` for sigma25, ``q = 10`` for q10; others in words."""
+    match = re.fullmatch(r"(x|sigma|q)(\d+)", level)
+    if not match:
+        return LEVELS.get(level, level.replace("_", " "))
+    return {"x": "×", "sigma": "σ = ", "q": "q = "}[match[1]] + match[2]
+
+
+def split_id(protocol: str) -> tuple[str, str, int]:
+    """Return (task, level, version) of an id such as ``sr-x2@1``; a strange id is its own task."""
+    match = ID.fullmatch(protocol)
+    return (match["task"], match["level"], int(match["version"])) if match else (protocol, "", 0)
+
+
+def metric_label(metric: str, arrow: bool = True) -> str:
+    """Return the heading of a metric with its unit and the direction that is better."""
+    name, unit, _ = METRICS[metric]
+    better = " ↓" if metric in LOWER_IS_BETTER else " ↑"
+    return name + (f" ({unit})" if unit else "") + (better if arrow else "")
+
+
+def value(metric: str, number: float) -> str:
+    """Return a mean with the decimals that papers print: PSNR 2, SSIM and LPIPS 4."""
+    return f"{number:.{METRICS[metric][2]}f}"
+
+
+def difference(metric: str, number: float) -> str:
+    """Return a difference with its sign and a decimal more than the mean: ``+0.018``."""
+    return published.signed(number, METRICS[metric][2] + (metric == "psnr"))
+
+
+def parameters(count: int) -> str:
+    """Return a number of parameters with its unit: ``392 K``, ``11.87 M``."""
+    if count < 1000:
+        return str(count)
+    if round(count / 1e3) < 1000:
+        return f"{count / 1e3:.0f} K"
+    return f"{count / 1e6:.2f} M"
+
+
+def published_parameters(millions: str) -> str:
+    """Return a printed count in millions with a unit, keeping the printed decimals."""
+    number = Decimal(millions)
+    if number == 0:
+        return "0"
+    if number < 1 and number.as_tuple().exponent == -3:
+        return f"{int(number * 1000)} K"
+    return f"{number} M"
+
+
+def si(count: float) -> str:
+    """Return a large number with three digits and K, M, G or T."""
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("K", 1e3)):
+        if count >= 0.9995 * size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.3g}"
+
+
+def size(count: int) -> str:
+    """Return bytes in MiB or GiB."""
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration: ``41 s``, ``12 min``, ``3.4 h``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def milliseconds(number: float) -> str:
+    """Return a latency with three digits, in ms."""
+    return f"{number:.0f} ms" if number >= 100 else f"{number:.3g} ms"
+
+
+def mebibytes(count: int) -> str:
+    """Return bytes as a number of MiB, for a column that names the unit."""
+    number = count / 2**20
+    return f"{number:.0f}" if number >= 1000 else f"{number:.3g}"
+
+
+def ratio(number: float) -> str:
+    """Return a ratio with the sign of multiplication: ``0.70×``, ``1.84×``, ``12.5×``."""
+    return f"{number:.{2 if number < 9.995 else 1 if number < 99.95 else 0}f}{TIMES}"
+
+
+def percent(share: float) -> str:
+    """Return a share of 0 to 1 in per cent, with a decimal below 10 %."""
+    return f"{100 * share:.0f} %" if share >= 0.0995 or share == 0 else f"{100 * share:.1f} %"
+
+
+def inference(settings: dict) -> str:
+    """Say how a network is run, for the settings given: ``bfloat16, compiled, tiles of 256``.
+
+    Other than ``irbench.inference.options.describe`` this names what is given even where it is the
+    default, because a variant may go back to it.
+    """
+    words = {
+        "dtype": str, "channels_last": lambda on: "channels last" if on else "not channels last",
+        "compile": lambda on: "compiled" if on else "not compiled",
+        "tile": lambda t: {"auto": "tiles where needed", "off": "never in tiles"}.get(
+            t, f"tiles of {t}"),
+        "overlap": lambda px: "usual overlap" if px is None else f"overlap {px}",
+        "memory_gib": lambda n: "usual memory" if n is None else f"at most {n:g} GiB"}
+    known = [how(settings[key]) for key, how in words.items() if key in settings]
+    return ", ".join(known + [f"{k} = {v}" for k, v in settings.items() if k not in words])
+
+
+def wrap(title: str, width: int, lines: int = 2) -> str:
+    """Break a title for a figure into at most ``lines`` lines, shortened with an ellipsis."""
+    return "\n".join(textwrap.wrap(title, width, max_lines=lines, placeholder="…") or [title])
+
+
+def input_size(shape: dict) -> str:
+    """Return ``1×3×64×64`` for a profile's input (batch, channels, height, width)."""
+    return "×".join(str(shape.get(k, "?")) for k in ("batch", "channels", "height", "width"))
+
+
+def protocol_sentence(definition: dict | None) -> str:
+    """Describe a protocol definition in one sentence; unknown fields are printed as they are."""
+    if not definition:
+        return "its definition was not given."
+    parts = [str(definition.get("title") or definition.get("id") or "untitled")]
+    degradation = dict(definition.get("degradation") or {})
+    kind = str(degradation.pop("kind", "unnamed")) if degradation else ""
+    if kind:
+        parts.append(_paired(degradation) if kind == "paired" else
+                     "degradation: " + _fields(_KINDS.get(kind, kind), degradation))
+    if definition.get("seed") is not None:
+        named = " with its name" if kind in SYNTHETIC else ""
+        parts.append(f"seed {definition['seed']}{named} before each image")
+    parts += _metric(dict(definition.get("metric") or {}))
+    if definition.get("source"):
+        parts.append("after " * (kind not in SYNTHETIC) + definition["source"])
+    return "; ".join(parts) + "."
+
+
+def _paired(settings: dict) -> str:
+    """Describe pairs of degraded and clean images, and what is done to their size."""
+    multiple, longest = settings.pop("multiple", 1), settings.pop("longest", None)
+    size = "; ".join(filter(None, [
+        f"both resized to sides that are multiples of {multiple}" if multiple != 1 else "",
+        f"the longer side at most {longest} px" if longest else ""])) or "sizes untouched"
+    return _fields(f"pairs of degraded and clean images; {size}", settings)
+
+
+def _metric(metric: dict) -> list[str]:
+    parts = []
+    color = metric.pop("color", None)
+    rounded = metric.pop("y_rounded", None)
+    if color:
+        y = "" if color != "y" or rounded is None else " rounded" if rounded else " unrounded"
+        parts.append(f"scored on {_COLORS.get(color, color)}{y}")
+    if "crop" in metric:
+        crop = metric.pop("crop")
+        parts.append(f"border of {crop} px cut" if crop else "no border cut")
+    if "ssim" in metric:
+        ssim = metric.pop("ssim")
+        parts.append(_SSIM.get(ssim, f"SSIM {ssim}"))
+    return parts + [f"{key} {metric[key]}" for key in sorted(metric)]
+
+
+def _fields(kind: str, fields: dict) -> str:
+    return kind + (f" ({', '.join(f'{k} {v}' for k, v in sorted(fields.items()))})"
+                   if fields else "")
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "×": r"$\times$", "σ": r"$\sigma$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
+    "–": "--", "—": "---", "·": r"$\cdot$", "→": r"$\rightarrow$", "±": r"$\pm$",
+    "≤": r"$\leq$", "≥": r"$\geq$", "μ": r"$\mu$", "’": "'", "[": "{[}", "]": "{]}",
+    "\n": " ",
+}
+
+
+def latex(text: str) -> str:
+    """Escape text for LaTeX with no package beyond booktabs; brackets cannot become options."""
+    text = text.replace('"', "''")      # \textquotedbl needs T1 fonts
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
+def markdown(text: str) -> str:
+    """Escape text for a Markdown table cell."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_|\[\]~])", r"\\\1", text.replace("\n", " "))

@@ -1,0 +1,157 @@
+"""Rows of the tables of methods: one model measured here, or one method as printed.
+
+A measured row says how its weights came to be; a printed one says where it was printed. What keeps
+a figure from being there, or from being compared, is a footnote. Reads nothing but the collected
+run and the published figures.
+"""
+
+from __future__ import annotations
+
+from irbench.catalog import published
+from irbench.present import text
+from irbench.report.collect import Cell, Run
+from irbench.report.facts import family, verdict
+from irbench.report.tables.table import Column, Entry, Row, Table
+
+Cells = dict[tuple[str, str, str], Cell]                # by protocol, dataset and model
+Counterparts = dict[tuple[str, str], verdict.Verdict]   # by the path of a record and the metric
+
+
+def measured(table: Table, run: Run, model: str, here: Cells, counterparts: Counterparts) -> Row:
+    """Return the row of a model.
+
+    Args:
+        table: gets the footnotes.
+        run: the collected run.
+        model: its name.
+        here: the cells of the table.
+        counterparts: what is printed for the same method: see ``verdict.compared``.
+    """
+    spec = run.models[model]
+    row = Row(run.model_title(model), model, "", Entry(text.NONE), [])
+    if not family.competes(spec):
+        row.marks.append(table.note(family.note(run, model)))
+        spec = run.models.get(str(spec.get("base")), {})    # what is true of the base as well
+    if spec.get("note"):
+        row.marks.append(table.note(str(spec["note"])))
+    elif spec.get("learned") and spec.get("in_paper") is False:
+        row.marks.append(table.note("this variant is not in the paper"))
+    protocols = dict.fromkeys(column.protocol for column in table.columns)
+    planned = [p for p in protocols if any(k[0] == p and k[2] == model for k in here)]
+    row.sub = _weights(run, model, planned)
+    row.parameters = _parameters(table, run, model, planned)
+    for column in table.columns:
+        cell = here.get((column.protocol, column.dataset, model))
+        row.entries.append(_entry(table, column, cell, family.competes(run.models[model]),
+                                  counterparts.get((cell.path, column.metric)) if cell else None))
+    return row
+
+
+def _entry(table: Table, column: Column, cell: Cell | None, ranked: bool,
+           counterpart: verdict.Verdict | None) -> Entry:
+    if cell is None:
+        return Entry(text.NONE)
+    if column.metric in cell.means:
+        number = cell.means[column.metric]
+        said = ([cell.leak] if cell.leak else []) + family.circumstances(cell)
+        entry = Entry(text.value(column.metric, number),
+                      number if ranked and not cell.leak else None, exact=repr(number),
+                      status="ok", marks=[table.note(one) for one in said], record=cell.path)
+        if counterpart:
+            entry.apart = counterpart.difference
+            entry.difference = published.signed(entry.apart, text.METRICS[column.metric][2])
+            entry.against = f"{counterpart.figure.method} ({counterpart.figure.source})"
+        return entry
+    if cell.status == "ok":
+        why = cell.missing.get(column.metric)
+        if why is None:         # another cell of the table asked for this metric
+            return Entry(text.NONE)
+    else:
+        why = cell.reason or cell.status
+        why = why if cell.status == "missing" else f"{cell.status}: {why}"
+    return Entry(text.NA, marks=[table.note(why)], status=cell.status, reason=why,
+                 record=cell.path if cell.record else "")
+
+
+def _weights(run: Run, model: str, protocols: list[str]) -> str:
+    """Say where a model's weights come from and, if that is known, how long they were trained."""
+    said: dict[str, list[str]] = {}
+    devices = []
+    kind = (run.models[model].get("checkpoint") or {}).get("kind")
+    from_file = {"bundled": "weights bundled with irbench", "file": "weights from a local file",
+                 "url": "downloaded weights"}.get(kind, "")
+    for protocol in protocols:
+        training = run.training_of(protocol, model)
+        if training is None:
+            continue
+        steps, seconds = training["steps"], training["seconds"]
+        length = ", ".join(filter(None, [
+            f"{steps} step{'s' * (steps != 1)}" if steps is not None else "",
+            text.duration(seconds) if seconds is not None else ""]))
+        level = text.level_label(text.split_id(protocol)[1])
+        if training["status"] != "ok":
+            length = training["unfinished"] or (
+                "no training record" if training["status"] == "missing"
+                else f"training {training['status']}")
+        said.setdefault(length or "length unknown", []).append(level)
+        if training["device"] and training["device"] not in devices:
+            devices.append(training["device"])
+    if said:
+        lengths = (list(said) if len(said) == 1 else
+                   [f"{' and '.join(levels)}: {length}" for length, levels in said.items()])
+        done = any(run.training_of(p, model)["status"] == "ok" for p in protocols
+                   if run.training_of(p, model))
+        origin = f"{from_file}: " if from_file else "trained here: " * done
+        return (origin + "; ".join(lengths)
+                + (", " if len(said) == 1 else "; ") * bool(devices) + " and ".join(devices))
+    return from_file
+
+
+def _parameters(table: Table, run: Run, model: str, protocols: list[str]) -> Entry:
+    counts = [run.parameters(protocol, model) for protocol in protocols]
+    if all(count is None for count in counts):
+        return Entry(text.NA, marks=[table.note("no profile or training record to count "
+                                                "parameters from")])
+    shown = [text.NA if count is None else text.parameters(count) for count in counts]
+    return Entry(_per_level(shown), exact="/".join("" if c is None else str(c)
+                                                   for c in dict.fromkeys(counts)))
+
+
+def _per_level(shown: list[str]) -> str:
+    """Join counts that differ by level: ``11.87 / 12.06 M``."""
+    different = list(dict.fromkeys(shown))
+    units = {value.partition(" ")[2] for value in different}
+    if len(different) > 1 and len(units) == 1:
+        unit = units.pop()
+        return " / ".join(v.partition(" ")[0] for v in different) + (f" {unit}" if unit else "")
+    return " / ".join(different)
+
+
+def printed(table: Table, run: Run, rows: dict[str, published.Row]) -> Row:
+    """Return the row of a printed method: ``rows`` by the task, for a table of several tasks."""
+    first = next(iter(rows.values()))
+    levels = dict.fromkeys((column.task, column.level) for column in table.columns)
+    counts = [rows[task].params_m[level] for task, level in levels
+              if task in rows and rows[task].params_m.get(level)]
+    params = [text.published_parameters(count) for count in counts]
+    reproduced = [run.model_title(r.key) for r in table.measured
+                  if any(verdict.is_counterpart(run.models[r.key], first.method,
+                                                run.blind(p, r.key))
+                         for p in {c.protocol for c in table.columns if c.task in rows})]
+    row = Row(first.method, f"{first.source}/{first.task}/{first.method}",
+              f"counterpart above: {' and '.join(reproduced)}" if reproduced else "",
+              Entry(_per_level(params) if params else text.NONE,
+                    exact="/".join(dict.fromkeys(counts))),
+              [], [table.note(said) for said in published.notes(first)], first.source)
+    row.entries = [_figure(table, run, column, rows.get(column.task)) for column in table.columns]
+    return row
+
+
+def _figure(table: Table, run: Run, column: Column, row: published.Row | None) -> Entry:
+    figure = row and row.figures.get((column.level, column.dataset, column.metric))
+    if figure is None:
+        return Entry(text.NONE)
+    ssim = (run.protocols.get(column.protocol) or {}).get("metric", {}).get("ssim")
+    caveat = published.caveat(figure, ssim)
+    return Entry(figure.shown, None if caveat else figure.value, exact=figure.text,
+                 status="published", marks=[table.note(caveat)] if caveat else [])

@@ -1,0 +1,193 @@
+"""What is known of each set of weights in a run: how they were trained, and which cells they serve.
+
+One shape for both sources: the record of a training of this run, and the header of a file (bundled,
+local or downloaded) as the records of its cells keep it. What a source does not tell is None or
+empty. Reads nothing but the collected run; writes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from irbench.core import headers
+from irbench.present import text
+from irbench.report.facts import family
+
+if TYPE_CHECKING:
+    from irbench.report.collect import Cell, Job, Run
+
+HERE, BUNDLED = "trained in this run", "bundled with irbench"
+ORIGINS = {"trained": HERE, "bundled": BUNDLED, "file": "from a local file", "url": "downloaded"}
+checked = headers.checked    # what of a header can be told
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One set of weights. Counts, seconds and dB are None where the source does not tell.
+
+    ``datasets`` are names; ``best`` and ``last`` are (step, PSNR in dB) of the validation;
+    ``waiting`` is the share, 0 to 1, of the time spent waiting for data.
+    """
+
+    model: str
+    scope: str                      # a protocol, or TASK-blind@VERSION
+    origin: str                     # one of ORIGINS
+    levels: dict                    # the range of a blind training; {} for one level
+    job: Job | None = None          # of a training of this run
+    cells: list[Cell] = field(default_factory=list)
+    recipe: dict = field(default_factory=dict)
+    datasets: list[str] = field(default_factory=list)
+    exclude: dict = field(default_factory=dict)
+    images: dict = field(default_factory=dict)      # training, held_out
+    facts: dict = field(default_factory=dict)       # steps, seconds, images_seen, ... as recorded
+    hardware: dict = field(default_factory=dict)    # device, device_name, threads, processes
+    validation: list[tuple[int, float]] = field(default_factory=list)
+    validation_on: dict = field(default_factory=dict)
+    best: tuple[int, float] | None = None
+
+    @property
+    def last(self) -> tuple[int, float] | None:
+        """The last validation."""
+        return self.validation[-1] if self.validation else None
+
+    @property
+    def known(self) -> bool:
+        """Whether anything is known of the training."""
+        return bool(self.facts)
+
+
+def of(run: Run) -> list[Weights]:
+    """Return the weights of a run, by model and in the order of the plan.
+
+    Left out are models without weights, variants (they have their base's weights), references and
+    third parties' networks, of whose training no record tells.
+    """
+    found = {}
+    for (scope, model), job in run.trainings.items():
+        found[model, scope] = _trained(run, scope, model, job)
+    for cell in run.cells:
+        spec = run.models[cell.model]
+        kind = (spec.get("checkpoint") or {}).get("kind")
+        if kind not in ORIGINS or spec.get("arch") == "external" or not family.competes(spec):
+            continue
+        job = run.training(cell.protocol, cell.model)
+        if kind == "trained":
+            scope = job.protocol if job else cell.protocol
+        else:
+            scope = run.header(cell.protocol, cell.model).get("protocol", cell.protocol)
+        if (cell.model, scope) not in found:
+            found[cell.model, scope] = (
+                Weights(cell.model, scope, HERE, {}) if kind == "trained" else
+                _filed(cell.model, scope, ORIGINS[kind], run.header(cell.protocol, cell.model)))
+        found[cell.model, scope].cells.append(cell)
+    order = list(family.ordered(run.models))
+    return sorted(found.values(), key=lambda one: order.index(one.model))
+
+
+def planned(run: Run) -> bool:
+    """Say whether a run has weights of which a training could be told."""
+    return bool(run.trainings) or any(one.origin == BUNDLED or one.known for one in of(run))
+
+
+def _trained(run: Run, scope: str, model: str, job: Job) -> Weights:
+    record = job.record or {}
+    spec = record.get("spec") or {}
+    recipe = (spec.get("model") or {}).get("training") or run.models[model].get("training") or {}
+    result = job.result
+    curve = [(p["step"], p["psnr"]) for p in result.get("validation") or ()]
+    best = result.get("best")
+    return Weights(
+        model, scope, HERE, recipe.get("levels") or {}, job, [], recipe,
+        [str(name) for name in recipe.get("data") or ()], recipe.get("exclude") or {},
+        result.get("images") or {}, result,
+        {"device": result.get("device"), "device_name": result.get("device_name"),
+         "threads": (record.get("provenance") or {}).get("threads"),
+         "processes": result.get("processes")} if result else {},
+        curve, result.get("validation_on") or {}, (best["step"], best["psnr"]) if best else None)
+
+
+def _filed(model: str, scope: str, origin: str, header: dict) -> Weights:
+    curve = [(int(point[0]), float(point[1])) for point in header.get("validation", ())
+             if isinstance(point, list | tuple) and len(point) == 2
+             and all(headers.is_a(value, float) for value in point)]
+    names = [one.get("name") for one in header.get("datasets", ()) if isinstance(one, dict)]
+    return Weights(
+        model, scope, origin, header.get("levels", {}), None, [], header.get("recipe", {}),
+        [str(name) for name in names if name], header.get("exclude", {}),
+        header.get("images", {}), header, header.get("hardware", {}), curve,
+        header.get("validation_on", {}),
+        max(curve, key=lambda point: point[1]) if curve else None)
+
+
+# -- in words ------------------------------------------------------------------------------------
+
+def levels(ranges: dict) -> str:
+    """Return ``sigma 15 to 50`` for a blind range, "" for none."""
+    return ", ".join(f"{name} {ends[0]} to {ends[1]}" for name, ends in ranges.items()
+                     if isinstance(ends, list) and len(ends) == 2)
+
+
+def data(one: Weights) -> str:
+    """Return the sets and the number of images trained on, "" if unknown."""
+    count = one.images.get("training")
+    return ", ".join(one.datasets) + (f": {count} images" if one.datasets and count else "")
+
+
+def left_out(one: Weights) -> str:
+    """Return which images of the sets were not trained on, "" if none are known."""
+    held = one.images.get("held_out")
+    return "; ".join(filter(None, [
+        "left out: " + ", ".join(f"{', '.join(map(str, names))} of {name}"
+                                 for name, names in one.exclude.items())
+        if any(one.exclude.values()) else "",
+        f"{held} image{'s' * (held != 1)} held out for validation" if held else ""]))
+
+
+def machine(one: Weights) -> str:
+    """Return the device with its threads and processes: ``Some CPU, 1 thread``."""
+    has = one.hardware
+    name = str(has.get("device_name") or has.get("cpu") or has.get("device") or "")
+    parts = [name]
+    for key, word, least in (("threads", "thread", 0), ("processes", "process", 1)):
+        count = has.get(key)
+        if count and count > least and not (key == "threads" and has.get("device") == "cuda"):
+            plural = "es" if word.endswith("s") else "s"
+            parts.append(f"{count} {word}{plural * (count != 1)}")
+    return ", ".join(parts) if name else ""
+
+
+def validated(one: Weights) -> str:
+    """Say what the validation PSNR is of: unit, images, protocol; "" if that is not recorded."""
+    on = one.validation_on
+    if not on:
+        return ""
+    images = on.get("images")
+    return "; ".join(filter(None, [
+        str(on.get("metric") or "PSNR, dB"),
+        f"{images} image{'s' * (images != 1)} held out of training" if images else "",
+        f"{on['crop']}" if on.get("crop") else "",
+        f"degraded and scored as {on['protocol']} says" if on.get("protocol") else ""]))
+
+
+def bundled(run: Run) -> str:
+    """Return a sentence on the bundled weights of a run, "" if it has none."""
+    ones = [one for one in of(run) if one.origin == BUNDLED]
+    if not ones:
+        return ""
+    longest = max((one.facts["seconds"] for one in ones if "seconds" in one.facts), default=None)
+    names = {"cpu": "a CPU", "cuda": "a GPU"}
+    devices = sorted({names[one.hardware["device"]] for one in ones
+                      if one.hardware.get("device") in names})
+    cost = "" if longest is None else f", {text.duration(longest)} at most" + (
+        f" on {' or '.join(devices)}" if devices else "")
+    return (f"They come with irbench, trained by this pipeline in a short training{cost}: far from "
+            "the papers' data and time.")
+
+
+def unfinished(run: Run) -> list[str]:
+    """Return a sentence for each training that began and did not end."""
+    return [f"The training of {run.model_title(job.model)} for {job.protocol} {job.unfinished}; "
+            "its state is kept: run it again and it goes on from there."
+            for job in run.trainings.values() if job.unfinished]
+

@@ -1,0 +1,141 @@
+"""The images of the page's slider: for each comparison, one region of every version.
+
+The window comes from ``crops.comparisons``: it is where the results differ most. Around it as much
+is taken as the page has room for, the whole image if it is small. Reads the kept images under
+``images/`` of the run; writes nothing.
+
+Try: ``irbench report``, then "Compare two images" on a task's page
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image
+
+from irbench.present import text
+from irbench.report.collect import Run
+from irbench.report.page import embed
+from irbench.report.plots import crops
+from irbench.report.plots.crops import Comparison
+
+PIXELS = 1_300_000              # of all versions of all comparisons: 2 MB or so
+SIDES = (512, 384, 320, 256, 224, 192, 160, 128, 96)    # of a region, in pixels of the target
+
+
+def build(run: Run) -> tuple[dict[str, list[dict]], list[str]]:
+    """Return the comparisons by task, and sentences on those the page has no room for.
+
+    A comparison has protocol, dataset, title, note, width and height (of the region, in pixels of
+    the target), versions: label, src (a data URI), scores (as shown, may be ""), and first: the
+    indices of the two to show first.
+    """
+    found = crops.comparisons(run)
+    tasks = {cell.protocol: cell.task for cell in run.cells}
+    sizes = [_size(one) for one in found]
+    side, kept = room([tasks[one.protocol] for one in found],
+                      [(size, len(one.versions)) for one, size in zip(found, sizes, strict=True)],
+                      PIXELS)
+    made: dict[str, list[dict]] = {}
+    for index in kept:
+        one = found[index]
+        made.setdefault(tasks[one.protocol], []).append(_comparison(run, one, sizes[index], side))
+    left_out = [f"{one.protocol} on {run.dataset_title(one.dataset)}"
+                for index, one in enumerate(found) if index not in kept]
+    return made, ([f"The slider leaves out, to keep the page small: {', '.join(left_out)}."]
+                  if left_out else [])
+
+
+def room(tasks: Sequence[str], sizes: Sequence[tuple[tuple[int, int], int]],
+         pixels: int) -> tuple[int, list[int]]:
+    """Return the side of regions for which all fit, and the indices of the comparisons kept.
+
+    If not even the smallest regions of all fit, the first comparison of each task is kept and then
+    the others in their order, as long as they fit.
+
+    Args:
+        tasks: of the comparisons.
+        sizes: height and width of each image, and the number of its versions.
+        pixels: how many there may be in all.
+    """
+    def cost(index: int, side: int) -> int:
+        (height, width), versions = sizes[index]
+        return min(height, side) * min(width, side) * versions
+
+    every = range(len(sizes))
+    for side in SIDES:
+        if sum(cost(index, side) for index in every) <= pixels:
+            return side, list(every)
+    side, kept, used = SIDES[-1], [], 0
+    first = {tasks.index(task) for task in tasks}
+    for index in sorted(every, key=lambda i: (i not in first, i)):
+        if index in first or used + cost(index, side) <= pixels:
+            kept.append(index)
+            used += cost(index, side)
+    return side, sorted(kept)
+
+
+def region(start: int, side: int, length: int, wanted: int, step: int = 1) -> tuple[int, int]:
+    """Return (start, length) of a stretch around a window, inside an image, on multiples of a step.
+
+    Args:
+        start: of the window, in pixels of the target.
+        side: of the window.
+        length: of the image along this axis.
+        wanted: length of the stretch; the whole image if that is shorter, never less than ``side``.
+        step: the scale of the input: a stretch begins and ends on its pixels.
+    """
+    if length <= wanted:
+        return 0, length - length % step
+    taken = max(wanted - wanted % step, side)
+    middle = start + side // 2 - taken // 2
+    return max(0, min(middle - middle % step, length - taken - (length - taken) % step)), taken
+
+
+def _size(one: Comparison) -> tuple[int, int]:
+    with Image.open(one.versions[-1].path) as image:        # the target
+        return image.height, image.width
+
+
+def _comparison(run: Run, one: Comparison, size: tuple[int, int], side: int) -> dict:
+    (top, height), (left, width) = (
+        region(start, one.side, length, side, one.scale)
+        for start, length in zip((one.top, one.left), size, strict=True))
+    versions = []
+    for label, path, scores in one.versions:
+        with Image.open(path) as image:
+            # the input of super-resolution is smaller: the same region in its own pixels
+            scale = max(1, round(size[0] / image.height))
+            box = (left // scale, top // scale, (left + width) // scale, (top + height) // scale)
+            src = embed.uri("image/webp", embed.webp(image.crop(box)))
+        versions.append({"label": label, "src": src, "scores": _scores(scores)})
+    times = text.TIMES
+    part = ("the whole image" if (height, width) == size else
+            f"{width}{times}{height} pixels from row {top}, column {left}, around the window where "
+            "the results differ most")
+    small = one.scale > 1 and any(label == crops.INPUT for label, *_ in one.versions)
+    return {
+        "title": f"{text.level_label(text.split_id(one.protocol)[1])}, "
+                 f"{run.dataset_title(one.dataset)}, {one.name}",
+        "note": f"{one.protocol} on {run.dataset_title(one.dataset)}, image {one.name}: {part}. "
+                "Scores are of the whole image." + (
+                    f" The input is enlarged {times}{one.scale} by repeating pixels."
+                    if small else ""),
+        "width": width, "height": height, "versions": versions, "first": first(one)}
+
+
+def first(one: Comparison) -> list[int]:
+    """Return which two versions to show first: the input, or what comes first, and the best.
+
+    The best has the highest PSNR of the image; where there are none it is the target.
+    """
+    psnr = [scores.get("psnr") for _, _, scores in one.versions]
+    told = [i for i, number in enumerate(psnr) if i and number is not None]
+    return [0, max(told, key=lambda i: psnr[i]) if told else len(psnr) - 1]
+
+
+def _scores(scores: dict[str, float]) -> str:
+    """Return an image's scores as shown, with their names: ``PSNR 33.20 dB, SSIM 0.9312``."""
+    return ", ".join(" ".join(filter(None, [text.METRICS[m][0], text.value(m, scores[m]),
+                                            text.METRICS[m][1]]))
+                     for m in text.METRICS if scores.get(m) is not None)

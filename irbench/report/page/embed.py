@@ -1,0 +1,173 @@
+"""What the page holds inside itself: pictures, files to download, scripts. It needs no other file.
+
+A figure is kept once, as lossless WebP, which the page shows and turns back into PNG when that is
+asked for: in print quality, but figures made of photographs ``REDUCED`` where they would need more
+than ``ROOM``. The vector forms go in beside it: SVG and PDF of drawings always, of photographs the
+PDF as long as all that is embedded stays below ``LIMIT``. Reads ``figures/`` and ``tables/`` of the
+run folder and ``assets/`` of the package; writes nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import gzip
+import hashlib
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from irbench.present import style
+
+ASSETS = Path(__file__).parent / "assets"
+SCRIPTS = ("head.js", "sortable.min.js", "img-comparison-slider.js", "page.js")
+LIMIT = 10_500_000              # bytes of what is embedded, up to which large vector forms go in
+PHOTOGRAPH = 400_000            # bytes of a PNG: a larger one is made of photographs
+ROOM = 9_000_000                # bytes for all of those, in the page
+REDUCED = 1000                  # pixels, the width that they get if they need more: a screen's
+SMALL = 200_000                 # bytes of a vector form that goes in whatever the page's size
+TABLES = {"csv": ("CSV", "text/csv"), "md": ("Markdown", "text/markdown"),
+          "tex": ("LaTeX", "application/x-tex")}
+
+
+@dataclass(frozen=True)
+class Download:
+    """A link to bytes in the page. ``packed``: gzip as base64, which the page's script unpacks."""
+
+    name: str                   # of the file
+    label: str
+    href: str = ""              # a data URI
+    packed: str = ""
+
+
+@dataclass
+class Picture:
+    """A figure: data URI, size in pixels, vector forms.
+
+    ``share``: of the page's width, so that the letters of all figures have one size.
+    ``left_out``: the size in MB of a PDF that is too large for the page, 0 if there is none.
+    ``full``: the width in print quality, if this is less.
+    """
+
+    src: str
+    width: int
+    height: int
+    share: float
+    vectors: list[Download] = field(default_factory=list)
+    left_out: float = 0.0
+    full: int = 0
+
+
+def uri(kind: str, content: bytes) -> str:
+    """Return a data URI of a media type."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def webp(image: Image.Image) -> bytes:
+    """Return an image as WebP without loss: the same pixels, a third less than PNG."""
+    out = io.BytesIO()
+    image.convert("RGB").save(out, "WEBP", lossless=True, quality=60, method=4)
+    return out.getvalue()
+
+
+def pictures(folder: Path, stems: Iterable[str], taken: int = 0) -> dict[str, Picture]:
+    """Return the figures of a run by their stem.
+
+    Args:
+        folder: the run's, with ``figures/``.
+        stems: of the figures to embed.
+        taken: bytes of what else the page embeds, for ``LIMIT``.
+    """
+    found: dict[str, Picture] = {}
+    large: list[tuple[int, str, bytes]] = []
+    files = {stem: folder / "figures" / f"{stem}.png" for stem in stems}
+    widest = width([path.stat().st_size for path in files.values()])
+    for stem, path in files.items():
+        found[stem] = _picture(path, widest)
+        taken += len(found[stem].src)
+        pdf, svg = (_bytes(folder / "figures" / f"{stem}.{kind}") for kind in ("pdf", "svg"))
+        packed = base64.b64encode(gzip.compress(svg, mtime=0)).decode() if svg else ""
+        if packed and len(packed) <= SMALL:
+            found[stem].vectors.append(Download(f"{stem}.svg", "SVG", packed=packed))
+            taken += len(packed)
+        if pdf and len(pdf) <= SMALL:
+            taken += _add_pdf(found[stem], stem, pdf)
+        elif pdf:
+            large.append((len(pdf), stem, pdf))
+    for size, stem, pdf in sorted(large):
+        if taken + size * 4 // 3 <= LIMIT:
+            taken += _add_pdf(found[stem], stem, pdf)
+        else:
+            found[stem].left_out = size / 1e6
+    return found
+
+
+def width(sizes: Iterable[int]) -> int | None:
+    """Return the width in pixels that figures of photographs are reduced to, None for their own.
+
+    Args:
+        sizes: bytes of the figures' PNG files, which are ``style.WIDTH`` wide or less.
+    """
+    # a PNG of N bytes takes about 0.65 N as WebP, and 4/3 of that as text
+    needed = 0.65 * 4 / 3 * sum(size for size in sizes if size > PHOTOGRAPH)
+    return REDUCED if needed > ROOM else None
+
+
+def _picture(path: Path, widest: int | None) -> Picture:
+    with Image.open(path) as image:
+        full = image.width
+        share = min(full / (style.WIDTH * style.DPI), 1.0)
+        if widest and full > widest and path.stat().st_size > PHOTOGRAPH:
+            image = image.convert("RGB").resize((widest, round(image.height * widest / full)),
+                                                Image.Resampling.LANCZOS)
+        return Picture(uri("image/webp", webp(image)), *image.size, share,
+                       full=full if image.width < full else 0)
+
+
+def _add_pdf(picture: Picture, stem: str, pdf: bytes) -> int:
+    picture.vectors.append(Download(f"{stem}.pdf", "PDF", uri("application/pdf", pdf)))
+    return len(picture.vectors[-1].href)
+
+
+def _bytes(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
+
+
+def tables(folder: Path, stem: str) -> list[Download]:
+    """Return the files of a table, as they were written under ``tables/``."""
+    return [Download(f"{stem}.{suffix}", label, uri(f"{kind};charset=utf-8", path.read_bytes()))
+            for suffix, (label, kind) in TABLES.items()
+            if (path := folder / "tables" / f"{stem}.{suffix}").is_file()]
+
+
+def summary(folder: Path) -> Download | None:
+    """Return the run's ``summary.csv``, None if there is none."""
+    path = folder / "summary.csv"
+    return Download(path.name, path.name, uri("text/csv;charset=utf-8", path.read_bytes())) \
+        if path.is_file() else None
+
+
+# -- scripts -------------------------------------------------------------------------------------
+
+@functools.cache
+def scripts() -> tuple[str, ...]:
+    """Return the texts of the page's scripts: our first, two vendored libraries, our own."""
+    # a pointer to a file beside the script would be a request for it
+    return tuple(re.sub(r"^//# sourceMappingURL=.*\n?", "", (ASSETS / name).read_text("utf-8"),
+                        flags=re.M) for name in SCRIPTS)
+
+
+def policy(texts: Iterable[str]) -> str:
+    """Return the page's content security policy: no request at all, and no script but these.
+
+    Args:
+        texts: of the scripts, each exactly as between its tags.
+    """
+    known = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'"
+                     for one in texts)
+    return (f"default-src 'none'; script-src {known}; style-src 'unsafe-inline'; img-src data:; "
+            "base-uri 'none'; form-action 'none'")

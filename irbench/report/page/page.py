@@ -1,0 +1,276 @@
+"""The page: one HTML file that holds all it shows and asks nothing of the network.
+
+An overview first, then a page per task and one each for figures, trainings, variants, profiles,
+attention and provenance; all are sections of the one file. Everything that a user or a record wrote
+is escaped by Jinja. Reads the figures and tables just written under the run folder; returns the
+text of ``report.html``.
+
+Try: ``irbench report``, then open results/photos/report.html
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from irbench import __version__
+from irbench.catalog import published
+from irbench.present import text
+from irbench.present.style import Drawing
+from irbench.report.collect import Cell, Job, Run
+from irbench.report.facts import family, verdict, weights
+from irbench.report.page import comparisons, embed
+from irbench.report.page.provenance import Origins, groups, kind
+from irbench.report.plots import latency
+from irbench.report.tables import render as printing
+from irbench.report.tables.sheet import Sheet, Value
+from irbench.report.tables.tables import PUBLISHED_RULE, Entry, Table
+
+TEMPLATE = "page.html.j2"
+STATUS = {"ok": "with a result", "unavailable": "unavailable", "failed": "failed",
+          "outdated": "outdated", "missing": "not computed"}
+# stems of sheets
+PLAIN = ("training", "variants", "efficiency", "profiles", "operations", "dictionary", "attention")
+# figures that have a page of their own, or a part of one
+PLACED = ("training", "ksweep", "scaling", "attention")
+HEADINGS = {"quality": "Quality against cost", "latency": "Latency",
+            "crops": "Restored images", "distributions": "Scores of the images"}
+OPEN_VERDICTS = 24              # rows of verdicts shown unfolded
+NUMBER = re.compile(r"(?P<number>[-+\u2212]?(?:\d{1,3}(?:[,\s]\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?)"
+                    r"\s*(?P<unit>[^\W\d]*)")
+FACTORS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "MiB": 2.0**20, "GiB": 2.0**30,
+           "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
+
+
+def render(run: Run, tables: list[Table], sheets: dict[str, Sheet],
+           drawings: dict[str, Drawing], verdicts: list[verdict.Verdict]) -> str:
+    """Return the page.
+
+    Args:
+        run: the collected run, whose folder has ``tables/`` and ``figures/`` already.
+        tables: of methods, one or more per task.
+        sheets: the other tables by stem: any of those of ``sheets.build``.
+        drawings: by name; quality, training, ksweep, scaling and attention are expected.
+        verdicts: on measured against published figures.
+    """
+    jobs = [*run.cells, *run.trainings.values(), *run.profiles.values(), *run.benches.values()]
+    circumstances = groups(jobs)
+    by_task: dict[str, list[Table]] = {}
+    for table in tables:
+        by_task.setdefault(table.task, []).append(table)
+    origins = Origins(run, jobs, [*(r.source for t in tables for r in t.published),
+                                  *(one.figure.source for one in verdicts)])
+    compared, no_room = comparisons.build(run)
+    files = {stem: embed.tables(run.folder, stem)
+             for stem in [*(t.stem for t in tables), *sheets, *(["verdicts"] if verdicts else [])]}
+    taken = sum(len(version["src"]) for ones in compared.values() for one in ones
+                for version in one["versions"])
+    taken += sum(len(one.href) for ones in files.values() for one in ones)
+    pictures = embed.pictures(run.folder, [drawn.stem for drawing in drawings.values()
+                                           for drawn in drawing.figures], taken)
+    times = sorted(j.record["provenance"]["time"] for j in jobs
+                   if j.record and j.record["provenance"].get("time"))
+    reasons = printing.verdict_reasons(verdicts)
+    scripts = embed.scripts()
+    page = _environment().get_template(TEMPLATE).render(
+        run=run, tasks=by_task, drawings=drawings, text=text, version=__version__,
+        css=Markup(_asset("page.css")), scripts=[Markup(one) for one in scripts],
+        policy=embed.policy(scripts), pictures=pictures, files=files,
+        summary=embed.summary(run.folder), families=_families(run),
+        sheets={stem: sheets.get(stem) for stem in PLAIN}, rule=PUBLISHED_RULE,
+        more_sheets=[one for stem, one in sheets.items() if stem not in PLAIN],
+        figures=_places(drawings, by_task, run), headings=HEADINGS,
+        published=any(t.published for t in tables), headline=headline(tables),
+        counts=[(label, status, sum(c.status == status for c in run.cells))
+                for status, label in STATUS.items()],
+        judged=[(word, sum(v.word == word for v in verdicts)) for word in (
+            verdict.REPRODUCED, verdict.NOISE, verdict.DIFFERS, verdict.NOT_COMPARABLE)],
+        task_verdicts=_task_verdicts(verdicts),
+        warnings=[*warnings(run, circumstances)], groups=circumstances, times=times,
+        verdicts=[(one, printing.verdict_row(run, one)[:-1], reasons[one.reason])
+                  for one in verdicts],
+        verdict_heads=printing.VERDICTS[:-1], reasons=reasons,
+        verdict_caption=printing.VERDICTS_CAPTION,
+        verdict_summary=verdict.summary(run, verdicts), unfold=len(verdicts) <= OPEN_VERDICTS,
+        bundled=weights.bundled(run), origins=origins, compared=compared, no_room=no_room,
+        sources=published.SOURCES,
+        details=[_detail(run, job) for job in jobs], status=STATUS, key=key, exact=_exact,
+        carried=carried)
+    return page.lstrip()
+
+
+def _environment() -> jinja2.Environment:
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":"),
+                                          "ensure_ascii": False}
+    return made
+
+
+def _asset(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def _families(run: Run) -> str:
+    """Return how many models, variants and references there are."""
+    counts = [(len(run.models), "model")]
+    for word, mine in (("variant", family.is_variant), ("reference", family.is_reference)):
+        here = sum(map(mine, run.models.values()))
+        counts[0] = (counts[0][0] - here, "model")
+        counts.append((here, word))
+    return ", ".join(f"{n} {word}{'s' * (n != 1)}" for n, word in counts
+                     if n or word == "model")
+
+
+# -- what goes where -----------------------------------------------------------------------------
+
+def _places(drawings: dict[str, Drawing], tasks: dict, run: Run) -> dict[str, dict]:
+    """Return the figures of each task, by their stem, and the others by their drawing's name."""
+    protocols = {cell.protocol: cell.task for cell in run.cells}
+    here: dict[str, list] = {task: [] for task in tasks}
+    others: dict[str, list] = {}
+    for name, drawing in drawings.items():
+        if name in PLACED:
+            continue
+        for drawn in drawing.figures:
+            task = next((task for protocol, task in protocols.items()
+                         if re.search(rf"-{re.escape(protocol)}(-|$)", drawn.stem)), None)
+            task = task or next((task for task in tasks if re.fullmatch(
+                rf"{re.escape(name)}-{re.escape(task)}([-@].*)?", drawn.stem)), None)
+            (here[task] if task in here else others.setdefault(name, [])).append(drawn)
+        if drawing.left_out:
+            others.setdefault(name, [])
+    return {"tasks": here, "others": others}
+
+
+def headline(tables: list[Table]) -> list[dict]:
+    """Return, per protocol and dataset, the best measured PSNR with its origin.
+
+    ``alike`` names the rows that share its rank: a paired test does not tell them apart.
+
+    Only rows that compete: no variants, no references, none trained on images of the set.
+    """
+    found: dict[tuple[str, str], dict] = {}
+    for table in tables:
+        for index, column in enumerate(table.columns):
+            rows = [row for row in table.measured if row.entries[index].number is not None]
+            if column.metric != "psnr" or not rows:
+                continue
+            best = max(rows, key=lambda row: row.entries[index].number)
+            alike = [row.name for row in rows if row is not best and row.entries[index].place == 1]
+            # a cell may stand in more than one table; the first is that of its task
+            found.setdefault((column.protocol, column.dataset), {
+                "table": table, "column": column, "row": best, "alike": alike,
+                "entry": best.entries[index], "of": len(rows)})
+    return list(found.values())
+
+
+def _task_verdicts(verdicts: list[verdict.Verdict]) -> dict[str, str]:
+    """Return the verdicts of each task in words: ``2 reproduced, 1 differs``."""
+    counts: dict[str, Counter] = {}
+    for one in verdicts:
+        counts.setdefault(one.cell.task, Counter())[one.word] += 1
+    return {task: ", ".join(f"{n} {word}" for word, n in sorted(found.items()))
+            for task, found in counts.items()}
+
+
+def warnings(run: Run, circumstances: list[dict]) -> list[str]:
+    """Return what a reader should know before trusting the page."""
+    said = run.leaks.warnings((run.trained_on.get((c.protocol, c.model)) or {}, c.dataset)
+                              for c in run.cells)
+    said += weights.unfinished(run)
+    without = [c for c in run.cells if c.status != "ok"]
+    if without:
+        said.append(f"{len(without)} of {len(run.cells)} cells have no result; the reasons are "
+                    "below the tables.")
+    outdated = sum(c.status == "outdated" for c in run.cells)
+    if outdated:
+        said.append(f"{outdated} cell{'s are' if outdated != 1 else ' is'} outdated: computed from "
+                    "other inputs or code than the run's today, so not shown. Run again.")
+    partial = [c for c in run.cells if c.status == "ok" and c.missing]
+    if partial:
+        metrics = [text.METRICS[m][0] for m in text.METRICS if any(m in c.missing for c in partial)]
+        said.append(f"{len(partial)} cells lack a metric ({', '.join(metrics)}).")
+    unusual = sum(bool(family.circumstances(c)) for c in run.cells)
+    if unusual:
+        said.append(f"{unusual} cell{'s were' if unusual != 1 else ' was'} computed in tiles or "
+                    "other than plainly in float32; the tables mark them.")
+    commits = {g["git"].get("commit") for g in circumstances}
+    if len(commits) > 1:
+        said.append("The records come from more than one commit: "
+                    + ", ".join(str(c)[:12] if c else "unknown"
+                                for c in sorted(commits, key=str)) + ".")
+    if any(g["git"].get("dirty") for g in circumstances):
+        said.append("Some records were made with uncommitted changes in the working tree.")
+    changed = sorted({name for g in circumstances for name in g["packages"]
+                      if len({h["packages"].get(name) for h in circumstances}) > 1})
+    if changed:
+        said.append(f"The records come from different versions of: {', '.join(changed)}.")
+    machines = {g["machine"] for g in circumstances}
+    if len(machines) > 1:
+        said.append(f"The records come from {len(machines)} machines; PSNR may differ between "
+                    "them by about 0.001 dB.")
+    if len({latency.condition(job.result) for job in run.profiles.values()
+            if job.result.get("latency_ms")
+            for job in [_without_size(job)]}) > 1:
+        said.append("Latencies were measured on more than one device, dtype or thread count; the "
+                    "figure keeps them apart.")
+    return said
+
+
+def _without_size(job: Job) -> Job:
+    """Return a profile without its input size, which differs by protocol as it should."""
+    record = {**job.record, "result": {**job.result, "input": {}}}
+    return Job(job.protocol, job.model, job.path, job.status, job.reason, record)
+
+
+# -- cells of tables -----------------------------------------------------------------------------
+
+def key(value: Value) -> str:
+    """Return what a value is sorted by: its number in one unit, "" if unknown, else its text.
+
+    ``392 K`` gives 392000.0, ``12 min`` 720.0; the number is as exact as the value is shown.
+    """
+    if value.shown in (text.NA, text.NONE, ""):
+        return ""
+    found = NUMBER.match(value.shown)
+    if not found:
+        return value.shown
+    number = float(re.sub(r"[,\s]", "", found["number"]).replace("\u2212", "-"))
+    return repr(number * FACTORS.get(found["unit"], 1.0))
+
+
+def carried(rows: list[list[Value]]) -> list[list[tuple[Value, bool]]]:
+    """Return rows of values, each with whether it is repeated from the row above.
+
+    A row whose first value is empty goes on about what the row above names. It takes over what it
+    leaves empty, so that it can be sorted and found alone.
+    """
+    found: list[list[tuple[Value, bool]]] = []
+    for row in rows:
+        goes_on = bool(found) and not (row[0].shown or row[0].sub)
+        found.append([(found[-1][i][0], True) if goes_on and not (value.shown or value.sub)
+                      else (value, False) for i, value in enumerate(row)])
+    return found
+
+
+def _exact(entry: Entry) -> str:
+    """Return the number that an entry is sorted by, "" if it has none; the first of several."""
+    return entry.exact.partition("/")[0]
+
+
+def _detail(run: Run, job: Job) -> dict:
+    record = job.record or {}
+    seconds = record.get("seconds") or {}
+    return {"job": job, "kind": kind(job), "title": run.model_title(job.model),
+            "dataset": run.dataset_title(job.dataset) if isinstance(job, Cell) else "",
+            "fingerprint": record.get("fingerprint", ""),
+            "checkpoint": (record.get("resolved") or {}).get("checkpoint") or "",
+            "time": (record.get("provenance") or {}).get("time", ""),
+            "attempt": record.get("attempt", 0),
+            "seconds": ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())}

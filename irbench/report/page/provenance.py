@@ -1,0 +1,246 @@
+"""Where each number of the page comes from: its record or printed source, told in words.
+
+Every record and every published source has an anchor in the page and a list of facts, which the
+page shows when a figure is pressed: record, protocol, dataset, weights, machine, versions, scores
+of the images, and the command that computes it again. Reads nothing but the collected run.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+
+from irbench.catalog import published
+from irbench.core import digests
+from irbench.present import text
+from irbench.report.collect import Cell, Job, Run
+from irbench.report.facts import weights
+from irbench.report.tables.tables import Column, Entry, Row
+
+IMAGES = 100                    # scores of so many images are shown with the figure, no more
+KINDS = {"training": "training", "profiles": "profile", "benches": "benchmark"}
+# terms whose texts are for a machine
+CODE = {"Record", "Fingerprint of its inputs", "Weights sha256", "Manifest sha256", "Command",
+        "Commit"}
+
+
+# -- circumstances -------------------------------------------------------------------------------
+
+def groups(jobs: Iterable[Job]) -> list[dict]:
+    """Return the distinct circumstances of the records, with counts and first and last time."""
+    found: dict[str, dict] = {}
+    for job in jobs:
+        if not job.record:
+            continue
+        source = job.record["provenance"]
+        same = {k: source.get(k) for k in ("irbench", "git", "python", "packages", "hardware")}
+        group = found.setdefault(digests.canonical(same), {
+            **same, "packages": same["packages"] or {}, "hardware": same["hardware"] or {},
+            # null where irbench was not run from a git checkout
+            "git": {"commit": None, "dirty": False, **(same["git"] or {})},
+            "count": 0, "times": [], "threads": set()})
+        group["count"] += 1
+        if source.get("time"):
+            group["times"].append(source["time"])
+        if source.get("threads"):
+            group["threads"].add(source["threads"])
+    for group in found.values():
+        group["times"].sort()
+        group["threads"] = sorted(group["threads"])
+        group["machine"] = machine(group["hardware"])
+    return list(found.values())
+
+
+def machine(hardware: dict) -> str:
+    """Return a record's hardware in words, "not recorded" if it says nothing."""
+    memory = hardware.get("memory_bytes")
+    return ", ".join(str(part) for part in (
+        hardware.get("cpu"), f"{hardware['cores']} cores" if hardware.get("cores") else None,
+        text.size(memory) if memory else None, hardware.get("gpu"), hardware.get("platform"))
+        if part) or "not recorded"
+
+
+def kind(job: Job) -> str:
+    """Return what a record is of, in a word."""
+    return "cell" if isinstance(job, Cell) else KINDS[job.path.partition("/")[0]]
+
+
+def command(run: Run, job: Job) -> str:
+    """Return the command that computes a record again, to be run beside ``results/``."""
+    kept = (run.folder / "config.json").is_file()
+    config = f"results/{run.name}/config.json" if kept else "CONFIG"
+    verb = {"cell": ["eval"], "training": ["train"], "profile": ["profile"],
+            "benchmark": ["bench", job.model]}[kind(job)]
+    said = ["irbench", *verb, "--config", config]
+    if job.protocol:
+        said += ["--protocol", job.protocol]
+    if isinstance(job, Cell):
+        said += ["--dataset", job.dataset]
+    if kind(job) != "benchmark":
+        said += ["--model", job.model]
+    threads = ((job.record or {}).get("provenance") or {}).get("threads")
+    return shlex.join([*said, *(["--threads", str(threads)] if (threads or 1) != 1 else [])])
+
+
+# -- facts ---------------------------------------------------------------------------------------
+
+class Origins:
+    """The facts of every record and source of a page, and the anchors by which they are found."""
+
+    def __init__(self, run: Run, jobs: Iterable[Job], sources: Iterable[str] = ()) -> None:
+        """Take the records of a run that a page tells of, and the names of printed sources."""
+        self.run = run
+        self.jobs = {job.path: job for job in jobs}
+        self.anchors = {path: f"record-{i}" for i, path in enumerate(self.jobs, start=1)}
+        self.sources = {name: f"source-{i}" for i, name in enumerate(dict.fromkeys(sources),
+                                                                     start=1)}
+        self._weights = {cell.path: one for one in weights.of(run) for cell in one.cells}
+
+    def record(self, path: str) -> str:
+        """Return the anchor of a record, "" if the run has none at this path."""
+        return self.anchors.get(path, "")
+
+    def figure(self, row: Row, column: Column, entry: Entry) -> tuple[str, str]:
+        """Return the anchor of a figure's origin and the figure in words; ("", "") for no figure.
+
+        The words have the number unrounded, or as printed.
+        """
+        anchor = self.sources.get(row.source) or self.record(entry.record)
+        if not anchor or not entry.exact:
+            return (anchor if entry.record else "", "")
+        name, unit, _ = text.METRICS[column.metric]
+        said = f"{name} {published.leading_zero(entry.exact)}" + (f" {unit}" if unit else "")
+        if entry.status == "published":
+            return anchor, (f"{said}, as printed: {row.name} on {column.title}, "
+                            f"{text.level_label(column.level)}")
+        return anchor, said + (f"; {entry.difference} to the printed figure of {entry.against}"
+                               if entry.difference else "")
+
+    def data(self) -> dict:
+        """Return everything for the page's script.
+
+        ``terms``: name and whether its texts are for a machine; ``texts``; ``origins``: by anchor,
+        a title, facts as pairs of indices into both, and the scores of the images if there are
+        few. Texts stand once, because hundreds of records share protocols and machines.
+        """
+        terms: dict[str, int] = {}
+        texts: dict[str, int] = {}
+
+        def facts(pairs: Iterable[tuple[str, str]]) -> list[list[int]]:
+            return [[terms.setdefault(term, len(terms)), texts.setdefault(said, len(texts))]
+                    for term, said in pairs if said]
+
+        origins = {self.anchors[path]: {
+            "title": self.title(job), "facts": facts(self.facts(job)), **_images(job)}
+            for path, job in self.jobs.items()}
+        origins |= {anchor: {"title": "Published figure", "facts": facts([
+            ("Source", name), ("Where", published.SOURCES.get(name, "")),
+            ("Measured", "not by irbench: copied from print, with the printed decimals"),
+            ("Kept in", "irbench/catalog/published.csv")])}
+            for name, anchor in self.sources.items()}
+        return {"terms": [[term, term in CODE] for term in terms], "texts": list(texts),
+                "origins": origins}
+
+    def title(self, job: Job) -> str:
+        """Return what a record is of: ``SemanIR on Set5``."""
+        run = self.run
+        if kind(job) == "benchmark":
+            return f"Benchmark of {job.model}"
+        name = run.model_title(job.model)
+        if isinstance(job, Cell):
+            return f"{name} on {run.dataset_title(job.dataset)}, {job.protocol}"
+        return f"{kind(job).capitalize()} of {name}, {job.protocol}"
+
+    def facts(self, job: Job) -> list[tuple[str, str]]:
+        """Return terms and texts on a record; an empty text is one that is not known."""
+        run, record = self.run, job.record or {}
+        source = record.get("provenance") or {}
+        git = source.get("git") or {}
+        packages = source.get("packages") or {}
+        return [
+            ("Status", job.status + (f": {job.reason}" if job.reason else "")),
+            ("Record", f"results/{run.name}/{job.path}"),
+            ("Command", command(run, job)),
+            ("Protocol", f"{job.protocol}: {text.protocol_sentence(run.protocols[job.protocol])}"
+             if run.protocols.get(job.protocol) else job.protocol),
+            *self._dataset(job), *self._model(job),
+            ("Fingerprint of its inputs", record.get("fingerprint", "")),
+            ("Written", source.get("time") or ""),
+            ("Seconds by phase", ", ".join(f"{name} {value:.2f} s" for name, value in
+                                           (record.get("seconds") or {}).items())),
+            ("irbench", str(source.get("irbench") or "")),
+            ("Commit", f"{git['commit']}{' with uncommitted changes' if git.get('dirty') else ''}"
+             if git.get("commit") else ""),
+            ("Machine", machine(source.get("hardware") or {}) + (
+                f"; {source['threads']} CPU thread{'s' * (source['threads'] != 1)} used"
+                if source.get("threads") else "") if source else ""),
+            ("Versions", ", ".join(f"{name} {number}" for name, number in (
+                ("Python", source.get("python")), *packages.items()) if number))]
+
+    def _dataset(self, job: Job) -> list[tuple[str, str]]:
+        if not isinstance(job, Cell):
+            return []
+        spec = self.run.datasets.get(job.dataset, {})
+        count = spec.get("count")
+        return [("Dataset", f"{self.run.dataset_title(job.dataset)} ({job.dataset})"
+                 + (f", {count} images" if count is not None else "")
+                 + (f"; {spec['source']}" if spec.get("source") else "")),
+                ("Manifest sha256", str(spec.get("sha256") or ""))]
+
+    def _model(self, job: Job) -> list[tuple[str, str]]:
+        run = self.run
+        spec = run.models.get(job.model)
+        if spec is None:
+            return []
+        options = ", ".join(f"{name} = {value}" for name, value in
+                            sorted((spec.get("options") or {}).items()))
+        arch = f", architecture {spec['arch']}" if spec.get("arch") not in (None, job.model) else ""
+        base = self._weights.get(job.path) or self._weights.get(
+            job.path.replace(f"/{job.model}.json", f"/{spec.get('base')}.json"))
+        digest = ((job.record or {}).get("resolved") or {}).get("checkpoint") or (
+            (job.result.get("checkpoint") or {}).get("sha256") if kind(job) == "training" else "")
+        title = run.model_title(job.model)
+        named = "" if title.endswith(f"({job.model})") else f" ({job.model})"
+        return [("Model", f"{title}{named}{arch}"),
+                ("Options", options),
+                ("Weights", _weights(base) if base else
+                 "none to train" if spec.get("learned") is False else ""),
+                ("Weights sha256", str(digest or "")),
+                ("Training", _training(base) if base else _trained(job))]
+
+
+def _weights(one: weights.Weights) -> str:
+    file = ((one.job.result if one.job else {}).get("checkpoint") or {}).get("file")
+    ranges = weights.levels(one.levels)
+    return (f"{one.origin}, for {one.scope}" + (f" ({ranges})" if ranges else "")
+            + (f": {file}" if file else ""))
+
+
+def _training(one: weights.Weights) -> str:
+    steps, seconds = one.facts.get("steps"), one.facts.get("seconds")
+    return "; ".join(filter(None, [
+        f"{steps} steps" if steps is not None else "",
+        text.duration(seconds) if seconds is not None else "", weights.machine(one),
+        f"on {weights.data(one)}" if weights.data(one) else "", weights.left_out(one),
+        f"recipe {one.recipe['recipe']}" if one.recipe.get("recipe") else "",
+        "" if one.known else "not recorded"]))
+
+
+def _trained(job: Job) -> str:
+    """Return how long a training's own record says that it took, "" for other records."""
+    if kind(job) != "training" or job.result.get("steps") is None:
+        return ""
+    return f"{job.result['steps']} steps; {text.duration(job.result['seconds'])}"
+
+
+def _images(job: Job) -> dict:
+    """Return the scores of a cell's images as rows of texts, {} if there are none or too many."""
+    if not isinstance(job, Cell) or not job.images:
+        return {}
+    if len(job.images) > IMAGES:
+        return {"note": f"The scores of its {len(job.images)} images are in the record."}
+    metrics = [m for m in text.METRICS if any(i.get(m) is not None for i in job.images)]
+    return {"heads": ["Image", *(text.metric_label(m, arrow=False) for m in metrics)],
+            "rows": [[str(image["name"]), *(
+                text.NA if image.get(m) is None else text.value(m, image[m]) for m in metrics)]
+                for image in job.images]}

@@ -1,0 +1,301 @@
+"""The attention benchmark: time and peak memory against k, for each N and implementation.
+
+SemanIR's paper (arXiv 2405.20008) compares the GPU memory of three implementations over N and k;
+this is that table with time beside it. The paper's figures are not known to this project, so none
+is shown. ``dense`` is attention over all N tokens of a window, without a dictionary.
+
+Reads nothing but the collected run (``benches/attention.json``); writes
+``figures/attention.{png,pdf,svg}``; its table goes to ``tables/attention.{md,tex,csv}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from irbench.present import style, text
+from irbench.report.collect import Job, Run
+from irbench.report.plots import latency
+from irbench.report.tables.sheet import Head, Sheet, Value
+
+NAME = "attention"
+RECORD = f"benches/{NAME}.json"      # below the run folder
+DENSE, BUILD = "dense", "dictionary"
+ORDER = ("reference", "mask", "gather", "flex", "triton")    # of lines, colours and columns
+PER_LINE = 3                    # values of N side by side
+FIELDS = ("n", "k", "implementation", "windows", "heads", "head_dim", "latency_p50_ms",
+          "latency_p90_ms", "timed_passes", "time_over_dense", "peak_memory_bytes",
+          "peak_memory_of", "max_error", "reason", "device", "device_name", "dtype", "threads",
+          "record")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The rows of a benchmark, by (N, k, implementation); k is None for dense attention."""
+
+    result: dict
+    rows: dict[tuple[int, int | None, str], dict]
+
+    @property
+    def names(self) -> list[str]:
+        """Sparse implementations, in the order of ``ORDER``, unknown ones last."""
+        met = list(dict.fromkeys(name for _, k, name in self.rows if name not in (DENSE, BUILD)))
+        return sorted(met, key=lambda n: ORDER.index(n) if n in ORDER else len(ORDER))
+
+    @property
+    def sizes(self) -> list[int]:
+        """The values of N."""
+        return sorted({n for n, _, _ in self.rows})
+
+    def keys(self, n: int) -> list[int]:
+        """The values of k that were measured at N."""
+        return sorted({k for m, k, _ in self.rows if m == n and k is not None})
+
+    def row(self, n: int, k: int | None, name: str) -> dict:
+        """One row, {} if there is none. Dense attention has one for every k."""
+        return self.rows.get((n, None if name == DENSE else k, name)) or {}
+
+
+def of(run: Run) -> Measured | None:
+    """Return what was measured, None if there is no result."""
+    job = run.benches.get(NAME)
+    if job is None or not job.result.get("rows"):
+        return None
+    rows = {}
+    for row in job.result["rows"]:
+        name = str(row.get("implementation"))
+        rows[row.get("n"), None if name == DENSE else row.get("k"), name] = row
+    for row in job.result.get("build") or []:
+        rows[row.get("n"), row.get("k"), BUILD] = row
+    return Measured(job.result, rows)
+
+
+def p50(row: dict) -> float | None:
+    """Median time of a row in ms."""
+    return (row.get("latency_ms") or {}).get("p50")
+
+
+def peak(row: dict) -> int | None:
+    """Peak memory of a row in bytes."""
+    return row.get("peak_memory_bytes")
+
+
+def said(result: dict, rows: list[dict]) -> str:
+    """Say under what conditions a benchmark ran, in one sentence."""
+    def values(name: str) -> str:
+        met = dict.fromkeys(row[name] for row in rows if row.get(name) is not None)
+        return " or ".join(map(str, met)) or "?"
+    how = latency.circumstances(result)
+    where = ", ".join(filter(None, [how["device"], how["dtype"], how["threads"]]))
+    passes = sorted({len((r.get("latency_ms") or {}).get("samples") or []) for r in rows} - {0})
+    return (f"Measured on {where}; windows {values('windows')}, heads {values('heads')}, head "
+            f"dimension {values('head_dim')}; time is the median (p50) of "
+            f"{' to '.join(map(str, dict.fromkeys((passes or ['?'])[i] for i in (0, -1))))} "
+            "passes, all implementations in turn in one process; peak memory is what one pass "
+            f"adds to inputs and dictionary ({values('peak_memory_of')}).")
+
+
+# -- table ---------------------------------------------------------------------------------------
+
+def sheet(run: Run) -> Sheet | None:
+    """Return the table, None if nothing was measured."""
+    found = of(run)
+    if found is None:
+        return None
+    columns = [DENSE, *found.names, *([BUILD] if any(b == BUILD for *_, b in found.rows) else [])]
+    time, memory = "Time, p50 in ms (over dense)", "Peak memory, MiB"
+    made = Sheet(NAME, "Attention: time and memory", [
+        Head("N", left=True), Head("k"), *(Head(c, time) for c in columns),
+        *(Head(c, memory) for c in columns)], FIELDS)
+    for n in found.sizes:
+        for k in found.keys(n) or [None]:
+            rows = {name: found.row(n, k, name) for name in columns}
+            dense = p50(rows[DENSE])
+            times = {c: _time(made, c, row, dense) for c, row in rows.items()}
+            peaks = {c: _value(made, c, row, peak(row), text.mebibytes)
+                     for c, row in rows.items()}
+            for values, number in ((times, p50), (peaks, peak)):
+                _best({c: v for c, v in values.items() if c in found.names}, rows, number)
+            made.rows.append([Value(str(n)), Value(text.NONE if k is None else str(k)),
+                              *times.values(), *peaks.values()])
+    made.lines = [_line(found, *key, row) for key, row in sorted(
+        found.rows.items(), key=lambda item: (item[0][0], item[0][1] or 0, item[0][2]))]
+    made.caption = (
+        f"{said(found.result, list(found.rows.values()))} N: tokens of a window; k: keys of a "
+        "token, all tokens where k = N; dense: attention over all N without dictionary, mask or "
+        "position bias; dictionary: building it, once a stage, which no other column contains. "
+        "In brackets, the time over that of dense at the same N. In bold, the least of the "
+        "sparse implementations. SemanIR's paper prints the memory of three implementations; its "
+        "values are not known here and none is shown.")
+    return made
+
+
+def _value(made: Sheet, name: str, row: dict, number: float | None, how: Callable) -> Value:
+    if number is not None:
+        return Value(how(number), record=RECORD)
+    if not row:
+        return Value(text.NONE)
+    return made.absent(f"{name}: {str(row.get('reason') or 'not recorded').rstrip('.')}")
+
+
+def _time(made: Sheet, name: str, row: dict, dense: float | None) -> Value:
+    value = _value(made, name, row, p50(row), lambda ms: text.milliseconds(ms).removesuffix(" ms"))
+    if p50(row) is not None and dense and name not in (DENSE, BUILD):
+        value.shown += f" ({text.ratio(p50(row) / dense)})"
+    return value
+
+
+def _best(values: dict[str, Value], rows: dict[str, dict], number: Callable) -> None:
+    """Mark the least of several; one alone is not marked."""
+    numbers = {name: number(rows[name]) for name in values if number(rows[name]) is not None}
+    if len(numbers) > 1:
+        values[min(numbers, key=numbers.get)].best = True
+
+
+def _line(found: Measured, n: int, k: int | None, name: str, row: dict) -> list:
+    time, dense = row.get("latency_ms") or {}, p50(found.row(n, k, DENSE))
+    over = round(p50(row) / dense, 6) if p50(row) is not None and dense and name != BUILD else None
+    return [n, k, name, row.get("windows"), row.get("heads"), row.get("head_dim"),
+            time.get("p50"), time.get("p90"), len(time.get("samples") or []) or None, over,
+            peak(row), row.get("peak_memory_of"), row.get("max_error"), row.get("reason") or "",
+            *(found.result.get(key) for key in ("device", "device_name", "dtype", "threads")),
+            RECORD]
+
+
+# -- figure --------------------------------------------------------------------------------------
+
+def draw(run: Run) -> style.Drawing:
+    """Draw the figure; nothing is written without a time or a memory of some implementation."""
+    drawing = style.Drawing()
+    found = of(run)
+    if found is None:
+        drawing.left_out += [_no_result(job) for job in run.benches.values() if job.model == NAME]
+        return drawing
+    if not any(p50(row) is not None or peak(row) for row in found.rows.values()):
+        drawing.left_out.append("There is no figure of attention: no implementation has a time or "
+                                f"a memory. {_missing(found)}")
+        return drawing
+    with style.look():
+        chunks = [found.sizes[i:i + PER_LINE] for i in range(0, len(found.sizes), PER_LINE)]
+        figure = style.figure(0.5 + 3.7 * len(chunks), style.WIDTH * min(1, max(
+            len(chunks[0]) / PER_LINE, 0.6)))
+        axes = figure.subplots(2 * len(chunks), len(chunks[0]), squeeze=False)
+        handles: dict[str, object] = {}
+        for index, chunk in enumerate(chunks):
+            for column in range(len(chunks[0])):
+                for line, (number, label) in enumerate((
+                        (p50, "Time, p50 (ms, log scale)"),
+                        (lambda row: (peak(row) or 0) / 2**20 or None,
+                         "Peak memory (MiB, log scale)"))):
+                    ax = axes[2 * index + line][column]
+                    if column < len(chunk):
+                        handles |= _panel(ax, found, chunk[column], number, label)
+                    else:
+                        ax.set_axis_off()
+        order = [n for n in (*found.names, DENSE) if n in handles]
+        figure.legend([handles[n] for n in order], [
+            "dense (all N keys)" if n == DENSE else n for n in order],
+            loc="outside lower center", ncols=len(order), frameon=False, handlelength=2.8)
+        style.save(figure, run.folder, NAME)
+    drawing.figures.append(style.Drawn(NAME, "Attention", _caption(found), _alt(found)))
+    return drawing
+
+
+def _no_result(job: Job) -> str:
+    return f"There is no figure of attention: {job.reason or job.status}."
+
+
+def _panel(ax: Axes, found: Measured, n: int, number: Callable, label: str) -> dict:
+    """Draw one quantity at one N; returns the line of each implementation drawn."""
+    hues, shapes = style.colors(found.names), style.markers(found.names)
+    handles, values = {}, []
+    for name in found.names:
+        points = [(k, v) for k in found.keys(n)
+                  if (v := number(found.row(n, k, name))) is not None and v > 0]
+        if points:
+            handles[name], = ax.plot(*zip(*points, strict=True), color=hues[name],
+                                     marker=shapes[name], markersize=3.4, markeredgewidth=0)
+            values += [v for _, v in points]
+    dense = number(found.row(n, None, DENSE))
+    if dense:
+        handles[DENSE] = ax.axhline(dense, color=style.INK, linestyle=(0, (4, 2)), linewidth=1)
+        values.append(dense)
+    keys = found.keys(n)
+    ax.set_title(f"N = {n}")
+    ax.set_xlabel("k (keys per token)")
+    ax.set_ylabel(label)
+    sns.despine(ax=ax)
+    if keys:
+        ax.set_xscale("log", base=2)
+        ax.set_xlim(keys[0] / 1.25, keys[-1] * 1.25)
+        ax.xaxis.set_major_locator(FixedLocator(_spaced(keys)))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+    else:
+        ax.set_xticks([])
+        ax.text(0.5, 0.06, "no k below N was measured", transform=ax.transAxes, ha="center",
+                fontsize=6, color=style.GRAY)
+    if values:
+        low, high = min(values), max(values)
+        room = max((high / low) ** 0.08, 1.25)
+        ax.set_yscale("log")
+        ax.set_ylim(low / room, high * room)
+        style.log_ticks(ax.yaxis, "{:g}".format)
+    else:
+        ax.set_yticks([])
+        ax.text(0.5, 0.5, text.NA, transform=ax.transAxes, ha="center", color=style.GRAY)
+    return handles
+
+
+def _spaced(keys: list[int]) -> list[int]:
+    """Return the values of k that have room for a number on a log axis."""
+    room = (keys[-1] * 1.6 / keys[0]) ** (1 / 11)
+    kept: list[int] = []
+    for k in reversed(keys):
+        if not kept or kept[-1] / k >= room:
+            kept.append(k)
+    return kept
+
+
+def _missing(found: Measured) -> str:
+    """Name what has no value, with the reasons."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for (n, k, name), row in sorted(found.rows.items(),
+                                    key=lambda i: (i[0][2], i[0][0], i[0][1] or 0)):
+        without = [w for w, value in (("time", p50(row)), ("memory", peak(row))) if value is None]
+        if without:
+            why = str(row.get("reason") or f"no {' and no '.join(without)} recorded").rstrip(".")
+            place = f"N = {n}" + (f", k = {k}" if k is not None else "")
+            reasons.setdefault((name, why), []).append(place)
+    return "Without a value: " + "; ".join(
+        f"{name} ({why}: {'; '.join(places) if len(places) < 4 else f'{len(places)} points'})"
+        for (name, why), places in reasons.items()) + "." if reasons else ""
+
+
+def _caption(found: Measured) -> str:
+    zero = sorted({name for (_, _, name), row in found.rows.items() if peak(row) == 0})
+    return " ".join(filter(None, [
+        "Time (above) and peak memory (below) of one attention against k, for each number of "
+        "tokens N of a window; the dashed line is attention over all N keys, without a "
+        "dictionary. Building the dictionary is not contained; see the table.",
+        said(found.result, list(found.rows.values())), _missing(found),
+        f"A peak memory of 0, below what the counters resolve, has no place on a log scale: "
+        f"{', '.join(zero)}." if zero else "",
+        "The memory figures of SemanIR's paper are not known here and not shown."]))
+
+
+def _alt(found: Measured) -> str:
+    parts = []
+    for n in found.sizes:
+        for name in (DENSE, *found.names):
+            times = [(k, t) for k in (found.keys(n) if name != DENSE else [None])
+                     if (t := p50(found.row(n, k, name))) is not None]
+            if times:
+                parts.append(f"N = {n}, {name}: " + ", ".join(
+                    text.milliseconds(t) + ("" if k is None else f" at k = {k}")
+                    for k, t in times) + ".")
+    return "Line plots of time and memory of attention. " + " ".join(parts)

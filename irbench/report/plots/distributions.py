@@ -1,0 +1,231 @@
+"""The figures of per-image PSNR: every image of a set under every model, and paired differences.
+
+One row per protocol and dataset with two or more models that scored the same images. Left: the
+PSNR of each image, joined across models where the images are few. Right: each image's difference to
+the best model, which says more than the spread of the PSNR, as images differ far more than models.
+Whether the mean difference is more than chance is said as in the tables
+(``irbench.core.statistics``).
+
+Reads nothing but the collected run; writes ``figures/distributions.{png,pdf,svg}``, or one figure
+per task or protocol when there are many rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from irbench.catalog import published
+from irbench.core import statistics
+from irbench.present import style, text
+from irbench.report.collect import Cell, Run
+from irbench.report.facts import family
+from irbench.report.plots import split
+
+JOINED = 12                     # images; more lines than this are a tangle
+LEAST = 2                       # images; one has no distribution
+LEAST_DB = 0.2                  # width of a panel: a tiny difference must not fill it
+MACHINE_DB = 0.001              # PSNR differs by about this between machines
+NAME = 24                       # letters in a line of a model's name
+HEIGHT, LINE = 0.22, 0.1        # inches a model, and a line of its name
+GOLDEN = 0.6180339887           # spreads points evenly without chance
+
+
+@dataclass
+class Row:
+    """One protocol and dataset: model -> PSNR (dB) of each image, models in the order shown."""
+
+    protocol: str
+    dataset: str
+    task: str
+    images: list[str]
+    psnr: dict[str, np.ndarray] = field(default_factory=dict)       # (N,), the best mean first
+    against: dict[str, np.ndarray] = field(default_factory=dict)    # (N,), model minus the best
+
+    @property
+    def best(self) -> str:
+        """The model with the highest mean."""
+        return next(iter(self.psnr))
+
+    def verdict(self, model: str) -> statistics.Paired:
+        """Say whether a model's mean difference to the best is more than chance."""
+        return statistics.verdict(self.against[model].tolist(), self.protocol, self.dataset,
+                                  model, self.best, least=MACHINE_DB)
+
+
+def rows(run: Run) -> list[Row]:
+    """Return what can be compared image by image."""
+    groups: dict[tuple[str, str], dict[str, Cell]] = {}
+    for cell in run.cells:
+        if "psnr" in cell.means and family.competes(run.models[cell.model]):
+            groups.setdefault((cell.protocol, cell.dataset), {})[cell.model] = cell
+    found = []
+    for (protocol, dataset), cells in groups.items():
+        first = next(iter(cells.values()))
+        names = [str(image["name"]) for image in first.images]
+        scores = {model: {str(i["name"]): i["psnr"] for i in cell.images}
+                  for model, cell in cells.items()}
+        # another number of images: another set, whatever its name
+        scores = {model: by_name for model, by_name in scores.items() if set(by_name) == set(names)}
+        if len(scores) < 2 or len(names) < LEAST:
+            continue
+        row = Row(protocol, dataset, first.task, names)
+        psnr = {model: np.array([by_name[name] for name in names], float)
+                for model, by_name in scores.items()}
+        row.psnr = dict(sorted(psnr.items(), key=lambda item: -item[1].mean()))
+        learned = [m for m in row.psnr if run.models[m].get("learned", True)]
+        # the distance of a noisy input would hide those between networks
+        shown = [m for m in row.psnr if m in learned or len(learned) < 2]
+        row.against = {m: row.psnr[m] - row.psnr[row.best] for m in shown if m != row.best}
+        found.append(row)
+    return found
+
+
+def draw(run: Run) -> style.Drawing:
+    """Draw the figures; nothing is written when no two models scored the same images."""
+    drawing = style.Drawing()
+    for named, part in split.figures(rows(run), "distributions", "PSNR of each image",
+                                     style.HEIGHT, lambda row: _height(run, row)).items():
+        drawing.figures.append(_figure(run, part, *named))
+    return drawing
+
+
+def _figure(run: Run, found: list[Row], stem: str, title: str) -> style.Drawn:
+    with style.look():
+        heights = [_height(run, row) for row in found]
+        figure = style.figure(sum(heights))
+        axes = figure.subplots(len(found), 2, squeeze=False, height_ratios=heights,
+                               width_ratios=(1.15, 1))
+        for (left, right), row in zip(axes, found, strict=True):
+            _images(left, run, row)
+            _differences(right, run, row)
+        handles = [Line2D([], [], linestyle="", marker="o", markersize=3, color=style.GRAY,
+                          label="one image"),
+                   Line2D([], [], linestyle="", marker="|", markersize=9, markeredgewidth=1.6,
+                          color=style.INK, label="mean")]
+        if any(len(row.images) > JOINED for row in found):
+            handles.append(Line2D([], [], color=style.GRAY, alpha=0.35, linewidth=5,
+                                  label="quartiles; line: 5 to 95 %"))
+        handles.append(Line2D([], [], color=style.INK, linewidth=1.2,
+                              label="95 % interval of the mean difference"))
+        style.legend(figure, handles, 4)
+        style.save(figure, run.folder, stem)
+    return style.Drawn(stem, title, _caption(run, found), _alt(run, found))
+
+
+def _name(run: Run, model: str) -> str:
+    return text.wrap(run.model_title(model), NAME)
+
+
+def _height(run: Run, row: Row) -> float:
+    """Return the height of a row's panels in inches."""
+    return 0.85 + sum(HEIGHT + LINE * (1 + _name(run, model).count("\n")) for model in row.psnr)
+
+
+def _images(ax: Axes, run: Run, row: Row) -> None:
+    """Draw the PSNR of every image under every model, a line of the panel per model."""
+    hues, shapes = style.colors(list(run.models)), style.markers(list(run.models))
+    if len(row.images) <= JOINED:
+        for values in np.stack(list(row.psnr.values()), axis=1):        # (models,) of an image
+            ax.plot(values, range(len(values)), color=style.GRAY, linewidth=0.5, alpha=0.6,
+                    zorder=2)
+    for height, (model, values) in enumerate(row.psnr.items()):
+        _points(ax, values, height, hues[model], shapes[model], len(row.images) > JOINED)
+    ax.set_yticks(range(len(row.psnr)), [
+        f"{_name(run, model)}\nmean {values.mean():.2f} dB"
+        for model, values in row.psnr.items()])
+    ax.set_xlabel("PSNR of an image (dB)")
+    ax.set_title(f"{row.protocol}\n")
+    _said(ax, f"{run.dataset_title(row.dataset)}, {len(row.images)} images")
+    _frame(ax, len(row.psnr))
+
+
+def _differences(ax: Axes, run: Run, row: Row) -> None:
+    """Draw each image's difference to the best model, and what it amounts to."""
+    hues, shapes = style.colors(list(run.models)), style.markers(list(run.models))
+    heights = {model: height for height, model in enumerate(row.psnr)}
+    ax.axvline(0, color=hues[row.best], linewidth=1, zorder=1.5)
+    together = np.concatenate([*row.against.values(), [0.0]])
+    low, high = together.min(), together.max()
+    pad = max(0.06 * (high - low), (LEAST_DB - (high - low)) / 2)
+    ax.set_xlim(low - pad, high + pad)
+    for model, values in row.against.items():
+        height = heights[model]
+        _points(ax, values, height, hues[model], shapes[model], len(row.images) > JOINED)
+        said = row.verdict(model)
+        if said.low is not None and said.word != statistics.SAME:
+            ax.plot([said.low, said.high], [height + 0.33] * 2, color=style.INK, linewidth=1.2,
+                    zorder=5, solid_capstyle="butt")
+        ax.text(1.02, height, f"{published.signed(said.mean, 3)} dB\n{said.word}",
+                transform=ax.get_yaxis_transform(), va="center", fontsize=style.SMALL)
+    ax.text(1.02, heights[row.best], "the best", transform=ax.get_yaxis_transform(), va="center",
+            fontsize=style.SMALL, color=style.GRAY)
+    for model in set(row.psnr) - set(row.against) - {row.best}:
+        ax.text(1.02, heights[model], "no weights,\nnot shown", va="center", fontsize=style.SMALL,
+                transform=ax.get_yaxis_transform(), color=style.GRAY)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.set_xlabel("Difference of an image (dB)")
+    ax.set_title("\n")
+    _said(ax, f"to {text.wrap(run.model_title(row.best), 44, 1)}")
+    ax.set_yticks(range(len(row.psnr)), [])
+    _frame(ax, len(row.psnr))
+
+
+def _points(ax: Axes, values: np.ndarray, height: int, hue: tuple, marker: str,
+            many: bool) -> None:
+    """Draw the images of one model at one height; many of them are spread, with quartiles."""
+    spread = ((np.arange(len(values)) * GOLDEN) % 1 - 0.5) * 0.36 if many else np.zeros(len(values))
+    ax.plot(values, height + spread, linestyle="", marker=marker, color=hue, zorder=3,
+            markersize=2.2 if many else 3.6, markeredgewidth=0, alpha=0.55 if many else 0.9)
+    if many:
+        ends = np.quantile(values, (0.05, 0.25, 0.75, 0.95))
+        ax.plot(ends[[0, 3]], [height] * 2, color=hue, linewidth=0.8, zorder=2.5, alpha=0.8)
+        ax.plot(ends[[1, 2]], [height] * 2, color=hue, linewidth=6, zorder=2.5, alpha=0.3,
+                solid_capstyle="butt")
+    ax.plot([values.mean()], [height], linestyle="", marker="|", markersize=11,
+            markeredgewidth=1.6, color=style.INK, zorder=4)
+
+
+def _frame(ax: Axes, models: int) -> None:
+    ax.set_ylim(models - 0.45, -0.55)
+    ax.grid(axis="y", visible=False)
+    ax.tick_params(axis="y", length=0)
+    sns.despine(ax=ax, left=True)
+
+
+def _said(ax: Axes, words: str) -> None:
+    ax.annotate(words, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points",
+                fontsize=style.SMALL, color=style.GRAY, va="bottom")
+
+
+def _caption(run: Run, found: list[Row]) -> str:
+    counts = "; ".join(f"{row.protocol} on {run.dataset_title(row.dataset)}: {len(row.images)}"
+                       for row in found)
+    few = any(len(row.images) <= JOINED for row in found)
+    fewest = [row for row in found if len(row.images) < statistics.FEWEST]
+    return " ".join(filter(None, [
+        "PSNR (dB) of every image under every model (left), the model with the best mean above, "
+        "and each image's difference to that model (right). Number of images: " + counts + ".",
+        f"Up to {JOINED} images are joined across models, a line per image." if few else "",
+        "At the right the mean difference, with its 95 % bootstrap interval as a black line below "
+        "the points: \"real\" if the interval excludes 0 and the sign test over images has "
+        f"p < {statistics.LEVEL}, \"within noise\" if not, \"no change\" if no image differs by "
+        f"more than {MACHINE_DB} dB.",
+        f"A sign test of fewer than {statistics.FEWEST} images cannot reach that; there the "
+        "interval alone decides." if fewest else "",
+        "Where two models have weights, those without are not among the differences."
+        if any(len(row.against) + 1 < len(row.psnr) for row in found) else ""]))
+
+
+def _alt(run: Run, found: list[Row]) -> str:
+    return "Dot plots of PSNR per image. " + " ".join(
+        f"{row.protocol} on {run.dataset_title(row.dataset)}: " + "; ".join(
+            f"{run.model_title(m)} {v.min():.2f} to {v.max():.2f} dB, mean {v.mean():.2f} dB"
+            + (f", {published.signed(row.verdict(m).mean, 3)} dB to the best "
+               f"({row.verdict(m).word})" if m in row.against else "")
+            for m, v in row.psnr.items()) + "." for row in found)

@@ -1,0 +1,367 @@
+"""The figures of quality against cost: PSNR against parameters, MACs and latency.
+
+One row of panels per protocol and dataset, with the Pareto front of the models measured here drawn
+as a step line. Figures from papers are hollow diamonds beside the parameters, the one cost that
+papers print alike; they were measured elsewhere and are not in the front. Multiply-adds (MACs) are
+compared for one input size, latencies under one condition (device, dtype, size, batch, threads).
+Variants of a model have its weights, so they are left to the figure of k and the table of variants.
+
+Reads nothing but the collected run; writes ``figures/quality.{png,pdf,svg}``, or one figure per
+task or protocol (``figures/quality-<task>``) when there are many rows. Synthetic degradations have
+figures of their own, ``quality-synthetic``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, field
+
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
+
+from irbench.catalog import published
+from irbench.present import style, text
+from irbench.present.labels import Point, place
+from irbench.report.collect import Run
+from irbench.report.facts import family, verdict
+from irbench.report.plots import latency, pareto, split
+
+COSTS = {"parameters": "Parameters (count, log scale)", "macs": "MACs (count, log scale)",
+         "latency": "Latency, p50 (ms, log scale)"}
+# inches a row; with figures from papers, whose names need room
+PLAIN, WIDE = 2.05, 2.75
+LEAST_DB = 0.5                  # height of a panel, in dB
+NEAR_DB = 3.0                   # a line further below all points is told, not drawn
+LEAST_RANGE = 4.0               # ratio of the ends of a cost's axis
+FRONT = {"color": style.INK, "linewidth": 0.9, "alpha": 0.75}
+DASHED = (0, (4, 2))
+
+
+@dataclass
+class Row:
+    """What the panels of one protocol and dataset show; mappings have the model as key."""
+
+    protocol: str
+    dataset: str
+    level: str
+    task: str
+    psnr: dict[str, float] = field(default_factory=dict)                # dB, of models with weights
+    lines: dict[str, float] = field(default_factory=dict)               # dB, of the others
+    costs: dict[str, dict[str, float]] = field(default_factory=dict)    # kind -> model -> cost
+    conditions: dict[str, str] = field(default_factory=dict)            # kind -> how measured
+    apart: list[str] = field(default_factory=list)  # sentences on costs that do not compare
+    printed: dict[str, tuple[float, float]] = field(default_factory=dict)   # parameters, dB
+    synthetic: bool = False
+    leaking: list[str] = field(default_factory=list)        # models trained on test images
+
+    def near(self) -> dict[str, float]:
+        """Return the lines that are drawn: far below all points they would flatten the panel."""
+        least = min([*self.psnr.values(), *(v for _, v in self.printed.values())])
+        return {model: psnr for model, psnr in self.lines.items() if psnr > least - NEAR_DB}
+
+    def points(self, kind: str) -> dict[str, pareto.Place]:
+        """Return (cost, PSNR) of the models of a panel; those without weights cost 0 parameters."""
+        found = {model: (cost, self.psnr[model])
+                 for model, cost in self.costs.get(kind, {}).items()}
+        if kind == "parameters":
+            found |= {model: (0.0, psnr) for model, psnr in self.lines.items()}
+        return found
+
+
+def draw(run: Run) -> style.Drawing:
+    """Draw the figures; nothing is written when no measured model has a place in one."""
+    drawing = style.Drawing()
+    found, omitted = rows(run)
+    variants = [run.model_title(n) for names in family.variants(run).values() for n in names]
+    if variants:
+        drawing.left_out.append("Variants, which have the weights of their base, are not in the "
+                                "figures of quality against cost but in the table of variants: "
+                                f"{', '.join(variants)}.")
+    if omitted:
+        drawing.left_out.append("Not in the figures of quality against cost, for want of a "
+                                f"count of parameters: {', '.join(omitted)}.")
+    if not found:
+        drawing.left_out.append("There is no figure of quality against cost: no model with a PSNR "
+                                "has a known number of parameters.")
+        return drawing
+    alone = [row for row in found if len(row.psnr) < 2 and not row.printed]
+    if alone:
+        drawing.left_out.append(
+            "No figure of quality against cost where one model with weights has nothing beside "
+            "it: " + ", ".join(f"{r.protocol} on {run.dataset_title(r.dataset)}" for r in alone)
+            + ".")
+    for stem, title, kind in (("quality", "Quality against cost", False), (
+            "quality-synthetic", "Quality against cost, synthetic degradations", True)):
+        here = [row for row in found if row.synthetic == kind and row not in alone]
+        drawing.figures += [_figure(run, part, *named)
+                            for named, part in split.figures(
+                                here, stem, title, style.HEIGHT, _height).items()]
+    return drawing
+
+
+# -- what is shown -------------------------------------------------------------------------------
+
+def rows(run: Run) -> tuple[list[Row], list[str]]:
+    """Return one row per protocol and dataset, and the models whose parameters nobody tells."""
+    found: dict[tuple[str, str], Row] = {}
+    omitted: list[str] = []
+    for cell in run.cells:
+        psnr = cell.means.get("psnr")
+        if psnr is None or not family.competes(run.models[cell.model]):
+            continue
+        row = found.setdefault((cell.protocol, cell.dataset), Row(
+            cell.protocol, cell.dataset, cell.level, cell.task, synthetic=cell.synthetic))
+        if cell.leak:
+            row.leaking.append(cell.model)
+        count = run.parameters(cell.protocol, cell.model)
+        if count is None:
+            name = f"{run.model_title(cell.model)} ({cell.protocol})"
+            if name not in omitted:
+                omitted.append(name)
+        elif count == 0:
+            row.lines[cell.model] = psnr
+        else:
+            row.psnr[cell.model] = psnr
+            row.costs.setdefault("parameters", {})[cell.model] = count
+    kept = [row for row in found.values() if row.psnr]
+    for row in kept:
+        _add_measured(run, row, "macs", _macs)
+        _add_measured(run, row, "latency", _latency)
+        if not row.synthetic:
+            _add_published(run, row)
+    return kept, omitted
+
+
+def _macs(result: dict) -> tuple[float | None, str]:
+    return result.get("macs"), text.input_size(result.get("input") or {})
+
+
+def _latency(result: dict) -> tuple[float | None, str]:
+    return (result.get("latency_ms") or {}).get("p50"), latency.condition(result)
+
+
+def _add_measured(run: Run, row: Row, kind: str, read) -> None:
+    """Add a cost of the models that were profiled alike; the others are named."""
+    known: dict[str, dict[str, float]] = {}
+    for model in row.psnr:
+        profile = run.profiles.get((row.protocol, model))
+        cost, how = read(profile.result) if profile and profile.result else (None, "")
+        if cost:
+            known.setdefault(how, {})[model] = cost
+    if not known:
+        return
+    how = max(known, key=lambda one: len(known[one]))       # the first of those with most models
+    row.costs[kind], row.conditions[kind] = known.pop(how), how
+    name = {"macs": "MACs", "latency": "latency"}[kind]
+    row.apart += [f"{run.model_title(model)}, {row.protocol}: {name} on another condition ({other})"
+                  for other, models in known.items() for model in models]
+
+
+def _add_published(run: Run, row: Row) -> None:
+    for one in published.rows(row.task, {(row.level, row.dataset)}, run.published):
+        figure = one.figures.get((row.level, row.dataset, "psnr"))
+        params = one.params_m.get(row.level)
+        if figure and params and float(params) > 0:
+            row.printed.setdefault(one.method, (float(params) * 1e6, figure.value))
+
+
+# -- drawing -------------------------------------------------------------------------------------
+
+def _figure(run: Run, found: list[Row], stem: str, title: str) -> style.Drawn:
+    kinds = [kind for kind in COSTS if any(row.costs.get(kind) for row in found)]
+    wide = any(row.printed for row in found)        # room for the names of many methods
+    unlabelled: list[str] = []
+    with style.look():
+        height = max(_height(row) for row in found)
+        figure = style.figure(height * len(found), {1: 4.2, 2: 5.6}.get(len(kinds), style.WIDTH))
+        axes = figure.subplots(len(found), len(kinds), squeeze=False, width_ratios=[
+            1.75 if wide and kind == "parameters" else 1 for kind in kinds])
+        labelled = []
+        for line, row in zip(axes, found, strict=True):
+            for ax, kind in zip(line, kinds, strict=True):
+                labelled.append((ax, row, _panel(ax, run, row, kind)))
+                if kind != kinds[0]:
+                    ax.tick_params(labelleft=False)
+                else:
+                    ax.set_ylabel("PSNR (dB)")
+        style.legend(figure, _handles(run, found), 4)
+        _settle(figure)
+        for ax, row, points in labelled:
+            if any(point.text for point in points):
+                unlabelled += [point.text for point in place(ax, points, _busy(ax, row))]
+        style.save(figure, run.folder, stem)
+    return style.Drawn(stem, title, _caption(run, found, unlabelled), _alt(run, found))
+
+
+def _height(row: Row) -> float:
+    return WIDE if row.printed else PLAIN
+
+
+def _settle(figure: Figure) -> None:
+    """Fix the layout, so that labels may be placed by where things are."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def _panel(ax: Axes, run: Run, row: Row, kind: str) -> list[Point]:
+    """Draw one panel; returns the published points, to be labelled when the layout is fixed."""
+    names = list(run.models)
+    hues, shapes = style.colors(names), style.markers(names)
+    costs = row.costs.get(kind) or {}
+    printed = row.printed if kind == "parameters" else {}
+    _axes(ax, run, row, kind, [*costs.values(), *(x for x, _ in printed.values())])
+    for model, psnr in row.near().items():
+        ax.axhline(psnr, color=hues[model], linestyle=DASHED, linewidth=0.9, zorder=1.5)
+    below = [f"{text.wrap(run.model_title(model), 24, 1)}: {psnr:.2f} dB, below"
+             for model, psnr in row.lines.items() if model not in row.near()]
+    if below and kind == "parameters":
+        ax.text(0.98, 0.02, "\n".join(below), transform=ax.transAxes, ha="right", va="bottom",
+                fontsize=style.SMALL, color=style.GRAY)
+    if not costs:
+        ax.text(0.5, 0.5, text.NA, transform=ax.transAxes, ha="center", color=style.GRAY)
+        ax.set_xticks([])
+        return []
+    (low, high), floor = ax.get_xlim(), ax.get_ylim()[0]
+    ax.plot(*zip(*pareto.steps(row.points(kind), low, high, floor), strict=True), zorder=2,
+            **FRONT)
+    points = []
+    for model, cost in costs.items():
+        ax.plot([cost], [row.psnr[model]], color=hues[model], marker=shapes[model], markersize=6,
+                markeredgecolor="white", markeredgewidth=0.6, zorder=4, linestyle="")
+        points.append(Point(cost, row.psnr[model], "", 3.0, hues[model]))
+        if kind == "latency" and latency.busy(run.profiles[row.protocol, model].result):
+            ax.annotate(latency.MARK, (cost, row.psnr[model]), (3, 2), fontweight="bold",
+                        textcoords="offset points", fontsize=6.5, color=hues[model])
+    # the methods rebuilt here get the free places first, in their model's colour
+    known = {method: next((hues[m] for m in row.psnr if verdict.is_counterpart(
+        run.models[m], method, run.blind(row.protocol, m))), None) for method in printed}
+    for method in sorted(printed, key=lambda name: known[name] is None):
+        count, psnr = printed[method]
+        hue = known[method] or style.GRAY
+        ax.plot([count], [psnr], marker="D", markersize=3.4, markerfacecolor="white",
+                markeredgecolor=hue, markeredgewidth=0.7, zorder=3.5, linestyle="")
+        points.append(Point(count, psnr, method, 2.2, hue, size=style.SMALL))
+    return points
+
+
+def _busy(ax: Axes, row: Row) -> list[Bbox]:
+    """Return the boxes in display pixels that labels must leave free: lines, and what is told.
+
+    ``ax`` shows parameters, the one cost that papers' figures stand at.
+    """
+    renderer, (low, high) = ax.figure.canvas.get_renderer(), ax.get_xlim()
+    lines = [((low, psnr), (high, psnr)) for psnr in row.near().values()]
+    lines += itertools.pairwise(pareto.steps(row.points("parameters"), low, high,
+                                             ax.get_ylim()[0]))
+    return [*(Bbox(ax.transData.transform(ends)).padded(1) for ends in lines),
+            *(said.get_window_extent(renderer) for said in ax.texts)]
+
+
+def _axes(ax: Axes, run: Run, row: Row, kind: str, costs: list[float]) -> None:
+    """Set limits and names of a panel. Quality has one range in all panels of a row."""
+    psnrs = [*row.psnr.values(), *row.near().values(), *(v for _, v in row.printed.values())]
+    low, high = min(psnrs), max(psnrs)
+    # a tiny difference must not fill the panel
+    pad = max(0.12 * (high - low), (LEAST_DB - (high - low)) / 2)
+    ax.set_ylim(low - pad, high + pad)
+    if costs:
+        low, high = math.log10(min(costs)), math.log10(max(costs))
+        pad = max(0.12 * (high - low), (math.log10(LEAST_RANGE) - (high - low)) / 2, 0.12)
+        ax.set_xscale("log")
+        ax.set_xlim(10 ** (low - pad), 10 ** (high + pad))
+        style.log_ticks(ax.xaxis, text.si if kind != "latency" else "{:g}".format)
+    ax.set_xlabel(COSTS[kind])
+    ax.set_title(f"{row.protocol}\n" if kind == "parameters" else "\n")
+    first, _, rest = row.conditions.get(kind, "").partition(", ")
+    said = {"parameters": run.dataset_title(row.dataset), "macs": f"for {first}" if first else "",
+            "latency": f"{text.wrap(first, 34, 1)}\n{rest}"}[kind]
+    ax.annotate(said, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points",
+                fontsize=style.SMALL, color=style.GRAY, va="bottom")
+    sns.despine(ax=ax)
+
+
+def _handles(run: Run, found: list[Row]) -> list[Line2D]:
+    names = list(run.models)
+    hues, shapes = style.colors(names), style.markers(names)
+    handles = [Line2D([], [], linestyle="", marker=shapes[m], markersize=6, color=hues[m],
+                      markeredgecolor="white", markeredgewidth=0.6,
+                      label=text.wrap(run.model_title(m), 40, 1))
+               for m in names if any(m in row.psnr for row in found)]
+    handles += [Line2D([], [], color=hues[m], linestyle=DASHED, linewidth=0.9,
+                       label=f"{text.wrap(run.model_title(m), 30, 1)} (no weights)")
+                for m in names if any(m in row.near() for row in found)]
+    handles.append(Line2D([], [], label="Pareto front (measured here)", **FRONT))
+    if any(row.printed for row in found):
+        handles.append(Line2D([], [], linestyle="", marker="D", markersize=3.4, color=style.GRAY,
+                              markerfacecolor="white", markeredgewidth=0.7,
+                              label="published (papers)"))
+    return handles
+
+
+def _caption(run: Run, found: list[Row], unlabelled: list[str]) -> str:
+    names = {"parameters": "the number of parameters", "macs": "multiply-adds (MACs)",
+             "latency": "the median latency (p50, ms)"}
+    kinds = [kind for kind in COSTS if any(row.costs.get(kind) for row in found)]
+    *others, last = [names[kind] for kind in kinds]
+    said = ["PSNR (dB) against " + " and ".join(filter(None, [", ".join(others), last]))
+            + " of the models measured here, one row per protocol and dataset ("
+            + "; ".join(f"{r.protocol} on {run.dataset_title(r.dataset)}" for r in found)
+            + "); higher and further left is better. The step line is the Pareto front: the best "
+            "PSNR that a model measured here reaches at this cost or less."]
+    if any(row.lines for row in found):
+        said.append("Models without weights are dashed lines, or named where they lie far below; "
+                    "they count as 0 parameters in the front of the parameters, and are in no "
+                    "other front.")
+    sizes = sorted({row.conditions["macs"] for row in found if "macs" in row.conditions})
+    if sizes:
+        said.append(f"MACs are for an input of {' or '.join(sizes)} (batch, channels, height, "
+                    "width).")
+    hows = sorted({row.conditions["latency"] for row in found if "latency" in row.conditions})
+    if hows:
+        said.append(f"Latency was measured on: {'; '.join(hows)}. It depends on the machine and "
+                    "its load: read it as advice.")
+        said.append(latency.disturbances(run, [(row.protocol, model) for row in found
+                                               for model in row.costs.get("latency", {})]))
+    if any(row.printed for row in found):
+        said.append("Hollow diamonds are figures from papers, at their printed parameters; they "
+                    "were not measured here, their other costs are not shown, and they are not in "
+                    "the front. One in a model's colour is that model's figure in its paper.")
+    if found[0].synthetic:
+        said.append("The degradations are synthetic; no published figure belongs to them.")
+    missing = [f"{run.model_title(m)} on {row.protocol} ({name})" for row in found
+               for kind, name in (("macs", "MACs"), ("latency", "latency")) if kind in kinds
+               for m in row.psnr if m not in row.costs.get(kind, {})
+               and not any(one.startswith(f"{run.model_title(m)}, {row.protocol}: {name}")
+                           for one in row.apart)]
+    if len(kinds) < len(COSTS):
+        said.append("No model here has a known number of "
+                    + " or ".join({"macs": "MACs", "latency": "ms of latency"}[kind]
+                                  for kind in COSTS if kind not in kinds) + ".")
+    if missing:
+        said.append(f"Not known, and not shown: {', '.join(dict.fromkeys(missing))}.")
+    apart = dict.fromkeys(one for row in found for one in row.apart)
+    if apart:
+        said.append(f"Not shown, as they do not compare: {'; '.join(apart)}.")
+    for row in found:
+        if row.leaking:
+            names = ", ".join(run.model_title(m) for m in row.leaking)
+            said.append(f"{row.protocol} on {run.dataset_title(row.dataset)}: {names} trained on "
+                        "images of this test set.")
+    if unlabelled:
+        said.append(f"Unlabelled for want of room: {', '.join(dict.fromkeys(unlabelled))}.")
+    return " ".join(filter(None, said))
+
+
+def _alt(run: Run, found: list[Row]) -> str:
+    words = {"parameters": text.parameters, "macs": lambda n: f"{text.si(n)} MACs",
+             "latency": text.milliseconds}
+    return "Scatter plots of PSNR against cost with Pareto fronts. " + " ".join(
+        f"{row.protocol} on {run.dataset_title(row.dataset)}: " + "; ".join(
+            f"{run.model_title(m)} {psnr:.2f} dB, " + ", ".join(
+                words[kind](row.costs[kind][m]) for kind in COSTS
+                if m in row.costs.get(kind, {}))
+            for m, psnr in row.psnr.items()) + "." for row in found)

@@ -1,0 +1,223 @@
+"""The figure of scaling: latency against input pixels and against batch, with fitted exponents.
+
+A straight line on these axes is a power law; its slope is the exponent p of latency ~ pixels^p
+(1: linear, 2: quadratic), by least squares on the logarithms, with a 95 % interval, as recorded.
+One row of panels per protocol and measuring condition. Reads nothing but the collected run; writes
+``figures/scaling.{png,pdf,svg}``, or one figure per task or protocol when there are many rows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from irbench.present import style, text
+from irbench.report.collect import Run
+from irbench.report.plots import latency, split
+
+KINDS = {"size": "Input pixels per image (log scale)", "batch": "Batch (images, log scale)"}
+MAX_ROWS = 3                    # in one figure
+WIDE = 1.0                      # half an interval of an exponent that tells nothing
+
+
+@dataclass
+class Curve:
+    """One model's sweep: (x, p50 in ms) and the exponent as recorded, {} if there is none."""
+
+    title: str
+    points: list[tuple[int, float]]
+    exponent: dict
+    label: str = ""             # the title, or the model's name where that is long
+    missing: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Row:
+    """The sweeps of one protocol under one condition: kind -> model -> curve."""
+
+    protocol: str
+    conditions: dict[str, str] = field(default_factory=dict)
+    curves: dict[str, dict[str, Curve]] = field(default_factory=dict)
+
+    @property
+    def task(self) -> str:
+        """The protocol's task."""
+        return text.split_id(self.protocol)[0]
+
+
+def x_of(kind: str, point: dict) -> int:
+    """Return a point's input pixels per image, or its batch."""
+    return point["height"] * point["width"] if kind == "size" else point["batch"]
+
+
+def place(kind: str, point: dict) -> str:
+    """Name a point of a sweep."""
+    return (f"{point['height']}{text.TIMES}{point['width']}" if kind == "size"
+            else f"batch {point['batch']}")
+
+
+def reason(point: dict) -> str:
+    """Say why a point has no latency."""
+    why = point.get("missing") or point.get("reason")
+    if isinstance(why, dict):
+        why = why.get("latency_ms") or "; ".join(map(str, why.values()))
+    return str(why or "no reason recorded").rstrip(".")
+
+
+def interval(exponent: dict) -> str:
+    """Return ``1.02 ± 0.03`` for a recorded exponent, or that there is none."""
+    if exponent.get("value") is None:
+        return "no fit"
+    low, high = exponent.get("low"), exponent.get("high")
+    if low is None or high is None:
+        return f"{exponent['value']:.2f}"
+    return f"{exponent['value']:.2f} ± {(high - low) / 2:.2f}"
+
+
+def rows(run: Run) -> list[Row]:
+    """Return the sweeps of a run, one row per protocol and condition."""
+    found: dict[tuple, Row] = {}
+    for (protocol, model), job in run.profiles.items():
+        sweep = job.result.get("sweep") or {}
+        for kind in KINDS:
+            points = (sweep.get(kind) or {}).get("points") or []
+            if not points:
+                continue
+            # what is swept is no part of the condition
+            key = (protocol, latency.condition(job.result))
+            row = found.setdefault(key, Row(protocol))
+            row.conditions[kind] = latency.condition(job.result, (kind,))
+            row.curves.setdefault(kind, {})[model] = Curve(
+                latency.name(run, model, job.result),
+                sorted((x_of(kind, p), p["latency_ms"]["p50"]) for p in points
+                       if (p.get("latency_ms") or {}).get("p50") is not None),
+                sweep[kind].get("exponent") or {}, latency.label(run, model, job.result, 36),
+                [f"{place(kind, p)} ({reason(p)})" for p in points
+                 if (p.get("latency_ms") or {}).get("p50") is None])
+    return list(found.values())
+
+
+def draw(run: Run) -> style.Drawing:
+    """Draw the figures; nothing is written when no profile has a sweep."""
+    drawing = style.Drawing()
+    found = rows(run)
+    drawn = [row for row in found if any(c.points for k in row.curves.values()
+                                         for c in k.values())]
+    if not drawn:
+        if found or run.asked.get("sweep"):
+            drawing.left_out.append("There is no figure of scaling: no profile has a sweep with "
+                                    f"a latency. {_missing(found)}".strip())
+        return drawing
+    drawing.figures += [
+        _figure(run, part, *named)
+        for named, part in split.figures(drawn, "scaling", "Scaling", MAX_ROWS).items()]
+    return drawing
+
+
+def _figure(run: Run, drawn: list[Row], stem: str, title: str) -> style.Drawn:
+    kinds = [kind for kind in KINDS if any(kind in row.curves for row in drawn)]
+    names = max(len(row.curves.get(kind, {})) for row in drawn for kind in kinds)
+    with style.look():
+        figure = style.figure((2.6 + 0.14 * names) * len(drawn),
+                              style.WIDTH if len(kinds) > 1 else 4.2)
+        axes = figure.subplots(len(drawn), len(kinds), squeeze=False)
+        for line, row in zip(axes, drawn, strict=True):
+            for ax, kind in zip(line, kinds, strict=True):
+                if any(curve.points for curve in row.curves.get(kind, {}).values()):
+                    _panel(ax, run, row, kind)
+                else:
+                    ax.set_axis_off()
+        style.save(figure, run.folder, stem)
+    return style.Drawn(stem, title, _caption(run, drawn), _alt(drawn))
+
+
+def _panel(ax: Axes, run: Run, row: Row, kind: str) -> None:
+    names = list(run.models)
+    hues, shapes = style.colors(names), style.markers(names)
+    ticks, values = set(), []
+    for model, curve in row.curves[kind].items():
+        if not curve.points:
+            continue
+        ax.plot(*zip(*curve.points, strict=True), color=hues[model], marker=shapes[model],
+                markersize=4, linestyle="", markeredgewidth=0, zorder=3)
+        fitted = _line(curve)
+        ax.plot([x for x, _ in fitted], [y for _, y in fitted], color=hues[model], alpha=0.75)
+        # the legend's key shows both; alone, the marker tells that nothing was fitted
+        ax.plot([], [], color=hues[model], marker=shapes[model], markersize=4,
+                label=f"{curve.label}: {interval(curve.exponent)}",
+                linestyle="-" if fitted else "", markeredgewidth=0)
+        ticks |= {x for x, _ in curve.points}
+        values += [y for _, y in (*curve.points, *fitted)]
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_xlim(min(ticks) / 1.3, max(ticks) * 1.3)
+    room = max((max(values) / min(values)) ** 0.07, 1.2)
+    ax.set_ylim(min(values) / room, max(values) * room)
+    ax.xaxis.set_major_locator(FixedLocator(sorted(ticks)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(
+        lambda x, _: text.si(x) if kind == "size" else f"{x:.0f}"))
+    style.log_ticks(ax.yaxis, "{:g}".format)
+    ax.set_xlabel(KINDS[kind])
+    ax.set_ylabel("Latency, p50 (ms, log scale)")
+    ax.set_title(f"{row.protocol}\n\n")
+    device, _, rest = row.conditions[kind].partition(", ")
+    ax.annotate(f"{text.wrap(device, 48, 1)}\n{rest}", (0, 1), (0, 4), xycoords="axes fraction",
+                textcoords="offset points", fontsize=style.SMALL, color=style.GRAY, va="bottom")
+    ax.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.24), frameon=False, borderaxespad=0,
+              title="Exponent ± 95 % interval", alignment="left", handlelength=2.6)
+    sns.despine(ax=ax)
+
+
+def _line(curve: Curve) -> list[tuple[float, float]]:
+    """Return the ends of the fitted line, which passes the points' mean on both log axes.
+
+    None where the exponent may as well be 1 more or less.
+    """
+    slope, low, high = (curve.exponent.get(key) for key in ("value", "low", "high"))
+    if slope is None or len(curve.points) < 2:
+        return []
+    if low is not None and high is not None and (high - low) / 2 > WIDE:
+        return []
+    across = sum(math.log(x) for x, _ in curve.points) / len(curve.points)
+    up = sum(math.log(y) for _, y in curve.points) / len(curve.points)
+    return [(x, math.exp(up + slope * (math.log(x) - across)))
+            for x in (curve.points[0][0], curve.points[-1][0])]
+
+
+def _missing(found: list[Row]) -> str:
+    said = [f"{curve.title} ({row.protocol}): {', '.join(curve.missing)}"
+            for row in found for curves in row.curves.values() for curve in curves.values()
+            if curve.missing]
+    return f"Without a value: {'; '.join(said)}." if said else ""
+
+
+def _caption(run: Run, drawn: list[Row]) -> str:
+    curves = [c for row in drawn for kind in row.curves.values() for c in kind.values()]
+    hows = dict.fromkeys(how for row in drawn for how in row.conditions.values())
+    return " ".join(filter(None, [
+        "Median latency (p50, ms) of one forward pass against the input's size and against the "
+        "batch, on logarithmic axes. The number of each model is the fitted exponent p of "
+        "latency ~ x^p (1 is linear, 2 quadratic) with half of its 95 % interval, by least "
+        "squares on the logarithms.",
+        "No fit: fewer than three points." if any(c.exponent.get("value") is None
+                                                  for c in curves) else "",
+        f"No line is drawn where the interval is wider than ± {WIDE:g}."
+        if any(c.exponent.get("value") is not None and len(c.points) > 1 and not _line(c)
+               for c in curves) else "",
+        f"Measured on: {'; '.join(hows)}.",
+        latency.disturbances(run, [(row.protocol, model) for row in drawn
+                                   for kind in row.curves.values() for model in kind], mark=""),
+        _missing(drawn)]))
+
+
+def _alt(drawn: list[Row]) -> str:
+    return "Scatter plots of latency with fitted lines. " + " ".join(
+        f"{row.protocol}, {kind}: " + ", ".join(
+            f"{c.title} exponent {interval(c.exponent)}, {text.milliseconds(c.points[0][1])} to "
+            f"{text.milliseconds(c.points[-1][1])}" for c in curves.values() if c.points) + "."
+        for row in drawn for kind, curves in row.curves.items())

@@ -1,0 +1,265 @@
+"""The tables of profiles: speed beside the reference networks, and operations by kind.
+
+Reads nothing but the collected run; the tables go to ``tables/profiles.{md,tex,csv}`` and
+``tables/operations.{md,tex,csv}``. Figures of other devices, sizes, batches, dtypes or threads do
+not compare, so a ratio to a reference is stated only where all of them agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from irbench.present import text
+from irbench.report.collect import Job, Run
+from irbench.report.facts import family
+from irbench.report.plots import latency
+from irbench.report.tables.sheet import Head, Sheet, Value
+
+KINDS = ("linear", "conv", "attention", "dictionary", "other")
+CIRCUMSTANCES = ("device", "dtype", "size", "batch", "threads")
+SPEED = ("model", "protocol", "reference", "parameters", "latency_p50_ms", "latency_p90_ms",
+         "timed_passes", "images_per_s", "input_megapixels_per_s", "joules_per_image",
+         "energy_method", "peak_memory_bytes", "peak_memory_of", "attention", "attention_reason",
+         *CIRCUMSTANCES, "inference", "ratios", "status", "reason", "missing", "record")
+OPERATIONS = ("model", "protocol", "reference", "input", "parameters", "macs",
+              *(f"macs_{kind}" for kind in KINDS), "macs_keys_only", "uncounted", "status",
+              "reason", "record")
+FOLD = 30                       # rows that the page shows unfolded
+
+
+def sheets(run: Run) -> list[Sheet]:
+    """Return the tables of speed and of operations; none if no profile was planned."""
+    if not run.profiles:
+        return []
+    made = [speed(run), operations(run)]
+    for sheet in made:
+        sheet.folded = len(sheet.rows) > FOLD
+    return made
+
+
+def references(run: Run) -> list[str]:
+    """Return the names of the models that are there for their speed alone."""
+    return [name for name, spec in run.models.items() if family.is_reference(spec)
+            and any(model == name for _, model in run.profiles)]
+
+
+def p50(job: Job | None) -> float | None:
+    """Return a profile's median latency in ms."""
+    return ((job.result if job else {}).get("latency_ms") or {}).get("p50")
+
+
+def over(run: Run, job: Job, reference: str) -> tuple[float | None, str]:
+    """Return a latency over that of a reference under the same protocol, or None and why."""
+    other = run.profiles.get((job.protocol, reference))
+    if p50(job) is None or p50(other) is None:
+        why = ("no latency" if p50(job) is None else
+               "not measured under this protocol" if other is None else
+               other.reason or "its latency is not recorded")
+        return None, f"{run.model_title(reference)}: {why.rstrip('.')}"
+    mine, its = (latency.circumstances(one.result) for one in (job, other))
+    different = [name for name in CIRCUMSTANCES if mine[name] != its[name]]
+    if different:
+        return None, (f"{run.model_title(reference)}: measured with another "
+                      f"{' and '.join(different)} ({', '.join(its[n] for n in different)})")
+    return p50(job) / p50(other), ""
+
+
+# -- speed ---------------------------------------------------------------------------------------
+
+def speed(run: Run) -> Sheet:
+    """Return the table of latency, throughput, energy, memory and ratios to the references."""
+    named = references(run)
+    made = Sheet("profiles", "Speed", [
+        Head("Model", left=True), Head("Protocol", left=True), Head("Parameters"),
+        Head("p50", "Latency"), Head("p90", "Latency"), Head("passes", "Latency"),
+        *(Head(name, "p50 over that of") for name in named),
+        Head("images/s", "Throughput"), Head("input MP/s", "Throughput"),
+        Head("J/image", "Energy"), Head("Peak memory"), Head("Attention", left=True),
+        Head("Measured on", left=True)], SPEED)
+    for job in _ordered(run):
+        if not job.result:
+            _no_result(made, run, job, SPEED)
+            continue
+        row = [_first(made, run, job), Value(job.protocol), _figures(made, job, "parameters")]
+        time = job.result.get("latency_ms") or {}
+        row += [_figure(made, job, "latency_ms", time.get(name), text.milliseconds)
+                for name in ("p50", "p90")]
+        if disturbed := latency.disturbed(job.result):
+            row[-2].marks.append(made.note(disturbed))
+            row[-1].marks.append(made.note(disturbed))
+        passes = len(time.get("samples") or []) or None
+        row.append(_figure(made, job, "samples", passes, str))
+        ratios = {name: over(run, job, name) for name in named}
+        row += [made.absent(why) if ratio is None else Value(text.ratio(ratio), [
+                    made.note(latency.ONE_DISTURBED)] if any(latency.busy(one.result) for one in (
+                        job, run.profiles[job.protocol, name])) else [])
+                for name, (ratio, why) in ratios.items()]
+        row += [*_throughput(made, job), _energy(made, job), _memory(made, job),
+                _attention(made, job), Value(latency.condition(job.result))]
+        made.rows.append(row)
+        made.lines.append(_speed_line(run, job, ratios))
+    made.caption = _speed_caption(run, named)
+    return made
+
+
+def _speed_caption(run: Run, named: list[str]) -> str:
+    return " ".join(filter(None, [
+        "One forward pass after warm-up: median (p50) and 90th percentile (p90) of the timed "
+        "passes. MP: 10^6 input pixels. Input as "
+        f"channels{text.TIMES}height{text.TIMES}width.",
+        "Throughput is at the batch named; energy is what the driver reports for the device, "
+        "n/a where it reports none.",
+        f"{' and '.join(f'{run.model_title(name)} ({name})' for name in named)} "
+        f"{'have' if len(named) > 1 else 'has'} random weights and "
+        f"{'are' if len(named) > 1 else 'is'} there for speed only; a ratio above 1 is slower "
+        "than the reference, and n/a where device, dtype, input or threads differ."
+        if named else "",
+        f"Attention: the implementation that ran, {text.NONE} where there is no dictionary.",
+        "Latency depends on the machine and its load: read it as advice."]))
+
+
+def _throughput(made: Sheet, job: Job) -> list[Value]:
+    rates = job.result.get("throughput") or {}
+    return [_figure(made, job, "throughput", rates.get(key), lambda rate: f"{rate:.3g}")
+            for key in ("images_per_s", "megapixels_per_s")]
+
+
+def _energy(made: Sheet, job: Job) -> Value:
+    energy = job.result.get("energy") or {}
+    value = _figure(made, job, "energy", energy.get("joules_per_image"), lambda j: f"{j:.3g}")
+    if energy.get("method") and value.shown != text.NA:
+        value.marks.append(made.note(f"energy by {energy['method']}"))
+    return value
+
+
+def _memory(made: Sheet, job: Job) -> Value:
+    value = _figures(made, job, "peak_memory_bytes", text.size)
+    if value.shown != text.NA and job.result.get("peak_memory_of"):
+        value.marks.append(made.note(f"peak memory: {job.result['peak_memory_of']}"))
+    return value
+
+
+def _attention(made: Sheet, job: Job) -> Value:
+    """Return the implementation that ran, with the reason it was chosen as a note."""
+    if "attention" not in job.result:
+        return made.absent("recorded before the attention implementation was")
+    chosen = job.result["attention"]
+    if not chosen:
+        return Value(text.NONE)
+    value = Value(str(chosen.get("implementation") or text.NA), reason=str(chosen.get("reason")))
+    if chosen.get("reason"):
+        value.marks.append(made.note(f"{value.shown}: {value.reason}"))
+    return value
+
+
+def _speed_line(run: Run, job: Job, ratios: dict[str, tuple]) -> list:
+    result = job.result
+    time, rates = result.get("latency_ms") or {}, result.get("throughput") or {}
+    energy, chosen = result.get("energy") or {}, result.get("attention") or {}
+    how = latency.circumstances(result)
+    return [
+        job.model, job.protocol, _is_reference(run, job), result.get("parameters"),
+        time.get("p50"), time.get("p90"), len(time.get("samples") or []) or None,
+        rates.get("images_per_s"), rates.get("megapixels_per_s"), energy.get("joules_per_image"),
+        energy.get("method"), result.get("peak_memory_bytes"), result.get("peak_memory_of"),
+        chosen.get("implementation"), chosen.get("reason"), *(how[n] for n in CIRCUMSTANCES),
+        family.way(result),
+        "; ".join(f"{name}: {round(ratio, 6)!r}" for name, (ratio, _) in ratios.items()
+                  if ratio is not None),
+        job.status, job.reason,
+        "; ".join(f"{name}: {why}" for name, why in (result.get("missing") or {}).items()),
+        job.path]
+
+
+# -- operations ----------------------------------------------------------------------------------
+
+def operations(run: Run) -> Sheet:
+    """Return the table of multiply-adds by kind."""
+    made = Sheet("operations", "Operations", [
+        Head("Model", left=True), Head("Protocol", left=True), Head("Input", left=True),
+        Head("total", "MACs"), Head("keys only", "MACs"),
+        *(Head(kind, "MACs by kind") for kind in KINDS)], OPERATIONS)
+    for job in _ordered(run):
+        result = job.result
+        if not result:
+            _no_result(made, run, job, OPERATIONS)
+            continue
+        kinds = result.get("macs_by_kind") or {}
+        kinds = {kind: kinds.get(kind, 0 if kinds else None) for kind in KINDS}
+        left_out = ", ".join(f"{op} ({n})" for op, n in
+                             sorted((result.get("uncounted") or {}).items()))
+        total = _figures(made, job, "macs", text.si)
+        if left_out:
+            total.marks.append(made.note(f"leaves out: {left_out}"))
+        size = text.input_size(result.get("input") or {})
+        made.rows.append([
+            _first(made, run, job), Value(job.protocol), Value(size), total, _keys_only(made, job),
+            *(_figure(made, job, "macs", number, _macs) for number in kinds.values())])
+        made.lines.append([job.model, job.protocol, _is_reference(run, job), size,
+                           result.get("parameters"), result.get("macs"), *kinds.values(),
+                           result.get("macs_keys_only"), left_out, job.status, job.reason,
+                           job.path])
+    made.caption = (
+        "Multiply-adds (MACs) of one forward pass for the input named (batch, channels, height, "
+        "width); one MAC is about two FLOPs, and papers that say FLOPs may mean either. "
+        "Attention: products of two activations, in full, as dense hardware computes them even "
+        "where a mask follows; dictionary: similarities and selection of keys. Keys only: the "
+        "total with attention counted over the k keys of the dictionary, the papers' convention; "
+        "equal to the total where nothing is masked.")
+    return made
+
+
+def _macs(count: int) -> str:
+    return text.si(count) if count else "0"
+
+
+def _keys_only(made: Sheet, job: Job) -> Value:
+    if "macs_keys_only" not in job.result:
+        return made.absent("recorded before MACs over keys only were counted")
+    missing = job.result.get("missing") or {}
+    return _figure(made, job, "macs_keys_only" if "macs_keys_only" in missing else "macs",
+                   job.result["macs_keys_only"], text.si)
+
+
+# -- rows ----------------------------------------------------------------------------------------
+
+def _ordered(run: Run) -> list[Job]:
+    """Return the profiles by protocol, models in their order: a base, its variants, references."""
+    protocols = list(dict.fromkeys(protocol for protocol, _ in run.profiles))
+    names = list(family.ordered(run.models))
+    return sorted(run.profiles.values(),
+                  key=lambda job: (protocols.index(job.protocol), names.index(job.model)))
+
+
+def _is_reference(run: Run, job: Job) -> str:
+    return str(family.is_reference(run.models[job.model])).lower()
+
+
+def _first(made: Sheet, run: Run, job: Job) -> Value:
+    tiles = job.result.get("tiles") or 1
+    return Value(latency.name(run, job.model, job.result), sub=family.sub(run, job.model), marks=[
+        made.note(f"the input goes through the network in {tiles} tiles; all figures are of all "
+                  "of them")] if tiles > 1 else [], record=job.path if job.record else "")
+
+
+def _figures(made: Sheet, job: Job, name: str, how: Callable = text.parameters) -> Value:
+    return _figure(made, job, name, job.result.get(name), how)
+
+
+def _figure(made: Sheet, job: Job, name: str, number: float | None, how: Callable) -> Value:
+    """Return a figure, or n/a with the reason that the record gives for ``name``."""
+    if number is not None:
+        return Value(how(number), record=job.path)
+    missing = job.result.get("missing") or {}
+    return made.absent(str(missing.get(name) or f"the record holds no {name.replace('_', ' ')}"))
+
+
+def _no_result(made: Sheet, run: Run, job: Job, fields: tuple[str, ...]) -> None:
+    """Add a row for a profile that has no result."""
+    why = job.reason if job.status == "missing" else f"{job.status}: {job.reason}"
+    made.rows.append([_first(made, run, job), Value(job.protocol),
+                      *(made.absent(why) for _ in made.heads[2:])])
+    known = {"model": job.model, "protocol": job.protocol, "reference": _is_reference(run, job),
+             "status": job.status, "reason": job.reason,
+             "record": job.path if job.record else None}
+    made.lines.append([known.get(name) for name in fields])

@@ -1,0 +1,91 @@
+"""The table of dictionaries: do tokens attend to their kin, or to a few hubs that win everywhere?
+
+Per stage of a network: the share of tokens that are among their own keys, the share of tokens that
+are anyone's key, and the share of keys that the stage before chose as well. From profiles (weights
+as initialised) and from cells (the weights whose figures the report shows, first image). Reads
+nothing but the collected run; its table goes to ``tables/dictionary.{md,tex,csv}``.
+"""
+
+from __future__ import annotations
+
+from irbench.present import text
+from irbench.report.collect import Run
+from irbench.report.facts import family
+from irbench.report.tables.sheet import Head, Sheet, Value
+
+STEM = "dictionary"
+FIGURES = {"self": "own key", "used": "used as key", "overlap": "kept from before"}
+FIELDS = ("model", "protocol", "source", "dataset", "measured_on", "weights", "stage", "n", "k",
+          "self_selection", "used", "overlap_with_previous", "record")
+FOLD = 30                       # rows that the page shows unfolded
+
+
+def sheet(run: Run) -> Sheet | None:
+    """Return the table, None if no record holds a dictionary."""
+    found = list(_found(run))
+    if not found:
+        return None
+    order = list(family.ordered(run.models))
+    found.sort(key=lambda one: (order.index(one[0]), one[1]))
+    stages = max(len(entries) for *_, entries, _ in found)
+    made = Sheet(STEM, "Health of the key-semantic dictionaries", [
+        Head("Model", left=True), Head("Protocol", left=True), Head("Measured on", left=True),
+        Head("N"), Head("k"), Head("Share", left=True),
+        *(Head(str(i + 1), "Stage") for i in range(stages))], FIELDS)
+    names: dict[tuple[str, ...], dict[str, None]] = {}
+    for model, protocol, source, dataset, on, weights, entries, path in found:
+        names.setdefault(tuple(str(e.get("stage")) for e in entries), {})[
+            run.model_title(model)] = None
+        for figure, label in FIGURES.items():
+            first = figure == "self"
+            made.rows.append([
+                Value(run.model_title(model) if first else "", sub=weights if first else ""),
+                Value(protocol if first else ""), Value(on if first else ""),
+                *(Value(_values(entries, key) if first else "") for key in ("n", "k")),
+                Value(label),
+                *(_share(made, entry, figure, path) for entry in entries),
+                *(Value(text.NONE) for _ in range(stages - len(entries)))])
+        made.lines += [[model, protocol, source, dataset, on, weights, e.get("stage"), e.get("n"),
+                        e.get("k"), e.get("self"), e.get("used"), e.get("overlap"), path]
+                       for e in entries]
+    made.folded = len(made.rows) > FOLD
+    made.caption = (
+        "Per stage, in its order in the network: own key, tokens that are among their own k "
+        "keys; used as key, tokens of a window that are a key of any; kept from before, keys that "
+        "the stage before chose too. N: tokens of a window; k: keys of a token. Low shares in "
+        "the first two rows mean that few tokens serve as keys for all. Stages, by their place "
+        "in the code: " + "; ".join(f"{', '.join(stages)} ({', '.join(titles)})"
+                                    for stages, titles in names.items()) + ".")
+    return made
+
+
+def _found(run: Run):
+    """Yield (model, protocol, source, dataset, measured on, weights, entries, record's path)."""
+    for (protocol, model), job in run.profiles.items():
+        entries = job.result.get("dictionary")
+        if entries:
+            on = str(job.result.get("dictionary_of") or "an input that the record does not name")
+            yield model, protocol, "profile", "", on, "untrained weights", entries, job.path
+    for cell in run.cells:
+        entries = cell.result.get("dictionary")
+        if entries and cell.status == "ok":
+            first = f", {cell.images[0]['name']}" if cell.images else ""
+            kind = (run.models[cell.model].get("checkpoint") or {}).get("kind")
+            weights = "weights trained here" if kind == "trained" else "weights of the cell"
+            yield (cell.model, cell.protocol, "cell", cell.dataset,
+                   f"{run.dataset_title(cell.dataset)}{first}", weights, entries, cell.path)
+
+
+def _values(entries: list[dict], key: str) -> str:
+    return ", ".join(map(str, dict.fromkeys(e[key] for e in entries if e.get(key) is not None)))
+
+
+def _share(made: Sheet, entry: dict, figure: str, path: str) -> Value:
+    if entry.get(figure) is not None:
+        return Value(text.percent(entry[figure]), record=path)
+    n, k = entry.get("n"), entry.get("k")
+    if None not in (n, k) and k >= n:
+        return made.absent("every token is a key (k is N or more): there is nothing to choose")
+    if figure == "overlap":
+        return made.absent("there is no stage before with windows of this size and this k")
+    return made.absent("not recorded")

@@ -1,0 +1,158 @@
+"""The table of efficiency: what a model costs beside what it scores, a row per protocol and model.
+
+Joins profiles (parameters, multiply-adds, latency, peak memory) and cells (PSNR). For people a row
+has the PSNR of one set, the one of the protocol that most models have a result on; the CSV has a
+line for every set. Latencies of two conditions do not compare, so each row tells its own where they
+differ. Reads nothing but the collected run; goes to ``tables/efficiency.{md,tex,csv}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from irbench.present import text
+from irbench.report.collect import Cell, Job, Run
+from irbench.report.facts import family
+from irbench.report.plots import latency
+from irbench.report.tables.sheet import Head, Sheet, Value
+
+STEM = "efficiency"
+CIRCUMSTANCES = ("device", "dtype", "size", "batch", "threads")
+FIELDS = ("model", "protocol", "dataset", "parameters", "macs", "latency_p50_ms",
+          "peak_memory_bytes", "peak_memory_of", "psnr_db", "ssim", "images", *CIRCUMSTANCES,
+          "inference", "reference", "profile_status", "profile_reason", "profile_record",
+          "cell_status", "cell_reason", "cell_record")
+FOLD = 30                       # rows that the page shows unfolded
+
+
+def sheet(run: Run) -> Sheet | None:
+    """Return the table, None if no profile was planned."""
+    if not run.profiles:
+        return None
+    made = Sheet(STEM, "Efficiency", [
+        Head("Model", left=True), Head("Protocol", left=True), Head("Parameters (M)"),
+        Head("MACs (G)"), Head("Latency, p50 (ms)"), Head("Peak memory (MiB)"), Head("PSNR (dB)"),
+        Head("Test set", left=True)], FIELDS)
+    hows = {latency.condition(job.result): None for job in run.profiles.values() if job.result}
+    names = list(family.ordered(run.models))
+    for protocol in dict.fromkeys(protocol for protocol, _ in run.profiles):
+        cells = {(cell.model, cell.dataset): cell for cell in run.cells
+                 if cell.protocol == protocol}
+        dataset = _most_scored(list(cells.values()))
+        models = {model for model, _ in cells} | {m for p, m in run.profiles if p == protocol}
+        for model in sorted(models, key=names.index):
+            job = run.profiles.get((protocol, model))
+            made.rows.append(_row(made, run, protocol, model, job, cells.get((model, dataset)),
+                                  len(hows) > 1))
+            made.lines += [_line(run, protocol, model, job, cell) for cell in
+                           [cell for (m, _), cell in cells.items() if m == model] or [None]]
+    made.folded = len(made.rows) > FOLD
+    made.caption = " ".join(filter(None, [
+        "Parameters in millions; multiply-adds (MACs) in 10^9, latency and peak memory of one "
+        "forward pass of the same input; latency is the median (p50) of the timed passes after "
+        "warm-up.",
+        f"Measured on {next(iter(hows))} (input as channels{text.TIMES}height{text.TIMES}width)."
+        if len(hows) == 1 else
+        "Latencies compare only where their notes name one device, dtype, input and threads."
+        if hows else "",
+        "PSNR: the mean over the test set named, under the protocol named, which is the set that "
+        "most models have a result on; the CSV has all sets.",
+        "Latency depends on the machine and its load: read it as advice."]))
+    return made
+
+
+def _most_scored(cells: list[Cell]) -> str:
+    """Return the dataset with most results, of two the one with more images, "" if none has any."""
+    scored: dict[str, list[int]] = {}
+    for cell in cells:
+        if "psnr" in cell.means:
+            scored.setdefault(cell.dataset, []).append(len(cell.images))
+    planned = cells[0].dataset if cells else ""
+    return max(scored, key=lambda name: (len(scored[name]), max(scored[name])), default=planned)
+
+
+def _row(made: Sheet, run: Run, protocol: str, model: str, job: Job | None, cell: Cell | None,
+         mixed: bool) -> list[Value]:
+    """Return a row; ``mixed``: the latencies of the table were not measured in one way."""
+    result = job.result if job else {}
+    name = Value(latency.name(run, model, result), sub=family.sub(run, model))
+    count = run.parameters(protocol, model)
+    parameters = (made.absent("no profile or training record to count parameters from")
+                  if count is None else Value(f"{count / 1e6:.3f}" if count else "0"))
+    time = (result.get("latency_ms") or {}).get("p50")
+    unplanned = ("not profiled in this run" if run.models[model].get("learned", True) else
+                 "there is no network to profile")
+    row = [name, Value(protocol), parameters, *(
+        _figure(made, job, key, number, how, unplanned) for key, number, how in (
+            ("macs", result.get("macs"), lambda n: digits(n / 1e9)),
+            ("latency_ms", time, digits),
+            ("peak_memory_bytes", result.get("peak_memory_bytes"), text.mebibytes)))]
+    if time is not None:
+        row[4].marks += [made.note(said) for said in _of_latency(result, mixed)]
+    if result.get("peak_memory_bytes") is not None and result.get("peak_memory_of"):
+        row[5].marks.append(made.note(f"peak memory: {result['peak_memory_of']}"))
+    for value in row[2:]:
+        value.record = job.path if job and job.record else ""
+    return [*row, *_score(made, run, model, cell)]
+
+
+def digits(number: float) -> str:
+    """Return a number with three digits and without an exponent: 0.392, 48, 1230."""
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _figure(made: Sheet, job: Job | None, name: str, number: float | None,
+            how: Callable[[float], str], unplanned: str) -> Value:
+    if number is not None:
+        return Value(how(number))
+    if job is None:
+        return made.absent(unplanned)
+    if not job.result:
+        return made.absent(job.reason if job.status == "missing" else
+                           f"{job.status}: {job.reason}")
+    missing = job.result.get("missing") or {}
+    return made.absent(str(missing.get(name) or f"the record holds no {name.replace('_', ' ')}"))
+
+
+def _of_latency(result: dict, mixed: bool) -> list[str]:
+    """Return what a reader must know of a latency: how it was measured, and what disturbed it."""
+    tiles = result.get("tiles") or 1
+    return [said for said in (
+        f"measured on {latency.condition(result)}" if mixed else "",
+        latency.disturbed(result),
+        f"the input goes through the network in {tiles} tiles; all figures are of all of them"
+        if tiles > 1 else "") if said]
+
+
+def _score(made: Sheet, run: Run, model: str, cell: Cell | None) -> list[Value]:
+    """Return the PSNR and the set it was reached on."""
+    if cell is None:
+        return [made.absent(family.REFERENCE) if family.is_reference(run.models[model])
+                else Value(text.NONE), Value(text.NONE)]
+    known = cell.means.get("psnr")
+    if known is None:
+        why = cell.missing.get("psnr") or "PSNR was not asked for" if cell.status == "ok" else (
+            cell.reason if cell.status == "missing" else f"{cell.status}: {cell.reason}")
+        score = made.absent(why)
+    else:
+        score = Value(text.value("psnr", known),
+                      [made.note(said) for said in ([cell.leak] if cell.leak else [])
+                       + family.circumstances(cell)])
+    score.record = cell.path if cell.record else ""
+    return [score, Value(run.dataset_title(cell.dataset))]
+
+
+def _line(run: Run, protocol: str, model: str, job: Job | None, cell: Cell | None) -> list:
+    result = job.result if job else {}
+    how = latency.circumstances(result) if result else dict.fromkeys(CIRCUMSTANCES)
+    return [
+        model, protocol, cell.dataset if cell else None, run.parameters(protocol, model),
+        result.get("macs"), (result.get("latency_ms") or {}).get("p50"),
+        result.get("peak_memory_bytes"), result.get("peak_memory_of"),
+        *((cell.means.get("psnr"), cell.means.get("ssim"), len(cell.images) or None) if cell
+          else (None,) * 3),
+        *(how[name] for name in CIRCUMSTANCES), family.way(result),
+        str(family.is_reference(run.models[model])).lower(),
+        *((job.status, job.reason, job.path if job.record else None) if job else (None,) * 3),
+        *((cell.status, cell.reason, cell.path if cell.record else None) if cell
+          else (None,) * 3)]

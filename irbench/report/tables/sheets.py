@@ -1,0 +1,18 @@
+"""All plain tables of a run, by the stem of their files.
+
+Reads nothing but the collected run; ``irbench.report.build`` writes ``tables/<stem>.{md,tex,csv}``.
+"""
+
+from __future__ import annotations
+
+from irbench.report.collect import Run
+from irbench.report.plots import attention
+from irbench.report.tables import costs, dictionary, efficiency, trainings, variants
+from irbench.report.tables.sheet import Sheet
+
+
+def build(run: Run) -> dict[str, Sheet]:
+    """Return the tables that have a row: training, variants, profiles, operations, ..."""
+    made = [trainings.sheet(run), variants.sheet(run), efficiency.sheet(run), *costs.sheets(run),
+            dictionary.sheet(run), attention.sheet(run)]
+    return {sheet.stem: sheet for sheet in made if sheet is not None}

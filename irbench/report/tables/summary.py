@@ -1,0 +1,113 @@
+"""summary.csv: one line per planned cell, for spreadsheets and scripts.
+
+Reads nothing but the collected run. Unknown is empty, numbers are unrounded. The unit ends a name;
+a number whose name has none is a count, or an index without a unit (SSIM, LPIPS). Where a number
+comes from: ``record``, ``profile_record``, ``training_record`` below the run folder, and for a
+printed figure ``published_source``.
+
+Try: ``irbench report``
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from irbench.present import text
+from irbench.report.collect import Cell, Run
+from irbench.report.facts import family, verdict
+
+SUMMARY = (
+    "protocol", "task", "level", "version", "dataset", "model", "title", "source", "psnr_db",
+    "ssim", "lpips", "n_images", "status", "reason", "missing", "parameters", "macs",
+    "macs_input", "latency_p50_ms", "latency_p90_ms", "latency_device", "training_steps",
+    "training_seconds", "training_device", "in_paper", "published_psnr_db", "psnr_difference_db",
+    "published_method", "published_source", "verdict", "leaked_images", "synthetic", "base",
+    "changes", "inference", "tiled_images", "macs_keys_only", "fingerprint", "record",
+    "profile_record", "training_record")
+
+
+def summary(run: Run) -> str:
+    """Return summary.csv: one line per planned cell; unknown is empty, numbers are unrounded.
+
+    A variant has no verdict: no printed figure is of it.
+    """
+    out = io.StringIO()
+    writer = csv.DictWriter(out, SUMMARY, lineterminator="\n")
+    writer.writeheader()
+    verdicts = verdict.by_cell(verdict.of(run))
+    for cell in run.cells:
+        profile = run.profiles.get((cell.protocol, cell.model))
+        measured = profile.result if profile else {}
+        latency = measured.get("latency_ms") or {}
+        training = run.training_of(cell.protocol, cell.model) or {}
+        writer.writerow({
+            "protocol": cell.protocol, "task": cell.task, "level": cell.level,
+            "version": cell.version, "dataset": cell.dataset, "model": cell.model,
+            "title": run.model_title(cell.model), "source": "measured",
+            "psnr_db": _number(cell.means.get("psnr")), "ssim": _number(cell.means.get("ssim")),
+            "lpips": _number(cell.means.get("lpips")),
+            "n_images": len(cell.images) if cell.status == "ok" else "",
+            "status": cell.status, "reason": cell.reason,
+            "missing": "; ".join(f"{m}: {why}" for m, why in cell.missing.items()),
+            "parameters": _number(run.parameters(cell.protocol, cell.model)),
+            "macs": _number(measured.get("macs")),
+            "macs_input": text.input_size(measured["input"]) if measured.get("input") else "",
+            "latency_p50_ms": _number(latency.get("p50")),
+            "latency_p90_ms": _number(latency.get("p90")),
+            "latency_device": measured.get("device_name") or measured.get("device") or "",
+            "training_steps": _number(training.get("steps")),
+            "training_seconds": _number(training.get("seconds")),
+            "training_device": training.get("device") or "",
+            "in_paper": str(bool(run.models[cell.model].get("in_paper"))).lower(),
+            **_against(run, cell, verdicts.get(cell.path)),
+            "leaked_images": _number(_leaked(run, cell)),
+            "synthetic": str(cell.synthetic).lower(),
+            "base": run.models[cell.model].get("base") or "",
+            "changes": family.changes(run.models[cell.model]),
+            # as recorded; records without the key were made in float32
+            "inference": family.way(cell.result),
+            "tiled_images": _number(_tiled(cell)),
+            "macs_keys_only": _number(measured.get("macs_keys_only")),
+            "fingerprint": cell.record["fingerprint"] if cell.record else "",
+            "record": cell.path,
+            "profile_record": profile.path if profile and profile.record else "",
+            "training_record": _training(run, cell),
+        })
+    return out.getvalue()
+
+
+def _against(run: Run, cell: Cell, found: verdict.Verdict | None) -> dict[str, str]:
+    """Return the columns on the published PSNR; without a result nothing can be said of it."""
+    if found is None:
+        comparable = "psnr" in cell.means and family.competes(run.models[cell.model])
+        said = verdict.NOTHING if comparable and run.published != "none" else ""
+        return {"published_psnr_db": "", "psnr_difference_db": "", "published_method": "",
+                "published_source": "", "verdict": said}
+    apart = "" if found.word == verdict.NOT_COMPARABLE else _number(round(found.difference, 4))
+    return {"published_psnr_db": found.figure.shown, "psnr_difference_db": apart,
+            "published_method": found.figure.method, "published_source": found.figure.source,
+            "verdict": found.said}
+
+
+def _training(run: Run, cell: Cell) -> str:
+    """Return the record of the training of this run that made a cell's weights, "" for others."""
+    job = run.training(cell.protocol, cell.model)
+    return job.path if job and job.record else ""
+
+
+def _leaked(run: Run, cell: Cell) -> int | None:
+    """Return how many images of the set the model was trained on; None if unknown."""
+    sets = run.trained_on.get((cell.protocol, cell.model))
+    return run.leaks.count(sets, cell.dataset) if sets else None
+
+
+def _tiled(cell: Cell) -> int | None:
+    """Return how many images were restored in tiles; None where the record does not say."""
+    if "tiling" not in cell.result:
+        return None
+    return (cell.result["tiling"] or {}).get("images", 0)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else repr(value)

@@ -1,0 +1,242 @@
+"""Tables of methods in the papers' own form: rows are methods, columns are sets and metrics.
+
+``build`` turns a run into ``Table`` objects that know values, ranks and notes but no file format.
+One table holds one task and one protocol version; synthetic degradations have tables of their own.
+What papers print in blocks of rows are several tables of one stem with the same columns, which a
+file prints below each other and the page shows apart, because nobody sorts across scales:
+
+- super-resolution: a block per scale, columns sets x metrics; any other task too, once it has more
+  than ``MAX_COLUMNS`` columns;
+- JPEG: a block per set, columns quality x metrics;
+- the lightweight class of super-resolution: ``sr_light``, the models of less than ``LIGHT``
+  parameters beside the methods that papers print in tables of that name;
+- denoising: ``denoise``, colour and gray side by side, sets x sigma, PSNR alone, where a run has
+  both; each also has its own table with all metrics.
+
+Best and second are ranked within the measured rows and within the published rows apart, because a
+model trained here for minutes and a figure from a paper do not compete; nor does one of a model
+trained on images of the test set, or of a variant, which is another row's model run otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from irbench.catalog import published
+from irbench.present import text
+from irbench.report.collect import Cell, Run
+from irbench.report.facts import family, ranking, rows, verdict
+from irbench.report.facts.rows import Counterparts
+from irbench.report.tables.table import Column, Entry, Row, Table
+
+__all__ = ["Column", "Entry", "Row", "Table", "build"]
+
+MAX_COLUMNS = 12                # of figures; beyond, one block per level
+LIGHT = 2_000_000               # parameters below which a model is of the lightweight class
+LIGHT_CLASS = "sr_light"        # of published.csv, and the stem of its table
+PUBLISHED_RULE = "Published figures (not measured here)"
+SYNTHETIC_TITLE = " (synthetic degradation, no published figures)"
+SETS_FIRST = ("jpeg_gray", "jpeg_color")    # tasks whose blocks are sets
+DENOISING = ("denoise_color", "denoise_gray")
+Keep = Callable[[published.Row], bool]
+
+
+def build(run: Run) -> list[Table]:
+    """Return the tables of a run, in the order of its plan; those of two tasks or a class last."""
+    counterparts = verdict.compared(run)
+    groups: dict[tuple[str, int, bool], list[Cell]] = {}
+    for cell in run.cells:
+        groups.setdefault((cell.task, cell.version, cell.synthetic), []).append(cell)
+    kinds = [(task, synthetic) for task, _, synthetic in groups]
+    found, more = [], []
+    for (task, version, synthetic), cells in groups.items():
+        several = f"@{version}" * (kinds.count((task, synthetic)) > 1)
+        stem = f"{task}-synthetic" * synthetic or task
+        title = text.task_title(task) + SYNTHETIC_TITLE * synthetic
+        light = _light(run, cells) if task == "sr" else []
+        found += _blocks(run, counterparts, stem + several, title, cells,
+                         lambda row, apart=bool(light): not (apart and row.task == LIGHT_CLASS))
+        if light:
+            more += _blocks(run, counterparts, LIGHT_CLASS + several,
+                            f"Lightweight {text.task_title(task).lower()}", light, is_light)
+    return found + more + _denoising(run, counterparts, groups)
+
+
+def is_light(row: published.Row) -> bool:
+    """Say whether a printed row is of the lightweight class, by its table or its parameters."""
+    counts = [float(count) * 1e6 for count in row.params_m.values()]
+    return row.task == LIGHT_CLASS or max(counts, default=LIGHT) < LIGHT
+
+
+def _light(run: Run, cells: list[Cell]) -> list[Cell]:
+    """Return the cells of the lightweight table, none where it would show nothing new.
+
+    A model whose parameters are not known counts as the printed method that it is.
+    """
+    pairs = {(cell.level, cell.dataset) for cell in cells}
+    printed = [row for row in published.rows("sr", pairs) if is_light(row)]
+
+    def small(cell: Cell) -> bool:
+        count = run.parameters(cell.protocol, cell.model)
+        if count is not None:
+            return count < LIGHT
+        return any(str(run.models[cell.model].get("published_as")).lower() == row.name.lower()
+                   for row in printed)
+
+    light = [cell for cell in cells if small(cell)]
+    learned = any(run.models[cell.model].get("learned", True) for cell in light)
+    shown = any(row.task == LIGHT_CLASS for row in published.rows("sr", pairs, run.published))
+    large = any((run.parameters(cell.protocol, cell.model) or 0) >= LIGHT for cell in cells)
+    return light if learned and (shown or large) else []
+
+
+def _blocks(run: Run, counterparts: Counterparts, stem: str, title: str, cells: list[Cell],
+            keep: Keep) -> list[Table]:
+    """Return the tables of some cells of one task: one, or one per block."""
+    task, columns = cells[0].task, _columns(run, cells)
+    levels, sets = ({getattr(c, name): None for c in columns} for name in ("level", "dataset"))
+    by = ("dataset" if task in SETS_FIRST and len(levels) > 1 and len(sets) > 1 else
+          "level" if len(levels) > 1 and (task == "sr" or len(columns) > MAX_COLUMNS) else "")
+    parts = ([_aligned(run, columns, by, value) for value in (sets if by == "dataset" else levels)]
+             if by else [columns])
+    made = []
+    for part in parts:
+        alone = {column.level for column in part}
+        level = text.level_label(part[0].level)
+        name = {"dataset": part[0].title, "level": level}.get(by, "")
+        ending = name or level * (len(alone) == 1 and level != "synthetic")
+        # the level before the remark on a synthetic degradation
+        task_title, remark = title.removesuffix(SYNTHETIC_TITLE), SYNTHETIC_TITLE * title.endswith(
+            SYNTHETIC_TITLE)
+        anchor = stem + (f"-{getattr(part[0], by)}" if by else "")
+        table = Table(stem, anchor.replace("@", "-v"), task,
+                      task_title + f", {ending}" * bool(ending) + remark, cells[0].version, part,
+                      by=by, block=name, whole=title)
+        if by == "dataset":
+            table.heads = ("dataset", "level", "metric")
+        _fill(table, run, cells, counterparts, keep)
+        made.append(table)
+    return made
+
+
+def _columns(run: Run, cells: list[Cell]) -> list[Column]:
+    """Return a column per metric that someone asked for on that dataset under that protocol."""
+    anywhere = set(run.metrics) | {metric for cell in cells for metric in cell.metrics}
+    sets: dict[str, dict[str, list[Cell]]] = {}
+    for cell in cells:
+        sets.setdefault(cell.protocol, {}).setdefault(cell.dataset, []).append(cell)
+    columns = []
+    for protocol, datasets in sets.items():
+        for dataset, here in datasets.items():
+            asked = {metric for cell in here for metric in cell.metrics} | set(run.metrics)
+            asked = asked or anywhere or {"psnr", "ssim"}
+            columns += [Column(protocol, here[0].level, dataset, run.dataset_title(dataset), m)
+                        for m in text.METRICS if m in asked]
+    return columns
+
+
+def _aligned(run: Run, columns: list[Column], by: str, value: str) -> list[Column]:
+    """Return the columns of one block: what any block has, so that all have the same."""
+    other = {"level": "dataset", "dataset": "level"}[by]
+    outer = dict.fromkeys(getattr(column, other) for column in columns)
+    asked = {(getattr(column, other), column.metric) for column in columns}
+    protocols = {column.level: column.protocol for column in columns}
+    made = []
+    for name in outer:
+        level, dataset = (value, name) if by == "level" else (name, value)
+        made += [Column(protocols[level], level, dataset, run.dataset_title(dataset), metric)
+                 for metric in text.METRICS if (name, metric) in asked]
+    return made
+
+
+def _denoising(run: Run, counterparts: Counterparts,
+               groups: dict[tuple[str, int, bool], list[Cell]]) -> list[Table]:
+    """Return the table of colour and gray denoising side by side, if a run has both."""
+    made = []
+    for version in dict.fromkeys(version for _, version, _ in groups):
+        both = [groups.get((task, version, False), []) for task in DENOISING]
+        if not all(both):
+            continue
+        columns = []
+        for cells in both:
+            found = [column for column in _columns(run, cells) if column.metric == "psnr"]
+            order = list(dict.fromkeys(column.dataset for column in found))
+            columns += sorted(found, key=lambda column: order.index(column.dataset))
+        several = f"@{version}" * (sum(k[0] == DENOISING[0] for k in groups) > 1)
+        stem = f"denoise{several}"
+        table = Table(stem, stem.replace("@", "-v"), "denoise",
+                      f"{text.task_title('denoise')}, PSNR (dB)", version, columns,
+                      heads=("task", "dataset", "level"))
+        _fill(table, run, both[0] + both[1], counterparts, lambda row: True)
+        if columns:
+            made.append(table)
+    return made
+
+
+def _fill(table: Table, run: Run, cells: list[Cell], counterparts: Counterparts,
+          keep: Keep) -> None:
+    shown = {(column.protocol, column.dataset) for column in table.columns}
+    here = {(c.protocol, c.dataset, c.model): c for c in cells
+            if (c.protocol, c.dataset) in shown}
+    table.differences = run.differences
+    for model in family.ordered({model: run.models[model] for _, _, model in here}):
+        table.measured.append(rows.measured(table, run, model, here, counterparts))
+    ranking.measured(table.measured, table.columns, here)
+    if not all(cell.synthetic for cell in here.values()):
+        table.published = [rows.printed(table, run, row) for row in _printed(table, run, keep)]
+    ranking.printed(table.published, table.columns)
+    protocols = list(dict.fromkeys(protocol for protocol, _, _ in here))
+    table.protocols = {p: text.protocol_sentence(run.protocols.get(p)) for p in protocols}
+    # whoever supplies a set says that it is the one its column names
+    table.protocols |= {c.dataset: text.SUPPLIED for c in table.columns
+                        if run.datasets[c.dataset].get("supplied")}
+    table.cells = [cell.status if cell.status != "ok" or cell.means else "without a mean"
+                   for cell in here.values()]
+    table.said = _said(table, run, cells)
+
+
+def _printed(table: Table, run: Run, keep: Keep) -> Iterable[dict[str, published.Row]]:
+    """Return the printed rows by task; a method that one source prints for two tasks is one row."""
+    found: dict[tuple, dict[str, published.Row]] = {}
+    tasks = dict.fromkeys(column.task for column in table.columns)
+    for task in tasks:
+        pairs = {(c.level, c.dataset) for c in table.columns if c.task == task}
+        for row in filter(keep, published.rows(task, pairs, run.published)):
+            metrics = {c.metric for c in table.columns}
+            if any(metric in metrics for _, _, metric in row.figures):
+                own = row.task if len(tasks) == 1 else ""
+                found.setdefault((row.source, own, row.method), {})[task] = row
+    return found.values()
+
+
+def _said(table: Table, run: Run, cells: list[Cell]) -> list[str]:
+    """Return the sentences of the caption after the title."""
+    metrics = list(dict.fromkeys(column.metric for column in table.columns))
+    lower = [text.METRICS[m][0] for m in metrics if m in text.LOWER_IS_BETTER]
+    subs = [row.sub for row in table.measured]
+    entries = [e for r in table.measured + table.published for e in (*r.entries, r.parameters)]
+    shown = {entry.shown for entry in entries}
+    light = table.stem.startswith(LIGHT_CLASS)
+    # of all blocks, so that all say the same
+    ranks = ranking.said([cell for cell in cells if cell.means],
+                         {cell.dataset: run.dataset_title(cell.dataset) for cell in cells})
+    return [sentence for sentence in (
+        f"Lightweight: less than {LIGHT / 1e6:.0f} M parameters, or printed in a table of that "
+        "name; the other methods are in the table of super-resolution." if light else "",
+        *ranks,
+        f"{', '.join(lower)}: lower is better." if lower else "",
+        "Variants of a model have its weights and are not ranked."
+        if any(not family.competes(run.models[row.key]) for row in table.measured) else "",
+        "Models trained here are reproductions from the papers' descriptions, without the authors' "
+        "code or weights." if any(sub.startswith("trained here") for sub in subs) else "",
+        "Bundled weights had a short training by this pipeline, far from the papers' data and "
+        "time; the table of trainings says what it cost."
+        if any(sub.startswith("weights bundled") for sub in subs) else "",
+        "Measured and published rows are ranked apart: published figures come from papers, the "
+        "others were measured here. Published rows are ranked by the printed figures alone, and "
+        "equal ones share a rank." if table.published else "",
+        "In brackets: measured minus the figure that is printed for the same method."
+        if table.differences and any(entry.difference for entry in entries) else "",
+        f"{text.NONE}: not asked for in this run, or not printed by the source."
+        if text.NONE in shown else "",
+        f"{text.NA}: see the note." if text.NA in shown else "") if sentence]

@@ -1,0 +1,245 @@
+"""The table of trainings: what each set of weights cost, beside what it scores and the paper's gap.
+
+A row is a test set of the run that the weights were scored on; the first row of each set of weights
+also says how they were trained. Weights trained in the run and weights of files that tell of their
+training stand side by side. Gap = measured - published, in dB, of the same method and set. Reads
+nothing but the collected run and the published figures; goes to ``tables/training.{md,tex,csv}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from irbench.catalog import published
+from irbench.present import text
+from irbench.report.collect import Cell, Run
+from irbench.report.facts import weights
+from irbench.report.facts.weights import Weights
+from irbench.report.tables.sheet import Head, Sheet, Value
+
+STEM = "training"
+FIELDS = ("model", "trained_for", "levels", "origin", "recipe", "loss", "datasets", "left_out",
+          "training_images", "held_out_images", "steps", "images_seen", "seconds", "device",
+          "threads", "processes", "parameters", "waiting_share", "final_loss",
+          "validation_best_psnr_db", "validation_best_step", "validation_last_psnr_db",
+          "validation_last_step", "validation_of", "status", "reason", "protocol", "dataset",
+          "psnr_db", "ssim", "published_method", "published_psnr_db", "published_source", "gap_db",
+          "missing", "training_record", "record")
+FOLD = 30                       # rows that the page shows unfolded
+AFTER = 9                       # columns on the training that follow those of the scores
+
+
+@dataclass(frozen=True)
+class Printed:
+    """The paper's PSNR beside a cell. ``reason`` says why there is none, or no gap to it."""
+
+    figure: published.Figure | None
+    row: published.Row | None
+    reason: str = ""
+    notes: Sequence[str] = ()   # what a reader must know to compare
+
+
+def sheet(run: Run) -> Sheet | None:
+    """Return the table, None if nothing is known of any training."""
+    if not weights.planned(run):
+        return None
+    made = Sheet(STEM, "Training: cost and quality", [
+        Head("Weights", left=True), Head("Wall time"), Head("Steps"),
+        Head("Scored under", left=True), Head("Test set", left=True),
+        Head("measured", "PSNR (dB)"), Head("published", "PSNR (dB)"), Head("gap", "PSNR (dB)"),
+        Head("Computed on", left=True),
+        Head("best", "Validation PSNR (dB)"), Head("last", "Validation PSNR (dB)"),
+        Head("Final loss"), Head("Parameters"), Head("Patches seen"), Head("Waiting for data"),
+        Head("Recipe", left=True), Head("Trained on", left=True)], FIELDS)
+    found = weights.of(run)
+    for one in found:
+        line = _cost_line(one)
+        for index, cell in enumerate(one.cells or [None]):
+            # in this order, which is that of their notes
+            before = [Value("")] * 3 if index else _before(made, run, one)
+            scores, told = _scores(made, run, one, cell)
+            after = [Value("")] * AFTER if index else _after(made, one)
+            made.rows.append([*before, *scores, *after])
+            made.lines.append([*line, *told[:-1], _record(one) or None, told[-1]])
+    made.folded = len(made.rows) > FOLD
+    made.caption = _caption(found)
+    return made
+
+
+def _caption(found: list[Weights]) -> str:
+    origins = {one.origin for one in found}
+    return " ".join(filter(None, [
+        "What each set of weights cost, and the mean PSNR (dB) it reaches on the test sets of this "
+        "run under the protocol named. Gap: measured minus published, of the model's own paper.",
+        "Weights bundled with irbench had a short training on little data, far from the papers' "
+        "data and days on GPUs." if weights.BUNDLED in origins else "",
+        "Weights trained in this run had the steps and the time stated, which need not be the "
+        "paper's." if weights.HERE in origins else "",
+        "A gap is of the training as much as of the model.",
+        "Wall time: of the training alone, interruptions left out. Patches seen: repeats counted. "
+        "Waiting for data: share of that time in which the model had no batch. Final loss: mean "
+        "over the last tenth of the curve, in the recipe's own loss (unitless), so two recipes "
+        "need not compare. Validation: on images held out of the training, never on a test set; "
+        "it compares moments of one training and nothing else."]))
+
+
+# -- what it cost --------------------------------------------------------------------------------
+
+def _before(made: Sheet, run: Run, one: Weights) -> list[Value]:
+    """Return what the weights are, how long they were trained, and for how many steps."""
+    ranges = weights.levels(one.levels)
+    origin = one.origin if one.known or one.origin != weights.HERE else f"to be {one.origin}"
+    name = Value(run.model_title(one.model), sub=f"{origin}, for {one.scope}"
+                 + (f" ({ranges})" if ranges else ""))
+    return [name, _figure(made, one, "seconds", "wall time", text.duration),
+            _figure(made, one, "steps", "steps", _count)]
+
+
+def _after(made: Sheet, one: Weights) -> list[Value]:
+    """Return all else that is known of a training."""
+    sets, left_out, machine = weights.data(one), weights.left_out(one), weights.machine(one)
+    return [
+        Value(machine) if machine else _absent(made, one, "device"),
+        _validation(made, one, one.best, "best"), _validation(made, one, one.last, "last"),
+        _figure(made, one, "final_loss", "final loss", lambda loss: f"{loss:.4g}"),
+        _figure(made, one, "parameters", "parameters", text.parameters),
+        _figure(made, one, "images_seen", "patches seen", _count),
+        _figure(made, one, "waiting", "time waiting for data", text.percent),
+        _recipe(made, one),
+        Value(sets, [made.note(left_out)] if left_out else []) if sets
+        else _absent(made, one, "training data")]
+
+
+def _figure(made: Sheet, one: Weights, key: str, what: str, how: Callable) -> Value:
+    number = one.facts.get(key)
+    return _absent(made, one, what) if number is None else Value(how(number), record=_record(one))
+
+
+def _record(one: Weights) -> str:
+    """Return the record of a training of this run, "" where a file of weights tells of it."""
+    return one.job.path if one.job and one.job.record else ""
+
+
+def _absent(made: Sheet, one: Weights, what: str) -> Value:
+    """Return n/a: nothing is known of the training, or not this."""
+    if not one.known:
+        return made.absent(_why(one))
+    where = "training's record" if one.origin == weights.HERE else "file of the weights"
+    return made.absent(f"the {where} does not tell: {what}")
+
+
+def _why(one: Weights) -> str:
+    if one.job is None:
+        return ("no training of these weights is recorded" if one.origin == weights.HERE else
+                "the file of the weights does not tell how they were trained")
+    reason = one.job.reason if one.job.status == "missing" else \
+        f"{one.job.status}: {one.job.reason}"
+    return f"{reason.rstrip('.')}; {one.job.unfinished}, run it again" \
+        if one.job.unfinished and one.job.unfinished not in reason else reason
+
+
+def _recipe(made: Sheet, one: Weights) -> Value:
+    name = str(one.recipe.get("recipe") or "")
+    if not name:
+        return _absent(made, one, "recipe")
+    loss, ours = one.recipe.get("loss"), one.recipe.get("unknown")
+    said = "; ".join(filter(None, [
+        str(one.recipe.get("note") or ""),
+        f"settings of ours, not taken from the paper: {', '.join(map(str, ours))}"
+        if isinstance(ours, list) and ours else ""]))
+    return Value(name + (f", loss {loss}" if loss else ""),
+                 [made.note(f"{name}: {said}")] if said else [])
+
+
+def _validation(made: Sheet, one: Weights, point: tuple[int, float] | None, which: str) -> Value:
+    if point is None:
+        return (made.absent("not validated, or nothing of it is recorded") if one.known else
+                _absent(made, one, which))
+    step, psnr = point
+    said = weights.validated(one)
+    return Value(f"{psnr:.2f}" + (f" at step {_count(step)}" if which == "best" else ""),
+                 [made.note(f"validation: {said}")] if said else [])
+
+
+def _count(number: int) -> str:
+    return f"{number:,}".replace(",", " ")
+
+
+def _cost_line(one: Weights) -> list:
+    facts, has, recipe = one.facts, one.hardware, one.recipe
+    return [
+        one.model, one.scope, weights.levels(one.levels), one.origin, recipe.get("recipe"),
+        recipe.get("loss"), "; ".join(one.datasets),
+        "; ".join(f"{name}: {' '.join(map(str, names))}"
+                  for name, names in one.exclude.items() if names),
+        one.images.get("training"), one.images.get("held_out"), facts.get("steps"),
+        facts.get("images_seen"), facts.get("seconds"),
+        has.get("device_name") or has.get("device"), has.get("threads"), has.get("processes"),
+        facts.get("parameters"), facts.get("waiting"), facts.get("final_loss"),
+        *reversed(one.best or (None, None)), *reversed(one.last or (None, None)),
+        weights.validated(one), one.job.status if one.job else "ok" if one.known else "unknown",
+        "" if one.known else _why(one)]
+
+
+# -- what it scores ------------------------------------------------------------------------------
+
+def _scores(made: Sheet, run: Run, one: Weights, cell: Cell | None) -> tuple[list[Value], list]:
+    """Return the columns of one test set, and their part of the CSV."""
+    if cell is None:
+        return [Value(text.NONE) for _ in range(5)], [None] * 10
+    measured, reasons = cell.means.get("psnr"), []
+    found = printed(run, cell, bool(one.levels))
+    figure, gap = found.figure, None
+    if measured is None:
+        why = (cell.reason or cell.status if cell.status != "ok" else
+               cell.missing.get("psnr") or "not asked for in this run")
+        reasons.append(why)
+        score = made.absent(why)
+    else:
+        score = Value(text.value("psnr", measured),
+                      [made.note(cell.leak)] if cell.leak else [], record=cell.path)
+        gap = None if figure is None or found.reason else measured - figure.value
+    if found.reason:
+        reasons.append(found.reason)
+    row = [Value(cell.protocol), Value(run.dataset_title(cell.dataset)), score,
+           made.absent(found.reason) if figure is None else
+           Value(figure.shown, [made.note(said) for said in (
+               *published.notes(found.row), *found.notes)]),
+           made.absent(found.reason or reasons[0]) if gap is None
+           else Value(published.signed(gap, 2))]
+    return row, [cell.protocol, cell.dataset, measured, cell.means.get("ssim"),
+                 found.row.method if found.row else None, figure.shown if figure else None,
+                 figure.source if figure else None,
+                 None if gap is None else round(gap, 6), "; ".join(reasons),
+                 cell.path if cell.record else None]
+
+
+def printed(run: Run, cell: Cell, blind: bool) -> Printed:
+    """Return the PSNR that the paper of a cell's model prints for its set and level.
+
+    Of two rows of a method, the one of one model for all levels (an asterisk) stands beside a
+    blind model, the other one beside a model of one level; where there is just the other kind, it
+    is taken, with a note; and so it is beside a model with other options than the paper's.
+    """
+    spec = run.models[cell.model]
+    name = str(spec.get("published_as") or "").lower()
+    if run.published == "none":
+        return Printed(None, None, "this report shows no published figures")
+    if cell.synthetic:
+        return Printed(None, None, "a degradation of this project: no paper has figures for it")
+    if not name:
+        return Printed(None, None, "no paper prints figures of this model")
+    key = (cell.level, cell.dataset, "psnr")
+    rows = [row for row in published.rows(cell.task, {key[:2]})
+            if row.name.lower() == name and key in row.figures]
+    if not rows:
+        return Printed(None, None, "the paper prints no PSNR on this test set at this level")
+    row = min(rows, key=lambda row: row.one_model != blind)
+    notes = [] if row.one_model == blind else [
+        "printed for a model of this level alone, the weights here serve a range of levels"
+        if blind else "the weights here were trained for this level alone"]
+    if not spec.get("in_paper"):
+        notes.append("the model here differs from the paper's in options or number type: "
+                     "the gap is between relatives")
+    return Printed(row.figures[key], row, cell.leak or published.caveat(row.figures[key]), notes)

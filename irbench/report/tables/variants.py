@@ -1,0 +1,123 @@
+"""The table of variants: one set of weights run otherwise, difference in quality beside speed.
+
+A row is a variant on one dataset under one protocol, against its base there. Reads nothing but the
+collected run; its table goes to ``tables/variants.{md,tex,csv}``. Differences are variant minus
+base; the latency ratio is variant over base, and is stated only where both were measured on the
+same device, input and threads. The dtype may differ: it may be what varies.
+"""
+
+from __future__ import annotations
+
+from irbench.present import text
+from irbench.report.collect import Cell, Job, Run
+from irbench.report.facts import family
+from irbench.report.plots import latency
+from irbench.report.tables.sheet import Head, Sheet, Value
+
+STEM = "variants"
+FIELDS = ("base", "variant", "changes", "protocol", "dataset", "base_psnr_db", "psnr_db",
+          "psnr_difference_db", "base_ssim", "ssim", "ssim_difference", "base_latency_p50_ms",
+          "latency_p50_ms", "latency_ratio", "latency_condition", "missing", "base_record",
+          "record", "base_profile_record", "profile_record")
+FOLD = 30                       # rows that the page shows unfolded
+
+
+def sheet(run: Run) -> Sheet | None:
+    """Return the table, None if the run has no variants."""
+    cells = {(c.model, c.protocol, c.dataset): c for c in run.cells}
+    made = Sheet(STEM, "Variants: quality and speed", [
+        Head("Variant", left=True), Head("Protocol", left=True), Head("Dataset", left=True),
+        Head("base", "PSNR (dB)"), Head("difference", "PSNR (dB)"),
+        Head("base", "SSIM"), Head("difference", "SSIM"),
+        Head("base", "Latency, p50"), Head("variant", "Latency, p50"),
+        Head("variant / base", "Latency, p50")], FIELDS)
+    hows: dict[str, None] = {}
+    for base, names in family.variants(run).items():
+        for name in names:
+            for cell in (c for c in run.cells if c.model == name):
+                _add(made, run, cells.get((base, cell.protocol, cell.dataset)), cell, base, hows)
+    if not made.rows:
+        return None
+    made.folded = len(made.rows) > FOLD
+    made.caption = (
+        "A variant has its base's weights; its name says what it changes. PSNR (dB) and "
+        "SSIM are means over the dataset under the protocol named; difference: variant minus "
+        "base, so + is better. Latency is the median of one forward pass, base and variant on "
+        "the same device, input and threads"
+        + (f" ({'; '.join(hows)})" if hows else "") + ". Variants are not in the papers, and are "
+        "not ranked.")
+    return made
+
+
+def _add(made: Sheet, run: Run, base: Cell | None, cell: Cell, base_name: str,
+         hows: dict[str, None]) -> None:
+    profiles = [run.profiles.get((cell.protocol, name)) for name in (base_name, cell.model)]
+    reasons: dict[str, str] = {}
+    row, line = [], []
+    for metric in ("psnr", "ssim"):
+        old, new = (_mean(one, metric, who, reasons) for one, who in (
+            (base, "base"), (cell, "variant")))
+        apart = new - old if None not in (old, new) else None
+        why = reasons.get(f"base {metric}") or reasons.get(f"variant {metric}") or ""
+        row.append(made.absent(reasons[f"base {metric}"]) if old is None
+                   else Value(text.value(metric, old),
+                              [made.note(said) for said in family.circumstances(base)],
+                              record=base.path))
+        row.append(made.absent(why) if apart is None
+                   else Value(text.difference(metric, apart),     # its dtype stands in the row
+                              [made.note(said) for said in family.tiles(cell)], record=cell.path))
+        line += [old, new, None if apart is None else round(apart, 6)]
+    times = [_p50(job, who, reasons) for job, who in zip(profiles, ("base", "variant"),
+                                                         strict=True)]
+    ratio, how = _ratio(profiles, times, reasons)
+    if ratio is not None:
+        hows[how] = None
+    for time, who, job in zip(times, ("base", "variant"), profiles, strict=True):
+        row.append(made.absent(reasons[f"{who} latency"]) if time is None
+                   else Value(text.milliseconds(time), [made.note(said) for said in filter(
+                       None, [latency.disturbed(job.result)])], record=job.path))
+    row.append(made.absent(reasons["ratio"]) if ratio is None else Value(
+        text.ratio(ratio), [made.note(latency.ONE_DISTURBED)]
+        if any(latency.disturbed(job.result) for job in profiles) else []))
+    changes = family.changes(run.models[cell.model])
+    made.rows.append([Value(run.model_title(cell.model), sub=family.sub(run, cell.model)),
+                      Value(cell.protocol), Value(run.dataset_title(cell.dataset)), *row])
+    told = (None, "") if ratio is None else (round(ratio, 6), how)
+    made.lines.append([base_name, cell.model, changes, cell.protocol, cell.dataset, *line,
+                       *times, *told,
+                       "; ".join(f"{what}: {why}" for what, why in reasons.items()),
+                       *(job.path if job and job.record else None
+                         for job in (base, cell, *profiles))])
+
+
+def _mean(cell: Cell | None, metric: str, who: str, reasons: dict[str, str]) -> float | None:
+    """Return a mean, or None with its reason added."""
+    if cell is not None and metric in cell.means:
+        return cell.means[metric]
+    why = ("not planned" if cell is None else cell.reason if cell.status != "ok"
+           else cell.missing.get(metric) or "not asked for in this run")
+    reasons[f"{who} {metric}"] = f"{who}: {str(why or cell.status).rstrip('.')}"
+    return None
+
+
+def _p50(job: Job | None, who: str, reasons: dict[str, str]) -> float | None:
+    result = job.result if job else {}
+    time = (result.get("latency_ms") or {}).get("p50")
+    if time is None:
+        why = ((job.reason if job else "not profiled")
+               or (result.get("missing") or {}).get("latency_ms") or "no latency recorded")
+        reasons[f"{who} latency"] = f"{who}: {why.rstrip('.')}"
+    return time
+
+
+def _ratio(profiles: list[Job | None], times: list[float | None],
+           reasons: dict[str, str]) -> tuple[float | None, str]:
+    """Return variant over base and how both were measured, or None with the reason added."""
+    if None in times:
+        reasons["ratio"] = "no latency of both"
+        return None, ""
+    one, other = (latency.condition(job.result, ("dtype",)) for job in profiles)
+    if one != other:
+        reasons["ratio"] = f"base measured on {one}, variant on {other}"
+        return None, ""
+    return times[1] / times[0], one

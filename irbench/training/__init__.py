@@ -1,1 +1,0 @@
-"""Training: recipes, data, losses and the loop."""

@@ -1,0 +1,179 @@
+"""Weights that come with irbench: which there are, and which serve a model under a protocol.
+
+Reads ``catalog/weights.yaml``, which lists the files of the folder ``weights`` with their digests;
+``rewrite`` writes it anew from the headers of these files. A config takes them with
+``checkpoint: bundled``. Imports no torch.
+
+Try: ``irbench checkpoints list``
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import yaml
+
+from irbench.catalog.protocols import Protocol
+from irbench.core import digests, files, headers
+from irbench.core.errors import UserError
+from irbench.models import registry
+from irbench.weights import loading, storage
+
+CATALOG = Path(__file__).parents[1] / "catalog" / "weights.yaml"
+FOLDER = Path(__file__).parent / "data"
+LIMIT = 25_000_000  # bytes of all files: they travel with every clone and installation
+HEAD = """\
+# Weights bundled with irbench, listed from the files of irbench/weights/data by
+#   irbench checkpoints export ... --bundle
+# Not to be edited by hand. Fields: the architecture and the options it was trained with, what for
+# (protocol; levels: the range of a blind model), size and SHA-256 of NAME.safetensors.
+"""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One bundled file; ``levels``: the range of a blind model (``{sigma: [15, 50]}``) or None."""
+
+    name: str
+    arch: str
+    protocol: str
+    levels: dict | None
+    options: dict
+    bytes: int
+    sha256: str
+
+    @property
+    def path(self) -> Path:
+        """Where the file lies."""
+        return FOLDER / f"{self.name}.safetensors"
+
+
+def name_of(arch: str, scope: str) -> str:
+    """Return the name of a bundled file: ``compacter-sr-x2``."""
+    return f"{arch}-{scope.rpartition('@')[0] or scope}"
+
+
+def catalog() -> dict[str, Weights]:
+    """Return what is bundled, by name. Raises UserError for a broken catalog."""
+    return _read(CATALOG, CATALOG.stat().st_mtime_ns if CATALOG.is_file() else None)
+
+
+@functools.cache
+def _read(path: Path, changed: int | None) -> dict[str, Weights]:
+    try:
+        found = yaml.safe_load(path.read_text()) or {}
+        return {name: Weights(name=name, **entry) for name, entry in found.items()}
+    except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: not a catalog of weights ({' '.join(str(error).split())[:200]}). "
+                        "It belongs to the package: install irbench again.") from None
+
+
+def find(arch: str, protocol: Protocol) -> Weights:
+    """Return the file for an architecture and a protocol; one made for it comes before a blind one.
+
+    Raises UserError that names the files there are.
+    """
+    fitting = [one for one in catalog().values()
+               if one.arch == arch and loading.is_for(asdict(one), protocol)]
+    if fitting:
+        return min(fitting, key=lambda one: one.levels is not None)
+    own = [_scope(one) for one in catalog().values() if one.arch == arch]
+    others = sorted({one.arch for one in catalog().values()})
+    has = (f"Of {arch} there are: {', '.join(own)}." if own else
+           f"There are some of: {', '.join(others)}." if others else "There are none at all.")
+    raise UserError(f"no weights of {arch} for {protocol.id} are bundled. {has} Train them "
+                    "(`training`), or give a file (`checkpoint: PATH`).")
+
+
+def _scope(one: Weights) -> str:
+    levels = ", ".join(f"{name} {low} to {high}" for name, (low, high) in
+                       (one.levels or {}).items())
+    return f"{one.protocol} ({levels})" if levels else one.protocol
+
+
+def resolve(model: dict, protocol: Protocol) -> dict:
+    """Return the ``checkpoint`` of a model of the plan that takes bundled weights.
+
+    Raises UserError if there are none, or none of the model's options.
+    """
+    one = find(model["arch"], protocol)
+    options = model.get("base_options") or model["options"]
+    if options != one.options:
+        usual = registry.get(one.arch).options
+        needed = {name: value for name, value in one.options.items() if value != usual.get(name)}
+        differing = sorted(name for name in {*options, *one.options}
+                           if options.get(name) != one.options.get(name))
+        raise UserError(f"the bundled weights {one.name} were trained with other options "
+                        f"({', '.join(f'{n}: {one.options.get(n)!r}' for n in differing)}). "
+                        f"Give `options: {digests.canonical(needed)}`; what changes no weights can "
+                        "then differ in `variants`.")
+    return {"kind": "file", "path": str(one.path), "sha256": one.sha256}
+
+
+def altered(one: Weights) -> str:
+    """Say that a file is not the one that is listed, "" if it is."""
+    if digests.known_digest(one.path) == one.sha256:
+        return ""
+    return (f"{one.path}: it was altered: not the file {one.name} that comes with irbench. Restore "
+            "it (git checkout) or install irbench again.")
+
+
+def add(data: bytes, header: dict) -> Path:
+    """Write a file among the bundled ones and the catalog anew; return its path.
+
+    A file of the same model takes the place of the one there is.
+
+    Raises UserError, and changes nothing, if the file there is of other options or levels, and as
+    ``rewrite`` does.
+    """
+    name = name_of(header["arch"], header["protocol"])
+    path = FOLDER / f"{name}.safetensors"
+    before = path.read_bytes() if path.is_file() else None
+    if before is not None and (known := catalog().get(name)) and (
+            (known.options, known.levels) != (header["options"], header.get("levels"))):
+        differing = [f"{option}: {known.options.get(option)!r}" for option in sorted(
+            {*known.options, *header["options"]})
+            if known.options.get(option) != header["options"].get(option)]
+        raise UserError(f"{path}: bundled are weights of other options "
+                        f"({', '.join(differing) or f'levels: {known.levels}'}). Use --output, or "
+                        "remove this file first if the new one is to take its place.")
+    try:
+        files.write_atomic(path, data)
+        return rewrite()[name].path
+    except BaseException:  # no half a state: a file without its entry
+        if before is None:
+            path.unlink(missing_ok=True)
+        else:
+            files.write_atomic(path, before)
+        raise
+
+
+def rewrite() -> dict[str, Weights]:
+    """Write the catalog anew from the files of the folder; return what it lists.
+
+    Raises UserError, and writes nothing, for a file without a header, under another name than its
+    header gives it, or more bytes in all than ``LIMIT``.
+    """
+    found = {}
+    for path in sorted(FOLDER.glob("*.safetensors")):
+        header = storage.read_header(path)
+        lacking = [name for name in ("arch", "protocol", "options") if name not in header]
+        if lacking:
+            raise UserError(f"{path}: its header names no {' and no '.join(lacking)}; only what "
+                            "irbench checkpoints export wrote can be bundled.")
+        if faults := headers.wrong(header):
+            raise UserError(f"{path}: its header is broken ({', '.join(faults)}). Export it anew.")
+        name = name_of(header["arch"], header["protocol"])
+        if path.stem != name:
+            raise UserError(f"{path}: by its header it is {name}. Rename the file.")
+        found[name] = Weights(name, header["arch"], header["protocol"], header.get("levels"),
+                              header["options"], path.stat().st_size, digests.file_digest(path))
+    if (total := sum(one.bytes for one in found.values())) > LIMIT:
+        raise UserError(f"{FOLDER}: {total / 1e6:.1f} MB of weights; at most {LIMIT / 1e6:g} MB "
+                        "are bundled. Remove some, or store them in half precision.")
+    entries = {name: {f.name: getattr(one, f.name) for f in fields(one) if f.name != "name"}
+               for name, one in found.items()}
+    files.write_atomic(CATALOG, HEAD + yaml.safe_dump(entries, sort_keys=False))
+    return found

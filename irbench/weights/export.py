@@ -1,0 +1,365 @@
+"""Checkpoints that leave their run, and weights that come from elsewhere: export and import.
+
+``export`` reads a finished training's record, its weights, the run's ``leaks.json`` and the cells
+that were scored with these weights; it returns one file that says all of it about itself.
+``bring`` takes such a file, or a state dict for a named model, checks it against the network and
+stores it as DATA_ROOT/checkpoints/NAME.safetensors.
+
+Try: ``irbench checkpoints export --protocol sr-x2 --model compacter --output my.safetensors``
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from irbench.catalog import protocols, recipes
+from irbench.catalog.protocols import Protocol
+from irbench.core import digests, files, headers, records
+from irbench.core.errors import Unavailable, UserError, unknown
+from irbench.models import registry
+from irbench.weights import bundled, loading, storage
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+# half precision: the number type of a file, whose weights are loaded back to float32
+HALF, FULL = "float16", "float32"
+
+
+# -- export ----------------------------------------------------------------------------------------
+
+def trainings(folder: Path) -> dict[str, Path]:
+    """Return the records of a run's trainings by SCOPE/MODEL."""
+    return {f"{path.parent.name}/{path.stem}": path
+            for path in sorted(Path(folder).glob("training/*/*.json"))}
+
+
+def find_training(folder: Path, protocol: str, model: str, command: str) -> dict:
+    """Return the record of a finished training; a scope may lack its version.
+
+    ``command`` is what trains it, for the message.
+
+    Raises:
+        UserError: the run has no such training, with those it has.
+        Unavailable: it did not finish.
+    """
+    known = trainings(folder)
+    fitting = [name for name in known if _is(name, protocol, model)]
+    begun = [path for path in Path(folder).glob("training/*/*.state")
+             if _is(f"{path.parent.name}/{path.stem}", protocol, model)]
+    if begun and not fitting:
+        raise Unavailable(f"{begun[-1]}: the training {protocol}/{model} is not finished. It goes "
+                          f"on with {command}; then export it.")
+    if not fitting:
+        raise unknown("training", f"{protocol}/{model}", known, str(folder))
+    path = known[fitting[-1]]
+    record = records.read(path)
+    if record["kind"] != "training":
+        raise UserError(f"{path}: the record of a {record['kind']}, not of a training.")
+    if record["status"] != "ok":
+        raise Unavailable(f"{path}: the training {record['status']}: {record['reason']}")
+    return record
+
+
+def _is(name: str, protocol: str, model: str) -> bool:
+    scope, _, of = name.partition("/")
+    return of == model and protocol in (scope, scope.rpartition("@")[0])
+
+
+def export(folder: Path, protocol: str, model: str, *, half: bool = True, best: bool = False,
+           command: str) -> tuple[bytes, dict]:
+    """Return a self-describing file of a training's weights, and its header.
+
+    Args:
+        folder: of the run.
+        protocol: what was trained for: an id, or the scope of a blind training.
+        model: its name in the run.
+        half: store the weights as float16.
+        best: those of the best validation instead of the last.
+        command: what trains such weights again; kept in the header.
+
+    Raises:
+        Unavailable: the training did not finish, or its file is gone.
+        UserError: no such training or no best weights; record and file do not belong together;
+            weights too large for half precision.
+    """
+    folder = Path(folder)
+    record = find_training(folder, protocol, model, command)
+    result = record["result"]
+    kept = result.get("best") if best else result["checkpoint"]
+    if not kept:
+        raise UserError(f"training {protocol}/{model}: it kept no best weights, because it was not "
+                        "validated (recipe: holdout, validate_every). Leave --best out.")
+    path = folder / kept["file"]
+    data = storage.read(path, "Delete the training's record and train again.")
+    header = _belonging(path, data, record, kept["sha256"])
+    state = storage.tensors(path, data)
+    if half:
+        state = _halved(path, state)
+    full = {**header, **_card(folder, record, kept["sha256"], header),
+            "storage": HALF if half else FULL, "command": command}
+    if best:
+        full["best"] = {name: kept.get(name) for name in ("step", "psnr")}
+    return storage.pack(state, full), full
+
+
+def _belonging(path: Path, data: bytes, record: dict, sha256: str) -> dict:
+    """Return the file's header. Raises UserError unless the record is of this very file."""
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise UserError(f"{path}: not the file that the training's record names: it was altered, "
+                        "or written by another training. Delete the record and train again.")
+    header = storage.header_of(path, data)
+    expected = {"training": digests.fingerprint(record["spec"]), "model": record["key"]["model"],
+                "protocol": record["key"]["protocol"]}
+    wrong = [name for name, value in expected.items() if header.get(name) != value]
+    if wrong:
+        raise UserError(f"{path}: by its header it is of another training than the record "
+                        f"({', '.join(wrong)} differ). Delete the record and train again.")
+    return {name: value for name, value in header.items() if name != "weights"}
+
+
+def _halved(path: Path, state: dict) -> dict:
+    import torch
+
+    found = {name: value.half() if value.is_floating_point() else value
+             for name, value in state.items()}
+    large = [name for name, value in found.items()
+             if value.is_floating_point() and not torch.isfinite(value).all()]
+    if large:
+        raise UserError(f"{path}: {', '.join(large[:3])} has values that float16 cannot hold (not "
+                        "finite, or beyond 65504). Export it with --float32.")
+    return found
+
+
+def _card(folder: Path, record: dict, sha256: str, header: dict) -> dict:
+    """Return what the header says beyond the training's own: cost, machine, curve, scores."""
+    result, where = record["result"], record["provenance"]
+    hardware = where["hardware"]
+    return {
+        "seconds": result["seconds"], "images_seen": result["images_seen"],
+        "parameters": result.get("parameters"), "images": result.get("images"),
+        "final_loss": result.get("final_loss"), "waiting": result.get("waiting"),
+        "hardware": {"device": result.get("device"), "device_name": result.get("device_name"),
+                     "cpu": hardware.get("cpu"), "cores": hardware.get("cores"),
+                     "threads": where.get("threads"), "processes": result.get("processes")},
+        "validation": [[point["step"], point["psnr"]]
+                       for point in result.get("validation") or ()],
+        "validation_on": result.get("validation_on"),
+        "scores": scores(folder, sha256, header),
+        # the figures above are of the trained file, before any rounding to half precision
+        "scores_of": {"sha256": sha256, "dtype": FULL},
+        "leaks": leaks(folder, header),
+        # of the training: an export made twice gives the same bytes
+        "irbench": where.get("irbench"), **_code(where)
+    }
+
+
+def _code(provenance: dict) -> dict:
+    git = provenance.get("git") or {}
+    return {"git": git.get("commit"), "dirty": git.get("dirty")}
+
+
+def scores(folder: Path, sha256: str, header: dict) -> list[dict]:
+    """Return the means of a run's cells that were computed with the weights of this digest.
+
+    Left out are variants, and inference in another number type than float32.
+    """
+    found = []
+    for path in sorted(Path(folder).glob("cells/*/*/*.json")):
+        try:
+            record = records.read(path)
+        except UserError:
+            continue
+        model = record["spec"].get("model") or {}
+        if (record["kind"] != "cell" or record["status"] != "ok"
+                or record["resolved"].get("checkpoint") != sha256 or model.get("base")
+                or model.get("options") != header["options"]
+                or (model.get("inference") or {}).get("dtype", FULL) != FULL):
+            continue
+        found.append({"protocol": record["key"]["protocol"], "dataset": record["key"]["dataset"],
+                      "count": len(record["result"]["images"]), **record["result"]["mean"]})
+    unique = {(one["protocol"], one["dataset"]): one for one in found}
+    return [unique[key] for key in sorted(unique)]
+
+
+def leaks(folder: Path, header: dict) -> list[dict] | None:
+    """Return how many images each training and test set of the run share; None if not searched.
+
+    Images that the training left out (``exclude``) are counted apart.
+    """
+    path = Path(folder) / "leaks.json"
+    try:
+        record = records.read(path)
+    except UserError:
+        return None
+    if record["status"] != "ok":
+        return None
+    sets = [one["name"] for one in header.get("datasets") or ()]
+    left_out = header.get("exclude") or {}
+    found = []
+    for entry in record["result"]["compared"]:
+        if entry["train"] not in sets:
+            continue
+        pairs = [pair for pair in record["result"]["pairs"]
+                 if (pair["train"], pair["test"]) == (entry["train"], entry["test"])]
+        apart = [p for p in pairs if p["train_image"] in left_out.get(entry["train"], ())]
+        found.append({"train": entry["train"], "test": entry["test"],
+                      "shared": len(pairs) - len(apart), "left_out": len(apart)})
+    return found
+
+
+# -- import ----------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user says of weights that say nothing of themselves; None: not said."""
+
+    arch: str | None = None
+    protocol: str | None = None
+    options: dict = field(default_factory=dict)
+    levels: dict | None = None
+    sha256: str | None = None
+    name: str | None = None
+    plugins: tuple[str, ...] = ()
+    catalogs: tuple[str, ...] = ()
+
+
+def bring(path: Path, data_root: Path, wanted: Wanted) -> tuple[Path, dict]:
+    """Check weights from elsewhere against their network and store them; return file and header.
+
+    A file of ours keeps its header; a state dict gets one from ``wanted``. Both get ``imported``:
+    the name and digest of the file they come from. Numbers stay as they are stored.
+
+    Raises:
+        Unavailable: no such file.
+        UserError: it is altered, holds more than tensors or values that are no numbers, has a
+            broken header, does not fit the model, or other weights have that name already.
+    """
+    path = Path(path)
+    data = storage.read(path, "Give the path of a file of weights.")
+    digest = hashlib.sha256(data).hexdigest()
+    if wanted.sha256 and digest != wanted.sha256.lower():
+        raise UserError(f"checkpoint {path}: its SHA-256 is {digest}, expected {wanted.sha256}: "
+                        "the file was altered or is another one. Get the right one.")
+    given = storage.header_of(path, data)
+    if faults := headers.wrong(given):
+        raise UserError(f"checkpoint {path}: its header is broken ({', '.join(faults)}). Get the "
+                        "file again.")
+    own = {"arch", "options", "protocol"} <= set(given)
+    header = _checked(path, given, wanted) if own else _made(path, wanted)
+    state = storage.unwrapped(storage.tensors(path, data))
+    protocol = scope_of(header, wanted.catalogs)
+    model = {"name": header["arch"], "arch": header["arch"], "options": header["options"]}
+    card = registry.get(header["arch"], wanted.plugins)
+    if not card.learned or card.reference:
+        raise UserError(f"{card.name} has no weights to import. Give a model that has some.")
+    network = loading.build(model, protocol, wanted.plugins)
+    storage.fill(network, state, str(path), f"{card.name} for {protocol.id}")
+    _numbers(path, state)
+    name = wanted.name or _default(path, header if own else None)
+    if name in bundled.catalog():
+        raise UserError(f"--name {name}: bundled weights have this name. Choose another.")
+    if not NAME.fullmatch(name):
+        raise UserError(f"--name {name!r}: names hold lower-case letters, digits, '.', '_' and "
+                        "'-', and begin with a letter or digit.")
+    header = {"model": name, **header, "imported": {"file": path.name, "sha256": digest}}
+    return _store(Path(data_root) / "checkpoints" / f"{name}.safetensors",
+                  storage.pack(state, header)), header
+
+
+def _default(path: Path, header: dict | None) -> str:
+    name = _plain(f"{header['arch']}-{header['protocol'].rpartition('@')[0]}" if header else
+                  path.stem)
+    return f"{name}-imported" if name in bundled.catalog() else name
+
+
+def _numbers(path: Path, state: dict) -> None:
+    """Raise UserError if a tensor has values that are NaN or infinite."""
+    import torch
+
+    wrong = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    if wrong:
+        raise UserError(f"checkpoint {path}: {', '.join(wrong[:3])} has values that are NaN or "
+                        "infinite: the training broke down. Get other weights.")
+
+
+def _store(target: Path, content: bytes) -> Path:
+    if target.exists() and target.read_bytes() != content:
+        raise UserError(f"{target}: other weights have this name. Choose another with --name, or "
+                        "delete that file.")
+    files.write_atomic(target, content)
+    return target
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-.")
+
+
+def _checked(path: Path, header: dict, wanted: Wanted) -> dict:
+    """Return the header of a file of ours; what the user says of it must agree."""
+    options = {name: header["options"].get(name) for name in wanted.options}
+    for said, is_, what in ((wanted.arch, header["arch"], "--model"),
+                            (wanted.options, options, "--options"),
+                            (wanted.levels, header.get("levels"), "--levels")):
+        if said and said != is_:
+            raise UserError(f"checkpoint {path}: its header says {is_}, not {what} {said}. Leave "
+                            f"{what} out, or give another file.")
+    own = header["protocol"]
+    if wanted.protocol and wanted.protocol not in (own, own.rpartition("@")[0]) and not (
+            loading.is_for(header, protocols.get(wanted.protocol, wanted.catalogs))):
+        raise UserError(f"checkpoint {path}: it is for {header['protocol']}, not for --protocol "
+                        f"{wanted.protocol}. Leave --protocol out, or give another file.")
+    return {name: value for name, value in header.items() if name != "weights"}
+
+
+def _made(path: Path, wanted: Wanted) -> dict:
+    """Return the header of a state dict, from what the user says it is."""
+    if not (wanted.arch and wanted.protocol):
+        raise UserError(f"checkpoint {path}: it does not say what it is. Give --model and "
+                        "--protocol (and --options, where they differ from the model's own).")
+    card = registry.get(wanted.arch, wanted.plugins)
+    for option in wanted.options:
+        if option not in card.options:
+            raise unknown(f"option of {card.name}", option, card.options, "--options")
+    protocol = _protocol(wanted)
+    if not card.can(protocol.task, protocol.level):
+        raise UserError(f"{card.name} cannot do {protocol.id}; it does {', '.join(card.tasks)}.")
+    return {"arch": card.name, "options": {**card.options, **wanted.options},
+            "protocol": recipes.scope({"levels": wanted.levels}, protocol),
+            "levels": wanted.levels}
+
+
+def _protocol(wanted: Wanted) -> Protocol:
+    """Return the protocol that the user names; of TASK-blind the first one in the range given."""
+    blind = re.fullmatch(r"(\w+)-blind(?:@(\d+))?", wanted.protocol)
+    if not wanted.levels:
+        if blind:
+            raise UserError(f"--protocol {wanted.protocol}: say for which range, such as --levels "
+                            "sigma=15,50.")
+        return protocols.get(wanted.protocol, wanted.catalogs)
+    (name, (low, high)), = wanted.levels.items()
+    if name not in recipes.BLIND or not 0 < low < high <= recipes.HIGHEST[name]:
+        raise UserError(f"--levels {name}={low:g},{high:g}: valid is sigma=LOW,HIGH, above 0 to "
+                        "255, or quality=LOW,HIGH, above 0 to 100; the lower end first.")
+    among = ([p for p in protocols.catalog(wanted.catalogs).values() if p.task == blind[1]
+              and blind[2] in (None, p.id.rpartition("@")[2])] if blind else
+             [protocols.get(wanted.protocol, wanted.catalogs)])
+    found = next((p for p in among if recipes.covers(wanted.levels, p)), None)
+    if found is None:
+        raise UserError(f"--levels {name}={low:g},{high:g}: the range holds no level of --protocol "
+                        f"{wanted.protocol}. {name} is of {' and '.join(recipes.BLIND[name])}.")
+    return found
+
+
+def scope_of(header: dict, catalogs: tuple[str, ...] = ()) -> Protocol:
+    """Return a protocol that weights with this header serve.
+
+    Raises UserError if none is known here.
+    """
+    found = next((p for p in protocols.catalog(catalogs).values()
+                  if loading.is_for(header, p)), None)
+    if found is None:
+        raise unknown("protocol", header.get("protocol"), protocols.catalog(catalogs),
+                      "the file's header")
+    return found

@@ -1,0 +1,239 @@
+"""Other people's weights: any file that ``spandrel`` recognises, as a model like our own.
+
+Reads a PyTorch or safetensors file (see ``irbench.weights.storage``); writes nothing. spandrel
+finds the architecture in the names and shapes of the tensors. What it says of scale, channels and
+sizes is compared with the protocol: a file that does not fit is refused with what it is and what is
+needed.
+
+Networks that take more than the image. spandrel gives them a constant of its own (a noise level of
+15/255, say), which would score them at the wrong level in silence. Here they get the protocol's
+level (``LEVEL``), or are refused. The others of ``CALLS`` only scale values or return several
+tensors; a special call that is in neither list is refused, because nobody here has read it.
+
+Try: ``irbench list peers``, then three lines of config: ``my-model: {external: PATH}``
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from irbench.catalog.protocols import Protocol
+from irbench.core.errors import Unavailable, UserError
+from irbench.models.padding import Restorer, crop, pad_to_multiple, reflect_index
+from irbench.weights import storage
+
+# architectures that take sigma/255 as one more channel of the input
+LEVEL = ("DRUNet", "DnCNN")
+# architectures whose special call in spandrel was read and adds nothing to the image
+CALLS = ("DnCNN", "FBCNN", "IPT", "MMRealSR", "MixDehazeNet", "RetinexFormer")
+RANDOM = ("AuraSR",)  # draw random numbers in the forward pass: no figure could be repeated
+EXTRA = "spandrel_extra_arches"
+# keys of a network that only the extra package knows
+EXTRA_KEYS = {"Restormer": ("encoder_level1.0.attn.temperature", "patch_embed.proj.weight")}
+MISSING = "Put it there, or correct `external` of the model in the config."
+
+
+class External(Restorer):
+    """A network loaded by spandrel, for images of any size.
+
+    Arguments:
+        descriptor: spandrel's description, with the network.
+        level: value of the additional channel of a network that takes one (sigma/255), or None.
+        about: what the file is, as plain data; kept with the results.
+    """
+
+    def __init__(self, descriptor, level: float | None, about: dict) -> None:
+        """Wrap the network; see the class."""
+        needs = descriptor.size_requirements
+        super().__init__(channels=descriptor.input_channels, scale=descriptor.scale,
+                         size_multiple=needs.multiple_of)
+        self.network = descriptor.model.eval()
+        self.minimum, self.square = needs.minimum, needs.square
+        self.level = level
+        self.about = about
+        # the call itself: the descriptor's own would pad in another way and hide what is wrong
+        self._call = descriptor._call_fn
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Restore (B, C, H, W) whose sides are multiples of ``size_multiple``.
+
+        Raises UserError when the network fails, or returns another shape than it should.
+        """
+        from irbench.inference.memory import out_of_memory
+
+        height, width = x.shape[-2:]
+        # a copy: some networks scale their input in place, and it is the caller's
+        x = self._enlarged(x).clone()
+        try:
+            if self.level is None:
+                y = self._call(self.network, x)
+            else:
+                batch, _, h, w = x.shape
+                y = self.network(torch.cat([x, x.new_full((batch, 1, h, w), self.level)], dim=1))
+        except Exception as error:
+            if out_of_memory(error):
+                raise
+            raise UserError(f"{self.about['architecture']}: its forward pass failed on "
+                            f"{height} x {width} pixels (height x width): "
+                            f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                            ) from error
+        expected = (x.shape[0], self.channels, self.scale * x.shape[2], self.scale * x.shape[3])
+        if not isinstance(y, Tensor) or tuple(y.shape) != expected:
+            found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+            raise UserError(f"{self.about['architecture']}: it returned {found} where {expected} "
+                            "was expected (batch, channels, height, width).")
+        return crop(y, self.scale * height, self.scale * width)
+
+    def _enlarged(self, x: Tensor) -> Tensor:
+        """Continue an image below the smallest size, or not square where that is needed."""
+        sides = [max(side, self.minimum) for side in x.shape[-2:]]
+        if self.square:
+            sides = [max(sides)] * 2
+        for dim, side in zip((-2, -1), sides, strict=True):
+            if side != x.shape[dim]:
+                x = x.index_select(dim, reflect_index(x.shape[dim], side, x.device))
+        return pad_to_multiple(x, self.size_multiple)
+
+
+def load(path: Path, protocol: Protocol, sha256: str | None = None) -> tuple[External, str]:
+    """Load a third party's file as a model for a protocol.
+
+    Args:
+        path: a PyTorch checkpoint or safetensors file.
+        protocol: what it is to do.
+        sha256: what the file must be, None for any.
+
+    Returns:
+        The network in evaluation mode, and the file's SHA-256.
+
+    Raises:
+        Unavailable: no such file, or a package is missing that knows the architecture.
+        UserError: another file, no checkpoint, cut short, with code inside, of an unknown
+            architecture, or not for this protocol. Names the file and says what to do.
+    """
+    path = Path(path)
+    data = storage.read(path, MISSING)
+    digest = hashlib.sha256(data).hexdigest()
+    if sha256 and digest != sha256:
+        raise UserError(f"checkpoint {path}: its SHA-256 is {digest}, expected {sha256}: the file "
+                        "was altered or is another one. Get the right one, or correct `sha256`.")
+    descriptor = _descriptor(path, storage.tensors(path, data))
+    level = _fit(path, descriptor, protocol)
+    return External(descriptor, level, {**_about(descriptor), "level": level}).eval(), digest
+
+
+def describe(path: Path) -> dict:
+    """Say what a file is, as plain data: architecture, scale, channels, sizes, digest.
+
+    Raises as ``load``, but for what depends on a protocol.
+    """
+    data = storage.read(path, MISSING)
+    return {**_about(_descriptor(path, storage.tensors(path, data))),
+            "sha256": hashlib.sha256(data).hexdigest()}
+
+
+# -- from tensors to a network -----------------------------------------------------------------
+
+def _descriptor(path: Path, state: dict):
+    """Let spandrel recognise and build the network. Raises UserError, Unavailable."""
+    import spandrel
+
+    registry = spandrel.MAIN_REGISTRY
+    extra = _add_extra()
+    known = f"the {len(registry)} architectures of spandrel {version('spandrel')}"
+    try:
+        return spandrel.ModelLoader(device="cpu").load_from_state_dict(dict(state))
+    except spandrel.UnsupportedModelError:
+        names = set(spandrel.canonicalize_state_dict(state))
+        special = [arch for arch, keys in EXTRA_KEYS.items() if names.issuperset(keys)]
+        if special and not extra:
+            raise Unavailable(f"checkpoint {path}: it looks like {special[0]}, which needs the "
+                              f"package {EXTRA}: pip install {EXTRA} (mind its licence), then "
+                              "run again.") from None
+        hint = "" if extra else f" A few more come with the package {EXTRA}."
+        raise UserError(f"checkpoint {path}: none of {known} has such weights (first names: "
+                        f"{', '.join(sorted(map(str, names))[:3])}).{hint} Write a plugin with the "
+                        "network, or give other weights.") from None
+    except Exception as error:  # spandrel raises whatever its architectures do
+        names = _recognised(registry, state)
+        raise UserError(f"checkpoint {path}: taken for {names}, but its tensors do not fit: "
+                        f"{type(error).__name__}: {' '.join(str(error).split())[:200]}. It is "
+                        "damaged, or of a variant that spandrel does not know.") from None
+
+
+def _add_extra() -> bool:
+    """Add the architectures of the optional package; say whether it is installed."""
+    try:
+        import spandrel_extra_arches
+    except ImportError:
+        return False
+    spandrel_extra_arches.install(ignore_duplicates=True)
+    return True
+
+
+def _recognised(registry, state: dict) -> str:
+    import spandrel
+
+    try:
+        state = spandrel.canonicalize_state_dict(state)
+        return next(support.architecture.name for support in registry.architectures("detection")
+                    if support.detect(state))
+    except Exception:  # only words for a message: whatever spandrel trips over here, it found none
+        return "no architecture"
+
+
+def _about(descriptor) -> dict:
+    needs = descriptor.size_requirements
+    return {"architecture": descriptor.architecture.name, "purpose": descriptor.purpose,
+            "tags": list(descriptor.tags), "scale": descriptor.scale,
+            "channels": {"in": descriptor.input_channels, "out": descriptor.output_channels},
+            "size": {"minimum": needs.minimum, "multiple_of": needs.multiple_of,
+                     "square": needs.square},
+            "takes_noise_level": _takes_level(descriptor), "spandrel": version("spandrel")}
+
+
+def _fit(path: Path, descriptor, protocol: Protocol) -> float | None:
+    """Compare what a file is with what a protocol needs; return the level it must be told.
+
+    Raises UserError that says both.
+    """
+    import spandrel
+
+    arch = descriptor.architecture
+    own, out = descriptor.input_channels, descriptor.output_channels
+    is_ = (f"it is {arch.name} ({descriptor.purpose}, x{descriptor.scale}, {own} "
+           f"{'channel' if own == 1 else 'channels'} in, {out} out)")
+    wants = f"{protocol.id} needs x{protocol.scale} and {protocol.channels} in and out"
+
+    def refuse(reason: str) -> UserError:
+        return UserError(f"checkpoint {path} cannot do {protocol.id}: {is_}; {reason}")
+
+    if isinstance(descriptor, spandrel.MaskedImageModelDescriptor):
+        raise refuse("it fills holes given by a mask, which no protocol has.")
+    if descriptor.purpose == "FaceSR":
+        raise refuse("it makes faces, and restores no other picture.")
+    if arch.id in RANDOM:
+        raise refuse("it draws random numbers, so that no figure could be repeated.")
+    if descriptor.scale != protocol.scale or {own, out} != {protocol.channels}:
+        raise refuse(f"{wants}. Give weights for it, or another protocol.")
+    takes_level = _takes_level(descriptor)
+    if takes_level and protocol.degradation["kind"] != "gaussian_noise":
+        raise refuse("it must be told the noise level, and this protocol has none.")
+    special = descriptor._call_fn.__module__ != "spandrel.__helpers.model_descriptor"
+    if special and not takes_level and arch.id not in CALLS:
+        raise refuse("spandrel calls it in a special way that irbench does not know, so a figure "
+                     "could be of other settings than the protocol's.")
+    return protocol.degradation["sigma"] / 255 if takes_level else None
+
+
+def _takes_level(descriptor) -> bool:
+    """Whether the network's first layer takes one channel more than the image has."""
+    if descriptor.architecture.id not in LEVEL:
+        return False
+    first = next(m for m in descriptor.model.modules() if isinstance(m, nn.Conv2d))
+    return first.in_channels == descriptor.input_channels + 1

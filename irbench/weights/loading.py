@@ -1,0 +1,262 @@
+"""Weights: find, verify, load, save. ``ready`` returns a model of the plan, ready to restore.
+
+Weights of our models are trained in the run, bundled with irbench (``irbench.weights.bundled``), or
+a file
+given by its path or by URL and SHA-256. Own files are safetensors whose header names the model, its
+options and what it was trained for, the scope: a protocol, or a task with a range of levels for a
+blind model. Loading compares them with the model at hand, so that a wrong file is refused by name
+instead of giving wrong pictures; a plain state dict (.pth, .safetensors) is held to its names and
+shapes. Third-party files (``external:`` in the config, and peers) go through
+``irbench.weights.external``; those fetched lie in DATA_ROOT/checkpoints.
+
+Try: ``irbench checkpoints list``
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from irbench.catalog import recipes
+from irbench.core import files, records
+from irbench.core.errors import Unavailable, UserError
+from irbench.models import registry
+from irbench.weights import storage
+
+# of a header, what a cell's record does not keep of it: figures of other runs, and what is known
+UNTOLD = ("scores", "scores_of", "weights", "options", "command")
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from irbench.catalog.protocols import Protocol
+
+
+def ready(model: dict, protocol: Protocol, folder: Path, data_root: Path,
+          plugins: tuple[str, ...] = ()) -> tuple[nn.Module, str | None]:
+    """Return (the network with its weights, in evaluation mode; the SHA-256 of their file).
+
+    Args:
+        model: of the plan, fitted to the protocol.
+        protocol: what it is to do.
+        folder: of the run, where trained weights lie.
+        data_root: where fetched files go.
+        plugins: Python files with models.
+
+    Returns:
+        The digest is None for a model without weights. The network of a third party's file has an
+        attribute ``about``: what the file is (architecture, scale, channels, ...); one with our own
+        weights of another run has ``header``, their file's.
+
+    Raises:
+        Unavailable: the weights are not here and cannot be had.
+        UserError: they do not fit the model or the protocol.
+    """
+    if model["arch"] == "external":
+        return _external(model, protocol, data_root / "checkpoints")
+    network = build(model, protocol, plugins)
+    if not model["learned"]:
+        return network, None
+    path, expected = locate(model, protocol, folder, data_root)
+    digest = load(network, path, model, protocol, expected)
+    if model["checkpoint"]["kind"] == "trained":
+        network.header = {}  # the training's record tells it
+    return network, digest
+
+
+def resolved(network: nn.Module, digest: str | None) -> dict:
+    """Return what a record keeps of the weights used: their digest, and what their file says.
+
+    ``external`` is what a foreign file is; ``weights`` the header of ours, from another run.
+    """
+    about = getattr(network, "about", None)
+    told = {name: value for name, value in (getattr(network, "header", None) or {}).items()
+            if name not in UNTOLD}
+    return {"checkpoint": digest, **({"external": about} if isinstance(about, dict) else {}),
+            **({"weights": told} if told else {})}
+
+
+def _external(model: dict, protocol: Protocol, folder: Path) -> tuple[nn.Module, str]:
+    """Load a third party's file; one whose digest nobody published is pinned when it fits."""
+    from importlib.util import find_spec
+
+    from irbench.data import fetch, pins
+    from irbench.weights import external
+
+    source = model["checkpoint"]
+    if "needs" in source and find_spec(source["needs"]) is None:
+        raise Unavailable(f"model {model['name']}: its architecture is not in spandrel, but in the "
+                          f"package {source['needs']}, which is not installed. "
+                          f"pip install {source['needs']} (mind its licence), then run again.")
+    if "path" in source:
+        return external.load(Path(source["path"]), protocol, source["sha256"])
+    url, expected = source["url"], source["sha256"]
+    if expected:
+        path = folder / f"{expected[:16]}{Path(pins.place(url, folder)).suffix}"
+        return external.load(fetch.fetch_file(url, path, expected), protocol, expected)
+    path = pins.obtain(url, folder)
+    try:
+        network, digest = external.load(path, protocol)
+    except UserError:
+        pins.drop(url, folder)
+        raise
+    pins.keep(url, folder, digest)
+    return network, digest
+
+
+def build(model: dict, protocol: Protocol, plugins: tuple[str, ...] = ()) -> nn.Module:
+    """Build a model of the plan for a protocol, with fresh weights, in evaluation mode.
+
+    Raises:
+        UserError: the architecture refuses the options.
+    """
+    builder = registry.get(model["arch"], plugins).load()
+    try:
+        network = builder(task=protocol.task, scale=protocol.scale, channels=protocol.channels,
+                          **model["options"])
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise UserError(f"model {model['name']}: options {model['options']} do not fit "
+                        f"{model['arch']}: {error}") from None
+    if not hasattr(network, "forward"):
+        raise UserError(f"model {model['name']}: the builder of {model['arch']} returned "
+                        f"{type(network).__name__}, not a torch.nn.Module.")
+    return network.eval()
+
+
+def save(path: Path, state: dict[str, Tensor], model: dict, protocol: Protocol,
+         **metadata: object) -> str:
+    """Write weights atomically; return the file's SHA-256.
+
+    Args:
+        path: of the file.
+        state: names and tensors.
+        model: of the plan.
+        protocol: what they are trained for; of a blind training its scope (recipe.trained_for).
+        metadata: more of the header, which is to hold what the weights are and nothing that differs
+            between two equal trainings (no times, no paths): the same training gives the same
+            bytes.
+    """
+    header = {"model": model["name"], "arch": model["arch"], "options": model["options"],
+              "protocol": protocol.id, **metadata}
+    data = storage.pack(state, header)
+    files.write_atomic(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def describe(path: Path) -> dict:
+    """Say what a file of weights is: our header, or what spandrel makes of a third party's.
+
+    Raises UserError if it is neither, or its weights are not those that its header names.
+    """
+    if path.suffix == ".safetensors" and (header := storage.header_of(
+            path, storage.read(path, "Give the path of a file of weights."))):
+        return header
+    from irbench.weights import external
+
+    return external.describe(path)
+
+
+def load(network: nn.Module, path: Path, model: dict, protocol: Protocol,
+         sha256: str | None = None) -> str:
+    """Load a checkpoint into a network, in the network's number type; return the file's SHA-256.
+
+    The file's header, {} if it has none, becomes the network's attribute ``header``.
+
+    Raises:
+        Unavailable: the file does not exist.
+        UserError: altered, of another architecture, option or scope, or with other shapes.
+    """
+    path = Path(path)
+    name = model.get("base") or model["name"]
+    if path.is_dir():
+        raise Unavailable(f"checkpoint {path}: a folder, not a file. Correct the path of "
+                          f"models.{name}.")
+    data = storage.read(
+        path, f"Train it (irbench train) or correct the path of models.{name}.")
+    digest = hashlib.sha256(data).hexdigest()
+    if sha256 and digest != sha256:
+        raise UserError(f"checkpoint {path}: its SHA-256 begins with {digest[:12]}, expected "
+                        f"{sha256[:12]}: the file was altered or is another one. "
+                        "Delete it and train or fetch it again.")
+    header = storage.header_of(path, data)
+    # a variant takes the weights of its base, which were trained with the base's options
+    options = model.get("base_options") or model["options"]
+    for field, expected in (("arch", model["arch"]), ("options", options),
+                            ("protocol", protocol.id)):
+        if field not in header or header[field] == expected or (
+                field == "protocol" and is_for(header, protocol)):
+            continue
+        other = (" (To run its weights with another value of an option that changes none, give "
+                 "the options it was trained with, and the others in `variants`.)"
+                 if field == "options" else "")
+        raise UserError(f"checkpoint {path}: it is for {field} {header[field]!r}"
+                        f"{_range(header) if field == 'protocol' else ''}, but model "
+                        f"{name} needs {expected!r} here. Give the checkpoint "
+                        f"of this model and protocol.{other}")
+    found = storage.tensors(path, data)
+    storage.fill(network, storage.unwrapped(found), str(path),
+                          f"model {model['name']} under {protocol.id}")
+    network.header = header
+    return digest
+
+
+def is_for(header: dict, protocol: Protocol) -> bool:
+    """Say whether weights with this header serve a protocol: its own, or blind and in the range."""
+    scope, levels = header.get("protocol"), header.get("levels")
+    if scope == protocol.id:
+        return True
+    try:
+        return recipes.covers(levels, protocol) and scope == recipes.scope(
+            {"levels": levels}, protocol)
+    except (AttributeError, KeyError, TypeError, ValueError):  # a header of somebody's own making
+        return False
+
+
+def _range(header: dict) -> str:
+    levels = header.get("levels")
+    return (f" ({', '.join(f'{name} {ends}' for name, ends in levels.items())})"
+            if isinstance(levels, dict) else "")
+
+
+def locate(model: dict, protocol: Protocol, folder: Path,
+           data_root: Path) -> tuple[Path, str | None]:
+    """Say where a model's weights lie and which SHA-256 they must have (None: any).
+
+    Raises:
+        Unavailable: the training has not run, has failed, or the file cannot be fetched.
+    """
+    source = model["checkpoint"]
+    if source["kind"] == "file":
+        return Path(source["path"]), source.get("sha256")
+    if source["kind"] == "url":
+        from irbench.data import fetch
+
+        return fetch.fetch_file(source["url"], _fetched(source, data_root),
+                                source["sha256"]), source["sha256"]
+    name = model.get("base") or model["name"]  # a variant has the weights of its base
+    # one blind training serves several protocols
+    scope = recipes.scope(model["training"], protocol)
+    path = folder / "training" / scope / f"{name}.json"
+    if not path.exists():
+        raise Unavailable(f"model {name} is not trained for {scope} yet. Run "
+                          f"irbench train --protocol {scope} --model {name}.")
+    record = records.read(path)
+    if record["status"] != "ok":
+        raise Unavailable(f"its training {record['status']}: {record['reason']}")
+    trained = record["result"]["checkpoint"]
+    return folder / trained["file"], trained["sha256"]
+
+
+def on_disk(source: dict, data_root: Path) -> Path | None:
+    """Return the file of a model's ``checkpoint`` if it is here already and known by its digest."""
+    if source["kind"] not in ("file", "url") or not source["sha256"]:
+        return None
+    path = Path(source["path"]) if source["kind"] == "file" else _fetched(source, data_root)
+    return path if path.is_file() else None
+
+
+def _fetched(source: dict, data_root: Path) -> Path:
+    suffix = Path(urlsplit(source["url"]).path).suffix or ".safetensors"
+    return data_root / "checkpoints" / f"{source['sha256'][:16]}{suffix}"

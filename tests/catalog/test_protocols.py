@@ -1,0 +1,171 @@
+import pytest
+import yaml
+
+from irbench.catalog import protocols, published
+from irbench.core.errors import UserError
+
+PAPERS = {  # task -> levels of the issue, as the papers report them
+    "sr": ["x2", "x3", "x4"], "denoise_gray": ["sigma15", "sigma25", "sigma50"],
+    "denoise_color": ["sigma15", "sigma25", "sigma50"], "jpeg_gray": ["q10", "q20", "q30", "q40"],
+    "jpeg_color": ["q10", "q20", "q30", "q40"], "demosaic": ["rggb"],
+    "deblur": ["motion", "synthetic"], "derain": ["streak", "synthetic"],
+    "lowlight": ["lol", "synthetic"],
+    "weather": ["mixed", "native", "synthetic_drops", "synthetic_snow"],
+}
+
+
+def test_the_catalog_holds_what_both_papers_report():
+    have = {}
+    for protocol in protocols.catalog().values():
+        have.setdefault(protocol.task, set()).add(protocol.level)
+    assert have == {task: set(levels) for task, levels in PAPERS.items()}
+
+
+def test_levels_are_those_of_the_published_figures():
+    known = {(p.task, p.level) for p in protocols.catalog().values()}
+    rows = published.load()
+    assert {(row.task.removesuffix("_light"), row.level) for row in rows} <= known
+
+
+def test_how_each_task_is_scored_never_changes_under_an_id():
+    """Colour, Y rounded, border, SSIM: what makes a figure comparable with the printed one."""
+    valid, volume = "gaussian11_valid", "gaussian11_3d"
+    scored = {
+        "sr-x2@1": ("y", False, 2, valid), "sr-x3@1": ("y", False, 3, valid),
+        "sr-x4@1": ("y", False, 4, valid), "denoise_gray": ("gray", True, 0, valid),
+        "denoise_color": ("rgb", False, 0, valid), "jpeg_gray": ("gray", True, 0, valid),
+        "jpeg_color": ("rgb", False, 0, valid), "demosaic": ("rgb", False, 10, valid),
+        "deblur": ("rgb", False, 0, volume), "derain": ("y", True, 0, valid),
+        "lowlight": ("rgb", False, 0, valid), "weather": ("y", False, 0, valid),
+    }
+    for protocol in protocols.catalog().values():
+        metric = protocol.metric
+        assert (metric.color, metric.y_rounded, metric.crop, metric.ssim) == (
+            scored.get(protocol.id) or scored[protocol.task]), protocol.id
+
+
+def test_synthetic_levels_say_so_and_no_others_do():
+    for protocol in protocols.catalog().values():
+        assert protocol.synthetic == ("synthetic" in protocol.level)
+        assert not (protocol.synthetic and protocol.paired)
+        if protocol.synthetic:
+            assert "synthetic" in protocol.title
+            assert "no published figure" in protocol.source
+    paired = {p.id for p in protocols.catalog().values() if p.paired}
+    assert paired == {"deblur-motion@1", "derain-streak@1", "lowlight-lol@1", "weather-mixed@1",
+                      "weather-native@1"}
+
+
+def test_an_added_protocol_is_one_entry_and_leaves_the_others(tmp_path):
+    before = protocols.catalog()
+    entry = {"title": "Strong rain", "task": "derain", "level": "synthetic_strong",
+             "degradation": {"kind": "rain_streaks", "density": 4, "length": 60, "angle": 10,
+                             "opacity": 1, "layers": 2},
+             "color": "rgb", "seed": 3, "source": "made for this test",
+             "metric": {"color": "y", "y_rounded": True, "crop": 0, "ssim": "uniform7"}}
+    (tmp_path / "protocols.yaml").write_text(
+        yaml.safe_dump({"protocols": {"derain-synthetic_strong@1": entry}}))
+    after = protocols.catalog((str(tmp_path),))
+    assert {k: after[k] for k in before} == before
+    added = after["derain-synthetic_strong@1"]
+    assert added.synthetic and added.channels == 3 and added.scale == 1
+
+
+def test_a_name_without_version_means_the_newest(tmp_path):
+    assert protocols.get("sr-x2").id == "sr-x2@1"
+    entry = protocols.get("sr-x2").definition()
+    del entry["id"]
+    (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"protocols": {"sr-x2@12": entry}}))
+    assert protocols.get("sr-x2", (str(tmp_path),)).id == "sr-x2@12"
+    assert protocols.get("sr-x2@1", (str(tmp_path),)).id == "sr-x2@1"
+
+
+def test_an_id_is_never_redefined(tmp_path):
+    entry = protocols.get("sr-x2").definition()
+    del entry["id"]
+    (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"protocols": {"sr-x2@1": entry}}))
+    with pytest.raises(UserError, match="already defined.*raise the number"):
+        protocols.catalog((str(tmp_path),))
+
+
+def test_unknown_names_get_near_ones():
+    with pytest.raises(UserError, match=r"unknown protocol 'sr_x2'.*'sr-x2'"):
+        protocols.get("sr_x2")
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"colour": "rgb"}, "unknown colour"),
+    ({"color": "bgr"}, "unknown color 'bgr'.*Valid: gray, rgb"),
+    ({"metric": {"color": "y"}}, "metric: missing crop, ssim, y_rounded"),
+    ({"degradation": {"kind": "matlab_bicubc", "scale": 2}}, "Did you mean 'matlab_bicubic'"),
+    ({"degradation": {"kind": "matlab_bicubic", "scale": 1}}, "scale is 1; valid: whole numbers 2"),
+    ({"degradation": {"kind": "jpeg"}}, "degradation: missing quality"),
+    ({"seed": "none"}, "seed is 'none'; valid for matlab_bicubic: null"),
+    ({"seed": 0}, "seed is 0; valid for matlab_bicubic: null"),
+    ({"degradation": {"kind": "gaussian_noise", "sigma": 5}}, "seed is None; valid for gaussian"),
+    ({"degradation": {"kind": ["x"]}}, "unknown degradation"),
+    ({"degradation": {"kind": "matlab_bicubic", "scale": 2.5}}, "scale is 2.5; valid: whole"),
+    ({"color": "gray"}, "metric color 'y' does not fit color 'gray'"),
+    ({"metric": {"color": "y", "y_rounded": "no", "crop": 2, "ssim": "gaussian11_valid"}},
+     "y_rounded is 'no'; valid: true, false"),
+    ({"title": 3}, "title is 3"),
+    ({"level": "x3"}, "the id must begin with sr-x3"),
+])
+def test_broken_entries_are_explained(tmp_path, change, message):
+    entry = {**protocols.get("sr-x2").definition(), **change}
+    del entry["id"]
+    (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"protocols": {"sr-x2@2": entry}}))
+    with pytest.raises(UserError, match=message):
+        protocols.catalog((str(tmp_path),))
+
+
+def entry_of(kind, **changes):
+    """Return a valid entry of a kind, changed; seeds are as the kind needs them."""
+    like = next(p for p in protocols.catalog().values() if p.degradation["kind"] == kind)
+    entry = like.definition()
+    del entry["id"]
+    degradation = {**entry["degradation"], **changes.pop("degradation", {})}
+    return like.id.replace("@1", "@2"), {**entry, "degradation": degradation, **changes}
+
+
+@pytest.mark.parametrize(("kind", "change", "message"), [
+    ("mosaic", {"degradation": {"pattern": "bggr"}}, "unknown pattern 'bggr'.*Valid: rggb"),
+    ("mosaic", {"color": "gray", "metric": {"color": "gray", "y_rounded": True, "crop": 0,
+                                            "ssim": "gaussian11_valid"}},
+     "color is 'gray'; a mosaic is of colours"),
+    ("mosaic", {"seed": 0}, "seed is 0; valid for mosaic: null"),
+    ("paired", {"seed": 0}, "seed is 0; valid for paired: null"),
+    ("paired", {"degradation": {"multiple": 0}}, "multiple is 0; valid: whole numbers 1 to 256"),
+    ("paired", {"degradation": {"multiple": None}}, "multiple is None; valid"),
+    ("paired", {"degradation": {"longest": 1.5}},
+     "longest is 1.5; valid: whole numbers 16 to 65536 or null"),
+    ("paired", {"degradation": {"scale": 2}}, "degradation: unknown scale"),
+    ("motion_blur", {"seed": None}, "seed is None; valid for motion_blur: a whole number"),
+    ("motion_blur", {"degradation": {"bend": 1.5}}, "bend is 1.5; valid: 0 to 1"),
+    ("motion_blur", {"degradation": {"length": float("nan")}}, "length is nan; valid: 1 to 100"),
+    ("rain_streaks", {"degradation": {"layers": 2.5}}, "layers is 2.5; valid: whole numbers 1 to"),
+    ("rain_streaks", {"degradation": {"angle": -1}}, "angle is -1; valid: 0 to 60"),
+    ("low_light", {"degradation": {"exposure": 0}}, "exposure is 0; valid: 0.001 to 1"),
+    ("low_light", {"degradation": {"photons": "many"}}, "photons is 'many'; valid: 10 to 1e"),
+    ("snow", {"degradation": {"haze": True}}, "haze is True; valid: 0 to 0.9"),
+    ("drops", {"degradation": {"magnification": 0}}, "magnification is 0; valid: 1 to 20"),
+    ("paired", {"metric": {"color": "y", "y_rounded": True, "crop": 0, "ssim": "gaussian11_3d"}},
+     "gaussian11_3d runs over the three colours; it needs metric color rgb, not 'y'"),
+    ("paired", {"metric": {"color": "rgb", "y_rounded": True, "crop": 0, "ssim": "uniform8"}},
+     "unknown ssim variant 'uniform8'.*'uniform7'"),
+])
+def test_broken_entries_of_the_other_kinds_are_explained(tmp_path, kind, change, message):
+    key, entry = entry_of(kind, **change)
+    (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"protocols": {key: entry}}))
+    with pytest.raises(UserError, match=message):
+        protocols.catalog((str(tmp_path),))
+
+
+@pytest.mark.parametrize("kind", protocols.DEGRADATIONS)
+def test_each_kind_takes_its_limits(tmp_path, kind):
+    for end in (1, 2):
+        limits = {row[0]: row[end] for row in protocols.DEGRADATIONS[kind] if row[end] is not None}
+        key, entry = entry_of(kind, degradation=limits)
+        (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"protocols": {key: entry}}))
+        got = protocols.catalog((str(tmp_path),))[key]
+        assert {k: got.degradation[k] for k in limits} == limits

@@ -1,0 +1,426 @@
+"""The gate: what fails it, what does not, and that it says which cell, by how much and why."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irbench.compare import baseline, gate, runs, tolerances
+from irbench.compare.gate import ADVICE, IMPROVEMENT, NOTE, REGRESSION
+from irbench.compare.runs import CellData, RunData
+from irbench.core.errors import UserError
+from tests.helpers import compare_fixtures as fixtures
+from tests.helpers.compare_fixtures import CELL, KEY, PROFILE, X2, X4, K, both, edit, shift
+
+OURS = tolerances.load()
+
+
+@pytest.fixture
+def world(tmp_path):
+    """A baseline file and a run to change."""
+    folder = fixtures.make(tmp_path)
+    baseline.write(tmp_path / "base.json", runs.load(folder))
+    return tmp_path / "base.json", folder
+
+
+def held(world, limits=OURS, **options):
+    return gate.check(*map(runs.load, world), limits, **options)
+
+
+def after(world, change, path=CELL, **options):
+    edit(world[1], path, change)
+    return held(world, **options)
+
+
+def one(result, level=REGRESSION):
+    found, = result.of(level)
+    return found
+
+
+def test_the_same_run_passes(world):
+    result = held(world)
+    assert result.code == 0 and result.findings == () and len(result.compared) == 7
+
+
+# -- quality -----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("metric", "by", "code"), [
+    ("psnr", -0.021, 1), ("psnr", -0.019, 0), ("psnr", 0.5, 0), ("ssim", -0.00052, 1),
+    ("ssim", -0.00048, 0), ("lpips", 0.0021, 1), ("lpips", 0.0019, 0), ("lpips", -0.05, 0)])
+def test_a_mean_that_moved_for_the_worse_by_more_than_its_tolerance_fails(world, metric, by, code):
+    result = after(world, shift(metric, every=by))
+    assert result.code == code and (code == 0 or one(result).metric == metric)
+
+
+def test_exactly_the_tolerance_passes():
+    limits = {"mean": 0.02, "image": 0.02}
+    for start in (30.0, 27.13, 41.9):
+        assert not quality([start], [start - 0.02], limits)
+        assert quality([start], [start - 0.0201], limits)
+
+
+def test_one_broken_image_fails_though_the_mean_rose(world):
+    result = after(world, both(shift("psnr", every=0.2), shift("psnr", 0, 0, 0, -0.9)))
+    found = one(result)
+    assert "1 of 8 images" in found.message and "image3 -0.700 dB" in found.message
+    assert [image.name for image in found.images] == ["image3"] and found.tolerance == 0.1
+    assert result.code == 1
+
+
+def test_a_gain_is_told_and_passes(world):
+    result = after(world, shift("psnr", every=0.3))
+    assert result.code == 0 and "better by more than 0.02 dB" in one(result, IMPROVEMENT).message
+
+
+def test_the_message_names_what_a_person_needs(world):
+    result = after(world, both(shift("psnr", -0.5, -0.9, -0.4),
+                               lambda r: r["spec"]["model"]["options"].update(k=32)))
+    found = one(result)
+    assert found.key == KEY and found.difference == pytest.approx(-0.225)
+    assert "33.295 -> 33.070 dB (-0.225)" in found.message and "0.02 dB" in found.message
+    assert "image1 -0.900 dB, image0 -0.500 dB, image2 -0.400 dB" in found.message
+    assert found.changes == ("model options.k: 64 -> 32",)
+
+
+def test_another_machine_raises_no_false_alarm(world):
+    paths = [path.relative_to(world[1]) for kind in ("cells", "profiles")
+             for path in sorted((world[1] / kind).rglob("*.json"))]
+    for i, path in enumerate(paths):
+        edit(world[1], path, both(fixtures.other_machine, shift(
+            "psnr", *(0.001 * (-1) ** (i + j) for j in range(8))) if "cells" in path.parts
+            else lambda _: None))
+    for options in ({}, {"speed": True}):
+        result = held(world, **options)
+        assert result.code == 0 and len(result.compared) == 7
+        assert not result.of(IMPROVEMENT) and not result.of(ADVICE)
+
+
+def quality(base, new, limits=None, metric="psnr"):
+    """The regressions of one cell."""
+    sides = [RunData("r", "r", {"p@1/d/m": CellData(
+        "p@1", "d", "m", "ok", "", {metric: sum(scores) / len(scores)},
+        {f"i{k}": {metric: v} for k, v in enumerate(scores)})}, {}, {}, "r")
+        for scores in (base, new)]
+    ours = replace(OURS, common={**OURS.common, "quality": {metric: limits}}) if limits else OURS
+    return gate.check(*sides, ours).of(REGRESSION)
+
+
+ROWS = st.lists(st.tuples(st.floats(10, 50), st.floats(-1, 1)), min_size=1, max_size=20)
+
+
+@given(ROWS)
+@settings(max_examples=60, deadline=None)
+def test_it_fails_exactly_if_mean_or_an_image_fell_too_far(rows):
+    base, new = [v for v, _ in rows], [v + d for v, d in rows]
+    differences = [b - a for a, b in zip(base, new, strict=True)]
+    mean = sum(new) / len(new) - sum(base) / len(base)
+    near = min(abs(mean + 0.02), *(abs(d + 0.1) for d in differences), 1)
+    if near > 1e-6:
+        assert bool(quality(base, new)) == (mean < -0.02 or min(differences) < -0.1)
+
+
+@given(st.lists(st.tuples(st.floats(10, 50), st.floats(-0.0199, 1)), min_size=1, max_size=20))
+@settings(max_examples=30, deadline=None)
+def test_nothing_that_fell_by_less_fails(rows):
+    assert not quality([v for v, _ in rows], [v + d for v, d in rows])
+
+
+# -- pictures that changed by less -------------------------------------------------------------
+
+def other_weights(record):
+    record["resolved"]["checkpoint"] = "2" * 64
+
+
+@pytest.mark.parametrize(("by", "level"), [
+    ((0.015, -0.01, 0.02, 0.0, 0.06), REGRESSION),      # as of weights rounded to 8 bit
+    ((0.9, -0.05, -0.05, -0.05), REGRESSION),           # better by more, but not really
+    ((0.3,) * 8, IMPROVEMENT), ((0.0005, -0.0004), None)])
+def test_other_weights_must_be_really_better(world, by, level):
+    result = after(world, both(other_weights, shift("psnr", *by)))
+    assert result.code == (level == REGRESSION)
+    if level == REGRESSION:
+        found = one(result)
+        assert "other weights" in found.message and "write the baseline anew" in found.message
+        assert found.changes == ("weights: 111111111111 -> 222222222222",)
+    else:
+        assert [f.level for f in result.findings] == [level] * (level is not None)
+
+
+def test_weights_trained_in_the_run_may_differ(world):
+    for side in world[1], None:
+        edit(world[1], CELL, lambda r: r["spec"]["model"].update(
+            checkpoint={"kind": "trained"}, training={"recipe": "demo"}))
+        if side:
+            baseline.write(world[0], runs.load(side))
+    result = after(world, both(other_weights, shift("psnr", 0.015, -0.01, 0.02)))
+    assert result.code == 0 and result.findings == ()
+
+
+def test_pictures_that_only_code_changed_are_advice_unless_asked(world):
+    change = both(shift("psnr", 0.0, 0.006), lambda r: r["spec"].update(code="x"))
+    found = one(after(world, change), ADVICE)
+    assert "PSNR of 1 of 8 images moved by more than 0.005 dB, most image1 +0.006" in found.message
+    assert "code of cells" in found.changes[0] and held(world).code == 0
+    assert one(held(world, exact=True)).key == KEY
+    limits = replace(OURS, common={**OURS.common, "exact": {**OURS.common["exact"],
+                                                            "psnr": None}})
+    assert held(world, limits, exact=True).code == 0
+
+
+def test_other_options_are_no_matter_of_exactness(world):
+    result = after(world, both(shift("psnr", 0.006), lambda r: r["spec"]["model"][
+        "options"].update(k=63)), exact=True)
+    assert result.findings == ()
+
+
+def test_scores_on_other_data_are_not_compared_but_the_same_scores_are(world):
+    def other_data(record):
+        record["spec"]["dataset"]["sha256"] = "9" * 64
+
+    assert after(world, other_data).findings == ()      # stored anew: the same pictures
+    found = one(after(world, shift("psnr", every=3.0)))     # easier pictures are no gain
+    assert "not compared: other data under the same name" in found.message
+    assert "write the baseline anew" in found.message and KEY not in held(world).compared
+
+
+def test_weights_better_on_a_single_image_are_not_said_to_be_better_by_nothing(world):
+    found = one(after(world, both(other_weights, shift("psnr", 0.9, -0.05, -0.05, -0.05))))
+    assert "really so" in found.message and "within noise over 8 images" in found.message
+
+
+# -- what has no result ------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("change", "words"), [
+    (fixtures.fail(), "failed: ran out of memory"),
+    (fixtures.fail("unavailable", "no weights."), "unavailable: no weights. Run"),
+    (lambda r: r["result"]["images"].pop(), "1 only in the baseline (image7)"),
+    (lambda r: r["spec"]["protocol"]["metric"].update(crop=0), "another definition of sr-x2@1")])
+def test_a_cell_that_cannot_be_compared_fails_the_gate(world, change, words):
+    result = after(world, change)
+    found = one(result)
+    assert words in found.message and found.key == KEY and result.code == 1
+    assert KEY not in result.compared and "BASE" not in found.message
+
+
+def test_a_missing_cell_fails_if_the_config_asks_for_it(world):
+    (world[1] / CELL).unlink()
+    assert "asks for it" in one(held(world)).message
+    (world[1] / "config.json").unlink()
+    assert "no config.json" in one(held(world)).message
+
+
+def ask_for(world, *models):
+    path = world[1] / "config.json"
+    config = json.loads(path.read_text())
+    for group in config["cells"]:
+        group["models"] = list(models)
+    path.write_text(json.dumps(config))
+
+
+def test_a_cell_that_the_config_does_not_ask_for_is_a_note(world):
+    ask_for(world, "bicubic")
+    result = held(world)
+    assert result.code == 0 and result.compared == (f"{X2}/set8/bicubic", f"{X4}/set8/bicubic")
+    assert {f.key for f in result.of(NOTE)} == {KEY, f"{X2}/set8/{K}", f"{X4}/set8/semanir",
+                                                f"{X2}/semanir", f"{X4}/semanir"}
+    assert "not in this run" in result.of(NOTE)[0].message
+    assert held(world, complete=True).code == 1
+
+
+def test_nothing_in_common_is_no_success(world):
+    ask_for(world, "other")
+    result = held(world)
+    assert result.code == 3 and not result.compared and len(result.of(NOTE)) == 7
+
+
+def test_what_only_the_run_has_is_no_matter(world):
+    assert gate.check(replace(runs.load(world[0]), cells={}, profiles={}), runs.load(world[1]),
+                      OURS).code == 3
+
+
+def without(metric, reason):
+    def change(record):
+        for image in record["result"]["images"]:
+            image[metric] = None
+        record["result"]["missing"] = {metric: reason}
+        if reason is None:
+            record["spec"]["metrics"].remove(metric)
+    return change
+
+
+@pytest.mark.parametrize(("reason", "level", "words"), [
+    ("no LPIPS weights here.", REGRESSION, "no LPIPS: no LPIPS weights here. To do without"),
+    (None, NOTE, "does not ask for it"),
+    ("image0: identical to the target, lpips is infinite", NOTE,
+     "or the target reached the output")])
+def test_a_metric_that_vanished(world, reason, level, words):
+    result = after(world, without("lpips", reason))
+    assert words in one(result, level).message and result.code == (level == REGRESSION)
+
+
+def test_a_metric_that_the_config_does_not_ask_for_fails_where_all_is_asked_for(world):
+    result = after(world, without("lpips", None), complete=True)
+    assert result.code == 1 and "no LPIPS" in one(result).message
+
+
+def test_a_cell_that_nothing_is_held_against_is_not_compared(world, tmp_path):
+    limits = read(tmp_path, "quality: {psnr: null, ssim: null, lpips: null}")
+    result = held(world, limits)
+    assert KEY not in result.compared
+    assert any("nothing of it was held against" in f.message for f in result.of(NOTE))
+    base = replace(runs.load(world[0]), profiles={})
+    assert gate.check(base, runs.load(world[1]), limits).code == 3
+
+
+def test_cells_that_nothing_watches_are_named(world):
+    base = runs.load(world[0])
+    del base.cells[KEY]
+    assert KEY in one(gate.check(base, runs.load(world[1]), OURS), NOTE).message
+
+
+# -- size and speed ----------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("field", "value", "level"), [
+    ("parameters", 392_201, REGRESSION), ("parameters", 392_199, IMPROVEMENT),
+    ("macs", 1_600_000_001, REGRESSION), ("macs", 1_500_000_000, IMPROVEMENT)])
+def test_counts_may_not_grow(world, field, value, level):
+    result = after(world, lambda r: r["result"].update({field: value}), PROFILE)
+    assert one(result, level).metric == field and result.code == (level == REGRESSION)
+
+
+def test_macs_of_another_size_are_no_matter(world):
+    result = after(world, lambda r: (r["result"]["input"].update(height=128),
+                                     r["result"].update(macs=9e9)), PROFILE)
+    assert result.code == 0 and "another size" in one(result, NOTE).message
+
+
+def slow(factor, memory=1):
+    def change(record):
+        record["result"]["latency_ms"]["samples"] = [
+            factor * s for s in record["result"]["latency_ms"]["samples"]]
+        record["result"]["peak_memory_bytes"] = int(memory * 2**27)
+    return change
+
+
+def test_speed_is_advice_unless_asked(world):
+    result = after(world, slow(1.3, 1.5), PROFILE)
+    assert result.code == 0 and {f.metric for f in result.of(ADVICE)} == {"latency", "memory"}
+    assert held(world, speed=True).code == 1
+    gated = replace(OURS, common={**OURS.common, "speed": {**OURS.common["speed"], "gate": True}})
+    assert held(world, gated).code == 1
+
+
+def test_a_little_slower_or_faster_is_nothing(world):
+    assert after(world, slow(1.15), PROFILE, speed=True).findings == ()
+    assert one(after(world, slow(0.6), PROFILE, speed=True), IMPROVEMENT).metric == "latency"
+
+
+def test_speed_of_other_hardware_is_not_compared_and_said_when_it_counts(world):
+    result = after(world, fixtures.other_machine, PROFILE, speed=True)
+    assert result.code == 0 and "not comparable: device cpu -> cuda" in one(result, NOTE).message
+
+
+def test_a_latency_that_vanished_fails_where_speed_counts(world):
+    change = lambda r: r["result"]["latency_ms"].update(samples=[])     # noqa: E731
+    assert after(world, change, PROFILE).code == 0
+    assert "no latency in this run" in one(held(world, speed=True)).message
+
+
+def test_slower_by_too_few_samples_to_tell_is_said_where_speed_counts(world):
+    change = lambda r: r["result"]["latency_ms"].update(samples=[1e3, 1e3 + 1])  # noqa: E731
+    base = runs.load(world[0])
+    key = f"{X2}/semanir"
+    base.profiles[key] = replace(base.profiles[key], latency=(1.0, 1.1))
+    edit(world[1], PROFILE, change)
+    result = gate.check(base, runs.load(world[1]), OURS, speed=True)
+    assert "2 samples on a side cannot show a p below 0.01" in one(result, NOTE).message
+
+
+def test_a_failed_profile_fails(world):
+    message = one(after(world, fixtures.fail(), PROFILE)).message
+    assert message.endswith("ran out of memory. Run the workflow again.")
+    (world[1] / CELL).write_text("{")       # its reason says what to do, once
+    message, = (f.message for f in held(world).of(REGRESSION) if f.key == KEY)
+    assert message.endswith("Delete the file and run again.")
+
+
+# -- tolerances --------------------------------------------------------------------------------
+
+def read(tmp_path, text):
+    (tmp_path / "t.yaml").write_text(text)
+    return tolerances.load(tmp_path / "t.yaml")
+
+
+def test_a_file_changes_what_it_names(world, tmp_path):
+    edit(world[1], CELL, shift("psnr", every=-0.03))
+    assert held(world).code == 1
+    limits = read(tmp_path, "quality: {psnr: {mean: 0.05}}")
+    assert held(world, limits).code == 0
+    assert limits.of("a/b/c")["quality"]["psnr"] == {"mean": 0.05, "image": 0.1}
+    assert limits.of("a/b/c")["quality"]["ssim"] == OURS.common["quality"]["ssim"]
+
+
+@pytest.mark.parametrize(("match", "code"), [
+    ("sr-x2@1/set8/semanir", 0), ("sr-*/*/semanir", 0), ("sr-x4@*/*/*", 1), ("*/*/semanir.*", 1),
+    ("*/set9/*", 1)])
+def test_an_override_is_for_the_cells_it_fits(world, tmp_path, match, code):
+    edit(world[1], CELL, shift("psnr", every=-0.3))
+    limits = read(tmp_path, f"overrides: [{{match: '{match}', reason: why, "
+                            "quality: {psnr: null}}]")
+    assert held(world, limits).code == code
+
+
+def test_an_override_of_a_profile_and_the_last_that_fits_counts(world, tmp_path):
+    edit(world[1], PROFILE, lambda r: r["result"].update(parameters=400_000))
+    first = "{match: '*/*/*', reason: a, size: {parameters: 0.1}}"
+    assert held(world, read(tmp_path, f"overrides: [{first}]")).code == 0
+    second = "{match: 'sr-x2@1/*/semanir', reason: b, size: {parameters: 0.01}}"
+    found = one(held(world, read(tmp_path, f"overrides: [{first}, {second}]")))
+    assert found.tolerance == 0.01
+
+
+def test_an_override_that_fits_nothing_is_told(world, tmp_path):
+    limits = read(tmp_path, "overrides: [{match: 'sr-x9@1/*/*', reason: a}]")
+    assert any("sr-x9@1/*/*' fits nothing" in f.message for f in held(world, limits).of(NOTE))
+
+
+def test_what_a_file_loosens_is_told(world, tmp_path):
+    limits = read(tmp_path, "quality: {psnr: {mean: 9}, lpips: null}\n"
+                            "overrides: [{match: '*/*/semanir', reason: trained anew}]")
+    first, second = (f.message for f in held(world, limits).of(NOTE))
+    assert "t.yaml changes irbench's tolerances" in first
+    assert "quality.psnr.mean 0.02 -> 9" in first and "quality.lpips" in first
+    assert "has other tolerances for */*/semanir: trained anew." in second
+
+
+@pytest.mark.parametrize(("text", "part"), [
+    ("qualty: {}", "unknown key 'qualty'. Did you mean 'quality'?"),
+    ("quality: {psnr: {maen: 1}}", "quality.psnr: unknown key 'maen'. Did you mean 'mean'?"),
+    ("quality: {psnr: {mean: -1}}", "quality.psnr.mean: -1 is less than 0"),
+    ("quality: {psnr: {mean: .nan}}", "quality.psnr.mean is not a finite number"),
+    ("quality: {psnr: much}", "expected object or null"),
+    ("quality: {psnr: {mean: null}}", "expected number"),
+    ("speed: {latency: 0.5}", "0.5 is less than 1"), ("speed: {p: 0}", "speed.p"),
+    ("overrides: [{match: 'a/b/c'}]", "overrides[0]: missing key 'reason'"),
+    ("overrides: [{match: 'a/b', reason: x}]", "is not PROTOCOL/DATASET/MODEL"),
+    ("- 1", "top level: expected object"), ("a: {", "not valid YAML"),
+    ("size: {macs: 1}\nsize: {}", "'size' is defined twice")])
+def test_a_wrong_file_is_refused_with_its_place(tmp_path, text, part):
+    with pytest.raises(UserError) as error:
+        read(tmp_path, text)
+    assert part in str(error.value) and "t.yaml" in str(error.value)
+
+
+def test_no_such_file_and_an_empty_one(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        tolerances.load(tmp_path / "absent.yaml")
+    assert read(tmp_path, "") == OURS
+
+
+def test_defaults_are_those_of_the_issue():
+    assert {m: v["mean"] for m, v in OURS.common["quality"].items()} == {
+        "psnr": 0.02, "ssim": 0.0005, "lpips": 0.002}
+    assert OURS.common["size"] == {"parameters": 0, "macs": 0}
+    assert OURS.common["speed"]["gate"] is False

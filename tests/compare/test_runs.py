@@ -1,0 +1,152 @@
+"""Loading: what a folder holds, what its config asks for, what a record is worth."""
+
+import json
+
+import pytest
+
+from irbench import cli
+from irbench.compare import planned, runs
+from irbench.core import digests
+from irbench.core.errors import UserError
+from tests.helpers import compare_fixtures as fixtures
+from tests.helpers.compare_fixtures import CELL, KEY, X2, X4, K, edit
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return fixtures.make(tmp_path)
+
+
+def test_a_run_is_loaded_whole(folder):
+    run = runs.load(folder)
+    assert list(run.cells) == [f"{X2}/set8/bicubic", KEY, f"{X2}/set8/{K}", f"{X4}/set8/bicubic",
+                               f"{X4}/set8/semanir"]
+    assert list(run.profiles) == [f"{X2}/semanir", f"{X4}/semanir"]
+    assert (run.name, run.title, run.left, run.baseline) == ("base", "The run base", (), False)
+    cell = run.cells[KEY]
+    assert cell.status == "ok" and cell.means["psnr"] == pytest.approx(32 + 0.37 * 3.5)
+    assert cell.images["image2"]["psnr"] == pytest.approx(32.74)
+    assert cell.inputs["weights"] == "1" * 12 and cell.inputs["model"]["options"]["k"] == 64
+    profile = run.profiles[f"{X2}/semanir"]
+    assert (profile.parameters, profile.macs, len(profile.latency)) == (392_200, 1_600_000_000, 20)
+    assert profile.condition["height"] == 64
+
+
+@pytest.mark.parametrize(("change", "status", "reason"), [
+    (fixtures.fail(), "failed", "ran out of memory"),
+    (fixtures.fail("unavailable", "no images"), "unavailable", "no images"),
+    (lambda r: r["result"]["images"].clear(), "partial", "no image"),
+    (lambda r: r["result"]["images"][0].update(name="image1"), "partial", "twice")])
+def test_a_cell_without_a_whole_result_has_no_means(folder, change, status, reason):
+    edit(folder, CELL, change)
+    cell = runs.load(folder).cells[KEY]
+    assert cell.status == status and reason in cell.reason and cell.means == {}
+
+
+def test_a_mean_that_is_not_of_its_images_is_no_result(folder):
+    record = json.loads((folder / CELL).read_text())
+    record["result"]["mean"]["psnr"] += 0.01
+    (folder / CELL).write_text(json.dumps(record))
+    cell = runs.load(folder).cells[KEY]
+    assert cell.status == "partial" and "edited" in cell.reason
+
+
+def test_fewer_images_than_the_set_has_is_partial(folder):
+    from irbench.core import files, records
+
+    files.write_json(folder / "data/set8.json", records.make(
+        "data", {"dataset": "set8"}, {}, result={"count": 9}))
+    assert "8 of 9" in runs.load(folder).cells[KEY].reason
+
+
+def test_an_image_equal_to_its_target_leaves_no_mean_but_a_result(folder):
+    edit(folder, CELL, lambda r: (r["result"]["images"][0].update(psnr=None), r["result"].update(
+        missing={"psnr": "image0: identical to the target, psnr is infinite"})))
+    cell = runs.load(folder).cells[KEY]
+    assert cell.status == "ok" and "psnr" not in cell.means and "infinite" in cell.missing["psnr"]
+    assert "psnr" not in cell.images["image0"] and "ssim" in cell.means
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 99}'])
+def test_a_broken_record_is_a_failed_cell(folder, text):
+    (folder / CELL).write_text(text)
+    cell = runs.load(folder).cells[KEY]
+    assert cell.status == "failed" and str(folder) not in cell.reason and CELL in cell.reason
+
+
+def test_a_record_under_another_cells_name_is_failed(folder):
+    (folder / CELL).write_text((folder / CELL.replace("semanir", "bicubic")).read_text())
+    assert "bicubic" in runs.load(folder).cells[KEY].reason
+
+
+def test_records_of_an_earlier_config_are_left_out(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["cells"][1]["models"] = ["bicubic"]
+    del config["models"]["semanir"]["variants"]
+    (folder / "config.json").write_text(json.dumps(config))
+    run = runs.load(folder)
+    assert run.left == (f"{X2}/set8/{K}", f"{X4}/set8/semanir", f"{X4}/semanir")
+    assert KEY in run.cells
+    (folder / "config.json").unlink()
+    assert runs.load(folder).left == () and len(runs.load(folder).cells) == 5
+
+
+def test_a_config_asks_for_variants_under_their_protocols_alone(folder):
+    wanted = planned.read(folder)
+    assert wanted.wanted() == sorted(runs.load(folder).cells)
+    assert wanted.cell(X2, "set8", K) and not wanted.cell(X4, "set8", K)
+    assert wanted.profile(X2, K) and not wanted.profile(X4, K)
+    assert not wanted.cell(X2, "set9", "semanir") and not wanted.cell("sr-x2@2", "set8", "semanir")
+
+
+def test_a_protocol_without_version_is_the_newest_that_was_run():
+    config = {"cells": [{"protocol": "sr-x2", "datasets": ["a"], "models": ["m"]}],
+              "models": {"m": {"profile": False}}, "profile": {"references": ["r"]}}
+    assert planned.of(config).cell(X2, "a", "m")
+    later = planned.of(config, ["sr-x2@1", "sr-x2@3", "sr-x4@9"])
+    assert later.cell("sr-x2@3", "a", "m") and not later.cell(X2, "a", "m")
+    assert not later.profile("sr-x2@3", "m") and later.profile("sr-x2@3", "r")
+    assert not later.profile(X2, "r")
+
+
+@pytest.mark.parametrize(("name", "part"), [
+    ("absent", "no such run"), ("empty", "holds no record"), ("config.json", "no baseline_version"),
+    (CELL, "one record of a run")])
+def test_what_is_no_run_is_refused_by_name(folder, capsys, name, part):
+    (folder / "empty").mkdir()
+    with pytest.raises(UserError, match=part):
+        runs.load(folder / name)
+    assert cli.main(["compare", str(folder / name), str(folder)]) == 2
+    assert part in capsys.readouterr().err
+
+
+def test_a_config_that_is_none_is_told(folder):
+    (folder / "config.json").write_text('{"cells": 3}')
+    with pytest.raises(UserError, match=r"config\.json: not the config"):
+        runs.load(folder)
+
+
+@pytest.mark.parametrize("change", [
+    lambda r: r["result"]["images"][0].pop("name"),
+    lambda r: r["result"]["images"][0].update(name=1),
+    lambda r: r["result"]["images"][0].update(psnr="high"),
+    lambda r: r["result"].update(images=3), lambda r: r["result"].update(mean=[1]),
+    lambda r: r["provenance"].update(hardware="fast"), lambda r: r["spec"].update(model=[1])])
+def test_a_record_of_another_form_is_a_failed_cell_with_a_reason(folder, change):
+    record = json.loads((folder / CELL).read_text())
+    change(record)
+    record["fingerprint"] = digests.fingerprint({"spec": record["spec"],
+                                                 "resolved": record["resolved"]})
+    (folder / CELL).write_text(json.dumps(record))
+    cell = runs.load(folder).cells[KEY]
+    assert cell.status == "failed" and not cell.means
+    assert "not in the form" in cell.reason and "Delete it and run again" in cell.reason
+
+
+@pytest.mark.parametrize("models", [{"semanir": {"variants": {"k8": {"protocols": 3}}}},
+                                    {"semanir": {"variants": [1]}}, [1]])
+def test_a_config_of_another_form_is_told(folder, models):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "models": models}))
+    with pytest.raises(UserError, match="not the config of a run"):
+        runs.load(folder)

@@ -1,0 +1,131 @@
+import hashlib
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irbench.core import digest_cache, digests, files, locks, records
+from irbench.core.errors import UserError
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
+
+
+@given(plain)
+def test_canonical_json_is_a_round_trip_and_ignores_order(value):
+    text = digests.canonical(value)
+    assert json.loads(text) == value
+    if isinstance(value, dict):
+        assert digests.canonical(dict(reversed(value.items()))) == text
+
+
+def record(**changes):
+    return {**records.make("cell", {"model": "a"}, {"x": 1}, result={"mean": {"psnr": 1.0}}),
+            **changes}
+
+
+def test_write_and_read(tmp_path):
+    path = tmp_path / "a" / "b.json"
+    value = record()
+    files.write_json(path, value)
+    assert records.read(path) == value
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"schema_version": 99}, "schema_version is 99"),
+    ({"status": "fine"}, "status 'fine' is not one of ok, unavailable, failed"),
+    ({"status": "failed"}, "needs a reason and no result"),
+    ({"result": None}, "no result"),
+    ({"spec": {"x": 2}}, "the file was edited"),
+    ({"result": {"psnr": float("inf")}}, "record.result.psnr is inf"),
+    ({"key": None}, "'key' is missing"),
+])
+def test_what_is_no_record(changes, message):
+    with pytest.raises(UserError, match=message):
+        records.check(record(**changes), "here")
+
+
+def test_broken_files_are_named(tmp_path):
+    path = tmp_path / "r.json"
+    with pytest.raises(UserError, match="no such record"):
+        records.read(path)
+    path.write_text('{"schema')
+    with pytest.raises(UserError, match=r"r.json: not readable as JSON.*Delete the file"):
+        records.read(path)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "f.txt"
+    files.write_atomic(path, "old")
+
+    class Boom(Exception):
+        pass
+
+    with pytest.raises(Boom), files.atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise Boom
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_attempt_number_rises_after_failures_and_changes_only(tmp_path):
+    path = tmp_path / "r.json"
+    assert records.next_attempt(path) == 0
+    files.write_json(path, record(attempt=0, status="failed", reason="no", result=None))
+    assert records.next_attempt(path) == 1
+    files.write_json(path, record(attempt=1))
+    assert records.next_attempt(path) == records.next_attempt(path, {"x": 1}) == 1
+    assert records.next_attempt(path, {"x": 2}) == 2  # made from something else
+    files.write_json(path, record(attempt=2, status="failed", reason="no", result=None))
+    assert records.next_attempt(path, {"x": 2}) == 3
+
+
+def test_what_of_a_spec_fixes_the_result():
+    spec = {"protocol": {"id": "p@1", "title": "P", "source": "S", "task": "t"}, "code": "c",
+            "model": {"name": "m", "title": "M", "note": "N", "published_as": "X", "options": {},
+                      "in_paper": True, "checkpoint": {"kind": "file", "path": "f", "sha256": "d"}}}
+    kept = {"protocol": {"id": "p@1", "task": "t"}, "code": "c",
+            "model": {"name": "m", "options": {}, "checkpoint": {"kind": "file", "sha256": "d"}}}
+    assert records.decisive(spec) == kept == records.decisive(kept)
+    assert spec["model"]["checkpoint"]["path"] == "f"
+    spec["model"]["checkpoint"]["sha256"] = None  # without a digest the place is all that is known
+    assert records.decisive(spec)["model"]["checkpoint"]["path"] == "f"
+    assert records.decisive({"dataset": {"name": "d"}}) == {"dataset": {"name": "d"}}
+
+
+def test_a_file_is_hashed_again_only_when_it_changed(tmp_path, monkeypatch):
+    """More on it in tests/core/test_digest_cache.py."""
+    monkeypatch.setattr(digest_cache, "SETTLED_NS", -1)
+    path, reads = tmp_path / "f", []
+    real = digests.file_digest
+    monkeypatch.setattr(digests, "file_digest", lambda p: reads.append(p) or real(p))
+    for content in (b"one", b"three"):
+        path.write_bytes(content)
+        for _ in range(3):
+            assert digests.known_digest(path) == hashlib.sha256(content).hexdigest()
+    assert len(reads) == 2
+    os.utime(path, ns=(1, 1))
+    assert digests.known_digest(path) and len(reads) == 3
+
+
+def test_a_locked_file_is_anothers(tmp_path):
+    with (tmp_path / "l").open("a") as one, (tmp_path / "l").open("a") as other:
+        assert locks.lock(one) and not locks.lock(other)
+        one.close()
+        assert locks.lock(other, wait=True)
+    locks.claim(tmp_path)
+    with pytest.raises(UserError, match="another run is working in this folder"):
+        locks.claim(tmp_path)
+    locks._claims.pop().close()
+    locks.claim(tmp_path)
+    locks._claims.pop().close()
+
+
+def test_time_and_place_are_not_in_the_fingerprint():
+    a, b = record(), record()
+    b["provenance"]["time"] = "another"
+    assert a["fingerprint"] == b["fingerprint"]
+    assert records.make("cell", {}, {"x": 2}, result={})["fingerprint"] != a["fingerprint"]

@@ -1,0 +1,169 @@
+"""The tests that tell a difference from chance: known values, and laws that hold for any input."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irbench.core import statistics
+
+FINITE = st.floats(-100, 100, allow_nan=False).map(lambda v: round(v, 6))
+SOME = st.lists(FINITE, min_size=1, max_size=30)
+FEW = settings(max_examples=40, deadline=None)
+
+
+# -- known values ------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("plus", "minus", "ties", "p"), [
+    (0, 0, 3, 1.0), (1, 0, 0, 1.0), (5, 0, 0, 0.0625), (6, 0, 0, 0.03125),
+    (9, 1, 4, 2 * 11 / 1024), (3, 3, 0, 1.0), (0, 8, 0, 2 / 256)])
+def test_sign_test_has_the_binomials_p(plus, minus, ties, p):
+    assert statistics.sign_test([1.5] * plus + [-0.2] * minus + [0.0] * ties) == p
+
+
+def test_sign_test_of_very_many_pairs_is_a_number():
+    assert statistics.sign_test([1.0] * 3000) < 1e-300
+    assert statistics.sign_test([1.0] * 1600 + [-1.0] * 1500) == pytest.approx(0.0753, abs=1e-3)
+
+
+@pytest.mark.parametrize(("a", "b"), [
+    ([1, 2, 3], [4, 5, 6]), ([1, 4, 2], [3, 5, 6, 7]), (range(5), [10, 20, 30, 40, 50]),
+    ([1.5, 2.5], [1, 2, 3]), (list(range(10)), [v + 0.5 for v in range(3, 13)])])
+def test_mann_whitney_counts_exactly_as_scipy_does(a, b):
+    from scipy.stats import mannwhitneyu
+
+    expected = mannwhitneyu(list(a), list(b), method="exact").pvalue
+    assert statistics.mann_whitney(list(a), list(b)) == pytest.approx(expected, rel=1e-12)
+
+
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=25),
+       st.lists(st.integers(0, 9), min_size=2, max_size=25))
+@FEW
+def test_mann_whitney_with_ties_is_scipys_approximation(a, b):
+    from scipy.stats import mannwhitneyu
+
+    if len(set(a + b)) in (1, len(a + b)):
+        return
+    expected = mannwhitneyu(a, b, method="asymptotic").pvalue
+    assert statistics.mann_whitney(a, b) == pytest.approx(expected, rel=1e-9)
+
+
+def test_mann_whitney_of_equal_or_no_samples_shows_nothing():
+    assert statistics.mann_whitney([3.0] * 5, [3.0] * 7) == 1.0
+    assert statistics.mann_whitney([], [1.0]) == 1.0
+
+
+def test_bootstrap_is_near_the_normal_interval_and_near_scipys():
+    from scipy.stats import bootstrap
+
+    values = np.random.default_rng(3).normal(0.3, 1, 80)
+    low, high = statistics.bootstrap(values, "a")
+    half = 1.96 * values.std(ddof=1) / math.sqrt(80)
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.03)
+    skewed = np.random.default_rng(4).lognormal(0, 1, 40)
+    theirs = bootstrap((skewed,), np.mean, n_resamples=9999, random_state=1,
+                       method="BCa").confidence_interval
+    assert statistics.bootstrap(skewed, "b") == pytest.approx(tuple(theirs), rel=0.05)
+    # skewed to the right: the upper end is the farther one
+    low, high = statistics.bootstrap(skewed, "b")
+    assert high - skewed.mean() > skewed.mean() - low
+
+
+def test_bootstrap_covers_the_truth_about_as_often_as_it_says():
+    draws = np.random.default_rng(5).normal(1.0, 1.0, (200, 25))
+    covered = sum(low <= 1.0 <= high for low, high in (
+        statistics.bootstrap(row, str(i), resamples=1000) for i, row in enumerate(draws)))
+    assert 0.88 <= covered / 200 <= 0.98
+
+
+@pytest.mark.parametrize("bad", [[], [math.nan, 1.0], [math.inf]])
+def test_bootstrap_refuses_what_has_no_interval(bad):
+    with pytest.raises(ValueError, match="finite"):
+        statistics.bootstrap(bad, "a")
+
+
+# -- laws --------------------------------------------------------------------------------------
+
+@given(SOME, st.randoms())
+@FEW
+def test_order_makes_no_difference_and_names_do(values, random):
+    shuffled = random.sample(values, len(values))
+    ours = statistics.bootstrap(values, "a", resamples=200)
+    assert ours == statistics.bootstrap(shuffled, "a", resamples=200)
+    assert statistics.verdict(values, "a") == statistics.verdict(shuffled, "a")
+    assert statistics.seed("a", "b") != statistics.seed("ab")
+
+
+@given(SOME)
+@FEW
+def test_interval_lies_within_the_values_in_order(values):
+    low, high = statistics.bootstrap(values, "x", resamples=300)
+    assert min(values) <= low <= high <= max(values)
+
+
+@given(SOME)
+@FEW
+def test_turned_signs_turn_the_answer(values):
+    one = statistics.verdict(values, "a")
+    other = statistics.verdict([-v for v in values], "a")
+    assert other.mean == pytest.approx(-one.mean) and other.p == one.p
+
+
+@given(SOME, SOME)
+@FEW
+def test_ps_are_probabilities_and_mann_whitney_is_symmetric(a, b):
+    assert 0 <= statistics.sign_test(a) <= 1
+    p = statistics.mann_whitney(a, b)
+    assert 0 <= p <= 1 and p == pytest.approx(statistics.mann_whitney(b, a))
+
+
+# -- the word ----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("differences", "least", "word"), [
+    ([], 0, "no change"), ([0.0] * 9, 0, "no change"), ([0.0009, -0.0009], 0.001, "no change"),
+    ([0.0009, 0.0011], 0.001, "real"), ([0.5], 0, "within noise"),
+    ([0.1, 0.2, 0.15, 0.12], 0, "real"), ([0.1, -0.2, 0.15, -0.12], 0, "within noise"),
+    ([-0.1, -0.2, -0.3, -0.4, -0.5, -0.6], 0, "real"), ([9.0] + [-0.001, 0.001] * 5, 0,
+                                                        "within noise"),
+    # the interval excludes 0, the sign test does not agree
+    ([1.0] * 7 + [-0.05] * 4, 0, "within noise")])
+def test_word(differences, least, word):
+    assert statistics.verdict(differences, "here", least=least).word == word
+
+
+def test_few_pairs_are_said_to_be_few():
+    assert "5 pairs: too few" in statistics.verdict([0.1, 0.2, 0.3, 0.2, 0.1], "a").note
+    assert statistics.verdict([0.1, 0.2, 0.3, 0.2, 0.1, 0.1], "a").note == ""
+    assert "one pair" in statistics.verdict([0.1], "a").note
+
+
+def test_same_bytes_in_another_process_without_heavy_imports():
+    code = ("import sys; from irbench.core import statistics as s; "
+            "print(s.bootstrap([.1, .2, .4, -.3, .25], 'sr-x2@1', 'psnr')); "
+            "assert not {'torch', 'scipy', 'pandas'} & set(sys.modules)")
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.strip() == str(
+        statistics.bootstrap([.1, .2, .4, -.3, .25], "sr-x2@1", "psnr"))
+
+
+def test_tiny_differences_have_an_interval():
+    low, high = statistics.bootstrap([1e-200, 2e-200, 4e-200, 5e-200], "tiny")
+    assert 1e-200 <= low < high <= 5e-200
+
+
+def test_the_least_p_is_that_of_samples_apart():
+    assert statistics.least_p(2, 2) == pytest.approx(1 / 3)
+    assert statistics.least_p(5, 5) == pytest.approx(2 / 252)
+
+
+def test_how_often_noise_is_called_real_is_what_the_docstring_says():
+    random = np.random.default_rng(0)
+    for pairs, most in ((4, 0.27), (6, 0.07), (20, 0.07)):
+        called = sum(statistics.verdict(random.normal(size=pairs), str(i)).word == "real"
+                     for i in range(150))
+        assert called / 150 <= most

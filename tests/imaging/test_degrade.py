@@ -1,0 +1,186 @@
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from irbench.catalog import protocols
+from irbench.core.errors import UserError
+from irbench.imaging import degrade, images, mosaic
+
+MADE = [p.id for p in protocols.catalog().values() if not p.paired]
+PAIRED = [p.id for p in protocols.catalog().values() if p.paired]
+SYNTHETIC = [p.id for p in protocols.catalog().values() if p.synthetic]
+
+
+def noise_image(seed, h, w, channels=3):
+    return np.random.default_rng(seed).integers(0, 256, (h, w, channels), dtype=np.uint8)
+
+
+# -- inputs made from clean images -----------------------------------------------------------------
+
+@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shapes_types_and_determinism(name, channels):
+    protocol = protocols.get(name)
+    target = degrade.prepare_target(noise_image(0, 50, 61, channels), protocol)
+    before = target.copy()
+    degraded = degrade.degrade(target, protocol, name="a")
+    assert target.dtype == np.uint8
+    assert degraded.dtype == np.float32
+    assert target.shape[-1] == degraded.shape[-1] == protocol.channels
+    assert target.shape[0] == degraded.shape[0] * protocol.scale
+    assert target.shape[1] == degraded.shape[1] * protocol.scale
+    assert np.array_equal(target, before)
+    assert np.array_equal(degraded, degrade.degrade(target, protocol, name="a"))
+    if protocol.degradation["kind"] != "gaussian_noise":
+        levels = degraded * 255.0
+        assert 0 <= degraded.min() <= degraded.max() <= 1
+        assert np.abs(levels - np.round(levels)).max() < 1e-4  # as a file of 8 bits would hold it
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(name=st.sampled_from(MADE), h=st.integers(16, 40), w=st.integers(16, 40))
+def test_any_size_from_16_up(name, h, w):
+    protocol = protocols.get(name)
+    target = degrade.prepare_target(noise_image(1, h, w), protocol)
+    degraded = degrade.degrade(target, protocol)
+    assert degraded.shape[:2] == tuple(n // protocol.scale for n in (h, w))
+    assert np.isfinite(degraded).all()
+
+
+@pytest.mark.parametrize("name", SYNTHETIC)
+def test_every_image_of_a_set_gets_its_own_weather(name):
+    protocol = protocols.get(name)
+    target = np.full((64, 64, 3), 90, np.uint8)
+    target[20:40, 20:40] = 200
+    first = degrade.degrade(target, protocol, name="a")
+    assert not np.array_equal(first, degrade.degrade(target, protocol, name="b"))
+    assert not np.array_equal(first, images.to_float(target))
+    handed = degrade.degrade(target, protocol, np.random.RandomState(7), "a")
+    assert np.array_equal(handed, degrade.degrade(target, protocol, np.random.RandomState(7), "b"))
+    assert not np.array_equal(handed, first)
+
+
+@pytest.mark.parametrize("name", ["denoise_color-sigma25", "denoise_gray-sigma25"])
+def test_noise_is_the_published_stream(name):
+    """np.random.seed(0) before each image, drawn in (H, W, C) order, not clipped, not rounded."""
+    protocol = protocols.get(name)
+    target = np.full((300, 300, protocol.channels), 3, np.uint8)
+    degraded = degrade.degrade(target, protocol, name="any")
+    np.random.seed(0)  # the published toolkits' own call
+    expected = 3 / 255 + np.random.normal(0, 25 / 255, target.shape)
+    assert np.abs(degraded - expected).max() < 1e-6
+    assert degraded.min() < 0
+    assert abs(degraded.std() * 255 - 25) < 0.1
+    assert abs(degraded.mean() * 255 - 3) < 0.1
+
+
+def test_noise_of_each_strength():
+    for sigma in (15, 25, 50):
+        for task in ("denoise_gray", "denoise_color"):
+            protocol = protocols.get(f"{task}-sigma{sigma}")
+            flat = degrade.degrade(np.full((200, 200, protocol.channels), 128, np.uint8), protocol)
+            assert abs(flat.std() * 255 / sigma - 1) < 0.01
+
+
+def test_gray_protocols_start_from_matlab_gray():
+    image = noise_image(1, 16, 24)
+    for name in ("jpeg_gray-q10", "denoise_gray-sigma15"):
+        target = degrade.prepare_target(image, protocols.get(name))
+        assert np.array_equal(target, images.luma(image, rounded=True))
+        gray = image[..., :1]
+        assert np.array_equal(degrade.prepare_target(gray, protocols.get(name)), gray)
+
+
+@pytest.mark.parametrize("quality", [10, 20, 30, 40])
+def test_colour_jpeg_is_what_opencv_makes(quality):
+    y, x = np.mgrid[:37, :50]
+    image = np.stack([x * 5, y * 6, 128 + 90 * np.sin(x / 3)], -1).astype(np.uint8)
+    ok, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert ok
+    theirs = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+    ours = degrade.degrade(image, protocols.get(f"jpeg_color-q{quality}"))
+    assert np.abs(images.to_uint8(ours).astype(int) - theirs).max() <= 1
+    assert np.array_equal(degrade.jpeg(image, quality), images.to_uint8(ours))
+
+
+def test_the_input_of_demosaicking_is_the_interpolated_mosaic():
+    image = noise_image(3, 20, 23)
+    degraded = degrade.degrade(image, protocols.get("demosaic-rggb"))
+    assert np.array_equal(images.to_uint8(degraded), mosaic.malvar(mosaic.mosaic(image)))
+
+
+def test_a_random_source_can_be_handed_in():
+    protocol = protocols.get("denoise_color-sigma15")
+    target = np.zeros((8, 8, 3), np.uint8)
+    own = degrade.degrade(target, protocol, np.random.RandomState(7))
+    assert not np.array_equal(own, degrade.degrade(target, protocol))
+    assert np.array_equal(own, degrade.degrade(target, protocol, np.random.RandomState(7)))
+
+
+def test_images_too_small_are_refused():
+    with pytest.raises(UserError, match=r"1x30 pixels .*sr-x4@1 needs at least 8"):
+        degrade.prepare_target(np.zeros((1, 30, 3), np.uint8), protocols.get("sr-x4"))
+
+
+# -- pairs -----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_a_paired_protocol_makes_no_input(name):
+    with pytest.raises(UserError, match="takes its inputs from a dataset of pairs"):
+        degrade.degrade(noise_image(0, 16, 16), protocols.get(name))
+
+
+def test_other_protocols_take_no_pair():
+    image = noise_image(0, 16, 16)
+    with pytest.raises(UserError, match="sr-x2@1 makes its inputs from clean images"):
+        degrade.prepare_pair(image, image, protocols.get("sr-x2"))
+
+
+@pytest.mark.parametrize("name", ["deblur-motion", "derain-streak", "lowlight-lol",
+                                  "weather-native"])
+def test_a_pair_that_is_not_resized_stays_as_it_is(name):
+    degraded, target = noise_image(0, 33, 47), noise_image(1, 33, 47)
+    got = degrade.prepare_pair(degraded, target, protocols.get(name))
+    assert got[0].dtype == np.float32 and got[1].dtype == np.uint8
+    assert np.array_equal(images.to_uint8(got[0]), degraded)
+    assert np.array_equal(got[1], target)
+
+
+def test_a_pair_of_two_sizes_is_refused():
+    with pytest.raises(UserError, match=r"input is 16x20 pixels .*target 20x16; a pair has one"):
+        degrade.prepare_pair(noise_image(0, 16, 20), noise_image(1, 20, 16),
+                             protocols.get("deblur-motion"))
+
+
+def test_a_gray_file_of_a_colour_pair_becomes_colour():
+    gray, colour = noise_image(0, 16, 16, 1), noise_image(1, 16, 16)
+    degraded, target = degrade.prepare_pair(gray, colour, protocols.get("derain-streak"))
+    assert np.array_equal(images.to_uint8(degraded), np.repeat(gray, 3, axis=-1))
+    assert np.array_equal(target, colour)
+
+
+def test_pairs_are_resized_as_transweather_does():
+    protocol = protocols.get("weather-mixed")
+    # (height, width) of the files -> at which they are scored
+    for before, after in {(480, 720): (480, 720), (481, 720): (496, 720), (16, 16): (16, 16),
+                          (768, 1024): (768, 1024), (1500, 2000): (768, 1024),
+                          (2000, 1500): (1024, 768), (1025, 1025): (1024, 1024),
+                          (500, 1100): (480, 1024), (5, 1030): (16, 1024)}.items():
+        assert degrade.paired_size(*before, protocol) == after
+    degraded, target = noise_image(0, 20, 33), noise_image(1, 20, 33)
+    got = degrade.prepare_pair(degraded, target, protocol)
+    for ours, image in zip((images.to_uint8(got[0]), got[1]), (degraded, target), strict=True):
+        assert np.array_equal(ours, Image.fromarray(image).resize((48, 32), Image.LANCZOS))
+
+
+@settings(derandomize=True, deadline=None, max_examples=100)
+@given(h=st.integers(2, 5000), w=st.integers(2, 5000))
+def test_resized_pairs_fit_the_protocol(h, w):
+    size = degrade.paired_size(h, w, protocols.get("weather-mixed"))
+    assert all(side % 16 == 0 and 16 <= side <= 1024 for side in size)
+    assert degrade.paired_size(w, h, protocols.get("weather-mixed")) == size[::-1]
+    assert degrade.paired_size(*size, protocols.get("weather-mixed")) == size
+    assert degrade.paired_size(h, w, protocols.get("weather-native")) == (h, w)

@@ -1,0 +1,165 @@
+import pytest
+import yaml
+
+from irbench import plan
+from irbench.core.errors import UserError
+from irbench.plan import config, sources
+from tests.helpers import tiny
+
+
+def test_defaults_are_filled_in(tmp_path):
+    full = config.load(tiny.make(tmp_path))
+    assert full["seed"] == 0
+    assert full["data_root"] == "data"
+    assert full["profile"]["batch"] == 1
+    assert full["report"] == {"published": "all", "differences": False}
+    assert config.check(full) == full
+
+
+def edit(folder, change):
+    path = tiny.make(folder)
+    value = yaml.safe_load(path.read_text())
+    change(value)
+    path.write_text(yaml.safe_dump(value))
+    return path
+
+
+def put(*keys_and_value):
+    *keys, last, new = keys_and_value
+
+    def change(value):
+        for key in keys:
+            value = value[key]
+        value[last] = new
+    return change
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (put("sede", 1), r"top level: unknown key 'sede'. Did you mean 'seed'\? Valid keys: .*cells"),
+    (put("seed", "x"), "seed: expected integer, found 'x'"),
+    (put("run", "My Run"), "run: the name 'My Run' is not valid"),
+    (put("device", "tpu"), "device: 'tpu' is not valid. Valid: auto, cpu, cuda"),
+    (put("profile", {"hieght": 3}), "profile: unknown key 'hieght'. Did you mean 'height'"),
+    (put("cells", 0, "models", ["tinny"]), r"cells\[0\].models: unknown model 'tinny'. Did you"),
+    (put("cells", 0, "datasets", ["set55"]), r"cells\[0\].datasets: unknown dataset 'set55'. Did"),
+    (put("cells", 0, "protocol", "sr-x9"), r"cells\[0\]: unknown protocol 'sr-x9'"),
+    (put("cells", 0, "protocol", "srr-x2"), "unknown protocol 'srr-x2'. Did you mean 'sr-x2'"),
+    (put("cells", 0, "datasets", ["tinytrain"]), "'tinytrain' is a train set, not a test set"),
+    (put("cells", 0, "models", ["input"]), r"input \(input\) cannot do sr-x2@1: it does denoise"),
+    (put("models", "compactr", {}), "models.compactr: unknown model 'compactr'. Did you mean"),
+    (put("models", "tiny", {}), "needs either `training`.*or `checkpoint`"),
+    (put("models", "bicubic", {"checkpoint": "a"}), "bicubic has no weights; remove checkpoint"),
+    (put("models", "tiny", "options", {"widht": 3}), "unknown option of tiny 'widht'. Did you"),
+    (put("models", "tiny", "training", "recipe", "dmo"), "unknown recipe 'dmo'. Did you mean"),
+    (put("models", "tiny", "training", "step", 3), "unknown key 'step'. Did you mean 'steps'"),
+    (put("models", "tiny", "training", "lr", "1e-3"), "lr is '1e-3'; valid: a number > 0"),
+    (put("models", "tiny", "training", "seconds", 3), "either steps or seconds.*not both"),
+    (put("models", "tiny", "training", "patch", 17), "patch 17 is not divisible by the scale 2"),
+    (put("models", "tiny", "training", "data", ["nope"]), "unknown dataset 'nope'"),
+    (put("models", "tiny", "checkpoint", 3), "models.tiny.checkpoint: give bundled, a path, or a "),
+    (put("plugins", ["nowhere.py"]), "plugin .*nowhere.py: No such file"),
+    (put("models", "tiny", "training", "data", ["weights_dncnn"]), "is a weights set, not a train"),
+    (put("models", "tiny", "training", "data", []), "training.data: it is empty"),
+    (put("models", "tiny", "training", "lr", float("nan")), "lr is nan; valid"),
+    (put("models", "tiny", "training", "betas", 5), "betas is 5; valid: two numbers"),
+    (put("models", "tiny", "training", "warmup", 5), "warmup is 5; valid: .*below 1"),
+    (put("report", {"published": ["SwinIRR"]}), "report.published: .*Did you mean 'SwinIR'"),
+    (lambda value: value.update({1: 2, "foo": 3}), "unknown key"),
+])
+def test_mistakes_are_explained(tmp_path, change, message):
+    path = edit(tmp_path, change)
+    with pytest.raises(UserError, match=message) as caught:
+        plan.load(path)
+    assert str(path) in str(caught.value) or "plugin" in str(caught.value)
+
+
+def test_no_config_no_yaml(tmp_path):
+    with pytest.raises(UserError, match="No such file.*--config"):
+        config.load(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [")
+    with pytest.raises(UserError, match="not valid YAML"):
+        config.load(tmp_path / "bad.yaml")
+    (tmp_path / "twice.yaml").write_text("run: a\nseed: 1\nseed: 2\n")
+    with pytest.raises(UserError, match="line 3: 'seed' is defined twice"):
+        config.load(tmp_path / "twice.yaml")
+    (tmp_path / "binary.yaml").write_bytes(bytes(range(128, 256)))
+    with pytest.raises(UserError, match="not a text file"):
+        config.load(tmp_path / "binary.yaml")
+    with pytest.raises(UserError, match="Is a directory"):
+        config.load(tmp_path)
+    (tmp_path / "list.yaml").write_text("[1]")
+    with pytest.raises(UserError, match="top level: expected object"):
+        config.load(tmp_path / "list.yaml")
+
+
+# -- the plan ----------------------------------------------------------------------------------
+
+def fingerprints(path):
+    return {f"{job.kind} {'/'.join(job.key.values())}": job.fingerprint
+            for job in plan.load(path).jobs()}
+
+
+def test_a_run_has_the_jobs_its_config_asks_for(tmp_path):
+    jobs = fingerprints(tiny.make(tmp_path))
+    assert sorted(jobs) == sorted([
+        "data tinyset", "data tinytrain",
+        "training sr-x2@1/tiny", "training jpeg_gray-q10@1/tiny",
+        "cell sr-x2@1/tinyset/bicubic", "cell sr-x2@1/tinyset/tiny",
+        "cell jpeg_gray-q10@1/tinyset/input", "cell jpeg_gray-q10@1/tinyset/tiny",
+        "profile sr-x2@1/tiny", "profile jpeg_gray-q10@1/tiny", "leaks tiny"])
+
+
+def test_training_on_a_test_set_stops_no_run_but_is_looked_for(tmp_path):
+    run = plan.load(edit(tmp_path, put("models", "tiny", "training", "data", ["tinyset"])))
+    (one, other), = run.leaks["tiny"].spec["pairs"]
+    assert one == other == run.data["tinyset"].spec["dataset"]
+
+
+@pytest.mark.parametrize(("change", "affected"), [
+    (put("models", "tiny", "training", "steps", 13), ("training", "cell tiny")),
+    (put("models", "tiny", "options", {"width": 5}), ("training", "cell tiny", "profile")),
+    (put("profile", "samples", 4), ("profile",)),
+    (put("metrics", ["psnr"]), ("cell",)),
+    (put("title", "Another title"), ()),
+    (put("device", "auto"), ("profile",)),
+])
+def test_a_change_touches_only_what_depends_on_it(tmp_path, change, affected):
+    before = fingerprints(tiny.make(tmp_path / "a"))
+    path = edit(tmp_path / "b", change)
+    # the same images and plugin in another folder: paths are in no fingerprint
+    after = fingerprints(path)
+    changed = {name for name in before if before[name] != after[name]}
+    expected = {name for name in before
+                if any(name.startswith(kind.split()[0]) and name.endswith(kind.split()[-1])
+                       if " " in kind else name.startswith(kind) for kind in affected)}
+    assert changed == expected
+
+
+def test_code_is_part_of_a_fingerprint(tmp_path):
+    path = tiny.make(tmp_path)
+    before = fingerprints(path)
+    plugin = tmp_path / "tiny_model.py"
+    plugin.write_text(plugin.read_text() + "\n# a comment\n")
+    sources._digest.cache_clear()
+    assert fingerprints(path) == before
+    plugin.write_text(plugin.read_text() + "\nCHANGED = 1\n")
+    sources._digest.cache_clear()
+    after = fingerprints(path)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {name for name in before if name.endswith("/tiny")}
+
+
+def test_a_checkpoint_path_may_name_the_protocol(tmp_path):
+    path = edit(tmp_path, put("models", "tiny", {"checkpoint": "{task}/{level}.safetensors"}))
+    cell = plan.load(path).find("cell", protocol="sr-x2", dataset="tinyset", model="tiny")
+    assert cell.spec["model"]["checkpoint"] == {
+        "kind": "file", "path": "sr/x2.safetensors", "sha256": None}
+    path = edit(tmp_path, put("models", "tiny", {"checkpoint": "{nothing}"}))
+    with pytest.raises(UserError, match="may only hold"):
+        plan.load(path)
+
+
+def test_asking_for_a_job_that_is_not_there(tmp_path):
+    run = plan.load(tiny.make(tmp_path))
+    with pytest.raises(UserError, match="unknown cell job .*Valid: .*sr-x2@1/tinyset/tiny"):
+        run.find("cell", protocol="sr-x2", dataset="tinyset", model="tinyy")

@@ -1,0 +1,316 @@
+"""What weights were trained on: known of trainings and of files that name it, else unknown."""
+
+import hashlib
+import json
+import shutil
+
+import pytest
+import torch
+import yaml
+
+from irbench import cli, plan
+from irbench.catalog import protocols
+from irbench.core import digests, files, records
+from irbench.core.errors import UserError
+from irbench.data import sets as datasets
+from irbench.jobs import verify
+from irbench.plan import trained_on
+from irbench.report import collect
+from irbench.report.facts import leakage
+from irbench.report.page import page
+from irbench.weights import bundled, loading
+from tests.helpers import sets, tiny
+
+TITLE = "Tiny (not in any paper)"
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """The tiny world, whose model comes from a file; the function writes it with some metadata."""
+    monkeypatch.chdir(tmp_path)
+    config = tiny.make(tmp_path, models={"bicubic": {}, "tiny": {"checkpoint": "w.safetensors"}},
+                       cells=[{"protocol": "sr-x2", "datasets": ["tinyset"],
+                               "models": ["bicubic", "tiny"]}])
+
+    def write(**metadata):
+        model = {"name": "tiny", "arch": "tiny", "options": {"width": 4}}
+        loading.save(tmp_path / "w.safetensors", {"a": torch.zeros(1)}, model,
+                         protocols.get("sr-x2"), **metadata)
+        return plan.load(config)
+    return write
+
+
+def digest(name):
+    return datasets.digest(datasets.get(name, ["datasets.yaml"]))
+
+
+def collected(run):
+    return collect.collect(run.folder, run.report_spec)
+
+
+def test_a_file_that_names_its_sets_is_searched(world, tmp_path, capsys):
+    shutil.copy(tmp_path / "images/test/img0.png", tmp_path / "images/train/copy.png")
+    run = world(datasets=[{"name": "tinytrain", "sha256": digest("tinytrain")}])
+    assert run.trained_on == {"sr-x2@1/bicubic": {}, "sr-x2@1/tiny": {"tinytrain": []}}
+    (one, other), = run.leaks["tiny"].spec["pairs"]
+    assert (one["name"], other["name"]) == ("tinytrain", "tinyset")
+    assert (one["sha256"], one["here"]) == (digest("tinytrain"), "complete")
+    assert list(run.data) == ["tinyset"] and not run.trainings
+    assert cli.main(["data", "leak", "--on-failure", "record", "--supervised"]) == 0
+    shown = collected(run)
+    leaks = {cell.model: cell.leak for cell in shown.cells}
+    assert leaks["bicubic"] == "" and "1 of 3 images is in tinytrain" in leaks["tiny"]
+    assert any("marked and not ranked" in said for said in page.warnings(shown, []))
+    assert leakage.LIMITS in shown.leaks.summary() and "unknown" not in shown.leaks.summary()
+
+
+@pytest.mark.parametrize("sets", [
+    None, [], ["tinytrain"], [{"name": "tinytrain"}], [{"name": "tinytrain", "sha256": None}],
+    [{"name": "tinytrain", "sha256": "0" * 64}], [{"name": "nowhere", "sha256": "0" * 64}],
+    "both"])
+def test_what_is_not_known_is_told(world, capsys, sets):
+    """Another version of a set, or only some of the sets: which images were seen is not known."""
+    if sets == "both":
+        sets = [{"name": "tinytrain", "sha256": digest("tinytrain")},
+                {"name": "gone", "sha256": "0" * 64}]
+    run = world(**({} if sets is None else {"datasets": sets}))
+    assert run.trained_on["sr-x2@1/tiny"] is None and not run.leaks
+    assert list(run.data) == ["tinyset"]
+    assert collected(run).leaks.summary() == f"Training data of {TITLE} unknown, not compared."
+    assert cli.main(["data", "leak"]) == 3
+    found = json.loads(capsys.readouterr().out)
+    assert (found["leaks"], found["unknown"]) == (None, ["tiny"])
+
+
+def test_what_only_a_file_names_is_not_fetched_to_be_searched(world, tmp_path, capsys):
+    catalog = yaml.safe_load((tmp_path / "datasets.yaml").read_text())
+    image = tmp_path / "images/train/img10.png"
+    catalog["datasets"]["far"] = {"title": "Far", "use": "train", "manifest": "far.csv"}
+    (tmp_path / "datasets.yaml").write_text(yaml.safe_dump(catalog))
+    (tmp_path / "far.csv").write_text(sets.HEAD + sets.line(
+        sha256=digests.file_digest(image), size=str(image.stat().st_size)))
+    run = world(datasets=[{"name": "far", "sha256": digest("far")}], exclude={"far": ["a"]})
+    assert run.trained_on["sr-x2@1/tiny"] == {"far": ["a"]} and "far" not in run.data
+    code, shown, found = searched(capsys)
+    assert (code, found["leaks"]) == (3, None)
+    assert "NOT COMPARED" in shown and "irbench data fetch far" in shown
+    said = page.warnings(collected(run), [])
+    assert any("the training set far is not here. Run irbench data fetch far, then" in one
+               for one in said)
+    # once it is here, the search is made anew
+    (tmp_path / "data/far/hr").mkdir(parents=True)
+    shutil.copy(image, tmp_path / "data/far/hr/a.png")
+    again = plan.load(tmp_path / "config.yaml")
+    assert again.leaks["tiny"].fingerprint != run.leaks["tiny"].fingerprint
+    assert searched(capsys)[0] == 0
+
+
+def test_a_third_partys_file_is_of_unknown_data(world, tmp_path):
+    config = tiny.make(tmp_path, cells=[
+        {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["tiny", "swinir-m"]}],
+        models={"swinir-m": {}, "tiny": {"training": {
+            "recipe": "demo", "data": ["tinytrain"], "steps": 2, "patch": 16}}})
+    run = plan.load(config)
+    assert run.trained_on == {"sr-x2@1/tiny": {"tinytrain": []}, "sr-x2@1/swinir-m": None}
+    assert cli.main(["data", "leak", "--on-failure", "record", "--supervised"]) == 0
+    said = collected(run).leaks.summary()
+    assert said.startswith("Training sets (tinytrain) were compared")
+    assert said.endswith("Training data of SwinIR-M unknown, not compared.")
+
+
+# -- images left out -------------------------------------------------------------------------------
+
+@pytest.fixture
+def copied(tmp_path):
+    """A test image is in the training set too, as copy.png."""
+    def copy():
+        shutil.copy(tmp_path / "images/test/img0.png", tmp_path / "images/train/copy.png")
+    return copy
+
+
+def searched(capsys):
+    """Make the run's record as the workflow does; return what the command tells, and its code."""
+    assert cli.main(["data", "leak", "--on-failure", "record", "--supervised"]) == 0
+    capsys.readouterr()
+    code = cli.main(["data", "leak"])
+    lines = capsys.readouterr().out.splitlines()
+    return code, "\n".join(lines[:-1]), json.loads(lines[-1])
+
+
+@pytest.mark.parametrize(("exclude", "leaks"), [
+    ({"tinytrain": ["copy"]}, False), ({"tinytrain": ["img10"]}, True), ({}, True), (None, True),
+    ({"elsewhere": ["copy"]}, True)])
+def test_a_file_that_names_images_left_out(world, copied, capsys, exclude, leaks):
+    copied()
+    named = {} if exclude is None else {"exclude": exclude}
+    run = world(datasets=[{"name": "tinytrain", "sha256": digest("tinytrain")}], **named)
+    assert run.trained_on["sr-x2@1/tiny"] == {"tinytrain": (exclude or {}).get("tinytrain", [])}
+    code, shown, found = searched(capsys)
+    assert (code, found["leaks"]) == ((1, 1) if leaks else (0, 0))
+    pair, = found["pairs"]
+    who = ["sr-x2@1/tiny"]
+    assert (pair["trained_by"], pair["left_out_by"]) == ((who, []) if leaks else ([], who))
+    assert ("1 in common" in shown) == leaks
+    assert ("1 left out of the training" in shown) != leaks
+
+
+@pytest.mark.parametrize("exclude", [
+    {"tinytrain": ["nobody"]}, {"tinytrain": 3}, ["tinytrain"], "copy", {"tinytrain": [["copy"]]}])
+def test_a_header_that_leaves_out_what_is_not_there_is_not_believed(world, copied, exclude):
+    copied()
+    run = world(datasets=[{"name": "tinytrain", "sha256": digest("tinytrain")}], exclude=exclude)
+    assert run.trained_on["sr-x2@1/tiny"] is None
+
+
+TRAINING = {"recipe": "demo", "data": ["tinytrain"], "steps": 2, "patch": 16, "batch": 2}
+
+
+def train_two(tmp_path, **changes):
+    """A run with two trainings: "careful" leaves the copy out, unless changed; "tiny" does not."""
+    careful = {**TRAINING, "exclude": {"tinytrain": ["copy"]}, **changes}
+    return tiny.make(tmp_path, models={
+        "tiny": {"training": TRAINING},
+        "careful": {"arch": "tiny", "training": careful, "variants": {
+            "strong": {"options": {"strength": 0.5}}}}},
+        cells=[{"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["tiny", "careful"]}])
+
+
+def test_trainings_of_one_run_are_told_apart(world, tmp_path, copied, capsys):
+    run = plan.load((copied(), train_two(tmp_path))[1])
+    careful = {"tinytrain": ["copy"]}
+    assert run.trained_on == {
+        "sr-x2@1/tiny": {"tinytrain": []}, "sr-x2@1/careful": careful,
+        "sr-x2@1/careful.strong": careful}
+    code, shown, found = searched(capsys)
+    assert (code, found["leaks"]) == (1, 1)
+    pair, = found["pairs"]
+    assert (pair["trained_by"], pair["left_out_by"]) == (
+        ["sr-x2@1/tiny"], ["sr-x2@1/careful", "sr-x2@1/careful.strong"])
+    assert ("left out by sr-x2@1/careful, sr-x2@1/careful.strong, trained on by sr-x2@1/tiny"
+            in shown)
+    # the record is of whole sets: leaving another image out searches nothing again
+    before = next(iter(run.leaks.values()))
+    assert records.read(before.record)["result"]["pairs"][0].keys() == {
+        "train", "test", "train_image", "test_image", "kind", "distance", "bits", "position"}
+    again = plan.load(train_two(tmp_path, exclude={"tinytrain": ["img11"]}))
+    assert next(iter(again.leaks.values())).fingerprint == before.fingerprint
+    assert again.trainings["sr-x2@1/careful"].fingerprint != run.trainings[
+        "sr-x2@1/careful"].fingerprint
+    assert again.trainings["sr-x2@1/tiny"].fingerprint == run.trainings["sr-x2@1/tiny"].fingerprint
+
+
+def test_the_report_marks_only_those_who_trained_on_it(world, tmp_path, copied, capsys):
+    run = plan.load((copied(), train_two(tmp_path))[1])
+    searched(capsys)
+    leaks = {cell.model: cell.leak for cell in collected(run).cells}
+    assert "1 of 3 images is in tinytrain" in leaks["tiny"]
+    assert leaks["careful"] == leaks["careful.strong"] == ""
+
+
+def test_the_header_of_a_training_says_what_it_left_out(world, tmp_path, copied, capsys):
+    copied()
+    path = train_two(tmp_path)
+    assert cli.main(["train", "--protocol", "sr-x2", "--model", "careful"]) == 0
+    value = yaml.safe_load(path.read_text())
+    shutil.copy("results/tiny/checkpoints/sr-x2@1/careful.safetensors", "w.safetensors")
+    value["models"]["careful"] = {"arch": "tiny", "checkpoint": "w.safetensors"}
+    path.write_text(yaml.safe_dump(value))
+    assert plan.load(path).trained_on["sr-x2@1/careful"] == {"tinytrain": ["copy"]}
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"exclude": {"tinytrian": ["copy"]}}, "models.careful.training.exclude: unknown dataset "
+     "'tinytrian'. Did you mean 'tinytrain'"),
+    ({"exclude": {"tinytrain": ["copy", "cpoy"]}}, "models.careful.training.exclude: dataset "
+     "'tinytrain' has no image 'cpoy'"),
+    ({"exclude": {"tinytrain": ["copy.png"]}}, "has no image 'copy.png'. Give the names of its "
+     "files without their ending"),
+    ({"exclude": ["copy"]}, "exclude is .'copy'.; valid: a mapping"),
+])
+def test_what_cannot_be_left_out_is_an_error_at_planning(world, tmp_path, copied, change, said):
+    copied()
+    with pytest.raises(UserError, match=said):
+        plan.load(train_two(tmp_path, **change))
+
+
+def test_what_a_recipe_leaves_out_of_other_sets_does_not_matter(world, tmp_path):
+    """The catalog's recipe names an image of BSDS500; here something else is trained on."""
+    training = {"recipe": "short", "data": ["tinytrain"], "patch": 16, "holdout": 1}
+    run = plan.load(tiny.make(tmp_path, models={"tiny": {"training": training}}, cells=[
+        {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["tiny"]}]))
+    assert run.trained_on == {"sr-x2@1/tiny": {"tinytrain": []}}
+    job, = run.trainings.values()
+    assert job.model["training"]["exclude"] == {}
+    cell, = run.cells.values()
+    assert cell.model["training"] == job.model["training"]
+
+
+def test_a_target_is_left_out_with_the_last_of_its_inputs(tmp_path):
+    """Two hazy inputs a clear image: names in `exclude` are those of the inputs."""
+    for name in ("hazy/1_a.png", "hazy/1_b.png", "hazy/2_a.png", "clear/1.png", "clear/2.png"):
+        sets.images(tmp_path / name.split("/")[0], name.split("/")[1])
+    entry = sets.make(tmp_path, local={"folder": ".", "hr": "clear/*.png", "input": "hazy/*.png"},
+                      match={"input": "_[ab]$"})
+    assert trained_on.left_out(entry, ["1_a"], "here") == []
+    assert trained_on.left_out(entry, ["1_b", "1_a"], "here") == ["1"]
+    assert trained_on.left_out(entry, ["2_a"], "here") == ["2"]
+    with pytest.raises(UserError, match="here: dataset 'mine' has no image '2'"):
+        trained_on.left_out(entry, ["2"], "here")
+
+
+# -- bundled and fetched weights -------------------------------------------------------------------
+
+def test_bundled_weights_name_their_sets(world, tmp_path, copied, capsys, monkeypatch):
+    copied()
+    monkeypatch.setattr(bundled, "FOLDER", tmp_path)
+    monkeypatch.setattr(bundled, "CATALOG", tmp_path / "weights.yaml")
+    plugins = (str(tmp_path / "tiny_model.py"),)
+    model = {"name": "tiny", "arch": "tiny", "options": {"width": 4, "strength": 0.1}}
+    protocol = protocols.get("sr-x2")
+    for name, exclude in (("tiny-sr-x2", {"tinytrain": ["copy"]}), ("tiny-sr-x4", {})):
+        network = loading.build(model, protocols.get(name.removeprefix("tiny-")), plugins)
+        loading.save(tmp_path / f"{name}.safetensors", network.state_dict(), model,
+                         protocols.get(name.removeprefix("tiny-")), levels=None, exclude=exclude,
+                         datasets=[{"name": "tinytrain", "sha256": digest("tinytrain")}])
+    bundled.rewrite()
+    run = plan.load(tiny.make(tmp_path, models={"tiny": {"checkpoint": "bundled"}}, cells=[
+        {"protocol": name, "datasets": ["tinyset"], "models": ["tiny"]}
+        for name in ("sr-x2", "sr-x4")]))
+    assert run.trained_on == {f"{protocol.id}/tiny": {"tinytrain": ["copy"]},
+                              "sr-x4@1/tiny": {"tinytrain": []}}
+    searched(capsys)
+    leaks = {cell.protocol: cell.leak for cell in collected(run).cells}
+    assert leaks["sr-x2@1"] == "" and "is in tinytrain" in leaks["sr-x4@1"]
+
+
+def test_verify_finds_weights_that_were_altered_after_the_run(world, tmp_path):
+    """Of bundled weights the plan knows the digest by their catalog."""
+    run = world()
+    cell = run.cells["sr-x2@1/tinyset/tiny"]
+    files.write_json(cell.record, records.make(
+        "cell", cell.key, cell.spec, resolved={"checkpoint": "b" * 64}, result={}))
+
+    def found():
+        return [one for one in verify.check(run) if one.startswith(cell.title)]
+    assert found() == []
+    with (tmp_path / "w.safetensors").open("ab") as handle:
+        handle.write(b"0")
+    assert found() == [f"{cell.title}: its weights, w.safetensors, are gone or were altered; get "
+                       "the file again"]
+    (tmp_path / "w.safetensors").unlink()
+    assert len(found()) == 1
+
+
+def test_fetched_weights_are_known_once_they_are_here(world, tmp_path):
+    world(datasets=[{"name": "tinytrain", "sha256": digest("tinytrain")}])
+    data = (tmp_path / "w.safetensors").read_bytes()
+    sha256 = hashlib.sha256(data).hexdigest()
+    config = tiny.make(tmp_path, cells=[
+        {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["tiny"]}],
+        models={"tiny": {"checkpoint": {"url": "https://host.invalid/w.safetensors",
+                                        "sha256": sha256}}})
+    assert plan.load(config).trained_on == {"sr-x2@1/tiny": None}
+    place = tmp_path / "data" / "checkpoints" / f"{sha256[:16]}.safetensors"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(data)
+    assert plan.load(config).trained_on == {"sr-x2@1/tiny": {"tinytrain": []}}

@@ -1,0 +1,347 @@
+"""Tables in the papers' form: blocks, colour beside gray, small models, differences, efficiency."""
+
+import csv
+import io
+import re
+import shutil
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irbench import cli, plan, report
+from irbench.plan import config as configs
+from irbench.present import fitting, text
+from irbench.report import collect
+from irbench.report.tables import efficiency, render, sheets, tables
+from irbench.report.tables import sheet as printing
+from tests.helpers import report_fixtures as fixtures
+from tests.helpers import tiny
+from tests.helpers.report_fast import collected, fast_run
+from tests.helpers.report_papers import papers_run
+
+
+@pytest.fixture(scope="module")
+def builder(tmp_path_factory):
+    return papers_run(tmp_path_factory.mktemp("papers"))
+
+
+@pytest.fixture(scope="module")
+def run(builder):
+    return collect.collect(builder.folder, builder.plan)
+
+
+@pytest.fixture(scope="module")
+def built(run):
+    return tables.build(run)
+
+
+def of(built, stem):
+    return [table for table in built if table.stem == stem]
+
+
+def keys(table):
+    return [row.key for row in table.measured]
+
+
+def lines(source):
+    return list(csv.DictReader(io.StringIO(source)))
+
+
+# -- forms ---------------------------------------------------------------------------------------
+
+def test_scales_are_blocks_with_the_same_columns(built):
+    x2, x4 = of(built, "sr")
+    assert (x2.block, x4.block) == ("×2", "×4")  # noqa: RUF001
+    assert [(c.dataset, c.metric) for c in x2.columns] == [
+        (c.dataset, c.metric) for c in x4.columns] == [
+        (name, metric) for name in ("set5", "urban100") for metric in ("psnr", "ssim")]
+    # Urban100 was not asked for at x4
+    assert {row.entries[2].shown for row in x4.measured} == {text.NONE}
+    assert x2.headings() == [[("Set5", 2), ("Urban100", 2)], [
+        (text.metric_label(metric), 1) for metric in ("psnr", "ssim")] * 2]
+
+
+def test_jpeg_has_a_block_per_set(built):
+    live, bsds = of(built, "jpeg_color")
+    assert (live.block, bsds.block) == ("LIVE1", "BSDS500 (test)")
+    assert {c.dataset for c in live.columns} == {"live1_color"}
+    assert live.headings()[0] == [("q = 10", 2), ("q = 40", 2)] and len(live.headings()) == 2
+    assert keys(bsds) == ["input", "best"]      # the third one was planned on LIVE1 alone
+
+
+def test_one_scale_or_one_set_has_no_blocks(tmp_path):
+    build = fixtures.Builder(tmp_path)
+    build.dataset("live1_color", "LIVE1", 1)
+    build.model("a", "A", learned=False)
+    for name in ("sr-x2@1", "jpeg_color-q10@1", "jpeg_color-q40@1"):
+        build.cell(name, "live1_color", "a", {"psnr": [30.0], "ssim": [0.9]})
+    found = tables.build(collect.collect(tmp_path, build.plan))
+    assert [(t.stem, t.by, len(t.columns)) for t in found] == [("sr", "", 2), ("jpeg_color", "", 4)]
+    assert found[0].headings()[0] == [("LIVE1", 2)]
+
+
+def test_colour_and_gray_stand_side_by_side(built):
+    table, = of(built, "denoise")
+    assert table.headings()[0] == [("Colour denoising", 4), ("Gray denoising", 4)]
+    assert [label for label, _ in table.headings()[1]] == ["CBSD68", "Urban100", "Set12",
+                                                          "Urban100"]
+    assert {c.metric for c in table.columns} == {"psnr"} and "PSNR (dB)" in table.title
+    swinir, = (row for row in table.published if row.name == "SwinIR")
+    assert all(entry.number for entry in swinir.entries)        # printed for both: one row
+    assert {t.stem for t in built} >= {"denoise_color", "denoise_gray"}     # with all metrics
+
+
+def test_no_table_of_both_where_a_run_has_one(tmp_path):
+    build = fixtures.small_run(tmp_path)
+    assert not of(tables.build(collect.collect(tmp_path, build.plan)), "denoise")
+
+
+def test_lightweight_models_beside_lightweight_methods(built):
+    x2 = of(built, "sr_light")[0]
+    assert keys(x2) == ["bicubic", "tie"]       # `best` has 11.75 M
+    assert [row.name for row in x2.published] == ["Compacter", "bicubic"]
+    assert "Lightweight: less than 2 M parameters" in x2.caption
+    assert [row.name for row in of(built, "sr")[0].published] == ["SwinIR", "bicubic"]
+    assert keys(of(built, "sr")[0]) == ["bicubic", "best", "tie"]
+
+
+@pytest.mark.parametrize(("parameters", "name", "published", "expected"), [
+    (1_999_999, "", "all", ["a"]), (2_000_000, "", "all", []),
+    (None, "Compacter", "all", ["a"]),      # not known: as the printed method
+    (None, "SwinIR", "all", []), (None, "", "all", []),
+    (1_999_999, "", "none", []),            # the same table as without the class
+])
+def test_what_is_light(tmp_path, parameters, name, published, expected):
+    build = fixtures.Builder(tmp_path, published=published)
+    build.dataset("set5", "Set5", 1)
+    build.model("a", "A", published_as=name)
+    build.cell("sr-x2@1", "set5", "a", {"psnr": [33.0], "ssim": [0.9]})
+    if parameters:
+        build.profile("sr-x2@1", "a", {"parameters": parameters})
+    found = of(tables.build(collect.collect(tmp_path, build.plan)), "sr_light")
+    assert [key for table in found for key in keys(table)] == expected
+    printed = of(tables.build(collect.collect(tmp_path, build.plan)), "sr")[0].published
+    # no printed figure is lost where there is no table of its class
+    assert any(row.name == "Compacter" for row in printed) == (published == "all" and not expected)
+
+
+# -- files ---------------------------------------------------------------------------------------
+
+def test_blocks_are_one_table_in_a_file_and_share_their_notes(built):
+    for stem in ("sr", "jpeg_color"):
+        parts = of(built, stem)
+        source = render.markdown(parts)
+        assert source.count("###") == 1 and source.count("|:--") == 1
+        assert [line for line in source.splitlines() if line.startswith("| **")] == [
+            line for line in source.splitlines()
+            if any(line.startswith(f"| **{text.markdown(part.block)}**") for part in parts)]
+        whole, joined = render.joined(parts)
+        for part, one in zip(parts, joined, strict=True):
+            for row, other in zip(part.measured + part.published, one.measured + one.published,
+                                  strict=True):
+                assert [part.notes[mark] for mark in row.marks] == [
+                    whole.notes[mark] for mark in other.marks]
+        assert whole.coverage == ("coverage: 9 of 9 cells with a result" if stem == "sr" else
+                                  "coverage: 8 of 9 cells with a result (1 unavailable)")
+        assert whole.coverage in source and all(f"`{p}`: " in source for p in whole.protocols)
+
+
+def test_a_table_longer_than_a_page_is_a_table_per_block(built, monkeypatch):
+    parts = of(built, "sr")
+    assert render.latex(parts).count(r"\begin{table}") == 1
+    monkeypatch.setattr(render, "PAGE", 5)
+    source = render.latex(parts)
+    assert source.count(r"\begin{table}") == source.count(r"\label{tab:sr-x") == 2
+
+
+def test_every_figure_has_a_unit_a_protocol_and_a_source(built):
+    told = [line for stem in dict.fromkeys(table.stem for table in built)
+            for line in lines(render.tidy(of(built, stem)))]
+    assert {line["unit"] for line in told} == {"dB", "1"}
+    for line in told:
+        assert line["protocol"] and line["source"]
+        if line["block"] == "measured" and line["value"]:
+            assert line["record"] == "/".join((
+                "cells", line["protocol"], line["dataset"], line["model"])) + ".json"
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex here")
+def test_latex_compiles_with_booktabs_alone(tmp_path):
+    body = "".join(path.read_text() + "\\clearpage\n"
+                   for path in sorted(fixtures.GOLDEN.glob("*.tex")))
+    page = (r"\setlength{\textwidth}{451pt}\setlength{\textheight}{697pt}"        # A4, inch margins
+            r"\setlength{\oddsidemargin}{0pt}\setlength{\topmargin}{-37pt}")
+    (tmp_path / "all.tex").write_text("\\documentclass{article}\\usepackage{booktabs}" + page +
+                                      f"\\begin{{document}}\n{body}\\end{{document}}\n")
+    done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"],
+                          cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert not re.findall("Overfull.*|Float too large.*", done.stdout)
+    assert "! " not in done.stdout and (tmp_path / "all.pdf").stat().st_size > 10_000
+
+
+# -- differences ---------------------------------------------------------------------------------
+
+def test_a_difference_is_what_a_reader_would_compute(built):
+    told = [(entry, column) for table in built for row in table.measured
+            for column, entry in zip(table.columns, row.entries, strict=True) if entry.difference]
+    assert len(told) > 20
+    for entry, column in told:
+        printed = next(e.number for table in built for row in table.published
+                       for c, e in zip(table.columns, row.entries, strict=True)
+                       if c == column and entry.against == f"{row.name} ({row.source})")
+        places = text.METRICS[column.metric][2]
+        assert round(float(entry.shown) - printed, places) == pytest.approx(float(entry.difference))
+        assert entry.apart == pytest.approx(float(entry.exact) - printed)
+
+
+def test_differences_are_shown_on_request(builder, built):
+    shown = render.markdown(of(built, "sr"))
+    assert "| **36.70** (-1.72) |" in re.sub(" +", " ", shown)
+    assert r"\textbf{36.70} ($-$1.72)" in render.latex(of(built, "sr"))
+    assert "In brackets: measured minus" in shown
+    without = tables.build(collect.collect(builder.folder, builder.plan | {"differences": False}))
+    plain = render.markdown(of(without, "sr")) + render.latex(of(without, "sr"))
+    assert "1.72" not in plain and "In brackets" not in plain
+    # the CSV always has them
+    assert render.tidy(of(without, "sr")) == render.tidy(of(built, "sr"))
+    line = next(x for x in lines(render.tidy(of(built, "sr"))) if x["model"] == "best")
+    assert (line["difference"], line["against"]) == ("-1.720000", "SwinIR (SemanIR repo figs)")
+
+
+def test_only_counterparts_have_a_difference(built):
+    """No paper prints DnCNN in SR, and Compacter's colour denoising is of blind weights."""
+    table, = of(built, "denoise_color")
+    row = next(row for row in table.measured if row.key == "tie")
+    assert not any(entry.difference for entry in row.entries)
+
+
+def test_the_config_and_the_command_line_ask_for_differences(tmp_path, monkeypatch, capsys):
+    path = tiny.make(tmp_path)
+    full = configs.load(path)
+    assert plan.build(full).report_spec["differences"] is False
+    full["report"]["differences"] = True
+    assert plan.build(full).report_spec["differences"] is True
+    asked = []
+    monkeypatch.setattr(report, "build", lambda folder, spec, progress: asked.append(
+        spec["differences"]) or folder / "report.html")
+    for more in ([], ["--differences"]):
+        assert cli.main(["report", "--config", str(path), *more]) == 0
+    assert asked == [False, True]
+
+
+def test_a_wrong_value_is_refused(tmp_path):
+    path = tiny.make(tmp_path)
+    path.write_text(path.read_text() + "\nreport: {differences: maybe}\n")
+    with pytest.raises(configs.UserError, match="report.differences: expected boolean, found"):
+        configs.load(path)
+
+
+# -- coverage ------------------------------------------------------------------------------------
+
+def test_coverage_counts_cells_and_says_what_the_others_are(tmp_path):
+    build = fixtures.small_run(tmp_path)
+    x2, x3 = (t for t in tables.build(collect.collect(tmp_path, build.plan)) if t.stem == "sr")
+    assert x2.coverage == "coverage: 6 of 8 cells with a result (1 unavailable, 1 missing)"
+    assert x3.coverage == "coverage: 2 of 2 cells with a result"
+    source = render.markdown([x2])
+    assert source.index("coverage: 6 of 8") < source.index("- <sup>a</sup> ")
+
+
+# -- efficiency ----------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def fast(tmp_path_factory):
+    return collected(fast_run(tmp_path_factory.mktemp("fast")))
+
+
+def test_efficiency_joins_what_a_model_costs_and_what_it_scores(run):
+    made = efficiency.sheet(run)
+    told = {(row[0].shown, row[1].shown): [value.shown for value in row[2:]] for row in made.rows}
+    assert told["SwinIR", "sr-x2@1"] == ["11.750", "1.6", "12.5", "128", "36.60", "Urban100"]
+    assert told["Bicubic", "sr-x2@1"][:4] == ["0", "n/a", "n/a", "n/a"]
+    assert told["SwinIR", "sr-x4@1"][-2:] == ["31.50", "Set5"]
+    assert not any(protocol.startswith("denoise") for _, protocol in told)      # no profiles
+    assert all("(" in head.title for head in made.heads[2:7])                   # units
+    assert "Measured on " in made.caption and "float32" in made.caption
+    row = next(row for row in made.rows if row[0].shown == "SwinIR")
+    assert row[4].record == "profiles/sr-x2@1/best.json"
+    assert row[6].record == "cells/sr-x2@1/urban100/best.json"
+    assert efficiency.STEM in sheets.build(run)
+
+
+def test_efficiency_in_csv_has_all_sets(run):
+    told = lines(printing.tidy(efficiency.sheet(run)))
+    assert [(line["dataset"], line["psnr_db"]) for line in told if line["model"] == "best"
+            and line["protocol"] == "sr-x2@1"] == [("set5", "36.7"), ("urban100", "36.6")]
+    bicubic = next(line for line in told if line["model"] == "bicubic")
+    assert bicubic["macs"] == bicubic["latency_p50_ms"] == "" and bicubic["parameters"] == "0"
+
+
+def test_latencies_of_two_conditions_each_tell_theirs(fast):
+    made = efficiency.sheet(fast)
+    dtypes = {made.notes[mark].split(", ")[1] for row in made.rows for mark in row[4].marks
+              if made.notes[mark].startswith("measured on")}
+    assert dtypes == {"float32", "bfloat16"} and "Measured on" not in made.caption
+    reference, = (row for row in made.rows if row[0].sub.startswith("reference"))
+    assert reference[6].shown == text.NA and reference[4].shown == "120"
+
+
+@pytest.mark.parametrize(("number", "shown"), [
+    (0.3922, "0.392"), (48.0, "48"), (1230.4, "1230"), (99.96, "100"), (0.00123, "0.00123")])
+def test_digits(number, shown):
+    assert efficiency.digits(number) == shown
+
+
+# -- wide sheets in LaTeX ------------------------------------------------------------------------
+
+def wide_sheet(words, columns=2):
+    made = printing.Sheet("s", "S", [printing.Head("Model", left=True)] + [
+        printing.Head(f"n{i}") for i in range(columns)], ())
+    made.rows = [[printing.Value(words), *(printing.Value("35.20") for _ in range(columns))]]
+    return printing.latex(made)
+
+
+def test_a_wide_sheet_is_set_smaller_and_its_words_get_broken_lines():
+    assert r"\scriptsize" in wide_sheet("SwinIR") and r"{lrr}" in wide_sheet("SwinIR")
+    assert r"\tiny" in wide_sheet("a word " * 14) and r"{lrr}" in wide_sheet("a word " * 14)
+    broken = wide_sheet("a word " * 40)
+    width = int(re.search(r"\\begin\{tabular\}\{p\{(\d+)pt\}rr\}", broken)[1])
+    assert 300 < width < fitting.PAGE and r"{\raggedright a word" in broken
+    # numbers are never broken: they go below, beside the words again
+    parts = re.findall(r"\\begin\{tabular\}\{p\{\d+pt\}(r+)\}", wide_sheet("a word " * 20, 40))
+    assert len(parts) > 1 and sum(map(len, parts)) == 40
+
+
+def test_a_long_sheet_goes_on_in_another_table():
+    made = printing.Sheet("s", "S", [printing.Head("Model", left=True), printing.Head("n")], ())
+    made.rows = [[printing.Value(f"m{i}"), printing.Value("35.20", [made.note("why")])]
+                 for i in range(130)]
+    source = printing.latex(made)
+    assert source.count(r"\begin{table}") == source.count(r"\end{table}") == 3
+    assert source.count(r"\label{") == 1 and source.count("S, continued.") == 2
+    assert re.findall(r"\{\}(m\d+) &", source) == [f"m{i}" for i in range(130)]
+    assert source.index("why") > source.index("m129")
+
+
+@given(st.lists(st.integers(1, 60), min_size=2, max_size=30), st.data())
+def test_parts_of_a_table_have_every_column_once_and_fit(widths, data):
+    left = [data.draw(st.booleans()) for _ in widths]
+    groups = []
+    while sum(groups) < len(widths) - 1:
+        groups.append(data.draw(st.integers(1, len(widths) - 1 - sum(groups))))
+    parts = fitting.parts(widths, left, 1, groups)
+    assert [column for part in parts for column in part[1:]] == list(range(1, len(widths)))
+    assert all(part[0] == 0 for part in parts)
+    starts = [1 + sum(groups[:i]) for i in range(len(groups))]
+    assert {part[1] for part in parts} <= set(starts)
+    for part in parts:
+        told = fitting.layout([widths[i] for i in part], [left[i] for i in part])
+        small = told.size == r"\tiny"
+        set_wide = sum(int(kind[2:-3]) if kind.startswith("p") else widths[i] * (
+            fitting.LETTER[small]) for i, kind in zip(part, re.findall(
+                r"p\{\d+pt\}|[lr]", told.kinds), strict=True)) + 2 * told.gap * len(part)
+        alone = part[1] in starts and sum(one in starts for one in part[1:]) == 1
+        assert alone or set_wide <= fitting.PAGE + len(part)

@@ -1,0 +1,168 @@
+"""Ranks with their uncertainty: rows that a paired test cannot tell apart share one."""
+
+import itertools
+import random
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irbench.core import statistics
+from irbench.report import collect
+from irbench.report.facts import ranking
+from irbench.report.tables import tables
+from tests.helpers import report_fixtures as fixtures
+
+TEN = [30.0 + i for i in range(10)]
+
+
+def shifted(scores, *apart):
+    return [score + apart[i % len(apart)] for i, score in enumerate(scores)]
+
+
+def rows_of_scores(rows, images):
+    # differences of a few tenths of a dB around a common level of each image, as in real sets
+    return st.lists(st.lists(st.floats(-1, 1).map(lambda x: round(x, 3)), min_size=images,
+                             max_size=images), min_size=rows, max_size=rows)
+
+
+def naive(scores, metric="psnr"):
+    """The definition, written down: 1 + the rows that are really better."""
+    sign = -1 if metric == "lpips" else 1
+
+    def better(a, b):
+        first, second = sorted((a, b))
+        apart = [sign * (x - y) for x, y in zip(scores[first], scores[second], strict=True)]
+        found = statistics.verdict(apart, metric, str(first), str(second),
+                                   least=ranking.LEAST[metric])
+        return found.word == "real" and (found.mean > 0) == (a == first)
+
+    return [1 + sum(better(other, one) for other in range(len(scores)) if other != one)
+            for one in range(len(scores))]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(["psnr", "lpips"]), st.integers(1, 9).flatmap(
+    lambda images: rows_of_scores(3, images)))
+def test_a_place_is_one_more_than_the_rows_really_better(metric, scores):
+    assert ranking.places(scores, metric) == naive(scores, metric)
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows_of_scores(4, 7), st.randoms(use_true_random=False))
+def test_the_order_of_the_rows_does_not_matter(scores, how):
+    names = ["a", "b", "c", "d"]
+    order = list(range(4))
+    how.shuffle(order)
+    found = ranking.places(scores, names=names)
+    other = ranking.places([scores[i] for i in order], names=[names[i] for i in order])
+    assert [found[i] for i in order] == other
+    # nobody is better than the highest mean
+    assert found[max(range(4), key=lambda i: sum(scores[i]))] == 1
+
+
+def test_no_order_among_all_is_needed():
+    """A is better than C on all images; B, between them, is told apart from neither."""
+    b = shifted(TEN, -0.4, 0.3)
+    c = shifted(TEN, -0.2)
+    assert ranking.places([TEN, b, c]) == [1, 1, 2]
+    assert ranking.places([TEN, shifted(TEN, 0.4, -0.4), shifted(TEN, -2)]) == [1, 1, 3]
+
+
+@pytest.mark.parametrize(("images", "expected"), [
+    ([30.0], [1, 1]),               # one image says nothing of others
+    ([30.0, 31.0], [2, 1]),         # the interval alone decides
+    (TEN, [2, 1])])
+def test_few_images(images, expected):
+    assert ranking.places([images, shifted(images, 0.5)]) == expected
+
+
+def test_the_noise_of_machines_is_no_difference():
+    assert ranking.places([TEN, shifted(TEN, 0.0009)]) == [1, 1]
+    assert ranking.places([TEN, shifted(TEN, 0.0011)]) == [2, 1]
+    assert ranking.places([TEN, shifted(TEN, 0.004)], shown=["34.50", "34.50"]) == [1, 1]
+    assert ranking.places([[], []]) == [1, 1]
+
+
+def test_lower_is_better_for_lpips():
+    scores = [[0.2] * 8, [0.1] * 8]
+    assert ranking.places(scores, "lpips") == [2, 1]
+    assert ranking.places(scores, "ssim") == [1, 2]
+
+
+def test_hundreds_of_pairs_take_no_second():
+    how = random.Random(0)
+    level = [how.gauss(30, 3) for _ in range(100)]
+    scores = [[x + 0.1 * row + how.gauss(0, 0.3) for x in level] for row in range(8)]
+    began = time.process_time()
+    for column in range(10):        # 280 pairs
+        ranking.places(scores, names=[f"{column}/{row}" for row in range(8)])
+    assert time.process_time() - began < 1.5    # 0.5 s where nothing else runs
+
+
+# -- in tables -----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("mean", [0.1, 0.13, 0.16, 0.2, 0.25, 0.3, -0.16])
+def test_a_mean_far_from_zero_needs_no_bootstrap(mean):
+    """Some differences of the other sign, and a mean from 3 to 9 standard errors from 0."""
+    how = random.Random(1)
+    scores = [[30.0] * 80, [30 + how.gauss(mean, 0.3) for _ in range(80)]]
+    assert ranking.places(scores) == naive(scores) == ([2, 1] if mean > 0 else [1, 2])
+
+
+@pytest.mark.parametrize("worst", [-0.3, -0.5, -0.6, -0.7, -0.8, -1.0, -1.5])
+def test_one_bad_image_may_undo_many_good_ones(worst):
+    """Nineteen images are better, one is worse: the sign test is sure, the mean need not be."""
+    scores = [[30.0] * 20, [30.1] * 19 + [30.0 + worst]]
+    assert ranking.places(scores) == naive(scores)
+    assert ranking.places(scores) == ([2, 1] if worst > -0.5 else [1, 1])
+
+
+def table_of(folder, scores, **images):
+    build = fixtures.Builder(folder)
+    build.dataset("photos", "Photos", len(next(iter(scores.values()))))
+    for name, psnr in scores.items():
+        build.model(name, name.upper())
+        build.cell("sr-x2@1", "photos", name, {"psnr": psnr, "ssim": [0.9] * len(psnr)},
+                   images=images.get(name))
+    return tables.build(collect.collect(folder, build.plan))[0]
+
+
+def places(table):
+    return {row.key: (row.entries[0].place, row.entries[0].rank) for row in table.measured}
+
+
+def test_rows_that_cannot_be_told_apart_share_a_rank(tmp_path):
+    wave = [0.5, -0.4, 0.3, -0.3, 0.2, -0.1, 0.1, -0.2, 0.4, -0.45]
+    table = table_of(tmp_path, {
+        "a": TEN, "b": [x + w for x, w in zip(TEN, wave, strict=True)], "c": shifted(TEN, -1.0)})
+    assert places(table) == {"a": (1, "best"), "b": (1, "best"), "c": (3, "")}
+    assert "share a rank" in table.caption and "Sets of fewer" not in table.caption
+
+
+def test_images_are_matched_by_name(tmp_path):
+    """In another order the same scores would look like differences of both signs."""
+    names = [f"image{i}" for i in range(10)]
+    table = table_of(tmp_path, {"a": TEN, "b": list(reversed(shifted(TEN, 0.5)))},
+                     b=list(reversed(names)))
+    assert places(table) == {"a": (2, "second"), "b": (1, "best")}
+
+
+def test_what_few_images_allow_is_said(tmp_path):
+    table = table_of(tmp_path, {"a": [30.0, 31.0, 32.0], "b": [30.5, 31.5, 32.5]})
+    assert places(table) == {"a": (2, "second"), "b": (1, "best")}
+    assert "Sets of fewer than 6 images, Photos (3)" in table.caption
+
+
+def test_nothing_to_point_out_where_all_are_alike(tmp_path):
+    table = table_of(tmp_path, {"a": TEN, "b": list(TEN)})
+    assert set(places(table).values()) == {(1, "")}
+    # and SSIM, which is .9 for all
+    assert {row.entries[1].place for row in table.measured} == {1}
+
+
+def test_pairs_of_a_column_are_all_compared():
+    scores = [shifted(TEN, 0.5 * i) for i in range(5)]
+    for order in itertools.islice(itertools.permutations(range(5)), 0, 120, 17):
+        assert ranking.places([scores[i] for i in order]) == [5 - i for i in order]
