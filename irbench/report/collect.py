@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from irbench.catalog.model import Model
 from irbench.catalog.protocols import SYNTHETIC
 from irbench.core import digests, records
 from irbench.core.errors import UserError
@@ -97,7 +98,7 @@ class Run:
     profiles: dict[tuple[str, str], Job]
     protocols: dict[str, dict]
     datasets: dict[str, dict]
-    models: dict[str, dict]
+    models: dict[str, Model]
     published: str | list[str]
     metrics: tuple[str, ...] = ()   # asked for by the plan; records may ask for more
     leaks: leakage.Leakage = field(default_factory=leakage.Leakage)
@@ -111,13 +112,13 @@ class Run:
     def parameters(self, protocol: str, model: str) -> int | None:
         """Count of parameters as profiled or trained; 0 for a model without weights, else None."""
         spec = self.models[model]
-        for name in (model, spec.get("base")):      # a variant has its base's weights
+        for name in (model, spec.base):     # a variant has its base's weights
             told = [job.result for job in (self.profiles.get((protocol, name)),
                                            self.training(protocol, name)) if job]
             for source in (*told, self.header(protocol, name)):
                 if source.get("parameters") is not None:
                     return int(source["parameters"])
-        return None if spec.get("learned", True) or family.is_reference(spec) else 0
+        return None if spec.learned or family.is_reference(spec) else 0
 
     def dataset_title(self, name: str) -> str:
         """Return the dataset's title, or its name."""
@@ -125,13 +126,14 @@ class Run:
 
     def model_title(self, name: str) -> str:
         """Return the model's title, with its name where two models share one."""
-        title = str(self.models.get(name, {}).get("title") or name)
-        twins = [n for n, m in self.models.items() if str(m.get("title") or n) == title]
+        titles = {n: m.title or n for n, m in self.models.items()}
+        title = titles.get(name, name)
+        twins = [n for n in titles if titles[n] == title]
         return f"{title} ({name})" if len(twins) > 1 else title
 
     def training(self, protocol: str | None, model: str | None) -> Job | None:
         """Return the training whose weights serve a model under a protocol, blind ones too."""
-        name = self.models.get(model, {}).get("base") or model
+        name = self.models[model].owner if model in self.models else model
         task, _, version = text.split_id(str(protocol))
         return next((self.trainings[key] for key in (
             (protocol, name), (f"{task}-{text.BLIND}@{version}", name)) if key in self.trainings),
@@ -158,7 +160,7 @@ class Run:
         """
         spec = self.models[model]
         job, header = self.training(protocol, model), self.header(protocol, model)
-        if job is None and (spec.get("checkpoint") or {}).get("kind") != "trained":
+        if job is None and spec.checkpoint.kind != "trained":
             result = {**header, "device": header.get("hardware", {}).get("device")}
             status, unfinished = "ok", ""
             if not header:
@@ -192,10 +194,8 @@ def collect(folder: Path, plan: dict) -> Run:
                for k in _keys(plan, "benches", ("bench",))}
     name = str(plan.get("run") or folder.name)
     models = _models(plan, cells, jobs)
-    for reference in set(plan.get("references") or ()) & set(models):
-        models[reference]["reference"] = True
     models = family.by_colour(models)
-    found = leakage.read(folder, plan)
+    found = leakage.read(folder, plan, {n: model.title for n, model in models.items()})
     sets = {(cell.protocol, cell.model): _training_sets(plan, cell, models) for cell in cells}
     cells = [replace(cell, synthetic=_synthetic(protocols.get(cell.protocol)),
                      leak=found.note(sets[cell.protocol, cell.model] or {}, cell.dataset))
@@ -206,19 +206,20 @@ def collect(folder: Path, plan: dict) -> Run:
                dict(plan.get("profile") or {}), bool(plan.get("differences")))
 
 
-def _training_sets(plan: dict, cell: Cell, models: dict) -> dict[str, list[str]] | None:
+def _training_sets(plan: dict, cell: Cell,
+                   models: dict[str, Model]) -> dict[str, list[str]] | None:
     """Return the sets that a cell's weights were trained on, None if not known.
 
     As the plan tells, or else as the model's recipe says.
     """
     spec = models[cell.model]
     known = plan.get("trained_on") or {}
-    for name in filter(None, (cell.model, spec.get("base"))):
+    for name in filter(None, (cell.model, spec.base)):
         if f"{cell.protocol}/{name}" in known:
             return known[f"{cell.protocol}/{name}"]
-    training = spec.get("training") or {}
-    return {name: (training.get("exclude") or {}).get(name) or []
-            for name in training.get("data") or ()}
+    recipe = spec.training
+    return {name: recipe.exclude.get(name) or []
+            for name in recipe.data or ()} if recipe else {}
 
 
 def _synthetic(protocol: dict | None) -> bool:
@@ -235,15 +236,16 @@ def _keys(plan: dict, kind: str, names: tuple[str, ...]) -> list[dict]:
     return list(found.values())
 
 
-def _models(plan: dict, cells: list[Cell], jobs: dict) -> dict[str, dict]:
-    """Return every model's spec, in the order of the cells."""
+def _models(plan: dict, cells: list[Cell], jobs: dict) -> dict[str, Model]:
+    """Return every model in the order of the cells: the plan's, else as a record tells it."""
     planned = plan.get("models") or {}
-    models: dict[str, dict] = {}
+    told: dict[str, dict] = {}
     for job in [*cells, *jobs["trainings"].values(), *jobs["profiles"].values()]:
         spec = planned.get(job.model) or (job.record or {}).get("spec", {}).get("model")
-        if not models.get(job.model):
-            models[job.model] = dict(spec) if isinstance(spec, dict) else {}
-    return models
+        if not told.get(job.model):
+            told[job.model] = spec if isinstance(spec, dict) else {}
+    return {name: Model.from_dict({"name": name, "arch": name, **spec})
+            for name, spec in told.items()}
 
 
 def _read(folder: Path, path: str, key: dict, protocols: dict,

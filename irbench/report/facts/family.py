@@ -5,14 +5,14 @@ no weight, or another dtype, layout or compiler. A reference is a network with r
 is only timed. Neither is what a paper describes, so neither is ranked with the models that are,
 and neither is judged by a printed figure.
 
-Pure functions of the models' dictionaries (``base``, ``variant``, ``reference``; older plans have
-none of these keys) and of cells' records; no files.
+Pure functions of models of the plan and of cells' records; no files.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from irbench.catalog.model import Model
 from irbench.present import text
 
 if TYPE_CHECKING:
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
 REFERENCE = "reference: random weights, speed only"
 
 
-def changed(spec: dict) -> tuple[dict, dict]:
+def changed(spec: Model) -> tuple[dict, dict]:
     """Return the options and the inference settings in which a variant differs from its base."""
-    variant = spec.get("variant") or {}
+    variant = spec.variant or {}
     return dict(variant.get("options") or {}), dict(variant.get("inference") or {})
 
 
-def is_variant(spec: dict) -> bool:
+def is_variant(spec: Model) -> bool:
     """Say whether a model is another one run otherwise."""
-    return bool(spec.get("base")) and any(changed(spec))
+    return bool(spec.base) and any(changed(spec))
 
 
-def is_reference(spec: dict) -> bool:
+def is_reference(spec: Model) -> bool:
     """Say whether a model is there for its speed alone."""
-    return bool(spec.get("reference"))
+    return spec.reference
 
 
-def competes(spec: dict) -> bool:
+def competes(spec: Model) -> bool:
     """Say whether a model's figures are ranked among the others'."""
     return not is_variant(spec) and not is_reference(spec)
 
 
-def changes(spec: dict) -> str:
+def changes(spec: Model) -> str:
     """Return what a variant changes: ``k = 64; bfloat16, compiled``."""
     options, inference = changed(spec)
     return "; ".join(filter(None, [
@@ -65,24 +65,24 @@ def note(run: Run, model: str) -> str:
     if not is_variant(spec):
         return ""
     how = sub(run, model) or "run as its name says"
-    return (f"variant of {run.model_title(spec['base'])}: the same weights, {how}; not in the "
+    return (f"variant of {run.model_title(spec.base)}: the same weights, {how}; not in the "
             "paper, not ranked")
 
 
-def by_colour(models: dict[str, dict]) -> dict[str, dict]:
+def by_colour(models: dict[str, Model]) -> dict[str, Model]:
     """Return models in the order of their colours: variants last, so that the others differ."""
     return ({n: s for n, s in models.items() if competes(s)}
             | {n: s for n, s in models.items() if is_reference(s)} | models)
 
 
-def ordered(models: dict[str, dict]) -> dict[str, dict]:
+def ordered(models: dict[str, Model]) -> dict[str, Model]:
     """Return models with each base followed by its variants; references last."""
-    found: dict[str, dict] = {}
+    found: dict[str, Model] = {}
     for name, spec in models.items():
-        if is_reference(spec) or (spec.get("base") in models):
+        if is_reference(spec) or spec.base in models:
             continue
         found[name] = spec
-        found |= {n: s for n, s in models.items() if s.get("base") == name}
+        found |= {n: s for n, s in models.items() if s.base == name}
     return {**found, **models}
 
 
@@ -91,7 +91,7 @@ def variants(run: Run) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, spec in run.models.items():
         if is_variant(spec):
-            found.setdefault(str(spec["base"]), []).append(name)
+            found.setdefault(spec.base, []).append(name)
     return found
 
 
@@ -103,10 +103,10 @@ def way(result: dict) -> str:
 
 def circumstances(cell: Cell) -> list[str]:
     """Return what a reader must know of how a cell was computed; nothing for float32, whole."""
-    inference = cell.result.get("inference") or {}
-    unusual = {key: inference[key] for key, usual in (
+    told = cell.result.get("inference") or {}
+    unusual = {key: told[key] for key, usual in (
         ("dtype", "float32"), ("channels_last", False), ("compile", False))
-        if inference.get(key, usual) != usual}
+        if told.get(key, usual) != usual}
     return ([f"computed in {text.inference(unusual)}"] if unusual else []) + tiles(cell)
 
 
