@@ -15,6 +15,7 @@ Try: ``irbench info gopro``
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -123,7 +124,7 @@ class DatasetEntry:
         """The folder its files are looked for in; for sets without a manifest."""
         return self.root / self.folder
 
-    @property
+    @functools.cached_property
     def paired(self) -> bool:
         """Whether it has degraded images of its own (role ``input``), each with a clean one.
 

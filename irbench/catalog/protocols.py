@@ -110,7 +110,11 @@ def catalog(paths: tuple[str, ...] = ()) -> dict[str, Protocol]:
 
 def get(name: str, paths: tuple[str, ...] = ()) -> Protocol:
     """Return a protocol by id (``sr-x2@1``), or the newest version of a name (``sr-x2``)."""
-    known = catalog(paths)
+    return choose(name, catalog(paths))
+
+
+def choose(name: str, known: dict[str, Protocol]) -> Protocol:
+    """Return the protocol that a name means, as ``get``, among those of a catalog."""
     if name in known:
         return known[name]
     versions = [p for p in known.values() if p.id.rpartition("@")[0] == name]

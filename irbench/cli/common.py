@@ -163,10 +163,12 @@ def _trained(config: dict, group: dict) -> Iterable[str]:
 
     Unlike the plan this looks at no set: a broken one can be checked.
     """
+    protocol = None
     for name in group["models"]:
         entry = config["models"].get(name) or {}
         if entry.get("training"):
-            protocol = protocols.get(group["protocol"], tuple(config["catalog_paths"]))
+            protocol = protocol or protocols.get(group["protocol"],
+                                                 tuple(config["catalog_paths"]))
             yield from recipes.fit(recipes.resolve(entry["training"], f"models.{name}.training"),
                                    entry.get("arch", name), protocol).data
 

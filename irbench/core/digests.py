@@ -1,16 +1,18 @@
 """Digests of values, files and code: SHA-256 in hexadecimal digits.
 
-Reads files; writes nothing.
+Reads files; the digests of files are kept by ``irbench.core.digest_cache``.
 
 Try: ``python -c "from irbench.core import digests; print(digests.fingerprint({'a': 1}))"``
 """
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from irbench.core import digest_cache
 
 
 def canonical(value: object) -> str:
@@ -30,13 +32,30 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def known_digest(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file, read again only when its size or time changed."""
-    path = Path(path).absolute()
-    stat = path.stat()
-    return _known_digest(path, stat.st_size, stat.st_mtime_ns)
+def known_digest(path: str | Path) -> str:
+    """Return the SHA-256 (hex) of a file, read again only when the file has changed."""
+    return known_digests([path])[0]
 
 
-@functools.cache
-def _known_digest(path: Path, size: int, changed: int) -> str:
-    return file_digest(path)
+def known_digests(paths: Iterable[str | Path], each: Callable = map) -> list[str]:
+    """Return the SHA-256 (hex) of files, in order; see ``irbench.core.digest_cache``.
+
+    Args:
+        paths: of the files.
+        each: how to hash those that are not known, called as ``map`` is; it may use threads and
+            show progress.
+
+    Raises OSError for a file that is not there or cannot be read.
+    """
+    paths = [Path(path).absolute() for path in paths]
+    known = digest_cache.find(paths)
+    missing = [path for path in dict.fromkeys(paths) if path not in known]
+    found = []
+    if missing:
+        try:
+            for one in each(lambda path: digest_cache.measure(path, file_digest), missing):
+                found.append(one)
+        finally:
+            digest_cache.keep(found)
+    known |= {one.path: one.sha256 for one in found}
+    return [known[path] for path in paths]

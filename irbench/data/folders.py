@@ -13,25 +13,28 @@ Try: ``irbench data check lol_v1``
 from __future__ import annotations
 
 import csv
+import functools
 import glob
 import io
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from irbench.catalog.datasets import DatasetEntry
 from irbench.catalog.manifest import ManifestRow
 from irbench.core import messages
-from irbench.core.digests import canonical, known_digest
+from irbench.core.digests import canonical, file_digest, known_digests
 from irbench.core.errors import Damaged, Unavailable, UserError
 from irbench.core.files import write_atomic
 from irbench.core.messages import some
 from irbench.data.fetch import location
 
+T = TypeVar("T")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 COLUMNS = ["role", "path", "sha256", "bytes"]
 THREADS = min(8, os.cpu_count() or 1)
@@ -216,16 +219,25 @@ def _row(role: str, path: Path, sha256: str, size: int) -> ManifestRow:
 
 
 def digest_all(paths: Sequence[Path], title: str) -> list[str]:
-    """Return the SHA-256 of each file, in order; several at once, with progress on stderr."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(messages.track(pool.map(_digest, paths), f"checksums of {title}", len(paths)))
-
-
-def _digest(path: Path) -> str:
+    """Return the SHA-256 of each file, in order. Those that have not changed are not read again."""
     try:
-        return known_digest(path)
+        return known_digests(paths, functools.partial(_several, title))
     except OSError as error:
-        raise Unavailable(f"{path}: {error.strerror}.") from None
+        raise Unavailable(f"{error.filename}: {error.strerror}.") from None
+
+
+def digest_anew(paths: Sequence[Path], title: str) -> list[str]:
+    """Return the SHA-256 of each file, in order, all of them read now."""
+    try:
+        return list(_several(title, file_digest, paths))
+    except OSError as error:
+        raise Unavailable(f"{error.filename}: {error.strerror}.") from None
+
+
+def _several(title: str, digest: Callable[[Path], T], paths: Sequence[Path]) -> Iterator[T]:
+    """Yield what a function says of each file; several at once, with progress on stderr."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        yield from messages.track(pool.map(digest, paths), f"checksums of {title}", len(paths))
 
 
 # -- held fast ---------------------------------------------------------------------------------

@@ -171,14 +171,19 @@ def manifest(entry: DatasetEntry) -> list[ManifestRow]:
     return sorted(rows, key=lambda row: (row.role, row.name))
 
 
-def digest(entry: DatasetEntry) -> str:
+def digest(entry: DatasetEntry, rows: Sequence[ManifestRow] | None = None) -> str:
     """Return the SHA-256 (hex) of a dataset's content.
 
     What enters is role, file name and sha256 of every file and, of a paired set, which input
-    belongs to which target. Neither URLs and paths nor the order of lines enter. Raises as
-    ``manifest``.
+    belongs to which target. Neither URLs and paths nor the order of lines enter.
+
+    Args:
+        entry: the dataset.
+        rows: its ``manifest``, if the caller has it already.
+
+    Raises as ``manifest``.
     """
-    rows = manifest(entry)
+    rows = manifest(entry) if rows is None else rows
     content: object = sorted([row.role, row.file, row.sha256] for row in rows)
     inputs, targets = ([row.name for row in rows if row.role == role] for role in ("input", "hr"))
     if inputs:
@@ -256,7 +261,7 @@ def altered(entry: DatasetEntry) -> list[Path]:
     Raises as ``manifest``.
     """
     rows = [(path, row) for row in manifest(entry) if (path := place(entry, row)).is_file()]
-    digests = folders.digest_all([path for path, _ in rows], entry.name)
+    digests = folders.digest_anew([path for path, _ in rows], entry.name)
     return [path for (path, row), sha256 in zip(rows, digests, strict=True)
             if sha256 != row.sha256]
 

@@ -7,6 +7,8 @@ Try: ``irbench verify``
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 from irbench.catalog.model import EXTERNAL, Checkpoint
@@ -18,14 +20,15 @@ from irbench.plan import Job, Plan
 def check(plan: Plan) -> list[str]:
     """Return one sentence per result that is missing, a failure, stale or altered; [] if none."""
     problems = []
+    digest = functools.cache(digests.file_digest)  # of weights: read now, once for all their cells
     for job in plan.jobs():
-        problem = _check_job(plan, job)
+        problem = _check_job(plan, job, digest)
         if problem:
             problems.append(f"{job.title}: {problem}")
     return problems
 
 
-def _check_job(plan: Plan, job: Job) -> str | None:
+def _check_job(plan: Plan, job: Job, digest: Callable[[Path], str]) -> str | None:
     stored = plan.run_folder.load(job.kind, job.key)
     if stored.missing:
         return f"not computed ({job.record})"
@@ -55,7 +58,7 @@ def _check_job(plan: Plan, job: Job) -> str | None:
     if job.kind == "cell" and source.kind == "file" and source.sha256:
         # of bundled weights the plan's digest is the catalog's, not the file's
         path = Path(source.path)
-        if not path.is_file() or digests.known_digest(path) != source.sha256:
+        if not path.is_file() or digest(path) != source.sha256:
             return f"its weights, {path}, are gone or were altered; get the file again"
     if source.kind == EXTERNAL and source.url and not source.sha256:
         pin = pins.pinned(source.url, Path(plan.config["data_root"]) / "checkpoints")

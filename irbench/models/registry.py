@@ -132,8 +132,17 @@ def _kind(usual: object) -> str:
 
 def cards(plugins: tuple[str, ...] = ()) -> dict[str, Card]:
     """Return every known model by name. Raises UserError on a bad card or a name taken twice."""
+    return dict(_cards(_resolved(plugins)))
+
+
+def _resolved(plugins: tuple[str, ...]) -> tuple[Path, ...]:
+    return tuple(Path(p).expanduser().resolve() for p in plugins)
+
+
+@functools.cache  # looking for entry points reads the metadata of every installed package
+def _cards(plugins: tuple[Path, ...]) -> dict[str, Card]:
     found: dict[str, Card] = {}
-    paths = [*_builtin(), *_entry_points(), *(Path(p).expanduser() for p in plugins)]
+    paths = [*_builtin(), *_entry_points(), *plugins]
     for path in dict.fromkeys(p.resolve() for p in paths):  # a file named twice is still one
         for card in _read(path):
             if card.name in found:
@@ -145,7 +154,7 @@ def cards(plugins: tuple[str, ...] = ()) -> dict[str, Card]:
 
 def get(name: str, plugins: tuple[str, ...] = ()) -> Card:
     """Return one model's card. Raises UserError with near names if there is none."""
-    known = cards(plugins)
+    known = _cards(_resolved(plugins))
     if name not in known:
         raise unknown("model", name, known)
     return known[name]

@@ -43,6 +43,7 @@ class Plan:
     folder: Path
     protocols: dict[str, Protocol]
     models: dict[str, Model]
+    known: dict[str, datasets.DatasetEntry]     # the whole catalog
     scopes: dict[str, Protocol] = field(default_factory=dict)  # what each training is for
     data: dict[str, Job] = field(default_factory=dict)
     trainings: dict[str, Job] = field(default_factory=dict)
@@ -54,6 +55,8 @@ class Plan:
     # protocol/model -> the sets its weights were trained on, each with the names of the images left
     # out; None if that is not known
     trained_on: dict[str, training_sets.Sets | None] = field(default_factory=dict)
+    # read once: _data_spec of a set by its name, training_sets.of_file of weights by their path
+    contents: dict[str | Path, dict | None] = field(default_factory=dict)
 
     @property
     def run_folder(self) -> RunFolder:
@@ -91,7 +94,8 @@ class Plan:
             key["protocol"] = max(scopes, key=lambda scope: int(scope.rpartition("@")[2]))
         elif wanted:
             with contextlib.suppress(*[UserError] if kind == "training" else ()):
-                key["protocol"] = protocols.get(wanted, tuple(self.config["catalog_paths"])).id
+                key["protocol"] = wanted if wanted in self.protocols else protocols.get(
+                    wanted, tuple(self.config["catalog_paths"])).id
             blind = self.training_of(**key) if kind == "training" else None
             if blind and blind.key["model"] == key["model"]:  # not that of a variant's base
                 return blind
@@ -101,8 +105,10 @@ class Plan:
         return group[name]
 
     def entry(self, name: str) -> datasets.DatasetEntry:
-        """Return the catalog entry of a dataset of this run."""
-        return datasets.get(name, tuple(self.config["catalog_paths"]), self.config["data_root"])
+        """Return the catalog entry of a dataset. Raises UserError if there is none."""
+        if name not in self.known:
+            raise unknown("dataset", name, self.known)
+        return self.known[name]
 
     @functools.cached_property
     def report_spec(self) -> dict:
@@ -153,11 +159,12 @@ def build(config: dict, where: str = "config") -> Plan:
     choice = config["report"]["published"]
     configs.at(f"{where}: report.published", lambda: published.wanted(choice, published.load()))
     configs.check_metrics(config["metrics"], f"{where}: metrics")
-    plan = Plan(config, RunFolder.of_run(config["run"]).path, {}, models)
     known = datasets.catalog(catalogs, config["data_root"])
+    plan = Plan(config, RunFolder.of_run(config["run"]).path, {}, models, known)
+    possible = configs.at(f"{where}: cells[0]", lambda: protocols.catalog(catalogs))
     groups = [(f"{where}: cells[{i}]", group,
-               configs.at(f"{where}: cells[{i}]", lambda g=group: protocols.get(g["protocol"],
-                                                                                catalogs)))
+               configs.at(f"{where}: cells[{i}]", lambda g=group: protocols.choose(g["protocol"],
+                                                                                   possible)))
               for i, group in enumerate(config["cells"])]
     wanted = {name: variants.under(where, config, model, [
         protocol.id for _, group, protocol in groups if model.owner in group["models"]])
@@ -198,15 +205,15 @@ def _add_model(plan: Plan, model: Model, protocol: Protocol, sets: list[str], kn
     plan.trained_on[f"{protocol.id}/{name}"] = _trained_on(plan, model, known, where)
     if model.learned and config["models"][model.owner].get("profile", True):
         _add_profile(plan, model, protocol)
+    definition, scored = protocol.definition(), model_entries.scored(model)
+    weights = metrics.weights_in_use(config["metrics"])
+    code = sources.digest("cell", model, plugins)
     for dataset in sets:
         _add(plan, plan.cells, "cell",
              {"protocol": protocol.id, "dataset": dataset, "model": name}, {
-                 "protocol": protocol.definition(),
-                 "dataset": plan.data[dataset].spec["dataset"],
-                 "model": model_entries.scored(model),
-                 "metrics": config["metrics"], **metrics.weights_in_use(config["metrics"]),
-                 "keep_images": config["keep_images"],
-                 "code": sources.digest("cell", model, plugins)}, model)
+                 "protocol": definition, "dataset": plan.data[dataset].spec["dataset"],
+                 "model": scored, "metrics": config["metrics"], **weights,
+                 "keep_images": config["keep_images"], "code": code}, model)
 
 
 def _add_profile(plan: Plan, model: Model, protocol: Protocol) -> None:
@@ -287,10 +294,10 @@ def _trained_on(plan: Plan, model: Model, known: dict, where: str) -> training_s
         return training_sets.of_recipe(model.training, known,
                                        f"{where}: models.{model.owner}.training")
     path = loading.on_disk(model.checkpoint, Path(plan.config["data_root"]))
-    if not path:
-        return None
-    return training_sets.of_file(path, known, lambda entry: _data_spec(
-        plan, entry)["dataset"]["sha256"])
+    if path and path not in plan.contents:
+        plan.contents[path] = training_sets.of_file(path, known, lambda entry: _data_spec(
+            plan, entry)["dataset"]["sha256"])
+    return plan.contents[path] if path else None
 
 
 # -- jobs --------------------------------------------------------------------------------------
@@ -320,13 +327,17 @@ def _data_spec(plan: Plan, entry: datasets.DatasetEntry) -> dict:
     A set that is not here stops no run: it has no digest but the reason why. Once it is here, the
     digest takes the reason's place, so that all that depends on it runs again.
     """
+    if entry.name in plan.contents:
+        return plan.contents[entry.name]
     try:
+        rows = datasets.manifest(entry)
         role = "input" if entry.paired else "hr"
-        count = sum(row.role == role for row in datasets.manifest(entry))
-        found = {"name": entry.name, "sha256": datasets.digest(entry)}
+        count = sum(row.role == role for row in rows)
+        found = {"name": entry.name, "sha256": datasets.digest(entry, rows)}
     except Unavailable as error:
         found, count = {"name": entry.name, "sha256": None, "reason": str(error)}, entry.count
-    return {"dataset": found, "count": count, "data_root": plan.config["data_root"]}
+    return plan.contents.setdefault(entry.name, {
+        "dataset": found, "count": count, "data_root": plan.config["data_root"]})
 
 
 def _add_training(plan: Plan, model: Model, protocol: Protocol, known: dict, where: str) -> None:

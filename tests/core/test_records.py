@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irbench.core import digests, files, locks, records
+from irbench.core import digest_cache, digests, files, locks, records
 from irbench.core.errors import UserError
 
 plain = st.recursive(
@@ -124,6 +124,8 @@ def test_what_of_a_spec_fixes_the_result():
 
 
 def test_a_file_is_hashed_again_only_when_it_changed(tmp_path, monkeypatch):
+    """More on it in tests/core/test_digest_cache.py."""
+    monkeypatch.setattr(digest_cache, "SETTLED_NS", -1)
     path, reads = tmp_path / "f", []
     real = digests.file_digest
     monkeypatch.setattr(digests, "file_digest", lambda p: reads.append(p) or real(p))

@@ -208,7 +208,7 @@ def test_options_and_names_come_in_any_order_and_no_config_is_needed(world, monk
 
 def test_list_hashes_nothing_and_imports_nothing_heavy(world, capsys, monkeypatch):
     check(capsys, "rain")
-    monkeypatch.setattr(folders, "known_digest", None)
+    monkeypatch.setattr(folders, "known_digests", None)
     assert cli.main(["data", "list"]) == 0
     code = ("import sys; from irbench import cli; cli.main(['data', 'list']); bad = {'torch', "
             "'PIL', 'requests', 'pooch', 'pandas'} & set(sys.modules); assert not bad, bad")

@@ -217,7 +217,7 @@ def test_a_manual_set_is_written_down_when_it_is_first_fetched(manual, tmp_path,
         for path in [entry.home / "deep" / folder / name])]
     assert sets.state(entry, entry.root) == "complete"
     # later uses hash nothing
-    monkeypatch.setattr(folders, "known_digest", None)
+    monkeypatch.setattr(folders, "known_digests", None)
     assert sets.digest(manual()) == digest
     assert names(sets.open_local(entry, entry.root)) == [("a", "a"), ("b", "b")]
     assert names(sets.fetch(entry, entry.root)) == [("a", "a"), ("b", "b")]

@@ -152,6 +152,19 @@ def test_files_that_are_none_are_refused(tmp_path):
         registry.cards((str(tmp_path / "binary.py"),))
 
 
+def test_installed_packages_are_looked_through_once(tmp_path, monkeypatch, installed):
+    announce(monkeypatch, "announced_twice")
+    plugin(tmp_path, file="announced_twice.py")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    asked, real = [], importlib.metadata.entry_points
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: asked.append(group)
+                        or real(group))
+    for _ in range(3):
+        registry.get("toy")
+        registry.cards().clear()  # a caller's copy
+    assert asked == ["irbench.models"]
+
+
 def test_errors_of_loading_name_the_file(tmp_path):
     broken = write(tmp_path / "broken.py", GOOD.replace("LOADED =", "import nothing_such #"))
     with pytest.raises(UserError, match=r"broken\.py.*ModuleNotFoundError.*nothing_such"):
@@ -162,13 +175,21 @@ def test_errors_of_loading_name_the_file(tmp_path):
         registry.get("toy", (lacking,)).load()
 
 
+@pytest.fixture
+def installed():
+    """Forget which packages announce models, before and after a test."""
+    registry._cards.cache_clear()
+    yield
+    registry._cards.cache_clear()
+
+
 def announce(monkeypatch, value):
     point = importlib.metadata.EntryPoint("toy", value, "irbench.models")
     monkeypatch.setattr(importlib.metadata, "entry_points",
                         lambda group: [point] if group == "irbench.models" else [])
 
 
-def test_an_installed_package_announces_models(tmp_path, monkeypatch):
+def test_an_installed_package_announces_models(tmp_path, monkeypatch, installed):
     plugin(tmp_path, file="announced_toy.py")
     monkeypatch.syspath_prepend(str(tmp_path))
     announce(monkeypatch, "announced_toy")
@@ -177,7 +198,7 @@ def test_an_installed_package_announces_models(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("value", ["no_such_module", "no_such_package.models"])
-def test_an_entry_point_to_nothing_is_named(monkeypatch, value):
+def test_an_entry_point_to_nothing_is_named(monkeypatch, value, installed):
     announce(monkeypatch, value)
     with pytest.raises(UserError, match=f"'{value}', which is not installed"):
         registry.cards()
