@@ -53,7 +53,8 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
         radar,
         scaling,
     )
-    from irbench.report.tables import render, sheet, sheets, summary, tables
+    from irbench.report.tables import files, sheets, summary, tables
+    from irbench.report.tables import verdicts as judging
 
     say = progress or (lambda message: None)
     run = collect.collect(Path(run_folder), plan)
@@ -61,27 +62,21 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
     for name in ("tables", "figures"):  # there even when there is nothing to draw
         (run.folder / name).mkdir(parents=True, exist_ok=True)
     built = tables.build(run)
-    stems: dict[str, list[tables.Table]] = {}
+    stems: dict[str, list] = {}
     for table in built:
         stems.setdefault(table.stem, []).append(table)
     verdicts = verdict.of(run)
     write_atomic(run.folder / "summary.csv", summary.summary(run))
-    for stem, parts in stems.items():
-        for suffix, printer in (("md", render.markdown), ("tex", render.latex),
-                                ("csv", render.tidy)):
-            write_atomic(run.folder / "tables" / f"{stem}.{suffix}", printer(parts))
-        say(f"tables/{stem}.md, .tex, .csv")
-    if verdicts:
-        for suffix, printer in (("md", render.verdicts_markdown), ("tex", render.verdicts_latex),
-                                ("csv", render.verdicts_tidy)):
-            write_atomic(run.folder / "tables" / f"verdicts.{suffix}", printer(run, verdicts))
-        say(f"tables/verdicts.md, .tex, .csv: {verdict.summary(run, verdicts)}")
     plain = sheets.build(run)
-    for stem, one in plain.items():
-        for suffix, printer in (("md", sheet.markdown), ("tex", sheet.latex),
-                                ("csv", sheet.tidy)):
-            write_atomic(run.folder / "tables" / f"{stem}.{suffix}", printer(one))
-        say(f"tables/{stem}.md, .tex, .csv")
+    texts = {stem: files.texts(parts) for stem, parts in stems.items()}
+    if verdicts:
+        texts[judging.STEM] = judging.texts(run, verdicts)
+    texts |= {stem: files.texts([one]) for stem, one in plain.items()}
+    for stem, printed in texts.items():
+        for suffix, content in printed.items():
+            write_atomic(run.folder / "tables" / f"{stem}.{suffix}", content)
+        say(f"tables/{stem}.md, .tex, .csv"
+            + (f": {verdict.summary(run, verdicts)}" if stem == judging.STEM else ""))
     drawings = {}
     for name, module in (("quality", quality), ("latency", latency),
                          ("distributions", distributions), ("radar", radar), ("crops", crops),
@@ -90,7 +85,7 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
         drawings[name] = module.draw(run)
         for figure in drawings[name].figures:
             say(f"figures/{figure.stem}.png, .pdf, .svg")
-    _remove_stale(run.folder, {*stems, *plain, *(["verdicts"] if verdicts else [])},
+    _remove_stale(run.folder, set(texts),
                   {figure.stem for drawing in drawings.values() for figure in drawing.figures})
     path = run.folder / "report.html"
     write_atomic(path, page.render(run, built, plain, drawings, verdicts))

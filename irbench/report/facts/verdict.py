@@ -3,8 +3,8 @@
 A cell has a counterpart if its model says under which name its figures are printed
 (``published_as``) and is that very method: a variant of ours is none. A printed row with an
 asterisk (one model for all levels) is the counterpart of blind weights, one without of weights for
-one level. Reads nothing but the
-collected run and the published figures; ``render`` writes ``tables/verdicts.{md,tex,csv}``.
+one level. Reads nothing but the collected run and the published figures; ``tables.verdicts`` makes
+their table.
 
 All tolerances, with their reasons, are in this file. Difference = measured - published.
 """

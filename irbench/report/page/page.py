@@ -21,14 +21,14 @@ from irbench import __version__
 from irbench.catalog import published
 from irbench.present import text
 from irbench.present.style import Drawing
+from irbench.present.table import Row, Table, Value
 from irbench.report.collect import Cell, Job, Run
 from irbench.report.facts import family, verdict, weights
 from irbench.report.page import comparisons, embed
 from irbench.report.page.provenance import Origins, groups, kind
 from irbench.report.plots import latency
-from irbench.report.tables import render as printing
-from irbench.report.tables.sheet import Sheet, Value
-from irbench.report.tables.tables import PUBLISHED_RULE, Entry, Table
+from irbench.report.tables import verdicts as judging
+from irbench.report.tables.tables import PUBLISHED_RULE
 
 TEMPLATE = "page.html.j2"
 STATUS = {"ok": "with a result", "unavailable": "unavailable", "failed": "failed",
@@ -46,7 +46,7 @@ FACTORS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "MiB": 2.0**20, "GiB": 2.0**
            "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 
 
-def render(run: Run, tables: list[Table], sheets: dict[str, Sheet],
+def render(run: Run, tables: list[Table], sheets: dict[str, Table],
            drawings: dict[str, Drawing], verdicts: list[verdict.Verdict]) -> str:
     """Return the page.
 
@@ -74,7 +74,7 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Sheet],
                                            for drawn in drawing.figures], taken)
     times = sorted(j.record["provenance"]["time"] for j in jobs
                    if j.record and j.record["provenance"].get("time"))
-    reasons = printing.verdict_reasons(verdicts)
+    judged_table = judging.build(run, verdicts, noted=True)
     scripts = embed.scripts()
     page = _environment().get_template(TEMPLATE).render(
         run=run, tasks=by_task, drawings=drawings, text=text, version=__version__,
@@ -91,15 +91,11 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Sheet],
             verdict.REPRODUCED, verdict.NOISE, verdict.DIFFERS, verdict.NOT_COMPARABLE)],
         task_verdicts=_task_verdicts(verdicts),
         warnings=[*warnings(run, circumstances)], groups=circumstances, times=times,
-        verdicts=[(one, printing.verdict_row(run, one)[:-1], reasons[one.reason])
-                  for one in verdicts],
-        verdict_heads=printing.VERDICTS[:-1], reasons=reasons,
-        verdict_caption=printing.VERDICTS_CAPTION,
+        verdicts=list(zip(verdicts, judged_table.rows, strict=True)), judged_table=judged_table,
         verdict_summary=verdict.summary(run, verdicts), unfold=len(verdicts) <= OPEN_VERDICTS,
         bundled=weights.bundled(run), origins=origins, compared=compared, no_room=no_room,
         sources=published.SOURCES,
-        details=[_detail(run, job) for job in jobs], status=STATUS, key=key, exact=_exact,
-        carried=carried)
+        details=[_detail(run, job) for job in jobs], status=STATUS, key=key, carried=carried)
     return page.lstrip()
 
 
@@ -234,8 +230,11 @@ def _without_size(job: Job) -> Job:
 def key(value: Value) -> str:
     """Return what a value is sorted by: its number in one unit, "" if unknown, else its text.
 
-    ``392 K`` gives 392000.0, ``12 min`` 720.0; the number is as exact as the value is shown.
+    That is the exact number (the first of several) if the value has one. Otherwise the number is as
+    exact as the value is shown: ``392 K`` gives 392000.0, ``12 min`` 720.0.
     """
+    if value.exact:
+        return value.exact.partition("/")[0]
     if value.shown in (text.NA, text.NONE, ""):
         return ""
     found = NUMBER.match(value.shown)
@@ -245,23 +244,19 @@ def key(value: Value) -> str:
     return repr(number * FACTORS.get(found["unit"], 1.0))
 
 
-def carried(rows: list[list[Value]]) -> list[list[tuple[Value, bool]]]:
-    """Return rows of values, each with whether it is repeated from the row above.
+def carried(rows: list[Row]) -> list[tuple[Row, list[tuple[Value, bool]]]]:
+    """Return each row with its values, each with whether it is repeated from the row above.
 
     A row whose first value is empty goes on about what the row above names. It takes over what it
     leaves empty, so that it can be sorted and found alone.
     """
-    found: list[list[tuple[Value, bool]]] = []
+    found: list[tuple[Row, list[tuple[Value, bool]]]] = []
     for row in rows:
-        goes_on = bool(found) and not (row[0].shown or row[0].sub)
-        found.append([(found[-1][i][0], True) if goes_on and not (value.shown or value.sub)
-                      else (value, False) for i, value in enumerate(row)])
+        goes_on = bool(found) and not (row.name or row.sub)
+        found.append((row, [
+            (found[-1][1][i][0], True) if goes_on and not (value.shown or value.sub)
+            else (value, False) for i, value in enumerate(row.values)]))
     return found
-
-
-def _exact(entry: Entry) -> str:
-    """Return the number that an entry is sorted by, "" if it has none; the first of several."""
-    return entry.exact.partition("/")[0]
 
 
 def _detail(run: Run, job: Job) -> dict:

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from irbench.catalog import published
 from irbench.core import digests
 from irbench.present import text
+from irbench.present.table import Column, Row, Value
 from irbench.report.collect import Cell, Job, Run
 from irbench.report.facts import weights
-from irbench.report.tables.tables import Column, Entry, Row
 
 IMAGES = 100                    # scores of so many images are shown with the figure, no more
 KINDS = {"training": "training", "profiles": "profile", "benches": "benchmark"}
@@ -100,18 +100,18 @@ class Origins:
         """Return the anchor of a record, "" if the run has none at this path."""
         return self.anchors.get(path, "")
 
-    def figure(self, row: Row, column: Column, entry: Entry) -> tuple[str, str]:
+    def figure(self, row: Row, column: Column, entry: Value) -> tuple[str, str]:
         """Return the anchor of a figure's origin and the figure in words; ("", "") for no figure.
 
         The words have the number unrounded, or as printed.
         """
         anchor = self.sources.get(row.source) or self.record(entry.record)
-        if not anchor or not entry.exact:
+        if not anchor or not entry.exact or not column.metric:
             return (anchor if entry.record else "", "")
         name, unit, _ = text.METRICS[column.metric]
         said = f"{name} {published.leading_zero(entry.exact)}" + (f" {unit}" if unit else "")
         if entry.status == "published":
-            return anchor, (f"{said}, as printed: {row.name} on {column.title}, "
+            return anchor, (f"{said}, as printed: {row.name} on {column.dataset_title}, "
                             f"{text.level_label(column.level)}")
         return anchor, said + (f"; {entry.difference} to the printed figure of {entry.against}"
                                if entry.difference else "")

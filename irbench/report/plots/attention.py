@@ -18,9 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from irbench.present import style, text
+from irbench.present.table import BEST, Column, Table, Value
 from irbench.report.collect import Job, Run
 from irbench.report.plots import latency
-from irbench.report.tables.sheet import Head, Sheet, Value
 
 NAME = "attention"
 RECORD = f"benches/{NAME}.json"      # below the run folder
@@ -101,16 +101,16 @@ def said(result: dict, rows: list[dict]) -> str:
 
 # -- table ---------------------------------------------------------------------------------------
 
-def sheet(run: Run) -> Sheet | None:
+def sheet(run: Run) -> Table | None:
     """Return the table, None if nothing was measured."""
     found = of(run)
     if found is None:
         return None
     columns = [DENSE, *found.names, *([BUILD] if any(b == BUILD for *_, b in found.rows) else [])]
     time, memory = "Time, p50 in ms (over dense)", "Peak memory, MiB"
-    made = Sheet(NAME, "Attention: time and memory", [
-        Head("N", left=True), Head("k"), *(Head(c, time) for c in columns),
-        *(Head(c, memory) for c in columns)], FIELDS)
+    made = Table(NAME, "Attention: time and memory", [Column("N", left=True)], [
+        Column("k"), *(Column(c, (time,)) for c in columns),
+        *(Column(c, (memory,)) for c in columns)], FIELDS)
     for n in found.sizes:
         for k in found.keys(n) or [None]:
             rows = {name: found.row(n, k, name) for name in columns}
@@ -120,21 +120,21 @@ def sheet(run: Run) -> Sheet | None:
                      for c, row in rows.items()}
             for values, number in ((times, p50), (peaks, peak)):
                 _best({c: v for c, v in values.items() if c in found.names}, rows, number)
-            made.rows.append([Value(str(n)), Value(text.NONE if k is None else str(k)),
+            made.add([Value(str(n)), Value(text.NONE if k is None else str(k)),
                               *times.values(), *peaks.values()])
     made.lines = [_line(found, *key, row) for key, row in sorted(
         found.rows.items(), key=lambda item: (item[0][0], item[0][1] or 0, item[0][2]))]
-    made.caption = (
+    made.said = [
         f"{said(found.result, list(found.rows.values()))} N: tokens of a window; k: keys of a "
         "token, all tokens where k = N; dense: attention over all N without dictionary, mask or "
         "position bias; dictionary: building it, once a stage, which no other column contains. "
         "In brackets, the time over that of dense at the same N. In bold, the least of the "
         "sparse implementations. SemanIR's paper prints the memory of three implementations; its "
-        "values are not known here and none is shown.")
+        "values are not known here and none is shown."]
     return made
 
 
-def _value(made: Sheet, name: str, row: dict, number: float | None, how: Callable) -> Value:
+def _value(made: Table, name: str, row: dict, number: float | None, how: Callable) -> Value:
     if number is not None:
         return Value(how(number), record=RECORD)
     if not row:
@@ -142,7 +142,7 @@ def _value(made: Sheet, name: str, row: dict, number: float | None, how: Callabl
     return made.absent(f"{name}: {str(row.get('reason') or 'not recorded').rstrip('.')}")
 
 
-def _time(made: Sheet, name: str, row: dict, dense: float | None) -> Value:
+def _time(made: Table, name: str, row: dict, dense: float | None) -> Value:
     value = _value(made, name, row, p50(row), lambda ms: text.milliseconds(ms).removesuffix(" ms"))
     if p50(row) is not None and dense and name not in (DENSE, BUILD):
         value.shown += f" ({text.ratio(p50(row) / dense)})"
@@ -153,7 +153,7 @@ def _best(values: dict[str, Value], rows: dict[str, dict], number: Callable) -> 
     """Mark the least of several; one alone is not marked."""
     numbers = {name: number(rows[name]) for name in values if number(rows[name]) is not None}
     if len(numbers) > 1:
-        values[min(numbers, key=numbers.get)].best = True
+        values[min(numbers, key=numbers.get)].rank = BEST
 
 
 def _line(found: Measured, n: int, k: int | None, name: str, row: dict) -> list:

@@ -10,10 +10,8 @@ Try: ``irbench report``
 
 from __future__ import annotations
 
-import csv
-import io
-
 from irbench.present import text
+from irbench.present.tidy import csv_text
 from irbench.report.collect import Cell, Run
 from irbench.report.facts import family, verdict
 
@@ -32,16 +30,14 @@ def summary(run: Run) -> str:
 
     A variant has no verdict: no printed figure is of it.
     """
-    out = io.StringIO()
-    writer = csv.DictWriter(out, SUMMARY, lineterminator="\n")
-    writer.writeheader()
+    lines = []
     verdicts = verdict.by_cell(verdict.of(run))
     for cell in run.cells:
         profile = run.profiles.get((cell.protocol, cell.model))
         measured = profile.result if profile else {}
         latency = measured.get("latency_ms") or {}
         training = run.training_of(cell.protocol, cell.model) or {}
-        writer.writerow({
+        told = {
             "protocol": cell.protocol, "task": cell.task, "level": cell.level,
             "version": cell.version, "dataset": cell.dataset, "model": cell.model,
             "title": run.model_title(cell.model), "source": "measured",
@@ -73,8 +69,9 @@ def summary(run: Run) -> str:
             "record": cell.path,
             "profile_record": profile.path if profile and profile.record else "",
             "training_record": _training(run, cell),
-        })
-    return out.getvalue()
+        }
+        lines.append([told[name] for name in SUMMARY])
+    return csv_text(SUMMARY, lines)
 
 
 def _against(run: Run, cell: Cell, found: verdict.Verdict | None) -> dict[str, str]:

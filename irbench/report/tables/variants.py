@@ -9,10 +9,10 @@ same device, input and threads. The dtype may differ: it may be what varies.
 from __future__ import annotations
 
 from irbench.present import text
+from irbench.present.table import Column, Table, Value
 from irbench.report.collect import Cell, Job, Run
 from irbench.report.facts import family
 from irbench.report.plots import latency
-from irbench.report.tables.sheet import Head, Sheet, Value
 
 STEM = "variants"
 FIELDS = ("base", "variant", "changes", "protocol", "dataset", "base_psnr_db", "psnr_db",
@@ -22,15 +22,15 @@ FIELDS = ("base", "variant", "changes", "protocol", "dataset", "base_psnr_db", "
 FOLD = 30                       # rows that the page shows unfolded
 
 
-def sheet(run: Run) -> Sheet | None:
+def sheet(run: Run) -> Table | None:
     """Return the table, None if the run has no variants."""
     cells = {(c.model, c.protocol, c.dataset): c for c in run.cells}
-    made = Sheet(STEM, "Variants: quality and speed", [
-        Head("Variant", left=True), Head("Protocol", left=True), Head("Dataset", left=True),
-        Head("base", "PSNR (dB)"), Head("difference", "PSNR (dB)"),
-        Head("base", "SSIM"), Head("difference", "SSIM"),
-        Head("base", "Latency, p50"), Head("variant", "Latency, p50"),
-        Head("variant / base", "Latency, p50")], FIELDS)
+    made = Table(STEM, "Variants: quality and speed", [Column("Variant", left=True)], [
+        Column("Protocol", left=True), Column("Dataset", left=True),
+        Column("base", ("PSNR (dB)",)), Column("difference", ("PSNR (dB)",)),
+        Column("base", ("SSIM",)), Column("difference", ("SSIM",)),
+        Column("base", ("Latency, p50",)), Column("variant", ("Latency, p50",)),
+        Column("variant / base", ("Latency, p50",))], FIELDS)
     hows: dict[str, None] = {}
     for base, names in family.variants(run).items():
         for name in names:
@@ -39,17 +39,17 @@ def sheet(run: Run) -> Sheet | None:
     if not made.rows:
         return None
     made.folded = len(made.rows) > FOLD
-    made.caption = (
+    made.said = [
         "A variant has its base's weights; its name says what it changes. PSNR (dB) and "
         "SSIM are means over the dataset under the protocol named; difference: variant minus "
         "base, so + is better. Latency is the median of one forward pass, base and variant on "
         "the same device, input and threads"
         + (f" ({'; '.join(hows)})" if hows else "") + ". Variants are not in the papers, and are "
-        "not ranked.")
+        "not ranked."]
     return made
 
 
-def _add(made: Sheet, run: Run, base: Cell | None, cell: Cell, base_name: str,
+def _add(made: Table, run: Run, base: Cell | None, cell: Cell, base_name: str,
          hows: dict[str, None]) -> None:
     profiles = [run.profiles.get((cell.protocol, name)) for name in (base_name, cell.model)]
     reasons: dict[str, str] = {}
@@ -80,8 +80,8 @@ def _add(made: Sheet, run: Run, base: Cell | None, cell: Cell, base_name: str,
         text.ratio(ratio), [made.note(latency.ONE_DISTURBED)]
         if any(latency.disturbed(job.result) for job in profiles) else []))
     changes = family.changes(run.models[cell.model])
-    made.rows.append([Value(run.model_title(cell.model), sub=family.sub(run, cell.model)),
-                      Value(cell.protocol), Value(run.dataset_title(cell.dataset)), *row])
+    made.add([Value(run.model_title(cell.model), sub=family.sub(run, cell.model)),
+              Value(cell.protocol), Value(run.dataset_title(cell.dataset)), *row])
     told = (None, "") if ratio is None else (round(ratio, 6), how)
     made.lines.append([base_name, cell.model, changes, cell.protocol, cell.dataset, *line,
                        *times, *told,
