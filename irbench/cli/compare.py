@@ -147,7 +147,9 @@ def _plain(text: str) -> object:
 
 def _baseline(arguments: argparse.Namespace) -> int:
     from irbench.compare import baseline, runs
+    from irbench.compare.formats import filled
     from irbench.present import plain
+    from irbench.present.table import Column, Table
 
     if arguments.what == "write":
         try:
@@ -165,16 +167,19 @@ def _baseline(arguments: argparse.Namespace) -> int:
     run = runs.load(arguments.file)
     print(plain.about(run))
     print()
-    print(plain.table(["cell", "images", *map(plain.metric, plain.METRICS), "weights"], [
+    print(plain.to_text(filled(Table("cells", "Cells", [Column("cell", left=True)], [
+        Column("images"), *map(Column, map(plain.metric, plain.METRICS)),
+        Column("weights", left=True)]), [
         [key, str(len(cell.images)), *(plain.score(m, cell.means.get(m)) for m in plain.METRICS),
          (cell.inputs.get("weights") or "none") if cell.status == "ok" else cell.status]
-        for key, cell in run.cells.items()]))
+        for key, cell in run.cells.items()])))
     if run.profiles:
         print()
-        print(plain.table(["profile", "parameters", "MACs", "device"], [
+        print(plain.to_text(filled(Table("profiles", "Profiles", [Column("profile", left=True)], [
+            Column("parameters"), Column("MACs"), Column("device", left=True)]), [
             [key, *(plain.NA if value is None else f"{value:,}"
                     for value in (one.parameters, one.macs)),
-             str(one.condition.get("device") or plain.NA)] for key, one in run.profiles.items()]))
+             str(one.condition.get("device") or plain.NA)] for key, one in run.profiles.items()])))
     print(plain.compact({"cells": len(run.cells), "profiles": len(run.profiles),
                           "baseline": run.baseline}))
     return 0

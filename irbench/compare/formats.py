@@ -8,13 +8,21 @@ Try: ``irbench compare results/photos results/photos --format markdown``
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from irbench.compare.differences import SHOWN, WORSE, Cell, Comparison, Metric, Profile, some
 from irbench.core.statistics import FEWEST, REAL, SAME, Paired
+from irbench.present import ci
 from irbench.present import plain as layout
+from irbench.present.markdown import COMMENT, details, escape, pipes
+from irbench.present.table import Block, Column, Table, Value
 
-HEADS = ["cell", "metric", "BASE", "NEW", "difference", "95 % interval", "p", "images", "verdict"]
-SIZES = ["profile", "figure", "BASE", "NEW", "difference", "p", "verdict"]
+NUMBERS = [Column("BASE"), Column("NEW"), Column("difference")]
+VERDICT = Column("verdict", left=True)
+QUALITY = Table("quality", "Quality", [Column("cell", left=True)], [
+    Column("metric"), *NUMBERS, Column("95 % interval"), Column("p"), Column("images"), VERDICT])
+SIZES = Table("sizes", "Size and speed", [Column("profile", left=True)], [
+    Column("figure"), *NUMBERS, Column("p"), VERDICT])
 READING = ("Differences are NEW minus BASE. Verdict: real if the 95 % bootstrap interval of the "
            "mean difference over the images excludes 0 and, from 6 images on, a sign test has "
            "p < 0.05 (of fewer it cannot: \"few images\"). Latency: Mann-Whitney on the samples.")
@@ -66,8 +74,7 @@ def text(comparison: Comparison, everything: bool = False) -> str:
     Without ``everything``, figures that did not change are only counted.
     """
     parts = [f"BASE  {layout.about(comparison.base)}\nNEW   {layout.about(comparison.new)}"]
-    for heads, rows in _tables(comparison, everything):
-        parts.append(layout.table(heads, rows))
+    parts += map(layout.to_text, _tables(comparison, everything))
     parts += [f"{title}:\n" + "\n".join(f"  {line}" for line in lines)
               for title, lines in _lists(comparison)]
     return "\n\n".join([*parts, sentence(comparison)])
@@ -76,22 +83,30 @@ def text(comparison: Comparison, everything: bool = False) -> str:
 def markdown(comparison: Comparison, everything: bool = False) -> str:
     """Return a comment for a pull request: the outcome, what moved; the rest folded away."""
     parts = [f"**{sentence(comparison)}**"]
-    for heads, rows in _tables(comparison, everything):
-        parts.append(layout.pipes(heads, rows))
+    parts += [pipes(table, COMMENT) for table in _tables(comparison, everything)]
     for title, lines in _lists(comparison):
-        parts.append(layout.details(f"{title} ({len(lines)})", "\n".join(
-            f"- {layout.escape(line)}" for line in lines)))
-    sides = "\n".join(f"- {side}: {layout.escape(layout.about(run))}" for side, run in (
+        parts.append(details(f"{title} ({len(lines)})", "\n".join(
+            f"- {escape(line)}" for line in lines)))
+    sides = "\n".join(f"- {side}: {escape(layout.about(run))}" for side, run in (
         ("BASE", comparison.base), ("NEW", comparison.new)))
-    parts.append(layout.details("What was compared, and how", f"{sides}\n\n{READING}"))
+    parts.append(details("What was compared, and how", f"{sides}\n\n{READING}"))
     return "\n\n".join(parts)
 
 
-def _tables(comparison: Comparison, everything: bool) -> list[tuple[list[str], list[list[str]]]]:
+def _tables(comparison: Comparison, everything: bool) -> list[Table]:
+    """Return the tables that have a row."""
     quality = [_row(cell, metric) for cell in comparison.cells for metric in cell.metrics
                if everything or metric.word != SAME]
     sizes = [row for profile in comparison.profiles for row in _sizes(profile, everything)]
-    return [(heads, rows) for heads, rows in ((HEADS, quality), (SIZES, sizes)) if rows]
+    return [filled(table, rows) for table, rows in ((QUALITY, quality), (SIZES, sizes)) if rows]
+
+
+def filled(empty: Table, rows: list[list[str]]) -> Table:
+    """Return a table with rows of texts in place of its own."""
+    made = replace(empty, blocks=[Block()])
+    for row in rows:
+        made.add(map(Value, row))
+    return made
 
 
 def _row(cell: Cell, metric: Metric) -> list[str]:
@@ -221,7 +236,7 @@ def junit(comparison: Comparison) -> str:
                                             for m in job.metrics)
         outcome = "skipped" if job.reason else "failure" if bad else "passed"
         cases.append((group, name, outcome, job.reason or ("really worse" if bad else ""), lines))
-    return layout.junit("irbench compare", cases)
+    return ci.junit("irbench compare", cases)
 
 
 FORMATS = {"text": text, "markdown": markdown, "json": json, "junit": junit}

@@ -21,7 +21,9 @@ from irbench.compare.gate import (
     Finding,
     Result,
 )
+from irbench.present import ci
 from irbench.present import plain as layout
+from irbench.present.markdown import code, details, escape
 
 TITLES = {REGRESSION: "Regressions", IMPROVEMENT: "Better than the baseline",
           ADVICE: "Advice (--speed and --exact make it count)", NOTE: "Notes"}
@@ -86,17 +88,17 @@ def markdown(result: Result) -> str:
             continue
         body = "\n".join(map(_item, _told(found)))
         parts.append(f"### {TITLES[level]}\n\n{body}" if level == REGRESSION
-                     else layout.details(f"{TITLES[level]} ({len(found)})", body))
-    parts.append(layout.details("What was compared", "\n".join(
-        f"- {side}: {layout.escape(layout.about(run))}"
+                     else details(f"{TITLES[level]} ({len(found)})", body))
+    parts.append(details("What was compared", "\n".join(
+        f"- {side}: {escape(layout.about(run))}"
         for side, run in (("baseline", result.base), ("run", result.new)))))
     return "\n\n".join(parts)
 
 
 def _item(one: Finding) -> str:
     return "\n".join([
-        f"- {f'{layout.code(one.key)}: ' if one.key else ''}{layout.escape(one.message)}",
-        *(f"  - {layout.escape(_cause(change))}" for change in one.changes)])
+        f"- {f'{code(one.key)}: ' if one.key else ''}{escape(one.message)}",
+        *(f"  - {escape(_cause(change))}" for change in one.changes)])
 
 
 def plain(result: Result) -> dict:
@@ -131,15 +133,15 @@ def junit(result: Result) -> str:
         group, _, name = key.rpartition("/")
         cases.append((group, name, outcome, " ".join(one.message for one in bad or found),
                       "\n".join(map(_lines, _told(found)))))
-    return layout.junit("irbench check", cases)
+    return ci.junit("irbench check", cases)
 
 
 def github(result: Result) -> str:
     """Return annotations: an error for each regression, warnings for advice, notices for better."""
-    lines = [layout.annotation(LEVELS[one.level], f"irbench {one.level}", _lines(one).strip())
+    lines = [ci.annotation(LEVELS[one.level], f"irbench {one.level}", _lines(one).strip())
              for level in (REGRESSION, ADVICE, IMPROVEMENT) for one in result.of(level)]
     if result.code == NOTHING:
-        lines.append(layout.annotation("error", "irbench check", sentence(result)))
+        lines.append(ci.annotation("error", "irbench check", sentence(result)))
     return "\n".join([*lines, sentence(result)])
 
 
