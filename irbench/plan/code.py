@@ -42,9 +42,8 @@ CODE = {
                      "irbench.imaging.photograph", "irbench.jobs.profiling.sweep"),
     "bench": (*MEASURING, "irbench.jobs.profiling.attention", "irbench.models.attention"),
     "leaks": ("irbench.data.leaks", "irbench.imaging.images"),
-    "report": ("irbench.jobs.profiling.elsewhere", "irbench.catalog.published",
-         "irbench.core.statistics", "irbench.report",
-               "catalog/published.csv"),
+    "report": ("irbench.catalog.published", "irbench.core.statistics", "irbench.present",
+               "irbench.report", "catalog/published.csv"),
 }
 
 

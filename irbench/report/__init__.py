@@ -18,10 +18,6 @@ from pathlib import Path
 
 __all__ = ["build"]
 
-# stems of figures, up to the first dash
-FIGURES = ("quality", "latency", "distributions", "radar", "training", "crops", "ksweep",
-           "scaling", "attention")
-
 
 def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None = None) -> Path:
     """Write every table, figure and the page of a run.
@@ -39,20 +35,9 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
     """
     # matplotlib and seaborn take a second to import; `irbench --help` must not pay for them
     from irbench.core.files import write_atomic
-    from irbench.report import collect
+    from irbench.report import collect, plots
     from irbench.report.facts import verdict
     from irbench.report.page import page
-    from irbench.report.plots import (
-        attention,
-        crops,
-        curves,
-        distributions,
-        ksweep,
-        latency,
-        quality,
-        radar,
-        scaling,
-    )
     from irbench.report.tables import files, sheets, summary, tables
     from irbench.report.tables import verdicts as judging
 
@@ -78,12 +63,9 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
         say(f"tables/{stem}.md, .tex, .csv"
             + (f": {verdict.summary(run, verdicts)}" if stem == judging.STEM else ""))
     drawings = {}
-    for name, module in (("quality", quality), ("latency", latency),
-                         ("distributions", distributions), ("radar", radar), ("crops", crops),
-                         ("training", curves), ("ksweep", ksweep), ("scaling", scaling),
-                         ("attention", attention)):
-        drawings[name] = module.draw(run)
-        for figure in drawings[name].figures:
+    for plot in plots.PLOTS:
+        drawings[plot.name] = plots.draw(plot, run)
+        for figure in drawings[plot.name].figures:
             say(f"figures/{figure.stem}.png, .pdf, .svg")
     _remove_stale(run.folder, set(texts),
                   {figure.stem for drawing in drawings.values() for figure in drawing.figures})
@@ -99,6 +81,5 @@ def _remove_stale(folder: Path, stems: set[str], figures: set[str]) -> None:
         if path.suffix in (".md", ".tex", ".csv") and path.stem not in stems:
             path.unlink()
     for path in sorted((folder / "figures").glob("*")):
-        ours = path.stem.partition("-")[0] in FIGURES
-        if ours and path.suffix in (".png", ".pdf", ".svg") and path.stem not in figures:
+        if plots.of(path.stem) and path.suffix in (".png", ".pdf", ".svg") and path.stem not in figures:
             path.unlink()

@@ -26,7 +26,7 @@ from irbench.report.collect import Cell, Job, Run
 from irbench.report.facts import family, verdict, weights
 from irbench.report.page import comparisons, embed
 from irbench.report.page.provenance import Origins, groups, kind
-from irbench.report.plots import latency
+from irbench.report.plots import PLOTS, latency
 from irbench.report.tables import verdicts as judging
 from irbench.report.tables.tables import PUBLISHED_RULE
 
@@ -35,10 +35,6 @@ STATUS = {"ok": "with a result", "unavailable": "unavailable", "failed": "failed
           "outdated": "outdated", "missing": "not computed"}
 # stems of sheets
 PLAIN = ("training", "variants", "efficiency", "profiles", "operations", "dictionary", "attention")
-# figures that have a page of their own, or a part of one
-PLACED = ("training", "ksweep", "scaling", "attention")
-HEADINGS = {"quality": "Quality against cost", "latency": "Latency",
-            "crops": "Restored images", "distributions": "Scores of the images"}
 OPEN_VERDICTS = 24              # rows of verdicts shown unfolded
 NUMBER = re.compile(r"(?P<number>[-+\u2212]?(?:\d{1,3}(?:[,\s]\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?)"
                     r"\s*(?P<unit>[^\W\d]*)")
@@ -83,7 +79,7 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Table],
         summary=embed.summary(run.folder), families=_families(run),
         sheets={stem: sheets.get(stem) for stem in PLAIN}, rule=PUBLISHED_RULE,
         more_sheets=[one for stem, one in sheets.items() if stem not in PLAIN],
-        figures=_places(drawings, by_task, run), headings=HEADINGS,
+        figures=_places(drawings, by_task, run), headings={plot.name: plot.heading for plot in PLOTS},
         published=any(t.published for t in tables), headline=headline(tables),
         counts=[(label, status, sum(c.status == status for c in run.cells))
                 for status, label in STATUS.items()],
@@ -131,7 +127,7 @@ def _places(drawings: dict[str, Drawing], tasks: dict, run: Run) -> dict[str, di
     here: dict[str, list] = {task: [] for task in tasks}
     others: dict[str, list] = {}
     for name, drawing in drawings.items():
-        if name in PLACED:
+        if any(plot.placed for plot in PLOTS if plot.name == name):
             continue
         for drawn in drawing.figures:
             task = next((task for protocol, task in protocols.items()

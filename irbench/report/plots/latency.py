@@ -14,12 +14,12 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from irbench.jobs.profiling import elsewhere
 from irbench.present import style, text
 from irbench.report.collect import Run
 from irbench.report.facts import family
 from irbench.report.plots import split
 
+BUSY = 0.2                      # cores; what a system does at rest stays below
 LOG_FROM = 12.0                 # ratio of slowest to fastest that calls for a log scale
 MAX_PANELS = 8                  # in one figure
 ONE_DISTURBED = "one of the two was disturbed by other processes"
@@ -70,7 +70,7 @@ def condition(result: dict, but: tuple[str, ...] = ()) -> str:
 def busy(result: dict) -> float:
     """Return how many cores other processes kept busy during a profile, 0 if too few to matter."""
     cores = (result.get("latency_ms") or {}).get("busy_elsewhere") or 0
-    return cores if cores >= elsewhere.BUSY else 0
+    return cores if cores >= BUSY else 0
 
 
 def disturbed(result: dict) -> str:
