@@ -9,7 +9,7 @@ from irbench import cli
 from irbench.compare import history, history_plot
 from irbench.compare.steps import find
 from irbench.present import style
-from tests.compare.test_history import one_run
+from tests.helpers.histories import one_run
 
 DAY = datetime.timedelta(days=1)
 START = datetime.datetime(2026, 11, 1, 3, tzinfo=datetime.UTC)

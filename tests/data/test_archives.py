@@ -16,18 +16,11 @@ from hypothesis import strategies as st
 
 from irbench.core.errors import Unavailable, UserError
 from irbench.data import archives, folders, sets
+from tests.helpers.archives import zipped
 from tests.helpers.servers import Server, serve
 from tests.helpers.sets import images, make
 
 PINNED = "data.vision.invalid/DIV/train.zip"
-
-
-def zipped(path, *members, **options):
-    """Write a zip of (name or ZipInfo, bytes) and return its path."""
-    with zipfile.ZipFile(path, "w", **options) as archive:
-        for name, data in members:
-            archive.writestr(name, data)
-    return path
 
 
 def tarred(path, *members):

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from irbench.catalog import protocols, published
 from irbench.cli import main
-from irbench.core import locks
 from irbench.core.errors import UserError
 from irbench.data import sets as datasets
 from irbench.fidelity import anchor_run, anchors
 from irbench.imaging import degrade, images
 from tests.helpers import tiny
+from tests.helpers.anchor_world import irbench, world
 
 FAST = ("set5", "classic5", "live1_gray")
 # and of what takes longer one row each: noise, the mosaic, colour
@@ -163,25 +163,6 @@ def test_the_standard_error_is_that_of_many_draws():
 
 # -- pass, fail, skip --------------------------------------------------------------------------
 
-def world(folder, known, **changes):
-    """Anchors on three little images, one with a figure that is given; return the file."""
-    tiny.make(folder)
-    content = {
-        "catalog_paths": [str(folder)], "models": {"input": None, "bicubic": None},
-        "references": {
-            "known": {"kind": "independent", "title": "computed for this test", "tolerance": {
-                "psnr": {"within": 0.005, "reason": "the arithmetic"}}},
-            "expected": {"kind": "expectation", "title": "closed form", "tolerance": {
-                "psnr": {"errors": 3, "reason": "one draw"}}}},
-        "rows": [{"protocols": ["sr-x2@1"], "datasets": ["tinyset"], "model": "bicubic",
-                  "references": []},
-                 {"protocols": ["denoise_color-sigma25@1"], "datasets": ["tinyset"],
-                  "model": "input", "references": ["expected"]}],
-        "figures": {"known": {"sr-x2@1/tinyset/bicubic": known}}, **changes}
-    path = folder / "anchors.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    return path
-
 
 def measure(folder):
     """The mean PSNR of bicubic on the little images, by a few plain lines."""
@@ -194,13 +175,6 @@ def measure(folder):
         y = [p[2:-2, 2:-2] @ np.array([65.481, 128.553, 24.966]) / 255 for p in (restored, image)]
         found.append(10 * np.log10(255**2 / np.mean((y[0] - y[1]) ** 2)))
     return sum(found) / 3
-
-
-def irbench(path, capsys, *arguments):
-    code = main(["anchors", "--file", str(path), "--jobs", "1", *arguments])
-    out = capsys.readouterr().out
-    locks._claims.clear()  # as if the process had ended
-    return code, out, json.loads(out.splitlines()[-1])
 
 
 def test_right_figures_pass_and_are_not_computed_twice(tmp_path, monkeypatch, capsys):

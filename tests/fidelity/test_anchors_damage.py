@@ -8,8 +8,8 @@ import yaml
 from irbench.core import digests
 from irbench.fidelity import anchors
 from irbench.imaging import images
-from tests.fidelity.test_anchors import irbench, world
 from tests.helpers import tiny
+from tests.helpers.anchor_world import irbench, world
 
 
 def of_a_manifest(folder, capsys):

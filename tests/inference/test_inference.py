@@ -17,8 +17,8 @@ from irbench.imaging.images import to_uint8
 from irbench.inference import options, prepare
 from irbench.models.compacter import compacter
 from irbench.weights import external
+from tests.helpers.foreign import compact, drunet, saved, swinir
 from tests.inference import tiny
-from tests.inference.test_external import compact, drunet, saved, swinir
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")
 

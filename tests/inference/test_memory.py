@@ -5,28 +5,14 @@ import sys
 
 import pytest
 import torch
-from torch import nn
 
 from irbench.inference import memory
 from irbench.jobs.profiling import profile
+from tests.helpers.allocations import MIB, Temporary
 from tests.helpers.paths import ROOT
 
-MIB = 2**20
 SIZE = {"channels": 3, "height": 8, "width": 10, "warmup": 1, "samples": 3, "threads": 1}
 linux = pytest.mark.skipif(not memory.CLEAR_REFS.exists(), reason="needs Linux")
-
-
-class Temporary(nn.Module):
-    """Allocates and frees, one after the other, tensors of so many MiB."""
-
-    def __init__(self, *sizes):
-        super().__init__()
-        self.sizes = sizes
-
-    def forward(self, x):
-        for size in self.sizes:
-            torch.ones(size * MIB // 4)
-        return x
 
 
 def highest_points():

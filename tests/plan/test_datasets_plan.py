@@ -9,8 +9,8 @@ from irbench import cli, plan
 from irbench.core import digests, records
 from irbench.core.errors import Unavailable, UserError
 from irbench.data import sets
-from tests.data.test_archives import zipped
 from tests.helpers import tiny
+from tests.helpers.archives import zipped
 from tests.helpers.servers import Server, serve
 from tests.helpers.sets import images
 

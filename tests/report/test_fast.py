@@ -16,9 +16,9 @@ from irbench.report.plots import attention, ksweep, latency, quality, scaling
 from irbench.report.tables import sheets
 from tests.helpers import report_fast
 from tests.helpers import report_fixtures as fixtures
+from tests.helpers.latex import balanced, columns_of
+from tests.helpers.pages import Reader, files
 from tests.helpers.report_fast import collected, edit, lines, row
-from tests.report.test_formats import balanced, columns_of
-from tests.report.test_page import Reader, files
 
 
 @pytest.fixture(scope="module")

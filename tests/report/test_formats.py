@@ -12,6 +12,7 @@ from irbench.present import notes, text
 from irbench.report import collect
 from irbench.report.tables import files, tables
 from tests.helpers import report_fixtures as fixtures
+from tests.helpers.latex import balanced, columns_of
 
 
 def build(builder):
@@ -45,25 +46,6 @@ def test_golden(printed, name):
 NASTY = r"50% of \cost_{a}^2 & #1 ~ $x$ [b] <c> |d| *e* `f` " + "σ×–"  # noqa: RUF001
 
 
-def balanced(source):
-    """Check braces and environments; return the source without escaped characters."""
-    bare = re.sub(r"\\[\\&%$#_{}]", "", source)
-    depth = 0
-    for letter in bare:
-        depth += (letter == "{") - (letter == "}")
-        assert depth >= 0
-    assert depth == 0
-    assert bare.count("$") % 2 == 0
-    opened = []
-    for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", bare):
-        if kind == "begin":
-            opened.append(name)
-        else:
-            assert opened.pop() == name
-    assert not opened
-    return bare
-
-
 def strange(tmp_path):
     builder = fixtures.Builder(tmp_path)
     builder.dataset("set5", NASTY, 1)
@@ -74,12 +56,6 @@ def strange(tmp_path):
     builder.cell("sr-x2@1", "set5", "b", {"psnr": [33.0], "ssim": [0.9]})
     builder.cell("sr-x2@1", "set5", "c", {"psnr": [34.0], "ssim": [0.8]})
     return build(builder)
-
-
-def columns_of(line):
-    """Columns that a LaTeX row fills."""
-    spans = [int(n) - 1 for n in re.findall(r"\\multicolumn\{(\d+)\}", line)]
-    return len(re.findall(r"(?<!\\)&", line)) + 1 + sum(spans)
 
 
 def test_latex_is_escaped_balanced_and_aligned(tmp_path, sr):

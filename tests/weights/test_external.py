@@ -9,11 +9,8 @@ import pytest
 import spandrel
 import torch
 from safetensors.torch import save_file
-from spandrel.architectures.Compact import Compact
 from spandrel.architectures.DnCNN import DnCNN
-from spandrel.architectures.DRUNet import DRUNet
 from spandrel.architectures.RCAN import RCAN
-from spandrel.architectures.SwinIR import SwinIR
 
 from irbench.catalog import peers, protocols
 from irbench.core.errors import Unavailable, UserError
@@ -22,6 +19,7 @@ from irbench.imaging import degrade
 from irbench.imaging.images import to_uint8
 from irbench.jobs.profiling import macs
 from irbench.weights import external
+from tests.helpers.foreign import compact, drunet, saved, swinir
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")
 
@@ -32,31 +30,6 @@ def dncnn(channels=1):
 
 def fdncnn():
     return DnCNN(in_nc=2, out_nc=1, nc=8, nb=8, act_mode="R", mode="FDnCNN")
-
-
-def drunet():
-    return DRUNet(in_nc=4, out_nc=3, nc=[4, 8, 8, 16], nb=2, act_mode="R",
-                  downsample_mode="strideconv", upsample_mode="convtranspose")
-
-
-def compact(scale=2):
-    return Compact(num_in_ch=3, num_out_ch=3, num_feat=4, num_conv=2, upscale=scale)
-
-
-def swinir():
-    return SwinIR(img_size=16, window_size=8, depths=[2], num_heads=[2], embed_dim=12, mlp_ratio=2,
-                  upscale=2, upsampler="pixelshuffledirect")
-
-
-def saved(folder, network, name="weights.pth"):
-    """Write a network's random weights as its authors would; return (path, the network)."""
-    path = folder / name
-    state = network.eval().state_dict()
-    if path.suffix == ".safetensors":
-        save_file({key: value.contiguous() for key, value in state.items()}, path)
-    else:
-        torch.save({"params": state}, path)
-    return path, network
 
 
 def forward(network, x):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from irbench import cli, plan, snakefile
 from tests.helpers import tiny
-from tests.workflow.test_workflow import snakemake
+from tests.helpers.workflow import snakemake
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # what a reader does: open every table, then the description of every file

@@ -15,27 +15,13 @@ import pytest
 import yaml
 
 from irbench.core import records
-from tests.data.test_archives import zipped
 from tests.helpers import tiny
+from tests.helpers.archives import zipped
 from tests.helpers.paths import ROOT
+from tests.helpers.workflow import snakemake
 
 JOBS = 13  # 2 data, 2 trainings, 4 cells, 2 profiles, leaks, report, all
 EVERYTHING = 15  # of tiny.make_everything: a cell and a benchmark more
-
-
-def snakemake(folder, *arguments, wait=True):
-    cores = () if "--report" in arguments else ("--cores", "2")   # as the README has it
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"),
-         "--workflow-profile", str(ROOT / "profiles" / "default"), "--directory", str(folder),
-         *cores, *arguments],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True)
-    if not wait:
-        return process
-    output, _ = process.communicate(timeout=200)
-    return process.returncode, output
 
 
 def verify(folder):

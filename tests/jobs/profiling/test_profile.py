@@ -16,7 +16,7 @@ from irbench.inference import memory
 from irbench.jobs.profiling import profile
 from irbench.models import registry
 from irbench.plan import code
-from tests.inference.test_memory import MIB, Temporary
+from tests.helpers.allocations import MIB, Temporary
 
 SIZE = {"channels": 3, "height": 8, "width": 10, "warmup": 1, "samples": 3, "threads": 1}
 
