@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from irbench.report import plots
+
 __all__ = ["build"]
 
 
@@ -35,7 +37,7 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
     """
     # matplotlib and seaborn take a second to import; `irbench --help` must not pay for them
     from irbench.core.files import write_atomic
-    from irbench.report import collect, plots
+    from irbench.report import collect
     from irbench.report.facts import verdict
     from irbench.report.page import page
     from irbench.report.tables import files, sheets, summary, tables
@@ -81,5 +83,6 @@ def _remove_stale(folder: Path, stems: set[str], figures: set[str]) -> None:
         if path.suffix in (".md", ".tex", ".csv") and path.stem not in stems:
             path.unlink()
     for path in sorted((folder / "figures").glob("*")):
-        if plots.of(path.stem) and path.suffix in (".png", ".pdf", ".svg") and path.stem not in figures:
+        if (plots.of(path.stem) and path.suffix in (".png", ".pdf", ".svg")
+                and path.stem not in figures):
             path.unlink()

@@ -11,10 +11,11 @@ from pathlib import Path
 from irbench.present.table import Table, Value
 from irbench.present.tidy import to_csv
 from irbench.report import collect
+from irbench.report.run import Run
 from tests.helpers.report_fixtures import INFERENCE, Builder
 
 
-def collected(builder: Builder) -> collect.Run:
+def collected(builder: Builder) -> Run:
     return collect.collect(builder.folder, builder.plan)
 
 

@@ -267,9 +267,9 @@ def test_a_header_of_somebodys_own_making_costs_no_report(tmp_path, strange):
 
 
 def test_facts_of_a_header_are_those_of_the_known_fields():
-    found = weights.checked(header(X2, unknown=1, seconds=True))
+    found = headers.checked(header(X2, unknown=1, seconds=True))
     assert "unknown" not in found and "seconds" not in found and found["steps"] == 20_000
-    assert weights.checked(None) == {}
+    assert headers.checked(None) == {}
 
 
 def test_weights_of_a_variant_are_told_once(tmp_path):

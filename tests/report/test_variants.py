@@ -6,7 +6,7 @@ import io
 import pytest
 
 from irbench.present import style, text
-from irbench.report.facts import family, verdict
+from irbench.report.facts import kinds, verdict
 from irbench.report.plots import attention, ksweep, quality, scaling
 from irbench.report.tables import costs, dictionary, summary, tables, variants
 from tests.helpers import report_fast
@@ -54,7 +54,7 @@ def test_variants_get_no_verdict(run):
 ])
 def test_who_competes(spec, expected):
     peer = {"arch": "external", "published_as": "DRUNet*", **spec}
-    assert family.competes(spec) is expected
+    assert kinds.competes(spec) is expected
     assert verdict.is_counterpart(peer, "DRUNet*") is expected
 
 

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from irbench.core import statistics
 from irbench.present import text
 from irbench.present.table import BEST, SECOND, Column, Row
-from irbench.report.collect import Cell
+from irbench.report.run import Cell
 
 # by how much figures of one image move between machines; a smaller difference is none
 LEAST = {"psnr": 0.001, "ssim": 0.00005, "lpips": 0.00005}

@@ -10,8 +10,8 @@ from __future__ import annotations
 from irbench.catalog import published
 from irbench.present import text
 from irbench.present.table import Column, Row, Table, Value
-from irbench.report.collect import Cell, Run
-from irbench.report.facts import family, verdict
+from irbench.report.facts import family, kinds, verdict
+from irbench.report.run import Cell, Run
 
 Cells = dict[tuple[str, str, str], Cell]                # by protocol, dataset and model
 Counterparts = dict[tuple[str, str], verdict.Verdict]   # by the path of a record and the metric
@@ -29,7 +29,7 @@ def measured(table: Table, run: Run, model: str, here: Cells, counterparts: Coun
     """
     spec = run.models[model]
     name = Value(run.model_title(model))
-    if not family.competes(spec):
+    if not kinds.competes(spec):
         name.marks.append(table.note(family.note(run, model)))
         spec = run.models.get(str(spec.get("base")), {})    # what is true of the base as well
     if spec.get("note"):
@@ -42,7 +42,7 @@ def measured(table: Table, run: Run, model: str, here: Cells, counterparts: Coun
     row = Row([name, _parameters(table, run, model, planned)], key=model)
     for column in table.columns:
         cell = here.get((column.protocol, column.dataset, model))
-        row.entries.append(_entry(table, column, cell, family.competes(run.models[model]),
+        row.entries.append(_entry(table, column, cell, kinds.competes(run.models[model]),
                                   counterparts.get((cell.path, column.metric)) if cell else None))
     return row
 

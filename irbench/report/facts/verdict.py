@@ -14,13 +14,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from irbench.catalog import published
-from irbench.report.facts import family
-
-if TYPE_CHECKING:
-    from irbench.report.collect import Cell, Run
+from irbench.report.facts import kinds
+from irbench.report.run import Cell, Run
 
 REPRODUCED, NOISE, DIFFERS = "reproduced", "within noise", "differs"
 NOT_COMPARABLE, NOTHING = "not comparable", "nothing published"
@@ -98,7 +95,7 @@ def is_counterpart(spec: dict, method: str, blind: bool = False) -> bool:
     A variant (changed options or inference) and a reference are no paper's model. ``blind``: the
     model's weights serve a range of levels.
     """
-    if not family.competes(spec):
+    if not kinds.competes(spec):
         return False
     name = str(spec.get("published_as") or "")
     itself = spec.get("in_paper") or spec.get("arch") == "external" or not spec.get("learned", True)

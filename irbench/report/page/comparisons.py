@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from PIL import Image
 
 from irbench.present import text
-from irbench.report.collect import Run
 from irbench.report.page import embed
 from irbench.report.plots import crops
 from irbench.report.plots.crops import Comparison
+from irbench.report.run import Run
 
 PIXELS = 1_300_000              # of all versions of all comparisons: 2 MB or so
 SIDES = (512, 384, 320, 256, 224, 192, 160, 128, 96)    # of a region, in pixels of the target

@@ -22,11 +22,11 @@ from irbench.catalog import published
 from irbench.present import text
 from irbench.present.style import Drawing
 from irbench.present.table import Row, Table, Value
-from irbench.report.collect import Cell, Job, Run
-from irbench.report.facts import family, verdict, weights
+from irbench.report.facts import family, kinds, verdict, weights
 from irbench.report.page import comparisons, embed
 from irbench.report.page.provenance import Origins, groups, kind
 from irbench.report.plots import PLOTS, latency
+from irbench.report.run import Cell, Outcome, Run
 from irbench.report.tables import verdicts as judging
 from irbench.report.tables.tables import PUBLISHED_RULE
 
@@ -79,7 +79,8 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Table],
         summary=embed.summary(run.folder), families=_families(run),
         sheets={stem: sheets.get(stem) for stem in PLAIN}, rule=PUBLISHED_RULE,
         more_sheets=[one for stem, one in sheets.items() if stem not in PLAIN],
-        figures=_places(drawings, by_task, run), headings={plot.name: plot.heading for plot in PLOTS},
+        figures=_places(drawings, by_task, run),
+        headings={plot.name: plot.heading for plot in PLOTS},
         published=any(t.published for t in tables), headline=headline(tables),
         counts=[(label, status, sum(c.status == status for c in run.cells))
                 for status, label in STATUS.items()],
@@ -111,7 +112,7 @@ def _asset(name: str) -> str:
 def _families(run: Run) -> str:
     """Return how many models, variants and references there are."""
     counts = [(len(run.models), "model")]
-    for word, mine in (("variant", family.is_variant), ("reference", family.is_reference)):
+    for word, mine in (("variant", kinds.is_variant), ("reference", kinds.is_reference)):
         here = sum(map(mine, run.models.values()))
         counts[0] = (counts[0][0] - here, "model")
         counts.append((here, word))
@@ -215,10 +216,10 @@ def warnings(run: Run, circumstances: list[dict]) -> list[str]:
     return said
 
 
-def _without_size(job: Job) -> Job:
+def _without_size(job: Outcome) -> Outcome:
     """Return a profile without its input size, which differs by protocol as it should."""
     record = {**job.record, "result": {**job.result, "input": {}}}
-    return Job(job.protocol, job.model, job.path, job.status, job.reason, record)
+    return Outcome(job.protocol, job.model, job.path, job.status, job.reason, record)
 
 
 # -- cells of tables -----------------------------------------------------------------------------
@@ -255,7 +256,7 @@ def carried(rows: list[Row]) -> list[tuple[Row, list[tuple[Value, bool]]]]:
     return found
 
 
-def _detail(run: Run, job: Job) -> dict:
+def _detail(run: Run, job: Outcome) -> dict:
     record = job.record or {}
     seconds = record.get("seconds") or {}
     return {"job": job, "kind": kind(job), "title": run.model_title(job.model),

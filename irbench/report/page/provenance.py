@@ -14,8 +14,8 @@ from irbench.catalog import published
 from irbench.core import digests
 from irbench.present import text
 from irbench.present.table import Column, Row, Value
-from irbench.report.collect import Cell, Job, Run
 from irbench.report.facts import weights
+from irbench.report.run import Cell, Outcome, Run
 
 IMAGES = 100                    # scores of so many images are shown with the figure, no more
 KINDS = {"training": "training", "profiles": "profile", "benches": "benchmark"}
@@ -26,7 +26,7 @@ CODE = {"Record", "Fingerprint of its inputs", "Weights sha256", "Manifest sha25
 
 # -- circumstances -------------------------------------------------------------------------------
 
-def groups(jobs: Iterable[Job]) -> list[dict]:
+def groups(jobs: Iterable[Outcome]) -> list[dict]:
     """Return the distinct circumstances of the records, with counts and first and last time."""
     found: dict[str, dict] = {}
     for job in jobs:
@@ -60,12 +60,12 @@ def machine(hardware: dict) -> str:
         if part) or "not recorded"
 
 
-def kind(job: Job) -> str:
+def kind(job: Outcome) -> str:
     """Return what a record is of, in a word."""
     return "cell" if isinstance(job, Cell) else KINDS[job.path.partition("/")[0]]
 
 
-def command(run: Run, job: Job) -> str:
+def command(run: Run, job: Outcome) -> str:
     """Return the command that computes a record again, to be run beside ``results/``."""
     kept = (run.folder / "config.json").is_file()
     config = f"results/{run.name}/config.json" if kept else "CONFIG"
@@ -87,7 +87,7 @@ def command(run: Run, job: Job) -> str:
 class Origins:
     """The facts of every record and source of a page, and the anchors by which they are found."""
 
-    def __init__(self, run: Run, jobs: Iterable[Job], sources: Iterable[str] = ()) -> None:
+    def __init__(self, run: Run, jobs: Iterable[Outcome], sources: Iterable[str] = ()) -> None:
         """Take the records of a run that a page tells of, and the names of printed sources."""
         self.run = run
         self.jobs = {job.path: job for job in jobs}
@@ -141,7 +141,7 @@ class Origins:
         return {"terms": [[term, term in CODE] for term in terms], "texts": list(texts),
                 "origins": origins}
 
-    def title(self, job: Job) -> str:
+    def title(self, job: Outcome) -> str:
         """Return what a record is of: ``SemanIR on Set5``."""
         run = self.run
         if kind(job) == "benchmark":
@@ -151,7 +151,7 @@ class Origins:
             return f"{name} on {run.dataset_title(job.dataset)}, {job.protocol}"
         return f"{kind(job).capitalize()} of {name}, {job.protocol}"
 
-    def facts(self, job: Job) -> list[tuple[str, str]]:
+    def facts(self, job: Outcome) -> list[tuple[str, str]]:
         """Return terms and texts on a record; an empty text is one that is not known."""
         run, record = self.run, job.record or {}
         source = record.get("provenance") or {}
@@ -177,7 +177,7 @@ class Origins:
             ("Versions", ", ".join(f"{name} {number}" for name, number in (
                 ("Python", source.get("python")), *packages.items()) if number))]
 
-    def _dataset(self, job: Job) -> list[tuple[str, str]]:
+    def _dataset(self, job: Outcome) -> list[tuple[str, str]]:
         if not isinstance(job, Cell):
             return []
         spec = self.run.datasets.get(job.dataset, {})
@@ -187,7 +187,7 @@ class Origins:
                  + (f"; {spec['source']}" if spec.get("source") else "")),
                 ("Manifest sha256", str(spec.get("sha256") or ""))]
 
-    def _model(self, job: Job) -> list[tuple[str, str]]:
+    def _model(self, job: Outcome) -> list[tuple[str, str]]:
         run = self.run
         spec = run.models.get(job.model)
         if spec is None:
@@ -226,14 +226,14 @@ def _training(one: weights.Weights) -> str:
         "" if one.known else "not recorded"]))
 
 
-def _trained(job: Job) -> str:
+def _trained(job: Outcome) -> str:
     """Return how long a training's own record says that it took, "" for other records."""
     if kind(job) != "training" or job.result.get("steps") is None:
         return ""
     return f"{job.result['steps']} steps; {text.duration(job.result['seconds'])}"
 
 
-def _images(job: Job) -> dict:
+def _images(job: Outcome) -> dict:
     """Return the scores of a cell's images as rows of texts, {} if there are none or too many."""
     if not isinstance(job, Cell) or not job.images:
         return {}

@@ -19,8 +19,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from irbench.present import style, text
 from irbench.present.table import BEST, Column, Table, Value
-from irbench.report.collect import Job, Run
 from irbench.report.plots import latency
+from irbench.report.run import Outcome, Run
 
 NAME = "attention"
 RECORD = f"benches/{NAME}.json"      # below the run folder
@@ -205,7 +205,7 @@ def draw(run: Run) -> style.Drawing:
     return drawing
 
 
-def _no_result(job: Job) -> str:
+def _no_result(job: Outcome) -> str:
     return f"There is no figure of attention: {job.reason or job.status}."
 
 

@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from irbench.present import style, text
-from irbench.report.collect import Cell, Run
-from irbench.report.facts import family
+from irbench.report.facts import kinds
 from irbench.report.plots import window
+from irbench.report.run import Cell, Run
 
 PER_LINE = 6                    # crops beside the whole image
 METRICS = ("psnr", "ssim")
@@ -82,7 +82,7 @@ def _compare(run: Run) -> tuple[list[Comparison], list[str]]:
     groups: dict[tuple[str, str], list[Cell]] = {}
     variants, without = set(), []
     for cell in run.cells:
-        if family.competes(run.models[cell.model]):
+        if kinds.competes(run.models[cell.model]):
             groups.setdefault((cell.protocol, cell.dataset), []).append(cell)
         elif any(image.get("file") for image in cell.images):
             variants.add(run.model_title(cell.model))
@@ -310,7 +310,7 @@ def _caption(run: Run, one: Comparison, end: int, beyond: bool) -> str:
         said.append("The input is shown clipped to 0-255.")
     absent = [run.model_title(c.model) for c in run.cells
               if (c.protocol, c.dataset) == (one.protocol, one.dataset)
-              and family.competes(run.models[c.model]) and c not in one.cells]
+              and kinds.competes(run.models[c.model]) and c not in one.cells]
     if absent:
         said.append(f"Without kept images: {', '.join(absent)}.")
     return " ".join(said)

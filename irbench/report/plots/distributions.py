@@ -23,9 +23,9 @@ from matplotlib.ticker import MaxNLocator
 from irbench.catalog import published
 from irbench.core import statistics
 from irbench.present import style, text
-from irbench.report.collect import Cell, Run
-from irbench.report.facts import family
+from irbench.report.facts import kinds
 from irbench.report.plots import split
+from irbench.report.run import Cell, Run
 
 JOINED = 12                     # images; more lines than this are a tangle
 LEAST = 2                       # images; one has no distribution
@@ -62,7 +62,7 @@ def rows(run: Run) -> list[Row]:
     """Return what can be compared image by image."""
     groups: dict[tuple[str, str], dict[str, Cell]] = {}
     for cell in run.cells:
-        if "psnr" in cell.means and family.competes(run.models[cell.model]):
+        if "psnr" in cell.means and kinds.competes(run.models[cell.model]):
             groups.setdefault((cell.protocol, cell.dataset), {})[cell.model] = cell
     found = []
     for (protocol, dataset), cells in groups.items():

@@ -17,9 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from irbench.present import style, text
-from irbench.report.collect import Run
-from irbench.report.facts import family
+from irbench.report.facts import family, kinds
 from irbench.report.plots import latency
+from irbench.report.run import Run
 
 OPTION = "k"
 AREA = 150.0                    # of the largest marker, in square points
@@ -52,7 +52,7 @@ def members(run: Run) -> dict[str, dict[int, str]]:
         own = (run.models.get(base, {}).get("options") or {}).get(OPTION)
         alone = {}
         for name in names:
-            options, inference = family.changed(run.models[name])
+            options, inference = kinds.changed(run.models[name])
             if set(options) == {OPTION} and not inference and type(options[OPTION]) is int:
                 alone[options[OPTION]] = name
         if alone and type(own) is int:

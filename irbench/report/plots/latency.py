@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from irbench.present import style, text
-from irbench.report.collect import Run
-from irbench.report.facts import family
+from irbench.report.facts import kinds
 from irbench.report.plots import split
+from irbench.report.run import Run
 
 BUSY = 0.2                      # cores; what a system does at rest stays below
 LOG_FROM = 12.0                 # ratio of slowest to fastest that calls for a log scale
@@ -95,7 +95,7 @@ def disturbances(run: Run, shown: Iterable[tuple[str, str]], mark: str = MARK) -
 
 def name(run: Run, model: str, result: dict) -> str:
     """Return a model's title with how it is run, where that is in neither title nor condition."""
-    if not family.competes(run.models[model]):
+    if not kinds.competes(run.models[model]):
         return run.model_title(model)
     inference = result.get("inference") or {}
     said = text.inference({key: True for key in ("channels_last", "compile")

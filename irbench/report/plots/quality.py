@@ -26,9 +26,9 @@ from matplotlib.transforms import Bbox
 from irbench.catalog import published
 from irbench.present import style, text
 from irbench.present.labels import Point, place
-from irbench.report.collect import Run
-from irbench.report.facts import family, verdict
+from irbench.report.facts import family, kinds, verdict
 from irbench.report.plots import latency, pareto, split
+from irbench.report.run import Run
 
 COSTS = {"parameters": "Parameters (count, log scale)", "macs": "MACs (count, log scale)",
          "latency": "Latency, p50 (ms, log scale)"}
@@ -111,7 +111,7 @@ def rows(run: Run) -> tuple[list[Row], list[str]]:
     omitted: list[str] = []
     for cell in run.cells:
         psnr = cell.means.get("psnr")
-        if psnr is None or not family.competes(run.models[cell.model]):
+        if psnr is None or not kinds.competes(run.models[cell.model]):
             continue
         row = found.setdefault((cell.protocol, cell.dataset), Row(
             cell.protocol, cell.dataset, cell.level, cell.task, synthetic=cell.synthetic))

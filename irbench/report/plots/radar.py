@@ -19,9 +19,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from irbench.present import style, text
-from irbench.report.collect import Run
-from irbench.report.facts import family
+from irbench.report.facts import kinds
 from irbench.report.plots import split
+from irbench.report.run import Run
 
 SETS, MODELS = 3, 2             # at least
 VISIBLE = 0.1                   # of the radius: a smaller difference is thinner than the lines
@@ -53,7 +53,7 @@ def panels(run: Run) -> list[Panel]:
     found: dict[str, dict[str, dict[str, float]]] = {}
     tasks = {}
     for cell in run.cells:
-        if "psnr" in cell.means and family.competes(run.models[cell.model]):
+        if "psnr" in cell.means and kinds.competes(run.models[cell.model]):
             found.setdefault(cell.protocol, {}).setdefault(cell.model, {})[
                 cell.dataset] = cell.means["psnr"]
             tasks[cell.protocol] = cell.task

@@ -16,8 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from irbench.present import style, text
-from irbench.report.collect import Run
 from irbench.report.plots import latency, split
+from irbench.report.run import Run
 
 KINDS = {"size": "Input pixels per image (log scale)", "batch": "Batch (images, log scale)"}
 MAX_ROWS = 3                    # in one figure

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from irbench.report.collect import Cell
+from irbench.report.run import Cell
 
 WINDOW = 96                     # pixels of the target; at most a third of its shorter side
 SEARCHED = 24                   # images of a dataset looked at, in the record's order

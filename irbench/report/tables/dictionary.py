@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from irbench.present import text
 from irbench.present.table import Column, Table, Value
-from irbench.report.collect import Run
 from irbench.report.facts import family
+from irbench.report.run import Run
 
 STEM = "dictionary"
 FIGURES = {"self": "own key", "used": "used as key", "overlap": "kept from before"}

@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 from irbench.present import text
 from irbench.present.table import Column, Table, Value
-from irbench.report.collect import Cell, Job, Run
-from irbench.report.facts import family
+from irbench.report.facts import family, kinds
 from irbench.report.plots import latency
+from irbench.report.run import Cell, Outcome, Run
 
 STEM = "efficiency"
 CIRCUMSTANCES = ("device", "dtype", "size", "batch", "threads")
@@ -71,7 +71,7 @@ def _most_scored(cells: list[Cell]) -> str:
     return max(scored, key=lambda name: (len(scored[name]), max(scored[name])), default=planned)
 
 
-def _row(made: Table, run: Run, protocol: str, model: str, job: Job | None, cell: Cell | None,
+def _row(made: Table, run: Run, protocol: str, model: str, job: Outcome | None, cell: Cell | None,
          mixed: bool) -> list[Value]:
     """Return a row; ``mixed``: the latencies of the table were not measured in one way."""
     result = job.result if job else {}
@@ -101,7 +101,7 @@ def digits(number: float) -> str:
     return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
-def _figure(made: Table, job: Job | None, name: str, number: float | None,
+def _figure(made: Table, job: Outcome | None, name: str, number: float | None,
             how: Callable[[float], str], unplanned: str) -> Value:
     if number is not None:
         return Value(how(number))
@@ -127,7 +127,7 @@ def _of_latency(result: dict, mixed: bool) -> list[str]:
 def _score(made: Table, run: Run, model: str, cell: Cell | None) -> list[Value]:
     """Return the PSNR and the set it was reached on."""
     if cell is None:
-        return [made.absent(family.REFERENCE) if family.is_reference(run.models[model])
+        return [made.absent(family.REFERENCE) if kinds.is_reference(run.models[model])
                 else Value(text.NONE), Value(text.NONE)]
     known = cell.means.get("psnr")
     if known is None:
@@ -142,7 +142,7 @@ def _score(made: Table, run: Run, model: str, cell: Cell | None) -> list[Value]:
     return [score, Value(run.dataset_title(cell.dataset))]
 
 
-def _line(run: Run, protocol: str, model: str, job: Job | None, cell: Cell | None) -> list:
+def _line(run: Run, protocol: str, model: str, job: Outcome | None, cell: Cell | None) -> list:
     result = job.result if job else {}
     how = latency.circumstances(result) if result else dict.fromkeys(CIRCUMSTANCES)
     return [
@@ -152,7 +152,7 @@ def _line(run: Run, protocol: str, model: str, job: Job | None, cell: Cell | Non
         *((cell.means.get("psnr"), cell.means.get("ssim"), len(cell.images) or None) if cell
           else (None,) * 3),
         *(how[name] for name in CIRCUMSTANCES), family.way(result),
-        str(family.is_reference(run.models[model])).lower(),
+        str(kinds.is_reference(run.models[model])).lower(),
         *((job.status, job.reason, job.path if job.record else None) if job else (None,) * 3),
         *((cell.status, cell.reason, cell.path if cell.record else None) if cell
           else (None,) * 3)]

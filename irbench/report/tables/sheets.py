@@ -6,8 +6,8 @@ Reads nothing but the collected run; ``irbench.report.build`` writes ``tables/<s
 from __future__ import annotations
 
 from irbench.present.table import Table
-from irbench.report.collect import Run
 from irbench.report.plots import attention
+from irbench.report.run import Run
 from irbench.report.tables import costs, dictionary, efficiency, trainings, variants
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from irbench.present import text
 from irbench.present.tidy import csv_text
-from irbench.report.collect import Cell, Run
-from irbench.report.facts import family, verdict
+from irbench.report.facts import family, kinds, verdict
+from irbench.report.run import Cell, Run
 
 SUMMARY = (
     "protocol", "task", "level", "version", "dataset", "model", "title", "source", "psnr_db",
@@ -77,7 +77,7 @@ def summary(run: Run) -> str:
 def _against(run: Run, cell: Cell, found: verdict.Verdict | None) -> dict[str, str]:
     """Return the columns on the published PSNR; without a result nothing can be said of it."""
     if found is None:
-        comparable = "psnr" in cell.means and family.competes(run.models[cell.model])
+        comparable = "psnr" in cell.means and kinds.competes(run.models[cell.model])
         said = verdict.NOTHING if comparable and run.published != "none" else ""
         return {"published_psnr_db": "", "psnr_difference_db": "", "published_method": "",
                 "published_source": "", "verdict": said}

@@ -26,9 +26,9 @@ from dataclasses import replace
 from irbench.catalog import published
 from irbench.present import text
 from irbench.present.table import MEASURED, Block, Column, Row, Table, Value
-from irbench.report.collect import Cell, Run
-from irbench.report.facts import family, ranking, rows, verdict
+from irbench.report.facts import family, kinds, ranking, rows, verdict
 from irbench.report.facts.rows import Counterparts
+from irbench.report.run import Cell, Run
 
 FIELDS = ("task", "version", "protocol", "level", "dataset", "block", "method", "model", "metric",
           "unit", "value", "shown", "rank", "place", "difference", "against", "parameters",
@@ -58,10 +58,10 @@ def build(run: Run) -> list[Table]:
     groups: dict[tuple[str, int, bool], list[Cell]] = {}
     for cell in run.cells:
         groups.setdefault((cell.task, cell.version, cell.synthetic), []).append(cell)
-    kinds = [(task, synthetic) for task, _, synthetic in groups]
+    forms = [(task, synthetic) for task, _, synthetic in groups]
     found, more = [], []
     for (task, version, synthetic), cells in groups.items():
-        several = f"@{version}" * (kinds.count((task, synthetic)) > 1)
+        several = f"@{version}" * (forms.count((task, synthetic)) > 1)
         stem = f"{task}-synthetic" * synthetic or task
         title = text.task_title(task) + SYNTHETIC_TITLE * synthetic
         light = _light(run, cells) if task == "sr" else []
@@ -285,7 +285,7 @@ def _said(table: Table, run: Run, cells: list[Cell]) -> list[str]:
         *ranks,
         f"{', '.join(lower)}: lower is better." if lower else "",
         "Variants of a model have its weights and are not ranked."
-        if any(not family.competes(run.models[row.key]) for row in table.measured) else "",
+        if any(not kinds.competes(run.models[row.key]) for row in table.measured) else "",
         "Models trained here are reproductions from the papers' descriptions, without the authors' "
         "code or weights." if any(sub.startswith("trained here") for sub in subs) else "",
         "Bundled weights had a short training by this pipeline, far from the papers' data and "

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from irbench.catalog import published
 from irbench.present import text
 from irbench.present.table import Column, Table, Value
-from irbench.report.collect import Cell, Run
 from irbench.report.facts import weights
 from irbench.report.facts.weights import Weights
+from irbench.report.run import Cell, Run
 
 STEM = "training"
 FIELDS = ("model", "trained_for", "levels", "origin", "recipe", "loss", "datasets", "left_out",

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from irbench.present import text
 from irbench.present.table import Column, Table, Value
-from irbench.report.collect import Cell, Job, Run
 from irbench.report.facts import family
 from irbench.report.plots import latency
+from irbench.report.run import Cell, Outcome, Run
 
 STEM = "variants"
 FIELDS = ("base", "variant", "changes", "protocol", "dataset", "base_psnr_db", "psnr_db",
@@ -100,7 +100,7 @@ def _mean(cell: Cell | None, metric: str, who: str, reasons: dict[str, str]) -> 
     return None
 
 
-def _p50(job: Job | None, who: str, reasons: dict[str, str]) -> float | None:
+def _p50(job: Outcome | None, who: str, reasons: dict[str, str]) -> float | None:
     result = job.result if job else {}
     time = (result.get("latency_ms") or {}).get("p50")
     if time is None:
@@ -110,7 +110,7 @@ def _p50(job: Job | None, who: str, reasons: dict[str, str]) -> float | None:
     return time
 
 
-def _ratio(profiles: list[Job | None], times: list[float | None],
+def _ratio(profiles: list[Outcome | None], times: list[float | None],
            reasons: dict[str, str]) -> tuple[float | None, str]:
     """Return variant over base and how both were measured, or None with the reason added."""
     if None in times:

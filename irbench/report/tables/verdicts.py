@@ -12,8 +12,8 @@ from irbench.present.latex import to_latex
 from irbench.present.markdown import to_markdown
 from irbench.present.table import Column, Row, Table, Value
 from irbench.present.tidy import to_csv
-from irbench.report.collect import Run
 from irbench.report.facts.verdict import Verdict
+from irbench.report.run import Run
 
 STEM = "verdicts"
 FIELDS = ("protocol", "task", "level", "dataset", "model", "method", "source", "metric", "unit",
