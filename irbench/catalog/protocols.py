@@ -44,7 +44,7 @@ CHOICES = {"pattern": ("rggb",)}
 
 
 @dataclass(frozen=True)
-class Metric:
+class Scoring:
     """How restored and target image are compared; see the head of the catalog file."""
 
     color: str
@@ -64,7 +64,7 @@ class Protocol:
     degradation: dict
     color: str
     seed: int | None
-    metric: Metric
+    metric: Scoring
     source: str
 
     @property
@@ -129,7 +129,7 @@ def _protocol(where: str, key: str, entry: object) -> Protocol:
         raise UserError(f"{where}: the id must begin with {entry['task']}-{entry['level']}, "
                         "its task and level.")
     _keys(f"{where}: metric", entry["metric"], {"color", "y_rounded", "crop", "ssim"})
-    metric = Metric(**entry["metric"])
+    metric = Scoring(**entry["metric"])
     for value, valid, name in ((entry["color"], ("rgb", "gray"), "color"),
                                (metric.color, METRIC_COLORS, "metric color"),
                                (metric.ssim, SSIM_VARIANTS, "ssim variant")):

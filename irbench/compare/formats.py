@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from irbench.compare.differences import SHOWN, WORSE, Cell, Comparison, Metric, Profile, some
+from irbench.compare.differences import (
+    SHOWN,
+    WORSE,
+    CellDifference,
+    Comparison,
+    Metric,
+    ProfileDifference,
+    some,
+)
 from irbench.core.statistics import FEWEST, REAL, SAME, Paired
 from irbench.present import ci
 from irbench.present import plain as layout
@@ -57,7 +65,7 @@ def sentence(comparison: Comparison) -> str:
     return "; ".join(words) + "."
 
 
-def _standing(cell: Cell) -> str:
+def _standing(cell: CellDifference) -> str:
     if cell.reason:
         return "not compared"
     moved = {m.direction for m in cell.metrics if m.word == REAL}
@@ -109,7 +117,7 @@ def filled(empty: Table, rows: list[list[str]]) -> Table:
     return made
 
 
-def _row(cell: Cell, metric: Metric) -> list[str]:
+def _row(cell: CellDifference, metric: Metric) -> list[str]:
     paired, name = metric.paired, metric.name
     spread = (layout.NA if paired is None or paired.low is None else
               f"{layout.change(name, paired.low)} to {layout.change(name, paired.high)}")
@@ -131,7 +139,7 @@ def few(paired: Paired | None) -> str:
     return "one image" if paired.n == 1 else "few images"
 
 
-def _sizes(profile: Profile, everything: bool) -> list[list[str]]:
+def _sizes(profile: ProfileDifference, everything: bool) -> list[list[str]]:
     rows = []
     if profile.reason:
         return rows
@@ -206,7 +214,7 @@ def _metric(metric: Metric) -> dict:
                       for i in metric.images[:SHOWN]] if metric.word != SAME else []}
 
 
-def _profile(profile: Profile) -> dict:
+def _profile(profile: ProfileDifference) -> dict:
     found = profile.latency
     return {"profile": profile.key, "compared": not profile.reason,
             "reason": profile.reason or None, "same": profile.same,
@@ -229,10 +237,10 @@ def junit(comparison: Comparison) -> str:
     cases = []
     for job in (*comparison.cells, *comparison.profiles):
         group, _, name = job.key.rpartition("/")
-        rows = ([_row(job, m) for m in job.metrics] if isinstance(job, Cell)
+        rows = ([_row(job, m) for m in job.metrics] if isinstance(job, CellDifference)
                 else _sizes(job, True))
         lines = "\n".join([*(" ".join(filter(None, row[1:])) for row in rows), *job.changes])
-        bad = isinstance(job, Cell) and any(m.word == REAL and m.direction == WORSE
+        bad = isinstance(job, CellDifference) and any(m.word == REAL and m.direction == WORSE
                                             for m in job.metrics)
         outcome = "skipped" if job.reason else "failure" if bad else "passed"
         cases.append((group, name, outcome, job.reason or ("really worse" if bad else ""), lines))

@@ -23,7 +23,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from irbench.compare import differences, inputs
-from irbench.compare.differences import LOWER_IS_BETTER, SHOWN, Cell, Comparison, Image, Profile
+from irbench.compare.differences import (
+    LOWER_IS_BETTER,
+    SHOWN,
+    CellDifference,
+    Comparison,
+    Image,
+    ProfileDifference,
+)
 from irbench.compare.runs import METRICS, RunData
 from irbench.compare.tolerances import Tolerances
 from irbench.core import statistics
@@ -69,7 +76,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Result:
+class GateResult:
     """The gate's findings, and the keys of what it held against the tolerances and what passed."""
 
     base: RunData
@@ -93,7 +100,7 @@ class Result:
 
 
 def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = False,
-          exact: bool = False, complete: bool = False) -> Result:
+          exact: bool = False, complete: bool = False) -> GateResult:
     """Hold a run against its baseline.
 
     Args:
@@ -141,10 +148,10 @@ def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = 
                                 f"in the baseline, so that nothing watches them: "
                                 f"{differences.some(unwatched)}."))
     findings.sort(key=lambda one: one.key)
-    return Result(base, new, tuple(findings), tuple(compared))
+    return GateResult(base, new, tuple(findings), tuple(compared))
 
 
-def _other_data(cell: Cell, comparison: Comparison) -> str:
+def _other_data(cell: CellDifference, comparison: Comparison) -> str:
     """Say that scores which moved are of other data, "" if they are not."""
     if cell.reason or cell.same:
         return ""
@@ -180,7 +187,7 @@ def _absent(comparison: Comparison, complete: bool) -> Iterator[Finding]:
 
 # -- quality -----------------------------------------------------------------------------------
 
-def _cell(cell: Cell, comparison: Comparison, limits: dict,
+def _cell(cell: CellDifference, comparison: Comparison, limits: dict,
           complete: bool) -> Iterator[Finding]:
     changes = cell.changes or tuple(filter(None, [cell.remark]))
     if cell.reason:
@@ -199,7 +206,7 @@ def _cell(cell: Cell, comparison: Comparison, limits: dict,
         yield from _scores(cell, found, limit, changes)
 
 
-def _refused(cell: Cell, known: bool, changes: tuple[str, ...]) -> Finding:
+def _refused(cell: CellDifference, known: bool, changes: tuple[str, ...]) -> Finding:
     """A cell that both sides name and that cannot be compared; ``known``: the baseline's is ok."""
     advice = ("A changed convention is a new version: raise the number after the @, and write the "
               "baseline anew." if cell.reason.startswith(differences.REDEFINED) else
@@ -216,7 +223,7 @@ def _again(reason: str) -> str:
     return "" if "run again" in reason else " Run the workflow again."
 
 
-def _without(cell: Cell, name: str, metric: str, reason: str | None, before: float,
+def _without(cell: CellDifference, name: str, metric: str, reason: str | None, before: float,
              complete: bool) -> Finding:
     """A metric that the baseline has a mean of and the run has none."""
     if reason is None:
@@ -229,7 +236,7 @@ def _without(cell: Cell, name: str, metric: str, reason: str | None, before: flo
                    f"the tolerance null.", metric, before)
 
 
-def _scores(cell: Cell, found: differences.Metric, limit: dict,
+def _scores(cell: CellDifference, found: differences.Metric, limit: dict,
             changes: tuple[str, ...]) -> Iterator[Finding]:
     sign = -1 if found.name in LOWER_IS_BETTER else 1
     name, unit, _ = NAMES[found.name]
@@ -256,7 +263,8 @@ def _scores(cell: Cell, found: differences.Metric, limit: dict,
                       f"{mean:g}{unit} ({_word(found)}).", *figures, mean, (), changes)
 
 
-def _unlike(cell: Cell, comparison: Comparison, limits: dict, gate: bool) -> Iterator[Finding]:
+def _unlike(cell: CellDifference, comparison: Comparison, limits: dict,
+            gate: bool) -> Iterator[Finding]:
     """Pictures that changed by less than the limits of quality tell, for better or worse."""
     made = [side.cells[cell.key].inputs for side in (comparison.base, comparison.new)]
     if not all(made):
@@ -317,7 +325,7 @@ def _worst(metric: str, images: list[Image] | tuple[Image, ...]) -> str:
 
 # -- size and speed ----------------------------------------------------------------------------
 
-def _profile(profile: Profile, comparison: Comparison, limits: dict,
+def _profile(profile: ProfileDifference, comparison: Comparison, limits: dict,
              gate: bool) -> Iterator[Finding]:
     key, changes = profile.key, profile.changes
     if profile.reason:
@@ -352,7 +360,7 @@ def _growth(allowed: float) -> str:
     return f"; a growth of {allowed:.2%} may pass" if allowed else "; no growth may pass"
 
 
-def _speed(profile: Profile, comparison: Comparison, limits: dict,
+def _speed(profile: ProfileDifference, comparison: Comparison, limits: dict,
            gate: bool) -> Iterator[Finding]:
     key, found = profile.key, profile.latency
     base, new = comparison.base.profiles[key], comparison.new.profiles[key]

@@ -19,7 +19,7 @@ from irbench.compare.gate import (
     REGRESSION,
     SHOWN,
     Finding,
-    Result,
+    GateResult,
 )
 from irbench.present import ci
 from irbench.present import plain as layout
@@ -30,14 +30,14 @@ TITLES = {REGRESSION: "Regressions", IMPROVEMENT: "Better than the baseline",
 LEVELS = {REGRESSION: "error", ADVICE: "warning", IMPROVEMENT: "notice", NOTE: "notice"}
 
 
-def counts(result: Result) -> dict:
+def counts(result: GateResult) -> dict:
     """Return what a line can hold."""
     return {"compared": len(result.compared), "regressions": len(result.failed),
             "improvements": len({one.key for one in result.of(IMPROVEMENT)}),
             "advice": len({one.key for one in result.of(ADVICE)}), "exit_code": result.code}
 
 
-def sentence(result: Result) -> str:
+def sentence(result: GateResult) -> str:
     """Return the outcome in a sentence."""
     number = len(result.compared)
     compared = f"{layout.many(number, 'result')} compared with the baseline"
@@ -53,7 +53,7 @@ def sentence(result: Result) -> str:
         f"{result.new.where} --output {result.base.where})." if better else "")
 
 
-def text(result: Result) -> str:
+def text(result: GateResult) -> str:
     """Return lines for a terminal, regressions last, where they are seen."""
     parts = [f"baseline  {layout.about(result.base)}\nrun       {layout.about(result.new)}"]
     for level in (NOTE, ADVICE, IMPROVEMENT, REGRESSION):
@@ -79,7 +79,7 @@ def _cause(change: str) -> str:
     return change if change.startswith((UNEXPLAINED, "the baseline")) else f"changed: {change}"
 
 
-def markdown(result: Result) -> str:
+def markdown(result: GateResult) -> str:
     """Return a summary for a pull request: what failed in full, the rest folded away."""
     parts = [f"**irbench check: {sentence(result)}**"]
     for level in (REGRESSION, ADVICE, IMPROVEMENT, NOTE):
@@ -101,7 +101,7 @@ def _item(one: Finding) -> str:
         *(f"  - {escape(_cause(change))}" for change in one.changes)])
 
 
-def plain(result: Result) -> dict:
+def plain(result: GateResult) -> dict:
     """Return everything as plain data; unknown is null."""
     return {
         "baseline": result.base.where, "run": result.new.where, **counts(result),
@@ -115,12 +115,12 @@ def plain(result: Result) -> dict:
         "keys": list(result.compared)}
 
 
-def json(result: Result) -> str:
+def json(result: GateResult) -> str:
     """Return everything as JSON."""
     return layout.pretty(plain(result))
 
 
-def junit(result: Result) -> str:
+def junit(result: GateResult) -> str:
     """Return a test case for each cell and profile of the baseline."""
     by_key: dict[str, list[Finding]] = {}
     for one in result.findings:
@@ -136,7 +136,7 @@ def junit(result: Result) -> str:
     return ci.junit("irbench check", cases)
 
 
-def github(result: Result) -> str:
+def github(result: GateResult) -> str:
     """Return annotations: an error for each regression, warnings for advice, notices for better."""
     lines = [ci.annotation(LEVELS[one.level], f"irbench {one.level}", _lines(one).strip())
              for level in (REGRESSION, ADVICE, IMPROVEMENT) for one in result.of(level)]

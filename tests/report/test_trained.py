@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from irbench import report
+from irbench.core import headers
 from irbench.report import collect
-from irbench.report.facts import verdict, weights
+from irbench.report.facts import verdict
 from irbench.report.page import page, provenance
 from irbench.report.plots import curves
 from irbench.report.tables import summary, trainings

@@ -127,7 +127,7 @@ def _per_level(shown: list[str]) -> str:
     return " / ".join(different)
 
 
-def printed(table: Table, run: Run, rows: dict[str, published.Row]) -> Row:
+def printed(table: Table, run: Run, rows: dict[str, published.Method]) -> Row:
     """Return the row of a printed method: ``rows`` by the task, for a table of several tasks."""
     first = next(iter(rows.values()))
     levels = dict.fromkeys((column.task, column.level) for column in table.columns)
@@ -147,7 +147,7 @@ def printed(table: Table, run: Run, rows: dict[str, published.Row]) -> Row:
                f"{first.source}/{first.task}/{first.method}", first.source)
 
 
-def _figure(table: Table, run: Run, column: Column, row: published.Row | None) -> Value:
+def _figure(table: Table, run: Run, column: Column, row: published.Method | None) -> Value:
     figure = row and row.figures.get((column.level, column.dataset, column.metric))
     if figure is None:
         return Value(text.NONE)

@@ -34,7 +34,7 @@ FIELDS = ("n", "k", "implementation", "windows", "heads", "head_dim", "latency_p
 
 
 @dataclass(frozen=True)
-class Measured:
+class Benchmark:
     """The rows of a benchmark, by (N, k, implementation); k is None for dense attention."""
 
     result: dict
@@ -60,7 +60,7 @@ class Measured:
         return self.rows.get((n, None if name == DENSE else k, name)) or {}
 
 
-def of(run: Run) -> Measured | None:
+def of(run: Run) -> Benchmark | None:
     """Return what was measured, None if there is no result."""
     job = run.benches.get(NAME)
     if job is None or not job.result.get("rows"):
@@ -71,7 +71,7 @@ def of(run: Run) -> Measured | None:
         rows[row.get("n"), None if name == DENSE else row.get("k"), name] = row
     for row in job.result.get("build") or []:
         rows[row.get("n"), row.get("k"), BUILD] = row
-    return Measured(job.result, rows)
+    return Benchmark(job.result, rows)
 
 
 def p50(row: dict) -> float | None:
@@ -156,7 +156,7 @@ def _best(values: dict[str, Value], rows: dict[str, dict], number: Callable) -> 
         values[min(numbers, key=numbers.get)].rank = BEST
 
 
-def _line(found: Measured, n: int, k: int | None, name: str, row: dict) -> list:
+def _line(found: Benchmark, n: int, k: int | None, name: str, row: dict) -> list:
     time, dense = row.get("latency_ms") or {}, p50(found.row(n, k, DENSE))
     over = round(p50(row) / dense, 6) if p50(row) is not None and dense and name != BUILD else None
     return [n, k, name, row.get("windows"), row.get("heads"), row.get("head_dim"),
@@ -209,7 +209,7 @@ def _no_result(job: Outcome) -> str:
     return f"There is no figure of attention: {job.reason or job.status}."
 
 
-def _panel(ax: Axes, found: Measured, n: int, number: Callable, label: str) -> dict:
+def _panel(ax: Axes, found: Benchmark, n: int, number: Callable, label: str) -> dict:
     """Draw one quantity at one N; returns the line of each implementation drawn."""
     hues, shapes = style.colors(found.names), style.markers(found.names)
     handles, values = {}, []
@@ -261,7 +261,7 @@ def _spaced(keys: list[int]) -> list[int]:
     return kept
 
 
-def _missing(found: Measured) -> str:
+def _missing(found: Benchmark) -> str:
     """Name what has no value, with the reasons."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for (n, k, name), row in sorted(found.rows.items(),
@@ -276,7 +276,7 @@ def _missing(found: Measured) -> str:
         for (name, why), places in reasons.items()) + "." if reasons else ""
 
 
-def _caption(found: Measured) -> str:
+def _caption(found: Benchmark) -> str:
     zero = sorted({name for (_, _, name), row in found.rows.items() if peak(row) == 0})
     return " ".join(filter(None, [
         "Time (above) and peak memory (below) of one attention against k, for each number of "
@@ -288,7 +288,7 @@ def _caption(found: Measured) -> str:
         "The memory figures of SemanIR's paper are not known here and not shown."]))
 
 
-def _alt(found: Measured) -> str:
+def _alt(found: Benchmark) -> str:
     parts = []
     for n in found.sizes:
         for name in (DENSE, *found.names):

@@ -28,7 +28,7 @@ ROW = 0.29                      # inches per model
 
 
 @dataclass
-class Panel:
+class LatencyPanel:
     """Latencies under one condition: model -> the record's ``latency_ms``."""
 
     protocol: str
@@ -115,7 +115,7 @@ def label(run: Run, model: str, result: dict, width: int, lines: int = 1) -> str
 def draw(run: Run) -> style.Drawing:
     """Draw the figure; nothing is written when no profile succeeded."""
     drawing = style.Drawing()
-    panels: dict[tuple[str, str], Panel] = {}
+    panels: dict[tuple[str, str], LatencyPanel] = {}
     without = []
     for (protocol, model), job in run.profiles.items():
         latency = job.result.get("latency_ms") or {}
@@ -123,7 +123,7 @@ def draw(run: Run) -> style.Drawing:
             without.append(f"{run.model_title(model)} ({protocol}: {job.reason or 'no latency'})")
             continue
         how = condition(job.result)
-        panel = panels.setdefault((protocol, how), Panel(protocol, how))
+        panel = panels.setdefault((protocol, how), LatencyPanel(protocol, how))
         panel.models[model] = latency
         panel.names[model] = label(run, model, job.result, 22, 2)
     if without:
@@ -137,7 +137,7 @@ def draw(run: Run) -> style.Drawing:
     return drawing
 
 
-def _figure(run: Run, shown: list[Panel], stem: str, title: str) -> style.Drawn:
+def _figure(run: Run, shown: list[LatencyPanel], stem: str, title: str) -> style.Drawn:
     with style.look():
         rows, columns = style.grid(len(shown), 2)
         heights = [max(len(p.models) for p in shown[i * columns:(i + 1) * columns])
@@ -162,7 +162,7 @@ def _figure(run: Run, shown: list[Panel], stem: str, title: str) -> style.Drawn:
     return style.Drawn(stem, title, _caption(run, shown), _alt(run, shown))
 
 
-def _panel(ax: Axes, run: Run, panel: Panel) -> None:
+def _panel(ax: Axes, run: Run, panel: LatencyPanel) -> None:
     hues = style.colors(list(run.models))
     models = sorted(panel.models, key=lambda m: panel.models[m]["p50"])
     values = []
@@ -208,7 +208,7 @@ def _panel(ax: Axes, run: Run, panel: Panel) -> None:
     sns.despine(ax=ax, left=True)
 
 
-def _caption(run: Run, panels: list[Panel]) -> str:
+def _caption(run: Run, panels: list[LatencyPanel]) -> str:
     hows = list(dict.fromkeys(p.condition for p in panels))
     counts = sorted({len(p["samples"]) for panel in panels for p in panel.models.values()
                      if p.get("samples")})
@@ -221,7 +221,7 @@ def _caption(run: Run, panels: list[Panel]) -> str:
             + (f" {disturbed}" if disturbed else ""))
 
 
-def _alt(run: Run, panels: list[Panel]) -> str:
+def _alt(run: Run, panels: list[LatencyPanel]) -> str:
     return "Strip plots of latency. " + " ".join(
         f"{p.protocol} on {p.condition}: " + ", ".join(
             f"{run.model_title(m)} p50 {text.milliseconds(v['p50'])}"

@@ -22,7 +22,7 @@ INPUT, TARGET = "_input", "_target"
 
 
 @dataclass(frozen=True)
-class Choice:
+class Window:
     """One window: image name, file name, top, left, side in target pixels, scale of the input."""
 
     name: str
@@ -113,12 +113,12 @@ def compared(cells: list[Cell], models: dict[str, dict]) -> list[Cell]:
     return learned if len(learned) > 1 else cells
 
 
-def choose(folder: Path, cells: list[Cell], images: list[str]) -> Choice | None:
+def choose(folder: Path, cells: list[Cell], images: list[str]) -> Window | None:
     """Return the window of the first ``SEARCHED`` images where the cells' results differ most.
 
     None if no image has results and a target of one size.
     """
-    best: Choice | None = None
+    best: Window | None = None
     kept = [files(folder, cell) for cell in cells]
     for name in images[:SEARCHED]:
         if not all(name in known for known in kept):
@@ -144,5 +144,5 @@ def choose(folder: Path, cells: list[Cell], images: list[str]) -> Choice | None:
         top, left, score = largest(spread, side, scale)
         score //= side * side           # windows of small images compete per pixel
         if best is None or score > best.score:
-            best = Choice(name, path.name, top, left, side, scale, score)
+            best = Window(name, path.name, top, left, side, scale, score)
     return best

@@ -49,7 +49,7 @@ PUBLISHED_RULE = "Published figures (not measured here)"
 SYNTHETIC_TITLE = " (synthetic degradation, no published figures)"
 SETS_FIRST = ("jpeg_gray", "jpeg_color")    # tasks whose blocks are sets
 DENOISING = ("denoise_color", "denoise_gray")
-Keep = Callable[[published.Row], bool]
+Keep = Callable[[published.Method], bool]
 
 
 def build(run: Run) -> list[Table]:
@@ -73,7 +73,7 @@ def build(run: Run) -> list[Table]:
     return found + more + _denoising(run, counterparts, groups)
 
 
-def is_light(row: published.Row) -> bool:
+def is_light(row: published.Method) -> bool:
     """Say whether a printed row is of the lightweight class, by its table or its parameters."""
     counts = [float(count) * 1e6 for count in row.params_m.values()]
     return row.task == LIGHT_CLASS or max(counts, default=LIGHT) < LIGHT
@@ -254,9 +254,9 @@ def _line(table: Table, row: Row, column: Column, entry: Value) -> list:
             row.sub, entry.status, entry.reason, row.source, entry.record, notes]
 
 
-def _printed(table: Table, run: Run, keep: Keep) -> Iterable[dict[str, published.Row]]:
+def _printed(table: Table, run: Run, keep: Keep) -> Iterable[dict[str, published.Method]]:
     """Return the printed rows by task; a method that one source prints for two tasks is one row."""
-    found: dict[tuple, dict[str, published.Row]] = {}
+    found: dict[tuple, dict[str, published.Method]] = {}
     tasks = dict.fromkeys(column.task for column in table.columns)
     for task in tasks:
         pairs = {(c.level, c.dataset) for c in table.columns if c.task == task}

@@ -35,7 +35,7 @@ class Printed:
     """The paper's PSNR beside a cell. ``reason`` says why there is none, or no gap to it."""
 
     figure: published.Figure | None
-    row: published.Row | None
+    row: published.Method | None
     reason: str = ""
     notes: Sequence[str] = ()   # what a reader must know to compare
 
