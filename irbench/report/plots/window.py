@@ -3,7 +3,7 @@
 The window is found with integers, so that the choice is the same on every machine. Reads the images
 under ``images/`` of the run; writes nothing.
 
-Try: ``python -c "from irbench.report import window; help(window.largest)"``
+Try: ``python -c "from irbench.report.plots import window; help(window.largest)"``
 """
 
 from __future__ import annotations
