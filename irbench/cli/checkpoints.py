@@ -5,6 +5,7 @@ Writes  ``export``: the file named, or the bundled file and its catalog; ``impor
         DATA_ROOT/checkpoints/NAME.safetensors.
 
 Try: ``irbench checkpoints list``
+     ``irbench checkpoints show compacter-demosaic-rggb``
 """
 
 from __future__ import annotations
@@ -13,8 +14,18 @@ import argparse
 import json
 from pathlib import Path
 
-from irbench.core.errors import UserError
+import yaml
 
+from irbench import plan
+from irbench.cli import common
+from irbench.core import digests, files
+from irbench.core.errors import UserError
+from irbench.models import registry
+from irbench.plan import config as configs
+from irbench.weights import bundled, cards, export
+
+NAME = "checkpoints"
+HELP = "list, show, export and import weights"
 ACTIONS = {
     "list": "show all weights that are here: bundled, imported or fetched, trained by runs",
     "show": "show a file's card: what it is, its training and cost, its scores and their gap to "
@@ -25,16 +36,15 @@ ACTIONS = {
 }
 
 
-def add_options(verb: argparse.ArgumentParser) -> None:
-    """Add the verb's actions to its parser."""
-    actions = verb.add_subparsers(dest="action", metavar="ACTION", required=True)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's actions."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for action, text in ACTIONS.items():
         sub = actions.add_parser(action, help=text, description=text)
-        sub.add_argument("--config", default="config.yaml", help="default: %(default)s"
-                         + ("" if action == "export" else ", if it is there"))
+        common.add_config(sub, "default: %(default)s"
+                          + ("" if action == "export" else ", if it is there"))
         if action != "export":
-            sub.add_argument("--data-root", type=Path, metavar="FOLDER",
-                             help="where the data lie; default: the config's, or data")
+            common.add_data_root(sub)
     for action in ("list", "show"):
         actions.choices[action].add_argument("--json", action="store_true",
                                              help="print JSON, with all that is known")
@@ -80,21 +90,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _settings(arguments: argparse.Namespace) -> dict:
-    """Return what the config says of folders, catalogs and plugins; the default one is no must."""
-    from irbench.plan import config as configs
-
-    if arguments.config == "config.yaml" and not Path("config.yaml").is_file():
-        settings = {"catalog_paths": [], "plugins": [], "data_root": "data"}
-    else:
-        settings = configs.load(arguments.config)
-    return {"data_root": arguments.data_root or Path(settings["data_root"]),
+    """Return what the config says of folders, catalogs and plugins; the config is optional."""
+    settings = (configs.load(arguments.config) if common.has_config(arguments)
+                else {"catalog_paths": [], "plugins": [], "data_root": "data"})
+    return {"data_root": Path(arguments.data_root or settings["data_root"]),
             "catalogs": tuple(settings["catalog_paths"]), "plugins": tuple(settings["plugins"])}
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from irbench import plan
-    from irbench.weights import cards
-
     found = cards.listing(_settings(arguments)["data_root"], plan.RESULTS)
     if not arguments.json:
         print(cards.table(found) if found else "no weights are here")
@@ -104,9 +107,6 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from irbench import plan
-    from irbench.weights import cards
-
     settings = _settings(arguments)
     one = cards.find(arguments.name, settings["data_root"], plan.RESULTS)
     if arguments.json:
@@ -117,11 +117,6 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from irbench import plan
-    from irbench.core import digests, files
-    from irbench.plan import config as configs
-    from irbench.weights import bundled, export
-
     if arguments.output and arguments.output.suffix != ".safetensors":
         raise UserError(f"--output {arguments.output}: the file is safetensors; end its name in "
                         ".safetensors.")
@@ -147,8 +142,6 @@ def _command(arguments: argparse.Namespace) -> str:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from irbench.weights import export
-
     settings = _settings(arguments)
     path, header = export.bring(
         arguments.file, settings["data_root"], export.Wanted(
@@ -162,8 +155,6 @@ def _import(arguments: argparse.Namespace) -> int:
 
 def _config_line(path: Path, header: dict, plugins: tuple[str, ...]) -> str:
     """Return the line under ``models`` of a config that uses the file."""
-    from irbench.models import registry
-
     usual = registry.get(header["arch"], plugins).options
     entry = {"options": {name: value for name, value in header["options"].items()
                          if value != usual.get(name)}, "checkpoint": str(path)}
@@ -172,8 +163,6 @@ def _config_line(path: Path, header: dict, plugins: tuple[str, ...]) -> str:
 
 
 def _options(given: list[str]) -> dict:
-    import yaml
-
     found = {}
     for text in given:
         name, equals, value = text.partition("=")

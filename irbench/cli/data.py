@@ -4,159 +4,86 @@ Reads   a config, if there is one: its ``data_root``, its ``catalog_paths``, its
 Writes  images below ``data_root``; ``fetch`` writes the record of a set of the config's run.
 
 Try: ``irbench data list``
+     ``irbench data fetch set5``
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
-from collections.abc import Callable, Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from irbench.cli import leaks
+from tabulate import tabulate
+
+from irbench import plan
+from irbench.cli import common, leaks
+from irbench.core import messages
 from irbench.core.errors import UserError
+from irbench.data import check, sets
 
+NAME = "data"
+HELP = "list, fetch and check datasets, look for leaks"
 ACTIONS = {
     "list": "show every set of the catalog: task, count, size, where from, state here",
     "fetch": "download and check sets",
     "check": "say what is found of sets, what is missing or broken, and how to get it",
-    "leak": "look for images of test sets among those trained on; exit code 1: some were, "
-            "3: none was found, but not all could be compared",
 }
 
 
-def add_options(verb, job_options: Callable) -> None:
-    """Add the verb's actions to its parser; ``job_options`` adds what every job takes."""
-    actions = verb.add_subparsers(dest="action", metavar="ACTION", required=True)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's actions."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for action, text in ACTIONS.items():
         sub = actions.add_parser(action, help=text, description=text)
-        sub.add_argument("--config", default="config.yaml", help="default: %(default)s")
-        if action in ("fetch", "leak"):
-            job_options(sub, device=False)
+        common.add_config(sub)
+        if action == "fetch":
+            common.add_job(sub, device=False)
         else:
-            sub.add_argument("--log", help="also write messages to this file")
-        if action != "leak":
-            sub.add_argument("names", nargs="*", metavar="NAME",
-                             help="datasets; default: those of the config"
-                             + (", without one all of the catalog" if action == "list" else ""))
+            common.add_log(sub)
+        sub.add_argument("names", nargs="*", metavar="NAME",
+                         help="datasets; default: those of the config"
+                         + (", without one all of the catalog" if action == "list" else ""))
         if action != "fetch":
-            sub.add_argument("--data-root", metavar="FOLDER",
-                             help="where the data lie; default: the config's, or data")
-    sub = actions.choices["check"]
-    sub.add_argument("--accept", action="store_true",
-                     help="files of a manual or archive set were changed on purpose; hold the set "
-                          "to what is here now")
-    leaks.add_options(actions.choices["leak"])
+            common.add_data_root(sub)
+    actions.choices["check"].add_argument(
+        "--accept", action="store_true", help="files of a manual or archive set were changed on "
+        "purpose; hold the set to what is here now")
+    leaks.add_options(actions.add_parser(leaks.NAME, help=leaks.HELP, description=leaks.HELP))
 
 
-def run(arguments, run_job: Callable) -> int:
-    """Do one action; return the exit code. ``run_job`` does a job and writes its record."""
-    if arguments.action == "leak":
-        return leaks.run(arguments, run_job)
-    if arguments.action == "fetch":
-        return _fetch(arguments, run_job)
-    return {"list": _list, "check": _check}[arguments.action](arguments)
+def run(arguments: argparse.Namespace) -> int:
+    """Do one action; return the exit code."""
+    return {"list": _list, "fetch": _fetch, "check": _check,
+            leaks.NAME: leaks.run}[arguments.action](arguments)
 
 
-def _fetch(arguments, run_job: Callable) -> int:
-    from irbench import plan
-    from irbench.core import records
-    from irbench.data import sets
-
-    if arguments.names and not _has_config(arguments):
-        known, root, _ = catalog_of(arguments)
-        for entry in _entries(known, arguments.names):
+def _fetch(arguments: argparse.Namespace) -> int:
+    if arguments.names and not common.has_config(arguments):
+        known, root, _ = common.catalog_of(arguments)
+        for entry in common.entries(known, arguments.names):
             _fetch_ahead(entry, root)
         return 0
-    loaded = plan.load(arguments.config)
-    root = Path(loaded.config["data_root"])
-    for name in arguments.names or list(loaded.data):
-        entry = loaded.entry(name)
-        if name not in loaded.data:  # any set of the catalog can be fetched ahead
-            _fetch_ahead(entry, root)
-            continue
-        job = loaded.data[name]
-
-        def work(entry=entry, job=job) -> dict:
-            phases = records.Phases()
-            with phases("fetch"):
-                found = sets.fetch(entry, root)
-            if job.spec["dataset"]["sha256"] is None:
-                # only now is it known what the set holds
-                job = plan.load(arguments.config).data[entry.name]
-            images = found.role("input" if entry.paired else "hr")
-            return records.make(
-                "data", job.key, job.spec, seconds=phases.seconds,
-                result={"count": len(images), "sha256": sets.digest(entry),
-                        "bytes": sum(item.bytes for item in found.images),
-                        "images": [item.name for item in images]})
-
-        run_job(arguments, job, work)
+    planned = plan.load(arguments.config)
+    for name in arguments.names or list(planned.data):
+        entry = planned.entry(name)
+        if name in planned.data:
+            common.run_job(arguments, planned, planned.data[name])
+        else:  # any set of the catalog can be fetched ahead
+            _fetch_ahead(entry, Path(planned.config["data_root"]))
     return 0
 
 
-def _fetch_ahead(entry, root: Path) -> None:
-    from irbench.data import sets
-
+def _fetch_ahead(entry: sets.DatasetEntry, root: Path) -> None:
     found = sets.fetch(entry, root)
     print(json.dumps({"dataset": entry.name, "files": len(found.images)}))
 
 
-# -- without a run -----------------------------------------------------------------------------
-
-def _has_config(arguments) -> bool:
-    """Say whether there is a config: the default one need not be there, another one must be."""
-    return arguments.config != "config.yaml" or Path("config.yaml").is_file()
-
-
-def catalog_of(arguments) -> tuple[dict, Path, list[str]]:
-    """Return the catalog, the folder of all data and the config's sets; a config is no must."""
-    from irbench.data import sets
-    from irbench.plan import config as configs
-
-    if _has_config(arguments):
-        settings = configs.load(arguments.config)
-    else:
-        settings = {"catalog_paths": [], "data_root": "data", "cells": [], "models": {}}
-    root = Path(getattr(arguments, "data_root", None) or settings["data_root"])
-    known = sets.catalog(settings["catalog_paths"], root)
-    used = [name for group in settings["cells"] for name in (*group["datasets"],
-                                                             *_trained(settings, group))]
-    return known, root, list(dict.fromkeys(used))
-
-
-def _trained(settings: dict, group: dict) -> Iterable[str]:
-    """Yield the sets that the models of a group of cells are trained on; recipes may choose them.
-
-    Unlike the plan this looks at no set: a broken one can be checked.
-    """
-    from irbench.catalog import protocols, recipes
-
-    for name in group["models"]:
-        entry = settings["models"].get(name) or {}
-        if entry.get("training"):
-            protocol = protocols.get(group["protocol"], tuple(settings["catalog_paths"]))
-            yield from recipes.fit(recipes.resolve(entry["training"], f"models.{name}.training"),
-                                  entry.get("arch", name), protocol)["data"]
-
-
-def _entries(known: dict, names: list[str]) -> list:
-    from irbench.core.errors import unknown
-
-    for name in names:
-        if name not in known:
-            raise unknown("dataset", name, known)
-    return [known[name] for name in names]
-
-
-def _list(arguments) -> int:
-    from tabulate import tabulate
-
-    from irbench.data import sets
-
-    known, root, _ = catalog_of(arguments)
+def _list(arguments: argparse.Namespace) -> int:
+    known, root, _ = common.catalog_of(arguments)
     lines = []
-    for entry in _entries(known, arguments.names or list(known)):
+    for entry in common.entries(known, arguments.names or list(known)):
         count, size = sets.extent(entry, root)
         lines.append([
             entry.name, " ".join(entry.tasks) or "-", entry.use,
@@ -169,12 +96,8 @@ def _list(arguments) -> int:
     return 0
 
 
-def _origin(entry) -> str:
+def _origin(entry: sets.DatasetEntry) -> str:
     """Say in a few words where a set comes from."""
-    from urllib.parse import urlsplit
-
-    from irbench.data import sets
-
     if entry.kind == "local":
         return f"folder {entry.home}"
     if entry.kind == "manual":
@@ -188,18 +111,15 @@ def _origin(entry) -> str:
     return ", ".join(places) + (" (archive)" if entry.archives else "")
 
 
-def _check(arguments) -> int:
-    from irbench.core import messages
-    from irbench.data import check
-
+def _check(arguments: argparse.Namespace) -> int:
     messages.log_to(arguments.log)
-    known, root, used = catalog_of(arguments)
+    known, root, used = common.catalog_of(arguments)
     names = arguments.names or used
     if not names:
         raise UserError("irbench data check: name the sets to check; there is no config.yaml here "
                         "that names some. irbench data list shows all.")
     results = []
-    for entry in _entries(known, names):
+    for entry in common.entries(known, names):
         result = check.check(entry, root, arguments.accept)
         results.append(result)
         counts = ", ".join(f"{count} {role}" for role, count in result.found.items()) or "nothing"

@@ -1,45 +1,48 @@
-"""The verb ``history``: each metric over the runs of a folder, and where its level changed.
+"""``irbench history``: each metric over the runs of a folder, and where its level changed.
 
 Reads the run folders and baseline files in a folder. ``--output`` writes history.csv (one line per
 run, key and metric), history.md and figures/history-<metric>.{png,pdf,svg}. Exit codes: 0 done,
 2 misuse, 3 no figure of two runs (shown all the same: there is nothing to compare over time).
 
 Try: ``irbench history results --metric psnr``
+     ``irbench history results --dataset set5 --output trends``
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 
+from irbench.compare import history
+from irbench.compare import history_tables as tables
+from irbench.core import files, messages
+from irbench.core.errors import UserError
+from irbench.present import text
+
+NAME = "history"
+HELP = ("show each metric over the runs of a folder, and its steps: exit 3 if no figure is in two "
+        "runs")
 FORMATS = ("table", "markdown", "csv", "json")
 FILTERS = {"protocol": "'sr-*'", "dataset": "set5", "model": "'compacter*'",
            "metric": "psnr, ssim, lpips, parameters, macs, latency"}
 
 
-def add(verb: Callable[..., argparse.ArgumentParser]) -> None:
-    """Add the verb to the command line; ``verb`` makes a parser (see ``irbench.cli``)."""
-    sub = verb("history", _history, "show each metric over the runs of a folder, and its steps: "
-               "exit 3 if no figure is in two runs", config=False)
-    sub.add_argument("folder", type=Path, metavar="FOLDER",
-                     help="holds run folders (results/RUN) and baseline files")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("folder", type=Path, metavar="FOLDER",
+                        help="holds run folders (results/RUN) and baseline files")
     for name, example in FILTERS.items():
-        sub.add_argument(f"--{name}", nargs="+", action="extend", default=[], metavar="PATTERN",
-                         help=f"only these, * stands for any letters: {example}")
-    sub.add_argument("--format", choices=FORMATS, default="table",
-                     help="of what is printed, default: %(default)s")
-    sub.add_argument("--output", type=Path, metavar="DIR",
-                     help="also write history.csv, history.md and figures/ there")
+        parser.add_argument(f"--{name}", nargs="+", action="extend", default=[], metavar="PATTERN",
+                            help=f"only these, * stands for any letters: {example}")
+    parser.add_argument("--format", choices=FORMATS, default="table",
+                        help="of what is printed, default: %(default)s")
+    parser.add_argument("--output", type=Path, metavar="DIR",
+                        help="also write history.csv, history.md and figures/ there")
 
 
-def _history(arguments: argparse.Namespace) -> int:
-    from irbench.compare import history
-    from irbench.compare import history_tables as tables
-    from irbench.core import messages
-    from irbench.core.errors import UserError
-
+def run(arguments: argparse.Namespace) -> int:
+    """Print the history, and write it if asked to; return the exit code."""
     if arguments.output and arguments.output.exists() and not arguments.output.is_dir():
         raise UserError(f"--output {arguments.output}: a file is there. Name a folder.")
     found = history.read(arguments.folder, {name: getattr(arguments, name) for name in FILTERS})
@@ -64,11 +67,7 @@ def _history(arguments: argparse.Namespace) -> int:
 
 def _write(found, folder: Path) -> Path:
     """Write tables and figures; the table names the figures."""
-    # matplotlib takes a second to import: only here
-    from irbench.compare import history_plot
-    from irbench.compare import history_tables as tables
-    from irbench.core import files
-    from irbench.present import text
+    from irbench.compare import history_plot  # imports matplotlib, which takes a second
 
     drawn = history_plot.draw(found, folder)
     figures = "".join(

@@ -6,36 +6,45 @@ Writes  the record ``leaks.json`` of a run when the workflow calls it; else noth
 
 An image that a training left out (``exclude``) is found and shown, but is no leak.
 
-Try: ``irbench data leak --train bsds500_train --test set5 --exclude bsds500_train/302003``
+Try: ``irbench data leak``
+     ``irbench data leak --train bsds500_train --test set5 --exclude bsds500_train/302003``
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
+from tabulate import tabulate
+
+from irbench import plan
+from irbench.cli import common
+from irbench.core import messages
 from irbench.core.errors import UserError, unknown
+from irbench.jobs import leaks
+from irbench.plan import trained_on
 
-if TYPE_CHECKING:
-    from irbench.plan.trained_on import Sets
-
+NAME = "leak"
+HELP = ("look for images of test sets among those trained on; exit code 1: some were, 3: none was "
+        "found, but not all could be compared")
 EXAMPLES = 3        # pairs of two sets in the table for people
 
 
-def add_options(sub: argparse.ArgumentParser) -> None:
-    """Add the action's own options."""
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the action's options."""
+    common.add_config(parser)
+    common.add_job(parser, device=False)
+    common.add_data_root(parser)
     for use in ("train", "test"):
-        sub.add_argument(f"--{use}", nargs="+", metavar="NAME",
-                         help=f"{use} sets to compare; default: those of the config")
-    sub.add_argument("--exclude", nargs="+", metavar="SET/IMAGE", default=[],
-                     help="images that the training leaves out, with --train; of a config's models "
-                          "it is known")
+        parser.add_argument(f"--{use}", nargs="+", metavar="NAME",
+                            help=f"{use} sets to compare; default: those of the config")
+    parser.add_argument("--exclude", nargs="+", metavar="SET/IMAGE", default=[],
+                        help="images that the training leaves out, with --train; of a config's "
+                             "models it is known")
 
 
-def run(arguments: argparse.Namespace, run_job: Callable) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Do the action: for a config's sets or for those named.
 
     Returns 0 if all was compared and nothing in common was trained on, 1 if something was, 3 if
@@ -45,18 +54,9 @@ def run(arguments: argparse.Namespace, run_job: Callable) -> int:
     exit code says only whether the comparison was made. The record is of whole sets; what each
     model's training left out is the plan's to say.
 
-    Args:
-        arguments: of ``irbench data``.
-        run_job: called with arguments, job and the work to do; writes the record.
-
     Raises:
         UserError: an unknown set or image, or only one of ``--train`` and ``--test``.
     """
-    from irbench import plan
-    from irbench.core import messages, records
-    from irbench.data import leaks
-    from irbench.data import sets as datasets
-
     if bool(arguments.train) != bool(arguments.test):
         raise UserError("irbench data leak takes both --train NAME and --test NAME, or neither "
                         "for the sets of the config.")
@@ -65,9 +65,9 @@ def run(arguments: argparse.Namespace, run_job: Callable) -> int:
     if arguments.exclude:
         raise UserError("--exclude goes with --train and --test; what the trainings of a config "
                         "leave out stands in it (models.NAME.training.exclude).")
-    loaded = plan.load(arguments.config)
-    job = next(iter(loaded.leaks.values()), None)
-    unsure = sorted({name.partition("/")[2] for name, sets in loaded.trained_on.items()
+    planned = plan.load(arguments.config)
+    job = next(iter(planned.leaks.values()), None)
+    unsure = sorted({name.partition("/")[2] for name, sets in planned.trained_on.items()
                      if sets is None})
     if unsure:
         messages.say(f"training data unknown, not compared: {', '.join(unsure)}")
@@ -75,39 +75,19 @@ def run(arguments: argparse.Namespace, run_job: Callable) -> int:
         messages.say(f"{arguments.config} has no model with known training data. To compare sets: "
                      "irbench data leak --train NAME --test NAME")
         return _tell({"pairs": [], "compared": [], "not_compared": []}, [], unsure)
-    pairs = [(one["name"], other["name"]) for one, other in job.spec["pairs"]]
-    root = Path(loaded.config["data_root"])
-    if arguments.on_failure != "record":
-        trainings = [(name, sets) for name, sets in loaded.trained_on.items() if sets]
-        return _tell(leaks.check(pairs, _finder(loaded.entry, root, datasets.open_local), root,
-                                 _track), trainings, unsure)
-
-    def obtain(entry: datasets.DatasetEntry, root: Path) -> datasets.Dataset:
-        # what a run does not use is not fetched for it
-        find = datasets.obtain if entry.name in loaded.data else datasets.open_local
-        return find(entry, root)
-
-    def work() -> dict:
-        phases = records.Phases()
-        with phases("compare"):
-            result = leaks.check(pairs, _finder(loaded.entry, root, obtain), root, _track)
-        return records.make("leaks", job.key, job.spec, result=result, seconds=phases.seconds)
-
-    return run_job(arguments, job, work)
+    if arguments.on_failure == "record":
+        return common.run_job(arguments, planned, job)
+    trainings = [(name, sets) for name, sets in planned.trained_on.items() if sets]
+    return _tell(leaks.of_run(planned, job), trainings, unsure)
 
 
 def _named(arguments: argparse.Namespace) -> int:
-    """Compare the sets named on the command line; a config is no must."""
-    from irbench.cli import data
-    from irbench.data import leaks
-    from irbench.data import sets as datasets
-    from irbench.plan import trained_on
-
-    known, root, _ = data.catalog_of(arguments)
+    """Compare the sets named on the command line; the config is optional."""
+    known, root, _ = common.catalog_of(arguments)
     for name in (*arguments.train, *arguments.test):
         if name not in known:
             raise unknown("dataset", name, known)
-    exclude: Sets = {name: [] for name in arguments.train}
+    exclude: trained_on.Sets = {name: [] for name in arguments.train}
     for given in arguments.exclude:
         name, _, image = given.partition("/")
         if name not in exclude or not image:
@@ -118,49 +98,15 @@ def _named(arguments: argparse.Namespace) -> int:
     exclude = {name: trained_on.left_out(known[name], images, "--exclude")
                for name, images in exclude.items()}
     pairs = [(one, other) for one in arguments.train for other in arguments.test]
-    return _tell(leaks.check(pairs, _finder(known.get, root, datasets.open_local), root, _track),
-                 [("", exclude)])
-
-
-def _finder(entry: Callable, root: Path, find: Callable) -> Callable:
-    """Return a function from a name to the set and its digest."""
-    from irbench.data import sets as datasets
-
-    return lambda name: (find(entry(name), root), datasets.digest(entry(name)))
-
-
-def _track(items: list) -> Iterable:
-    from irbench.core import messages
-
-    return messages.track(items, "reading images", len(items))
+    return _tell(leaks.compare(pairs, known.get, root), [("", exclude)])
 
 
 # -- what is told --------------------------------------------------------------------------------
 
-def judged(result: dict, trainings: Iterable[tuple[str, Sets]]) -> dict:
-    """Return the result of ``leaks.check`` with who has seen what.
-
-    Args:
-        result: the result.
-        trainings: (name, its sets) of everything trained.
-
-    Returns:
-        The same with two lists of names more in each pair: ``trained_by`` and ``left_out_by``.
-    """
-    trainings = list(trainings)
-    pairs = []
-    for pair in result["pairs"]:
-        by = {True: [], False: []}
-        for name, sets in trainings:
-            if pair["train"] in sets:
-                by[pair["train_image"] in sets[pair["train"]]].append(name)
-        pairs.append({**pair, "trained_by": by[False], "left_out_by": by[True]})
-    return {**result, "pairs": pairs}
-
-
-def _tell(result: dict, trainings: list[tuple[str, Sets]], unsure: Iterable[str] = ()) -> int:
+def _tell(result: dict, trainings: list[tuple[str, trained_on.Sets]],
+          unsure: Iterable[str] = ()) -> int:
     """Print the table and the JSON document; return the exit code, see ``run``."""
-    result = judged(result, trainings)
+    result = leaks.judged(result, trainings)
     if result["compared"] or result["not_compared"]:
         print(table(result))
     seen = sum(bool(pair["trained_by"]) for pair in result["pairs"])
@@ -173,10 +119,8 @@ def _tell(result: dict, trainings: list[tuple[str, Sets]], unsure: Iterable[str]
 def table(result: dict) -> str:
     """Return what was found as text for a terminal: a line per two sets, examples, and gaps.
 
-    ``result`` is that of ``judged``.
+    ``result`` is that of ``irbench.jobs.leaks.judged``.
     """
-    from tabulate import tabulate
-
     lines = []
     for entry in result["compared"]:
         # first what was trained on

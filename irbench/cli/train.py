@@ -1,6 +1,9 @@
 """``irbench train``: one training, in one process or several.
 
+Reads   the config and the training's sets. Writes what ``irbench.jobs.training.loop`` does.
+
 Try: ``irbench train --protocol sr-x2 --model compacter --max-minutes 10``
+     ``irbench train --protocol sr-x2 --model compacter --processes 2``
 """
 
 from __future__ import annotations
@@ -8,50 +11,45 @@ from __future__ import annotations
 import argparse
 import sys
 
+from irbench import plan
+from irbench.cli import common
+from irbench.core import messages
+from irbench.core.errors import Paused, UserError
+from irbench.jobs import run as jobs
+from irbench.jobs.training import processes
 
-def add_options(sub: argparse.ArgumentParser, positive) -> None:
-    """Add the verb's own options."""
-    sub.add_argument("--max-minutes", type=_minutes, default=0, metavar="M",
-                     help="stop cleanly after so much wall time (0, the default: no limit), with "
-                          "exit code 3; the same command goes on")
-    sub.add_argument("--processes", type=positive, default=1, metavar="N",
-                     help="share each batch among N processes of this machine: one a GPU, or on "
-                          "the CPU. Across machines: torchrun -m irbench train ...")
-    sub.add_argument("--tensorboard", action="store_true",
-                     help="also write TensorBoard's files (needs the package tensorboard)")
+NAME = "train"
+HELP = "train one model for one protocol"
 
 
-def _minutes(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes from 0 on")
-    return value
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    common.add_config(parser)
+    common.add_protocol(parser)
+    common.add_model(parser)
+    parser.add_argument("--max-minutes", type=common.minutes, default=0, metavar="M",
+                        help="stop cleanly after so much wall time (0, the default: no limit), "
+                             "with exit code 3; the same command goes on")
+    parser.add_argument("--processes", type=common.positive, default=1, metavar="N",
+                        help="share each batch among N processes of this machine: one a GPU, or "
+                             "on the CPU. Across machines: torchrun -m irbench train ...")
+    parser.add_argument("--tensorboard", action="store_true",
+                        help="also write TensorBoard's files (needs the package tensorboard)")
+    common.add_job(parser)
 
 
-def run(arguments, run_job, device_of) -> int:
-    """Do the training; ``run_job`` and ``device_of`` are the command line's own."""
-    from irbench import plan
-    from irbench.core import messages
-    from irbench.core.errors import Paused, UserError
-    from irbench.jobs.training import loop, processes
-
+def run(arguments: argparse.Namespace) -> int:
+    """Do the training, or one process's part of it; return the exit code."""
     if processes.rank():
         messages.mute()
-    run = plan.load(arguments.config)
-    job = run.find("training", protocol=arguments.protocol, model=arguments.model)
-
-    def train() -> dict | None:
-        return loop.run(run, job, device=device_of(arguments, run), threads=arguments.threads,
-                        max_minutes=arguments.max_minutes or None,
-                        tensorboard=arguments.tensorboard)
-
+    planned = plan.load(arguments.config)
+    job = planned.find("training", protocol=arguments.protocol, model=arguments.model)
+    how = common.settings(arguments, planned, max_minutes=arguments.max_minutes or None,
+                          tensorboard=arguments.tensorboard)
     recorded = arguments.on_failure == "record"
     if processes.rank():  # the first process reports, and records what goes wrong
         try:
-            train()
+            jobs.compute(planned, job, how)
         except Paused:
             return 0 if recorded else 3
         except UserError as error:
@@ -62,4 +60,4 @@ def run(arguments, run_job, device_of) -> int:
     if several and (arguments.supervised or not recorded):
         return processes.launch([sys.executable, "-m", "irbench", *arguments.argv],
                                 arguments.processes, arguments.threads)
-    return run_job(arguments, job, train)
+    return common.run_job(arguments, planned, job, how)

@@ -19,6 +19,7 @@ from irbench.compare.differences import (
     ProfileDifference,
     some,
 )
+from irbench.compare.runs import RunData
 from irbench.core.statistics import FEWEST, REAL, SAME, Paired
 from irbench.present import ci
 from irbench.present import plain as layout
@@ -107,6 +108,28 @@ def _tables(comparison: Comparison, everything: bool) -> list[Table]:
                if everything or metric.word != SAME]
     sizes = [row for profile in comparison.profiles for row in _sizes(profile, everything)]
     return [filled(table, rows) for table, rows in ((QUALITY, quality), (SIZES, sizes)) if rows]
+
+
+def held(run: RunData) -> list[Table]:
+    """Return what a baseline file or a run folder holds: its cells, and its profiles if it has any.
+
+    Scores are means in their metric's unit; instead of weights a cell without a result has its
+    status.
+    """
+    metrics = list(layout.METRICS)
+    cells = Table("cells", "Cells", [Column("cell", left=True)], [
+        Column("images"), *map(Column, map(layout.metric, metrics)), Column("weights", left=True)])
+    profiles = Table("profiles", "Profiles", [Column("profile", left=True)], [
+        Column("parameters"), Column("MACs"), Column("device", left=True)])
+    made = [filled(cells, [
+        [key, str(len(cell.images)), *(layout.score(m, cell.means.get(m)) for m in metrics),
+         (cell.inputs.get("weights") or "none") if cell.status == "ok" else cell.status]
+        for key, cell in run.cells.items()])]
+    return made + ([filled(profiles, [
+        [key, *(layout.NA if value is None else f"{value:,}"
+                for value in (one.parameters, one.macs)),
+         str(one.condition.get("device") or layout.NA)] for key, one in run.profiles.items()])]
+        if run.profiles else [])
 
 
 def filled(empty: Table, rows: list[list[str]]) -> Table:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from irbench.core import digests, records
-from irbench.plan import code
+from irbench.plan import sources
 
 SHORT = 12                      # hex digits of a digest that files and messages hold
 # a model's fields that are no inputs of their own
@@ -77,7 +77,7 @@ def changes(base: dict, new: dict, before: dict | None = None,
         new: of the other.
         before: the provenance of one (irbench, git, python, packages, hardware, threads).
         after: of the other.
-        kind: whose code is named: a kind of ``irbench.plan.code.CODE``.
+        kind: whose code is named: a kind of ``irbench.plan.sources.ENTRIES``.
     """
     found = []
     for part, title in TITLES.items():
@@ -141,7 +141,7 @@ def _code(before: dict, after: dict, kind: str) -> str:
     The digest is of both, code and libraries; records keep no digest of each.
     """
     versions = [text for text in libraries(before, after)
-                if text.split()[0] in {*code.PACKAGES, *code.EXTERNAL_PACKAGES}]
+                if text.split()[0] in sources.DISTRIBUTIONS]
     old, new = before.get("git") or {}, after.get("git") or {}
     commits = [side.get("commit") for side in (old, new)]
     words = []
@@ -171,7 +171,6 @@ def _files(old: str, new: str, kind: str) -> tuple[str, ...]:
                              check=True, text=True, capture_output=True, timeout=10).stdout
     except (OSError, subprocess.SubprocessError):
         return ()
-    used = {str(Path(*name.split(".")).with_suffix(".py")) for name in code.CODE[kind]
-            if "/" not in name}
+    used = {str(path.relative_to(root)) for path in sources.closure(kind).files.values()}
     return tuple(line for line in out.split()
                  if line in used or line.startswith("irbench/models/"))

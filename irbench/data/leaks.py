@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from irbench.core import digests
+from irbench.core import code as code_digests
 from irbench.core.errors import UserError
 from irbench.core.files import atomic_path
 from irbench.data import sets
@@ -101,7 +101,7 @@ def signatures(data: sets.Dataset, digest: str, data_root: str | Path,
         Unavailable: a file changed since the set was checked.
         UserError: a file is no image.
     """
-    code = digests.code_digest(*CODE)
+    code = code_digests.of_modules(*CODE)
     path = Path(data_root).expanduser() / ".leaks" / f"{digest}.npz"
     known = _read(path, code)
     if known is not None:

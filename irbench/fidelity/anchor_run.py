@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import functools
 import io
 import json
@@ -27,13 +28,15 @@ from pathlib import Path
 
 from irbench import plan as plans
 from irbench.catalog import published
-from irbench.core import digests, files, locks, messages, records
+from irbench.core import code, digests, files, locks, messages, records
 from irbench.core.errors import Damaged, Unavailable, UserError
 from irbench.data import sets as datasets
 from irbench.fidelity import anchors
 from irbench.fidelity.anchors import Anchor, Anchors, ReferenceCheck
 from irbench.imaging import degrade
 from irbench.inference import allocator
+from irbench.jobs import evaluate
+from irbench.jobs.result import Result, failure, record_of
 from irbench.plan import config as configs
 
 RUN = "anchors"
@@ -220,10 +223,9 @@ def _results(plan: plans.Plan, names: list[str],
                     yield name, *future.result()
                 except BrokenProcessPool:
                     job = plan.cells[name]
-                    yield name, records.make(
-                        job.kind, job.key, job.spec, status="failed",
-                        reason="a process was ended from outside (out of memory?); use fewer jobs"
-                    ), False
+                    yield name, record_of(job, Result(status="failed", reason=(
+                        "a process was ended from outside (out of memory?); use fewer jobs"
+                    ))), False
         except BaseException:  # interrupted: what is finished is stored, the rest is not waited for
             for child in multiprocessing.active_children():
                 child.terminate()
@@ -244,19 +246,14 @@ def _begin(config: dict, main: bool = False) -> None:
 
 def _evaluate(name: str) -> tuple[dict, bool]:
     """Evaluate one cell; what goes wrong is a record, too. Also say if something is absent."""
-    from irbench.jobs import evaluate
-
     job = _plan.cells[name]
     start = time.perf_counter()
     try:
-        return evaluate.run(_plan, job), False
+        return record_of(job, evaluate.run(_plan, job)), False
     except Exception as error:
-        expected = isinstance(error, UserError | OSError | MemoryError)
-        reason = str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
-        status = "unavailable" if isinstance(error, Unavailable) else "failed"
-        record = records.make(job.kind, job.key, job.spec, status=status, reason=reason,
-                              seconds={"failed": time.perf_counter() - start})
-        return record, isinstance(error, Unavailable) and not isinstance(error, Damaged)
+        found = dataclasses.replace(failure(error), seconds={"failed": time.perf_counter() - start})
+        absent = isinstance(error, Unavailable) and not isinstance(error, Damaged)
+        return record_of(job, found), absent
 
 
 # -- tables ------------------------------------------------------------------------------------
@@ -345,7 +342,7 @@ def fingerprint(catalog: Anchors | None = None) -> str:
     return digests.fingerprint({
         "cells": {name: job.fingerprint for name, job in plan.cells.items()},
         "references": [[row.name, *(repr(r) for r in row.references)] for row in catalog.rows],
-        "code": digests.code_digest("irbench.fidelity.anchors", "irbench.fidelity.anchor_run")})
+        "code": code.of_modules("irbench.fidelity.anchors", "irbench.fidelity.anchor_run")})
 
 
 def next_attempt() -> int:

@@ -1,4 +1,4 @@
-"""One cell: one model on one dataset under one protocol, image by image, to one record.
+"""One cell: one model on one dataset under one protocol, image by image, to one result.
 
 file -> decoded uint8 -> degraded -> tensor -> model -> uint8 -> scores -> record
 
@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irbench.catalog.protocols import Protocol
-from irbench.core import records
+from irbench.core import messages, records
 from irbench.core.errors import Damaged, Unavailable, UserError
-from irbench.core.messages import say
 from irbench.data import sets
 from irbench.imaging import degrade, metrics
 from irbench.imaging.images import to_float, to_uint8, write_png
 from irbench.inference import options as inference
-from irbench.models import registry
+from irbench.jobs.result import USUAL, Result, RunSettings
+from irbench.models import interface, registry
 from irbench.plan import Job, Plan
 from irbench.weights import loading
 
@@ -41,24 +41,21 @@ if TYPE_CHECKING:
 INPUT, TARGET = "_input", "_target"
 
 
-def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
-        keep_images: bool = False, progress=None) -> dict:
-    """Evaluate a cell and return its record; nothing is written but images that are to be kept.
+def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
+    """Evaluate a cell; nothing is written but images that are to be kept.
 
     Args:
         plan: the run the cell belongs to.
         job: the cell.
-        device: ``cpu`` or ``cuda``.
-        threads: CPU threads for torch.
-        keep_images: whether to write the restored images.
-        progress: wraps the list of images, e.g. tqdm.
+        settings: device, threads, whether to show progress, and whether to keep the restored
+            images though the config does not ask for it.
 
     Returns:
-        The record. Its ``result``: ``images`` (name, height, width, scores, ``tiles``: 1 is the
+        Its ``result``: ``images`` (name, height, width, scores, ``tiles``: 1 is the
         whole image, ``file``), ``mean``, ``missing``, ``device``, ``inference`` (the options),
         ``tiling`` (``Tiled.record``, None if every image was restored whole) and ``dictionary``
-        (``health.watch`` of the first image, of its first tile if it was tiled; None for a network
-        without dictionaries, and for a compiled one, into which nothing can look).
+        (``interface.diagnose`` of the first image, of its first tile if it was tiled; None for a
+        network that offers none, and for a compiled one, into which nothing can look).
 
     Raises:
         Unavailable: weights or data are missing, a file is broken, memory ran out.
@@ -66,7 +63,8 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
     """
     import torch
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(settings.threads)
+    device = settings.device
     phases = records.Phases()
     protocol = plan.protocols[job.key["protocol"]]
     with phases("load"):
@@ -75,26 +73,23 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         network, resolved = ready(plan, job, device)
         scorer = metrics.Scorer(protocol, tuple(job.spec["metrics"]))
     images = []
-    for item in (progress or iter)(items):
+    for item in messages.track(items, job.title, len(items)) if settings.progress else items:
         with named(item, data.name):
             scores, pictures = _image(item, network, protocol, scorer, device, phases)
         kept = None
-        if keep_images:
+        if settings.keep_images or job.spec["keep_images"]:
             with phases("write"):
                 kept = _keep(plan.folder, job, item.name, *pictures)
         images.append({"name": item.name, **scores, "tiles": network.tiles, "file": kept})
-    if network.observed:
-        from irbench.models.attention import health
-
-        say(f"{health.in_words(network.observed)} (first image)")
+    if said := interface.diagnosis_in_words(network.network, network.observed):
+        messages.say(f"{said} (first image)")
     names = tuple(job.spec["metrics"])
-    return records.make(
-        "cell", job.key, job.spec, seconds=phases.seconds, threads=threads,
-        resolved=resolved,
-        result={"images": images, "mean": metrics.mean(images, names),
-                "missing": _missing(scorer, images, names), "device": device,
-                "inference": network.options, "tiling": network.record(),
-                "dictionary": network.observed or None})
+    return Result(
+        {"images": images, "mean": metrics.mean(images, names),
+         "missing": _missing(scorer, images, names), "device": device,
+         "inference": network.options, "tiling": network.record(),
+         "dictionary": network.observed or None},
+        resolved=resolved, seconds=phases.seconds, threads=settings.threads)
 
 
 def ready(plan: Plan, job: Job, device: str = "cpu") -> tuple[Tiled, dict]:
@@ -108,7 +103,6 @@ def ready(plan: Plan, job: Job, device: str = "cpu") -> tuple[Tiled, dict]:
     """
     from irbench.inference.prepare import prepare
     from irbench.inference.tiling import Tiled
-    from irbench.models.attention import health
 
     model, plugins = job.model, tuple(plan.config["plugins"])
     network, digest = loading.ready(model, plan.protocols[job.key["protocol"]], plan.folder,
@@ -118,8 +112,7 @@ def ready(plan: Plan, job: Job, device: str = "cpu") -> tuple[Tiled, dict]:
     # a third party's network tells its number types itself
     dtypes = None if model["arch"] == "external" else registry.get(model["arch"], plugins).dtypes
     network = prepare(network, options, device, dtypes)
-    watch = None if options["compile"] else functools.partial(
-        health.watch, getattr(network, "network", network))
+    watch = None if options["compile"] else functools.partial(interface.diagnose, network)
     return Tiled(network, options, device, watch), resolved
 
 

@@ -25,6 +25,9 @@ A card's fields:
     dtypes          the floating types it runs in
     reference       (optional) True: a network of somebody else's form with random weights, here to
                     compare speed with (``profile.references``); it is never trained or evaluated
+
+The module that a builder returns may offer more methods, by which it tells of its attention, of
+what happens inside, and of its multiply-adds: see ``irbench.models.interface``.
 """
 
 from __future__ import annotations

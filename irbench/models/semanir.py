@@ -55,6 +55,7 @@ from torch import Tensor, nn
 
 from irbench.models import layers, reach
 from irbench.models.attention.dictionary import draw, whole
+from irbench.models.attention.health import DictionaryNetwork
 from irbench.models.attention.stage import Stage
 from irbench.models.padding import Columnar
 
@@ -146,7 +147,7 @@ def _build(card: str, task: str, scale: int, channels: int, options: dict) -> Se
     return SemanIR(scale, channels, layers.options_of(card, CARDS, options))
 
 
-class SemanIR(Columnar):
+class SemanIR(DictionaryNetwork, Columnar):
     """The columnar network; see the module's text. (B, channels, H, W) in [0, 1], H, W >= 2."""
 
     def __init__(self, scale: int, channels: int, options: SimpleNamespace):

@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from irbench.core.errors import UserError
 from irbench.models import layers, reach
 from irbench.models.attention.dictionary import draw, whole
+from irbench.models.attention.health import DictionaryNetwork
 from irbench.models.attention.stage import Stage
 from irbench.models.padding import Restorer
 from irbench.models.reach import Span
@@ -79,7 +80,7 @@ def semanir_unet(task: str, scale: int, channels: int, **options) -> SemanIRUnet
     return SemanIRUnet(channels, layers.options_of("semanir-unet", CARDS, options))
 
 
-class SemanIRUnet(Restorer):
+class SemanIRUnet(DictionaryNetwork, Restorer):
     """The U-shape; see the module's text. (B, channels, H, W) in [0, 1], any H, W >= 2."""
 
     def __init__(self, channels: int, options: SimpleNamespace):

@@ -1,5 +1,17 @@
-"""A config becomes typed jobs."""
+"""A config becomes typed jobs: ``load`` a config file, or ``build`` from a checked config.
 
-from irbench.plan.build import Job, Plan, build, load
+The names are loaded when they are first asked for, so that reading a config needs no more than it.
 
-__all__ = ["Job", "Plan", "build", "load"]
+Try: ``python -c "from irbench import plan; print(len(plan.load('config.yaml').jobs()))"``
+"""
+
+import importlib
+
+__all__ = ["RESULTS", "Job", "Plan", "build", "load"]
+
+
+def __getattr__(name: str) -> object:
+    """Return a name of the package's face."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("irbench.plan.compose"), name)

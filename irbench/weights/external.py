@@ -64,7 +64,7 @@ class External(Restorer):
 
         Raises UserError when the network fails, or returns another shape than it should.
         """
-        from irbench.jobs.profiling.profile import out_of_memory
+        from irbench.inference.memory import out_of_memory
 
         height, width = x.shape[-2:]
         # a copy: some networks scale their input in place, and it is the caller's

@@ -12,10 +12,12 @@ from spandrel.architectures.Compact import Compact
 
 from irbench import cli, plan
 from irbench.catalog import peers, protocols, published
-from irbench.core import digests, files, machine
+from irbench.core import digests, machine
 from irbench.core.errors import Unavailable, UserError
 from irbench.data import pins
-from irbench.jobs import evaluate, verify
+from irbench.jobs import run as jobs
+from irbench.jobs import verify
+from irbench.jobs.result import USUAL
 from irbench.models import registry
 from irbench.plan import config
 from irbench.report import collect
@@ -191,9 +193,7 @@ def test_what_is_only_told_is_not(tmp_path, monkeypatch):
 
 def run_cell(path, model):
     run = plan.load(path)
-    record = evaluate.run(run, cell(run, model))
-    files.write_json(cell(run, model).record, record)
-    return record
+    return jobs.do(run, cell(run, model), USUAL)
 
 
 def test_three_lines_of_config_make_a_row(tmp_path, monkeypatch, capsys):

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from irbench import cli, plan
-from irbench.cli import leaks as cli_leak
+from irbench.core import code as code_digests
 from irbench.core import digests, records
 from irbench.core.errors import Unavailable, UserError
 from irbench.data import leaks
 from irbench.data import sets as datasets
 from irbench.imaging.images import write_png
+from irbench.jobs.leaks import judged
 from irbench.plan import trained_on
 
 
@@ -262,7 +263,7 @@ def test_a_damaged_file_of_signatures_is_made_anew(world, damage):
     again = leaks.signatures(data, "d", "data")
     assert (again.names, again.files, again.pixels) == (first.names, first.files, first.pixels)
     assert np.array_equal(again.pictures, first.pictures)
-    assert leaks._read(path, digests.code_digest(*leaks.CODE)) is not None
+    assert leaks._read(path, code_digests.of_modules(*leaks.CODE)) is not None
 
 
 def test_the_record_of_a_run(world, capsys):
@@ -316,7 +317,7 @@ def test_what_the_bundled_weights_were_trained_on_is_in_no_test_set(obtain, tmp_
     assert result["not_compared"] == [] and len(result["compared"]) == 2 * len(TESTS)
     for images, leaking in ((["302003"], 0), ([], 1), (["12003"], 1)):
         exclude = trained_on.left_out(datasets.get("bsds500_train"), images, "here")
-        found = cli_leak.judged(result, [("it", {"bsds500_train": exclude, "bsds500_test": []})])
+        found = judged(result, [("it", {"bsds500_train": exclude, "bsds500_test": []})])
         assert sum(bool(pair["trained_by"]) for pair in found["pairs"]) == leaking
         assert [(p["test"], p["test_image"], p["train_image"]) for p in found["pairs"]] == [
             ("set5", "woman", "302003")]

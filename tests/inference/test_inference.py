@@ -17,8 +17,8 @@ from irbench.imaging.images import to_uint8
 from irbench.inference import options, prepare
 from irbench.models.compacter import compacter
 from irbench.weights import external
+from tests.helpers import tiny
 from tests.helpers.foreign import compact, drunet, saved, swinir
-from tests.inference import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid")
 
@@ -246,7 +246,7 @@ def test_without_a_compiler_nothing_is_compiled(monkeypatch):
     with pytest.raises(Unavailable, match="needs a C\\+\\+ compiler; no-such-compiler -O3 is not "
                                           "found.*Leave `compile` out"):
         prepare.prepare(Network(), {"compile": True})
-    monkeypatch.setattr(options, "find_spec", lambda name: None)
+    monkeypatch.setattr(prepare, "find_spec", lambda name: None)
     with pytest.raises(Unavailable, match="needs the package triton"):
         prepare._check_compiler("cuda")
 

@@ -51,5 +51,5 @@ def held_memory():
 @pytest.mark.parametrize("check", [highest_points, held_memory])
 def test_the_peak_is_the_highest_point_whatever_malloc_holds(check):
     # among other tests, what these left would be freed during the pass: megabytes less
-    code = f"from tests import test_memory; test_memory.{check.__name__}()"
+    code = f"from tests.inference import test_memory; test_memory.{check.__name__}()"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

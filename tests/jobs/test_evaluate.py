@@ -1,5 +1,6 @@
 """One way for sets of clean images and of pairs, and what a broken image does to a cell."""
 
+import contextlib
 import itertools
 import json
 from types import SimpleNamespace
@@ -18,9 +19,10 @@ from irbench.imaging.images import read_image, to_uint8, write_png
 from irbench.inference import options as inference
 from irbench.inference import tiling
 from irbench.jobs import evaluate
+from irbench.jobs.result import RunSettings, record_of
 from irbench.models import registry
 from irbench.models.semanir import semanir_light
-from tests.jobs import tiny
+from tests.helpers import tiny
 
 
 @pytest.fixture
@@ -30,9 +32,9 @@ def world(tmp_path, monkeypatch):
 
 
 def run(config, key="sr-x2@1/tinyset/bicubic", **options):
-    """Evaluate a cell of a config."""
+    """Evaluate a cell of a config; return its result."""
     planned = plan.load(config)
-    return evaluate.run(planned, planned.cells[key], **options)
+    return evaluate.run(planned, planned.cells[key], RunSettings(**options))
 
 
 PAIRED = "deblur-motion@1/blurred/input"
@@ -65,29 +67,29 @@ def test_a_cell_is_its_steps_one_by_one(world):
     protocol = plan.load(world).protocols["sr-x2@1"]
     scorer = metrics.Scorer(protocol, ("psnr", "ssim"))
     model = registry.get("bicubic").load()("sr", 2, 3)
-    assert [image["name"] for image in found["result"]["images"]] == ["img0", "img1", "img2"]
-    for image in found["result"]["images"]:
+    assert [image["name"] for image in found.result["images"]] == ["img0", "img1", "img2"]
+    for image in found.result["images"]:
         target = degrade.prepare_target(
             read_image(world.parent / "images" / "test" / f"{image['name']}.png"), protocol)
         restored = to_uint8(evaluate.forward(model, degrade.degrade(target, protocol)))
         assert {k: image[k] for k in ("psnr", "ssim")} == scorer(restored, target)
         assert (image["height"], image["width"]) == target.shape[:2]
-    assert found["result"]["mean"]["psnr"] == pytest.approx(
-        np.mean([image["psnr"] for image in found["result"]["images"]]))
+    assert found.result["mean"]["psnr"] == pytest.approx(
+        np.mean([image["psnr"] for image in found.result["images"]]))
 
 
 def test_phases_are_there_and_add_up_to_no_more_than_the_whole(world, monkeypatch):
     # a clock that ticks once a question: a phase takes one tick each time it is entered
     ticks = map(float, itertools.count())
     monkeypatch.setattr(records, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
-    seconds = run(world, keep_images=True)["seconds"]
+    seconds = run(world, keep_images=True).seconds
     assert seconds == {"load": 4.0, "forward": 3.0, "score": 3.0, "write": 3.0}
 
 
 def test_the_same_cell_twice_has_the_same_result(world):
     first, second = run(world), run(world, threads=2)
-    assert first["result"] == second["result"]
-    assert first["fingerprint"] == second["fingerprint"]
+    assert first.result == second.result
+    assert first.resolved == second.resolved
 
 
 def test_the_name_of_an_image_reaches_the_degradation(world, monkeypatch):
@@ -106,7 +108,7 @@ def test_the_name_of_an_image_reaches_the_degradation(world, monkeypatch):
 
 def test_pairs_are_scored_against_their_own_targets(paired):
     found = run(paired, PAIRED, keep_images=True)
-    images, folder = found["result"]["images"], paired.parent
+    images, folder = found.result["images"], paired.parent
     assert [image["name"] for image in images] == list(INPUTS)
     for image in images:
         given = read_image(folder / "images" / "blurred" / f"{image['name']}.png")
@@ -118,7 +120,7 @@ def test_pairs_are_scored_against_their_own_targets(paired):
         for path, expected in ((kept, given), (beside / "_input" / kept.name, given),
                                (beside / "_target" / kept.name, target)):
             assert np.array_equal(read_image(path), expected)
-    assert found["result"]["mean"]["psnr"] == pytest.approx(np.mean([i["psnr"] for i in images]))
+    assert found.result["mean"]["psnr"] == pytest.approx(np.mean([i["psnr"] for i in images]))
 
 
 def test_a_pair_of_two_sizes_names_both_files(paired):
@@ -194,7 +196,8 @@ def test_values_that_are_not_finite_name_the_image(world, monkeypatch):
 
 
 def test_a_record_is_json(world):
-    text = json.dumps(run(world), allow_nan=False)
+    job = plan.load(world).cells["sr-x2@1/tinyset/bicubic"]
+    text = json.dumps(record_of(job, run(world)), allow_nan=False)
     assert json.loads(text)["status"] == "ok"
 
 
@@ -205,20 +208,20 @@ def given(config, network=None, key="sr-x2@1/tinyset/bicubic", monkeypatch=None,
     planned = plan.load(config)
     planned.cells[key].model["inference"] = options
     if network is not None:
-        monkeypatch.setattr(evaluate.checkpoints, "ready", lambda *_: (network, None))
+        monkeypatch.setattr(evaluate.loading, "ready", lambda *_: (network, None))
     return evaluate.run(planned, planned.cells[key])
 
 
 def test_by_default_images_are_whole_and_in_float32(world):
-    result = run(world)["result"]
+    result = run(world).result
     assert result["inference"] == inference.DEFAULTS
     assert result["tiling"] is None and result["dictionary"] is None
     assert [image["tiles"] for image in result["images"]] == [1, 1, 1]
 
 
 def test_tiles_are_in_the_record(world):
-    whole = run(world)["result"]
-    result = given(world, tile=13, overlap=6)["result"]  # inputs of 12x15, 15x13 and 14x14
+    whole = run(world).result
+    result = given(world, tile=13, overlap=6).result  # inputs of 12x15, 15x13 and 14x14
     assert result["inference"]["tile"] == 13
     assert [image["tiles"] for image in result["images"]] == [2, 2, 4]
     assert result["tiling"]["size"] == [13, 13] and result["tiling"]["overlap"] == 6
@@ -236,7 +239,7 @@ def test_memory_that_runs_out_is_in_the_record(world, monkeypatch):
             return super().forward(x)
 
     monkeypatch.setattr(tiling, "SMALLEST", 6)
-    result = given(world, Limited(2), monkeypatch=monkeypatch)["result"]
+    result = given(world, Limited(2), monkeypatch=monkeypatch).result
     assert all(image["tiles"] > 1 for image in result["images"])
     assert result["tiling"]["images"] == 3
     assert "memory ran out at the whole of 12 x 15 pixels" in result["tiling"]["reason"]
@@ -249,11 +252,24 @@ def test_memory_that_runs_out_is_in_the_record(world, monkeypatch):
 
 def test_the_dictionaries_of_the_first_image_are_in_the_record(world, monkeypatch):
     network = semanir_light("sr", 2, 3, window=4, k=6, stages=2, layers=1, width=12).eval()
-    result = given(world, network, monkeypatch=monkeypatch)["result"]
+    result = given(world, network, monkeypatch=monkeypatch).result
     assert [entry["n"] for entry in result["dictionary"]] == [16, 16]
     assert all(entry["k"] == 6 and 0 < entry["used"] <= 1 for entry in result["dictionary"])
-    tiled = given(world, network, monkeypatch=monkeypatch, tile=8, overlap=4)["result"]
+    tiled = given(world, network, monkeypatch=monkeypatch, tile=8, overlap=4).result
     assert len(tiled["dictionary"]) == 2 and tiled["tiling"]["images"] == 3
+
+
+def test_a_network_tells_facts_of_its_own(world, monkeypatch, capsys):
+    class Telling(registry.get("bicubic").load()("sr", 2, 3).__class__):
+        def diagnose(self):
+            return contextlib.nullcontext([{"stage": "all of it", "n": 4, "open": 0.5}])
+
+        def diagnosis_in_words(self, facts):
+            return f"half of {facts[0]['n']} gates are open"
+
+    result = given(world, Telling(2), monkeypatch=monkeypatch)["result"]
+    assert result["dictionary"] == [{"stage": "all of it", "n": 4, "open": 0.5}]
+    assert "half of 4 gates are open (first image)" in capsys.readouterr().err
 
 
 def test_a_type_that_the_model_does_not_run_in_is_refused(world):
@@ -268,9 +284,9 @@ def test_bfloat16_moves_a_cell_a_little(world, monkeypatch):
     means = []
     for dtype in ("float32", "bfloat16"):
         network = semanir_light("sr", 2, 3, window=4, k=16, stages=1, layers=1, width=12).eval()
-        monkeypatch.setattr(evaluate.checkpoints, "ready", lambda *_, n=network: (n, None))
+        monkeypatch.setattr(evaluate.loading, "ready", lambda *_, n=network: (n, None))
         job.model["inference"] = {"dtype": dtype}
-        found = evaluate.run(planned, job)["result"]
+        found = evaluate.run(planned, job).result
         assert found["inference"]["dtype"] == dtype
         means.append(found["mean"]["psnr"])
     assert 0 < abs(means[0] - means[1]) < 2  # at 56 dB 8 bits of mantissa are seen

@@ -227,8 +227,8 @@ def test_a_model_trains_on_pairs(world, monkeypatch):
             given.append(x)
             return self.model(x)
 
-    build, make = loop.checkpoints.build, loop.losses.make
-    monkeypatch.setattr(loop.checkpoints, "build", lambda *a: Seen(build(*a)))
+    build, make = loop.loading.build, loop.losses.make
+    monkeypatch.setattr(loop.loading, "build", lambda *a: Seen(build(*a)))
     monkeypatch.setattr(loop.losses, "make", lambda recipe: lambda out, target: (
         wanted.append(target), make(recipe)(out, target))[1])
     assert cli.main(command) == 0

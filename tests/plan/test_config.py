@@ -3,7 +3,7 @@ import yaml
 
 from irbench import plan
 from irbench.core.errors import UserError
-from irbench.plan import config
+from irbench.plan import config, sources
 from tests.helpers import tiny
 
 
@@ -136,13 +136,14 @@ def test_a_change_touches_only_what_depends_on_it(tmp_path, change, affected):
 
 
 def test_code_is_part_of_a_fingerprint(tmp_path):
-    from irbench.core import digests
-
     path = tiny.make(tmp_path)
     before = fingerprints(path)
     plugin = tmp_path / "tiny_model.py"
-    plugin.write_text(plugin.read_text() + "\n# changed\n")
-    digests.code_digest.cache_clear()
+    plugin.write_text(plugin.read_text() + "\n# a comment\n")
+    sources._digest.cache_clear()
+    assert fingerprints(path) == before
+    plugin.write_text(plugin.read_text() + "\nCHANGED = 1\n")
+    sources._digest.cache_clear()
     after = fingerprints(path)
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {name for name in before if name.endswith("/tiny")}

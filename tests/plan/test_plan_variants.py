@@ -1,19 +1,16 @@
 """Variants, inference, references and benchmarks in the plan of a run."""
 
-import ast
 import json
-from pathlib import Path
 
 import pytest
 import yaml
 
-import irbench
 from irbench import cli, plan
-from irbench.core import digests, files, records
+from irbench.core import files, records
 from irbench.core.errors import Unavailable, UserError
 from irbench.inference import options as inference
 from irbench.jobs import verify
-from irbench.plan import code, config
+from irbench.plan import config
 from irbench.weights import loading
 from tests.helpers import tiny
 
@@ -247,47 +244,6 @@ def test_planned_specs_are_plain_data(tmp_path):
     assert json.loads(json.dumps(run.report_spec)) == run.report_spec
     for job in run.jobs():
         assert json.loads(json.dumps(job.spec)) == job.spec
-
-
-# found and moved files, plans, processes and messages: what they decide is in a spec by itself
-OUTSIDE = {f"irbench.{name}" for name in (
-    "allocator", "datasets", "errors", "fetch", "pins", "plan", "progress", "protocols", "records",
-    "training.processes", "transfer")} | {"irbench"}
-
-
-def source(module):
-    base = Path(irbench.__file__).parent.joinpath(*module.split(".")[1:])
-    return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
-
-
-def imported(module):
-    """The modules of irbench that a module imports, at its head or later."""
-    found = set()
-    for node in ast.walk(ast.parse(source(module).read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("irbench"):
-            names = {f"{node.module}.{name.name}" for name in node.names}
-            found |= {name if source(name).exists() else node.module for name in names}
-    return found
-
-
-@pytest.mark.parametrize(("stage", "head"), [
-    ("cell", "irbench.jobs.evaluate"), ("profile", "irbench.jobs.profiling.profile"),
-    ("bench", "irbench.jobs.profiling.attention"), ("training", "irbench.jobs.training.loop")])
-def test_the_code_of_a_stage_is_in_its_digest(stage, head):
-    """What a stage imports, directly or not; models/ are in every model's digest, and of
-    profiling the benchmark takes the clock alone."""
-    known = {Path(name).resolve() if "/" in name else source(name)
-             for name in code.modules(stage)}
-    closed = ("irbench.models", *(["irbench.jobs.profiling.profile"] if stage == "bench" else []))
-    reached, waiting = set(), {head}
-    while waiting:
-        module = waiting.pop()
-        if module not in reached | OUTSIDE and not module.startswith(closed):
-            reached.add(module)
-            waiting |= imported(module)
-    assert len(reached) > 1
-    assert not {module for module in reached if source(module) not in known}
-    assert digests.code_digest(*code.modules(stage))  # and every one of them exists
 
 
 # -- profiles and benchmarks -------------------------------------------------------------------

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from irbench import report
+from irbench.core import digests, machine
 from irbench.report import collect
 from irbench.report.page import embed, page, provenance
 from irbench.report.tables import tables
@@ -50,7 +51,7 @@ def built(tmp_path_factory):
     assert any("cells" in line for line in said) and said[-1].endswith("report.html")
     first = files(builder.folder)
     # sorted keys: the order of a plan's models must not matter
-    (builder.folder / "plan.json").write_text(fixtures.records.canonical(builder.plan))
+    (builder.folder / "plan.json").write_text(digests.canonical(builder.plan))
     code = ("import json, pathlib, sys; from irbench import report; f = pathlib.Path(sys.argv[1]);"
             "report.build(f, json.loads((f / 'plan.json').read_text()))")
     subprocess.run([sys.executable, "-c", code, str(builder.folder)], check=True, cwd=ROOT,
@@ -272,7 +273,7 @@ def test_a_run_without_any_record(tmp_path):
 
 
 def test_records_made_outside_a_git_checkout(tmp_path, monkeypatch):
-    monkeypatch.setattr(fixtures.records, "_git", lambda: None)
+    monkeypatch.setattr(machine, "_git", lambda: None)
     builder = fixtures.Builder(tmp_path)
     builder.dataset("set5", "Set5", 1)
     builder.model("a", "Model A")

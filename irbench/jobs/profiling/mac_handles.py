@@ -62,9 +62,15 @@ Handle = Callable[[list, list], dict[str, int] | None]
 class Handles:
     """The handles of one analysis, and what they met that they could not or need not count."""
 
-    def __init__(self, inputs: int) -> None:
-        """Handle the trace of a model with this many input tensors."""
-        self.inputs = inputs
+    def __init__(self, inputs: int, self_counted: frozenset[str] = frozenset()) -> None:
+        """Handle the trace of a model.
+
+        Args:
+            inputs: how many input tensors it has.
+            self_counted: names of the modules that count themselves; what runs inside of them has
+                no MACs here.
+        """
+        self.inputs, self.self_counted = inputs, self_counted
         self.unknown: Counter[str] = Counter()
         self.excluded: Counter[str] = Counter()
         self._depends: dict[int, bool] = {}  # value → does it depend on the model's input
@@ -90,11 +96,18 @@ class Handles:
 
     def _checked(self, name: str, handle: Handle) -> Callable:
         def run(inputs: list, outputs: list) -> Counter:
+            if outputs and self._inside(outputs[0].node().scopeName()):
+                return Counter()
             found = handle(inputs, outputs)
             if found is None:
                 self.unknown[name] += 1
             return Counter(found or {})
         return run
+
+    def _inside(self, scopes: str) -> bool:
+        """Whether a module that counts itself ran, or one that it owns, given the trace's scope."""
+        owner = scopes.rpartition("/")[2]
+        return any(is_part(owner, name) for name in self.self_counted)
 
     def _exclude(self, name: str) -> Callable:
         def run(inputs: list, outputs: list) -> Counter:
@@ -159,6 +172,11 @@ class Handles:
         sizes = _letters(terms[0], shapes[0])
         macs = math.prod(out) * math.prod(sizes[letter] for letter in shared)
         return {self._kind(*operands): macs}
+
+
+def is_part(name: str, of: str) -> bool:
+    """Whether a module's name is another one's, or that of a module inside of it."""
+    return of in ("", name) or name.startswith(f"{of}.")
 
 
 def _shape(value) -> list[int] | None:

@@ -12,17 +12,17 @@ What is counted is the operation as it stands, by the textbook form of its resul
     attention   products of two activations (Q K^T, A V, channel attention) and
                 ``scaled_dot_product_attention``: B * heads * N * M * (d_qk + d_v). A masked or
                 causal attention counts in full, because dense hardware computes what it masks;
-                ``keys_only`` is the total with SemanIR's attention counted over the k keys of its
-                dictionary alone, as its paper counts (printed: its FLOPs fall with k).
-    dictionary  whatever runs inside a module of class ``KeyDictionary``, when it is called as a
-                module (fvcore sees the scope of ``module(x)``, not of its other methods).
+                ``keys_only`` is the total without what the modules say they need not compute
+                (``saved_macs``): attention over the k keys of a dictionary alone.
+    dictionary  building dictionaries of keys, as the modules that do it count (``count_macs``).
     other       interpolation by its taps per output value (bilinear 4, bicubic 16), and the FFT by
                 the usual convention of 5 n log2 n flops a complex transform of n points, half of
                 it a real one (Frigo and Johnson, FFTW's benchFFT), 2 flops a MAC.
 Excluded by convention, since they are not multiply-adds or are of a lower order: element-wise
 arithmetic, activations, softmax, normalisation, sums and other reductions, sorting and top-k,
 pooling, copies (``mac_handles.EXCLUDED``; and fvcore's own list of pure reshapes). An operation
-that is neither counted nor excluded is reported by name in ``uncounted``.
+that is neither counted nor excluded is reported by name in ``uncounted``. A module may count itself
+and choose the form that is counted: ``irbench.models.interface``.
 
 Try: ``python -c "import torch; from irbench.jobs.profiling import macs;
 print(macs.count(torch.nn.Conv2d(3, 8, 3), (torch.rand(1, 3, 16, 16),)))"``
@@ -32,26 +32,25 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from irbench.core.errors import Unavailable
-from irbench.jobs.profiling.mac_handles import Handles
-from irbench.models.attention import KeyDictionary, Keys
-from irbench.models.attention.stage import SemanticAttention
+from irbench.core.errors import Unavailable, UserError
+from irbench.jobs.profiling.mac_handles import Handles, is_part
+from irbench.models.interface import offered
 
 with warnings.catch_warnings():  # fvcore scripts a function on import, which torch deprecates
     warnings.simplefilter("ignore", FutureWarning)
     from fvcore.nn import FlopCountAnalysis
 
 KINDS = ("conv", "linear", "attention", "dictionary", "other")
-DICTIONARY = "KeyDictionary"  # by name: a plugin may bring its own
 HALF = (torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True)
@@ -64,8 +63,8 @@ class MacCount:
         uncounted: operation → times met, of those nobody knows how to count. Not empty means that
             ``total`` is a lower bound.
         excluded: operation → times met, of those excluded by convention.
-        keys_only: ``total`` with attention over a dictionary counted over each query's k keys
-            instead of all N tokens of the window; the same where nothing is masked.
+        keys_only: ``total`` without what modules say they need not compute (attention over a
+            dictionary: each query's k keys instead of all N tokens); the same where none says so.
     """
 
     total: int
@@ -93,8 +92,8 @@ def count(model: nn.Module, inputs: tuple[Tensor, ...]) -> MacCount:
 
     The forward pass runs once, on the device of model and inputs, in a copy of the model: tracing
     leaves hooks behind when it fails, and fills caches with traced values. The copy is not
-    compiled, has float32 for half-precision weights, and computes attention over a dictionary in
-    its textbook form: what is counted is the same whichever implementation the model uses.
+    compiled, has float32 for half-precision weights, and modules take their textbook form where
+    they have one: what is counted is the same whichever implementation the model uses.
 
     Args:
         model: any module with tensors in and out; it is not changed.
@@ -102,15 +101,17 @@ def count(model: nn.Module, inputs: tuple[Tensor, ...]) -> MacCount:
 
     Raises:
         Unavailable: the forward pass cannot be traced (or fails), with the cause.
+        UserError: a module's ``count_macs`` returns no counts by ``KINDS``.
     """
     model = _textbook(model)
     inputs = tuple(x.float() if x.dtype in HALF else x for x in inputs)
     analysis = FlopCountAnalysis(model, inputs)
     analysis.clear_op_handles().unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     analysis.tracer_warnings("all")  # not shown: one of them is read below
-    handles = Handles(len(inputs))
+    offers = _Offers(model, analysis.canonical_module_name)
+    handles = Handles(len(inputs), frozenset(offers.counting))
     analysis.set_op_handle(**handles.table())
-    with (torch.inference_mode(), _BoolsAsIntegers(), _all_keys(model) as beyond,
+    with (torch.inference_mode(), _BoolsAsIntegers(), offers.noted(),
           warnings.catch_warnings(record=True) as told):
         warnings.simplefilter("always")
         try:
@@ -121,14 +122,19 @@ def count(model: nn.Module, inputs: tuple[Tensor, ...]) -> MacCount:
                 f"({type(error).__name__}: {' '.join(str(error).split())[:200]}). Time and memory "
                 "do not need it; to have MACs too, use tensor operations and sizes that "
                 "torch.jit.trace can follow.") from error
+    if offers.wrong:
+        raise UserError(offers.wrong)
     uncounted = Counter(analysis.unsupported_ops()) + handles.unknown
+    for name in offers.counting:
+        uncounted -= analysis.unsupported_ops(name)
     # numpy works behind the tracer's back, and its results enter the trace as constants
     if left := sum("NumPy array" in str(w.message) for w in told):
         uncounted["numpy"] += left
-    by_kind = _by_kind(model, analysis)
+    counts = offers.counts + Counter(analysis.by_operator())
+    by_kind = {kind: int(counts[kind]) for kind in KINDS}
     everything = sum(by_kind.values())
     return MacCount(everything, by_kind, dict(sorted(uncounted.items())),
-                    dict(sorted(handles.excluded.items())), everything - sum(beyond))
+                    dict(sorted(handles.excluded.items())), everything - offers.saved)
 
 
 def _textbook(model: nn.Module) -> nn.Module:
@@ -136,63 +142,78 @@ def _textbook(model: nn.Module) -> nn.Module:
     model = copy.deepcopy(getattr(model, "_orig_mod", model)).eval()  # of torch.compile's wrapper
     for module in model.modules():
         module._compiled_call_impl = None  # where module.compile() keeps its result
-        if isinstance(module, SemanticAttention):
-            module.implementation = "mask"
+        if take_form := offered(module, "to_textbook"):
+            take_form()
     if any(p.dtype in HALF for p in model.parameters()):
         model = model.float()
     return model
 
 
-@contextlib.contextmanager
-def _all_keys(model: nn.Module) -> Iterator[list[int]]:
-    """Let attention over a dictionary see all keys; note the MACs that a dictionary would save.
+class _Offers:
+    """What the modules of a model say of their own multiply-adds while it is traced.
 
-    Its textbook form then is plain attention, which needs no mask as large as the scores. A query
-    has N scores of d multiply-adds and sums N values of d, in all heads together of the layer's
-    width: windows N (N - k) 2 width are beyond its k keys.
+    See ``irbench.models.interface``: ``count_macs`` of the outermost modules that offer it, and
+    ``saved_macs``.
     """
-    built: list[tuple[Keys, int]] = []
-    beyond: list[int] = []
 
-    def remember(module: KeyDictionary, inputs: tuple, keys: Keys) -> None:
-        built.append((keys, module.k))
+    def __init__(self, model: nn.Module, name_of: Callable[[str], str]) -> None:
+        """Look for offers; ``name_of`` returns the name by which a trace knows a module."""
+        self.model = model
+        named = {name_of(name): module for name, module in model.named_modules()}
+        counting = [name for name, module in named.items() if offered(module, "count_macs")]
+        self.counting = {name: named[name] for name in counting
+                         if not any(name != other and is_part(name, other) for other in counting)}
+        self.saving = [module for module in named.values() if offered(module, "saved_macs")]
+        self.counts: Counter[str] = Counter()
+        self.saved = 0
+        self.wrong = ""
+        self._kept: list[Tensor] = []
 
-    def open_up(module: SemanticAttention, inputs: tuple[Tensor, Keys]) -> tuple[Tensor, Keys]:
-        tokens, keys = inputs
-        windows, n, width = map(int, tokens.shape)
-        k = next((k for known, k in built if known is keys), n)
-        beyond.append(windows * n * max(n - k, 0) * 2 * width)
-        return tokens, Keys(None)
+    @contextlib.contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note what the modules say whenever they are called."""
+        hooks = [module.register_forward_hook(self._count, with_kwargs=True)
+                 for module in self.counting.values()]
+        if hooks:
+            hooks.append(self.model.register_forward_hook(self._keep))
+        hooks += [module.register_forward_hook(self._save, with_kwargs=True)
+                  for module in self.saving]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
-    def keep(module: nn.Module, inputs: tuple, output: object) -> tuple:
-        # what no output needs is left out of a trace, dictionaries that nobody asks included
-        return output, [keys.mask for keys, _ in built if not keys.dense]
+    # sizes are tensors while a model is traced, so what is made of them must be made a number
 
-    hooks = [module.register_forward_hook(remember) for module in model.modules()
-             if isinstance(module, KeyDictionary)]
-    if hooks:
-        hooks.append(model.register_forward_hook(keep))
-    hooks += [module.register_forward_pre_hook(open_up) for module in model.modules()
-              if isinstance(module, SemanticAttention)]
-    try:
-        yield beyond
-    finally:
-        for hook in hooks:
-            hook.remove()
+    def _count(self, module: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
+        found = module.count_macs(output, *args, **kwargs)
+        if not isinstance(found, dict) or not set(found) <= set(KINDS):
+            self.wrong = (f"{type(module).__name__}.count_macs returned {found!r}; it returns a "
+                          f"dict of multiply-adds by kind. Valid kinds: {', '.join(KINDS)}.")
+            return
+        self.counts.update({kind: int(number) for kind, number in found.items()})
+        self._kept += _tensors(output)
+
+    def _save(self, module: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
+        self.saved += int(module.saved_macs(output, *args, **kwargs))
+
+    def _keep(self, module: nn.Module, inputs: tuple, output: object) -> tuple:
+        # what no output needs is left out of a trace, a result that nobody asks for included
+        return output, self._kept
 
 
-def _by_kind(model: nn.Module, analysis: FlopCountAnalysis) -> dict[str, int]:
-    """Take what ran inside key dictionaries out of the other kinds."""
-    counts = Counter(analysis.by_operator())
-    names = {analysis.canonical_module_name(name) for name, module in model.named_modules()
-             if any(c.__name__ == DICTIONARY for c in type(module).__mro__)}
-    for name in names:
-        if any(name.startswith(f"{other}.") or (other == "" and name) for other in names):
-            continue  # inside another one: counted there
-        inside = Counter(analysis.by_operator(name))
-        counts -= inside
-        counts["dictionary"] += sum(inside.values())
-    return {kind: int(counts[kind]) for kind in KINDS}
+def _tensors(output: object) -> list[Tensor]:
+    """Return the tensors that a module's result holds, in lists, dicts and dataclasses too."""
+    if isinstance(output, Tensor):
+        return [output]
+    if dataclasses.is_dataclass(output):
+        output = [getattr(output, field.name) for field in dataclasses.fields(output)]
+    if isinstance(output, dict):
+        output = list(output.values())
+    if isinstance(output, list | tuple):
+        return [tensor for part in output for tensor in _tensors(part)]
+    return []
 
 
 class _BoolsAsIntegers(TorchFunctionMode):

@@ -19,7 +19,8 @@ The network runs as its inference options say (irbench/inference/options.py), by
     MACs      see ``macs``; counted in float32 and uncompiled, so that they do not depend on how the
               network is run; of all tiles with their overlaps, where there are tiles.
     sweep     latency and memory over other sizes and batches, see ``irbench.jobs.profiling.sweep``.
-    dictionary  how SemanIR's key dictionaries behave on a photograph (attention/health.py).
+    dictionary  what the network itself tells of a pass over a photograph, and ``attention`` which
+                one it uses and why; only of networks that offer it (models/interface.py).
 
 Try: ``python -c "import torch; from irbench.jobs.profiling.profile import profile; print(profile(
 torch.nn.Conv2d(3, 8, 3), channels=3, height=64, width=64, warmup=1, samples=5, threads=1))"``
@@ -50,7 +51,7 @@ from irbench.inference.tiling import Cut, cut_for, in_tiles
 from irbench.jobs.profiling import elsewhere, macs
 from irbench.jobs.profiling import energy as energies
 from irbench.jobs.profiling import sweep as sweeps
-from irbench.models.attention import KeyDictionary, health
+from irbench.models import interface
 
 __all__ = ["DEVICES", "DTYPES", "cuda_peak", "latency", "out_of_memory", "pick_device", "profile",
            "resident_peak", "throughput", "timed"]
@@ -205,7 +206,7 @@ def _measure(subject: Subject, shape: tuple[int, ...], warmup: int, samples: int
         "inference": subject.options, "latency_ms": times,
         "throughput": throughput(times["p50"], shape),
         "peak_memory_bytes": peak, "peak_memory_of": peak_of, "energy": energy,
-        "attention": health.implementations(model), "dictionary": dictionary,
+        "attention": interface.attention_choice(model), "dictionary": dictionary,
         "dictionary_of": dictionary_of, "sweep": None, "missing": missing,
         "device": device, "device_name": device_name(device), "clock_mhz": clock,
         "dtype": subject.options["dtype"], "precision": _precision(device),
@@ -254,12 +255,12 @@ def _count(subject: Subject, shape: tuple[int, ...], missing: dict[str, str]) ->
 
 
 def _dictionary(subject: Subject, shape: tuple[int, ...]) -> tuple[list[dict] | None, str | None]:
-    """Return the health of the network's dictionaries and on what image; None if it has none."""
-    if not any(isinstance(m, KeyDictionary) for m in subject.model.modules()):
+    """Return what the network diagnoses of itself and on what image; None if it offers nothing."""
+    if not interface.offered(subject.model, "diagnose"):
         return None, None
     x, of = photograph(shape[1], *max(subject.passes(shape)))
     network = uncompiled(subject.network)
-    with health.watch(getattr(network, "network", network)) as found:
+    with interface.diagnose(network) as found:
         network(x.to(subject.device))
     return found, of
 

@@ -1,1 +1,17 @@
-"""Training: recipes, data, losses and the loop."""
+"""One training: its data, losses, loop and state; ``run`` is its face.
+
+Try: ``irbench train --protocol sr-x2 --model compacter``
+"""
+
+from __future__ import annotations
+
+from irbench.jobs.result import USUAL, Result, RunSettings
+from irbench.plan import Job, Plan
+
+
+def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result | None:
+    """Train a model, see ``irbench.jobs.training.loop.run``; None in any process but the first."""
+    from irbench.jobs.training import loop  # imports torch
+
+    return loop.run(plan, job, device=settings.device, threads=settings.threads,
+                    max_minutes=settings.max_minutes, tensorboard=settings.tensorboard)

@@ -20,7 +20,7 @@ import numpy as np
 
 from irbench.catalog.protocols import Protocol
 from irbench.catalog.recipes import at
-from irbench.core import digests
+from irbench.core import code
 from irbench.core.errors import UserError
 from irbench.data import sets
 from irbench.imaging.degrade import align_pair, degrade, prepare_target, seed_of
@@ -202,7 +202,7 @@ def load(plan: Plan, job: Job, protocol: Protocol) -> Patches:
         data = sets.obtain(plan.entry(name), root)
         key = {"set": sets.digest(plan.entry(name)), "color": protocol.color,
                "scale": protocol.scale,
-               "code": digests.code_digest("irbench.imaging.degrade", "irbench.imaging.images")}
+               "code": code.of_modules("irbench.imaging.degrade", "irbench.imaging.images")}
         folder = root / "decoded"
         if protocol.paired:
             key["degradation"] = protocol.degradation

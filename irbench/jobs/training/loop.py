@@ -24,9 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irbench.catalog.recipes import at
-from irbench.core import digests, files, locks, machine, messages, records
+from irbench.core import digests, locks, machine, messages, records
 from irbench.core.errors import Paused, Unavailable, UserError
 from irbench.imaging.degrade import seed_of
+from irbench.jobs.result import Result, record_of, write
 from irbench.jobs.training import curve, data, losses, validate
 from irbench.plan import Job, Plan
 from irbench.weights import loading
@@ -41,8 +42,8 @@ LET_GO = 15.0  # seconds to wait for a killed training's helpers to end
 
 
 def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
-        max_minutes: float | None = None, tensorboard: bool = False) -> dict | None:
-    """Train a model and return the training's record; None in any process but the first.
+        max_minutes: float | None = None, tensorboard: bool = False) -> Result | None:
+    """Train a model and write its record; None is returned in any process but the first.
 
     Args:
         plan: the run.
@@ -98,9 +99,8 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         waiting = state.waited / state.seconds if state.seconds else 0.0
         messages.say(f"{job.title}: {state.step} steps in {messages.left(state.seconds)}, "
                      f"{waiting:.1%} of the time waiting for data")
-        record = records.make(
-            "training", job.key, job.spec, resolved={"checkpoint": digest}, threads=threads,
-            seconds=phases.seconds, result={
+        found = Result(resolved={"checkpoint": digest}, threads=threads,
+                       seconds=phases.seconds, result={
                 "steps": state.step, "seconds": round(state.seconds, 2),
                 "images_seen": state.images,
                 "images": {"training": len(patches.images), "held_out": len(patches.held_out)},
@@ -112,9 +112,9 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
                 "waiting": round(waiting, 4), "processes": engine.num_processes,
                 "device": device, "device_name": _device_name(device)})
         # the record is written before the state goes: dying in between costs nothing
-        files.write_json(job.record, record)
+        write(job, record_of(job, found))
         state.discard()
-    return record
+    return found
 
 
 class _Place:

@@ -47,6 +47,11 @@ class Keys:
         """Whether every token attends to all of its window."""
         return self.mask is None
 
+    @property
+    def k(self) -> int | None:
+        """How many keys each token has; None where it has all."""
+        return None if self.mask is None else int(self.mask[0, 0].sum())
+
     @cached_property
     def penalty(self) -> Tensor | None:
         """The mask to be added to scores, (windows, 1, N, N) float32: 0 or -inf."""
@@ -111,6 +116,11 @@ class KeyDictionary(nn.Module):
             for part in chunks(windows, n * n * tokens.element_size(), tokens.device):
                 mask[part] = largest(tokens[part] @ tokens[part].transpose(1, 2), k)
         return Keys(mask)
+
+    def count_macs(self, keys: Keys, tokens: Tensor, k: int | None = None) -> dict[str, int]:
+        """Return the multiply-adds of the similarities, a kind of their own; see interface.py."""
+        windows, n, width = tokens.shape
+        return {"dictionary": 0 if keys.dense else windows * n * n * width}
 
     def prepared(self, tokens: Tensor) -> Tensor:
         """Return tokens whose dot products are the similarities, in float32 or wider."""

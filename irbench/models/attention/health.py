@@ -14,12 +14,31 @@ print(*found, sep=chr(10))"``
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from torch import Tensor, nn
 
 from irbench.models.attention import KeyDictionary, Keys, choose
 from irbench.models.attention.stage import Stage
+
+
+class DictionaryNetwork:
+    """What a network of ``Stage`` offers the harness (``irbench.models.interface``).
+
+    A network of your own that is built of stages inherits it beside its other base.
+    """
+
+    def diagnose(self) -> AbstractContextManager[list[dict]]:
+        """Describe every dictionary that is built while the network runs; see ``watch``."""
+        return watch(self)
+
+    def diagnosis_in_words(self, facts: list[dict]) -> str:
+        """Say in one line how the dictionaries behave."""
+        return in_words(facts)
+
+    def attention_choice(self) -> dict[str, str] | None:
+        """Return {"implementation", "reason"} of the network's attention as it stands."""
+        return implementations(self)
 
 
 @contextmanager
@@ -83,7 +102,7 @@ class _Tally:
             self.found.append(self.entries[name])
         entry = self.entries[name]
         if not keys.dense:
-            entry["k"] = int(keys.mask[0, 0].sum())
+            entry["k"] = keys.k
         for what, value in _figures(keys, self.before).items():
             seen = self.windows.get((name, what), 0)
             old = entry[what] or 0.0

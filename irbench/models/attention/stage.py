@@ -115,6 +115,7 @@ class SemanticAttention(nn.Module):
         layers.per_head(width, heads)
         self.heads = heads
         self.implementation = options.attention
+        self.every_key = False
         choose(self.implementation)
         self.scaling = layers.choice("logit_scale", options.logit_scale, LOGIT_SCALES)
         self.qkv = Linear(width, 3 * width)
@@ -127,8 +128,25 @@ class SemanticAttention(nn.Module):
         """Map (windows, N, width) to the same shape."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k = self.scaled(q, k)                                        # (windows, heads, N, d)
+        keys = Keys(None) if self.every_key else keys
         out = attend(q, k, v, keys, self.bias(), self.implementation)
         return self.project(layers.join_heads(out))
+
+    def to_textbook(self) -> None:
+        """Attend to all keys from now on: multiply-adds are counted so; see interface.py.
+
+        The mask would change no count, and is as large as the scores.
+        """
+        self.implementation, self.every_key = "mask", True
+
+    def saved_macs(self, output: Tensor, x: Tensor, keys: Keys) -> int:
+        """Return the multiply-adds of all keys that are not among each query's k.
+
+        A query has N scores of d multiply-adds and sums N values of d, in all heads together of
+        the layer's width.
+        """
+        windows, n, width = x.shape
+        return 0 if keys.dense else windows * n * (n - keys.k) * 2 * width
 
     def scaled(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """Return q and k whose dot products are the scores."""

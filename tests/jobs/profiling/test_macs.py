@@ -175,7 +175,9 @@ def test_registered_models_are_counted_whole(name):
 
 # -- dictionaries ------------------------------------------------------------------------------
 
-class KeyDictionary(nn.Module):
+class Dictionary(nn.Module):
+    """Counts itself; of what is inside only where it is asked to."""
+
     def __init__(self, inner=None):
         super().__init__()
         self.inner = inner
@@ -183,15 +185,19 @@ class KeyDictionary(nn.Module):
     def forward(self, x):
         return (self.inner(x) if self.inner else 0) + x @ x.mT
 
+    def count_macs(self, output, x):
+        batch, n, width = x.shape
+        return {"dictionary": (2 if self.inner else 1) * batch * n * n * width}
 
-def test_key_dictionaries_are_a_kind_of_their_own():
+
+def test_what_counts_itself_is_of_the_kind_it_says():
     x = torch.rand(2, 3, 4)
     product = 2 * 3 * 3 * 4
     by_kind(Call(lambda self, x: self.keys(self.map(x)) @ x, map=nn.Linear(4, 4),
-                 keys=KeyDictionary()), x,
+                 keys=Dictionary()), x,
             linear=2 * 3 * 4 * 4, attention=product, dictionary=product)
-    by_kind(KeyDictionary(KeyDictionary()), x, dictionary=2 * product)  # once, not twice
-    shared = KeyDictionary()
+    by_kind(Dictionary(Dictionary()), x, dictionary=2 * product)  # by the outer one alone
+    shared = Dictionary()
     by_kind(Call(lambda self, x: self.a(x) + self.b(x), a=shared, b=shared), x,
             dictionary=2 * product)
 
@@ -201,6 +207,20 @@ def test_the_dictionary_of_semanir():
                                             k=16)
     found = macs.count(model, (torch.rand(1, 3, 16, 24),))
     assert found.by_kind["dictionary"] == 2 * (2 * 3) * 64 * 64 * 12  # stages windows N N C
+    assert found.excluded["aten::topk"] == 2  # seen, though no output needs it
+
+
+def test_results_that_nobody_asks_for_stay_in_sight():
+    class Index(nn.Module):
+        def forward(self, x):
+            return {"order": [x.sort().indices], "nothing": None}
+
+        def count_macs(self, output, x):
+            return {"other": len(output)}
+
+    found = macs.count(Call(lambda self, x: (self.index(x), x + 1)[1], index=Index()),
+                       (torch.rand(3, 4),))
+    assert (found.total, found.by_kind["other"], found.excluded["aten::sort"]) == (2, 2, 1)
 
 
 SEMANIR = {"width": 12, "heads": 2, "layers": 2, "stages": 2, "window": 8}

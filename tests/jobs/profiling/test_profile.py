@@ -15,7 +15,7 @@ from irbench.imaging.photograph import photograph
 from irbench.inference import memory
 from irbench.jobs.profiling import profile
 from irbench.models import registry
-from irbench.plan import code
+from irbench.plan import sources
 from tests.helpers.allocations import MIB, Temporary
 
 SIZE = {"channels": 3, "height": 8, "width": 10, "warmup": 1, "samples": 3, "threads": 1}
@@ -24,8 +24,10 @@ SIZE = {"channels": 3, "height": 8, "width": 10, "warmup": 1, "samples": 3, "thr
 def test_what_moves_a_latency_is_code_of_a_profile():
     """Changing how memory is kept changes what was measured, so profiles are measured again."""
     assert {f"irbench.{name}" for name in (
-        "allocator", "energy", "inference", "mac_handles", "macs", "memory", "photograph",
-        "prepared", "profiling", "sweep", "tiling")} <= set(code.modules("profile"))
+        "imaging.photograph", "inference.allocator", "inference.memory", "inference.options",
+        "inference.prepare", "inference.tiling", "jobs.profiling.energy",
+        "jobs.profiling.mac_handles", "jobs.profiling.macs", "jobs.profiling.profile",
+        "jobs.profiling.sweep")} <= set(sources.closure("profile").modules)
 
 
 class Watched(nn.Module):

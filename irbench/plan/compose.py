@@ -22,14 +22,13 @@ from irbench.catalog import protocols, published, recipes
 from irbench.catalog.protocols import Protocol
 from irbench.core import digests as digesting
 from irbench.core import records
-from irbench.core.digests import code_digest
 from irbench.core.errors import Unavailable, UserError, unknown
 from irbench.data import sets as datasets
 from irbench.imaging import metrics
 from irbench.models import registry
-from irbench.plan import code, variants
 from irbench.plan import config as configs
 from irbench.plan import models as model_entries
+from irbench.plan import sources, variants
 from irbench.plan import trained_on as training_sets
 from irbench.weights import loading
 
@@ -162,8 +161,8 @@ class Plan:
     @property
     def report_fingerprint(self) -> str:
         """Fixes the report together with the records it reads."""
-        return digesting.fingerprint({"spec": self.report_spec,
-                                    "code": code_digest(*code.modules("report"))})
+        return records.fingerprint({"spec": self.report_spec,
+                                    "code": sources.stage("report")})
 
 
 def load(path: str | Path) -> Plan:
@@ -230,7 +229,7 @@ def _add_model(plan: Plan, model: dict, protocol: Protocol, sets: list[str], kno
                  "model": model_entries.scored(model),
                  "metrics": config["metrics"], "lpips_weights": _lpips(config),
                  "keep_images": config["keep_images"],
-                 "code": code.digest("cell", model, plugins)})
+                 "code": sources.digest("cell", model, plugins)})
 
 
 def _add_profile(plan: Plan, model: dict, protocol: Protocol) -> None:
@@ -239,7 +238,7 @@ def _add_profile(plan: Plan, model: dict, protocol: Protocol) -> None:
     _add(plan, plan.profiles, "profile", {"protocol": protocol.id, "model": model["name"]}, {
         "protocol": protocol.definition(), "model": model_entries.profiled(model),
         "profile": settings, "device": plan.config["device"],
-        "code": code.digest("profile", model, tuple(plan.config["plugins"]))})
+        "code": sources.digest("profile", model, tuple(plan.config["plugins"]))})
 
 
 def _check_excluded(plan: Plan, where: str) -> None:
@@ -276,7 +275,7 @@ def _add_benches(plan: Plan) -> None:
     settings = plan.config["attention_bench"]
     if settings:
         _add(plan, plan.benches, "bench", {"bench": "attention"}, {
-            "bench": settings, "device": plan.config["device"], "code": code.stage("bench")})
+            "bench": settings, "device": plan.config["device"], "code": sources.stage("bench")})
 
 
 def _add_leaks(plan: Plan, known: dict) -> None:
@@ -294,7 +293,7 @@ def _add_leaks(plan: Plan, known: dict) -> None:
                 here = datasets.state(known[name], plan.config["data_root"])
                 digests[name] = {**_data_spec(plan, known[name])["dataset"], "here": here}
         spec = {"pairs": [[digests[one], digests[other]] for one in sets for other in tests],
-                "code": code.stage("leaks", "numpy", "pillow")}
+                "code": sources.stage("leaks")}
         plan.leaks[plan.config["run"]] = Job("leaks", {"run": plan.config["run"]}, spec,
                                              plan.folder / "leaks.json")
 
@@ -362,7 +361,7 @@ def _add_training(plan: Plan, model: dict, protocol: Protocol, known: dict, wher
     spec = {"protocol": trained_for.definition(), "model": model_entries.trained(model),
             "datasets": [plan.data[name].spec["dataset"] for name in model["training"]["data"]],
             "seed": plan.config["seed"],
-            "code": code.digest("training", model, tuple(plan.config["plugins"]))}
+            "code": sources.digest("training", model, tuple(plan.config["plugins"]))}
     name = f"{trained_for.id}/{model['name']}"
     before = plan.trainings.get(name)
     _add(plan, plan.trainings, "training",

@@ -1,0 +1,179 @@
+"""What several verbs share: their options, doing a job, and what is known here.
+
+A verb is one module with ``NAME``, ``HELP``, ``add_options(parser)`` and ``run(arguments) -> exit
+code``; ``irbench.cli`` lists them.
+
+Try: ``irbench eval --help``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from irbench.catalog import peers, protocols, recipes
+from irbench.core import messages
+from irbench.core.errors import unknown
+from irbench.data import sets
+from irbench.jobs import run as jobs
+from irbench.jobs.result import RunSettings
+from irbench.models import registry
+from irbench.plan import Job, Plan
+from irbench.plan import config as configs
+
+CONFIG = "config.yaml"
+SUMMARY = ("mean", "count", "steps", "final_loss", "parameters", "macs")
+
+
+# -- options -----------------------------------------------------------------------------------
+
+def add_config(parser: argparse.ArgumentParser, help: str = "default: %(default)s") -> None:
+    """Add the option that names the config, by default the one of this folder."""
+    parser.add_argument("--config", default=CONFIG, help=help)
+
+
+def add_log(parser: argparse.ArgumentParser) -> None:
+    """Add the option for a copy of all messages."""
+    parser.add_argument("--log", help="also write messages to this file")
+
+
+def add_attempt(parser: argparse.ArgumentParser) -> None:
+    """Add the workflow's own option: how often an earlier attempt had failed."""
+    parser.add_argument("--attempt", type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_data_root(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the folder of all data."""
+    parser.add_argument("--data-root", metavar="FOLDER",
+                        help="where the data lie; default: the config's, or data")
+
+
+def add_protocol(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the protocol of a job."""
+    parser.add_argument("--protocol", required=True, help="e.g. sr-x2, or sr-x2@1")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the model of a job."""
+    parser.add_argument("--model", required=True, help="a name under `models` in the config")
+
+
+def add_job(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
+    """Add the options of every job (see ``run_job``); ``device`` for one that computes."""
+    parser.add_argument("--on-failure", choices=["stop", "record"], default="stop",
+                        help="when a result cannot be had: stop with exit code 2 (default), or "
+                             "write a record with the reason and go on, as the workflow does")
+    add_attempt(parser)
+    parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
+    add_log(parser)
+    if device:
+        parser.add_argument("--device", choices=["auto", "cpu", "cuda"],
+                            help="default: the config's")
+        parser.add_argument("--threads", type=positive, default=1, help="CPU threads (default 1)")
+
+
+def positive(text: str) -> int:
+    """Return the whole number of at least 1 that an option gives."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def minutes(text: str) -> float:
+    """Return the number of minutes, 0 or more, that an option gives."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes from 0 on")
+    return value
+
+
+# -- jobs --------------------------------------------------------------------------------------
+
+def settings(arguments: argparse.Namespace, plan: Plan, **more: object) -> RunSettings:
+    """Return how a job that computes is to run; ``more`` are settings of its own."""
+    return RunSettings(device=arguments.device or plan.config["device"],
+                       threads=arguments.threads, progress=True, **more)
+
+
+def run_job(arguments: argparse.Namespace, plan: Plan, job: Job,
+            how: RunSettings | None = None) -> int:
+    """Do a job, write its record, print its summary; return the exit code.
+
+    With ``--on-failure record`` a job that computes runs in a process of its own, which has this
+    command's options and ``--supervised``.
+    """
+    code = 0
+    if (arguments.on_failure == "record" and not arguments.supervised
+            and jobs.KINDS[job.kind].computes):
+        code, record = jobs.supervise(
+            job, [sys.executable, "-m", "irbench", *arguments.argv, "--supervised"],
+            attempt=arguments.attempt, log=arguments.log)
+    else:
+        messages.log_to(arguments.log)
+        record = jobs.do(plan, job, how, on_failure=arguments.on_failure,
+                         attempt=arguments.attempt)
+    if record:      # else the process that wrote it has printed it
+        result = record["result"] or {}
+        print(json.dumps({
+            "record": str(job.record), "status": record["status"], "reason": record["reason"],
+            **{name: result[name] for name in SUMMARY if name in result}}))
+    return code
+
+
+# -- what is known here ------------------------------------------------------------------------
+
+def has_config(arguments: argparse.Namespace) -> bool:
+    """Return whether there is a config: the default one is optional, another one must be there."""
+    return arguments.config != CONFIG or Path(CONFIG).is_file()
+
+
+def everything(config: str | None) -> dict[str, dict]:
+    """Return all models, peers, protocols, datasets and recipes by name; a config may add some."""
+    loaded = configs.load(config) if config else {"catalog_paths": [], "plugins": []}
+    catalogs, plugins = tuple(loaded["catalog_paths"]), tuple(loaded["plugins"])
+    return {"models": registry.cards(plugins), "peers": peers.catalog(),
+            "protocols": protocols.catalog(catalogs), "datasets": sets.catalog(catalogs),
+            "recipes": recipes.catalog()}
+
+
+def catalog_of(arguments: argparse.Namespace) -> tuple[dict, Path, list[str]]:
+    """Return the catalog of datasets, the folder of all data and the config's sets.
+
+    The config is optional.
+    """
+    if has_config(arguments):
+        config = configs.load(arguments.config)
+    else:
+        config = {"catalog_paths": [], "data_root": "data", "cells": [], "models": {}}
+    root = Path(getattr(arguments, "data_root", None) or config["data_root"])
+    known = sets.catalog(config["catalog_paths"], root)
+    used = [name for group in config["cells"] for name in (*group["datasets"],
+                                                           *_trained(config, group))]
+    return known, root, list(dict.fromkeys(used))
+
+
+def _trained(config: dict, group: dict) -> Iterable[str]:
+    """Yield the sets that the models of a group of cells are trained on; recipes may choose them.
+
+    Unlike the plan this looks at no set: a broken one can be checked.
+    """
+    for name in group["models"]:
+        entry = config["models"].get(name) or {}
+        if entry.get("training"):
+            protocol = protocols.get(group["protocol"], tuple(config["catalog_paths"]))
+            yield from recipes.fit(recipes.resolve(entry["training"], f"models.{name}.training"),
+                                   entry.get("arch", name), protocol)["data"]
+
+
+def entries(known: dict, names: Iterable[str]) -> list:
+    """Return the entries of datasets with these names. Raises UserError for an unknown one."""
+    for name in names:
+        if name not in known:
+            raise unknown("dataset", name, known)
+    return [known[name] for name in names]

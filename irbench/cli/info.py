@@ -1,0 +1,48 @@
+"""``irbench info``: all that is known of one name or file, as JSON.
+
+Reads   the catalogs, and a config if one is given; or a record or checkpoint.
+
+Try: ``irbench info sr-x2``
+     ``irbench info results/photos/cells/sr-x2@1/photos/bicubic.json``
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+from irbench.cli import common
+from irbench.core import records
+from irbench.core.errors import unknown
+from irbench.weights import loading
+
+NAME = "info"
+HELP = ("show all that is known of one model, peer, protocol, dataset, recipe, record or "
+        "checkpoint")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("name", help="a name, or the path of a record or checkpoint")
+    parser.add_argument("--config", help="also know what this config adds")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what is known; return the exit code. Raises UserError for an unknown name."""
+    path = Path(arguments.name)
+    if path.is_file():
+        found = records.read(path) if path.suffix == ".json" else loading.describe(path)
+    else:
+        known = common.everything(arguments.config)
+        # a protocol may be named without its version
+        names = {name.rpartition("@")[0]: name for name in known["protocols"]}
+        wanted = names.get(arguments.name, arguments.name)
+        found = next((group[wanted] for group in known.values() if wanted in group), None)
+        if found is None:
+            raise unknown("name", arguments.name, (n for g in known.values() for n in g))
+        if dataclasses.is_dataclass(found):
+            found = dataclasses.asdict(found)
+    print(json.dumps(found, indent=1, default=str))
+    return 0

@@ -1,0 +1,32 @@
+"""``irbench profile``: what one model costs under a protocol.
+
+Reads   the config. Writes the profile's record.
+
+Try: ``irbench profile --protocol sr-x2 --model compacter``
+     ``irbench profile --protocol sr-x2 --model compacter --device cuda``
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from irbench import plan
+from irbench.cli import common
+
+NAME = "profile"
+HELP = "measure parameters, MACs, latency, memory"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    common.add_config(parser)
+    common.add_protocol(parser)
+    common.add_model(parser)
+    common.add_job(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure the model; return the exit code."""
+    planned = plan.load(arguments.config)
+    job = planned.find("profile", protocol=arguments.protocol, model=arguments.model)
+    return common.run_job(arguments, planned, job, common.settings(arguments, planned))

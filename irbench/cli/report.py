@@ -1,0 +1,39 @@
+"""``irbench report``: tables, plots and report.html from a run's records.
+
+Reads   the config and the run's records. Writes RUN/tables, RUN/figures and RUN/report.html.
+
+Try: ``irbench report``
+     ``irbench report --differences``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from irbench import plan, report
+from irbench.cli import common
+from irbench.core import messages
+
+NAME = "report"
+HELP = "render tables, figures and report.html from the records"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    common.add_config(parser)
+    parser.add_argument("--differences", action="store_true",
+                        help="show measured - published in the cells of tables, as the config's "
+                             "report.differences does")
+    common.add_log(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the report; return the exit code."""
+    messages.log_to(arguments.log)
+    planned = plan.load(arguments.config)
+    spec = planned.report_spec | ({"differences": True} if arguments.differences else {})
+    page = report.build(planned.folder, spec, progress=messages.say)
+    messages.say(f"report: {page}")
+    print(json.dumps({"report": str(page)}))
+    return 0

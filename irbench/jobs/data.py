@@ -1,0 +1,37 @@
+"""One dataset of a run: fetched if it is not here, checked, and counted.
+
+Reads   the catalog's entry and manifest of the set.
+Writes  the images, below ``data_root``.
+
+Try: ``irbench data fetch set5``
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from irbench import plan as plans
+from irbench.core import records
+from irbench.data import sets
+from irbench.jobs.result import USUAL, Result, RunSettings
+from irbench.plan import Job, Plan
+
+
+def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
+    """Have a set here. Its ``result``: ``count``, ``sha256``, ``bytes``, ``images`` (their names).
+
+    Raises:
+        Unavailable: it cannot be fetched, or is not what it should be.
+    """
+    entry = plan.entry(job.key["dataset"])
+    phases = records.Phases()
+    with phases("fetch"):
+        found = sets.fetch(entry, Path(plan.config["data_root"]))
+    spec = job.spec
+    if spec["dataset"]["sha256"] is None:
+        # only now is it known what the set holds
+        spec = plans.build(plan.config).data[entry.name].spec
+    images = found.role("input" if entry.paired else "hr")
+    return Result({"count": len(images), "sha256": sets.digest(entry),
+                   "bytes": sum(item.bytes for item in found.images),
+                   "images": [item.name for item in images]}, seconds=phases.seconds, spec=spec)

@@ -1,0 +1,153 @@
+"""Do any job of a plan: pick what its kind needs, turn errors into a status, write the record.
+
+Reads   what the job reads.
+Writes  the job's record; kinds write more (see their modules).
+
+The workflow gives each job that computes a process of its own (``supervise``), so that a job that
+crashes or is killed costs the run one record and nothing else.
+
+Try: ``python -c "from irbench import plan; from irbench.jobs import run
+planned = plan.load('config.yaml')
+print(run.do(planned, next(iter(planned.cells.values())))['result']['mean'])"``
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import subprocess
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from irbench.core import messages
+from irbench.core.errors import UserError
+from irbench.inference import allocator
+from irbench.jobs import bench, data, evaluate, leaks, profile, training
+from irbench.jobs.result import Result, RunSettings, expected, failure, record_of, write
+from irbench.plan import Job, Plan
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of job.
+
+    Attributes:
+        run: does a job of it; None is returned by a process that another one reports for.
+        computes: whether it runs networks: it needs a device, and it can crash or run out of
+            memory, so that the workflow gives it a process of its own.
+    """
+
+    run: Callable[[Plan, Job, RunSettings], Result | None]
+    computes: bool = True
+
+
+KINDS = {
+    "data": Kind(data.run, computes=False),
+    "training": Kind(training.run),
+    "cell": Kind(evaluate.run),
+    "profile": Kind(profile.run),
+    "bench": Kind(bench.run),
+    "leaks": Kind(leaks.run, computes=False),
+}
+
+
+def do(plan: Plan, job: Job, settings: RunSettings | None = None, *, on_failure: str = "stop",
+       attempt: int = 0) -> dict | None:
+    """Do a job in this process, write its record and return it.
+
+    Args:
+        plan: the run.
+        job: one of its jobs.
+        settings: how to run it; None for the config's device and one thread.
+        on_failure: ``stop`` raises what went wrong and writes nothing; ``record`` writes a record
+            with status and reason.
+        attempt: how often an earlier attempt had failed.
+
+    Returns:
+        The record; None where another process of the same training writes it.
+
+    Raises:
+        UserError: of the job, with ``stop``. Any other error is a defect, of irbench or a model.
+    """
+    allocator.keep()
+    messages.say(f"{job.title}: started")
+    try:
+        found = compute(plan, job, settings)
+        if found is None:
+            return None
+        record = record_of(job, found, attempt)
+    except Exception as error:
+        found = failure(error)
+        if on_failure == "stop":
+            if expected(error) and not isinstance(error, UserError):
+                raise UserError(found.reason) from error
+            raise
+        if not expected(error):  # a defect of ours or of a model: one cell is lost, not the run
+            messages.say(traceback.format_exc())
+        record = record_of(job, found, attempt)
+        messages.say(f"{job.title}: {found.status}: {found.reason}")
+    write(job, record)
+    if record["status"] == "ok":
+        messages.say(f"{job.title}: done, {job.record}")
+    return record
+
+
+def compute(plan: Plan, job: Job, settings: RunSettings | None = None) -> Result | None:
+    """Do a job as its kind does and return the result; no record is made, no error is caught."""
+    kind = KINDS[job.kind]
+    settings = settings or RunSettings(device=plan.config["device"], progress=True)
+    if kind.computes:
+        settings = dataclasses.replace(settings, device=pick_device(settings.device))
+    return kind.run(plan, job, settings)
+
+
+def pick_device(name: str) -> str:
+    """Return ``cpu`` or ``cuda`` for a device asked for by name or as ``auto``, and say why.
+
+    Raises:
+        UserError: an unknown name, or ``cuda`` where torch sees no CUDA device.
+    """
+    from irbench.jobs.profiling import profile as profiling  # imports torch
+
+    device, reason = profiling.pick_device(name)
+    messages.say(f"device {device}: {reason}")
+    return device
+
+
+def supervise(job: Job, command: list[str], *, attempt: int = 0,
+              log: str | None = None) -> tuple[int, dict | None]:
+    """Run the command that does a job and writes its record, in a process of its own.
+
+    One that is killed (by lack of memory, say) or crashes still leaves a record. A signal is the
+    job's to answer: a training saves what it has.
+
+    Args:
+        job: what the command does.
+        command: the program and its arguments. It must do the job itself, not call this again.
+        attempt: how often an earlier attempt had failed.
+        log: the file with the command's messages, for the reason of a failure.
+
+    Returns:
+        (0, None) if the command left a record, (130, None) if Ctrl-C ended it, else 0 and the
+        record that was written for it.
+    """
+    job.record.unlink(missing_ok=True)
+    process = subprocess.Popen(command)
+    # Ctrl-C reaches the job without help
+    before = {number: signal.signal(number, handler) for number, handler in (
+        (signal.SIGTERM, lambda *_: process.terminate()), (signal.SIGINT, signal.SIG_IGN))}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if code == 130 or (code == 0 and job.record.exists()):
+        return code, None
+    ended = (f"was ended by signal {-code}{' (out of memory?)' if code == -9 else ''}"
+             if code < 0 else f"ended with exit code {code}")
+    reason = f"the process {ended} and left no result; see {log or 'its messages'}"
+    messages.say(f"{job.title}: failed: {reason}")
+    record = record_of(job, Result(status="failed", reason=reason), attempt)
+    write(job, record)
+    return 0, record

@@ -1,0 +1,37 @@
+"""Every verb is one module of one shape."""
+
+import inspect
+import pkgutil
+import re
+import shlex
+
+import pytest
+
+from irbench import cli
+from irbench.cli import leaks
+
+SHARED = {"common", "output"}
+
+
+def examples(module):
+    """The commands of a module's text, each a list of words without the program's name."""
+    text = module.__doc__[module.__doc__.index("Try:"):]
+    return [shlex.split(command)[1:] for command in re.findall(r"``(irbench [^`]*)``", text)]
+
+
+@pytest.mark.parametrize("verb", [*cli.VERBS, leaks], ids=lambda verb: verb.NAME)
+def test_a_verb_has_the_shape_of_all(verb):
+    assert verb.NAME and verb.HELP
+    assert list(inspect.signature(verb.add_options).parameters) == ["parser"]
+    assert list(inspect.signature(verb.run).parameters) == ["arguments"]
+    found = examples(verb)
+    assert len(found) == 2
+    for words in found:
+        assert words[:2] == ["data", "leak"] if verb is leaks else words[0] == verb.NAME
+        assert cli._parser().parse_args(words).call
+
+
+def test_all_modules_are_verbs_but_what_they_share():
+    modules = {one.name for one in pkgutil.iter_modules(cli.__path__)}
+    verbs = {verb.__name__.rpartition(".")[2] for verb in (*cli.VERBS, leaks)}
+    assert modules == verbs | SHARED
