@@ -20,13 +20,12 @@ import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from irbench.core import records
+from irbench.core import metrics, records
 from irbench.core.errors import UserError
 from irbench.plan import Job, Plan
 from irbench.report import plots
 
 LONGEST = 160  # characters of a value
-METRICS = {"psnr": "PSNR {:.2f} dB", "ssim": "SSIM {:.4f}", "lpips": "LPIPS {:.4f}"}
 ALL = "all"
 MARK = "\u00a0"
 UNFIT = str.maketrans("{}<>", "()()")
@@ -94,7 +93,8 @@ def outcome(job: Job) -> str:
 
 
 def _cell(result: dict) -> str:
-    return ", ".join(METRICS.get(name, f"{name} {{:.4f}}").format(value)
+    # a metric of a plugin may be unknown here
+    return ", ".join(metrics.METRICS.get(name, metrics.Metric(name, name)).worded(value)
                      for name, value in result["mean"].items() if value is not None) or "no metric"
 
 

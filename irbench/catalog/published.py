@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
+from irbench.core import metrics
 from irbench.core.errors import UserError, unknown
 
 CATALOG = Path(__file__).with_name("published.csv")
 FIELDS = ("source", "task", "level", "dataset", "method", "params_m", "metric", "value")
-METRICS = ("psnr", "ssim", "lpips")
 # a class of methods that papers tabulate apart but that answers to the same protocol
 TABLE_OF = {"sr_light": "sr"}
 SEMANIR = "SemanIR repo figs"
@@ -57,13 +57,13 @@ class Figure:
 
     @property
     def value(self) -> float:
-        """The figure as a number: dB for PSNR, unitless for SSIM and LPIPS."""
+        """The figure as a number, in the unit of its metric."""
         return float(self.text)
 
     @property
     def shown(self) -> str:
         """The printed decimals with a leading zero where the source left it out."""
-        return leading_zero(self.text)
+        return metrics.leading_zero(self.text)
 
 
 @dataclass
@@ -85,17 +85,6 @@ class Method:
     def one_model(self) -> bool:
         """Whether one model does all levels, which sources mark with an asterisk."""
         return self.method.endswith("*")
-
-
-def signed(number: float, places: int) -> str:
-    """Return a difference with its sign: ``+0.018``; what rounds to zero has none."""
-    text = f"{number:+.{places}f}"
-    return text if float(text) else text[1:]
-
-
-def leading_zero(text: str) -> str:
-    """Return ``0.9614`` for ``.9614``; other texts unchanged."""
-    return f"0{text}" if text.startswith(".") else text
 
 
 @functools.cache
@@ -124,8 +113,7 @@ def load(path: Path = CATALOG) -> tuple[Figure, ...]:
 def _figure(where: str, row: dict) -> Figure:
     if None in row or None in row.values():
         raise UserError(f"{where}: expected {len(FIELDS)} fields: {', '.join(FIELDS)}.")
-    if row["metric"] not in METRICS:
-        raise unknown("metric", row["metric"], METRICS, where)
+    metrics.get(row["metric"], where)
     for name in ("value", "params_m"):
         try:
             good = (name == "params_m" and not row[name]) or Decimal(row[name]).is_finite()

@@ -13,9 +13,8 @@ import json
 
 from tabulate import tabulate
 
-from irbench.catalog.published import signed
 from irbench.cli import common
-from irbench.core import messages
+from irbench.core import messages, metrics
 from irbench.fidelity import explain
 
 NAME = "explain"
@@ -30,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         "path of a cell's record")
     parser.add_argument("--published", required=True, metavar="VALUE",
                         help="the figure as printed: its decimals count")
-    parser.add_argument("--metric", choices=["psnr", "ssim"], default="psnr")
+    parser.add_argument("--metric", choices=metrics.explained(), default="psnr")
     parser.add_argument("--rerun", action="store_true", help="run the model again, though its "
                         "outputs were kept: adds unrounded outputs and other inputs")
     parser.add_argument("--top", type=common.positive, default=12,
@@ -50,9 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
     if found.protocol not in shown:
         shown.append(found.protocol)
     shown = [c for c in found.simplest[:1] if c not in shown] + shown
-    places = explain.decimals(arguments.published) + 2
+    places = metrics.decimals(arguments.published) + 2
     print(tabulate(
-        [[f"{c.value:.{places}f}", signed(c.value - float(arguments.published), places),
+        [[f"{c.value:.{places}f}", metrics.signed(c.value - float(arguments.published), places),
           f"prints as {arguments.published}" if c.prints_as else "", c.text] for c in shown],
         [arguments.metric, "difference", "", "conventions"], disable_numparse=True,
         colalign=["right", "right", "left", "left"]))

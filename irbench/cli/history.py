@@ -16,7 +16,7 @@ from pathlib import Path
 
 from irbench.compare import history
 from irbench.compare import history_tables as tables
-from irbench.core import files, messages
+from irbench.core import files, messages, metrics
 from irbench.core.errors import UserError
 from irbench.present import text
 
@@ -25,7 +25,7 @@ HELP = ("show each metric over the runs of a folder, and its steps: exit 3 if no
         "runs")
 FORMATS = ("table", "markdown", "csv", "json")
 FILTERS = {"protocol": "'sr-*'", "dataset": "set5", "model": "'compacter*'",
-           "metric": "psnr, ssim, lpips, parameters, macs, latency"}
+           "metric": ", ".join([*metrics.METRICS, "parameters", "macs", "latency"])}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

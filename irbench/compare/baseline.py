@@ -3,9 +3,10 @@
 Reads and writes one JSON file, a line for each set, protocol, model, cell and profile, sorted. Each
 image keeps its scores, for paired tests need them.
 
-Scores are rounded (``DECIMALS``) to less than machines differ by, and a file that is written anew
-keeps every figure that has not moved by more than that noise (``settle``): so the file's diff shows
-what changed, and nothing creeps, for the kept figure is the one that is compared with next time.
+Scores are rounded to less than machines differ by (``Metric.exact_decimals``, ``Metric.noise``),
+and a file that is written anew keeps every figure that has not moved by more than that noise
+(``settle``): so the file's diff shows what changed, and nothing creeps, for the kept figure is the
+one that is compared with next time.
 
 Try: ``irbench baseline write results/photos --output /tmp/photos.json``
 """
@@ -18,17 +19,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from irbench.compare import inputs, migrate, runs
-from irbench.compare.runs import METRICS, CellData, ProfileData, RunData
-from irbench.core import files, statistics
+from irbench.compare.runs import CellData, ProfileData, RunData
+from irbench.core import files, metrics, statistics
 from irbench.core.errors import UserError
+from irbench.core.metrics import METRICS
 
 VERSION = migrate.VERSION
-# half a unit of the last place is below NOISE, and a fortieth of the default tolerances
-DECIMALS = {"psnr": 3, "ssim": 5, "lpips": 5}
-# what scores of the same inputs differ by from machine to machine (other sums in other order, which
-# turn a few roundings to 8 bit): PSNR in dB as seen between CPUs and GPUs, the others in proportion
-NOISE = {"psnr": 0.001, "ssim": 0.00005, "lpips": 0.0001}
-EDITED = 10                     # times NOISE: kept and rounded figures differ by less than 4
+EDITED = 10                     # times the noise: kept and rounded figures differ by less than 4
 DIGITS = 4                      # significant digits of a latency
 MEMORY = 0.05                   # peak memory that differs by less than this share is the same
 HARDWARE = ("platform", "cpu", "cores", "gpu")
@@ -120,8 +117,7 @@ def _provenance(full: dict) -> dict:
 
 def _cell(content: dict, cell: CellData) -> dict:
     names = list(cell.images)
-    entry: dict = {"mean": {m: round(cell.means[m], DECIMALS[m]) for m in METRICS
-                            if m in cell.means}}
+    entry: dict = {"mean": {m: _score(m, cell.means[m]) for m in metrics.ordered(cell.means)}}
     shared = content["datasets"].setdefault(cell.dataset, {
         "sha256": cell.inputs.get("data"), "images": names})
     if shared != {"sha256": cell.inputs.get("data"), "images": names}:
@@ -129,11 +125,14 @@ def _cell(content: dict, cell: CellData) -> dict:
     for metric in METRICS:
         scores = [cell.images[name].get(metric) for name in names]
         if any(score is not None for score in scores):
-            entry[metric] = [None if score is None else round(score, DECIMALS[metric])
-                             for score in scores]
+            entry[metric] = [None if score is None else _score(metric, score) for score in scores]
     if cell.missing:
         entry["missing"] = sorted(cell.missing)     # why is in the run's record
     return {**entry, **_made_from(content, "cell", cell)}
+
+
+def _score(metric: str, score: float) -> float:
+    return round(score, metrics.get(metric).exact_decimals)
 
 
 def _profile(content: dict, profile: ProfileData) -> dict:
@@ -188,8 +187,8 @@ def _settled(cell: CellData, old: CellData | None) -> CellData:
         return cell
 
     def kept(new: dict[str, float], before: dict[str, float]) -> dict[str, float]:
-        return {m: before[m] if m in before and abs(score - before[m]) <= NOISE[m] else score
-                for m, score in new.items()}
+        return {m: before[m] if m in before and abs(score - before[m]) <= METRICS[m].noise
+                else score for m, score in new.items()}
 
     return replace(cell, means=kept(cell.means, old.means), images={
         name: kept(scores, old.images.get(name, {})) for name, scores in cell.images.items()})
@@ -309,7 +308,8 @@ def _run(content: dict, path: Path) -> RunData:
     for one in cells.values():
         for metric, mean in one.means.items():
             scores = [image[metric] for image in one.images.values() if metric in image]
-            if scores and abs(math.fsum(scores) / len(scores) - mean) > EDITED * NOISE[metric]:
+            if scores and abs(math.fsum(scores) / len(scores) - mean) > (
+                    EDITED * METRICS[metric].noise):
                 raise ValueError(f"{one.key}: its mean {metric} is not that of its images")
     return RunData(content["run"], content["title"], cells, profiles, common, str(path),
                    baseline=True)

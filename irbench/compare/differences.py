@@ -12,11 +12,9 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from irbench.compare import inputs
-from irbench.compare.baseline import NOISE
-from irbench.compare.runs import METRICS, CellData, ProfileData, RunData
-from irbench.core import statistics
+from irbench.compare.runs import CellData, ProfileData, RunData
+from irbench.core import metrics, statistics
 
-LOWER_IS_BETTER = frozenset({"lpips"})
 BETTER, WORSE = "better", "worse"
 SHOWN = 3                       # images or names that a message lists
 UNEXPLAINED = "nothing in the inputs changed, but the result did"
@@ -36,11 +34,11 @@ class Image:
 
 
 @dataclass(frozen=True)
-class Metric:
+class Change:
     """One metric of a cell on both sides.
 
     Attributes:
-        base: the mean over the images (PSNR in dB, SSIM and LPIPS unitless); None if it has none.
+        base: the mean over the images, in the metric's unit; None if it has none.
         new: of the other side.
         paired: mean difference, interval and sign test over the images with a score on both sides;
             None if there is none.
@@ -70,7 +68,7 @@ class CellDifference:
     """A cell that both sides have. ``reason`` says why it is not compared, "" if it is."""
 
     key: str
-    metrics: tuple[Metric, ...] = ()
+    metrics: tuple[Change, ...] = ()
     reason: str = ""
     changes: tuple[str, ...] = ()       # of the inputs
     remark: str = ""                    # on a result that changed without its inputs
@@ -175,17 +173,17 @@ def cell(base: CellData, new: CellData) -> CellDifference:
         # of no result the inputs explain nothing; those of other images may
         return CellDifference(base.key, (), reason,
                               changes if reason.startswith(OTHER_IMAGES) else ())
-    metrics = tuple(_metric(base, new, name) for name in METRICS
-                    if name in base.means or name in new.means
-                    or any(name in scores for scores in base.images.values()))
-    found = CellDifference(base.key, metrics, "", changes)
+    both = tuple(_metric(base, new, name) for name in metrics.METRICS
+                 if name in base.means or name in new.means
+                 or any(name in scores for scores in base.images.values()))
+    found = CellDifference(base.key, both, "", changes)
     if found.same or changes:
         return found
     if not base.inputs or not new.inputs:
-        return CellDifference(base.key, metrics, "", (), UNKNOWN)
+        return CellDifference(base.key, both, "", (), UNKNOWN)
     hints = [*inputs.machine(base.provenance, new.provenance),
              *inputs.libraries(base.provenance, new.provenance)]
-    return CellDifference(base.key, metrics, "", (), UNEXPLAINED + (
+    return CellDifference(base.key, both, "", (), UNEXPLAINED + (
         f" (what no fingerprint holds: {', '.join(hints)})" if hints else
         ": it is not reproducible, or a record was edited"))
 
@@ -221,25 +219,25 @@ def some(names: Iterable[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def _metric(base: CellData, new: CellData, name: str) -> Metric:
+def _metric(base: CellData, new: CellData, name: str) -> Change:
     images = [Image(image, scores[name], new.images[image][name],
                     new.images[image][name] - scores[name])
               for image, scores in base.images.items()
               if name in scores and name in new.images[image]]
-    sign = -1 if name in LOWER_IS_BETTER else 1
-    images.sort(key=lambda image: (sign * image.difference, image.name))
+    known = metrics.get(name)
+    images.sort(key=lambda image: (known.sign * image.difference, image.name))
     means = base.means.get(name), new.means.get(name)
     notes = [f"no mean in {side}: {one.missing.get(name, 'not asked for')}"
              for side, one, mean in (("BASE", base, means[0]), ("NEW", new, means[1]))
              if mean is None]
     if not images:
-        return Metric(name, *means, None, statistics.NOISE, "", (), "; ".join(notes))
+        return Change(name, *means, None, statistics.NOISE, "", (), "; ".join(notes))
     # sums of images in another order differ in the last bits
     paired = statistics.verdict([image.difference for image in images], base.key, name,
-                                least=NOISE[name])
+                                least=known.noise)
     direction = "" if paired.word == statistics.SAME or not paired.mean else (
-        BETTER if sign * paired.mean > 0 else WORSE)
-    return Metric(name, *means, paired, paired.word, direction, tuple(images),
+        BETTER if known.sign * paired.mean > 0 else WORSE)
+    return Change(name, *means, paired, paired.word, direction, tuple(images),
                   "; ".join(notes))
 
 

@@ -14,12 +14,13 @@ from irbench.compare.differences import (
     SHOWN,
     WORSE,
     CellDifference,
+    Change,
     Comparison,
-    Metric,
     ProfileDifference,
     some,
 )
 from irbench.compare.runs import RunData
+from irbench.core import metrics
 from irbench.core.statistics import FEWEST, REAL, SAME, Paired
 from irbench.present import ci
 from irbench.present import plain as layout
@@ -116,13 +117,13 @@ def held(run: RunData) -> list[Table]:
     Scores are means in their metric's unit; instead of weights a cell without a result has its
     status.
     """
-    metrics = list(layout.METRICS)
+    known = metrics.ordered({*metrics.default(), *(m for c in run.cells.values() for m in c.means)})
     cells = Table("cells", "Cells", [Column("cell", left=True)], [
-        Column("images"), *map(Column, map(layout.metric, metrics)), Column("weights", left=True)])
+        Column("images"), *map(Column, map(layout.metric, known)), Column("weights", left=True)])
     profiles = Table("profiles", "Profiles", [Column("profile", left=True)], [
         Column("parameters"), Column("MACs"), Column("device", left=True)])
     made = [filled(cells, [
-        [key, str(len(cell.images)), *(layout.score(m, cell.means.get(m)) for m in metrics),
+        [key, str(len(cell.images)), *(layout.score(m, cell.means.get(m)) for m in known),
          (cell.inputs.get("weights") or "none") if cell.status == "ok" else cell.status]
         for key, cell in run.cells.items()])]
     return made + ([filled(profiles, [
@@ -140,7 +141,7 @@ def filled(empty: Table, rows: list[list[str]]) -> Table:
     return made
 
 
-def _row(cell: CellDifference, metric: Metric) -> list[str]:
+def _row(cell: CellDifference, metric: Change) -> list[str]:
     paired, name = metric.paired, metric.name
     spread = (layout.NA if paired is None or paired.low is None else
               f"{layout.change(name, paired.low)} to {layout.change(name, paired.high)}")
@@ -226,7 +227,7 @@ def plain(comparison: Comparison) -> dict:
         "only_base": comparison.only_base, "only_new": comparison.only_new}
 
 
-def _metric(metric: Metric) -> dict:
+def _metric(metric: Change) -> dict:
     paired = metric.paired
     return {"base": metric.base, "new": metric.new, "difference": metric.difference,
             "interval": [paired.low, paired.high] if paired and paired.low is not None else None,

@@ -24,22 +24,19 @@ from dataclasses import dataclass, replace
 
 from irbench.compare import differences, inputs
 from irbench.compare.differences import (
-    LOWER_IS_BETTER,
     SHOWN,
     CellDifference,
     Comparison,
     Image,
     ProfileDifference,
 )
-from irbench.compare.runs import METRICS, RunData
+from irbench.compare.runs import RunData
 from irbench.compare.tolerances import Tolerances
-from irbench.core import statistics
+from irbench.core import metrics, statistics
 from irbench.present import plain
 
 REGRESSION, IMPROVEMENT, ADVICE, NOTE = "regression", "improvement", "advice", "note"
 SLACK = 1e-9                    # sums of floats: 0.02 is not more than 0.02
-NAMES = {name: (title, f" {unit}" if unit else "", places)
-         for name, (title, unit, places) in plain.METRICS.items()}
 PASSED, FAILED, NOTHING = 0, 1, 3       # exit codes; 2 is misuse
 
 
@@ -51,7 +48,7 @@ class Finding:
         level: "regression" fails the gate; "improvement", "advice" (of speed) and "note" do not.
         key: PROTOCOL/DATASET/MODEL or PROTOCOL/MODEL; "" of what concerns the whole.
         message: what happened, a sentence without the key.
-        metric: psnr, ssim, lpips, parameters, macs, latency, memory; "" of none.
+        metric: one of ``core.metrics``, parameters, macs, latency, memory; "" of none.
         base: the baseline's figure.
         new: the run's.
         tolerance: what may pass, in the unit of the figures, or as share or factor.
@@ -194,16 +191,22 @@ def _cell(cell: CellDifference, comparison: Comparison, limits: dict,
         yield _refused(cell, comparison.base.cells[cell.key].status == "ok", changes)
         return
     base, new = comparison.base.cells[cell.key], comparison.new.cells[cell.key]
-    for metric in METRICS:
+    for metric in metrics.METRICS:
         limit = limits.get(metric)
         found = next((one for one in cell.metrics if one.name == metric), None)
         if limit is None or found is None:
             continue
-        name, _, _ = NAMES[metric]
+        name, _, _ = _named(metric)
         if metric in base.means and metric not in new.means:
             yield _without(cell, name, metric, new.missing.get(metric), base.means[metric],
                            complete)
         yield from _scores(cell, found, limit, changes)
+
+
+def _named(metric: str) -> tuple[str, str, int]:
+    """Return a metric's title, its unit behind a space, and its decimals."""
+    known = metrics.get(metric)
+    return known.title, f" {known.unit}" if known.unit else "", known.exact_decimals
 
 
 def _refused(cell: CellDifference, known: bool, changes: tuple[str, ...]) -> Finding:
@@ -236,10 +239,10 @@ def _without(cell: CellDifference, name: str, metric: str, reason: str | None, b
                    f"the tolerance null.", metric, before)
 
 
-def _scores(cell: CellDifference, found: differences.Metric, limit: dict,
+def _scores(cell: CellDifference, found: differences.Change, limit: dict,
             changes: tuple[str, ...]) -> Iterator[Finding]:
-    sign = -1 if found.name in LOWER_IS_BETTER else 1
-    name, unit, _ = NAMES[found.name]
+    sign = metrics.get(found.name).sign
+    name, unit, _ = _named(found.name)
     mean, single = limit.get("mean"), limit.get("image")
     gain = None if found.difference is None else sign * found.difference
     broken = [image for image in found.images
@@ -293,13 +296,13 @@ def _unlike(cell: CellDifference, comparison: Comparison, limits: dict,
             return
 
 
-def _farthest(found: differences.Metric) -> tuple[Image, ...]:
+def _farthest(found: differences.Change) -> tuple[Image, ...]:
     return tuple(sorted(found.images, key=lambda i: (-abs(i.difference), i.name)))
 
 
-def _most(found: differences.Metric, limit: float) -> str:
+def _most(found: differences.Change, limit: float) -> str:
     """Say how many images moved, and which most."""
-    name, unit, places = NAMES[found.name]
+    name, unit, places = _named(found.name)
     moved = [image for image in _farthest(found) if abs(image.difference) > limit + SLACK]
     by = f" by more than {limit:g}{unit}" if limit else ""
     first = f"{moved[0].name} {moved[0].difference:+.{places}f}{unit}" if moved else "none"
@@ -307,18 +310,18 @@ def _most(found: differences.Metric, limit: float) -> str:
             f"{first}{f'; mean {_change(found)}' if found.difference is not None else ''}")
 
 
-def _word(found: differences.Metric) -> str:
+def _word(found: differences.Change) -> str:
     return f"{found.word} over {plain.many(found.paired.n if found.paired else 0, 'image')}"
 
 
-def _change(found: differences.Metric) -> str:
-    _, unit, places = NAMES[found.name]
+def _change(found: differences.Change) -> str:
+    _, unit, places = _named(found.name)
     return (f"{found.base:.{places}f} -> {found.new:.{places}f}{unit} "
             f"({found.difference:+.{places}f})")
 
 
 def _worst(metric: str, images: list[Image] | tuple[Image, ...]) -> str:
-    _, unit, places = NAMES[metric]
+    _, unit, places = _named(metric)
     return "worst: " + ", ".join(f"{image.name} {image.difference:+.{places}f}{unit}"
                                  for image in images[:SHOWN])
 

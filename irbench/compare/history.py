@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from irbench.compare import inputs, runs, steps
-from irbench.compare.baseline import NOISE
+from irbench.core import metrics
 from irbench.core.errors import UserError
 from irbench.present.text import TIMES
 
@@ -29,11 +29,11 @@ RUN_FOLDER = ("A run folder is what a run writes: results/RUN with the records o
 
 
 @dataclass(frozen=True)
-class Metric:
+class Quantity:
     """What is measured: its words, its unit, which direction is better and its least noise.
 
     ``better`` is 1 (more), -1 (less) or 0 (neither: a fact). ``floor`` is what a machine changes
-    by itself, in the metric's unit, of latency as a share of it; None for exact counts.
+    by itself, in its unit, of latency as a share of it; None for exact counts.
     """
 
     title: str
@@ -42,15 +42,23 @@ class Metric:
     floor: float | None
 
 
-METRICS = {
-    "psnr": Metric("PSNR", "dB", 1, NOISE["psnr"]),
-    "ssim": Metric("SSIM", "", 1, NOISE["ssim"]),
-    "lpips": Metric("LPIPS", "", -1, NOISE["lpips"]),
-    "parameters": Metric("Parameters", "count", 0, None),
-    "macs": Metric("MACs", "count", 0, None),
-    "latency": Metric("Latency, median", "ms", -1, 0.05),
+PROFILED = {
+    "parameters": Quantity("Parameters", "count", 0, None),
+    "macs": Quantity("MACs", "count", 0, None),
+    "latency": Quantity("Latency, median", "ms", -1, 0.05),
 }
-QUALITY = ("psnr", "ssim", "lpips")
+
+
+def quantities() -> dict[str, Quantity]:
+    """Return all that has a history, in order: the metrics, then what profiles measure."""
+    quality = {name: Quantity(one.title, one.unit, one.sign, one.noise)
+               for name, one in metrics.METRICS.items()}
+    return quality | PROFILED
+
+
+def quantity(name: str) -> Quantity:
+    """Return what is known of a metric, or of something that profiles measure."""
+    return quantities()[name]
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,7 @@ class Series:
 
         That is what counts do, and all figures where the data or the protocol are others.
         """
-        better = METRICS[self.metric].better
+        better = quantity(self.metric).better
         if not better or {"data", "protocol"} & set(self.causes(step)):
             return "changed"
         return "better" if step.size * better > 0 else "worse"
@@ -260,7 +268,7 @@ def _same(one, other, baseline: bool) -> bool:
     a, b = _figures(one), _figures(other)
     if not baseline:
         return one.time == other.time and a == b
-    return all(metric in b and abs(a[metric] - b[metric]) <= 2 * (METRICS[metric].floor or 0)
+    return all(metric in b and abs(a[metric] - b[metric]) <= 2 * (quantity(metric).floor or 0)
                for metric in a if metric != "latency")
 
 
@@ -269,7 +277,7 @@ def _same(one, other, baseline: bool) -> bool:
 def _figures(one: runs.CellData | runs.ProfileData) -> dict[str, float]:
     """Return metric -> figure of a cell or profile, without what is unknown."""
     if isinstance(one, runs.CellData):
-        told = {name: one.means.get(name) for name in QUALITY} if one.status == "ok" else {}
+        told = {name: one.means.get(name) for name in metrics.METRICS} if one.status == "ok" else {}
     else:
         told = {"parameters": one.parameters, "macs": one.macs,
                 "latency": median(one.latency) if one.latency else None}
@@ -291,7 +299,7 @@ def _series(found: list[DatedRun]) -> list[Series]:
                     low, high = quartiles(one.latency)
                     point = replace(point, low=low, high=high, samples=len(one.latency))
                 points.setdefault(key, []).append(point)
-    order = list(METRICS)
+    order = list(quantities())
     made = []
     for key in sorted(points, key=lambda k: (not k[1], *k[:3], order.index(k[3]), k[4])):
         # of records of the same second, the order of the runs decides
@@ -332,7 +340,7 @@ def quartiles(samples: Iterable[float]) -> tuple[float, float]:
 def _found(metric: str, points: list[SeriesPoint]) -> list[steps.Step]:
     """Find the steps of a series above what its metric's machine noise explains."""
     values = [point.value for point in points]
-    floor = METRICS[metric].floor
+    floor = quantity(metric).floor
     if floor is None:
         return steps.exact(values)
     if metric == "latency":

@@ -25,7 +25,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox
 
 from irbench.compare import history_tables as tables
-from irbench.compare.history import METRICS, QUALITY, History, Series, SeriesPoint
+from irbench.compare.history import PROFILED, History, Series, SeriesPoint, quantities, quantity
+from irbench.core import metrics
 from irbench.present import style, text
 from irbench.present.labels import Point, place
 
@@ -33,8 +34,6 @@ MAX_PANELS = 12                 # in one figure
 LOG_FROM = 12.0                 # ratio of largest to smallest that calls for a log scale
 CROWDED = 40                    # runs nearer than this part of the whole time would overlap
 NAMES = 10                      # runs whose names have room below a panel; beyond, numbers
-# least height of a panel in the metric's unit, so that noise does not fill it
-LEAST = {"psnr": 0.5, "ssim": 0.005, "lpips": 0.01}
 STEP = (0, (3, 2))
 WIDTHS = {1: 60, 2: 54, 3: 34}  # letters beside each other above a panel, by panels in a row
 # by days between first and last run: what a tick says of its time, and the axis for all ticks
@@ -51,7 +50,7 @@ def draw(history: History, folder: Path) -> list[style.Drawn]:
     looks = dict(zip(names, zip(style.colors(names).values(), style.markers(names).values(),
                                 strict=True), strict=True))
     drawn = []
-    for metric in METRICS:
+    for metric in quantities():
         panels: dict[tuple[str, str], list[Series]] = {}
         for one in history.series:
             if one.metric == metric:
@@ -152,8 +151,8 @@ def _panel(ax: Axes, metric: str, key: tuple[str, str], held: list[Series], look
     _heights(ax, metric, [v for one in held for p in one.points
                           for v in (p.value, p.low, p.high) if v is not None])
     log = ", log scale" if ax.get_yscale() == "log" else ""
-    unit = METRICS[metric].unit
-    ax.set_ylabel(METRICS[metric].title + (f" ({unit}{log})" if unit else ""))
+    unit = quantity(metric).unit
+    ax.set_ylabel(quantity(metric).title + (f" ({unit}{log})" if unit else ""))
     protocol, place_or_condition = key
     below = text.wrap(place_or_condition, width, 2) if place_or_condition else ""
     ax.set_title(protocol + "\n" * (1 + below.count("\n") if below else 0))
@@ -166,20 +165,21 @@ def _panel(ax: Axes, metric: str, key: tuple[str, str], held: list[Series], look
 def _size(metric: str, step) -> str:
     said = tables.difference(metric, step.before, step.after)
     # where the level is far from the change, per cent say more than the count
-    return said if metric in QUALITY else said.partition(" (")[2].rstrip(")") or said
+    return (said.partition(" (")[2].rstrip(")") if metric in PROFILED else "") or said
 
 
 def _heights(ax: Axes, metric: str, values: list[float]) -> None:
     """Set limits with room for labels; a log scale where the models are far apart."""
     low, high = min(values), max(values)
-    if metric not in QUALITY and low > 0 and high / low > LOG_FROM:
+    if metric in PROFILED and low > 0 and high / low > LOG_FROM:
         ax.set_yscale("log")
         ax.set_ylim(low / (high / low) ** 0.18, high * (high / low) ** 0.18)
         style.log_ticks(ax.yaxis, text.si if metric != "latency" else "{:g}".format)
         return
-    least = LEAST.get(metric) or 0.2 * abs(high) or 1.0
+    # so that noise does not fill the panel
+    least = 0.2 * abs(high) or 1.0 if metric in PROFILED else metrics.get(metric).height
     pad = max(0.2 * (high - low), (least - (high - low)) / 2)
-    ax.set_ylim(low - pad if metric in QUALITY else max(low - pad, 0), high + pad)
+    ax.set_ylim(max(low - pad, 0) if metric in PROFILED else low - pad, high + pad)
     ax.yaxis.set_major_locator(MaxNLocator(5))
     if metric in ("parameters", "macs"):
         ax.yaxis.set_major_formatter(FuncFormatter(
@@ -235,12 +235,12 @@ def _legend(metric: str, panels: dict, shown: list[str], looks: dict) -> list[Li
 
 def _caption(metric: str, dated: bool, unlabelled: list[Point]) -> str:
     panel = "protocol and measuring condition" if metric == "latency" else (
-        "protocol and dataset" if metric in QUALITY else "protocol")
-    better = {1: " Higher is better.", -1: " Lower is better."}.get(METRICS[metric].better, "")
+        "protocol" if metric in PROFILED else "protocol and dataset")
+    better = {1: " Higher is better.", -1: " Lower is better."}.get(quantity(metric).better, "")
     said = (f"{tables.metric_label(metric)} over {'time' if dated else 'the runs in order'}, one "
             f"panel per {panel}.{better} A dashed line marks a step: the triangle shows the model "
             "and the direction, the number its size"
-            f"{'' if metric in QUALITY else ' in per cent'}.")
+            f"{' in per cent' if metric in PROFILED else ''}.")
     if metric == "latency":
         said += " Bars are the quartiles of a run's samples."
     if unlabelled:

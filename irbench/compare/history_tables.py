@@ -11,8 +11,9 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 
-from irbench.compare.history import METRICS, QUALITY, History, Series
+from irbench.compare.history import PROFILED, History, Series, quantity
 from irbench.compare.steps import Step
+from irbench.core import metrics
 from irbench.present import text
 from irbench.present.markdown import PAGE, pipes
 from irbench.present.plain import to_text
@@ -26,13 +27,13 @@ FIELDS = ("run", "time", "commit", "key", "protocol", "dataset", "model", "metri
 
 def metric_label(metric: str) -> str:
     """Return a metric's name with its unit: ``PSNR (dB)``."""
-    known = METRICS[metric]
+    known = quantity(metric)
     return known.title + (f" ({known.unit})" if known.unit else "")
 
 
 def value(metric: str, number: float) -> str:
     """Return a figure as printed, without its unit: counts whole, latency with three digits."""
-    if metric in QUALITY:
+    if metric not in PROFILED:
         return text.value(metric, number)
     return (text.milliseconds(number).removesuffix(" ms") if metric == "latency"
             else f"{number:,.0f}")
@@ -40,7 +41,7 @@ def value(metric: str, number: float) -> str:
 
 def difference(metric: str, before: float, after: float) -> str:
     """Return a signed change, in the metric's unit; of latency and counts also in per cent."""
-    if metric in QUALITY:
+    if metric not in PROFILED:
         return text.difference(metric, after - before)
     if after == before:
         return "0"
@@ -71,7 +72,7 @@ def step(series: Series, found: Step) -> str:
     """Say where a step is, by how much, in which direction and which inputs changed there."""
     point = series.points[found.at]
     commit = f" ({point.commit})" if point.commit else ""
-    unit = METRICS[series.metric].unit
+    unit = quantity(series.metric).unit
     unit = f" {unit}" if unit and unit != "count" else ""
     causes = ", ".join(series.causes(found))
     return (f"{point.run}{commit}: {_sized(series.metric, found, unit)}, {series.word(found)}"
@@ -122,13 +123,21 @@ def _lines(one: Series) -> Iterator[list]:
     for index, point in enumerate(one.points):
         here = found.get(index)
         yield [point.run, point.time.isoformat(), point.commit, one.key, one.protocol,
-               one.dataset, one.model, one.metric, METRICS[one.metric].unit, one.condition,
+               one.dataset, one.model, one.metric, quantity(one.metric).unit, one.condition,
                *map(_plain, (point.value, point.low, point.high, here and here.size)),
                one.word(here) if here else None]
 
 
 def _plain(number: float | None) -> str | None:
     return None if number is None else f"{number:.10g}"
+
+
+def _floors(history: History) -> str:
+    """Name the noise of the metrics that runs have by default or here."""
+    shown = metrics.ordered({*metrics.default(), *(one.metric for one in history.series)})
+    return ", ".join(" ".join(filter(None, (
+        one.title, f"{one.noise:.9f}".rstrip("0").rstrip("."), one.unit)))
+        for one in map(metrics.get, shown))
 
 
 def notes(history: History) -> list[str]:
@@ -139,8 +148,7 @@ def notes(history: History) -> list[str]:
     said = [f"[{mark}] {condition}" for condition, mark in conditions(history).items()]
     said.append(
         "A step is a change of level beyond the noise of the series and of the machine "
-        f"(PSNR {METRICS['psnr'].floor:g} dB, SSIM {METRICS['ssim'].floor:.5f}, LPIPS "
-        f"{METRICS['lpips'].floor:.4f}, latency {100 * METRICS['latency'].floor:g} % or the "
+        f"({_floors(history)}, latency {100 * PROFILED['latency'].floor:g} % or the "
         "standard error of its medians); parameters and MACs have no noise. Fewer than 5 runs "
         "cannot tell their noise: there it is the machine's.")
     said += [f"Skipped: {name}: {reason}" for name, reason in history.skipped]
@@ -177,7 +185,7 @@ def document(history: History) -> dict:
 def _series(one: Series) -> dict:
     return {
         "key": one.key, "protocol": one.protocol, "dataset": one.dataset or None,
-        "model": one.model, "metric": one.metric, "unit": METRICS[one.metric].unit or None,
+        "model": one.model, "metric": one.metric, "unit": quantity(one.metric).unit or None,
         "condition": one.condition or None, "change": one.change,
         "points": [{"run": p.run, "time": p.time.isoformat(), "commit": p.commit or None,
                     "value": p.value, "q1": p.low, "q3": p.high} for p in one.points],

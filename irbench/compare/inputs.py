@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from irbench.core import digests, records
+from irbench.core import digests, metrics, records
 from irbench.plan import sources
 
 SHORT = 12                      # hex digits of a digest that files and messages hold
@@ -24,7 +24,8 @@ NAMES = ("name", "checkpoint", "training", "base", "base_options", "learned", "v
 TOLD = ("note", "unknown")      # of a recipe: prose, and what its paper does not tell
 SHOWING = ("matplotlib", "pandas", "snakemake")     # packages that compute no score
 # settings of a job that fix a result and belong to no other part; of one not told, {}
-SETTINGS = ("lpips_weights", "seed", "profile", "device")
+SETTINGS = (*(f"{name}_weights" for name, metric in metrics.METRICS.items() if metric.weights),
+            "seed", "profile", "device")
 FILES = 6                       # that a message names
 TITLES = {"protocol": "protocol", "data": "data", "model": "model", "weights": "weights",
           "training": "training", "settings": "settings"}

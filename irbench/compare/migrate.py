@@ -13,9 +13,9 @@ from __future__ import annotations
 import math
 
 from irbench.core.errors import UserError
+from irbench.core.metrics import METRICS
 
 VERSION = 1
-METRICS = ("psnr", "ssim", "lpips")
 
 
 def to_current(content: dict, where: str) -> dict:

@@ -16,11 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from irbench.compare import inputs, planned
-from irbench.core import records
+from irbench.core import metrics, records
 from irbench.core.errors import UserError
 from irbench.inference import options
 
-METRICS = ("psnr", "ssim", "lpips")
 PARTIAL = "partial"             # a cell whose record says ok, but which lacks images or means
 CLOSE = 1e-6                    # a mean is that of its images to within this, or was edited
 PROVENANCE = ("irbench", "git", "python", "packages", "hardware", "threads", "time")
@@ -33,7 +32,7 @@ class CellData:
     Attributes:
         status: ok, unavailable, failed or partial; means are only of an ok one.
         reason: why it is not ok.
-        means: metric -> mean over the images (PSNR in dB, SSIM and LPIPS unitless).
+        means: metric -> mean over the images in the metric's unit.
         images: name -> metric -> score; a metric without a score is left out.
         missing: metric -> why it has no mean.
         inputs: what the result was made from (``irbench.compare.inputs``).
@@ -251,11 +250,12 @@ def _cell(key: tuple[str, ...], record: dict | None, reason: str, trainings: dic
         return CellData(*key, record["status"], _line(record["reason"]), **about)
     result = record["result"]
     provenance["device"] = result.get("device")
-    images = {image["name"]: {m: float(image[m]) for m in METRICS if image.get(m) is not None}
+    images = {image["name"]: {m: float(image[m]) for m in metrics.METRICS
+                              if image.get(m) is not None}
               for image in result.get("images") or ()}
     means = {m: float(v) for m, v in (result.get("mean") or {}).items()
-             if m in METRICS and v is not None}
-    asked = [m for m in METRICS if m in (record["spec"].get("metrics") or ())]
+             if m in metrics.METRICS and v is not None}
+    asked = metrics.ordered(record["spec"].get("metrics") or ())
     missing = {m: _line((result.get("missing") or {}).get(m) or "no mean")
                for m in asked if m not in means}
     wrong = _wrong(images, means, result.get("images") or (), counts.get(key[1]))

@@ -1,7 +1,8 @@
 """What the gate lets pass: irbench's own tolerances and those of a file, by cell.
 
 Reads ``catalog/tolerances.yaml`` and a user's file of the same form, both checked against
-``catalog/tolerances.schema.json``; writes nothing.
+``catalog/tolerances.schema.json`` and the table of metrics; writes nothing. A metric that
+tolerances.yaml does not name has the tolerance of its row in the table, or is not gated.
 
 Try: ``python -c "from irbench.compare import tolerances; print(tolerances.load().of('a/b/c'))"``
 """
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import functools
 import json
 import math
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from irbench.catalog import reader
 from irbench.compare import inputs
+from irbench.core import metrics
 from irbench.core.errors import UserError
 
 DEFAULTS = reader.BUILTIN / "tolerances.yaml"
@@ -62,7 +63,7 @@ def load(path: str | Path | None = None) -> Tolerances:
     Raises:
         UserError: no such file, not YAML, an unknown key, a value out of its range.
     """
-    ours = _read(DEFAULTS)
+    ours = _merged(_of_table(), _read(DEFAULTS))
     theirs = _read(Path(path)) if path else {}
     common = _merged({k: ours[k] for k in SECTIONS}, {k: theirs[k] for k in SECTIONS
                                                       if k in theirs})
@@ -75,13 +76,21 @@ def load(path: str | Path | None = None) -> Tolerances:
     return Tolerances(common, (*ours["overrides"], *own), tuple(told))
 
 
+def _of_table() -> dict:
+    """Return the tolerances that the table of metrics gives; null is not gated."""
+    known = {name: metric.tolerance for name, metric in metrics.METRICS.items()}
+    return {"quality": {name: one and {"mean": one.mean, "image": one.image}
+                        for name, one in known.items()},
+            "exact": {name: one and one.exact for name, one in known.items()}}
+
+
 def _said(value: object) -> str:
     return "none" if value is None else json.dumps(value)
 
 
 def _merged(base: dict, other: dict) -> dict:
     """Return base with other's values, mapping by mapping; null takes the place of a mapping."""
-    return {key: _merged(base[key] or {}, other[key])
+    return {key: _merged(base.get(key) or {}, other[key])
             if isinstance(other.get(key), dict) and isinstance(base.get(key), dict | None)
             else other.get(key, base.get(key)) for key in {**base, **other}}
 
@@ -100,9 +109,14 @@ def _read(path: Path) -> dict:
     return value
 
 
-@functools.cache
 def _schema() -> dict:
-    return json.loads(SCHEMA.read_text(encoding="utf-8"))
+    """Return the schema with the names of the table as the only metrics."""
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    for section in ("quality", "exact"):
+        known = schema["$defs"][section]
+        known["properties"] |= dict.fromkeys(metrics.METRICS, known["additionalProperties"])
+        known["additionalProperties"] = False
+    return schema
 
 
 def _check(value: object, where: str) -> None:

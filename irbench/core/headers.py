@@ -90,6 +90,13 @@ def _lists(value: object) -> bool:
     return isinstance(value, dict) and all(_all(_text)(one) for one in value.values())
 
 
+def _score(value: object) -> bool:
+    """Of the means on one set: whatever it holds beside these three is a metric's."""
+    about = {"protocol": _text, "dataset": _text, "count": _count}
+    return _with(**about)(value) and all(
+        _or_none(_number)(one) for name, one in value.items() if name not in about)
+
+
 NEEDED = {"arch": _text, "options": _mapping, "protocol": _text}
 FIELDS = NEEDED | {name: _or_none(test) for name, test in {
     "model": _text, "training": _text, "weights": _text, "irbench": _text, "git": _text,
@@ -101,8 +108,7 @@ FIELDS = NEEDED | {name: _or_none(test) for name, test in {
         name: _or_none(_text) for name in ("device", "device_name", "cpu")}),
     "validation": _all(_pair(_count, _or_none(_number))), "validation_on": _mapping,
     "best": _with(step=_count),
-    "scores": _all(_with(protocol=_text, dataset=_text, count=_count, psnr=_or_none(_number),
-                         ssim=_or_none(_number), lpips=_or_none(_number))),
+    "scores": _all(_score),
     "leaks": _all(_with(train=_text, test=_text, shared=_count, left_out=_count)),
     "imported": _with(file=_text, sha256=_text),
 }.items()}

@@ -27,8 +27,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from irbench import plan as plans
-from irbench.catalog import published
-from irbench.core import code, digests, files, locks, messages, records
+from irbench.core import code, digests, files, locks, messages, metrics, records
 from irbench.core.errors import Damaged, Unavailable, UserError
 from irbench.data import sets as datasets
 from irbench.fidelity import anchors
@@ -117,7 +116,7 @@ def _config(catalog: Anchors, rows: Iterable[Anchor], data_root: str) -> dict:
     used = {model for _, model in cells}
     return configs.check({
         "run": RUN, "title": "Anchors: rows whose figures are known", "data_root": data_root,
-        "device": "cpu", "metrics": list(anchors.METRICS),
+        "device": "cpu", "metrics": list(metrics.main()),
         "catalog_paths": list(catalog.catalog_paths), "plugins": list(catalog.plugins),
         "models": {name: entry for name, entry in catalog.models.items() if name in used},
         "cells": [{"protocol": protocol, "datasets": sets, "models": [model]}
@@ -304,8 +303,8 @@ def _note(verdict: str, reason: str, names: list[str]) -> str:
 
 def line(c: ReferenceCheck) -> list[str]:
     """Return one comparison in the form of ``HEADS``."""
-    places = 3 if c.reference.metric == "psnr" else 4
-    known = published.leading_zero(c.reference.text) or (
+    places = metrics.get(c.reference.metric).difference_decimals
+    known = metrics.leading_zero(c.reference.text) or (
         "" if c.expected is None else f"{c.expected:.{places}f}")
     source = {"published": "printed", "independent": "independent",
               "expectation": "closed form"}[c.reference.kind]
@@ -314,7 +313,7 @@ def line(c: ReferenceCheck) -> list[str]:
         return "" if value is None else f"{value:.{places + more}f}"
 
     return [c.row.name, c.reference.metric, shown(c.measured), f"{known} {source}".strip(),
-            "" if c.difference is None else published.signed(c.difference, places),
+            "" if c.difference is None else metrics.signed(c.difference, places),
             shown(c.tolerance, 1), c.verdict]
 
 

@@ -22,11 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from irbench.catalog import protocols, published, reader
+from irbench.core import metrics
 from irbench.core.errors import UserError, unknown
 
 CATALOG = reader.BUILTIN / "anchors.yaml"
-METRICS = ("psnr", "ssim")
-UNITS = {"psnr": "dB", "ssim": ""}
 KEYS = {"models", "references", "rows", "figures", "catalog_paths", "plugins"}
 # what a tolerance is built from, by the kind of its reference, and what else it may say
 KINDS = {"published": ("spread", {"decimals"}), "independent": ("within", set()),
@@ -40,7 +39,7 @@ class Reference:
     Attributes:
         kind: published, independent or expectation.
         source: where it comes from, for people.
-        metric: psnr or ssim.
+        metric: one of ``metrics.main()``.
         text: the figure as given; "" for an expectation, which is computed from the images.
         tolerance: in the metric's unit; for an expectation the number of standard errors.
         reason: why this tolerance.
@@ -159,8 +158,8 @@ def _check_reference(where: str, entry: object) -> None:
     _keys(where, entry, names)
     size, more = KINDS[entry["kind"]]
     for metric, tolerance in entry["tolerance"].items():
-        if metric not in METRICS:
-            raise unknown("metric", metric, METRICS, f"{where}: tolerance")
+        if metric not in metrics.main():
+            raise unknown("metric", metric, metrics.main(), f"{where}: tolerance")
         _keys(f"{where}: tolerance: {metric}", tolerance, {size, "reason"}, more)
         if not isinstance(tolerance[size], int | float) or tolerance[size] < 0:
             raise UserError(f"{where}: tolerance: {metric}: {size} is {tolerance[size]!r}; it is a "
@@ -226,7 +225,7 @@ def _printed(where: str, entry: dict, protocol: protocols.Protocol,
         key = (entry["source"], protocol.task, protocol.level, dataset, entry["method"], metric)
         if (text := _figures().get(key)) is None:
             continue
-        places = min(decimals(text), tolerance.get("decimals", 99))
+        places = min(metrics.decimals(text), tolerance.get("decimals", 99))
         found.append(Reference("published", entry["source"], metric, text,
                                0.5 * 10.0**-places + tolerance["spread"], tolerance["reason"]))
     if not found:
@@ -239,11 +238,6 @@ def _printed(where: str, entry: dict, protocol: protocols.Protocol,
 def _figures() -> dict[tuple[str, ...], str]:
     return {(f.source, f.task, f.level, f.dataset, f.method, f.metric): f.text
             for f in published.load()}
-
-
-def decimals(text: str) -> int:
-    """Return how many decimals a printed figure has."""
-    return len(text.partition(".")[2])
 
 
 # -- verdicts ----------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ def choices(protocol: Protocol, metric: str, kinds: set[tuple[str, str]],
 
     Args:
         protocol: the one it differs from; its own way comes first.
-        metric: psnr or ssim.
+        metric: psnr or ssim: ``core.metrics.explained()``.
         kinds: (input, outputs) of the restored images that there are.
         most: how many conventions may differ at once.
     """

@@ -17,18 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from irbench.catalog.protocols import Protocol
-from irbench.core import digests, records
-from irbench.core.errors import UserError
+from irbench.core import digests, metrics, records
+from irbench.core.errors import UserError, unknown
 from irbench.fidelity import conventions
-from irbench.fidelity.anchors import decimals
 from irbench.fidelity.conventions import INPUTS, MOST, Choice, Picture
 from irbench.imaging.images import to_uint8
 from irbench.plan import Job, Plan
 
 ITSELF = "the protocol itself"
-# A match says little where many figures have one. How many do is told of the figures this near the
-# protocol's own (or as near as the published one, if that is farther): in dB, and of SSIM.
-NEAR = {"psnr": 0.1, "ssim": 0.002}
 # "explained by" is said of one difference at most, and only if by chance no more than this share
 # of the figures has as simple a match; else it is "consistent with"
 LIKELY = 0.2
@@ -73,8 +69,12 @@ class Explanation:
 
     @property
     def near(self) -> float:
-        """How far from the protocol's own the figures lie that ``chance`` is told of."""
-        return max(NEAR[self.metric], self.distance(self.protocol))
+        """How far from the protocol's own the figures lie that ``chance`` is told of.
+
+        A match says little where many figures have one: ``Metric.near``, or as far as the published
+        figure lies, if that is farther.
+        """
+        return max(metrics.get(self.metric).near, self.distance(self.protocol))
 
     def chance(self, most: int) -> float:
         """Return the share of the figures in reach of ``near`` that would have found a match.
@@ -82,7 +82,8 @@ class Explanation:
         A figure has one where some candidate of at most ``most`` differences prints as it does:
         the union of intervals as wide as a step of the last printed digit.
         """
-        own, half = self.protocol.value, 0.5 * 10.0 ** -decimals(self.published)
+        own = self.protocol.value
+        half = 0.5 * 10.0 ** -metrics.decimals(self.published)
         covered, reached = 0.0, own - self.near
         for value in sorted(c.value for c in self.candidates if len(c.differences) <= most):
             upper = min(value + half, own + self.near)
@@ -133,17 +134,20 @@ def explain(plan: Plan, job: Job, published: str, metric: str = "psnr", *, rerun
         plan: the cell's run.
         job: the cell.
         published: the figure as printed; its decimals are part of the statement.
-        metric: psnr or ssim.
+        metric: one of ``metrics.explained()``.
         rerun: run the model again even where its outputs were kept.
         most: how many conventions may differ at once.
         progress: wraps the list of images.
 
     Raises:
-        UserError: the figure is no number; saved images that are not those of the record.
+        UserError: a metric without conventions; the figure is no number; saved images that are not
+            those of the record.
         Unavailable: data or weights are not here.
     """
-    most_of = {"psnr": 100.0, "ssim": 1.0}[metric]
-    if not re.fullmatch(r"\d*\.\d+|\d+", published) or float(published) > most_of:
+    if metric not in metrics.explained():
+        raise unknown("metric", metric, metrics.explained(), "explain")
+    largest = metrics.get(metric).range[1]
+    if not re.fullmatch(r"\d*\.\d+|\d+", published) or float(published) > largest:
         raise UserError(f"--published {published}: not a figure of this metric. Give it as "
                         "printed: PSNR in dB, e.g. 33.66, or with --metric ssim one up to 1, e.g. "
                         ".9299.")
@@ -202,7 +206,7 @@ def _candidates(means: dict[Choice, float | None], base: Choice,
                 published: str) -> tuple[Candidate, ...]:
     """Leave out what changes nothing, and sort by distance, then by the number of differences."""
     figure = float(published)
-    half = 0.5 * 10.0 ** -decimals(published) + 1e-9
+    half = 0.5 * 10.0 ** -metrics.decimals(published) + 1e-9
     found = []
     for choice, value in means.items():
         if value is None:

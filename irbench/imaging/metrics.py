@@ -1,4 +1,7 @@
-"""PSNR, SSIM and LPIPS of a restored image under a protocol.
+"""PSNR, SSIM and LPIPS of a restored image under a protocol, and the functions of all metrics.
+
+What a metric is called and how it is printed is in ``irbench.core.metrics``; ``register`` says here
+how it is computed.
 
 PSNR and SSIM are ours, in float64 on planes prepared here. pyiqa's are not used: its own luma is
 full-range YIQ, 1.32 dB off what papers print, and its SSIM sets negative contrast-structure terms
@@ -15,7 +18,8 @@ import hashlib
 import importlib.util
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,7 +29,6 @@ from irbench.catalog.protocols import Protocol
 from irbench.core.errors import Unavailable, UserError, unknown
 from irbench.imaging.images import crop_border, luma, to_rgb
 
-NAMES = ("psnr", "ssim", "lpips")
 # Both files as torchvision and the authors of LPIPS publish them; the names end in the first
 # eight hex digits of the SHA-256, which is checked.
 BACKBONE = "alexnet-owt-7be5be79.pth"
@@ -256,19 +259,95 @@ def _linear_layers() -> dict:
 
 # -- all of them -------------------------------------------------------------------------------
 
+@dataclass(frozen=True)
+class Pair:
+    """A restored image and its target, as metrics take them.
+
+    Attributes:
+        restored: uint8 (H, W, C), the protocol's border cut.
+        target: the same.
+        planes: both brought to the planes that the protocol scores, float64 (H, W, C') in [0, 255].
+    """
+
+    restored: np.ndarray
+    target: np.ndarray
+    planes: tuple[np.ndarray, np.ndarray]
+
+
+Score = Callable[[Pair], float | None]      # None: the pair has no such value
+Weights = Callable[[], tuple[Path | None, str]]     # where they are (None: not here), and why
+
+# metric -> what prepares its computation under a protocol, and what finds its weights
+COMPUTED: dict[str, Callable[[Protocol], Score]] = {}
+WEIGHTS: dict[str, Weights] = {}
+
+
+def register(name: str, prepare: Callable[[Protocol], Score],
+             weights: Weights | None = None) -> None:
+    """Say how a metric of the table (``irbench.core.metrics``) is computed.
+
+    Args:
+        name: of its row.
+        prepare: returns the function that scores a pair under a protocol. It may raise Unavailable.
+        weights: finds the file of weights that it needs.
+
+    Raises:
+        UserError: the metric is computed by another function already.
+    """
+    if COMPUTED.setdefault(name, prepare) != prepare:
+        raise UserError(f"metric {name!r} is computed by {COMPUTED[name].__module__} already. "
+                        "Give yours another name.")
+    if weights:
+        WEIGHTS[name] = weights
+
+
+register("psnr", lambda protocol: lambda pair: psnr(*pair.planes))
+register("ssim", lambda protocol: lambda pair: ssim(*pair.planes, protocol.metric.ssim))
+
+
+def _prepare_lpips(_protocol: Protocol) -> Score:
+    distance = make_lpips()
+    return lambda pair: distance(pair.restored, pair.target)
+
+
+register("lpips", _prepare_lpips, lpips_weights)
+
+
+def check(names: Iterable[str], where: str = "") -> None:
+    """Raise UserError with near names for a metric that nothing computes."""
+    for name in names:
+        if name not in COMPUTED:
+            raise unknown("metric", name, COMPUTED, where)
+
+
+def weights_in_use(names: Iterable[str]) -> dict[str, str | None]:
+    """Return NAME_weights -> the file that metrics need (None: it is not here), for a job's spec.
+
+    So cells run again once weights become available.
+    """
+    found = {name: WEIGHTS[name]()[0] for name in names if name in WEIGHTS}
+    return {f"{name}_weights": path and path.name for name, path in found.items()}
+
+
 class Scorer:
     """Scores image pairs under one protocol; says once why a metric cannot be had."""
 
-    def __init__(self, protocol: Protocol, names: tuple[str, ...] = NAMES) -> None:
-        """Prepare the metrics in ``names``; LPIPS without weights goes to ``missing``."""
-        self.protocol, self.names = protocol, names
+    def __init__(self, protocol: Protocol, names: Collection[str]) -> None:
+        """Prepare the metrics in ``names``; one without its weights goes to ``missing``.
+
+        Raises UserError for a metric that nothing computes.
+        """
+        check(names)
+        self.protocol = protocol
         self.missing: dict[str, str] = {}
-        self._lpips = None
-        if "lpips" in names:
-            try:
-                self._lpips = make_lpips()
-            except Unavailable as error:
-                self.missing["lpips"] = str(error)
+        self._scores: dict[str, Score] = {}
+        for name, prepare in COMPUTED.items():
+            if name in names:
+                try:
+                    self._scores[name] = prepare(protocol)
+                except Unavailable as error:
+                    self._scores[name] = lambda pair: None
+                    self.missing[name] = str(error)
 
     def __call__(self, restored: np.ndarray, target: np.ndarray,
                  gray_file: bool = False) -> dict[str, float | None]:
@@ -279,17 +358,10 @@ class Scorer:
         if restored.shape != target.shape:
             raise UserError(f"the restored image is {restored.shape}, its target {target.shape} "
                             "(H, W, C): the model does not fit the protocol.")
-        a, b = (planes(image, self.protocol, gray_file) for image in (restored, target))
-        scores: dict[str, float | None] = {}
-        if "psnr" in self.names:
-            scores["psnr"] = psnr(a, b)
-        if "ssim" in self.names:
-            scores["ssim"] = ssim(a, b, self.protocol.metric.ssim)
-        if "lpips" in self.names:
-            crop = self.protocol.metric.crop
-            scores["lpips"] = self._lpips and self._lpips(crop_border(restored, crop),
-                                                          crop_border(target, crop))
-        return scores
+        crop = self.protocol.metric.crop
+        pair = Pair(crop_border(restored, crop), crop_border(target, crop),
+                    tuple(planes(image, self.protocol, gray_file) for image in (restored, target)))
+        return {name: score(pair) for name, score in self._scores.items()}
 
 
 def mean(scores: list[dict[str, float | None]], names: tuple[str, ...]) -> dict:

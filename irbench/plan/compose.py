@@ -176,6 +176,7 @@ def build(config: dict, where: str = "config") -> Plan:
     models = model_entries.resolve(where, config["models"], plugins)
     choice = config["report"]["published"]
     configs.at(f"{where}: report.published", lambda: published.wanted(choice, published.load()))
+    configs.check_metrics(config["metrics"], f"{where}: metrics")
     plan = Plan(config, RESULTS / config["run"], {}, models)
     known = datasets.catalog(catalogs, config["data_root"])
     groups = [(f"{where}: cells[{i}]", group,
@@ -227,7 +228,7 @@ def _add_model(plan: Plan, model: dict, protocol: Protocol, sets: list[str], kno
                  "protocol": protocol.definition(),
                  "dataset": plan.data[dataset].spec["dataset"],
                  "model": model_entries.scored(model),
-                 "metrics": config["metrics"], "lpips_weights": _lpips(config),
+                 "metrics": config["metrics"], **metrics.weights_in_use(config["metrics"]),
                  "keep_images": config["keep_images"],
                  "code": sources.digest("cell", model, plugins)})
 
@@ -374,11 +375,3 @@ def _add_training(plan: Plan, model: dict, protocol: Protocol, known: dict, wher
                         f"protocols before it: they differ in {', '.join(parts)}. Give them models "
                         "of their own, or `levels: null`.")
     plan.scopes[name] = trained_for
-
-
-def _lpips(config: dict) -> str | None:
-    """Name the LPIPS weights in use, so that cells run again once they become available."""
-    if "lpips" not in config["metrics"]:
-        return None
-    path, _ = metrics.lpips_weights()
-    return path and path.name

@@ -11,11 +11,13 @@ from __future__ import annotations
 import difflib
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
+from irbench.core import metrics
 from irbench.core.errors import UserError
+from irbench.imaging import metrics as scoring
 
 T = TypeVar("T")
 SCHEMA = Path(__file__).parents[1] / "catalog" / "config.schema.json"
@@ -61,9 +63,18 @@ def check(value: object, where: str = "config") -> dict:
     return _complete(value, schema)
 
 
+def check_metrics(names: Iterable[str], where: str) -> None:
+    """Raise UserError for a metric that the table does not have, or that nothing computes."""
+    for name in names:
+        metrics.get(name, where)
+    scoring.check(names, where)
+
+
 @functools.cache
 def _schema() -> dict:
-    return json.loads(SCHEMA.read_text())
+    schema = json.loads(SCHEMA.read_text())
+    schema["properties"]["metrics"]["default"] = list(metrics.default())
+    return schema
 
 
 def _validator(schema: dict):

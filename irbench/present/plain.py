@@ -9,30 +9,26 @@ from __future__ import annotations
 
 import json
 
+from irbench.core import metrics
 from irbench.present.table import Table, Value
 
 NA = "n/a"
-# name, unit, decimals
-METRICS = {"psnr": ("PSNR", "dB", 3), "ssim": ("SSIM", "", 5), "lpips": ("LPIPS", "", 5)}
 
 
 def metric(name: str) -> str:
     """Return the heading of a metric with its unit."""
-    title, unit, _ = METRICS[name]
-    return f"{title}, {unit}" if unit else title
+    known = metrics.get(name)
+    return f"{known.title}, {known.unit}" if known.unit else known.title
 
 
 def score(name: str, value: float | None) -> str:
-    """Return a score with the decimals of its metric, without unit."""
-    return NA if value is None else f"{value:.{METRICS[name][2]}f}"
+    """Return a score with the decimals that a comparison of runs has, without unit."""
+    return NA if value is None else f"{value:.{metrics.get(name).exact_decimals}f}"
 
 
 def change(name: str, value: float | None) -> str:
     """Return a signed difference of scores; one that is 0 as shown has no sign."""
-    if value is None:
-        return NA
-    text = f"{value:+.{METRICS[name][2]}f}"
-    return text if float(text) else text.lstrip("+-")
+    return NA if value is None else metrics.signed(value, metrics.get(name).exact_decimals)
 
 
 def about(run) -> str:

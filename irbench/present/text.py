@@ -12,8 +12,8 @@ import re
 import textwrap
 from decimal import Decimal
 
-from irbench.catalog import published
 from irbench.catalog.protocols import SYNTHETIC
+from irbench.core import metrics
 
 ID = re.compile(r"(?P<task>.+)-(?P<level>[^-@]+)@(?P<version>[0-9]+)")
 NA = "n/a"
@@ -29,9 +29,7 @@ TASKS = {
 }
 SUPPLIED = ("the files as they were supplied here; their number, names and sizes were checked, "
             "but no published checksum says that they are the authors'")
-METRICS = {"psnr": ("PSNR", "dB", 2), "ssim": ("SSIM", "", 4), "lpips": ("LPIPS", "", 4)}
 UNITLESS = "1"                  # the unit of a ratio or an index, in a CSV
-LOWER_IS_BETTER = {"lpips"}
 LEVELS = {
     "rggb": "RGGB", "motion": "motion blur", "streak": "rain streaks", "lol": "LOL",
     "mixed": "resized to multiples of 16", "native": "native size",
@@ -76,19 +74,18 @@ def split_id(protocol: str) -> tuple[str, str, int]:
 
 def metric_label(metric: str, arrow: bool = True) -> str:
     """Return the heading of a metric with its unit and the direction that is better."""
-    name, unit, _ = METRICS[metric]
-    better = " ↓" if metric in LOWER_IS_BETTER else " ↑"
-    return name + (f" ({unit})" if unit else "") + (better if arrow else "")
+    known = metrics.get(metric)
+    return known.label + (f" {'↑' if known.sign > 0 else '↓'}" if arrow else "")
 
 
 def value(metric: str, number: float) -> str:
     """Return a mean with the decimals that papers print: PSNR 2, SSIM and LPIPS 4."""
-    return f"{number:.{METRICS[metric][2]}f}"
+    return metrics.get(metric).shown(number)
 
 
 def difference(metric: str, number: float) -> str:
-    """Return a difference with its sign and a decimal more than the mean: ``+0.018``."""
-    return published.signed(number, METRICS[metric][2] + (metric == "psnr"))
+    """Return a difference with its sign, of PSNR with a decimal more than the mean: ``+0.018``."""
+    return metrics.get(metric).difference(number)
 
 
 def parameters(count: int) -> str:

@@ -16,11 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from irbench.catalog.protocols import SYNTHETIC
-from irbench.core import digests, records
+from irbench.core import digests, metrics, records
 from irbench.core.errors import UserError
 from irbench.present import text
 from irbench.report.facts import family, leakage
-from irbench.report.run import METRICS, MISSING, NOT_COMPUTED, OUTDATED, Cell, Outcome, Run
+from irbench.report.run import MISSING, NOT_COMPUTED, OUTDATED, Cell, Outcome, Run
 
 CELL = ("protocol", "dataset", "model")
 STOPPED = re.compile(r"stopped after step \d+(?: of \d+)?")     # as a paused training says it
@@ -199,9 +199,7 @@ def _means(record: dict, dataset: dict) -> tuple[dict[str, float], dict[str, str
     result, images = record["result"], record["result"].get("images") or []
     means: dict[str, float] = {}
     missing: dict[str, str] = {}
-    for metric in METRICS:
-        if metric not in (record["spec"].get("metrics") or ()):
-            continue
+    for metric in metrics.ordered(record["spec"].get("metrics") or ()):
         number = (result.get("mean") or {}).get(metric)
         without = sum(image.get(metric) is None for image in images)
         if dataset.get("count") not in (None, len(images)):
@@ -209,7 +207,7 @@ def _means(record: dict, dataset: dict) -> tuple[dict[str, float], dict[str, str
         elif number is not None and not without and images:
             means[metric] = float(number)
         else:
-            name = text.METRICS[metric][0]
+            name = metrics.get(metric).title
             missing[metric] = str((result.get("missing") or {}).get(metric)
                                   or (f"{without} of {len(images)} images have no {name}"
                                       if without else f"the record holds no mean {name}"))

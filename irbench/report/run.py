@@ -9,14 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from irbench.core import headers
+from irbench.core import headers, metrics
 from irbench.present import text
 from irbench.report.facts import kinds, leakage
 
 NOT_COMPUTED = "not computed"
 # what a status may be beside those of records: no record; one of other inputs than the plan's
 MISSING, OUTDATED = "missing", "outdated"
-METRICS = tuple(text.METRICS)
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Outcome:
 class Cell(Outcome):
     """One model on one dataset under one protocol, with the means that may be shown.
 
-    ``means`` (PSNR in dB, SSIM and LPIPS unitless) is empty unless status is "ok"; ``missing``
+    ``means`` (in the units of the metrics) is empty unless status is "ok"; ``missing``
     says why a metric has none. ``leak`` says that the model was trained on images of the dataset.
     """
 
@@ -72,7 +71,7 @@ class Cell(Outcome):
     def metrics(self) -> tuple[str, ...]:
         """The metrics asked for, in the order of tables; empty if there is no record."""
         asked = self.record["spec"].get("metrics") if self.record else ()
-        return tuple(m for m in METRICS if m in (asked or ()))
+        return metrics.ordered(asked or ())
 
 
 @dataclass(frozen=True)

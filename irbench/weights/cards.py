@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from irbench.catalog import protocols, published
-from irbench.core import digests, headers
+from irbench.core import digests, headers, metrics
 from irbench.core.errors import UserError, unknown
 from irbench.models import registry
 from irbench.weights import bundled, export, loading, storage
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 BUNDLED, HERE, RUN = "bundled", "data", "run"
-SCORED = {"psnr": "dB", "ssim": "", "lpips": ""}
 SHOWN = 3  # scores of a line of the list
 
 
@@ -175,7 +174,7 @@ def compared(score: dict, header: dict, plugins: tuple[str, ...] = ()) -> dict |
     row = min(rows, key=lambda row: row.one_model != bool(header.get("levels")))
     known = protocols.catalog().get(score["protocol"])
     found = {}
-    for metric in SCORED:
+    for metric in metrics.METRICS:
         figure = row.figures.get((*column, metric))
         if figure and score.get(metric) is not None and not published.caveat(
                 figure, known.metric.ssim if known else None):
@@ -328,25 +327,26 @@ def _validation(header: dict) -> str:
 def _scores(scores: list[dict], header: dict, plugins: tuple[str, ...]) -> str:
     from tabulate import tabulate
 
+    shown = [metrics.get(name) for name in metrics.main()]
     lines, sources = [], []
     for one in scores:
         printed = one["published"] or {}
         line = [one["protocol"], one["dataset"], one["count"]]
-        for metric in ("psnr", "ssim"):
-            places = 2 if metric == "psnr" else 4
-            figure = printed.get(metric)
-            line += ["-" if one.get(metric) is None else f"{one[metric]:.{places}f}",
+        for metric in shown:
+            figure = printed.get(metric.name)
+            line += ["-" if one.get(metric.name) is None else metric.shown(one[metric.name]),
                      figure["text"] if figure else "-",
-                     published.signed(figure["gap"], places) if figure else "-"]
+                     metrics.signed(figure["gap"], metric.decimals) if figure else "-"]
         lines.append([*line, printed.get("method", "")])
         if printed:
             sources.append(f"{printed['method']}: "
                            f"{published.SOURCES.get(printed['source'], printed['source'])}"
                            + (f"; {published.ONE_MODEL}" if printed["method"].endswith("*")
                               else ""))
-    shown = tabulate(lines, ["protocol", "dataset", "images", "PSNR (dB)", "published", "gap",
-                             "SSIM", "published", "gap", "method"], disable_numparse=True,
-                     colalign=["left", "left", *["right"] * 7, "left"])
+    heads = [head for metric in shown for head in (metric.label, "published", "gap")]
+    body = tabulate(lines, ["protocol", "dataset", "images", *heads, "method"],
+                    disable_numparse=True,
+                    colalign=["left", "left", *["right"] * (1 + len(heads)), "left"])
     notes = ["gap: measured - published; each figure as its protocol says (irbench info PROTOCOL)"]
     known = registry.cards(plugins).get(header["arch"])
     if sources and (unlike := _unlike(header, known)):
@@ -355,4 +355,4 @@ def _scores(scores: list[dict], header: dict, plugins: tuple[str, ...]) -> str:
     if header.get("storage") == export.HALF:
         notes.append("measured with the float32 weights of the training, before they were rounded "
                      "to float16 for this file")
-    return "\n".join([shown, *(f"  {note}" for note in [*notes, *dict.fromkeys(sources)])])
+    return "\n".join([body, *(f"  {note}" for note in [*notes, *dict.fromkeys(sources)])])

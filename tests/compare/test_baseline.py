@@ -11,6 +11,7 @@ from irbench import cli
 from irbench.compare import baseline, differences, migrate, runs
 from irbench.compare.runs import CellData, ProfileData, RunData
 from irbench.core.errors import UserError
+from irbench.core.metrics import METRICS
 from tests.helpers import compare_fixtures as fixtures
 from tests.helpers.compare_fixtures import CELL, KEY, PROFILE, X2, edit, shift
 
@@ -167,13 +168,13 @@ def test_what_is_written_is_read_again(tmp_path, cells, latency):
     assert sorted(again.cells) == sorted(run.cells)
     for key, cell in run.cells.items():
         got = again.cells[key]
-        assert got.means == {m: round(v, baseline.DECIMALS[m]) for m, v in cell.means.items()}
+        assert got.means == {m: round(v, METRICS[m].exact_decimals) for m, v in cell.means.items()}
         assert {n: set(s) for n, s in got.images.items()} == {
             n: set(s) for n, s in cell.images.items()}
         for name, scores in cell.images.items():
             for metric, score in scores.items():
                 assert abs(got.images[name][metric] - score) <= 0.51 * 10 ** -(
-                    baseline.DECIMALS[metric])
+                    METRICS[metric].exact_decimals)
         assert set(got.missing) == set(cell.missing)
         assert inputs.changes(cell.inputs, got.inputs) == []
     assert again.profiles["p/m"].parameters == 3 and again.profiles["p/m"].macs is None

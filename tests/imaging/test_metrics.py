@@ -10,6 +10,7 @@ from scipy.ndimage import correlate
 
 from irbench.catalog import protocols
 from irbench.core.errors import UserError
+from irbench.core.metrics import METRICS
 from irbench.imaging import metrics
 
 SR = protocols.get("sr-x2")
@@ -231,12 +232,25 @@ def test_lpips_agrees_with_its_authors_package():
 def test_lpips_without_weights_is_null_with_a_reason(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.delenv("IRBENCH_MIRROR", raising=False)
-    scorer = metrics.Scorer(COLOR)
+    scorer = metrics.Scorer(COLOR, METRICS)
     scores = scorer(*pair())
     assert scores["lpips"] is None
     assert scores["psnr"] > 0
     assert "alexnet-owt-7be5be79.pth" in scorer.missing["lpips"]
-    assert metrics.mean([scores, scores], metrics.NAMES)["lpips"] is None
+    assert metrics.mean([scores, scores], tuple(METRICS))["lpips"] is None
+
+
+def test_a_job_names_the_weights_of_the_metrics_it_asks_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics, "WEIGHTS", {"lpips": lambda: (tmp_path / "net.pth", "here")})
+    assert metrics.weights_in_use(["psnr", "lpips"]) == {"lpips_weights": "net.pth"}
+    monkeypatch.setattr(metrics, "WEIGHTS", {"lpips": lambda: (None, "not here")})
+    assert metrics.weights_in_use(["psnr", "lpips"]) == {"lpips_weights": None}
+    assert metrics.weights_in_use(["psnr"]) == {}
+
+
+def test_a_metric_that_nothing_computes_is_refused():
+    with pytest.raises(UserError, match="unknown metric 'lpip'. Did you mean 'lpips'"):
+        metrics.Scorer(COLOR, ("psnr", "lpip"))
 
 
 def test_lpips_weights_are_found_in_hub_and_mirror_and_checked(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irbench import cli, plan, report
+from irbench.core.metrics import METRICS
 from irbench.plan import config as configs
 from irbench.present import fitting, latex, text
 from irbench.present.latex import to_latex
@@ -194,7 +195,7 @@ def test_a_difference_is_what_a_reader_would_compute(built):
         printed = next(e.number for table in built for row in table.published
                        for c, e in zip(table.columns, row.entries, strict=True)
                        if c == column and entry.against == f"{row.name} ({row.source})")
-        places = text.METRICS[column.metric][2]
+        places = METRICS[column.metric].decimals
         assert round(float(entry.shown) - printed, places) == pytest.approx(float(entry.difference))
         assert entry.apart == pytest.approx(float(entry.exact) - printed)
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irbench.core import statistics
+from irbench.core.metrics import METRICS
 from irbench.report import collect
 from irbench.report.facts import ranking
 from irbench.report.tables import tables
@@ -35,7 +36,7 @@ def naive(scores, metric="psnr"):
         first, second = sorted((a, b))
         apart = [sign * (x - y) for x, y in zip(scores[first], scores[second], strict=True)]
         found = statistics.verdict(apart, metric, str(first), str(second),
-                                   least=ranking.LEAST[metric])
+                                   least=METRICS[metric].alike)
         return found.word == "real" and (found.mean > 0) == (a == first)
 
     return [1 + sum(better(other, one) for other in range(len(scores)) if other != one)

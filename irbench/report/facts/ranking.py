@@ -1,7 +1,7 @@
 """Who is best in a column, with its uncertainty: rows no paired test tells apart share it.
 
-A measured row's place is 1 + the number of rows that are really better. Really better: a higher
-mean (LPIPS: a lower one) as printed, and ``statistics.verdict`` calls the differences image by
+A measured row's place is 1 + the number of rows that are really better. Really better: a better
+mean as printed (``Metric.direction``), and ``statistics.verdict`` calls the differences image by
 image real. This asks for no order among all rows, which a test does not give: A may be better than
 C while B is told apart from neither; then A and B have place 1, C has place 2. The highest mean
 always has place 1. After two rows of place 1 that are both better than a third, it has place 3.
@@ -18,13 +18,10 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
-from irbench.core import statistics
-from irbench.present import text
+from irbench.core import metrics, statistics
 from irbench.present.table import BEST, SECOND, Column, Row
 from irbench.report.run import Cell
 
-# by how much figures of one image move between machines; a smaller difference is none
-LEAST = {"psnr": 0.001, "ssim": 0.00005, "lpips": 0.00005}
 FAR = 6.0                       # standard errors; 10 000 resampled means reach about 4
 RANKS = {1: BEST, 2: SECOND}
 
@@ -53,7 +50,7 @@ def printed(rows: Sequence[Row], columns: Sequence[Column]) -> None:
     for index, column in enumerate(columns):
         entries = [row.entries[index] for row in rows if row.entries[index].number is not None]
         order = sorted({float(entry.shown) for entry in entries},
-                       reverse=column.metric not in text.LOWER_IS_BETTER)
+                       reverse=metrics.get(column.metric).sign > 0)
         _mark(entries, [order.index(float(entry.shown)) + 1 for entry in entries])
 
 
@@ -62,21 +59,21 @@ def places(scores: Sequence[Sequence[float]], metric: str = "psnr",
     """Return the place of each row: 1 + the number of rows that are really better.
 
     Args:
-        scores: rows of scores, image by image in one order; PSNR in dB, SSIM and LPIPS unitless.
+        scores: rows of scores, image by image in one order, in the metric's unit.
         metric: decides which direction is better and what difference is none.
         shown: the means as printed: rows with equal ones are not told apart.
         names: of the rows: they seed the test's random numbers.
     """
     names = names or [str(i) for i in range(len(scores))]
-    sign = -1 if metric in text.LOWER_IS_BETTER else 1
+    known = metrics.get(metric)
     better = [0] * len(scores)
     # by name, so that the order of the rows does not matter to the random numbers
     order = sorted(range(len(scores)), key=lambda index: names[index])
     for one, other in itertools.combinations(order, 2):
         if shown and shown[one] == shown[other]:
             continue
-        apart = [sign * (a - b) for a, b in zip(scores[one], scores[other], strict=True)]
-        if apart and _real(apart, LEAST[metric], metric, names[one], names[other]):
+        apart = [known.sign * (a - b) for a, b in zip(scores[one], scores[other], strict=True)]
+        if apart and _real(apart, known.alike, metric, names[one], names[other]):
             better[other if sum(apart) > 0 else one] += 1
     return [1 + count for count in better]
 

@@ -8,6 +8,7 @@ run and the published figures.
 from __future__ import annotations
 
 from irbench.catalog import published
+from irbench.core import metrics
 from irbench.present import text
 from irbench.present.table import Column, Row, Table, Value
 from irbench.report.facts import family, kinds, verdict
@@ -59,7 +60,8 @@ def _entry(table: Table, column: Column, cell: Cell | None, ranked: bool,
                       status="ok", marks=[table.note(one) for one in said], record=cell.path)
         if counterpart:
             entry.apart = counterpart.difference
-            entry.difference = published.signed(entry.apart, text.METRICS[column.metric][2])
+            entry.difference = metrics.signed(entry.apart,
+                                              metrics.get(column.metric).decimals)
             entry.against = f"{counterpart.figure.method} ({counterpart.figure.source})"
         return entry
     if cell.status == "ok":

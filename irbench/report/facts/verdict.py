@@ -6,7 +6,8 @@ asterisk (one model for all levels) is the counterpart of blind weights, one wit
 one level. Reads nothing but the collected run and the published figures; ``tables.verdicts`` makes
 their table.
 
-All tolerances, with their reasons, are in this file. Difference = measured - published.
+All tolerances, with their reasons, are in this file; ``Metric.close`` is of the table of metrics.
+Difference = measured - published.
 """
 
 from __future__ import annotations
@@ -16,55 +17,56 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from irbench.catalog import published
+from irbench.core import metrics
 from irbench.report.facts import kinds
 from irbench.report.run import Cell, Run
 
 REPRODUCED, NOISE, DIFFERS = "reproduced", "within noise", "differs"
 NOT_COMPARABLE, NOTHING = "not comparable", "nothing published"
-METRICS = ("psnr", "ssim")
-# Beyond half of the last printed digit: arithmetic and library versions. Measured figures move by
-# about 0.001 dB between machines; published ones were often printed from another rounding.
-CLOSE = {"psnr": 0.01, "ssim": 0.0005}
+# Beyond half of the last printed digit, ``Metric.close``: arithmetic and library versions. Measured
+# figures move by about 0.001 dB between machines; published ones were often printed from another
+# rounding.
 CLOSE_REASON = "half of the last printed digit and 0.01 dB or .0005"
 
 
 @dataclass(frozen=True)
-class Tolerance:
-    """How far a figure may lie from the printed one for a known reason; None: not at all."""
+class Allowance:
+    """How far figures may lie from printed ones for a known reason: by metric; {}: not at all."""
 
-    psnr: float | None
-    ssim: float | None
+    most: dict[str, float]
     reason: str
 
 
 # Wider tolerances: by how the input is made, for weights that others trained and for no weights ...
 BY_INPUT = {
-    "matlab_bicubic": Tolerance(
-        0.04, 0.001, "toolkits differ in conventions: on Set5 bicubic x2, Y rounded or not moves "
+    "matlab_bicubic": Allowance(
+        {"psnr": 0.04, "ssim": 0.001},
+        "toolkits differ in conventions: on Set5 bicubic x2, Y rounded or not moves "
         "PSNR by 0.033 dB, and enlarging Y alone moves SSIM by up to .0009"),
-    "gaussian_noise": Tolerance(
+    "gaussian_noise": Allowance(
         # measured by `python benchmarks/noise.py`
-        0.05, 0.002, "another draw of the noise: over six draws on Set12 at sigma 25 the standard "
+        {"psnr": 0.05, "ssim": 0.002},
+        "another draw of the noise: over six draws on Set12 at sigma 25 the standard "
         "deviation is 0.020 dB and .0008 for the noisy input, 0.014 dB and .0004 for DnCNN"),
-    "jpeg": Tolerance(
-        None, None, f"one codec makes all inputs, so no more is allowed than {CLOSE_REASON}"),
-    "mosaic": Tolerance(
-        None, None, "the mosaic is exact and the filters of the input are fixed, so no more is "
+    "jpeg": Allowance(
+        {}, f"one codec makes all inputs, so no more is allowed than {CLOSE_REASON}"),
+    "mosaic": Allowance(
+        {}, "the mosaic is exact and the filters of the input are fixed, so no more is "
         f"allowed than {CLOSE_REASON}"),
-    "paired": Tolerance(
-        None, None, f"input and target come as files, so no more is allowed than {CLOSE_REASON}"),
+    "paired": Allowance(
+        {}, f"input and target come as files, so no more is allowed than {CLOSE_REASON}"),
 }
 # ... and for weights of which less is known
-TRAINED = Tolerance(
-    None, None, "trained here, for as long as the model's row says; how far two seeds of one "
+TRAINED = Allowance(
+    {}, "trained here, for as long as the model's row says; how far two seeds of one "
     "training lie apart is unknown here, so nothing is allowed for it")
-BUNDLED = Tolerance(
-    None, None, "bundled weights, trained with this pipeline for as long as the table of trainings "
+BUNDLED = Allowance(
+    {}, "bundled weights, trained with this pipeline for as long as the table of trainings "
     "says, which is not the papers' training: nothing is allowed for it")
-OTHER_WEIGHTS = Tolerance(
-    None, None, "how these weights were trained is unknown here, so nothing is allowed for")
-NOTHING_KNOWN = Tolerance(
-    None, None, f"no reason for a difference is known, so no more is allowed than {CLOSE_REASON}")
+OTHER_WEIGHTS = Allowance(
+    {}, "how these weights were trained is unknown here, so nothing is allowed for")
+NOTHING_KNOWN = Allowance(
+    {}, f"no reason for a difference is known, so no more is allowed than {CLOSE_REASON}")
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,9 @@ class Verdict:
         """The verdict as shown: ``differs by -0.31 dB``."""
         if self.word != DIFFERS:
             return self.word
-        return (f"differs by {self.difference:+.2f} dB" if self.metric == "psnr"
-                else f"differs by {self.difference:+.4f}")
+        known = metrics.get(self.metric)
+        return (f"differs by {self.difference:+.{known.decimals}f}"
+                + (f" {known.unit}" if known.unit else ""))
 
 
 def is_counterpart(spec: dict, method: str, blind: bool = False) -> bool:
@@ -105,10 +108,10 @@ def is_counterpart(spec: dict, method: str, blind: bool = False) -> bool:
 def close(figure: published.Figure) -> float:
     """Return the tolerance of "reproduced": half of the last printed digit, and a little."""
     exponent = Decimal(figure.text).as_tuple().exponent
-    return float(Decimal(1).scaleb(exponent) / 2) + CLOSE[figure.metric]
+    return float(Decimal(1).scaleb(exponent) / 2) + metrics.get(figure.metric).close
 
 
-def wider(spec: dict, protocol: dict) -> Tolerance:
+def wider(spec: dict, protocol: dict) -> Allowance:
     """Return the tolerance of "within noise" for a model under a protocol."""
     known = {"trained": TRAINED, "bundled": BUNDLED}
     if (kind := (spec.get("checkpoint") or {}).get("kind")) in known:
@@ -129,8 +132,9 @@ def of(run: Run) -> list[Verdict]:
         spec = run.models[cell.model]
         for row in published.rows(cell.task, {(cell.level, cell.dataset)}):
             if is_counterpart(spec, row.method, run.blind(cell.protocol, cell.model)):
-                found += [_verdict(run, cell, row.figures[key]) for metric in METRICS
-                          if (key := (cell.level, cell.dataset, metric)) in row.figures
+                found += [_verdict(run, cell, row.figures[key])
+                          for metric, known in metrics.METRICS.items() if known.close is not None
+                          and (key := (cell.level, cell.dataset, metric)) in row.figures
                           and metric in cell.means]
     return found
 
@@ -150,7 +154,7 @@ def _verdict(run: Run, cell: Cell, figure: published.Figure) -> Verdict:
     if abs(difference) <= least + 1e-9:
         return result(REPRODUCED, least, CLOSE_REASON)
     allowed = wider(run.models[cell.model], protocol)
-    most = getattr(allowed, figure.metric)
+    most = allowed.most.get(figure.metric)
     if most is not None and abs(difference) <= most + 1e-9:
         return result(NOISE, most, allowed.reason)
     return result(DIFFERS, max(least, most or 0), allowed.reason if most is None

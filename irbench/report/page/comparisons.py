@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from irbench.core import metrics
 from irbench.present import text
 from irbench.report.page import embed
 from irbench.report.plots import crops
@@ -136,6 +137,5 @@ def first(one: VisualComparison) -> list[int]:
 
 def _scores(scores: dict[str, float]) -> str:
     """Return an image's scores as shown, with their names: ``PSNR 33.20 dB, SSIM 0.9312``."""
-    return ", ".join(" ".join(filter(None, [text.METRICS[m][0], text.value(m, scores[m]),
-                                            text.METRICS[m][1]]))
-                     for m in text.METRICS if scores.get(m) is not None)
+    return ", ".join(one.worded(scores[one.name]) for one in metrics.METRICS.values()
+                     if scores.get(one.name) is not None)

@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from irbench import __version__
 from irbench.catalog import published
+from irbench.core import metrics
 from irbench.present import text
 from irbench.present.style import Drawing
 from irbench.present.table import Row, Table, Value
@@ -75,7 +76,7 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Table],
     page = _environment().get_template(TEMPLATE).render(
         run=run, tasks=by_task, drawings=drawings, text=text, version=__version__,
         css=Markup(_asset("page.css")), scripts=[Markup(one) for one in scripts],
-        policy=embed.policy(scripts), pictures=pictures, files=files,
+        metric=metrics.get, policy=embed.policy(scripts), pictures=pictures, files=files,
         summary=embed.summary(run.folder), families=_families(run),
         sheets={stem: sheets.get(stem) for stem in PLAIN}, rule=PUBLISHED_RULE,
         more_sheets=[one for stem, one in sheets.items() if stem not in PLAIN],
@@ -187,8 +188,9 @@ def warnings(run: Run, circumstances: list[dict]) -> list[str]:
                     "other inputs or code than the run's today, so not shown. Run again.")
     partial = [c for c in run.cells if c.status == "ok" and c.missing]
     if partial:
-        metrics = [text.METRICS[m][0] for m in text.METRICS if any(m in c.missing for c in partial)]
-        said.append(f"{len(partial)} cells lack a metric ({', '.join(metrics)}).")
+        lacking = metrics.ordered(name for cell in partial for name in cell.missing)
+        titles = ", ".join(metrics.get(name).title for name in lacking)
+        said.append(f"{len(partial)} cells lack a metric ({titles}).")
     unusual = sum(bool(family.circumstances(c)) for c in run.cells)
     if unusual:
         said.append(f"{unusual} cell{'s were' if unusual != 1 else ' was'} computed in tiles or "

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterable
 
 from irbench.catalog import published
-from irbench.core import digests
+from irbench.core import digests, metrics
 from irbench.present import text
 from irbench.present.table import Column, Row, Value
 from irbench.report.facts import weights
@@ -108,8 +108,8 @@ class Origins:
         anchor = self.sources.get(row.source) or self.record(entry.record)
         if not anchor or not entry.exact or not column.metric:
             return (anchor if entry.record else "", "")
-        name, unit, _ = text.METRICS[column.metric]
-        said = f"{name} {published.leading_zero(entry.exact)}" + (f" {unit}" if unit else "")
+        known = metrics.get(column.metric)
+        said = " ".join(filter(None, (known.title, metrics.leading_zero(entry.exact), known.unit)))
         if entry.status == "published":
             return anchor, (f"{said}, as printed: {row.name} on {column.dataset_title}, "
                             f"{text.level_label(column.level)}")
@@ -239,8 +239,9 @@ def _images(job: Outcome) -> dict:
         return {}
     if len(job.images) > IMAGES:
         return {"note": f"The scores of its {len(job.images)} images are in the record."}
-    metrics = [m for m in text.METRICS if any(i.get(m) is not None for i in job.images)]
-    return {"heads": ["Image", *(text.metric_label(m, arrow=False) for m in metrics)],
+    known = [one for name, one in metrics.METRICS.items()
+             if any(image.get(name) is not None for image in job.images)]
+    return {"heads": ["Image", *(one.label for one in known)],
             "rows": [[str(image["name"]), *(
-                text.NA if image.get(m) is None else text.value(m, image[m]) for m in metrics)]
-                for image in job.images]}
+                text.NA if image.get(one.name) is None else one.shown(image[one.name])
+                for one in known)] for image in job.images]}

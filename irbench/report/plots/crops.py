@@ -17,13 +17,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from irbench.core import metrics
 from irbench.present import style, text
 from irbench.report.facts import kinds
 from irbench.report.plots import window
 from irbench.report.run import Cell, Run
 
 PER_LINE = 6                    # crops beside the whole image
-METRICS = ("psnr", "ssim")
 INPUT = "Input"                 # what the degraded image is called
 FRAME = (("white", 2.2), ("black", 0.8))        # line in line, to be seen on any picture
 ERRORS = "magma"                # even to the eye, and readable in gray
@@ -131,7 +131,7 @@ def _comparison(run: Run, cells: list[Cell], judged: list[Cell], choice: window.
         image = next(i for i in cell.images if str(i["name"]) == choice.name)
         versions.append(Version(
             run.model_title(cell.model), window.files(run.folder, cell)[choice.name],
-            {m: image[m] for m in text.METRICS if image.get(m) is not None}))
+            {m: image[m] for m in metrics.METRICS if image.get(m) is not None}))
     degraded = window.reserved(run.folder, protocol, dataset, window.INPUT, choice.name)
     if degraded:
         pixels = window.load(degraded)
@@ -204,10 +204,9 @@ def _tiles(one: VisualComparison) -> list[Tile]:
 
 def scores(version: Version) -> str:
     """Return the scores below a crop, a line each, which are those of the whole image."""
-    return "\n".join(text.METRICS[m][0] + " " + (
-        text.NA if version.scores.get(m) is None
-        else " ".join(filter(None, (text.value(m, version.scores[m]), text.METRICS[m][1]))))
-        for m in METRICS)
+    return "\n".join(
+        f"{one.title} {text.NA}" if version.scores.get(one.name) is None
+        else one.worded(version.scores[one.name]) for one in map(metrics.get, metrics.main()))
 
 
 def _figure(run: Run, one: VisualComparison, stem: str) -> tuple[int, bool]:
@@ -322,6 +321,6 @@ def _coloured(one: VisualComparison) -> bool:
 
 def _alt(one: VisualComparison) -> str:
     shown = ", ".join(version.label + "".join(
-        f" ({text.METRICS[m][0]} {text.value(m, v)})" for m, v in version.scores.items()
+        f" ({metrics.get(m).title} {text.value(m, v)})" for m, v in version.scores.items()
         if m == "psnr") for version in one.versions)
     return f"Crops of {one.name} with maps of their errors: {shown}."

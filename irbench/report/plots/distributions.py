@@ -20,8 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from irbench.catalog import published
-from irbench.core import statistics
+from irbench.core import metrics, statistics
 from irbench.present import style, text
 from irbench.report.facts import kinds
 from irbench.report.plots import split
@@ -30,7 +29,7 @@ from irbench.report.run import Cell, Run
 JOINED = 12                     # images; more lines than this are a tangle
 LEAST = 2                       # images; one has no distribution
 LEAST_DB = 0.2                  # width of a panel: a tiny difference must not fill it
-MACHINE_DB = 0.001              # PSNR differs by about this between machines
+PSNR = metrics.get("psnr")
 NAME = 24                       # letters in a line of a model's name
 HEIGHT, LINE = 0.22, 0.1        # inches a model, and a line of its name
 GOLDEN = 0.6180339887           # spreads points evenly without chance
@@ -55,7 +54,7 @@ class ImageScores:
     def verdict(self, model: str) -> statistics.Paired:
         """Say whether a model's mean difference to the best is more than chance."""
         return statistics.verdict(self.against[model].tolist(), self.protocol, self.dataset,
-                                  model, self.best, least=MACHINE_DB)
+                                  model, self.best, least=PSNR.alike)
 
 
 def rows(run: Run) -> list[ImageScores]:
@@ -161,7 +160,7 @@ def _differences(ax: Axes, run: Run, row: ImageScores) -> None:
         if said.low is not None and said.word != statistics.SAME:
             ax.plot([said.low, said.high], [height + 0.33] * 2, color=style.INK, linewidth=1.2,
                     zorder=5, solid_capstyle="butt")
-        ax.text(1.02, height, f"{published.signed(said.mean, 3)} dB\n{said.word}",
+        ax.text(1.02, height, f"{PSNR.difference(said.mean)} dB\n{said.word}",
                 transform=ax.get_yaxis_transform(), va="center", fontsize=style.SMALL)
     ax.text(1.02, heights[row.best], "the best", transform=ax.get_yaxis_transform(), va="center",
             fontsize=style.SMALL, color=style.GRAY)
@@ -215,7 +214,7 @@ def _caption(run: Run, found: list[ImageScores]) -> str:
         "At the right the mean difference, with its 95 % bootstrap interval as a black line below "
         "the points: \"real\" if the interval excludes 0 and the sign test over images has "
         f"p < {statistics.LEVEL}, \"within noise\" if not, \"no change\" if no image differs by "
-        f"more than {MACHINE_DB} dB.",
+        f"more than {PSNR.alike} dB.",
         f"A sign test of fewer than {statistics.FEWEST} images cannot reach that; there the "
         "interval alone decides." if fewest else "",
         "Where two models have weights, those without are not among the differences."
@@ -226,6 +225,6 @@ def _alt(run: Run, found: list[ImageScores]) -> str:
     return "Dot plots of PSNR per image. " + " ".join(
         f"{row.protocol} on {run.dataset_title(row.dataset)}: " + "; ".join(
             f"{run.model_title(m)} {v.min():.2f} to {v.max():.2f} dB, mean {v.mean():.2f} dB"
-            + (f", {published.signed(row.verdict(m).mean, 3)} dB to the best "
+            + (f", {PSNR.difference(row.verdict(m).mean)} dB to the best "
                f"({row.verdict(m).word})" if m in row.against else "")
             for m, v in row.psnr.items()) + "." for row in found)

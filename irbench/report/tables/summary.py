@@ -1,24 +1,26 @@
 """summary.csv: one line per planned cell, for spreadsheets and scripts.
 
 Reads nothing but the collected run. Unknown is empty, numbers are unrounded. The unit ends a name;
-a number whose name has none is a count, or an index without a unit (SSIM, LPIPS). Where a number
-comes from: ``record``, ``profile_record``, ``training_record`` below the run folder, and for a
-printed figure ``published_source``.
+a number whose name has none is a count, or an index without a unit (SSIM, LPIPS). Metrics that a
+run has by default always have a column, others where it has them. Where a number comes from:
+``record``, ``profile_record``, ``training_record`` below the run folder, and for a printed figure
+``published_source``.
 
 Try: ``irbench report``
 """
 
 from __future__ import annotations
 
+from irbench.core import metrics
 from irbench.present import text
 from irbench.present.tidy import csv_text
 from irbench.report.facts import family, kinds, verdict
 from irbench.report.run import Cell, Run
 
-SUMMARY = (
-    "protocol", "task", "level", "version", "dataset", "model", "title", "source", "psnr_db",
-    "ssim", "lpips", "n_images", "status", "reason", "missing", "parameters", "macs",
-    "macs_input", "latency_p50_ms", "latency_p90_ms", "latency_device", "training_steps",
+ABOUT = ("protocol", "task", "level", "version", "dataset", "model", "title", "source")
+REST = (
+    "n_images", "status", "reason", "missing", "parameters", "macs", "macs_input",
+    "latency_p50_ms", "latency_p90_ms", "latency_device", "training_steps",
     "training_seconds", "training_device", "in_paper", "published_psnr_db", "psnr_difference_db",
     "published_method", "published_source", "verdict", "leaked_images", "synthetic", "base",
     "changes", "inference", "tiled_images", "macs_keys_only", "fingerprint", "record",
@@ -30,6 +32,9 @@ def summary(run: Run) -> str:
 
     A variant has no verdict: no printed figure is of it.
     """
+    scores = [metrics.get(name) for name in metrics.ordered(
+        {*metrics.default(), *(name for cell in run.cells for name in cell.metrics)})]
+    fields = (*ABOUT, *(one.column() for one in scores), *REST)
     lines = []
     verdicts = verdict.by_cell(verdict.of(run))
     for cell in run.cells:
@@ -41,8 +46,7 @@ def summary(run: Run) -> str:
             "protocol": cell.protocol, "task": cell.task, "level": cell.level,
             "version": cell.version, "dataset": cell.dataset, "model": cell.model,
             "title": run.model_title(cell.model), "source": "measured",
-            "psnr_db": _number(cell.means.get("psnr")), "ssim": _number(cell.means.get("ssim")),
-            "lpips": _number(cell.means.get("lpips")),
+            **{one.column(): _number(cell.means.get(one.name)) for one in scores},
             "n_images": len(cell.images) if cell.status == "ok" else "",
             "status": cell.status, "reason": cell.reason,
             "missing": "; ".join(f"{m}: {why}" for m, why in cell.missing.items()),
@@ -70,8 +74,8 @@ def summary(run: Run) -> str:
             "profile_record": profile.path if profile and profile.record else "",
             "training_record": _training(run, cell),
         }
-        lines.append([told[name] for name in SUMMARY])
-    return csv_text(SUMMARY, lines)
+        lines.append([told[name] for name in fields])
+    return csv_text(fields, lines)
 
 
 def _against(run: Run, cell: Cell, found: verdict.Verdict | None) -> dict[str, str]:

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from irbench.catalog import published
+from irbench.core import metrics
 from irbench.present import text
 from irbench.present.table import MEASURED, Block, Column, Row, Table, Value
 from irbench.report.facts import family, kinds, ranking, rows, verdict
@@ -140,9 +141,9 @@ def _columns(run: Run, cells: list[Cell]) -> list[Column]:
     for protocol, datasets in sets.items():
         for dataset, here in datasets.items():
             asked = {metric for cell in here for metric in cell.metrics} | set(run.metrics)
-            asked = asked or anywhere or {"psnr", "ssim"}
+            asked = asked or anywhere or metrics.main()
             columns += [_column(run, protocol, here[0].level, dataset, m)
-                        for m in text.METRICS if m in asked]
+                        for m in metrics.ordered(asked)]
     return columns
 
 
@@ -175,7 +176,7 @@ def _aligned(run: Run, columns: list[Column], by: str, value: str) -> list[Colum
     for name in outer:
         level, dataset = (value, name) if by == "level" else (name, value)
         made += [_column(run, protocols[level], level, dataset, metric)
-                 for metric in text.METRICS if (name, metric) in asked]
+                 for metric in metrics.METRICS if (name, metric) in asked]
     return made
 
 
@@ -247,7 +248,7 @@ def _line(table: Table, row: Row, column: Column, entry: Value) -> list:
     protocol = column.protocol if here else PRINTED_PROTOCOL
     return [column.task, table.version, protocol, column.level, column.dataset,
             "measured" if here else "published", row.name, row.key if here else "", column.metric,
-            text.METRICS[column.metric][1] or text.UNITLESS, entry.exact,
+            metrics.get(column.metric).unit or text.UNITLESS, entry.exact,
             entry.shown if entry.exact else "", entry.rank, entry.place or "",
             "" if entry.apart is None else f"{entry.apart:.6f}", entry.against,
             parameters.shown if parameters.exact else "",
@@ -261,8 +262,8 @@ def _printed(table: Table, run: Run, keep: Keep) -> Iterable[dict[str, published
     for task in tasks:
         pairs = {(c.level, c.dataset) for c in table.columns if c.task == task}
         for row in filter(keep, published.rows(task, pairs, run.published)):
-            metrics = {c.metric for c in table.columns}
-            if any(metric in metrics for _, _, metric in row.figures):
+            here = {c.metric for c in table.columns}
+            if any(metric in here for _, _, metric in row.figures):
                 own = row.task if len(tasks) == 1 else ""
                 found.setdefault((row.source, own, row.method), {})[task] = row
     return found.values()
@@ -270,8 +271,8 @@ def _printed(table: Table, run: Run, keep: Keep) -> Iterable[dict[str, published
 
 def _said(table: Table, run: Run, cells: list[Cell]) -> list[str]:
     """Return the sentences of the caption after the title."""
-    metrics = list(dict.fromkeys(column.metric for column in table.columns))
-    lower = [text.METRICS[m][0] for m in metrics if m in text.LOWER_IS_BETTER]
+    here = dict.fromkeys(column.metric for column in table.columns)
+    lower = [one.title for one in map(metrics.get, here) if one.sign < 0]
     subs = [row.sub for row in table.measured]
     entries = [value for row in table.rows for value in (row.heads[1], *row.entries)]
     shown = {entry.shown for entry in entries}

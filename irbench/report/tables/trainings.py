@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from irbench.catalog import published
+from irbench.core import metrics
 from irbench.present import text
 from irbench.present.table import Column, Table, Value
 from irbench.report.facts import weights
@@ -208,7 +209,7 @@ def _scores(made: Table, run: Run, one: Weights, cell: Cell | None) -> tuple[lis
            Value(figure.shown, [made.note(said) for said in (
                *published.notes(found.row), *found.notes)]),
            made.absent(found.reason or reasons[0]) if gap is None
-           else Value(published.signed(gap, 2))]
+           else Value(metrics.signed(gap, metrics.get("psnr").decimals))]
     return row, [cell.protocol, cell.dataset, measured, cell.means.get("ssim"),
                  found.row.method if found.row else None, figure.shown if figure else None,
                  figure.source if figure else None,

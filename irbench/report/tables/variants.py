@@ -8,6 +8,7 @@ same device, input and threads. The dtype may differ: it may be what varies.
 
 from __future__ import annotations
 
+from irbench.core import metrics
 from irbench.present import text
 from irbench.present.table import Column, Table, Value
 from irbench.report.facts import family
@@ -15,22 +16,23 @@ from irbench.report.plots import latency
 from irbench.report.run import Cell, Outcome, Run
 
 STEM = "variants"
-FIELDS = ("base", "variant", "changes", "protocol", "dataset", "base_psnr_db", "psnr_db",
-          "psnr_difference_db", "base_ssim", "ssim", "ssim_difference", "base_latency_p50_ms",
-          "latency_p50_ms", "latency_ratio", "latency_condition", "missing", "base_record",
-          "record", "base_profile_record", "profile_record")
+ABOUT = ("base", "variant", "changes", "protocol", "dataset")
+SPEED = ("base_latency_p50_ms", "latency_p50_ms", "latency_ratio", "latency_condition",
+         "missing", "base_record", "record", "base_profile_record", "profile_record")
 FOLD = 30                       # rows that the page shows unfolded
 
 
 def sheet(run: Run) -> Table | None:
     """Return the table, None if the run has no variants."""
     cells = {(c.model, c.protocol, c.dataset): c for c in run.cells}
+    scores = [metrics.get(name) for name in metrics.main()]
+    fields = [name for one in scores
+              for name in (f"base_{one.column()}", one.column(), one.column("difference"))]
     made = Table(STEM, "Variants: quality and speed", [Column("Variant", left=True)], [
         Column("Protocol", left=True), Column("Dataset", left=True),
-        Column("base", ("PSNR (dB)",)), Column("difference", ("PSNR (dB)",)),
-        Column("base", ("SSIM",)), Column("difference", ("SSIM",)),
+        *(Column(title, (one.label,)) for one in scores for title in ("base", "difference")),
         Column("base", ("Latency, p50",)), Column("variant", ("Latency, p50",)),
-        Column("variant / base", ("Latency, p50",))], FIELDS)
+        Column("variant / base", ("Latency, p50",))], (*ABOUT, *fields, *SPEED))
     hows: dict[str, None] = {}
     for base, names in family.variants(run).items():
         for name in names:
@@ -40,10 +42,10 @@ def sheet(run: Run) -> Table | None:
         return None
     made.folded = len(made.rows) > FOLD
     made.said = [
-        "A variant has its base's weights; its name says what it changes. PSNR (dB) and "
-        "SSIM are means over the dataset under the protocol named; difference: variant minus "
-        "base, so + is better. Latency is the median of one forward pass, base and variant on "
-        "the same device, input and threads"
+        "A variant has its base's weights; its name says what it changes. "
+        f"{' and '.join(one.label for one in scores)} are means over the dataset under the "
+        "protocol named; difference: variant minus base, so + is better. Latency is the median of "
+        "one forward pass, base and variant on the same device, input and threads"
         + (f" ({'; '.join(hows)})" if hows else "") + ". Variants are not in the papers, and are "
         "not ranked."]
     return made
@@ -54,7 +56,7 @@ def _add(made: Table, run: Run, base: Cell | None, cell: Cell, base_name: str,
     profiles = [run.profiles.get((cell.protocol, name)) for name in (base_name, cell.model)]
     reasons: dict[str, str] = {}
     row, line = [], []
-    for metric in ("psnr", "ssim"):
+    for metric in metrics.main():
         old, new = (_mean(one, metric, who, reasons) for one, who in (
             (base, "base"), (cell, "variant")))
         apart = new - old if None not in (old, new) else None

@@ -6,7 +6,7 @@ verdict is, ``facts.verdict`` says.
 
 from __future__ import annotations
 
-from irbench.catalog import published
+from irbench.core import metrics
 from irbench.present import text
 from irbench.present.latex import to_latex
 from irbench.present.markdown import to_markdown
@@ -48,13 +48,14 @@ def build(run: Run, found: list[Verdict], noted: bool = False) -> Table:
 
 def _row(run: Run, one: Verdict, said: Value, reasoned: bool) -> Row:
     metric, compared = one.metric, one.tolerance is not None
+    known = metrics.get(metric)
     return Row([Value(one.cell.protocol)], [
         Value(run.dataset_title(one.cell.dataset)), Value(run.model_title(one.cell.model)),
         Value(text.metric_label(metric, arrow=False)),
         Value(text.value(metric, one.measured), exact=repr(one.measured), record=one.cell.path),
         Value(one.figure.shown, exact=one.figure.text),
         Value(text.difference(metric, one.difference) if compared else text.NONE),
-        Value(f"±{one.tolerance:.{3 if metric == 'psnr' else 5}f}" if compared else text.NONE),
+        Value(f"±{one.tolerance:.{known.exact_decimals}f}" if compared else text.NONE),
         said, *([Value(one.reason)] if reasoned else [])])
 
 
@@ -62,6 +63,6 @@ def _line(one: Verdict) -> list:
     compared = one.tolerance is not None
     return [one.cell.protocol, one.cell.task, one.cell.level, one.cell.dataset, one.cell.model,
             one.figure.method, one.figure.source, one.metric,
-            text.METRICS[one.metric][1] or text.UNITLESS, one.measured,
-            published.leading_zero(one.figure.text), f"{one.difference:.6f}" if compared else None,
+            metrics.get(one.metric).unit or text.UNITLESS, one.measured,
+            metrics.leading_zero(one.figure.text), f"{one.difference:.6f}" if compared else None,
             f"{one.tolerance:.6f}" if compared else None, one.said, one.reason]

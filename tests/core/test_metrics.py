@@ -1,0 +1,299 @@
+"""The table of metrics: what its rows promise, that it is the only list, and that it is open."""
+
+import ast
+import csv
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irbench import cli, plan
+from irbench.catalog import published
+from irbench.compare import history, tolerances
+from irbench.core import metrics, records
+from irbench.core.errors import UserError
+from irbench.core.metrics import METRICS, Metric, Tolerance
+from irbench.fidelity import anchors
+from irbench.imaging import metrics as scoring
+from irbench.plan import config as configs
+from irbench.plan import sources
+from irbench.present import text
+from irbench.report.facts import verdict
+from tests.helpers import tiny
+from tests.helpers.paths import ROOT
+
+BUILT_IN = list(METRICS.values())
+MAE = Metric("mae", "MAE", "levels", 3, metrics.LOWER, (0.0, 255.0),
+             tolerance=Tolerance(mean=0.05, image=0.5, exact=0.01))
+
+
+# -- the rows ----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("one", BUILT_IN, ids=lambda one: one.name)
+def test_the_numbers_of_a_row_fit_each_other(one):
+    half = 0.5 * 10.0 ** -one.exact_decimals        # what rounding a kept score moves
+    assert half < one.noise and half < one.alike
+    limits = tolerances.load().of("a/b/c")
+    assert one.noise < limits["quality"][one.name]["mean"] < limits["quality"][one.name]["image"]
+    assert one.noise < limits["exact"][one.name] < limits["quality"][one.name]["mean"]
+    assert one.decimals <= one.difference_decimals <= one.exact_decimals
+    assert one.height > 10 * one.noise
+    assert one.close is None or one.noise < one.close
+
+
+@given(st.sampled_from(BUILT_IN), st.floats(-100, 100), st.floats(-100, 100))
+def test_better_follows_the_direction(one, a, b):
+    higher = one.direction == "higher"
+    assert one.better(a, b) == (a > b if higher else a < b)
+    assert not (one.better(a, b) and one.better(b, a))
+    assert text.metric_label(one.name).endswith("↑" if higher else "↓")
+
+
+def test_as_printed():
+    psnr, lpips = METRICS["psnr"], METRICS["lpips"]
+    assert (psnr.label, lpips.label) == ("PSNR (dB)", "LPIPS")
+    assert psnr.worded(33.1999) == "PSNR 33.20 dB" and lpips.worded(0.12346) == "LPIPS 0.1235"
+    assert (psnr.difference(0.0179), lpips.difference(-0.00001)) == ("+0.018", "0.0000")
+    assert psnr.column("difference") == "psnr_difference_db" and lpips.column() == "lpips"
+    assert f"{psnr.close:g} dB" in verdict.CLOSE_REASON
+    assert f"{METRICS['ssim'].close:g}".lstrip("0") in verdict.CLOSE_REASON
+
+
+@given(st.floats(-1e6, 1e6), st.integers(1, 6))
+def test_a_signed_number_is_the_number_and_zero_has_no_sign(number, places):
+    shown = metrics.signed(number, places)
+    assert abs(float(shown) - number) <= 0.5 * 10.0**-places + 1e-9
+    assert (shown[0] in "+-") == (float(shown) != 0)
+    assert metrics.decimals(shown) == places
+
+
+@pytest.mark.parametrize(("text", "shown", "places"), [
+    (".9614", "0.9614", 4), ("38.24", "38.24", 2), ("38", "38", 0)])
+def test_printed_text(text, shown, places):
+    assert (metrics.leading_zero(text), metrics.decimals(text)) == (shown, places)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"name": "PSNR"}, "the name is not valid"), ({"name": "macs"}, "the name is not valid"),
+    ({"name": "file"}, "the name is not valid"), ({"name": "a b"}, "the name is not valid"),
+    ({"direction": "lowr"}, "unknown direction 'lowr'. Did you mean 'lower'"),
+    ({"decimals": -1}, "decimals is -1"), ({"range": (1.0, 1.0)}, "the least value before"),
+])
+def test_a_row_that_cannot_be(change, message):
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(MAE, **change)
+
+
+def test_no_metric_may_take_the_place_of_another_key_of_a_record(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(config(tmp_path, "one", ["psnr"]))
+    record = records.read(cell_of("one"))
+    assert set(record["result"]["images"][0]) - {"psnr"} <= metrics.RESERVED
+    assert cli.main(["baseline", "write", "results/one", "--output", "one.json"]) == 0
+    (cell,) = json.loads((tmp_path / "one.json").read_text())["cells"].values()
+    assert set(cell) - {"psnr"} <= metrics.RESERVED
+    assert set(history.PROFILED) <= metrics.RESERVED
+
+
+def test_defaults_follow_from_the_decimals():
+    assert (MAE.exact_decimals, MAE.difference_decimals) == (4, 3)
+    assert (MAE.noise, MAE.alike, MAE.height) == (0.001, 0.001, 0.1)
+    assert Metric("a", "A", noise=0.5).alike == 0.5
+
+
+def test_a_name_is_taken_once(mae):
+    assert metrics.register(mae) is mae             # the same row again
+    with pytest.raises(UserError, match="metric 'psnr' is there already"):
+        metrics.register(dataclasses.replace(mae, name="psnr"))
+    assert METRICS["psnr"].title == "PSNR"
+    with pytest.raises(UserError, match="'ssim' is computed by irbench.imaging.metrics already"):
+        scoring.register("ssim", lambda protocol: lambda pair: 1.0)
+
+
+def test_unknown_names_are_refused_with_near_ones():
+    with pytest.raises(UserError, match="unknown metric 'pnsr'. Did you mean 'psnr'"):
+        metrics.get("pnsr")
+    assert metrics.ordered(["lpips", "none", "psnr", "psnr"]) == ("psnr", "lpips")
+
+
+# -- the table and what is asked of it elsewhere -----------------------------------------------
+
+def test_what_computes_a_metric_has_its_row_and_the_other_way_round():
+    assert list(scoring.COMPUTED) == list(METRICS)
+    assert set(scoring.WEIGHTS) == {one.name for one in BUILT_IN if one.weights}
+
+
+def test_data_name_metrics_of_the_table_only():
+    content = yaml.safe_load(tolerances.DEFAULTS.read_text())
+    assert set(content["quality"]) == set(content["exact"]) - {"gate"} == set(METRICS)
+    assert {figure.metric for figure in published.load()} <= set(METRICS)
+    assert {r.metric for row in anchors.load().rows for r in row.references} <= set(metrics.main())
+    assert metrics.default() == ("psnr", "ssim", "lpips") and metrics.main() == ("psnr", "ssim")
+    assert set(metrics.explained()) <= {name for name, one in METRICS.items()
+                                        if math.isfinite(one.range[1])}
+
+
+@pytest.mark.parametrize("section", ["quality: {psnrr: {mean: 1}}", "exact: {psnrr: 1}"])
+def test_tolerances_of_a_metric_that_does_not_exist_are_refused(tmp_path, section):
+    path = tmp_path / "tolerances.yaml"
+    path.write_text(section)
+    with pytest.raises(UserError, match="unknown key 'psnrr'. Did you mean 'psnr'"):
+        tolerances.load(path)
+
+
+def test_a_config_names_metrics_of_the_table_or_has_its_default(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="metrics: unknown metric 'sim'. Did you mean 'ssim'"):
+        plan.load(config(tmp_path, "one", ["psnr", "sim"]))
+    path = config(tmp_path, "one", None)
+    assert configs.load(path)["metrics"] == list(metrics.default())
+
+
+def test_a_metric_that_nothing_computes_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(METRICS, "mae", MAE)
+    with pytest.raises(UserError, match="metrics: unknown metric 'mae'.*Valid: lpips, psnr, ssim"):
+        plan.load(config(tmp_path, "one", ["mae"]))
+
+
+def test_the_table_outdates_the_report_and_no_result():
+    followed = {kind: "irbench.core.metrics" in sources.closure(kind).modules
+                for kind in sources.ENTRIES}
+    assert followed == {kind: kind == "report" for kind in sources.ENTRIES}
+
+
+# how far printed values may lie, by how the input is made: a table of metrics by another thing
+OTHER_TABLES = {"irbench/report/facts/verdict.py"}
+
+
+def lists_in(source: str) -> list[list[str]]:
+    """Return the metrics of each tuple, list, set or mapping that names two of them or more."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        entries = node.keys if isinstance(node, ast.Dict) else getattr(node, "elts", ())
+        names = [one.value for one in entries
+                 if isinstance(one, ast.Constant) and one.value in METRICS]
+        found += [names] if len(names) > 1 else []
+    return found
+
+
+def test_the_source_has_no_other_list_of_metrics():
+    paths = sorted((ROOT / "irbench").rglob("*.py"))
+    assert len(paths) > 100
+    found = {str(path.relative_to(ROOT)) for path in paths if lists_in(path.read_text())}
+    assert found == OTHER_TABLES
+
+
+@pytest.mark.parametrize("text", [
+    'A = ("psnr", "ssim")', 'A = {"lpips": 1, "psnr": 2}', 'A = ["a", "ssim", f(x), "psnr"]',
+    'for a in {"psnr", "ssim"}:\n    pass'])
+def test_such_a_list_would_be_seen(text):
+    assert lists_in(text)
+    assert not lists_in(text.replace("ssim", "mae").replace("lpips", "mae"))
+
+
+# -- a metric of one's own, from the config to the gate ----------------------------------------
+
+def config(folder, run, names, model="bicubic"):
+    """A config of one cell that asks for these metrics (None: it does not say)."""
+    path = tiny.make(folder, run=run, models={model: {}}, keep_images=False, cells=[
+        {"protocol": "sr-x2", "datasets": ["tinyset"], "models": [model]}])
+    content = yaml.safe_load(path.read_text())
+    content["metrics"] = names
+    if names is None:
+        del content["metrics"]
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def run(path):
+    assert cli.main(["eval", "--config", str(path), "--protocol", "sr-x2", "--dataset", "tinyset",
+                     "--model", "bicubic"]) == 0
+
+
+def cell_of(name):
+    return plan.load("config.yaml").folder.parent / name / "cells/sr-x2@1/tinyset/bicubic.json"
+
+
+def mean_absolute_error(pair):
+    return float(np.abs(np.subtract(*pair.planes)).mean())
+
+
+@pytest.fixture
+def mae():
+    metrics.register(MAE)
+    scoring.register("mae", lambda protocol: mean_absolute_error)
+    yield MAE
+    del METRICS["mae"], scoring.COMPUTED["mae"]
+
+
+@pytest.fixture
+def runs(mae, tmp_path, monkeypatch):
+    """Three runs of one cell: ``plain``, ``worse`` by 0.2 levels on each image, ``better``."""
+    monkeypatch.chdir(tmp_path)
+    for name, more in (("better", -0.2), ("worse", 0.2), ("plain", 0.0)):
+        with monkeypatch.context() as patched:
+            patched.setitem(scoring.COMPUTED, "mae", lambda protocol, more=more: (
+                lambda pair: mean_absolute_error(pair) + more))
+            run(config(tmp_path, name, ["mae", "psnr"]))
+    return tmp_path
+
+
+def test_a_metric_of_ones_own_reaches_record_and_report(runs, capsys):
+    record = records.read(cell_of("plain"))
+    assert record["spec"]["metrics"] == ["mae", "psnr"] and "lpips_weights" not in record["spec"]
+    scores = [image["mae"] for image in record["result"]["images"]]
+    assert len(scores) == 3 and min(scores) > 0
+    mean = record["result"]["mean"]["mae"]
+    assert mean == pytest.approx(sum(scores) / 3)
+    assert cli.main(["report"]) == 0
+    folder = runs / "results/plain"
+    head, _, row = (folder / "tables/sr.md").read_text().splitlines()[2:5]
+    assert "MAE (levels) ↓" in head and f"{mean:.3f}" in row
+    (line,) = csv.DictReader((folder / "summary.csv").open())
+    assert line["mae_levels"] == repr(mean) and line["lpips"] == ""
+    page = (folder / "report.html").read_text()
+    assert "MAE: lower is better." in page
+    rows = list(csv.DictReader((folder / "tables/sr.csv").open()))
+    assert ("mae", "levels", f"{mean:.3f}") in [(r["metric"], r["unit"], r["shown"]) for r in rows]
+
+
+@pytest.mark.parametrize(("other", "code"), [("worse", 1), ("better", 0)])
+def test_a_metric_of_ones_own_is_compared_and_gated(runs, capsys, other, code):
+    assert cli.main(["compare", "results/plain", f"results/{other}", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)["cells"][0]["metrics"]
+    assert list(found) == ["psnr", "mae"]           # the order of the table
+    assert (found["mae"]["verdict"], found["mae"]["direction"]) == ("real", other)
+    assert found["psnr"]["verdict"] == "no change"
+    assert cli.main(["baseline", "write", "results/plain", "--output", "base.json"]) == 0
+    capsys.readouterr()
+    assert cli.main(["check", f"results/{other}", "--baseline", "base.json"]) == code
+    out = capsys.readouterr().out
+    assert "mean MAE" in out and "levels" in out
+    assert cli.main(["check", "results/plain", "--baseline", "base.json"]) == 0
+    assert cli.main(["baseline", "show", "base.json"]) == 0
+    assert "MAE, levels" in capsys.readouterr().out
+
+
+def test_a_metric_without_a_tolerance_is_not_gated_unless_a_file_says_so(runs):
+    METRICS["mae"] = dataclasses.replace(MAE, tolerance=None)       # until the fixture ends
+    assert cli.main(["baseline", "write", "results/plain", "--output", "base.json"]) == 0
+    check = ["check", "results/worse", "--baseline", "base.json"]
+    assert cli.main(check) == 0
+    (runs / "own.yaml").write_text("quality: {mae: {mean: 0.1}}")
+    assert cli.main([*check, "--tolerances", "own.yaml"]) == 1
+    (runs / "own.yaml").write_text("quality: {mae: {mean: 0.3}}")
+    assert cli.main([*check, "--tolerances", "own.yaml"]) == 0
+
+
+def test_a_metric_of_ones_own_has_a_history(runs, capsys):
+    assert cli.main(["history", "results", "--metric", "mae", "--format", "json"]) == 0
+    (series,) = json.loads(capsys.readouterr().out)["series"]
+    assert (series["metric"], series["unit"], len(series["points"])) == ("mae", "levels", 3)
+    assert cli.main(["history", "results"]) == 0
+    assert "MAE 0.001 levels" in capsys.readouterr().out
