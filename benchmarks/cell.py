@@ -80,7 +80,7 @@ def prepare(folder: Path, data_root: str | None, images: int) -> tuple[Path, str
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     run = plan.build(config.check(settings))
     job = next(iter(run.cells.values()))
-    protocol, model = run.protocols[job.key["protocol"]], job.spec["model"]
+    protocol, model = run.protocols[job.key["protocol"]], job.model
     network = loading.build(model, protocol)
     loading.save(folder / "compacter.safetensors", network.state_dict(), model, protocol)
     return folder / "config.yaml", what

@@ -102,8 +102,8 @@ def measure(a: argparse.Namespace, device: str) -> dict:
             "tiles": watch.total or 1, "tiles_done": len(tiles) or 1, "tiling": how,
             "seconds": round(time.perf_counter() - start, 1),
             "seconds_a_tile": round(float(np.median(tiles)), 2) if tiles else None,
-            "peak_gib": round(watch.peak / GIB, 3), "allowed_gib": options["memory_gib"],
-            "inference": options}
+            "peak_gib": round(watch.peak / GIB, 3), "allowed_gib": options.memory_gib,
+            "inference": options.as_dict()}
 
 
 def main() -> int:

@@ -47,7 +47,7 @@ from torch.utils.data import DataLoader
 
 from irbench import plan
 from irbench.catalog import protocols
-from irbench.catalog.recipes import learning_rate
+from irbench.catalog.recipes import Recipe, learning_rate
 from irbench.core import machine
 from irbench.core.errors import Paused, Unavailable, UserError
 from irbench.data import sets
@@ -113,16 +113,16 @@ def symmetry(image: np.ndarray, turns: int, mirrored: int) -> np.ndarray:
 class PlainLoop:
     """A training loop as most repositories have it. ``take`` makes steps."""
 
-    def __init__(self, network: nn.Module, data: PlainImages, recipe: dict, device: str):
+    def __init__(self, network: nn.Module, data: PlainImages, recipe: Recipe, device: str):
         self.network, self.recipe, self.device = network.to(device).train(), recipe, device
         self.data = data
-        self.loader = DataLoader(data, recipe["batch"], shuffle=True, drop_last=True,
+        self.loader = DataLoader(data, recipe.batch, shuffle=True, drop_last=True,
                                  num_workers=0, pin_memory=device == "cuda",
                                  generator=torch.Generator().manual_seed(0))
         self.batches = self.epochs()
         self.loss_of = losses.make(recipe)
         self.optimisers = state.optimisers(self.network, recipe)
-        self.averaged = copy.deepcopy(self.network) if recipe["ema"] else None
+        self.averaged = copy.deepcopy(self.network) if recipe.ema else None
         self.step, self.waited, self.loss = 0, 0.0, 0.0
 
     def epochs(self) -> Iterator:
@@ -134,15 +134,15 @@ class PlainLoop:
             asked = time.perf_counter()
             inputs, targets = (t.to(self.device, non_blocking=True) for t in next(self.batches))
             self.waited += time.perf_counter() - asked
-            rate = learning_rate(self.recipe, self.step / self.recipe["steps"])
+            rate = learning_rate(self.recipe, self.step / self.recipe.steps)
             for optimiser in self.optimisers:
                 for group in optimiser.param_groups:
                     group["lr"] = rate * group["share"]
                 optimiser.zero_grad()
             loss = self.loss_of(self.network(inputs), targets)
             loss.backward()
-            if self.recipe["grad_clip"] is not None:
-                nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe["grad_clip"])
+            if self.recipe.grad_clip is not None:
+                nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.grad_clip)
             for optimiser in self.optimisers:
                 optimiser.step()
             if self.averaged is not None:
@@ -152,7 +152,7 @@ class PlainLoop:
 
     @torch.no_grad()
     def average(self) -> None:
-        decay = min(self.recipe["ema"], (1 + self.step) / (10 + self.step))
+        decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
         for mean, now in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
             mean.mul_(decay).add_(now, alpha=1 - decay)
 
@@ -190,16 +190,16 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[plan.Plan, pla
 def plain_loops(job: plan.Job, files: list[Path], device: str) -> dict[str, PlainLoop]:
     """Build the plain loops by name."""
     protocol, model = protocols.get(job.key["protocol"]), job.model
-    recipe = job.spec["model"]["training"]
+    recipe = job.model.training
     torch.manual_seed(0)
     network = loading.build(model, protocol, ())
     networks = {PLAIN: network}
-    if model["arch"] == "compacter":
+    if model.arch == "compacter":
         channels = 1 if protocol.color == "gray" else 3
         networks[NETWORK] = plain_compacter.load(
-            plain_compacter.plain(protocol.scale, channels, **model["options"]),
+            plain_compacter.plain(protocol.scale, channels, **model.options),
             network.state_dict())
-    return {name: PlainLoop(n, PlainImages(files, protocol, recipe["patch"]), recipe, device)
+    return {name: PlainLoop(n, PlainImages(files, protocol, recipe.patch), recipe, device)
             for name, n in networks.items()}
 
 
@@ -305,22 +305,22 @@ def main(words: list[str] | None = None) -> int:
                                         threads=arguments.threads)
         except (UserError, Unavailable) as error:
             parser.error(str(error))
-    recipe = job.spec["model"]["training"]
+    recipe = job.model.training
     found = summary(spent, {ENGINE: waited, **{n: one.waited for n, one in plain.items()}},
-                    arguments.steps * recipe["batch"])
+                    arguments.steps * recipe.batch)
     samples = {part: round(1000 * seconds / plain[PLAIN].data.samples, 3)
                for part, seconds in plain[PLAIN].data.seconds.items()}
     name = device_name(arguments.device)
-    print(f"{arguments.model}, {arguments.protocol}, {recipe['batch']} patches of "
-          f"{recipe['patch']}x{recipe['patch']}, {arguments.device} ({name}), "
+    print(f"{arguments.model}, {arguments.protocol}, {recipe.batch} patches of "
+          f"{recipe.patch}x{recipe.patch}, {arguments.device} ({name}), "
           f"{arguments.threads} threads, torch {torch.__version__}; {len(files)} images; "
           f"goal {GOAL}", file=sys.stderr)
     show(found, samples)
     about = machine.provenance(arguments.threads)
     print(json.dumps({
         "model": arguments.model, "options": arguments.options, "protocol": arguments.protocol,
-        "recipe": arguments.recipe, "batch": recipe["batch"], "patch": recipe["patch"],
-        "images": {"set": recipe["data"][0], "count": len(files)}, "pairs": arguments.pairs,
+        "recipe": arguments.recipe, "batch": recipe.batch, "patch": recipe.patch,
+        "images": {"set": recipe.data[0], "count": len(files)}, "pairs": arguments.pairs,
         "steps": arguments.steps, "device": arguments.device, "device_name": name,
         "threads": arguments.threads, "goal": GOAL, "loops": found, "plain_sample_ms": samples,
         "hardware": about["hardware"], "time": about["time"],

@@ -67,8 +67,8 @@ def test_no_scene_is_in_training_and_test(monkeypatch):
         run = plan.load(path)
         from irbench.data import sets
         test = {name for job in run.cells.values() for name in [job.key["dataset"]]}
-        train = {name for model in run.models.values() if model["training"]
-                 for name in model["training"]["data"]}
+        train = {name for model in run.models.values() if model.training
+                 for name in model.training.data}
         digests = {name: {row.sha256 for row in sets.manifest(run.entry(name))}
                    for name in test | train}
         for a in train:

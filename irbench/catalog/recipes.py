@@ -8,16 +8,17 @@ Try: ``irbench info demo``
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import math
 import re
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import yaml
 
 from irbench.catalog.protocols import Protocol
+from irbench.core import typed
 from irbench.core.errors import UserError, unknown
 
 CATALOG = Path(__file__).with_name("recipes.yaml")
@@ -35,13 +36,83 @@ WHOLE = ("patch", "batch", "accumulate", "steps", "save_every", "holdout", "vali
          "workers")
 BELOW_ONE = ("warmup", "ema")
 ABOVE = ("lr", "matrix_lr", "grad_clip")  # above their smallest value, 0
-FIELDS = {*NUMBERS, *CHOICES, "data", "betas", "milestones", "phases", "levels", "exclude",
-          "unknown", "note"}
 # a phase sets these for its share of the budget
 OF_A_PHASE = ("patch", "batch", "lr")
 # what a blind range can be of: the parameter of a degradation -> the tasks that have it
 BLIND = {"sigma": ("denoise_gray", "denoise_color"), "quality": ("jpeg_gray", "jpeg_color")}
 HIGHEST = {"sigma": 255, "quality": 100}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained; the head of ``recipes.yaml`` explains every field.
+
+    ``recipe`` is its name in the catalog. ``cases`` is the catalog's ``for``: what ``fit`` changes
+    for some models, tasks and levels; None in a recipe that is fitted.
+    """
+
+    recipe: str
+    steps: int | None
+    seconds: float | None
+    data: list[str] | None
+    patch: int
+    batch: int
+    accumulate: int
+    phases: list[dict] | None
+    optimiser: str
+    lr: float
+    matrix_lr: float
+    warmup: float
+    schedule: str
+    milestones: list[float]
+    weight_decay: float
+    betas: list[float]
+    grad_clip: float | None
+    ema: float | None
+    loss: str
+    fft_weight: float
+    precision: str
+    levels: dict[str, list[float]] | None
+    exclude: dict[str, list[str]]
+    holdout: int
+    validate_every: int | None
+    save_every: int
+    save_minutes: float
+    spike: float | None
+    workers: int
+    unknown: list[str]
+    note: str
+    cases: list[dict] | None = None
+
+    @property
+    def patches(self) -> list[int]:
+        """The sides of the target patches in pixels: its own, then those of its phases."""
+        return [self.patch, *(p["patch"] for p in self.phases or () if "patch" in p)]
+
+    @property
+    def batches(self) -> list[int]:
+        """The patches per step: its own, then those of its phases."""
+        return [self.batch, *(p["batch"] for p in self.phases or () if "batch" in p)]
+
+    def as_dict(self) -> dict:
+        """Return it as plain data; ``for`` is left out of a fitted recipe."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        cases = plain.pop("cases")
+        return plain if cases is None else {**plain, "for": cases}
+
+    @classmethod
+    def from_dict(cls, given: dict) -> Recipe:
+        """Return the recipe that ``as_dict`` gave; its values are not checked.
+
+        Raises UserError for an unknown or a missing key.
+        """
+        plain = dict(given)
+        if "for" in plain:
+            plain["cases"] = plain.pop("for")
+        return typed.make(cls, plain, f"recipe {given.get('recipe', '')}".strip())
+
+
+FIELDS = {field.name for field in fields(Recipe)} - {"recipe", "cases"}  # that a config may give
 
 
 @functools.cache
@@ -57,7 +128,7 @@ def catalog() -> dict[str, dict]:
             for name, entry in found.items() if name != "defaults"}
 
 
-def resolve(training: dict, where: str) -> dict:
+def resolve(training: dict, where: str) -> Recipe:
     """Return a recipe with a config's overrides applied.
 
     Args:
@@ -65,8 +136,7 @@ def resolve(training: dict, where: str) -> dict:
         where: the place named in errors.
 
     Returns:
-        All fields of the catalog, ``recipe`` (its name) and ``for``: what ``fit`` changes for some
-        models and tasks, without that which the config gives.
+        The whole recipe; its ``cases`` change nothing that the config gives.
 
     Raises:
         UserError: unknown recipe or field, a value out of range, no or two budgets.
@@ -80,57 +150,59 @@ def resolve(training: dict, where: str) -> dict:
             raise unknown("key", key, FIELDS | {"recipe"}, where)
     if changes.get("precision") is False:  # YAML reads a bare `no` so
         changes["precision"] = "no"
-    recipe = {**catalog()[name], **changes}
+    settings = {**catalog()[name], **changes, "recipe": name}
     budget = {"steps", "seconds"} if {"steps", "seconds"} & set(changes) else set()
-    recipe["for"] = [{**one, "set": {k: v for k, v in one["set"].items()
-                                     if k not in {*changes, *budget}}} for one in recipe["for"]]
+    settings["for"] = [{**one, "set": {k: v for k, v in one["set"].items()
+                                       if k not in {*changes, *budget}}}
+                       for one in settings["for"]]
     # a budget of one kind in the config replaces the recipe's of the other kind
     if "seconds" in changes and "steps" not in changes:
-        recipe["steps"] = None
+        settings["steps"] = None
     if "steps" in changes and "seconds" not in changes:
-        recipe["seconds"] = None
+        settings["seconds"] = None
+    recipe = Recipe.from_dict(settings)
     _check(recipe, where)
-    for one in recipe["for"]:
-        _check({**recipe, **one["set"]}, where)
-    return {"recipe": name, **recipe}
+    for one in recipe.cases:
+        _check(replace(recipe, **one["set"]), where)
+    return recipe
 
 
-def fit(recipe: dict, arch: str, protocol: Protocol) -> dict:
-    """Return a resolved recipe as it is for a model and a protocol: without ``for``.
+def fit(recipe: Recipe, arch: str, protocol: Protocol) -> Recipe:
+    """Return a resolved recipe as it is for a model and a protocol: without ``cases``.
 
     Raises:
         UserError: neither config nor recipe names the training's sets.
     """
-    fitted = {k: v for k, v in recipe.items() if k != "for"}
-    for one in recipe.get("for", ()):
+    fitted = replace(recipe, cases=None)
+    for one in recipe.cases or ():
         if (arch in one.get("models", [arch]) and protocol.task in one.get("tasks", [protocol.task])
                 and protocol.level in one.get("at", [protocol.level])):
-            fitted |= one["set"]
-    if not fitted["data"]:
-        raise UserError(f"recipe {recipe['recipe']} names no training sets for {protocol.task}. "
+            fitted = replace(fitted, **one["set"])
+    if not fitted.data:
+        raise UserError(f"recipe {recipe.recipe} names no training sets for {protocol.task}. "
                         "Give `data`, a list of datasets.")
     return fitted
 
 
-def _check(recipe: dict, where: str) -> None:
+def _check(recipe: Recipe, where: str) -> None:
     """Raise UserError for any bad value."""
-    if (recipe["steps"] is None) == (recipe["seconds"] is None):
+    if (recipe.steps is None) == (recipe.seconds is None):
         raise UserError(f"{where}: give either steps or seconds as the budget, not "
-                        f"{'neither' if recipe['steps'] is None else 'both'}.")
+                        f"{'neither' if recipe.steps is None else 'both'}.")
     for field in NUMBERS:
-        _check_number(field, recipe[field], where)
+        _check_number(field, getattr(recipe, field), where)
     for field, valid in CHOICES.items():
-        if recipe[field] not in valid:
-            raise unknown(field, recipe[field], valid, where)
-    betas = recipe["betas"]
+        if (value := getattr(recipe, field)) not in valid:
+            raise unknown(field, value, valid, where)
+    betas = recipe.betas
     if not (isinstance(betas, list) and len(betas) == 2 and all(
             _number(b) and 0 <= b < 1 for b in betas)):
         raise UserError(f"{where}: betas is {betas!r}; valid: two numbers from 0 to below 1.")
-    if not isinstance(recipe["note"], str):
-        raise UserError(f"{where}: note is {recipe['note']!r}; valid: a text.")
-    if not isinstance(recipe["unknown"], list):
-        raise UserError(f"{where}: unknown is {recipe['unknown']!r}; valid: a list of fields.")
-    for name in recipe["unknown"]:
+    if not isinstance(recipe.note, str):
+        raise UserError(f"{where}: note is {recipe.note!r}; valid: a text.")
+    if not isinstance(recipe.unknown, list):
+        raise UserError(f"{where}: unknown is {recipe.unknown!r}; valid: a list of fields.")
+    for name in recipe.unknown:
         if not isinstance(name, str) or name not in FIELDS:
             raise unknown("field", name, FIELDS, f"{where}: unknown")
     _check_plan(recipe, where)
@@ -161,18 +233,18 @@ def _as_number(value: object) -> str:
     return f" YAML reads it as a text: write {whole}{point or '.0'}e{sign or '+'}{power}."
 
 
-def _check_plan(recipe: dict, where: str) -> None:
+def _check_plan(recipe: Recipe, where: str) -> None:
     """Check what is spread over the budget: batches, milestones, phases."""
-    if recipe["batch"] % recipe["accumulate"]:
-        raise UserError(f"{where}: a batch of {recipe['batch']} cannot be made in "
-                        f"{recipe['accumulate']} equal parts; choose an `accumulate` that divides "
+    if recipe.batch % recipe.accumulate:
+        raise UserError(f"{where}: a batch of {recipe.batch} cannot be made in "
+                        f"{recipe.accumulate} equal parts; choose an `accumulate` that divides "
                         "it.")
-    stones = recipe["milestones"]
+    stones = recipe.milestones
     if not (isinstance(stones, list) and all(_number(s) and 0 < s < 1 for s in stones)
             and stones == sorted(stones)):
         raise UserError(f"{where}: milestones is {stones!r}; valid: shares of the budget between "
                         "0 and 1, in rising order.")
-    phases = recipe["phases"]
+    phases = recipe.phases
     if phases is None:
         return
     if not isinstance(phases, list) or len(phases) < 2:
@@ -188,9 +260,9 @@ def _check_plan(recipe: dict, where: str) -> None:
             if key not in OF_A_PHASE:
                 raise unknown("key", key, {"from", *OF_A_PHASE}, place)
             _check_number(key, value, place)
-        if phase.get("batch", recipe["batch"]) % recipe["accumulate"]:
+        if phase.get("batch", recipe.batch) % recipe.accumulate:
             raise UserError(f"{place}: a batch of {phase['batch']} cannot be made in "
-                            f"{recipe['accumulate']} equal parts.")
+                            f"{recipe.accumulate} equal parts.")
     begins = [phase["from"] for phase in phases]
     if begins[0] != 0 or any(not _number(b) or b >= 1 for b in begins) \
             or any(b <= a for a, b in itertools.pairwise(begins)):
@@ -204,21 +276,21 @@ def _number(value: object) -> bool:
             and math.isfinite(value))
 
 
-def _check_choice_of_data(recipe: dict, where: str) -> None:
+def _check_choice_of_data(recipe: Recipe, where: str) -> None:
     """Check the sets, the blind range and the images to leave out."""
-    sets = recipe["data"]
+    sets = recipe.data
     if sets is not None and not (isinstance(sets, list) and sets
                                  and all(isinstance(name, str) for name in sets)
                                  and len(sets) == len(set(sets))):
         raise UserError(f"{where}: data is {sets!r}; valid: a list of datasets, each once.")
-    levels = recipe["levels"]
+    levels = recipe.levels
     if levels is not None and not (isinstance(levels, dict) and len(levels) == 1 and all(
             key in BLIND and _range(pair, HIGHEST[key], whole=key == "quality")
             for key, pair in levels.items())):
         raise UserError(f"{where}: levels is {levels!r}; valid: null, or one range: "
                         "{sigma: [15, 50]}, above 0 to 255, or {quality: [10, 40]}, whole "
                         "numbers from 1 to 100; the lower end first.")
-    exclude = recipe["exclude"]
+    exclude = recipe.exclude
     if not (isinstance(exclude, dict) and all(
             isinstance(names, list) and all(isinstance(n, str) for n in names)
             for names in exclude.values())):
@@ -232,64 +304,64 @@ def _range(pair: object, highest: float, whole: bool) -> bool:
             and not (whole and any(isinstance(v, float) for v in pair)))
 
 
-def at(recipe: dict, share: float) -> dict:
+def at(recipe: Recipe, share: float) -> Recipe:
     """Return the recipe as it is after a share (0 to 1) of the budget: its phase's values."""
     now = recipe
-    for phase in recipe["phases"] or ():
+    for phase in recipe.phases or ():
         if share >= phase["from"]:
-            now = {**recipe, **{k: v for k, v in phase.items() if k != "from"}}
+            now = replace(recipe, **{k: v for k, v in phase.items() if k != "from"})
     return now
 
 
-def learning_rate(recipe: dict, share: float) -> float:
+def learning_rate(recipe: Recipe, share: float) -> float:
     """Return the learning rate after a share (0 to 1) of the budget.
 
     A linear warm-up, then half a cosine down to 0, or halved at each milestone; a phase that gives
     its own ``lr`` sets the peak.
     """
-    peak, warmup = at(recipe, share)["lr"], recipe["warmup"]
+    peak, warmup = at(recipe, share).lr, recipe.warmup
     if share < warmup:
         # never zero: the first step counts too
         return peak * max(share / warmup, 0.01)
-    if recipe["schedule"] == "milestones":
-        return peak * 0.5 ** sum(share >= stone for stone in recipe["milestones"])
+    if recipe.schedule == "milestones":
+        return peak * 0.5 ** sum(share >= stone for stone in recipe.milestones)
     fall = (min(share, 1.0) - warmup) / max(1 - warmup, 1e-9)
     return peak * 0.5 * (1 + math.cos(math.pi * fall))
 
 
 # -- blind trainings -----------------------------------------------------------------------------
 
-def scope(recipe: dict, protocol: Protocol) -> str:
+def scope(levels: dict | None, protocol: Protocol) -> str:
     """Return what a training is named after: its protocol, or for a blind one its task.
 
-    One blind training serves every protocol of its task within its range, so that these share a
-    scope: ``denoise_color-blind@1``.
+    One blind training serves every protocol of its task within its range (``levels``), so that
+    these share a scope: ``denoise_color-blind@1``.
     """
-    if not recipe["levels"]:
+    if not levels:
         return protocol.id
     return f"{protocol.task}-blind@{protocol.id.rpartition('@')[2]}"
 
 
-def trained_for(recipe: dict, protocol: Protocol) -> Protocol:
+def trained_for(recipe: Recipe, protocol: Protocol) -> Protocol:
     """Return the protocol a model is trained under: of a blind recipe, with a range for the level.
 
     Raises:
         UserError: the range is of another degradation, or does not contain the protocol's level;
             the protocol's scale does not divide a patch.
     """
-    for patch in {recipe["patch"], *(p.get("patch", 0) for p in recipe["phases"] or ())}:
+    for patch in dict.fromkeys(recipe.patches):
         if patch % protocol.scale:
             raise UserError(f"patch {patch} is not divisible by the scale {protocol.scale} of "
                             f"{protocol.id}.")
-    if not recipe["levels"]:
+    if not recipe.levels:
         return protocol
-    (parameter, (low, high)), = recipe["levels"].items()
-    if not covers(recipe["levels"], protocol):
-        raise UserError(f"recipe {recipe['recipe']} trains for {parameter} from {low:g} to "
+    (parameter, (low, high)), = recipe.levels.items()
+    if not covers(recipe.levels, protocol):
+        raise UserError(f"recipe {recipe.recipe} trains for {parameter} from {low:g} to "
                         f"{high:g} of {' and '.join(BLIND[parameter])}; {protocol.id} is not "
                         "among them. Choose a recipe for it, or other `levels`.")
-    return dataclasses.replace(
-        protocol, id=scope(recipe, protocol), level="blind",
+    return replace(
+        protocol, id=scope(recipe.levels, protocol), level="blind",
         title=f"{protocol.task}, {parameter} {low:g} to {high:g}",
         degradation={**protocol.degradation, parameter: [low, high]})
 

@@ -168,7 +168,7 @@ def _trained(config: dict, group: dict) -> Iterable[str]:
         if entry.get("training"):
             protocol = protocols.get(group["protocol"], tuple(config["catalog_paths"]))
             yield from recipes.fit(recipes.resolve(entry["training"], f"models.{name}.training"),
-                                   entry.get("arch", name), protocol)["data"]
+                                   entry.get("arch", name), protocol).data
 
 
 def entries(known: dict, names: Iterable[str]) -> list:

@@ -39,16 +39,16 @@ def of_record(record: dict, training: dict | None = None) -> dict:
         training: the record of the training in its run that its weights come from.
     """
     spec, resolved = record["spec"], record["resolved"]
-    model = spec.get("model") or {}
+    told = spec.get("model") or {}      # plain data: the record may be of any version
     made = (training or {}).get("spec") or {}
     settings = {name: spec[name] for name in SETTINGS if spec.get(name) is not None}
     return {
         "protocol": {k: v for k, v in (spec.get("protocol") or {}).items()
                      if k not in records.PROSE},
         "data": short((spec.get("dataset") or {}).get("sha256")),
-        "model": {k: v for k, v in model.items() if k not in {*NAMES, *records.PROSE}},
+        "model": {k: v for k, v in told.items() if k not in {*NAMES, *records.PROSE}},
         "weights": short(resolved.get("checkpoint")),
-        "training": {**{k: v for k, v in (model.get("training") or {}).items()
+        "training": {**{k: v for k, v in (told.get("training") or {}).items()
                         if k not in TOLD}, **(
             {"seed": made.get("seed"), "code": short(made.get("code")),
              "sets": {str(d["name"]): short(d["sha256"]) for d in made.get("datasets") or ()}}

@@ -15,10 +15,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from irbench.catalog.model import Inference
 from irbench.compare import inputs, planned
 from irbench.core import metrics, records
 from irbench.core.errors import UserError
-from irbench.inference import options
 
 PARTIAL = "partial"             # a cell whose record says ok, but which lacks images or means
 CLOSE = 1e-6                    # a mean is that of its images to within this, or was edited
@@ -285,12 +285,12 @@ def _wrong(images: dict, means: dict, rows: Iterable[dict], count: int | None) -
 def _training(record: dict, trainings: dict) -> dict | None:
     """Return the record of the training that a cell's weights come from: its own, or a blind one.
     """
-    model = record["spec"].get("model") or {}
-    if not model.get("training"):
+    told = record["spec"].get("model") or {}    # plain data: the record may be of any version
+    if not told.get("training"):
         return None
     protocol = str(record["key"].get("protocol"))
     task, _, rest = protocol.rpartition("-")
-    base = model.get("base") or record["key"]["model"]
+    base = told.get("base") or record["key"]["model"]
     return (trainings.get((protocol, base))
             or trainings.get((f"{task}-blind@{rest.rpartition('@')[2]}", base)))
 
@@ -310,8 +310,9 @@ def _profile(key: tuple[str, ...], record: dict | None, reason: str) -> ProfileD
     condition |= {k: (result.get("input") or {}).get(k)
                   for k in ("batch", "channels", "height", "width")}
     condition["threads"] = result.get("threads")
+    usual = Inference().as_dict()
     condition |= {k: v for k, v in (result.get("inference") or {}).items()
-                  if k != "dtype" and v != options.DEFAULTS.get(k)}
+                  if k != "dtype" and v != usual.get(k)}
     latency = (result.get("latency_ms") or {}).get("samples") or ()
     return ProfileData(
         *key, "ok", "", result.get("parameters"), result.get("macs"), tuple(map(float, latency)),

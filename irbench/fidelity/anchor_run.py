@@ -200,7 +200,7 @@ def _cost(plan: plans.Plan, name: str) -> int:
     job = plan.cells[name]
     data = datasets.open_local(plan.entry(job.key["dataset"]), Path(plan.config["data_root"]))
     size = sum(item.bytes for item in data.role("hr"))
-    return size * (100 if job.spec["model"]["learned"] else 1)
+    return size * (100 if job.model.learned else 1)
 
 
 def _results(plan: plans.Plan, names: list[str],

@@ -262,7 +262,7 @@ def _pictures(plan: Plan, job: Job, protocol: Protocol, saved: dict[str, Path] |
         with evaluate.named(item, data.name):
             degraded, target, gray_file = item.load(protocol)
             restored = {}
-            if (job.model["arch"], protocol.task) == ("bicubic", "sr"):
+            if (job.model.arch, protocol.task) == ("bicubic", "sr"):
                 restored["y_only", "uint8"] = conventions.y_only(target, protocol.scale, gray_file)
             if network is None:
                 restored["protocol", "uint8"] = _read(saved, item.name, target)

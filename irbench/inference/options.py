@@ -1,8 +1,9 @@
 """How a network is run: number type, layout, compilation, tiles. The default changes nothing.
 
-Reads options (a mapping of a config) and a built module; writes nothing. All options are off unless
-asked for, and the resolved ones are kept with every result. Whatever they are, a prepared network
-takes float32 and returns float32, so that what comes before and after is the same for all.
+Reads options (a mapping of a config), which ``resolve`` checks once, when the plan is made; writes
+nothing. All options are off unless asked for, and all of them are kept with every result. Whatever
+they are, a prepared network takes float32 and returns float32, so that what comes before and after
+is the same for all.
 
     dtype           of weights and arithmetic: float32, float64, float16, bfloat16
     channels_last   weights and input in torch's NHWC layout
@@ -23,20 +24,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from dataclasses import fields, replace
 
+from irbench.catalog.model import Inference
 from irbench.core.errors import UserError, unknown
 
-if TYPE_CHECKING:
-    pass
-
 DTYPES = ("float32", "float64", "float16", "bfloat16")
-DEFAULTS = {"dtype": "float32", "channels_last": False, "compile": False, "tile": "auto",
-            "overlap": None, "memory_gib": None}
+DEFAULT = Inference()
+NAMES = tuple(field.name for field in fields(Inference))
 
 
-
-def resolve(given: dict | None, where: str) -> dict:
+def resolve(given: dict | None, where: str) -> Inference:
     """Return all options: the given ones, checked, over the defaults.
 
     Args:
@@ -47,18 +45,18 @@ def resolve(given: dict | None, where: str) -> dict:
         UserError: an unknown option, a bad value, or two that exclude each other.
     """
     if given is None:
-        return dict(DEFAULTS)
+        return DEFAULT
     if not isinstance(given, dict):
         raise UserError(f"{where}: {given!r} is no mapping of options. Valid options: "
-                        f"{', '.join(DEFAULTS)}.")
+                        f"{', '.join(NAMES)}.")
     for name in given:
-        if name not in DEFAULTS:
-            raise unknown("option", name, DEFAULTS, where)
-    options = {**DEFAULTS, **given}
-    if options["tile"] is False:  # what YAML makes of a bare off
-        options["tile"] = "off"
-    if options["dtype"] not in DTYPES:
-        raise unknown("dtype", options["dtype"], DTYPES, where)
+        if name not in NAMES:
+            raise unknown("option", name, NAMES, where)
+    options = Inference(**given)
+    if options.tile is False:  # what YAML makes of a bare off
+        options = replace(options, tile="off")
+    if options.dtype not in DTYPES:
+        raise unknown("dtype", options.dtype, DTYPES, where)
     for name, valid, takes in (
             ("channels_last", lambda v: isinstance(v, bool), "true or false"),
             ("compile", lambda v: isinstance(v, bool), "true or false"),
@@ -66,13 +64,13 @@ def resolve(given: dict | None, where: str) -> dict:
              "auto, off or a number of pixels (the tile's side)"),
             ("overlap", lambda v: v is None or _whole(v, 0), "null or a number of pixels"),
             ("memory_gib", lambda v: v is None or _positive(v), "null or a number above 0")):
-        if not valid(options[name]):
-            raise UserError(f"{where}: {name} is {options[name]!r}; it takes {takes}.")
-    if options["tile"] == "off" and options["overlap"] is not None:
+        if not valid(value := getattr(options, name)):
+            raise UserError(f"{where}: {name} is {value!r}; it takes {takes}.")
+    if options.tile == "off" and options.overlap is not None:
         raise UserError(f"{where}: tile is off, so overlap has no meaning. Leave one out.")
-    if options["tile"] != "auto" and options["memory_gib"] is not None:
+    if options.tile != "auto" and options.memory_gib is not None:
         raise UserError(f"{where}: memory_gib chooses the tile where tile is auto; here it is "
-                        f"{options['tile']!r}. Leave one out.")
+                        f"{options.tile!r}. Leave one out.")
     return options
 
 
@@ -84,30 +82,29 @@ def _positive(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and value > 0
 
 
-def describe(options: dict) -> str:
+def describe(options: Inference) -> str:
     """Say in a few words what is not the default, e.g. ``bfloat16, compiled, tiles of 256``.
 
-    Empty for the defaults. Takes resolved options.
+    Empty for the defaults.
     """
     o = options
-    tile = {"auto": "", "off": "never in tiles"}.get(o["tile"], f"tiles of {o['tile']}")
+    tile = {"auto": "", "off": "never in tiles"}.get(o.tile, f"tiles of {o.tile}")
     return ", ".join(filter(None, (
-        o["dtype"] if o["dtype"] != DEFAULTS["dtype"] else "",
-        "channels last" if o["channels_last"] else "",
-        "compiled" if o["compile"] else "",
+        o.dtype if o.dtype != DEFAULT.dtype else "",
+        "channels last" if o.channels_last else "",
+        "compiled" if o.compile else "",
         tile,
-        "" if o["overlap"] is None else f"overlap {o['overlap']}",
-        "" if o["memory_gib"] is None else f"at most {o['memory_gib']:g} GiB")))
+        "" if o.overlap is None else f"overlap {o.overlap}",
+        "" if o.memory_gib is None else f"at most {o.memory_gib:g} GiB")))
 
 
-def telling(options: dict) -> dict:
-    """Return the resolved options that make another model of it: what changes numbers or speed.
+def telling(options: Inference) -> dict:
+    """Return, as plain data, the options that make another model of it: numbers or speed change.
 
     Not those that only say how much memory there is: an image that was tiled says so itself.
     """
-    silent = {"memory_gib", "overlap"} | ({"tile"} if options["tile"] == "off" else set())
-    return {name: value for name, value in options.items()
-            if value != DEFAULTS[name] and name not in silent}
+    silent = {"memory_gib", "overlap"} | ({"tile"} if options.tile == "off" else set())
+    return {name: value for name, value in options.unlike(DEFAULT).items() if name not in silent}
 
 
 def check_dtype(dtype: str, valid: Collection[str], where: str) -> None:

@@ -7,7 +7,7 @@ type has 16 bits: some make tensors of float32 on the way (SwinIR its masks), wh
 refuse to multiply with the others.
 
 Try: ``python -c "import torch; from irbench.inference.prepare import prepare;
-print(prepare(torch.nn.Conv2d(3, 3, 3), {'dtype': 'bfloat16'})(torch.rand(1, 3, 8, 8)).dtype)"``
+print(prepare(torch.nn.Conv2d(3, 3, 3))(torch.rand(1, 3, 8, 8)).dtype)"``
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ import shutil
 import sys
 from collections.abc import Collection
 from contextlib import nullcontext
+from dataclasses import replace
 from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
 
+from irbench.catalog.model import Inference
 from irbench.core.errors import Unavailable, UserError
-from irbench.inference.options import check_dtype, resolve
+from irbench.inference.options import DEFAULT, check_dtype
 
 HALF = (torch.float16, torch.bfloat16)
 FOREIGN = ("spandrel", "spandrel_extra_arches")
@@ -32,14 +34,14 @@ FOREIGN = ("spandrel", "spandrel_extra_arches")
 ABOUT_DTYPES = re.compile(r"half|bfloat16|dtype|scalar ?type|double|float64", re.IGNORECASE)
 
 
-def prepare(network: nn.Module, options: dict | None = None, device: str = "cpu",
+def prepare(network: nn.Module, options: Inference = DEFAULT, device: str = "cpu",
             dtypes: Collection[str] | None = None) -> nn.Module:
     """Make a network run as the options say, in evaluation mode on the device.
 
     Args:
         network: from (B, C, H, W) to (B, C, sH, sW). It is itself moved and cast, and must not
             be used for anything else afterwards.
-        options: of ``resolve``; None for the defaults.
+        options: checked ones, of ``irbench.inference.options.resolve``.
         device: ``cpu`` or ``cuda``.
         dtypes: those the model runs in; None: the network's own ``dtypes``, or any.
 
@@ -48,22 +50,21 @@ def prepare(network: nn.Module, options: dict | None = None, device: str = "cpu"
         It takes and returns float32.
 
     Raises:
-        UserError: a bad option; a dtype that the model does not run in.
+        UserError: a dtype that the model does not run in.
         Unavailable: nothing here to compile with.
     """
-    name = getattr(network, "name", type(network).__name__)
-    options = resolve(options, f"inference of {name}")
     dtypes = dtypes if dtypes is not None else getattr(network, "dtypes", None)
     if dtypes is not None:
-        check_dtype(options["dtype"], dtypes, f"inference of {name}")
+        name = getattr(network, "name", type(network).__name__)
+        check_dtype(options.dtype, dtypes, f"inference of {name}")
     network = network.to(device).eval()
-    if options["dtype"] != "float32":
-        network = network.to(getattr(torch, options["dtype"]))
-    if options["channels_last"]:
+    if options.dtype != "float32":
+        network = network.to(getattr(torch, options.dtype))
+    if options.channels_last:
         network = network.to(memory_format=torch.channels_last)
-    if not (options["dtype"] != "float32" or options["channels_last"] or options["compile"]):
+    if not (options.dtype != "float32" or options.channels_last or options.compile):
         return network
-    if options["compile"]:
+    if options.compile:
         _check_compiler(device)
     return Prepared(network, options, device)
 
@@ -73,10 +74,9 @@ def uncompiled(network: nn.Module) -> nn.Module:
 
     The weights are shared; number type and layout stay. Any other network is returned as it is.
     """
-    options = getattr(network, "inference", None)
-    if not options or not options["compile"]:
+    if not isinstance(network, Prepared) or not network.inference.compile:
         return network
-    return type(network)(network.network, {**options, "compile": False}, network.device)
+    return Prepared(network.network, replace(network.inference, compile=False), network.device)
 
 
 def _check_compiler(device: str) -> None:
@@ -97,21 +97,21 @@ class Prepared(nn.Module):
 
     Arguments:
         network: already moved and cast.
-        options: resolved.
+        options: how it is run.
         device: ``cpu`` or ``cuda``, for messages and the compiler.
     """
 
-    def __init__(self, network: nn.Module, options: dict, device: str) -> None:
+    def __init__(self, network: nn.Module, options: Inference, device: str) -> None:
         """Wrap the network; raise Unavailable where torch.compile refuses at once."""
         super().__init__()
         self.network = network
         self.inference = options
         self.device = device
-        self.dtype = getattr(torch, options["dtype"])
+        self.dtype = getattr(torch, options.dtype)
         foreign = any(type(m).__module__.split(".")[0] in FOREIGN for m in network.modules())
         self.autocast = foreign and self.dtype in HALF
         run = network
-        if options["compile"]:
+        if options.compile:
             try:
                 run = torch.compile(network)
             except RuntimeError as error:  # an interpreter that this torch cannot compile for
@@ -133,11 +133,11 @@ class Prepared(nn.Module):
         Raises UserError for an operation that the number type lacks on this device, Unavailable
         where compiling fails.
         """
-        layout = torch.channels_last if self.inference["channels_last"] else torch.preserve_format
+        layout = torch.channels_last if self.inference.channels_last else torch.preserve_format
         x = x.to(dtype=self.dtype, memory_format=layout)
         try:
             with torch.autocast(x.device.type, self.dtype) if self.autocast else nullcontext():
-                return (self._compiled if self.inference["compile"] else self._run[0])(x).float()
+                return (self._compiled if self.inference.compile else self._run[0])(x).float()
         except (RuntimeError, TypeError) as error:
             named = self._named(error)
             if named is error:
@@ -167,7 +167,7 @@ class Prepared(nn.Module):
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             return Unavailable(self._failed("torch.compile failed", error))
         if self.dtype != torch.float32 and ABOUT_DTYPES.search(str(error)):
-            return UserError(self._failed(f"an operation fails in {self.inference['dtype']}",
+            return UserError(self._failed(f"an operation fails in {self.inference.dtype}",
                                           error))
         return error
 

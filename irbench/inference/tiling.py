@@ -28,10 +28,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from irbench.catalog.model import Inference
 from irbench.core.errors import Unavailable, UserError
 from irbench.inference.budget import Budget, Needs, gib
 from irbench.inference.memory import out_of_memory
-from irbench.inference.options import resolve
+from irbench.inference.options import DEFAULT
 
 OVERLAP = 64  # where exactness would cost much more than that, or cannot be had; ours
 SMALLEST = 64  # side of the smallest tiles chosen unasked
@@ -190,18 +191,18 @@ class Tiled:
 
     Arguments:
         network: ready to run on the device (``irbench.inference.prepare``).
-        options: as ``irbench.inference.options.resolve`` takes them.
+        options: how it is run; of these ``tile``, ``overlap`` and ``memory_gib`` count here.
         device: ``cpu`` or ``cuda``.
         watch: makes a context entered around the first forward pass of the first image;
             ``observed`` then is what it gave.
         done: told after each tile how many of how many are done.
     """
 
-    def __init__(self, network: nn.Module, options: dict | None = None, device: str = "cpu",
+    def __init__(self, network: nn.Module, options: Inference = DEFAULT, device: str = "cpu",
                  watch: Watch | None = None, done: Callable[[int, int], None] | None = None):
-        """Keep the arguments (above); raise UserError for a bad option, or too small a tile."""
-        self.network, self.options = network, resolve(options, "inference")
-        self.budget = Budget(network, self.options["memory_gib"], device, _multiple(network))
+        """Keep the arguments (above); raise UserError for too small a tile."""
+        self.network, self.options = network, options
+        self.budget = Budget(network, self.options.memory_gib, device, _multiple(network))
         self.device, self.watch, self.done = device, watch, done
         self.observed: object = None
         self.tiles = 1  # of the last image
@@ -209,8 +210,8 @@ class Tiled:
         self.cut: Cut | None = None  # of the last tiled image
         self._reasons: dict[str, str] = {}  # the first one of a kind
         self._too_many: float = float("inf")  # pixels for which memory ran out
-        if isinstance(self.options["tile"], int):
-            cut_for(network, self.options["tile"], self.options["overlap"])
+        if isinstance(self.options.tile, int):
+            cut_for(network, self.options.tile, self.options.overlap)
 
     def record(self) -> dict | None:
         """Return what a record says of tiles; None if no image needed any.
@@ -241,7 +242,7 @@ class Tiled:
         """
         side = self._side(x)
         while True:
-            cut = None if side is None else cut_for(self.network, side, self.options["overlap"])
+            cut = None if side is None else cut_for(self.network, side, self.options.overlap)
             try:
                 if cut is None or max(x.shape[-2:]) <= cut.tile:
                     y, self.tiles = self._run(x), 1
@@ -251,7 +252,7 @@ class Tiled:
                 self.images += 1
                 return y
             except (RuntimeError, MemoryError) as error:
-                if self.options["tile"] == "off" or not out_of_memory(error):
+                if self.options.tile == "off" or not out_of_memory(error):
                     raise
             # outside the handler, which holds on to what the forward pass had allocated
             side = self._smaller(x, side)
@@ -269,7 +270,7 @@ class Tiled:
 
     def _side(self, x: Tensor) -> int | None:
         """Return the side of the tiles for an image, None for the whole."""
-        tile = self.options["tile"]
+        tile = self.options.tile
         longest = max(x.shape[-2:])
         if tile == "off":
             return None
@@ -289,7 +290,7 @@ class Tiled:
 
     def _smallest(self) -> int:
         """Return the smallest side that is chosen unasked."""
-        m, overlap = _multiple(self.network), self.options["overlap"]
+        m, overlap = _multiple(self.network), self.options.overlap
         return (max(2 * m, up(SMALLEST, m)) if overlap is None
                 else up(max(overlap, 1), m) + m)
 
@@ -300,7 +301,7 @@ class Tiled:
             return None
         needs = budget.needs(x.shape[1])
         if needs.points is None:
-            if self.options["memory_gib"] is None:
+            if self.options.memory_gib is None:
                 return None  # unknown: the image itself will tell
             raise UserError(f"memory_gib cannot be kept here: {needs.reason}. Give the side of "
                             "the tiles, `tile`, instead.")
@@ -319,8 +320,8 @@ class Tiled:
         side = smallest
         while needs.of((side + m) ** 2) <= left:
             side += m
-        if needs.of(side**2) > left and self.options["memory_gib"] is not None:
-            raise UserError(f"memory_gib is {self.options['memory_gib']:g}: even tiles of {side} "
+        if needs.of(side**2) > left and self.options.memory_gib is not None:
+            raise UserError(f"memory_gib is {self.options.memory_gib:g}: even tiles of {side} "
                             f"pixels would need {gib(needs.of(side**2))} where {gib(left)} are "
                             "left beside program, weights and output. Allow more.")
         return side

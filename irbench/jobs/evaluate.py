@@ -29,7 +29,6 @@ from irbench.core.errors import Damaged, Unavailable, UserError
 from irbench.data import sets
 from irbench.imaging import degrade, metrics
 from irbench.imaging.images import to_float, to_uint8, write_png
-from irbench.inference import options as inference
 from irbench.jobs.result import USUAL, Result, RunSettings
 from irbench.models import interface, registry
 from irbench.plan import Job, Plan
@@ -87,7 +86,7 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
     return Result(
         {"images": images, "mean": metrics.mean(images, names),
          "missing": _missing(scorer, images, names), "device": device,
-         "inference": network.options, "tiling": network.record(),
+         "inference": network.options.as_dict(), "tiling": network.record(),
          "dictionary": network.observed or None},
         resolved=resolved, seconds=phases.seconds, threads=settings.threads)
 
@@ -108,12 +107,12 @@ def ready(plan: Plan, job: Job, device: str = "cpu") -> tuple[Tiled, dict]:
     network, digest = loading.ready(model, plan.protocols[job.key["protocol"]], plan.folder,
                                         Path(plan.config["data_root"]), plugins)
     resolved = loading.resolved(network, digest)
-    options = inference.resolve(model.get("inference"), f"models.{model['name']}.inference")
     # a third party's network tells its number types itself
-    dtypes = None if model["arch"] == "external" else registry.get(model["arch"], plugins).dtypes
-    network = prepare(network, options, device, dtypes)
-    watch = None if options["compile"] else functools.partial(interface.diagnose, network)
-    return Tiled(network, options, device, watch), resolved
+    dtypes = None if model.external else registry.get(model.arch, plugins).dtypes
+    network = prepare(network, model.inference, device, dtypes)
+    watch = (None if model.inference.compile
+             else functools.partial(interface.diagnose, network))
+    return Tiled(network, model.inference, device, watch), resolved
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
     phases = records.Phases()
     model, plugins = job.model, tuple(plan.config["plugins"])
     resolved = {}
-    if model["arch"] == "external":  # what it is stands in its file
+    if model.external:  # what it is stands in its file
         network, digest = loading.ready(model, protocol, plan.folder,
                                         Path(plan.config["data_root"]), plugins)
         resolved = loading.resolved(network, digest)
@@ -40,7 +40,7 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
     with phases("measure"):
         result = profile.profile(
             network, channels=protocol.channels, device=settings.device, threads=settings.threads,
-            inference=model["inference"], **job.spec["profile"])
+            inference=model.inference, **job.spec["profile"])
     if chosen := result.get("attention"):
         messages.say(f"attention {chosen['implementation']}: {chosen['reason']}")
     if said := interface.diagnosis_in_words(network, result["dictionary"]):

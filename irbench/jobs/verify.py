@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from irbench.catalog.model import EXTERNAL, Checkpoint
 from irbench.core import digests, messages, records
 from irbench.core.errors import UserError
 from irbench.data import pins, sets
@@ -52,15 +53,14 @@ def _check_job(plan: Plan, job: Job) -> str | None:
         if (training["result"] or {}).get("checkpoint", {}).get("sha256") != (
                 record["resolved"]["checkpoint"]):
             return "computed with other weights than the training's record names; run again"
-    kept = job.model.get("checkpoint") or {}
-    if job.kind == "cell" and kept.get("kind") == "file" and kept["sha256"]:
+    source = job.model.checkpoint if job.model else Checkpoint()
+    if job.kind == "cell" and source.kind == "file" and source.sha256:
         # of bundled weights the plan's digest is the catalog's, not the file's
-        path = Path(kept["path"])
-        if not path.is_file() or digests.known_digest(path) != kept["sha256"]:
+        path = Path(source.path)
+        if not path.is_file() or digests.known_digest(path) != source.sha256:
             return f"its weights, {path}, are gone or were altered; get the file again"
-    source = (job.spec.get("model") or {}).get("checkpoint") or {}
-    if source.get("kind") == "external" and "url" in source and not source["sha256"]:
-        pin = pins.pinned(source["url"], Path(plan.config["data_root"]) / "checkpoints")
+    if source.kind == EXTERNAL and source.url and not source.sha256:
+        pin = pins.pinned(source.url, Path(plan.config["data_root"]) / "checkpoints")
         if pin and pin != record["resolved"].get("checkpoint"):
             return "computed with other weights than those pinned today; delete it and run again"
     return None

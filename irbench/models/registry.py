@@ -19,7 +19,7 @@ A card's fields:
     source          paper, section, what is inferred
     learned         whether it has weights
     options         name -> default, every option the builder takes; a config's values must be of
-                    the default's kind (``irbench.models.options``), any where it is null
+                    the default's kind (``Card.check``), any where it is null
     free            (optional) the options that change no weights: one checkpoint runs with several
                     values of them, which a config's ``variants`` compares
     dtypes          the floating types it runs in
@@ -79,6 +79,30 @@ class Card:
         """Say whether the model can do a task at a level."""
         return task in self.tasks and level in self.levels.get(task, [level])
 
+    def check(self, where: str, given: dict) -> None:
+        """Check options as a config gives them against the defaults, before any job.
+
+        A value is of the default's type (a whole number does for one with a fraction, not the
+        other way round), and at least 1 where the default is a whole number of at least 1. Where
+        the default is null, any value goes.
+
+        Args:
+            where: the options' place in the config, for messages.
+            given: some of the options, by name.
+
+        Raises:
+            UserError: an unknown name or such a value.
+        """
+        for name, value in given.items():
+            if name not in self.options:
+                raise unknown(f"option of {self.name}", name, self.options, where)
+            usual = self.options[name]
+            if not _alike(usual, value):
+                raise UserError(f"{where}: {name} is {value!r}; it takes {_kind(usual)}, as "
+                                f"{usual!r}.")
+            if type(usual) is int and value < 1 <= usual:
+                raise UserError(f"{where}: {name} is {value}; it must be at least 1.")
+
     def load(self) -> Callable:
         """Import the model's module and return its builder.
 
@@ -93,6 +117,17 @@ class Card:
         except AttributeError:
             raise UserError(f"{self.path}: CARDS names the builder {self.builder!r}, "
                             "which the module does not define.") from None
+
+
+def _alike(usual: object, value: object) -> bool:
+    if isinstance(usual, float):
+        return type(value) in (int, float)
+    return usual is None or type(value) is type(usual)
+
+
+def _kind(usual: object) -> str:
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "a word",
+            list: "a list"}.get(type(usual), f"a {type(usual).__name__}")
 
 
 def cards(plugins: tuple[str, ...] = ()) -> dict[str, Card]:

@@ -7,6 +7,8 @@ Try: ``python -c "from irbench import plan; print(len(plan.load('config.yaml').j
 
 import importlib
 
+HOMES = {"Job": "irbench.plan.job", **dict.fromkeys(
+    ("RESULTS", "Plan", "build", "load"), "irbench.plan.compose")}
 __all__ = ["RESULTS", "Job", "Plan", "build", "load"]
 
 
@@ -14,4 +16,4 @@ def __getattr__(name: str) -> object:
     """Return a name of the package's face."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module("irbench.plan.compose"), name)
+    return getattr(importlib.import_module(HOMES[name]), name)

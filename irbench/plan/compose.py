@@ -19,8 +19,8 @@ from pathlib import Path
 
 from irbench.catalog import datasets as entries
 from irbench.catalog import protocols, published, recipes
+from irbench.catalog.model import Model
 from irbench.catalog.protocols import Protocol
-from irbench.core import digests as digesting
 from irbench.core import records
 from irbench.core.errors import Unavailable, UserError, unknown
 from irbench.data import sets as datasets
@@ -30,39 +30,10 @@ from irbench.plan import config as configs
 from irbench.plan import models as model_entries
 from irbench.plan import sources, variants
 from irbench.plan import trained_on as training_sets
+from irbench.plan.job import Job
 from irbench.weights import loading
 
 RESULTS = Path("results")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One unit of work and of caching.
-
-    Attributes:
-        kind: data, training, cell, profile, bench or leaks.
-        key: what names it: dataset; protocol, model; protocol, dataset, model; bench; or run.
-            Of a blind training ``protocol`` is its scope, as denoise_color-blind@1.
-        spec: everything known beforehand that fixes its result, and nothing else.
-        record: where its record goes.
-        model: the whole model of the plan, where there is one: also its prose and its file.
-    """
-
-    kind: str
-    key: dict[str, str]
-    spec: dict
-    record: Path
-    model: dict = field(default_factory=dict)
-
-    @property
-    def fingerprint(self) -> str:
-        """The SHA-256 of the spec."""
-        return digesting.fingerprint(self.spec)
-
-    @property
-    def title(self) -> str:
-        """The job in words, for messages."""
-        return f"{self.kind} {' / '.join(self.key.values())}"
 
 
 @dataclass(frozen=True)
@@ -72,7 +43,7 @@ class Plan:
     config: dict
     folder: Path
     protocols: dict[str, Protocol]
-    models: dict[str, dict]
+    models: dict[str, Model]
     scopes: dict[str, Protocol] = field(default_factory=dict)  # what each training is for
     data: dict[str, Job] = field(default_factory=dict)
     trainings: dict[str, Job] = field(default_factory=dict)
@@ -92,13 +63,12 @@ class Plan:
 
     def training_of(self, protocol: str, model: str) -> Job | None:
         """Return the training whose weights a model has under a protocol; None if it has none."""
-        base = (self.models.get(model) or {}).get("base") or model
-        training = (self.models.get(base) or {}).get("training")
-        if not training or protocol not in self.protocols:
+        known = self.models.get(model)
+        if not known or not known.training or protocol not in self.protocols:
             return None
         protocol = self.protocols[protocol]
-        fitted = recipes.fit(training, self.models[base]["arch"], protocol)
-        return self.trainings.get(f"{recipes.scope(fitted, protocol)}/{base}")
+        fitted = recipes.fit(known.training, known.arch, protocol)
+        return self.trainings.get(f"{recipes.scope(fitted.levels, protocol)}/{known.owner}")
 
     def find(self, kind: str, **key: str) -> Job:
         """Return the job of a kind with the key given by hand; a protocol may lack its version.
@@ -152,7 +122,9 @@ class Plan:
             "fingerprints": {str(job.record.relative_to(self.folder)): job.fingerprint
                              for group in groups.values() for job in group.values()},
             "protocols": {p.id: p.definition() for p in self.protocols.values()},
-            "datasets": about, "models": self.models, "references": self.references,
+            "datasets": about,
+            "models": {name: model.as_dict() for name, model in self.models.items()},
+            "references": self.references,
             "trained_on": self.trained_on,
             "metrics": self.config["metrics"],
             "profile": self.config["profile"],
@@ -184,7 +156,7 @@ def build(config: dict, where: str = "config") -> Plan:
                                                                                 catalogs)))
               for i, group in enumerate(config["cells"])]
     wanted = {name: variants.under(where, config, model, [
-        protocol.id for _, group, protocol in groups if (model["base"] or name) in group["models"]])
+        protocol.id for _, group, protocol in groups if model.owner in group["models"]])
         for name, model in models.items()}
     for place, group, protocol in groups:
         plan.protocols[protocol.id] = protocol
@@ -194,7 +166,7 @@ def build(config: dict, where: str = "config") -> Plan:
             if name not in config["models"]:
                 raise _not_a_model(name, models, f"{place}.models")
             for model in models.values():
-                if name in (model["name"], model["base"]) and protocol.id in wanted[model["name"]]:
+                if name in (model.name, model.base) and protocol.id in wanted[model.name]:
                     fitted = model_entries.fit(model, protocol, plugins, f"{place}.models")
                     _add_model(plan, training_sets.settled(fitted), protocol, group["datasets"],
                                known, where)
@@ -205,22 +177,22 @@ def build(config: dict, where: str = "config") -> Plan:
     return plan
 
 
-def _not_a_model(name: str, models: dict, where: str) -> UserError:
+def _not_a_model(name: str, models: dict[str, Model], where: str) -> UserError:
     if name in models:
-        return UserError(f"{where}: {name} is a variant; it stands wherever {models[name]['base']} "
-                         f"does (or under its `protocols`). Name {models[name]['base']}.")
-    return unknown("model", name, [n for n, m in models.items() if not m["base"]], where)
+        return UserError(f"{where}: {name} is a variant; it stands wherever {models[name].base} "
+                         f"does (or under its `protocols`). Name {models[name].base}.")
+    return unknown("model", name, [n for n, m in models.items() if not m.base], where)
 
 
-def _add_model(plan: Plan, model: dict, protocol: Protocol, sets: list[str], known: dict,
+def _add_model(plan: Plan, model: Model, protocol: Protocol, sets: list[str], known: dict,
                where: str) -> None:
     """Add what a model needs and gives under a protocol: training, profile, a cell a dataset."""
     config, plugins = plan.config, tuple(plan.config["plugins"])
-    name, base = model["name"], model["base"] or model["name"]
-    if model["training"] and name == base:  # a variant has the weights of its base
+    name = model.name
+    if model.training and not model.base:  # a variant has the weights of its base
         _add_training(plan, model, protocol, known, f"{where}: models.{name}.training")
     plan.trained_on[f"{protocol.id}/{name}"] = _trained_on(plan, model, known, where)
-    if model["learned"] and config["models"][base].get("profile", True):
+    if model.learned and config["models"][model.owner].get("profile", True):
         _add_profile(plan, model, protocol)
     for dataset in sets:
         _add(plan, plan.cells, "cell",
@@ -230,23 +202,23 @@ def _add_model(plan: Plan, model: dict, protocol: Protocol, sets: list[str], kno
                  "model": model_entries.scored(model),
                  "metrics": config["metrics"], **metrics.weights_in_use(config["metrics"]),
                  "keep_images": config["keep_images"],
-                 "code": sources.digest("cell", model, plugins)})
+                 "code": sources.digest("cell", model, plugins)}, model)
 
 
-def _add_profile(plan: Plan, model: dict, protocol: Protocol) -> None:
+def _add_profile(plan: Plan, model: Model, protocol: Protocol) -> None:
     # which references there are changes no other figure
     settings = {k: v for k, v in plan.config["profile"].items() if k != "references"}
-    _add(plan, plan.profiles, "profile", {"protocol": protocol.id, "model": model["name"]}, {
+    _add(plan, plan.profiles, "profile", {"protocol": protocol.id, "model": model.name}, {
         "protocol": protocol.definition(), "model": model_entries.profiled(model),
         "profile": settings, "device": plan.config["device"],
-        "code": sources.digest("profile", model, tuple(plan.config["plugins"]))})
+        "code": sources.digest("profile", model, tuple(plan.config["plugins"]))}, model)
 
 
 def _check_excluded(plan: Plan, where: str) -> None:
     """Refuse an `exclude` of the config that leaves out nothing: its set is not trained on."""
     for name, entry in plan.config["models"].items():
         data = {one for job in plan.trainings.values() if job.key["model"] == name
-                for one in job.model["training"]["data"]}
+                for one in job.model.training.data}
         for dataset in ((entry.get("training") or {}).get("exclude") or ()) if data else ():
             if dataset not in data:
                 raise unknown("dataset", dataset, data, f"{where}: models.{name}.training.exclude")
@@ -259,7 +231,7 @@ def _add_references(plan: Plan, where: str) -> None:
                                      plugins)
     profiled = list(dict.fromkeys(job.key["protocol"] for job in plan.profiles.values()))
     for name, model in found.items():
-        card = registry.get(model["arch"], plugins)
+        card = registry.get(model.arch, plugins)
         able = [p for p in map(plan.protocols.get, profiled) if card.can(p.task, p.level)]
         if not able:
             raise UserError(f"{where}: {name} can do no protocol of this run that has profiles "
@@ -299,18 +271,17 @@ def _add_leaks(plan: Plan, known: dict) -> None:
                                              plan.folder / "leaks.json")
 
 
-def _trained_on(plan: Plan, model: dict, known: dict, where: str) -> training_sets.Sets | None:
+def _trained_on(plan: Plan, model: Model, known: dict, where: str) -> training_sets.Sets | None:
     """Return the sets whose images a model's weights have seen; None if that is not known.
 
     Own weights of another run name theirs, those bundled too.
     """
-    if not model["learned"]:
+    if not model.learned:
         return {}
-    if model["training"]:
-        base = model["base"] or model["name"]
-        return training_sets.of_recipe(model["training"], known,
-                                       f"{where}: models.{base}.training")
-    path = loading.on_disk(model["checkpoint"], Path(plan.config["data_root"]))
+    if model.training:
+        return training_sets.of_recipe(model.training, known,
+                                       f"{where}: models.{model.owner}.training")
+    path = loading.on_disk(model.checkpoint, Path(plan.config["data_root"]))
     if not path:
         return None
     return training_sets.of_file(path, known, lambda entry: _data_spec(
@@ -319,12 +290,13 @@ def _trained_on(plan: Plan, model: dict, known: dict, where: str) -> training_se
 
 # -- jobs --------------------------------------------------------------------------------------
 
-def _add(plan: Plan, group: dict, kind: str, key: dict, spec: dict) -> None:
+def _add(plan: Plan, group: dict, kind: str, key: dict, spec: dict,
+         model: Model | None = None) -> None:
     folder = {"training": "training", "cell": "cells", "profile": "profiles", "data": "data",
               "bench": "benches"}[kind]
     path = plan.folder.joinpath(folder, *key.values())
     group["/".join(key.values())] = Job(kind, key, records.decisive(spec),
-                                        path.with_name(f"{path.name}.json"), spec.get("model", {}))
+                                        path.with_name(f"{path.name}.json"), model)
 
 
 def _add_data(plan: Plan, name: str, known: dict, where: str, use: str,
@@ -355,18 +327,19 @@ def _data_spec(plan: Plan, entry: datasets.DatasetEntry) -> dict:
     return {"dataset": found, "count": count, "data_root": plan.config["data_root"]}
 
 
-def _add_training(plan: Plan, model: dict, protocol: Protocol, known: dict, where: str) -> None:
-    for name in model["training"]["data"]:
+def _add_training(plan: Plan, model: Model, protocol: Protocol, known: dict, where: str) -> None:
+    recipe = model.training
+    for name in recipe.data:
         _add_data(plan, name, known, f"{where}.data", "train", protocol)
-    trained_for = configs.at(where, lambda: recipes.trained_for(model["training"], protocol))
+    trained_for = configs.at(where, lambda: recipes.trained_for(recipe, protocol))
     spec = {"protocol": trained_for.definition(), "model": model_entries.trained(model),
-            "datasets": [plan.data[name].spec["dataset"] for name in model["training"]["data"]],
+            "datasets": [plan.data[name].spec["dataset"] for name in recipe.data],
             "seed": plan.config["seed"],
             "code": sources.digest("training", model, tuple(plan.config["plugins"]))}
-    name = f"{trained_for.id}/{model['name']}"
+    name = f"{trained_for.id}/{model.name}"
     before = plan.trainings.get(name)
     _add(plan, plan.trainings, "training",
-         {"protocol": trained_for.id, "model": model["name"]}, spec)
+         {"protocol": trained_for.id, "model": model.name}, spec, model)
     if before and before.spec != plan.trainings[name].spec:
         now = plan.trainings[name].spec
         parts = [key for part in ("protocol", "model") for key in now[part]

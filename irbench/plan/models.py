@@ -1,24 +1,24 @@
-"""A config's model entries resolved into models of the plan, plain data without torch.
+"""A config's model entries resolved into models of the plan (``irbench.catalog.model``).
 
-Reads the registry and the catalog of peers; writes nothing. A model of the plan is a dict: name,
-arch, title, in_paper, note, published_as, learned, options, inference (complete), checkpoint,
-training, and whose variant it is (``irbench.plan.variants``): base, base_options, variant.
+Reads the registry and the catalog of peers; writes nothing, imports no torch.
 
 Try: ``python -c "from irbench import plan; print(plan.load('config.yaml').models['compacter'])"``
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from irbench.catalog import peers, recipes
+from irbench.catalog.model import Checkpoint, Model
 from irbench.catalog.protocols import Protocol
 from irbench.core import digests
 from irbench.core.errors import UserError, unknown
 from irbench.inference import options as inference
-from irbench.models import options, registry
+from irbench.models import registry
 from irbench.plan import config as configs
-from irbench.plan import variants
+from irbench.plan import external, variants
 from irbench.weights import bundled
 
 # what a job of the training does not depend on: it computes in float32, and once for all variants
@@ -28,7 +28,7 @@ BUNDLED = "bundled"  # as a config's `checkpoint`: the weights that come with ir
 NOT_PROFILED = ("checkpoint", "training", "base", "base_options", "variant")
 
 
-def resolve(where: str, entries: dict[str, dict], plugins: tuple[str, ...]) -> dict[str, dict]:
+def resolve(where: str, entries: dict[str, dict], plugins: tuple[str, ...]) -> dict[str, Model]:
     """Return every model of a config by name, each base followed by its variants.
 
     Args:
@@ -41,41 +41,40 @@ def resolve(where: str, entries: dict[str, dict], plugins: tuple[str, ...]) -> d
             not wanted; a speed reference among the models; a variant that cannot be or whose name
             is taken.
     """
-    found: dict[str, dict] = {}
+    found: dict[str, Model] = {}
     for name, entry in entries.items():
         place = f"{where}: models.{name}"
         for model in _family(place, name, entry, plugins):
-            if model["name"] in found or model["name"] in set(entries) - {name}:
-                raise UserError(f"{place}: the name {model['name']!r} is taken twice, by a model "
+            if model.name in found or model.name in set(entries) - {name}:
+                raise UserError(f"{place}: the name {model.name!r} is taken twice, by a model "
                                 "and a variant (BASE.NAME). Rename one of them.")
-            found[model["name"]] = model
+            found[model.name] = model
     return found
 
 
-def _family(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> list[dict]:
+def _family(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> list[Model]:
     """Resolve one entry: the base, then its variants."""
     plain = _model(where, name, {k: v for k, v in entry.items()
                                  if k not in ("inference", "variants")}, plugins)
-    card = None if plain["arch"] == "external" else registry.get(plain["arch"], plugins)
+    card = None if plain.external else registry.get(plain.arch, plugins)
     chosen = inference.resolve(entry.get("inference"), f"{where}.inference")
     if card:
-        inference.check_dtype(chosen["dtype"], card.dtypes, f"{where}.inference")
+        inference.check_dtype(chosen.dtype, card.dtypes, f"{where}.inference")
     # a form that the paper does not describe says so in its row
-    changed = variants.changed(card.options if card else {}, plain["options"])
+    changed = variants.changed(card.options if card else {}, plain.options)
     changed |= inference.telling(chosen)
-    base = {**plain, "in_paper": plain["in_paper"] and not changed,
-            "note": variants.note(plain["note"], changed),
-            "inference": chosen, "base": None, "base_options": None, "variant": None}
-    return [base, *variants.of(where, base, plain["note"], entry.get("variants") or {}, card)]
+    base = replace(plain, in_paper=plain.in_paper and not changed,
+                   note=variants.note(plain.note, changed), inference=chosen)
+    return [base, *variants.of(where, base, plain.note, entry.get("variants") or {}, card)]
 
 
-def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> dict:
+def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> Model:
     """Resolve an entry against registry and peers."""
     wanted = entry.get("arch", name)
     known = configs.at(where, lambda: registry.cards(plugins))
     own = {n: card for n, card in known.items() if not card.reference}
     if "external" in entry or (wanted in peers.catalog() and wanted not in own):
-        return peers.resolve(where, name, entry)
+        return external.resolve(where, name, entry)
     if wanted in known and wanted not in own:
         raise UserError(f"{where}: {wanted} is a reference for speed, with random weights; it "
                         "restores nothing. Name it under profile.references instead.")
@@ -85,7 +84,7 @@ def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> dict
     for key in sorted({"sha256", "title", "published_as"} & set(entry)):
         raise UserError(f"{where}: {key!r} goes with `external`; {card.name} is a model of "
                         "irbench or of a plugin.")
-    options.check(f"{where}.options", entry.get("options") or {}, card)
+    card.check(f"{where}.options", entry.get("options") or {})
     training, checkpoint = entry.get("training"), entry.get("checkpoint")
     if card.learned and (training is None) == (checkpoint is None):
         raise UserError(f"{where}: {card.name} has weights, so the entry needs either `training` "
@@ -94,29 +93,27 @@ def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> dict
         raise UserError(f"{where}: {card.name} has no weights; remove "
                         f"{'training' if training else 'checkpoint'}.")
     resolved = recipes.resolve(training, f"{where}.training") if training else None
-    return _of_card(card, name, {
-        "options": {**card.options, **entry.get("options", {})},
-        "checkpoint": _checkpoint(checkpoint, bool(training)),
-        "training": resolved})
+    return replace(_of_card(card, name), options={**card.options, **entry.get("options", {})},
+                   checkpoint=_checkpoint(checkpoint, bool(training)), training=resolved)
 
 
-def _of_card(card: registry.Card, name: str, more: dict) -> dict:
-    return {"name": name, "arch": card.name, "title": card.title, "in_paper": card.in_paper,
-            "note": card.note, "published_as": card.published_as, "learned": card.learned, **more}
+def _of_card(card: registry.Card, name: str) -> Model:
+    return Model(name, card.name, card.title, card.in_paper, card.note, card.published_as,
+                 card.learned, dict(card.options))
 
 
-def _checkpoint(value: str | dict | None, trained: bool) -> dict:
+def _checkpoint(value: str | dict | None, trained: bool) -> Checkpoint:
     if isinstance(value, dict):
-        return {"kind": "url", **value}
+        return Checkpoint("url", **value)
     if value == BUNDLED:
-        return {"kind": BUNDLED}
+        return Checkpoint(BUNDLED)
     if value is not None:
-        return {"kind": "file", "path": value}
-    return {"kind": "trained" if trained else "none"}
+        return Checkpoint("file", path=value)
+    return Checkpoint("trained" if trained else "none")
 
 
-def references(where: str, names: list[str], models: dict[str, dict],
-               plugins: tuple[str, ...]) -> dict[str, dict]:
+def references(where: str, names: list[str], models: dict[str, Model],
+               plugins: tuple[str, ...]) -> dict[str, Model]:
     """Return the networks that speed is compared with, as models of the plan.
 
     Raises:
@@ -129,15 +126,12 @@ def references(where: str, names: list[str], models: dict[str, dict],
             raise unknown("reference", name, known, where)
         if name in models:
             raise UserError(f"{where}: {name!r} is also a name under `models`. Rename that model "
-                            f"(`arch: {models[name]['arch']}` keeps what it is).")
-        found[name] = {**_of_card(known[name], name, {
-            "options": dict(known[name].options), "checkpoint": _checkpoint(None, False),
-            "training": None, "inference": dict(inference.DEFAULTS), "base": None,
-            "base_options": None, "variant": None}), "reference": True}
+                            f"(`arch: {models[name].arch}` keeps what it is).")
+        found[name] = replace(_of_card(known[name], name), reference=True)
     return found
 
 
-def fit(model: dict, protocol: Protocol, plugins: tuple[str, ...], where: str) -> dict:
+def fit(model: Model, protocol: Protocol, plugins: tuple[str, ...], where: str) -> Model:
     """Check that a model can do a protocol, and find the file of its weights for it.
 
     A path may name the protocol; bundled weights become the file that serves it.
@@ -145,39 +139,42 @@ def fit(model: dict, protocol: Protocol, plugins: tuple[str, ...], where: str) -
     Raises:
         UserError: the model cannot do it, or nothing bundled is for it.
     """
-    if model["arch"] == "external":
-        return peers.fit(model, protocol, where)
-    card = registry.get(model["arch"], plugins)
+    if model.external:
+        return external.fit(model, protocol, where)
+    card = registry.get(model.arch, plugins)
     if not card.can(protocol.task, protocol.level):
         levels = card.levels.get(protocol.task)
         can = (f"it does {protocol.task} at {', '.join(levels)}" if levels
                else f"it does {', '.join(card.tasks)}")
-        raise UserError(f"{where}: {model['name']} ({card.name}) cannot do {protocol.id}: {can}.")
-    if model["training"]:
-        return {**model, "training": recipes.fit(model["training"], card.name, protocol)}
-    if model["checkpoint"]["kind"] == BUNDLED:
-        return {**model, "checkpoint": configs.at(
-            f"{where}: {model['name']}", lambda: bundled.resolve(model, protocol))}
-    if model["checkpoint"]["kind"] != "file":
+        raise UserError(f"{where}: {model.name} ({card.name}) cannot do {protocol.id}: {can}.")
+    if model.training:
+        return replace(model, training=recipes.fit(model.training, card.name, protocol))
+    source = model.checkpoint
+    if source.kind == BUNDLED:
+        return replace(model, checkpoint=configs.at(
+            f"{where}: {model.name}", lambda: bundled.resolve(model, protocol)))
+    if source.kind != "file":
         return model
-    path = peers.fill_path(model["checkpoint"]["path"], protocol, where)
+    path = external.fill_path(source.path, protocol, where)
     # the digest is what counts; a file that is not there yet makes the cell unavailable
     digest = digests.known_digest(path) if Path(path).is_file() else None
-    return {**model, "checkpoint": {"kind": "file", "path": path, "sha256": digest}}
+    return replace(model, checkpoint=replace(source, path=path, sha256=digest))
 
 
-def profiled(model: dict) -> dict:
+def profiled(model: Model) -> dict:
     """What speed and size depend on: the architecture, which may be known from a file alone."""
-    if model["arch"] == "external":
-        return scored(model)
-    return {k: v for k, v in model.items() if k not in NOT_PROFILED}
+    return scored(model) if model.external else _without(model, NOT_PROFILED)
 
 
-def trained(model: dict) -> dict:
+def trained(model: Model) -> dict:
     """What a training depends on: variants and inference change no weights."""
-    return {k: v for k, v in model.items() if k not in NOT_TRAINED}
+    return _without(model, NOT_TRAINED)
 
 
-def scored(model: dict) -> dict:
+def scored(model: Model) -> dict:
     """What a cell depends on; which options differ from the base's follows from both."""
-    return {k: v for k, v in model.items() if k != "variant"}
+    return _without(model, ("variant",))
+
+
+def _without(model: Model, names: tuple[str, ...]) -> dict:
+    return {k: v for k, v in model.as_dict().items() if k not in names}

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from irbench.catalog import published
+from irbench.catalog.model import Model
 from irbench.core import code as code_digests
 from irbench.core import digests, machine
 from irbench.core.code import ROOT, Closure
@@ -50,7 +51,7 @@ OUTSIDE = {
     "irbench.core.errors": "messages",
     "irbench.data.fetch": "moves files; what is fetched has a digest in the spec or the record",
     "irbench.data.pins": "keeps the digests of files that were fetched",
-    "irbench.plan.*": "makes a job's spec, which says what it decided",
+    "irbench.plan": "makes a job's spec, which says what it decided",
     "irbench.core.messages": "messages",
     "irbench.core.digests": "names values and files",
     "irbench.core.files": "writes",
@@ -82,7 +83,7 @@ NETWORKS = {"spandrel": "spandrel", "spandrel_extra_arches": "spandrel_extra_arc
 DISTRIBUTIONS = frozenset({*PACKAGES.values(), *NETWORKS.values()})
 
 
-def digest(kind: str, model: dict, plugins: tuple[str, ...]) -> str:
+def digest(kind: str, model: Model, plugins: tuple[str, ...]) -> str:
     """Digest the code of a job with a model: its kind's, its network's, and packages."""
     return _digest(kind, own_module(model, plugins))
 
@@ -93,11 +94,11 @@ def stage(kind: str) -> str:
     return digests.fingerprint([code, _parts_of_the_report()]) if kind == "report" else code
 
 
-def own_module(model: dict, plugins: tuple[str, ...]) -> str | Path:
+def own_module(model: Model, plugins: tuple[str, ...]) -> str | Path:
     """Return the module that holds a model's network: by name, or the path of a plugin's file."""
-    if model["arch"] == "external":
+    if model.external:
         return EXTERNAL
-    path = registry.get(model["arch"], plugins).path
+    path = registry.get(model.arch, plugins).path
     return f"{registry.__package__}.{path.stem}" if path.parent == registry.HERE else path
 
 

@@ -12,8 +12,11 @@ Try: ``python -c "from irbench import plan; print(plan.load('config.yaml').train
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
+from irbench.catalog.model import Model
+from irbench.catalog.recipes import Recipe
 from irbench.core.errors import Unavailable, UserError
 from irbench.data import folders, sets
 from irbench.data.sets import DatasetEntry
@@ -22,28 +25,27 @@ from irbench.weights import storage
 Sets = dict[str, list[str]]  # name -> names of images left out
 
 
-def settled(model: dict) -> dict:
+def settled(model: Model) -> Model:
     """Return a model of the plan whose recipe, if any, leaves images out of its own ``data`` only.
 
     What a recipe of the catalog says of a set that is not trained on here fixes no result.
     """
-    training = model["training"]
-    if not training:
+    recipe = model.training
+    if not recipe:
         return model
-    exclude = {name: images for name, images in training["exclude"].items()
-               if name in training["data"]}
-    return {**model, "training": {**training, "exclude": exclude}}
+    exclude = {name: images for name, images in recipe.exclude.items() if name in recipe.data}
+    return replace(model, training=replace(recipe, exclude=exclude))
 
 
-def of_recipe(training: dict, known: dict[str, DatasetEntry], where: str) -> Sets:
+def of_recipe(recipe: Recipe, known: dict[str, DatasetEntry], where: str) -> Sets:
     """Return what a training sees.
 
     Raises:
         UserError: an image to leave out is not in its set. A set that is not here is checked when
             it is trained on.
     """
-    return {name: left_out(known[name], training["exclude"].get(name, ()), f"{where}.exclude")
-            for name in training["data"]}
+    return {name: left_out(known[name], recipe.exclude.get(name, ()), f"{where}.exclude")
+            for name in recipe.data}
 
 
 def of_file(path: Path, known: dict[str, DatasetEntry],

@@ -11,14 +11,16 @@ Try: ``irbench eval --protocol sr-x2 --dataset photos --model semanir-light.k8``
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from irbench.catalog.model import Model
 from irbench.core.errors import UserError
 from irbench.inference import options as inference
-from irbench.models import options
 from irbench.models.registry import Card
 
 
-def of(where: str, base: dict, plain_note: str, given: dict[str, dict],
-       card: Card | None) -> list[dict]:
+def of(where: str, base: Model, plain_note: str, given: dict[str, dict],
+       card: Card | None) -> list[Model]:
     """Return the variants of a model of the plan, in the config's order.
 
     Args:
@@ -36,30 +38,29 @@ def of(where: str, base: dict, plain_note: str, given: dict[str, dict],
             for name, entry in given.items()]
 
 
-def _variant(where: str, name: str, base: dict, plain_note: str, entry: dict,
-             card: Card | None) -> dict:
+def _variant(where: str, name: str, base: Model, plain_note: str, entry: dict,
+             card: Card | None) -> Model:
     asked = entry.get("options") or {}
     _check_options(f"{where}.options", asked, base, card)
-    chosen = {**base["options"], **asked}
-    way = inference.resolve({**base["inference"], **(entry.get("inference") or {})},
+    chosen = {**base.options, **asked}
+    way = inference.resolve({**base.inference.as_dict(), **(entry.get("inference") or {})},
                             f"{where}.inference")
     if card:
-        inference.check_dtype(way["dtype"], card.dtypes, f"{where}.inference")
-    difference = {"options": changed(base["options"], chosen),
-                  "inference": changed(base["inference"], way)}
+        inference.check_dtype(way.dtype, card.dtypes, f"{where}.inference")
+    difference = {"options": changed(base.options, chosen),
+                  "inference": way.unlike(base.inference)}
     if not any(difference.values()):
-        raise UserError(f"{where}: it is equal to {base['name']}. Give `options` or `inference` "
+        raise UserError(f"{where}: it is equal to {base.name}. Give `options` or `inference` "
                         f"with another value. {_free(base, card)}")
     words = [f"{option} = {value}" for option, value in difference["options"].items()]
     if difference["inference"]:
         words.append(inference.describe(way) or "default inference")
-    unlike = changed(card.options if card else {}, chosen) | changed(inference.DEFAULTS, way)
-    return {**base, "name": f"{base['name']}.{name}", "title": _title(base["title"], words),
-            # no printed figure is of it, and none judges it
-            "in_paper": False, "published_as": "",
-            "note": note(plain_note, unlike, base["name"]),
-            "options": chosen, "inference": way, "base": base["name"],
-            "base_options": base["options"], "variant": difference}
+    unlike = changed(card.options if card else {}, chosen) | way.unlike(inference.DEFAULT)
+    return replace(
+        base, name=f"{base.name}.{name}", title=_title(base.title, words),
+        in_paper=False, published_as="",    # no printed figure is of it, and none judges it
+        note=note(plain_note, unlike, base.name), options=chosen, inference=way, base=base.name,
+        base_options=base.options, variant=difference)
 
 
 def _title(base: str, words: list[str]) -> str:
@@ -86,26 +87,26 @@ def note(plain: str, unlike: dict, base: str = "") -> str:
     return "; ".join(filter(None, [plain, words and f"variant: {', '.join(words)}"]))
 
 
-def _check_options(where: str, asked: dict, base: dict, card: Card | None) -> None:
+def _check_options(where: str, asked: dict, base: Model, card: Card | None) -> None:
     if asked and card is None:
-        raise UserError(f"{where}: {base['name']} has third-party weights, whose options are "
+        raise UserError(f"{where}: {base.name} has third-party weights, whose options are "
                         f"in their file. {_free(base, card)}")
     for option in asked:
         if option in card.options and option not in card.free:
             raise UserError(f"{where}: {option!r} changes the weights of {card.name}, and a "
-                            f"variant has those of {base['name']}. {_free(base, card)}")
+                            f"variant has those of {base.name}. {_free(base, card)}")
     if card:
-        options.check(where, asked, card)
+        card.check(where, asked)
 
 
-def _free(base: dict, card: Card | None) -> str:
+def _free(base: Model, card: Card | None) -> str:
     """Say what may be varied."""
     if card is None or not card.free:
-        return f"Of {base['name']} only `inference` can be varied."
+        return f"Of {base.name} only `inference` can be varied."
     return f"Free options of {card.name}: {', '.join(card.free)}."
 
 
-def under(where: str, settings: dict, model: dict, own: list[str]) -> set[str]:
+def under(where: str, settings: dict, model: Model, own: list[str]) -> set[str]:
     """Return the protocols (ids) that a model of the plan has cells under.
 
     Args:
@@ -117,16 +118,16 @@ def under(where: str, settings: dict, model: dict, own: list[str]) -> set[str]:
     Raises:
         UserError: a protocol under which the base has no cell.
     """
-    if model["base"] is None:
+    if model.base is None:
         return set(own)
-    name = model["name"].removeprefix(f"{model['base']}.")
-    wanted = (settings["models"][model["base"]]["variants"][name] or {}).get("protocols")
+    name = model.name.removeprefix(f"{model.base}.")
+    wanted = (settings["models"][model.base]["variants"][name] or {}).get("protocols")
     if wanted is None:
         return set(own)
     for given in wanted:
         if given not in own and given not in map(_unversioned, own):
-            raise UserError(f"{where}: models.{model['base']}.variants.{name}.protocols: "
-                            f"{model['base']} has no cell under {given!r}. Its protocols: "
+            raise UserError(f"{where}: models.{model.base}.variants.{name}.protocols: "
+                            f"{model.base} has no cell under {given!r}. Its protocols: "
                             f"{', '.join(sorted(own)) or 'none'}.")
     return {one for one in own if one in wanted or _unversioned(one) in wanted}
 

@@ -15,6 +15,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from irbench.catalog.model import Model
 from irbench.catalog.protocols import SYNTHETIC
 from irbench.core import digests, metrics, records
 from irbench.core.errors import UserError
@@ -48,10 +49,8 @@ def collect(folder: Path, plan: dict) -> Run:
                for k in _keys(plan, "benches", ("bench",))}
     name = str(plan.get("run") or folder.name)
     models = _models(plan, cells, jobs)
-    for reference in set(plan.get("references") or ()) & set(models):
-        models[reference]["reference"] = True
     models = family.by_colour(models)
-    found = leakage.read(folder, plan)
+    found = leakage.read(folder, plan, {n: model.title for n, model in models.items()})
     sets = {(cell.protocol, cell.model): _training_sets(plan, cell, models) for cell in cells}
     cells = [replace(cell, synthetic=_synthetic(protocols.get(cell.protocol)),
                      leak=found.note(sets[cell.protocol, cell.model] or {}, cell.dataset))
@@ -62,19 +61,20 @@ def collect(folder: Path, plan: dict) -> Run:
                dict(plan.get("profile") or {}), bool(plan.get("differences")))
 
 
-def _training_sets(plan: dict, cell: Cell, models: dict) -> dict[str, list[str]] | None:
+def _training_sets(plan: dict, cell: Cell,
+                   models: dict[str, Model]) -> dict[str, list[str]] | None:
     """Return the sets that a cell's weights were trained on, None if not known.
 
     As the plan tells, or else as the model's recipe says.
     """
     spec = models[cell.model]
     known = plan.get("trained_on") or {}
-    for name in filter(None, (cell.model, spec.get("base"))):
+    for name in filter(None, (cell.model, spec.base)):
         if f"{cell.protocol}/{name}" in known:
             return known[f"{cell.protocol}/{name}"]
-    training = spec.get("training") or {}
-    return {name: (training.get("exclude") or {}).get(name) or []
-            for name in training.get("data") or ()}
+    recipe = spec.training
+    return {name: recipe.exclude.get(name) or []
+            for name in recipe.data or ()} if recipe else {}
 
 
 def _synthetic(protocol: dict | None) -> bool:
@@ -91,15 +91,16 @@ def _keys(plan: dict, kind: str, names: tuple[str, ...]) -> list[dict]:
     return list(found.values())
 
 
-def _models(plan: dict, cells: list[Cell], jobs: dict) -> dict[str, dict]:
-    """Return every model's spec, in the order of the cells."""
+def _models(plan: dict, cells: list[Cell], jobs: dict) -> dict[str, Model]:
+    """Return every model in the order of the cells: the plan's, else as a record tells it."""
     planned = plan.get("models") or {}
-    models: dict[str, dict] = {}
+    told: dict[str, dict] = {}
     for job in [*cells, *jobs["trainings"].values(), *jobs["profiles"].values()]:
         spec = planned.get(job.model) or (job.record or {}).get("spec", {}).get("model")
-        if not models.get(job.model):
-            models[job.model] = dict(spec) if isinstance(spec, dict) else {}
-    return models
+        if not told.get(job.model):
+            told[job.model] = spec if isinstance(spec, dict) else {}
+    return {name: Model.from_dict({"name": name, "arch": name, **spec})
+            for name, spec in told.items()}
 
 
 def _read(folder: Path, path: str, key: dict, protocols: dict,

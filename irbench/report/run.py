@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from irbench.catalog.model import Model
 from irbench.core import headers, metrics
 from irbench.present import text
 from irbench.report.facts import kinds, leakage
@@ -86,7 +87,7 @@ class Run:
     profiles: dict[tuple[str, str], Outcome]
     protocols: dict[str, dict]
     datasets: dict[str, dict]
-    models: dict[str, dict]
+    models: dict[str, Model]
     published: str | list[str]
     metrics: tuple[str, ...] = ()   # asked for by the plan; records may ask for more
     leaks: leakage.Leakage = field(default_factory=leakage.Leakage)
@@ -100,13 +101,13 @@ class Run:
     def parameters(self, protocol: str, model: str) -> int | None:
         """Count of parameters as profiled or trained; 0 for a model without weights, else None."""
         spec = self.models[model]
-        for name in (model, spec.get("base")):      # a variant has its base's weights
+        for name in (model, spec.base):     # a variant has its base's weights
             told = [job.result for job in (self.profiles.get((protocol, name)),
                                            self.training(protocol, name)) if job]
             for source in (*told, self.header(protocol, name)):
                 if source.get("parameters") is not None:
                     return int(source["parameters"])
-        return None if spec.get("learned", True) or kinds.is_reference(spec) else 0
+        return None if spec.learned or kinds.is_reference(spec) else 0
 
     def dataset_title(self, name: str) -> str:
         """Return the dataset's title, or its name."""
@@ -114,13 +115,14 @@ class Run:
 
     def model_title(self, name: str) -> str:
         """Return the model's title, with its name where two models share one."""
-        title = str(self.models.get(name, {}).get("title") or name)
-        twins = [n for n, m in self.models.items() if str(m.get("title") or n) == title]
+        titles = {n: m.title or n for n, m in self.models.items()}
+        title = titles.get(name, name)
+        twins = [n for n in titles if titles[n] == title]
         return f"{title} ({name})" if len(twins) > 1 else title
 
     def training(self, protocol: str | None, model: str | None) -> Outcome | None:
         """Return the training whose weights serve a model under a protocol, blind ones too."""
-        name = self.models.get(model, {}).get("base") or model
+        name = self.models[model].owner if model in self.models else model
         task, _, version = text.split_id(str(protocol))
         return next((self.trainings[key] for key in (
             (protocol, name), (f"{task}-{text.BLIND}@{version}", name)) if key in self.trainings),
@@ -147,7 +149,7 @@ class Run:
         """
         spec = self.models[model]
         job, header = self.training(protocol, model), self.header(protocol, model)
-        if job is None and (spec.get("checkpoint") or {}).get("kind") != "trained":
+        if job is None and spec.checkpoint.kind != "trained":
             result = {**header, "device": header.get("hardware", {}).get("device")}
             status, unfinished = "ok", ""
             if not header:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import yaml
 
+from irbench.catalog.model import Checkpoint, Model
 from irbench.catalog.protocols import Protocol
 from irbench.core import digests, files, headers
 from irbench.core.errors import UserError
@@ -93,13 +94,13 @@ def _scope(one: BundledWeights) -> str:
     return f"{one.protocol} ({levels})" if levels else one.protocol
 
 
-def resolve(model: dict, protocol: Protocol) -> dict:
-    """Return the ``checkpoint`` of a model of the plan that takes bundled weights.
+def resolve(model: Model, protocol: Protocol) -> Checkpoint:
+    """Return the file, as a checkpoint, of a model of the plan that takes bundled weights.
 
     Raises UserError if there are none, or none of the model's options.
     """
-    one = find(model["arch"], protocol)
-    options = model.get("base_options") or model["options"]
+    one = find(model.arch, protocol)
+    options = model.trained_options
     if options != one.options:
         usual = registry.get(one.arch).options
         needed = {name: value for name, value in one.options.items() if value != usual.get(name)}
@@ -109,7 +110,7 @@ def resolve(model: dict, protocol: Protocol) -> dict:
                         f"({', '.join(f'{n}: {one.options.get(n)!r}' for n in differing)}). "
                         f"Give `options: {digests.canonical(needed)}`; what changes no weights can "
                         "then differ in `variants`.")
-    return {"kind": "file", "path": str(one.path), "sha256": one.sha256}
+    return Checkpoint("file", path=str(one.path), sha256=one.sha256)
 
 
 def altered(one: BundledWeights) -> str:

@@ -235,12 +235,12 @@ def _unlike(header: dict, known: registry.Card | None) -> str:
 
 
 def _training(header: dict) -> list[tuple[str, str]]:
-    recipe, origin = header.get("recipe") or {}, header.get("imported") or {}
+    origin = header.get("imported") or {}
     return [
         ("imported", origin and f"from {origin['file']} (SHA-256 {origin['sha256']})"),
         ("trained on", _data(header)),
         ("leaks", _leaks(header)),
-        ("recipe", recipe and _recipe(recipe, header.get("steps"))),
+        ("recipe", _recipe(header)),
         ("cost", _cost(header)),
         ("validation", _validation(header)),
         ("made by", " ".join(filter(None, [
@@ -284,12 +284,15 @@ def _leaks(header: dict) -> str:
                 f" (left out of the training: {'; '.join(apart)})" if apart else "")
 
 
-def _recipe(recipe: dict, steps: int | None) -> str:
-    said = [f"{recipe.get('recipe')}: {steps} steps of {recipe.get('batch')} patches of "
-            f"{recipe.get('patch')} x {recipe.get('patch')} pixels"]
-    said += [f"{name} {recipe[name]}" for name in ("loss", "optimiser", "lr", "ema", "schedule")
-             if recipe.get(name) is not None]
-    return ", ".join(said) + ("; in phases" if recipe.get("phases") else "")
+def _recipe(header: dict) -> str:
+    told = header.get("recipe")     # plain data: of any version of irbench
+    if not told:
+        return ""
+    said = [f"{told.get('recipe')}: {header.get('steps')} steps of {told.get('batch')} patches of "
+            f"{told.get('patch')} x {told.get('patch')} pixels"]
+    said += [f"{name} {told[name]}" for name in ("loss", "optimiser", "lr", "ema", "schedule")
+             if told.get(name) is not None]
+    return ", ".join(said) + ("; in phases" if told.get("phases") else "")
 
 
 def _cost(header: dict) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from irbench.catalog import protocols, recipes
+from irbench.catalog.model import Model
 from irbench.catalog.protocols import Protocol
 from irbench.core import digests, files, headers, records
 from irbench.core.errors import Unavailable, UserError, unknown
@@ -171,11 +172,11 @@ def scores(folder: Path, sha256: str, header: dict) -> list[dict]:
             record = records.read(path)
         except UserError:
             continue
-        model = record["spec"].get("model") or {}
+        told = record["spec"].get("model") or {}     # plain data: of any version of irbench
         if (record["kind"] != "cell" or record["status"] != "ok"
-                or record["resolved"].get("checkpoint") != sha256 or model.get("base")
-                or model.get("options") != header["options"]
-                or (model.get("inference") or {}).get("dtype", FULL) != FULL):
+                or record["resolved"].get("checkpoint") != sha256 or told.get("base")
+                or told.get("options") != header["options"]
+                or (told.get("inference") or {}).get("dtype", FULL) != FULL):
             continue
         found.append({"protocol": record["key"]["protocol"], "dataset": record["key"]["dataset"],
                       "count": len(record["result"]["images"]), **record["result"]["mean"]})
@@ -250,7 +251,7 @@ def bring(path: Path, data_root: Path, wanted: Wanted) -> tuple[Path, dict]:
     header = _checked(path, given, wanted) if own else _made(path, wanted)
     state = storage.unwrapped(storage.tensors(path, data))
     protocol = scope_of(header, wanted.catalogs)
-    model = {"name": header["arch"], "arch": header["arch"], "options": header["options"]}
+    model = Model(header["arch"], header["arch"], options=header["options"])
     card = registry.get(header["arch"], wanted.plugins)
     if not card.learned or card.reference:
         raise UserError(f"{card.name} has no weights to import. Give a model that has some.")
@@ -326,7 +327,7 @@ def _made(path: Path, wanted: Wanted) -> dict:
     if not card.can(protocol.task, protocol.level):
         raise UserError(f"{card.name} cannot do {protocol.id}; it does {', '.join(card.tasks)}.")
     return {"arch": card.name, "options": {**card.options, **wanted.options},
-            "protocol": recipes.scope({"levels": wanted.levels}, protocol),
+            "protocol": recipes.scope(wanted.levels, protocol),
             "levels": wanted.levels}
 
 

@@ -31,10 +31,11 @@ UNTOLD = ("scores", "scores_of", "weights", "options", "command")
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from irbench.catalog.model import Checkpoint, Model
     from irbench.catalog.protocols import Protocol
 
 
-def ready(model: dict, protocol: Protocol, folder: Path, data_root: Path,
+def ready(model: Model, protocol: Protocol, folder: Path, data_root: Path,
           plugins: tuple[str, ...] = ()) -> tuple[nn.Module, str | None]:
     """Return (the network with its weights, in evaluation mode; the SHA-256 of their file).
 
@@ -54,14 +55,14 @@ def ready(model: dict, protocol: Protocol, folder: Path, data_root: Path,
         Unavailable: the weights are not here and cannot be had.
         UserError: they do not fit the model or the protocol.
     """
-    if model["arch"] == "external":
+    if model.external:
         return _external(model, protocol, data_root / "checkpoints")
     network = build(model, protocol, plugins)
-    if not model["learned"]:
+    if not model.learned:
         return network, None
     path, expected = locate(model, protocol, folder, data_root)
     digest = load(network, path, model, protocol, expected)
-    if model["checkpoint"]["kind"] == "trained":
+    if model.checkpoint.kind == "trained":
         network.header = {}  # the training's record tells it
     return network, digest
 
@@ -78,21 +79,21 @@ def resolved(network: nn.Module, digest: str | None) -> dict:
             **({"weights": told} if told else {})}
 
 
-def _external(model: dict, protocol: Protocol, folder: Path) -> tuple[nn.Module, str]:
+def _external(model: Model, protocol: Protocol, folder: Path) -> tuple[nn.Module, str]:
     """Load a third party's file; one whose digest nobody published is pinned when it fits."""
     from importlib.util import find_spec
 
     from irbench.data import fetch, pins
     from irbench.weights import external
 
-    source = model["checkpoint"]
-    if "needs" in source and find_spec(source["needs"]) is None:
-        raise Unavailable(f"model {model['name']}: its architecture is not in spandrel, but in the "
-                          f"package {source['needs']}, which is not installed. "
-                          f"pip install {source['needs']} (mind its licence), then run again.")
-    if "path" in source:
-        return external.load(Path(source["path"]), protocol, source["sha256"])
-    url, expected = source["url"], source["sha256"]
+    source = model.checkpoint
+    if source.needs and find_spec(source.needs) is None:
+        raise Unavailable(f"model {model.name}: its architecture is not in spandrel, but in the "
+                          f"package {source.needs}, which is not installed. "
+                          f"pip install {source.needs} (mind its licence), then run again.")
+    if source.path:
+        return external.load(Path(source.path), protocol, source.sha256)
+    url, expected = source.url, source.sha256
     if expected:
         path = folder / f"{expected[:16]}{Path(pins.place(url, folder)).suffix}"
         return external.load(fetch.fetch_file(url, path, expected), protocol, expected)
@@ -106,26 +107,26 @@ def _external(model: dict, protocol: Protocol, folder: Path) -> tuple[nn.Module,
     return network, digest
 
 
-def build(model: dict, protocol: Protocol, plugins: tuple[str, ...] = ()) -> nn.Module:
+def build(model: Model, protocol: Protocol, plugins: tuple[str, ...] = ()) -> nn.Module:
     """Build a model of the plan for a protocol, with fresh weights, in evaluation mode.
 
     Raises:
         UserError: the architecture refuses the options.
     """
-    builder = registry.get(model["arch"], plugins).load()
+    builder = registry.get(model.arch, plugins).load()
     try:
         network = builder(task=protocol.task, scale=protocol.scale, channels=protocol.channels,
-                          **model["options"])
+                          **model.options)
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        raise UserError(f"model {model['name']}: options {model['options']} do not fit "
-                        f"{model['arch']}: {error}") from None
+        raise UserError(f"model {model.name}: options {model.options} do not fit "
+                        f"{model.arch}: {error}") from None
     if not hasattr(network, "forward"):
-        raise UserError(f"model {model['name']}: the builder of {model['arch']} returned "
+        raise UserError(f"model {model.name}: the builder of {model.arch} returned "
                         f"{type(network).__name__}, not a torch.nn.Module.")
     return network.eval()
 
 
-def save(path: Path, state: dict[str, Tensor], model: dict, protocol: Protocol,
+def save(path: Path, state: dict[str, Tensor], model: Model, protocol: Protocol,
          **metadata: object) -> str:
     """Write weights atomically; return the file's SHA-256.
 
@@ -138,7 +139,7 @@ def save(path: Path, state: dict[str, Tensor], model: dict, protocol: Protocol,
             between two equal trainings (no times, no paths): the same training gives the same
             bytes.
     """
-    header = {"model": model["name"], "arch": model["arch"], "options": model["options"],
+    header = {"model": model.name, "arch": model.arch, "options": model.options,
               "protocol": protocol.id, **metadata}
     data = storage.pack(state, header)
     files.write_atomic(path, data)
@@ -158,7 +159,7 @@ def describe(path: Path) -> dict:
     return external.describe(path)
 
 
-def load(network: nn.Module, path: Path, model: dict, protocol: Protocol,
+def load(network: nn.Module, path: Path, model: Model, protocol: Protocol,
          sha256: str | None = None) -> str:
     """Load a checkpoint into a network, in the network's number type; return the file's SHA-256.
 
@@ -169,7 +170,7 @@ def load(network: nn.Module, path: Path, model: dict, protocol: Protocol,
         UserError: altered, of another architecture, option or scope, or with other shapes.
     """
     path = Path(path)
-    name = model.get("base") or model["name"]
+    name = model.owner
     if path.is_dir():
         raise Unavailable(f"checkpoint {path}: a folder, not a file. Correct the path of "
                           f"models.{name}.")
@@ -182,8 +183,7 @@ def load(network: nn.Module, path: Path, model: dict, protocol: Protocol,
                         "Delete it and train or fetch it again.")
     header = storage.header_of(path, data)
     # a variant takes the weights of its base, which were trained with the base's options
-    options = model.get("base_options") or model["options"]
-    for field, expected in (("arch", model["arch"]), ("options", options),
+    for field, expected in (("arch", model.arch), ("options", model.trained_options),
                             ("protocol", protocol.id)):
         if field not in header or header[field] == expected or (
                 field == "protocol" and is_for(header, protocol)):
@@ -197,7 +197,7 @@ def load(network: nn.Module, path: Path, model: dict, protocol: Protocol,
                         f"of this model and protocol.{other}")
     found = storage.tensors(path, data)
     storage.fill(network, storage.unwrapped(found), str(path),
-                          f"model {model['name']} under {protocol.id}")
+                          f"model {model.name} under {protocol.id}")
     network.header = header
     return digest
 
@@ -208,8 +208,7 @@ def is_for(header: dict, protocol: Protocol) -> bool:
     if scope == protocol.id:
         return True
     try:
-        return recipes.covers(levels, protocol) and scope == recipes.scope(
-            {"levels": levels}, protocol)
+        return recipes.covers(levels, protocol) and scope == recipes.scope(levels, protocol)
     except (AttributeError, KeyError, TypeError, ValueError):  # a header of somebody's own making
         return False
 
@@ -220,24 +219,24 @@ def _range(header: dict) -> str:
             if isinstance(levels, dict) else "")
 
 
-def locate(model: dict, protocol: Protocol, folder: Path,
+def locate(model: Model, protocol: Protocol, folder: Path,
            data_root: Path) -> tuple[Path, str | None]:
     """Say where a model's weights lie and which SHA-256 they must have (None: any).
 
     Raises:
         Unavailable: the training has not run, has failed, or the file cannot be fetched.
     """
-    source = model["checkpoint"]
-    if source["kind"] == "file":
-        return Path(source["path"]), source.get("sha256")
-    if source["kind"] == "url":
+    source = model.checkpoint
+    if source.kind == "file":
+        return Path(source.path), source.sha256
+    if source.kind == "url":
         from irbench.data import fetch
 
-        return fetch.fetch_file(source["url"], _fetched(source, data_root),
-                                source["sha256"]), source["sha256"]
-    name = model.get("base") or model["name"]  # a variant has the weights of its base
+        return fetch.fetch_file(source.url, _fetched(source, data_root),
+                                source.sha256), source.sha256
+    name = model.owner
     # one blind training serves several protocols
-    scope = recipes.scope(model["training"], protocol)
+    scope = recipes.scope(model.training.levels, protocol)
     path = folder / "training" / scope / f"{name}.json"
     if not path.exists():
         raise Unavailable(f"model {name} is not trained for {scope} yet. Run "
@@ -249,14 +248,14 @@ def locate(model: dict, protocol: Protocol, folder: Path,
     return folder / trained["file"], trained["sha256"]
 
 
-def on_disk(source: dict, data_root: Path) -> Path | None:
+def on_disk(source: Checkpoint, data_root: Path) -> Path | None:
     """Return the file of a model's ``checkpoint`` if it is here already and known by its digest."""
-    if source["kind"] not in ("file", "url") or not source["sha256"]:
+    if source.kind not in ("file", "url") or not source.sha256:
         return None
-    path = Path(source["path"]) if source["kind"] == "file" else _fetched(source, data_root)
+    path = Path(source.path) if source.kind == "file" else _fetched(source, data_root)
     return path if path.is_file() else None
 
 
-def _fetched(source: dict, data_root: Path) -> Path:
-    suffix = Path(urlsplit(source["url"]).path).suffix or ".safetensors"
-    return data_root / "checkpoints" / f"{source['sha256'][:16]}{suffix}"
+def _fetched(source: Checkpoint, data_root: Path) -> Path:
+    suffix = Path(urlsplit(source.url).path).suffix or ".safetensors"
+    return data_root / "checkpoints" / f"{source.sha256[:16]}{suffix}"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
@@ -12,6 +13,7 @@ from spandrel.architectures.Compact import Compact
 
 from irbench import cli, plan
 from irbench.catalog import peers, protocols, published
+from irbench.catalog.model import Checkpoint
 from irbench.core import digests, machine
 from irbench.core.errors import Unavailable, UserError
 from irbench.data import pins
@@ -19,7 +21,7 @@ from irbench.jobs import run as jobs
 from irbench.jobs import verify
 from irbench.jobs.result import USUAL
 from irbench.models import registry
-from irbench.plan import config
+from irbench.plan import config, external, sources
 from irbench.report import collect
 from tests.helpers import tiny
 
@@ -98,11 +100,11 @@ def test_list_and_info_show_peers(capsys):
 def test_a_peer_becomes_a_model_of_the_plan(tmp_path):
     run = plan.load(make(tmp_path, **{"swinir-m": None, "mine": {"arch": "swinir-s"}}))
     model = cell(run, "swinir-m").model
-    assert model["published_as"] == "SwinIR" and model["title"] == "SwinIR-M"
-    assert model["learned"] and not model["in_paper"]
-    assert model["note"] == f"third-party weights; {peers.UNPINNED}"
-    assert model["checkpoint"]["url"].endswith("SwinIR-M_x2.pth")
-    assert model["checkpoint"]["sha256"] is None
+    assert model.published_as == "SwinIR" and model.title == "SwinIR-M"
+    assert model.learned and not model.in_paper
+    assert model.note == f"third-party weights; {external.UNPINNED}"
+    assert model.checkpoint.url.endswith("SwinIR-M_x2.pth")
+    assert model.checkpoint.sha256 is None
     assert cell(run, "mine").spec["model"]["checkpoint"]["peer"] == "swinir-s"
     profile = run.find("profile", protocol="sr-x2", model="swinir-m")
     assert profile.model == model  # the file tells the architecture
@@ -110,10 +112,10 @@ def test_a_peer_becomes_a_model_of_the_plan(tmp_path):
 
 
 def test_a_partly_pinned_peer_says_which():
-    model = peers.resolve("here", "dncnn", {})
-    assert model["note"].endswith("checksum (sigma15, sigma50)")
-    fitted = peers.fit(model, protocols.get("denoise_gray-sigma25"), "here")
-    assert fitted["checkpoint"]["sha256"].startswith("0451a7")
+    model = external.resolve("here", "dncnn", {})
+    assert model.note.endswith("checksum (sigma15, sigma50)")
+    fitted = external.fit(model, protocols.get("denoise_gray-sigma25"), "here")
+    assert fitted.checkpoint.sha256.startswith("0451a7")
 
 
 @pytest.mark.parametrize(("models", "message"), [
@@ -143,8 +145,7 @@ def test_mistakes_are_explained(tmp_path, models, message):
 def test_placeholders_and_digests_by_level(tmp_path):
     entry = {"external": "https://a/{task}_{level}.pth", "sha256": {"x2": "A" * 64, "x3": "b" * 64}}
     model = cell(plan.load(make(tmp_path, a=entry)), "a").model
-    assert model["checkpoint"] == {"kind": "external", "url": "https://a/sr_x2.pth",
-                                   "sha256": "a" * 64}
+    assert model.checkpoint == Checkpoint("external", url="https://a/sr_x2.pth", sha256="a" * 64)
 
 
 def test_what_fixes_the_number_is_in_the_fingerprint(tmp_path, monkeypatch):
@@ -163,9 +164,11 @@ def test_what_fixes_the_number_is_in_the_fingerprint(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "versions_of",
                         lambda *names: {**real(*names), **({"spandrel": "9"} if "spandrel" in names
                                                            else {})})
+    sources._digest.cache_clear()
     assert one(external=str(path)).fingerprint != before.fingerprint
     run = plan.load(make(tmp_path, bicubic={}))
     monkeypatch.undo()
+    sources._digest.cache_clear()
     assert cell(run, "bicubic").fingerprint == cell(plan.load(make(tmp_path, bicubic={})),
                                                     "bicubic").fingerprint
 
@@ -231,8 +234,8 @@ def test_a_peer_that_needs_a_package_says_so(tmp_path):
     from irbench.weights import loading
 
     protocol = protocols.get("deblur-motion")
-    model = peers.fit(peers.resolve("here", "restormer-deblur", {}), protocol, "here")
-    model["checkpoint"]["needs"] = "no_such_package"
+    model = external.fit(external.resolve("here", "restormer-deblur", {}), protocol, "here")
+    model = replace(model, checkpoint=replace(model.checkpoint, needs="no_such_package"))
     with pytest.raises(Unavailable, match="pip install no_such_package"):
         loading.ready(model, protocol, tmp_path, tmp_path)
 

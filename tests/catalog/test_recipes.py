@@ -1,5 +1,7 @@
 """Recipes: the catalog, what a config may change, and what is refused, in which words."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import yaml
@@ -21,8 +23,8 @@ def resolve(**changes):
 @pytest.mark.parametrize("name", recipes.catalog())
 def test_a_recipe_of_the_catalog_is_complete(name):
     resolved = recipes.resolve({"recipe": name}, "x")
-    assert set(resolved) == recipes.FIELDS | {"recipe", "for"}
-    for one in resolved["for"]:
+    assert set(resolved.as_dict()) == recipes.FIELDS | {"recipe", "for"}
+    for one in resolved.cases:
         assert set(one) <= {"models", "tasks", "at", "set"}
         assert set(one["set"]) <= recipes.FIELDS
         assert set(one.get("tasks", ())) <= {p.task for p in protocols.catalog().values()}
@@ -52,13 +54,13 @@ def test_what_the_recipes_are_for_each_task(name, arch, protocol, expected):
     sets = {} if name != "short" else {"data": ["photos_train"]}
     fitted = recipes.fit(recipes.resolve({"recipe": name, **sets}, "x"), arch,
                         protocols.get(protocol))
-    assert {field: fitted[field] for field in expected} == expected
+    assert {field: getattr(fitted, field) for field in expected} == expected
 
 
 def test_deblurring_has_two_phases():
     fitted = recipes.fit(recipes.resolve({"recipe": "semanir"}, "x"), "semanir-unet",
                         protocols.get("deblur-motion"))
-    assert len(fitted["phases"]) == 2
+    assert len(fitted.phases) == 2
 
 
 # -- what a config changes -----------------------------------------------------------------------
@@ -66,28 +68,28 @@ def test_deblurring_has_two_phases():
 def test_a_change_of_the_config_wins_over_what_a_recipe_sets_for_a_task():
     jpeg = protocols.get("jpeg_color-q10")
     own = recipes.resolve({"recipe": "short", "data": ["a"], "levels": None}, "x")
-    assert recipes.fit(own, "compacter", jpeg)["levels"] is None
+    assert recipes.fit(own, "compacter", jpeg).levels is None
     own = recipes.resolve({"recipe": "compacter", "data": ["a"]}, "x")
-    assert recipes.fit(own, "compacter", X2)["data"] == ["a"]
+    assert recipes.fit(own, "compacter", X2).data == ["a"]
 
 
 def test_an_overlay_is_for_its_models_tasks_and_levels_only():
-    resolved = {**resolve(), "for": [
-        {"models": ["m"], "tasks": ["sr"], "at": ["x2"], "set": {"lr": 5.0}}]}
-    assert recipes.fit(resolved, "m", X2)["lr"] == 5.0
+    resolved = replace(resolve(), cases=[
+        {"models": ["m"], "tasks": ["sr"], "at": ["x2"], "set": {"lr": 5.0}}])
+    assert recipes.fit(resolved, "m", X2).lr == 5.0
     for arch, protocol in (("other", "sr-x2"), ("m", "sr-x3"), ("m", "jpeg_gray-q10")):
-        assert recipes.fit(resolved, arch, protocols.get(protocol))["lr"] == resolved["lr"]
-    assert "for" not in recipes.fit(resolved, "m", X2)
+        assert recipes.fit(resolved, arch, protocols.get(protocol)).lr == resolved.lr
+    assert "for" not in recipes.fit(resolved, "m", X2).as_dict()
 
 
 def test_a_budget_of_one_kind_replaces_the_other():
-    assert resolve()["steps"] == 120
-    assert (resolve(seconds=9)["steps"], resolve(seconds=9)["seconds"]) == (None, 9)
+    assert resolve().steps == 120
+    assert (resolve(seconds=9).steps, resolve(seconds=9).seconds) == (None, 9)
 
 
 def test_a_bare_no_is_the_precision_and_no_truth_value():
     precision = yaml.safe_load("precision: no")
-    assert resolve(**precision)["precision"] == "no"
+    assert resolve(**precision).precision == "no"
 
 
 @pytest.mark.parametrize(("changes", "message"), [
@@ -204,7 +206,7 @@ def test_milestones_halve_the_learning_rate():
 def test_phases_change_patch_batch_and_rate():
     settings = resolve(lr=8.0, batch=4, patch=16, warmup=0, schedule="milestones", phases=[
         {"from": 0, "batch": 8}, {"from": 0.5, "patch": 32, "lr": 1.0}])
-    assert [(now["batch"], now["patch"]) for now in (recipes.at(settings, s) for s in (
+    assert [(now.batch, now.patch) for now in (recipes.at(settings, s) for s in (
         0, 0.49, 0.5, 1))] == [(8, 16), (8, 16), (4, 32), (4, 32)]
     assert [recipes.learning_rate(settings, s) for s in (0.49, 0.5)] == [8.0, 1.0]
 
@@ -215,9 +217,10 @@ def test_one_blind_training_serves_all_levels_in_its_range():
     blind = resolve(levels={"sigma": [15, 50]})
     at15, at25, gray = map(protocols.get, ("denoise_color-sigma15", "denoise_color-sigma25",
                                            "denoise_gray-sigma25"))
-    assert recipes.scope(blind, at15) == recipes.scope(blind, at25) == "denoise_color-blind@1"
-    assert recipes.scope(blind, gray) == "denoise_gray-blind@1"
-    assert recipes.scope(resolve(), at25) == "denoise_color-sigma25@1"
+    sigma = blind.levels
+    assert recipes.scope(sigma, at15) == recipes.scope(sigma, at25) == "denoise_color-blind@1"
+    assert recipes.scope(sigma, gray) == "denoise_gray-blind@1"
+    assert recipes.scope(resolve().levels, at25) == "denoise_color-sigma25@1"
     assert recipes.trained_for(blind, at15) == recipes.trained_for(blind, at25)
     trained = recipes.trained_for(blind, at25)
     assert trained.degradation == {"kind": "gaussian_noise", "sigma": [15, 50]}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from irbench.catalog import protocols
+from irbench.catalog import protocols, recipes
 from irbench.core import digests, files, records
 from tests.helpers.paths import ROOT
 
@@ -35,6 +35,12 @@ def protocol(name: str) -> dict:
             "source": "the toolkits"}
 
 
+def recipe(**fields) -> dict:
+    """A whole recipe, as plans and records have it; what is not given is the catalog's."""
+    return recipes.fit(recipes.resolve({"data": ["photos"], **fields}, "here"), "any",
+                       protocols.get("lowlight-lol")).as_dict()
+
+
 class Builder:
     """Writes records under ``folder`` and keeps the plan that asks for them."""
 
@@ -45,6 +51,8 @@ class Builder:
                      "datasets": {}, "models": {}, "published": published}
 
     def model(self, name: str, title: str, **fields) -> str:
+        if fields.get("training"):
+            fields["training"] = recipe(**fields["training"])
         self.plan["models"][name] = {
             "name": name, "arch": name, "title": title, "in_paper": True, "note": "",
             "published_as": "", "learned": True, "options": {}, "checkpoint": {"kind": "none"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.helpers import report_fixtures as fixtures
 from tests.helpers.report_fixtures import Builder
 
 EXCLUDED = {"bsds500_train": ["302003"]}
@@ -20,7 +21,7 @@ def validation_on(scope: str) -> dict:
 
 
 def recipe(**changes) -> dict:
-    return {**RECIPE, **changes}
+    return fixtures.recipe(**{**RECIPE, **changes})
 
 
 def result(scope: str, steps: int, psnr: tuple[float, ...], **fields) -> dict:

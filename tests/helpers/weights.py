@@ -5,6 +5,7 @@ import dataclasses
 import torch
 
 from irbench.catalog import protocols
+from irbench.catalog.model import Model
 from irbench.models import registry
 from irbench.weights import loading
 
@@ -16,8 +17,7 @@ BLIND = dataclasses.replace(protocols.get("denoise_color-sigma25"), id="denoise_
 def model(plugin, **more):
     """Return the tiny model as a plan has it."""
     card = registry.get("tiny", plugin)
-    return {"name": "mine", "arch": "tiny", "options": dict(card.options), "learned": True,
-            "checkpoint": {"kind": "none"}, "training": None, **more}
+    return Model(**{"name": "mine", "arch": "tiny", "options": dict(card.options), **more})
 
 
 def built(plugin, protocol=SR, seed=0):

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from irbench.catalog import protocols
+from irbench.catalog.model import Inference
 from irbench.core.errors import Unavailable, UserError
 from irbench.imaging import metrics
 from irbench.imaging.images import to_uint8
@@ -58,16 +59,16 @@ def test_reading_options_needs_no_torch():
 
 
 def test_nothing_is_on_by_default():
-    assert options.resolve(None, "x") == options.resolve({}, "x") == options.DEFAULTS == {
+    assert options.resolve(None, "x") == options.resolve({}, "x") == options.DEFAULT
+    assert options.DEFAULT.as_dict() == {
         "dtype": "float32", "channels_last": False, "compile": False, "tile": "auto",
         "overlap": None, "memory_gib": None}
-    assert options.resolve(None, "x") is not options.DEFAULTS
 
 
 def test_resolving_twice_changes_nothing():
     once = options.resolve({"dtype": "float16", "tile": False}, "x")
-    assert once["tile"] == "off"  # what YAML makes of a bare off
-    assert options.resolve(once, "x") == once
+    assert once.tile == "off"  # what YAML makes of a bare off
+    assert options.resolve(once.as_dict(), "x") == once
 
 
 @pytest.mark.parametrize("given, says", [
@@ -117,7 +118,7 @@ def test_the_default_is_the_network_itself(x):
 def test_float32_in_and_out_whatever_runs_inside(x, dtype, bound):
     network = Network()
     expected = run(network, x)
-    prepared = prepare.prepare(network, {"dtype": dtype})
+    prepared = prepare.prepare(network, Inference(dtype=dtype))
     y = run(prepared, x)
     assert y.dtype == torch.float32 and not torch.equal(y, expected)
     assert torch.allclose(y, expected, rtol=0, atol=bound)
@@ -130,7 +131,7 @@ def test_float32_in_and_out_whatever_runs_inside(x, dtype, bound):
 def test_channels_last_reaches_the_network_and_changes_no_value(x):
     network = Network()
     expected = run(network, x)
-    prepared = prepare.prepare(network, {"channels_last": True})
+    prepared = prepare.prepare(network, Inference(channels_last=True))
     assert torch.allclose(run(prepared, x), expected, atol=1e-6)
     assert network.seen[0] == (torch.float32, False) and network.seen[1] == (torch.float32, True)
     assert network.last.weight.is_contiguous(memory_format=torch.channels_last)
@@ -141,7 +142,7 @@ def test_bfloat16_costs_little_psnr():
     target = np.stack([tiny.photo(i, 48, 64) for i in range(4)])
     noisy = np.clip(target + np.random.default_rng(0).normal(0, 10, target.shape), 0, 255)
     x = torch.from_numpy(noisy / 255).float().permute(0, 3, 1, 2)
-    restored = [run(prepare.prepare(Network(), {"dtype": dtype}), x)
+    restored = [run(prepare.prepare(Network(), Inference(dtype=dtype)), x)
                 for dtype in ("float32", "bfloat16")]
     exact, rough = (np.mean([metrics.psnr(to_uint8(y.permute(1, 2, 0).numpy()), t)
                              for y, t in zip(batch, target, strict=True)]) for batch in restored)
@@ -157,7 +158,7 @@ def test_third_parties_networks_run_in_half_precision(tmp_path, make, protocol, 
     network, _ = external.load(path, protocols.get(protocol))
     x = torch.rand(1, 3, 20, 24)
     expected = run(network, x)
-    prepared = prepare.prepare(network, {"dtype": dtype})
+    prepared = prepare.prepare(network, Inference(dtype=dtype))
     y = run(prepared, x)
     assert y.dtype == torch.float32 and y.shape == expected.shape
     assert torch.allclose(y, expected, rtol=0, atol=0.03)
@@ -173,7 +174,7 @@ def test_third_parties_networks_run_in_half_precision(tmp_path, make, protocol, 
 def test_an_operation_that_a_type_lacks_says_what_to_do(x, text):
     network = Network()
     network.forward = lambda x: (_ for _ in ()).throw(RuntimeError(text))
-    prepared = prepare.prepare(network, {"dtype": "float16"})
+    prepared = prepare.prepare(network, Inference(dtype="float16"))
     with pytest.raises(UserError, match="Network on cpu: an operation fails in float16 .*Leave "
                                         "`dtype` out"):
         run(prepared, x)
@@ -185,7 +186,7 @@ def test_an_operation_that_a_type_lacks_says_what_to_do(x, text):
 def test_other_errors_pass_as_they_are(x, error):
     network = Network()
     network.forward = lambda x: (_ for _ in ()).throw(error)
-    prepared = prepare.prepare(network, {"dtype": "float16"})
+    prepared = prepare.prepare(network, Inference(dtype="float16"))
     with pytest.raises(type(error)) as found:
         run(prepared, x)
     assert found.value is error
@@ -194,11 +195,11 @@ def test_other_errors_pass_as_they_are(x, error):
 def test_a_type_that_the_card_does_not_name_is_refused():
     with pytest.raises(UserError, match="dtype 'float16' is not one that this model runs in. "
                                         "Valid: float32, bfloat16"):
-        prepare.prepare(Network(), {"dtype": "float16"}, dtypes=("float32", "bfloat16"))
+        prepare.prepare(Network(), Inference(dtype="float16"), dtypes=("float32", "bfloat16"))
     network = Network()
     network.dtypes = ("float32",)
     with pytest.raises(UserError, match="inference of Network: dtype 'bfloat16'"):
-        prepare.prepare(network, {"dtype": "bfloat16"})
+        prepare.prepare(network, Inference(dtype="bfloat16"))
     assert prepare.prepare(network) is network
 
 
@@ -214,7 +215,7 @@ def eager(monkeypatch):
 def test_a_compiled_network_is_the_same_function(x, eager):
     network = compacter("sr", 2, 3, layers=1, width=12).eval()
     expected = run(network, x)
-    prepared = prepare.prepare(network, {"compile": True})
+    prepared = prepare.prepare(network, Inference(compile=True))
     assert torch.allclose(run(prepared, x), expected, atol=1e-6)
     assert len(list(prepared.parameters())) == len(list(network.parameters()))
     plain = prepare.uncompiled(prepared)
@@ -225,7 +226,7 @@ def test_a_compiled_network_is_the_same_function(x, eager):
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 def test_compiling_generates_code(x):
-    prepared = prepare.prepare(nn.Tanh(), {"compile": True})
+    prepared = prepare.prepare(nn.Tanh(), Inference(compile=True))
     assert torch.allclose(run(prepared, x), x.tanh(), atol=1e-6)
 
 
@@ -235,7 +236,7 @@ def test_a_failed_compilation_says_what_to_do(x, monkeypatch):
 
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=fails))
     monkeypatch.setattr(prepare, "_check_compiler", lambda device: None)
-    prepared = prepare.prepare(nn.Tanh(), {"compile": True})
+    prepared = prepare.prepare(nn.Tanh(), Inference(compile=True))
     with pytest.raises(Unavailable, match="Tanh on cpu: torch.compile failed .*no such instruct"
                                           ".*Leave `compile` out"):
         run(prepared, x)
@@ -245,7 +246,7 @@ def test_without_a_compiler_nothing_is_compiled(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler -O3")
     with pytest.raises(Unavailable, match="needs a C\\+\\+ compiler; no-such-compiler -O3 is not "
                                           "found.*Leave `compile` out"):
-        prepare.prepare(Network(), {"compile": True})
+        prepare.prepare(Network(), Inference(compile=True))
     monkeypatch.setattr(prepare, "find_spec", lambda name: None)
     with pytest.raises(Unavailable, match="needs the package triton"):
         prepare._check_compiler("cuda")
@@ -258,7 +259,7 @@ def test_an_interpreter_that_cannot_compile_is_unavailable(monkeypatch):
     monkeypatch.setattr(torch, "compile", refuse)
     monkeypatch.setattr(prepare, "_check_compiler", lambda device: None)
     with pytest.raises(Unavailable, match="not supported on Python 3.99"):
-        prepare.prepare(Network(), {"compile": True})
+        prepare.prepare(Network(), Inference(compile=True))
 
 
 def test_a_compiled_network_never_runs_uncompiled_in_silence():
@@ -274,7 +275,7 @@ def test_a_compiled_network_never_runs_uncompiled_in_silence():
             return x * (1 + len(range(x.shape[-1])) % 97)  # a form of its own for each width
 
     torch._dynamo.reset()
-    network = prepare.prepare(Sized(), {"compile": True}, "cpu")
+    network = prepare.prepare(Sized(), Inference(compile=True), "cpu")
     network._run = (torch.compile(network.network, backend=backend),)
     for width in range(8, 24):
         x = torch.rand(1, 3, 8, width)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from irbench.catalog.model import Inference
 from irbench.core.errors import UserError
 from irbench.inference import tiling
 from irbench.inference.tiling import Cut, Tiled, cut_for, in_tiles
@@ -87,7 +88,7 @@ def test_overlap_is_exact_where_that_is_cheap_and_stated_where_not():
 def test_a_tile_that_cannot_hold_its_overlap_is_refused(tile, overlap):
     with pytest.raises(UserError, match=f"tiles of {tile} pixels are too small: Convolutions "
                                         "works in multiples of 8, and an overlap of"):
-        Tiled(Convolutions(multiple=8), {"tile": tile, "overlap": overlap})
+        Tiled(Convolutions(multiple=8), Inference(tile=tile, overlap=overlap))
 
 
 # -- equal to the whole image ------------------------------------------------------------------
@@ -163,7 +164,7 @@ def test_compacter_has_no_exact_overlap_and_the_record_says_so():
     torch.manual_seed(0)
     network = compacter("sr", 2, 3, layers=1, width=12).eval()
     assert tiling.exact_overlap(network) is None
-    tiled = Tiled(network, {"tile": 40, "overlap": 16})
+    tiled = Tiled(network, Inference(tile=40, overlap=16))
     x = image(50, 70)
     whole, y = run(network, x), run(tiled, x)
     assert y.shape == whole.shape and 0 < (y - whole).abs().max() < 0.5
@@ -174,7 +175,7 @@ def test_compacter_has_no_exact_overlap_and_the_record_says_so():
 
 
 def test_the_same_image_twice_gives_the_same_bits():
-    network = Tiled(Convolutions(depth=4, scale=2), {"tile": 24})
+    network = Tiled(Convolutions(depth=4, scale=2), Inference(tile=24))
     x = image(50, 61)
     assert torch.equal(run(network, x), run(network, x))
     assert network.images == 2
@@ -202,7 +203,7 @@ def test_a_network_that_does_not_keep_to_a_scale_is_refused():
 # -- what is told ------------------------------------------------------------------------------
 
 def test_a_given_tile_is_for_larger_images_only():
-    tiled = Tiled(Convolutions(), {"tile": 40})
+    tiled = Tiled(Convolutions(), Inference(tile=40))
     run(tiled, image(40, 30))
     assert tiled.tiles == 1 and tiled.record() is None
     run(tiled, image(20, 60))
@@ -221,7 +222,7 @@ def test_the_first_pass_is_watched_and_no_other():
         def __exit__(self, *_):
             return None
 
-    tiled = Tiled(Convolutions(), {"tile": 16}, watch=Watch)
+    tiled = Tiled(Convolutions(), Inference(tile=16), watch=Watch)
     assert tiled.observed is None
     for _ in range(2):
         run(tiled, image(40, 40))
@@ -230,5 +231,5 @@ def test_the_first_pass_is_watched_and_no_other():
 
 def test_progress_is_told():
     told = []
-    run(Tiled(Convolutions(), {"tile": 20}, done=lambda *n: told.append(n)), image(20, 50))
+    run(Tiled(Convolutions(), Inference(tile=20), done=lambda *n: told.append(n)), image(20, 50))
     assert told == [(i, 4) for i in range(1, 5)]

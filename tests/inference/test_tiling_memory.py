@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from irbench.catalog.model import Inference
 from irbench.core.errors import Unavailable, UserError
 from irbench.inference import budget, memory
 from irbench.inference.tiling import Tiled
@@ -61,7 +62,7 @@ def test_out_of_memory_halves_until_it_fits_and_says_so():
 
 def test_a_given_tile_is_halved_too():
     network = Limited(most=70 * 70)
-    tiled = Tiled(network, {"tile": 130})
+    tiled = Tiled(network, Inference(tile=130))
     x = image(200, 260)
     assert torch.allclose(run(tiled, x), 2 * x, atol=1e-6)
     assert tiled.record()["size"] == [65, 65]
@@ -77,7 +78,7 @@ def test_memory_that_never_suffices_is_unavailable():
 def test_off_never_tiles():
     network = Limited(most=10)
     with pytest.raises(torch.OutOfMemoryError):
-        run(Tiled(network, {"tile": "off"}), image(20, 30))
+        run(Tiled(network, Inference(tile="off")), image(20, 30))
     assert network.tried == [(20, 30)]
 
 
@@ -118,7 +119,7 @@ LINEAR = budget.Needs(((1000, 10**6), (4000, 4 * 10**6)), scale=2, channels=3, s
 def test_an_image_above_the_budget_is_tiled_with_the_largest_that_fit(monkeypatch):
     fake(monkeypatch, 50 * 10**6, LINEAR)
     network = Convolutions(scale=2, multiple=4)
-    tiled = Tiled(network, {"memory_gib": 1})
+    tiled = Tiled(network, Inference(memory_gib=1))
     x = image(200, 300)  # needs 72 MB, its output 2.88 MB
     y = run(tiled, x)
     assert torch.allclose(y, run(network, x), atol=2e-6)
@@ -135,7 +136,7 @@ def test_an_image_above_the_budget_is_tiled_with_the_largest_that_fit(monkeypatc
 def test_a_budget_too_small_for_any_tile_is_said(monkeypatch):
     fake(monkeypatch, 4 * 10**6, LINEAR)
     with pytest.raises(UserError, match="memory_gib is 0.5: even tiles of 64 pixels would need"):
-        run(Tiled(Convolutions(scale=2), {"memory_gib": 0.5}), image(200, 300))
+        run(Tiled(Convolutions(scale=2), Inference(memory_gib=0.5)), image(200, 300))
     # nothing was asked for: the smallest are tried
     tiled = Tiled(Convolutions(scale=2))
     run(tiled, image(200, 300))
@@ -148,13 +149,13 @@ def test_where_nothing_can_be_measured_the_image_itself_tells(monkeypatch):
     run(tiled, image(200, 300))
     assert tiled.record()["reason"].startswith("memory ran out")
     with pytest.raises(UserError, match="memory_gib cannot be kept here: needs Linux. Give the"):
-        run(Tiled(Convolutions(), {"memory_gib": 2}), image(200, 300))
+        run(Tiled(Convolutions(), Inference(memory_gib=2)), image(200, 300))
 
 
 def test_weights_beyond_the_budget_are_said(monkeypatch):
     monkeypatch.setattr(budget, "taken", lambda device: 3 * budget.GIB)
     with pytest.raises(UserError, match="memory_gib is 2, but weights and program alone take 3 G"):
-        run(Tiled(Convolutions(), {"memory_gib": 2}), image(20, 30))
+        run(Tiled(Convolutions(), Inference(memory_gib=2)), image(20, 30))
 
 
 @linux
@@ -163,7 +164,7 @@ def test_a_real_budget_is_kept():
     network = Convolutions(depth=3, width=64)
     x = image(500, 500)
     whole, _ = memory.resident_peak(lambda: network(x))
-    tiled = Tiled(network, {"memory_gib": (budget.taken("cpu") + 90 * MIB) / budget.GIB})
+    tiled = Tiled(network, Inference(memory_gib=(budget.taken("cpu") + 90 * MIB) / budget.GIB))
     y = run(tiled, x)
     assert tiled.tiles > 1 and torch.allclose(y, run(network, x), atol=2e-6)
     peak, _ = memory.resident_peak(lambda: tiled(x))
@@ -207,7 +208,7 @@ def test_a_cuda_budget_is_kept():
     network = Convolutions(depth=3, width=64).cuda()
     x = image(1000, 1000).cuda()
     allowed = torch.cuda.memory_allocated() + 300 * MIB
-    tiled = Tiled(network, {"memory_gib": allowed / budget.GIB}, "cuda")
+    tiled = Tiled(network, Inference(memory_gib=allowed / budget.GIB), "cuda")
     torch.cuda.reset_peak_memory_stats()
     y = run(tiled, x)
     assert tiled.tiles > 1 and y.device.type == "cpu"

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,12 +12,12 @@ import torch
 import yaml
 
 from irbench import plan
+from irbench.catalog.model import Inference
 from irbench.core import records
 from irbench.core.errors import Unavailable, UserError
 from irbench.data import sets
 from irbench.imaging import degrade, metrics
 from irbench.imaging.images import read_image, to_uint8, write_png
-from irbench.inference import options as inference
 from irbench.inference import tiling
 from irbench.jobs import evaluate
 from irbench.jobs.result import RunSettings, record_of
@@ -206,15 +207,16 @@ def test_a_record_is_json(world):
 def given(config, network=None, key="sr-x2@1/tinyset/bicubic", monkeypatch=None, **options):
     """Evaluate a cell with inference options, with another network in place of the model's."""
     planned = plan.load(config)
-    planned.cells[key].model["inference"] = options
+    job = planned.cells[key]
+    job = replace(job, model=replace(job.model, inference=Inference(**options)))
     if network is not None:
         monkeypatch.setattr(evaluate.loading, "ready", lambda *_: (network, None))
-    return evaluate.run(planned, planned.cells[key])
+    return evaluate.run(planned, job)
 
 
 def test_by_default_images_are_whole_and_in_float32(world):
     result = run(world).result
-    assert result["inference"] == inference.DEFAULTS
+    assert result["inference"] == Inference().as_dict()
     assert result["tiling"] is None and result["dictionary"] is None
     assert [image["tiles"] for image in result["images"]] == [1, 1, 1]
 
@@ -267,7 +269,7 @@ def test_a_network_tells_facts_of_its_own(world, monkeypatch, capsys):
         def diagnosis_in_words(self, facts):
             return f"half of {facts[0]['n']} gates are open"
 
-    result = given(world, Telling(2), monkeypatch=monkeypatch)["result"]
+    result = given(world, Telling(2), monkeypatch=monkeypatch).result
     assert result["dictionary"] == [{"stage": "all of it", "n": 4, "open": 0.5}]
     assert "half of 4 gates are open (first image)" in capsys.readouterr().err
 
@@ -280,13 +282,13 @@ def test_a_type_that_the_model_does_not_run_in_is_refused(world):
 def test_bfloat16_moves_a_cell_a_little(world, monkeypatch):
     planned = plan.load(world)
     job = planned.cells["sr-x2@1/tinyset/bicubic"]
-    job.model["arch"] = "semanir-light"  # whose card has the type
+    light = replace(job.model, arch="semanir-light")  # whose card has the type
     means = []
     for dtype in ("float32", "bfloat16"):
         network = semanir_light("sr", 2, 3, window=4, k=16, stages=1, layers=1, width=12).eval()
         monkeypatch.setattr(evaluate.loading, "ready", lambda *_, n=network: (n, None))
-        job.model["inference"] = {"dtype": dtype}
-        found = evaluate.run(planned, job).result
+        model = replace(light, inference=Inference(dtype=dtype))
+        found = evaluate.run(planned, replace(job, model=model)).result
         assert found["inference"]["dtype"] == dtype
         means.append(found["mean"]["psnr"])
     assert 0 < abs(means[0] - means[1]) < 2  # at 56 dB 8 bits of mantissa are seen

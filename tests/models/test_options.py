@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from irbench import plan
 from irbench.core.errors import UserError
-from irbench.models import layers, options, registry
+from irbench.models import layers, registry
 from irbench.plan import config
 from tests.helpers import tiny
 
@@ -49,12 +49,12 @@ def test_good_values_are_taken(tmp_path, given):
     if given.get("strength") == 0:      # the variant `off` would be its base
         del value["models"]["tiny"]["variants"]["off"]
         path.write_text(yaml.safe_dump(value))
-    assert plan.load(path).models["tiny"]["options"] == {"width": 4, "strength": 0.1, **given}
+    assert plan.load(path).models["tiny"].options == {"width": 4, "strength": 0.1, **given}
 
 
 @pytest.mark.parametrize("name", CARDS)
 def test_every_default_is_a_value_that_its_card_takes(name):
-    options.check("here", CARDS[name].options, CARDS[name])
+    CARDS[name].check("here", CARDS[name].options)
 
 
 @given(st.sampled_from(sorted(CARDS)), st.data())
@@ -74,7 +74,7 @@ def test_what_the_plan_takes_the_network_takes_by_kind_and_no_more(name, data):
             return False
         return True
 
-    assert verdict(lambda: options.check("here", {option: value}, card)) == verdict(
+    assert verdict(lambda: card.check("here", {option: value})) == verdict(
         lambda: layers.options_of(name, {name: {"options": card.options}}, {option: value}))
 
 

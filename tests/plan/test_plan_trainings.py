@@ -92,13 +92,13 @@ def test_a_recipe_may_be_blind_for_some_tasks_only(tmp_path, monkeypatch):
         {"protocol": name, "datasets": ["tinyset"], "models": ["tiny"]}
         for name in (*LEVELS, "sr-x2", "sr-x4")]))
     usual = known["demo"]["steps"]
-    assert {name: (job.model["training"]["steps"], job.model["training"]["batch"])
+    assert {name: (job.model.training.steps, job.model.training.batch)
             for name, job in run.trainings.items()} == {
         NAME: (usual, 4), "sr-x2@1/tiny": (usual, known["demo"]["batch"]),
         "sr-x4@1/tiny": (7, known["demo"]["batch"])}
     # a cell depends on the recipe as it is for its task
-    assert run.cells["sr-x4@1/tinyset/tiny"].model["training"]["steps"] == 7
-    assert all("for" not in job.model["training"] for job in run.cells.values())
+    assert run.cells["sr-x4@1/tinyset/tiny"].model.training.steps == 7
+    assert all(job.model.training.cases is None for job in run.cells.values())
 
 
 def test_versions_do_not_share(tmp_path):

@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from irbench import cli, plan
+from irbench.catalog.model import Checkpoint, Inference
 from irbench.core import files, records
 from irbench.core.errors import Unavailable, UserError
-from irbench.inference import options as inference
 from irbench.jobs import verify
 from irbench.plan import config
 from irbench.weights import loading
@@ -58,21 +58,21 @@ def test_a_variant_says_what_it_is(tmp_path):
     run = plan.load(edit(tmp_path))
     base, strong, bf16 = (run.models[name] for name in ("tiny", "tiny.strong", "tiny.bf16"))
     assert list(run.models)[-3:] == ["tiny", "tiny.strong", "tiny.bf16"]
-    assert base["base"] is base["variant"] is None
-    assert base["inference"] == inference.DEFAULTS
-    assert strong["base"] == bf16["base"] == "tiny"
-    assert strong["variant"] == {"options": {"strength": 0.5}, "inference": {}}
-    assert strong["options"] == {"width": 4, "strength": 0.5}
-    assert strong["base_options"] == base["options"] == {"width": 4, "strength": 0.1}
-    assert strong["title"] == "Tiny (not in any paper; strength = 0.5)"
-    assert strong["note"] == "a model for tests; variant: strength = 0.5, weights of tiny"
-    assert bf16["variant"] == {"options": {}, "inference": {"dtype": "bfloat16"}}
-    assert bf16["inference"] == {**inference.DEFAULTS, "dtype": "bfloat16"}
-    assert bf16["title"] == "Tiny (not in any paper; bfloat16)"
-    assert bf16["note"] == "a model for tests; variant: dtype = bfloat16, weights of tiny"
+    assert base.base is base.variant is None
+    assert base.inference == Inference()
+    assert strong.base == bf16.base == "tiny"
+    assert strong.variant == {"options": {"strength": 0.5}, "inference": {}}
+    assert strong.options == {"width": 4, "strength": 0.5}
+    assert strong.base_options == base.options == {"width": 4, "strength": 0.1}
+    assert strong.title == "Tiny (not in any paper; strength = 0.5)"
+    assert strong.note == "a model for tests; variant: strength = 0.5, weights of tiny"
+    assert bf16.variant == {"options": {}, "inference": {"dtype": "bfloat16"}}
+    assert bf16.inference == Inference(dtype="bfloat16")
+    assert bf16.title == "Tiny (not in any paper; bfloat16)"
+    assert bf16.note == "a model for tests; variant: dtype = bfloat16, weights of tiny"
     for variant in (strong, bf16):
-        assert variant["training"] == base["training"]
-        assert variant["checkpoint"] == {"kind": "trained"}
+        assert variant.training == base.training
+        assert variant.checkpoint == Checkpoint("trained")
 
 
 def test_a_paper_describes_no_variant_and_no_other_number_type(tmp_path):
@@ -85,16 +85,16 @@ def test_a_paper_describes_no_variant_and_no_other_number_type(tmp_path):
         value["cells"] = [{"protocol": "sr-x2", "datasets": ["tinyset"],
                            "models": ["compacter", "quick"]}]
     models = plan.load(edit(tmp_path, change, None)).models
-    assert models["compacter"]["in_paper"] and models["compacter"]["note"] == ""
-    assert models["compacter"]["published_as"]
-    assert not any(m["in_paper"] for name, m in models.items() if name != "compacter")
-    assert models["compacter.tiles"]["title"] == "Compacter (tiles of 64)"
-    assert models["compacter.tiles"]["published_as"] == ""
-    assert models["quick"]["note"] == "variant: dtype = bfloat16"
-    assert models["quick"]["title"] == "Compacter"
+    assert models["compacter"].in_paper and models["compacter"].note == ""
+    assert models["compacter"].published_as
+    assert not any(m.in_paper for name, m in models.items() if name != "compacter")
+    assert models["compacter.tiles"].title == "Compacter (tiles of 64)"
+    assert models["compacter.tiles"].published_as == ""
+    assert models["quick"].note == "variant: dtype = bfloat16"
+    assert models["quick"].title == "Compacter"
     # back to what the card says, yet with the weights of another row
-    assert models["quick.exact"]["title"] == "Compacter (default inference)"
-    assert models["quick.exact"]["note"] == "variant: weights of quick"
+    assert models["quick.exact"].title == "Compacter (default inference)"
+    assert models["quick.exact"].note == "variant: weights of quick"
 
 
 def test_a_variant_has_the_training_sets_of_its_base(tmp_path):
@@ -118,10 +118,10 @@ def test_third_party_weights_have_variants_of_inference(tmp_path):
     run = plan.load(edit(tmp_path, change))
     cell = run.find("cell", protocol="sr-x2", dataset="tinyset", model="swinir-s.fast")
     base = run.find("cell", protocol="sr-x2", dataset="tinyset", model="swinir-s")
-    assert cell.model["checkpoint"] == base.model["checkpoint"]
-    assert cell.model["inference"]["channels_last"] and not base.model["inference"]["channels_last"]
-    assert cell.model["title"] == "SwinIR-S (light; bfloat16, channels last)"
-    assert run.models["swinir-s.fast"]["published_as"] == ""
+    assert cell.model.checkpoint == base.model.checkpoint
+    assert cell.model.inference.channels_last and not base.model.inference.channels_last
+    assert cell.model.title == "SwinIR-S (light; bfloat16, channels last)"
+    assert run.models["swinir-s.fast"].published_as == ""
 
 
 # -- mistakes ----------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def test_a_sweep_is_off_unless_asked_for_and_then_complete(tmp_path):
     assert config.check(full) == full
     job = plan.build(full).find("profile", protocol="sr-x2", model="tiny.bf16")
     assert job.spec["profile"]["sweep"] == full["profile"]["sweep"]
-    assert job.model["inference"]["dtype"] == "bfloat16"
+    assert job.model.inference.dtype == "bfloat16"
 
 
 def test_references_are_profiled_where_they_can_be_and_nothing_else(tmp_path):

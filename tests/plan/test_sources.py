@@ -8,6 +8,7 @@ import io
 import shutil
 import tokenize
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -199,7 +200,7 @@ def test_a_module_counts_for_the_jobs_that_run_it(module, expected):
 
 
 def test_third_party_weights_count_with_the_module_that_runs_them():
-    code = sources.closure("cell", sources.own_module({"arch": "external"}, ()))
+    code = sources.closure("cell", sources.own_module(SimpleNamespace(external=True), ()))
     assert "irbench.weights.external" in code.modules
     assert "irbench.jobs.profiling.profile" not in code.modules
 

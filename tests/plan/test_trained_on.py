@@ -10,6 +10,7 @@ import yaml
 
 from irbench import cli, plan
 from irbench.catalog import protocols
+from irbench.catalog.model import Model
 from irbench.core import digests, files, records
 from irbench.core.errors import UserError
 from irbench.data import sets as datasets
@@ -33,7 +34,7 @@ def world(tmp_path, monkeypatch):
                                "models": ["bicubic", "tiny"]}])
 
     def write(**metadata):
-        model = {"name": "tiny", "arch": "tiny", "options": {"width": 4}}
+        model = Model("tiny", "tiny", options={"width": 4})
         loading.save(tmp_path / "w.safetensors", {"a": torch.zeros(1)}, model,
                          protocols.get("sr-x2"), **metadata)
         return plan.load(config)
@@ -240,9 +241,9 @@ def test_what_a_recipe_leaves_out_of_other_sets_does_not_matter(world, tmp_path)
         {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["tiny"]}]))
     assert run.trained_on == {"sr-x2@1/tiny": {"tinytrain": []}}
     job, = run.trainings.values()
-    assert job.model["training"]["exclude"] == {}
+    assert job.model.training.exclude == {}
     cell, = run.cells.values()
-    assert cell.model["training"] == job.model["training"]
+    assert cell.model.training == job.model.training
 
 
 def test_a_target_is_left_out_with_the_last_of_its_inputs(tmp_path):
@@ -265,7 +266,7 @@ def test_bundled_weights_name_their_sets(world, tmp_path, copied, capsys, monkey
     monkeypatch.setattr(bundled, "FOLDER", tmp_path)
     monkeypatch.setattr(bundled, "CATALOG", tmp_path / "weights.yaml")
     plugins = (str(tmp_path / "tiny_model.py"),)
-    model = {"name": "tiny", "arch": "tiny", "options": {"width": 4, "strength": 0.1}}
+    model = Model("tiny", "tiny", options={"width": 4, "strength": 0.1})
     protocol = protocols.get("sr-x2")
     for name, exclude in (("tiny-sr-x2", {"tinytrain": ["copy"]}), ("tiny-sr-x4", {})):
         network = loading.build(model, protocols.get(name.removeprefix("tiny-")), plugins)

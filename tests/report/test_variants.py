@@ -5,6 +5,7 @@ import io
 
 import pytest
 
+from irbench.catalog.model import Model
 from irbench.present import style, text
 from irbench.report.facts import kinds, verdict
 from irbench.report.plots import attention, ksweep, quality, scaling
@@ -53,8 +54,8 @@ def test_variants_get_no_verdict(run):
     ({"reference": True}, False),
 ])
 def test_who_competes(spec, expected):
-    peer = {"arch": "external", "published_as": "DRUNet*", **spec}
-    assert kinds.competes(spec) is expected
+    peer = Model(**{"name": "a", "arch": "external", "published_as": "DRUNet*", **spec})
+    assert kinds.competes(peer) is expected
     assert verdict.is_counterpart(peer, "DRUNet*") is expected
 
 

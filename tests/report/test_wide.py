@@ -8,6 +8,7 @@ import pytest
 
 from irbench import report
 from irbench.catalog import protocols, published
+from irbench.catalog.model import Model
 from irbench.present import text
 from irbench.report import collect
 from irbench.report.facts import leakage, verdict
@@ -113,7 +114,8 @@ def test_what_rounds_to_zero_has_no_sign():
     ({"published_as": "", "in_paper": True}, "", False),
 ])
 def test_who_is_whose_counterpart(spec, method, expected):
-    assert verdict.is_counterpart(spec, method) is expected
+    model = Model(**{"name": "a", "arch": "a", **spec})
+    assert verdict.is_counterpart(model, method) is expected
 
 
 def test_a_blind_row_is_no_counterpart_of_one_level(wide, built):

@@ -6,6 +6,7 @@ import pytest
 
 from irbench import cli, plan
 from irbench.catalog import protocols
+from irbench.catalog.model import Checkpoint, Model
 from irbench.core import digests, records
 from irbench.core.errors import UserError
 from irbench.models import registry
@@ -29,7 +30,7 @@ def check(one):
     assert one.name == bundled.name_of(one.arch, one.protocol)
     served = [p for p in protocols.catalog().values() if loading.is_for(header, p)]
     assert served if one.levels else [p.id for p in served] == [one.protocol]
-    model = {"name": one.name, "arch": one.arch, "options": one.options}
+    model = Model(one.name, one.arch, options=one.options)
     network = loading.build(model, served[0])
     shapes = {name: list(value.shape) for name, value in network.state_dict().items()}
     stored = storage.shapes(one.path)
@@ -69,12 +70,12 @@ def folder(tmp_path, monkeypatch):
 
 def put(scope, levels=None, protocol=None, name=None, **more):
     """Add a file of small random weights for a scope."""
-    model = {"name": "c", "arch": "compacter", "options": options(**more)}
+    model = Model("c", "compacter", options=options(**more))
     network = loading.build(model, protocols.get(protocol or scope))
     state = {key: value.half() for key, value in network.state_dict().items()}
     path = bundled.FOLDER / f"{name or bundled.name_of('compacter', scope)}.safetensors"
     path.write_bytes(storage.pack(state, {
-        "model": "c", "arch": "compacter", "options": model["options"], "protocol": scope,
+        "model": "c", "arch": "compacter", "options": model.options, "protocol": scope,
         "levels": levels, "steps": 5}))
     return path
 
@@ -141,7 +142,7 @@ def test_a_config_takes_bundled_weights(folder, tmp_path, capsys):
         "dsgm": "gated"}}}))
     for job, path in zip(run.cells.values(), [f for f in files for _ in range(2)], strict=True):
         digest = digests.file_digest(path)
-        assert job.model["checkpoint"] == {"kind": "file", "path": str(path), "sha256": digest}
+        assert job.model.checkpoint == Checkpoint("file", path=str(path), sha256=digest)
         assert job.spec["model"]["checkpoint"] == {"kind": "file", "sha256": digest}
     assert cli.main(["eval", "--protocol", "denoise_color-sigma50", "--dataset", "tinyset",
                      "--model", "compacter"]) == 0

@@ -18,7 +18,7 @@ from tests.helpers.weights import SIGMA, SR, built, equal, flip, load, model
 def finish(folder, state, plugin, *, protocol=SR, best=None, **result):
     """Write what a training leaves in its run: record and weights."""
     spec = {"protocol": protocol.definition(), "seed": 0}
-    name = f"{model(plugin)['name']}.safetensors"
+    name = f"{model(plugin).name}.safetensors"
     file = f"checkpoints/{protocol.id}/{name}"
     digest = loading.save(
         folder / file, state, model(plugin), protocol, steps=9, recipe={"recipe": "demo"},

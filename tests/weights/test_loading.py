@@ -21,7 +21,7 @@ def test_what_was_saved_is_loaded_and_says_what_it_is(plugin, tmp_path):
     assert digest == digests.file_digest(path)
     assert equal(load(plugin, path, sha256=digest), state)
     header = storage.read_header(path)
-    assert header == {"model": "mine", "arch": "tiny", "options": model(plugin)["options"],
+    assert header == {"model": "mine", "arch": "tiny", "options": model(plugin).options,
                       "protocol": "sr-x2@1", "steps": 7, "exclude": {},
                       "weights": header["weights"]}
     assert header == storage.header_of(path, path.read_bytes())
@@ -84,7 +84,7 @@ def test_weights_for_something_else_are_refused(plugin, tmp_path, levels, scope,
     assert not loading.is_for(header, protocols.get(wanted))
     path = tmp_path / "a.safetensors"
     path.write_bytes(storage.pack(
-        built(plugin).state_dict(), {"arch": "tiny", "options": model(plugin)["options"],
+        built(plugin).state_dict(), {"arch": "tiny", "options": model(plugin).options,
                                      **header}))
     with pytest.raises(UserError, match=f"a.safetensors: it is for protocol '{scope}'.* model "
                                         "mine needs") as caught:

@@ -70,7 +70,7 @@ def attempt(kind):
 def training_data(wildcards):
     """The datasets a training waits for."""
     job = PLAN.trainings["/".join(wildcards)]
-    return [str(PLAN.data[name].record) for name in job.model["training"]["data"]]
+    return [str(PLAN.data[name].record) for name in job.model.training.data]
 
 
 def leak_data(wildcards):

@@ -40,12 +40,13 @@ import psutil
 import torch
 from torch import nn
 
+from irbench.catalog.model import Inference
 from irbench.core import machine
 from irbench.core.errors import Unavailable, UserError, unknown
 from irbench.imaging.photograph import photograph
 from irbench.inference import budget, memory
 from irbench.inference.memory import cuda_peak, out_of_memory, resident_peak
-from irbench.inference.options import DTYPES, resolve
+from irbench.inference.options import DEFAULT, DTYPES
 from irbench.inference.prepare import prepare, uncompiled
 from irbench.inference.tiling import Cut, cut_for, in_tiles
 from irbench.jobs.profiling import elsewhere, macs
@@ -82,7 +83,7 @@ def pick_device(name: str) -> tuple[str, str]:
 
 
 def profile(model: nn.Module, *, channels: int, height: int, width: int, batch: int = 1,
-            device: str = "cpu", inference: dict | None = None, warmup: int, samples: int,
+            device: str = "cpu", inference: Inference = DEFAULT, warmup: int, samples: int,
             threads: int | None = None, sweep: dict | None = None) -> dict:
     """Measure a model on random images; see the module's text for how.
 
@@ -94,7 +95,7 @@ def profile(model: nn.Module, *, channels: int, height: int, width: int, batch: 
         width: of the input in pixels.
         batch: images at once.
         device: ``cpu``, ``cuda`` or ``auto``.
-        inference: options of ``irbench.inference.options.resolve``; None for the defaults.
+        inference: how it is run, of ``irbench.inference.options.resolve``.
         warmup: untimed runs before the timed ones, at least 1: the first run allocates, plans
             and loads kernels.
         samples: timed runs, at least 1.
@@ -109,7 +110,7 @@ def profile(model: nn.Module, *, channels: int, height: int, width: int, batch: 
         device_name, clock_mhz, dtype, precision, threads.
 
     Raises:
-        UserError: a value out of range, an unknown device or option.
+        UserError: a value out of range, an unknown device.
         Unavailable: not enough memory; nothing to compile with.
     """
     numbers = {"channels": channels, "height": height, "width": width, "batch": batch,
@@ -119,14 +120,13 @@ def profile(model: nn.Module, *, channels: int, height: int, width: int, batch: 
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(f"profile: {name} is {value!r}; it must be a whole number of at "
                             "least 1.")
-    options = resolve(inference, "profile: inference")
     series = None if sweep is None else sweeps.check(sweep)
     device, _ = pick_device(device)
     shape = (batch, channels, height, width)
-    with cpu_threads(threads), _memory_errors(model, shape, device, options["dtype"]):
+    with cpu_threads(threads), _memory_errors(model, shape, device, inference.dtype):
         others = memory.allocated_by_others(model) if device == "cuda" else 0
         # outside inference mode, in which moved weights would never again take a gradient
-        subject = Subject(model, prepare(model, options, device), options, device, others)
+        subject = Subject(model, prepare(model, inference, device), inference, device, others)
         with torch.inference_mode():
             result = _measure(subject, shape, warmup, samples)
             if series is not None:
@@ -144,23 +144,23 @@ class Subject:
     Attributes:
         model: the network itself, never compiled; moved and cast.
         network: the prepared one.
-        options: resolved.
+        options: how it is run.
         device: ``cpu`` or ``cuda``.
         others: bytes of CUDA memory that are not its own.
     """
 
     model: nn.Module
     network: nn.Module
-    options: dict
+    options: Inference
     device: str
     others: int
 
     def cut(self, shape: tuple[int, ...]) -> Cut | None:
         """Return how an input of this shape is tiled, None if it is not."""
-        tile = self.options["tile"]
+        tile = self.options.tile
         if not isinstance(tile, int) or tile >= max(shape[-2:]):
             return None
-        return cut_for(self.network, tile, self.options["overlap"])
+        return cut_for(self.network, tile, self.options.overlap)
 
     def passes(self, shape: tuple[int, ...]) -> Counter[tuple[int, int]]:
         """Return how often an input of what height and width goes through the network."""
@@ -203,13 +203,13 @@ def _measure(subject: Subject, shape: tuple[int, ...], warmup: int, samples: int
         "parameters": sum(p.numel() for p in model.parameters()), **counted,
         "input": {"batch": batch, "channels": channels, "height": height, "width": width},
         "tiles": subject.passes(shape).total(),
-        "inference": subject.options, "latency_ms": times,
+        "inference": subject.options.as_dict(), "latency_ms": times,
         "throughput": throughput(times["p50"], shape),
         "peak_memory_bytes": peak, "peak_memory_of": peak_of, "energy": energy,
         "attention": interface.attention_choice(model), "dictionary": dictionary,
         "dictionary_of": dictionary_of, "sweep": None, "missing": missing,
         "device": device, "device_name": device_name(device), "clock_mhz": clock,
-        "dtype": subject.options["dtype"], "precision": _precision(device),
+        "dtype": subject.options.dtype, "precision": _precision(device),
         "threads": torch.get_num_threads(),
     }
 
@@ -218,8 +218,8 @@ def _point(subject: Subject, shape: tuple[int, ...], samples: int) -> dict:
     """Measure one point of a sweep: latency and memory, after one warm-up."""
     missing: dict[str, str] = {}
     try:
-        with _memory_errors(subject.model, shape, subject.device, subject.options["dtype"]):
-            if subject.options["compile"]:
+        with _memory_errors(subject.model, shape, subject.device, subject.options.dtype):
+            if subject.options.compile:
                 torch._dynamo.reset()  # compiled for this size, not for any
             forward = subject.forward(shape)
             forward()

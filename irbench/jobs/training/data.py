@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irbench.catalog.protocols import Protocol
-from irbench.catalog.recipes import at
+from irbench.catalog.recipes import Recipe, at
 from irbench.core import code
 from irbench.core.errors import UserError
 from irbench.data import sets
@@ -53,7 +53,7 @@ class Source:
 class Patches:
     """All training images, the samples cut from them, and the images held out for validation."""
 
-    def __init__(self, images: list[Source], protocol: Protocol, recipe: dict, seed: int) -> None:
+    def __init__(self, images: list[Source], protocol: Protocol, recipe: Recipe, seed: int) -> None:
         """Choose the images.
 
         Args:
@@ -68,14 +68,14 @@ class Patches:
         """
         self.protocol, self.recipe, self.seed = protocol, recipe, seed
         every = [(source, i) for source in images for i in range(len(source.targets))]
-        every = [one for one in every if not _excluded(*one, recipe["exclude"])]
-        _check_excluded(images, recipe["exclude"])
+        every = [one for one in every if not _excluded(*one, recipe.exclude)]
+        _check_excluded(images, recipe.exclude)
         # by a hash of their names: the same ones whatever else is in the set
         order = sorted(every, key=lambda one: hashlib.sha256(one[0].name(one[1]).encode()).digest())
-        self.held_out = order[:recipe["holdout"]]
+        self.held_out = order[:recipe.holdout]
         held = {(id(source), i) for source, i in self.held_out}
         self.images = [one for one in every if (id(one[0]), one[1]) not in held]
-        patch = max([recipe["patch"], *(p.get("patch", 0) for p in recipe["phases"] or ())])
+        patch = max(recipe.patches)
         small = [source.name(i) for source, i in every
                  if min(source.targets.shapes[i][:2]) < patch]
         if small or not self.images:
@@ -127,7 +127,7 @@ class Patches:
 
     def _level(self, rng: np.random.RandomState) -> Protocol:
         """Draw the level of a blind protocol; any other is itself."""
-        (parameter, (low, high)), = (self.recipe["levels"] or {None: (0, 0)}).items()
+        (parameter, (low, high)), = (self.recipe.levels or {None: (0, 0)}).items()
         if parameter is None:
             return self.protocol
         drawn = rng.randint(low, high + 1) if parameter == "quality" else rng.uniform(low, high)
@@ -139,7 +139,7 @@ class Patches:
         Their middle, at most 192 pixels a side. The levels of a blind training are spread evenly
         over them.
         """
-        levels = self.recipe["levels"]
+        levels = self.recipe.levels
         for n, (source, i) in enumerate(self.held_out):
             given, target = source.pair(i)
             unit = self.protocol.scale * 2  # even, also in the input: a mosaic begins with red
@@ -196,9 +196,9 @@ def load(plan: Plan, job: Job, protocol: Protocol) -> Patches:
         Unavailable: a set is not here.
         UserError: images and recipe do not fit.
     """
-    recipe, root = job.spec["model"]["training"], Path(plan.config["data_root"])
+    recipe, root = job.model.training, Path(plan.config["data_root"])
     found = []
-    for name in recipe["data"]:
+    for name in recipe.data:
         data = sets.obtain(plan.entry(name), root)
         key = {"set": sets.digest(plan.entry(name)), "color": protocol.color,
                "scale": protocol.scale,
@@ -243,7 +243,7 @@ def _named(name: str, work) -> np.ndarray:
         raise type(error)(f"{name}: {error}") from None
 
 
-def positions(recipe: dict, share: float, step: int, rank: int,
+def positions(recipe: Recipe, share: float, step: int, rank: int,
               world: int) -> Iterator[list[tuple[int, int, int]]]:
     """Yield a process's parts of a step's batch: lists of (step, index, patch).
 
@@ -255,6 +255,6 @@ def positions(recipe: dict, share: float, step: int, rank: int,
         world: how many processes share the batch.
     """
     now = at(recipe, share)
-    size = now["batch"] // recipe["accumulate"]
-    for part in range(recipe["accumulate"]):
-        yield [(step, part * size + i, now["patch"]) for i in range(rank, size, world)]
+    size = now.batch // recipe.accumulate
+    for part in range(recipe.accumulate):
+        yield [(step, part * size + i, now.patch) for i in range(rank, size, world)]

@@ -13,27 +13,27 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
+from irbench.catalog.recipes import Recipe
 from irbench.core.errors import UserError
 from irbench.jobs.training import data, processes
 from irbench.jobs.training.state import State
 
 
-def start(device: str, recipe: dict, threads: int) -> Accelerator:
+def start(device: str, recipe: Recipe, threads: int) -> Accelerator:
     """Return accelerate's handle on devices, processes and precision.
 
     Raises:
         UserError: the precision needs a GPU, or the processes cannot share a batch evenly.
     """
-    if recipe["precision"] == "fp16" and device == "cpu":
+    if recipe.precision == "fp16" and device == "cpu":
         raise UserError("precision fp16 trains on a GPU only. Use bf16 or no on a CPU.")
-    engine = Accelerator(mixed_precision=recipe["precision"], cpu=device == "cpu")
+    engine = Accelerator(mixed_precision=recipe.precision, cpu=device == "cpu")
     torch.set_num_threads(threads)  # accelerate chooses a number of its own
-    parts = recipe["accumulate"] * engine.num_processes
-    for now in (recipe, *(recipe["phases"] or ())):
-        batch = now.get("batch", recipe["batch"])
+    parts = recipe.accumulate * engine.num_processes
+    for batch in recipe.batches:
         if batch % parts:
             raise UserError(f"a batch of {batch} cannot be shared by {engine.num_processes} "
-                            f"processes in {recipe['accumulate']} parts. Choose a `batch` that "
+                            f"processes in {recipe.accumulate} parts. Choose a `batch` that "
                             f"{parts} divides.")
     return engine
 
@@ -84,12 +84,12 @@ def loader(engine: Accelerator, state: State, patches: data.Patches) -> Iterator
         step, recipe = state.step, state.recipe
         while True:
             # a budget in seconds is asked when a batch is ordered, up to some batches ahead
-            share = step / recipe["steps"] if recipe["steps"] else state.share
+            share = step / recipe.steps if recipe.steps else state.share
             yield from data.positions(recipe, share, step, engine.process_index,
                                       engine.num_processes)
             step += 1
 
-    workers = state.recipe["workers"]
+    workers = state.recipe.workers
     # a generator of its own: a loader that starts draws a number, which must not be the network's
     yield from DataLoader(_Samples(patches), batch_sampler=batches(), num_workers=workers,
                           worker_init_fn=_undisturbed, pin_memory=engine.device.type == "cuda",

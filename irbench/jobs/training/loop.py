@@ -66,16 +66,15 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
     begun = time.monotonic()
     phases = records.Phases()
     protocol, model = plan.scopes["/".join(job.key.values())], job.model
-    recipe = model["training"]
-    engine = engines.start(device, recipe, threads)
+    engine = engines.start(device, model.training, threads)
     place = _Place(plan, job, protocol)
     with place.claimed() if engine.is_main_process else contextlib.nullcontext():
         with phases("load"):
             with engine.main_process_first():   # one process decodes, the others find it done
                 patches = data.load(plan, job, protocol)
-            torch.manual_seed(seed_of(job.spec["seed"], protocol.id, model["name"]))
+            torch.manual_seed(seed_of(job.spec["seed"], protocol.id, model.name))
             network = loading.build(model, protocol, tuple(plan.config["plugins"])).train()
-            state = State(network.to(engine.device), recipe, job.fingerprint, place.state)
+            state = State(network.to(engine.device), model.training, job.fingerprint, place.state)
             state.scaler = engine.scaler
             state.resume()
             engines.check_together(engine, state)
@@ -121,7 +120,7 @@ class _Place:
     """Where a training's files go, and what the headers of its weights say."""
 
     def __init__(self, plan: Plan, job: Job, protocol) -> None:
-        folder, name = Path("checkpoints", protocol.id), job.model["name"]
+        folder, name = Path("checkpoints", protocol.id), job.model.name
         self.plan, self.job, self.protocol = plan, job, protocol
         self.last, self.best = folder / f"{name}.safetensors", folder / f"{name}.best.safetensors"
         self.state, self.csv = (job.record.with_suffix(end) for end in (".state", ".csv"))
@@ -152,12 +151,12 @@ class _Place:
 
     def save(self, weights: dict, steps: int, best: bool = False) -> str:
         """Write weights with a header in which nothing differs between two equal trainings."""
-        spec = self.job.spec
-        recipe = spec["model"]["training"]
+        recipe = self.job.model.training
         return loading.save(
             self.plan.folder / (self.best if best else self.last), weights, self.job.model,
-            self.protocol, steps=steps, recipe=recipe, levels=recipe["levels"],
-            datasets=spec["datasets"], exclude=recipe["exclude"], training=self.job.fingerprint)
+            self.protocol, steps=steps, recipe=recipe.as_dict(), levels=recipe.levels,
+            datasets=self.job.spec["datasets"], exclude=recipe.exclude,
+            training=self.job.fingerprint)
 
     def best_of(self, state: State) -> dict | None:
         """Return the best validation and its file; None if there is none."""
@@ -202,14 +201,14 @@ def _train(state: State, loader: Iterator, patches: data.Patches, validator: val
         state.seconds, stopping = engines.agreed(engine, time.perf_counter() - started, stop())
         state.note(loss, lr)
         board.add(state.step, {"loss": loss, "learning rate": lr})
-        every, ended = recipe["validate_every"], state.share >= 1
+        every, ended = recipe.validate_every, state.share >= 1
         if main and every and (ended or state.step % every == 0):
             _validate(state, validator, place, board)
         if main and not ended and (stopping or state.due()):
             place.keep(state)
         if stopping and not ended:
             engine.wait_for_everyone()
-            of = f" of {recipe['steps']}" if recipe["steps"] else ""
+            of = f" of {recipe.steps}" if recipe.steps else ""
             raise Paused(f"{title}: stopped after step {state.step}{of}; the state is saved, the "
                          "same command goes on.")
     if main and state.kept != state.step:
@@ -221,7 +220,7 @@ def _backward(network, loss_of, loader: Iterator, state: State, engine: Accelera
     """Compute the gradients of a batch, part by part; return this process's mean loss."""
     import torch
 
-    parts = state.recipe["accumulate"]
+    parts = state.recipe.accumulate
     total = torch.zeros((), device=engine.device)
     for part in range(parts):
         asked = time.perf_counter()
@@ -241,9 +240,9 @@ def _reported(state: State, title: str) -> Iterator[float]:
         while state.share < 1:
             yield state.seconds
 
-    steps = state.recipe["steps"]
+    steps = state.recipe.steps
     return (messages.track(until_spent(), title, steps, state.step) if steps else
-            messages.track_seconds(until_spent(), title, state.recipe["seconds"]))
+            messages.track_seconds(until_spent(), title, state.recipe.seconds))
 
 
 def _validate(state: State, validator: validate.Validator, place: _Place,
@@ -269,12 +268,12 @@ def _check(loss: float, norm: float, state: State, patches: data.Patches, title:
     if not math.isfinite(loss):
         what = f"the loss is {loss}"
     elif state.spiked(loss):
-        what = f"the loss is {loss:.4g}, over {state.recipe['spike']:g} times the usual,"
+        what = f"the loss is {loss:.4g}, over {state.recipe.spike:g} times the usual,"
     elif not math.isfinite(norm) and not state.scaler:  # fp16 overflows at times, by design
         what = f"the loss is {loss:.4g}, but the norm of its gradients {norm}"
     else:
         return
-    batch = at(state.recipe, state.share)["batch"]
+    batch = at(state.recipe, state.share).batch
     kept = ("none was saved yet" if state.kept is None else
             f"{state.path} (after step {state.kept})")
     raise Unavailable(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from irbench.catalog.recipes import Recipe
+
 CHARBONNIER_EPS = 1e-3
 
 
@@ -29,8 +31,8 @@ def l1_fft(restored: Tensor, target: Tensor, weight: float) -> Tensor:
     return l1(restored, target) + weight * difference.abs().mean()
 
 
-def make(recipe: dict):
+def make(recipe: Recipe):
     """Return the loss function a recipe names."""
-    if recipe["loss"] == "l1_fft":
-        return lambda restored, target: l1_fft(restored, target, recipe["fft_weight"])
-    return {"l1": l1, "charbonnier": charbonnier}[recipe["loss"]]
+    if recipe.loss == "l1_fft":
+        return lambda restored, target: l1_fft(restored, target, recipe.fft_weight)
+    return {"l1": l1, "charbonnier": charbonnier}[recipe.loss]

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from irbench.catalog.recipes import at, learning_rate
+from irbench.catalog.recipes import Recipe, at, learning_rate
 from irbench.core import files, messages
 
 REMEMBERED = 100    # losses a spike is judged by
@@ -30,16 +30,16 @@ POINTS = 200        # of the curve, at most
 DIGEST = hashlib.sha256().digest_size
 
 
-def optimisers(network: nn.Module, recipe: dict) -> list[torch.optim.Optimizer]:
+def optimisers(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Return the optimisers of a recipe; each group keeps its rate over the recipe's in ``share``.
 
     ``muon`` is torch's Muon (momentum, orthogonalised) for the matrices, the weights of Linear
     layers, at ``matrix_lr`` times the learning rate, and AdamW for everything else.
     """
-    own = {"lr": recipe["lr"], "weight_decay": recipe["weight_decay"]}
-    betas = tuple(recipe["betas"])
-    if recipe["optimiser"] != "muon":
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe["optimiser"]]
+    own = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    betas = tuple(recipe.betas)
+    if recipe.optimiser != "muon":
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimiser]
         found = [kind(network.parameters(), betas=betas, **own)]
     else:
         matrices = {id(m.weight): m.weight for m in network.modules() if isinstance(m, nn.Linear)}
@@ -50,7 +50,7 @@ def optimisers(network: nn.Module, recipe: dict) -> list[torch.optim.Optimizer]:
     for optimiser in found:
         for group in optimiser.param_groups:
             muon = isinstance(optimiser, torch.optim.Muon)
-            group["share"] = recipe["matrix_lr"] if muon else 1.0
+            group["share"] = recipe.matrix_lr if muon else 1.0
     return found
 
 
@@ -65,12 +65,12 @@ class State:
         kept: the step of the last file; None before the first.
     """
 
-    def __init__(self, network: nn.Module, recipe: dict, fingerprint: str, path: Path) -> None:
+    def __init__(self, network: nn.Module, recipe: Recipe, fingerprint: str, path: Path) -> None:
         """Start, or go on from the file at ``path`` if it is of the same training."""
         self.network, self.recipe = network, recipe
         self.fingerprint, self.path = fingerprint, Path(path)
         self.optimisers = optimisers(network, recipe)
-        self.averaged = copy.deepcopy(network).eval() if recipe["ema"] else network
+        self.averaged = copy.deepcopy(network).eval() if recipe.ema else network
         self.scaler = None                        # of fp16, set by the loop
         self.step, self.images, self.seconds, self.waited = 0, 0, 0.0, 0.0
         self.curve: list[dict] = []
@@ -85,7 +85,7 @@ class State:
     @property
     def share(self) -> float:
         """The share of the budget, 0 to 1, that is spent."""
-        steps, seconds = self.recipe["steps"], self.recipe["seconds"]
+        steps, seconds = self.recipe.steps, self.recipe.seconds
         return self.step / steps if steps else min(1.0, self.seconds / seconds)
 
     @property
@@ -113,7 +113,7 @@ class State:
             for optimiser in self.optimisers:
                 self.scaler.unscale_(optimiser)
         return nn.utils.clip_grad_norm_(self.network.parameters(),
-                                        self.recipe["grad_clip"] or math.inf)
+                                        self.recipe.grad_clip or math.inf)
 
     def update(self) -> None:
         """Take the step that the gradients ask for."""
@@ -124,15 +124,15 @@ class State:
         if self.scaler:
             self.scaler.update()
         self.average()
-        self.images += at(self.recipe, self.share)["batch"]
+        self.images += at(self.recipe, self.share).batch
         self.step += 1
 
     def average(self) -> None:
         """Move the running mean towards the weights: e <- d e + (1 - d) w, d rising to ``ema``."""
-        if not self.recipe["ema"]:
+        if not self.recipe.ema:
             return
         # early weights are forgotten sooner, as in exponential means of many toolkits
-        decay = min(self.recipe["ema"], (1 + self.step) / (10 + self.step))
+        decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for mean, now in zip(self.averaged.state_dict().values(),
                                  self.network.state_dict().values(), strict=True):
@@ -145,15 +145,15 @@ class State:
 
     def due(self) -> bool:
         """Whether enough steps or minutes have passed since the last save."""
-        return (self.step % self.recipe["save_every"] == 0
-                or time.monotonic() - self._saved > 60 * self.recipe["save_minutes"])
+        return (self.step % self.recipe.save_every == 0
+                or time.monotonic() - self._saved > 60 * self.recipe.save_minutes)
 
     def save(self) -> None:
         """Write the state; the one before stays beside it, that of another training aside."""
         self._set_aside()
         saved = {name: getattr(self, name) for name in self._PLAIN}
         saved |= {"network": self.network.state_dict(),
-                  "averaged": self.averaged.state_dict() if self.recipe["ema"] else None,
+                  "averaged": self.averaged.state_dict() if self.recipe.ema else None,
                   "optimisers": [o.state_dict() for o in self.optimisers],
                   "scaler": self.scaler.state_dict() if self.scaler else None}
         packed = io.BytesIO()
@@ -200,7 +200,7 @@ class State:
 
     def _take(self, saved: dict) -> None:
         self.network.load_state_dict(saved["network"])
-        if self.recipe["ema"]:
+        if self.recipe.ema:
             self.averaged.load_state_dict(saved["averaged"])
         for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
             optimiser.load_state_dict(state)
@@ -239,15 +239,15 @@ class State:
             self.sum, self.count = 0.0, 0
 
     def _slot(self, step: int, seconds: float) -> int:
-        steps = self.recipe["steps"]
+        steps = self.recipe.steps
         return step * POINTS // steps if steps else int(
-            seconds * POINTS / self.recipe["seconds"])
+            seconds * POINTS / self.recipe.seconds)
 
     def spiked(self, loss: float) -> bool:
         """Whether a loss is ``spike`` times the median of the last 100, once there are 50."""
-        if not self.recipe["spike"] or len(self.recent) < REMEMBERED // 2:
+        if not self.recipe.spike or len(self.recent) < REMEMBERED // 2:
             return False
-        return loss > self.recipe["spike"] * sorted(self.recent)[len(self.recent) // 2]
+        return loss > self.recipe.spike * sorted(self.recent)[len(self.recent) // 2]
 
 
 def weights(state: State) -> dict[str, Tensor]:

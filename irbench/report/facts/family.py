@@ -1,11 +1,12 @@
 """How the models of a run belong together, in words and in the order of tables and colours.
 
-Pure functions of the models' dictionaries, of which ``kinds`` tells variants and references, and of
+Pure functions of models of the plan, of which ``kinds`` tells variants and references, and of
 cells' records; no files.
 """
 
 from __future__ import annotations
 
+from irbench.catalog.model import Model
 from irbench.present import text
 from irbench.report.facts import kinds
 from irbench.report.run import Cell, Run
@@ -13,7 +14,7 @@ from irbench.report.run import Cell, Run
 REFERENCE = "reference: random weights, speed only"
 
 
-def changes(spec: dict) -> str:
+def changes(spec: Model) -> str:
     """Return what a variant changes: ``k = 64; bfloat16, compiled``."""
     options, inference = kinds.changed(spec)
     return "; ".join(filter(None, [
@@ -36,24 +37,24 @@ def note(run: Run, model: str) -> str:
     if not kinds.is_variant(spec):
         return ""
     how = sub(run, model) or "run as its name says"
-    return (f"variant of {run.model_title(spec['base'])}: the same weights, {how}; not in the "
+    return (f"variant of {run.model_title(spec.base)}: the same weights, {how}; not in the "
             "paper, not ranked")
 
 
-def by_colour(models: dict[str, dict]) -> dict[str, dict]:
+def by_colour(models: dict[str, Model]) -> dict[str, Model]:
     """Return models in the order of their colours: variants last, so that the others differ."""
     return ({n: s for n, s in models.items() if kinds.competes(s)}
             | {n: s for n, s in models.items() if kinds.is_reference(s)} | models)
 
 
-def ordered(models: dict[str, dict]) -> dict[str, dict]:
+def ordered(models: dict[str, Model]) -> dict[str, Model]:
     """Return models with each base followed by its variants; references last."""
-    found: dict[str, dict] = {}
+    found: dict[str, Model] = {}
     for name, spec in models.items():
-        if kinds.is_reference(spec) or (spec.get("base") in models):
+        if kinds.is_reference(spec) or spec.base in models:
             continue
         found[name] = spec
-        found |= {n: s for n, s in models.items() if s.get("base") == name}
+        found |= {n: s for n, s in models.items() if s.base == name}
     return {**found, **models}
 
 
@@ -62,7 +63,7 @@ def variants(run: Run) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, spec in run.models.items():
         if kinds.is_variant(spec):
-            found.setdefault(str(spec["base"]), []).append(name)
+            found.setdefault(spec.base, []).append(name)
     return found
 
 
@@ -74,10 +75,10 @@ def way(result: dict) -> str:
 
 def circumstances(cell: Cell) -> list[str]:
     """Return what a reader must know of how a cell was computed; nothing for float32, whole."""
-    inference = cell.result.get("inference") or {}
-    unusual = {key: inference[key] for key, usual in (
+    told = cell.result.get("inference") or {}
+    unusual = {key: told[key] for key, usual in (
         ("dtype", "float32"), ("channels_last", False), ("compile", False))
-        if inference.get(key, usual) != usual}
+        if told.get(key, usual) != usual}
     return ([f"computed in {text.inference(unusual)}"] if unusual else []) + tiles(cell)
 
 

@@ -133,10 +133,13 @@ class Leakage:
                 + (f" {unknown}" if unknown else ""))
 
 
-def read(folder: Path, plan: dict) -> Leakage:
-    """Read what the search of a run found. A broken or outdated record is no result."""
+def read(folder: Path, plan: dict, titles: dict[str, str]) -> Leakage:
+    """Read what the search of a run found. A broken or outdated record is no result.
+
+    ``titles``: of models, by name.
+    """
     return replace(_read(folder, plan), unknown=tuple(dict.fromkeys(
-        str(((plan.get("models") or {}).get(model) or {}).get("title") or model)
+        titles.get(model) or model
         for name, sets in (plan.get("trained_on") or {}).items() if sets is None
         for model in [name.partition("/")[2]])))
 

@@ -32,10 +32,10 @@ def measured(table: Table, run: Run, model: str, here: Cells, counterparts: Coun
     name = Value(run.model_title(model))
     if not kinds.competes(spec):
         name.marks.append(table.note(family.note(run, model)))
-        spec = run.models.get(str(spec.get("base")), {})    # what is true of the base as well
-    if spec.get("note"):
-        name.marks.append(table.note(str(spec["note"])))
-    elif spec.get("learned") and spec.get("in_paper") is False:
+        spec = run.models.get(spec.base)    # what is true of the base as well
+    if spec and spec.note:
+        name.marks.append(table.note(spec.note))
+    elif spec and spec.learned and not spec.in_paper:
         name.marks.append(table.note("this variant is not in the paper"))
     protocols = dict.fromkeys(column.protocol for column in table.columns)
     planned = [p for p in protocols if any(k[0] == p and k[2] == model for k in here)]
@@ -79,7 +79,7 @@ def _weights(run: Run, model: str, protocols: list[str]) -> str:
     """Say where a model's weights come from and, if that is known, how long they were trained."""
     said: dict[str, list[str]] = {}
     devices = []
-    kind = (run.models[model].get("checkpoint") or {}).get("kind")
+    kind = run.models[model].checkpoint.kind
     from_file = {"bundled": "weights bundled with irbench", "file": "weights from a local file",
                  "url": "downloaded weights"}.get(kind, "")
     for protocol in protocols:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from irbench.catalog import published
+from irbench.catalog.model import Model
 from irbench.core import metrics
 from irbench.report.facts import kinds
 from irbench.report.run import Cell, Run
@@ -92,7 +93,7 @@ class Verdict:
                 + (f" {known.unit}" if known.unit else ""))
 
 
-def is_counterpart(spec: dict, method: str, blind: bool = False) -> bool:
+def is_counterpart(spec: Model, method: str, blind: bool = False) -> bool:
     """Say whether a printed method is the one that a model of the plan is. Case does not matter.
 
     A variant (changed options or inference) and a reference are no paper's model. ``blind``: the
@@ -100,9 +101,9 @@ def is_counterpart(spec: dict, method: str, blind: bool = False) -> bool:
     """
     if not kinds.competes(spec):
         return False
-    name = str(spec.get("published_as") or "")
-    itself = spec.get("in_paper") or spec.get("arch") == "external" or not spec.get("learned", True)
-    return bool(name) and bool(itself) and f"{name}{'*' * blind}".lower() == method.lower()
+    name = spec.published_as
+    itself = spec.in_paper or spec.external or not spec.learned
+    return bool(name) and itself and f"{name}{'*' * blind}".lower() == method.lower()
 
 
 def close(figure: published.Figure) -> float:
@@ -111,12 +112,12 @@ def close(figure: published.Figure) -> float:
     return float(Decimal(1).scaleb(exponent) / 2) + metrics.get(figure.metric).close
 
 
-def wider(spec: dict, protocol: dict) -> Allowance:
+def wider(spec: Model, protocol: dict) -> Allowance:
     """Return the tolerance of "within noise" for a model under a protocol."""
     known = {"trained": TRAINED, "bundled": BUNDLED}
-    if (kind := (spec.get("checkpoint") or {}).get("kind")) in known:
-        return known[kind]
-    if spec.get("learned", True) and spec.get("arch") != "external":
+    if spec.checkpoint.kind in known:
+        return known[spec.checkpoint.kind]
+    if spec.learned and not spec.external:
         return OTHER_WEIGHTS
     return BY_INPUT.get((protocol.get("degradation") or {}).get("kind"), NOTHING_KNOWN)
 

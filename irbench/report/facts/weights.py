@@ -22,7 +22,8 @@ ORIGINS = {"trained": HERE, "bundled": BUNDLED, "file": "from a local file", "ur
 class Weights:
     """One set of weights. Counts, seconds and dB are None where the source does not tell.
 
-    ``datasets`` are names; ``best`` and ``last`` are (step, PSNR in dB) of the validation;
+    ``recipe`` is the recipe's name, ``ours`` the fields of it that no paper prints. ``datasets``
+    are names; ``best`` and ``last`` are (step, PSNR in dB) of the validation;
     ``waiting`` is the share, 0 to 1, of the time spent waiting for data.
     """
 
@@ -32,7 +33,10 @@ class Weights:
     levels: dict                    # the range of a blind training; {} for one level
     job: Outcome | None = None      # of a training of this run
     cells: list[Cell] = field(default_factory=list)
-    recipe: dict = field(default_factory=dict)
+    recipe: str = ""
+    loss: str = ""
+    note: str = ""
+    ours: list[str] = field(default_factory=list)
     datasets: list[str] = field(default_factory=list)
     exclude: dict = field(default_factory=dict)
     images: dict = field(default_factory=dict)      # training, held_out
@@ -64,8 +68,8 @@ def of(run: Run) -> list[Weights]:
         found[model, scope] = _trained(run, scope, model, job)
     for cell in run.cells:
         spec = run.models[cell.model]
-        kind = (spec.get("checkpoint") or {}).get("kind")
-        if kind not in ORIGINS or spec.get("arch") == "external" or not kinds.competes(spec):
+        kind = spec.checkpoint.kind
+        if kind not in ORIGINS or spec.external or not kinds.competes(spec):
             continue
         job = run.training(cell.protocol, cell.model)
         if kind == "trained":
@@ -89,13 +93,14 @@ def planned(run: Run) -> bool:
 def _trained(run: Run, scope: str, model: str, job: Outcome) -> Weights:
     record = job.record or {}
     spec = record.get("spec") or {}
-    recipe = (spec.get("model") or {}).get("training") or run.models[model].get("training") or {}
+    planned = run.models[model].training
+    told = (spec.get("model") or {}).get("training") or (planned.as_dict() if planned else {})
     result = job.result
     curve = [(p["step"], p["psnr"]) for p in result.get("validation") or ()]
     best = result.get("best")
     return Weights(
-        model, scope, HERE, recipe.get("levels") or {}, job, [], recipe,
-        [str(name) for name in recipe.get("data") or ()], recipe.get("exclude") or {},
+        model, scope, HERE, told.get("levels") or {}, job, [], *_recipe(told),
+        [str(name) for name in told.get("data") or ()], told.get("exclude") or {},
         result.get("images") or {}, result,
         {"device": result.get("device"), "device_name": result.get("device_name"),
          "threads": (record.get("provenance") or {}).get("threads"),
@@ -109,11 +114,18 @@ def _filed(model: str, scope: str, origin: str, header: dict) -> Weights:
              and all(headers.is_a(value, float) for value in point)]
     names = [one.get("name") for one in header.get("datasets", ()) if isinstance(one, dict)]
     return Weights(
-        model, scope, origin, header.get("levels", {}), None, [], header.get("recipe", {}),
-        [str(name) for name in names if name], header.get("exclude", {}),
-        header.get("images", {}), header, header.get("hardware", {}), curve,
-        header.get("validation_on", {}),
+        model, scope, origin, header.get("levels", {}), None, [],
+        *_recipe(header.get("recipe", {})), [str(name) for name in names if name],
+        header.get("exclude", {}), header.get("images", {}), header, header.get("hardware", {}),
+        curve, header.get("validation_on", {}),
         max(curve, key=lambda point: point[1]) if curve else None)
+
+
+def _recipe(told: dict) -> tuple[str, str, str, list[str]]:
+    """Return name, loss, note and fields of ours of a recipe as a record or a header tells it."""
+    ours = told.get("unknown")
+    return (*(str(told.get(name) or "") for name in ("recipe", "loss", "note")),
+            list(map(str, ours)) if isinstance(ours, list) else [])
 
 
 # -- in words ------------------------------------------------------------------------------------

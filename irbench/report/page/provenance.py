@@ -193,10 +193,10 @@ class Origins:
         if spec is None:
             return []
         options = ", ".join(f"{name} = {value}" for name, value in
-                            sorted((spec.get("options") or {}).items()))
-        arch = f", architecture {spec['arch']}" if spec.get("arch") not in (None, job.model) else ""
+                            sorted(spec.options.items()))
+        arch = f", architecture {spec.arch}" if spec.arch != job.model else ""
         base = self._weights.get(job.path) or self._weights.get(
-            job.path.replace(f"/{job.model}.json", f"/{spec.get('base')}.json"))
+            job.path.replace(f"/{job.model}.json", f"/{spec.base}.json"))
         digest = ((job.record or {}).get("resolved") or {}).get("checkpoint") or (
             (job.result.get("checkpoint") or {}).get("sha256") if kind(job) == "training" else "")
         title = run.model_title(job.model)
@@ -204,7 +204,7 @@ class Origins:
         return [("Model", f"{title}{named}{arch}"),
                 ("Options", options),
                 ("Weights", _weights(base) if base else
-                 "none to train" if spec.get("learned") is False else ""),
+                 "none to train" if not spec.learned else ""),
                 ("Weights sha256", str(digest or "")),
                 ("Training", _training(base) if base else _trained(job))]
 
@@ -222,7 +222,7 @@ def _training(one: weights.Weights) -> str:
         f"{steps} steps" if steps is not None else "",
         text.duration(seconds) if seconds is not None else "", weights.machine(one),
         f"on {weights.data(one)}" if weights.data(one) else "", weights.left_out(one),
-        f"recipe {one.recipe['recipe']}" if one.recipe.get("recipe") else "",
+        f"recipe {one.recipe}" if one.recipe else "",
         "" if one.known else "not recorded"]))
 
 

@@ -77,7 +77,7 @@ def rows(run: Run) -> list[ImageScores]:
         psnr = {model: np.array([by_name[name] for name in names], float)
                 for model, by_name in scores.items()}
         row.psnr = dict(sorted(psnr.items(), key=lambda item: -item[1].mean()))
-        learned = [m for m in row.psnr if run.models[m].get("learned", True)]
+        learned = [m for m in row.psnr if run.models[m].learned]
         # the distance of a noisy input would hide those between networks
         shown = [m for m in row.psnr if m in learned or len(learned) < 2]
         row.against = {m: row.psnr[m] - row.psnr[row.best] for m in shown if m != row.best}

@@ -49,12 +49,12 @@ def members(run: Run) -> dict[str, dict[int, str]]:
     """Return, for each base with variants in k alone: k -> model, the base's own included."""
     found = {}
     for base, names in family.variants(run).items():
-        own = (run.models.get(base, {}).get("options") or {}).get(OPTION)
+        own = run.models[base].options.get(OPTION) if base in run.models else None
         alone = {}
         for name in names:
-            options, inference = kinds.changed(run.models[name])
-            if set(options) == {OPTION} and not inference and type(options[OPTION]) is int:
-                alone[options[OPTION]] = name
+            chosen, way = kinds.changed(run.models[name])
+            if set(chosen) == {OPTION} and not way and type(chosen[OPTION]) is int:
+                alone[chosen[OPTION]] = name
         if alone and type(own) is int:
             found[base] = dict(sorted({**alone, own: base}.items()))
     return found

@@ -97,9 +97,9 @@ def name(run: Run, model: str, result: dict) -> str:
     """Return a model's title with how it is run, where that is in neither title nor condition."""
     if not kinds.competes(run.models[model]):
         return run.model_title(model)
-    inference = result.get("inference") or {}
+    told = result.get("inference") or {}
     said = text.inference({key: True for key in ("channels_last", "compile")
-                           if inference.get(key)})
+                           if told.get(key)})
     return run.model_title(model) + (f" ({said})" if said else "")
 
 

@@ -59,7 +59,7 @@ def panels(run: Run) -> list[RadarPanel]:
             tasks[cell.protocol] = cell.task
     kept = []
     for protocol, models in found.items():
-        learned = {m: sets for m, sets in models.items() if run.models[m].get("learned", True)}
+        learned = {m: sets for m, sets in models.items() if run.models[m].learned}
         plain = {m: sets for m, sets in models.items() if m not in learned}
         if len(plain) != 1 or len(learned) < MODELS:        # no zero, or none that is obvious
             continue

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from irbench.catalog.model import Model
 from irbench.report.run import Cell
 
 WINDOW = 96                     # pixels of the target; at most a third of its shorter side
@@ -103,13 +104,13 @@ def largest(spread: np.ndarray, side: int, step: int = 1) -> tuple[int, int, int
     return int(top) * step, int(left) * step, int(sums[top, left])
 
 
-def compared(cells: list[Cell], models: dict[str, dict]) -> list[Cell]:
+def compared(cells: list[Cell], models: dict[str, Model]) -> list[Cell]:
     """Return the cells whose results decide: of networks if there are two, else all.
 
     A noisy input or an interpolation differs from every network far more than networks from each
     other, and would choose the window alone.
     """
-    learned = [cell for cell in cells if models[cell.model].get("learned", True)]
+    learned = [cell for cell in cells if models[cell.model].learned]
     return learned if len(learned) > 1 else cells
 
 

@@ -70,7 +70,7 @@ def _found(run: Run):
         entries = cell.result.get("dictionary")
         if entries and cell.status == "ok":
             first = f", {cell.images[0]['name']}" if cell.images else ""
-            kind = (run.models[cell.model].get("checkpoint") or {}).get("kind")
+            kind = run.models[cell.model].checkpoint.kind
             weights = "weights trained here" if kind == "trained" else "weights of the cell"
             yield (cell.model, cell.protocol, "cell", cell.dataset,
                    f"{run.dataset_title(cell.dataset)}{first}", weights, entries, cell.path)

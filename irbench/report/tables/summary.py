@@ -59,11 +59,11 @@ def summary(run: Run) -> str:
             "training_steps": _number(training.get("steps")),
             "training_seconds": _number(training.get("seconds")),
             "training_device": training.get("device") or "",
-            "in_paper": str(bool(run.models[cell.model].get("in_paper"))).lower(),
+            "in_paper": str(run.models[cell.model].in_paper).lower(),
             **_against(run, cell, verdicts.get(cell.path)),
             "leaked_images": _number(_leaked(run, cell)),
             "synthetic": str(cell.synthetic).lower(),
-            "base": run.models[cell.model].get("base") or "",
+            "base": run.models[cell.model].base or "",
             "changes": family.changes(run.models[cell.model]),
             # as recorded; records without the key were made in float32
             "inference": family.way(cell.result),

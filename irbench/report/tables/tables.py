@@ -92,11 +92,11 @@ def _light(run: Run, cells: list[Cell]) -> list[Cell]:
         count = run.parameters(cell.protocol, cell.model)
         if count is not None:
             return count < LIGHT
-        return any(str(run.models[cell.model].get("published_as")).lower() == row.name.lower()
+        return any(run.models[cell.model].published_as.lower() == row.name.lower()
                    for row in printed)
 
     light = [cell for cell in cells if small(cell)]
-    learned = any(run.models[cell.model].get("learned", True) for cell in light)
+    learned = any(run.models[cell.model].learned for cell in light)
     shown = any(row.task == LIGHT_CLASS for row in published.rows("sr", pairs, run.published))
     large = any((run.parameters(cell.protocol, cell.model) or 0) >= LIGHT for cell in cells)
     return light if learned and (shown or large) else []

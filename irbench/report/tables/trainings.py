@@ -142,16 +142,13 @@ def _why(one: Weights) -> str:
 
 
 def _recipe(made: Table, one: Weights) -> Value:
-    name = str(one.recipe.get("recipe") or "")
-    if not name:
+    if not one.recipe:
         return _absent(made, one, "recipe")
-    loss, ours = one.recipe.get("loss"), one.recipe.get("unknown")
     said = "; ".join(filter(None, [
-        str(one.recipe.get("note") or ""),
-        f"settings of ours, not taken from the paper: {', '.join(map(str, ours))}"
-        if isinstance(ours, list) and ours else ""]))
-    return Value(name + (f", loss {loss}" if loss else ""),
-                 [made.note(f"{name}: {said}")] if said else [])
+        one.note, f"settings of ours, not taken from the paper: {', '.join(one.ours)}"
+        if one.ours else ""]))
+    return Value(one.recipe + (f", loss {one.loss}" if one.loss else ""),
+                 [made.note(f"{one.recipe}: {said}")] if said else [])
 
 
 def _validation(made: Table, one: Weights, point: tuple[int, float] | None, which: str) -> Value:
@@ -169,10 +166,10 @@ def _count(number: int) -> str:
 
 
 def _cost_line(one: Weights) -> list:
-    facts, has, recipe = one.facts, one.hardware, one.recipe
+    facts, has = one.facts, one.hardware
     return [
-        one.model, one.scope, weights.levels(one.levels), one.origin, recipe.get("recipe"),
-        recipe.get("loss"), "; ".join(one.datasets),
+        one.model, one.scope, weights.levels(one.levels), one.origin, one.recipe, one.loss,
+        "; ".join(one.datasets),
         "; ".join(f"{name}: {' '.join(map(str, names))}"
                   for name, names in one.exclude.items() if names),
         one.images.get("training"), one.images.get("held_out"), facts.get("steps"),
@@ -225,7 +222,7 @@ def printed(run: Run, cell: Cell, blind: bool) -> Printed:
     is taken, with a note; and so it is beside a model with other options than the paper's.
     """
     spec = run.models[cell.model]
-    name = str(spec.get("published_as") or "").lower()
+    name = spec.published_as.lower()
     if run.published == "none":
         return Printed(None, None, "this report shows no published figures")
     if cell.synthetic:
@@ -241,7 +238,7 @@ def printed(run: Run, cell: Cell, blind: bool) -> Printed:
     notes = [] if row.one_model == blind else [
         "printed for a model of this level alone, the weights here serve a range of levels"
         if blind else "the weights here were trained for this level alone"]
-    if not spec.get("in_paper"):
+    if not spec.in_paper:
         notes.append("the model here differs from the paper's in options or number type: "
                      "the gap is between relatives")
     return Printed(row.figures[key], row, cell.leak or published.caveat(row.figures[key]), notes)

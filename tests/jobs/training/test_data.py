@@ -55,7 +55,8 @@ def test_a_sample_depends_on_seed_scope_step_and_index_alone():
        st.randoms())
 @settings(max_examples=30, deadline=None)
 def test_however_a_batch_is_shared_and_ordered_its_samples_are_the_same(parts, world, step, order):
-    resolved = {"batch": 32, "patch": 16, "phases": None, "accumulate": parts}
+    resolved = recipes.resolve({"recipe": "demo", "batch": 32, "patch": 16, "accumulate": parts},
+                               "x")
     shares = [list(data.positions(resolved, 0.0, step, rank, world)) for rank in range(world)]
     assert {len(part) for share in shares for part in share} == {32 // parts // world}
     found = [p for share in shares for part in share for p in part]
@@ -73,8 +74,8 @@ SAMPLES = [lambda step, i=i: patches().sample(step, i, 16) for i in range(32)]
 
 
 def test_positions_follow_the_phase():
-    resolved = {"batch": 8, "patch": 16, "accumulate": 1,
-                "phases": [{"from": 0}, {"from": 0.5, "batch": 4, "patch": 32}]}
+    resolved = recipes.resolve({"recipe": "demo", "batch": 8, "patch": 16, "phases": [
+        {"from": 0}, {"from": 0.5, "batch": 4, "patch": 32}]}, "x")
     assert [[len(part) for part in data.positions(resolved, share, 0, 0, 1)]
             for share in (0.49, 0.5)] == [[8], [4]]
     assert next(data.positions(resolved, 0.5, 7, 0, 1))[0] == (7, 0, 32)

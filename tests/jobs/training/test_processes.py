@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 
 from irbench import plan
+from irbench.catalog import recipes
 from irbench.jobs.training import engine, processes
 from irbench.weights import storage
 from tests.helpers import trainings
@@ -54,13 +56,13 @@ def test_two_processes_give_the_parameters_of_one(tmp_path, monkeypatch, optimis
 
 def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
     monkeypatch.setattr(engine, "Accelerator", lambda **_: type("Three", (), {"num_processes": 3}))
-    resolved = {"precision": "no", "batch": 6, "accumulate": 1, "phases": None}
+    resolved = recipes.resolve({"recipe": "demo", "batch": 6}, "x")
     engine.start("cpu", resolved, 1)
     for change, message in (({"batch": 8}, "a batch of 8 cannot be shared by 3 processes in 1"),
                             ({"accumulate": 2, "batch": 9}, "Choose a `batch` that 6 divides"),
                             ({"phases": [{"from": 0}, {"from": 0.5, "batch": 4}]}, "batch of 4")):
         with pytest.raises(engine.UserError, match=message):
-            engine.start("cpu", {**resolved, **change}, 1)
+            engine.start("cpu", replace(resolved, **change), 1)
 
 
 # -- starting and ending them --------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -293,8 +294,8 @@ def test_losses_against_their_formulas():
     spectrum = np.fft.rfft2(d, norm="ortho")
     expected = np.abs(d).mean() + 0.1 * (np.abs(spectrum.real).mean()
                                          + np.abs(spectrum.imag).mean()) / 2
-    assert losses.make({"loss": "l1_fft", "fft_weight": 0.1})(a, b).item() == pytest.approx(
-        expected)
+    resolved = recipes.resolve({"recipe": "demo", "loss": "l1_fft", "fft_weight": 0.1}, "x")
+    assert losses.make(resolved)(a, b).item() == pytest.approx(expected)
 
 
 def test_the_last_loss_is_a_mean_over_the_end_of_the_curve():
@@ -312,5 +313,5 @@ def test_a_spike_is_judged_by_the_median_of_enough_losses():
     one.note(900.0, 0.1)
     assert one.spiked(10.1)
     assert not one.spiked(9.9)
-    one.recipe["spike"] = None
+    one.recipe = replace(one.recipe, spike=None)
     assert not one.spiked(math.inf)

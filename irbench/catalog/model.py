@@ -1,0 +1,177 @@
+"""A model of the plan as typed data: what it is, where its weights come from, how it is run.
+
+Made once, when the plan is made; read by plan, weights, inference, jobs, report and compare alike.
+Reads and writes nothing, imports no torch. ``as_dict`` gives the plain data that records, headers
+of checkpoints and the report keep, ``from_dict`` reads it. The values inside (lists, dicts) are not
+to be changed either: ``dataclasses.replace`` makes another model.
+
+Try: ``python -c "from irbench import plan; print(plan.load('config.yaml').models['compacter'])"``
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from irbench.catalog.recipes import Recipe
+from irbench.core import typed
+from irbench.core.errors import unknown
+
+EXTERNAL = "external"   # the architecture of third-party weights, and the kind of their checkpoint
+KINDS = ("none", "trained", "bundled", "file", "url", EXTERNAL)
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How a network is run. The default changes nothing; ``irbench.inference.options`` checks.
+
+    Attributes:
+        dtype: of weights and arithmetic: float32, float64, float16, bfloat16.
+        channels_last: whether weights and input are in torch's NHWC layout.
+        compile: whether torch.compile is used.
+        tile: auto (tiles where memory does not suffice), off, or the largest side in pixels of the
+            input.
+        overlap: pixels of the input that two neighbouring tiles share; None: chosen per network.
+        memory_gib: memory the process may take, for ``auto``; None: 80 % of what is available.
+    """
+
+    dtype: str = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    tile: int | str = "auto"
+    overlap: int | None = None
+    memory_gib: float | None = None
+
+    def as_dict(self) -> dict:
+        """Return all options as plain data."""
+        return _plain(self)
+
+    @classmethod
+    def from_dict(cls, given: dict) -> Inference:
+        """Return the options that ``as_dict`` gave; unchecked. Raises UserError for unknown keys.
+        """
+        return typed.make(cls, given, "inference")
+
+    def unlike(self, usual: Inference) -> dict:
+        """Return the options that differ from the usual ones, as plain data."""
+        return {name: value for name, value in _plain(self).items()
+                if value != getattr(usual, name)}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the weights of a model come from.
+
+    Attributes:
+        kind: none: the model has no weights. trained: by a training of the run. bundled: they come
+            with irbench; fitted to a protocol they are a file. file: ours, at ``path``. url: ours,
+            fetched from ``url``. external: a third party's, at ``path`` or ``url``, or those of a
+            ``peer``.
+        path: of the file. In the plan's models it may hold {protocol}, {task} and {level}, which
+            are filled in for each protocol.
+        url: likewise.
+        sha256: which the file must have; None where it is not known (yet). In the plan's models
+            also a mapping from levels to digests.
+        peer: the peer of the catalog that the file belongs to.
+        needs: a package that must be installed to load it.
+    """
+
+    kind: str = "none"
+    path: str | None = None
+    url: str | None = None
+    sha256: str | dict[str, str] | None = None
+    peer: str | None = None
+    needs: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a kind that does not exist."""
+        if self.kind not in KINDS:
+            raise unknown("kind", self.kind, KINDS, "checkpoint")
+
+    def as_dict(self) -> dict:
+        """Return what is known as plain data; with ``sha256``, maybe null, where a file is named.
+        """
+        return {name: value for name, value in _plain(self).items() if value is not None
+                or (name == "sha256" and (self.path or self.url))}
+
+    @classmethod
+    def from_dict(cls, given: dict) -> Checkpoint:
+        """Return the checkpoint that ``as_dict`` gave. Raises UserError for an unknown key or kind.
+        """
+        return typed.make(cls, given, "checkpoint")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of a run: an architecture with its options, its weights and a way to run it.
+
+    Attributes:
+        name: in the run; of a variant BASE.NAME.
+        arch: its card in the registry; ``EXTERNAL`` for third-party weights.
+        title: in tables.
+        in_paper: whether the paper describes this very model.
+        note: what a table must say of it.
+        published_as: its name in published.csv, "" for none.
+        learned: whether it has weights.
+        options: of the architecture, complete.
+        checkpoint: where its weights come from.
+        training: how its weights are trained, None if they are not trained in this run.
+        inference: how it is run.
+        base: the model whose weights a variant has; None for a model of its own.
+        base_options: the options of that model, with which the weights were trained.
+        variant: in which ``options`` and ``inference`` a variant differs from its base.
+        reference: whether it has random weights and is only profiled.
+    """
+
+    name: str
+    arch: str
+    title: str = ""
+    in_paper: bool = False
+    note: str = ""
+    published_as: str = ""
+    learned: bool = True
+    options: dict = field(default_factory=dict)
+    checkpoint: Checkpoint = Checkpoint()
+    training: Recipe | None = None
+    inference: Inference = Inference()
+    base: str | None = None
+    base_options: dict | None = None
+    variant: dict[str, dict] | None = None
+    reference: bool = False
+
+    @property
+    def external(self) -> bool:
+        """Whether its weights are a third party's, and its architecture is in their file."""
+        return self.arch == EXTERNAL
+
+    @property
+    def owner(self) -> str:
+        """The model that the weights are named after: a variant has those of its base."""
+        return self.base or self.name
+
+    @property
+    def trained_options(self) -> dict:
+        """The options that the weights were trained with."""
+        return self.options if self.base_options is None else self.base_options
+
+    def as_dict(self) -> dict:
+        """Return it as plain data; ``reference`` is left out unless it is one."""
+        plain = _plain(self) | {
+            "checkpoint": self.checkpoint.as_dict(), "inference": self.inference.as_dict(),
+            "training": self.training and self.training.as_dict()}
+        return {k: v for k, v in plain.items() if k != "reference" or v}
+
+    @classmethod
+    def from_dict(cls, given: dict) -> Model:
+        """Return the model that ``as_dict`` gave; keys left out get their defaults.
+
+        Raises:
+            UserError: an unknown key, here or in a part of it; a recipe that is not complete.
+        """
+        parts = {name: kind.from_dict(given[name]) for name, kind in (
+            ("checkpoint", Checkpoint), ("training", Recipe), ("inference", Inference))
+            if given.get(name) is not None}
+        return typed.make(cls, {**given, **parts}, f"model {given.get('name', '')}".strip())
+
+
+def _plain(one: object) -> dict:
+    return {field.name: getattr(one, field.name) for field in fields(one)}

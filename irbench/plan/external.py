@@ -1,0 +1,117 @@
+"""Third-party weights: from a config's entry to a model of the plan.
+
+Reads the catalog of peers; writes nothing, imports no torch. A config names a peer
+(``swinir-m:``), or gives a file of its own (``my-model: {external: URL or path, sha256: ...}``);
+either becomes a model with ``arch`` "external" and a checkpoint of kind "external". What the file
+is shows only when it is loaded (``irbench.weights.external``).
+
+Try: ``irbench list peers`` and ``irbench info drunet-color``
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from irbench.catalog import peers, published
+from irbench.catalog.model import EXTERNAL, Checkpoint, Model
+from irbench.catalog.protocols import Protocol
+from irbench.core.digests import known_digest
+from irbench.core.errors import UserError, unknown
+
+# what a config's entry may hold beside `external`, and beside a peer's name
+OWN_KEYS = {"external", "sha256", "title", "published_as", "profile"}
+PEER_KEYS = {"arch", "profile"}
+UNPINNED = "weights not pinned by a published checksum"
+THIRD = "third-party weights"
+
+
+def resolve(where: str, name: str, entry: dict) -> Model:
+    """Turn a config entry with ``external``, or that names a peer, into a model of the plan.
+
+    Raises UserError for keys that do not go with it, a URL without a digest, a wrong digest.
+    """
+    if "external" in entry:
+        return _own(where, name, entry)
+    peer = peers.catalog()[entry.get("arch", name)]
+    _only(where, entry, PEER_KEYS, f"the peer {peer.name}")
+    unpinned = [level for level, digest in peer.sha256.items() if digest is None]
+    note = THIRD + (f"; {UNPINNED}" if unpinned else "")
+    if unpinned and len(unpinned) < len(peer.sha256):
+        note += f" ({', '.join(unpinned)})"
+    return Model(name, EXTERNAL, peer.title, note=note, published_as=peer.published_as,
+                 checkpoint=Checkpoint(EXTERNAL, peer=peer.name))
+
+
+def _own(where: str, name: str, entry: dict) -> Model:
+    _only(where, entry, OWN_KEYS, "`external`")
+    given, digest = entry["external"], entry.get("sha256")
+    try:
+        place = "url" if peers.is_url(given) else "path"
+    except UserError as error:
+        raise UserError(f"{where}.external: {error}") from None
+    for level in digest if isinstance(digest, dict) else [""]:
+        peers.digest_for(f"{where}.sha256", digest, level)
+    if place == "url" and not digest:
+        same = [peer.name for peer in peers.catalog().values() if given in peer.urls.values()]
+        hint = (f" Or name the peer {same[0]!r}, whose file it is." if same else "")
+        raise UserError(f"{where}: `external` is a URL, so the entry needs `sha256`, the digest "
+                        f"of the file that is meant (sha256sum FILE).{hint}")
+    known = entry.get("published_as", "")
+    if known and known not in (methods := published.methods(published.load())):
+        raise unknown("published method", known, methods, f"{where}.published_as")
+    return Model(name, EXTERNAL, entry.get("title", name), note=THIRD, published_as=known,
+                 checkpoint=Checkpoint(EXTERNAL, sha256=digest, **{place: given}))
+
+
+def _only(where: str, entry: dict, valid: set[str], what: str) -> None:
+    if extra := sorted(set(entry) - valid):
+        raise UserError(f"{where}: {extra[0]!r} does not go with {what}: its weights and options "
+                        f"are in its file. Valid: {', '.join(sorted(valid))}.")
+
+
+def fit(model: Model, protocol: Protocol, where: str) -> Model:
+    """Return the model with the one file that a protocol takes, and the digest it must have.
+
+    The digest is None where it is not known before the file is fetched.
+
+    Raises:
+        UserError: a peer was not trained for the protocol; a path names an unknown placeholder.
+    """
+    source = model.checkpoint
+    if source.peer:
+        return replace(model, checkpoint=_of_peer(model, protocol, where))
+    digest = peers.digest_for(where, source.sha256, protocol.level)
+    if source.url:
+        if digest is None:
+            raise UserError(f"{where}: models.{model.name}.sha256 has no digest for the level "
+                            f"{protocol.level}.")
+        url = fill(source.url, protocol, where)
+        return replace(model, checkpoint=replace(source, url=url, sha256=digest))
+    path = fill_path(source.path, protocol, where)
+    if digest is None and Path(path).is_file():
+        digest = known_digest(path)
+    return replace(model, checkpoint=replace(source, path=path, sha256=digest))
+
+
+def _of_peer(model: Model, protocol: Protocol, where: str) -> Checkpoint:
+    peer = peers.catalog()[model.checkpoint.peer]
+    if protocol.task != peer.task or protocol.level not in peer.urls:
+        raise UserError(f"{where}: {model.name} (peer {peer.name}) cannot do {protocol.id}: "
+                        f"its weights are for {peer.task} at {', '.join(peer.urls)}.")
+    return replace(model.checkpoint, url=peer.urls[protocol.level],
+                   sha256=peer.sha256[protocol.level], needs=peer.needs or None)
+
+
+def fill(template: str, protocol: Protocol, where: str) -> str:
+    """Put the protocol's names into a path or URL: {protocol}, {task} and {level}."""
+    try:
+        return template.format(protocol=protocol.id, task=protocol.task, level=protocol.level)
+    except (KeyError, IndexError, ValueError, AttributeError):
+        raise UserError(f"{where}: the checkpoint path {template!r} may only "
+                        "hold {protocol}, {task} and {level}.") from None
+
+
+def fill_path(template: str, protocol: Protocol, where: str) -> str:
+    """Fill a path, ~ replaced by the home folder."""
+    return str(Path(fill(template, protocol, where)).expanduser())
