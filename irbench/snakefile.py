@@ -23,6 +23,7 @@ from pathlib import Path
 from irbench.core import metrics
 from irbench.core.run_folder import Stored
 from irbench.plan import Job, Plan
+from irbench.report import plots
 
 LONGEST = 160  # characters of a value
 ALL = "all"
@@ -55,7 +56,8 @@ def labels(plan: Plan, kind: str, key: Sequence[str]) -> dict[str, str]:
 
 def drawing(name: str) -> str:
     """Return the table of a figure, by its name without suffix."""
-    return "visual comparison" if name.startswith("crops-") else "plots"
+    plot = plots.of(name)
+    return plot.kind if plot else "plots"
 
 
 def file_labels(plan: Plan, folder: str | Path, name: str, suffix: str) -> dict[str, str]:

@@ -67,7 +67,7 @@ class Figure:
 
 
 @dataclass
-class Row:
+class Method:
     """One published method of one source, as a row of a table."""
 
     method: str
@@ -155,7 +155,7 @@ def wanted(choice: str | Collection[str], figures: Iterable[Figure]) -> set[str]
 
 
 def rows(task: str, columns: Collection[tuple[str, str]], choice: str | Collection[str] = "all",
-         figures: Iterable[Figure] | None = None) -> list[Row]:
+         figures: Iterable[Figure] | None = None) -> list[Method]:
     """Return the published rows of a task that have a figure in some (level, dataset) column.
 
     Rows are in the order of the file; methods of two sources, or of the lightweight class, stay
@@ -163,20 +163,20 @@ def rows(task: str, columns: Collection[tuple[str, str]], choice: str | Collecti
     """
     figures = load() if figures is None else tuple(figures)
     names = wanted(choice, figures)
-    found: dict[tuple[str, str, str], Row] = {}
+    found: dict[tuple[str, str, str], Method] = {}
     for figure in figures:
         if (TABLE_OF.get(figure.task, figure.task) != task or figure.method not in names
                 or (figure.level, figure.dataset) not in columns):
             continue
         row = found.setdefault((figure.source, figure.task, figure.method),
-                               Row(figure.method, figure.source, figure.task))
+                               Method(figure.method, figure.source, figure.task))
         row.figures[figure.level, figure.dataset, figure.metric] = figure
         if figure.params_m:
             row.params_m[figure.level] = figure.params_m
     return list(found.values())
 
 
-def notes(row: Row) -> list[str]:
+def notes(row: Method) -> list[str]:
     """Return what a table must say of a published row as a whole: its source first."""
     return [SOURCES.get(row.source, f"source: {row.source}"), *([ONE_MODEL] if row.one_model
                                                                 else [])]

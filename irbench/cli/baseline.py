@@ -13,8 +13,7 @@ import sys
 from pathlib import Path
 
 from irbench.cli import output
-from irbench.compare import baseline, runs
-from irbench.core import metrics
+from irbench.compare import baseline, formats, runs
 from irbench.core.errors import UserError
 from irbench.present import plain
 
@@ -57,19 +56,9 @@ def _write(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     found = runs.load(arguments.file)
     print(plain.about(found))
-    print()
-    known = metrics.ordered({*metrics.default(),
-                             *(m for c in found.cells.values() for m in c.means)})
-    print(plain.table(["cell", "images", *map(plain.metric, known), "weights"], [
-        [key, str(len(cell.images)), *(plain.score(m, cell.means.get(m)) for m in known),
-         (cell.inputs.get("weights") or "none") if cell.status == "ok" else cell.status]
-        for key, cell in found.cells.items()]))
-    if found.profiles:
+    for table in formats.held(found):
         print()
-        print(plain.table(["profile", "parameters", "MACs", "device"], [
-            [key, *(plain.NA if value is None else f"{value:,}"
-                    for value in (one.parameters, one.macs)),
-             str(one.condition.get("device") or plain.NA)] for key, one in found.profiles.items()]))
+        print(plain.to_text(table))
     print(plain.compact({"cells": len(found.cells), "profiles": len(found.profiles),
                           "baseline": found.baseline}))
     return 0

@@ -64,7 +64,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Cell:
+class CellDifference:
     """A cell that both sides have. ``reason`` says why it is not compared, "" if it is."""
 
     key: str
@@ -92,7 +92,7 @@ class Latency:
 
 
 @dataclass(frozen=True)
-class Profile:
+class ProfileDifference:
     """A profile that both sides have.
 
     Attributes:
@@ -127,8 +127,8 @@ class Comparison:
 
     base: RunData
     new: RunData
-    cells: tuple[Cell, ...]
-    profiles: tuple[Profile, ...]
+    cells: tuple[CellDifference, ...]
+    profiles: tuple[ProfileDifference, ...]
     only_base: dict[str, str] = field(default_factory=dict)
     only_new: dict[str, str] = field(default_factory=dict)
 
@@ -165,24 +165,25 @@ def _only(one: RunData, other: RunData) -> dict[str, str]:
 
 # -- a cell ------------------------------------------------------------------------------------
 
-def cell(base: CellData, new: CellData) -> Cell:
+def cell(base: CellData, new: CellData) -> CellDifference:
     """Compare two results of one cell."""
     changes = (tuple(inputs.changes(base.inputs, new.inputs, base.provenance, new.provenance))
                if base.inputs and new.inputs else ())
     if reason := _incomparable(base, new):
         # of no result the inputs explain nothing; those of other images may
-        return Cell(base.key, (), reason, changes if reason.startswith(OTHER_IMAGES) else ())
+        return CellDifference(base.key, (), reason,
+                              changes if reason.startswith(OTHER_IMAGES) else ())
     both = tuple(_metric(base, new, name) for name in metrics.METRICS
                  if name in base.means or name in new.means
                  or any(name in scores for scores in base.images.values()))
-    found = Cell(base.key, both, "", changes)
+    found = CellDifference(base.key, both, "", changes)
     if found.same or changes:
         return found
     if not base.inputs or not new.inputs:
-        return Cell(base.key, both, "", (), UNKNOWN)
+        return CellDifference(base.key, both, "", (), UNKNOWN)
     hints = [*inputs.machine(base.provenance, new.provenance),
              *inputs.libraries(base.provenance, new.provenance)]
-    return Cell(base.key, both, "", (), UNEXPLAINED + (
+    return CellDifference(base.key, both, "", (), UNEXPLAINED + (
         f" (what no fingerprint holds: {', '.join(hints)})" if hints else
         ": it is not reproducible, or a record was edited"))
 
@@ -242,22 +243,23 @@ def _metric(base: CellData, new: CellData, name: str) -> Change:
 
 # -- a profile ---------------------------------------------------------------------------------
 
-def profile(base: ProfileData, new: ProfileData) -> Profile:
+def profile(base: ProfileData, new: ProfileData) -> ProfileDifference:
     """Compare two profiles: counts exactly, latency and memory where they were measured alike."""
     changes = (tuple(inputs.changes(base.inputs, new.inputs, base.provenance, new.provenance,
                                     "profile")) if base.inputs and new.inputs else ())
     for side, one in (("BASE", base), ("NEW", new)):
         if one.status != "ok":
-            return Profile(base.key, reason=f"no result in {side}: {one.status}: {one.reason}")
+            return ProfileDifference(base.key,
+                                     reason=f"no result in {side}: {one.status}: {one.reason}")
     apart = _apart(base, new)
     sizes = [one.condition.get(k) for k in ("batch", "channels", "height", "width")
              for one in (base, new)]
     one_size = sizes[::2] == sizes[1::2] or None in sizes
     macs = (base.macs, new.macs) if one_size else (None, None)
     if base.parameters is None and (base.macs is None or not one_size) and apart:
-        return Profile(base.key, reason=f"nothing to compare: {apart}", changes=changes)
+        return ProfileDifference(base.key, reason=f"nothing to compare: {apart}", changes=changes)
     alike = not apart and base.peak_memory_of == new.peak_memory_of
-    return Profile(base.key, (base.parameters, new.parameters), macs,
+    return ProfileDifference(base.key, (base.parameters, new.parameters), macs,
                    None if apart else _latency(base, new),
                    (base.peak_memory, new.peak_memory) if alike else (None, None), apart, "",
                    changes)

@@ -8,13 +8,31 @@ Try: ``irbench compare results/photos results/photos --format markdown``
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
-from irbench.compare.differences import SHOWN, WORSE, Cell, Change, Comparison, Profile, some
+from irbench.compare.differences import (
+    SHOWN,
+    WORSE,
+    CellDifference,
+    Change,
+    Comparison,
+    ProfileDifference,
+    some,
+)
+from irbench.compare.runs import RunData
+from irbench.core import metrics
 from irbench.core.statistics import FEWEST, REAL, SAME, Paired
+from irbench.present import ci
 from irbench.present import plain as layout
+from irbench.present.markdown import COMMENT, details, escape, pipes
+from irbench.present.table import Block, Column, Table, Value
 
-HEADS = ["cell", "metric", "BASE", "NEW", "difference", "95 % interval", "p", "images", "verdict"]
-SIZES = ["profile", "figure", "BASE", "NEW", "difference", "p", "verdict"]
+NUMBERS = [Column("BASE"), Column("NEW"), Column("difference")]
+VERDICT = Column("verdict", left=True)
+QUALITY = Table("quality", "Quality", [Column("cell", left=True)], [
+    Column("metric"), *NUMBERS, Column("95 % interval"), Column("p"), Column("images"), VERDICT])
+SIZES = Table("sizes", "Size and speed", [Column("profile", left=True)], [
+    Column("figure"), *NUMBERS, Column("p"), VERDICT])
 READING = ("Differences are NEW minus BASE. Verdict: real if the 95 % bootstrap interval of the "
            "mean difference over the images excludes 0 and, from 6 images on, a sign test has "
            "p < 0.05 (of fewer it cannot: \"few images\"). Latency: Mann-Whitney on the samples.")
@@ -49,7 +67,7 @@ def sentence(comparison: Comparison) -> str:
     return "; ".join(words) + "."
 
 
-def _standing(cell: Cell) -> str:
+def _standing(cell: CellDifference) -> str:
     if cell.reason:
         return "not compared"
     moved = {m.direction for m in cell.metrics if m.word == REAL}
@@ -66,8 +84,7 @@ def text(comparison: Comparison, everything: bool = False) -> str:
     Without ``everything``, figures that did not change are only counted.
     """
     parts = [f"BASE  {layout.about(comparison.base)}\nNEW   {layout.about(comparison.new)}"]
-    for heads, rows in _tables(comparison, everything):
-        parts.append(layout.table(heads, rows))
+    parts += map(layout.to_text, _tables(comparison, everything))
     parts += [f"{title}:\n" + "\n".join(f"  {line}" for line in lines)
               for title, lines in _lists(comparison)]
     return "\n\n".join([*parts, sentence(comparison)])
@@ -76,25 +93,55 @@ def text(comparison: Comparison, everything: bool = False) -> str:
 def markdown(comparison: Comparison, everything: bool = False) -> str:
     """Return a comment for a pull request: the outcome, what moved; the rest folded away."""
     parts = [f"**{sentence(comparison)}**"]
-    for heads, rows in _tables(comparison, everything):
-        parts.append(layout.pipes(heads, rows))
+    parts += [pipes(table, COMMENT) for table in _tables(comparison, everything)]
     for title, lines in _lists(comparison):
-        parts.append(layout.details(f"{title} ({len(lines)})", "\n".join(
-            f"- {layout.escape(line)}" for line in lines)))
-    sides = "\n".join(f"- {side}: {layout.escape(layout.about(run))}" for side, run in (
+        parts.append(details(f"{title} ({len(lines)})", "\n".join(
+            f"- {escape(line)}" for line in lines)))
+    sides = "\n".join(f"- {side}: {escape(layout.about(run))}" for side, run in (
         ("BASE", comparison.base), ("NEW", comparison.new)))
-    parts.append(layout.details("What was compared, and how", f"{sides}\n\n{READING}"))
+    parts.append(details("What was compared, and how", f"{sides}\n\n{READING}"))
     return "\n\n".join(parts)
 
 
-def _tables(comparison: Comparison, everything: bool) -> list[tuple[list[str], list[list[str]]]]:
+def _tables(comparison: Comparison, everything: bool) -> list[Table]:
+    """Return the tables that have a row."""
     quality = [_row(cell, metric) for cell in comparison.cells for metric in cell.metrics
                if everything or metric.word != SAME]
     sizes = [row for profile in comparison.profiles for row in _sizes(profile, everything)]
-    return [(heads, rows) for heads, rows in ((HEADS, quality), (SIZES, sizes)) if rows]
+    return [filled(table, rows) for table, rows in ((QUALITY, quality), (SIZES, sizes)) if rows]
 
 
-def _row(cell: Cell, metric: Change) -> list[str]:
+def held(run: RunData) -> list[Table]:
+    """Return what a baseline file or a run folder holds: its cells, and its profiles if it has any.
+
+    Scores are means in their metric's unit; instead of weights a cell without a result has its
+    status.
+    """
+    known = metrics.ordered({*metrics.default(), *(m for c in run.cells.values() for m in c.means)})
+    cells = Table("cells", "Cells", [Column("cell", left=True)], [
+        Column("images"), *map(Column, map(layout.metric, known)), Column("weights", left=True)])
+    profiles = Table("profiles", "Profiles", [Column("profile", left=True)], [
+        Column("parameters"), Column("MACs"), Column("device", left=True)])
+    made = [filled(cells, [
+        [key, str(len(cell.images)), *(layout.score(m, cell.means.get(m)) for m in known),
+         (cell.inputs.get("weights") or "none") if cell.status == "ok" else cell.status]
+        for key, cell in run.cells.items()])]
+    return made + ([filled(profiles, [
+        [key, *(layout.NA if value is None else f"{value:,}"
+                for value in (one.parameters, one.macs)),
+         str(one.condition.get("device") or layout.NA)] for key, one in run.profiles.items()])]
+        if run.profiles else [])
+
+
+def filled(empty: Table, rows: list[list[str]]) -> Table:
+    """Return a table with rows of texts in place of its own."""
+    made = replace(empty, blocks=[Block()])
+    for row in rows:
+        made.add(map(Value, row))
+    return made
+
+
+def _row(cell: CellDifference, metric: Change) -> list[str]:
     paired, name = metric.paired, metric.name
     spread = (layout.NA if paired is None or paired.low is None else
               f"{layout.change(name, paired.low)} to {layout.change(name, paired.high)}")
@@ -116,7 +163,7 @@ def few(paired: Paired | None) -> str:
     return "one image" if paired.n == 1 else "few images"
 
 
-def _sizes(profile: Profile, everything: bool) -> list[list[str]]:
+def _sizes(profile: ProfileDifference, everything: bool) -> list[list[str]]:
     rows = []
     if profile.reason:
         return rows
@@ -191,7 +238,7 @@ def _metric(metric: Change) -> dict:
                       for i in metric.images[:SHOWN]] if metric.word != SAME else []}
 
 
-def _profile(profile: Profile) -> dict:
+def _profile(profile: ProfileDifference) -> dict:
     found = profile.latency
     return {"profile": profile.key, "compared": not profile.reason,
             "reason": profile.reason or None, "same": profile.same,
@@ -214,14 +261,14 @@ def junit(comparison: Comparison) -> str:
     cases = []
     for job in (*comparison.cells, *comparison.profiles):
         group, _, name = job.key.rpartition("/")
-        rows = ([_row(job, m) for m in job.metrics] if isinstance(job, Cell)
+        rows = ([_row(job, m) for m in job.metrics] if isinstance(job, CellDifference)
                 else _sizes(job, True))
         lines = "\n".join([*(" ".join(filter(None, row[1:])) for row in rows), *job.changes])
-        bad = isinstance(job, Cell) and any(m.word == REAL and m.direction == WORSE
+        bad = isinstance(job, CellDifference) and any(m.word == REAL and m.direction == WORSE
                                             for m in job.metrics)
         outcome = "skipped" if job.reason else "failure" if bad else "passed"
         cases.append((group, name, outcome, job.reason or ("really worse" if bad else ""), lines))
-    return layout.junit("irbench compare", cases)
+    return ci.junit("irbench compare", cases)
 
 
 FORMATS = {"text": text, "markdown": markdown, "json": json, "junit": junit}

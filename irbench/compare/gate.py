@@ -23,7 +23,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from irbench.compare import differences, inputs
-from irbench.compare.differences import SHOWN, Cell, Comparison, Image, Profile
+from irbench.compare.differences import (
+    SHOWN,
+    CellDifference,
+    Comparison,
+    Image,
+    ProfileDifference,
+)
 from irbench.compare.runs import RunData
 from irbench.compare.tolerances import Tolerances
 from irbench.core import metrics, statistics
@@ -67,7 +73,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Result:
+class GateResult:
     """The gate's findings, and the keys of what it held against the tolerances and what passed."""
 
     base: RunData
@@ -91,7 +97,7 @@ class Result:
 
 
 def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = False,
-          exact: bool = False, complete: bool = False) -> Result:
+          exact: bool = False, complete: bool = False) -> GateResult:
     """Hold a run against its baseline.
 
     Args:
@@ -139,10 +145,10 @@ def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = 
                                 f"in the baseline, so that nothing watches them: "
                                 f"{differences.some(unwatched)}."))
     findings.sort(key=lambda one: one.key)
-    return Result(base, new, tuple(findings), tuple(compared))
+    return GateResult(base, new, tuple(findings), tuple(compared))
 
 
-def _other_data(cell: Cell, comparison: Comparison) -> str:
+def _other_data(cell: CellDifference, comparison: Comparison) -> str:
     """Say that scores which moved are of other data, "" if they are not."""
     if cell.reason or cell.same:
         return ""
@@ -178,7 +184,7 @@ def _absent(comparison: Comparison, complete: bool) -> Iterator[Finding]:
 
 # -- quality -----------------------------------------------------------------------------------
 
-def _cell(cell: Cell, comparison: Comparison, limits: dict,
+def _cell(cell: CellDifference, comparison: Comparison, limits: dict,
           complete: bool) -> Iterator[Finding]:
     changes = cell.changes or tuple(filter(None, [cell.remark]))
     if cell.reason:
@@ -203,7 +209,7 @@ def _named(metric: str) -> tuple[str, str, int]:
     return known.title, f" {known.unit}" if known.unit else "", known.exact_decimals
 
 
-def _refused(cell: Cell, known: bool, changes: tuple[str, ...]) -> Finding:
+def _refused(cell: CellDifference, known: bool, changes: tuple[str, ...]) -> Finding:
     """A cell that both sides name and that cannot be compared; ``known``: the baseline's is ok."""
     advice = ("A changed convention is a new version: raise the number after the @, and write the "
               "baseline anew." if cell.reason.startswith(differences.REDEFINED) else
@@ -220,7 +226,7 @@ def _again(reason: str) -> str:
     return "" if "run again" in reason else " Run the workflow again."
 
 
-def _without(cell: Cell, name: str, metric: str, reason: str | None, before: float,
+def _without(cell: CellDifference, name: str, metric: str, reason: str | None, before: float,
              complete: bool) -> Finding:
     """A metric that the baseline has a mean of and the run has none."""
     if reason is None:
@@ -233,7 +239,7 @@ def _without(cell: Cell, name: str, metric: str, reason: str | None, before: flo
                    f"the tolerance null.", metric, before)
 
 
-def _scores(cell: Cell, found: differences.Change, limit: dict,
+def _scores(cell: CellDifference, found: differences.Change, limit: dict,
             changes: tuple[str, ...]) -> Iterator[Finding]:
     sign = metrics.get(found.name).sign
     name, unit, _ = _named(found.name)
@@ -260,7 +266,8 @@ def _scores(cell: Cell, found: differences.Change, limit: dict,
                       f"{mean:g}{unit} ({_word(found)}).", *figures, mean, (), changes)
 
 
-def _unlike(cell: Cell, comparison: Comparison, limits: dict, gate: bool) -> Iterator[Finding]:
+def _unlike(cell: CellDifference, comparison: Comparison, limits: dict,
+            gate: bool) -> Iterator[Finding]:
     """Pictures that changed by less than the limits of quality tell, for better or worse."""
     made = [side.cells[cell.key].inputs for side in (comparison.base, comparison.new)]
     if not all(made):
@@ -321,7 +328,7 @@ def _worst(metric: str, images: list[Image] | tuple[Image, ...]) -> str:
 
 # -- size and speed ----------------------------------------------------------------------------
 
-def _profile(profile: Profile, comparison: Comparison, limits: dict,
+def _profile(profile: ProfileDifference, comparison: Comparison, limits: dict,
              gate: bool) -> Iterator[Finding]:
     key, changes = profile.key, profile.changes
     if profile.reason:
@@ -356,7 +363,7 @@ def _growth(allowed: float) -> str:
     return f"; a growth of {allowed:.2%} may pass" if allowed else "; no growth may pass"
 
 
-def _speed(profile: Profile, comparison: Comparison, limits: dict,
+def _speed(profile: ProfileDifference, comparison: Comparison, limits: dict,
            gate: bool) -> Iterator[Finding]:
     key, found = profile.key, profile.latency
     base, new = comparison.base.profiles[key], comparison.new.profiles[key]

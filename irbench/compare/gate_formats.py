@@ -19,23 +19,25 @@ from irbench.compare.gate import (
     REGRESSION,
     SHOWN,
     Finding,
-    Result,
+    GateResult,
 )
+from irbench.present import ci
 from irbench.present import plain as layout
+from irbench.present.markdown import code, details, escape
 
 TITLES = {REGRESSION: "Regressions", IMPROVEMENT: "Better than the baseline",
           ADVICE: "Advice (--speed and --exact make it count)", NOTE: "Notes"}
 LEVELS = {REGRESSION: "error", ADVICE: "warning", IMPROVEMENT: "notice", NOTE: "notice"}
 
 
-def counts(result: Result) -> dict:
+def counts(result: GateResult) -> dict:
     """Return what a line can hold."""
     return {"compared": len(result.compared), "regressions": len(result.failed),
             "improvements": len({one.key for one in result.of(IMPROVEMENT)}),
             "advice": len({one.key for one in result.of(ADVICE)}), "exit_code": result.code}
 
 
-def sentence(result: Result) -> str:
+def sentence(result: GateResult) -> str:
     """Return the outcome in a sentence."""
     number = len(result.compared)
     compared = f"{layout.many(number, 'result')} compared with the baseline"
@@ -51,7 +53,7 @@ def sentence(result: Result) -> str:
         f"{result.new.where} --output {result.base.where})." if better else "")
 
 
-def text(result: Result) -> str:
+def text(result: GateResult) -> str:
     """Return lines for a terminal, regressions last, where they are seen."""
     parts = [f"baseline  {layout.about(result.base)}\nrun       {layout.about(result.new)}"]
     for level in (NOTE, ADVICE, IMPROVEMENT, REGRESSION):
@@ -77,7 +79,7 @@ def _cause(change: str) -> str:
     return change if change.startswith((UNEXPLAINED, "the baseline")) else f"changed: {change}"
 
 
-def markdown(result: Result) -> str:
+def markdown(result: GateResult) -> str:
     """Return a summary for a pull request: what failed in full, the rest folded away."""
     parts = [f"**irbench check: {sentence(result)}**"]
     for level in (REGRESSION, ADVICE, IMPROVEMENT, NOTE):
@@ -86,20 +88,20 @@ def markdown(result: Result) -> str:
             continue
         body = "\n".join(map(_item, _told(found)))
         parts.append(f"### {TITLES[level]}\n\n{body}" if level == REGRESSION
-                     else layout.details(f"{TITLES[level]} ({len(found)})", body))
-    parts.append(layout.details("What was compared", "\n".join(
-        f"- {side}: {layout.escape(layout.about(run))}"
+                     else details(f"{TITLES[level]} ({len(found)})", body))
+    parts.append(details("What was compared", "\n".join(
+        f"- {side}: {escape(layout.about(run))}"
         for side, run in (("baseline", result.base), ("run", result.new)))))
     return "\n\n".join(parts)
 
 
 def _item(one: Finding) -> str:
     return "\n".join([
-        f"- {f'{layout.code(one.key)}: ' if one.key else ''}{layout.escape(one.message)}",
-        *(f"  - {layout.escape(_cause(change))}" for change in one.changes)])
+        f"- {f'{code(one.key)}: ' if one.key else ''}{escape(one.message)}",
+        *(f"  - {escape(_cause(change))}" for change in one.changes)])
 
 
-def plain(result: Result) -> dict:
+def plain(result: GateResult) -> dict:
     """Return everything as plain data; unknown is null."""
     return {
         "baseline": result.base.where, "run": result.new.where, **counts(result),
@@ -113,12 +115,12 @@ def plain(result: Result) -> dict:
         "keys": list(result.compared)}
 
 
-def json(result: Result) -> str:
+def json(result: GateResult) -> str:
     """Return everything as JSON."""
     return layout.pretty(plain(result))
 
 
-def junit(result: Result) -> str:
+def junit(result: GateResult) -> str:
     """Return a test case for each cell and profile of the baseline."""
     by_key: dict[str, list[Finding]] = {}
     for one in result.findings:
@@ -131,15 +133,15 @@ def junit(result: Result) -> str:
         group, _, name = key.rpartition("/")
         cases.append((group, name, outcome, " ".join(one.message for one in bad or found),
                       "\n".join(map(_lines, _told(found)))))
-    return layout.junit("irbench check", cases)
+    return ci.junit("irbench check", cases)
 
 
-def github(result: Result) -> str:
+def github(result: GateResult) -> str:
     """Return annotations: an error for each regression, warnings for advice, notices for better."""
-    lines = [layout.annotation(LEVELS[one.level], f"irbench {one.level}", _lines(one).strip())
+    lines = [ci.annotation(LEVELS[one.level], f"irbench {one.level}", _lines(one).strip())
              for level in (REGRESSION, ADVICE, IMPROVEMENT) for one in result.of(level)]
     if result.code == NOTHING:
-        lines.append(layout.annotation("error", "irbench check", sentence(result)))
+        lines.append(ci.annotation("error", "irbench check", sentence(result)))
     return "\n".join([*lines, sentence(result)])
 
 

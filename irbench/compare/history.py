@@ -63,7 +63,7 @@ def quantity(name: str) -> Quantity:
 
 
 @dataclass(frozen=True)
-class Run:
+class DatedRun:
     """A run with its place in time: that of its latest record (UTC)."""
 
     name: str                   # of the folder or file
@@ -73,7 +73,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Point:
+class SeriesPoint:
     """One figure of one run; of latency the median of its samples with their quartiles."""
 
     run: str
@@ -99,7 +99,7 @@ class Series:
     model: str
     metric: str
     condition: str
-    points: list[Point]
+    points: list[SeriesPoint]
     steps: list[steps.Step]
 
     @property
@@ -141,7 +141,7 @@ class History:
     """The runs of a folder in order of time, what was left out with the reason, and the series."""
 
     folder: Path
-    runs: list[Run]
+    runs: list[DatedRun]
     skipped: list[tuple[str, str]]
     series: list[Series]
 
@@ -186,7 +186,7 @@ def _fits_something(name: str, pattern: str, series: list[Series]) -> None:
 
 # -- the runs ----------------------------------------------------------------------------------
 
-def _runs(folder: Path) -> tuple[list[Run], list[tuple[str, str]]]:
+def _runs(folder: Path) -> tuple[list[DatedRun], list[tuple[str, str]]]:
     """Return the runs in order of time and (name, reason) of what was skipped."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder. Give the folder that holds the runs, for "
@@ -212,11 +212,11 @@ def _runs(folder: Path) -> tuple[list[Run], list[tuple[str, str]]]:
     return found, sorted([*skipped, *twins])
 
 
-def _placed(path: Path, data: runs.RunData) -> Run:
+def _placed(path: Path, data: runs.RunData) -> DatedRun:
     times = [time for one in _all(data) if (time := _time(one.time))]
     if not times:
         raise UserError("no record in it tells its time, so it has no place in a history")
-    return Run(path.name, max(times), _commit(data.provenance), data)
+    return DatedRun(path.name, max(times), _commit(data.provenance), data)
 
 
 def _all(data: runs.RunData) -> Iterator[runs.CellData | runs.ProfileData]:
@@ -239,7 +239,7 @@ def _commit(provenance: dict | None) -> str:
     return str(git.get("commit") or "")[:7] + "+" * bool(git.get("commit") and git.get("dirty"))
 
 
-def _once(found: list[Run]) -> tuple[list[Run], list[tuple[str, str]]]:
+def _once(found: list[DatedRun]) -> tuple[list[DatedRun], list[tuple[str, str]]]:
     """Leave out what holds only records of another: a baseline made of a run beside it, a copy."""
     kept, twins = list(found), []
     for run in sorted(found, key=lambda run: not run.data.baseline):
@@ -255,7 +255,7 @@ def _once(found: list[Run]) -> tuple[list[Run], list[tuple[str, str]]]:
     return kept, [(name, f"the same results as {twin}") for name, twin in of.items()]
 
 
-def _within(run: Run, other: Run) -> bool:
+def _within(run: DatedRun, other: DatedRun) -> bool:
     """Whether another run of the same time holds all that a run holds."""
     if (run.time, run.commit) != (other.time, other.commit):
         return False
@@ -285,15 +285,15 @@ def _figures(one: runs.CellData | runs.ProfileData) -> dict[str, float]:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _series(found: list[Run]) -> list[Series]:
+def _series(found: list[DatedRun]) -> list[Series]:
     """Return all series, by protocol, dataset and model; a profile's after the cells'."""
-    points: dict[tuple, list[Point]] = {}
+    points: dict[tuple, list[SeriesPoint]] = {}
     for run in found:
         for one in _all(run.data):
             for metric, value in _figures(one).items():
                 key = (one.protocol, getattr(one, "dataset", ""), one.model, metric,
                        _condition(one, metric))
-                point = Point(run.name, _time(one.time) or run.time,
+                point = SeriesPoint(run.name, _time(one.time) or run.time,
                               _commit(one.provenance) or run.commit, float(value),
                               inputs=one.inputs)
                 if metric == "latency":
@@ -338,7 +338,7 @@ def quartiles(samples: Iterable[float]) -> tuple[float, float]:
     return first, third
 
 
-def _found(metric: str, points: list[Point]) -> list[steps.Step]:
+def _found(metric: str, points: list[SeriesPoint]) -> list[steps.Step]:
     """Find the steps of a series above what its metric's machine noise explains."""
     values = [point.value for point in points]
     floor = quantity(metric).floor
@@ -349,6 +349,6 @@ def _found(metric: str, points: list[Point]) -> list[steps.Step]:
     return steps.find(values, floor)
 
 
-def _standard_error(point: Point) -> float:
+def _standard_error(point: SeriesPoint) -> float:
     """Return that of a median of normal samples, told from their quartiles."""
     return math.sqrt(math.pi / 2) * (point.high - point.low) / 1.349 / math.sqrt(point.samples)

@@ -25,8 +25,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox
 
 from irbench.compare import history_tables as tables
-from irbench.compare.history import PROFILED, History, Series, quantities, quantity
-from irbench.compare.history import Point as HistoryPoint
+from irbench.compare.history import PROFILED, History, Series, SeriesPoint, quantities, quantity
 from irbench.core import metrics
 from irbench.present import style, text
 from irbench.present.labels import Point, place
@@ -81,7 +80,7 @@ class Timeline:
     high: float
     dated: bool
 
-    def x(self, point: HistoryPoint) -> float:
+    def x(self, point: SeriesPoint) -> float:
         """Return the place of a figure: its own time, for a run's cells are not of one time."""
         return float(dates.date2num(point.time)) if self.dated else self.order[point.run]
 

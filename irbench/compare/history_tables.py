@@ -8,17 +8,20 @@ Try: ``irbench history results --format markdown``
 
 from __future__ import annotations
 
-import csv
 import datetime
-import io
+from collections.abc import Iterator
 
 from irbench.compare.history import PROFILED, History, Series, quantity
 from irbench.compare.steps import Step
 from irbench.core import metrics
 from irbench.present import text
+from irbench.present.markdown import PAGE, pipes
+from irbench.present.plain import to_text
+from irbench.present.table import Column, Table, Value
+from irbench.present.tidy import to_csv
 
-HEADS = ("key", "metric", "runs", "first", "last", "change", "steps")
-COLUMNS = ("run", "time", "commit", "key", "protocol", "dataset", "model", "metric", "unit",
+ROOM = 2                        # spaces that a column is wider than its title, for a terminal
+FIELDS = ("run", "time", "commit", "key", "protocol", "dataset", "model", "metric", "unit",
            "condition", "value", "q1", "q3", "step", "verdict")
 
 
@@ -82,21 +85,51 @@ def _sized(metric: str, found: Step, unit: str) -> str:
     return number + unit + (f" ({share}" if share else "")
 
 
-def _lines(history: History) -> list[list[str]]:
-    """Return the table without its last column, which formats join in their own way."""
+def listed(history: History) -> Table:
+    """Return the table of the runs, in order of time."""
+    made = Table("runs", "Runs", [Column("")], [
+        Column(title, left=True) for title in ("run", "latest record", "commit")])
+    for number, run in enumerate(history.runs, 1):
+        made.add([Value(str(number)), Value(run.name), Value(when(run.time)),
+                  Value(run.commit or text.NA)])
+    return made
+
+
+def table(history: History) -> Table:
+    """Return the table of the series, and as CSV one line per run, key and metric.
+
+    In the CSV ``step`` is filled where a new level begins. Figures are written in full; q1 and q3
+    are the quartiles of a latency's samples.
+    """
+    made = Table("history", "History", [Column("key", left=True)], [
+        Column("metric", left=True), Column("runs"), Column("first"), Column("last"),
+        Column("change"), Column("steps", left=True)], FIELDS)
     marks = conditions(history)
-    lines = []
     for one in history.series:
         first, last = one.points[0].value, one.points[-1].value
         mark = f" [{marks[one.condition]}]" if one.condition else ""
-        lines.append([one.key, metric_label(one.metric) + mark, str(len(one.points)),
-                      value(one.metric, first), value(one.metric, last),
-                      text.NA if one.change is None else difference(one.metric, first, last)])
-    return lines
+        said, *more = [step(one, found) for found in one.steps] or [text.NONE]
+        made.add([Value(one.key), Value(metric_label(one.metric) + mark),
+                  Value(str(len(one.points))), Value(value(one.metric, first)),
+                  Value(value(one.metric, last)), Value(
+                      text.NA if one.change is None else difference(one.metric, first, last)),
+                  Value(said, lines=tuple(more))])
+        made.lines += _lines(one)
+    return made
 
 
-def _steps(history: History) -> list[list[str]]:
-    return [[step(one, found) for found in one.steps] for one in history.series]
+def _lines(one: Series) -> Iterator[list]:
+    found = {each.at: each for each in one.steps}
+    for index, point in enumerate(one.points):
+        here = found.get(index)
+        yield [point.run, point.time.isoformat(), point.commit, one.key, one.protocol,
+               one.dataset, one.model, one.metric, quantity(one.metric).unit, one.condition,
+               *map(_plain, (point.value, point.low, point.high, here and here.size)),
+               one.word(here) if here else None]
+
+
+def _plain(number: float | None) -> str | None:
+    return None if number is None else f"{number:.10g}"
 
 
 def _floors(history: History) -> str:
@@ -124,56 +157,19 @@ def notes(history: History) -> list[str]:
 
 def terminal(history: History) -> str:
     """Return the runs, the table and its notes for a terminal."""
-    from tabulate import tabulate
-
-    listed = tabulate([[i, run.name, when(run.time), run.commit or text.NA]
-                       for i, run in enumerate(history.runs, 1)],
-                      ["", "run", "latest record", "commit"], disable_numparse=True,
-                      colalign=["right", "left", "left", "left"])
-    table = tabulate([[*line, "\n".join(found) or text.NONE] for line, found in
-                      zip(_lines(history), _steps(history), strict=True)], HEADS,
-                     disable_numparse=True,
-                     colalign=["left", "left", "right", "right", "right", "right", "left"])
-    return "\n".join([listed, "", table, "", *notes(history)])
+    return "\n".join([to_text(listed(history), ROOM), "", to_text(table(history), ROOM), "",
+                      *notes(history)])
 
 
 def markdown(history: History) -> str:
     """Return runs, table and notes as Markdown, for a page or a pull request."""
-    def row(cells) -> str:
-        return f"| {' | '.join(cells)} |"
-
-    lines = [row(["", "run", "latest record", "commit"]), "|--:|:--|:--|:--|"]
-    lines += [row([str(i), text.markdown(run.name), when(run.time), run.commit or text.NA])
-              for i, run in enumerate(history.runs, 1)]
-    lines += ["", row(HEADS), "|:--|:--|--:|--:|--:|--:|:--|"]
-    lines += [row([*map(text.markdown, line),
-                   "<br>".join(map(text.markdown, found)) or text.NONE])
-              for line, found in zip(_lines(history), _steps(history), strict=True)]
-    return "\n".join([*lines, "", *(f"- {text.markdown(note)}" for note in notes(history)), ""])
+    return "\n".join([pipes(listed(history), PAGE), "", pipes(table(history), PAGE), "",
+                      *(f"- {text.markdown(note)}" for note in notes(history)), ""])
 
 
 def tidy(history: History) -> str:
-    """Return one line per run, key and metric; ``step`` is filled where a new level begins.
-
-    Figures are written in full; q1 and q3 are the quartiles of a latency's samples.
-    """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for one in history.series:
-        found = {each.at: each for each in one.steps}
-        for index, point in enumerate(one.points):
-            here = found.get(index)
-            writer.writerow([
-                point.run, point.time.isoformat(), point.commit, one.key, one.protocol,
-                one.dataset, one.model, one.metric, quantity(one.metric).unit, one.condition,
-                *map(_plain, (point.value, point.low, point.high, here and here.size)),
-                one.word(here) if here else ""])
-    return out.getvalue()
-
-
-def _plain(number: float | None) -> str:
-    return "" if number is None else f"{number:.10g}"
+    """Return the table as CSV."""
+    return to_csv(table(history))
 
 
 def document(history: History) -> dict:

@@ -22,7 +22,7 @@ from irbench.data.sets import DatasetEntry
 
 
 @dataclass
-class Result:
+class SetCheck:
     """What was found of a set.
 
     Attributes:
@@ -57,7 +57,7 @@ class _Seen:
     problem: str | None = None
 
 
-def check(entry: DatasetEntry, data_root: str | Path, accept: bool = False) -> Result:
+def check(entry: DatasetEntry, data_root: str | Path, accept: bool = False) -> SetCheck:
     """Look at every file of a set.
 
     Args:
@@ -75,7 +75,7 @@ def check(entry: DatasetEntry, data_root: str | Path, accept: bool = False) -> R
         raise UserError(f"{entry}: --accept is for sets that are held to their first state. "
                         + ("This one is pinned by its manifest." if entry.manifest else
                            "A folder of your own is taken as it is."))
-    result = Result(entry.name, get=folders.advice(entry))
+    result = SetCheck(entry.name, get=folders.advice(entry))
     if entry.manifest is not None:
         rows = sets.manifest(entry)
         places = [sets.place(entry, row) for row in rows]
@@ -135,7 +135,7 @@ def _look_at(role: str, path: Path, is_image: bool) -> _Seen:
         return _Seen(held, problem=str(error))
 
 
-def _compare(result: Result, entry: DatasetEntry, rows: Sequence[ManifestRow] | None,
+def _compare(result: SetCheck, entry: DatasetEntry, rows: Sequence[ManifestRow] | None,
              seen: Sequence[_Seen]) -> None:
     """Add what is wrong with the files that were seen, and with what they are held to."""
     here = {one.held.path: one for one in seen if one.held}

@@ -23,7 +23,7 @@ from urllib.request import url2pathname
 
 from irbench.catalog.manifest import SCHEMES
 from irbench.core.errors import Damaged, Unavailable, UserError
-from irbench.data.transfer import RemoteFile, Run, problem, transfer
+from irbench.data.transfer import Downloads, RemoteFile, problem, transfer
 
 __all__ = ["MIRROR", "RemoteFile", "fetch_all", "fetch_file",
            "location", "mirrored", "place"]
@@ -108,7 +108,7 @@ def fetch_all(files: Sequence[RemoteFile], *, label: str = "files", jobs: int = 
         UserError: a URL or a mirror that cannot be meant.
     """
     mirror = mirror or os.environ.get(MIRROR) or None
-    run = Run(attempts, backoff, timeout)
+    run = Downloads(attempts, backoff, timeout)
     with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
         wrong = list(pool.map(lambda f: problem(place(f), f.sha256, f.bytes), files))
         todo = []
@@ -140,7 +140,7 @@ def _in_place(file: RemoteFile) -> str:
     return f"Put the right file there, or correct the checksum in {file.pin}."
 
 
-def _download(todo: list[RemoteFile], sources: list[str | Path], run: Run,
+def _download(todo: list[RemoteFile], sources: list[str | Path], run: Downloads,
               pool: ThreadPoolExecutor, label: str, progress: bool) -> None:
     from tqdm import tqdm
 

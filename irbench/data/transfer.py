@@ -77,7 +77,7 @@ def problem(path: Path, sha256: str | None, size: int | None = None) -> str | No
 
 
 @dataclass
-class Run:
+class Downloads:
     """What the downloads of one set share."""
 
     attempts: int
@@ -121,7 +121,7 @@ class Stopped(Exception):
 class _Sink:
     """The partial file as pooch's output: counts, stops when told to, refuses too many bytes."""
 
-    def __init__(self, handle: BinaryIO, file: RemoteFile, run: Run) -> None:
+    def __init__(self, handle: BinaryIO, file: RemoteFile, run: Downloads) -> None:
         self.handle, self.file, self.run = handle, file, run
         self.size = handle.seek(0, os.SEEK_END)
         # Without a checksum only the server can tell whether it still has the file that this is the
@@ -161,7 +161,7 @@ class _Sink:
         self.size = 0
 
 
-def transfer(file: RemoteFile, source: str | Path, run: Run) -> None:
+def transfer(file: RemoteFile, source: str | Path, run: Downloads) -> None:
     """Bring one file to its path from an address, or from a file of a mirror.
 
     Returns early, with what has arrived kept, when ``run.stop`` is set. Raises Unavailable, naming
@@ -191,7 +191,7 @@ def transfer(file: RemoteFile, source: str | Path, run: Run) -> None:
                            _disk_advice(file, error)) from None
 
 
-def _persist(file: RemoteFile, source: str | Path, sink: _Sink, run: Run) -> None:
+def _persist(file: RemoteFile, source: str | Path, sink: _Sink, run: Downloads) -> None:
     """Transfer until the partial file is the right one, or give up."""
     wrong = 0
     for attempt in range(1, run.attempts + 1):
@@ -224,7 +224,7 @@ def _persist(file: RemoteFile, source: str | Path, sink: _Sink, run: Run) -> Non
     raise _unavailable(file, source, f"{reason} (attempts: {run.attempts})", RUN_AGAIN)
 
 
-def _transfer(source: str | Path, sink: _Sink, run: Run) -> None:
+def _transfer(source: str | Path, sink: _Sink, run: Downloads) -> None:
     """Append what is missing of the source to the sink."""
     if isinstance(source, Path):
         _copy(source, sink)
@@ -322,7 +322,7 @@ def _check(file: RemoteFile, sink: _Sink) -> None:
 
 
 @contextlib.contextmanager
-def _partial(file: RemoteFile, run: Run) -> Iterator[tuple[BinaryIO, Path]]:
+def _partial(file: RemoteFile, run: Downloads) -> Iterator[tuple[BinaryIO, Path]]:
     """Open the partial file for appending, locked against other processes that want the same file.
 
     Its name holds the digest, so that bytes of another version are never continued.

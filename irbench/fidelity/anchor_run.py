@@ -32,7 +32,7 @@ from irbench.core.errors import Damaged, Unavailable, UserError
 from irbench.core.run_folder import RunFolder
 from irbench.data import sets as datasets
 from irbench.fidelity import anchors
-from irbench.fidelity.anchors import Anchors, Comparison, Row
+from irbench.fidelity.anchors import Anchor, Anchors, ReferenceCheck
 from irbench.imaging import degrade
 from irbench.inference import allocator
 from irbench.jobs import evaluate
@@ -47,7 +47,7 @@ HEADS = ("row", "metric", "measured", "reference", "difference", "tolerance", "v
 
 
 def run(catalog: Anchors, *, data_root: str = "data", only: str | None = None, jobs: int = 1,
-        attempt: int = 0) -> list[Comparison]:
+        attempt: int = 0) -> list[ReferenceCheck]:
     """Compute what is not computed yet, compare every selected row, and write the tables.
 
     Args:
@@ -77,7 +77,7 @@ def run(catalog: Anchors, *, data_root: str = "data", only: str | None = None, j
         return [degrade.prepare_target(item.load(), plan.protocols[protocol])
                 for item in data.role("hr")]
 
-    def expect(row: Row) -> tuple[float, float]:
+    def expect(row: Anchor) -> tuple[float, float]:
         protocol = plan.protocols[row.protocol]
         if (row.model, protocol.metric.crop) != ("input", 0) or protocol.metric.color == "y" or (
                 protocol.degradation["kind"] != "gaussian_noise"
@@ -105,12 +105,12 @@ def run(catalog: Anchors, *, data_root: str = "data", only: str | None = None, j
     return compared
 
 
-def _without(row: Row, error: Unavailable) -> list[Comparison]:
+def _without(row: Anchor, error: Unavailable) -> list[ReferenceCheck]:
     """Leave a row out for what is absent; what is here and wrong fails it."""
     return anchors.without(row, "FAIL" if isinstance(error, Damaged) else "SKIP", str(error))
 
 
-def _config(catalog: Anchors, rows: Iterable[Row], data_root: str) -> dict:
+def _config(catalog: Anchors, rows: Iterable[Anchor], data_root: str) -> dict:
     """Return the complete config of a run that has exactly the rows' cells."""
     cells: dict[tuple[str, str], list[str]] = {}
     for row in rows:
@@ -128,7 +128,7 @@ def _config(catalog: Anchors, rows: Iterable[Row], data_root: str) -> dict:
 
 # -- data --------------------------------------------------------------------------------------
 
-def _obtain(plan: plans.Plan, rows: Iterable[Row]) -> dict[str, Unavailable]:
+def _obtain(plan: plans.Plan, rows: Iterable[Anchor]) -> dict[str, Unavailable]:
     """Have every set that a row needs; return the rows whose set is not here, with the error.
 
     One attempt a set: without a connection the next row would fail in the same way.
@@ -255,7 +255,7 @@ def _evaluate(name: str) -> tuple[dict, bool]:
 
 # -- tables ------------------------------------------------------------------------------------
 
-def _write(compared: list[Comparison], attempt: int) -> None:
+def _write(compared: list[ReferenceCheck], attempt: int) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -274,7 +274,7 @@ def _plain(value: float | None) -> str:
     return "" if value is None else f"{value:.6f}"
 
 
-def table(compared: Iterable[Comparison], style: str = "simple") -> str:
+def table(compared: Iterable[ReferenceCheck], style: str = "simple") -> str:
     """Return the comparisons as a text table, with the reasons of rows without figures beneath."""
     from tabulate import tabulate
 
@@ -299,7 +299,7 @@ def _note(verdict: str, reason: str, names: list[str]) -> str:
     return f"{verdict} {names[0]}{more}: {textwrap.shorten(reason, 240, placeholder=' ...')}"
 
 
-def line(c: Comparison) -> list[str]:
+def line(c: ReferenceCheck) -> list[str]:
     """Return one comparison in the form of ``HEADS``."""
     places = metrics.get(c.reference.metric).difference_decimals
     known = metrics.leading_zero(c.reference.text) or (
@@ -315,7 +315,7 @@ def line(c: Comparison) -> list[str]:
             shown(c.tolerance, 1), c.verdict]
 
 
-def markdown(compared: list[Comparison]) -> str:
+def markdown(compared: list[ReferenceCheck]) -> str:
     """Return the page ``anchors.md``: the table, then the sources and reasons of tolerances."""
     number = anchors.counts(compared)
     reasons: dict[str, None] = {}

@@ -54,7 +54,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Row:
+class Anchor:
     """A cell with references."""
 
     protocol: str
@@ -73,12 +73,12 @@ class Anchors:
     """A file of anchors: its rows, and what a config needs to compute them."""
 
     path: Path
-    rows: tuple[Row, ...]
+    rows: tuple[Anchor, ...]
     models: dict[str, dict]
     catalog_paths: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
 
-    def select(self, pattern: str | None) -> list[Row]:
+    def select(self, pattern: str | None) -> list[Anchor]:
         """Return the rows whose name holds a text, or fits a pattern with ``*``.
 
         Raises UserError if none does.
@@ -93,10 +93,10 @@ class Anchors:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ReferenceCheck:
     """One reference held against what was measured; numbers are None where there is none."""
 
-    row: Row
+    row: Anchor
     reference: Reference
     measured: float | None
     expected: float | None
@@ -173,7 +173,7 @@ def _keys(where: str, entry: object, needed: set[str], more: Iterable[str] = ())
 
 
 def _rows(where: str, group: object, sections: dict, figures: dict,
-          catalog_paths: tuple[str, ...]) -> Iterable[Row]:
+          catalog_paths: tuple[str, ...]) -> Iterable[Anchor]:
     """Expand a group: one row for each protocol and dataset."""
     _keys(where, group, {"protocols", "datasets", "model", "references"})
     if group["model"] not in sections["models"]:
@@ -195,7 +195,7 @@ def _rows(where: str, group: object, sections: dict, figures: dict,
                           if entry["kind"] == "published" else _computed(entry))
             if not found:
                 raise UserError(f"{where}: {name} has no reference to be compared with.")
-            yield Row(protocol, dataset, group["model"], tuple(found))
+            yield Anchor(protocol, dataset, group["model"], tuple(found))
 
 
 def _given(where: str, entry: dict, figures: dict) -> Iterable[Reference]:
@@ -242,7 +242,7 @@ def _figures() -> dict[tuple[str, ...], str]:
 
 # -- verdicts ----------------------------------------------------------------------------------
 
-def compare(row: Row, means: dict[str, float | None], expect=None) -> list[Comparison]:
+def compare(row: Anchor, means: dict[str, float | None], expect=None) -> list[ReferenceCheck]:
     """Hold a row's mean scores against its references.
 
     Args:
@@ -254,26 +254,26 @@ def compare(row: Row, means: dict[str, float | None], expect=None) -> list[Compa
             for reference in row.references]
 
 
-def _compare(row: Row, reference: Reference, measured: float | None, expect) -> Comparison:
+def _compare(row: Anchor, reference: Reference, measured: float | None, expect) -> ReferenceCheck:
     if reference.kind == "expectation":
         figure, error = expect(row)
         tolerance = reference.tolerance * error
     else:
         figure, tolerance = float(reference.text), reference.tolerance
     if measured is None:
-        return Comparison(row, reference, None, figure, tolerance, "FAIL", "there is no mean")
+        return ReferenceCheck(row, reference, None, figure, tolerance, "FAIL", "there is no mean")
     # the last term: a difference of exactly the tolerance is within it, whatever the binary digits
     good = abs(measured - figure) <= tolerance + 1e-9
-    return Comparison(row, reference, measured, figure, tolerance, "PASS" if good else "FAIL")
+    return ReferenceCheck(row, reference, measured, figure, tolerance, "PASS" if good else "FAIL")
 
 
-def without(row: Row, verdict: str, why: str) -> list[Comparison]:
+def without(row: Anchor, verdict: str, why: str) -> list[ReferenceCheck]:
     """Return a row's comparisons when nothing was measured: SKIP or FAIL, with the reason."""
-    return [Comparison(row, r, None, float(r.text) if r.text else None,
+    return [ReferenceCheck(row, r, None, float(r.text) if r.text else None,
                        r.tolerance if r.text else None, verdict, why) for r in row.references]
 
 
-def counts(comparisons: Iterable[Comparison]) -> dict[str, int]:
+def counts(comparisons: Iterable[ReferenceCheck]) -> dict[str, int]:
     """Count rows: one passes if all its references hold, and fails if one does not."""
     verdicts: dict[str, set[str]] = {}
     for c in comparisons:

@@ -31,7 +31,9 @@ ENTRIES = {
     "bench": ("irbench.jobs.bench",),
     # pictures come decoded from datasets, which is not followed
     "leaks": ("irbench.imaging.images", "irbench.jobs.leaks"),
-    "report": ("irbench.report",),
+    # which loads its plots by their names
+    "report": ("irbench.report", *(f"irbench.report.plots.{path.stem}" for path in sorted(
+        (ROOT / "report" / "plots").glob("[!_]*.py")))),
 }
 EXTERNAL = "irbench.weights.external"  # runs third-party weights, through spandrel
 # What a job without a network of its own measures.

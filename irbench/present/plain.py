@@ -1,22 +1,18 @@
-"""What all output formats share: figures with their units, tables, XML, GitHub's annotations.
+"""Print a table as plain text, and what the texts on two runs share: scores with their decimals.
 
 Pure functions from plain values to text. The same input gives the same bytes.
 
-Try: ``python -c "from irbench.present.plain import table; print(table(['a'], [['b']]))"``
+Try: ``python -c "from irbench.present.plain import change; print(change('psnr', -0.25))"``
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable
-from xml.etree import ElementTree
 
 from irbench.core import metrics
+from irbench.present.table import Table, Value
 
 NA = "n/a"
-# what XML 1.0 cannot hold, even escaped
-NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def metric(name: str) -> str:
@@ -52,36 +48,31 @@ def many(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-def table(heads: list[str], rows: list[list[str]]) -> str:
-    """Return a table for a terminal, columns two spaces apart; the first column to the left."""
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    lines = [heads, ["-" * width for width in widths], *rows]
+def to_text(table: Table, room: int = 0) -> str:
+    """Return a table for a terminal, columns two spaces apart.
+
+    Args:
+        table: its caption and notes are left to the caller.
+        room: spaces that a column is wider than its title at least.
+    """
+    columns = table.all_columns
+    titles = [" ".join((*column.over, column.title)) for column in columns]
+    rows = [[_lines(value) for value in row.values] for row in table.rows]
+    widths = [max([len(title) + room, *(len(line) for row in rows for line in row[i])])
+              for i, title in enumerate(titles)]
+    lines = [titles, ["-" * width for width in widths]]
+    for row in rows:
+        for at in range(max(map(len, row))):
+            lines.append([cell[at] if at < len(cell) else "" for cell in row])
     return "\n".join("  ".join(
-        text.ljust(width) if i in (0, len(widths) - 1) else text.rjust(width)
-        for i, (text, width) in enumerate(zip(line, widths, strict=True))).rstrip()
+        text.ljust(width) if column.left else text.rjust(width)
+        for column, text, width in zip(columns, line, widths, strict=True)).rstrip()
         for line in lines)
 
 
-def pipes(heads: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table: names as code in the first column; it and the last to the left."""
-    marks = [":--" if i in (0, len(heads) - 1) else "--:" for i in range(len(heads))]
-    return "\n".join("| " + " | ".join(line) + " |" for line in (
-        heads, marks, *([code(row[0]), *map(escape, row[1:])] for row in rows)))
-
-
-def escape(text: str) -> str:
-    """Return a text as Markdown shows it, on one line, also in a table."""
-    return re.sub(r"([\\|*_`<\[\]])", r"\\\1", " ".join(text.split()))
-
-
-def code(text: str) -> str:
-    """Return a name as Markdown shows code, also in a table."""
-    return "`" + " ".join(text.split()).replace("`", "'").replace("|", "\\|") + "`"
-
-
-def details(summary: str, body: str) -> str:
-    """Return Markdown that GitHub folds away under its summary."""
-    return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
+def _lines(value: Value) -> list[str]:
+    marks = f" [{','.join(value.marks)}]" if value.marks else ""
+    return [value.shown + marks, *filter(None, [value.sub]), *value.lines]
 
 
 def compact(value: object) -> str:
@@ -92,43 +83,3 @@ def compact(value: object) -> str:
 def pretty(value: object) -> str:
     """Return readable JSON, keys in their given order."""
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-
-
-def junit(suite: str, cases: Iterable[tuple[str, str, str, str, str]]) -> str:
-    """Return JUnit XML of one suite.
-
-    Args:
-        suite: its name.
-        cases: class name, name, outcome ("passed", "failure" or "skipped"), a short message, and
-            the whole text.
-    """
-    cases = list(cases)
-    root = ElementTree.Element("testsuites")
-    counts = {outcome: str(sum(case[2] == outcome for case in cases))
-              for outcome in ("failure", "skipped")}
-    whole = ElementTree.SubElement(root, "testsuite", {
-        "name": suite, "tests": str(len(cases)), "failures": counts["failure"], "errors": "0",
-        "skipped": counts["skipped"]})
-    for group, name, outcome, message, text in cases:
-        case = ElementTree.SubElement(whole, "testcase", {"classname": _xml(group),
-                                                          "name": _xml(name)})
-        if outcome != "passed":
-            ElementTree.SubElement(case, outcome, {"message": _xml(message)}).text = _xml(text)
-        elif text:
-            ElementTree.SubElement(case, "system-out").text = _xml(text)
-    ElementTree.indent(root, " ")
-    return ('<?xml version="1.0" encoding="utf-8"?>\n'
-            + ElementTree.tostring(root, encoding="unicode"))
-
-
-def _xml(text: str) -> str:
-    return NOT_XML.sub("?", text)
-
-
-def annotation(level: str, title: str, message: str) -> str:
-    """Return a workflow command of GitHub Actions: ``error``, ``warning`` or ``notice``."""
-    def plain(text: str) -> str:
-        return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-    title = plain(title).replace(":", "%3A").replace(",", "%2C")
-    return f"::{level} title={title}::{plain(message)}"

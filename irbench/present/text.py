@@ -2,7 +2,7 @@
 
 Pure functions, no files. Unknown values come back as "n/a" or an empty text, never as a number.
 
-Try: ``python -c "from irbench.report import text; print(text.parameters(392_200))"``
+Try: ``python -c "from irbench.present import text; print(text.parameters(392_200))"``
 """
 # ruff: noqa: RUF001 - the signs for multiplication, sigma and dashes are meant
 

@@ -17,12 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from irbench.core.run_folder import RunFolder
+from irbench.report import plots
 
 __all__ = ["build"]
-
-# stems of figures, up to the first dash
-FIGURES = ("quality", "latency", "distributions", "radar", "training", "crops", "ksweep",
-           "scaling", "attention")
 
 
 def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None = None) -> Path:
@@ -44,68 +41,49 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
     from irbench.report import collect
     from irbench.report.facts import verdict
     from irbench.report.page import page
-    from irbench.report.plots import (
-        attention,
-        crops,
-        curves,
-        distributions,
-        ksweep,
-        latency,
-        quality,
-        radar,
-        scaling,
-    )
-    from irbench.report.tables import render, sheet, sheets, summary, tables
+    from irbench.report.tables import files, sheets, summary, tables
+    from irbench.report.tables import verdicts as judging
 
     say = progress or (lambda message: None)
-    files = RunFolder(run_folder)
-    run = collect.collect(files.path, plan)
+    places = RunFolder(run_folder)
+    run = collect.collect(places.path, plan)
     say(f"{len(run.cells)} cells, {sum(c.status == 'ok' for c in run.cells)} with a result")
-    for folder in (files.tables, files.figures):  # there even when there is nothing to draw
+    for folder in (places.tables, places.figures):  # there even when there is nothing to draw
         folder.mkdir(parents=True, exist_ok=True)
     built = tables.build(run)
-    stems: dict[str, list[tables.Table]] = {}
+    stems: dict[str, list] = {}
     for table in built:
         stems.setdefault(table.stem, []).append(table)
     verdicts = verdict.of(run)
-    write_atomic(files.summary, summary.summary(run))
-    for stem, parts in stems.items():
-        for suffix, printer in (("md", render.markdown), ("tex", render.latex),
-                                ("csv", render.tidy)):
-            write_atomic(files.tables / f"{stem}.{suffix}", printer(parts))
-        say(f"{files.tables.name}/{stem}.md, .tex, .csv")
-    if verdicts:
-        for suffix, printer in (("md", render.verdicts_markdown), ("tex", render.verdicts_latex),
-                                ("csv", render.verdicts_tidy)):
-            write_atomic(files.tables / f"verdicts.{suffix}", printer(run, verdicts))
-        say(f"{files.tables.name}/verdicts.md, .tex, .csv: {verdict.summary(run, verdicts)}")
+    write_atomic(places.summary, summary.summary(run))
     plain = sheets.build(run)
-    for stem, one in plain.items():
-        for suffix, printer in (("md", sheet.markdown), ("tex", sheet.latex),
-                                ("csv", sheet.tidy)):
-            write_atomic(files.tables / f"{stem}.{suffix}", printer(one))
-        say(f"{files.tables.name}/{stem}.md, .tex, .csv")
+    texts = {stem: files.texts(parts) for stem, parts in stems.items()}
+    if verdicts:
+        texts[judging.STEM] = judging.texts(run, verdicts)
+    texts |= {stem: files.texts([one]) for stem, one in plain.items()}
+    for stem, printed in texts.items():
+        for suffix, content in printed.items():
+            write_atomic(places.tables / f"{stem}.{suffix}", content)
+        say(f"{places.tables.name}/{stem}.md, .tex, .csv"
+            + (f": {verdict.summary(run, verdicts)}" if stem == judging.STEM else ""))
     drawings = {}
-    for name, module in (("quality", quality), ("latency", latency),
-                         ("distributions", distributions), ("radar", radar), ("crops", crops),
-                         ("training", curves), ("ksweep", ksweep), ("scaling", scaling),
-                         ("attention", attention)):
-        drawings[name] = module.draw(run)
-        for figure in drawings[name].figures:
-            say(f"{files.figures.name}/{figure.stem}.png, .pdf, .svg")
-    _remove_stale(files, {*stems, *plain, *(["verdicts"] if verdicts else [])},
+    for plot in plots.PLOTS:
+        drawings[plot.name] = plots.draw(plot, run)
+        for figure in drawings[plot.name].figures:
+            say(f"{places.figures.name}/{figure.stem}.png, .pdf, .svg")
+    _remove_stale(places, set(texts),
                   {figure.stem for drawing in drawings.values() for figure in drawing.figures})
-    write_atomic(files.report, page.render(run, built, plain, drawings, verdicts))
-    say(str(files.report))
-    return files.report
+    write_atomic(places.report, page.render(run, built, plain, drawings, verdicts))
+    say(str(places.report))
+    return places.report
 
 
-def _remove_stale(files: RunFolder, stems: set[str], figures: set[str]) -> None:
+def _remove_stale(places: RunFolder, stems: set[str], figures: set[str]) -> None:
     """Remove what an earlier build of another plan left: it would be read as current."""
-    for path in sorted(files.tables.glob("*")):
+    for path in sorted(places.tables.glob("*")):
         if path.suffix in (".md", ".tex", ".csv") and path.stem not in stems:
             path.unlink()
-    for path in sorted(files.figures.glob("*")):
-        ours = path.stem.partition("-")[0] in FIGURES
-        if ours and path.suffix in (".png", ".pdf", ".svg") and path.stem not in figures:
+    for path in sorted(places.figures.glob("*")):
+        if (plots.of(path.stem) and path.suffix in (".png", ".pdf", ".svg")
+                and path.stem not in figures):
             path.unlink()

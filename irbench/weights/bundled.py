@@ -34,7 +34,7 @@ HEAD = """\
 
 
 @dataclass(frozen=True)
-class Weights:
+class BundledWeights:
     """One bundled file; ``levels``: the range of a blind model (``{sigma: [15, 50]}``) or None."""
 
     name: str
@@ -56,22 +56,22 @@ def name_of(arch: str, scope: str) -> str:
     return f"{arch}-{scope.rpartition('@')[0] or scope}"
 
 
-def catalog() -> dict[str, Weights]:
+def catalog() -> dict[str, BundledWeights]:
     """Return what is bundled, by name. Raises UserError for a broken catalog."""
     return _read(CATALOG, CATALOG.stat().st_mtime_ns if CATALOG.is_file() else None)
 
 
 @functools.cache
-def _read(path: Path, changed: int | None) -> dict[str, Weights]:
+def _read(path: Path, changed: int | None) -> dict[str, BundledWeights]:
     try:
         found = yaml.safe_load(path.read_text()) or {}
-        return {name: Weights(name=name, **entry) for name, entry in found.items()}
+        return {name: BundledWeights(name=name, **entry) for name, entry in found.items()}
     except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: not a catalog of weights ({' '.join(str(error).split())[:200]}). "
                         "It belongs to the package: install irbench again.") from None
 
 
-def find(arch: str, protocol: Protocol) -> Weights:
+def find(arch: str, protocol: Protocol) -> BundledWeights:
     """Return the file for an architecture and a protocol; one made for it comes before a blind one.
 
     Raises UserError that names the files there are.
@@ -88,7 +88,7 @@ def find(arch: str, protocol: Protocol) -> Weights:
                     "(`training`), or give a file (`checkpoint: PATH`).")
 
 
-def _scope(one: Weights) -> str:
+def _scope(one: BundledWeights) -> str:
     levels = ", ".join(f"{name} {low} to {high}" for name, (low, high) in
                        (one.levels or {}).items())
     return f"{one.protocol} ({levels})" if levels else one.protocol
@@ -113,7 +113,7 @@ def resolve(model: Model, protocol: Protocol) -> Checkpoint:
     return Checkpoint("file", path=str(one.path), sha256=one.sha256)
 
 
-def altered(one: Weights) -> str:
+def altered(one: BundledWeights) -> str:
     """Say that a file is not the one that is listed, "" if it is."""
     if digests.known_digest(one.path) == one.sha256:
         return ""
@@ -151,7 +151,7 @@ def add(data: bytes, header: dict) -> Path:
         raise
 
 
-def rewrite() -> dict[str, Weights]:
+def rewrite() -> dict[str, BundledWeights]:
     """Write the catalog anew from the files of the folder; return what it lists.
 
     Raises UserError, and writes nothing, for a file without a header, under another name than its
@@ -169,7 +169,7 @@ def rewrite() -> dict[str, Weights]:
         name = name_of(header["arch"], header["protocol"])
         if path.stem != name:
             raise UserError(f"{path}: by its header it is {name}. Rename the file.")
-        found[name] = Weights(name, header["arch"], header["protocol"], header.get("levels"),
+        found[name] = BundledWeights(name, header["arch"], header["protocol"], header.get("levels"),
                               header["options"], path.stat().st_size, digests.file_digest(path))
     if (total := sum(one.bytes for one in found.values())) > LIMIT:
         raise UserError(f"{FOLDER}: {total / 1e6:.1f} MB of weights; at most {LIMIT / 1e6:g} MB "

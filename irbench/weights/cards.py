@@ -71,7 +71,7 @@ def _all(data_root: Path, results: Path) -> Iterator[Listed]:
             yield _listed(f"{run.path.name}/{path.parent.name}/{path.stem}", RUN, path, run.path)
 
 
-def _bundled(one: bundled.Weights) -> Listed:
+def _bundled(one: bundled.BundledWeights) -> Listed:
     if fault := bundled.altered(one):
         return Listed(one.name, BUNDLED, one.path, {}, fault=fault)
     return _listed(one.name, BUNDLED, one.path)

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import pytest
 
 from irbench.compare import differences, formats, gate, gate_formats, runs, tolerances
-from irbench.present import plain
+from irbench.present import ci, plain
 from tests.helpers import compare_fixtures as fixtures
 from tests.helpers.compare_fixtures import CELL, KEY, PROFILE, X2, X4, both, edit, shift
 
@@ -78,7 +78,7 @@ def test_junit_is_xml_that_counts_rightly(name):
 def test_no_text_breaks_the_xml():
     text = "\x00 \x1b[0m < & ]]> \ud800 \uffff 日本"
     for outcome in ("failure", "skipped", "passed"):
-        root = ElementTree.fromstring(plain.junit("s", [(text, text, outcome, text, text)]))
+        root = ElementTree.fromstring(ci.junit("s", [(text, text, outcome, text, text)]))
         assert "日本" in root.find("testsuite/testcase").get("name")
 
 
@@ -110,7 +110,7 @@ def test_markdown_tables_have_as_many_cells_in_each_row():
 
 
 def test_annotations_stay_on_their_line():
-    text = plain.annotation("error", "a: b, c", "100 %\nnext")
+    text = ci.annotation("error", "a: b, c", "100 %\nnext")
     assert text == "::error title=a%3A b%2C c::100 %25%0Anext"
     lines = (GOLDEN / "check.github").read_text().splitlines()
     assert sum(line.startswith("::error ") for line in lines) >= 4

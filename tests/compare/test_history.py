@@ -143,7 +143,7 @@ def test_a_step_names_the_inputs_that_changed(nightly):
 
 def test_on_other_data_a_figure_is_neither_better_nor_worse():
     def point(data):
-        return history.Point("a", START, "", 30.0, inputs={"data": data})
+        return history.SeriesPoint("a", START, "", 30.0, inputs={"data": data})
 
     (step,) = history.steps.find([30.0, 31.0], 0.001)
     one = history.Series(X2, "set5", "m", "psnr", "", [point("one"), point("other")], [step])

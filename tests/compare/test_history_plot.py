@@ -26,10 +26,10 @@ def made(tmp_path):
 def series(count, times, protocol="sr-x{}@1", values=None):
     """Histories by hand: ``count`` panels of one model."""
     values = values or [30.0] * len(times)
-    points = [history.Point(f"run{i}", time, "", value)
+    points = [history.SeriesPoint(f"run{i}", time, "", value)
               for i, (time, value) in enumerate(zip(times, values, strict=True))]
     return history.History(
-        "runs", [history.Run(p.run, p.time, "", None) for p in points], [],
+        "runs", [history.DatedRun(p.run, p.time, "", None) for p in points], [],
         [history.Series(protocol.format(i), "set5", "m", "psnr", "", points, find(values, 0.001))
          for i in range(count)])
 

@@ -183,7 +183,7 @@ def test_back_off_doubles(one):
     bar = SimpleNamespace(disable=True, update=lambda size: None)
     file = one(*[500] * 9)
     with pytest.raises(Unavailable):
-        transfer.transfer(file, file.url, transfer.Run(5, backoff=1.0, timeout=5.0, bar=bar,
+        transfer.transfer(file, file.url, transfer.Downloads(5, backoff=1.0, timeout=5.0, bar=bar,
                                                        stop=Stop()))
     assert waits == [1.0, 2.0, 4.0, 8.0]
 

@@ -217,7 +217,7 @@ def test_a_planted_wrong_figure_fails(tmp_path, monkeypatch, capsys):
 
 
 def test_what_rounds_to_zero_has_no_sign():
-    row = anchors.Row("sr-x2@1", "set5", "bicubic",
+    row = anchors.Anchor("sr-x2@1", "set5", "bicubic",
                       (anchors.Reference("independent", "", "psnr", "30.000", 0.005, "why"),))
     for measured, shown in ((29.9996, "0.000"), (30.0004, "0.000"), (30.001, "+0.001"),
                             (29.999, "-0.001")):
@@ -282,7 +282,7 @@ def test_the_list_computes_nothing(tmp_path, monkeypatch, capsys):
 
 
 def test_exactly_the_tolerance_is_within():
-    row = anchors.Row("sr-x2@1", "set5", "bicubic",
+    row = anchors.Anchor("sr-x2@1", "set5", "bicubic",
                       (anchors.Reference("independent", "", "psnr", "30.000", 0.005, "why"),))
     for measured, verdict in ((30.005, "PASS"), (29.995, "PASS"), (30.00501, "FAIL"),
                               (None, "FAIL")):

@@ -8,24 +8,27 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from irbench.present.table import Table, Value
+from irbench.present.tidy import to_csv
 from irbench.report import collect
-from irbench.report.tables import sheet
+from irbench.report.run import Run
 from tests.helpers.report_fixtures import INFERENCE, Builder
 from tests.helpers.sealed import seal
 
 
-def collected(builder: Builder) -> collect.Run:
+def collected(builder: Builder) -> Run:
     return collect.collect(builder.folder, builder.plan)
 
 
-def row(made: sheet.Sheet, *names: str) -> dict[tuple[str, str], sheet.Value]:
-    """The first row whose first values are these, by the heads' groups and titles."""
-    found = next(r for r in made.rows if [v.shown for v in r][:len(names)] == list(names))
-    return {(h.group, h.title): v for h, v in zip(made.heads, found, strict=True)}
+def row(made: Table, *names: str) -> dict[tuple[str, str], Value]:
+    """The first row whose first values are these, by the columns' common heads and titles."""
+    found = next(r for r in made.rows if [v.shown for v in r.values][:len(names)] == list(names))
+    return {("".join(c.over), c.title): v
+            for c, v in zip(made.all_columns, found.values, strict=True)}
 
 
-def lines(made: sheet.Sheet) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(sheet.tidy(made))))
+def lines(made: Table) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(to_csv(made))))
 
 
 def edit(builder: Builder, path: str, change: Callable[[dict], None]) -> None:

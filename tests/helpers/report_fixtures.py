@@ -301,7 +301,7 @@ def golden_tables(folder: Path) -> dict[str, str]:
     """File name -> text of the tables of five runs, of ``small_run`` with a few methods."""
     from irbench.report import collect
     from irbench.report.facts import verdict
-    from irbench.report.tables import render, sheet, sheets, tables
+    from irbench.report.tables import files, sheets, tables, verdicts
     from tests.helpers.report_fast import fast_run
     from tests.helpers.report_papers import papers_run
     from tests.helpers.report_trained import trained_run
@@ -311,24 +311,21 @@ def golden_tables(folder: Path) -> dict[str, str]:
                                          small_run(folder / "small", GOLDEN_METHODS).plan))
     wide = collect.collect(folder / "wide", wide_run(folder / "wide").plan)
     papers = tables.build(collect.collect(folder / "papers", papers_run(folder / "papers").plan))
-    printed = {f"{name}{stem}.{suffix}": printer([t for t in built if t.stem == stem])
+    printed = {f"{name}{stem}.{suffix}": text
                for name, built, stems in (("", small, GOLDEN_TABLES[:2]),
                                           ("", tables.build(wide), GOLDEN_TABLES[2:]),
                                           ("papers_", papers, GOLDEN_FORMS))
                for stem in stems
-               for suffix, printer in (("md", render.markdown), ("tex", render.latex),
-                                       ("csv", render.tidy))}
-    printed |= {f"{stem}.{suffix}": printer(fast[stem]) for stem in GOLDEN_SHEETS
-                for suffix, printer in (("md", sheet.markdown), ("tex", sheet.latex),
-                                        ("csv", sheet.tidy))}
+               for suffix, text in files.texts([t for t in built if t.stem == stem]).items()}
     trained = sheets.build(collect.collect(folder / "trained",
-                                           trained_run(folder / "trained").plan))["training"]
-    printed |= {f"training.{suffix}": printer(trained) for suffix, printer in (
-        ("md", sheet.markdown), ("tex", sheet.latex), ("csv", sheet.tidy))}
-    found = verdict.of(wide)
-    return {**printed, **{f"verdicts.{suffix}": printer(wide, found) for suffix, printer in (
-        ("md", render.verdicts_markdown), ("tex", render.verdicts_latex),
-        ("csv", render.verdicts_tidy))}}
+                                           trained_run(folder / "trained").plan))
+    printed |= {f"{stem}.{suffix}": text
+                for stem in GOLDEN_SHEETS
+                for suffix, text in files.texts([fast[stem]]).items()}
+    printed |= {f"training.{suffix}": text
+                for suffix, text in files.texts([trained["training"]]).items()}
+    return {**printed, **{f"verdicts.{suffix}": text for suffix, text in
+                          verdicts.texts(wide, verdict.of(wide)).items()}}
 
 
 if __name__ == "__main__":          # python -m tests.report_fixtures writes the golden files

@@ -189,7 +189,7 @@ def users(label):
     ("jobs.profiling.energy", {"profile compacter", "profile semanir", "profile reference",
                                "bench attention"}),
     ("data.leaks", {"leaks"}),
-    ("report.tables.table", {"report"}),
+    ("report.plots.radar", {"report"}), ("present.table", {"report"}),
     ("catalog.published", {"report"}),
     ("cli.train", set()), ("plan.compose", set()), ("plan.config", set()),
     ("plan.sources", set()), ("jobs.verify", set()),

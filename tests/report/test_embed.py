@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from irbench.present.table import Row, Value
 from irbench.report import collect
 from irbench.report.page import comparisons, embed, page
-from irbench.report.tables.sheet import Value
 from tests.helpers import report_fixtures as fixtures
 
 # -- scripts -------------------------------------------------------------------------------------
@@ -184,9 +184,9 @@ def test_unknown_has_no_key_and_words_sort_as_words():
 
 
 def test_a_row_that_goes_on_takes_over_what_it_leaves_empty():
-    rows = [[Value("a"), Value("1"), Value("x")], [Value(""), Value(""), Value("y")],
-            [Value("b"), Value(""), Value("z")]]
-    assert [[(value.shown, again) for value, again in row] for row in page.carried(rows)] == [
+    rows = [Row([Value(first)], [Value(second), Value(third)])
+            for first, second, third in ("a1x", ["", "", "y"], ["b", "", "z"])]
+    assert [[(value.shown, again) for value, again in row] for _, row in page.carried(rows)] == [
         [("a", False), ("1", False), ("x", False)], [("a", True), ("1", True), ("y", False)],
         [("b", False), ("", False), ("z", False)]]
 

@@ -9,9 +9,11 @@ from PIL import Image
 
 from irbench import report
 from irbench.present import style
+from irbench.present.latex import to_latex
+from irbench.present.markdown import to_markdown
 from irbench.report.page import embed
 from irbench.report.plots import attention, ksweep, latency, quality, scaling
-from irbench.report.tables import sheet, sheets
+from irbench.report.tables import sheets
 from tests.helpers import report_fast
 from tests.helpers import report_fixtures as fixtures
 from tests.helpers.latex import balanced, columns_of
@@ -107,7 +109,8 @@ def test_attention_is_set_against_dense(run):
     found = row(made, "1024", "512")
     time, memory = "Time, p50 in ms (over dense)", "Peak memory, MiB"
     assert found[time, "dense"].shown == "41.9"
-    assert found[time, "mask"].shown == "62.9 (1.50×)" and found[time, "mask"].best  # noqa: RUF001
+    assert found[time, "mask"].shown == "62.9 (1.50×)"  # noqa: RUF001
+    assert found[time, "mask"].rank == "best"
     assert found[time, "dictionary"].shown == "52.4"
     assert found[memory, "gather"].reason == "gather: out of memory while measuring memory"
     assert found[time, "triton"].reason == "triton: Triton needs a CUDA device; none is here"
@@ -212,7 +215,7 @@ def test_a_latency_taken_beside_other_work_says_so(tmp_path):
     for busy, said in ((1.04, "other processes kept 1.0 cores busy"), (0.03, ""), (None, "")):
         builder.profile("sr-x2@1", "a", {"latency_ms": {
             "p50": 2.0, "p90": 3.0, "samples": [2.0, 2.0], "busy_elsewhere": busy}})
-        table = sheet.markdown(sheets.build(collected(builder))["profiles"])
+        table = to_markdown(sheets.build(collected(builder))["profiles"])
         assert said in table and ("busy" in table) == bool(said)
 
 
@@ -235,7 +238,7 @@ def test_figures_and_ratios_of_disturbed_latencies_say_so(tmp_path, monkeypatch)
     marks = {stem: [said.get_text() for said in figure.findobj(Text) if "?" in said.get_text()]
              for stem, figure in figures.items()}
     assert marks == {"latency": ["2 ms?"], "quality": ["?"], "ksweep": ["?"]}
-    table = sheet.markdown(sheets.build(run)["variants"])
+    table = to_markdown(sheets.build(run)["variants"])
     assert "other processes kept 1.0 cores busy" in table and "one of the two" in table
 
 
@@ -248,7 +251,7 @@ def test_a_ratio_to_a_disturbed_reference_says_so(tmp_path):
             builder.profile("sr-x2@1", model, {"latency_ms": {
                 "p50": 2.0, "p90": 3.0, "samples": [2.0, 2.0], "busy_elsewhere": cores}})
         made = sheets.build(collected(builder))["profiles"]
-        [ratio] = [row[6] for row in made.rows if row[0].shown == "A"]
+        [ratio] = [row.values[6] for row in made.rows if row.name == "A"]
         assert ratio.shown.startswith("1.00")
         assert [made.notes[mark] for mark in ratio.marks] == [latency.ONE_DISTURBED] * (busy > 1)
 
@@ -279,7 +282,7 @@ def test_strange_text_breaks_no_format(tmp_path):
     built = sheets.build(collected(strange(tmp_path)))
     assert set(built) == set(fixtures.GOLDEN_SHEETS)
     for made in built.values():
-        source = sheet.latex(made)
+        source = to_latex([made])
         balanced(source.partition("\n")[2])
         assert source.isascii()
         printed = 0
@@ -289,10 +292,10 @@ def test_strange_text_breaks_no_format(tmp_path):
             [columns] = {columns_of(line) for line in filled}
             printed += columns - bool(printed)      # the first stands in every part
             assert not any(re.match(r"\s*[*\[]", line) for line in filled)
-        assert printed == len(made.heads)
-        bars = [line for line in sheet.markdown(made).splitlines() if line.startswith("|")]
+        assert printed == len(made.all_columns)
+        bars = [line for line in to_markdown(made).splitlines() if line.startswith("|")]
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in bars}) == 1
-        assert "<script" not in sheet.markdown(made)
+        assert "<script" not in to_markdown(made)
         assert all(len(line) == len(made.fields) for line in made.lines)
     page = report.build(tmp_path, strange(tmp_path).plan).read_text()
     assert page.count("<script") == len(embed.scripts()) + 2     # with its data; none of a user's

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from irbench.present import notes, text
 from irbench.report import collect
-from irbench.report.tables import render, tables
+from irbench.report.tables import files, tables
 from tests.helpers import report_fixtures as fixtures
 from tests.helpers.latex import balanced, columns_of
 
@@ -60,7 +60,7 @@ def strange(tmp_path):
 
 def test_latex_is_escaped_balanced_and_aligned(tmp_path, sr):
     for built in (strange(tmp_path), [sr]):
-        source = render.latex(built)
+        source = files.texts(built)["tex"]
         bare = balanced(source.partition("\n")[2])
         assert not re.search(r"[#~^_]", bare.replace("}~", "").replace(r"\_", ""))
         assert "%" not in bare
@@ -76,14 +76,14 @@ def test_latex_is_escaped_balanced_and_aligned(tmp_path, sr):
 
 
 def test_markdown_columns_survive_strange_text(tmp_path):
-    source = render.markdown(strange(tmp_path))
+    source = files.texts(strange(tmp_path))["md"]
     lines = [line for line in source.splitlines() if line.startswith("|")]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
     assert "<c>" not in source
 
 
 def test_csv_is_tidy(sr):
-    lines = list(csv.DictReader(io.StringIO(render.tidy([sr]))))
+    lines = list(csv.DictReader(io.StringIO(files.texts([sr])["csv"])))
     measured = next(r for r in lines if r["model"] == "semanir" and r["dataset"] == "set5"
                     and r["metric"] == "psnr")
     assert (measured["value"], measured["shown"], measured["unit"], measured["rank"]) == (
@@ -91,7 +91,7 @@ def test_csv_is_tidy(sr):
     printed = next(r for r in lines if r["block"] == "published" and r["method"] == "SemanIR-S"
                    and r["level"] == "x2" and r["metric"] == "ssim")
     assert (printed["value"], printed["shown"], printed["protocol"]) == (
-        ".9651", "0.9651", render.PRINTED_PROTOCOL)
+        ".9651", "0.9651", tables.PRINTED_PROTOCOL)
     assert "zero padding" in printed["notes"]
     gone = next(r for r in lines if r["status"] == "unavailable")
     assert (gone["value"], gone["shown"]) == ("", "") and gone["reason"]

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from irbench import cli, plan, report
 from irbench.core.metrics import METRICS
 from irbench.plan import config as configs
-from irbench.present import fitting, text
+from irbench.present import fitting, latex, text
+from irbench.present.latex import to_latex
+from irbench.present.table import Column, Table, Value, joined
+from irbench.present.tidy import to_csv
 from irbench.report import collect
-from irbench.report.tables import efficiency, render, sheets, tables
-from irbench.report.tables import sheet as printing
+from irbench.report.tables import efficiency, files, sheets, tables
 from tests.helpers import report_fixtures as fixtures
 from tests.helpers import tiny
 from tests.helpers.report_fast import collected, fast_run
@@ -54,7 +56,7 @@ def lines(source):
 
 def test_scales_are_blocks_with_the_same_columns(built):
     x2, x4 = of(built, "sr")
-    assert (x2.block, x4.block) == ("×2", "×4")  # noqa: RUF001
+    assert (x2.part, x4.part) == ("×2", "×4")  # noqa: RUF001
     assert [(c.dataset, c.metric) for c in x2.columns] == [
         (c.dataset, c.metric) for c in x4.columns] == [
         (name, metric) for name in ("set5", "urban100") for metric in ("psnr", "ssim")]
@@ -66,7 +68,7 @@ def test_scales_are_blocks_with_the_same_columns(built):
 
 def test_jpeg_has_a_block_per_set(built):
     live, bsds = of(built, "jpeg_color")
-    assert (live.block, bsds.block) == ("LIVE1", "BSDS500 (test)")
+    assert (live.part, bsds.part) == ("LIVE1", "BSDS500 (test)")
     assert {c.dataset for c in live.columns} == {"live1_color"}
     assert live.headings()[0] == [("q = 10", 2), ("q = 40", 2)] and len(live.headings()) == 2
     assert keys(bsds) == ["input", "best"]      # the third one was planned on LIVE1 alone
@@ -79,7 +81,8 @@ def test_one_scale_or_one_set_has_no_blocks(tmp_path):
     for name in ("sr-x2@1", "jpeg_color-q10@1", "jpeg_color-q40@1"):
         build.cell(name, "live1_color", "a", {"psnr": [30.0], "ssim": [0.9]})
     found = tables.build(collect.collect(tmp_path, build.plan))
-    assert [(t.stem, t.by, len(t.columns)) for t in found] == [("sr", "", 2), ("jpeg_color", "", 4)]
+    assert [(t.stem, t.part, len(t.columns)) for t in found] == [
+        ("sr", "", 2), ("jpeg_color", "", 4)]
     assert found[0].headings()[0] == [("LIVE1", 2)]
 
 
@@ -133,33 +136,32 @@ def test_what_is_light(tmp_path, parameters, name, published, expected):
 def test_blocks_are_one_table_in_a_file_and_share_their_notes(built):
     for stem in ("sr", "jpeg_color"):
         parts = of(built, stem)
-        source = render.markdown(parts)
+        source = files.texts(parts)["md"]
         assert source.count("###") == 1 and source.count("|:--") == 1
         assert [line for line in source.splitlines() if line.startswith("| **")] == [
             line for line in source.splitlines()
-            if any(line.startswith(f"| **{text.markdown(part.block)}**") for part in parts)]
-        whole, joined = render.joined(parts)
-        for part, one in zip(parts, joined, strict=True):
-            for row, other in zip(part.measured + part.published, one.measured + one.published,
-                                  strict=True):
-                assert [part.notes[mark] for mark in row.marks] == [
-                    whole.notes[mark] for mark in other.marks]
+            if any(line.startswith(f"| **{text.markdown(part.part)}**") for part in parts)]
+        whole = joined(parts)
+        before = [(part, row) for part in parts for row in part.rows]
+        for (part, row), other in zip(before, whole.rows, strict=True):
+            assert [part.notes[mark] for value in row.values for mark in value.marks] == [
+                whole.notes[mark] for value in other.values for mark in value.marks]
         assert whole.coverage == ("coverage: 9 of 9 cells with a result" if stem == "sr" else
                                   "coverage: 8 of 9 cells with a result (1 unavailable)")
-        assert whole.coverage in source and all(f"`{p}`: " in source for p in whole.protocols)
+        assert whole.coverage in source and all(f"`{p}`: " in source for p in whole.terms)
 
 
 def test_a_table_longer_than_a_page_is_a_table_per_block(built, monkeypatch):
     parts = of(built, "sr")
-    assert render.latex(parts).count(r"\begin{table}") == 1
-    monkeypatch.setattr(render, "PAGE", 5)
-    source = render.latex(parts)
+    assert files.texts(parts)["tex"].count(r"\begin{table}") == 1
+    monkeypatch.setattr(latex, "PAGE", 5)
+    source = files.texts(parts)["tex"]
     assert source.count(r"\begin{table}") == source.count(r"\label{tab:sr-x") == 2
 
 
 def test_every_figure_has_a_unit_a_protocol_and_a_source(built):
     told = [line for stem in dict.fromkeys(table.stem for table in built)
-            for line in lines(render.tidy(of(built, stem)))]
+            for line in lines(files.texts(of(built, stem))["csv"])]
     assert {line["unit"] for line in told} == {"dB", "1"}
     for line in told:
         assert line["protocol"] and line["source"]
@@ -199,16 +201,16 @@ def test_a_difference_is_what_a_reader_would_compute(built):
 
 
 def test_differences_are_shown_on_request(builder, built):
-    shown = render.markdown(of(built, "sr"))
+    shown = files.texts(of(built, "sr"))["md"]
     assert "| **36.70** (-1.72) |" in re.sub(" +", " ", shown)
-    assert r"\textbf{36.70} ($-$1.72)" in render.latex(of(built, "sr"))
+    assert r"\textbf{36.70} ($-$1.72)" in files.texts(of(built, "sr"))["tex"]
     assert "In brackets: measured minus" in shown
     without = tables.build(collect.collect(builder.folder, builder.plan | {"differences": False}))
-    plain = render.markdown(of(without, "sr")) + render.latex(of(without, "sr"))
+    plain = files.texts(of(without, "sr"))["md"] + files.texts(of(without, "sr"))["tex"]
     assert "1.72" not in plain and "In brackets" not in plain
     # the CSV always has them
-    assert render.tidy(of(without, "sr")) == render.tidy(of(built, "sr"))
-    line = next(x for x in lines(render.tidy(of(built, "sr"))) if x["model"] == "best")
+    assert files.texts(of(without, "sr"))["csv"] == files.texts(of(built, "sr"))["csv"]
+    line = next(x for x in lines(files.texts(of(built, "sr"))["csv"]) if x["model"] == "best")
     assert (line["difference"], line["against"]) == ("-1.720000", "SwinIR (SemanIR repo figs)")
 
 
@@ -247,7 +249,7 @@ def test_coverage_counts_cells_and_says_what_the_others_are(tmp_path):
     x2, x3 = (t for t in tables.build(collect.collect(tmp_path, build.plan)) if t.stem == "sr")
     assert x2.coverage == "coverage: 6 of 8 cells with a result (1 unavailable, 1 missing)"
     assert x3.coverage == "coverage: 2 of 2 cells with a result"
-    source = render.markdown([x2])
+    source = files.texts([x2])["md"]
     assert source.index("coverage: 6 of 8") < source.index("- <sup>a</sup> ")
 
 
@@ -260,21 +262,22 @@ def fast(tmp_path_factory):
 
 def test_efficiency_joins_what_a_model_costs_and_what_it_scores(run):
     made = efficiency.sheet(run)
-    told = {(row[0].shown, row[1].shown): [value.shown for value in row[2:]] for row in made.rows}
+    told = {(row.name, row.entries[0].shown): [value.shown for value in row.entries[1:]]
+            for row in made.rows}
     assert told["SwinIR", "sr-x2@1"] == ["11.750", "1.6", "12.5", "128", "36.60", "Urban100"]
     assert told["Bicubic", "sr-x2@1"][:4] == ["0", "n/a", "n/a", "n/a"]
     assert told["SwinIR", "sr-x4@1"][-2:] == ["31.50", "Set5"]
     assert not any(protocol.startswith("denoise") for _, protocol in told)      # no profiles
-    assert all("(" in head.title for head in made.heads[2:7])                   # units
+    assert all("(" in one.title for one in made.columns[1:6])                    # units
     assert "Measured on " in made.caption and "float32" in made.caption
-    row = next(row for row in made.rows if row[0].shown == "SwinIR")
-    assert row[4].record == "profiles/sr-x2@1/best.json"
-    assert row[6].record == "cells/sr-x2@1/urban100/best.json"
+    row = next(row for row in made.rows if row.name == "SwinIR")
+    assert row.values[4].record == "profiles/sr-x2@1/best.json"
+    assert row.values[6].record == "cells/sr-x2@1/urban100/best.json"
     assert efficiency.STEM in sheets.build(run)
 
 
 def test_efficiency_in_csv_has_all_sets(run):
-    told = lines(printing.tidy(efficiency.sheet(run)))
+    told = lines(to_csv(efficiency.sheet(run)))
     assert [(line["dataset"], line["psnr_db"]) for line in told if line["model"] == "best"
             and line["protocol"] == "sr-x2@1"] == [("set5", "36.7"), ("urban100", "36.6")]
     bicubic = next(line for line in told if line["model"] == "bicubic")
@@ -283,11 +286,11 @@ def test_efficiency_in_csv_has_all_sets(run):
 
 def test_latencies_of_two_conditions_each_tell_theirs(fast):
     made = efficiency.sheet(fast)
-    dtypes = {made.notes[mark].split(", ")[1] for row in made.rows for mark in row[4].marks
+    dtypes = {made.notes[mark].split(", ")[1] for row in made.rows for mark in row.values[4].marks
               if made.notes[mark].startswith("measured on")}
     assert dtypes == {"float32", "bfloat16"} and "Measured on" not in made.caption
-    reference, = (row for row in made.rows if row[0].sub.startswith("reference"))
-    assert reference[6].shown == text.NA and reference[4].shown == "120"
+    reference, = (row for row in made.rows if row.sub.startswith("reference"))
+    assert reference.values[6].shown == text.NA and reference.values[4].shown == "120"
 
 
 @pytest.mark.parametrize(("number", "shown"), [
@@ -299,10 +302,10 @@ def test_digits(number, shown):
 # -- wide sheets in LaTeX ------------------------------------------------------------------------
 
 def wide_sheet(words, columns=2):
-    made = printing.Sheet("s", "S", [printing.Head("Model", left=True)] + [
-        printing.Head(f"n{i}") for i in range(columns)], ())
-    made.rows = [[printing.Value(words), *(printing.Value("35.20") for _ in range(columns))]]
-    return printing.latex(made)
+    made = Table("s", "S", [Column("Model", left=True)],
+                 [Column(f"n{i}") for i in range(columns)])
+    made.add([Value(words), *(Value("35.20") for _ in range(columns))])
+    return to_latex([made])
 
 
 def test_a_wide_sheet_is_set_smaller_and_its_words_get_broken_lines():
@@ -317,10 +320,10 @@ def test_a_wide_sheet_is_set_smaller_and_its_words_get_broken_lines():
 
 
 def test_a_long_sheet_goes_on_in_another_table():
-    made = printing.Sheet("s", "S", [printing.Head("Model", left=True), printing.Head("n")], ())
-    made.rows = [[printing.Value(f"m{i}"), printing.Value("35.20", [made.note("why")])]
-                 for i in range(130)]
-    source = printing.latex(made)
+    made = Table("s", "S", [Column("Model", left=True)], [Column("n")])
+    for i in range(130):
+        made.add([Value(f"m{i}"), Value("35.20", [made.note("why")])])
+    source = to_latex([made])
     assert source.count(r"\begin{table}") == source.count(r"\end{table}") == 3
     assert source.count(r"\label{") == 1 and source.count("S, continued.") == 2
     assert re.findall(r"\{\}(m\d+) &", source) == [f"m{i}" for i in range(130)]

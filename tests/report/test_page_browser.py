@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from irbench.present import style
+from irbench.present.tidy import to_csv
 from irbench.report import collect
 from irbench.report.facts import verdict
 from irbench.report.page import page
-from irbench.report.tables import render, sheet, sheets, summary, tables
+from irbench.report.tables import files, sheets, summary, tables
 from tests.helpers import report_fixtures as fixtures
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -48,12 +49,10 @@ def built(tmp_path_factory):
     (folder / "figures").mkdir()
     (folder / "summary.csv").write_text(summary.summary(run))
     for stem in {table.stem for table in made}:
-        for suffix, printer in (("md", render.markdown), ("tex", render.latex),
-                                ("csv", render.tidy)):
-            (folder / f"tables/{stem}.{suffix}").write_text(
-                printer([table for table in made if table.stem == stem]))
+        for suffix, text in files.texts([t for t in made if t.stem == stem]).items():
+            (folder / f"tables/{stem}.{suffix}").write_text(text)
     for stem, one in plain.items():
-        (folder / f"tables/{stem}.csv").write_text(sheet.tidy(one))
+        (folder / f"tables/{stem}.csv").write_text(to_csv(one))
     drawings = {name: style.Drawing() for name in ("training", "ksweep", "scaling", "attention")}
     for name, stem in (("quality", "quality"), ("crops", CROPS)):
         drawings[name] = style.Drawing([style.Drawn(stem, stem, "A caption.", "A picture.")])

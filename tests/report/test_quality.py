@@ -104,7 +104,7 @@ def test_a_row_per_protocol_and_dataset(tmp_path):
 
 
 def test_what_lies_far_below_is_told_and_not_drawn():
-    row = quality.Row("p", "d", "", "sr", psnr={"a": 31.0, "b": 32.0},
+    row = quality.Tradeoff("p", "d", "", "sr", psnr={"a": 31.0, "b": 32.0},
                       lines={"near": 28.5, "far": 20.0})
     assert row.near() == {"near": 28.5}
 

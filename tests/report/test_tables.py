@@ -9,9 +9,12 @@ import pytest
 from irbench.core import records
 from irbench.core.errors import UserError
 from irbench.present import text
+from irbench.present.markdown import to_markdown
+from irbench.present.table import Column, Row, Value
+from irbench.present.tidy import to_csv
 from irbench.report import collect
 from irbench.report.facts import ranking
-from irbench.report.tables import render, summary, tables
+from irbench.report.tables import files, summary, tables
 from tests.helpers import report_fixtures as fixtures
 from tests.helpers.sealed import seal
 
@@ -54,9 +57,9 @@ def x3(built):
 # -- best and second, of published rows: by the printed figures ----------------------------------
 
 def ranks(metric, *numbers):
-    column = tables.Column("p@1", "x2", "set5", "Set5", metric)
-    rows = [tables.Row(str(i), str(i), "", tables.Entry(""), [
-        tables.Entry(text.NA) if n is None else tables.Entry(text.value(metric, n), n)])
+    column = Column("PSNR", protocol="p@1", level="x2", dataset="set5", metric=metric)
+    rows = [Row([Value(str(i))], [
+        Value(text.NA) if n is None else Value(text.value(metric, n), number=n)], str(i))
         for i, n in enumerate(numbers)]
     ranking.printed(rows, [column])
     return [row.entries[0].rank for row in rows]
@@ -115,7 +118,8 @@ def test_a_failed_record_with_a_result_is_refused(tmp_path):
     path.write_text(json.dumps({**record, "status": "failed", "reason": "out of memory"}))
     run, built = build(builder)
     assert run.cells[0].means == {}
-    assert "33.33" not in render.markdown(built[:1]) + render.tidy(built) + summary.summary(run)
+    assert "33.33" not in to_markdown(built[0]) + "".join(map(to_csv, built)) + summary.summary(
+        run)
 
 
 def test_a_missing_record(sr):
@@ -236,7 +240,7 @@ def test_many_columns_become_one_table_per_level(tmp_path):
     built = build(builder)[1]
     assert [(t.stem, t.anchor, len(t.columns)) for t in built] == [
         ("sr", "sr-x2", 8), ("sr", "sr-x4", 8)]
-    assert render.latex(built).count(r"\begin{table}") == 1
+    assert files.texts(built)["tex"].count(r"\begin{table}") == 1
 
 
 def test_rows_say_how_they_were_trained(sr, x3):
@@ -264,14 +268,14 @@ def test_a_training_that_did_not_finish_states_no_length(tmp_path):
     row = next(t for t in build(builder)[1] if t.task == "denoise_color").measured[0]
     assert row.sub == (
         "trained here: σ = 15: training failed; σ = 50: 150 steps, 41 s; cpu")  # noqa: RUF001
-    assert row.parameters.shown == "n/a / 400 K"
+    assert row.heads[1].shown == "n/a / 400 K"
 
 
 def test_parameters(sr, built):
-    shown = {row.key: row.parameters.shown for row in sr.measured}
+    shown = {row.key: row.heads[1].shown for row in sr.measured}
     assert shown == {"bicubic": "0", "semanir": "11.87 M", "compacter": "392 K", "tiny": "n/a"}
     light = next(row for row in built["sr_light-x2"].published if row.name == "Compacter")
-    assert light.parameters.shown == "393 K" and light.sub == "counterpart above: Compacter"
+    assert light.heads[1].shown == "393 K" and light.sub == "counterpart above: Compacter"
 
 
 def test_a_variant_that_is_not_in_the_paper_says_so(sr):
@@ -293,7 +297,7 @@ def test_no_published_rows_when_none_are_wanted(tmp_path):
     built = build(fixtures.small_run(tmp_path, "none"))[1]
     assert not any(t.published for t in built)
     for table in built:
-        assert tables.PUBLISHED_RULE not in render.markdown([table]) + render.latex([table])
+        assert tables.PUBLISHED_RULE not in files.texts([table])["md"] + files.texts([table])["tex"]
 
 
 def test_lpips_columns_only_where_asked_for(sr, small):

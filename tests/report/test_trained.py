@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from irbench import report
+from irbench.core import headers
 from irbench.report import collect
-from irbench.report.facts import verdict, weights
+from irbench.report.facts import verdict
 from irbench.report.page import page, provenance
 from irbench.report.plots import curves
 from irbench.report.tables import summary, trainings
@@ -41,9 +42,10 @@ def told(made):
 
 
 def test_cost_and_score_stand_in_one_row(made):
-    heads = [f"{head.group} {head.title}".strip() for head in made.heads]
-    assert len(heads) == len(set(heads)) and all(len(row) == len(heads) for row in made.rows)
-    row = dict(zip(heads, made.rows[0], strict=True))
+    heads = [" ".join((*one.over, one.title)) for one in made.all_columns]
+    assert len(heads) == len(set(heads)) and all(
+        len(row.values) == len(heads) for row in made.rows)
+    row = dict(zip(heads, made.rows[0].values, strict=True))
     assert {name: value.shown for name, value in row.items()} == {
         "Weights": "Compacter", "Wall time": "100 s", "Steps": "400", "Scored under": X2,
         "Test set": "Set5", "PSNR (dB) measured": "35.20", "PSNR (dB) published": "38.24",
@@ -61,7 +63,8 @@ def test_cost_and_score_stand_in_one_row(made):
         "short: scaled to a CPU; settings of ours, not taken from the paper: steps, lr")
     for part in ("PSNR on y, dB", "8 images held out", "192x192", "as sr-x2@1 says"):
         assert part in notes["Validation PSNR (dB) best"]
-    second = dict(zip(heads, made.rows[1], strict=True))       # the other test set of the same
+    # the other test set of the same
+    second = dict(zip(heads, made.rows[1].values, strict=True))
     assert second["Weights"].shown == second["Wall time"].shown == ""
     assert second["Test set"].shown == "Photos" and second["PSNR (dB) gap"].shown == "n/a"
 
@@ -76,7 +79,7 @@ def test_the_header_of_a_bundled_file_tells_the_same_as_a_record(told, made):
     assert (bundled["validation_best_psnr_db"], bundled["validation_best_step"]) == (
         "33.9", "20000")
     assert float(bundled["gap_db"]) == pytest.approx(36.75 - 38.24)
-    assert any(row[0].sub == "bundled with irbench, for sr-x2@1" for row in made.rows)
+    assert any(row.sub == "bundled with irbench, for sr-x2@1" for row in made.rows)
 
 
 def test_a_blind_training_serves_the_levels_of_its_task(run, told):
@@ -121,12 +124,12 @@ def test_a_row_of_the_other_kind_is_compared_with_a_note(tmp_path):
     build.cell(noise, "cbsd68", "compacter", {"psnr": [30.0, 31.0], "ssim": [0.8, 0.8]})
     build.training(noise, "compacter")
     made = trainings.sheet(collected(build))
-    assert made.rows[0][7].shown == "-1.07"
+    assert made.rows[0].values[7].shown == "-1.07"
     assert "the weights here were trained for this level alone" in made.notes.values()
     assert not any("in options or number type" in said for said in made.notes.values())
     build.plan["models"]["compacter"]["in_paper"] = False       # its options were changed
     made = trainings.sheet(collected(build))
-    assert made.rows[0][7].shown == "-1.07"
+    assert made.rows[0].values[7].shown == "-1.07"
     assert any("in options or number type" in said for said in made.notes.values())
 
 
@@ -139,9 +142,9 @@ def test_what_is_unknown_is_not_zero(told, made):
     assert (light["steps"], light["seconds"], light["device"]) == ("20000", "", "")
     assert light["gap_db"] == "" and "no paper" in light["missing"]
     for model in ("Foreign file", "SemanIR light"):
-        row = next(row for row in made.rows if row[0].shown == model)
-        assert row[1].shown == "n/a" and row[1].marks and "0" not in row[1].shown
-        assert [value.shown for value in row].count("0") == 0
+        row = next(row for row in made.rows if row.name == model)
+        assert row.entries[0].shown == "n/a" and row.entries[0].marks
+        assert [value.shown for value in row.values].count("0") == 0
 
 
 def test_a_paused_training_says_how_far_it_came(run, told, builder):
@@ -196,7 +199,8 @@ def test_images_left_out_of_the_training_are_no_leak(run, tmp_path):
     assert {cell.model for cell in leaking.cells if cell.leak} == {"compacter", "bundled", "light"}
     assert "marked and not ranked" in " ".join(page.warnings(leaking, []))
     made = trainings.sheet(leaking)
-    assert made.rows[0][7].shown == "n/a" and "trained on images" in made.rows[0][7].reason
+    gap = made.rows[0].values[7]
+    assert gap.shown == "n/a" and "trained on images" in gap.reason
 
 
 # -- the figure ----------------------------------------------------------------------------------
@@ -264,9 +268,9 @@ def test_a_header_of_somebodys_own_making_costs_no_report(tmp_path, strange):
 
 
 def test_facts_of_a_header_are_those_of_the_known_fields():
-    found = weights.checked(header(X2, unknown=1, seconds=True))
+    found = headers.checked(header(X2, unknown=1, seconds=True))
     assert "unknown" not in found and "seconds" not in found and found["steps"] == 20_000
-    assert weights.checked(None) == {}
+    assert headers.checked(None) == {}
 
 
 def test_weights_of_a_variant_are_told_once(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from irbench.catalog.model import Model
 from irbench.present import style, text
-from irbench.report.facts import family, verdict
+from irbench.report.facts import kinds, verdict
 from irbench.report.plots import attention, ksweep, quality, scaling
 from irbench.report.tables import costs, dictionary, summary, tables, variants
 from tests.helpers import report_fast
@@ -33,7 +33,7 @@ def test_variants_stand_below_their_base_and_are_not_ranked(run):
     best = next(r for r in table.measured if r.key == "semanir.k128")      # 35.52, the highest
     assert best.entries[0].shown == "35.52" and best.entries[0].number is None
     assert "not in the paper, not ranked" in table.notes[best.marks[0]]
-    assert best.sub == "trained here: 150 steps, 41 s, cpu" and best.parameters.shown == "392 K"
+    assert best.sub == "trained here: 150 steps, 41 s, cpu" and best.heads[1].shown == "392 K"
 
 
 def test_variants_get_no_verdict(run):
@@ -55,7 +55,7 @@ def test_variants_get_no_verdict(run):
 ])
 def test_who_competes(spec, expected):
     peer = Model(**{"name": "a", "arch": "external", "published_as": "DRUNet*", **spec})
-    assert family.competes(peer) is expected
+    assert kinds.competes(peer) is expected
     assert verdict.is_counterpart(peer, "DRUNet*") is expected
 
 
@@ -134,8 +134,8 @@ def test_ratios_to_a_reference_need_one_condition(run):
     assert row(made, "SemanIR-S")[head].shown == "1.75×"  # noqa: RUF001
     other = row(made, "SemanIR-S (bfloat16)")[head]
     assert other.shown == "n/a" and "another dtype (float32)" in other.reason
-    reference = next(r for r in made.rows if r[0].shown.startswith("SwinIR-S"))
-    assert reference[0].sub == "reference: random weights, speed only"
+    reference = next(r for r in made.rows if r.name.startswith("SwinIR-S"))
+    assert reference.sub == "reference: random weights, speed only"
     assert made.rows[-1] is reference
     assert "random weights" in made.caption
 
@@ -144,9 +144,9 @@ def test_a_missing_reference_is_a_reason(tmp_path):
     builder = report_fast.fast_run(tmp_path)
     builder.profile("sr-x3@1", "compacter")
     run = collected(builder)
-    found = next(r for r in costs.speed(run).rows if [v.shown for v in r][:2] == [
+    found = next(r for r in costs.speed(run).rows if [v.shown for v in r.values][:2] == [
         "Compacter", "sr-x3@1"])
-    assert any("not measured under this protocol" in value.reason for value in found)
+    assert any("not measured under this protocol" in value.reason for value in found.values)
 
 
 def test_throughput_energy_and_attention(run):
@@ -190,9 +190,9 @@ def test_health_says_what_it_was_measured_on(run):
     made = dictionary.sheet(run)
     first = row(made, "SemanIR-S")
     assert first["", "Measured on"].shown == "astronaut of scikit-image"
-    assert made.rows[0][0].sub == "untrained weights"
+    assert made.rows[0].sub == "untrained weights"
     assert [first["Stage", str(i)].shown for i in (1, 2)] == ["97 %", "87 %"]
-    overlap = made.rows[2]
+    overlap = made.rows[2].values
     assert [v.shown for v in overlap[5:8]] == ["kept from before", "n/a", "65 %"]
     cell = next(r for r in lines(made) if r["source"] == "cell" and r["model"] == "semanir.k8")
     assert (cell["measured_on"], cell["k"], cell["self_selection"], cell["weights"]) == (
@@ -204,7 +204,7 @@ def test_dense_stages_have_no_health(tmp_path):
     builder.model("a", "A")
     builder.profile("sr-x2@1", "a", {"dictionary": report_fast.health(2, n=64, k=64)})
     made = dictionary.sheet(collected(builder))
-    assert {v.shown for r in made.rows for v in r[6:]} == {"n/a"}
+    assert {v.shown for r in made.rows for v in r.values[6:]} == {"n/a"}
     assert all("nothing to choose" in note for note in made.notes.values())
 
 
@@ -213,4 +213,4 @@ def test_a_profile_in_tiles_is_marked(tmp_path):
     builder.model("a", "A")
     builder.profile("sr-x2@1", "a", {"tiles": 9})
     for made in costs.sheets(collected(builder)):
-        assert "in 9 tiles" in made.notes[made.rows[0][0].marks[0]]
+        assert "in 9 tiles" in made.notes[made.rows[0].marks[0]]

@@ -14,7 +14,7 @@ from irbench.present import text
 from irbench.report import collect
 from irbench.report.facts import leakage, verdict
 from irbench.report.page import page
-from irbench.report.tables import render, summary, tables
+from irbench.report.tables import files, summary, tables, verdicts
 from tests.helpers import report_fixtures as fixtures
 
 
@@ -156,14 +156,14 @@ def test_deblurring_compares_under_the_published_ssim():
 
 def test_the_verdict_tables_tell_it_all(wide):
     found = verdict.of(wide)
-    lines = list(csv.DictReader(io.StringIO(render.verdicts_tidy(wide, found))))
+    lines = list(csv.DictReader(io.StringIO(verdicts.texts(wide, found)["csv"])))
     assert len(lines) == len(found)
     assert {line["verdict"].partition(" by ")[0] for line in lines} == {
         "reproduced", "within noise", "differs", "not comparable"}
     for line in lines:
         assert line["reason"]
         assert bool(line["difference"]) == (line["verdict"] != "not comparable")
-    source = render.verdicts_latex(wide, found)
+    source = verdicts.texts(wide, found)["tex"]
     assert source.isascii() and source.count("{") == source.count("}")
     rows = [x for x in source.partition(r"\midrule")[2].partition(r"\bottomrule")[0].splitlines()
             if x]
@@ -191,7 +191,7 @@ def test_a_leaking_figure_is_marked_and_not_ranked(wide, built):
     note, = (table.notes[mark] for mark in entry.marks)
     assert note == ("trained on images of this test set: 2 of 2 images are in bsds500_test "
                     "(identical), e.g. image0; not ranked")
-    printed = [render.markdown([table]), render.latex([table]), render.tidy([table])]
+    printed = files.texts([table]).values()
     assert all("2 of 2 images are in" in text for text in printed)
     near = row(built["sr"], "compacter").entries[0]
     assert "1 of 2 images is in bsds500_test (nearly identical), e.g. image1 = 302003" in (
@@ -252,7 +252,7 @@ def test_synthetic_rows_never_meet_real_ones(wide, built):
     assert {"deblur", "deblur-synthetic", "weather-synthetic"} <= set(built)
     assert built["deblur-synthetic"].stem == "deblur-synthetic"
     assert built["weather-synthetic"].published == []
-    labels = render.markdown([built["weather-synthetic"]])
+    labels = files.texts([built["weather-synthetic"]])["md"]
     assert "synthetic snow" in labels and "synthetic drops" in labels
 
 
@@ -269,7 +269,7 @@ def test_a_set_someone_supplied_says_so_under_its_table(tmp_path):
     builder = fixtures.wide_run(tmp_path)
     builder.plan["datasets"]["hide"]["supplied"] = True
     table = {t.anchor: t for t in tables.build(collect.collect(tmp_path, builder.plan))}["deblur"]
-    assert table.protocols["hide"] == text.SUPPLIED and "gopro" not in table.protocols
+    assert table.terms["hide"] == text.SUPPLIED and "gopro" not in table.terms
     assert "no published checksum" in report.build(tmp_path, builder.plan).read_text()
 
 

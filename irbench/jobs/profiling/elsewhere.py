@@ -16,8 +16,6 @@ import time
 
 import psutil
 
-BUSY = 0.2  # cores; what a system does at rest stays below
-
 
 class Elsewhere:
     """A context after which ``cores`` says how many cores other processes kept busy inside it.

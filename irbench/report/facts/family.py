@@ -1,50 +1,22 @@
-"""Variants and references: how models of a run belong together, in words and by their plan.
+"""How the models of a run belong together, in words and in the order of tables and colours.
 
-A variant (``BASE.NAME``) is a base model with the same weights run otherwise: options that change
-no weight, or another dtype, layout or compiler. A reference is a network with random weights that
-is only timed. Neither is what a paper describes, so neither is ranked with the models that are,
-and neither is judged by a printed figure.
-
-Pure functions of models of the plan and of cells' records; no files.
+Pure functions of models of the plan, of which ``kinds`` tells variants and references, and of
+cells' records; no files.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from irbench.catalog.model import Model
 from irbench.present import text
-
-if TYPE_CHECKING:
-    from irbench.report.collect import Cell, Run
+from irbench.report.facts import kinds
+from irbench.report.run import Cell, Run
 
 REFERENCE = "reference: random weights, speed only"
 
 
-def changed(spec: Model) -> tuple[dict, dict]:
-    """Return the options and the inference settings in which a variant differs from its base."""
-    variant = spec.variant or {}
-    return dict(variant.get("options") or {}), dict(variant.get("inference") or {})
-
-
-def is_variant(spec: Model) -> bool:
-    """Say whether a model is another one run otherwise."""
-    return bool(spec.base) and any(changed(spec))
-
-
-def is_reference(spec: Model) -> bool:
-    """Say whether a model is there for its speed alone."""
-    return spec.reference
-
-
-def competes(spec: Model) -> bool:
-    """Say whether a model's figures are ranked among the others'."""
-    return not is_variant(spec) and not is_reference(spec)
-
-
 def changes(spec: Model) -> str:
     """Return what a variant changes: ``k = 64; bfloat16, compiled``."""
-    options, inference = changed(spec)
+    options, inference = kinds.changed(spec)
     return "; ".join(filter(None, [
         ", ".join(f"{name} = {value}" for name, value in options.items()),
         text.inference(inference)]))
@@ -53,16 +25,16 @@ def changes(spec: Model) -> str:
 def sub(run: Run, model: str) -> str:
     """Return what stands below a variant's or a reference's name, unless its title says it."""
     spec = run.models[model]
-    said = REFERENCE if is_reference(spec) else changes(spec)
+    said = REFERENCE if kinds.is_reference(spec) else changes(spec)
     return "" if run.model_title(model).endswith((f"({said})", f"; {said})")) else said
 
 
 def note(run: Run, model: str) -> str:
     """Return the footnote of a variant's or a reference's row, "" for any other model."""
     spec = run.models[model]
-    if is_reference(spec):
+    if kinds.is_reference(spec):
         return f"{REFERENCE}; not ranked"
-    if not is_variant(spec):
+    if not kinds.is_variant(spec):
         return ""
     how = sub(run, model) or "run as its name says"
     return (f"variant of {run.model_title(spec.base)}: the same weights, {how}; not in the "
@@ -71,15 +43,15 @@ def note(run: Run, model: str) -> str:
 
 def by_colour(models: dict[str, Model]) -> dict[str, Model]:
     """Return models in the order of their colours: variants last, so that the others differ."""
-    return ({n: s for n, s in models.items() if competes(s)}
-            | {n: s for n, s in models.items() if is_reference(s)} | models)
+    return ({n: s for n, s in models.items() if kinds.competes(s)}
+            | {n: s for n, s in models.items() if kinds.is_reference(s)} | models)
 
 
 def ordered(models: dict[str, Model]) -> dict[str, Model]:
     """Return models with each base followed by its variants; references last."""
     found: dict[str, Model] = {}
     for name, spec in models.items():
-        if is_reference(spec) or spec.base in models:
+        if kinds.is_reference(spec) or spec.base in models:
             continue
         found[name] = spec
         found |= {n: s for n, s in models.items() if s.base == name}
@@ -90,7 +62,7 @@ def variants(run: Run) -> dict[str, list[str]]:
     """Return the bases that have variants, with the names of these."""
     found: dict[str, list[str]] = {}
     for name, spec in run.models.items():
-        if is_variant(spec):
+        if kinds.is_variant(spec):
             found.setdefault(spec.base, []).append(name)
     return found
 

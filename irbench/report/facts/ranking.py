@@ -9,7 +9,7 @@ always has place 1. After two rows of place 1 that are both better than a third,
 Of published rows only the means are known: they are ranked by the printed figures, equal ones
 share a place. Reads and writes nothing.
 
-Try: ``python -c "from irbench.report import ranking; print(ranking.places([[1, 2], [3, 4]]))"``
+Try: ``python -c "from irbench.report.facts.ranking import places; print(places([[1], [3]]))"``
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 from irbench.core import metrics, statistics
-from irbench.report.collect import Cell
-from irbench.report.tables.table import Column, Row
+from irbench.present.table import BEST, SECOND, Column, Row
+from irbench.report.run import Cell
 
 FAR = 6.0                       # standard errors; 10 000 resampled means reach about 4
-RANKS = {1: "best", 2: "second"}
+RANKS = {1: BEST, 2: SECOND}
 
 
 def measured(rows: Sequence[Row], columns: Sequence[Column],

@@ -10,9 +10,9 @@ from __future__ import annotations
 from irbench.catalog import published
 from irbench.core import metrics
 from irbench.present import text
-from irbench.report.collect import Cell, Run
-from irbench.report.facts import family, verdict
-from irbench.report.tables.table import Column, Entry, Row, Table
+from irbench.present.table import Column, Row, Table, Value
+from irbench.report.facts import family, kinds, verdict
+from irbench.report.run import Cell, Run
 
 Cells = dict[tuple[str, str, str], Cell]                # by protocol, dataset and model
 Counterparts = dict[tuple[str, str], verdict.Verdict]   # by the path of a record and the metric
@@ -29,34 +29,34 @@ def measured(table: Table, run: Run, model: str, here: Cells, counterparts: Coun
         counterparts: what is printed for the same method: see ``verdict.compared``.
     """
     spec = run.models[model]
-    row = Row(run.model_title(model), model, "", Entry(text.NONE), [])
-    if not family.competes(spec):
-        row.marks.append(table.note(family.note(run, model)))
+    name = Value(run.model_title(model))
+    if not kinds.competes(spec):
+        name.marks.append(table.note(family.note(run, model)))
         spec = run.models.get(spec.base)    # what is true of the base as well
     if spec and spec.note:
-        row.marks.append(table.note(spec.note))
+        name.marks.append(table.note(spec.note))
     elif spec and spec.learned and not spec.in_paper:
-        row.marks.append(table.note("this variant is not in the paper"))
+        name.marks.append(table.note("this variant is not in the paper"))
     protocols = dict.fromkeys(column.protocol for column in table.columns)
     planned = [p for p in protocols if any(k[0] == p and k[2] == model for k in here)]
-    row.sub = _weights(run, model, planned)
-    row.parameters = _parameters(table, run, model, planned)
+    name.sub = _weights(run, model, planned)
+    row = Row([name, _parameters(table, run, model, planned)], key=model)
     for column in table.columns:
         cell = here.get((column.protocol, column.dataset, model))
-        row.entries.append(_entry(table, column, cell, family.competes(run.models[model]),
+        row.entries.append(_entry(table, column, cell, kinds.competes(run.models[model]),
                                   counterparts.get((cell.path, column.metric)) if cell else None))
     return row
 
 
 def _entry(table: Table, column: Column, cell: Cell | None, ranked: bool,
-           counterpart: verdict.Verdict | None) -> Entry:
+           counterpart: verdict.Verdict | None) -> Value:
     if cell is None:
-        return Entry(text.NONE)
+        return Value(text.NONE)
     if column.metric in cell.means:
         number = cell.means[column.metric]
         said = ([cell.leak] if cell.leak else []) + family.circumstances(cell)
-        entry = Entry(text.value(column.metric, number),
-                      number if ranked and not cell.leak else None, exact=repr(number),
+        entry = Value(text.value(column.metric, number),
+                      number=number if ranked and not cell.leak else None, exact=repr(number),
                       status="ok", marks=[table.note(one) for one in said], record=cell.path)
         if counterpart:
             entry.apart = counterpart.difference
@@ -67,11 +67,11 @@ def _entry(table: Table, column: Column, cell: Cell | None, ranked: bool,
     if cell.status == "ok":
         why = cell.missing.get(column.metric)
         if why is None:         # another cell of the table asked for this metric
-            return Entry(text.NONE)
+            return Value(text.NONE)
     else:
         why = cell.reason or cell.status
         why = why if cell.status == "missing" else f"{cell.status}: {why}"
-    return Entry(text.NA, marks=[table.note(why)], status=cell.status, reason=why,
+    return Value(text.NA, marks=[table.note(why)], status=cell.status, reason=why,
                  record=cell.path if cell.record else "")
 
 
@@ -109,13 +109,13 @@ def _weights(run: Run, model: str, protocols: list[str]) -> str:
     return from_file
 
 
-def _parameters(table: Table, run: Run, model: str, protocols: list[str]) -> Entry:
+def _parameters(table: Table, run: Run, model: str, protocols: list[str]) -> Value:
     counts = [run.parameters(protocol, model) for protocol in protocols]
     if all(count is None for count in counts):
-        return Entry(text.NA, marks=[table.note("no profile or training record to count "
+        return Value(text.NA, marks=[table.note("no profile or training record to count "
                                                 "parameters from")])
     shown = [text.NA if count is None else text.parameters(count) for count in counts]
-    return Entry(_per_level(shown), exact="/".join("" if c is None else str(c)
+    return Value(_per_level(shown), exact="/".join("" if c is None else str(c)
                                                    for c in dict.fromkeys(counts)))
 
 
@@ -129,7 +129,7 @@ def _per_level(shown: list[str]) -> str:
     return " / ".join(different)
 
 
-def printed(table: Table, run: Run, rows: dict[str, published.Row]) -> Row:
+def printed(table: Table, run: Run, rows: dict[str, published.Method]) -> Row:
     """Return the row of a printed method: ``rows`` by the task, for a table of several tasks."""
     first = next(iter(rows.values()))
     levels = dict.fromkeys((column.task, column.level) for column in table.columns)
@@ -140,20 +140,20 @@ def printed(table: Table, run: Run, rows: dict[str, published.Row]) -> Row:
                   if any(verdict.is_counterpart(run.models[r.key], first.method,
                                                 run.blind(p, r.key))
                          for p in {c.protocol for c in table.columns if c.task in rows})]
-    row = Row(first.method, f"{first.source}/{first.task}/{first.method}",
-              f"counterpart above: {' and '.join(reproduced)}" if reproduced else "",
-              Entry(_per_level(params) if params else text.NONE,
-                    exact="/".join(dict.fromkeys(counts))),
-              [], [table.note(said) for said in published.notes(first)], first.source)
-    row.entries = [_figure(table, run, column, rows.get(column.task)) for column in table.columns]
-    return row
+    name = Value(first.method, [table.note(said) for said in published.notes(first)],
+                 f"counterpart above: {' and '.join(reproduced)}" if reproduced else "")
+    count = Value(_per_level(params) if params else text.NONE,
+                  exact="/".join(dict.fromkeys(counts)))
+    return Row([name, count], [_figure(table, run, column, rows.get(column.task))
+                               for column in table.columns],
+               f"{first.source}/{first.task}/{first.method}", first.source)
 
 
-def _figure(table: Table, run: Run, column: Column, row: published.Row | None) -> Entry:
+def _figure(table: Table, run: Run, column: Column, row: published.Method | None) -> Value:
     figure = row and row.figures.get((column.level, column.dataset, column.metric))
     if figure is None:
-        return Entry(text.NONE)
+        return Value(text.NONE)
     ssim = (run.protocols.get(column.protocol) or {}).get("metric", {}).get("ssim")
     caveat = published.caveat(figure, ssim)
-    return Entry(figure.shown, None if caveat else figure.value, exact=figure.text,
+    return Value(figure.shown, number=None if caveat else figure.value, exact=figure.text,
                  status="published", marks=[table.note(caveat)] if caveat else [])

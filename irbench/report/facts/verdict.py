@@ -3,8 +3,8 @@
 A cell has a counterpart if its model says under which name its figures are printed
 (``published_as``) and is that very method: a variant of ours is none. A printed row with an
 asterisk (one model for all levels) is the counterpart of blind weights, one without of weights for
-one level. Reads nothing but the
-collected run and the published figures; ``render`` writes ``tables/verdicts.{md,tex,csv}``.
+one level. Reads nothing but the collected run and the published figures; ``tables.verdicts`` makes
+their table.
 
 All tolerances, with their reasons, are in this file; ``Metric.close`` is of the table of metrics.
 Difference = measured - published.
@@ -15,15 +15,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from irbench.catalog import published
 from irbench.catalog.model import Model
 from irbench.core import metrics
-from irbench.report.facts import family
-
-if TYPE_CHECKING:
-    from irbench.report.collect import Cell, Run
+from irbench.report.facts import kinds
+from irbench.report.run import Cell, Run
 
 REPRODUCED, NOISE, DIFFERS = "reproduced", "within noise", "differs"
 NOT_COMPARABLE, NOTHING = "not comparable", "nothing published"
@@ -102,7 +99,7 @@ def is_counterpart(spec: Model, method: str, blind: bool = False) -> bool:
     A variant (changed options or inference) and a reference are no paper's model. ``blind``: the
     model's weights serve a range of levels.
     """
-    if not family.competes(spec):
+    if not kinds.competes(spec):
         return False
     name = spec.published_as
     itself = spec.in_paper or spec.external or not spec.learned

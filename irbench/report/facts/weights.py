@@ -8,18 +8,14 @@ empty. Reads nothing but the collected run; writes nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from irbench.core import headers
 from irbench.present import text
-from irbench.report.facts import family
-
-if TYPE_CHECKING:
-    from irbench.report.collect import Cell, Job, Run
+from irbench.report.facts import family, kinds
+from irbench.report.run import Cell, Outcome, Run
 
 HERE, BUNDLED = "trained in this run", "bundled with irbench"
 ORIGINS = {"trained": HERE, "bundled": BUNDLED, "file": "from a local file", "url": "downloaded"}
-checked = headers.checked    # what of a header can be told
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,7 @@ class Weights:
     scope: str                      # a protocol, or TASK-blind@VERSION
     origin: str                     # one of ORIGINS
     levels: dict                    # the range of a blind training; {} for one level
-    job: Job | None = None          # of a training of this run
+    job: Outcome | None = None      # of a training of this run
     cells: list[Cell] = field(default_factory=list)
     recipe: str = ""
     loss: str = ""
@@ -73,7 +69,7 @@ def of(run: Run) -> list[Weights]:
     for cell in run.cells:
         spec = run.models[cell.model]
         kind = spec.checkpoint.kind
-        if kind not in ORIGINS or spec.external or not family.competes(spec):
+        if kind not in ORIGINS or spec.external or not kinds.competes(spec):
             continue
         job = run.training(cell.protocol, cell.model)
         if kind == "trained":
@@ -94,7 +90,7 @@ def planned(run: Run) -> bool:
     return bool(run.trainings) or any(one.origin == BUNDLED or one.known for one in of(run))
 
 
-def _trained(run: Run, scope: str, model: str, job: Job) -> Weights:
+def _trained(run: Run, scope: str, model: str, job: Outcome) -> Weights:
     record = job.record or {}
     spec = record.get("spec") or {}
     planned = run.models[model].training

@@ -15,10 +15,10 @@ from PIL import Image
 
 from irbench.core import metrics
 from irbench.present import text
-from irbench.report.collect import Run
 from irbench.report.page import embed
 from irbench.report.plots import crops
-from irbench.report.plots.crops import Comparison
+from irbench.report.plots.crops import VisualComparison
+from irbench.report.run import Run
 
 PIXELS = 1_300_000              # of all versions of all comparisons: 2 MB or so
 SIDES = (512, 384, 320, 256, 224, 192, 160, 128, 96)    # of a region, in pixels of the target
@@ -93,12 +93,12 @@ def region(start: int, side: int, length: int, wanted: int, step: int = 1) -> tu
     return max(0, min(middle - middle % step, length - taken - (length - taken) % step)), taken
 
 
-def _size(one: Comparison) -> tuple[int, int]:
+def _size(one: VisualComparison) -> tuple[int, int]:
     with Image.open(one.versions[-1].path) as image:        # the target
         return image.height, image.width
 
 
-def _comparison(run: Run, one: Comparison, size: tuple[int, int], side: int) -> dict:
+def _comparison(run: Run, one: VisualComparison, size: tuple[int, int], side: int) -> dict:
     (top, height), (left, width) = (
         region(start, one.side, length, side, one.scale)
         for start, length in zip((one.top, one.left), size, strict=True))
@@ -125,7 +125,7 @@ def _comparison(run: Run, one: Comparison, size: tuple[int, int], side: int) -> 
         "width": width, "height": height, "versions": versions, "first": first(one)}
 
 
-def first(one: Comparison) -> list[int]:
+def first(one: VisualComparison) -> list[int]:
     """Return which two versions to show first: the input, or what comes first, and the best.
 
     The best has the highest PSNR of the image; where there are none it is the target.

@@ -46,7 +46,7 @@ class Download:
 
 
 @dataclass
-class Picture:
+class EmbeddedPlot:
     """A figure: data URI, size in pixels, vector forms.
 
     ``share``: of the page's width, so that the letters of all figures have one size.
@@ -75,7 +75,7 @@ def webp(image: Image.Image) -> bytes:
     return out.getvalue()
 
 
-def pictures(folder: Path, stems: Iterable[str], taken: int = 0) -> dict[str, Picture]:
+def pictures(folder: Path, stems: Iterable[str], taken: int = 0) -> dict[str, EmbeddedPlot]:
     """Return the figures of a run by their stem.
 
     Args:
@@ -83,7 +83,7 @@ def pictures(folder: Path, stems: Iterable[str], taken: int = 0) -> dict[str, Pi
         stems: of the figures to embed.
         taken: bytes of what else the page embeds, for ``LIMIT``.
     """
-    found: dict[str, Picture] = {}
+    found: dict[str, EmbeddedPlot] = {}
     large: list[tuple[int, str, bytes]] = []
     figures = RunFolder(folder).figures
     files = {stem: figures / f"{stem}.png" for stem in stems}
@@ -119,18 +119,18 @@ def width(sizes: Iterable[int]) -> int | None:
     return REDUCED if needed > ROOM else None
 
 
-def _picture(path: Path, widest: int | None) -> Picture:
+def _picture(path: Path, widest: int | None) -> EmbeddedPlot:
     with Image.open(path) as image:
         full = image.width
         share = min(full / (style.WIDTH * style.DPI), 1.0)
         if widest and full > widest and path.stat().st_size > PHOTOGRAPH:
             image = image.convert("RGB").resize((widest, round(image.height * widest / full)),
                                                 Image.Resampling.LANCZOS)
-        return Picture(uri("image/webp", webp(image)), *image.size, share,
+        return EmbeddedPlot(uri("image/webp", webp(image)), *image.size, share,
                        full=full if image.width < full else 0)
 
 
-def _add_pdf(picture: Picture, stem: str, pdf: bytes) -> int:
+def _add_pdf(picture: EmbeddedPlot, stem: str, pdf: bytes) -> int:
     picture.vectors.append(Download(f"{stem}.pdf", "PDF", uri("application/pdf", pdf)))
     return len(picture.vectors[-1].href)
 

@@ -22,24 +22,20 @@ from irbench.catalog import published
 from irbench.core import metrics
 from irbench.present import text
 from irbench.present.style import Drawing
-from irbench.report.collect import Cell, Job, Run
-from irbench.report.facts import family, verdict, weights
+from irbench.present.table import Row, Table, Value
+from irbench.report.facts import family, kinds, verdict, weights
 from irbench.report.page import comparisons, embed
 from irbench.report.page.provenance import Origins, groups, kind
-from irbench.report.plots import latency
-from irbench.report.tables import render as printing
-from irbench.report.tables.sheet import Sheet, Value
-from irbench.report.tables.tables import PUBLISHED_RULE, Entry, Table
+from irbench.report.plots import PLOTS, latency
+from irbench.report.run import Cell, Outcome, Run
+from irbench.report.tables import verdicts as judging
+from irbench.report.tables.tables import PUBLISHED_RULE
 
 TEMPLATE = "page.html.j2"
 STATUS = {"ok": "with a result", "unavailable": "unavailable", "failed": "failed",
           "outdated": "outdated", "missing": "not computed"}
 # stems of sheets
 PLAIN = ("training", "variants", "efficiency", "profiles", "operations", "dictionary", "attention")
-# figures that have a page of their own, or a part of one
-PLACED = ("training", "ksweep", "scaling", "attention")
-HEADINGS = {"quality": "Quality against cost", "latency": "Latency",
-            "crops": "Restored images", "distributions": "Scores of the images"}
 OPEN_VERDICTS = 24              # rows of verdicts shown unfolded
 NUMBER = re.compile(r"(?P<number>[-+\u2212]?(?:\d{1,3}(?:[,\s]\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?)"
                     r"\s*(?P<unit>[^\W\d]*)")
@@ -47,7 +43,7 @@ FACTORS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "MiB": 2.0**20, "GiB": 2.0**
            "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 
 
-def render(run: Run, tables: list[Table], sheets: dict[str, Sheet],
+def render(run: Run, tables: list[Table], sheets: dict[str, Table],
            drawings: dict[str, Drawing], verdicts: list[verdict.Verdict]) -> str:
     """Return the page.
 
@@ -75,7 +71,7 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Sheet],
                                            for drawn in drawing.figures], taken)
     times = sorted(j.record["provenance"]["time"] for j in jobs
                    if j.record and j.record["provenance"].get("time"))
-    reasons = printing.verdict_reasons(verdicts)
+    judged_table = judging.build(run, verdicts, noted=True)
     scripts = embed.scripts()
     page = _environment().get_template(TEMPLATE).render(
         run=run, tasks=by_task, drawings=drawings, text=text, version=__version__,
@@ -84,7 +80,8 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Sheet],
         summary=embed.summary(run.folder), families=_families(run),
         sheets={stem: sheets.get(stem) for stem in PLAIN}, rule=PUBLISHED_RULE,
         more_sheets=[one for stem, one in sheets.items() if stem not in PLAIN],
-        figures=_places(drawings, by_task, run), headings=HEADINGS,
+        figures=_places(drawings, by_task, run),
+        headings={plot.name: plot.heading for plot in PLOTS},
         published=any(t.published for t in tables), headline=headline(tables),
         counts=[(label, status, sum(c.status == status for c in run.cells))
                 for status, label in STATUS.items()],
@@ -92,15 +89,11 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Sheet],
             verdict.REPRODUCED, verdict.NOISE, verdict.DIFFERS, verdict.NOT_COMPARABLE)],
         task_verdicts=_task_verdicts(verdicts),
         warnings=[*warnings(run, circumstances)], groups=circumstances, times=times,
-        verdicts=[(one, printing.verdict_row(run, one)[:-1], reasons[one.reason])
-                  for one in verdicts],
-        verdict_heads=printing.VERDICTS[:-1], reasons=reasons,
-        verdict_caption=printing.VERDICTS_CAPTION,
+        verdicts=list(zip(verdicts, judged_table.rows, strict=True)), judged_table=judged_table,
         verdict_summary=verdict.summary(run, verdicts), unfold=len(verdicts) <= OPEN_VERDICTS,
         bundled=weights.bundled(run), origins=origins, compared=compared, no_room=no_room,
         sources=published.SOURCES,
-        details=[_detail(run, job) for job in jobs], status=STATUS, key=key, exact=_exact,
-        carried=carried)
+        details=[_detail(run, job) for job in jobs], status=STATUS, key=key, carried=carried)
     return page.lstrip()
 
 
@@ -120,7 +113,7 @@ def _asset(name: str) -> str:
 def _families(run: Run) -> str:
     """Return how many models, variants and references there are."""
     counts = [(len(run.models), "model")]
-    for word, mine in (("variant", family.is_variant), ("reference", family.is_reference)):
+    for word, mine in (("variant", kinds.is_variant), ("reference", kinds.is_reference)):
         here = sum(map(mine, run.models.values()))
         counts[0] = (counts[0][0] - here, "model")
         counts.append((here, word))
@@ -136,7 +129,7 @@ def _places(drawings: dict[str, Drawing], tasks: dict, run: Run) -> dict[str, di
     here: dict[str, list] = {task: [] for task in tasks}
     others: dict[str, list] = {}
     for name, drawing in drawings.items():
-        if name in PLACED:
+        if any(plot.placed for plot in PLOTS if plot.name == name):
             continue
         for drawn in drawing.figures:
             task = next((task for protocol, task in protocols.items()
@@ -225,10 +218,10 @@ def warnings(run: Run, circumstances: list[dict]) -> list[str]:
     return said
 
 
-def _without_size(job: Job) -> Job:
+def _without_size(job: Outcome) -> Outcome:
     """Return a profile without its input size, which differs by protocol as it should."""
     record = {**job.record, "result": {**job.result, "input": {}}}
-    return Job(job.protocol, job.model, job.path, job.status, job.reason, record)
+    return Outcome(job.protocol, job.model, job.path, job.status, job.reason, record)
 
 
 # -- cells of tables -----------------------------------------------------------------------------
@@ -236,8 +229,11 @@ def _without_size(job: Job) -> Job:
 def key(value: Value) -> str:
     """Return what a value is sorted by: its number in one unit, "" if unknown, else its text.
 
-    ``392 K`` gives 392000.0, ``12 min`` 720.0; the number is as exact as the value is shown.
+    That is the exact number (the first of several) if the value has one. Otherwise the number is as
+    exact as the value is shown: ``392 K`` gives 392000.0, ``12 min`` 720.0.
     """
+    if value.exact:
+        return value.exact.partition("/")[0]
     if value.shown in (text.NA, text.NONE, ""):
         return ""
     found = NUMBER.match(value.shown)
@@ -247,26 +243,22 @@ def key(value: Value) -> str:
     return repr(number * FACTORS.get(found["unit"], 1.0))
 
 
-def carried(rows: list[list[Value]]) -> list[list[tuple[Value, bool]]]:
-    """Return rows of values, each with whether it is repeated from the row above.
+def carried(rows: list[Row]) -> list[tuple[Row, list[tuple[Value, bool]]]]:
+    """Return each row with its values, each with whether it is repeated from the row above.
 
     A row whose first value is empty goes on about what the row above names. It takes over what it
     leaves empty, so that it can be sorted and found alone.
     """
-    found: list[list[tuple[Value, bool]]] = []
+    found: list[tuple[Row, list[tuple[Value, bool]]]] = []
     for row in rows:
-        goes_on = bool(found) and not (row[0].shown or row[0].sub)
-        found.append([(found[-1][i][0], True) if goes_on and not (value.shown or value.sub)
-                      else (value, False) for i, value in enumerate(row)])
+        goes_on = bool(found) and not (row.name or row.sub)
+        found.append((row, [
+            (found[-1][1][i][0], True) if goes_on and not (value.shown or value.sub)
+            else (value, False) for i, value in enumerate(row.values)]))
     return found
 
 
-def _exact(entry: Entry) -> str:
-    """Return the number that an entry is sorted by, "" if it has none; the first of several."""
-    return entry.exact.partition("/")[0]
-
-
-def _detail(run: Run, job: Job) -> dict:
+def _detail(run: Run, job: Outcome) -> dict:
     record = job.record or {}
     seconds = record.get("seconds") or {}
     return {"job": job, "kind": kind(job), "title": run.model_title(job.model),

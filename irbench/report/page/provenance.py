@@ -14,9 +14,9 @@ from irbench.catalog import published
 from irbench.core import digests, metrics, run_folder
 from irbench.core.run_folder import RunFolder
 from irbench.present import text
-from irbench.report.collect import Cell, Job, Run
+from irbench.present.table import Column, Row, Value
 from irbench.report.facts import weights
-from irbench.report.tables.tables import Column, Entry, Row
+from irbench.report.run import Cell, Outcome, Run
 
 IMAGES = 100                    # scores of so many images are shown with the figure, no more
 # terms whose texts are for a machine
@@ -26,7 +26,7 @@ CODE = {"Record", "Fingerprint of its inputs", "Weights sha256", "Manifest sha25
 
 # -- circumstances -------------------------------------------------------------------------------
 
-def groups(jobs: Iterable[Job]) -> list[dict]:
+def groups(jobs: Iterable[Outcome]) -> list[dict]:
     """Return the distinct circumstances of the records, with counts and first and last time."""
     found: dict[str, dict] = {}
     for job in jobs:
@@ -60,13 +60,13 @@ def machine(hardware: dict) -> str:
         if part) or "not recorded"
 
 
-def kind(job: Job) -> str:
+def kind(job: Outcome) -> str:
     """Return what a record is of, in a word."""
     found = run_folder.kind_of(job.path)
     return "benchmark" if found == "bench" else found
 
 
-def command(run: Run, job: Job) -> str:
+def command(run: Run, job: Outcome) -> str:
     """Return the command that computes a record again, to be run beside ``results/``."""
     config = (str(RunFolder.of_run(run.name).config) if RunFolder(run.folder).config.is_file()
               else "CONFIG")
@@ -88,7 +88,7 @@ def command(run: Run, job: Job) -> str:
 class Origins:
     """The facts of every record and source of a page, and the anchors by which they are found."""
 
-    def __init__(self, run: Run, jobs: Iterable[Job], sources: Iterable[str] = ()) -> None:
+    def __init__(self, run: Run, jobs: Iterable[Outcome], sources: Iterable[str] = ()) -> None:
         """Take the records of a run that a page tells of, and the names of printed sources."""
         self.run = run
         self.jobs = {job.path: job for job in jobs}
@@ -101,18 +101,18 @@ class Origins:
         """Return the anchor of a record, "" if the run has none at this path."""
         return self.anchors.get(path, "")
 
-    def figure(self, row: Row, column: Column, entry: Entry) -> tuple[str, str]:
+    def figure(self, row: Row, column: Column, entry: Value) -> tuple[str, str]:
         """Return the anchor of a figure's origin and the figure in words; ("", "") for no figure.
 
         The words have the number unrounded, or as printed.
         """
         anchor = self.sources.get(row.source) or self.record(entry.record)
-        if not anchor or not entry.exact:
+        if not anchor or not entry.exact or not column.metric:
             return (anchor if entry.record else "", "")
         known = metrics.get(column.metric)
         said = " ".join(filter(None, (known.title, metrics.leading_zero(entry.exact), known.unit)))
         if entry.status == "published":
-            return anchor, (f"{said}, as printed: {row.name} on {column.title}, "
+            return anchor, (f"{said}, as printed: {row.name} on {column.dataset_title}, "
                             f"{text.level_label(column.level)}")
         return anchor, said + (f"; {entry.difference} to the printed figure of {entry.against}"
                                if entry.difference else "")
@@ -142,7 +142,7 @@ class Origins:
         return {"terms": [[term, term in CODE] for term in terms], "texts": list(texts),
                 "origins": origins}
 
-    def title(self, job: Job) -> str:
+    def title(self, job: Outcome) -> str:
         """Return what a record is of: ``SemanIR on Set5``."""
         run = self.run
         if kind(job) == "benchmark":
@@ -152,7 +152,7 @@ class Origins:
             return f"{name} on {run.dataset_title(job.dataset)}, {job.protocol}"
         return f"{kind(job).capitalize()} of {name}, {job.protocol}"
 
-    def facts(self, job: Job) -> list[tuple[str, str]]:
+    def facts(self, job: Outcome) -> list[tuple[str, str]]:
         """Return terms and texts on a record; an empty text is one that is not known."""
         run, record = self.run, job.record or {}
         source = record.get("provenance") or {}
@@ -178,7 +178,7 @@ class Origins:
             ("Versions", ", ".join(f"{name} {number}" for name, number in (
                 ("Python", source.get("python")), *packages.items()) if number))]
 
-    def _dataset(self, job: Job) -> list[tuple[str, str]]:
+    def _dataset(self, job: Outcome) -> list[tuple[str, str]]:
         if not isinstance(job, Cell):
             return []
         spec = self.run.datasets.get(job.dataset, {})
@@ -188,7 +188,7 @@ class Origins:
                  + (f"; {spec['source']}" if spec.get("source") else "")),
                 ("Manifest sha256", str(spec.get("sha256") or ""))]
 
-    def _model(self, job: Job) -> list[tuple[str, str]]:
+    def _model(self, job: Outcome) -> list[tuple[str, str]]:
         run = self.run
         spec = run.models.get(job.model)
         if spec is None:
@@ -227,14 +227,14 @@ def _training(one: weights.Weights) -> str:
         "" if one.known else "not recorded"]))
 
 
-def _trained(job: Job) -> str:
+def _trained(job: Outcome) -> str:
     """Return how long a training's own record says that it took, "" for other records."""
     if kind(job) != "training" or job.result.get("steps") is None:
         return ""
     return f"{job.result['steps']} steps; {text.duration(job.result['seconds'])}"
 
 
-def _images(job: Job) -> dict:
+def _images(job: Outcome) -> dict:
     """Return the scores of a cell's images as rows of texts, {} if there are none or too many."""
     if not isinstance(job, Cell) or not job.images:
         return {}

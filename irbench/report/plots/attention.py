@@ -19,9 +19,9 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from irbench.core import run_folder
 from irbench.present import style, text
-from irbench.report.collect import Job, Run
+from irbench.present.table import BEST, Column, Table, Value
 from irbench.report.plots import latency
-from irbench.report.tables.sheet import Head, Sheet, Value
+from irbench.report.run import Outcome, Run
 
 NAME = "attention"
 RECORD = run_folder.place("bench", {"bench": NAME})
@@ -35,7 +35,7 @@ FIELDS = ("n", "k", "implementation", "windows", "heads", "head_dim", "latency_p
 
 
 @dataclass(frozen=True)
-class Measured:
+class Benchmark:
     """The rows of a benchmark, by (N, k, implementation); k is None for dense attention."""
 
     result: dict
@@ -61,7 +61,7 @@ class Measured:
         return self.rows.get((n, None if name == DENSE else k, name)) or {}
 
 
-def of(run: Run) -> Measured | None:
+def of(run: Run) -> Benchmark | None:
     """Return what was measured, None if there is no result."""
     job = run.benches.get(NAME)
     if job is None or not job.result.get("rows"):
@@ -72,7 +72,7 @@ def of(run: Run) -> Measured | None:
         rows[row.get("n"), None if name == DENSE else row.get("k"), name] = row
     for row in job.result.get("build") or []:
         rows[row.get("n"), row.get("k"), BUILD] = row
-    return Measured(job.result, rows)
+    return Benchmark(job.result, rows)
 
 
 def p50(row: dict) -> float | None:
@@ -102,16 +102,16 @@ def said(result: dict, rows: list[dict]) -> str:
 
 # -- table ---------------------------------------------------------------------------------------
 
-def sheet(run: Run) -> Sheet | None:
+def sheet(run: Run) -> Table | None:
     """Return the table, None if nothing was measured."""
     found = of(run)
     if found is None:
         return None
     columns = [DENSE, *found.names, *([BUILD] if any(b == BUILD for *_, b in found.rows) else [])]
     time, memory = "Time, p50 in ms (over dense)", "Peak memory, MiB"
-    made = Sheet(NAME, "Attention: time and memory", [
-        Head("N", left=True), Head("k"), *(Head(c, time) for c in columns),
-        *(Head(c, memory) for c in columns)], FIELDS)
+    made = Table(NAME, "Attention: time and memory", [Column("N", left=True)], [
+        Column("k"), *(Column(c, (time,)) for c in columns),
+        *(Column(c, (memory,)) for c in columns)], FIELDS)
     for n in found.sizes:
         for k in found.keys(n) or [None]:
             rows = {name: found.row(n, k, name) for name in columns}
@@ -121,21 +121,21 @@ def sheet(run: Run) -> Sheet | None:
                      for c, row in rows.items()}
             for values, number in ((times, p50), (peaks, peak)):
                 _best({c: v for c, v in values.items() if c in found.names}, rows, number)
-            made.rows.append([Value(str(n)), Value(text.NONE if k is None else str(k)),
+            made.add([Value(str(n)), Value(text.NONE if k is None else str(k)),
                               *times.values(), *peaks.values()])
     made.lines = [_line(found, *key, row) for key, row in sorted(
         found.rows.items(), key=lambda item: (item[0][0], item[0][1] or 0, item[0][2]))]
-    made.caption = (
+    made.said = [
         f"{said(found.result, list(found.rows.values()))} N: tokens of a window; k: keys of a "
         "token, all tokens where k = N; dense: attention over all N without dictionary, mask or "
         "position bias; dictionary: building it, once a stage, which no other column contains. "
         "In brackets, the time over that of dense at the same N. In bold, the least of the "
         "sparse implementations. SemanIR's paper prints the memory of three implementations; its "
-        "values are not known here and none is shown.")
+        "values are not known here and none is shown."]
     return made
 
 
-def _value(made: Sheet, name: str, row: dict, number: float | None, how: Callable) -> Value:
+def _value(made: Table, name: str, row: dict, number: float | None, how: Callable) -> Value:
     if number is not None:
         return Value(how(number), record=RECORD)
     if not row:
@@ -143,7 +143,7 @@ def _value(made: Sheet, name: str, row: dict, number: float | None, how: Callabl
     return made.absent(f"{name}: {str(row.get('reason') or 'not recorded').rstrip('.')}")
 
 
-def _time(made: Sheet, name: str, row: dict, dense: float | None) -> Value:
+def _time(made: Table, name: str, row: dict, dense: float | None) -> Value:
     value = _value(made, name, row, p50(row), lambda ms: text.milliseconds(ms).removesuffix(" ms"))
     if p50(row) is not None and dense and name not in (DENSE, BUILD):
         value.shown += f" ({text.ratio(p50(row) / dense)})"
@@ -154,10 +154,10 @@ def _best(values: dict[str, Value], rows: dict[str, dict], number: Callable) -> 
     """Mark the least of several; one alone is not marked."""
     numbers = {name: number(rows[name]) for name in values if number(rows[name]) is not None}
     if len(numbers) > 1:
-        values[min(numbers, key=numbers.get)].best = True
+        values[min(numbers, key=numbers.get)].rank = BEST
 
 
-def _line(found: Measured, n: int, k: int | None, name: str, row: dict) -> list:
+def _line(found: Benchmark, n: int, k: int | None, name: str, row: dict) -> list:
     time, dense = row.get("latency_ms") or {}, p50(found.row(n, k, DENSE))
     over = round(p50(row) / dense, 6) if p50(row) is not None and dense and name != BUILD else None
     return [n, k, name, row.get("windows"), row.get("heads"), row.get("head_dim"),
@@ -206,11 +206,11 @@ def draw(run: Run) -> style.Drawing:
     return drawing
 
 
-def _no_result(job: Job) -> str:
+def _no_result(job: Outcome) -> str:
     return f"There is no figure of attention: {job.reason or job.status}."
 
 
-def _panel(ax: Axes, found: Measured, n: int, number: Callable, label: str) -> dict:
+def _panel(ax: Axes, found: Benchmark, n: int, number: Callable, label: str) -> dict:
     """Draw one quantity at one N; returns the line of each implementation drawn."""
     hues, shapes = style.colors(found.names), style.markers(found.names)
     handles, values = {}, []
@@ -262,7 +262,7 @@ def _spaced(keys: list[int]) -> list[int]:
     return kept
 
 
-def _missing(found: Measured) -> str:
+def _missing(found: Benchmark) -> str:
     """Name what has no value, with the reasons."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for (n, k, name), row in sorted(found.rows.items(),
@@ -277,7 +277,7 @@ def _missing(found: Measured) -> str:
         for (name, why), places in reasons.items()) + "." if reasons else ""
 
 
-def _caption(found: Measured) -> str:
+def _caption(found: Benchmark) -> str:
     zero = sorted({name for (_, _, name), row in found.rows.items() if peak(row) == 0})
     return " ".join(filter(None, [
         "Time (above) and peak memory (below) of one attention against k, for each number of "
@@ -289,7 +289,7 @@ def _caption(found: Measured) -> str:
         "The memory figures of SemanIR's paper are not known here and not shown."]))
 
 
-def _alt(found: Measured) -> str:
+def _alt(found: Benchmark) -> str:
     parts = []
     for n in found.sizes:
         for name in (DENSE, *found.names):

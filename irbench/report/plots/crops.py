@@ -19,9 +19,9 @@ from matplotlib.patches import Rectangle
 
 from irbench.core import metrics
 from irbench.present import style, text
-from irbench.report.collect import Cell, Run
-from irbench.report.facts import family
+from irbench.report.facts import kinds
 from irbench.report.plots import window
+from irbench.report.run import Cell, Run
 
 PER_LINE = 6                    # crops beside the whole image
 INPUT = "Input"                 # what the degraded image is called
@@ -44,7 +44,7 @@ class Version(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class VisualComparison:
     """An image with its versions, and the window in which the models' results differ most.
 
     ``top``, ``left`` and ``side`` are in pixels of the target; the input is ``scale`` times
@@ -69,20 +69,20 @@ class Comparison:
 class Crops(style.Drawing):
     """The figures, with what they show."""
 
-    comparisons: list[Comparison] = field(default_factory=list)
+    comparisons: list[VisualComparison] = field(default_factory=list)
 
 
-def comparisons(run: Run) -> list[Comparison]:
+def comparisons(run: Run) -> list[VisualComparison]:
     """Return one comparison per protocol and dataset whose images were kept."""
     return _compare(run)[0]
 
 
-def _compare(run: Run) -> tuple[list[Comparison], list[str]]:
+def _compare(run: Run) -> tuple[list[VisualComparison], list[str]]:
     """Return the comparisons, and sentences on what has none."""
     groups: dict[tuple[str, str], list[Cell]] = {}
     variants, without = set(), []
     for cell in run.cells:
-        if family.competes(run.models[cell.model]):
+        if kinds.competes(run.models[cell.model]):
             groups.setdefault((cell.protocol, cell.dataset), []).append(cell)
         elif any(image.get("file") for image in cell.images):
             variants.add(run.model_title(cell.model))
@@ -114,7 +114,7 @@ def _place(run: Run, cell: Cell) -> str:
             + " (synthetic degradation)" * cell.synthetic)
 
 
-def _fits(run: Run, cells: list[Cell], choice: window.Choice) -> bool:
+def _fits(run: Run, cells: list[Cell], choice: window.Window) -> bool:
     """Say whether every result of the chosen image has the target's shape."""
     shapes = {window.load(path).shape for path in (
         window.reserved(run.folder, cells[0].protocol, cells[0].dataset, window.TARGET,
@@ -123,8 +123,8 @@ def _fits(run: Run, cells: list[Cell], choice: window.Choice) -> bool:
     return len(shapes) == 1
 
 
-def _comparison(run: Run, cells: list[Cell], judged: list[Cell], choice: window.Choice,
-                names: list[str]) -> Comparison:
+def _comparison(run: Run, cells: list[Cell], judged: list[Cell], choice: window.Window,
+                names: list[str]) -> VisualComparison:
     protocol, dataset = cells[0].protocol, cells[0].dataset
     versions = []
     for cell in cells:
@@ -139,7 +139,7 @@ def _comparison(run: Run, cells: list[Cell], judged: list[Cell], choice: window.
             versions.insert(0, Version(INPUT, degraded, {}))
     target = window.reserved(run.folder, protocol, dataset, window.TARGET, choice.name)
     versions.append(Version("Target", target, {}))
-    return Comparison(protocol, dataset, choice.name, choice.top, choice.left, choice.side,
+    return VisualComparison(protocol, dataset, choice.name, choice.top, choice.left, choice.side,
                       choice.scale, versions, cells, tuple(cell.model for cell in judged),
                       (min(len(names), window.SEARCHED),
                        len(window.files(run.folder, cells[0]))))
@@ -183,7 +183,7 @@ def scale_end(errors: list[np.ndarray]) -> int:
                 255)
 
 
-def _tiles(one: Comparison) -> list[Tile]:
+def _tiles(one: VisualComparison) -> list[Tile]:
     target = _cut(window.load(one.versions[-1].path), one.top, one.left, one.side)
     made = []
     for version in one.versions[:-1]:
@@ -209,7 +209,7 @@ def scores(version: Version) -> str:
         else one.worded(version.scores[one.name]) for one in map(metrics.get, metrics.main()))
 
 
-def _figure(run: Run, one: Comparison, stem: str) -> tuple[int, bool]:
+def _figure(run: Run, one: VisualComparison, stem: str) -> tuple[int, bool]:
     """Draw a comparison; returns the end of the errors' scale, and whether some lie beyond."""
     whole = window.load(one.versions[-1].path)
     tiles = _tiles(one)
@@ -289,7 +289,7 @@ def _cut(image: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
     return image[top:top + side, left:left + side]
 
 
-def _caption(run: Run, one: Comparison, end: int, beyond: bool) -> str:
+def _caption(run: Run, one: VisualComparison, end: int, beyond: bool) -> str:
     titles = [run.model_title(model) for model in one.judged]
     of = f" of {', '.join(titles)}" if len(titles) < len(one.cells) else ""
     how = (f"the results{of} differ most (largest mean variance over these models"
@@ -309,17 +309,17 @@ def _caption(run: Run, one: Comparison, end: int, beyond: bool) -> str:
         said.append("The input is shown clipped to 0-255.")
     absent = [run.model_title(c.model) for c in run.cells
               if (c.protocol, c.dataset) == (one.protocol, one.dataset)
-              and family.competes(run.models[c.model]) and c not in one.cells]
+              and kinds.competes(run.models[c.model]) and c not in one.cells]
     if absent:
         said.append(f"Without kept images: {', '.join(absent)}.")
     return " ".join(said)
 
 
-def _coloured(one: Comparison) -> bool:
+def _coloured(one: VisualComparison) -> bool:
     return window.load(one.versions[-1].path).ndim == 3
 
 
-def _alt(one: Comparison) -> str:
+def _alt(one: VisualComparison) -> str:
     shown = ", ".join(version.label + "".join(
         f" ({metrics.get(m).title} {text.value(m, v)})" for m, v in version.scores.items()
         if m == "psnr") for version in one.versions)

@@ -13,9 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from irbench.present import style, text
-from irbench.report.collect import Job, Run
 from irbench.report.facts import weights
 from irbench.report.facts.weights import Weights
+from irbench.report.run import Outcome, Run
 
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 SMOOTHED = 12                   # the running mean covers this share (1/12) of a curve
@@ -77,7 +77,7 @@ def draw(run: Run) -> style.Drawing:
     return drawing
 
 
-def _plot(here: dict[str, Axes], job: Job, hue: tuple, dashes: object, one: Weights) -> Line2D:
+def _plot(here: dict[str, Axes], job: Outcome, hue: tuple, dashes: object, one: Weights) -> Line2D:
     """Draw one training into its panels; return the line that stands for it."""
     curve = job.result["curve"]
     steps, losses = [p["step"] for p in curve], [p["loss"] for p in curve]

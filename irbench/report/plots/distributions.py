@@ -22,9 +22,9 @@ from matplotlib.ticker import MaxNLocator
 
 from irbench.core import metrics, statistics
 from irbench.present import style, text
-from irbench.report.collect import Cell, Run
-from irbench.report.facts import family
+from irbench.report.facts import kinds
 from irbench.report.plots import split
+from irbench.report.run import Cell, Run
 
 JOINED = 12                     # images; more lines than this are a tangle
 LEAST = 2                       # images; one has no distribution
@@ -36,7 +36,7 @@ GOLDEN = 0.6180339887           # spreads points evenly without chance
 
 
 @dataclass
-class Row:
+class ImageScores:
     """One protocol and dataset: model -> PSNR (dB) of each image, models in the order shown."""
 
     protocol: str
@@ -57,11 +57,11 @@ class Row:
                                   model, self.best, least=PSNR.alike)
 
 
-def rows(run: Run) -> list[Row]:
+def rows(run: Run) -> list[ImageScores]:
     """Return what can be compared image by image."""
     groups: dict[tuple[str, str], dict[str, Cell]] = {}
     for cell in run.cells:
-        if "psnr" in cell.means and family.competes(run.models[cell.model]):
+        if "psnr" in cell.means and kinds.competes(run.models[cell.model]):
             groups.setdefault((cell.protocol, cell.dataset), {})[cell.model] = cell
     found = []
     for (protocol, dataset), cells in groups.items():
@@ -73,7 +73,7 @@ def rows(run: Run) -> list[Row]:
         scores = {model: by_name for model, by_name in scores.items() if set(by_name) == set(names)}
         if len(scores) < 2 or len(names) < LEAST:
             continue
-        row = Row(protocol, dataset, first.task, names)
+        row = ImageScores(protocol, dataset, first.task, names)
         psnr = {model: np.array([by_name[name] for name in names], float)
                 for model, by_name in scores.items()}
         row.psnr = dict(sorted(psnr.items(), key=lambda item: -item[1].mean()))
@@ -94,7 +94,7 @@ def draw(run: Run) -> style.Drawing:
     return drawing
 
 
-def _figure(run: Run, found: list[Row], stem: str, title: str) -> style.Drawn:
+def _figure(run: Run, found: list[ImageScores], stem: str, title: str) -> style.Drawn:
     with style.look():
         heights = [_height(run, row) for row in found]
         figure = style.figure(sum(heights))
@@ -121,12 +121,12 @@ def _name(run: Run, model: str) -> str:
     return text.wrap(run.model_title(model), NAME)
 
 
-def _height(run: Run, row: Row) -> float:
+def _height(run: Run, row: ImageScores) -> float:
     """Return the height of a row's panels in inches."""
     return 0.85 + sum(HEIGHT + LINE * (1 + _name(run, model).count("\n")) for model in row.psnr)
 
 
-def _images(ax: Axes, run: Run, row: Row) -> None:
+def _images(ax: Axes, run: Run, row: ImageScores) -> None:
     """Draw the PSNR of every image under every model, a line of the panel per model."""
     hues, shapes = style.colors(list(run.models)), style.markers(list(run.models))
     if len(row.images) <= JOINED:
@@ -144,7 +144,7 @@ def _images(ax: Axes, run: Run, row: Row) -> None:
     _frame(ax, len(row.psnr))
 
 
-def _differences(ax: Axes, run: Run, row: Row) -> None:
+def _differences(ax: Axes, run: Run, row: ImageScores) -> None:
     """Draw each image's difference to the best model, and what it amounts to."""
     hues, shapes = style.colors(list(run.models)), style.markers(list(run.models))
     heights = {model: height for height, model in enumerate(row.psnr)}
@@ -202,7 +202,7 @@ def _said(ax: Axes, words: str) -> None:
                 fontsize=style.SMALL, color=style.GRAY, va="bottom")
 
 
-def _caption(run: Run, found: list[Row]) -> str:
+def _caption(run: Run, found: list[ImageScores]) -> str:
     counts = "; ".join(f"{row.protocol} on {run.dataset_title(row.dataset)}: {len(row.images)}"
                        for row in found)
     few = any(len(row.images) <= JOINED for row in found)
@@ -221,7 +221,7 @@ def _caption(run: Run, found: list[Row]) -> str:
         if any(len(row.against) + 1 < len(row.psnr) for row in found) else ""]))
 
 
-def _alt(run: Run, found: list[Row]) -> str:
+def _alt(run: Run, found: list[ImageScores]) -> str:
     return "Dot plots of PSNR per image. " + " ".join(
         f"{row.protocol} on {run.dataset_title(row.dataset)}: " + "; ".join(
             f"{run.model_title(m)} {v.min():.2f} to {v.max():.2f} dB, mean {v.mean():.2f} dB"

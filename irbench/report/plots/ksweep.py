@@ -17,9 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from irbench.present import style, text
-from irbench.report.collect import Run
-from irbench.report.facts import family
+from irbench.report.facts import family, kinds
 from irbench.report.plots import latency
+from irbench.report.run import Run
 
 OPTION = "k"
 AREA = 150.0                    # of the largest marker, in square points
@@ -31,7 +31,7 @@ DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 
 
 @dataclass
-class Row:
+class KSweep:
     """One base under one protocol. All mappings have k as key or as inner key."""
 
     base: str
@@ -52,7 +52,7 @@ def members(run: Run) -> dict[str, dict[int, str]]:
         own = run.models[base].options.get(OPTION) if base in run.models else None
         alone = {}
         for name in names:
-            chosen, way = family.changed(run.models[name])
+            chosen, way = kinds.changed(run.models[name])
             if set(chosen) == {OPTION} and not way and type(chosen[OPTION]) is int:
                 alone[chosen[OPTION]] = name
         if alone and type(own) is int:
@@ -60,7 +60,7 @@ def members(run: Run) -> dict[str, dict[int, str]]:
     return found
 
 
-def rows(run: Run) -> list[Row]:
+def rows(run: Run) -> list[KSweep]:
     """Return what is known of every sweep of k, one row per base and protocol."""
     found = []
     for base, by_k in members(run).items():
@@ -69,7 +69,7 @@ def rows(run: Run) -> list[Row]:
         protocols = dict.fromkeys([c.protocol for c in run.cells if c.model in swept]
                                   + [protocol for protocol, m in run.profiles if m in swept])
         for protocol in protocols:
-            row = Row(base, protocol, own)
+            row = KSweep(base, protocol, own)
             job = run.profiles.get((protocol, base))
             row.condition = latency.condition(job.result) if job and job.result else ""
             for k, model in by_k.items():
@@ -79,7 +79,7 @@ def rows(run: Run) -> list[Row]:
     return found
 
 
-def _quality(run: Run, row: Row, k: int, model: str) -> None:
+def _quality(run: Run, row: KSweep, k: int, model: str) -> None:
     for cell in run.cells:
         if (cell.protocol, cell.model) != (row.protocol, model):
             continue
@@ -91,7 +91,7 @@ def _quality(run: Run, row: Row, k: int, model: str) -> None:
                                f"({why.rstrip('.')})")
 
 
-def _cost(run: Run, row: Row, k: int, model: str) -> None:
+def _cost(run: Run, row: KSweep, k: int, model: str) -> None:
     job = run.profiles.get((row.protocol, model))
     result = job.result if job else {}
     if not result:
@@ -137,7 +137,7 @@ def draw(run: Run) -> style.Drawing:
     return drawing
 
 
-def _figure(run: Run, drawn: list[Row], stem: str, title: str) -> style.Drawn:
+def _figure(run: Run, drawn: list[KSweep], stem: str, title: str) -> style.Drawn:
     largest = {size: max(m for row in drawn if row.size == size for m in row.macs.values())
                for size in dict.fromkeys(row.size for row in drawn if row.macs)}
     with style.look():
@@ -160,7 +160,7 @@ def _figure(run: Run, drawn: list[Row], stem: str, title: str) -> style.Drawn:
     return style.Drawn(stem, title, _caption(run, drawn), _alt(run, drawn))
 
 
-def _quality_panel(ax: Axes, run: Run, row: Row, largest: int) -> None:
+def _quality_panel(ax: Axes, run: Run, row: KSweep, largest: int) -> None:
     # lines are datasets here, so the models' colours would mislead
     hues = style.colors([f"dataset {name}" for name in row.psnr])
     values = []
@@ -192,7 +192,7 @@ def _quality_panel(ax: Axes, run: Run, row: Row, largest: int) -> None:
               handlelength=3, ncols=2)
 
 
-def _cost_panel(ax: Axes, row: Row, points: dict[int, float], label: str, hue: object) -> None:
+def _cost_panel(ax: Axes, row: KSweep, points: dict[int, float], label: str, hue: object) -> None:
     ks = sorted(points)
     ax.plot(ks, [points[k] for k in ks], color=hue, marker="o", markersize=3.6, markeredgewidth=0)
     _axes(ax, row, ks)
@@ -204,7 +204,7 @@ def _cost_panel(ax: Axes, row: Row, points: dict[int, float], label: str, hue: o
         ax.text(0.5, 0.5, text.NA, transform=ax.transAxes, ha="center", color=style.GRAY)
 
 
-def _axes(ax: Axes, row: Row, ks: list[int]) -> None:
+def _axes(ax: Axes, row: KSweep, ks: list[int]) -> None:
     """Set a log axis of k with the values met, and mark the base's own."""
     ax.set_xlabel("k at inference (keys per token)")
     sns.despine(ax=ax)
@@ -225,7 +225,7 @@ def _axes(ax: Axes, row: Row, ks: list[int]) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
 
 
-def _caption(run: Run, drawn: list[Row]) -> str:
+def _caption(run: Run, drawn: list[KSweep]) -> str:
     hows = dict.fromkeys(row.condition for row in drawn if row.condition)
     sizes = dict.fromkeys(row.size for row in drawn if row.macs)
     owns = dict.fromkeys(f"{run.model_title(row.base)}: {row.own}" for row in drawn)
@@ -245,7 +245,7 @@ def _caption(run: Run, drawn: list[Row]) -> str:
         f"Without a value: {'; '.join(missing)}." if missing else ""]))
 
 
-def _alt(run: Run, drawn: list[Row]) -> str:
+def _alt(run: Run, drawn: list[KSweep]) -> str:
     parts = []
     for row in drawn:
         for dataset, points in row.psnr.items():

@@ -14,12 +14,12 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from irbench.jobs.profiling import elsewhere
 from irbench.present import style, text
-from irbench.report.collect import Run
-from irbench.report.facts import family
+from irbench.report.facts import kinds
 from irbench.report.plots import split
+from irbench.report.run import Run
 
+BUSY = 0.2                      # cores; what a system does at rest stays below
 LOG_FROM = 12.0                 # ratio of slowest to fastest that calls for a log scale
 MAX_PANELS = 8                  # in one figure
 ONE_DISTURBED = "one of the two was disturbed by other processes"
@@ -28,7 +28,7 @@ ROW = 0.29                      # inches per model
 
 
 @dataclass
-class Panel:
+class LatencyPanel:
     """Latencies under one condition: model -> the record's ``latency_ms``."""
 
     protocol: str
@@ -70,7 +70,7 @@ def condition(result: dict, but: tuple[str, ...] = ()) -> str:
 def busy(result: dict) -> float:
     """Return how many cores other processes kept busy during a profile, 0 if too few to matter."""
     cores = (result.get("latency_ms") or {}).get("busy_elsewhere") or 0
-    return cores if cores >= elsewhere.BUSY else 0
+    return cores if cores >= BUSY else 0
 
 
 def disturbed(result: dict) -> str:
@@ -95,7 +95,7 @@ def disturbances(run: Run, shown: Iterable[tuple[str, str]], mark: str = MARK) -
 
 def name(run: Run, model: str, result: dict) -> str:
     """Return a model's title with how it is run, where that is in neither title nor condition."""
-    if not family.competes(run.models[model]):
+    if not kinds.competes(run.models[model]):
         return run.model_title(model)
     told = result.get("inference") or {}
     said = text.inference({key: True for key in ("channels_last", "compile")
@@ -115,7 +115,7 @@ def label(run: Run, model: str, result: dict, width: int, lines: int = 1) -> str
 def draw(run: Run) -> style.Drawing:
     """Draw the figure; nothing is written when no profile succeeded."""
     drawing = style.Drawing()
-    panels: dict[tuple[str, str], Panel] = {}
+    panels: dict[tuple[str, str], LatencyPanel] = {}
     without = []
     for (protocol, model), job in run.profiles.items():
         latency = job.result.get("latency_ms") or {}
@@ -123,7 +123,7 @@ def draw(run: Run) -> style.Drawing:
             without.append(f"{run.model_title(model)} ({protocol}: {job.reason or 'no latency'})")
             continue
         how = condition(job.result)
-        panel = panels.setdefault((protocol, how), Panel(protocol, how))
+        panel = panels.setdefault((protocol, how), LatencyPanel(protocol, how))
         panel.models[model] = latency
         panel.names[model] = label(run, model, job.result, 22, 2)
     if without:
@@ -137,7 +137,7 @@ def draw(run: Run) -> style.Drawing:
     return drawing
 
 
-def _figure(run: Run, shown: list[Panel], stem: str, title: str) -> style.Drawn:
+def _figure(run: Run, shown: list[LatencyPanel], stem: str, title: str) -> style.Drawn:
     with style.look():
         rows, columns = style.grid(len(shown), 2)
         heights = [max(len(p.models) for p in shown[i * columns:(i + 1) * columns])
@@ -162,7 +162,7 @@ def _figure(run: Run, shown: list[Panel], stem: str, title: str) -> style.Drawn:
     return style.Drawn(stem, title, _caption(run, shown), _alt(run, shown))
 
 
-def _panel(ax: Axes, run: Run, panel: Panel) -> None:
+def _panel(ax: Axes, run: Run, panel: LatencyPanel) -> None:
     hues = style.colors(list(run.models))
     models = sorted(panel.models, key=lambda m: panel.models[m]["p50"])
     values = []
@@ -208,7 +208,7 @@ def _panel(ax: Axes, run: Run, panel: Panel) -> None:
     sns.despine(ax=ax, left=True)
 
 
-def _caption(run: Run, panels: list[Panel]) -> str:
+def _caption(run: Run, panels: list[LatencyPanel]) -> str:
     hows = list(dict.fromkeys(p.condition for p in panels))
     counts = sorted({len(p["samples"]) for panel in panels for p in panel.models.values()
                      if p.get("samples")})
@@ -221,7 +221,7 @@ def _caption(run: Run, panels: list[Panel]) -> str:
             + (f" {disturbed}" if disturbed else ""))
 
 
-def _alt(run: Run, panels: list[Panel]) -> str:
+def _alt(run: Run, panels: list[LatencyPanel]) -> str:
     return "Strip plots of latency. " + " ".join(
         f"{p.protocol} on {p.condition}: " + ", ".join(
             f"{run.model_title(m)} p50 {text.milliseconds(v['p50'])}"

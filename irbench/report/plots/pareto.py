@@ -2,7 +2,7 @@
 
 Pure functions; nothing is read or written.
 
-Try: ``python -c "from irbench.report import pareto; print(pareto.front({'a': (1, 2)}))"``
+Try: ``python -c "from irbench.report.plots import pareto; print(pareto.front({'a': (1, 2)}))"``
 """
 
 from __future__ import annotations

@@ -26,9 +26,9 @@ from matplotlib.transforms import Bbox
 from irbench.catalog import published
 from irbench.present import style, text
 from irbench.present.labels import Point, place
-from irbench.report.collect import Run
-from irbench.report.facts import family, verdict
+from irbench.report.facts import family, kinds, verdict
 from irbench.report.plots import latency, pareto, split
+from irbench.report.run import Run
 
 COSTS = {"parameters": "Parameters (count, log scale)", "macs": "MACs (count, log scale)",
          "latency": "Latency, p50 (ms, log scale)"}
@@ -42,7 +42,7 @@ DASHED = (0, (4, 2))
 
 
 @dataclass
-class Row:
+class Tradeoff:
     """What the panels of one protocol and dataset show; mappings have the model as key."""
 
     protocol: str
@@ -105,15 +105,15 @@ def draw(run: Run) -> style.Drawing:
 
 # -- what is shown -------------------------------------------------------------------------------
 
-def rows(run: Run) -> tuple[list[Row], list[str]]:
+def rows(run: Run) -> tuple[list[Tradeoff], list[str]]:
     """Return one row per protocol and dataset, and the models whose parameters nobody tells."""
-    found: dict[tuple[str, str], Row] = {}
+    found: dict[tuple[str, str], Tradeoff] = {}
     omitted: list[str] = []
     for cell in run.cells:
         psnr = cell.means.get("psnr")
-        if psnr is None or not family.competes(run.models[cell.model]):
+        if psnr is None or not kinds.competes(run.models[cell.model]):
             continue
-        row = found.setdefault((cell.protocol, cell.dataset), Row(
+        row = found.setdefault((cell.protocol, cell.dataset), Tradeoff(
             cell.protocol, cell.dataset, cell.level, cell.task, synthetic=cell.synthetic))
         if cell.leak:
             row.leaking.append(cell.model)
@@ -144,7 +144,7 @@ def _latency(result: dict) -> tuple[float | None, str]:
     return (result.get("latency_ms") or {}).get("p50"), latency.condition(result)
 
 
-def _add_measured(run: Run, row: Row, kind: str, read) -> None:
+def _add_measured(run: Run, row: Tradeoff, kind: str, read) -> None:
     """Add a cost of the models that were profiled alike; the others are named."""
     known: dict[str, dict[str, float]] = {}
     for model in row.psnr:
@@ -161,7 +161,7 @@ def _add_measured(run: Run, row: Row, kind: str, read) -> None:
                   for other, models in known.items() for model in models]
 
 
-def _add_published(run: Run, row: Row) -> None:
+def _add_published(run: Run, row: Tradeoff) -> None:
     for one in published.rows(row.task, {(row.level, row.dataset)}, run.published):
         figure = one.figures.get((row.level, row.dataset, "psnr"))
         params = one.params_m.get(row.level)
@@ -171,7 +171,7 @@ def _add_published(run: Run, row: Row) -> None:
 
 # -- drawing -------------------------------------------------------------------------------------
 
-def _figure(run: Run, found: list[Row], stem: str, title: str) -> style.Drawn:
+def _figure(run: Run, found: list[Tradeoff], stem: str, title: str) -> style.Drawn:
     kinds = [kind for kind in COSTS if any(row.costs.get(kind) for row in found)]
     wide = any(row.printed for row in found)        # room for the names of many methods
     unlabelled: list[str] = []
@@ -197,7 +197,7 @@ def _figure(run: Run, found: list[Row], stem: str, title: str) -> style.Drawn:
     return style.Drawn(stem, title, _caption(run, found, unlabelled), _alt(run, found))
 
 
-def _height(row: Row) -> float:
+def _height(row: Tradeoff) -> float:
     return WIDE if row.printed else PLAIN
 
 
@@ -207,7 +207,7 @@ def _settle(figure: Figure) -> None:
     figure.set_layout_engine("none")
 
 
-def _panel(ax: Axes, run: Run, row: Row, kind: str) -> list[Point]:
+def _panel(ax: Axes, run: Run, row: Tradeoff, kind: str) -> list[Point]:
     """Draw one panel; returns the published points, to be labelled when the layout is fixed."""
     names = list(run.models)
     hues, shapes = style.colors(names), style.markers(names)
@@ -248,7 +248,7 @@ def _panel(ax: Axes, run: Run, row: Row, kind: str) -> list[Point]:
     return points
 
 
-def _busy(ax: Axes, row: Row) -> list[Bbox]:
+def _busy(ax: Axes, row: Tradeoff) -> list[Bbox]:
     """Return the boxes in display pixels that labels must leave free: lines, and what is told.
 
     ``ax`` shows parameters, the one cost that papers' figures stand at.
@@ -261,7 +261,7 @@ def _busy(ax: Axes, row: Row) -> list[Bbox]:
             *(said.get_window_extent(renderer) for said in ax.texts)]
 
 
-def _axes(ax: Axes, run: Run, row: Row, kind: str, costs: list[float]) -> None:
+def _axes(ax: Axes, run: Run, row: Tradeoff, kind: str, costs: list[float]) -> None:
     """Set limits and names of a panel. Quality has one range in all panels of a row."""
     psnrs = [*row.psnr.values(), *row.near().values(), *(v for _, v in row.printed.values())]
     low, high = min(psnrs), max(psnrs)
@@ -284,7 +284,7 @@ def _axes(ax: Axes, run: Run, row: Row, kind: str, costs: list[float]) -> None:
     sns.despine(ax=ax)
 
 
-def _handles(run: Run, found: list[Row]) -> list[Line2D]:
+def _handles(run: Run, found: list[Tradeoff]) -> list[Line2D]:
     names = list(run.models)
     hues, shapes = style.colors(names), style.markers(names)
     handles = [Line2D([], [], linestyle="", marker=shapes[m], markersize=6, color=hues[m],
@@ -302,7 +302,7 @@ def _handles(run: Run, found: list[Row]) -> list[Line2D]:
     return handles
 
 
-def _caption(run: Run, found: list[Row], unlabelled: list[str]) -> str:
+def _caption(run: Run, found: list[Tradeoff], unlabelled: list[str]) -> str:
     names = {"parameters": "the number of parameters", "macs": "multiply-adds (MACs)",
              "latency": "the median latency (p50, ms)"}
     kinds = [kind for kind in COSTS if any(row.costs.get(kind) for row in found)]
@@ -356,7 +356,7 @@ def _caption(run: Run, found: list[Row], unlabelled: list[str]) -> str:
     return " ".join(filter(None, said))
 
 
-def _alt(run: Run, found: list[Row]) -> str:
+def _alt(run: Run, found: list[Tradeoff]) -> str:
     words = {"parameters": text.parameters, "macs": lambda n: f"{text.si(n)} MACs",
              "latency": text.milliseconds}
     return "Scatter plots of PSNR against cost with Pareto fronts. " + " ".join(

@@ -19,9 +19,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from irbench.present import style, text
-from irbench.report.collect import Run
-from irbench.report.facts import family
+from irbench.report.facts import kinds
 from irbench.report.plots import split
+from irbench.report.run import Run
 
 SETS, MODELS = 3, 2             # at least
 VISIBLE = 0.1                   # of the radius: a smaller difference is thinner than the lines
@@ -30,7 +30,7 @@ COLUMNS = 3
 
 
 @dataclass
-class Panel:
+class RadarPanel:
     """One protocol: the sets, and model -> gain in dB over ``base`` on each of them."""
 
     protocol: str
@@ -48,12 +48,12 @@ class Panel:
         return spread / reach if reach else 0.0
 
 
-def panels(run: Run) -> list[Panel]:
+def panels(run: Run) -> list[RadarPanel]:
     """Return the protocols whose radar says something."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     tasks = {}
     for cell in run.cells:
-        if "psnr" in cell.means and family.competes(run.models[cell.model]):
+        if "psnr" in cell.means and kinds.competes(run.models[cell.model]):
             found.setdefault(cell.protocol, {}).setdefault(cell.model, {})[
                 cell.dataset] = cell.means["psnr"]
             tasks[cell.protocol] = cell.task
@@ -67,7 +67,7 @@ def panels(run: Run) -> list[Panel]:
         sets = [name for name in zero if all(name in scored for scored in learned.values())]
         if len(sets) < SETS:
             continue
-        panel = Panel(protocol, tasks[protocol], base, sets, {
+        panel = RadarPanel(protocol, tasks[protocol], base, sets, {
             m: [scored[name] - zero[name] for name in sets] for m, scored in learned.items()})
         if panel.apart >= VISIBLE:
             kept.append(panel)
@@ -82,7 +82,7 @@ def draw(run: Run) -> style.Drawing:
     return drawing
 
 
-def _figure(run: Run, found: list[Panel], stem: str, title: str) -> style.Drawn:
+def _figure(run: Run, found: list[RadarPanel], stem: str, title: str) -> style.Drawn:
     models = [m for m in run.models if any(m in panel.gains for panel in found)]
     hues, shapes = style.colors(list(run.models)), style.markers(list(run.models))
     with style.look():
@@ -101,7 +101,7 @@ def _figure(run: Run, found: list[Panel], stem: str, title: str) -> style.Drawn:
     return style.Drawn(stem, title, _caption(run, found), _alt(run, found))
 
 
-def _panel(ax: Axes, run: Run, panel: Panel) -> None:
+def _panel(ax: Axes, run: Run, panel: RadarPanel) -> None:
     hues, shapes = style.colors(list(run.models)), style.markers(list(run.models))
     angles = [2 * math.pi * i / len(panel.sets) for i in range(len(panel.sets))]
     ax.set_theta_offset(math.pi / 2)
@@ -128,7 +128,7 @@ def _panel(ax: Axes, run: Run, panel: Panel) -> None:
                 color=style.GRAY)
 
 
-def _caption(run: Run, found: list[Panel]) -> str:
+def _caption(run: Run, found: list[RadarPanel]) -> str:
     bases = dict.fromkeys(run.model_title(panel.base) for panel in found)
     return (f"Gain in mean PSNR (dB) over {' or '.join(bases)}, which is named above each panel "
             "and lies at 0, a spoke per set and a panel per protocol. All spokes have one scale; "
@@ -137,7 +137,7 @@ def _caption(run: Run, found: list[Panel]) -> str:
             f"apart by {VISIBLE:.0%} of the largest gain or more somewhere are drawn.")
 
 
-def _alt(run: Run, found: list[Panel]) -> str:
+def _alt(run: Run, found: list[RadarPanel]) -> str:
     return "Radar plots of the gain in PSNR. " + " ".join(
         f"{panel.protocol}: " + "; ".join(
             f"{run.model_title(m)} " + ", ".join(

@@ -16,8 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from irbench.present import style, text
-from irbench.report.collect import Run
 from irbench.report.plots import latency, split
+from irbench.report.run import Run
 
 KINDS = {"size": "Input pixels per image (log scale)", "batch": "Batch (images, log scale)"}
 MAX_ROWS = 3                    # in one figure
@@ -36,7 +36,7 @@ class Curve:
 
 
 @dataclass
-class Row:
+class Sweeps:
     """The sweeps of one protocol under one condition: kind -> model -> curve."""
 
     protocol: str
@@ -78,9 +78,9 @@ def interval(exponent: dict) -> str:
     return f"{exponent['value']:.2f} ± {(high - low) / 2:.2f}"
 
 
-def rows(run: Run) -> list[Row]:
+def rows(run: Run) -> list[Sweeps]:
     """Return the sweeps of a run, one row per protocol and condition."""
-    found: dict[tuple, Row] = {}
+    found: dict[tuple, Sweeps] = {}
     for (protocol, model), job in run.profiles.items():
         sweep = job.result.get("sweep") or {}
         for kind in KINDS:
@@ -89,7 +89,7 @@ def rows(run: Run) -> list[Row]:
                 continue
             # what is swept is no part of the condition
             key = (protocol, latency.condition(job.result))
-            row = found.setdefault(key, Row(protocol))
+            row = found.setdefault(key, Sweeps(protocol))
             row.conditions[kind] = latency.condition(job.result, (kind,))
             row.curves.setdefault(kind, {})[model] = Curve(
                 latency.name(run, model, job.result),
@@ -118,7 +118,7 @@ def draw(run: Run) -> style.Drawing:
     return drawing
 
 
-def _figure(run: Run, drawn: list[Row], stem: str, title: str) -> style.Drawn:
+def _figure(run: Run, drawn: list[Sweeps], stem: str, title: str) -> style.Drawn:
     kinds = [kind for kind in KINDS if any(kind in row.curves for row in drawn)]
     names = max(len(row.curves.get(kind, {})) for row in drawn for kind in kinds)
     with style.look():
@@ -135,7 +135,7 @@ def _figure(run: Run, drawn: list[Row], stem: str, title: str) -> style.Drawn:
     return style.Drawn(stem, title, _caption(run, drawn), _alt(drawn))
 
 
-def _panel(ax: Axes, run: Run, row: Row, kind: str) -> None:
+def _panel(ax: Axes, run: Run, row: Sweeps, kind: str) -> None:
     names = list(run.models)
     hues, shapes = style.colors(names), style.markers(names)
     ticks, values = set(), []
@@ -189,14 +189,14 @@ def _line(curve: Curve) -> list[tuple[float, float]]:
             for x in (curve.points[0][0], curve.points[-1][0])]
 
 
-def _missing(found: list[Row]) -> str:
+def _missing(found: list[Sweeps]) -> str:
     said = [f"{curve.title} ({row.protocol}): {', '.join(curve.missing)}"
             for row in found for curves in row.curves.values() for curve in curves.values()
             if curve.missing]
     return f"Without a value: {'; '.join(said)}." if said else ""
 
 
-def _caption(run: Run, drawn: list[Row]) -> str:
+def _caption(run: Run, drawn: list[Sweeps]) -> str:
     curves = [c for row in drawn for kind in row.curves.values() for c in kind.values()]
     hows = dict.fromkeys(how for row in drawn for how in row.conditions.values())
     return " ".join(filter(None, [
@@ -215,7 +215,7 @@ def _caption(run: Run, drawn: list[Row]) -> str:
         _missing(drawn)]))
 
 
-def _alt(drawn: list[Row]) -> str:
+def _alt(drawn: list[Sweeps]) -> str:
     return "Scatter plots of latency with fitted lines. " + " ".join(
         f"{row.protocol}, {kind}: " + ", ".join(
             f"{c.title} exponent {interval(c.exponent)}, {text.milliseconds(c.points[0][1])} to "

@@ -3,7 +3,7 @@
 The window is found with integers, so that the choice is the same on every machine. Reads the images
 under ``images/`` of the run; writes nothing.
 
-Try: ``python -c "from irbench.report import window; help(window.largest)"``
+Try: ``python -c "from irbench.report.plots import window; help(window.largest)"``
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from PIL import Image
 
 from irbench.catalog.model import Model
 from irbench.core.run_folder import INPUT, TARGET, RunFolder
-from irbench.report.collect import Cell
+from irbench.report.run import Cell
 
 WINDOW = 96                     # pixels of the target; at most a third of its shorter side
 SEARCHED = 24                   # images of a dataset looked at, in the record's order
 
 
 @dataclass(frozen=True)
-class Choice:
+class Window:
     """One window: image name, file name, top, left, side in target pixels, scale of the input."""
 
     name: str
@@ -111,12 +111,12 @@ def compared(cells: list[Cell], models: dict[str, Model]) -> list[Cell]:
     return learned if len(learned) > 1 else cells
 
 
-def choose(folder: Path, cells: list[Cell], images: list[str]) -> Choice | None:
+def choose(folder: Path, cells: list[Cell], images: list[str]) -> Window | None:
     """Return the window of the first ``SEARCHED`` images where the cells' results differ most.
 
     None if no image has results and a target of one size.
     """
-    best: Choice | None = None
+    best: Window | None = None
     kept = [files(folder, cell) for cell in cells]
     for name in images[:SEARCHED]:
         if not all(name in known for known in kept):
@@ -142,5 +142,5 @@ def choose(folder: Path, cells: list[Cell], images: list[str]) -> Choice | None:
         top, left, score = largest(spread, side, scale)
         score //= side * side           # windows of small images compete per pixel
         if best is None or score > best.score:
-            best = Choice(name, path.name, top, left, side, scale, score)
+            best = Window(name, path.name, top, left, side, scale, score)
     return best

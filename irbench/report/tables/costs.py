@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from irbench.present import text
-from irbench.report.collect import Job, Run
-from irbench.report.facts import family
+from irbench.present.table import Column, Table, Value
+from irbench.report.facts import family, kinds
 from irbench.report.plots import latency
-from irbench.report.tables.sheet import Head, Sheet, Value
+from irbench.report.run import Outcome, Run
 
 KINDS = ("linear", "conv", "attention", "dictionary", "other")
 CIRCUMSTANCES = ("device", "dtype", "size", "batch", "threads")
@@ -27,7 +27,7 @@ OPERATIONS = ("model", "protocol", "reference", "input", "parameters", "macs",
 FOLD = 30                       # rows that the page shows unfolded
 
 
-def sheets(run: Run) -> list[Sheet]:
+def sheets(run: Run) -> list[Table]:
     """Return the tables of speed and of operations; none if no profile was planned."""
     if not run.profiles:
         return []
@@ -39,16 +39,16 @@ def sheets(run: Run) -> list[Sheet]:
 
 def references(run: Run) -> list[str]:
     """Return the names of the models that are there for their speed alone."""
-    return [name for name, spec in run.models.items() if family.is_reference(spec)
+    return [name for name, spec in run.models.items() if kinds.is_reference(spec)
             and any(model == name for _, model in run.profiles)]
 
 
-def p50(job: Job | None) -> float | None:
+def p50(job: Outcome | None) -> float | None:
     """Return a profile's median latency in ms."""
     return ((job.result if job else {}).get("latency_ms") or {}).get("p50")
 
 
-def over(run: Run, job: Job, reference: str) -> tuple[float | None, str]:
+def over(run: Run, job: Outcome, reference: str) -> tuple[float | None, str]:
     """Return a latency over that of a reference under the same protocol, or None and why."""
     other = run.profiles.get((job.protocol, reference))
     if p50(job) is None or p50(other) is None:
@@ -66,16 +66,16 @@ def over(run: Run, job: Job, reference: str) -> tuple[float | None, str]:
 
 # -- speed ---------------------------------------------------------------------------------------
 
-def speed(run: Run) -> Sheet:
+def speed(run: Run) -> Table:
     """Return the table of latency, throughput, energy, memory and ratios to the references."""
     named = references(run)
-    made = Sheet("profiles", "Speed", [
-        Head("Model", left=True), Head("Protocol", left=True), Head("Parameters"),
-        Head("p50", "Latency"), Head("p90", "Latency"), Head("passes", "Latency"),
-        *(Head(name, "p50 over that of") for name in named),
-        Head("images/s", "Throughput"), Head("input MP/s", "Throughput"),
-        Head("J/image", "Energy"), Head("Peak memory"), Head("Attention", left=True),
-        Head("Measured on", left=True)], SPEED)
+    made = Table("profiles", "Speed", [Column("Model", left=True)], [
+        Column("Protocol", left=True), Column("Parameters"),
+        Column("p50", ("Latency",)), Column("p90", ("Latency",)), Column("passes", ("Latency",)),
+        *(Column(name, ("p50 over that of",)) for name in named),
+        Column("images/s", ("Throughput",)), Column("input MP/s", ("Throughput",)),
+        Column("J/image", ("Energy",)), Column("Peak memory"), Column("Attention", left=True),
+        Column("Measured on", left=True)], SPEED)
     for job in _ordered(run):
         if not job.result:
             _no_result(made, run, job, SPEED)
@@ -96,14 +96,14 @@ def speed(run: Run) -> Sheet:
                 for name, (ratio, why) in ratios.items()]
         row += [*_throughput(made, job), _energy(made, job), _memory(made, job),
                 _attention(made, job), Value(latency.condition(job.result))]
-        made.rows.append(row)
+        made.add(row)
         made.lines.append(_speed_line(run, job, ratios))
-    made.caption = _speed_caption(run, named)
+    made.said = _said_of_speed(run, named)
     return made
 
 
-def _speed_caption(run: Run, named: list[str]) -> str:
-    return " ".join(filter(None, [
+def _said_of_speed(run: Run, named: list[str]) -> list[str]:
+    return [
         "One forward pass after warm-up: median (p50) and 90th percentile (p90) of the timed "
         "passes. MP: 10^6 input pixels. Input as "
         f"channels{text.TIMES}height{text.TIMES}width.",
@@ -115,16 +115,16 @@ def _speed_caption(run: Run, named: list[str]) -> str:
         "than the reference, and n/a where device, dtype, input or threads differ."
         if named else "",
         f"Attention: the implementation that ran, {text.NONE} where there is no dictionary.",
-        "Latency depends on the machine and its load: read it as advice."]))
+        "Latency depends on the machine and its load: read it as advice."]
 
 
-def _throughput(made: Sheet, job: Job) -> list[Value]:
+def _throughput(made: Table, job: Outcome) -> list[Value]:
     rates = job.result.get("throughput") or {}
     return [_figure(made, job, "throughput", rates.get(key), lambda rate: f"{rate:.3g}")
             for key in ("images_per_s", "megapixels_per_s")]
 
 
-def _energy(made: Sheet, job: Job) -> Value:
+def _energy(made: Table, job: Outcome) -> Value:
     energy = job.result.get("energy") or {}
     value = _figure(made, job, "energy", energy.get("joules_per_image"), lambda j: f"{j:.3g}")
     if energy.get("method") and value.shown != text.NA:
@@ -132,14 +132,14 @@ def _energy(made: Sheet, job: Job) -> Value:
     return value
 
 
-def _memory(made: Sheet, job: Job) -> Value:
+def _memory(made: Table, job: Outcome) -> Value:
     value = _figures(made, job, "peak_memory_bytes", text.size)
     if value.shown != text.NA and job.result.get("peak_memory_of"):
         value.marks.append(made.note(f"peak memory: {job.result['peak_memory_of']}"))
     return value
 
 
-def _attention(made: Sheet, job: Job) -> Value:
+def _attention(made: Table, job: Outcome) -> Value:
     """Return the implementation that ran, with the reason it was chosen as a note."""
     if "attention" not in job.result:
         return made.absent("recorded before the attention implementation was")
@@ -152,7 +152,7 @@ def _attention(made: Sheet, job: Job) -> Value:
     return value
 
 
-def _speed_line(run: Run, job: Job, ratios: dict[str, tuple]) -> list:
+def _speed_line(run: Run, job: Outcome, ratios: dict[str, tuple]) -> list:
     result = job.result
     time, rates = result.get("latency_ms") or {}, result.get("throughput") or {}
     energy, chosen = result.get("energy") or {}, result.get("attention") or {}
@@ -173,39 +173,39 @@ def _speed_line(run: Run, job: Job, ratios: dict[str, tuple]) -> list:
 
 # -- operations ----------------------------------------------------------------------------------
 
-def operations(run: Run) -> Sheet:
+def operations(run: Run) -> Table:
     """Return the table of multiply-adds by kind."""
-    made = Sheet("operations", "Operations", [
-        Head("Model", left=True), Head("Protocol", left=True), Head("Input", left=True),
-        Head("total", "MACs"), Head("keys only", "MACs"),
-        *(Head(kind, "MACs by kind") for kind in KINDS)], OPERATIONS)
+    made = Table("operations", "Operations", [Column("Model", left=True)], [
+        Column("Protocol", left=True), Column("Input", left=True),
+        Column("total", ("MACs",)), Column("keys only", ("MACs",)),
+        *(Column(kind, ("MACs by kind",)) for kind in KINDS)], OPERATIONS)
     for job in _ordered(run):
         result = job.result
         if not result:
             _no_result(made, run, job, OPERATIONS)
             continue
-        kinds = result.get("macs_by_kind") or {}
-        kinds = {kind: kinds.get(kind, 0 if kinds else None) for kind in KINDS}
+        told = result.get("macs_by_kind") or {}
+        by_kind = {kind: told.get(kind, 0 if told else None) for kind in KINDS}
         left_out = ", ".join(f"{op} ({n})" for op, n in
                              sorted((result.get("uncounted") or {}).items()))
         total = _figures(made, job, "macs", text.si)
         if left_out:
             total.marks.append(made.note(f"leaves out: {left_out}"))
         size = text.input_size(result.get("input") or {})
-        made.rows.append([
+        made.add([
             _first(made, run, job), Value(job.protocol), Value(size), total, _keys_only(made, job),
-            *(_figure(made, job, "macs", number, _macs) for number in kinds.values())])
+            *(_figure(made, job, "macs", number, _macs) for number in by_kind.values())])
         made.lines.append([job.model, job.protocol, _is_reference(run, job), size,
-                           result.get("parameters"), result.get("macs"), *kinds.values(),
+                           result.get("parameters"), result.get("macs"), *by_kind.values(),
                            result.get("macs_keys_only"), left_out, job.status, job.reason,
                            job.path])
-    made.caption = (
+    made.said = [
         "Multiply-adds (MACs) of one forward pass for the input named (batch, channels, height, "
         "width); one MAC is about two FLOPs, and papers that say FLOPs may mean either. "
         "Attention: products of two activations, in full, as dense hardware computes them even "
         "where a mask follows; dictionary: similarities and selection of keys. Keys only: the "
         "total with attention counted over the k keys of the dictionary, the papers' convention; "
-        "equal to the total where nothing is masked.")
+        "equal to the total where nothing is masked."]
     return made
 
 
@@ -213,7 +213,7 @@ def _macs(count: int) -> str:
     return text.si(count) if count else "0"
 
 
-def _keys_only(made: Sheet, job: Job) -> Value:
+def _keys_only(made: Table, job: Outcome) -> Value:
     if "macs_keys_only" not in job.result:
         return made.absent("recorded before MACs over keys only were counted")
     missing = job.result.get("missing") or {}
@@ -223,7 +223,7 @@ def _keys_only(made: Sheet, job: Job) -> Value:
 
 # -- rows ----------------------------------------------------------------------------------------
 
-def _ordered(run: Run) -> list[Job]:
+def _ordered(run: Run) -> list[Outcome]:
     """Return the profiles by protocol, models in their order: a base, its variants, references."""
     protocols = list(dict.fromkeys(protocol for protocol, _ in run.profiles))
     names = list(family.ordered(run.models))
@@ -231,22 +231,22 @@ def _ordered(run: Run) -> list[Job]:
                   key=lambda job: (protocols.index(job.protocol), names.index(job.model)))
 
 
-def _is_reference(run: Run, job: Job) -> str:
-    return str(family.is_reference(run.models[job.model])).lower()
+def _is_reference(run: Run, job: Outcome) -> str:
+    return str(kinds.is_reference(run.models[job.model])).lower()
 
 
-def _first(made: Sheet, run: Run, job: Job) -> Value:
+def _first(made: Table, run: Run, job: Outcome) -> Value:
     tiles = job.result.get("tiles") or 1
     return Value(latency.name(run, job.model, job.result), sub=family.sub(run, job.model), marks=[
         made.note(f"the input goes through the network in {tiles} tiles; all figures are of all "
                   "of them")] if tiles > 1 else [], record=job.path if job.record else "")
 
 
-def _figures(made: Sheet, job: Job, name: str, how: Callable = text.parameters) -> Value:
+def _figures(made: Table, job: Outcome, name: str, how: Callable = text.parameters) -> Value:
     return _figure(made, job, name, job.result.get(name), how)
 
 
-def _figure(made: Sheet, job: Job, name: str, number: float | None, how: Callable) -> Value:
+def _figure(made: Table, job: Outcome, name: str, number: float | None, how: Callable) -> Value:
     """Return a figure, or n/a with the reason that the record gives for ``name``."""
     if number is not None:
         return Value(how(number), record=job.path)
@@ -254,11 +254,11 @@ def _figure(made: Sheet, job: Job, name: str, number: float | None, how: Callabl
     return made.absent(str(missing.get(name) or f"the record holds no {name.replace('_', ' ')}"))
 
 
-def _no_result(made: Sheet, run: Run, job: Job, fields: tuple[str, ...]) -> None:
+def _no_result(made: Table, run: Run, job: Outcome, fields: tuple[str, ...]) -> None:
     """Add a row for a profile that has no result."""
     why = job.reason if job.status == "missing" else f"{job.status}: {job.reason}"
-    made.rows.append([_first(made, run, job), Value(job.protocol),
-                      *(made.absent(why) for _ in made.heads[2:])])
+    made.add([_first(made, run, job), Value(job.protocol),
+              *(made.absent(why) for _ in made.columns[1:])])
     known = {"model": job.model, "protocol": job.protocol, "reference": _is_reference(run, job),
              "status": job.status, "reason": job.reason,
              "record": job.path if job.record else None}

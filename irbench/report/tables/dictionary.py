@@ -9,9 +9,9 @@ nothing but the collected run; its table goes to ``tables/dictionary.{md,tex,csv
 from __future__ import annotations
 
 from irbench.present import text
-from irbench.report.collect import Run
+from irbench.present.table import Column, Table, Value
 from irbench.report.facts import family
-from irbench.report.tables.sheet import Head, Sheet, Value
+from irbench.report.run import Run
 
 STEM = "dictionary"
 FIGURES = {"self": "own key", "used": "used as key", "overlap": "kept from before"}
@@ -20,7 +20,7 @@ FIELDS = ("model", "protocol", "source", "dataset", "measured_on", "weights", "s
 FOLD = 30                       # rows that the page shows unfolded
 
 
-def sheet(run: Run) -> Sheet | None:
+def sheet(run: Run) -> Table | None:
     """Return the table, None if no record holds a dictionary."""
     found = list(_found(run))
     if not found:
@@ -28,17 +28,17 @@ def sheet(run: Run) -> Sheet | None:
     order = list(family.ordered(run.models))
     found.sort(key=lambda one: (order.index(one[0]), one[1]))
     stages = max(len(entries) for *_, entries, _ in found)
-    made = Sheet(STEM, "Health of the key-semantic dictionaries", [
-        Head("Model", left=True), Head("Protocol", left=True), Head("Measured on", left=True),
-        Head("N"), Head("k"), Head("Share", left=True),
-        *(Head(str(i + 1), "Stage") for i in range(stages))], FIELDS)
+    made = Table(STEM, "Health of the key-semantic dictionaries", [Column("Model", left=True)], [
+        Column("Protocol", left=True), Column("Measured on", left=True),
+        Column("N"), Column("k"), Column("Share", left=True),
+        *(Column(str(i + 1), ("Stage",)) for i in range(stages))], FIELDS)
     names: dict[tuple[str, ...], dict[str, None]] = {}
     for model, protocol, source, dataset, on, weights, entries, path in found:
         names.setdefault(tuple(str(e.get("stage")) for e in entries), {})[
             run.model_title(model)] = None
         for figure, label in FIGURES.items():
             first = figure == "self"
-            made.rows.append([
+            made.add([
                 Value(run.model_title(model) if first else "", sub=weights if first else ""),
                 Value(protocol if first else ""), Value(on if first else ""),
                 *(Value(_values(entries, key) if first else "") for key in ("n", "k")),
@@ -49,13 +49,13 @@ def sheet(run: Run) -> Sheet | None:
                         e.get("k"), e.get("self"), e.get("used"), e.get("overlap"), path]
                        for e in entries]
     made.folded = len(made.rows) > FOLD
-    made.caption = (
+    made.said = [
         "Per stage, in its order in the network: own key, tokens that are among their own k "
         "keys; used as key, tokens of a window that are a key of any; kept from before, keys that "
         "the stage before chose too. N: tokens of a window; k: keys of a token. Low shares in "
         "the first two rows mean that few tokens serve as keys for all. Stages, by their place "
         "in the code: " + "; ".join(f"{', '.join(stages)} ({', '.join(titles)})"
-                                    for stages, titles in names.items()) + ".")
+                                    for stages, titles in names.items()) + "."]
     return made
 
 
@@ -80,7 +80,7 @@ def _values(entries: list[dict], key: str) -> str:
     return ", ".join(map(str, dict.fromkeys(e[key] for e in entries if e.get(key) is not None)))
 
 
-def _share(made: Sheet, entry: dict, figure: str, path: str) -> Value:
+def _share(made: Table, entry: dict, figure: str, path: str) -> Value:
     if entry.get(figure) is not None:
         return Value(text.percent(entry[figure]), record=path)
     n, k = entry.get("n"), entry.get("k")

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from irbench.present import text
-from irbench.report.collect import Cell, Job, Run
-from irbench.report.facts import family
+from irbench.present.table import Column, Table, Value
+from irbench.report.facts import family, kinds
 from irbench.report.plots import latency
-from irbench.report.tables.sheet import Head, Sheet, Value
+from irbench.report.run import Cell, Outcome, Run
 
 STEM = "efficiency"
 CIRCUMSTANCES = ("device", "dtype", "size", "batch", "threads")
@@ -25,14 +25,14 @@ FIELDS = ("model", "protocol", "dataset", "parameters", "macs", "latency_p50_ms"
 FOLD = 30                       # rows that the page shows unfolded
 
 
-def sheet(run: Run) -> Sheet | None:
+def sheet(run: Run) -> Table | None:
     """Return the table, None if no profile was planned."""
     if not run.profiles:
         return None
-    made = Sheet(STEM, "Efficiency", [
-        Head("Model", left=True), Head("Protocol", left=True), Head("Parameters (M)"),
-        Head("MACs (G)"), Head("Latency, p50 (ms)"), Head("Peak memory (MiB)"), Head("PSNR (dB)"),
-        Head("Test set", left=True)], FIELDS)
+    made = Table(STEM, "Efficiency", [Column("Model", left=True)], [
+        Column("Protocol", left=True), Column("Parameters (M)"),
+        Column("MACs (G)"), Column("Latency, p50 (ms)"), Column("Peak memory (MiB)"),
+        Column("PSNR (dB)"), Column("Test set", left=True)], FIELDS)
     hows = {latency.condition(job.result): None for job in run.profiles.values() if job.result}
     names = list(family.ordered(run.models))
     for protocol in dict.fromkeys(protocol for protocol, _ in run.profiles):
@@ -42,12 +42,12 @@ def sheet(run: Run) -> Sheet | None:
         models = {model for model, _ in cells} | {m for p, m in run.profiles if p == protocol}
         for model in sorted(models, key=names.index):
             job = run.profiles.get((protocol, model))
-            made.rows.append(_row(made, run, protocol, model, job, cells.get((model, dataset)),
-                                  len(hows) > 1))
+            made.add(_row(made, run, protocol, model, job, cells.get((model, dataset)),
+                          len(hows) > 1))
             made.lines += [_line(run, protocol, model, job, cell) for cell in
                            [cell for (m, _), cell in cells.items() if m == model] or [None]]
     made.folded = len(made.rows) > FOLD
-    made.caption = " ".join(filter(None, [
+    made.said = [
         "Parameters in millions; multiply-adds (MACs) in 10^9, latency and peak memory of one "
         "forward pass of the same input; latency is the median (p50) of the timed passes after "
         "warm-up.",
@@ -57,7 +57,7 @@ def sheet(run: Run) -> Sheet | None:
         if hows else "",
         "PSNR: the mean over the test set named, under the protocol named, which is the set that "
         "most models have a result on; the CSV has all sets.",
-        "Latency depends on the machine and its load: read it as advice."]))
+        "Latency depends on the machine and its load: read it as advice."]
     return made
 
 
@@ -71,7 +71,7 @@ def _most_scored(cells: list[Cell]) -> str:
     return max(scored, key=lambda name: (len(scored[name]), max(scored[name])), default=planned)
 
 
-def _row(made: Sheet, run: Run, protocol: str, model: str, job: Job | None, cell: Cell | None,
+def _row(made: Table, run: Run, protocol: str, model: str, job: Outcome | None, cell: Cell | None,
          mixed: bool) -> list[Value]:
     """Return a row; ``mixed``: the latencies of the table were not measured in one way."""
     result = job.result if job else {}
@@ -101,7 +101,7 @@ def digits(number: float) -> str:
     return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
-def _figure(made: Sheet, job: Job | None, name: str, number: float | None,
+def _figure(made: Table, job: Outcome | None, name: str, number: float | None,
             how: Callable[[float], str], unplanned: str) -> Value:
     if number is not None:
         return Value(how(number))
@@ -124,10 +124,10 @@ def _of_latency(result: dict, mixed: bool) -> list[str]:
         if tiles > 1 else "") if said]
 
 
-def _score(made: Sheet, run: Run, model: str, cell: Cell | None) -> list[Value]:
+def _score(made: Table, run: Run, model: str, cell: Cell | None) -> list[Value]:
     """Return the PSNR and the set it was reached on."""
     if cell is None:
-        return [made.absent(family.REFERENCE) if family.is_reference(run.models[model])
+        return [made.absent(family.REFERENCE) if kinds.is_reference(run.models[model])
                 else Value(text.NONE), Value(text.NONE)]
     known = cell.means.get("psnr")
     if known is None:
@@ -142,7 +142,7 @@ def _score(made: Sheet, run: Run, model: str, cell: Cell | None) -> list[Value]:
     return [score, Value(run.dataset_title(cell.dataset))]
 
 
-def _line(run: Run, protocol: str, model: str, job: Job | None, cell: Cell | None) -> list:
+def _line(run: Run, protocol: str, model: str, job: Outcome | None, cell: Cell | None) -> list:
     result = job.result if job else {}
     how = latency.circumstances(result) if result else dict.fromkeys(CIRCUMSTANCES)
     return [
@@ -152,7 +152,7 @@ def _line(run: Run, protocol: str, model: str, job: Job | None, cell: Cell | Non
         *((cell.means.get("psnr"), cell.means.get("ssim"), len(cell.images) or None) if cell
           else (None,) * 3),
         *(how[name] for name in CIRCUMSTANCES), family.way(result),
-        str(family.is_reference(run.models[model])).lower(),
+        str(kinds.is_reference(run.models[model])).lower(),
         *((job.status, job.reason, job.path if job.record else None) if job else (None,) * 3),
         *((cell.status, cell.reason, cell.path if cell.record else None) if cell
           else (None,) * 3)]

@@ -5,13 +5,13 @@ Reads nothing but the collected run; ``irbench.report.build`` writes ``tables/<s
 
 from __future__ import annotations
 
-from irbench.report.collect import Run
+from irbench.present.table import Table
 from irbench.report.plots import attention
+from irbench.report.run import Run
 from irbench.report.tables import costs, dictionary, efficiency, trainings, variants
-from irbench.report.tables.sheet import Sheet
 
 
-def build(run: Run) -> dict[str, Sheet]:
+def build(run: Run) -> dict[str, Table]:
     """Return the tables that have a row: training, variants, profiles, operations, ..."""
     made = [trainings.sheet(run), variants.sheet(run), efficiency.sheet(run), *costs.sheets(run),
             dictionary.sheet(run), attention.sheet(run)]

@@ -11,13 +11,11 @@ Try: ``irbench report``
 
 from __future__ import annotations
 
-import csv
-import io
-
 from irbench.core import metrics
 from irbench.present import text
-from irbench.report.collect import Cell, Run
-from irbench.report.facts import family, verdict
+from irbench.present.tidy import csv_text
+from irbench.report.facts import family, kinds, verdict
+from irbench.report.run import Cell, Run
 
 ABOUT = ("protocol", "task", "level", "version", "dataset", "model", "title", "source")
 REST = (
@@ -34,19 +32,17 @@ def summary(run: Run) -> str:
 
     A variant has no verdict: no printed figure is of it.
     """
-    out = io.StringIO()
     scores = [metrics.get(name) for name in metrics.ordered(
         {*metrics.default(), *(name for cell in run.cells for name in cell.metrics)})]
-    writer = csv.DictWriter(out, (*ABOUT, *(one.column() for one in scores), *REST),
-                            lineterminator="\n")
-    writer.writeheader()
+    fields = (*ABOUT, *(one.column() for one in scores), *REST)
+    lines = []
     verdicts = verdict.by_cell(verdict.of(run))
     for cell in run.cells:
         profile = run.profiles.get((cell.protocol, cell.model))
         measured = profile.result if profile else {}
         latency = measured.get("latency_ms") or {}
         training = run.training_of(cell.protocol, cell.model) or {}
-        writer.writerow({
+        told = {
             "protocol": cell.protocol, "task": cell.task, "level": cell.level,
             "version": cell.version, "dataset": cell.dataset, "model": cell.model,
             "title": run.model_title(cell.model), "source": "measured",
@@ -77,14 +73,15 @@ def summary(run: Run) -> str:
             "record": cell.path,
             "profile_record": profile.path if profile and profile.record else "",
             "training_record": _training(run, cell),
-        })
-    return out.getvalue()
+        }
+        lines.append([told[name] for name in fields])
+    return csv_text(fields, lines)
 
 
 def _against(run: Run, cell: Cell, found: verdict.Verdict | None) -> dict[str, str]:
     """Return the columns on the published PSNR; without a result nothing can be said of it."""
     if found is None:
-        comparable = "psnr" in cell.means and family.competes(run.models[cell.model])
+        comparable = "psnr" in cell.means and kinds.competes(run.models[cell.model])
         said = verdict.NOTHING if comparable and run.published != "none" else ""
         return {"published_psnr_db": "", "psnr_difference_db": "", "published_method": "",
                 "published_source": "", "verdict": said}

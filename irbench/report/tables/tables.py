@@ -1,6 +1,6 @@
 """Tables of methods in the papers' own form: rows are methods, columns are sets and metrics.
 
-``build`` turns a run into ``Table`` objects that know values, ranks and notes but no file format.
+``build`` turns a run into tables (``irbench.present.table``) with values, ranks and notes.
 One table holds one task and one protocol version; synthetic degradations have tables of their own.
 What papers print in blocks of rows are several tables of one stem with the same columns, which a
 file prints below each other and the page shows apart, because nobody sorts across scales:
@@ -20,18 +20,29 @@ trained on images of the test set, or of a variant, which is another row's model
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from irbench.catalog import published
 from irbench.core import metrics
 from irbench.present import text
-from irbench.report.collect import Cell, Run
-from irbench.report.facts import family, ranking, rows, verdict
+from irbench.present.table import MEASURED, Block, Column, Row, Table, Value
+from irbench.report.facts import family, kinds, ranking, rows, verdict
 from irbench.report.facts.rows import Counterparts
-from irbench.report.tables.table import Column, Entry, Row, Table
+from irbench.report.run import Cell, Run
 
-__all__ = ["Column", "Entry", "Row", "Table", "build"]
-
+FIELDS = ("task", "version", "protocol", "level", "dataset", "block", "method", "model", "metric",
+          "unit", "value", "shown", "rank", "place", "difference", "against", "parameters",
+          "weights", "status", "reason", "source", "record", "notes")
+PRINTED_PROTOCOL = "the source's own"
+NAMING = [Column("Method", left=True), Column("Parameters")]    # the columns that name a row
+# the heads that a form of table may have above its scores: what a column says in each
+HEADS = {
+    "task": lambda column: text.task_title(column.task),
+    "level": lambda column: text.level_label(column.level),
+    "dataset": lambda column: column.dataset_title,
+    "metric": lambda column: text.metric_label(column.metric),
+}
 MAX_COLUMNS = 12                # of figures; beyond, one block per level
 LIGHT = 2_000_000               # parameters below which a model is of the lightweight class
 LIGHT_CLASS = "sr_light"        # of published.csv, and the stem of its table
@@ -39,7 +50,7 @@ PUBLISHED_RULE = "Published figures (not measured here)"
 SYNTHETIC_TITLE = " (synthetic degradation, no published figures)"
 SETS_FIRST = ("jpeg_gray", "jpeg_color")    # tasks whose blocks are sets
 DENOISING = ("denoise_color", "denoise_gray")
-Keep = Callable[[published.Row], bool]
+Keep = Callable[[published.Method], bool]
 
 
 def build(run: Run) -> list[Table]:
@@ -48,10 +59,10 @@ def build(run: Run) -> list[Table]:
     groups: dict[tuple[str, int, bool], list[Cell]] = {}
     for cell in run.cells:
         groups.setdefault((cell.task, cell.version, cell.synthetic), []).append(cell)
-    kinds = [(task, synthetic) for task, _, synthetic in groups]
+    forms = [(task, synthetic) for task, _, synthetic in groups]
     found, more = [], []
     for (task, version, synthetic), cells in groups.items():
-        several = f"@{version}" * (kinds.count((task, synthetic)) > 1)
+        several = f"@{version}" * (forms.count((task, synthetic)) > 1)
         stem = f"{task}-synthetic" * synthetic or task
         title = text.task_title(task) + SYNTHETIC_TITLE * synthetic
         light = _light(run, cells) if task == "sr" else []
@@ -63,7 +74,7 @@ def build(run: Run) -> list[Table]:
     return found + more + _denoising(run, counterparts, groups)
 
 
-def is_light(row: published.Row) -> bool:
+def is_light(row: published.Method) -> bool:
     """Say whether a printed row is of the lightweight class, by its table or its parameters."""
     counts = [float(count) * 1e6 for count in row.params_m.values()]
     return row.task == LIGHT_CLASS or max(counts, default=LIGHT) < LIGHT
@@ -104,17 +115,17 @@ def _blocks(run: Run, counterparts: Counterparts, stem: str, title: str, cells: 
     for part in parts:
         alone = {column.level for column in part}
         level = text.level_label(part[0].level)
-        name = {"dataset": part[0].title, "level": level}.get(by, "")
+        name = {"dataset": part[0].dataset_title, "level": level}.get(by, "")
         ending = name or level * (len(alone) == 1 and level != "synthetic")
         # the level before the remark on a synthetic degradation
         task_title, remark = title.removesuffix(SYNTHETIC_TITLE), SYNTHETIC_TITLE * title.endswith(
             SYNTHETIC_TITLE)
         anchor = stem + (f"-{getattr(part[0], by)}" if by else "")
-        table = Table(stem, anchor.replace("@", "-v"), task,
-                      task_title + f", {ending}" * bool(ending) + remark, cells[0].version, part,
-                      by=by, block=name, whole=title)
-        if by == "dataset":
-            table.heads = ("dataset", "level", "metric")
+        heads = ("dataset", "level", "metric") if by == "dataset" else (
+            "level", "dataset", "metric")
+        table = Table(stem, task_title + f", {ending}" * bool(ending) + remark, NAMING,
+                      _headed(part, heads, by), FIELDS, anchor=anchor.replace("@", "-v"),
+                      cut=False, task=task, version=cells[0].version, part=name, whole=title)
         _fill(table, run, cells, counterparts, keep)
         made.append(table)
     return made
@@ -131,9 +142,28 @@ def _columns(run: Run, cells: list[Cell]) -> list[Column]:
         for dataset, here in datasets.items():
             asked = {metric for cell in here for metric in cell.metrics} | set(run.metrics)
             asked = asked or anywhere or metrics.main()
-            columns += [Column(protocol, here[0].level, dataset, run.dataset_title(dataset), m)
+            columns += [_column(run, protocol, here[0].level, dataset, m)
                         for m in metrics.ordered(asked)]
     return columns
+
+
+def _column(run: Run, protocol: str, level: str, dataset: str, metric: str) -> Column:
+    """Return a column of scores that has no title yet."""
+    return Column("", protocol=protocol, level=level, dataset=dataset,
+                  dataset_title=run.dataset_title(dataset), metric=metric)
+
+
+def _headed(columns: list[Column], heads: tuple[str, ...], by: str) -> list[Column]:
+    """Return columns with their titles and common heads, of ``HEADS``, outermost first.
+
+    A row of heads that would say the same of all columns is left out, but never the last one; nor
+    is a dataset, whose name must be somewhere, unless it names the block.
+    """
+    labels = [[HEADS[name](column) for name in heads] for column in columns]
+    kept = [depth for depth, name in enumerate(heads) if depth == len(heads) - 1
+            or (name == "dataset" and by != "dataset") or len({one[depth] for one in labels}) > 1]
+    return [replace(column, title=said[-1], over=tuple(said[depth] for depth in kept[:-1]))
+            for column, said in zip(columns, labels, strict=True)]
 
 
 def _aligned(run: Run, columns: list[Column], by: str, value: str) -> list[Column]:
@@ -145,7 +175,7 @@ def _aligned(run: Run, columns: list[Column], by: str, value: str) -> list[Colum
     made = []
     for name in outer:
         level, dataset = (value, name) if by == "level" else (name, value)
-        made += [Column(protocols[level], level, dataset, run.dataset_title(dataset), metric)
+        made += [_column(run, protocols[level], level, dataset, metric)
                  for metric in metrics.METRICS if (name, metric) in asked]
     return made
 
@@ -165,9 +195,9 @@ def _denoising(run: Run, counterparts: Counterparts,
             columns += sorted(found, key=lambda column: order.index(column.dataset))
         several = f"@{version}" * (sum(k[0] == DENOISING[0] for k in groups) > 1)
         stem = f"denoise{several}"
-        table = Table(stem, stem.replace("@", "-v"), "denoise",
-                      f"{text.task_title('denoise')}, PSNR (dB)", version, columns,
-                      heads=("task", "dataset", "level"))
+        table = Table(stem, f"{text.task_title('denoise')}, PSNR (dB)", NAMING,
+                      _headed(columns, ("task", "dataset", "level"), ""), FIELDS,
+                      anchor=stem.replace("@", "-v"), cut=False, task="denoise", version=version)
         _fill(table, run, both[0] + both[1], counterparts, lambda row: True)
         if columns:
             made.append(table)
@@ -180,25 +210,54 @@ def _fill(table: Table, run: Run, cells: list[Cell], counterparts: Counterparts,
     here = {(c.protocol, c.dataset, c.model): c for c in cells
             if (c.protocol, c.dataset) in shown}
     table.differences = run.differences
+    here_rows, printed_rows = [], []
+    table.blocks = [Block(rows=here_rows), Block(PUBLISHED_RULE, printed_rows, strong=False)]
     for model in family.ordered({model: run.models[model] for _, _, model in here}):
-        table.measured.append(rows.measured(table, run, model, here, counterparts))
-    ranking.measured(table.measured, table.columns, here)
+        here_rows.append(rows.measured(table, run, model, here, counterparts))
+    ranking.measured(here_rows, table.columns, here)
     if not all(cell.synthetic for cell in here.values()):
-        table.published = [rows.printed(table, run, row) for row in _printed(table, run, keep)]
-    ranking.printed(table.published, table.columns)
+        printed_rows += [rows.printed(table, run, row) for row in _printed(table, run, keep)]
+    ranking.printed(printed_rows, table.columns)
     protocols = list(dict.fromkeys(protocol for protocol, _, _ in here))
-    table.protocols = {p: text.protocol_sentence(run.protocols.get(p)) for p in protocols}
+    table.terms = {p: text.protocol_sentence(run.protocols.get(p)) for p in protocols}
     # whoever supplies a set says that it is the one its column names
-    table.protocols |= {c.dataset: text.SUPPLIED for c in table.columns
-                        if run.datasets[c.dataset].get("supplied")}
+    table.terms |= {c.dataset: text.SUPPLIED for c in table.columns
+                    if run.datasets[c.dataset].get("supplied")}
     table.cells = [cell.status if cell.status != "ok" or cell.means else "without a mean"
                    for cell in here.values()]
     table.said = _said(table, run, cells)
+    table.lines = list(_lines(table))
 
 
-def _printed(table: Table, run: Run, keep: Keep) -> Iterable[dict[str, published.Row]]:
+def _lines(table: Table) -> Iterator[list]:
+    """Yield one line of the CSV per value: unrounded or as printed, and as shown in the table.
+
+    Its difference is measured - printed, unrounded, to the value that ``against`` names.
+    """
+    for row in table.rows:
+        for column, entry in zip(table.columns, row.entries, strict=True):
+            if entry.status:
+                yield _line(table, row, column, entry)
+
+
+def _line(table: Table, row: Row, column: Column, entry: Value) -> list:
+    notes = " | ".join(table.notes[mark] for mark in (
+        row.marks if entry.reason else [*row.marks, *entry.marks]))
+    parameters, here = row.heads[1], row.source == MEASURED
+    # a published value does not claim to follow our protocol to the letter
+    protocol = column.protocol if here else PRINTED_PROTOCOL
+    return [column.task, table.version, protocol, column.level, column.dataset,
+            "measured" if here else "published", row.name, row.key if here else "", column.metric,
+            metrics.get(column.metric).unit or text.UNITLESS, entry.exact,
+            entry.shown if entry.exact else "", entry.rank, entry.place or "",
+            "" if entry.apart is None else f"{entry.apart:.6f}", entry.against,
+            parameters.shown if parameters.exact else "",
+            row.sub, entry.status, entry.reason, row.source, entry.record, notes]
+
+
+def _printed(table: Table, run: Run, keep: Keep) -> Iterable[dict[str, published.Method]]:
     """Return the printed rows by task; a method that one source prints for two tasks is one row."""
-    found: dict[tuple, dict[str, published.Row]] = {}
+    found: dict[tuple, dict[str, published.Method]] = {}
     tasks = dict.fromkeys(column.task for column in table.columns)
     for task in tasks:
         pairs = {(c.level, c.dataset) for c in table.columns if c.task == task}
@@ -215,7 +274,7 @@ def _said(table: Table, run: Run, cells: list[Cell]) -> list[str]:
     here = dict.fromkeys(column.metric for column in table.columns)
     lower = [one.title for one in map(metrics.get, here) if one.sign < 0]
     subs = [row.sub for row in table.measured]
-    entries = [e for r in table.measured + table.published for e in (*r.entries, r.parameters)]
+    entries = [value for row in table.rows for value in (row.heads[1], *row.entries)]
     shown = {entry.shown for entry in entries}
     light = table.stem.startswith(LIGHT_CLASS)
     # of all blocks, so that all say the same
@@ -227,7 +286,7 @@ def _said(table: Table, run: Run, cells: list[Cell]) -> list[str]:
         *ranks,
         f"{', '.join(lower)}: lower is better." if lower else "",
         "Variants of a model have its weights and are not ranked."
-        if any(not family.competes(run.models[row.key]) for row in table.measured) else "",
+        if any(not kinds.competes(run.models[row.key]) for row in table.measured) else "",
         "Models trained here are reproductions from the papers' descriptions, without the authors' "
         "code or weights." if any(sub.startswith("trained here") for sub in subs) else "",
         "Bundled weights had a short training by this pipeline, far from the papers' data and "

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from irbench.catalog import published
 from irbench.core import metrics
 from irbench.present import text
-from irbench.report.collect import Cell, Run
+from irbench.present.table import Column, Table, Value
 from irbench.report.facts import weights
 from irbench.report.facts.weights import Weights
-from irbench.report.tables.sheet import Head, Sheet, Value
+from irbench.report.run import Cell, Run
 
 STEM = "training"
 FIELDS = ("model", "trained_for", "levels", "origin", "recipe", "loss", "datasets", "left_out",
@@ -36,23 +36,24 @@ class Printed:
     """The paper's PSNR beside a cell. ``reason`` says why there is none, or no gap to it."""
 
     figure: published.Figure | None
-    row: published.Row | None
+    row: published.Method | None
     reason: str = ""
     notes: Sequence[str] = ()   # what a reader must know to compare
 
 
-def sheet(run: Run) -> Sheet | None:
+def sheet(run: Run) -> Table | None:
     """Return the table, None if nothing is known of any training."""
     if not weights.planned(run):
         return None
-    made = Sheet(STEM, "Training: cost and quality", [
-        Head("Weights", left=True), Head("Wall time"), Head("Steps"),
-        Head("Scored under", left=True), Head("Test set", left=True),
-        Head("measured", "PSNR (dB)"), Head("published", "PSNR (dB)"), Head("gap", "PSNR (dB)"),
-        Head("Computed on", left=True),
-        Head("best", "Validation PSNR (dB)"), Head("last", "Validation PSNR (dB)"),
-        Head("Final loss"), Head("Parameters"), Head("Patches seen"), Head("Waiting for data"),
-        Head("Recipe", left=True), Head("Trained on", left=True)], FIELDS)
+    made = Table(STEM, "Training: cost and quality", [Column("Weights", left=True)], [
+        Column("Wall time"), Column("Steps"),
+        Column("Scored under", left=True), Column("Test set", left=True),
+        Column("measured", ("PSNR (dB)",)), Column("published", ("PSNR (dB)",)),
+        Column("gap", ("PSNR (dB)",)), Column("Computed on", left=True),
+        Column("best", ("Validation PSNR (dB)",)), Column("last", ("Validation PSNR (dB)",)),
+        Column("Final loss"), Column("Parameters"), Column("Patches seen"),
+        Column("Waiting for data"), Column("Recipe", left=True),
+        Column("Trained on", left=True)], FIELDS)
     found = weights.of(run)
     for one in found:
         line = _cost_line(one)
@@ -61,16 +62,16 @@ def sheet(run: Run) -> Sheet | None:
             before = [Value("")] * 3 if index else _before(made, run, one)
             scores, told = _scores(made, run, one, cell)
             after = [Value("")] * AFTER if index else _after(made, one)
-            made.rows.append([*before, *scores, *after])
+            made.add([*before, *scores, *after])
             made.lines.append([*line, *told[:-1], _record(one) or None, told[-1]])
     made.folded = len(made.rows) > FOLD
-    made.caption = _caption(found)
+    made.said = _said(found)
     return made
 
 
-def _caption(found: list[Weights]) -> str:
+def _said(found: list[Weights]) -> list[str]:
     origins = {one.origin for one in found}
-    return " ".join(filter(None, [
+    return [
         "What each set of weights cost, and the mean PSNR (dB) it reaches on the test sets of this "
         "run under the protocol named. Gap: measured minus published, of the model's own paper.",
         "Weights bundled with irbench had a short training on little data, far from the papers' "
@@ -82,12 +83,12 @@ def _caption(found: list[Weights]) -> str:
         "Waiting for data: share of that time in which the model had no batch. Final loss: mean "
         "over the last tenth of the curve, in the recipe's own loss (unitless), so two recipes "
         "need not compare. Validation: on images held out of the training, never on a test set; "
-        "it compares moments of one training and nothing else."]))
+        "it compares moments of one training and nothing else."]
 
 
 # -- what it cost --------------------------------------------------------------------------------
 
-def _before(made: Sheet, run: Run, one: Weights) -> list[Value]:
+def _before(made: Table, run: Run, one: Weights) -> list[Value]:
     """Return what the weights are, how long they were trained, and for how many steps."""
     ranges = weights.levels(one.levels)
     origin = one.origin if one.known or one.origin != weights.HERE else f"to be {one.origin}"
@@ -97,7 +98,7 @@ def _before(made: Sheet, run: Run, one: Weights) -> list[Value]:
             _figure(made, one, "steps", "steps", _count)]
 
 
-def _after(made: Sheet, one: Weights) -> list[Value]:
+def _after(made: Table, one: Weights) -> list[Value]:
     """Return all else that is known of a training."""
     sets, left_out, machine = weights.data(one), weights.left_out(one), weights.machine(one)
     return [
@@ -112,7 +113,7 @@ def _after(made: Sheet, one: Weights) -> list[Value]:
         else _absent(made, one, "training data")]
 
 
-def _figure(made: Sheet, one: Weights, key: str, what: str, how: Callable) -> Value:
+def _figure(made: Table, one: Weights, key: str, what: str, how: Callable) -> Value:
     number = one.facts.get(key)
     return _absent(made, one, what) if number is None else Value(how(number), record=_record(one))
 
@@ -122,7 +123,7 @@ def _record(one: Weights) -> str:
     return one.job.path if one.job and one.job.record else ""
 
 
-def _absent(made: Sheet, one: Weights, what: str) -> Value:
+def _absent(made: Table, one: Weights, what: str) -> Value:
     """Return n/a: nothing is known of the training, or not this."""
     if not one.known:
         return made.absent(_why(one))
@@ -140,7 +141,7 @@ def _why(one: Weights) -> str:
         if one.job.unfinished and one.job.unfinished not in reason else reason
 
 
-def _recipe(made: Sheet, one: Weights) -> Value:
+def _recipe(made: Table, one: Weights) -> Value:
     if not one.recipe:
         return _absent(made, one, "recipe")
     said = "; ".join(filter(None, [
@@ -150,7 +151,7 @@ def _recipe(made: Sheet, one: Weights) -> Value:
                  [made.note(f"{one.recipe}: {said}")] if said else [])
 
 
-def _validation(made: Sheet, one: Weights, point: tuple[int, float] | None, which: str) -> Value:
+def _validation(made: Table, one: Weights, point: tuple[int, float] | None, which: str) -> Value:
     if point is None:
         return (made.absent("not validated, or nothing of it is recorded") if one.known else
                 _absent(made, one, which))
@@ -182,7 +183,7 @@ def _cost_line(one: Weights) -> list:
 
 # -- what it scores ------------------------------------------------------------------------------
 
-def _scores(made: Sheet, run: Run, one: Weights, cell: Cell | None) -> tuple[list[Value], list]:
+def _scores(made: Table, run: Run, one: Weights, cell: Cell | None) -> tuple[list[Value], list]:
     """Return the columns of one test set, and their part of the CSV."""
     if cell is None:
         return [Value(text.NONE) for _ in range(5)], [None] * 10

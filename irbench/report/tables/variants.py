@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from irbench.core import metrics
 from irbench.present import text
-from irbench.report.collect import Cell, Job, Run
+from irbench.present.table import Column, Table, Value
 from irbench.report.facts import family
 from irbench.report.plots import latency
-from irbench.report.tables.sheet import Head, Sheet, Value
+from irbench.report.run import Cell, Outcome, Run
 
 STEM = "variants"
 ABOUT = ("base", "variant", "changes", "protocol", "dataset")
@@ -22,17 +22,17 @@ SPEED = ("base_latency_p50_ms", "latency_p50_ms", "latency_ratio", "latency_cond
 FOLD = 30                       # rows that the page shows unfolded
 
 
-def sheet(run: Run) -> Sheet | None:
+def sheet(run: Run) -> Table | None:
     """Return the table, None if the run has no variants."""
     cells = {(c.model, c.protocol, c.dataset): c for c in run.cells}
     scores = [metrics.get(name) for name in metrics.main()]
     fields = [name for one in scores
               for name in (f"base_{one.column()}", one.column(), one.column("difference"))]
-    made = Sheet(STEM, "Variants: quality and speed", [
-        Head("Variant", left=True), Head("Protocol", left=True), Head("Dataset", left=True),
-        *(Head(title, one.label) for one in scores for title in ("base", "difference")),
-        Head("base", "Latency, p50"), Head("variant", "Latency, p50"),
-        Head("variant / base", "Latency, p50")], (*ABOUT, *fields, *SPEED))
+    made = Table(STEM, "Variants: quality and speed", [Column("Variant", left=True)], [
+        Column("Protocol", left=True), Column("Dataset", left=True),
+        *(Column(title, (one.label,)) for one in scores for title in ("base", "difference")),
+        Column("base", ("Latency, p50",)), Column("variant", ("Latency, p50",)),
+        Column("variant / base", ("Latency, p50",))], (*ABOUT, *fields, *SPEED))
     hows: dict[str, None] = {}
     for base, names in family.variants(run).items():
         for name in names:
@@ -41,17 +41,17 @@ def sheet(run: Run) -> Sheet | None:
     if not made.rows:
         return None
     made.folded = len(made.rows) > FOLD
-    made.caption = (
+    made.said = [
         "A variant has its base's weights; its name says what it changes. "
         f"{' and '.join(one.label for one in scores)} are means over the dataset under the "
         "protocol named; difference: variant minus base, so + is better. Latency is the median of "
         "one forward pass, base and variant on the same device, input and threads"
         + (f" ({'; '.join(hows)})" if hows else "") + ". Variants are not in the papers, and are "
-        "not ranked.")
+        "not ranked."]
     return made
 
 
-def _add(made: Sheet, run: Run, base: Cell | None, cell: Cell, base_name: str,
+def _add(made: Table, run: Run, base: Cell | None, cell: Cell, base_name: str,
          hows: dict[str, None]) -> None:
     profiles = [run.profiles.get((cell.protocol, name)) for name in (base_name, cell.model)]
     reasons: dict[str, str] = {}
@@ -82,8 +82,8 @@ def _add(made: Sheet, run: Run, base: Cell | None, cell: Cell, base_name: str,
         text.ratio(ratio), [made.note(latency.ONE_DISTURBED)]
         if any(latency.disturbed(job.result) for job in profiles) else []))
     changes = family.changes(run.models[cell.model])
-    made.rows.append([Value(run.model_title(cell.model), sub=family.sub(run, cell.model)),
-                      Value(cell.protocol), Value(run.dataset_title(cell.dataset)), *row])
+    made.add([Value(run.model_title(cell.model), sub=family.sub(run, cell.model)),
+              Value(cell.protocol), Value(run.dataset_title(cell.dataset)), *row])
     told = (None, "") if ratio is None else (round(ratio, 6), how)
     made.lines.append([base_name, cell.model, changes, cell.protocol, cell.dataset, *line,
                        *times, *told,
@@ -102,7 +102,7 @@ def _mean(cell: Cell | None, metric: str, who: str, reasons: dict[str, str]) -> 
     return None
 
 
-def _p50(job: Job | None, who: str, reasons: dict[str, str]) -> float | None:
+def _p50(job: Outcome | None, who: str, reasons: dict[str, str]) -> float | None:
     result = job.result if job else {}
     time = (result.get("latency_ms") or {}).get("p50")
     if time is None:
@@ -112,7 +112,7 @@ def _p50(job: Job | None, who: str, reasons: dict[str, str]) -> float | None:
     return time
 
 
-def _ratio(profiles: list[Job | None], times: list[float | None],
+def _ratio(profiles: list[Outcome | None], times: list[float | None],
            reasons: dict[str, str]) -> tuple[float | None, str]:
     """Return variant over base and how both were measured, or None with the reason added."""
     if None in times:

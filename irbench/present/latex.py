@@ -1,0 +1,111 @@
+r"""Print a table as LaTeX; the document needs ``\usepackage{booktabs}`` only.
+
+A table wider than a page is set in parts below each other, each with the heads of its rows. What a
+user can write is escaped. Reads and writes nothing.
+"""
+
+from __future__ import annotations
+
+from irbench.present import fitting, text
+from irbench.present.table import BEST, SECOND, Block, Row, Table, Value, joined
+
+PAGE = 45                       # rows of a table that a page has room for, notes beside
+RANKS = {BEST: r"\textbf{%s}", SECOND: r"\underline{%s}"}
+
+
+def to_latex(tables: list[Table]) -> str:
+    """Return table environments.
+
+    The tables of one stem are the blocks of one, or one each where that is longer than a page.
+    """
+    whole = joined(tables)
+    long = sum(1 + bool(row.sub) for row in whole.rows) > PAGE
+    return "% needs \\usepackage{booktabs}\n" + "\n".join(
+        map(_environment, tables if long else [whole]))
+
+
+def _environment(table: Table) -> str:
+    columns = table.all_columns
+    keys = len(table.heads)
+    widths = [max([len(column.title), *(
+        fitting.letters(row.values[i].shown + _apart(table, row.values[i]), row.values[i].marks)
+        for row in table.rows)]) for i, column in enumerate(columns)]
+    left = [column.left for column in columns]
+    spans = [width for _, width in table.headings()[0]]
+    tabulars = []
+    for number, part in enumerate(fitting.parts(widths, left, keys, spans)):
+        layout = fitting.layout([widths[i] for i in part], [left[i] for i in part])
+        here = table.only(i - keys for i in part[keys:])
+        tabulars += [_tabular(here, blocks, layout) for blocks in _cut(here, number, layout)]
+    notes = [*([text.latex(table.coverage)] if table.coverage else []),
+             *(rf"\textsuperscript{{{mark}}}~{text.latex(said)}"
+               for mark, said in table.notes.items()),
+             *(rf"\texttt{{{text.latex(name)}}}: {text.latex(said)}"
+               for name, said in table.terms.items())]
+    return "\n".join(fitting.pages(text.latex(table.title), text.latex(table.full_caption),
+                                   table.anchor.replace("_", "-"), tabulars, notes))
+
+
+def _cut(table: Table, part: int, layout: fitting.Layout) -> list[list[Block]]:
+    """Return the blocks of each tabular of a part; rows that say nothing there are left out."""
+    if not table.cut:
+        return [table.blocks]
+    rows = [row for row in table.rows
+            if not part or any(value.shown for value in row.values)]
+    most = fitting.ROWS // (2 if layout.broken or any(row.sub for row in rows) else 1)
+    return [[Block(rows=rows[start:start + most])] for start in range(0, max(len(rows), 1), most)]
+
+
+def _tabular(table: Table, blocks: list[Block], layout: fitting.Layout) -> list[str]:
+    width = len(table.all_columns)
+    lines = [*layout.commands, rf"\begin{{tabular}}{{{layout.kinds}}}", r"\toprule"]
+    *groups, titles = table.headings(heads=True)
+    for group in groups:
+        lines += _common_heads(group)
+    lines.append(" & ".join(text.latex(title) for title, _ in titles) + r" \\")
+    for block in blocks:
+        if block.title and not block.rows:
+            continue
+        lines.append(r"\midrule")
+        if block.title:
+            style = r"\textbf" if block.strong else r"\emph"
+            lines += [_across(rf"{style}{{{text.latex(block.title)}}}", width), r"\midrule"]
+        for row in block.rows:
+            lines += _row(table, row, layout)
+    return [*lines, r"\bottomrule", r"\end{tabular}"]
+
+
+def _common_heads(group: list[tuple[str, int]]) -> list[str]:
+    cells, rules, start = [], [], 1
+    for title, width in group:
+        cells.append(rf"\multicolumn{{{width}}}{{c}}{{{text.latex(title)}}}" if title else "")
+        if title:
+            rules.append(rf"\cmidrule(lr){{{start}-{start + width - 1}}}")
+        start += width
+    return [" & ".join(cells) + r" \\", " ".join(rules)]
+
+
+def _row(table: Table, row: Row, layout: fitting.Layout) -> list[str]:
+    # a row must not begin with a bracket or a star, which \\ would take as its own argument;
+    # text.latex wraps brackets, and an empty group stops the star
+    guard = "{}" * (table.cut or row.name.startswith("*"))
+    lines = [guard + " & ".join(
+        rf"{{\raggedright {_value(table, value)}\par}}" if i in layout.broken and value.shown
+        else _value(table, value) for i, value in enumerate(row.values)) + r" \\"]
+    if row.sub:
+        lines.append(_across(rf"\quad\tiny {text.latex(row.sub)}", len(row.values)))
+    return lines
+
+
+def _across(said: str, width: int) -> str:
+    return rf"\multicolumn{{{width}}}{{l}}{{{said}}} \\"
+
+
+def _apart(table: Table, value: Value) -> str:
+    return f" ({value.difference})" if table.differences and value.difference else ""
+
+
+def _value(table: Table, value: Value) -> str:
+    marks = rf"\textsuperscript{{{','.join(value.marks)}}}" if value.marks else ""
+    return (RANKS.get(value.rank, "%s") % text.latex(value.shown)
+            + _apart(table, value).replace("-", "$-$") + marks)

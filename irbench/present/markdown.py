@@ -1,0 +1,90 @@
+"""Print a table as Markdown: a document for a file, or the bare table for a comment.
+
+Superscripts and line breaks are HTML, because Markdown has neither. What a user can write (titles,
+reasons, names of datasets) is escaped. Reads and writes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tabulate import tabulate
+
+from irbench.present import text
+from irbench.present.table import BEST, SECOND, Table, Value
+
+RANKS = {BEST: "**{}**", SECOND: "<u>{}</u>"}
+
+
+def escape(text: str) -> str:
+    """Return a text as a comment on GitHub shows it, on one line, also in a table."""
+    return re.sub(r"([\\|*_`<\[\]])", r"\\\1", " ".join(text.split()))
+
+
+def code(text: str) -> str:
+    """Return a name as Markdown shows code, also in a table."""
+    return "`" + " ".join(text.split()).replace("`", "'").replace("|", "\\|") + "`"
+
+
+def details(summary: str, body: str) -> str:
+    """Return Markdown that GitHub folds away under its summary."""
+    return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the source of a bare table is written; all looks are rendered alike."""
+
+    escape: Callable[[str], str] = text.markdown
+    gap: str = ""               # around the marks that align a column
+    names: Callable[[str], str] | None = None   # how the first column is written, if otherwise
+
+
+PAGE = Look()
+COMMENT = Look(escape, " ", code)   # on a pull request: names of cells as code
+
+
+def to_markdown(table: Table) -> str:
+    """Return a document: title, table, coverage, caption, notes, terms."""
+    rows = []
+    for block in table.blocks:
+        if block.title and block.rows:
+            around = "**{}**" if block.strong else "*{}*"
+            rows.append([around.format(text.markdown(block.title)),
+                         *[""] * (len(table.all_columns) - 1)])
+        rows += [[_value(value, text.markdown, table.differences) for value in row.values]
+                 for row in block.rows]
+    body = tabulate(rows, ["<br>".join(map(text.markdown, filter(None, (*c.over, c.title))))
+                           for c in table.all_columns],
+                    tablefmt="pipe", disable_numparse=True,
+                    colalign=["left" if c.left else "right" for c in table.all_columns])
+    notes = "\n".join(f"- <sup>{mark}</sup> {text.markdown(said)}"
+                      for mark, said in table.notes.items())
+    terms = "\n".join(f"- `{name}`: {text.markdown(said)}" for name, said in table.terms.items())
+    return "\n\n".join(filter(None, [
+        f"### {text.markdown(table.title)}", body, text.markdown(table.coverage),
+        text.markdown(table.caption), notes, terms])) + "\n"
+
+
+def pipes(table: Table, look: Look) -> str:
+    """Return the bare table, as short as it can be written."""
+    columns = table.all_columns
+    lines = [[look.escape(" ".join((*column.over, column.title))) for column in columns]]
+    for row in table.rows:
+        cells = [_value(value, look.escape, table.differences) for value in row.values]
+        if look.names:
+            cells[0] = look.names(row.name)
+        lines.append(cells)
+    marks = "|".join(look.gap + (":--" if column.left else "--:") + look.gap
+                     for column in columns)
+    head, *rest = (f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join([head, f"|{marks}|", *rest])
+
+
+def _value(value: Value, escape: Callable[[str], str], differences: bool) -> str:
+    apart = f" ({value.difference})" if differences and value.difference else ""
+    marks = f"<sup>{','.join(value.marks)}</sup>" if value.marks else ""
+    first = RANKS.get(value.rank, "{}").format(escape(value.shown)) + apart + marks
+    return "<br>".join([first, *map(escape, filter(None, (value.sub, *value.lines)))])

@@ -1,0 +1,290 @@
+"""The one type of table, for report and compare: what a table holds, and nothing of any format.
+
+A builder makes a ``Table``; ``markdown``, ``latex``, ``tidy`` (CSV) and ``plain`` (text) print it,
+and the page prints it as HTML. A column is either a head, which names a row, or it holds values.
+Columns may have common heads above them, rows may stand in blocks with titles, and a value may have
+a rank, footnotes, a second line, and the reason why it is missing. The CSV has fields and lines of
+its own, because a table for people puts several values in a row.
+
+Reads and writes nothing.
+
+Try: ``python -c "from irbench.present.table import Column, Table
+print(Table('t', 'Title', [Column('Model')], [Column('PSNR')]).headings())"``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from irbench.present import text
+from irbench.present.notes import Noted
+
+MEASURED = "measured"           # the source of a row that is not copied from print
+BEST, SECOND = "best", "second"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its title and the heads above it, outermost first.
+
+    A column of scores also says what they are of: protocol, level, dataset (with its title) and
+    metric; these are "" in other columns.
+    """
+
+    title: str
+    over: tuple[str, ...] = ()
+    left: bool = False          # words, flush left; the others are numbers, flush right
+    protocol: str = ""
+    level: str = ""
+    dataset: str = ""
+    dataset_title: str = ""
+    metric: str = ""
+
+    @property
+    def task(self) -> str:
+        """The task of the protocol."""
+        return text.split_id(self.protocol)[0]
+
+
+@dataclass
+class Value:
+    """One number or word as shown.
+
+    Attributes:
+        shown: the text; ``text.NA`` if unknown, ``text.NONE`` if not asked for.
+        marks: of footnotes.
+        sub: a second line in small print.
+        lines: more lines below the first, as large as that.
+        reason: why there is no number, or more about it.
+        rank: "best", "second" or "".
+        place: in its column among the rows of its block; 1 is best.
+        number: that is ranked; None: not to be ranked.
+        exact: the number unrounded, or as printed; several are joined by "/".
+        status: of the cell; "published" for a printed value.
+        record: of a measured value: the record's path below the run folder.
+        difference: measured - printed, signed, with the decimals of ``shown``.
+        apart: the same, unrounded.
+        against: whose printed value that is, and its source.
+    """
+
+    shown: str
+    marks: list[str] = field(default_factory=list)
+    sub: str = ""
+    lines: tuple[str, ...] = ()
+    reason: str = ""
+    rank: str = ""
+    place: int | None = None
+    number: float | None = None
+    exact: str = ""
+    status: str = ""
+    record: str = ""
+    difference: str = ""
+    apart: float | None = None
+    against: str = ""
+
+
+@dataclass
+class Row:
+    """One row: the values of the table's heads, which name it, then those of its columns.
+
+    ``key`` is the name of what the row is of, for machines. ``source`` is "measured", or where the
+    row was printed.
+    """
+
+    heads: list[Value]
+    entries: list[Value] = field(default_factory=list)
+    key: str = ""
+    source: str = MEASURED
+
+    @property
+    def values(self) -> list[Value]:
+        """All values, in the order of the columns."""
+        return [*self.heads, *self.entries]
+
+    @property
+    def name(self) -> str:
+        """The text of the first head."""
+        return self.heads[0].shown
+
+    @property
+    def sub(self) -> str:
+        """The line under the name."""
+        return self.heads[0].sub
+
+    @property
+    def marks(self) -> list[str]:
+        """The footnotes of the name."""
+        return self.heads[0].marks
+
+
+@dataclass
+class Block:
+    """Rows that belong together, below a title; "" for none. A block without rows is not shown."""
+
+    title: str = ""
+    rows: list[Row] = field(default_factory=list)
+    strong: bool = True         # the title in bold, or else in italics
+
+
+@dataclass
+class Table(Noted):
+    """A table.
+
+    Attributes:
+        stem: of the files it goes to.
+        title: what it is called.
+        heads: the columns that name a row; a part of a wide table repeats them.
+        columns: all others.
+        fields: of the CSV.
+        blocks: of rows; most tables have one, without a title.
+        lines: of the CSV; None is unknown.
+        notes: footnotes, mark -> sentence.
+        said: the sentences of the caption.
+        anchor: unique among the tables of a report; default: the stem.
+        folded: long: the page shows it on demand.
+        cut: LaTeX may go on in another tabular after any row, else only after a block.
+        task: of a table of methods.
+        version: of its protocols; the caption then begins with title and version.
+        part, whole: several tables of one stem are the blocks of one: the name of this one, and
+            the title of all.
+        terms: what a reader must know of protocols and datasets, by their ids.
+        cells: the status of each cell shown.
+        differences: to printed values are shown in Markdown and LaTeX.
+    """
+
+    stem: str
+    title: str
+    heads: list[Column]
+    columns: list[Column]
+    fields: tuple[str, ...] = ()
+    blocks: list[Block] = field(default_factory=lambda: [Block()])
+    lines: list[list] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+    anchor: str = ""
+    folded: bool = False
+    cut: bool = True
+    task: str = ""
+    version: int | None = None
+    part: str = ""
+    whole: str = ""
+    terms: dict[str, str] = field(default_factory=dict)
+    cells: list[str] = field(default_factory=list)
+    differences: bool = False
+
+    def __post_init__(self) -> None:
+        """Take the stem for the anchor."""
+        self.anchor = self.anchor or self.stem
+
+    def add(self, values: Iterable[Value], **about: str) -> Row:
+        """Append a row to the last block; ``about``: its key and source."""
+        values, keys = list(values), len(self.heads)
+        row = Row(values[:keys], values[keys:], **about)
+        self.blocks[-1].rows.append(row)
+        return row
+
+    def absent(self, reason: str) -> Value:
+        """Return n/a with its reason as a footnote."""
+        return Value(text.NA, [self.note(reason)], reason=reason)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows of all blocks."""
+        return [row for block in self.blocks for row in block.rows]
+
+    @property
+    def measured(self) -> list[Row]:
+        """The rows that were measured here."""
+        return [row for row in self.rows if row.source == MEASURED]
+
+    @property
+    def published(self) -> list[Row]:
+        """The rows that were copied from print."""
+        return [row for row in self.rows if row.source != MEASURED]
+
+    @property
+    def all_columns(self) -> list[Column]:
+        """The heads and the other columns, in the order of a row's values."""
+        return [*self.heads, *self.columns]
+
+    @property
+    def caption(self) -> str:
+        """What a reader must know; of versioned protocols with title and version."""
+        named = [] if self.version is None else [f"{self.title}, protocol version {self.version}."]
+        return " ".join([*named, *filter(None, self.said)])
+
+    @property
+    def full_caption(self) -> str:
+        """The caption with the title, for where the table has no title beside it."""
+        return f"{self.title}. {self.caption}" if self.version is None else self.caption
+
+    @property
+    def coverage(self) -> str:
+        """How many of the cells have a result, "" for a table of no cells."""
+        if not self.cells:
+            return ""
+        done = self.cells.count("ok")
+        others = ", ".join(f"{self.cells.count(status)} {status}"
+                           for status in dict.fromkeys(self.cells) if status != "ok")
+        return (f"coverage: {done} of {len(self.cells)} cells with a result"
+                + (f" ({others})" if others else ""))
+
+    def headings(self, heads: bool = False) -> list[list[tuple[str, int]]]:
+        """Return the rows of heads: texts, and how many columns each spans.
+
+        Columns share a head if all heads above it are the same; "" spans one column. The last row
+        has the titles. ``heads``: of all columns, not of those alone that follow the heads.
+        """
+        columns = self.all_columns if heads else self.columns
+        return [_spans(columns, depth) for depth in range(
+            max((len(column.over) for column in columns), default=0))] + [
+            [(column.title, 1) for column in columns]]
+
+    def only(self, columns: Iterable[int]) -> Table:
+        """Return a table with some of the columns that follow the heads."""
+        kept = list(columns)
+        return replace(self, columns=[self.columns[i] for i in kept], blocks=[
+            replace(block, rows=[replace(row, entries=[row.entries[i] for i in kept])
+                                 for row in block.rows]) for block in self.blocks])
+
+    def remarked(self, marks: dict[str, str]) -> list[Block]:
+        """Return the blocks with other marks of footnotes: old -> new."""
+        def other(values: list[Value]) -> list[Value]:
+            return [replace(value, marks=[marks[mark] for mark in value.marks])
+                    for value in values]
+        return [replace(block, rows=[replace(row, heads=other(row.heads),
+                                             entries=other(row.entries)) for row in block.rows])
+                for block in self.blocks]
+
+
+def _spans(columns: list[Column], depth: int) -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+    last = None
+    for column in columns:
+        above = column.over[:depth + 1]
+        label = above[depth] if depth < len(above) else ""
+        if label and above == last:
+            found[-1] = (label, found[-1][1] + 1)
+        else:
+            found.append((label, 1))
+        last = above
+    return found
+
+
+def joined(tables: list[Table]) -> Table:
+    """Return the tables of one stem as one: each a block with a title, and common footnotes."""
+    first = tables[0]
+    if len(tables) == 1:
+        return first
+    whole = replace(first, title=first.whole, anchor=first.stem.replace("@", "-v"), part="",
+                    notes={}, terms={}, blocks=[],
+                    said=list(dict.fromkeys(one for table in tables for one in table.said)),
+                    cells=[status for table in tables for status in table.cells],
+                    lines=[line for table in tables for line in table.lines])
+    for table in tables:
+        marks = {mark: whole.note(said) for mark, said in table.notes.items()}
+        named, *others = table.remarked(marks)
+        whole.blocks += [replace(named, title=table.part), *others]
+        whole.terms |= table.terms
+    return whole

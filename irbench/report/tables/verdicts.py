@@ -1,0 +1,68 @@
+"""The table of verdicts: each measured figure beside the one printed for the same method.
+
+Reads nothing but the collected run; the table goes to ``tables/verdicts.{md,tex,csv}``. What a
+verdict is, ``facts.verdict`` says.
+"""
+
+from __future__ import annotations
+
+from irbench.core import metrics
+from irbench.present import text
+from irbench.present.latex import to_latex
+from irbench.present.markdown import to_markdown
+from irbench.present.table import Column, Row, Table, Value
+from irbench.present.tidy import to_csv
+from irbench.report.facts.verdict import Verdict
+from irbench.report.run import Run
+
+STEM = "verdicts"
+FIELDS = ("protocol", "task", "level", "dataset", "model", "method", "source", "metric", "unit",
+          "measured", "published", "difference", "tolerance", "verdict", "reason")
+
+
+def texts(run: Run, found: list[Verdict]) -> dict[str, str]:
+    """Return the table's files: suffix -> text. LaTeX has the reasons as notes: they are long."""
+    table = build(run, found)
+    return {"md": to_markdown(table), "tex": to_latex([build(run, found, noted=True)]),
+            "csv": to_csv(table)}
+
+
+def build(run: Run, found: list[Verdict], noted: bool = False) -> Table:
+    """Return the table, a row per verdict; ``noted``: the reasons are notes, not a column."""
+    made = Table(STEM, "Measured against published figures", [Column("Protocol", left=True)], [
+        Column("Dataset", left=True), Column("Model", left=True), Column("Metric", left=True),
+        Column("Measured"), Column("Published"), Column("Difference"), Column("Tolerance"),
+        Column("Verdict", left=True), *([] if noted else [Column("Reason", left=True)])], FIELDS)
+    made.said = ["Difference: measured minus published, of the same method on the same set. "
+                 "Tolerance: the largest difference that gets the verdict, or that would have been "
+                 "allowed."]
+    for reason in dict.fromkeys(one.reason for one in found) if noted else ():
+        made.notes[str(len(made.notes) + 1)] = reason
+    marks = {reason: mark for mark, reason in made.notes.items()}
+    for one in found:
+        said = Value(one.said, [marks[one.reason]] if noted else [])
+        made.blocks[0].rows.append(_row(run, one, said, not noted))
+        made.lines.append(_line(one))
+    return made
+
+
+def _row(run: Run, one: Verdict, said: Value, reasoned: bool) -> Row:
+    metric, compared = one.metric, one.tolerance is not None
+    known = metrics.get(metric)
+    return Row([Value(one.cell.protocol)], [
+        Value(run.dataset_title(one.cell.dataset)), Value(run.model_title(one.cell.model)),
+        Value(text.metric_label(metric, arrow=False)),
+        Value(text.value(metric, one.measured), exact=repr(one.measured), record=one.cell.path),
+        Value(one.figure.shown, exact=one.figure.text),
+        Value(text.difference(metric, one.difference) if compared else text.NONE),
+        Value(f"±{one.tolerance:.{known.exact_decimals}f}" if compared else text.NONE),
+        said, *([Value(one.reason)] if reasoned else [])])
+
+
+def _line(one: Verdict) -> list:
+    compared = one.tolerance is not None
+    return [one.cell.protocol, one.cell.task, one.cell.level, one.cell.dataset, one.cell.model,
+            one.figure.method, one.figure.source, one.metric,
+            metrics.get(one.metric).unit or text.UNITLESS, one.measured,
+            metrics.leading_zero(one.figure.text), f"{one.difference:.6f}" if compared else None,
+            f"{one.tolerance:.6f}" if compared else None, one.said, one.reason]
