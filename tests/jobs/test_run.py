@@ -129,7 +129,7 @@ def test_the_device_is_the_configs_unless_settings_name_one(cell, monkeypatch):
 ])
 def test_a_process_of_its_own_leaves_a_record(cell, code, left, expected):
     _, job = cell
-    write(job, record_of(job, Result({"old": 1})))
+    write(job, record_of(job, Result({"images": [], "mean": {}})))
     if left:
         code = f"open({str(job.record)!r}, 'w').write('its own')\n{code}"
     ended, record = jobs.supervise(job, [sys.executable, "-c", code], attempt=3)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from irbench.catalog.model import Inference
 from irbench.core.errors import UserError
 from irbench.inference.prepare import prepare
 from irbench.jobs.profiling import macs, profile
@@ -119,7 +120,7 @@ def test_a_profile_of_a_users_network_holds_what_it_offers(toy):
 
 @pytest.mark.parametrize("options", [{"dtype": "float64"}, {"channels_last": True}])
 def test_a_prepared_network_offers_what_its_network_does(toy, options):
-    network = prepare(toy(), options)
+    network = prepare(toy(), Inference(**options))
     assert network is not network.network
     with interface.diagnose(network) as facts:
         network(torch.rand(1, 3, 8, 10))
