@@ -28,7 +28,7 @@ import yaml
 from irbench import plan
 from irbench.core import machine, records
 from irbench.core.errors import Unavailable, UserError
-from irbench.data import sets
+from irbench.data import obtain, sets
 from irbench.imaging.images import write_png
 from irbench.plan import config
 from irbench.weights import loading
@@ -55,7 +55,7 @@ def bsd100(folder: Path, data_root: str | None, count: int) -> str:
         if not data_root and not os.environ.get("IRBENCH_MIRROR"):
             raise Unavailable("neither --data-root nor IRBENCH_MIRROR is given")
         data = (sets.open_local(entry, data_root) if data_root
-                else sets.fetch(entry, folder.parent / "data"))
+                else obtain.fetch(entry, folder.parent / "data"))
     except Unavailable as error:
         what = f"{count} synthetic images of {SIZE[0]}x{SIZE[1]}"
         print(f"BSD100 is not here ({error}); {what} take its place", file=sys.stderr)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from irbench.data import leaks, sets
+from irbench.data import leaks, obtain, sets
 
 ALTERED = ("bsd68", "cbsd68", "set12", "photos", "photos_train", "mcmaster", "set5",
            "bsds500_test", "bsd100")
@@ -74,7 +74,7 @@ def best(train, test):
 
 def main():
     with tempfile.TemporaryDirectory() as folder:
-        data = {name: sets.fetch(sets.get(name), Path(folder), progress=False)
+        data = {name: obtain.fetch(sets.get(name), Path(folder), progress=False)
                 for name in SETS}
         begun = time.perf_counter()
         known = {name: leaks.signatures(data[name], name, folder) for name in SETS}

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from spandrel import ModelLoader
 
-from irbench.data import sets
+from irbench.data import obtain, sets
 from irbench.imaging import metrics
 from irbench.imaging.images import to_float, to_uint8
 
@@ -31,7 +31,7 @@ def main():
     means = {(what, metric): [] for what in ("input", "dncnn") for metric in ("psnr", "ssim")}
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         def fetch(name):
-            return sets.fetch(sets.get(name), Path(folder), progress=False).images
+            return obtain.fetch(sets.get(name), Path(folder), progress=False).images
 
         network = ModelLoader().load_from_file(str(fetch("weights_dncnn")[0].path)).model.eval()
         targets = [item.load() for item in fetch("set12")]

@@ -50,7 +50,7 @@ from irbench.catalog import protocols
 from irbench.catalog.recipes import Recipe, learning_rate
 from irbench.core import machine
 from irbench.core.errors import Paused, Unavailable, UserError
-from irbench.data import sets
+from irbench.data import obtain, sets
 from irbench.imaging import degrade, images
 from irbench.inference import allocator
 from irbench.jobs.profiling.profile import DEVICES, device_name, pick_device
@@ -168,7 +168,7 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> tuple[plan.Plan, pla
               "BSDS500", file=sys.stderr)
     entry = sets.get(name)
     data = (sets.open_local(entry, root) if arguments.data_root
-            else sets.fetch(entry, root))
+            else obtain.fetch(entry, root))
     training = {"recipe": arguments.recipe, "data": [name], "exclude": {}, "levels": None,
                 "steps": (arguments.pairs + 1) * arguments.steps + 1,  # one that is not taken
                 "holdout": 0, "validate_every": None}

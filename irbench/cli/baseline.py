@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from irbench.cli import output
-from irbench.compare import baseline, formats, runs
+from irbench.compare import baseline, formats, loading
 from irbench.core.errors import UserError
 from irbench.present import plain
 
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _write(arguments: argparse.Namespace) -> int:
     try:
-        content = baseline.write(arguments.output, runs.load(arguments.run),
+        content = baseline.write(arguments.output, loading.load(arguments.run),
                                  partial=arguments.partial)
     except OSError as error:
         raise UserError(f"--output {arguments.output}: not written: "
@@ -54,7 +54,7 @@ def _write(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    found = runs.load(arguments.file)
+    found = loading.load(arguments.file)
     print(plain.about(found))
     for table in formats.held(found):
         print()

@@ -14,7 +14,7 @@ import traceback
 from pathlib import Path
 
 from irbench.cli import common, compare, output
-from irbench.compare import current, gate, gate_formats, runs, tolerances
+from irbench.compare import gate, gate_formats, loading, tolerances
 from irbench.core.errors import UserError
 
 NAME = "check"
@@ -56,8 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _gate(arguments: argparse.Namespace) -> int:
     limits = tolerances.load(arguments.tolerances)
-    base = runs.load(arguments.baseline)
-    new = runs.load(arguments.run) if arguments.run else current.load(arguments.config)
+    base = loading.load(arguments.baseline)
+    new = loading.load(arguments.run) if arguments.run else loading.of_config(arguments.config)
     if Path(base.where).resolve() == Path(new.where).resolve():
         raise UserError(f"{base.where}: the run and its baseline are the same, which shows "
                         "nothing. Give --baseline a file that irbench baseline write made earlier.")

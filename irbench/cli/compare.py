@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 from irbench.cli import output
-from irbench.compare import differences, formats, runs
+from irbench.compare import differences, formats, loading
 
 NAME = "compare"
 HELP = ("compare two runs: what moved, whether it is more than noise, and what changed in the "
@@ -30,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare the two and print what moved; return the exit code."""
-    found = differences.compare(runs.load(arguments.base), runs.load(arguments.new))
+    found = differences.compare(loading.load(arguments.base), loading.load(arguments.new))
     printers = dict(formats.FORMATS)
     for name in ("text", "markdown"):
         printers[name] = lambda one, call=printers[name]: call(one, arguments.all)

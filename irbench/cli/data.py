@@ -21,7 +21,7 @@ from irbench import plan
 from irbench.cli import common, leaks
 from irbench.core import messages
 from irbench.core.errors import UserError
-from irbench.data import check, sets
+from irbench.data import check, obtain, sets
 
 NAME = "data"
 HELP = "list, fetch and check datasets, look for leaks"
@@ -76,7 +76,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 
 def _fetch_ahead(entry: sets.DatasetEntry, root: Path) -> None:
-    found = sets.fetch(entry, root)
+    found = obtain.fetch(entry, root)
     print(json.dumps({"dataset": entry.name, "files": len(found.images)}))
 
 

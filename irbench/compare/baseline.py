@@ -18,7 +18,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from irbench.compare import inputs, migrate, runs
+from irbench.compare import inputs, migrate
 from irbench.compare.runs import CellData, ProfileData, RunData
 from irbench.core import files, metrics, statistics
 from irbench.core.errors import UserError
@@ -53,13 +53,13 @@ def write(path: Path, run: RunData, *, partial: bool = False) -> dict:
         raise UserError(f"{run.where}: {len(out)} results are missing, so that nothing would watch "
                         f"them:\n{shown}{more}\nRun the workflow again; or leave them out with "
                         "--partial.")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: this is not a file; give --output the name of a file.")
     try:
-        previous = runs.load(path) if path.exists() else None
+        previous = load(path) if path.exists() else None
     except UserError as error:
         raise UserError(f"{error}\nNot overwritten, for it may be something else: delete {path} "
                         "first, or give --output another name.") from None
-    if previous and not previous.baseline:
-        raise UserError(f"{path}: this is a run folder; give --output the name of a file.")
     content = form(settle(run, previous) if previous else run)
     if not content["cells"] and not content["profiles"]:
         raise UserError(f"{run.where}: it holds no result to record.")

@@ -19,7 +19,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from statistics import median, quantiles
 
-from irbench.compare import inputs, runs, steps
+from irbench.compare import inputs, loading, runs, steps
 from irbench.core import metrics
 from irbench.core.errors import UserError
 from irbench.core.run_folder import RunFolder
@@ -202,7 +202,7 @@ def _runs(folder: Path) -> tuple[list[DatedRun], list[tuple[str, str]]]:
             skipped.append((path.name, "not a run folder: it has no cells/"))
             continue
         try:
-            found.append(_placed(path, runs.load(path)))
+            found.append(_placed(path, loading.load(path)))
         except UserError as error:
             skipped.append((path.name, str(error).removeprefix(f"{path}: ")))
     if not found:

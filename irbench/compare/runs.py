@@ -1,10 +1,10 @@
-"""A run as comparing needs it: loaded from its folder, or from a committed baseline file.
+"""A run as comparing needs it, loaded from its folder.
 
-Reads the config and the records of cells, profiles, trainings and data of a run folder; or one
-baseline file (``irbench.compare.baseline``). Writes nothing. A record that is broken becomes a
-cell without a result and with a reason.
+Reads the config and the records of cells, profiles, trainings and data of a run folder; writes
+nothing. A record that is broken becomes a cell without a result and with a reason. A committed
+baseline file gives the same types (``irbench.compare.baseline``).
 
-Try: ``python -c "from irbench.compare import runs; print(runs.load('results/photos').name)"``
+Try: ``python -c "from irbench.compare import loading; print(loading.load('results/photos').name)"``
 """
 
 from __future__ import annotations
@@ -121,24 +121,8 @@ class RunData:
     baseline: bool = False
 
 
-def load(path: str | Path) -> RunData:
-    """Return a run from its folder, or from a baseline file.
-
-    Raises:
-        UserError: there is nothing, it holds no record, or it is no baseline of a known version.
-    """
-    path = Path(path)
-    if path.is_file():
-        from irbench.compare import baseline
-
-        return baseline.load(path)
-    if not path.is_dir():
-        raise UserError(f"{path}: no such run folder or baseline file. Runs lie in results/, one "
-                        f"folder each{_near(path)}; irbench baseline write makes a file of one.")
-    return of_folder(path)
-
-
-def _near(path: Path) -> str:
+def near(path: Path) -> str:
+    """Return which run folders are here, in brackets for a message; "" if there are none."""
     try:
         runs = [run.path.name for run in run_folder.runs() if run.has("cell")]
     except OSError:
@@ -175,7 +159,7 @@ def of_folder(folder: Path, asked: planned.Planned | None = None) -> RunData:
         profiles["/".join(key)] = _formed(ProfileData, key, _profile, stored)
     if not cells and not profiles and not left:
         raise UserError(f"{folder}: no run folder: it holds no record under cells/ or profiles/. "
-                        f"Give the folder of one run{_near(folder)}.")
+                        f"Give the folder of one run{near(folder)}.")
     known = [one.provenance for one in (*cells.values(), *profiles.values()) if one.provenance]
     newest = max(known, key=lambda p: str(p.get("time")), default={})
     return RunData(_name(folder), _title(folder), cells, profiles, newest, str(folder), wanted,

@@ -18,6 +18,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+
 from irbench import __version__
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "pyiqa", "fvcore",
@@ -58,8 +60,6 @@ def _git() -> dict | None:
 
 @functools.cache
 def _hardware() -> dict:
-    import psutil
-
     gpu = None
     if "torch" in sys.modules:
         torch = sys.modules["torch"]

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from tqdm import tqdm
+
 from irbench.core.errors import UserError
 
 T = TypeVar("T")
@@ -61,8 +63,6 @@ def track(items: Iterable[T], title: str, total: int, start: int = 0) -> Iterato
     Items of a budget in seconds are no count: see ``track_seconds``.
     """
     if sys.stderr.isatty() and not _muted:
-        from tqdm import tqdm
-
         yield from tqdm(items, desc=title, initial=start, total=total, leave=False)
         return
     begun = last = time.monotonic()
@@ -85,8 +85,6 @@ def track_seconds(items: Iterable[float], title: str, total: float) -> Iterator[
     """
     bar = None
     if sys.stderr.isatty() and not _muted:
-        from tqdm import tqdm
-
         bar = tqdm(desc=title, total=total, leave=False, bar_format=(
             "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s{postfix}"))
     begun = last = time.monotonic()

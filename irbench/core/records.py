@@ -5,7 +5,11 @@ A record says what was computed (``key``), from what (``spec``, ``resolved`` and
 ``result_digest``), how long each phase took (``seconds``) and where (``provenance``). Time, git
 state and paths are provenance: they never enter the fingerprint, so that two runs with the same
 inputs have the same one. Whoever reads a record checks both digests, so that an edited or damaged
-value is noticed. Records of older versions are migrated when they are read.
+value is noticed.
+
+Records of older versions are migrated in memory when they are read, one version at a time.
+Version 1 has no digest of the result: a value edited before it was migrated cannot be seen.
+Version 2 adds ``result_digest``. Records of every older version lie in tests/core/records_v*.
 
 Where records lie in a run: ``irbench.core.run_folder``.
 
@@ -21,12 +25,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from irbench.core import forms, migrate
+from irbench.core import forms
 from irbench.core.digests import fingerprint
 from irbench.core.errors import UserError
 from irbench.core.machine import provenance
 
-SCHEMA_VERSION = migrate.VERSION
+SCHEMA_VERSION = 2
 STATUSES = ("ok", "unavailable", "failed")
 # of what every kind of record has
 FORM = {
@@ -105,9 +109,18 @@ def make(kind: str, key: dict, spec: dict, *, status: str = "ok", reason: str | 
         "provenance": provenance(threads),
     }
     if not _not_finite(result):     # else the check says where
-        record["result_digest"] = migrate.result_digest(result)
+        record["result_digest"] = result_digest(result)
     check(record, "a new record")
     return record
+
+
+def result_digest(result: dict | None) -> str | None:
+    """Return the SHA-256 (hex) of a result as it is stored, None for a record without a result.
+
+    Raises ValueError for a value that JSON cannot hold.
+    """
+    # through JSON and back: keys that are numbers are stored as text, which sorts otherwise
+    return None if result is None else fingerprint(json.loads(json.dumps(result)))
 
 
 def check(record: object, where: str) -> None:
@@ -138,7 +151,7 @@ def _problem(record: object) -> str | None:
     expected = fingerprint({"spec": record["spec"], "resolved": record["resolved"]})
     if record.get("fingerprint") != expected:
         return "the fingerprint does not fit the inputs it names; the file was edited"
-    if record.get("result_digest") != migrate.result_digest(record["result"]):
+    if record.get("result_digest") != result_digest(record["result"]):
         return "the result does not fit its digest; the file was edited or damaged"
     if record["status"] == "ok":
         return forms.wrong(record["kind"], record["result"])
@@ -165,7 +178,7 @@ def read(path: Path, where: str = "") -> dict:
     """
     where = where or str(path)
     try:
-        record = migrate.to_current(json.loads(Path(path).read_text(encoding="utf-8")))
+        record = to_current(json.loads(Path(path).read_text(encoding="utf-8")))
         check(record, where)
     except FileNotFoundError:
         raise UserError(f"{where}: no such record. Run the stage that writes it.") from None
@@ -192,3 +205,29 @@ def next_attempt(path: Path, spec: dict | None = None) -> int:
     except UserError:
         return attempt + 1
     return attempt + (record["status"] != "ok" or (spec is not None and record["spec"] != spec))
+
+
+# -- older versions ------------------------------------------------------------------------------
+
+def to_current(record: object) -> object:
+    """Return a record in the form of ``SCHEMA_VERSION``.
+
+    Anything else than a record of a known older version is returned as it is: the check of records
+    says what is wrong with it.
+    """
+    if not isinstance(record, dict):
+        return record
+    while type(version := record.get("schema_version")) is int and version in STEPS:
+        record = STEPS[version](record)
+    return record
+
+
+def _from_1(record: dict) -> dict:
+    try:
+        digest = result_digest(record.get("result"))
+    except ValueError:      # NaN, say: the check of records names it
+        digest = None
+    return {**record, "schema_version": 2, "result_digest": digest}
+
+
+STEPS = {1: _from_1}

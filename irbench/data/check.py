@@ -19,6 +19,7 @@ from irbench.core import messages
 from irbench.core.errors import Unavailable, UserError
 from irbench.data import folders, sets
 from irbench.data.sets import DatasetEntry
+from irbench.imaging.images import decode
 
 
 @dataclass
@@ -120,8 +121,6 @@ def _look(entry: DatasetEntry, files: Sequence[tuple[str, Path]]) -> list[_Seen]
 
 
 def _look_at(role: str, path: Path, is_image: bool) -> _Seen:
-    from irbench.imaging.images import decode
-
     try:
         data = path.read_bytes()
     except FileNotFoundError:

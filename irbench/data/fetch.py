@@ -21,6 +21,8 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import url2pathname
 
+from tqdm import tqdm
+
 from irbench.catalog.manifest import SCHEMES
 from irbench.core.errors import Damaged, Unavailable, UserError
 from irbench.data.transfer import Downloads, RemoteFile, problem, transfer
@@ -142,8 +144,6 @@ def _in_place(file: RemoteFile) -> str:
 
 def _download(todo: list[RemoteFile], sources: list[str | Path], run: Downloads,
               pool: ThreadPoolExecutor, label: str, progress: bool) -> None:
-    from tqdm import tqdm
-
     sizes = [file.bytes for file in todo]
     # In a log file a bar is a line per refresh, so it is refreshed rarely there.
     run.bar = tqdm(total=None if None in sizes else sum(sizes), desc=label, unit="B",

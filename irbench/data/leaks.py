@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from irbench.core import code as code_digests
 from irbench.core.errors import UserError
@@ -144,8 +145,6 @@ def _pixels(image: np.ndarray) -> str:
 
 def picture(image: np.ndarray) -> np.ndarray:
     """Average uint8 (H, W, C) to a gray float32 picture (SIDE, SIDE) in levels [0, 255]."""
-    from PIL import Image
-
     gray = (image[..., 0].astype(np.float32) if image.shape[-1] == 1
             else image.astype(np.float32) @ np.float32([0.299, 0.587, 0.114]))
     return np.asarray(Image.fromarray(gray).resize((SIDE, SIDE), Image.Resampling.BOX))

@@ -3,8 +3,8 @@
 Reads   ``catalog/datasets.yaml`` and users' own catalogs of the same form
 (``irbench.catalog.datasets``),
         the manifests they name (``irbench.catalog.manifest``), and the files below ``data_root``.
-Writes  nothing itself; ``irbench.data.fetch`` and ``irbench.data.archives`` write fetched files
-        below ``data_root``, ``irbench.data.folders`` the lists of files that sets are held to.
+Writes  nothing itself; ``irbench.data.folders`` writes the lists of files that sets are held to,
+        and ``irbench.data.obtain`` gets what is missing.
 
 A role is what a file is for: ``hr`` (the clean image, the target), ``input`` (the degraded image of
 a pair), ``lr_x2`` (what authors ship as its low-resolution image), ``weights``. A name is the
@@ -26,14 +26,15 @@ from irbench.catalog.datasets import TASKS, USES, DatasetEntry
 from irbench.catalog.manifest import ManifestRow, read_manifest
 from irbench.core.digests import fingerprint
 from irbench.core.errors import Damaged, Unavailable, UserError, unknown
-from irbench.data import archives, folders
 from irbench.data import fetch as fetching
+from irbench.data import folders
+from irbench.imaging.images import decode
 
 if TYPE_CHECKING:
     import numpy as np
 
 __all__ = ["TASKS", "USES", "Dataset", "DatasetEntry", "ImageFile", "altered", "catalog", "digest",
-           "extent", "fetch", "get", "manifest", "obtain", "open_local", "place", "state"]
+           "extent", "get", "manifest", "open_local", "place", "state"]
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,6 @@ class ImageFile:
         Raises as ``read``, and Damaged if this is no image that can be decoded: its set has no
         result then.
         """
-        from irbench.imaging.images import decode
-
         data = self.read()
         try:
             return decode(data, str(self.path))
@@ -194,55 +193,13 @@ def digest(entry: DatasetEntry, rows: Sequence[ManifestRow] | None = None) -> st
 
 # -- on this machine ---------------------------------------------------------------------------
 
-def fetch(entry: DatasetEntry, data_root: str | Path, progress: bool = True,
-          **options: object) -> Dataset:
-    """Download what is missing, check every file's SHA-256, and return the dataset.
-
-    Args:
-        entry: the dataset.
-        data_root: files of a manifest go to ``<data_root>/<dataset>/<role>/<file>``, except those
-            that come with a package; what an archive holds goes to ``<data_root>/<dataset>/``. A
-            folder of the user's own stays where it is, and no program can fetch a ``manual`` set.
-        progress: show one bar for the set on stderr.
-        options: of ``irbench.data.fetch.fetch_all`` (jobs, attempts, backoff, timeout, mirror).
-
-    Raises as ``irbench.data.fetch.fetch_all``, ``irbench.data.archives.fetch`` and ``manifest``.
-    """
-    entry = _at(entry, data_root)
-    if entry.kind == "archive" and _lacking(entry):
-        archives.fetch(entry.archives, entry.home, entry.root / "archives" / entry.name,
-                       lambda: _complete(entry), name=entry.name, progress=progress, **options)
-    if entry.frozen and folders.frozen(entry) is None:
-        _hold(entry)
-    if entry.manifest is None:
-        return open_local(entry, data_root)
-    rows = manifest(entry)
-    files = [fetching.RemoteFile(row.url, place(entry, row), row.sha256, row.bytes,
-                                 f"{entry.name}/{row.role}/{row.file}") for row in rows]
-    places = fetching.fetch_all(files, label=entry.name, progress=progress, **options)
-    return _dataset(entry, rows, places)
-
-
-def _hold(entry: DatasetEntry) -> None:
-    """Check a set for the first time, every file of it; once whole it is held to what it is.
-
-    Raises Unavailable with all that is wrong.
-    """
-    from irbench.data import check
-
-    folders.require(entry)
-    result = check.check(entry, entry.root)
-    if result.problems:
-        raise Unavailable(f"{folders.title(entry)}: {'; '.join(result.problems)}. {result.get}")
-
-
 def open_local(entry: DatasetEntry, data_root: str | Path) -> Dataset:
     """Return a dataset whose files are all here, without any download.
 
     Presence and size are checked; the content is checked when an image is loaded. Raises
     Unavailable, naming what is missing and how to get it; Damaged if some file has another size.
     """
-    entry = _at(entry, data_root)
+    entry = at(entry, data_root)
     rows = manifest(entry)
     places = [place(entry, row) for row in rows]
     lacking = [path for row, path in zip(rows, places, strict=True) if not _has(path, row)]
@@ -252,7 +209,7 @@ def open_local(entry: DatasetEntry, data_root: str | Path) -> Dataset:
         wrong = Damaged if any(path.is_file() for path in lacking) else Unavailable
         raise wrong(f"{entry}: {len(lacking)} of {len(rows)} files are missing or of the "
                     f"wrong size, first {lacking[0]}. {folders.advice(entry)}{accept}")
-    return _dataset(entry, rows, places)
+    return dataset(entry, rows, places)
 
 
 def altered(entry: DatasetEntry) -> list[Path]:
@@ -266,19 +223,6 @@ def altered(entry: DatasetEntry) -> list[Path]:
             if sha256 != row.sha256]
 
 
-def obtain(entry: DatasetEntry, data_root: str | Path) -> Dataset:
-    """Open a dataset; what is missing (deleted since it was fetched, say) is fetched first.
-
-    Raises as ``fetch``.
-    """
-    try:
-        return open_local(entry, data_root)
-    except Unavailable:
-        if entry.kind in ("manual", "local"):
-            raise  # no program can fetch it
-        return fetch(entry, data_root)
-
-
 def state(entry: DatasetEntry, data_root: str | Path) -> str:
     """Say how much of a dataset is here, by presence and size; hashes nothing.
 
@@ -286,7 +230,7 @@ def state(entry: DatasetEntry, data_root: str | Path) -> str:
     ``unchecked`` (the expected number of files, not written down yet) or ``3 of 14 expected``;
     for a folder also ``incomplete`` (pairs) and ``unusable``. ``irbench data check`` says more.
     """
-    entry = _at(entry, data_root)
+    entry = at(entry, data_root)
     try:
         rows = folders.frozen(entry) if entry.frozen else None
         if entry.manifest is not None:
@@ -306,7 +250,7 @@ def extent(entry: DatasetEntry, data_root: str | Path) -> tuple[int | None, int 
 
     Hashes nothing. Raises UserError if a manifest cannot be read.
     """
-    entry = _at(entry, data_root)
+    entry = at(entry, data_root)
     try:
         if entry.kind == "local":
             try:
@@ -343,22 +287,7 @@ def _looked_up(entry: DatasetEntry) -> str:
     return "unchecked"
 
 
-def _lacking(entry: DatasetEntry) -> bool:
-    try:
-        _complete(entry)
-    except Unavailable:
-        return True
-    return False
-
-
-def _complete(entry: DatasetEntry) -> None:
-    """Raise Unavailable unless a set is here and whole; check it, if for the first time."""
-    open_local(entry, entry.root)
-    if folders.frozen(entry) is None:
-        _hold(entry)
-
-
-def _at(entry: DatasetEntry, data_root: str | Path) -> DatasetEntry:
+def at(entry: DatasetEntry, data_root: str | Path) -> DatasetEntry:
     """Return the entry with its data below another folder."""
     return replace(entry, root=Path(data_root).expanduser())
 
@@ -375,7 +304,8 @@ def _has(path: Path, row: ManifestRow) -> bool:
         return False
 
 
-def _dataset(entry: DatasetEntry, rows: Sequence[ManifestRow], places: Sequence[Path]) -> Dataset:
+def dataset(entry: DatasetEntry, rows: Sequence[ManifestRow], places: Sequence[Path]) -> Dataset:
+    """Return a dataset of files that are here, from its manifest and the place of each row."""
     return Dataset(entry.name, tuple(
         ImageFile(row.name, row.role, path, row.sha256, row.bytes)
         for row, path in zip(rows, places, strict=True)), entry.match)

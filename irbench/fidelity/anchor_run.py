@@ -26,10 +26,13 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from tabulate import tabulate
+
 from irbench import plan as plans
 from irbench.core import code, digests, files, locks, messages, metrics
 from irbench.core.errors import Damaged, Unavailable, UserError
 from irbench.core.run_folder import RunFolder
+from irbench.data import obtain
 from irbench.data import sets as datasets
 from irbench.fidelity import anchors
 from irbench.fidelity.anchors import Anchor, Anchors, ReferenceCheck
@@ -154,7 +157,7 @@ def _obtain(plan: plans.Plan, rows: Iterable[Anchor]) -> dict[str, Unavailable]:
 
 def _fetch(plan: plans.Plan, dataset: str) -> Unavailable | None:
     try:
-        datasets.fetch(plan.entry(dataset), Path(plan.config["data_root"]), attempts=1,
+        obtain.fetch(plan.entry(dataset), Path(plan.config["data_root"]), attempts=1,
                        timeout=10.0)
     except Unavailable as error:
         messages.say(f"{dataset} is not here: {error}")
@@ -276,8 +279,6 @@ def _plain(value: float | None) -> str:
 
 def table(compared: Iterable[ReferenceCheck], style: str = "simple") -> str:
     """Return the comparisons as a text table, with the reasons of rows without figures beneath."""
-    from tabulate import tabulate
-
     compared = list(compared)
     lines = [line(c) for c in compared if c.verdict != "SKIP"]
     # a skipped row is one line, whatever its references

@@ -16,13 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
+from irbench import plan as plans
 from irbench.catalog.protocols import Protocol
 from irbench.core import digests, metrics, records
 from irbench.core.errors import UserError, unknown
 from irbench.core.run_folder import RunFolder
+from irbench.data import obtain
 from irbench.fidelity import conventions
 from irbench.fidelity.conventions import INPUTS, MOST, Choice, Picture
-from irbench.imaging.images import to_uint8
+from irbench.imaging.images import read_image, to_rgb, to_uint8
+from irbench.jobs import evaluate
 from irbench.plan import Job, Plan
 
 ITSELF = "the protocol itself"
@@ -182,8 +185,6 @@ def resolve(cell: str, config: str) -> tuple[Plan, Job]:
 
     The record's own run is read from the config.json beside it. Raises UserError if there is none.
     """
-    from irbench import plan as plans
-
     path = Path(cell)
     if path.suffix == ".json":
         record = records.read(path)
@@ -248,11 +249,8 @@ def _saved(plan: Plan, job: Job) -> tuple[dict[str, Path] | None, str]:
 def _pictures(plan: Plan, job: Job, protocol: Protocol, saved: dict[str, Path] | None,
               progress: Callable[[list], Iterable]) -> Iterator[Picture]:
     """Yield each image with its outputs: the saved ones, or those of the model run again."""
-    from irbench.data import sets
-    from irbench.jobs import evaluate
-
     data_root = Path(plan.config["data_root"])
-    data = sets.obtain(plan.entry(job.key["dataset"]), data_root)
+    data = obtain.obtain(plan.entry(job.key["dataset"]), data_root)
     network = None
     if saved is None:
         network, _ = evaluate.ready(plan, job)  # run as the cell ran
@@ -272,20 +270,16 @@ def _pictures(plan: Plan, job: Job, protocol: Protocol, saved: dict[str, Path] |
 def _restored(network, protocol: Protocol, degraded: np.ndarray,
               target: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
     """Run a model on all inputs of one image: (H, W, C) in [0, 255] by (input, outputs)."""
-    from irbench.jobs.evaluate import forward
-
     found = {}
     inputs = {"protocol": degraded, **conventions.other_inputs(protocol, target, degraded)}
     for kind, x in inputs.items():
-        y = forward(network, x)
+        y = evaluate.forward(network, x)
         found[kind, "uint8"] = to_uint8(y)
         found[kind, "float"] = np.clip(y, 0, 1) * np.float64(255)
     return found
 
 
 def _read(saved: dict[str, Path], name: str, target: np.ndarray) -> np.ndarray:
-    from irbench.imaging.images import read_image, to_rgb
-
     if name not in saved:
         raise UserError(f"the record has no image {name!r}: it is of another state of the set. "
                         "Evaluate the cell again, or use --rerun.")

@@ -11,6 +11,7 @@ import io
 import math
 
 import numpy as np
+from PIL import Image
 
 from irbench.catalog.protocols import Protocol
 from irbench.core.errors import UserError
@@ -95,8 +96,6 @@ def paired_size(height: int, width: int, protocol: Protocol) -> tuple[int, int]:
 
 def _lanczos(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize uint8 (H, W, C) to a height and width with Pillow's Lanczos filter."""
-    from PIL import Image
-
     if image.shape[:2] == size:
         return image
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
@@ -154,8 +153,6 @@ def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
 
     Pillow and cv2 decode such files to identical pixels. uint8 (H, W, C) to uint8 (H, W, C).
     """
-    from PIL import Image
-
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(
         buffer, "JPEG", quality=int(quality), subsampling=-1 if image.shape[-1] == 1 else "4:2:0")

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, UnidentifiedImageError
 
 from irbench.core.errors import UserError
 from irbench.core.files import write_atomic
@@ -33,8 +34,6 @@ def decode(data: bytes, where: str) -> np.ndarray:
     Raises:
         UserError: not an image, truncated, with transparency that matters, or of 16 bits.
     """
-    from PIL import Image, UnidentifiedImageError
-
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
@@ -68,8 +67,6 @@ def read_image(path: str | Path) -> np.ndarray:
 
 def write_png(path: str | Path, image: np.ndarray) -> None:
     """Write uint8 (H, W, C) as PNG, whole or not at all."""
-    from PIL import Image
-
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
     write_atomic(Path(path), buffer.getvalue())

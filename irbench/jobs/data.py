@@ -12,7 +12,7 @@ from pathlib import Path
 
 from irbench import plan as plans
 from irbench.core import records
-from irbench.data import sets
+from irbench.data import obtain, sets
 from irbench.jobs.result import USUAL, Result, RunSettings
 from irbench.plan import Job, Plan
 
@@ -26,7 +26,7 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
     entry = plan.entry(job.key["dataset"])
     phases = records.Phases()
     with phases("fetch"):
-        found = sets.fetch(entry, Path(plan.config["data_root"]))
+        found = obtain.fetch(entry, Path(plan.config["data_root"]))
     spec = job.spec
     if spec["dataset"]["sha256"] is None:
         # only now is it known what the set holds

@@ -27,7 +27,7 @@ from irbench.catalog.protocols import Protocol
 from irbench.core import messages, records
 from irbench.core.errors import Damaged, Unavailable, UserError
 from irbench.core.run_folder import INPUT, TARGET, RunFolder
-from irbench.data import sets
+from irbench.data import obtain, sets
 from irbench.imaging import degrade, metrics
 from irbench.imaging.images import to_float, to_uint8, write_png
 from irbench.jobs.result import USUAL, Result, RunSettings
@@ -66,7 +66,7 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
     phases = records.Phases()
     protocol = plan.protocols[job.key["protocol"]]
     with phases("load"):
-        data = sets.obtain(plan.entry(job.key["dataset"]), Path(plan.config["data_root"]))
+        data = obtain.obtain(plan.entry(job.key["dataset"]), Path(plan.config["data_root"]))
         items = list_items(data, protocol)
         network, resolved = ready(plan, job, device)
         scorer = metrics.Scorer(protocol, tuple(job.spec["metrics"]))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irbench.core import messages, records
-from irbench.data import leaks
+from irbench.data import leaks, obtain
 from irbench.data import sets as datasets
 from irbench.jobs.result import USUAL, Result, RunSettings
 from irbench.plan import Job, Plan
@@ -32,14 +32,14 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
 
     Sets of the run are fetched if they are not here.
     """
-    def obtain(entry: datasets.DatasetEntry, root: Path) -> datasets.Dataset:
+    def get(entry: datasets.DatasetEntry, root: Path) -> datasets.Dataset:
         # what a run does not use is not fetched for it
-        find = datasets.obtain if entry.name in plan.data else datasets.open_local
+        find = obtain.obtain if entry.name in plan.data else datasets.open_local
         return find(entry, root)
 
     phases = records.Phases()
     with phases("compare"):
-        result = of_run(plan, job, obtain)
+        result = of_run(plan, job, get)
     return Result(result, seconds=phases.seconds)
 
 

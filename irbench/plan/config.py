@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
+from irbench.catalog import reader
 from irbench.core import metrics
 from irbench.core.errors import UserError
 from irbench.imaging import metrics as scoring
@@ -42,8 +43,6 @@ def at(where: str, call: Callable[[], T]) -> T:
 
 def read(path: str | Path) -> object:
     """Read a YAML or JSON file, unchecked. Raises UserError if it is neither or not there."""
-    from irbench.catalog import reader
-
     try:
         return reader.parse(path)
     except FileNotFoundError as error:

@@ -16,8 +16,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from irbench.core.files import write_atomic
 from irbench.core.run_folder import RunFolder
-from irbench.report import plots
+from irbench.report import collect, plots
+from irbench.report.facts import verdict
+from irbench.report.tables import files, summary, tables
+from irbench.report.tables import verdicts as judging
 
 __all__ = ["build"]
 
@@ -37,12 +41,8 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
         for a published method that no source prints.
     """
     # matplotlib and seaborn take a second to import; `irbench --help` must not pay for them
-    from irbench.core.files import write_atomic
-    from irbench.report import collect
-    from irbench.report.facts import verdict
     from irbench.report.page import page
-    from irbench.report.tables import files, sheets, summary, tables
-    from irbench.report.tables import verdicts as judging
+    from irbench.report.tables import sheets
 
     say = progress or (lambda message: None)
     places = RunFolder(run_folder)

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tabulate import tabulate
+
 from irbench.catalog import protocols, published
 from irbench.core import digests, headers, metrics, run_folder
 from irbench.core.errors import UserError, unknown
@@ -92,8 +94,6 @@ def _listed(name: str, source: str, path: Path, run: Path | None = None) -> List
 
 def table(found: list[Listed]) -> str:
     """Return the list as a table for a terminal."""
-    from tabulate import tabulate
-
     shown = tabulate(
         [[one.name, one.source, one.header.get("arch", "-"), one.header.get("protocol", "-"),
           one.header.get("steps") or "-", f"{one.path.stat().st_size / 1e6:.2f}", one.sha256[:12],
@@ -327,8 +327,6 @@ def _validation(header: dict) -> str:
 
 
 def _scores(scores: list[dict], header: dict, plugins: tuple[str, ...]) -> str:
-    from tabulate import tabulate
-
     shown = [metrics.get(name) for name in metrics.main()]
     lines, sources = [], []
     for one in scores:

@@ -15,6 +15,7 @@ Try: ``irbench checkpoints list``
 from __future__ import annotations
 
 import hashlib
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from irbench.catalog import recipes
 from irbench.core import files
 from irbench.core.errors import Unavailable, UserError
 from irbench.core.run_folder import RunFolder
+from irbench.data import fetch, pins
 from irbench.models import registry
 from irbench.weights import storage
 
@@ -82,10 +84,7 @@ def resolved(network: nn.Module, digest: str | None) -> dict:
 
 def _external(model: Model, protocol: Protocol, folder: Path) -> tuple[nn.Module, str]:
     """Load a third party's file; one whose digest nobody published is pinned when it fits."""
-    from importlib.util import find_spec
-
-    from irbench.data import fetch, pins
-    from irbench.weights import external
+    from irbench.weights import external  # imports torch
 
     source = model.checkpoint
     if source.needs and find_spec(source.needs) is None:
@@ -231,8 +230,6 @@ def locate(model: Model, protocol: Protocol, folder: Path,
     if source.kind == "file":
         return Path(source.path), source.sha256
     if source.kind == "url":
-        from irbench.data import fetch
-
         return fetch.fetch_file(source.url, _fetched(source, data_root),
                                 source.sha256), source.sha256
     name = model.owner

@@ -21,6 +21,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safetensors import SafetensorError
+
 from irbench.core import digests
 from irbench.core.errors import Unavailable, UserError
 
@@ -204,7 +206,6 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], where: str, purpose: s
 
 
 def _safetensors(where: str, data: bytes) -> dict:
-    from safetensors import SafetensorError
     from safetensors.torch import load as parse
 
     try:

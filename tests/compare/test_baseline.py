@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from irbench import cli
-from irbench.compare import baseline, differences, migrate, runs
+from irbench.compare import baseline, differences, loading, migrate
 from irbench.compare.runs import CellData, ProfileData, RunData
 from irbench.core.errors import UserError
 from irbench.core.metrics import METRICS
@@ -27,14 +27,14 @@ def folder(tmp_path):
 @pytest.fixture
 def file(folder):
     path = folder.parent / "base.json"
-    baseline.write(path, runs.load(folder))
+    baseline.write(path, loading.load(folder))
     return path
 
 
 def test_a_file_compares_with_its_run_as_no_change(folder, file):
-    loaded = runs.load(file)
+    loaded = loading.load(file)
     assert loaded.baseline and loaded.name == "base"
-    for one, other in ((loaded, runs.load(folder)), (runs.load(folder), loaded)):
+    for one, other in ((loaded, loading.load(folder)), (loading.load(folder), loaded)):
         found = differences.compare(one, other)
         assert found.compared == 7 and not found.only_base and not found.only_new
         assert all(x.same and not x.changes for x in (*found.cells, *found.profiles))
@@ -53,9 +53,9 @@ def test_it_is_small_sorted_and_a_line_an_entry(file):
 
 def test_the_same_run_gives_the_same_bytes(folder, file):
     before = file.read_bytes()
-    baseline.write(file, runs.load(folder))
+    baseline.write(file, loading.load(folder))
     assert file.read_bytes() == before
-    baseline.write(folder.parent / "again.json", runs.load(folder))
+    baseline.write(folder.parent / "again.json", loading.load(folder))
     assert (folder.parent / "again.json").read_bytes() == before
 
 
@@ -65,10 +65,10 @@ def test_noise_does_not_change_a_line_and_a_change_changes_one(folder, file):
     edit(folder, PROFILE, lambda r: r["result"].update(
         peak_memory_bytes=2**27 + 99, latency_ms={
             "samples": [12.0 + 0.1 * (i * 5 % 11) for i in range(20)]}))
-    baseline.write(file, runs.load(folder))
+    baseline.write(file, loading.load(folder))
     assert file.read_text().splitlines() == before
     edit(folder, CELL, shift("psnr", 0.004))
-    baseline.write(file, runs.load(folder))
+    baseline.write(file, loading.load(folder))
     changed = [line for line in file.read_text().splitlines() if line not in before]
     assert len(changed) == 1 and KEY in changed[0]
 
@@ -76,8 +76,8 @@ def test_noise_does_not_change_a_line_and_a_change_changes_one(folder, file):
 def test_what_is_kept_does_not_creep(folder, file):
     for _ in range(5):                  # each step is noise, all together are not
         edit(folder, CELL, shift("psnr", every=0.0008))
-        baseline.write(file, runs.load(folder))
-    kept, true = (runs.load(path).cells[KEY].means["psnr"] for path in (file, folder))
+        baseline.write(file, loading.load(folder))
+    kept, true = (loading.load(path).cells[KEY].means["psnr"] for path in (file, folder))
     assert abs(kept - true) <= 0.001 + 0.0005
 
 
@@ -101,7 +101,7 @@ def test_a_partial_cell_is_never_recorded(folder):
     record = json.loads((folder / CELL).read_text())
     record["result"]["mean"]["psnr"] = 99.0
     (folder / CELL).write_text(json.dumps(seal(record)))
-    content = baseline.write(folder.parent / "new.json", runs.load(folder), partial=True)
+    content = baseline.write(folder.parent / "new.json", loading.load(folder), partial=True)
     assert KEY not in content["cells"] and "partial" in content["left_out"][KEY]
 
 
@@ -109,15 +109,15 @@ def test_a_file_that_is_something_else_is_not_overwritten(folder):
     other = folder.parent / "notes.json"
     other.write_text('{"mine": 1}')
     with pytest.raises(UserError, match="not a baseline"):
-        baseline.write(other, runs.load(folder))
+        baseline.write(other, loading.load(folder))
     assert other.read_text() == '{"mine": 1}'
     with pytest.raises(UserError, match="name of a file"):
-        baseline.write(folder, runs.load(folder))
+        baseline.write(folder, loading.load(folder))
 
 
 def test_a_baseline_of_a_baseline_is_refused(file):
     with pytest.raises(UserError, match="already"):
-        baseline.write(file.parent / "x.json", runs.load(file))
+        baseline.write(file.parent / "x.json", loading.load(file))
 
 
 def test_show_lists_what_a_file_holds(file, capsys):
@@ -165,7 +165,7 @@ def test_what_is_written_is_read_again(tmp_path, cells, latency):
         "p", "m", "ok", "", 3, None, tuple(latency), {"device": "cpu"})}, {"python": "3"}, "r")
     path = tmp_path / "b.json"
     path.write_text(baseline.text(baseline.form(run)))
-    again = runs.load(path)
+    again = loading.load(path)
     assert sorted(again.cells) == sorted(run.cells)
     for key, cell in run.cells.items():
         got = again.cells[key]
@@ -187,7 +187,7 @@ def test_what_is_written_is_read_again(tmp_path, cells, latency):
 # -- versions ----------------------------------------------------------------------------------
 
 def test_version_0_is_still_read():
-    run = runs.load(KEPT / "v0.json")
+    run = loading.load(KEPT / "v0.json")
     cell = run.cells[f"{X2}/set8/bicubic"]
     assert cell.means == {"psnr": pytest.approx(30.185), "ssim": pytest.approx(0.8605)}
     assert cell.images["image1"] == {"psnr": 30.37, "ssim": 0.861}
@@ -196,7 +196,7 @@ def test_version_0_is_still_read():
 
 
 def test_version_1_is_still_read_as_it_was_written():
-    run = runs.load(KEPT / "v1.json")
+    run = loading.load(KEPT / "v1.json")
     assert len(run.cells) == 5 and len(run.profiles) == 2
     cell, profile = run.cells[KEY], run.profiles[f"{X2}/semanir"]
     assert cell.means == {"psnr": 33.295, "ssim": 0.9235, "lpips": 0.1835}
@@ -237,7 +237,7 @@ def test_what_is_no_baseline_is_refused_by_name(file, change, part, capsys):
     change(content)
     file.write_text(json.dumps(content))
     with pytest.raises(UserError, match=part):
-        runs.load(file)
+        loading.load(file)
     assert cli.main(["check", "--baseline", str(file), str(file)]) == 2
     error = capsys.readouterr().err
     assert "base.json" in error and "Traceback" not in error
@@ -246,7 +246,7 @@ def test_what_is_no_baseline_is_refused_by_name(file, change, part, capsys):
 def test_a_version_0_of_the_wrong_form_says_so(tmp_path):
     (tmp_path / "b.json").write_text('{"baseline_version": 0, "cells": {"a/b/c": {"images": 3}}}')
     with pytest.raises(UserError, match="form of baseline_version 0"):
-        runs.load(tmp_path / "b.json")
+        loading.load(tmp_path / "b.json")
 
 
 @pytest.mark.parametrize(("old", "new", "part"), [
@@ -255,11 +255,11 @@ def test_a_version_0_of_the_wrong_form_says_so(tmp_path):
 def test_a_careless_merge_and_an_infinite_score_are_refused(file, old, new, part):
     file.write_text(file.read_text().replace(old, new, 1))
     with pytest.raises(UserError, match=part):
-        runs.load(file)
+        loading.load(file)
 
 
 def test_a_broken_file_in_the_way_is_not_overwritten_and_says_how_to_go_on(folder, file):
     file.write_text("<<<<<<< HEAD\n")
     with pytest.raises(UserError, match="delete .* first, or give --output another name"):
-        baseline.write(file, runs.load(folder))
+        baseline.write(file, loading.load(folder))
     assert file.read_text() == "<<<<<<< HEAD\n"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irbench.compare import differences, inputs, runs
+from irbench.compare import differences, inputs, loading
 from irbench.compare.differences import UNEXPLAINED
 from irbench.compare.runs import CellData
 from tests.helpers import compare_fixtures as fixtures
@@ -17,7 +17,7 @@ def pair(tmp_path):
 
 
 def compared(pair):
-    return differences.compare(*map(runs.load, pair))
+    return differences.compare(*map(loading.load, pair))
 
 
 def cell_of(pair, change):

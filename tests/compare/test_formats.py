@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from irbench.compare import differences, formats, gate, gate_formats, runs, tolerances
+from irbench.compare import differences, formats, gate, gate_formats, loading, tolerances
 from irbench.present import ci, plain
 from tests.helpers import compare_fixtures as fixtures
 from tests.helpers.compare_fixtures import CELL, KEY, PROFILE, X2, X4, both, edit, shift
@@ -39,8 +39,8 @@ def planted(folder):
 def rendered(folder, monkeypatch) -> dict[str, str]:
     planted(folder)
     monkeypatch.chdir(folder)
-    found = differences.compare(runs.load("base"), runs.load("new"))
-    held = gate.check(runs.load("base"), runs.load("new"), tolerances.load())
+    found = differences.compare(loading.load("base"), loading.load("new"))
+    held = gate.check(loading.load("base"), loading.load("new"), tolerances.load())
     return {**{f"compare.{SUFFIX[name]}": printer(found)
                for name, printer in formats.FORMATS.items()},
             "compare_all.txt": formats.text(found, everything=True),
@@ -118,7 +118,7 @@ def test_annotations_stay_on_their_line():
 
 
 def test_no_change_is_one_line(tmp_path):
-    run = runs.load(fixtures.make(tmp_path))
+    run = loading.load(fixtures.make(tmp_path))
     found = differences.compare(run, run)
     assert formats.text(found).endswith("5 cells: no change; 2 profiles: no change.")
     assert "no change" in formats.text(found, everything=True).splitlines()[5]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irbench.compare import baseline, gate, runs, tolerances
+from irbench.compare import baseline, gate, loading, tolerances
 from irbench.compare.gate import ADVICE, IMPROVEMENT, NOTE, REGRESSION
 from irbench.compare.runs import CellData, RunData
 from irbench.core.errors import UserError
@@ -21,12 +21,12 @@ OURS = tolerances.load()
 def world(tmp_path):
     """A baseline file and a run to change."""
     folder = fixtures.make(tmp_path)
-    baseline.write(tmp_path / "base.json", runs.load(folder))
+    baseline.write(tmp_path / "base.json", loading.load(folder))
     return tmp_path / "base.json", folder
 
 
 def held(world, limits=OURS, **options):
-    return gate.check(*map(runs.load, world), limits, **options)
+    return gate.check(*map(loading.load, world), limits, **options)
 
 
 def after(world, change, path=CELL, **options):
@@ -153,7 +153,7 @@ def test_weights_trained_in_the_run_may_differ(world):
         edit(world[1], CELL, lambda r: r["spec"]["model"].update(
             checkpoint={"kind": "trained"}, training={"recipe": "demo"}))
         if side:
-            baseline.write(world[0], runs.load(side))
+            baseline.write(world[0], loading.load(side))
     result = after(world, both(other_weights, shift("psnr", 0.015, -0.01, 0.02)))
     assert result.code == 0 and result.findings == ()
 
@@ -236,8 +236,8 @@ def test_nothing_in_common_is_no_success(world):
 
 
 def test_what_only_the_run_has_is_no_matter(world):
-    assert gate.check(replace(runs.load(world[0]), cells={}, profiles={}), runs.load(world[1]),
-                      OURS).code == 3
+    base, new = map(loading.load, world)
+    assert gate.check(replace(base, cells={}, profiles={}), new, OURS).code == 3
 
 
 def without(metric, reason):
@@ -270,14 +270,14 @@ def test_a_cell_that_nothing_is_held_against_is_not_compared(world, tmp_path):
     result = held(world, limits)
     assert KEY not in result.compared
     assert any("nothing of it was held against" in f.message for f in result.of(NOTE))
-    base = replace(runs.load(world[0]), profiles={})
-    assert gate.check(base, runs.load(world[1]), limits).code == 3
+    base = replace(loading.load(world[0]), profiles={})
+    assert gate.check(base, loading.load(world[1]), limits).code == 3
 
 
 def test_cells_that_nothing_watches_are_named(world):
-    base = runs.load(world[0])
+    base = loading.load(world[0])
     del base.cells[KEY]
-    assert KEY in one(gate.check(base, runs.load(world[1]), OURS), NOTE).message
+    assert KEY in one(gate.check(base, loading.load(world[1]), OURS), NOTE).message
 
 
 # -- size and speed ----------------------------------------------------------------------------
@@ -330,11 +330,11 @@ def test_a_latency_that_vanished_fails_where_speed_counts(world):
 
 def test_slower_by_too_few_samples_to_tell_is_said_where_speed_counts(world):
     change = lambda r: r["result"]["latency_ms"].update(samples=[1e3, 1e3 + 1])  # noqa: E731
-    base = runs.load(world[0])
+    base = loading.load(world[0])
     key = f"{X2}/semanir"
     base.profiles[key] = replace(base.profiles[key], latency=(1.0, 1.1))
     edit(world[1], PROFILE, change)
-    result = gate.check(base, runs.load(world[1]), OURS, speed=True)
+    result = gate.check(base, loading.load(world[1]), OURS, speed=True)
     assert "2 samples on a side cannot show a p below 0.01" in one(result, NOTE).message
 
 

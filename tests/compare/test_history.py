@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from irbench import cli
-from irbench.compare import baseline, history, runs
+from irbench.compare import baseline, history, loading
 from irbench.compare import history_tables as tables
 from irbench.core import digests
 from irbench.core.errors import UserError
@@ -88,7 +88,7 @@ def test_what_is_no_run_is_skipped_with_the_reason(nightly):
 
 
 def test_a_baseline_is_a_run_unless_its_run_is_there(nightly, tmp_path):
-    baseline.write(nightly / "kept.json", runs.load(nightly / "d"))
+    baseline.write(nightly / "kept.json", loading.load(nightly / "d"))
     found = history.read(nightly)
     assert len(found.runs) == 6
     assert found.skipped == [("kept.json", "the same results as d")]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from irbench import cli
-from irbench.compare import planned, runs
+from irbench.compare import loading, planned
 from irbench.core.errors import UserError
 from tests.helpers import compare_fixtures as fixtures
 from tests.helpers.compare_fixtures import CELL, KEY, X2, X4, K, edit
@@ -18,7 +18,7 @@ def folder(tmp_path):
 
 
 def test_a_run_is_loaded_whole(folder):
-    run = runs.load(folder)
+    run = loading.load(folder)
     assert list(run.cells) == [f"{X2}/set8/bicubic", KEY, f"{X2}/set8/{K}", f"{X4}/set8/bicubic",
                                f"{X4}/set8/semanir"]
     assert list(run.profiles) == [f"{X2}/semanir", f"{X4}/semanir"]
@@ -39,7 +39,7 @@ def test_a_run_is_loaded_whole(folder):
     (lambda r: r["result"]["images"][0].update(name="image1"), "partial", "twice")])
 def test_a_cell_without_a_whole_result_has_no_means(folder, change, status, reason):
     edit(folder, CELL, change)
-    cell = runs.load(folder).cells[KEY]
+    cell = loading.load(folder).cells[KEY]
     assert cell.status == status and reason in cell.reason and cell.means == {}
 
 
@@ -47,10 +47,10 @@ def test_a_mean_that_is_not_of_its_images_is_no_result(folder):
     record = json.loads((folder / CELL).read_text())
     record["result"]["mean"]["psnr"] += 0.01
     (folder / CELL).write_text(json.dumps(record))
-    cell = runs.load(folder).cells[KEY]
+    cell = loading.load(folder).cells[KEY]
     assert cell.status == "failed" and "does not fit its digest" in cell.reason
     (folder / CELL).write_text(json.dumps(seal(record)))
-    cell = runs.load(folder).cells[KEY]
+    cell = loading.load(folder).cells[KEY]
     assert cell.status == "partial" and "edited" in cell.reason
 
 
@@ -59,13 +59,13 @@ def test_fewer_images_than_the_set_has_is_partial(folder):
 
     files.write_json(folder / "data/set8.json", records.make(
         "data", {"dataset": "set8"}, {}, result={"count": 9}))
-    assert "8 of 9" in runs.load(folder).cells[KEY].reason
+    assert "8 of 9" in loading.load(folder).cells[KEY].reason
 
 
 def test_an_image_equal_to_its_target_leaves_no_mean_but_a_result(folder):
     edit(folder, CELL, lambda r: (r["result"]["images"][0].update(psnr=None), r["result"].update(
         missing={"psnr": "image0: identical to the target, psnr is infinite"})))
-    cell = runs.load(folder).cells[KEY]
+    cell = loading.load(folder).cells[KEY]
     assert cell.status == "ok" and "psnr" not in cell.means and "infinite" in cell.missing["psnr"]
     assert "psnr" not in cell.images["image0"] and "ssim" in cell.means
 
@@ -73,13 +73,13 @@ def test_an_image_equal_to_its_target_leaves_no_mean_but_a_result(folder):
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 99}'])
 def test_a_broken_record_is_a_failed_cell(folder, text):
     (folder / CELL).write_text(text)
-    cell = runs.load(folder).cells[KEY]
+    cell = loading.load(folder).cells[KEY]
     assert cell.status == "failed" and str(folder) not in cell.reason and CELL in cell.reason
 
 
 def test_a_record_under_another_cells_name_is_failed(folder):
     (folder / CELL).write_text((folder / CELL.replace("semanir", "bicubic")).read_text())
-    assert "bicubic" in runs.load(folder).cells[KEY].reason
+    assert "bicubic" in loading.load(folder).cells[KEY].reason
 
 
 def test_records_of_an_earlier_config_are_left_out(folder):
@@ -87,16 +87,16 @@ def test_records_of_an_earlier_config_are_left_out(folder):
     config["cells"][1]["models"] = ["bicubic"]
     del config["models"]["semanir"]["variants"]
     (folder / "config.json").write_text(json.dumps(config))
-    run = runs.load(folder)
+    run = loading.load(folder)
     assert run.left == (f"{X2}/set8/{K}", f"{X4}/set8/semanir", f"{X4}/semanir")
     assert KEY in run.cells
     (folder / "config.json").unlink()
-    assert runs.load(folder).left == () and len(runs.load(folder).cells) == 5
+    assert loading.load(folder).left == () and len(loading.load(folder).cells) == 5
 
 
 def test_a_config_asks_for_variants_under_their_protocols_alone(folder):
     wanted = planned.read(folder)
-    assert wanted.wanted() == sorted(runs.load(folder).cells)
+    assert wanted.wanted() == sorted(loading.load(folder).cells)
     assert wanted.cell(X2, "set8", K) and not wanted.cell(X4, "set8", K)
     assert wanted.profile(X2, K) and not wanted.profile(X4, K)
     assert not wanted.cell(X2, "set9", "semanir") and not wanted.cell("sr-x2@2", "set8", "semanir")
@@ -118,7 +118,7 @@ def test_a_protocol_without_version_is_the_newest_that_was_run():
 def test_what_is_no_run_is_refused_by_name(folder, capsys, name, part):
     (folder / "empty").mkdir()
     with pytest.raises(UserError, match=part):
-        runs.load(folder / name)
+        loading.load(folder / name)
     assert cli.main(["compare", str(folder / name), str(folder)]) == 2
     assert part in capsys.readouterr().err
 
@@ -126,7 +126,7 @@ def test_what_is_no_run_is_refused_by_name(folder, capsys, name, part):
 def test_a_config_that_is_none_is_told(folder):
     (folder / "config.json").write_text('{"cells": 3}')
     with pytest.raises(UserError, match=r"config\.json: not the config"):
-        runs.load(folder)
+        loading.load(folder)
 
 
 @pytest.mark.parametrize("change", [
@@ -139,7 +139,7 @@ def test_a_record_of_another_form_is_a_failed_cell_with_a_reason(folder, change)
     record = json.loads((folder / CELL).read_text())
     change(record)
     (folder / CELL).write_text(json.dumps(seal(record)))
-    cell = runs.load(folder).cells[KEY]
+    cell = loading.load(folder).cells[KEY]
     assert cell.status == "failed" and not cell.means
     assert "not in the form" in cell.reason and "Delete the file and run again" in cell.reason
 
@@ -150,4 +150,4 @@ def test_a_config_of_another_form_is_told(folder, models):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "models": models}))
     with pytest.raises(UserError, match="not the config of a run"):
-        runs.load(folder)
+        loading.load(folder)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irbench.core.errors import Unavailable, UserError
-from irbench.data import archives, folders, sets
+from irbench.data import archives, folders, obtain, sets
 from tests.helpers.archives import zipped
 from tests.helpers.servers import Server, serve
 from tests.helpers.sets import images, make
@@ -196,7 +196,7 @@ def fill(path, source):
 
 
 def fetch(entry):
-    return sets.fetch(entry, entry.root, progress=False)
+    return obtain.fetch(entry, entry.root, progress=False)
 
 
 def test_an_archive_becomes_a_set(world):
@@ -204,7 +204,7 @@ def test_an_archive_becomes_a_set(world):
     assert sets.state(entry, world.root) == "absent"
     with pytest.raises(Unavailable, match="no folder .*mine. Run: irbench data fetch mine"):
         sets.open_local(entry, world.root)
-    found = sets.obtain(entry, world.root)
+    found = obtain.obtain(entry, world.root)
     assert [image.name for image in found.role("hr")] == ["1", "2", "3"]
     assert found.images[0].load().shape == (6, 8, 3)
     assert sets.state(entry, world.root) == "complete"
@@ -232,7 +232,7 @@ def test_lost_images_are_unpacked_again_from_the_same_archive(world):
     before = fetch(entry)
     before.images[0].path.unlink()
     assert sets.state(entry, world.root) == "partial 2/3"
-    assert sets.obtain(entry, world.root) == before
+    assert obtain.obtain(entry, world.root) == before
     before.images[0].path.unlink()
     images(world.source, "3.png", h=9)
     fill(world.archive, world.source)
@@ -362,7 +362,7 @@ def test_an_archive_over_a_bad_connection(world, server):
     server.files["/a.zip"] = world.archive.read_bytes()
     server.plan["/a.zip"] = [500, "reset", "truncated"]
     entry = world(url=f"{server.url}/a.zip")
-    found = sets.fetch(entry, world.root, progress=False, backoff=0.01)
+    found = obtain.fetch(entry, world.root, progress=False, backoff=0.01)
     assert len(found.images) == 3
     # without checksum and tag nothing is continued that might be of another file
     assert [span for _, span in server.requests] == [None] * 4

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from irbench.core import digests
 from irbench.core.errors import Damaged, Unavailable, UserError
-from irbench.data import folders, sets
+from irbench.data import folders, obtain, sets
 from irbench.imaging.images import write_png
 from tests.helpers.sets import images, make, photo
 
@@ -37,7 +37,7 @@ def folder(tmp_path):
 def test_a_folder_is_a_dataset(user, folder, tmp_path):
     entry = user(local={"folder": "images"})
     found = sets.open_local(entry, tmp_path / "data")
-    assert found == sets.fetch(entry, tmp_path / "data", progress=False)
+    assert found == obtain.fetch(entry, tmp_path / "data", progress=False)
     assert [image.name for image in found.role("hr")] == ["a", "b", "c"]
     assert found.roles == ("hr",)
     assert np.array_equal(found.images[0].load(), photo(1))
@@ -210,7 +210,7 @@ def test_a_manual_set_is_written_down_when_it_is_first_fetched(manual, tmp_path,
     assert not listed.exists()
     digest = sets.digest(entry)
     assert not listed.exists()  # looking writes nothing
-    sets.fetch(entry, entry.root)
+    obtain.fetch(entry, entry.root)
     assert listed.read_text().splitlines()[1:] == ["role,path,sha256,bytes", *(
         f"{role},deep/{folder}/{name},{digests.file_digest(path)},{path.stat().st_size}"
         for role, folder in (("hr", "target"), ("input", "input")) for name in ("a.png", "b.png")
@@ -220,7 +220,7 @@ def test_a_manual_set_is_written_down_when_it_is_first_fetched(manual, tmp_path,
     monkeypatch.setattr(folders, "known_digests", None)
     assert sets.digest(manual()) == digest
     assert names(sets.open_local(entry, entry.root)) == [("a", "a"), ("b", "b")]
-    assert names(sets.fetch(entry, entry.root)) == [("a", "a"), ("b", "b")]
+    assert names(obtain.fetch(entry, entry.root)) == [("a", "a"), ("b", "b")]
 
 
 def test_a_folder_may_be_a_link_and_hold_links(manual, tmp_path):
@@ -238,18 +238,18 @@ def test_a_folder_may_be_a_link_and_hold_links(manual, tmp_path):
 
 def test_a_changed_file_is_found_when_it_is_used(manual):
     entry = manual()
-    sets.fetch(entry, entry.root)
+    obtain.fetch(entry, entry.root)
     path = entry.home / "deep" / "input" / "a.png"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    [(image, _), _] = sets.obtain(entry, entry.root).pairs()
+    [(image, _), _] = obtain.obtain(entry, entry.root).pairs()
     with pytest.raises(Unavailable, match=r"a\.png: the file has changed"):
         image.load()
     path.write_bytes(data[:-9])
     with pytest.raises(Damaged, match=r"1 of 4 files have another size \(input/a\.png\)\. "
                                       r".*ask nicely.*--accept"):
-        sets.obtain(entry, entry.root)
+        obtain.obtain(entry, entry.root)
     assert sets.state(entry, entry.root) == "partial 3/4"
 
 
@@ -275,7 +275,7 @@ def test_a_set_that_is_not_whole_is_not_written_down(manual, change, message, st
     with pytest.raises(Unavailable, match=message):
         sets.manifest(entry)
     with pytest.raises(Unavailable, match=message):
-        sets.fetch(entry, entry.root)
+        obtain.fetch(entry, entry.root)
     assert not folders.frozen_path(entry).exists()
 
 
@@ -288,7 +288,7 @@ def test_a_list_made_for_another_definition_does_not_count(manual):
 @pytest.mark.parametrize("text", ["", "# {}", "no list", None])
 def test_a_damaged_list_says_what_to_do(manual, text):
     entry = manual()
-    sets.fetch(entry, entry.root)
+    obtain.fetch(entry, entry.root)
     path = folders.frozen_path(entry)
     first = path.read_text().partition("\n")[0]
     path.write_text(f"{first}\nrole,path,sha256,bytes\n" if text is None else text)

@@ -15,7 +15,7 @@ from irbench import cli, plan
 from irbench.core import code as code_digests
 from irbench.core import digests, records
 from irbench.core.errors import Unavailable, UserError
-from irbench.data import leaks
+from irbench.data import leaks, obtain
 from irbench.data import sets as datasets
 from irbench.imaging.images import write_png
 from irbench.jobs.leaks import judged
@@ -299,21 +299,21 @@ TESTS = ("set5", "set14", "set12", "bsd68", "cbsd68", "bsd100", "kodak24", "mcma
 
 
 @pytest.fixture(scope="module")
-def obtain(mirror, tmp_path_factory):
+def get(mirror, tmp_path_factory):
     """Return a set by name, from the mirror, and its digest."""
     folder = tmp_path_factory.mktemp("data")
 
     def get(name):
         entry = datasets.get(name)
-        return datasets.fetch(entry, folder, progress=False), datasets.digest(entry)
+        return obtain.fetch(entry, folder, progress=False), datasets.digest(entry)
     return get
 
 
 @pytest.mark.mirror
-def test_what_the_bundled_weights_were_trained_on_is_in_no_test_set(obtain, tmp_path):
+def test_what_the_bundled_weights_were_trained_on_is_in_no_test_set(get, tmp_path):
     """BSDS500's halves for training and test, but for Set5's woman."""
     trained = ("bsds500_train", "bsds500_test")
-    result = leaks.check([(train, test) for train in trained for test in TESTS], obtain, tmp_path)
+    result = leaks.check([(train, test) for train in trained for test in TESTS], get, tmp_path)
     assert result["not_compared"] == [] and len(result["compared"]) == 2 * len(TESTS)
     for images, leaking in ((["302003"], 0), ([], 1), (["12003"], 1)):
         exclude = trained_on.left_out(datasets.get("bsds500_train"), images, "here")
@@ -326,13 +326,13 @@ def test_what_the_bundled_weights_were_trained_on_is_in_no_test_set(obtain, tmp_
 
 
 @pytest.mark.mirror
-def test_the_berkeley_sets(obtain, tmp_path):
+def test_the_berkeley_sets(get, tmp_path):
     """datasets.md: the test-100 images are in neither half of BSDS500; 68 of them are CBSD68."""
     tests = ("bsd68", "cbsd68", "bsd100")
     trained = [(train, test) for train in ("bsds500_train", "bsds500_test") for test in tests]
     same = [("bsd68", "cbsd68"), ("bsd100", "cbsd68"), ("bsds500_train", "set5"),
             ("photos_train", "photos")]
-    result = leaks.check([*trained, *same], obtain, tmp_path)
+    result = leaks.check([*trained, *same], get, tmp_path)
     assert result["not_compared"] == []
     found = {}
     for pair in result["pairs"]:

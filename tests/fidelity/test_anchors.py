@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from irbench.catalog import protocols, published
 from irbench.cli import main
 from irbench.core.errors import UserError
+from irbench.data import obtain
 from irbench.data import sets as datasets
 from irbench.fidelity import anchor_run, anchors
 from irbench.imaging import degrade, images
@@ -52,7 +53,7 @@ def test_anchor(row, compared):
 def test_the_authors_low_resolution_images_to_the_pixel(scale, mirror, tmp_path_factory):
     """Set5 as shipped with SwinIR: 0 differing pixels."""
     protocol = protocols.get(f"sr-x{scale}")
-    data = datasets.fetch(datasets.get("set5"), tmp_path_factory.mktemp("data"), progress=False)
+    data = obtain.fetch(datasets.get("set5"), tmp_path_factory.mktemp("data"), progress=False)
     theirs = {item.name: item for item in data.role(f"lr_x{scale}")}
     assert len(theirs) == 5
     for item in data.role("hr"):

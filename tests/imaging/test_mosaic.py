@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irbench.data import sets
+from irbench.data import obtain, sets
 from irbench.imaging import mosaic
 
 # The filters as Figure 2 of Malvar, He and Cutler draws them, times 8: which colour is estimated
@@ -112,7 +112,7 @@ def test_the_published_figure_on_mcmaster(mirror, tmp_path):
     """34.43 dB in DPIR and the tables after it: rounded to uint8, 10 pixels of border cut."""
     entry = sets.get("mcmaster")
     scores = []
-    for item in sets.fetch(entry, tmp_path, progress=False).role("hr"):
+    for item in obtain.fetch(entry, tmp_path, progress=False).role("hr"):
         image = item.load()
         difference = mosaic.malvar(mosaic.mosaic(image)).astype(float) - image
         scores.append(10 * np.log10(255**2 / np.mean(difference[10:-10, 10:-10] ** 2)))

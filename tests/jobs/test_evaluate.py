@@ -15,7 +15,7 @@ from irbench import plan
 from irbench.catalog.model import Inference
 from irbench.core import records
 from irbench.core.errors import Unavailable, UserError
-from irbench.data import sets
+from irbench.data import obtain
 from irbench.imaging import degrade, metrics
 from irbench.imaging.images import read_image, to_uint8, write_png
 from irbench.inference import tiling
@@ -159,8 +159,8 @@ def test_a_broken_image_in_the_middle_ends_the_cell_with_its_name(world, damage,
     planned = plan.load(world)
     victim = world.parent / "images" / "test" / "img1.png"
     if reason == "No such file":  # gone after the set was opened
-        data = sets.obtain(planned.entry("tinyset"), planned.config["data_root"])
-        monkeypatch.setattr(sets, "obtain", lambda *_: data)
+        data = obtain.obtain(planned.entry("tinyset"), planned.config["data_root"])
+        monkeypatch.setattr(obtain, "obtain", lambda *_: data)
     damage(victim)
     if reason != "No such file":
         planned = plan.load(world)

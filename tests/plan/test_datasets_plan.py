@@ -8,7 +8,7 @@ import yaml
 from irbench import cli, plan
 from irbench.core import digests, records
 from irbench.core.errors import Unavailable, UserError
-from irbench.data import sets
+from irbench.data import obtain, sets
 from tests.helpers import tiny
 from tests.helpers.archives import zipped
 from tests.helpers.servers import Server, serve
@@ -230,7 +230,7 @@ def test_a_damaged_file_of_a_mirror_is_named(mirror, tmp_path, monkeypatch, caps
         {"protocol": CLEAN, "datasets": ["set5"], "models": ["bicubic"]}]}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(change_to))
     entry = sets.get("set5")
-    found = sets.fetch(entry, tmp_path / "first", progress=False)
+    found = obtain.fetch(entry, tmp_path / "first", progress=False)
     for row, image in zip(sets.manifest(entry), found.images, strict=True):
         copy = tmp_path / "copy" / row.url.removeprefix("https://")
         copy.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from spandrel.architectures.RCAN import RCAN
 
 from irbench.catalog import peers, protocols
 from irbench.core.errors import Unavailable, UserError
-from irbench.data import sets
+from irbench.data import obtain, sets
 from irbench.imaging import degrade
 from irbench.imaging.images import to_uint8
 from irbench.jobs.profiling import macs
@@ -261,11 +261,11 @@ def test_dncnn_as_published_on_a_real_image(mirror, tmp_path):
     entry = sets.get("weights_dncnn")
     row = sets.manifest(entry)[0]
     assert (peer.urls["sigma25"], peer.sha256["sigma25"]) == (row.url, row.sha256)
-    path = sets.fetch(entry, tmp_path, progress=False).images[0].path
+    path = obtain.fetch(entry, tmp_path, progress=False).images[0].path
     loaded, _ = external.load(path, protocol, row.sha256)
     assert sum(p.numel() for p in loaded.parameters()) == 555_137  # 0.56 M printed
 
-    item = sets.fetch(sets.get("set12"), tmp_path, progress=False).role("hr")[1]
+    item = obtain.fetch(sets.get("set12"), tmp_path, progress=False).role("hr")[1]
     target = degrade.prepare_target(item.load(), protocol)[:96, :128]
     noisy = degrade.degrade(target, protocol)
     x = torch.from_numpy(noisy).permute(2, 0, 1)[None]

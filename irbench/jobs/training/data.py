@@ -22,7 +22,7 @@ from irbench.catalog.protocols import Protocol
 from irbench.catalog.recipes import Recipe, at
 from irbench.core import code
 from irbench.core.errors import UserError
-from irbench.data import sets
+from irbench.data import obtain, sets
 from irbench.imaging.degrade import align_pair, degrade, prepare_target, seed_of
 from irbench.imaging.images import imresize, to_float
 from irbench.jobs.training import decoded
@@ -199,7 +199,7 @@ def load(plan: Plan, job: Job, protocol: Protocol) -> Patches:
     recipe, root = job.model.training, Path(plan.config["data_root"])
     found = []
     for name in recipe.data:
-        data = sets.obtain(plan.entry(name), root)
+        data = obtain.obtain(plan.entry(name), root)
         key = {"set": sets.digest(plan.entry(name)), "color": protocol.color,
                "scale": protocol.scale,
                "code": code.of_modules("irbench.imaging.degrade", "irbench.imaging.images")}

@@ -1,24 +1,42 @@
-"""The run that a config describes, as its folder holds it today; results of old inputs are none.
+"""The run that a command names: by a run folder, by a baseline file, or by a config.
 
-Plans the config (which reads the catalogs and the digests of sets, code and weights) and reads the
-records of its run; writes nothing.
+A folder and a file are taken as they are. Of a config's run, results of old inputs do not count:
+the config is planned, which reads the catalogs and the digests of sets, code and weights. Reads the
+records of runs; writes nothing.
 
-Try: ``python -c "from irbench.compare import current; print(current.load('config.yaml').where)"``
+Try: ``python -c "from irbench.compare import loading; print(loading.load('results/photos').name)"``
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from irbench import plan
-from irbench.compare import planned, runs
+from irbench.compare import baseline, planned, runs
 from irbench.compare.runs import RunData
 from irbench.core.errors import UserError
 
 OUTDATED = "outdated"
 
 
-def load(config: str) -> RunData:
+def load(path: str | Path) -> RunData:
+    """Return a run from its folder, or from a baseline file.
+
+    Raises:
+        UserError: there is nothing, it holds no record, or it is no baseline of a known version.
+    """
+    path = Path(path)
+    if path.is_file():
+        return baseline.load(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: no such run folder or baseline file. Runs lie in results/, one "
+                        f"folder each{runs.near(path)}; irbench baseline write makes a file of "
+                        "one.")
+    return runs.of_folder(path)
+
+
+def of_config(config: str) -> RunData:
     """Return the config's run; a result made from other inputs than the config's is "outdated".
 
     Raises:
