@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snakemake.exceptions import WorkflowError
+from snakemake.io import ancient
 from snakemake.settings.types import RerunTrigger
 from snakemake.utils import update_config
 
@@ -131,7 +132,7 @@ class Run:
             job = self.job(group, wildcards)
             current = self.records.problem(job) is None
             self._decide(job.record, current)
-            return self._present(self.waits_for(job), current)
+            return self._waited_for(self.waits_for(job), current)
 
         return of_job
 
@@ -147,7 +148,7 @@ class Run:
         current = (not any(self.records.problem(job) for job in jobs)
                    and verify.report_is_current(self.plan))
         self._decide(self.folder.report, current)
-        return self._present(jobs, current)
+        return self._waited_for(jobs, current)
 
     def inputs_of_anchors(self, wildcards: Wildcards) -> list[str]:
         """Return no file: the comparison with known figures fetches what it needs."""
@@ -156,16 +157,25 @@ class Run:
 
     def _decide(self, output: Path, current: bool) -> None:
         """Have Snakemake make an output again if it is not current, and for no other reason."""
-        # inputs are `ancient`, so that this one trigger is none
+        # what is current has inputs that are `ancient`, so that this one trigger is none
         self.workflow.dag_settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
         # the process of one job, on another machine, say, decides nothing
         if not current and output.exists() and self.workflow.is_main_process:
             self.workflow.dag.forcefiles.add(str(output))
 
-    @staticmethod
-    def _present(jobs: Iterable[Job], current: bool) -> list[str]:
-        """Return the records of jobs. What is current waits for none that has to be made again."""
-        return [str(job.record) for job in jobs if not current or job.record.exists()]
+    def _waited_for(self, jobs: Iterable[Job], current: bool) -> list[str]:
+        """Return the records of jobs as inputs of something.
+
+        What is current waits for nothing that is to be done, nor for what comes after that:
+        Snakemake would take all these for affected, and then miss those that are to be done again.
+        """
+        if not current:
+            return [str(job.record) for job in jobs]
+        return [ancient(str(job.record)) for job in jobs if self._rests(job)]
+
+    def _rests(self, job: Job) -> bool:
+        """Return whether a job and all that it waits for are current."""
+        return self.records.problem(job) is None and all(map(self._rests, self.waits_for(job)))
 
     def attempt(self, group: str) -> Callable[[Wildcards], int]:
         """Return the parameter of a rule that counts how often a job had to be done before."""

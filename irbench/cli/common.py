@@ -118,7 +118,7 @@ def settings(arguments: argparse.Namespace, plan: Plan, **more: object) -> RunSe
 
 def load_plan(arguments: argparse.Namespace) -> Plan:
     """Return the run: read from the plan that is named, else planned from the config."""
-    return plan_file.read(arguments.plan) if arguments.plan else plans.load(arguments.config)
+    return plans.read(arguments.plan) if arguments.plan else plans.load(arguments.config)
 
 
 def settled(arguments: argparse.Namespace, plan: Plan, job: Job) -> Job:

@@ -2,7 +2,7 @@
 # latency job it takes all cores, so that it runs alone.
 rule bench:
     input:
-        ancient(RUN.inputs("benches")),
+        RUN.inputs("benches"),
     output:
         report(
             record("bench"),

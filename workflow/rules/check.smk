@@ -6,7 +6,7 @@ from irbench.fidelity import anchor_run
 
 rule anchors:
     input:
-        ancient(RUN.inputs_of_anchors),
+        RUN.inputs_of_anchors,
     output:
         str(anchor_run.FOLDER.anchors("csv")),
     params:

@@ -1,7 +1,7 @@
 # Fetch and check datasets; the images go to data_root, shared by all runs.
 rule data:
     input:
-        ancient(RUN.inputs("data")),
+        RUN.inputs("data"),
     output:
         report(
             record("data"),
@@ -24,7 +24,7 @@ rule data:
 # Look for images of the training sets in the test sets. A leak stops nothing: the report tells it.
 rule leaks:
     input:
-        ancient(RUN.inputs("leaks")),
+        RUN.inputs("leaks"),
     output:
         report(
             record("leaks"),

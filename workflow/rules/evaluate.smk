@@ -1,7 +1,7 @@
 # One cell: one model on one dataset under one protocol.
 rule evaluate:
     input:
-        ancient(RUN.inputs("cells")),
+        RUN.inputs("cells"),
     output:
         report(
             record("cell"),

@@ -1,7 +1,7 @@
 # Parameters, MACs, latency, memory. A latency job takes all cores, so that it runs alone.
 rule profile:
     input:
-        ancient(RUN.inputs("profiles")),
+        RUN.inputs("profiles"),
     output:
         report(
             record("profile"),

@@ -1,7 +1,7 @@
 # Tables, figures and the page, from the records alone.
 rule report:
     input:
-        ancient(RUN.inputs_of_report),
+        RUN.inputs_of_report,
     output:
         page=report(
             str(FOLDER.report),

@@ -7,7 +7,7 @@
 # Resources, not params: how long a training may run and on what is no reason to do it again.
 rule train:
     input:
-        ancient(RUN.inputs("trainings")),
+        RUN.inputs("trainings"),
     output:
         report(
             record("training"),
