@@ -7,7 +7,7 @@
 #   snakemake --report photos.zip                             Snakemake's own report, of a run done
 #
 # Each job is one irbench command (workflow/rules/*.smk); what a run consists of is computed from
-# the config by irbench/plan.py. Scheduling defaults: profiles/default.
+# the config by irbench/plan/, what of it is to be done from its records. Scheduling defaults: profiles/default.
 
 
 report: "workflow/report/workflow.rst"
@@ -26,13 +26,12 @@ include: "workflow/rules/check.smk"
 rule all:
     default_target: True
     input:
-        str(FOLDER.report),
+        RUN.targets,
 
 
 onstart:
-    begin()
+    RUN.begin()
 
 
 onsuccess:
-    if set(workflow.dag_settings.targets) != {"anchors"}:  # they are no part of the report
-        announce()
+    RUN.announce()

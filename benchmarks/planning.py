@@ -10,7 +10,7 @@ time (user and system) of whole process trees, the median of ``--repeats``:
     noop       ``snakemake`` when every record is there: nothing runs
     cell       the command of one cell, as the rule of the workflow runs it
 
-The records of ``noop`` are written here, from the plan, and ``snakemake --touch`` notes them.
+The records of ``noop`` are written here, from the plan; Snakemake has never seen that run.
 Reads nothing but the repository's Snakefile and profile. Writes a table with the fitted exponents
 (CPU seconds as a power of the number of cells) to stderr, and one JSON document as the last line
 of stdout.
@@ -40,6 +40,7 @@ from irbench import plan
 from irbench.core import files, machine, records
 from irbench.core.errors import UserError
 from irbench.imaging.images import write_png
+from irbench.jobs import verify
 
 ROOT = Path(__file__).resolve().parent.parent
 WHAT = ("planning", "dry", "noop", "cell")
@@ -51,9 +52,6 @@ PROTOCOLS = {"sr-x2": "bicubic", "sr-x3": "bicubic", "sr-x4": "bicubic",
 ENTRIES = 5
 SCORED = 100    # images in a finished cell's record, as of a usual test set
 SIDE = 16   # pixels
-# Snakemake without its rest of 0.1 s after each file it touches
-TOUCH = ("-c", "from snakemake import cli; from snakemake.executors import touch; "
-               "touch.Executor.SLEEPING_TIME = 0; cli.main()")
 SETTLED = 3  # seconds: digests of files that have just been written are not kept
 
 
@@ -103,7 +101,7 @@ def finish(folder: Path) -> None:
         (run.folder / name).write_text("\n")
     for name in ("tables", "figures"):
         (run.folder / name).mkdir()
-    snakemake(folder, "--touch", "--forceall", program=TOUCH)
+    files.write_atomic(run.run_folder.report_digest, verify.report_digest(run))
 
 
 # -- measuring ---------------------------------------------------------------------------------
@@ -128,9 +126,8 @@ def python(folder: Path, code: str) -> float:
     return cpu_seconds([sys.executable, "-c", code], folder)[0]
 
 
-def snakemake(folder: Path, *arguments: str, program: tuple = ("-m", "snakemake")
-              ) -> tuple[float, str]:
-    return cpu_seconds([sys.executable, *program, "--snakefile", str(ROOT / "Snakefile"),
+def snakemake(folder: Path, *arguments: str) -> tuple[float, str]:
+    return cpu_seconds([sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"),
                         "--workflow-profile", str(ROOT / "profiles" / "default"), "--configfile",
                         "config.yaml", "--cores", "1", *arguments], folder)
 

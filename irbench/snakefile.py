@@ -1,35 +1,242 @@
-"""Snakemake's own report (``snakemake --report FILE.html``): the table and the row of each file.
+"""What the Snakefile asks: which run this is, what is still to be done, and what to show of it.
 
-Reads a plan and, when the report is made, the records and files of its run; writes nothing. The
-rules name captions (workflow/report) and categories; a subcategory is one table of Snakemake's
-page, and the labels are its columns.
+Records decide what is done (``irbench.jobs.verify.Records``). Snakemake is asked to run a job that
+is not current although its output exists, and no current one: neither ages of files nor its notes
+in ``.snakemake`` count. It learns this in the input functions of the rules, which it calls once its
+graph of jobs is being built; nothing is written before the first job starts.
 
-Snakemake's page makes a switch of a column, the first excepted, that has two values, each in half
-of the rows, and its script breaks where a row has no counterpart on the other side. It does so for
-one column at most and never for two. Hence the rule of ``_row``: three columns or more, and a
-no-break space behind the values of the last row. Then of two rows all columns would be switches,
-and of more rows none has two values in equal parts: there are no switches, and nothing breaks.
+The labels are those of Snakemake's own report (``snakemake --report FILE.html``): the rules name
+captions (workflow/report) and categories; a subcategory is one table of Snakemake's page, and the
+labels are its columns. Snakemake's page makes a switch of a column, the first excepted, that has
+two values, each in half of the rows, and its script breaks where a row has no counterpart on the
+other side. It does so for one column at most and never for two. Hence the rule of ``_row``: three
+columns or more, and a no-break space behind the values of the last row. Then of two rows all
+columns would be switches, and of more rows none has two values in equal parts: there are no
+switches, and nothing breaks.
+
+Reads a run and its records; writes ``config.json`` and ``plan.json`` when a run starts.
 
 Try: ``snakemake --cores 1 --report /tmp/photos.html``
 """
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from irbench.core import metrics
+from snakemake.exceptions import WorkflowError
+from snakemake.io import ancient
+from snakemake.settings.types import RerunTrigger
+from snakemake.utils import update_config
+
+from irbench import plan as plans
+from irbench.core import digests, files, locks, metrics, records
+from irbench.core.errors import UserError
 from irbench.core.run_folder import Stored
+from irbench.fidelity import anchor_run
+from irbench.jobs import verify
 from irbench.plan import Job, Plan
+from irbench.plan import config as configs
+from irbench.plan import file as plan_file
 from irbench.report import plots
+
+if TYPE_CHECKING:
+    from snakemake.io import Wildcards
+    from snakemake.workflow import Workflow
 
 LONGEST = 160  # characters of a value
 ALL = "all"
 MARK = "\u00a0"
 UNFIT = str.maketrans("{}<>", "()()")
 
+# -- the run -----------------------------------------------------------------------------------
+
+def start(workflow: Workflow, given: dict) -> Run:
+    """Plan the run that Snakemake was asked for; end with exit code 2 if its config is wrong.
+
+    A config file stands alone: config.yaml beside the Snakefile is read only when no other file was
+    given, since Snakemake would merge the two.
+
+    Args:
+        workflow: Snakemake's.
+        given: what Snakemake has read: the files of ``--configfile``, changed by ``--config``.
+    """
+    default = Path(workflow.basedir) / configs.DEFAULT
+    paths = workflow.overwrite_configfiles or [default]
+    where = f"config {' + '.join(map(str, paths))}"
+    try:
+        # Snakemake takes a key given twice without a word; this does not
+        read = [configs.read(path) for path in paths]
+        if not workflow.overwrite_configfiles:
+            update_config(read[0], given)
+            given = read[0]
+        return Run(workflow, plans.build(configs.check(given, where), where))
+    except UserError as error:
+        print(f"irbench: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+class Run:
+    """The run of a Snakefile. A ``group`` is the name of a group of jobs in the plan, as cells."""
+
+    def __init__(self, workflow: Workflow, plan: Plan) -> None:
+        """Look at no record yet."""
+        self.workflow, self.plan, self.folder = workflow, plan, plan.run_folder
+        self.records = verify.Records(plan)
+
+    @property
+    def gpu(self) -> int:
+        """How many GPUs a job asks for that computes: one, where it may use one."""
+        # a GPU serves one job at a time (profiles/default limits the resource); where none is,
+        # none waits
+        device = self.plan.config["device"]
+        return int(device == "cuda"
+                   or (device == "auto" and shutil.which("nvidia-smi") is not None))
+
+    @property
+    def cores(self) -> int:
+        """All cores, for a job that is to run alone."""
+        try:
+            return self.workflow.cores
+        except WorkflowError:  # `snakemake --report` runs nothing, and need not be told any
+            return 1
+
+    def job(self, group: str, wildcards: Wildcards) -> Job:
+        """Return a job by the wildcards of its rule; the search for leaks has none."""
+        return getattr(self.plan, group)["/".join(wildcards) or self.plan.config["run"]]
+
+    def waits_for(self, job: Job) -> list[Job]:
+        """Return the jobs whose results a job reads: no set is fetched for the leaks alone."""
+        plan = self.plan
+        if job.kind == "training":
+            return [plan.data[name] for name in job.model.training.data]
+        if job.kind == "cell":
+            training = plan.training_of(job.key["protocol"], job.key["model"])
+            return [plan.data[job.key["dataset"]], *([training] if training else [])]
+        if job.kind == "leaks":
+            names = dict.fromkeys(one["name"] for pair in job.spec["pairs"] for one in pair)
+            return [plan.data[name] for name in names if name in plan.data]
+        return []
+
+    # -- what is to be done ------------------------------------------------------------------------
+
+    def inputs(self, group: str) -> Callable[[Wildcards], list[str]]:
+        """Return the input function of a rule: the records that a job waits for."""
+        def of_job(wildcards: Wildcards) -> list[str]:
+            job = self.job(group, wildcards)
+            current = self.records.problem(job) is None
+            self._decide(job.record, current)
+            return self._waited_for(self.waits_for(job), current)
+
+        return of_job
+
+    def targets(self, wildcards: Wildcards) -> list[str]:
+        """Return what the whole run asks for: every record that is not current, and the report."""
+        return [*(str(job.record) for job in self.plan.jobs() if self.records.problem(job)),
+                str(self.folder.report), str(self.folder.summary), str(self.folder.tables),
+                str(self.folder.figures)]
+
+    def inputs_of_report(self, wildcards: Wildcards) -> list[str]:
+        """Return the records that the report is made from: all."""
+        jobs = self.plan.jobs()
+        current = (not any(self.records.problem(job) for job in jobs)
+                   and verify.report_is_current(self.plan))
+        self._decide(self.folder.report, current)
+        return self._waited_for(jobs, current)
+
+    def inputs_of_anchors(self, wildcards: Wildcards) -> list[str]:
+        """Return no file: the comparison with known figures fetches what it needs."""
+        self._decide(anchor_run.FOLDER.anchors("csv"), anchor_run.is_current())
+        return []
+
+    def _decide(self, output: Path, current: bool) -> None:
+        """Have Snakemake make an output again if it is not current, and for no other reason."""
+        # what is current has inputs that are `ancient`, so that this one trigger is none
+        self.workflow.dag_settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
+        # the process of one job, on another machine, say, decides nothing
+        if not current and output.exists() and self.workflow.is_main_process:
+            self.workflow.dag.forcefiles.add(str(output))
+
+    def _waited_for(self, jobs: Iterable[Job], current: bool) -> list[str]:
+        """Return the records of jobs as inputs of something.
+
+        What is current waits for nothing that is to be done, nor for what comes after that:
+        Snakemake would take all these for affected, and then miss those that are to be done again.
+        """
+        if not current:
+            return [str(job.record) for job in jobs]
+        return [ancient(str(job.record)) for job in jobs if self._rests(job)]
+
+    def _rests(self, job: Job) -> bool:
+        """Return whether a job and all that it waits for are current."""
+        return self.records.problem(job) is None and all(map(self._rests, self.waits_for(job)))
+
+    def attempt(self, group: str) -> Callable[[Wildcards], int]:
+        """Return the parameter of a rule that counts how often a job had to be done before."""
+        def number(wildcards: Wildcards) -> int:
+            job = self.job(group, wildcards)
+            return records.next_attempt(job.record, job.spec)
+
+        return number
+
+    # -- before and after --------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Before the first job: claim the run's folder, then write down its configuration and plan.
+
+        Not a rule: whether a job must run depends on its own spec, not on the age of these files.
+        """
+        try:
+            locks.claim(self.folder.lock)
+            files.write_atomic(self.folder.config, digests.canonical(self.plan.config) + "\n")
+            plan_file.write(self.plan)
+        except UserError as error:
+            print(f"irbench: {error}", file=sys.stderr)
+            os._exit(2)  # no job has begun; an exception would be reported as a defect
+
+    def announce(self) -> None:
+        """End by naming the report, and what is missing in it."""
+        targets = self.workflow.dag_settings.targets
+        if not self.folder.report.exists() or set(targets) == {"anchors"}:
+            return  # only a part of the run was asked for, or something apart from it
+        stored = [(job, self.folder.load(job.kind, job.key)) for job in self.plan.jobs()
+                  if job.record.exists()]
+        missing = [(job, one.problem or one.record["reason"]) for job, one in stored
+                   if one.problem or one.record["status"] != "ok"]
+        reasons: dict[str, list[str]] = {}
+        for job, reason in missing:
+            reasons.setdefault(reason, []).append(job.title)
+        for reason, titles in reasons.items():
+            more = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
+            print(f"n/a: {titles[0]}{more}: {reason}", file=sys.stderr)
+        if missing:
+            print(f"{len(missing)} of {len(stored)} jobs gave no result; the next run tries them "
+                  "again", file=sys.stderr)
+        print(f"The report: {self.folder.report.resolve()}", file=sys.stderr)
+
+    # -- Snakemake's own report --------------------------------------------------------------------
+
+    def labels(self, group: str) -> Callable[[Wildcards], dict[str, str]]:
+        """Return what Snakemake's report shows of a record: what it is, and what came out."""
+        return lambda wildcards: labels(
+            self.plan, group, list(wildcards) or [self.plan.config["run"]])
+
+    def subcategory(self, group: str) -> Callable[[Wildcards], str]:
+        """Return the table of Snakemake's report that a record is in: that of its task."""
+        return lambda wildcards: subcategory(self.plan, group, list(wildcards))
+
+    def file_labels(self, folder: Path) -> Callable[[Wildcards], dict[str, str]]:
+        """Return what Snakemake's report shows of a table or a figure."""
+        return lambda wildcards: file_labels(self.plan, folder, wildcards.name, wildcards.suffix)
+
+
+# -- Snakemake's own report --------------------------------------------------------------------
 
 def subcategory(plan: Plan, kind: str, key: Sequence[str]) -> str:
     """Return the table of a job's record: its task, or what kind of a job it is.

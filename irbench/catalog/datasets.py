@@ -18,12 +18,13 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from irbench.catalog.manifest import NAME, read_manifest
+from irbench.core import typed
 from irbench.core.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ USES = ("test", "train", "weights")
 TASKS = ("sr", "denoise_gray", "denoise_color", "jpeg_gray", "jpeg_color", "demosaic", "deblur",
          "derain", "lowlight", "weather")
 KINDS = ("manifest", "archive", "manual", "local")
+PATHS = ("catalog", "manifest", "folder", "root")    # fields of an entry
 REQUIRED = {"title", "use"}
 OPTIONAL = {"tasks", "source", "terms", "notes", "match", *KINDS}
 KEYS = {"local": {"folder", "pattern", "hr", "input"},
@@ -137,6 +139,22 @@ class DatasetEntry:
     def definition(self) -> dict:
         """What decides which files belong to the set, as plain data; for sets without manifest."""
         return {"hr": self.hr, "input": self.input, "match": dict(self.match), "count": self.count}
+
+    def as_dict(self) -> dict:
+        """Return all fields as plain data; paths with forward slashes."""
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        plain |= {name: plain[name] and plain[name].as_posix() for name in PATHS}
+        return plain | {"tasks": list(self.tasks), "match": dict(self.match),
+                        "archives": [asdict(archive) for archive in self.archives]}
+
+    @classmethod
+    def from_dict(cls, given: dict) -> DatasetEntry:
+        """Return the entry that ``as_dict`` gave, unchecked. Raises UserError for an unknown key.
+        """
+        where = f"dataset {given.get('name', '')}".strip()
+        paths = {name: given[name] and Path(given[name]) for name in PATHS}
+        return typed.make(cls, {**given, **paths, "tasks": tuple(given["tasks"]), "archives": tuple(
+            typed.make(Archive, archive, where) for archive in given["archives"])}, where)
 
 
 # -- one entry ---------------------------------------------------------------------------------

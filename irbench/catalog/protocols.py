@@ -9,6 +9,7 @@ import re
 from dataclasses import asdict, dataclass
 
 from irbench.catalog import reader
+from irbench.core import typed
 from irbench.core.errors import UserError, unknown
 
 ID = re.compile(r"(?P<name>[a-z_]+-[A-Za-z0-9_]+)@(?P<version>[1-9][0-9]*)")
@@ -90,6 +91,13 @@ class Protocol:
     def definition(self) -> dict:
         """Return all fields as plain data: what enters fingerprints and reports."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, given: dict) -> Protocol:
+        """Return the protocol that ``definition`` gave. Raises UserError for an unknown key."""
+        where = f"protocol {given.get('id', '')}".strip()
+        return typed.make(cls, {**given, "metric": typed.make(
+            Scoring, given.get("metric"), where)}, where)
 
 
 def catalog(paths: tuple[str, ...] = ()) -> dict[str, Protocol]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 
-from irbench import plan
 from irbench.cli import common
 from irbench.core import messages
 from irbench.core.errors import UserError
@@ -31,8 +30,10 @@ SECTION = "attention_bench"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument("what", choices=["attention"])
-    parser.add_argument("--config", help="take all sizes from `attention_bench` of this config, "
-                        "and write the record of its run")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--config", help="take all sizes from `attention_bench` of this config, "
+                       "and write the record of its run")
+    common.add_plan(group)
     usual = configs.section(SECTION)
     choices = configs.choices(SECTION)
     for name, text in (("n", "tokens of a window"), ("k", "keys of a token")):
@@ -52,14 +53,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure what the command line or a config asks for; return the exit code."""
     given = {name: value for name in configs.section(SECTION)
              if (value := getattr(arguments, name)) is not None}
-    if arguments.config is None:
+    if not (arguments.config or arguments.plan):
         return _by_hand(arguments, configs.section(SECTION, given))
     if given:
         raise UserError(f"bench {arguments.what}: with --config its `{SECTION}` gives the sizes, "
                         f"so {_flags(given)} cannot be given, too. Leave one out.")
-    planned = plan.load(arguments.config)
+    planned = common.load_plan(arguments)
     if not planned.benches:
-        raise UserError(f"config {arguments.config}: it asks for no benchmark. Add "
+        raise UserError(f"{arguments.plan or arguments.config}: it asks for no benchmark. Add "
                         f"`{SECTION}: {{}}` to it, or leave --config out.")
     job = planned.find("bench", bench=arguments.what)
     return common.run_job(arguments, planned, job, common.settings(arguments, planned))

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from irbench import plan as plans
 from irbench.catalog import peers, protocols, recipes
 from irbench.core import messages
 from irbench.core.errors import unknown
@@ -23,8 +24,9 @@ from irbench.jobs.result import RunSettings
 from irbench.models import registry
 from irbench.plan import Job, Plan
 from irbench.plan import config as configs
+from irbench.plan import file as plan_file
 
-CONFIG = "config.yaml"
+CONFIG = configs.DEFAULT
 SUMMARY = ("mean", "count", "steps", "final_loss", "parameters", "macs")
 
 
@@ -33,6 +35,19 @@ SUMMARY = ("mean", "count", "steps", "final_loss", "parameters", "macs")
 def add_config(parser: argparse.ArgumentParser, help: str = "default: %(default)s") -> None:
     """Add the option that names the config, by default the one of this folder."""
     parser.add_argument("--config", default=CONFIG, help=help)
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name the run of a job: a config, or the plan that was made of it."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--config", default=CONFIG, help="default: %(default)s")
+    add_plan(group)
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names a run's plan, which the workflow writes when the run starts."""
+    parser.add_argument("--plan", metavar="FILE", help="results/RUN/plan.json, as the workflow "
+                        "gives it: do a job of it, planning nothing")
 
 
 def add_log(parser: argparse.ArgumentParser) -> None:
@@ -101,6 +116,16 @@ def settings(arguments: argparse.Namespace, plan: Plan, **more: object) -> RunSe
                        threads=arguments.threads, progress=True, **more)
 
 
+def load_plan(arguments: argparse.Namespace) -> Plan:
+    """Return the run: read from the plan that is named, else planned from the config."""
+    return plans.read(arguments.plan) if arguments.plan else plans.load(arguments.config)
+
+
+def settled(arguments: argparse.Namespace, plan: Plan, job: Job) -> Job:
+    """Return a job with the spec that it has now, if its plan was made earlier."""
+    return plan_file.settled(plan, job) if arguments.plan else job
+
+
 def run_job(arguments: argparse.Namespace, plan: Plan, job: Job,
             how: RunSettings | None = None) -> int:
     """Do a job, write its record, print its summary; return the exit code.
@@ -116,7 +141,7 @@ def run_job(arguments: argparse.Namespace, plan: Plan, job: Job,
             attempt=arguments.attempt, log=arguments.log)
     else:
         messages.log_to(arguments.log)
-        record = jobs.do(plan, job, how, on_failure=arguments.on_failure,
+        record = jobs.do(plan, settled(arguments, plan, job), how, on_failure=arguments.on_failure,
                          attempt=arguments.attempt)
     if record:      # else the process that wrote it has printed it
         result = record["result"] or {}

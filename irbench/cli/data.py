@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 
 from tabulate import tabulate
 
-from irbench import plan
 from irbench.cli import common, leaks
 from irbench.core import messages
 from irbench.core.errors import UserError
@@ -37,10 +36,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     for action, text in ACTIONS.items():
         sub = actions.add_parser(action, help=text, description=text)
-        common.add_config(sub)
         if action == "fetch":
+            common.add_run(sub)
             common.add_job(sub, device=False)
         else:
+            common.add_config(sub)
             common.add_log(sub)
         sub.add_argument("names", nargs="*", metavar="NAME",
                          help="datasets; default: those of the config"
@@ -60,12 +60,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
-    if arguments.names and not common.has_config(arguments):
+    if arguments.names and not (arguments.plan or common.has_config(arguments)):
         known, root, _ = common.catalog_of(arguments)
         for entry in common.entries(known, arguments.names):
             _fetch_ahead(entry, root)
         return 0
-    planned = plan.load(arguments.config)
+    planned = common.load_plan(arguments)
     for name in arguments.names or list(planned.data):
         entry = planned.entry(name)
         if name in planned.data:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 
-from irbench import plan
 from irbench.cli import common
 
 NAME = "eval"
@@ -19,7 +18,7 @@ HELP = "evaluate one cell: model, dataset, protocol"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    common.add_config(parser)
+    common.add_run(parser)
     common.add_protocol(parser)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--keep-images", action="store_true", help="keep restored images")
@@ -29,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate the cell; return the exit code."""
-    planned = plan.load(arguments.config)
+    planned = common.load_plan(arguments)
     job = planned.find("cell", protocol=arguments.protocol, dataset=arguments.dataset,
                        model=arguments.model)
     return common.run_job(arguments, planned, job, common.settings(

@@ -18,7 +18,6 @@ from collections.abc import Iterable
 
 from tabulate import tabulate
 
-from irbench import plan
 from irbench.cli import common
 from irbench.core import messages
 from irbench.core.errors import UserError, unknown
@@ -33,7 +32,7 @@ EXAMPLES = 3        # pairs of two sets in the table for people
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the action's options."""
-    common.add_config(parser)
+    common.add_run(parser)
     common.add_job(parser, device=False)
     common.add_data_root(parser)
     for use in ("train", "test"):
@@ -65,15 +64,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.exclude:
         raise UserError("--exclude goes with --train and --test; what the trainings of a config "
                         "leave out stands in it (models.NAME.training.exclude).")
-    planned = plan.load(arguments.config)
+    planned = common.load_plan(arguments)
     job = next(iter(planned.leaks.values()), None)
     unsure = sorted({name.partition("/")[2] for name, sets in planned.trained_on.items()
                      if sets is None})
     if unsure:
         messages.say(f"training data unknown, not compared: {', '.join(unsure)}")
     if job is None:
-        messages.say(f"{arguments.config} has no model with known training data. To compare sets: "
-                     "irbench data leak --train NAME --test NAME")
+        messages.say(f"{arguments.plan or arguments.config} has no model with known training data. "
+                     "To compare sets: irbench data leak --train NAME --test NAME")
         return _tell({"pairs": [], "compared": [], "not_compared": []}, [], unsure)
     if arguments.on_failure == "record":
         return common.run_job(arguments, planned, job)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 
-from irbench import plan
 from irbench.cli import common
 
 NAME = "profile"
@@ -19,7 +18,7 @@ HELP = "measure parameters, MACs, latency, memory"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    common.add_config(parser)
+    common.add_run(parser)
     common.add_protocol(parser)
     common.add_model(parser)
     common.add_job(parser)
@@ -27,6 +26,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure the model; return the exit code."""
-    planned = plan.load(arguments.config)
+    planned = common.load_plan(arguments)
     job = planned.find("profile", protocol=arguments.protocol, model=arguments.model)
     return common.run_job(arguments, planned, job, common.settings(arguments, planned))

@@ -1,6 +1,7 @@
 """``irbench report``: tables, plots and report.html from a run's records.
 
-Reads   the config and the run's records. Writes RUN/tables, RUN/figures and RUN/report.html.
+Reads   the config and the run's records. Writes RUN/tables, RUN/figures and RUN/report.html,
+        and RUN/.report, by which the workflow sees what they were made from.
 
 Try: ``irbench report``
      ``irbench report --differences``
@@ -13,7 +14,8 @@ import json
 
 from irbench import plan, report
 from irbench.cli import common
-from irbench.core import messages
+from irbench.core import files, messages
+from irbench.jobs import verify
 
 NAME = "report"
 HELP = "render tables, figures and report.html from the records"
@@ -33,7 +35,12 @@ def run(arguments: argparse.Namespace) -> int:
     messages.log_to(arguments.log)
     planned = plan.load(arguments.config)
     spec = planned.report_spec | ({"differences": True} if arguments.differences else {})
+    made_from = verify.report_digest(planned)
     page = report.build(planned.folder, spec, progress=messages.say)
+    if arguments.differences:   # not what the config asks for: the next run makes that
+        planned.run_folder.report_digest.unlink(missing_ok=True)
+    else:
+        files.write_atomic(planned.run_folder.report_digest, made_from + "\n")
     messages.say(f"report: {page}")
     print(json.dumps({"report": str(page)}))
     return 0

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import sys
 
-from irbench import plan
 from irbench.cli import common
 from irbench.core import messages
 from irbench.core.errors import Paused, UserError
@@ -24,7 +23,7 @@ HELP = "train one model for one protocol"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    common.add_config(parser)
+    common.add_run(parser)
     common.add_protocol(parser)
     common.add_model(parser)
     parser.add_argument("--max-minutes", type=common.minutes, default=0, metavar="M",
@@ -42,14 +41,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Do the training, or one process's part of it; return the exit code."""
     if processes.rank():
         messages.mute()
-    planned = plan.load(arguments.config)
+    planned = common.load_plan(arguments)
     job = planned.find("training", protocol=arguments.protocol, model=arguments.model)
     how = common.settings(arguments, planned, max_minutes=arguments.max_minutes or None,
                           tensorboard=arguments.tensorboard)
     recorded = arguments.on_failure == "record"
     if processes.rank():  # the first process reports, and records what goes wrong
         try:
-            jobs.compute(planned, job, how)
+            jobs.compute(planned, common.settled(arguments, planned, job), how)
         except Paused:
             return 0 if recorded else 3
         except UserError as error:

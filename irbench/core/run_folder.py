@@ -4,6 +4,7 @@ All other modules ask here for the path of a file of a run; none builds one itse
 them to it). A run folder holds::
 
     config.json  plan.json  .lock            what the run asks for; held while a workflow is at it
+    .report                                  the digest of what the report was made from
     data/DATASET.json                        the records, one a job
     training/SCOPE/MODEL.json                beside it .csv (the curve), .state and .lock
     cells/PROTOCOL/DATASET/MODEL.json
@@ -115,6 +116,8 @@ class RunFolder:
     plan = property(lambda self: self.path / "plan.json", doc="Its jobs.")
     lock = property(lambda self: self.path / ".lock", doc="Held by the workflow at work in it.")
     report = property(lambda self: self.path / "report.html", doc="The page.")
+    report_digest = property(lambda self: self.path / ".report",
+                             doc="Holds the digest of all that the report was made from.")
     summary = property(lambda self: self.path / "summary.csv", doc="Every value of the report.")
     tables = property(lambda self: self.path / "tables", doc="The folder of tables.")
     figures = property(lambda self: self.path / "figures", doc="The folder of plots.")

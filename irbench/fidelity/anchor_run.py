@@ -104,7 +104,7 @@ def run(catalog: Anchors, *, data_root: str = "data", only: str | None = None, j
             verdict = "SKIP" if row.name in absent else "FAIL"
             compared += anchors.without(row, verdict, record["reason"])
     if only is None:
-        _write(compared, attempt)
+        _write(catalog, compared, attempt)
     return compared
 
 
@@ -258,7 +258,7 @@ def _evaluate(name: str) -> tuple[dict, bool]:
 
 # -- tables ------------------------------------------------------------------------------------
 
-def _write(compared: list[ReferenceCheck], attempt: int) -> None:
+def _write(catalog: Anchors, compared: list[ReferenceCheck], attempt: int) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -270,7 +270,8 @@ def _write(compared: list[ReferenceCheck], attempt: int) -> None:
                          number[3], reference.reason, c.verdict, c.note])
     files.write_atomic(FOLDER.anchors("csv"), text.getvalue())
     files.write_atomic(FOLDER.anchors("md"), markdown(compared))
-    files.write_json(FOLDER.anchors("json"), {**anchors.counts(compared), "attempt": attempt})
+    files.write_json(FOLDER.anchors("json"), {**anchors.counts(compared), "attempt": attempt,
+                                              "fingerprint": fingerprint(catalog)})
 
 
 def _plain(value: float | None) -> str:
@@ -341,6 +342,16 @@ def fingerprint(catalog: Anchors | None = None) -> str:
         "cells": {name: job.fingerprint for name, job in plan.cells.items()},
         "references": [[row.name, *(repr(r) for r in row.references)] for row in catalog.rows],
         "code": code.of_modules("irbench.fidelity.anchors", "irbench.fidelity.anchor_run")})
+
+
+def is_current() -> bool:
+    """Return whether the tables are those of today's data, code, references, with no row left out.
+    """
+    try:
+        last = json.loads(FOLDER.anchors("json").read_text())
+        return last["skip"] == 0 and last["fingerprint"] == fingerprint()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def next_attempt() -> int:

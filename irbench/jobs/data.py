@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from irbench import plan as plans
 from irbench.core import records
 from irbench.data import obtain, sets
 from irbench.jobs.result import USUAL, Result, RunSettings
-from irbench.plan import Job, Plan
+from irbench.plan import Job, Plan, contents
 
 
 def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
@@ -30,7 +29,7 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
     spec = job.spec
     if spec["dataset"]["sha256"] is None:
         # only now is it known what the set holds
-        spec = plans.build(plan.config).data[entry.name].spec
+        spec = contents.spec(entry, plan.config["data_root"])
     images = found.role("input" if entry.paired else "hr")
     return Result({"count": len(images), "sha256": sets.digest(entry),
                    "bytes": sum(item.bytes for item in found.images),

@@ -22,14 +22,14 @@ from irbench.catalog import protocols, published, recipes
 from irbench.catalog.model import Model
 from irbench.catalog.protocols import Protocol
 from irbench.core import records
-from irbench.core.errors import Unavailable, UserError, unknown
+from irbench.core.errors import UserError, unknown
 from irbench.core.run_folder import RunFolder
 from irbench.data import sets as datasets
 from irbench.imaging import metrics
 from irbench.models import registry
 from irbench.plan import config as configs
+from irbench.plan import contents, sources, variants
 from irbench.plan import models as model_entries
-from irbench.plan import sources, variants
 from irbench.plan import trained_on as training_sets
 from irbench.plan.job import Job
 from irbench.weights import loading
@@ -88,9 +88,9 @@ class Plan:
         group = {"data": self.data, "training": self.trainings, "cell": self.cells,
                  "profile": self.profiles, "bench": self.benches}[kind]
         wanted = key.get("protocol")
-        scopes = [job.key["protocol"] for job in self.trainings.values()
-                  if wanted in (job.key["protocol"], job.key["protocol"].rpartition("@")[0])]
-        if kind == "training" and scopes:
+        scopes = [scope for scope in (name.partition("/")[0] for name in group)
+                  if wanted in (scope, scope.rpartition("@")[0])] if kind == "training" else []
+        if scopes:
             key["protocol"] = max(scopes, key=lambda scope: int(scope.rpartition("@")[2]))
         elif wanted:
             with contextlib.suppress(*[UserError] if kind == "training" else ()):
@@ -322,22 +322,10 @@ def _add_data(plan: Plan, name: str, known: dict, where: str, use: str,
 
 
 def _data_spec(plan: Plan, entry: datasets.DatasetEntry) -> dict:
-    """Return what identifies a set, and how many images (or pairs) it has.
-
-    A set that is not here stops no run: it has no digest but the reason why. Once it is here, the
-    digest takes the reason's place, so that all that depends on it runs again.
-    """
-    if entry.name in plan.contents:
-        return plan.contents[entry.name]
-    try:
-        rows = datasets.manifest(entry)
-        role = "input" if entry.paired else "hr"
-        count = sum(row.role == role for row in rows)
-        found = {"name": entry.name, "sha256": datasets.digest(entry, rows)}
-    except Unavailable as error:
-        found, count = {"name": entry.name, "sha256": None, "reason": str(error)}, entry.count
-    return plan.contents.setdefault(entry.name, {
-        "dataset": found, "count": count, "data_root": plan.config["data_root"]})
+    """Return the spec of a set's own job, looked up once a plan."""
+    if entry.name not in plan.contents:
+        plan.contents[entry.name] = contents.spec(entry, plan.config["data_root"])
+    return plan.contents[entry.name]
 
 
 def _add_training(plan: Plan, model: Model, protocol: Protocol, known: dict, where: str) -> None:

@@ -21,6 +21,7 @@ from irbench.core.errors import UserError
 from irbench.imaging import metrics as scoring
 
 T = TypeVar("T")
+DEFAULT = "config.yaml"
 SCHEMA = Path(__file__).parents[1] / "catalog" / "config.schema.json"
 
 

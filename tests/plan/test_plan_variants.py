@@ -7,7 +7,7 @@ import yaml
 
 from irbench import cli, plan
 from irbench.catalog.model import Checkpoint, Inference
-from irbench.core import files, records
+from irbench.core import digests, files, records
 from irbench.core.errors import Unavailable, UserError
 from irbench.jobs import verify
 from irbench.plan import config
@@ -331,10 +331,12 @@ def test_verify_knows_whose_weights_a_variant_has(tmp_path, monkeypatch):
     run = plan.load(edit(tmp_path))
     training = run.trainings["sr-x2@1/tiny"]
     cell = run.find("cell", protocol="sr-x2", dataset="tinyset", model="tiny.strong")
+    files.write_atomic(run.folder / "w.safetensors", "weights")
+    own = digests.file_digest(run.folder / "w.safetensors")
     files.write_json(training.record, records.make(
         "training", training.key, training.spec, result={"checkpoint": {
-            "file": "w.safetensors", "sha256": "b" * 64}}))
-    for digest, problem in (("b" * 64, []), ("a" * 64, ["computed with other weights"])):
+            "file": "w.safetensors", "sha256": own}}))
+    for digest, problem in ((own, []), ("a" * 64, ["computed with other weights"])):
         files.write_json(cell.record, records.make(
             "cell", cell.key, cell.spec, resolved={"checkpoint": digest},
             result={"images": [], "mean": {}}))

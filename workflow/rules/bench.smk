@@ -1,23 +1,25 @@
 # Time and memory of the attention implementations, if the config has `attention_bench`. Like a
 # latency job it takes all cores, so that it runs alone.
 rule bench:
+    input:
+        RUN.inputs("benches"),
     output:
         report(
             record("bench"),
             caption="../report/bench.rst",
             category="Benchmarks of parts",
-            labels=told("benches"),
+            labels=RUN.labels("benches"),
         ),
     params:
-        config=CONFIG,
-        attempt=attempt("benches"),
-    threads: CORES
+        plan=PLAN,
+        attempt=RUN.attempt("benches"),
+    threads: RUN.cores
     resources:
-        gpu=GPU,
+        gpu=RUN.gpu,
     log:
         FOLDER.log("bench"),
     message:
         "Measure {wildcards.bench} by itself"
     shell:
-        "irbench bench {wildcards.bench} --config {params.config} --threads {threads}"
+        "irbench bench {wildcards.bench} --plan {params.plan} --threads {threads}"
         " --on-failure record --attempt {params.attempt} --log {log} > /dev/null"

@@ -5,13 +5,14 @@ from irbench.fidelity import anchor_run
 
 
 rule anchors:
+    input:
+        RUN.inputs_of_anchors,
     output:
         str(anchor_run.FOLDER.anchors("csv")),
     params:
-        fingerprint=lambda wildcards: anchor_run.fingerprint(),
         attempt=lambda wildcards: anchor_run.next_attempt(),
-        data_root=SETTINGS["data_root"],
-    threads: CORES
+        data_root=RUN.plan.config["data_root"],
+    threads: RUN.cores
     log:
         str(anchor_run.FOLDER.anchors("log")),
     message:

@@ -1,24 +1,26 @@
 # Parameters, MACs, latency, memory. A latency job takes all cores, so that it runs alone.
 rule profile:
+    input:
+        RUN.inputs("profiles"),
     output:
         report(
             record("profile"),
             caption="../report/profile.rst",
             category="Costs",
-            subcategory=table_of("profiles"),
-            labels=told("profiles"),
+            subcategory=RUN.subcategory("profiles"),
+            labels=RUN.labels("profiles"),
         ),
     params:
-        config=CONFIG,
-        attempt=attempt("profiles"),
-    threads: CORES
+        plan=PLAN,
+        attempt=RUN.attempt("profiles"),
+    threads: RUN.cores
     resources:
-        gpu=GPU,
+        gpu=RUN.gpu,
     log:
         FOLDER.log("profile"),
     message:
         "Measure {wildcards.model} for {wildcards.protocol}"
     shell:
-        "irbench profile --config {params.config} --protocol {wildcards.protocol}"
+        "irbench profile --plan {params.plan} --protocol {wildcards.protocol}"
         " --model {wildcards.model} --threads {threads}"
         " --on-failure record --attempt {params.attempt} --log {log} > /dev/null"

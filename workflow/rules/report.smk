@@ -1,7 +1,7 @@
 # Tables, figures and the page, from the records alone.
 rule report:
     input:
-        records=all_records("data", "trainings", "cells", "profiles", "benches", "leaks"),
+        RUN.inputs_of_report,
     output:
         page=report(
             str(FOLDER.report),
@@ -21,7 +21,7 @@ rule report:
             caption="../report/table.rst",
             category="Tables",
             subcategory="{suffix}",
-            labels=told_of_file(FOLDER.tables),
+            labels=RUN.file_labels(FOLDER.tables),
         ),
         # of each figure one file: the PDF and the SVG lie beside it
         figures=report(
@@ -30,11 +30,10 @@ rule report:
             caption="../report/figure.rst",
             category="Figures",
             subcategory=lambda wildcards: snakefile.drawing(wildcards.name),
-            labels=told_of_file(FOLDER.figures),
+            labels=RUN.file_labels(FOLDER.figures),
         ),
     params:
-        config=CONFIG,
-        fingerprint=PLAN.report_fingerprint,
+        config=str(FOLDER.config),
     log:
         FOLDER.log("report"),
     message:

@@ -7,28 +7,28 @@
 # Resources, not params: how long a training may run and on what is no reason to do it again.
 rule train:
     input:
-        data=training_data,
+        RUN.inputs("trainings"),
     output:
         report(
             record("training"),
             caption="../report/training.rst",
             category="Trainings",
-            subcategory=table_of("trainings"),
-            labels=told("trainings"),
+            subcategory=RUN.subcategory("trainings"),
+            labels=RUN.labels("trainings"),
         ),
     params:
-        config=CONFIG,
-        attempt=attempt("trainings"),
+        plan=PLAN,
+        attempt=RUN.attempt("trainings"),
     threads: 1
     resources:
-        gpu=GPU,
+        gpu=RUN.gpu,
         max_minutes=0,
     log:
         FOLDER.log("training"),
     message:
         "Train {wildcards.model} for {wildcards.protocol}"
     shell:
-        "irbench train --config {params.config} --protocol {wildcards.protocol}"
+        "irbench train --plan {params.plan} --protocol {wildcards.protocol}"
         " --model {wildcards.model} --threads {threads} --max-minutes {resources.max_minutes}"
         " --processes $(({resources.gpu} > 1 ? {resources.gpu} : 1))"
         " --on-failure record --attempt {params.attempt} --log {log} > /dev/null"

@@ -1,0 +1,36 @@
+"""What identifies a set in the specs of jobs: the digest of its content, or why there is none yet.
+
+Reads the manifest of a set, or its files; writes nothing.
+
+Try: ``python -c "from irbench.data import sets; from irbench.plan import contents
+print(contents.spec(sets.get('photos'), 'data'))"``
+"""
+
+from __future__ import annotations
+
+from irbench.core.errors import Unavailable
+from irbench.data import sets
+from irbench.data.sets import DatasetEntry
+
+
+def spec(entry: DatasetEntry, data_root: str) -> dict:
+    """Return the spec of a set's own job: ``dataset`` (as in all specs), ``count``, ``data_root``.
+
+    A set that is not here stops no run: it has no digest but the reason why. Once it is here, the
+    digest takes the reason's place, so that all that depends on it runs again.
+
+    Args:
+        entry: the set.
+        data_root: the config's.
+
+    Raises:
+        UserError: a manifest that cannot be read.
+    """
+    try:
+        rows = sets.manifest(entry)
+        role = "input" if entry.paired else "hr"
+        count = sum(row.role == role for row in rows)
+        found = {"name": entry.name, "sha256": sets.digest(entry, rows)}
+    except Unavailable as error:
+        found, count = {"name": entry.name, "sha256": None, "reason": str(error)}, entry.count
+    return {"dataset": found, "count": count, "data_root": data_root}

@@ -1,0 +1,196 @@
+"""The plan of a run as a file, ``results/RUN/plan.json``: written once, read by each of its jobs.
+
+A job that reads it plans nothing, so that it costs the same in a run of 10 cells and of 10,000.
+What jobs share (definitions of protocols, models, digests, settings) stands in the file once, as
+one of its ``parts``; all else names a part by its number. Only what is asked for becomes an object.
+
+Writes and reads that file; ``settled`` also looks at the sets and the sources of one job.
+
+Try: ``python -c "from irbench import plan; from irbench.plan import file
+print(file.read(file.write(plan.load('config.yaml'))).jobs()[0])"``
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from irbench.catalog.datasets import DatasetEntry
+from irbench.catalog.model import Model
+from irbench.catalog.protocols import Protocol
+from irbench.core import digests, files
+from irbench.core.errors import UserError
+from irbench.core.run_folder import RunFolder
+from irbench.plan import compose, contents, sources
+from irbench.plan.compose import Plan
+from irbench.plan.job import Job
+
+SCHEMA_VERSION = 1
+# the groups of jobs in a plan -> the names of the parts of their keys
+GROUPS = {"data": ("dataset",), "trainings": ("protocol", "model"),
+          "cells": ("protocol", "dataset", "model"), "profiles": ("protocol", "model"),
+          "benches": ("bench",), "leaks": ("run",)}
+KINDS = {"data": "data", "trainings": "training", "cells": "cell", "profiles": "profile",
+         "benches": "bench", "leaks": "leaks"}
+T = TypeVar("T")
+
+
+# -- writing -----------------------------------------------------------------------------------
+
+class _Parts:
+    """Values that are written once, however often they occur."""
+
+    def __init__(self) -> None:
+        self.values: list[object] = []
+        self._numbers: dict[str, int] = {}
+
+    def number(self, value: object) -> int:
+        """Return the number of a value, a new one if it has not occurred before."""
+        text = digests.canonical(value)
+        if text not in self._numbers:
+            self._numbers[text] = len(self.values)
+            self.values.append(value)
+        return self._numbers[text]
+
+
+def write(plan: Plan) -> Path:
+    """Write a plan into its run's folder, whole or not at all; return the path of the file.
+
+    Raises:
+        UserError: there is no room for it.
+    """
+    parts = _Parts()
+    named = {name for job in plan.leaks.values() for pair in job.spec["pairs"]
+             for name in (one["name"] for one in pair)}
+    used = dict.fromkeys([*plan.data, *sorted(named)])
+    value = {
+        "schema_version": SCHEMA_VERSION,
+        "config": plan.config,
+        "protocols": {name: parts.number(one.definition()) for name, one in plan.protocols.items()},
+        "scopes": {name: parts.number(one.definition()) for name, one in plan.scopes.items()},
+        "models": {name: parts.number(one.as_dict()) for name, one in plan.models.items()},
+        "sets": {name: plan.known[name].as_dict() for name in used},
+        "references": plan.references,
+        "trained_on": {name: parts.number(one) for name, one in plan.trained_on.items()},
+        "jobs": {group: {name: _job(parts, job) for name, job in getattr(plan, group).items()}
+                 for group in GROUPS},
+        "parts": parts.values,
+    }
+    path = plan.run_folder.plan
+    files.write_atomic(path, json.dumps(value, separators=(",", ":"), ensure_ascii=False,
+                                        allow_nan=False) + "\n")
+    return path
+
+
+def _job(parts: _Parts, job: Job) -> list:
+    """Return a job as its spec, each value by its number, and the number of its model."""
+    model = None if job.model is None else parts.number(job.model.as_dict())
+    return [{name: parts.number(value) for name, value in job.spec.items()}, model]
+
+
+# -- reading -----------------------------------------------------------------------------------
+
+class _Lazy(Mapping, Generic[T]):
+    """A mapping whose values are made from what is stored when they are first asked for."""
+
+    def __init__(self, stored: dict[str, object], make: Callable[[str, object], T]) -> None:
+        self._stored, self._make, self._made = stored, make, {}
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._made:
+            self._made[name] = self._make(name, self._stored[name])
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._stored
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+
+def read(path: str | Path) -> Plan:
+    """Return the plan that a file holds; its run's folder is the one the file lies in.
+
+    Of the catalog it knows the sets of the run. Its jobs are as they were planned: see ``settled``.
+
+    Raises:
+        UserError: no such file, not one that ``write`` made, or of another version.
+    """
+    path = Path(path)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        version = value["schema_version"]
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}. The workflow writes it when a run starts; "
+                        "by hand give --config instead.") from None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f"{path}: not a plan. Run the workflow again, which writes it anew."
+                        ) from None
+    if version != SCHEMA_VERSION:
+        raise UserError(f"{path}: schema_version is {version!r}, this irbench reads "
+                        f"{SCHEMA_VERSION}. Run the workflow again, which writes it anew.")
+    folder, parts = RunFolder(path.parent), value["parts"]
+
+    def protocol(_: str, number: int) -> Protocol:
+        return Protocol.from_dict(parts[number])
+
+    def job(group: str) -> Callable[[str, list], Job]:
+        def make(name: str, stored: list) -> Job:
+            key = dict(zip(GROUPS[group], name.split("/"), strict=True))
+            spec, model = stored
+            return Job(KINDS[group], key, {name: parts[number] for name, number in spec.items()},
+                       folder.record(KINDS[group], key),
+                       None if model is None else Model.from_dict(parts[model]))
+        return make
+
+    return Plan(
+        value["config"], folder.path, _Lazy(value["protocols"], protocol),
+        _Lazy(value["models"], lambda _, number: Model.from_dict(parts[number])),
+        _Lazy(value["sets"], lambda _, stored: DatasetEntry.from_dict(stored)),
+        scopes=_Lazy(value["scopes"], protocol), references=value["references"],
+        trained_on=_Lazy(value["trained_on"], lambda _, number: parts[number]),
+        **{group: _Lazy(value["jobs"][group], job(group)) for group in GROUPS})
+
+
+def settled(plan: Plan, job: Job) -> Job:
+    """Return a job of a plan that was made earlier, with the spec that planning now would give it.
+
+    A set that the run fetches has no digest before it is here, and a source file may have been
+    edited since: a record says what was really computed, from what. Nothing else is looked at. The
+    one job that is planned anew is the search for leaks, and only if a set was not here: what the
+    set holds also decides which weights are known to have seen it.
+
+    Raises:
+        UserError: a manifest that cannot be read.
+    """
+    root = plan.config["data_root"]
+
+    def now(dataset: dict) -> dict:
+        return dataset if dataset["sha256"] else contents.spec(
+            plan.entry(dataset["name"]), root)["dataset"]
+
+    spec = dict(job.spec)
+    if job.kind == "data":
+        spec = spec if spec["dataset"]["sha256"] else contents.spec(
+            plan.entry(job.key["dataset"]), root)
+    elif job.kind == "leaks":
+        sets = [*(one for pair in spec["pairs"] for one in pair),
+                *(one.spec["dataset"] for one in plan.data.values())]
+        if not all(one["sha256"] for one in sets):
+            again = compose.build(plan.config).leaks.get("/".join(job.key.values()))
+            spec = dict(again.spec) if again else spec
+    elif job.kind == "cell":
+        spec["dataset"] = now(spec["dataset"])
+    elif job.kind == "training":
+        spec["datasets"] = [now(one) for one in spec["datasets"]]
+    if "code" in spec:
+        plugins = tuple(plan.config["plugins"])
+        spec["code"] = (sources.stage(job.kind) if job.model is None
+                        else sources.digest(job.kind, job.model, plugins))
+    return replace(job, spec=spec)
