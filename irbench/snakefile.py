@@ -57,7 +57,7 @@ UNFIT = str.maketrans("{}<>", "()()")
 
 # -- the run -----------------------------------------------------------------------------------
 
-def start(workflow: Workflow, given: dict) -> Run:
+def start(workflow: Workflow, given: dict) -> Workload:
     """Plan the run that Snakemake was asked for; end with exit code 2 if its config is wrong.
 
     A config file stands alone: config.yaml beside the Snakefile is read only when no other file was
@@ -76,13 +76,13 @@ def start(workflow: Workflow, given: dict) -> Run:
         if not workflow.overwrite_configfiles:
             update_config(read[0], given)
             given = read[0]
-        return Run(workflow, plans.build(configs.check(given, where), where))
+        return Workload(workflow, plans.build(configs.check(given, where), where))
     except UserError as error:
         print(f"irbench: {error}", file=sys.stderr)
         sys.exit(2)
 
 
-class Run:
+class Workload:
     """The run of a Snakefile. A ``group`` is the name of a group of jobs in the plan, as cells."""
 
     def __init__(self, workflow: Workflow, plan: Plan) -> None:

@@ -73,21 +73,13 @@ def aside(state: Path, fingerprint: str) -> Path:
 
 @dataclass(frozen=True)
 class Stored:
-    """What lies at a record's place.
+    """What lies at a record's place."""
 
-    Attributes:
-        key: the parts of the key that place it.
-        place: its file, relative to the run folder.
-        record: as ``records.read`` gives it; None if there is none that can be used.
-        problem: why there is none, beginning with the place; "" if there is one.
-        missing: whether there is no file at all.
-    """
-
-    key: dict[str, str]
-    place: str
-    record: dict | None
-    problem: str = ""
-    missing: bool = False
+    key: dict[str, str]     # the parts of the key that place it
+    place: str              # its file, relative to the run folder
+    record: dict | None     # as ``records.read`` gives it; None if none can be used
+    problem: str = ""       # why there is none, beginning with the place; "" if there is one
+    missing: bool = False   # whether there is no file at all
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class Records:
         if trained and self.problem(trained):
             return f"its training is missing or not current; {AGAIN}"
         if trained and (self.stored(trained).record["result"]["checkpoint"]["sha256"]
-                        != record["resolved"]["checkpoint"]):
+                        != record["resolved"].get("checkpoint")):
             return f"computed with other weights than the training's record names; {AGAIN}"
         source = job.model.checkpoint if job.model else Checkpoint()
         if source.kind == EXTERNAL and source.url and not source.sha256:

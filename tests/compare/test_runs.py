@@ -5,10 +5,11 @@ import json
 import pytest
 
 from irbench import cli
-from irbench.compare import loading, planned
+from irbench.compare import differences, loading, planned
 from irbench.core.errors import UserError
 from tests.helpers import compare_fixtures as fixtures
 from tests.helpers.compare_fixtures import CELL, KEY, X2, X4, K, edit
+from tests.helpers.paths import ROOT
 from tests.helpers.sealed import seal
 
 
@@ -151,3 +152,14 @@ def test_a_config_of_another_form_is_told(folder, models):
     (folder / "config.json").write_text(json.dumps({**config, "models": models}))
     with pytest.raises(UserError, match="not the config of a run"):
         loading.load(folder)
+
+
+def test_a_run_of_version_1_is_loaded_and_compared():
+    old = loading.load(ROOT / "tests" / "core" / "records_v1")
+    assert [cell.key for cell in old.cells.values() if cell.status != "ok"] == [
+        "sr-x2@1/tinyset/late"]
+    tiny = old.cells["sr-x2@1/tinyset/tiny"]
+    assert tiny.means["psnr"] == pytest.approx(33.7232, abs=1e-4) and tiny.inputs["training"]
+    assert [profile.status for profile in old.profiles.values()] == ["ok", "ok"]
+    found = differences.compare(old, old)
+    assert len([cell for cell in found.cells if cell.metrics and cell.same]) == 5
