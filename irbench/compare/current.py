@@ -28,7 +28,7 @@ def load(config: str) -> RunData:
     if not run.folder.is_dir():
         raise UserError(f"{run.folder}: config {config} has not been run here yet. Run the "
                         f"workflow (snakemake --configfile {config}), or name a run folder.")
-    loaded = runs.of_folder(run.folder, planned.of(run.config))
+    loaded = runs.of_folder(run.folder, planned.from_config(run.config))
     cells = {key: _checked(run, one, run.cells.get(key)) for key, one in loaded.cells.items()}
     profiles = {key: _checked(run, one, run.profiles.get(key))
                 for key, one in loaded.profiles.items()}

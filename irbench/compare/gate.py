@@ -81,14 +81,14 @@ class GateResult:
     findings: tuple[Finding, ...]
     compared: tuple[str, ...]
 
-    def of(self, level: str) -> list[Finding]:
+    def findings_of(self, level: str) -> list[Finding]:
         """Return the findings of a level, by cell."""
         return [one for one in self.findings if one.level == level]
 
     @property
     def failed(self) -> set[str]:
         """The keys with a regression."""
-        return {one.key for one in self.of(REGRESSION)}
+        return {one.key for one in self.findings_of(REGRESSION)}
 
     @property
     def code(self) -> int:
@@ -112,7 +112,7 @@ def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = 
     findings = [*_absent(comparison, complete)]
     compared = []
     for cell in comparison.cells:
-        limits = tolerances.of(cell.key)
+        limits = tolerances.for_key(cell.key)
         if reason := _other_data(cell, comparison):
             cell = replace(cell, reason=reason)
         judged = list(_cell(cell, comparison, limits["quality"], complete))
@@ -130,7 +130,7 @@ def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = 
         compared += [cell.key] if watched and not cell.reason else []
     for profile in comparison.profiles:
         protocol, _, model = profile.key.partition("/")
-        limits = tolerances.of(f"{protocol}/*/{model}")
+        limits = tolerances.for_key(f"{protocol}/*/{model}")
         findings += _profile(profile, comparison, limits, speed or limits["speed"]["gate"])
         compared += [] if profile.reason else [profile.key]
     # a message of the gate speaks of its sides by their names
@@ -139,7 +139,7 @@ def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = 
     keys = [*base.cells, *("/*/".join(key.split("/")) for key in base.profiles)]
     findings += [Finding(NOTE, "", f"the override {pattern!r} fits nothing in the baseline; is it "
                                    "written rightly?") for pattern in tolerances.unused(keys)]
-    findings += [Finding(NOTE, "", text) for text in tolerances.told]
+    findings += [Finding(NOTE, "", text) for text in tolerances.notes]
     if unwatched := [key for key in comparison.only_new if key in new.cells]:
         findings.append(Finding(NOTE, "", f"{plain.many(len(unwatched), 'cell')} of this run not "
                                 f"in the baseline, so that nothing watches them: "

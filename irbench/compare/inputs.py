@@ -21,7 +21,7 @@ from irbench.plan import sources
 SHORT = 12                      # hex digits of a digest that files and messages hold
 # a model's fields that are no inputs of their own
 NAMES = ("name", "checkpoint", "training", "base", "base_options", "learned", "variant")
-TOLD = ("note", "unknown")      # of a recipe: prose, and what its paper does not tell
+RECIPE_PROSE = ("note", "unknown")      # of a recipe: prose, and what its paper does not tell
 SHOWING = ("matplotlib", "pandas", "snakemake")     # packages that compute no score
 # settings of a job that fix a result and belong to no other part; of one not told, {}
 SETTINGS = (*(f"{name}_weights" for name, metric in metrics.METRICS.items() if metric.weights),
@@ -39,17 +39,17 @@ def of_record(record: dict, training: dict | None = None) -> dict:
         training: the record of the training in its run that its weights come from.
     """
     spec, resolved = record["spec"], record["resolved"]
-    told = spec.get("model") or {}      # plain data: the record may be of any version
+    model = spec.get("model") or {}      # plain data: the record may be of any version
     made = (training or {}).get("spec") or {}
     settings = {name: spec[name] for name in SETTINGS if spec.get(name) is not None}
     return {
         "protocol": {k: v for k, v in (spec.get("protocol") or {}).items()
                      if k not in records.PROSE},
         "data": short((spec.get("dataset") or {}).get("sha256")),
-        "model": {k: v for k, v in told.items() if k not in {*NAMES, *records.PROSE}},
+        "model": {k: v for k, v in model.items() if k not in {*NAMES, *records.PROSE}},
         "weights": short(resolved.get("checkpoint")),
-        "training": {**{k: v for k, v in (told.get("training") or {}).items()
-                        if k not in TOLD}, **(
+        "training": {**{k: v for k, v in (model.get("training") or {}).items()
+                        if k not in RECIPE_PROSE}, **(
             {"seed": made.get("seed"), "code": short(made.get("code")),
              "sets": {str(d["name"]): short(d["sha256"]) for d in made.get("datasets") or ()}}
             if made else {})},

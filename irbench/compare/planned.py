@@ -87,7 +87,7 @@ def read(folder: Path) -> Planned | None:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         _check_form(config)
-        return of(config, {key["protocol"] for kind in ("cell", "profile")
+        return from_config(config, {key["protocol"] for kind in ("cell", "profile")
                            for key in run.keys(kind)})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not the config of a run ({error!r}). Run the workflow again, or "
@@ -106,7 +106,7 @@ def _check_form(config: dict) -> None:
             raise TypeError("cells: a name is no text")
 
 
-def of(config: dict, present: Iterable[str] = ()) -> Planned:
+def from_config(config: dict, present: Iterable[str] = ()) -> Planned:
     """Return what a complete config (``irbench.plan.config.load``) asks for.
 
     ``present`` are protocols with records: a protocol named without its version is the newest of

@@ -117,7 +117,7 @@ class RunData:
     provenance: dict
     where: str
     planned: planned.Planned | None = None
-    left: tuple[str, ...] = ()
+    from_earlier: tuple[str, ...] = ()
     baseline: bool = False
 
 
@@ -160,26 +160,26 @@ def of_folder(folder: Path, asked: planned.Planned | None = None) -> RunData:
     trainings = {tuple(one.key.values()): one.record for one in run.each("training") if one.record}
     counts = {one.key["dataset"]: one.record["result"]["count"] for one in run.each("data")
               if one.record and one.record["status"] == "ok"}
-    cells, profiles, left = {}, {}, []
+    cells, profiles, from_earlier = {}, {}, []
     for stored in run.each("cell"):
         key = tuple(stored.key.values())
         if wanted and not wanted.cell(*key):
-            left.append("/".join(key))
+            from_earlier.append("/".join(key))
             continue
         cells["/".join(key)] = _formed(CellData, key, _cell, stored, trainings, counts)
     for stored in run.each("profile"):
         key = tuple(stored.key.values())
         if wanted and not wanted.profile(*key):
-            left.append("/".join(key))
+            from_earlier.append("/".join(key))
             continue
         profiles["/".join(key)] = _formed(ProfileData, key, _profile, stored)
-    if not cells and not profiles and not left:
+    if not cells and not profiles and not from_earlier:
         raise UserError(f"{folder}: no run folder: it holds no record under cells/ or profiles/. "
                         f"Give the folder of one run{_near(folder)}.")
     known = [one.provenance for one in (*cells.values(), *profiles.values()) if one.provenance]
     newest = max(known, key=lambda p: str(p.get("time")), default={})
     return RunData(_name(folder), _title(folder), cells, profiles, newest, str(folder), wanted,
-                   tuple(left))
+                   tuple(from_earlier))
 
 
 def _name(folder: Path) -> str:
@@ -265,12 +265,12 @@ def _wrong(images: dict, means: dict, rows: Iterable[dict], count: int | None) -
 def _training(record: dict, trainings: dict) -> dict | None:
     """Return the record of the training that a cell's weights come from: its own, or a blind one.
     """
-    told = record["spec"].get("model") or {}    # plain data: the record may be of any version
-    if not told.get("training"):
+    model = record["spec"].get("model") or {}    # plain data: the record may be of any version
+    if not model.get("training"):
         return None
     protocol = str(record["key"].get("protocol"))
     task, _, rest = protocol.rpartition("-")
-    base = told.get("base") or record["key"]["model"]
+    base = model.get("base") or record["key"]["model"]
     return (trainings.get((protocol, base))
             or trainings.get((f"{task}-blind@{rest.rpartition('@')[2]}", base)))
 

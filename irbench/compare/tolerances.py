@@ -4,7 +4,7 @@ Reads ``catalog/tolerances.yaml`` and a user's file of the same form, both check
 ``catalog/tolerances.schema.json`` and the table of metrics; writes nothing. A metric that
 tolerances.yaml does not name has the tolerance of its row in the table, or is not gated.
 
-Try: ``python -c "from irbench.compare import tolerances; print(tolerances.load().of('a/b/c'))"``
+Try: ``python -c "from irbench.compare import tolerances; print(tolerances.load().for_key('a/b/c'))"``
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Tolerances:
 
     common: dict
     overrides: tuple[dict, ...] = ()
-    told: tuple[str, ...] = ()          # in what a user's file differs from irbench's own
+    notes: tuple[str, ...] = ()          # in what a user's file differs from irbench's own
 
-    def of(self, key: str) -> dict:
+    def for_key(self, key: str) -> dict:
         """Return quality, exact, size and speed for PROTOCOL/DATASET/MODEL (or PROTOCOL/*/MODEL).
 
         The second is a profile's key. The last override that fits counts.
@@ -67,13 +67,13 @@ def load(path: str | Path | None = None) -> Tolerances:
     theirs = _read(Path(path)) if path else {}
     common = _merged({k: ours[k] for k in SECTIONS}, {k: theirs[k] for k in SECTIONS
                                                       if k in theirs})
-    parts = [f"{place} {_said(a)} -> {_said(b)}" for place, a, b in inputs.different(
+    parts = [f"{place} {_as_json(a)} -> {_as_json(b)}" for place, a, b in inputs.different(
         {k: ours[k] for k in SECTIONS}, common)]
     own = theirs.get("overrides", ())
-    told = [f"{path} changes irbench's tolerances: {', '.join(parts)}."] if parts else []
-    told += [f"{path} has other tolerances for {one['match']}: {' '.join(one['reason'].split())}"
+    notes = [f"{path} changes irbench's tolerances: {', '.join(parts)}."] if parts else []
+    notes += [f"{path} has other tolerances for {one['match']}: {' '.join(one['reason'].split())}"
              .rstrip(".") + "." for one in own]
-    return Tolerances(common, (*ours["overrides"], *own), tuple(told))
+    return Tolerances(common, (*ours["overrides"], *own), tuple(notes))
 
 
 def _of_table() -> dict:
@@ -84,7 +84,7 @@ def _of_table() -> dict:
             "exact": {name: one and one.exact for name, one in known.items()}}
 
 
-def _said(value: object) -> str:
+def _as_json(value: object) -> str:
     return "none" if value is None else json.dumps(value)
 
 

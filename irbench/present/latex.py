@@ -38,10 +38,10 @@ def _environment(table: Table) -> str:
         here = table.only(i - keys for i in part[keys:])
         tabulars += [_tabular(here, blocks, layout) for blocks in _cut(here, number, layout)]
     notes = [*([text.latex(table.coverage)] if table.coverage else []),
-             *(rf"\textsuperscript{{{mark}}}~{text.latex(said)}"
-               for mark, said in table.notes.items()),
-             *(rf"\texttt{{{text.latex(name)}}}: {text.latex(said)}"
-               for name, said in table.terms.items())]
+             *(rf"\textsuperscript{{{mark}}}~{text.latex(sentence)}"
+               for mark, sentence in table.notes.items()),
+             *(rf"\texttt{{{text.latex(name)}}}: {text.latex(sentence)}"
+               for name, sentence in table.terms.items())]
     return "\n".join(fitting.pages(text.latex(table.title), text.latex(table.full_caption),
                                    table.anchor.replace("_", "-"), tabulars, notes))
 
@@ -97,8 +97,8 @@ def _row(table: Table, row: Row, layout: fitting.Layout) -> list[str]:
     return lines
 
 
-def _across(said: str, width: int) -> str:
-    return rf"\multicolumn{{{width}}}{{l}}{{{said}}} \\"
+def _across(content: str, width: int) -> str:
+    return rf"\multicolumn{{{width}}}{{l}}{{{content}}} \\"
 
 
 def _apart(table: Table, value: Value) -> str:

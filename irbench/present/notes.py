@@ -18,11 +18,11 @@ class Noted:
 
     notes: dict[str, str]
 
-    def note(self, said: str) -> str:
+    def note(self, sentence: str) -> str:
         """Return the mark of a note, adding it unless it is there."""
         for mark, known in self.notes.items():
-            if known == said:
+            if known == sentence:
                 return mark
         mark = letters(len(self.notes))
-        self.notes[mark] = said
+        self.notes[mark] = sentence
         return mark

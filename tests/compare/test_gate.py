@@ -35,7 +35,7 @@ def after(world, change, path=CELL, **options):
 
 
 def one(result, level=REGRESSION):
-    found, = result.of(level)
+    found, = result.findings_of(level)
     return found
 
 
@@ -94,7 +94,7 @@ def test_another_machine_raises_no_false_alarm(world):
     for options in ({}, {"speed": True}):
         result = held(world, **options)
         assert result.code == 0 and len(result.compared) == 7
-        assert not result.of(IMPROVEMENT) and not result.of(ADVICE)
+        assert not result.findings_of(IMPROVEMENT) and not result.findings_of(ADVICE)
 
 
 def quality(base, new, limits=None, metric="psnr"):
@@ -104,7 +104,7 @@ def quality(base, new, limits=None, metric="psnr"):
         {f"i{k}": {metric: v} for k, v in enumerate(scores)})}, {}, {}, "r")
         for scores in (base, new)]
     ours = replace(OURS, common={**OURS.common, "quality": {metric: limits}}) if limits else OURS
-    return gate.check(*sides, ours).of(REGRESSION)
+    return gate.check(*sides, ours).findings_of(REGRESSION)
 
 
 ROWS = st.lists(st.tuples(st.floats(10, 50), st.floats(-1, 1)), min_size=1, max_size=20)
@@ -223,16 +223,16 @@ def test_a_cell_that_the_config_does_not_ask_for_is_a_note(world):
     ask_for(world, "bicubic")
     result = held(world)
     assert result.code == 0 and result.compared == (f"{X2}/set8/bicubic", f"{X4}/set8/bicubic")
-    assert {f.key for f in result.of(NOTE)} == {KEY, f"{X2}/set8/{K}", f"{X4}/set8/semanir",
+    assert {f.key for f in result.findings_of(NOTE)} == {KEY, f"{X2}/set8/{K}", f"{X4}/set8/semanir",
                                                 f"{X2}/semanir", f"{X4}/semanir"}
-    assert "not in this run" in result.of(NOTE)[0].message
+    assert "not in this run" in result.findings_of(NOTE)[0].message
     assert held(world, complete=True).code == 1
 
 
 def test_nothing_in_common_is_no_success(world):
     ask_for(world, "other")
     result = held(world)
-    assert result.code == 3 and not result.compared and len(result.of(NOTE)) == 7
+    assert result.code == 3 and not result.compared and len(result.findings_of(NOTE)) == 7
 
 
 def test_what_only_the_run_has_is_no_matter(world):
@@ -269,7 +269,7 @@ def test_a_cell_that_nothing_is_held_against_is_not_compared(world, tmp_path):
     limits = read(tmp_path, "quality: {psnr: null, ssim: null, lpips: null}")
     result = held(world, limits)
     assert KEY not in result.compared
-    assert any("nothing of it was held against" in f.message for f in result.of(NOTE))
+    assert any("nothing of it was held against" in f.message for f in result.findings_of(NOTE))
     base = replace(runs.load(world[0]), profiles={})
     assert gate.check(base, runs.load(world[1]), limits).code == 3
 
@@ -306,7 +306,7 @@ def slow(factor, memory=1):
 
 def test_speed_is_advice_unless_asked(world):
     result = after(world, slow(1.3, 1.5), PROFILE)
-    assert result.code == 0 and {f.metric for f in result.of(ADVICE)} == {"latency", "memory"}
+    assert result.code == 0 and {f.metric for f in result.findings_of(ADVICE)} == {"latency", "memory"}
     assert held(world, speed=True).code == 1
     gated = replace(OURS, common={**OURS.common, "speed": {**OURS.common["speed"], "gate": True}})
     assert held(world, gated).code == 1
@@ -342,7 +342,7 @@ def test_a_failed_profile_fails(world):
     message = one(after(world, fixtures.fail(), PROFILE)).message
     assert message.endswith("ran out of memory. Run the workflow again.")
     (world[1] / CELL).write_text("{")       # its reason says what to do, once
-    message, = (f.message for f in held(world).of(REGRESSION) if f.key == KEY)
+    message, = (f.message for f in held(world).findings_of(REGRESSION) if f.key == KEY)
     assert message.endswith("Delete the file and run again.")
 
 
@@ -358,8 +358,8 @@ def test_a_file_changes_what_it_names(world, tmp_path):
     assert held(world).code == 1
     limits = read(tmp_path, "quality: {psnr: {mean: 0.05}}")
     assert held(world, limits).code == 0
-    assert limits.of("a/b/c")["quality"]["psnr"] == {"mean": 0.05, "image": 0.1}
-    assert limits.of("a/b/c")["quality"]["ssim"] == OURS.common["quality"]["ssim"]
+    assert limits.for_key("a/b/c")["quality"]["psnr"] == {"mean": 0.05, "image": 0.1}
+    assert limits.for_key("a/b/c")["quality"]["ssim"] == OURS.common["quality"]["ssim"]
 
 
 @pytest.mark.parametrize(("match", "code"), [
@@ -383,13 +383,13 @@ def test_an_override_of_a_profile_and_the_last_that_fits_counts(world, tmp_path)
 
 def test_an_override_that_fits_nothing_is_told(world, tmp_path):
     limits = read(tmp_path, "overrides: [{match: 'sr-x9@1/*/*', reason: a}]")
-    assert any("sr-x9@1/*/*' fits nothing" in f.message for f in held(world, limits).of(NOTE))
+    assert any("sr-x9@1/*/*' fits nothing" in f.message for f in held(world, limits).findings_of(NOTE))
 
 
 def test_what_a_file_loosens_is_told(world, tmp_path):
     limits = read(tmp_path, "quality: {psnr: {mean: 9}, lpips: null}\n"
                             "overrides: [{match: '*/*/semanir', reason: trained anew}]")
-    first, second = (f.message for f in held(world, limits).of(NOTE))
+    first, second = (f.message for f in held(world, limits).findings_of(NOTE))
     assert "t.yaml changes irbench's tolerances" in first
     assert "quality.psnr.mean 0.02 -> 9" in first and "quality.lpips" in first
     assert "has other tolerances for */*/semanir: trained anew." in second

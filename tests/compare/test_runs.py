@@ -22,7 +22,7 @@ def test_a_run_is_loaded_whole(folder):
     assert list(run.cells) == [f"{X2}/set8/bicubic", KEY, f"{X2}/set8/{K}", f"{X4}/set8/bicubic",
                                f"{X4}/set8/semanir"]
     assert list(run.profiles) == [f"{X2}/semanir", f"{X4}/semanir"]
-    assert (run.name, run.title, run.left, run.baseline) == ("base", "The run base", (), False)
+    assert (run.name, run.title, run.from_earlier, run.baseline) == ("base", "The run base", (), False)
     cell = run.cells[KEY]
     assert cell.status == "ok" and cell.means["psnr"] == pytest.approx(32 + 0.37 * 3.5)
     assert cell.images["image2"]["psnr"] == pytest.approx(32.74)
@@ -88,10 +88,10 @@ def test_records_of_an_earlier_config_are_left_out(folder):
     del config["models"]["semanir"]["variants"]
     (folder / "config.json").write_text(json.dumps(config))
     run = runs.load(folder)
-    assert run.left == (f"{X2}/set8/{K}", f"{X4}/set8/semanir", f"{X4}/semanir")
+    assert run.from_earlier == (f"{X2}/set8/{K}", f"{X4}/set8/semanir", f"{X4}/semanir")
     assert KEY in run.cells
     (folder / "config.json").unlink()
-    assert runs.load(folder).left == () and len(runs.load(folder).cells) == 5
+    assert runs.load(folder).from_earlier == () and len(runs.load(folder).cells) == 5
 
 
 def test_a_config_asks_for_variants_under_their_protocols_alone(folder):
@@ -105,8 +105,8 @@ def test_a_config_asks_for_variants_under_their_protocols_alone(folder):
 def test_a_protocol_without_version_is_the_newest_that_was_run():
     config = {"cells": [{"protocol": "sr-x2", "datasets": ["a"], "models": ["m"]}],
               "models": {"m": {"profile": False}}, "profile": {"references": ["r"]}}
-    assert planned.of(config).cell(X2, "a", "m")
-    later = planned.of(config, ["sr-x2@1", "sr-x2@3", "sr-x4@9"])
+    assert planned.from_config(config).cell(X2, "a", "m")
+    later = planned.from_config(config, ["sr-x2@1", "sr-x2@3", "sr-x4@9"])
     assert later.cell("sr-x2@3", "a", "m") and not later.cell(X2, "a", "m")
     assert not later.profile("sr-x2@3", "m") and later.profile("sr-x2@3", "r")
     assert not later.profile(X2, "r")

@@ -212,11 +212,11 @@ def test_a_latency_taken_beside_other_work_says_so(tmp_path):
     builder.model("a", "A")
     builder.dataset("set5", "Set5", 1)
     builder.cell("sr-x2@1", "set5", "a", {"psnr": [33.0], "ssim": [0.9]})
-    for busy, said in ((1.04, "other processes kept 1.0 cores busy"), (0.03, ""), (None, "")):
+    for busy, words in ((1.04, "other processes kept 1.0 cores busy"), (0.03, ""), (None, "")):
         builder.profile("sr-x2@1", "a", {"latency_ms": {
             "p50": 2.0, "p90": 3.0, "samples": [2.0, 2.0], "busy_elsewhere": busy}})
         table = to_markdown(sheets.build(collected(builder))["profiles"])
-        assert said in table and ("busy" in table) == bool(said)
+        assert words in table and ("busy" in table) == bool(words)
 
 
 def test_figures_and_ratios_of_disturbed_latencies_say_so(tmp_path, monkeypatch):
@@ -235,7 +235,7 @@ def test_figures_and_ratios_of_disturbed_latencies_say_so(tmp_path, monkeypatch)
     for figure in (latency.draw, quality.draw, ksweep.draw):
         [caption] = [one.caption for one in figure(run).figures]
         assert "say little (marked '?'): A on sr-x2@1 (1.0 cores)." in caption, figure
-    marks = {stem: [said.get_text() for said in figure.findobj(Text) if "?" in said.get_text()]
+    marks = {stem: [label.get_text() for label in figure.findobj(Text) if "?" in label.get_text()]
              for stem, figure in figures.items()}
     assert marks == {"latency": ["2 ms?"], "quality": ["?"], "ksweep": ["?"]}
     table = to_markdown(sheets.build(run)["variants"])

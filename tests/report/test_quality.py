@@ -120,8 +120,8 @@ def test_only_what_lies_below_is_said_to(tmp_path, monkeypatch):
     kept = []
     monkeypatch.setattr(style, "save", lambda figure, folder, stem: kept.append(figure))
     quality.draw(collected(builder))
-    said = [text.get_text() for ax in kept[0].axes for text in ax.texts]
-    assert [words for words in said if "below" in words] == ["FAR: 20.00 dB, below"]
+    texts = [text.get_text() for ax in kept[0].axes for text in ax.texts]
+    assert [words for words in texts if "below" in words] == ["FAR: 20.00 dB, below"]
     assert [text.get_text() for text in kept[0].legends[0].get_texts()] == [
         "A", "B", "NEAR (no weights)", "Pareto front (measured here)"]
 

@@ -167,12 +167,12 @@ def test_not_asked_for_is_a_dash(x3):
     assert "not asked for" in x3.caption
 
 
-@pytest.mark.parametrize(("damage", "said"), [
+@pytest.mark.parametrize(("damage", "reason"), [
     (lambda record: "{", "not readable as JSON"),
     (lambda record: json.dumps({**record, "schema_version": 99}), "schema_version is 99"),
     (lambda record: json.dumps({**record, "spec": {}}), "the file was edited"),
 ])
-def test_a_broken_record_is_a_failure_with_a_relative_path(tmp_path, damage, said):
+def test_a_broken_record_is_a_failure_with_a_relative_path(tmp_path, damage, reason):
     builder = fixtures.Builder(tmp_path)
     builder.dataset("set5", "Set5", 1)
     builder.model("a", "A")
@@ -180,7 +180,7 @@ def test_a_broken_record_is_a_failure_with_a_relative_path(tmp_path, damage, sai
     path = tmp_path / "cells/sr-x2@1/set5/a.json"
     path.write_text(damage(json.loads(path.read_text())))
     cell = build(builder)[0].cells[0]
-    assert cell.status == "failed" and said in cell.reason
+    assert cell.status == "failed" and reason in cell.reason
     assert cell.reason.startswith("cells/sr-x2@1") and str(tmp_path) not in cell.reason
 
 

@@ -37,12 +37,12 @@ def test_variants_stand_below_their_base_and_are_not_ranked(run):
 
 
 def test_variants_get_no_verdict(run):
-    assert {v.cell.model for v in verdict.of(run)} == {"semanir", "compacter"}
-    said = {r["model"]: r for r in csv.DictReader(io.StringIO(summary.summary(run)))
+    assert {v.cell.model for v in verdict.all_verdicts(run)} == {"semanir", "compacter"}
+    lines = {r["model"]: r for r in csv.DictReader(io.StringIO(summary.summary(run)))
             if r["dataset"] == "set5"}
-    assert said["semanir"]["verdict"].startswith("differs")
-    assert (said["semanir.bf16"]["verdict"], said["semanir.bf16"]["published_psnr_db"]) == ("", "")
-    assert (said["semanir.bf16"]["base"], said["semanir.bf16"]["changes"]) == (
+    assert lines["semanir"]["verdict"].startswith("differs")
+    assert (lines["semanir.bf16"]["verdict"], lines["semanir.bf16"]["published_psnr_db"]) == ("", "")
+    assert (lines["semanir.bf16"]["base"], lines["semanir.bf16"]["changes"]) == (
         "semanir", "bfloat16")
 
 
@@ -85,7 +85,7 @@ def test_inference_in_words():
 def test_figures_of_quality_leave_variants_out_and_say_so(run):
     found, _ = quality.rows(run)
     assert found and all(set(row.psnr) == {"semanir", "compacter"} for row in found)
-    assert any("SemanIR-S (k = 8)" in said for said in quality.draw(run).left_out)
+    assert any("SemanIR-S (k = 8)" in sentence for sentence in quality.draw(run).left_out)
 
 
 # -- the table of variants -----------------------------------------------------------------------

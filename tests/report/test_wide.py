@@ -29,8 +29,8 @@ def built(wide):
     return {table.anchor: table for table in tables.build(wide)}
 
 
-def said(run, model, dataset, metric="psnr"):
-    return next(v for v in verdict.of(run) if (v.cell.model, v.cell.dataset, v.metric)
+def verdict_of(run, model, dataset, metric="psnr"):
+    return next(v for v in verdict.all_verdicts(run) if (v.cell.model, v.cell.dataset, v.metric)
                 == (model, dataset, metric))
 
 
@@ -77,8 +77,8 @@ TRAINED = {"checkpoint": {"kind": "trained"}, "published_as": "Compacter"}   # 3
 ])
 def test_tolerances(tmp_path, name, dataset, psnr, spec, word):
     run = one_cell(tmp_path, name, dataset, "m", psnr, **spec)
-    found = said(run, "m", dataset)
-    assert found.said == word and found.reason
+    found = verdict_of(run, "m", dataset)
+    assert found.as_shown == word and found.reason
     # a reason is said only of what it is true of
     assert name.startswith("sr") or "bicubic" not in found.reason
     assert name.startswith("denoise") or "noise" not in found.reason
@@ -121,7 +121,7 @@ def test_who_is_whose_counterpart(spec, method, expected):
 
 def test_a_blind_row_is_no_counterpart_of_one_level(wide, built):
     """denoise_gray prints DRUNet* and no Compacter; jpeg_color prints no Compacter either."""
-    assert said(wide, "drunet", "set12").word == verdict.NOISE
+    assert verdict_of(wide, "drunet", "set12").word == verdict.NOISE
     lines = {(r["model"], r["dataset"]): r
              for r in csv.DictReader(io.StringIO(summary.summary(wide)))}
     assert lines["compacter", "set12"]["verdict"] == "nothing published"
@@ -142,9 +142,9 @@ def test_unknown_is_empty(wide):
 
 
 def test_ssim_of_another_kind_is_not_judged(wide):
-    odd = said(wide, "unet", "hide", "ssim")
+    odd = verdict_of(wide, "unet", "hide", "ssim")
     assert odd.word == "not comparable" and "zero padding" in odd.reason
-    assert said(wide, "unet", "hide").word == "differs"
+    assert verdict_of(wide, "unet", "hide").word == "differs"
 
 
 def test_deblurring_compares_under_the_published_ssim():
@@ -155,7 +155,7 @@ def test_deblurring_compares_under_the_published_ssim():
 
 
 def test_the_verdict_tables_tell_it_all(wide):
-    found = verdict.of(wide)
+    found = verdict.all_verdicts(wide)
     lines = list(csv.DictReader(io.StringIO(verdicts.texts(wide, found)["csv"])))
     assert len(lines) == len(found)
     assert {line["verdict"].partition(" by ")[0] for line in lines} == {
@@ -175,7 +175,7 @@ def test_the_verdict_tables_tell_it_all(wide):
 def test_no_verdicts_where_published_figures_are_not_wanted(tmp_path):
     builder = fixtures.small_run(tmp_path, "none")
     run = collect.collect(tmp_path, builder.plan)
-    assert verdict.of(run) == []
+    assert verdict.all_verdicts(run) == []
     assert {r["verdict"] for r in csv.DictReader(io.StringIO(summary.summary(run)))} == {""}
 
 
@@ -208,10 +208,10 @@ def test_summary_counts_leaked_images(wide):
 
 
 def test_the_head_of_the_report_warns(wide):
-    said = page.warnings(wide, [])
+    sentences = page.warnings(wide, [])
     assert any("share images: 1 of 2 images of set5 is in bsds500_test" in s
-               and "marked and not ranked" in s for s in said)
-    assert any(s.startswith("Not searched") and "photos_train with gopro" in s for s in said)
+               and "marked and not ranked" in s for s in sentences)
+    assert any(s.startswith("Not searched") and "photos_train with gopro" in s for s in sentences)
     assert "3 test images were found" in wide.leaks.summary()
 
 
@@ -232,8 +232,8 @@ def test_a_search_that_was_not_made_is_told(tmp_path, change, expected):
 def test_a_leak_that_touches_no_model_says_so(tmp_path):
     builder = fixtures.wide_run(tmp_path)
     builder.leaks([("photos_train", "a", "set12", "b", "near")], [("photos_train", "set12", 9, 2)])
-    said = page.warnings(collect.collect(tmp_path, builder.plan), [])
-    assert any("no model of this run is both" in s for s in said)
+    sentences = page.warnings(collect.collect(tmp_path, builder.plan), [])
+    assert any("no model of this run is both" in s for s in sentences)
 
 
 def test_a_run_that_trains_nothing_says_nothing_of_leaks(tmp_path):

@@ -131,8 +131,8 @@ def first(one: VisualComparison) -> list[int]:
     The best has the highest PSNR of the image; where there are none it is the target.
     """
     psnr = [scores.get("psnr") for _, _, scores in one.versions]
-    told = [i for i, number in enumerate(psnr) if i and number is not None]
-    return [0, max(told, key=lambda i: psnr[i]) if told else len(psnr) - 1]
+    scored = [i for i, number in enumerate(psnr) if i and number is not None]
+    return [0, max(scored, key=lambda i: psnr[i]) if scored else len(psnr) - 1]
 
 
 def _scores(scores: dict[str, float]) -> str:

@@ -175,47 +175,47 @@ def _task_verdicts(verdicts: list[verdict.Verdict]) -> dict[str, str]:
 
 def warnings(run: Run, circumstances: list[dict]) -> list[str]:
     """Return what a reader should know before trusting the page."""
-    said = run.leaks.warnings((run.trained_on.get((c.protocol, c.model)) or {}, c.dataset)
+    sentences = run.leaks.warnings((run.trained_on.get((c.protocol, c.model)) or {}, c.dataset)
                               for c in run.cells)
-    said += weights.unfinished(run)
+    sentences += weights.unfinished(run)
     without = [c for c in run.cells if c.status != "ok"]
     if without:
-        said.append(f"{len(without)} of {len(run.cells)} cells have no result; the reasons are "
+        sentences.append(f"{len(without)} of {len(run.cells)} cells have no result; the reasons are "
                     "below the tables.")
     outdated = sum(c.status == "outdated" for c in run.cells)
     if outdated:
-        said.append(f"{outdated} cell{'s are' if outdated != 1 else ' is'} outdated: computed from "
+        sentences.append(f"{outdated} cell{'s are' if outdated != 1 else ' is'} outdated: computed from "
                     "other inputs or code than the run's today, so not shown. Run again.")
     partial = [c for c in run.cells if c.status == "ok" and c.missing]
     if partial:
         lacking = metrics.ordered(name for cell in partial for name in cell.missing)
         titles = ", ".join(metrics.get(name).title for name in lacking)
-        said.append(f"{len(partial)} cells lack a metric ({titles}).")
+        sentences.append(f"{len(partial)} cells lack a metric ({titles}).")
     unusual = sum(bool(family.circumstances(c)) for c in run.cells)
     if unusual:
-        said.append(f"{unusual} cell{'s were' if unusual != 1 else ' was'} computed in tiles or "
+        sentences.append(f"{unusual} cell{'s were' if unusual != 1 else ' was'} computed in tiles or "
                     "other than plainly in float32; the tables mark them.")
     commits = {g["git"].get("commit") for g in circumstances}
     if len(commits) > 1:
-        said.append("The records come from more than one commit: "
+        sentences.append("The records come from more than one commit: "
                     + ", ".join(str(c)[:12] if c else "unknown"
                                 for c in sorted(commits, key=str)) + ".")
     if any(g["git"].get("dirty") for g in circumstances):
-        said.append("Some records were made with uncommitted changes in the working tree.")
+        sentences.append("Some records were made with uncommitted changes in the working tree.")
     changed = sorted({name for g in circumstances for name in g["packages"]
                       if len({h["packages"].get(name) for h in circumstances}) > 1})
     if changed:
-        said.append(f"The records come from different versions of: {', '.join(changed)}.")
+        sentences.append(f"The records come from different versions of: {', '.join(changed)}.")
     machines = {g["machine"] for g in circumstances}
     if len(machines) > 1:
-        said.append(f"The records come from {len(machines)} machines; PSNR may differ between "
+        sentences.append(f"The records come from {len(machines)} machines; PSNR may differ between "
                     "them by about 0.001 dB.")
     if len({latency.condition(job.result) for job in run.profiles.values()
             if job.result.get("latency_ms")
             for job in [_without_size(job)]}) > 1:
-        said.append("Latencies were measured on more than one device, dtype or thread count; the "
+        sentences.append("Latencies were measured on more than one device, dtype or thread count; the "
                     "figure keeps them apart.")
-    return said
+    return sentences
 
 
 def _without_size(job: Outcome) -> Outcome:

@@ -72,15 +72,15 @@ def command(run: Run, job: Outcome) -> str:
               else "CONFIG")
     verb = {"cell": ["eval"], "training": ["train"], "profile": ["profile"],
             "benchmark": ["bench", job.model]}[kind(job)]
-    said = ["irbench", *verb, "--config", config]
+    words = ["irbench", *verb, "--config", config]
     if job.protocol:
-        said += ["--protocol", job.protocol]
+        words += ["--protocol", job.protocol]
     if isinstance(job, Cell):
-        said += ["--dataset", job.dataset]
+        words += ["--dataset", job.dataset]
     if kind(job) != "benchmark":
-        said += ["--model", job.model]
+        words += ["--model", job.model]
     threads = ((job.record or {}).get("provenance") or {}).get("threads")
-    return shlex.join([*said, *(["--threads", str(threads)] if (threads or 1) != 1 else [])])
+    return shlex.join([*words, *(["--threads", str(threads)] if (threads or 1) != 1 else [])])
 
 
 # -- facts ---------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ class Origins:
         self.anchors = {path: f"record-{i}" for i, path in enumerate(self.jobs, start=1)}
         self.sources = {name: f"source-{i}" for i, name in enumerate(dict.fromkeys(sources),
                                                                      start=1)}
-        self._weights = {cell.path: one for one in weights.of(run) for cell in one.cells}
+        self._weights = {cell.path: one for one in weights.all_weights(run) for cell in one.cells}
 
     def record(self, path: str) -> str:
         """Return the anchor of a record, "" if the run has none at this path."""
@@ -110,11 +110,11 @@ class Origins:
         if not anchor or not entry.exact or not column.metric:
             return (anchor if entry.record else "", "")
         known = metrics.get(column.metric)
-        said = " ".join(filter(None, (known.title, metrics.leading_zero(entry.exact), known.unit)))
+        shown = " ".join(filter(None, (known.title, metrics.leading_zero(entry.exact), known.unit)))
         if entry.status == "published":
-            return anchor, (f"{said}, as printed: {row.name} on {column.dataset_title}, "
+            return anchor, (f"{shown}, as printed: {row.name} on {column.dataset_title}, "
                             f"{text.level_label(column.level)}")
-        return anchor, said + (f"; {entry.difference} to the printed figure of {entry.against}"
+        return anchor, shown + (f"; {entry.difference} to the printed figure of {entry.against}"
                                if entry.difference else "")
 
     def data(self) -> dict:
@@ -128,8 +128,8 @@ class Origins:
         texts: dict[str, int] = {}
 
         def facts(pairs: Iterable[tuple[str, str]]) -> list[list[int]]:
-            return [[terms.setdefault(term, len(terms)), texts.setdefault(said, len(texts))]
-                    for term, said in pairs if said]
+            return [[terms.setdefault(term, len(terms)), texts.setdefault(detail, len(texts))]
+                    for term, detail in pairs if detail]
 
         origins = {self.anchors[path]: {
             "title": self.title(job), "facts": facts(self.facts(job)), **_images(job)}

@@ -4,7 +4,7 @@ A plot is a module here with ``draw(run)``, which writes ``figures/<stem>.{png,p
 returns what it drew. Its stems are its name, or begin with its name and a dash. A new plot is a new
 module and a line in ``PLOTS``. Importing this imports no plot, and so not matplotlib.
 
-Try: ``python -c "from irbench.report import plots; print(plots.of('quality-sr').heading)"``
+Try: ``python -c "from irbench.report import plots; print(plots.plot_of('quality-sr').heading)"``
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ PLOTS = (
 )
 
 
-def of(stem: str) -> Plot | None:
+def plot_of(stem: str) -> Plot | None:
     """Return the plot of a file, by its name without suffix; None for other files."""
     name = stem.partition("-")[0]
     return next((plot for plot in PLOTS if plot.name == name), None)

@@ -61,7 +61,7 @@ class Benchmark:
         return self.rows.get((n, None if name == DENSE else k, name)) or {}
 
 
-def of(run: Run) -> Benchmark | None:
+def benchmark_of(run: Run) -> Benchmark | None:
     """Return what was measured, None if there is no result."""
     job = run.benches.get(NAME)
     if job is None or not job.result.get("rows"):
@@ -85,7 +85,7 @@ def peak(row: dict) -> int | None:
     return row.get("peak_memory_bytes")
 
 
-def said(result: dict, rows: list[dict]) -> str:
+def conditions(result: dict, rows: list[dict]) -> str:
     """Say under what conditions a benchmark ran, in one sentence."""
     def values(name: str) -> str:
         met = dict.fromkeys(row[name] for row in rows if row.get(name) is not None)
@@ -104,7 +104,7 @@ def said(result: dict, rows: list[dict]) -> str:
 
 def sheet(run: Run) -> Table | None:
     """Return the table, None if nothing was measured."""
-    found = of(run)
+    found = benchmark_of(run)
     if found is None:
         return None
     columns = [DENSE, *found.names, *([BUILD] if any(b == BUILD for *_, b in found.rows) else [])]
@@ -125,8 +125,8 @@ def sheet(run: Run) -> Table | None:
                               *times.values(), *peaks.values()])
     made.lines = [_line(found, *key, row) for key, row in sorted(
         found.rows.items(), key=lambda item: (item[0][0], item[0][1] or 0, item[0][2]))]
-    made.said = [
-        f"{said(found.result, list(found.rows.values()))} N: tokens of a window; k: keys of a "
+    made.sentences = [
+        f"{conditions(found.result, list(found.rows.values()))} N: tokens of a window; k: keys of a "
         "token, all tokens where k = N; dense: attention over all N without dictionary, mask or "
         "position bias; dictionary: building it, once a stage, which no other column contains. "
         "In brackets, the time over that of dense at the same N. In bold, the least of the "
@@ -172,7 +172,7 @@ def _line(found: Benchmark, n: int, k: int | None, name: str, row: dict) -> list
 def draw(run: Run) -> style.Drawing:
     """Draw the figure; nothing is written without a time or a memory of some implementation."""
     drawing = style.Drawing()
-    found = of(run)
+    found = benchmark_of(run)
     if found is None:
         drawing.left_out += [_no_result(job) for job in run.benches.values() if job.model == NAME]
         return drawing
@@ -283,7 +283,7 @@ def _caption(found: Benchmark) -> str:
         "Time (above) and peak memory (below) of one attention against k, for each number of "
         "tokens N of a window; the dashed line is attention over all N keys, without a "
         "dictionary. Building the dictionary is not contained; see the table.",
-        said(found.result, list(found.rows.values())), _missing(found),
+        conditions(found.result, list(found.rows.values())), _missing(found),
         f"A peak memory of 0, below what the counters resolve, has no place on a log scale: "
         f"{', '.join(zero)}." if zero else "",
         "The memory figures of SemanIR's paper are not known here and not shown."]))

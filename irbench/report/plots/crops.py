@@ -291,11 +291,11 @@ def _cut(image: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
 
 def _caption(run: Run, one: VisualComparison, end: int, beyond: bool) -> str:
     titles = [run.model_title(model) for model in one.judged]
-    of = f" of {', '.join(titles)}" if len(titles) < len(one.cells) else ""
-    how = (f"the results{of} differ most (largest mean variance over these models"
+    models = f" of {', '.join(titles)}" if len(titles) < len(one.cells) else ""
+    how = (f"the results{models} differ most (largest mean variance over these models"
            if len(titles) > 1 else
            "the one result differs most from the target (largest mean squared difference")
-    said = [f"{_place(run, one.cells[0])}: image {one.name}, {one.side}{text.TIMES}{one.side} "
+    sentences = [f"{_place(run, one.cells[0])}: image {one.name}, {one.side}{text.TIMES}{one.side} "
             f"pixels from row {one.top}, column {one.left}, enlarged by repeating pixels: the "
             f"window where {how}, among {one.searched[0]} of {one.searched[1]} images; ties go "
             "to the first). Below each crop: PSNR and SSIM of the whole image under the protocol, "
@@ -304,15 +304,15 @@ def _caption(run: Run, one: VisualComparison, end: int, beyond: bool) -> str:
             + f", on one scale from 0 to {end} levels of 255"
             + (", brightest also beyond." if beyond else ".")]
     if one.scale > 1:
-        said.append(f"The input is enlarged {text.TIMES}{one.scale} and has no error map.")
+        sentences.append(f"The input is enlarged {text.TIMES}{one.scale} and has no error map.")
     elif one.cells[0].task.startswith("denoise"):
-        said.append("The input is shown clipped to 0-255.")
+        sentences.append("The input is shown clipped to 0-255.")
     absent = [run.model_title(c.model) for c in run.cells
               if (c.protocol, c.dataset) == (one.protocol, one.dataset)
               and kinds.competes(run.models[c.model]) and c not in one.cells]
     if absent:
-        said.append(f"Without kept images: {', '.join(absent)}.")
-    return " ".join(said)
+        sentences.append(f"Without kept images: {', '.join(absent)}.")
+    return " ".join(sentences)
 
 
 def _coloured(one: VisualComparison) -> bool:

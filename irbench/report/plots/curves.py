@@ -35,7 +35,7 @@ def draw(run: Run) -> style.Drawing:
     """Draw the figure; nothing is written when no training has a curve of two points."""
     drawing = style.Drawing()
     panels: dict[str, list[Weights]] = {}
-    for one in weights.of(run):
+    for one in weights.all_weights(run):
         if one.job and len(one.job.result.get("curve") or []) > 1:
             panels.setdefault(one.scope, []).append(one)
     if not panels:
@@ -138,17 +138,17 @@ def _caption(panels: dict[str, list[Weights]], validated: bool) -> str:
         "of two models need not compare.",
         f"Blind trainings, one for a range of levels: {'; '.join(blind)}." if blind else "",
         "Validation, a star at its best: " + "; ".join(
-            f"{', '.join(dict.fromkeys(scopes))}: {said}" for said, scopes in on.items()) + "."
+            f"{', '.join(dict.fromkeys(scopes))}: {basis}" for basis, scopes in on.items()) + "."
         if on else ""]))
 
 
 def _alt(run: Run, panels: dict[str, list[Weights]]) -> str:
-    said = []
+    parts = []
     for scope, ones in panels.items():
         for one in ones:
             curve = one.job.result["curve"]
             end = (f"; validation PSNR {one.validation[0][1]:.2f} to {one.last[1]:.2f} dB"
                    if one.validation else "")
-            said.append(f"{run.model_title(one.model)} on {scope}: {curve[0]['loss']:.3g} to "
+            parts.append(f"{run.model_title(one.model)} on {scope}: {curve[0]['loss']:.3g} to "
                         f"{curve[-1]['loss']:.3g} in {text.si(curve[-1]['step'])} steps{end}.")
-    return "Line plots of training loss, validation PSNR and learning rate. " + " ".join(said)
+    return "Line plots of training loss, validation PSNR and learning rate. " + " ".join(parts)

@@ -140,7 +140,7 @@ def _images(ax: Axes, run: Run, row: ImageScores) -> None:
         for model, values in row.psnr.items()])
     ax.set_xlabel("PSNR of an image (dB)")
     ax.set_title(f"{row.protocol}\n")
-    _said(ax, f"{run.dataset_title(row.dataset)}, {len(row.images)} images")
+    _heading(ax, f"{run.dataset_title(row.dataset)}, {len(row.images)} images")
     _frame(ax, len(row.psnr))
 
 
@@ -156,11 +156,11 @@ def _differences(ax: Axes, run: Run, row: ImageScores) -> None:
     for model, values in row.against.items():
         height = heights[model]
         _points(ax, values, height, hues[model], shapes[model], len(row.images) > JOINED)
-        said = row.verdict(model)
-        if said.low is not None and said.word != statistics.SAME:
-            ax.plot([said.low, said.high], [height + 0.33] * 2, color=style.INK, linewidth=1.2,
+        verdict = row.verdict(model)
+        if verdict.low is not None and verdict.word != statistics.SAME:
+            ax.plot([verdict.low, verdict.high], [height + 0.33] * 2, color=style.INK, linewidth=1.2,
                     zorder=5, solid_capstyle="butt")
-        ax.text(1.02, height, f"{PSNR.difference(said.mean)} dB\n{said.word}",
+        ax.text(1.02, height, f"{PSNR.difference(verdict.mean)} dB\n{verdict.word}",
                 transform=ax.get_yaxis_transform(), va="center", fontsize=style.SMALL)
     ax.text(1.02, heights[row.best], "the best", transform=ax.get_yaxis_transform(), va="center",
             fontsize=style.SMALL, color=style.GRAY)
@@ -170,7 +170,7 @@ def _differences(ax: Axes, run: Run, row: ImageScores) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_xlabel("Difference of an image (dB)")
     ax.set_title("\n")
-    _said(ax, f"to {text.wrap(run.model_title(row.best), 44, 1)}")
+    _heading(ax, f"to {text.wrap(run.model_title(row.best), 44, 1)}")
     ax.set_yticks(range(len(row.psnr)), [])
     _frame(ax, len(row.psnr))
 
@@ -197,7 +197,7 @@ def _frame(ax: Axes, models: int) -> None:
     sns.despine(ax=ax, left=True)
 
 
-def _said(ax: Axes, words: str) -> None:
+def _heading(ax: Axes, words: str) -> None:
     ax.annotate(words, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points",
                 fontsize=style.SMALL, color=style.GRAY, va="bottom")
 

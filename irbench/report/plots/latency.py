@@ -63,8 +63,8 @@ def circumstances(result: dict) -> dict[str, str]:
 
 def condition(result: dict, but: tuple[str, ...] = ()) -> str:
     """Say how a profile was measured, in one line, ``but`` for some of the circumstances."""
-    return ", ".join(said for name, said in circumstances(result).items()
-                     if said and name not in but)
+    return ", ".join(value for name, value in circumstances(result).items()
+                     if value and name not in but)
 
 
 def busy(result: dict) -> float:
@@ -97,10 +97,10 @@ def name(run: Run, model: str, result: dict) -> str:
     """Return a model's title with how it is run, where that is in neither title nor condition."""
     if not kinds.competes(run.models[model]):
         return run.model_title(model)
-    told = result.get("inference") or {}
-    said = text.inference({key: True for key in ("channels_last", "compile")
-                           if told.get(key)})
-    return run.model_title(model) + (f" ({said})" if said else "")
+    settings = result.get("inference") or {}
+    way = text.inference({key: True for key in ("channels_last", "compile")
+                           if settings.get(key)})
+    return run.model_title(model) + (f" ({way})" if way else "")
 
 
 def label(run: Run, model: str, result: dict, width: int, lines: int = 1) -> str:

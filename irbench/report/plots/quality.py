@@ -258,7 +258,7 @@ def _busy(ax: Axes, row: Tradeoff) -> list[Bbox]:
     lines += itertools.pairwise(pareto.steps(row.points("parameters"), low, high,
                                              ax.get_ylim()[0]))
     return [*(Bbox(ax.transData.transform(ends)).padded(1) for ends in lines),
-            *(said.get_window_extent(renderer) for said in ax.texts)]
+            *(label.get_window_extent(renderer) for label in ax.texts)]
 
 
 def _axes(ax: Axes, run: Run, row: Tradeoff, kind: str, costs: list[float]) -> None:
@@ -277,9 +277,9 @@ def _axes(ax: Axes, run: Run, row: Tradeoff, kind: str, costs: list[float]) -> N
     ax.set_xlabel(COSTS[kind])
     ax.set_title(f"{row.protocol}\n" if kind == "parameters" else "\n")
     first, _, rest = row.conditions.get(kind, "").partition(", ")
-    said = {"parameters": run.dataset_title(row.dataset), "macs": f"for {first}" if first else "",
+    heading = {"parameters": run.dataset_title(row.dataset), "macs": f"for {first}" if first else "",
             "latency": f"{text.wrap(first, 34, 1)}\n{rest}"}[kind]
-    ax.annotate(said, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points",
+    ax.annotate(heading, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points",
                 fontsize=style.SMALL, color=style.GRAY, va="bottom")
     sns.despine(ax=ax)
 
@@ -307,53 +307,53 @@ def _caption(run: Run, found: list[Tradeoff], unlabelled: list[str]) -> str:
              "latency": "the median latency (p50, ms)"}
     kinds = [kind for kind in COSTS if any(row.costs.get(kind) for row in found)]
     *others, last = [names[kind] for kind in kinds]
-    said = ["PSNR (dB) against " + " and ".join(filter(None, [", ".join(others), last]))
+    sentences = ["PSNR (dB) against " + " and ".join(filter(None, [", ".join(others), last]))
             + " of the models measured here, one row per protocol and dataset ("
             + "; ".join(f"{r.protocol} on {run.dataset_title(r.dataset)}" for r in found)
             + "); higher and further left is better. The step line is the Pareto front: the best "
             "PSNR that a model measured here reaches at this cost or less."]
     if any(row.lines for row in found):
-        said.append("Models without weights are dashed lines, or named where they lie far below; "
+        sentences.append("Models without weights are dashed lines, or named where they lie far below; "
                     "they count as 0 parameters in the front of the parameters, and are in no "
                     "other front.")
     sizes = sorted({row.conditions["macs"] for row in found if "macs" in row.conditions})
     if sizes:
-        said.append(f"MACs are for an input of {' or '.join(sizes)} (batch, channels, height, "
+        sentences.append(f"MACs are for an input of {' or '.join(sizes)} (batch, channels, height, "
                     "width).")
     hows = sorted({row.conditions["latency"] for row in found if "latency" in row.conditions})
     if hows:
-        said.append(f"Latency was measured on: {'; '.join(hows)}. It depends on the machine and "
+        sentences.append(f"Latency was measured on: {'; '.join(hows)}. It depends on the machine and "
                     "its load: read it as advice.")
-        said.append(latency.disturbances(run, [(row.protocol, model) for row in found
+        sentences.append(latency.disturbances(run, [(row.protocol, model) for row in found
                                                for model in row.costs.get("latency", {})]))
     if any(row.printed for row in found):
-        said.append("Hollow diamonds are figures from papers, at their printed parameters; they "
+        sentences.append("Hollow diamonds are figures from papers, at their printed parameters; they "
                     "were not measured here, their other costs are not shown, and they are not in "
                     "the front. One in a model's colour is that model's figure in its paper.")
     if found[0].synthetic:
-        said.append("The degradations are synthetic; no published figure belongs to them.")
+        sentences.append("The degradations are synthetic; no published figure belongs to them.")
     missing = [f"{run.model_title(m)} on {row.protocol} ({name})" for row in found
                for kind, name in (("macs", "MACs"), ("latency", "latency")) if kind in kinds
                for m in row.psnr if m not in row.costs.get(kind, {})
                and not any(one.startswith(f"{run.model_title(m)}, {row.protocol}: {name}")
                            for one in row.apart)]
     if len(kinds) < len(COSTS):
-        said.append("No model here has a known number of "
+        sentences.append("No model here has a known number of "
                     + " or ".join({"macs": "MACs", "latency": "ms of latency"}[kind]
                                   for kind in COSTS if kind not in kinds) + ".")
     if missing:
-        said.append(f"Not known, and not shown: {', '.join(dict.fromkeys(missing))}.")
+        sentences.append(f"Not known, and not shown: {', '.join(dict.fromkeys(missing))}.")
     apart = dict.fromkeys(one for row in found for one in row.apart)
     if apart:
-        said.append(f"Not shown, as they do not compare: {'; '.join(apart)}.")
+        sentences.append(f"Not shown, as they do not compare: {'; '.join(apart)}.")
     for row in found:
         if row.leaking:
             names = ", ".join(run.model_title(m) for m in row.leaking)
-            said.append(f"{row.protocol} on {run.dataset_title(row.dataset)}: {names} trained on "
+            sentences.append(f"{row.protocol} on {run.dataset_title(row.dataset)}: {names} trained on "
                         "images of this test set.")
     if unlabelled:
-        said.append(f"Unlabelled for want of room: {', '.join(dict.fromkeys(unlabelled))}.")
-    return " ".join(filter(None, said))
+        sentences.append(f"Unlabelled for want of room: {', '.join(dict.fromkeys(unlabelled))}.")
+    return " ".join(filter(None, sentences))
 
 
 def _alt(run: Run, found: list[Tradeoff]) -> str:

@@ -190,10 +190,10 @@ def _line(curve: Curve) -> list[tuple[float, float]]:
 
 
 def _missing(found: list[Sweeps]) -> str:
-    said = [f"{curve.title} ({row.protocol}): {', '.join(curve.missing)}"
+    gaps = [f"{curve.title} ({row.protocol}): {', '.join(curve.missing)}"
             for row in found for curves in row.curves.values() for curve in curves.values()
             if curve.missing]
-    return f"Without a value: {'; '.join(said)}." if said else ""
+    return f"Without a value: {'; '.join(gaps)}." if gaps else ""
 
 
 def _caption(run: Run, drawn: list[Sweeps]) -> str:

@@ -41,12 +41,12 @@ def figures(found: list[P], stem: str, title: str, most: float,
                 (f"{stem}-{panel.protocol}", f"{title}: {panel.protocol}"))
         parts.setdefault(name, []).append(panel)
     numbered = {}
-    for (name, said), part in parts.items():
+    for (name, heading), part in parts.items():
         chunks = _chunks(part, most, size)
         for number, chunk in enumerate(chunks, 1):
             many = len(chunks) > 1
             numbered[f"{name}-{number}" if many else name,
-                     f"{said} ({number} of {len(chunks)})" if many else said] = chunk
+                     f"{heading} ({number} of {len(chunks)})" if many else heading] = chunk
     return numbered
 
 

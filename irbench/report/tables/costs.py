@@ -98,11 +98,11 @@ def speed(run: Run) -> Table:
                 _attention(made, job), Value(latency.condition(job.result))]
         made.add(row)
         made.lines.append(_speed_line(run, job, ratios))
-    made.said = _said_of_speed(run, named)
+    made.sentences = _speed_sentences(run, named)
     return made
 
 
-def _said_of_speed(run: Run, named: list[str]) -> list[str]:
+def _speed_sentences(run: Run, named: list[str]) -> list[str]:
     return [
         "One forward pass after warm-up: median (p50) and 90th percentile (p90) of the timed "
         "passes. MP: 10^6 input pixels. Input as "
@@ -184,8 +184,8 @@ def operations(run: Run) -> Table:
         if not result:
             _no_result(made, run, job, OPERATIONS)
             continue
-        told = result.get("macs_by_kind") or {}
-        by_kind = {kind: told.get(kind, 0 if told else None) for kind in KINDS}
+        counts = result.get("macs_by_kind") or {}
+        by_kind = {kind: counts.get(kind, 0 if counts else None) for kind in KINDS}
         left_out = ", ".join(f"{op} ({n})" for op, n in
                              sorted((result.get("uncounted") or {}).items()))
         total = _figures(made, job, "macs", text.si)
@@ -199,7 +199,7 @@ def operations(run: Run) -> Table:
                            result.get("parameters"), result.get("macs"), *by_kind.values(),
                            result.get("macs_keys_only"), left_out, job.status, job.reason,
                            job.path])
-    made.said = [
+    made.sentences = [
         "Multiply-adds (MACs) of one forward pass for the input named (batch, channels, height, "
         "width); one MAC is about two FLOPs, and papers that say FLOPs may mean either. "
         "Attention: products of two activations, in full, as dense hardware computes them even "

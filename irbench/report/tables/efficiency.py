@@ -47,7 +47,7 @@ def sheet(run: Run) -> Table | None:
             made.lines += [_line(run, protocol, model, job, cell) for cell in
                            [cell for (m, _), cell in cells.items() if m == model] or [None]]
     made.folded = len(made.rows) > FOLD
-    made.said = [
+    made.sentences = [
         "Parameters in millions; multiply-adds (MACs) in 10^9, latency and peak memory of one "
         "forward pass of the same input; latency is the median (p50) of the timed passes after "
         "warm-up.",
@@ -88,7 +88,7 @@ def _row(made: Table, run: Run, protocol: str, model: str, job: Outcome | None, 
             ("latency_ms", time, digits),
             ("peak_memory_bytes", result.get("peak_memory_bytes"), text.mebibytes)))]
     if time is not None:
-        row[4].marks += [made.note(said) for said in _of_latency(result, mixed)]
+        row[4].marks += [made.note(sentence) for sentence in _of_latency(result, mixed)]
     if result.get("peak_memory_bytes") is not None and result.get("peak_memory_of"):
         row[5].marks.append(made.note(f"peak memory: {result['peak_memory_of']}"))
     for value in row[2:]:
@@ -117,11 +117,11 @@ def _figure(made: Table, job: Outcome | None, name: str, number: float | None,
 def _of_latency(result: dict, mixed: bool) -> list[str]:
     """Return what a reader must know of a latency: how it was measured, and what disturbed it."""
     tiles = result.get("tiles") or 1
-    return [said for said in (
+    return [sentence for sentence in (
         f"measured on {latency.condition(result)}" if mixed else "",
         latency.disturbed(result),
         f"the input goes through the network in {tiles} tiles; all figures are of all of them"
-        if tiles > 1 else "") if said]
+        if tiles > 1 else "") if sentence]
 
 
 def _score(made: Table, run: Run, model: str, cell: Cell | None) -> list[Value]:
@@ -136,7 +136,7 @@ def _score(made: Table, run: Run, model: str, cell: Cell | None) -> list[Value]:
         score = made.absent(why)
     else:
         score = Value(text.value("psnr", known),
-                      [made.note(said) for said in ([cell.leak] if cell.leak else [])
+                      [made.note(sentence) for sentence in ([cell.leak] if cell.leak else [])
                        + family.circumstances(cell)])
     score.record = cell.path if cell.record else ""
     return [score, Value(run.dataset_title(cell.dataset))]

@@ -36,13 +36,13 @@ def summary(run: Run) -> str:
         {*metrics.default(), *(name for cell in run.cells for name in cell.metrics)})]
     fields = (*ABOUT, *(one.column() for one in scores), *REST)
     lines = []
-    verdicts = verdict.by_cell(verdict.of(run))
+    verdicts = verdict.by_cell(verdict.all_verdicts(run))
     for cell in run.cells:
         profile = run.profiles.get((cell.protocol, cell.model))
         measured = profile.result if profile else {}
         latency = measured.get("latency_ms") or {}
         training = run.training_of(cell.protocol, cell.model) or {}
-        told = {
+        values = {
             "protocol": cell.protocol, "task": cell.task, "level": cell.level,
             "version": cell.version, "dataset": cell.dataset, "model": cell.model,
             "title": run.model_title(cell.model), "source": "measured",
@@ -74,7 +74,7 @@ def summary(run: Run) -> str:
             "profile_record": profile.path if profile and profile.record else "",
             "training_record": _training(run, cell),
         }
-        lines.append([told[name] for name in fields])
+        lines.append([values[name] for name in fields])
     return csv_text(fields, lines)
 
 
@@ -82,13 +82,13 @@ def _against(run: Run, cell: Cell, found: verdict.Verdict | None) -> dict[str, s
     """Return the columns on the published PSNR; without a result nothing can be said of it."""
     if found is None:
         comparable = "psnr" in cell.means and kinds.competes(run.models[cell.model])
-        said = verdict.NOTHING if comparable and run.published != "none" else ""
+        word = verdict.NOTHING if comparable and run.published != "none" else ""
         return {"published_psnr_db": "", "psnr_difference_db": "", "published_method": "",
-                "published_source": "", "verdict": said}
+                "published_source": "", "verdict": word}
     apart = "" if found.word == verdict.NOT_COMPARABLE else _number(round(found.difference, 4))
     return {"published_psnr_db": found.figure.shown, "psnr_difference_db": apart,
             "published_method": found.figure.method, "published_source": found.figure.source,
-            "verdict": found.said}
+            "verdict": found.as_shown}
 
 
 def _training(run: Run, cell: Cell) -> str:

@@ -125,7 +125,7 @@ def _blocks(run: Run, counterparts: Counterparts, stem: str, title: str, cells: 
             "level", "dataset", "metric")
         table = Table(stem, task_title + f", {ending}" * bool(ending) + remark, NAMING,
                       _headed(part, heads, by), FIELDS, anchor=anchor.replace("@", "-v"),
-                      cut=False, task=task, version=cells[0].version, part=name, whole=title)
+                      cut=False, task=task, version=cells[0].version, part=name, common_title=title)
         _fill(table, run, cells, counterparts, keep)
         made.append(table)
     return made
@@ -162,8 +162,8 @@ def _headed(columns: list[Column], heads: tuple[str, ...], by: str) -> list[Colu
     labels = [[HEADS[name](column) for name in heads] for column in columns]
     kept = [depth for depth, name in enumerate(heads) if depth == len(heads) - 1
             or (name == "dataset" and by != "dataset") or len({one[depth] for one in labels}) > 1]
-    return [replace(column, title=said[-1], over=tuple(said[depth] for depth in kept[:-1]))
-            for column, said in zip(columns, labels, strict=True)]
+    return [replace(column, title=titles[-1], over=tuple(titles[depth] for depth in kept[:-1]))
+            for column, titles in zip(columns, labels, strict=True)]
 
 
 def _aligned(run: Run, columns: list[Column], by: str, value: str) -> list[Column]:
@@ -225,7 +225,7 @@ def _fill(table: Table, run: Run, cells: list[Cell], counterparts: Counterparts,
                     if run.datasets[c.dataset].get("supplied")}
     table.cells = [cell.status if cell.status != "ok" or cell.means else "without a mean"
                    for cell in here.values()]
-    table.said = _said(table, run, cells)
+    table.sentences = _sentences(table, run, cells)
     table.lines = list(_lines(table))
 
 
@@ -269,7 +269,7 @@ def _printed(table: Table, run: Run, keep: Keep) -> Iterable[dict[str, published
     return found.values()
 
 
-def _said(table: Table, run: Run, cells: list[Cell]) -> list[str]:
+def _sentences(table: Table, run: Run, cells: list[Cell]) -> list[str]:
     """Return the sentences of the caption after the title."""
     here = dict.fromkeys(column.metric for column in table.columns)
     lower = [one.title for one in map(metrics.get, here) if one.sign < 0]
@@ -278,7 +278,7 @@ def _said(table: Table, run: Run, cells: list[Cell]) -> list[str]:
     shown = {entry.shown for entry in entries}
     light = table.stem.startswith(LIGHT_CLASS)
     # of all blocks, so that all say the same
-    ranks = ranking.said([cell for cell in cells if cell.means],
+    ranks = ranking.sentences([cell for cell in cells if cell.means],
                          {cell.dataset: run.dataset_title(cell.dataset) for cell in cells})
     return [sentence for sentence in (
         f"Lightweight: less than {LIGHT / 1e6:.0f} M parameters, or printed in a table of that "

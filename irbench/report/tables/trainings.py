@@ -54,22 +54,22 @@ def sheet(run: Run) -> Table | None:
         Column("Final loss"), Column("Parameters"), Column("Patches seen"),
         Column("Waiting for data"), Column("Recipe", left=True),
         Column("Trained on", left=True)], FIELDS)
-    found = weights.of(run)
+    found = weights.all_weights(run)
     for one in found:
         line = _cost_line(one)
         for index, cell in enumerate(one.cells or [None]):
             # in this order, which is that of their notes
             before = [Value("")] * 3 if index else _before(made, run, one)
-            scores, told = _scores(made, run, one, cell)
+            scores, score_fields = _scores(made, run, one, cell)
             after = [Value("")] * AFTER if index else _after(made, one)
             made.add([*before, *scores, *after])
-            made.lines.append([*line, *told[:-1], _record(one) or None, told[-1]])
+            made.lines.append([*line, *score_fields[:-1], _record(one) or None, score_fields[-1]])
     made.folded = len(made.rows) > FOLD
-    made.said = _said(found)
+    made.sentences = _sentences(found)
     return made
 
 
-def _said(found: list[Weights]) -> list[str]:
+def _sentences(found: list[Weights]) -> list[str]:
     origins = {one.origin for one in found}
     return [
         "What each set of weights cost, and the mean PSNR (dB) it reaches on the test sets of this "
@@ -144,11 +144,11 @@ def _why(one: Weights) -> str:
 def _recipe(made: Table, one: Weights) -> Value:
     if not one.recipe:
         return _absent(made, one, "recipe")
-    said = "; ".join(filter(None, [
+    details = "; ".join(filter(None, [
         one.note, f"settings of ours, not taken from the paper: {', '.join(one.ours)}"
         if one.ours else ""]))
     return Value(one.recipe + (f", loss {one.loss}" if one.loss else ""),
-                 [made.note(f"{one.recipe}: {said}")] if said else [])
+                 [made.note(f"{one.recipe}: {details}")] if details else [])
 
 
 def _validation(made: Table, one: Weights, point: tuple[int, float] | None, which: str) -> Value:
@@ -156,9 +156,9 @@ def _validation(made: Table, one: Weights, point: tuple[int, float] | None, whic
         return (made.absent("not validated, or nothing of it is recorded") if one.known else
                 _absent(made, one, which))
     step, psnr = point
-    said = weights.validated(one)
+    basis = weights.validated(one)
     return Value(f"{psnr:.2f}" + (f" at step {_count(step)}" if which == "best" else ""),
-                 [made.note(f"validation: {said}")] if said else [])
+                 [made.note(f"validation: {basis}")] if basis else [])
 
 
 def _count(number: int) -> str:
@@ -203,7 +203,7 @@ def _scores(made: Table, run: Run, one: Weights, cell: Cell | None) -> tuple[lis
         reasons.append(found.reason)
     row = [Value(cell.protocol), Value(run.dataset_title(cell.dataset)), score,
            made.absent(found.reason) if figure is None else
-           Value(figure.shown, [made.note(said) for said in (
+           Value(figure.shown, [made.note(note) for note in (
                *published.notes(found.row), *found.notes)]),
            made.absent(found.reason or reasons[0]) if gap is None
            else Value(metrics.signed(gap, metrics.get("psnr").decimals))]

@@ -41,7 +41,7 @@ def sheet(run: Run) -> Table | None:
     if not made.rows:
         return None
     made.folded = len(made.rows) > FOLD
-    made.said = [
+    made.sentences = [
         "A variant has its base's weights; its name says what it changes. "
         f"{' and '.join(one.label for one in scores)} are means over the dataset under the "
         "protocol named; difference: variant minus base, so + is better. Latency is the median of "
@@ -63,11 +63,11 @@ def _add(made: Table, run: Run, base: Cell | None, cell: Cell, base_name: str,
         why = reasons.get(f"base {metric}") or reasons.get(f"variant {metric}") or ""
         row.append(made.absent(reasons[f"base {metric}"]) if old is None
                    else Value(text.value(metric, old),
-                              [made.note(said) for said in family.circumstances(base)],
+                              [made.note(sentence) for sentence in family.circumstances(base)],
                               record=base.path))
         row.append(made.absent(why) if apart is None
                    else Value(text.difference(metric, apart),     # its dtype stands in the row
-                              [made.note(said) for said in family.tiles(cell)], record=cell.path))
+                              [made.note(sentence) for sentence in family.tiles(cell)], record=cell.path))
         line += [old, new, None if apart is None else round(apart, 6)]
     times = [_p50(job, who, reasons) for job, who in zip(profiles, ("base", "variant"),
                                                          strict=True)]
@@ -76,7 +76,7 @@ def _add(made: Table, run: Run, base: Cell | None, cell: Cell, base_name: str,
         hows[how] = None
     for time, who, job in zip(times, ("base", "variant"), profiles, strict=True):
         row.append(made.absent(reasons[f"{who} latency"]) if time is None
-                   else Value(text.milliseconds(time), [made.note(said) for said in filter(
+                   else Value(text.milliseconds(time), [made.note(sentence) for sentence in filter(
                        None, [latency.disturbed(job.result)])], record=job.path))
     row.append(made.absent(reasons["ratio"]) if ratio is None else Value(
         text.ratio(ratio), [made.note(latency.ONE_DISTURBED)]
@@ -84,9 +84,9 @@ def _add(made: Table, run: Run, base: Cell | None, cell: Cell, base_name: str,
     changes = family.changes(run.models[cell.model])
     made.add([Value(run.model_title(cell.model), sub=family.sub(run, cell.model)),
               Value(cell.protocol), Value(run.dataset_title(cell.dataset)), *row])
-    told = (None, "") if ratio is None else (round(ratio, 6), how)
+    ratio_fields = (None, "") if ratio is None else (round(ratio, 6), how)
     made.lines.append([base_name, cell.model, changes, cell.protocol, cell.dataset, *line,
-                       *times, *told,
+                       *times, *ratio_fields,
                        "; ".join(f"{what}: {why}" for what, why in reasons.items()),
                        *(job.path if job and job.record else None
                          for job in (base, cell, *profiles))])

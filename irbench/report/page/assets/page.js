@@ -61,7 +61,7 @@
   all(".tools[data-for]").forEach((tools) => {
     const table = document.getElementById(tools.dataset.for);
     const rows = all("tbody tr:not(.rule)", table);
-    const said = tools.querySelector("output");
+    const output = tools.querySelector("output");
     const filter = tools.querySelector("input[type=search]");
     const count = () => {
       const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -71,7 +71,7 @@
       });
       const shown = rows.filter((row) => !row.hidden).length;
       table.classList.toggle("filtered", shown < rows.length);  // repeated cells are shown
-      said.value = `${shown} of ${rows.length} rows shown`;
+      output.value = `${shown} of ${rows.length} rows shown`;
       all(".rule", table).forEach((rule) => {   // a heading without rows goes too
         rule.hidden = !rows.some((row) => !row.hidden && row.closest("tbody.published"));
       });
