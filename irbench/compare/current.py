@@ -1,7 +1,7 @@
-"""The run that a config describes, as its folder holds it today; results of old inputs are none.
+"""The current run of a config: its records, without results that were made from other inputs.
 
 Plans the config (which reads the catalogs and the digests of sets, code and weights) and reads the
-records of its run; writes nothing.
+records of the run; writes nothing.
 
 Try: ``python -c "from irbench.compare import current; print(current.load('config.yaml').where)"``
 """
@@ -19,7 +19,7 @@ OUTDATED = "outdated"
 
 
 def load(config: str) -> RunData:
-    """Return the config's run; a result made from other inputs than the config's is "outdated".
+    """Return the run of a config; results made from other inputs have the status "outdated".
 
     Raises:
         UserError: the config cannot be planned, or its run has no record yet.
@@ -36,7 +36,7 @@ def load(config: str) -> RunData:
 
 
 def _checked(run, one, job):
-    """Return a result, without its figures if its record is of other inputs than the job's."""
+    """Return a result, without its values if its record has other inputs than the job."""
     if job is None or one.status not in ("ok", runs.PARTIAL):
         return one
     stored = run.run_folder.load(job.kind, job.key)

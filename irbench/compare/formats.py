@@ -33,10 +33,10 @@ QUALITY = Table("quality", "Quality", [Column("cell", left=True)], [
     Column("metric"), *NUMBERS, Column("95 % interval"), Column("p"), Column("images"), VERDICT])
 SIZES = Table("sizes", "Size and speed", [Column("profile", left=True)], [
     Column("figure"), *NUMBERS, Column("p"), VERDICT])
-READING = ("Differences are NEW minus BASE. A difference is \"real\" if the 95 % bootstrap interval "
-           "of the mean difference over the images excludes 0 and a sign test has p < 0.05. With "
-           "fewer than 6 images (\"few images\") the sign test cannot reach this p, and the interval "
-           "alone decides. Latency: Mann-Whitney test on the samples.")
+READING = ("Differences are NEW minus BASE. A difference is \"real\" if the 95 % bootstrap "
+           "interval of the mean difference over the images excludes 0 and a sign test has "
+           "p < 0.05. With fewer than 6 images (\"few images\") the sign test cannot reach this p, "
+           "so the interval alone decides. Latency: Mann-Whitney test on the samples.")
 
 
 def counts(comparison: Comparison) -> dict:
@@ -269,7 +269,8 @@ def junit(comparison: Comparison) -> str:
         bad = isinstance(job, CellDifference) and any(m.word == REAL and m.direction == WORSE
                                             for m in job.metrics)
         outcome = "skipped" if job.reason else "failure" if bad else "passed"
-        cases.append((group, name, outcome, job.reason or ("significantly worse" if bad else ""), lines))
+        cases.append((group, name, outcome,
+                      job.reason or ("significantly worse" if bad else ""), lines))
     return ci.junit("irbench compare", cases)
 
 

@@ -237,8 +237,8 @@ def _caption(metric: str, dated: bool, unlabelled: list[Point]) -> str:
     panel = "protocol and measuring condition" if metric == "latency" else (
         "protocol" if metric in PROFILED else "protocol and dataset")
     better = {1: " Higher is better.", -1: " Lower is better."}.get(quantity(metric).better, "")
-    caption = (f"{tables.metric_label(metric)} over {'time' if dated else 'the runs in order'}, one "
-               f"panel per {panel}.{better} A dashed line marks a step. The triangle shows the "
+    caption = (f"{tables.metric_label(metric)} over {'time' if dated else 'the runs in order'}, "
+               f"one panel per {panel}.{better} A dashed line marks a step. The triangle shows the "
                "model and the direction; the number is the size of the step"
                f"{' in per cent' if metric in PROFILED else ''}.")
     if metric == "latency":

@@ -38,7 +38,7 @@ class Allowance:
     reason: str
 
 
-# Wider tolerances by degradation, for weights that others trained and for models without weights ...
+# Wider tolerances by degradation, for weights trained by others and for models without weights ...
 BY_INPUT = {
     "matlab_bicubic": Allowance(
         {"psnr": 0.04, "ssim": 0.001},

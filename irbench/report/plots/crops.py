@@ -27,7 +27,7 @@ PER_LINE = 6                    # crops beside the whole image
 INPUT = "Input"                 # title of the degraded image
 FRAME = (("white", 2.2), ("black", 0.8))        # one line inside the other, visible on any picture
 ERRORS = "magma"                # perceptually uniform, and readable in gray
-LEAST_ERROR = 8                 # levels: smallest end of the scale, so that rounding stays invisible
+LEAST_ERROR = 8                 # levels: least end of the scale, so that rounding stays invisible
 SHARE = 0.995                   # share of the pixels within the scale; the rest gets its end colour
 TITLE_LINES = 3
 # inches

@@ -26,7 +26,7 @@ AREA = 150.0                    # area of the largest marker, in square points
 PLAIN = 22.0                    # area of a marker if MACs are unknown or do not compare
 MAX_ROWS = 5                    # in one figure; beyond, one figure per base
 UNITS = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("K", 1e3))
-LEAST_DB = 0.1                  # least height of a panel, so that a tiny difference does not fill it
+LEAST_DB = 0.1                  # least height of a panel: a tiny difference must not fill it
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 
 

@@ -92,7 +92,8 @@ def draw(run: Run) -> style.Drawing:
     if alone:
         drawing.left_out.append(
             "No plot of quality against cost where there is only one model with weights and no "
-            "published value: " + ", ".join(f"{r.protocol} on {run.dataset_title(r.dataset)}" for r in alone)
+            "published value: "
+            + ", ".join(f"{r.protocol} on {run.dataset_title(r.dataset)}" for r in alone)
             + ".")
     for stem, title, kind in (("quality", "Quality against cost", False), (
             "quality-synthetic", "Quality against cost, synthetic degradations", True)):

@@ -24,7 +24,7 @@ from irbench.report.plots import split
 from irbench.report.run import Run
 
 SETS, MODELS = 3, 2             # at least
-VISIBLE = 0.1                   # share of the radius; smaller differences are thinner than the lines
+VISIBLE = 0.1                   # share of the radius; a smaller difference is thinner than a line
 MAX_PANELS = 6
 COLUMNS = 3
 
