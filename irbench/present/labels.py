@@ -36,7 +36,7 @@ class Point:
 def place(ax: Axes, points: list[Point], busy: list[Bbox] | None = None) -> list[Point]:
     """Label points, most important first, and return the points without a label.
 
-    Call this when the layout is final. ``busy``: boxes in display pixels that labels must not cover.
+    Call this when the layout is final. ``busy``: boxes in display pixels that labels must avoid.
     """
     figure = ax.figure
     renderer = figure.canvas.get_renderer()

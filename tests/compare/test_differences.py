@@ -106,8 +106,8 @@ def test_a_metric_that_one_side_lacks_is_said(pair):
     (lambda r: (r["spec"].update(code="x"), r["provenance"]["git"].update(commit="b" * 40)),
      "commit aaaaaaa -> bbbbbbb"),
     (lambda r: (r["spec"].update(code="x"), r["provenance"]["git"].update(dirty=True)),
-     "changes not committed in NEW"),
-    (lambda r: r["spec"].update(code="x"), "the records tell no more")])
+     "uncommitted changes in NEW"),
+    (lambda r: r["spec"].update(code="x"), "the records give no details")])
 def test_what_changed_in_the_inputs_is_named(pair, change, words):
     found = cell_of(pair, both(shift("psnr", every=-1.0), change))
     assert len(found.changes) == 1 and words in found.changes[0] and not found.remark

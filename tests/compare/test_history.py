@@ -190,9 +190,9 @@ def test_filters_keep_what_fits(nightly):
 
 
 def test_a_pattern_that_fits_nothing_names_what_would(nightly):
-    with pytest.raises(UserError, match=r"--model 'compactor' fits nothing.*Valid: compacter"):
+    with pytest.raises(UserError, match=r"--model 'compactor' matches nothing.*Valid: compacter"):
         history.read(nightly, {"model": ["compactor"]})
-    with pytest.raises(UserError, match="nothing fits all of them together"):
+    with pytest.raises(UserError, match="nothing matches all of them together"):
         history.read(nightly, {"metric": ["latency"], "dataset": ["set5"]})
 
 

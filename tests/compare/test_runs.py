@@ -22,7 +22,8 @@ def test_a_run_is_loaded_whole(folder):
     assert list(run.cells) == [f"{X2}/set8/bicubic", KEY, f"{X2}/set8/{K}", f"{X4}/set8/bicubic",
                                f"{X4}/set8/semanir"]
     assert list(run.profiles) == [f"{X2}/semanir", f"{X4}/semanir"]
-    assert (run.name, run.title, run.from_earlier, run.baseline) == ("base", "The run base", (), False)
+    assert (run.name, run.title, run.from_earlier, run.baseline) == (
+        "base", "The run base", (), False)
     cell = run.cells[KEY]
     assert cell.status == "ok" and cell.means["psnr"] == pytest.approx(32 + 0.37 * 3.5)
     assert cell.images["image2"]["psnr"] == pytest.approx(32.74)

@@ -77,7 +77,8 @@ def test_what_is_not_known_is_told(world, capsys, sets):
     run = world(**({} if sets is None else {"datasets": sets}))
     assert run.trained_on["sr-x2@1/tiny"] is None and not run.leaks
     assert list(run.data) == ["tinyset"]
-    assert collected(run).leaks.summary() == f"Training data of {TITLE} unknown, not compared."
+    assert collected(run).leaks.summary() == (
+        f"The training data of {TITLE} are unknown and not compared.")
     assert cli.main(["data", "leak"]) == 3
     found = json.loads(capsys.readouterr().out)
     assert (found["leaks"], found["unknown"]) == (None, ["tiny"])

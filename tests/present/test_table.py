@@ -114,8 +114,8 @@ def test_tables_of_one_stem_are_the_blocks_of_one_with_common_notes():
     parts = []
     for name, reasons in (("x2", ["one", "two"]), ("x4", ["two", "three"])):
         made = Table("sr", f"SR, {name}", [Column("Method", left=True)], [Column("PSNR")],
-                     anchor=f"sr-{name}", part=name, common_title="SR", terms={f"sr-{name}@1": name},
-                     cells=["ok", "failed"])
+                     anchor=f"sr-{name}", part=name, common_title="SR",
+                     terms={f"sr-{name}@1": name}, cells=["ok", "failed"])
         for reason in reasons:
             made.add([Value(reason), made.absent(reason)])
         made.sentences, made.lines = ["The same."], [[name]]

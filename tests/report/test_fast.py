@@ -234,7 +234,7 @@ def test_figures_and_ratios_of_disturbed_latencies_say_so(tmp_path, monkeypatch)
     run = collected(builder)
     for figure in (latency.draw, quality.draw, ksweep.draw):
         [caption] = [one.caption for one in figure(run).figures]
-        assert "say little (marked '?'): A on sr-x2@1 (1.0 cores)." in caption, figure
+        assert "not reliable (marked '?'): A on sr-x2@1 (1.0 cores)." in caption, figure
     marks = {stem: [label.get_text() for label in figure.findobj(Text) if "?" in label.get_text()]
              for stem, figure in figures.items()}
     assert marks == {"latency": ["2 ms?"], "quality": ["?"], "ksweep": ["?"]}

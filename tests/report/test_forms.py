@@ -204,7 +204,7 @@ def test_differences_are_shown_on_request(builder, built):
     shown = files.texts(table_of(built, "sr"))["md"]
     assert "| **36.70** (-1.72) |" in re.sub(" +", " ", shown)
     assert r"\textbf{36.70} ($-$1.72)" in files.texts(table_of(built, "sr"))["tex"]
-    assert "In brackets: measured minus" in shown
+    assert "In brackets: the measured value minus" in shown
     without = tables.build(collect.collect(builder.folder, builder.plan | {"differences": False}))
     plain = files.texts(table_of(without, "sr"))["md"] + files.texts(table_of(without, "sr"))["tex"]
     assert "1.72" not in plain and "In brackets" not in plain

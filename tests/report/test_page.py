@@ -205,7 +205,7 @@ def test_what_the_page_says(built, reader):
     for part in ("come from papers", "reproductions from their published description",
                  "trained here: 90 steps", "unavailable: weights tiny.pt", "not computed",
                  "no LPIPS weights here", "ran out of memory", "zero padding",
-                 "Published figures (not measured here)", "no such file"):
+                 "Published values (not measured here)", "no such file"):
         assert part in reader.text, part
     provenance = reader.text[reader.text.index("Provenance", 400):]
     record = fixtures.records.read(built[0].folder / "cells/sr-x2@1/set5/semanir.json")
@@ -268,7 +268,7 @@ def test_a_run_without_any_record(tmp_path):
     reader = Reader(report.build(tmp_path, builder.plan).read_text())
     assert "not computed" in reader.text and "compare" not in [v for _, _, v in reader.attributes]
     assert "No record was found" in reader.text
-    assert "There is no figure of latency" in reader.text
+    assert "No latency plot" in reader.text
     assert not list((tmp_path / "figures").iterdir())
 
 
@@ -328,7 +328,7 @@ def test_the_best_of_a_set_names_who_shares_its_rank(tmp_path):
     assert alike["jpeg_color-q10@1", "live1_color"] == ("SwinIR", [])
     words = "shares its rank: Compacter"
     assert source.count(words) == sum(others == ["Compacter"] for _, others in alike.values())
-    assert "cannot tell from the best share its rank" in source
+    assert "without a significant difference to the best" in source
 
 
 def test_heads_and_coverage_on_the_page_are_those_of_the_files(tmp_path):

@@ -143,7 +143,7 @@ def test_costs_on_different_conditions_share_no_axis(tmp_path):
                  "B, sr-x2@1: latency on another condition (Some CPU, float32, 3×64×64, "  # noqa: RUF001
                  "batch 1, 2 threads)"):
         assert part in caption
-    assert "Not known" not in caption
+    assert "Unknown, so not shown" not in caption
 
 
 def test_a_cost_that_nobody_has_is_not_claimed(tmp_path):
@@ -156,7 +156,7 @@ def test_a_cost_that_nobody_has_is_not_claimed(tmp_path):
     caption = quality.draw(collected(builder)).figures[0].caption
     assert caption.startswith("PSNR (dB) against the number of parameters of the models")
     assert "No model here has a known number of MACs or ms of latency." in caption
-    assert "MACs are for" not in caption and "Not known" not in caption
+    assert "MACs are for" not in caption and "Unknown, so not shown" not in caption
 
 
 def test_a_model_without_a_count_is_named_not_guessed(tmp_path):

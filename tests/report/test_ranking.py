@@ -139,7 +139,7 @@ def test_rows_that_cannot_be_told_apart_share_a_rank(tmp_path):
     table = table_of(tmp_path, {
         "a": TEN, "b": [x + w for x, w in zip(TEN, wave, strict=True)], "c": shifted(TEN, -1.0)})
     assert places(table) == {"a": (1, "best"), "b": (1, "best"), "c": (3, "")}
-    assert "share a rank" in table.caption and "Sets of fewer" not in table.caption
+    assert "share a rank" in table.caption and "sets of fewer" not in table.caption
 
 
 def test_images_are_matched_by_name(tmp_path):
@@ -153,7 +153,7 @@ def test_images_are_matched_by_name(tmp_path):
 def test_what_few_images_allow_is_said(tmp_path):
     table = table_of(tmp_path, {"a": [30.0, 31.0, 32.0], "b": [30.5, 31.5, 32.5]})
     assert places(table) == {"a": (2, "second"), "b": (1, "best")}
-    assert "Sets of fewer than 6 images, Photos (3)" in table.caption
+    assert "On sets of fewer than 6 images (Photos: 3)" in table.caption
 
 
 def test_nothing_to_point_out_where_all_are_alike(tmp_path):

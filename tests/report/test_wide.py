@@ -211,15 +211,15 @@ def test_the_head_of_the_report_warns(wide):
     sentences = page.warnings(wide, [])
     assert any("share images: 1 of 2 images of set5 is in bsds500_test" in s
                and "marked and not ranked" in s for s in sentences)
-    assert any(s.startswith("Not searched") and "photos_train with gopro" in s for s in sentences)
+    assert any(s.startswith("Leak check") and "photos_train with gopro" in s for s in sentences)
     assert "3 test images were found" in wide.leaks.summary()
 
 
 @pytest.mark.parametrize(("change", "expected"), [
-    (lambda b: (b.folder / leakage.FILE).unlink(), "is unknown: not searched; run the workflow"),
-    (lambda b: (b.folder / leakage.FILE).write_text("{"), "is unknown: leaks.json: not readable"),
-    (lambda b: b.plan.update(fingerprints={leakage.FILE: "0"}), "of other sets or other code"),
-    (lambda b: b.leaks(status="failed", reason="out of memory."), "is unknown: failed: out of"),
+    (lambda b: (b.folder / leakage.FILE).unlink(), "training sets: the search was not run; run"),
+    (lambda b: (b.folder / leakage.FILE).write_text("{"), "training sets: leaks.json: not readable"),
+    (lambda b: b.plan.update(fingerprints={leakage.FILE: "0"}), "from other sets or other code"),
+    (lambda b: b.leaks(status="failed", reason="out of memory."), "training sets: failed: out of"),
 ])
 def test_a_search_that_was_not_made_is_told(tmp_path, change, expected):
     builder = fixtures.wide_run(tmp_path)
@@ -238,7 +238,8 @@ def test_a_leak_that_touches_no_model_says_so(tmp_path):
 
 def test_a_run_that_trains_nothing_says_nothing_of_leaks(tmp_path):
     run = one_cell(tmp_path, "sr-x2@1", "set5", "m", 33.6, **BICUBIC)
-    assert not any("search" in s or "share" in s for s in page.warnings(run, []))
+    assert not any("leak" in s.lower() or "share" in s or "training sets" in s
+                   for s in page.warnings(run, []))
 
 
 # -- synthetic degradations, sets that are not here ----------------------------------------------
@@ -248,7 +249,7 @@ def test_synthetic_rows_never_meet_real_ones(wide, built):
         kinds = {cell.synthetic for cell in wide.cells
                  if cell.protocol in {c.protocol for c in table.columns}}
         assert len(kinds) == 1
-        assert ("(synthetic degradation, no published figures)" in table.title) == kinds.pop()
+        assert ("(synthetic degradation, no published values)" in table.title) == kinds.pop()
     assert {"deblur", "deblur-synthetic", "weather-synthetic"} <= set(built)
     assert built["deblur-synthetic"].stem == "deblur-synthetic"
     assert built["weather-synthetic"].published == []
@@ -296,7 +297,7 @@ def test_paired_images_make_crops_and_the_page_stands(tmp_path):
     source = report.build(tmp_path, builder.plan).read_text()
     assert (tmp_path / "figures" / "crops-deblur-motion@1-hide.png").is_file()
     assert not list((tmp_path / "figures").glob("quality-synthetic*"))  # one model, nothing beside
-    for part in ("Against published figures", "5 reproduced", "differs by +0.28 dB",
+    for part in ("Against published values", "5 reproduced", "differs by +0.28 dB",
                  "Training and test sets share images", "Deblurring (synthetic degradation",
                  "not here: GoPro is not here", "degraded and clean images"):
         assert part in source, part
