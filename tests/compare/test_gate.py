@@ -69,7 +69,7 @@ def test_one_broken_image_fails_though_the_mean_rose(world):
     assert result.code == 1
 
 
-def test_a_gain_is_told_and_passes(world):
+def test_a_gain_is_reported_and_passes(world):
     result = after(world, shift("psnr", every=0.3))
     assert result.code == 0 and "better by more than 0.02 dB" in one(result, IMPROVEMENT).message
 
@@ -185,7 +185,7 @@ def test_scores_on_other_data_are_not_compared_but_the_same_scores_are(world):
     assert "update the baseline" in found.message and KEY not in held(world).compared
 
 
-def test_weights_better_on_a_single_image_are_not_said_to_be_better_by_nothing(world):
+def test_weights_better_on_a_single_image_are_not_significantly_better(world):
     found = one(after(world, both(other_weights, shift("psnr", 0.9, -0.05, -0.05, -0.05))))
     assert "significantly better" in found.message
     assert "within noise over 8 images" in found.message
@@ -319,7 +319,7 @@ def test_a_little_slower_or_faster_is_nothing(world):
     assert one(after(world, slow(0.6), PROFILE, speed=True), IMPROVEMENT).metric == "latency"
 
 
-def test_speed_of_other_hardware_is_not_compared_and_said_when_it_counts(world):
+def test_speed_of_other_hardware_is_not_compared_and_reported_when_it_counts(world):
     result = after(world, fixtures.other_machine, PROFILE, speed=True)
     assert result.code == 0 and "not comparable: device cpu -> cuda" in one(result, NOTE).message
 
@@ -330,7 +330,7 @@ def test_a_latency_that_vanished_fails_where_speed_counts(world):
     assert "no latency in this run" in one(held(world, speed=True)).message
 
 
-def test_slower_by_too_few_samples_to_tell_is_said_where_speed_counts(world):
+def test_slower_by_too_few_samples_for_a_test_is_reported_where_speed_counts(world):
     change = lambda r: r["result"]["latency_ms"].update(samples=[1e3, 1e3 + 1])  # noqa: E731
     base = runs.load(world[0])
     key = f"{X2}/semanir"
@@ -383,13 +383,13 @@ def test_an_override_of_a_profile_and_the_last_that_fits_counts(world, tmp_path)
     assert found.tolerance == 0.01
 
 
-def test_an_override_that_fits_nothing_is_told(world, tmp_path):
+def test_an_override_that_matches_nothing_is_reported(world, tmp_path):
     limits = read(tmp_path, "overrides: [{match: 'sr-x9@1/*/*', reason: a}]")
     assert any("sr-x9@1/*/*' matches nothing" in f.message
                for f in held(world, limits).findings_of(NOTE))
 
 
-def test_what_a_file_loosens_is_told(world, tmp_path):
+def test_what_a_file_loosens_is_reported(world, tmp_path):
     limits = read(tmp_path, "quality: {psnr: {mean: 9}, lpips: null}\n"
                             "overrides: [{match: '*/*/semanir', reason: trained anew}]")
     first, second = (f.message for f in held(world, limits).findings_of(NOTE))

@@ -124,7 +124,7 @@ def test_what_is_no_run_is_refused_by_name(folder, capsys, name, part):
     assert part in capsys.readouterr().err
 
 
-def test_a_config_that_is_none_is_told(folder):
+def test_an_invalid_config_is_reported(folder):
     (folder / "config.json").write_text('{"cells": 3}')
     with pytest.raises(UserError, match=r"config\.json: not the config"):
         runs.load(folder)
@@ -147,7 +147,7 @@ def test_a_record_of_another_form_is_a_failed_cell_with_a_reason(folder, change)
 
 @pytest.mark.parametrize("models", [{"semanir": {"variants": {"k8": {"protocols": 3}}}},
                                     {"semanir": {"variants": [1]}}, [1]])
-def test_a_config_of_another_form_is_told(folder, models):
+def test_a_config_of_another_form_is_reported(folder, models):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "models": models}))
     with pytest.raises(UserError, match="not the config of a run"):

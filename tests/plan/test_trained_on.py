@@ -97,7 +97,7 @@ def test_what_only_a_file_names_is_not_fetched_to_be_searched(world, tmp_path, c
     assert (code, found["leaks"]) == (3, None)
     assert "NOT COMPARED" in shown and "irbench data fetch far" in shown
     said = page.warnings(collected(run), [])
-    assert any("the training set far is not here. Run irbench data fetch far, then" in one
+    assert any("the training set far is not downloaded. Run irbench data fetch far, then" in one
                for one in said)
     # once it is here, the search is made anew
     (tmp_path / "data/far/hr").mkdir(parents=True)
@@ -117,7 +117,7 @@ def test_a_third_partys_file_is_of_unknown_data(world, tmp_path):
     assert cli.main(["data", "leak", "--on-failure", "record", "--supervised"]) == 0
     said = collected(run).leaks.summary()
     assert said.startswith("Training sets (tinytrain) were compared")
-    assert said.endswith("Training data of SwinIR-M unknown, not compared.")
+    assert said.endswith("The training data of SwinIR-M are unknown and not compared.")
 
 
 # -- images left out -------------------------------------------------------------------------------

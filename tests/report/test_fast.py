@@ -137,7 +137,7 @@ def test_a_peak_of_zero_and_many_sizes(tmp_path):
             line["peak_memory_bytes"] = 0
     builder.bench(result)
     run = collected(builder)
-    assert "no place on a log scale: mask" in attention.draw(run).figures[0].caption
+    assert "cannot be shown on a log scale: mask" in attention.draw(run).figures[0].caption
     assert row(attention.sheet(run), "16", "8")["Peak memory, MiB", "mask"].shown == "0"
 
 
@@ -194,7 +194,7 @@ def test_the_page_stands(built):
     reader = Reader(source)
     for part in ("2 models, 6 variants, 1 reference,", "reference: random weights, speed only",
                  "Health of the key-semantic dictionaries", "astronaut of scikit-image",
-                 "cells were computed in tiles or other than plainly in float32"):
+                 "cells were computed in tiles or with other settings than plain float32"):
         assert part in reader.text, part
     assert len(reader.ids) == len(set(reader.ids))
     for _, name, value in reader.attributes:
@@ -219,7 +219,7 @@ def test_a_latency_taken_beside_other_work_says_so(tmp_path):
         assert words in table and ("busy" in table) == bool(words)
 
 
-def test_figures_and_ratios_of_disturbed_latencies_say_so(tmp_path, monkeypatch):
+def test_figures_and_ratios_of_disturbed_latencies_are_marked(tmp_path, monkeypatch):
     figures = {}
     monkeypatch.setattr(style, "save", lambda figure, _, stem: figures.setdefault(stem, figure))
     builder = fixtures.Builder(tmp_path)

@@ -106,7 +106,7 @@ def test_lightweight_models_beside_lightweight_methods(built):
     x2 = table_of(built, "sr_light")[0]
     assert keys(x2) == ["bicubic", "tie"]       # `best` has 11.75 M
     assert [row.name for row in x2.published] == ["Compacter", "bicubic"]
-    assert "Lightweight: less than 2 M parameters" in x2.caption
+    assert "Lightweight: fewer than 2 M parameters" in x2.caption
     assert [row.name for row in table_of(built, "sr")[0].published] == ["SwinIR", "bicubic"]
     assert keys(table_of(built, "sr")[0]) == ["bicubic", "best", "tie"]
 
@@ -127,7 +127,7 @@ def test_what_is_light(tmp_path, parameters, name, published, expected):
     found = table_of(tables.build(collect.collect(tmp_path, build.plan)), "sr_light")
     assert [key for table in found for key in keys(table)] == expected
     printed = table_of(tables.build(collect.collect(tmp_path, build.plan)), "sr")[0].published
-    # no printed figure is lost where there is no table of its class
+    # no printed value is lost without a table of its class
     assert any(row.name == "Compacter" for row in printed) == (published == "all" and not expected)
 
 
@@ -284,7 +284,7 @@ def test_efficiency_in_csv_has_all_sets(run):
     assert bicubic["macs"] == bicubic["latency_p50_ms"] == "" and bicubic["parameters"] == "0"
 
 
-def test_latencies_of_two_conditions_each_tell_theirs(fast):
+def test_latencies_of_two_conditions_each_state_theirs(fast):
     made = efficiency.sheet(fast)
     dtypes = {made.notes[mark].split(", ")[1] for row in made.rows for mark in row.values[4].marks
               if made.notes[mark].startswith("measured on")}

@@ -245,7 +245,7 @@ def test_differences_and_ranks_are_shown_on_request(show):
 
 # -- origins -------------------------------------------------------------------------------------
 
-def test_a_figure_tells_where_it_comes_from(show):
+def test_a_value_shows_its_origin(show):
     tab = show("task-sr")
     link = tab.locator(f"{TABLE} a.origin", has_text="33.50").first
     link.focus()
@@ -266,7 +266,7 @@ def test_a_figure_tells_where_it_comes_from(show):
     assert not dialog.is_visible() and link.evaluate("one => one === document.activeElement")
 
 
-def test_a_printed_figure_tells_its_source(show):
+def test_a_printed_value_shows_its_source(show):
     tab = show("task-sr")
     link = tab.locator(f"{TABLE} tbody.published a.origin").first
     figure = link.inner_text()

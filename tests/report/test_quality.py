@@ -103,13 +103,13 @@ def test_a_row_per_protocol_and_dataset(tmp_path):
     assert "denoise_color-sigma25@1 on Photos" in drawing.left_out[-1]     # one model, no paper
 
 
-def test_what_lies_far_below_is_told_and_not_drawn():
+def test_what_lies_far_below_is_named_and_not_drawn():
     row = quality.Tradeoff("p", "d", "", "sr", psnr={"a": 31.0, "b": 32.0},
                       lines={"near": 28.5, "far": 20.0})
     assert row.near() == {"near": 28.5}
 
 
-def test_only_what_lies_below_is_said_to(tmp_path, monkeypatch):
+def test_only_what_lies_below_is_named(tmp_path, monkeypatch):
     builder = fixtures.Builder(tmp_path)
     builder.dataset("photos", "Photos", 1)
     for model, psnr in (("a", 31.0), ("b", 32.0), ("near", 28.5), ("far", 20.0)):

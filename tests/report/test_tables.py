@@ -86,7 +86,7 @@ def test_measured_and_published_are_ranked_apart(sr):
     best = [r.name for r in sr.published
             if r.entries[[c.dataset for c in sr.columns].index("set5")].rank == "best"]
     assert best == ["EDT"]
-    assert "ranked apart" in sr.caption
+    assert "ranked separately" in sr.caption
 
 
 def test_an_ssim_of_another_kind_is_shown_but_not_ranked(sr):
@@ -164,7 +164,7 @@ def test_not_asked_for_is_a_dash(x3):
     assert entry(x3, "bicubic", "x3/set5/psnr").shown == "30.50"
     assert entry(x3, "bicubic", "x3/photos/psnr").shown == "–"  # noqa: RUF001
     assert "semanir" not in {row.key for row in x3.measured}
-    assert "not asked for" in x3.caption
+    assert "not requested" in x3.caption
 
 
 @pytest.mark.parametrize(("damage", "reason"), [
@@ -243,7 +243,7 @@ def test_many_columns_become_one_table_per_level(tmp_path):
     assert files.texts(built)["tex"].count(r"\begin{table}") == 1
 
 
-def test_rows_say_how_they_were_trained(sr, x3):
+def test_rows_state_how_they_were_trained(sr, x3):
     subs = {row.key: row.sub for row in sr.measured}
     assert subs["bicubic"] == ""
     assert subs["semanir"] == "trained here: 90 steps, 2.0 h, cpu"

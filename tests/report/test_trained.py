@@ -60,8 +60,8 @@ def test_cost_and_score_stand_in_one_row(made):
     assert notes["Trained on"] == (
         "left out: 302003 of bsds500_train; 8 images held out for validation")
     assert notes["Recipe"] == (
-        "short: scaled to a CPU; settings of ours, not taken from the paper: steps, lr")
-    for part in ("PSNR on y, dB", "8 images held out", "192x192", "as sr-x2@1 says"):
+        "short: scaled to a CPU; our own settings, not from the paper: steps, lr")
+    for part in ("PSNR on y, dB", "8 images held out", "192x192", "under sr-x2@1"):
         assert part in notes["Validation PSNR (dB) best"]
     # the other test set of the same
     second = dict(zip(heads, made.rows[1].values, strict=True))
@@ -69,7 +69,7 @@ def test_cost_and_score_stand_in_one_row(made):
     assert second["Test set"].shown == "Photos" and second["PSNR (dB) gap"].shown == "n/a"
 
 
-def test_the_header_of_a_bundled_file_tells_the_same_as_a_record(lines_by_key, made):
+def test_the_header_of_a_bundled_file_holds_the_same_as_a_record(lines_by_key, made):
     mine, bundled = (lines_by_key[model, X2, X2, "set5"] for model in ("compacter", "bundled"))
     assert bundled["origin"] == "bundled with irbench" and mine["origin"] == "trained in this run"
     for field in ("recipe", "loss", "datasets", "left_out", "training_images", "held_out_images",
@@ -151,8 +151,8 @@ def test_a_paused_training_says_how_far_it_came(run, lines_by_key, builder):
     job = run.trainings[X4, "compacter"]
     assert job.unfinished == "stopped after step 120 of 400"
     warned = page.warnings(run, provenance.groups(run.cells))
-    assert ("The training of Compacter for sr-x4@1 stopped after step 120 of 400; its state is "
-            "kept: run it again and it goes on from there.") in warned
+    assert ("The training of Compacter for sr-x4@1 stopped after step 120 of 400. Its state is "
+            "kept: run the workflow again to resume it.") in warned
     assert not any("for sr-x2@1 stopped" in sentence for sentence in warned)
     paused = lines_by_key["compacter", X4, X4, "set5"]
     assert (paused["steps"], paused["status"], paused["psnr_db"]) == ("", "unavailable", "")
@@ -273,7 +273,7 @@ def test_facts_of_a_header_are_those_of_the_known_fields():
     assert headers.checked(None) == {}
 
 
-def test_weights_of_a_variant_are_told_once(tmp_path):
+def test_weights_of_a_variant_are_listed_once(tmp_path):
     build = fixtures.Builder(tmp_path)
     build.dataset("set5", "Set5", 1)
     build.model("a", "A", checkpoint={"kind": "trained"}, training=recipe())

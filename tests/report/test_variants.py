@@ -82,7 +82,7 @@ def test_inference_in_words():
     assert text.inference({"new": 3}) == "new = 3"
 
 
-def test_figures_of_quality_leave_variants_out_and_say_so(run):
+def test_figures_of_quality_leave_variants_out_and_state_it(run):
     found, _ = quality.rows(run)
     assert found and all(set(row.psnr) == {"semanir", "compacter"} for row in found)
     assert any("SemanIR-S (k = 8)" in sentence for sentence in quality.draw(run).left_out)
@@ -166,7 +166,7 @@ def test_operations(run):
     assert (mine["MACs", "total"].shown, mine["MACs", "keys only"].shown,
             mine["MACs by kind", "linear"].shown, mine["MACs by kind", "other"].shown) == (
         "50 G", "44 G", "25 G", "0")
-    assert "one MAC is about two FLOPs" in made.caption
+    assert "One MAC is about two FLOPs" in made.caption
 
 
 def test_records_without_the_new_keys_still_show(tmp_path):
