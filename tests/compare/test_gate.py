@@ -161,7 +161,8 @@ def test_weights_trained_in_the_run_may_differ(world):
 def test_pictures_that_only_code_changed_are_advice_unless_asked(world):
     change = both(shift("psnr", 0.0, 0.006), lambda r: r["spec"].update(code="x"))
     found = one(after(world, change), ADVICE)
-    assert "PSNR of 1 of 8 images changed by more than 0.005 dB, most image1 +0.006" in found.message
+    assert ("PSNR of 1 of 8 images changed by more than 0.005 dB, most image1 +0.006"
+            in found.message)
     assert "code of cells" in found.changes[0] and held(world).code == 0
     assert one(held(world, exact=True)).key == KEY
     limits = replace(OURS, common={**OURS.common, "exact": {**OURS.common["exact"],

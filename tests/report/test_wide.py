@@ -169,7 +169,8 @@ def test_the_verdict_tables_are_complete(wide):
             if x]
     assert {len(re.findall(r"(?<!\\)&", x)) for x in rows} == {8}
     summary = verdict.summary(wide, found)
-    assert summary.startswith(f"Of {len(found)} values with a published counterpart: 5 reproduced, ")
+    assert summary.startswith(
+        f"Of {len(found)} values with a published counterpart: 5 reproduced, ")
 
 
 def test_no_verdicts_where_published_figures_are_not_wanted(tmp_path):
@@ -217,7 +218,8 @@ def test_the_head_of_the_report_warns(wide):
 
 @pytest.mark.parametrize(("change", "expected"), [
     (lambda b: (b.folder / leakage.FILE).unlink(), "training sets: the search was not run; run"),
-    (lambda b: (b.folder / leakage.FILE).write_text("{"), "training sets: leaks.json: not readable"),
+    (lambda b: (b.folder / leakage.FILE).write_text("{"),
+     "training sets: leaks.json: not readable"),
     (lambda b: b.plan.update(fingerprints={leakage.FILE: "0"}), "from other sets or other code"),
     (lambda b: b.leaks(status="failed", reason="out of memory."), "training sets: failed: out of"),
 ])
