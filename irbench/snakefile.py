@@ -263,7 +263,7 @@ def labels(plan: Plan, kind: str, key: Sequence[str]) -> dict[str, str]:
 
 def drawing(name: str) -> str:
     """Return the table of a figure, by its name without suffix."""
-    plot = plots.of(name)
+    plot = plots.plot_of(name)
     return plot.kind if plot else "plots"
 
 

@@ -1,1 +1,1 @@
-"""Compare runs: what moved between two of them, by how much, why, and whether it matters."""
+"""Compare runs: what changed between them, by how much, why, and whether it is significant."""

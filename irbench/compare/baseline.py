@@ -1,12 +1,12 @@
-"""A baseline: the results of a run in one small file, to be committed and compared with.
+"""A baseline: the results of a run in one small file, to commit and to compare with later runs.
 
-Reads and writes one JSON file, a line for each set, protocol, model, cell and profile, sorted. Each
-image keeps its scores, for paired tests need them.
+Reads and writes one JSON file, with one line for each set, protocol, model, cell and profile,
+sorted. It keeps the scores of every image, because paired tests need them.
 
-Scores are rounded to less than machines differ by (``Metric.exact_decimals``, ``Metric.noise``),
-and a file that is written anew keeps every figure that has not moved by more than that noise
-(``settle``): so the file's diff shows what changed, and nothing creeps, for the kept figure is the
-one that is compared with next time.
+Scores are rounded to less than the difference between machines (``Metric.exact_decimals``,
+``Metric.noise``). When a file is updated, it keeps every value that changed by no more than this
+noise (``settle``). So the diff of the file shows only real changes, and small changes cannot add up
+unnoticed, because the next comparison uses the kept value.
 
 Try: ``irbench baseline write results/photos --output /tmp/photos.json``
 """
@@ -25,24 +25,24 @@ from irbench.core.errors import UserError
 from irbench.core.metrics import METRICS
 
 VERSION = migrate.VERSION
-EDITED = 10                     # times the noise: kept and rounded figures differ by less than 4
+EDITED = 10                     # times the noise; kept and rounded values differ by less than 4
 DIGITS = 4                      # significant digits of a latency
-MEMORY = 0.05                   # peak memory that differs by less than this share is the same
+MEMORY = 0.05                   # share: smaller differences in peak memory count as equal
 HARDWARE = ("platform", "cpu", "cores", "gpu")
 NOT_SCORED = "it had no mean when the baseline was written"
-REASON = 200                    # characters of a reason that are kept
+REASON = 200                    # number of characters of a reason to keep
 
 
 # -- writing -----------------------------------------------------------------------------------
 
 def write(path: Path, run: RunData, *, partial: bool = False) -> dict:
-    """Write the baseline of a run; return what ``form`` made.
+    """Write the baseline of a run; return its content.
 
-    A file that is there is settled with; one that is no baseline is not overwritten.
+    An existing baseline is updated (see ``settle``). Any other existing file is not overwritten.
 
     Raises:
         UserError: a cell or profile of the run's config has no result, and ``partial`` is False;
-            the run is a baseline itself; there is nothing to record; ``path`` holds something else.
+            the run is itself a baseline; it has no result; ``path`` is not a baseline file.
     """
     if run.baseline:
         raise UserError(f"{run.where}: this is a baseline file already; give a run folder.")
@@ -50,25 +50,25 @@ def write(path: Path, run: RunData, *, partial: bool = False) -> dict:
     if out and not partial:
         shown = "\n".join(f"  {key}: {reason}" for key, reason in list(out.items())[:10])
         more = f"\n  and {len(out) - 10} more" if len(out) > 10 else ""
-        raise UserError(f"{run.where}: {len(out)} results are missing, so that nothing would watch "
-                        f"them:\n{shown}{more}\nRun the workflow again; or leave them out with "
-                        "--partial.")
+        raise UserError(f"{run.where}: {len(out)} results are missing, so the baseline would not "
+                        f"cover them:\n{shown}{more}\nRun the workflow again, or leave them out "
+                        "with --partial.")
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: this is not a file; give --output the name of a file.")
     try:
         previous = load(path) if path.exists() else None
     except UserError as error:
-        raise UserError(f"{error}\nNot overwritten, for it may be something else: delete {path} "
-                        "first, or give --output another name.") from None
+        raise UserError(f"{error}\nThe file was not overwritten, because it may not be a baseline. "
+                        f"Delete {path} first, or give --output another name.") from None
     content = form(settle(run, previous) if previous else run)
     if not content["cells"] and not content["profiles"]:
-        raise UserError(f"{run.where}: it holds no result to record.")
+        raise UserError(f"{run.where}: it contains no result to record.")
     files.write_atomic(path, text(content))
     return content
 
 
 def unfinished(run: RunData) -> dict[str, str]:
-    """Return key -> why of each cell and profile without a whole result, planned ones too."""
+    """Return key -> reason for each cell and profile without a complete result, planned or not."""
     found = {one.key: f"{one.status}: {one.reason}"[:REASON]
              for one in (*run.cells.values(), *run.profiles.values()) if one.status != "ok"}
     if run.planned:
@@ -77,7 +77,7 @@ def unfinished(run: RunData) -> dict[str, str]:
 
 
 def form(run: RunData) -> dict:
-    """Return a run as plain data in the form of the current version."""
+    """Return a run as plain data in the current version of the file format."""
     content = {"baseline_version": VERSION, "run": run.name, "title": run.title,
                "provenance": _provenance(run.provenance),
                "datasets": {}, "protocols": {}, "models": {}, "code": {"cell": {}, "profile": {}},
@@ -95,7 +95,7 @@ def form(run: RunData) -> dict:
 
 
 def text(content: dict) -> str:
-    """Return plain data as JSON, one line an entry of each section."""
+    """Return plain data as JSON, with one line per entry of each section."""
     def line(value: object) -> str:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
@@ -127,7 +127,7 @@ def _cell(content: dict, cell: CellData) -> dict:
         if any(score is not None for score in scores):
             entry[metric] = [None if score is None else _score(metric, score) for score in scores]
     if cell.missing:
-        entry["missing"] = sorted(cell.missing)     # why is in the run's record
+        entry["missing"] = sorted(cell.missing)     # the record of the run holds the reasons
     return {**entry, **_made_from(content, "cell", cell)}
 
 
@@ -147,7 +147,7 @@ def _rounded(sample: float) -> float:
 
 
 def _made_from(content: dict, kind: str, one: CellData | ProfileData) -> dict:
-    """Return a result's inputs as its line holds them, the long ones in sections of their own."""
+    """Return the inputs of a result for its line; long ones are stored in separate sections."""
     made = one.inputs
     if not made:
         return {}
@@ -166,16 +166,16 @@ def _made_from(content: dict, kind: str, one: CellData | ProfileData) -> dict:
     if made.get("settings"):
         entry["settings"] = {k: inputs.digest(v) if isinstance(v, dict) else v
                              for k, v in made["settings"].items()}
-    # the code is one for all cells of a model, as a rule
+    # usually the code is the same for all cells of a model
     if content["code"][kind].setdefault(one.model, made.get("code")) != made.get("code"):
         entry["code"] = made.get("code")
     return entry
 
 
-# -- a file written anew -----------------------------------------------------------------------
+# -- updating a file ---------------------------------------------------------------------------
 
 def settle(run: RunData, previous: RunData) -> RunData:
-    """Return the run with every figure of the previous file that moved by no more than noise."""
+    """Return the run, but with the previous file's values where the change is within the noise."""
     cells = {key: _settled(cell, previous.cells.get(key)) for key, cell in run.cells.items()}
     profiles = {key: _steady(profile, previous.profiles.get(key))
                 for key, profile in run.profiles.items()}
@@ -195,7 +195,7 @@ def _settled(cell: CellData, old: CellData | None) -> CellData:
 
 
 def _steady(new: ProfileData, old: ProfileData | None) -> ProfileData:
-    """Keep latency and memory of a profile that no test tells from the old one."""
+    """Keep the old latency and memory of a profile unless they differ significantly."""
     if old is None or old.condition != new.condition:
         return new
     if (old.latency and new.latency
@@ -213,7 +213,7 @@ def load(path: Path) -> RunData:
     """Return the run that a baseline file holds, migrated from older versions.
 
     Raises:
-        UserError: no JSON, no baseline, damaged, or of a newer version.
+        UserError: the file is not JSON, not a baseline, damaged, or of a newer version.
     """
     again = "Write it again: irbench baseline write RUN --output FILE."
     try:
@@ -234,7 +234,7 @@ def load(path: Path) -> RunData:
 
 
 def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no score")
+    raise ValueError(f"{constant} is not a score")
 
 
 def _finite(text: str) -> float:
@@ -243,36 +243,36 @@ def _finite(text: str) -> float:
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict:
-    """Refuse what stands twice, as after a careless merge: the last would count unseen."""
+    """Refuse duplicate keys, as after a careless merge: JSON would silently use the last one."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} stands there twice")
+        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} appears twice")
     return found
 
 
 def _check_form(content: dict) -> None:
-    """Raise TypeError for a value of a kind that would only be noticed when it is compared."""
+    """Raise TypeError for wrong types that would otherwise only fail in a comparison."""
     common = content["provenance"]
     hardware = common.get("hardware") or {}
     parts = [(common.get("git") or {}).get("commit"), common.get("time"),
              *(hardware.get(name) for name in HARDWARE if name != "cores")]
     if not all(isinstance(part, str | None) for part in parts):
-        raise TypeError("provenance: not in its form")
+        raise TypeError("provenance: not in the expected form")
     for part in ("python", "packages"):
         inputs.libraries({part: common.get(part)}, {part: common.get(part)})
     for name, shared in content["datasets"].items():
         if not all(isinstance(image, str) for image in shared.get("images") or ()):
-            raise TypeError(f"datasets: {name}: an image's name is no text")
+            raise TypeError(f"datasets: {name}: the name of an image is not a string")
     for key, entry in content["cells"].items():
         if not all(isinstance(image, str) for image in entry.get("images") or ()):
-            raise TypeError(f"{key}: an image's name is no text")
+            raise TypeError(f"{key}: the name of an image is not a string")
     for key, entry in content["profiles"].items():
         if not isinstance(entry["condition"], dict):
-            raise TypeError(f"{key}: its condition is no object")
+            raise TypeError(f"{key}: its condition is not an object")
         for name in ("parameters", "macs", "peak_memory_bytes"):
             if entry[name] is not None and type(entry[name]) not in (int, float):
-                raise TypeError(f"{key}: {name} is {entry[name]!r}, no count")
+                raise TypeError(f"{key}: {name} is {entry[name]!r}, not a count")
 
 
 def _run(content: dict, path: Path) -> RunData:
@@ -310,14 +310,14 @@ def _run(content: dict, path: Path) -> RunData:
             scores = [image[metric] for image in one.images.values() if metric in image]
             if scores and abs(math.fsum(scores) / len(scores) - mean) > (
                     EDITED * METRICS[metric].noise):
-                raise ValueError(f"{one.key}: its mean {metric} is not that of its images")
+                raise ValueError(f"{one.key}: its mean {metric} is not the mean over its images")
     return RunData(content["run"], content["title"], cells, profiles, common, str(path),
                    baseline=True)
 
 
 def _inputs(content: dict, kind: str, protocol: str, model: str, entry: dict) -> dict:
     definition = entry.get("protocol", content["protocols"].get(protocol))
-    if definition is None and "model" not in entry:     # nothing was told (version 0)
+    if definition is None and "model" not in entry:     # the inputs are unknown (version 0)
         return {}
     return {"protocol": {"id": protocol, **(definition or {})}, "data": None,
             "model": content["models"].get(entry.get("model")) or {},

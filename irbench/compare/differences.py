@@ -1,4 +1,4 @@
-"""Two runs side by side: what differs, by how much, whether it is real, and what may explain it.
+"""The differences between two runs: their size, their significance, and what may explain them.
 
 Pure functions on loaded runs (``irbench.compare.runs``); nothing is read or written.
 
@@ -16,11 +16,11 @@ from irbench.compare.runs import CellData, ProfileData, RunData
 from irbench.core import metrics, statistics
 
 BETTER, WORSE = "better", "worse"
-SHOWN = 3                       # images or names that a message lists
-UNEXPLAINED = "nothing in the inputs changed, but the result did"
+SHOWN = 3                       # number of images or names that a message lists
+UNEXPLAINED = "the result changed, but its inputs did not"
 OTHER_IMAGES, REDEFINED = "other images", "another definition"
 OTHER_DATA = "other data under the same name"
-UNKNOWN = "BASE does not tell what it was made from"
+UNKNOWN = "BASE does not record its inputs"
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Change:
     """One metric of a cell on both sides.
 
     Attributes:
-        base: the mean over the images, in the metric's unit; None if it has none.
-        new: of the other side.
+        base: the mean over all images of BASE, in the unit of the metric; None if unknown.
+        new: the same for NEW.
         paired: mean difference, interval and sign test over the images with a score on both sides;
-            None if there is none.
+            None if there are none.
         word: "no change", "within noise" or "real".
-        direction: "better" or "worse" by the mean difference; "" of none.
-        images: by difference, the one that lost most first.
+        direction: "better" or "worse" by the mean difference; "" without a difference.
+        images: sorted by difference; the image that lost most is first.
         note: why a side has no mean.
     """
 
@@ -59,29 +59,29 @@ class Change:
 
     @property
     def difference(self) -> float | None:
-        """NEW minus BASE of the means; None if one is not known."""
+        """Mean of NEW minus mean of BASE; None if one is unknown."""
         return None if None in (self.base, self.new) else self.new - self.base
 
 
 @dataclass(frozen=True)
 class CellDifference:
-    """A cell that both sides have. ``reason`` says why it is not compared, "" if it is."""
+    """A cell that both sides have. ``reason`` is why it is not compared, "" if it is compared."""
 
     key: str
     metrics: tuple[Change, ...] = ()
     reason: str = ""
-    changes: tuple[str, ...] = ()       # of the inputs
-    remark: str = ""                    # on a result that changed without its inputs
+    changes: tuple[str, ...] = ()       # changed inputs
+    remark: str = ""                    # if the result changed and its inputs did not
 
     @property
     def same(self) -> bool:
-        """Whether it is compared and no metric changed."""
+        """Whether the cell was compared and no metric changed."""
         return not self.reason and all(m.word == statistics.SAME for m in self.metrics)
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Medians in ms, NEW's divided by BASE's, and Mann-Whitney's p over the samples."""
+    """Medians in ms, their ratio NEW / BASE, and the p of a Mann-Whitney test on the samples."""
 
     base: float
     new: float
@@ -96,12 +96,12 @@ class ProfileDifference:
     """A profile that both sides have.
 
     Attributes:
-        parameters: counts on both sides; None if not known.
+        parameters: counts on both sides; None if unknown.
         macs: multiply-accumulates; both None if the input sizes differ.
-        latency: None if it cannot be compared, for ``apart``.
-        memory: peak memory in bytes, both None if not comparable.
+        latency: None if it cannot be compared (see ``apart``).
+        memory: peak memory in bytes; both None if not comparable.
         apart: why latency and memory are not compared, "" if they are.
-        reason: why nothing is, "" if something is.
+        reason: why nothing is compared, "" if something is.
     """
 
     key: str
@@ -115,7 +115,7 @@ class ProfileDifference:
 
     @property
     def same(self) -> bool:
-        """Whether it is compared, sizes are equal and no test tells the latencies apart."""
+        """Whether it was compared, the sizes are equal and the latencies do not differ."""
         return (not self.reason and self.parameters[0] == self.parameters[1]
                 and self.macs[0] == self.macs[1]
                 and (self.latency is None or self.latency.word != statistics.REAL))
@@ -123,7 +123,7 @@ class ProfileDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that two runs have in common, and what only one of them has (key -> what of it)."""
+    """What two runs have in common, and what only one of them has (key -> description)."""
 
     base: RunData
     new: RunData
@@ -134,7 +134,7 @@ class Comparison:
 
     @property
     def compared(self) -> int:
-        """How many cells and profiles were compared."""
+        """The number of cells and profiles that were compared."""
         return sum(not one.reason for one in (*self.cells, *self.profiles))
 
 
@@ -148,7 +148,7 @@ def compare(base: RunData, new: RunData) -> Comparison:
 
 
 def _only(one: RunData, other: RunData) -> dict[str, str]:
-    """Name what ``other`` lacks, and if it has another version of the protocol."""
+    """Return what ``other`` lacks, with a note if it has another version of the protocol."""
     found = {}
     for kind, mine, theirs in (("cell", one.cells, other.cells),
                                ("profile", one.profiles, other.profiles)):
@@ -170,7 +170,7 @@ def cell(base: CellData, new: CellData) -> CellDifference:
     changes = (tuple(inputs.changes(base.inputs, new.inputs, base.provenance, new.provenance))
                if base.inputs and new.inputs else ())
     if reason := _incomparable(base, new):
-        # of no result the inputs explain nothing; those of other images may
+        # without a result the inputs explain nothing; with other images they may
         return CellDifference(base.key, (), reason,
                               changes if reason.startswith(OTHER_IMAGES) else ())
     both = tuple(_metric(base, new, name) for name in metrics.METRICS
@@ -184,7 +184,7 @@ def cell(base: CellData, new: CellData) -> CellDifference:
     hints = [*inputs.machine(base.provenance, new.provenance),
              *inputs.libraries(base.provenance, new.provenance)]
     return CellDifference(base.key, both, "", (), UNEXPLAINED + (
-        f" (what no fingerprint holds: {', '.join(hints)})" if hints else
+        f" (differences outside the fingerprint: {', '.join(hints)})" if hints else
         ": it is not reproducible, or a record was edited"))
 
 
@@ -204,7 +204,7 @@ def _incomparable(base: CellData, new: CellData) -> str:
 
 
 def redefined(base: CellData, new: CellData) -> str:
-    """Say in what the definition of a protocol differs under one id, "" if in nothing."""
+    """Return how the definition of a protocol differs under the same id, "" if it does not."""
     if not base.inputs or not new.inputs:
         return ""
     parts = [f"{path} {a} -> {b}" for path, a, b in
@@ -213,7 +213,7 @@ def redefined(base: CellData, new: CellData) -> str:
 
 
 def some(names: Iterable[str]) -> str:
-    """Name the first few, and how many more there are."""
+    """List the first few names, and the number of the others."""
     names = list(names)
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
@@ -227,12 +227,12 @@ def _metric(base: CellData, new: CellData, name: str) -> Change:
     known = metrics.get(name)
     images.sort(key=lambda image: (known.sign * image.difference, image.name))
     means = base.means.get(name), new.means.get(name)
-    notes = [f"no mean in {side}: {one.missing.get(name, 'not asked for')}"
+    notes = [f"no mean in {side}: {one.missing.get(name, 'not requested')}"
              for side, one, mean in (("BASE", base, means[0]), ("NEW", new, means[1]))
              if mean is None]
     if not images:
         return Change(name, *means, None, statistics.NOISE, "", (), "; ".join(notes))
-    # sums of images in another order differ in the last bits
+    # sums over images in another order differ in the last bits
     paired = statistics.verdict([image.difference for image in images], base.key, name,
                                 least=known.noise)
     direction = "" if paired.word == statistics.SAME or not paired.mean else (
@@ -244,7 +244,7 @@ def _metric(base: CellData, new: CellData, name: str) -> Change:
 # -- a profile ---------------------------------------------------------------------------------
 
 def profile(base: ProfileData, new: ProfileData) -> ProfileDifference:
-    """Compare two profiles: counts exactly, latency and memory where they were measured alike."""
+    """Compare two profiles: counts exactly; latency and memory only under the same condition."""
     changes = (tuple(inputs.changes(base.inputs, new.inputs, base.provenance, new.provenance,
                                     "profile")) if base.inputs and new.inputs else ())
     for side, one in (("BASE", base), ("NEW", new)):
@@ -266,7 +266,7 @@ def profile(base: ProfileData, new: ProfileData) -> ProfileDifference:
 
 
 def _apart(base: ProfileData, new: ProfileData) -> str:
-    """Say in what the conditions of two measurements differ, "" if in nothing."""
+    """Return how the conditions of two measurements differ, "" if they do not."""
     if not base.latency or not new.latency:
         return f"not comparable: no latency in {'BASE' if not base.latency else 'NEW'}"
     parts = [f"{path} {a} -> {b}" for path, a, b in inputs.different(base.condition, new.condition)]
@@ -279,5 +279,5 @@ def _latency(base: ProfileData, new: ProfileData) -> Latency:
     word = (statistics.SAME if base.latency == new.latency
             else statistics.REAL if p < statistics.LEVEL else statistics.NOISE)
     fewest = min(len(base.latency), len(new.latency))
-    note = f"{fewest} samples on a side: too few to tell" if fewest < 4 else ""
+    note = f"{fewest} samples on one side: too few for a test" if fewest < 4 else ""
     return Latency(a, b, b / a if a else float("nan"), p, word, note)

@@ -33,13 +33,14 @@ QUALITY = Table("quality", "Quality", [Column("cell", left=True)], [
     Column("metric"), *NUMBERS, Column("95 % interval"), Column("p"), Column("images"), VERDICT])
 SIZES = Table("sizes", "Size and speed", [Column("profile", left=True)], [
     Column("figure"), *NUMBERS, Column("p"), VERDICT])
-READING = ("Differences are NEW minus BASE. Verdict: real if the 95 % bootstrap interval of the "
-           "mean difference over the images excludes 0 and, from 6 images on, a sign test has "
-           "p < 0.05 (of fewer it cannot: \"few images\"). Latency: Mann-Whitney on the samples.")
+READING = ("Differences are NEW minus BASE. A difference is \"real\" if the 95 % bootstrap "
+           "interval of the mean difference over the images excludes 0 and a sign test has "
+           "p < 0.05. With fewer than 6 images (\"few images\") the sign test cannot reach this p, "
+           "so the interval alone decides. Latency: Mann-Whitney test on the samples.")
 
 
 def counts(comparison: Comparison) -> dict:
-    """Return what a line can hold: how many cells moved which way."""
+    """Return the counts for a summary: how many cells changed, and in which direction."""
     words = Counter(_standing(cell) for cell in comparison.cells)
     return {"cells": len(comparison.cells), "profiles": len(comparison.profiles),
             **{word.replace(" ", "_"): words[word] for word in (
@@ -81,7 +82,7 @@ def _standing(cell: CellDifference) -> str:
 def text(comparison: Comparison, everything: bool = False) -> str:
     """Return tables for a terminal.
 
-    Without ``everything``, figures that did not change are only counted.
+    Without ``everything``, values that did not change are only counted.
     """
     parts = [f"BASE  {layout.about(comparison.base)}\nNEW   {layout.about(comparison.new)}"]
     parts += map(layout.to_text, _tables(comparison, everything))
@@ -91,7 +92,7 @@ def text(comparison: Comparison, everything: bool = False) -> str:
 
 
 def markdown(comparison: Comparison, everything: bool = False) -> str:
-    """Return a comment for a pull request: the outcome, what moved; the rest folded away."""
+    """Return a comment for a pull request: the outcome and the changes; the rest is folded."""
     parts = [f"**{sentence(comparison)}**"]
     parts += [pipes(table, COMMENT) for table in _tables(comparison, everything)]
     for title, lines in _lists(comparison):
@@ -112,10 +113,10 @@ def _tables(comparison: Comparison, everything: bool) -> list[Table]:
 
 
 def held(run: RunData) -> list[Table]:
-    """Return what a baseline file or a run folder holds: its cells, and its profiles if it has any.
+    """Return the cells of a baseline file or a run folder, and its profiles if it has any.
 
-    Scores are means in their metric's unit; instead of weights a cell without a result has its
-    status.
+    Scores are means in the unit of the metric. A cell without a result shows its status instead
+    of its weights.
     """
     known = metrics.ordered({*metrics.default(), *(m for c in run.cells.values() for m in c.means)})
     cells = Table("cells", "Cells", [Column("cell", left=True)], [
@@ -134,7 +135,7 @@ def held(run: RunData) -> list[Table]:
 
 
 def filled(empty: Table, rows: list[list[str]]) -> Table:
-    """Return a table with rows of texts in place of its own."""
+    """Return a copy of a table with rows made from texts."""
     made = replace(empty, blocks=[Block()])
     for row in rows:
         made.add(map(Value, row))
@@ -145,7 +146,7 @@ def _row(cell: CellDifference, metric: Change) -> list[str]:
     paired, name = metric.paired, metric.name
     spread = (layout.NA if paired is None or paired.low is None else
               f"{layout.change(name, paired.low)} to {layout.change(name, paired.high)}")
-    # without a mean on a side: that of the images which both have
+    # if one side has no mean: the mean difference over the images that both sides have
     moved = metric.difference if metric.difference is not None else paired and paired.mean
     word = f"{metric.word}, {metric.direction}" if metric.word == REAL else metric.word
     notes = [] if metric.word == SAME else [metric.note, few(paired)]
@@ -157,7 +158,7 @@ def _row(cell: CellDifference, metric: Change) -> list[str]:
 
 
 def few(paired: Paired | None) -> str:
-    """Say that the images are too few for a sign test, "" if they are not."""
+    """Return a note if there are too few images for a sign test, else ""."""
     if paired is None or paired.n >= FEWEST:
         return ""
     return "one image" if paired.n == 1 else "few images"
@@ -184,7 +185,7 @@ def _sizes(profile: ProfileDifference, everything: bool) -> list[list[str]]:
 
 
 def _lists(comparison: Comparison) -> list[tuple[str, list[str]]]:
-    """What stands below the tables: title and lines."""
+    """Return the lists below the tables: title and lines."""
     jobs = [*comparison.cells, *comparison.profiles]
     changed: dict[str, list[str]] = {}
     for job in jobs:
@@ -194,9 +195,10 @@ def _lists(comparison: Comparison) -> list[tuple[str, list[str]]]:
     for profile in comparison.profiles:
         if profile.apart and not profile.reason:
             apart.setdefault(profile.apart, []).append(profile.key)
-    left = [f"{side} holds {layout.many(len(run.left), 'record')} of an earlier config: "
-            f"{some(run.left)}"
-            for side, run in (("BASE", comparison.base), ("NEW", comparison.new)) if run.left]
+    earlier = [f"{side} holds {layout.many(len(run.from_earlier), 'record')} of an earlier config: "
+               f"{some(run.from_earlier)}"
+               for side, run in (("BASE", comparison.base), ("NEW", comparison.new))
+               if run.from_earlier]
     lists = [
         ("What changed in the inputs", [_shared(what, keys) for what, keys in changed.items()]),
         ("Not compared", [f"{job.key}: {job.reason}" for job in jobs if job.reason]),
@@ -204,7 +206,7 @@ def _lists(comparison: Comparison) -> list[tuple[str, list[str]]]:
                                              for what, keys in apart.items()]),
         ("Only in BASE", [f"{key} ({what})" for key, what in comparison.only_base.items()]),
         ("Only in NEW", [f"{key} ({what})" for key, what in comparison.only_new.items()]),
-        ("Left out", left)]
+        ("Left out", earlier)]
     return [(title, lines) for title, lines in lists if lines]
 
 
@@ -267,7 +269,8 @@ def junit(comparison: Comparison) -> str:
         bad = isinstance(job, CellDifference) and any(m.word == REAL and m.direction == WORSE
                                             for m in job.metrics)
         outcome = "skipped" if job.reason else "failure" if bad else "passed"
-        cases.append((group, name, outcome, job.reason or ("really worse" if bad else ""), lines))
+        cases.append((group, name, outcome,
+                      job.reason or ("significantly worse" if bad else ""), lines))
     return ci.junit("irbench compare", cases)
 
 

@@ -1,15 +1,16 @@
-"""The gate: is a run worse than its baseline, by more than the tolerances let pass?
+"""The gate: is a run worse than its baseline, by more than the tolerances allow?
 
-One rule beside the tolerances: each cell and profile of the baseline that the run's config asks for
-must be compared, or the gate fails. So a failed cell, a lost image, a protocol redefined under its
-old id or a metric that vanished is a regression; a cell that the config no longer asks for is not
-(it is said), unless ``complete`` asks for all. What only the run has is no matter of the gate.
+Beside the tolerances there is one rule: each cell and profile of the baseline that the run's config
+asks for must be compared, or the gate fails. So a failed cell, a missing image, a protocol that was
+redefined under its old id, or a missing metric is a regression. A cell that the config no longer
+asks for only gets a note, unless ``complete`` is set. The gate ignores cells that only the run has.
 
-Scores on other data under the same names are not compared, unless they are the same: data that
-only were stored anew give the same pictures.
+Scores on other data under the same names are not compared, unless the scores are equal: data that
+were only stored again give the same images.
 
-Weights from a file are part of what a baseline watches: others that change the pictures must be
-really better by more than the tolerance, or the gate fails. Those trained in the run always differ.
+A baseline also covers weights from a file: a changed checkpoint that changes the images must score
+significantly better, by more than the tolerance, or the gate fails. Weights trained in the run are
+exempt, because they always differ.
 
 Pure functions on loaded runs; nothing is read or written.
 
@@ -36,24 +37,24 @@ from irbench.core import metrics, statistics
 from irbench.present import plain
 
 REGRESSION, IMPROVEMENT, ADVICE, NOTE = "regression", "improvement", "advice", "note"
-SLACK = 1e-9                    # sums of floats: 0.02 is not more than 0.02
-PASSED, FAILED, NOTHING = 0, 1, 3       # exit codes; 2 is misuse
+SLACK = 1e-9                    # for sums of floats: 0.02 must not count as more than 0.02
+PASSED, FAILED, NOTHING = 0, 1, 3       # exit codes; 2 is a usage error
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What the gate has to say of one cell or profile.
+    """A finding of the gate on one cell or profile.
 
     Attributes:
-        level: "regression" fails the gate; "improvement", "advice" (of speed) and "note" do not.
-        key: PROTOCOL/DATASET/MODEL or PROTOCOL/MODEL; "" of what concerns the whole.
+        level: "regression" fails the gate; "improvement", "advice" and "note" do not.
+        key: PROTOCOL/DATASET/MODEL or PROTOCOL/MODEL; "" for the whole run.
         message: what happened, a sentence without the key.
-        metric: one of ``core.metrics``, parameters, macs, latency, memory; "" of none.
-        base: the baseline's figure.
-        new: the run's.
-        tolerance: what may pass, in the unit of the figures, or as share or factor.
-        images: those that lost most, of a regression of quality.
-        changes: of the inputs, in words.
+        metric: one of ``core.metrics``, parameters, macs, latency, memory; "" if none.
+        base: the value of the baseline.
+        new: the value of the run.
+        tolerance: the tolerance, in the unit of the values, or as a share or factor.
+        images: the images that lost most, for a regression of quality.
+        changes: changed inputs, in words.
     """
 
     level: str
@@ -68,27 +69,27 @@ class Finding:
 
     @property
     def difference(self) -> float | None:
-        """The run's figure minus the baseline's; None if one is not known."""
+        """The value of the run minus the value of the baseline; None if one is unknown."""
         return None if None in (self.base, self.new) else self.new - self.base
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """The gate's findings, and the keys of what it held against the tolerances and what passed."""
+    """The findings of the gate, the keys that it compared, and the keys that passed."""
 
     base: RunData
     new: RunData
     findings: tuple[Finding, ...]
     compared: tuple[str, ...]
 
-    def of(self, level: str) -> list[Finding]:
-        """Return the findings of a level, by cell."""
+    def findings_of(self, level: str) -> list[Finding]:
+        """Return the findings of a level, sorted by cell."""
         return [one for one in self.findings if one.level == level]
 
     @property
     def failed(self) -> set[str]:
         """The keys with a regression."""
-        return {one.key for one in self.of(REGRESSION)}
+        return {one.key for one in self.findings_of(REGRESSION)}
 
     @property
     def code(self) -> int:
@@ -98,21 +99,21 @@ class GateResult:
 
 def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = False,
           exact: bool = False, complete: bool = False) -> GateResult:
-    """Hold a run against its baseline.
+    """Compare a run with its baseline.
 
     Args:
         base: a loaded baseline file, or a run.
         new: a loaded run.
-        tolerances: what may pass.
-        speed: slower than the tolerances let pass is a regression, not advice.
-        exact: pictures that changed though at most code did are a regression, not advice.
+        tolerances: the tolerances by cell.
+        speed: a speed worse than its tolerance is a regression, not advice.
+        exact: images that changed although at most the code did are a regression, not advice.
         complete: a cell of the baseline that the run's config does not ask for is a regression.
     """
     comparison = differences.compare(base, new)
     findings = [*_absent(comparison, complete)]
     compared = []
     for cell in comparison.cells:
-        limits = tolerances.of(cell.key)
+        limits = tolerances.for_key(cell.key)
         if reason := _other_data(cell, comparison):
             cell = replace(cell, reason=reason)
         judged = list(_cell(cell, comparison, limits["quality"], complete))
@@ -125,31 +126,31 @@ def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = 
         watched = any(metric.images and limits["quality"][metric.name] is not None
                       for metric in cell.metrics)
         if not watched and not cell.reason:
-            findings.append(Finding(NOTE, cell.key, "nothing of it was held against a tolerance: "
-                                    "no metric that is gated has scores on both sides."))
+            findings.append(Finding(NOTE, cell.key, "it was not compared with a tolerance: "
+                                    "no gated metric has scores on both sides."))
         compared += [cell.key] if watched and not cell.reason else []
     for profile in comparison.profiles:
         protocol, _, model = profile.key.partition("/")
-        limits = tolerances.of(f"{protocol}/*/{model}")
+        limits = tolerances.for_key(f"{protocol}/*/{model}")
         findings += _profile(profile, comparison, limits, speed or limits["speed"]["gate"])
         compared += [] if profile.reason else [profile.key]
-    # a message of the gate speaks of its sides by their names
+    # messages of the gate call the sides "the baseline" and "this run"
     findings = [replace(one, message=_sides(one.message), changes=tuple(map(_sides, one.changes)))
                 for one in findings]
     keys = [*base.cells, *("/*/".join(key.split("/")) for key in base.profiles)]
-    findings += [Finding(NOTE, "", f"the override {pattern!r} fits nothing in the baseline; is it "
-                                   "written rightly?") for pattern in tolerances.unused(keys)]
-    findings += [Finding(NOTE, "", text) for text in tolerances.told]
+    findings += [Finding(NOTE, "", f"the override {pattern!r} matches nothing in the baseline; "
+                                   "check its spelling.") for pattern in tolerances.unused(keys)]
+    findings += [Finding(NOTE, "", text) for text in tolerances.notes]
     if unwatched := [key for key in comparison.only_new if key in new.cells]:
         findings.append(Finding(NOTE, "", f"{plain.many(len(unwatched), 'cell')} of this run not "
-                                f"in the baseline, so that nothing watches them: "
+                                f"in the baseline, so the gate does not check them: "
                                 f"{differences.some(unwatched)}."))
     findings.sort(key=lambda one: one.key)
     return GateResult(base, new, tuple(findings), tuple(compared))
 
 
 def _other_data(cell: CellDifference, comparison: Comparison) -> str:
-    """Say that scores which moved are of other data, "" if they are not."""
+    """Return a reason if changed scores come from other data, else ""."""
     if cell.reason or cell.same:
         return ""
     old, new = (side.cells[cell.key].inputs.get("data") for side in (comparison.base,
@@ -162,11 +163,11 @@ def _sides(text: str) -> str:
 
 
 def _absent(comparison: Comparison, complete: bool) -> Iterator[Finding]:
-    """What the baseline has and the run has no record of."""
+    """Yield the findings on what the baseline has and the run has no record of."""
     base, new = comparison.base, comparison.new
     for key in comparison.only_base:
         if (base.cells.get(key) or base.profiles[key]).status != "ok":
-            continue                # a run folder as baseline: nothing was there to lose
+            continue                # the baseline is a run folder and has no result either
         asked = None if new.planned is None else (
             new.planned.cell(*key.split("/")) if key in base.cells
             else new.planned.profile(*key.split("/")))
@@ -175,7 +176,7 @@ def _absent(comparison: Comparison, complete: bool) -> Iterator[Finding]:
                                            "not computed. Run the workflow again.")
         elif asked is None:
             yield Finding(REGRESSION, key, f"no result in {new.where}, and no config.json there "
-                                           "that would tell whether one was asked for.")
+                                           "to show whether one was requested.")
         else:
             note = comparison.only_base[key].partition("; ")[2]
             yield Finding(REGRESSION if complete else NOTE, key, "not in this run: its config does "
@@ -204,16 +205,16 @@ def _cell(cell: CellDifference, comparison: Comparison, limits: dict,
 
 
 def _named(metric: str) -> tuple[str, str, int]:
-    """Return a metric's title, its unit behind a space, and its decimals."""
+    """Return the title of a metric, its unit after a space, and its decimals."""
     known = metrics.get(metric)
     return known.title, f" {known.unit}" if known.unit else "", known.exact_decimals
 
 
 def _refused(cell: CellDifference, known: bool, changes: tuple[str, ...]) -> Finding:
-    """A cell that both sides name and that cannot be compared; ``known``: the baseline's is ok."""
-    advice = ("A changed convention is a new version: raise the number after the @, and write the "
-              "baseline anew." if cell.reason.startswith(differences.REDEFINED) else
-              "If that is meant, write the baseline anew."
+    """Return the finding on a cell that cannot be compared; ``known``: ok in the baseline."""
+    advice = ("A changed convention needs a new version: raise the number after the @ and update "
+              "the baseline." if cell.reason.startswith(differences.REDEFINED) else
+              "If this is intended, update the baseline."
               if cell.reason.startswith((differences.OTHER_IMAGES, differences.OTHER_DATA))
               else _again(cell.reason).strip()) if known else ""
     return Finding(REGRESSION if known else NOTE, cell.key,
@@ -222,21 +223,21 @@ def _refused(cell: CellDifference, known: bool, changes: tuple[str, ...]) -> Fin
 
 
 def _again(reason: str) -> str:
-    """Say what to do, unless the reason does."""
+    """Return what to do, unless the reason states it."""
     return "" if "run again" in reason else " Run the workflow again."
 
 
 def _without(cell: CellDifference, name: str, metric: str, reason: str | None, before: float,
              complete: bool) -> Finding:
-    """A metric that the baseline has a mean of and the run has none."""
+    """Return the finding on a metric that has a mean only in the baseline."""
     if reason is None:
         return Finding(REGRESSION if complete else NOTE, cell.key,
                        f"no {name} in this run: its config does not ask for it.", metric, before)
-    if "infinite" in reason:        # an image equal to its target: as good as can be
-        return Finding(NOTE, cell.key, f"no mean {name}: {reason}. This is as good as can be, or "
-                       "the target reached the output: look at the picture.", metric, before)
-    return Finding(REGRESSION, cell.key, f"no {name}: {reason.rstrip('.')}. To do without, give it "
-                   f"the tolerance null.", metric, before)
+    if "infinite" in reason:        # an image equal to its target: a perfect score
+        return Finding(NOTE, cell.key, f"no mean {name}: {reason}. Either the result is perfect, "
+                       "or the target reached the output: look at the image.", metric, before)
+    return Finding(REGRESSION, cell.key, f"no {name}: {reason.rstrip('.')}. To ignore this metric, "
+                   f"set its tolerance to null.", metric, before)
 
 
 def _scores(cell: CellDifference, found: differences.Change, limit: dict,
@@ -252,13 +253,13 @@ def _scores(cell: CellDifference, found: differences.Change, limit: dict,
     lost = tuple(image for image in found.images if sign * image.difference < 0)
     if fell:
         yield Finding(
-            REGRESSION, cell.key, f"mean {name} {_change(found)}, more than {mean:g}{unit} for the "
-            f"worse ({_word(found)}); {_worst(found.name, lost)}.", *figures, mean,
+            REGRESSION, cell.key, f"mean {name} {_change(found)}, worse by more than "
+            f"{mean:g}{unit} ({_word(found)}); {_worst(found.name, lost)}.", *figures, mean,
             lost[:SHOWN], changes)
     elif broken:
         yield Finding(
-            REGRESSION, cell.key, f"{name} of {len(broken)} of {len(found.images)} images fell by "
-            f"more than {single:g}{unit}; {_worst(found.name, broken)}"
+            REGRESSION, cell.key, f"{name} of {len(broken)} of {len(found.images)} images is worse "
+            f"by more than {single:g}{unit}; {_worst(found.name, broken)}"
             f"{f'; mean {_change(found)}' if found.difference is not None else ''}.", *figures,
             single, tuple(broken[:SHOWN]), changes)
     elif gain is not None and mean is not None and gain > mean + SLACK:
@@ -268,7 +269,7 @@ def _scores(cell: CellDifference, found: differences.Change, limit: dict,
 
 def _unlike(cell: CellDifference, comparison: Comparison, limits: dict,
             gate: bool) -> Iterator[Finding]:
-    """Pictures that changed by less than the limits of quality tell, for better or worse."""
+    """Yield the findings on images that changed within the tolerances of quality."""
     made = [side.cells[cell.key].inputs for side in (comparison.base, comparison.new)]
     if not all(made):
         return
@@ -276,9 +277,10 @@ def _unlike(cell: CellDifference, comparison: Comparison, limits: dict,
     if old["weights"] != new["weights"]:
         moved = next((m for m in cell.metrics if m.word != statistics.SAME), None)
         if moved and not (old["training"] or new["training"]):
-            yield Finding(REGRESSION, cell.key, "other weights than the baseline's, and no metric "
-                          f"is better by more than its tolerance and really so: {_most(moved, 0)} "
-                          f"({_word(moved)}). If they are meant, write the baseline anew.",
+            yield Finding(REGRESSION, cell.key, "the weights differ from the baseline, and no "
+                          "metric is significantly better by more than its tolerance: "
+                          f"{_most(moved, 0)} ({_word(moved)}). If the new weights are intended, "
+                          "update the baseline.",
                           moved.name, moved.base, moved.new,
                           0, _farthest(moved)[:SHOWN], cell.changes)
         return
@@ -289,8 +291,8 @@ def _unlike(cell: CellDifference, comparison: Comparison, limits: dict,
         limit = limits[found.name]
         if limit is not None and any(abs(i.difference) > limit + SLACK for i in found.images):
             yield Finding(REGRESSION if gate or limits["gate"] else ADVICE, cell.key,
-                          f"the pictures changed: {_most(found, limit)}. If that is meant, write "
-                          "the baseline anew.", found.name, found.base, found.new, limit,
+                          f"the images changed: {_most(found, limit)}. If this is intended, update "
+                          "the baseline.", found.name, found.base, found.new, limit,
                           _farthest(found)[:SHOWN],
                           cell.changes or tuple(filter(None, [cell.remark])))
             return
@@ -301,12 +303,12 @@ def _farthest(found: differences.Change) -> tuple[Image, ...]:
 
 
 def _most(found: differences.Change, limit: float) -> str:
-    """Say how many images moved, and which most."""
+    """Return how many images changed, and which image changed most."""
     name, unit, places = _named(found.name)
     moved = [image for image in _farthest(found) if abs(image.difference) > limit + SLACK]
     by = f" by more than {limit:g}{unit}" if limit else ""
     first = f"{moved[0].name} {moved[0].difference:+.{places}f}{unit}" if moved else "none"
-    return (f"{name} of {len(moved)} of {plain.many(len(found.images), 'image')} moved{by}, most "
+    return (f"{name} of {len(moved)} of {plain.many(len(found.images), 'image')} changed{by}, most "
             f"{first}{f'; mean {_change(found)}' if found.difference is not None else ''}")
 
 
@@ -345,7 +347,7 @@ def _profile(profile: ProfileDifference, comparison: Comparison, limits: dict,
         if a is None or b is None or a == b:
             continue
         share, allowed = (b - a) / a if a else float("inf"), limits["size"][name]
-        # counts are whole numbers: without an allowance one more is more
+        # counts are whole numbers: with a tolerance of 0, one more is a regression
         grown = b > a and share > allowed + (SLACK if allowed else 0)
         yield Finding(REGRESSION if grown else NOTE if b > a else IMPROVEMENT, key,
                       f"{title} {a:,} -> {b:,} ({b - a:+,}"
@@ -360,7 +362,7 @@ def _profile(profile: ProfileDifference, comparison: Comparison, limits: dict,
 
 
 def _growth(allowed: float) -> str:
-    return f"; a growth of {allowed:.2%} may pass" if allowed else "; no growth may pass"
+    return f"; a growth of {allowed:.2%} is allowed" if allowed else "; no growth is allowed"
 
 
 def _speed(profile: ProfileDifference, comparison: Comparison, limits: dict,
@@ -374,8 +376,8 @@ def _speed(profile: ProfileDifference, comparison: Comparison, limits: dict,
     if (found and gate and found.factor > limits["latency"]
             and statistics.least_p(len(base.latency), len(new.latency)) >= limits["p"]):
         yield Finding(NOTE, key, f"latency {found.base:.4g} -> {found.new:.4g} ms (x "
-                      f"{found.factor:.2f}): {plain.many(fewest, 'sample')} on a side cannot "
-                      f"show a p below {limits['p']:g}. Take more.", "latency", found.base,
+                      f"{found.factor:.2f}): {plain.many(fewest, 'sample')} on one side cannot "
+                      f"give a p below {limits['p']:g}. Take more.", "latency", found.base,
                       found.new, limits["latency"])
     if found and found.p < limits["p"]:
         words = (f"latency {found.base:.4g} -> {found.new:.4g} ms (x {found.factor:.2f}, "

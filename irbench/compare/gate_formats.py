@@ -1,6 +1,6 @@
 """The gate's result as text, Markdown, JSON, JUnit XML, or annotations of GitHub Actions.
 
-Pure functions on ``irbench.compare.gate.Result``.
+Pure functions on ``irbench.compare.gate.GateResult``.
 
 Try: ``irbench check --baseline photos.json results/photos --format markdown``
 """
@@ -26,15 +26,16 @@ from irbench.present import plain as layout
 from irbench.present.markdown import code, details, escape
 
 TITLES = {REGRESSION: "Regressions", IMPROVEMENT: "Better than the baseline",
-          ADVICE: "Advice (--speed and --exact make it count)", NOTE: "Notes"}
+          ADVICE: "Advice (fails the gate only with --speed or --exact)", NOTE: "Notes"}
 LEVELS = {REGRESSION: "error", ADVICE: "warning", IMPROVEMENT: "notice", NOTE: "notice"}
 
 
 def counts(result: GateResult) -> dict:
-    """Return what a line can hold."""
+    """Return the counts for a summary, and the exit code."""
     return {"compared": len(result.compared), "regressions": len(result.failed),
-            "improvements": len({one.key for one in result.of(IMPROVEMENT)}),
-            "advice": len({one.key for one in result.of(ADVICE)}), "exit_code": result.code}
+            "improvements": len({one.key for one in result.findings_of(IMPROVEMENT)}),
+            "advice": len({one.key for one in result.findings_of(ADVICE)}),
+            "exit_code": result.code}
 
 
 def sentence(result: GateResult) -> str:
@@ -45,26 +46,26 @@ def sentence(result: GateResult) -> str:
         return f"{layout.many(len(result.failed), 'regression')} ({compared})."
     if result.code == NOTHING:
         return "Nothing was compared: the run and the baseline have no result in common."
-    better = len({one.key for one in result.of(IMPROVEMENT)})
-    if not result.base.baseline:        # a run folder is not written anew
+    better = len({one.key for one in result.findings_of(IMPROVEMENT)})
+    if not result.base.baseline:        # only a baseline file can be updated
         return f"No regression ({compared})." + (f" {better} better." if better else "")
     return f"No regression ({compared})." + (
-        f" {better} better: to hold what was won, write the baseline anew (irbench baseline write "
+        f" {better} better. To keep the improvement, update the baseline (irbench baseline write "
         f"{result.new.where} --output {result.base.where})." if better else "")
 
 
 def text(result: GateResult) -> str:
-    """Return lines for a terminal, regressions last, where they are seen."""
+    """Return lines for a terminal. Regressions come last, where users look."""
     parts = [f"baseline  {layout.about(result.base)}\nrun       {layout.about(result.new)}"]
     for level in (NOTE, ADVICE, IMPROVEMENT, REGRESSION):
-        found = result.of(level)
+        found = result.findings_of(level)
         if found:
-            parts.append(f"{TITLES[level]}:\n" + "\n".join(map(_lines, _told(found))))
+            parts.append(f"{TITLES[level]}:\n" + "\n".join(map(_lines, _causes_once(found))))
     return "\n\n".join([*parts, sentence(result)])
 
 
-def _told(found: list[Finding]) -> list[Finding]:
-    """Name what changed in a cell's inputs once, at the last of its findings."""
+def _causes_once(found: list[Finding]) -> list[Finding]:
+    """Keep the changed inputs of a cell only in its last finding, so that they appear once."""
     last = {one.key: at for at, one in enumerate(found)}
     return [one if last[one.key] == at else replace(one, changes=())
             for at, one in enumerate(found)]
@@ -80,13 +81,13 @@ def _cause(change: str) -> str:
 
 
 def markdown(result: GateResult) -> str:
-    """Return a summary for a pull request: what failed in full, the rest folded away."""
+    """Return a summary for a pull request: regressions in full, the rest folded."""
     parts = [f"**irbench check: {sentence(result)}**"]
     for level in (REGRESSION, ADVICE, IMPROVEMENT, NOTE):
-        found = result.of(level)
+        found = result.findings_of(level)
         if not found:
             continue
-        body = "\n".join(map(_item, _told(found)))
+        body = "\n".join(map(_item, _causes_once(found)))
         parts.append(f"### {TITLES[level]}\n\n{body}" if level == REGRESSION
                      else details(f"{TITLES[level]} ({len(found)})", body))
     parts.append(details("What was compared", "\n".join(
@@ -132,14 +133,14 @@ def junit(result: GateResult) -> str:
         outcome = "failure" if bad else "passed" if key in result.compared else "skipped"
         group, _, name = key.rpartition("/")
         cases.append((group, name, outcome, " ".join(one.message for one in bad or found),
-                      "\n".join(map(_lines, _told(found)))))
+                      "\n".join(map(_lines, _causes_once(found)))))
     return ci.junit("irbench check", cases)
 
 
 def github(result: GateResult) -> str:
-    """Return annotations: an error for each regression, warnings for advice, notices for better."""
+    """Return annotations: an error per regression, warnings for advice, notices for gains."""
     lines = [ci.annotation(LEVELS[one.level], f"irbench {one.level}", _lines(one).strip())
-             for level in (REGRESSION, ADVICE, IMPROVEMENT) for one in result.of(level)]
+             for level in (REGRESSION, ADVICE, IMPROVEMENT) for one in result.findings_of(level)]
     if result.code == NOTHING:
         lines.append(ci.annotation("error", "irbench check", sentence(result)))
     return "\n".join([*lines, sentence(result)])

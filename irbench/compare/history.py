@@ -1,10 +1,10 @@
 """Many runs in order of time: a series of every metric of every cell and profile, and its steps.
 
 Reads the runs in a folder: its subfolders that are run folders, and its baseline files
-(``irbench.compare.runs``). Writes nothing. A figure that a run does not hold is left out of its
-series, never zero. Quality is compared over all machines, because it hardly depends on them;
-latency only among measurements of the same device, dtype, input size and threads, so that a model
-may have several series of it.
+(``irbench.compare.runs``). Writes nothing. A missing value is left out of its series; it never
+counts as zero. Quality is compared across machines, because it hardly depends on them. Latency is
+compared only for the same device, dtype, input size and threads, so a model may have several
+latency series.
 
 Try: ``irbench history results``
 """
@@ -31,10 +31,10 @@ RUN_FOLDER = ("A run folder is what a run writes: results/RUN with the records o
 
 @dataclass(frozen=True)
 class Quantity:
-    """What is measured: its words, its unit, which direction is better and its least noise.
+    """What is measured: its title, its unit, which direction is better and its least noise.
 
-    ``better`` is 1 (more), -1 (less) or 0 (neither: a fact). ``floor`` is what a machine changes
-    by itself, in its unit, of latency as a share of it; None for exact counts.
+    ``better`` is 1 (higher), -1 (lower) or 0 (neither). ``floor`` is the noise of a machine, in
+    the unit of the quantity; for latency it is a share of the value; None for exact counts.
     """
 
     title: str
@@ -51,20 +51,20 @@ PROFILED = {
 
 
 def quantities() -> dict[str, Quantity]:
-    """Return all that has a history, in order: the metrics, then what profiles measure."""
+    """Return every quantity that has a history: first the metrics, then those of profiles."""
     quality = {name: Quantity(one.title, one.unit, one.sign, one.noise)
                for name, one in metrics.METRICS.items()}
     return quality | PROFILED
 
 
 def quantity(name: str) -> Quantity:
-    """Return what is known of a metric, or of something that profiles measure."""
+    """Return a quantity by name: a metric, or something that profiles measure."""
     return quantities()[name]
 
 
 @dataclass(frozen=True)
 class DatedRun:
-    """A run with its place in time: that of its latest record (UTC)."""
+    """A run with its time, which is the time of its latest record (UTC)."""
 
     name: str                   # of the folder or file
     time: datetime.datetime
@@ -74,7 +74,7 @@ class DatedRun:
 
 @dataclass(frozen=True)
 class SeriesPoint:
-    """One figure of one run; of latency the median of its samples with their quartiles."""
+    """One value of one run. For latency: the median of the samples, with their quartiles."""
 
     run: str
     time: datetime.datetime
@@ -90,8 +90,8 @@ class SeriesPoint:
 class Series:
     """A metric of one model over the runs that have it, in order of time.
 
-    ``dataset`` is "" for what a profile tells. ``condition`` says how it was measured, "" where
-    that does not matter.
+    ``dataset`` is "" for values from profiles. ``condition`` describes how the value was measured;
+    "" where that does not matter.
     """
 
     protocol: str
@@ -109,13 +109,13 @@ class Series:
 
     @property
     def change(self) -> float | None:
-        """Last less first, in the metric's unit; None for a single run."""
+        """Last value minus first value, in the unit of the metric; None for a single run."""
         return self.points[-1].value - self.points[0].value if len(self.points) > 1 else None
 
     def word(self, step: steps.Step) -> str:
-        """Say of a step whether it is ``better`` or ``worse``, or only ``changed``.
+        """Return whether a step is ``better`` or ``worse``, or only ``changed``.
 
-        That is what counts do, and all figures where the data or the protocol are others.
+        Counts only change; so does any value whose data or protocol changed at the step.
         """
         better = quantity(self.metric).better
         if not better or {"data", "protocol"} & set(self.causes(step)):
@@ -123,16 +123,16 @@ class Series:
         return "better" if step.size * better > 0 else "worse"
 
     def causes(self, step: steps.Step) -> list[str]:
-        """Name the inputs (data, weights, code, ...) that differ across a step; [] if none does.
+        """Return the inputs (data, weights, code, ...) that differ across a step; [] if none does.
 
-        Compared are the last run before the step and the first after it.
+        Compares the last run before the step with the first run after it.
         """
         before, after = self.points[step.at - 1].inputs, self.points[step.at].inputs
         if not before or not after:
             return []
         found = [title for part, title in inputs.TITLES.items()
                  if any(inputs.different(before.get(part), after.get(part)))]
-        # one digest stands for both
+        # one digest covers both
         return found + ["code or libraries"] * (before.get("code") != after.get("code"))
 
 
@@ -151,12 +151,12 @@ def read(folder: Path, filters: dict[str, list[str]] | None = None) -> History:
 
     Args:
         folder: holds run folders and baseline files; other things in it are skipped.
-        filters: of protocol, dataset, model and metric the patterns (as of file names) of which
-            one must fit; what is not named is not filtered. A filter of datasets leaves the
-            profiles out, which have none.
+        filters: for protocol, dataset, model or metric: a list of patterns (as for file names), of
+            which one must match. Without an entry nothing is filtered. A filter on datasets
+            excludes the profiles, which have none.
 
     Raises:
-        UserError: there is no such folder, no run in it, or a pattern that fits nothing.
+        UserError: the folder does not exist or holds no run, or a pattern matches nothing.
     """
     found, skipped = _runs(Path(folder))
     series = _series(found)
@@ -167,12 +167,12 @@ def read(folder: Path, filters: dict[str, list[str]] | None = None) -> History:
         any(fnmatchcase(getattr(one, name), pattern) for pattern in patterns)
         for name, patterns in (filters or {}).items() if patterns)]
     if not series and found:
-        raise UserError("history: each pattern fits something, but nothing fits all of them "
-                        f"together ({_said(filters)}). Leave one out.")
+        raise UserError("history: each pattern matches something, but nothing matches all of them "
+                        f"together ({_as_options(filters)}). Leave one out.")
     return History(Path(folder), found, skipped, series)
 
 
-def _said(filters: dict[str, list[str]] | None) -> str:
+def _as_options(filters: dict[str, list[str]] | None) -> str:
     return ", ".join(f"--{name} {' '.join(patterns)}"
                      for name, patterns in (filters or {}).items() if patterns)
 
@@ -180,8 +180,8 @@ def _said(filters: dict[str, list[str]] | None) -> str:
 def _fits_something(name: str, pattern: str, series: list[Series]) -> None:
     valid = list(dict.fromkeys(value for one in series if (value := getattr(one, name))))
     if not any(fnmatchcase(value, pattern) for value in valid):
-        raise UserError(f"history: --{name} {pattern!r} fits nothing in these runs. "
-                        f"Valid: {', '.join(valid) or 'none'}; * stands for any letters.")
+        raise UserError(f"history: --{name} {pattern!r} matches nothing in these runs. "
+                        f"Valid: {', '.join(valid) or 'none'}; * matches any characters.")
 
 
 # -- the runs ----------------------------------------------------------------------------------
@@ -197,7 +197,7 @@ def _runs(folder: Path) -> tuple[list[DatedRun], list[tuple[str, str]]]:
     found, skipped = [], []
     for path in sorted(folder.iterdir()):
         if path.name.startswith((".", "_")) or not (path.is_dir() or path.suffix == ".json"):
-            continue            # nobody takes these for runs
+            continue            # such a file or folder is never a run
         if path.is_dir() and not any(map(RunFolder(path).has, ("cell", "profile"))):
             skipped.append((path.name, "not a run folder: it has no cells/"))
             continue
@@ -215,7 +215,7 @@ def _runs(folder: Path) -> tuple[list[DatedRun], list[tuple[str, str]]]:
 def _placed(path: Path, data: runs.RunData) -> DatedRun:
     times = [time for one in _all(data) if (time := _time(one.time))]
     if not times:
-        raise UserError("no record in it tells its time, so it has no place in a history")
+        raise UserError("none of its records holds a time, so it has no place in a history")
     return DatedRun(path.name, max(times), _commit(data.provenance), data)
 
 
@@ -225,7 +225,7 @@ def _all(data: runs.RunData) -> Iterator[runs.CellData | runs.ProfileData]:
 
 
 def _time(written: str | None) -> datetime.datetime | None:
-    """Return a record's time in UTC, to the second; None if it tells none."""
+    """Return the time of a record in UTC, to the second; None if it holds none."""
     try:
         time = datetime.datetime.fromisoformat(str(written))
     except ValueError:
@@ -234,29 +234,29 @@ def _time(written: str | None) -> datetime.datetime | None:
 
 
 def _commit(provenance: dict | None) -> str:
-    """Return the first 7 digits of a provenance's commit, + if there were changes; or ""."""
+    """Return the first 7 digits of a commit, with + for uncommitted changes; "" if unknown."""
     git = (provenance or {}).get("git") or {}
     return str(git.get("commit") or "")[:7] + "+" * bool(git.get("commit") and git.get("dirty"))
 
 
 def _once(found: list[DatedRun]) -> tuple[list[DatedRun], list[tuple[str, str]]]:
-    """Leave out what holds only records of another: a baseline made of a run beside it, a copy."""
+    """Leave out each run whose records are all in another run: a copy, or a baseline of it."""
     kept, twins = list(found), []
     for run in sorted(found, key=lambda run: not run.data.baseline):
         twin = next((other for other in kept if other is not run and _within(run, other)), None)
         if twin:
             kept.remove(run)
             twins.append((run.name, twin.name))
-    of = dict(twins)
-    for name, twin in twins:    # named is the one that stays
-        while twin in of:
-            twin = of[twin]
-        of[name] = twin
-    return kept, [(name, f"the same results as {twin}") for name, twin in of.items()]
+    kept_as = dict(twins)
+    for name, twin in twins:    # follow the chain to the run that is kept
+        while twin in kept_as:
+            twin = kept_as[twin]
+        kept_as[name] = twin
+    return kept, [(name, f"the same results as {twin}") for name, twin in kept_as.items()]
 
 
 def _within(run: DatedRun, other: DatedRun) -> bool:
-    """Whether another run of the same time holds all that a run holds."""
+    """Whether another run of the same time holds all records of a run."""
     if (run.time, run.commit) != (other.time, other.commit):
         return False
     theirs = {(type(one), one.key): one for one in _all(other.data)}
@@ -265,7 +265,10 @@ def _within(run: DatedRun, other: DatedRun) -> bool:
 
 
 def _same(one, other, baseline: bool) -> bool:
-    """Whether two are of one record; a baseline keeps but one time for all, and settled figures."""
+    """Whether two results come from one record.
+
+    A baseline keeps one time for all results, and its values may be those of an earlier file.
+    """
     a, b = _figures(one), _figures(other)
     if not baseline:
         return one.time == other.time and a == b
@@ -276,17 +279,18 @@ def _same(one, other, baseline: bool) -> bool:
 # -- the series --------------------------------------------------------------------------------
 
 def _figures(one: runs.CellData | runs.ProfileData) -> dict[str, float]:
-    """Return metric -> figure of a cell or profile, without what is unknown."""
+    """Return metric -> value of a cell or profile, without unknown values."""
     if isinstance(one, runs.CellData):
-        told = {name: one.means.get(name) for name in metrics.METRICS} if one.status == "ok" else {}
+        values = ({name: one.means.get(name) for name in metrics.METRICS} if one.status == "ok"
+                  else {})
     else:
-        told = {"parameters": one.parameters, "macs": one.macs,
-                "latency": median(one.latency) if one.latency else None}
-    return {name: value for name, value in told.items() if value is not None}
+        values = {"parameters": one.parameters, "macs": one.macs,
+                  "latency": median(one.latency) if one.latency else None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _series(found: list[DatedRun]) -> list[Series]:
-    """Return all series, by protocol, dataset and model; a profile's after the cells'."""
+    """Return all series by protocol, dataset and model; those of profiles come last."""
     points: dict[tuple, list[SeriesPoint]] = {}
     for run in found:
         for one in _all(run.data):
@@ -303,16 +307,16 @@ def _series(found: list[DatedRun]) -> list[Series]:
     order = list(quantities())
     made = []
     for key in sorted(points, key=lambda k: (not k[1], *k[:3], order.index(k[3]), k[4])):
-        # of records of the same second, the order of the runs decides
+        # for records of the same second the order of the runs decides
         held = sorted(points[key], key=lambda point: point.time)
         made.append(Series(*key, held, _found(key[3], held)))
     return made
 
 
 def _condition(one: runs.CellData | runs.ProfileData, metric: str) -> str:
-    """Say what a figure depends on beside model and protocol; figures that differ in it are apart.
+    """Return the measuring condition of a value; values of different conditions do not compare.
 
-    Parameters and quality depend on nothing; MACs on the size of the input.
+    Parameters and quality have none. MACs depend on the size of the input.
     """
     if metric not in ("macs", "latency"):
         return ""
@@ -324,7 +328,7 @@ def _condition(one: runs.CellData | runs.ProfileData, metric: str) -> str:
     return ", ".join(filter(None, [
         str(held.get("device_name") or held.get("device") or "unknown device"),
         str(held.get("dtype") or "dtype unknown"), size, f"batch {held.get('batch') or '?'}",
-        # of a GPU the CPU's threads do not matter
+        # on a GPU the number of CPU threads does not matter
         f"{threads} thread{'s' * (threads != 1)}" if threads and held.get("device") != "cuda"
         else ""]))
 
@@ -339,7 +343,7 @@ def quartiles(samples: Iterable[float]) -> tuple[float, float]:
 
 
 def _found(metric: str, points: list[SeriesPoint]) -> list[steps.Step]:
-    """Find the steps of a series above what its metric's machine noise explains."""
+    """Find the steps of a series that the machine noise of its metric does not explain."""
     values = [point.value for point in points]
     floor = quantity(metric).floor
     if floor is None:
@@ -350,5 +354,5 @@ def _found(metric: str, points: list[SeriesPoint]) -> list[steps.Step]:
 
 
 def _standard_error(point: SeriesPoint) -> float:
-    """Return that of a median of normal samples, told from their quartiles."""
+    """Return the standard error of a median of normal samples, estimated from their quartiles."""
     return math.sqrt(math.pi / 2) * (point.high - point.low) / 1.349 / math.sqrt(point.samples)

@@ -1,8 +1,8 @@
-"""The figures of a history: one per metric, a panel per protocol and dataset with its models.
+"""The plots of a history: one per metric, with a panel per protocol and dataset.
 
-A vertical line marks a step; the model that has it has a triangle there, up or down, with the
-signed size of the step. Latency has a panel per measuring condition, with its quartiles. What only
-one run has is not drawn. Writes
+A vertical line marks a step. A triangle, up or down, marks the model that has the step, with the
+signed size of the step. Latency has a panel per measuring condition, with its quartiles. A series
+of only one run is not drawn. Writes
 ``figures/history-<metric>.{png,pdf,svg}``, several where there are many panels.
 
 Try: ``irbench history results --output history``
@@ -30,7 +30,7 @@ from irbench.core import metrics
 from irbench.present import style, text
 from irbench.present.labels import Point, place
 
-MAX_PANELS = 12                 # in one figure
+MAX_PANELS = 12                 # in one plot
 LOG_FROM = 12.0                 # ratio of largest to smallest that calls for a log scale
 CROWDED = 40                    # runs nearer than this part of the whole time would overlap
 NAMES = 10                      # runs whose names have room below a panel; beyond, numbers
@@ -42,7 +42,7 @@ FORMS = ((700, "%Y", ""), (60, "%Y-%m", ""), (3, "%m-%d", "%Y"), (1, "%m-%d\n%H:
 
 
 def draw(history: History, folder: Path) -> list[style.Drawn]:
-    """Write the figures below ``folder``; the same history gives the same bytes."""
+    """Write the plots below ``folder``; the same history gives the same bytes."""
     timeline = _timeline(history)
     # the palette's best colours for the models that have a line
     lines = {one.model for one in history.series if len(one.points) > 1}
@@ -64,7 +64,7 @@ def draw(history: History, folder: Path) -> list[style.Drawn]:
 
 
 def _parts(stem: str, panels: dict) -> Iterator[tuple[str, dict]]:
-    """Yield (stem, panels) of as many figures as have room; by protocol, as the panels are."""
+    """Yield (stem, panels) of each plot, by protocol like the panels."""
     keys = list(panels)
     for number, start in enumerate(range(0, len(keys), MAX_PANELS), 1):
         here = {key: panels[key] for key in keys[start:start + MAX_PANELS]}
@@ -81,12 +81,12 @@ class Timeline:
     dated: bool
 
     def x(self, point: SeriesPoint) -> float:
-        """Return the place of a figure: its own time, for a run's cells are not of one time."""
+        """Return the place of a value: its own time, because cells of one run differ in time."""
         return float(dates.date2num(point.time)) if self.dated else self.order[point.run]
 
     @property
     def named(self) -> bool:
-        """Whether the names of the runs have room."""
+        """Whether there is room for the names of the runs."""
         return not self.dated and len(self.order) <= NAMES
 
 
@@ -134,7 +134,7 @@ def _panel(ax: Axes, metric: str, key: tuple[str, str], held: list[Series], look
         hue, marker = looks[one.model]
         xs = [timeline.x(point) for point in one.points]
         ys = [point.value for point in one.points]
-        # a run may be later than another, and a cell of it earlier
+        # a later run may hold an earlier cell
         along = zip(*sorted(zip(xs, ys, strict=True)), strict=True)
         lines += ax.plot(*along, color=hue, marker=marker, markersize=3.2, linewidth=1.0,
                          markeredgecolor="white", markeredgewidth=0.4, zorder=3)
@@ -163,9 +163,9 @@ def _panel(ax: Axes, metric: str, key: tuple[str, str], held: list[Series], look
 
 
 def _size(metric: str, step) -> str:
-    said = tables.difference(metric, step.before, step.after)
-    # where the level is far from the change, per cent say more than the count
-    return (said.partition(" (")[2].rstrip(")") if metric in PROFILED else "") or said
+    size = tables.difference(metric, step.before, step.after)
+    # for counts and latency a percentage says more than the number
+    return (size.partition(" (")[2].rstrip(")") if metric in PROFILED else "") or size
 
 
 def _heights(ax: Axes, metric: str, values: list[float]) -> None:
@@ -176,7 +176,7 @@ def _heights(ax: Axes, metric: str, values: list[float]) -> None:
         ax.set_ylim(low / (high / low) ** 0.18, high * (high / low) ** 0.18)
         style.log_ticks(ax.yaxis, text.si if metric != "latency" else "{:g}".format)
         return
-    # so that noise does not fill the panel
+    # noise must not fill the panel
     least = 0.2 * abs(high) or 1.0 if metric in PROFILED else metrics.get(metric).height
     pad = max(0.2 * (high - low), (least - (high - low)) / 2)
     ax.set_ylim(max(low - pad, 0) if metric in PROFILED else low - pad, high + pad)
@@ -195,8 +195,8 @@ def _time_axis(ax: Axes, timeline: Timeline, room: float) -> None:
         tick, rest = next((tick, rest) for days, tick, rest in FORMS if high - low >= days)
         ax.xaxis.set_major_locator(dates.AutoDateLocator(minticks=2, maxticks=5))
         ax.xaxis.set_major_formatter(dates.DateFormatter(tick))
-        said = dict.fromkeys(dates.num2date(day).strftime(rest) for day in (low, high))
-        ax.set_xlabel("Time (UTC)" + (", " + " and ".join(said)) * bool(rest))
+        texts = dict.fromkeys(dates.num2date(day).strftime(rest) for day in (low, high))
+        ax.set_xlabel("Time (UTC)" + (", " + " and ".join(texts)) * bool(rest))
     elif timeline.named:
         ax.set_xticks(list(timeline.order.values()),
                       [text.wrap(name, 14, 1) for name in timeline.order],
@@ -206,11 +206,11 @@ def _time_axis(ax: Axes, timeline: Timeline, room: float) -> None:
 
 
 def _boxes(ax: Axes, lines: Iterable[Line2D], labels: list[Point]) -> Iterator[Bbox]:
-    """Yield small boxes along lines, in display pixels, but for where a label's leader begins."""
+    """Yield small boxes along lines, in display pixels, except where a label's leader begins."""
     half = 1.2 * ax.figure.dpi / 72
     own = [ax.transData.transform((point.x, point.y)) for point in labels]
     for line in lines:
-        # by its own transform: a vertical line's heights are parts of the axes
+        # use its own transform: the heights of a vertical line are shares of the axes
         ends = line.get_transform().transform(
             np.column_stack([line.get_xdata(), line.get_ydata()]))
         for (x0, y0), (x1, y1) in pairwise(ends):
@@ -237,25 +237,25 @@ def _caption(metric: str, dated: bool, unlabelled: list[Point]) -> str:
     panel = "protocol and measuring condition" if metric == "latency" else (
         "protocol" if metric in PROFILED else "protocol and dataset")
     better = {1: " Higher is better.", -1: " Lower is better."}.get(quantity(metric).better, "")
-    said = (f"{tables.metric_label(metric)} over {'time' if dated else 'the runs in order'}, one "
-            f"panel per {panel}.{better} A dashed line marks a step: the triangle shows the model "
-            "and the direction, the number its size"
-            f"{' in per cent' if metric in PROFILED else ''}.")
+    caption = (f"{tables.metric_label(metric)} over {'time' if dated else 'the runs in order'}, "
+               f"one panel per {panel}.{better} A dashed line marks a step. The triangle shows the "
+               "model and the direction; the number is the size of the step"
+               f"{' in per cent' if metric in PROFILED else ''}.")
     if metric == "latency":
-        said += " Bars are the quartiles of a run's samples."
+        caption += " Bars are the quartiles of the samples of a run."
     if unlabelled:
-        said += (" Without room for their number: "
-                 f"{', '.join(dict.fromkeys(point.text for point in unlabelled))}.")
-    return said
+        caption += (" There is no room for these numbers in the plot: "
+                    f"{', '.join(dict.fromkeys(point.text for point in unlabelled))}.")
+    return caption
 
 
 def _alt(metric: str, panels: dict) -> str:
-    def told(one: Series) -> str:
+    def described(one: Series) -> str:
         found = "; ".join(tables.step(one, step) for step in one.steps)
         return (f"{one.model} from {tables.value(metric, one.points[0].value)} to "
                 f"{tables.value(metric, one.points[-1].value)}"
                 + (f" with steps at {found}" if found else ""))
 
     return f"Lines of {tables.metric_label(metric)} over the runs. " + " ".join(
-        f"{', '.join(filter(None, key))}: {', '.join(map(told, held))}."
+        f"{', '.join(filter(None, key))}: {', '.join(map(described, held))}."
         for key, held in panels.items())

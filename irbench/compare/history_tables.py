@@ -1,7 +1,7 @@
 """The history of runs as tables: for a terminal, as Markdown, CSV (tidy) and JSON.
 
-Pure functions of a history, no files. Unknown is ``n/a``; every figure has its unit in its line,
-and its protocol is the first part of its key. The same history gives the same text.
+Pure functions of a history, no files. Unknown values are ``n/a``. The line of a value holds its
+unit, and its key begins with the protocol. The same history gives the same text.
 
 Try: ``irbench history results --format markdown``
 """
@@ -32,7 +32,7 @@ def metric_label(metric: str) -> str:
 
 
 def value(metric: str, number: float) -> str:
-    """Return a figure as printed, without its unit: counts whole, latency with three digits."""
+    """Return a value as printed, without its unit: counts whole, latency with three digits."""
     if metric not in PROFILED:
         return text.value(metric, number)
     return (text.milliseconds(number).removesuffix(" ms") if metric == "latency"
@@ -40,7 +40,7 @@ def value(metric: str, number: float) -> str:
 
 
 def difference(metric: str, before: float, after: float) -> str:
-    """Return a signed change, in the metric's unit; of latency and counts also in per cent."""
+    """Return a signed change in the unit of the metric; for latency and counts also in per cent."""
     if metric not in PROFILED:
         return text.difference(metric, after - before)
     if after == before:
@@ -69,7 +69,7 @@ def _letters(index: int) -> str:
 
 
 def step(series: Series, found: Step) -> str:
-    """Say where a step is, by how much, in which direction and which inputs changed there."""
+    """Describe a step: where it is, its size, its direction and which inputs changed there."""
     point = series.points[found.at]
     commit = f" ({point.commit})" if point.commit else ""
     unit = quantity(series.metric).unit
@@ -80,8 +80,8 @@ def step(series: Series, found: Step) -> str:
 
 
 def _sized(metric: str, found: Step, unit: str) -> str:
-    said = difference(metric, found.before, found.after)
-    number, _, share = said.partition(" (")
+    shown = difference(metric, found.before, found.after)
+    number, _, share = shown.partition(" (")
     return number + unit + (f" ({share}" if share else "")
 
 
@@ -98,8 +98,8 @@ def listed(history: History) -> Table:
 def table(history: History) -> Table:
     """Return the table of the series, and as CSV one line per run, key and metric.
 
-    In the CSV ``step`` is filled where a new level begins. Figures are written in full; q1 and q3
-    are the quartiles of a latency's samples.
+    In the CSV, ``step`` is filled where a new level begins. Values are written in full; q1 and q3
+    are the quartiles of the latency samples.
     """
     made = Table("history", "History", [Column("key", left=True)], [
         Column("metric", left=True), Column("runs"), Column("first"), Column("last"),
@@ -108,12 +108,12 @@ def table(history: History) -> Table:
     for one in history.series:
         first, last = one.points[0].value, one.points[-1].value
         mark = f" [{marks[one.condition]}]" if one.condition else ""
-        said, *more = [step(one, found) for found in one.steps] or [text.NONE]
+        top, *more = [step(one, found) for found in one.steps] or [text.NONE]
         made.add([Value(one.key), Value(metric_label(one.metric) + mark),
                   Value(str(len(one.points))), Value(value(one.metric, first)),
                   Value(value(one.metric, last)), Value(
                       text.NA if one.change is None else difference(one.metric, first, last)),
-                  Value(said, lines=tuple(more))])
+                  Value(top, lines=tuple(more))])
         made.lines += _lines(one)
     return made
 
@@ -133,7 +133,7 @@ def _plain(number: float | None) -> str | None:
 
 
 def _floors(history: History) -> str:
-    """Name the noise of the metrics that runs have by default or here."""
+    """Return the noise of each metric that runs have by default or that this history has."""
     shown = metrics.ordered({*metrics.default(), *(one.metric for one in history.series)})
     return ", ".join(" ".join(filter(None, (
         one.title, f"{one.noise:.9f}".rstrip("0").rstrip("."), one.unit)))
@@ -141,22 +141,19 @@ def _floors(history: History) -> str:
 
 
 def notes(history: History) -> list[str]:
-    """Return what must be read with the table: conditions, how steps are found, what is left out.
-
-    One sentence or two each.
-    """
-    said = [f"[{mark}] {condition}" for condition, mark in conditions(history).items()]
-    said.append(
+    """Return the notes of the table: conditions, how steps are found, what was skipped."""
+    sentences = [f"[{mark}] {condition}" for condition, mark in conditions(history).items()]
+    sentences.append(
         "A step is a change of level beyond the noise of the series and of the machine "
         f"({_floors(history)}, latency {100 * PROFILED['latency'].floor:g} % or the "
-        "standard error of its medians); parameters and MACs have no noise. Fewer than 5 runs "
-        "cannot tell their noise: there it is the machine's.")
-    said += [f"Skipped: {name}: {reason}" for name, reason in history.skipped]
-    return said
+        "standard error of its medians). Parameters and MACs have no noise. With fewer than 5 "
+        "runs, the noise of the machine is used.")
+    sentences += [f"Skipped: {name}: {reason}" for name, reason in history.skipped]
+    return sentences
 
 
 def terminal(history: History) -> str:
-    """Return the runs, the table and its notes for a terminal."""
+    """Return the runs, the table and the notes for a terminal."""
     return "\n".join([to_text(listed(history), ROOM), "", to_text(table(history), ROOM), "",
                       *notes(history)])
 

@@ -1,9 +1,8 @@
-"""What a result was made from, and what of it differs between two: in words, by name.
+"""The inputs of a result, and the differences between the inputs of two results, in words.
 
-Pure functions on records (``irbench.core.records``) and on the short form that a baseline file
-keeps.
-Inputs are nested plain data: protocol, data, model, weights, training, code, settings. Wherever a
-baseline keeps only a digest of a part, the other side's part is reduced to its digest as well.
+Pure functions on records (``irbench.core.records``) and on the short form in a baseline file.
+Inputs are nested plain data: protocol, data, model, weights, training, code, settings. Where a
+baseline keeps only the digest of a part, this part of the other side is reduced to its digest too.
 
 Try: ``python -c "from irbench.compare import inputs; print(inputs.changes({'a': 1}, {'a': 2}))"``
 """
@@ -18,38 +17,38 @@ from pathlib import Path
 from irbench.core import digests, metrics, records
 from irbench.plan import sources
 
-SHORT = 12                      # hex digits of a digest that files and messages hold
-# a model's fields that are no inputs of their own
+SHORT = 12                      # hex digits of a digest in files and messages
+# fields of a model that are not separate inputs
 NAMES = ("name", "checkpoint", "training", "base", "base_options", "learned", "variant")
-TOLD = ("note", "unknown")      # of a recipe: prose, and what its paper does not tell
+RECIPE_PROSE = ("note", "unknown")      # prose in a recipe: a note, and what its paper omits
 SHOWING = ("matplotlib", "pandas", "snakemake")     # packages that compute no score
-# settings of a job that fix a result and belong to no other part; of one not told, {}
+# settings of a job that affect a result and belong to no other part; {} if not given
 SETTINGS = (*(f"{name}_weights" for name, metric in metrics.METRICS.items() if metric.weights),
             "seed", "profile", "device")
-FILES = 6                       # that a message names
+FILES = 6                       # number of files that a message lists
 TITLES = {"protocol": "protocol", "data": "data", "model": "model", "weights": "weights",
           "training": "training", "settings": "settings"}
 
 
 def of_record(record: dict, training: dict | None = None) -> dict:
-    """Return the inputs of a cell's or profile's record.
+    """Return the inputs of the record of a cell or profile.
 
     Args:
-        record: as stored.
-        training: the record of the training in its run that its weights come from.
+        record: the record as stored.
+        training: the record of the training in this run that made its weights, if any.
     """
     spec, resolved = record["spec"], record["resolved"]
-    told = spec.get("model") or {}      # plain data: the record may be of any version
+    model = spec.get("model") or {}      # plain data: the record may be of any version
     made = (training or {}).get("spec") or {}
     settings = {name: spec[name] for name in SETTINGS if spec.get(name) is not None}
     return {
         "protocol": {k: v for k, v in (spec.get("protocol") or {}).items()
                      if k not in records.PROSE},
         "data": short((spec.get("dataset") or {}).get("sha256")),
-        "model": {k: v for k, v in told.items() if k not in {*NAMES, *records.PROSE}},
+        "model": {k: v for k, v in model.items() if k not in {*NAMES, *records.PROSE}},
         "weights": short(resolved.get("checkpoint")),
-        "training": {**{k: v for k, v in (told.get("training") or {}).items()
-                        if k not in TOLD}, **(
+        "training": {**{k: v for k, v in (model.get("training") or {}).items()
+                        if k not in RECIPE_PROSE}, **(
             {"seed": made.get("seed"), "code": short(made.get("code")),
              "sets": {str(d["name"]): short(d["sha256"]) for d in made.get("datasets") or ()}}
             if made else {})},
@@ -58,7 +57,7 @@ def of_record(record: dict, training: dict | None = None) -> dict:
 
 
 def short(digest: str | None) -> str | None:
-    """Return the first digits of a digest: enough to tell two apart, short enough to read."""
+    """Return the first digits of a digest: enough to distinguish, short enough to read."""
     return digest[:SHORT] if digest else None
 
 
@@ -71,19 +70,19 @@ def digest(value: object) -> str:
 
 def changes(base: dict, new: dict, before: dict | None = None,
             after: dict | None = None, kind: str = "cell") -> list[str]:
-    """Say what differs between two results' inputs, a sentence part each; [] if nothing does.
+    """Return the differences between the inputs of two results, in words; [] if there are none.
 
     Args:
-        base: the inputs of one (``of_record``, or as a baseline has them).
-        new: of the other.
-        before: the provenance of one (irbench, git, python, packages, hardware, threads).
-        after: of the other.
-        kind: whose code is named: a kind of ``irbench.plan.sources.ENTRIES``.
+        base: the inputs of the first result (from ``of_record`` or a baseline).
+        new: the inputs of the second result.
+        before: the provenance of the first (irbench, git, python, packages, hardware, threads).
+        after: the provenance of the second.
+        kind: the kind of job whose code is named, from ``irbench.plan.sources.ENTRIES``.
     """
     found = []
     for part, title in TITLES.items():
         one, other = base.get(part), new.get(part)
-        if not one or not other:        # a whole part that only one side has
+        if not one or not other:        # only one side has this part
             found += [f"{title}: {_say(one)} -> {_say(other)}"] if one or other else []
             continue
         found += [f"{title}{f' {path}' if path else ''}: {_say(a)} -> {_say(b)}"
@@ -94,7 +93,7 @@ def changes(base: dict, new: dict, before: dict | None = None,
 
 
 def different(a: object, b: object, path: str = "") -> Iterator[tuple[str, object, object]]:
-    """Yield (path, one, other) of every leaf in which two values differ; {} is like None."""
+    """Yield (path, one, other) of every leaf in which two values differ; {} equals None."""
     if isinstance(a, dict) and isinstance(b, dict):
         for key in sorted({*a, *b}):
             yield from different(a.get(key), b.get(key), f"{path}.{key}" if path else key)
@@ -107,7 +106,8 @@ def different(a: object, b: object, path: str = "") -> Iterator[tuple[str, objec
 
 
 def libraries(before: dict, after: dict) -> list[str]:
-    """Say which versions of Python and of packages that compute differ, as far as both are told."""
+    """Return the differing versions of Python and of packages that compute, where both are known.
+    """
     old, new = ({"python": side.get("python"), **{
         name: version for name, version in (side.get("packages") or {}).items()
         if name not in SHOWING}} for side in (before, after))
@@ -116,7 +116,7 @@ def libraries(before: dict, after: dict) -> list[str]:
 
 
 def machine(before: dict, after: dict) -> list[str]:
-    """Say in what the machines and the ways of running differ that no fingerprint holds."""
+    """Return the differences between machines and settings that are not in the fingerprint."""
     old, new = before.get("hardware") or {}, after.get("hardware") or {}
     found = [f"{name} {old.get(name)} -> {new.get(name)}" for name in ("platform", "cpu", "gpu")
              if old.get(name) != new.get(name) and old and new]
@@ -137,9 +137,9 @@ def _say(value: object) -> str:
 
 
 def _code(before: dict, after: dict, kind: str) -> str:
-    """Say what is known of a change of code: versions of libraries, files, commits.
+    """Return what is known about a change of code: versions of libraries, files, commits.
 
-    The digest is of both, code and libraries; records keep no digest of each.
+    The digest covers code and libraries together; records keep no separate digests.
     """
     versions = [text for text in libraries(before, after)
                 if text.split()[0] in sources.DISTRIBUTIONS]
@@ -154,17 +154,17 @@ def _code(before: dict, after: dict, kind: str) -> str:
     if old.get("dirty") or new.get("dirty"):
         side = ("both sides" if old.get("dirty") and new.get("dirty")
                 else "BASE" if old.get("dirty") else "NEW")
-        words.append(f"changes not committed in {side}")
+        words.append(f"uncommitted changes in {side}")
     if versions:
         words.append(f"library versions: {', '.join(versions)}")
-    return f"code of {kind}s or libraries: {'; '.join(words) or 'the records tell no more'}"
+    return f"code of {kind}s or libraries: {'; '.join(words) or 'the records give no details'}"
 
 
 @functools.cache
 def _files(old: str, new: str, kind: str) -> tuple[str, ...]:
-    """Name the files of irbench that changed between commits and that a kind of job runs.
+    """Return the files of irbench that a kind of job runs and that changed between two commits.
 
-    () if this is no checkout that has both commits.
+    () outside a git checkout, or if it lacks one of the commits.
     """
     root = Path(__file__).parents[2]
     try:

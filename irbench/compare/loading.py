@@ -24,20 +24,21 @@ def load(path: str | Path) -> RunData:
     """Return a run from its folder, or from a baseline file.
 
     Raises:
-        UserError: there is nothing, it holds no record, or it is no baseline of a known version.
+        UserError: the path does not exist, it holds no record, or it is not a baseline of a known
+            version.
     """
     path = Path(path)
     if path.is_file():
         return baseline.load(path)
     if not path.is_dir():
-        raise UserError(f"{path}: no such run folder or baseline file. Runs lie in results/, one "
-                        f"folder each{runs.near(path)}; irbench baseline write makes a file of "
-                        "one.")
+        raise UserError(f"{path}: no such run folder or baseline file. Each run is a folder in "
+                        f"results/{runs.near(path)}; irbench baseline write makes a baseline of a "
+                        "run.")
     return runs.of_folder(path)
 
 
 def of_config(config: str) -> RunData:
-    """Return the config's run; a result made from other inputs than the config's is "outdated".
+    """Return the run of a config; results made from other inputs have the status "outdated".
 
     Raises:
         UserError: the config cannot be planned, or its run has no record yet.
@@ -46,7 +47,7 @@ def of_config(config: str) -> RunData:
     if not run.folder.is_dir():
         raise UserError(f"{run.folder}: config {config} has not been run here yet. Run the "
                         f"workflow (snakemake --configfile {config}), or name a run folder.")
-    loaded = runs.of_folder(run.folder, planned.of(run.config))
+    loaded = runs.of_folder(run.folder, planned.from_config(run.config))
     cells = {key: _checked(run, one, run.cells.get(key)) for key, one in loaded.cells.items()}
     profiles = {key: _checked(run, one, run.profiles.get(key))
                 for key, one in loaded.profiles.items()}
@@ -54,7 +55,7 @@ def of_config(config: str) -> RunData:
 
 
 def _checked(run, one, job):
-    """Return a result, without its figures if its record is of other inputs than the job's."""
+    """Return a result, without its values if its record has other inputs than the job."""
     if job is None or one.status not in ("ok", runs.PARTIAL):
         return one
     stored = run.run_folder.load(job.kind, job.key)

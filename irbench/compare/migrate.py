@@ -1,9 +1,9 @@
-"""Versions of the baseline file: each older form is brought to the next, one step at a time.
+"""Migration of baseline files: each older version is converted to the next, one step at a time.
 
-Version 0 is the plain form, which can be written by hand from any source of scores: a run's name,
-cells and profiles, with one object an image, and nothing on what the figures were made from.
-Version 1 holds the scores of a cell as one list a metric, names of images once a set, and what each
-result was made from. An example of each lies in tests/baselines.
+Version 0 is the plain form, which can be written by hand from any source of scores: the name of a
+run, cells and profiles, with one object per image and without inputs. Version 1 holds the scores of
+a cell as one list per metric, the names of the images once per set, and the inputs of each result.
+tests/compare/baselines has an example of each.
 
 Try: ``python -c "from irbench.compare import migrate; print(migrate.VERSION)"``
 """
@@ -22,13 +22,13 @@ def to_current(content: dict, where: str) -> dict:
     """Return a baseline in the current form.
 
     Raises:
-        UserError: its version is unknown or that of a newer irbench, or its form is another's.
+        UserError: its version is unknown or newer than this irbench, or its form does not match.
     """
     version = content["baseline_version"]
     if not isinstance(version, int) or isinstance(version, bool) or version < 0:
         raise UserError(f"{where}: baseline_version is {version!r}; valid: 0 to {VERSION}.")
     if version > VERSION:
-        raise UserError(f"{where}: baseline_version {version} is of a newer irbench; this one "
+        raise UserError(f"{where}: baseline_version {version} needs a newer irbench; this one "
                         f"reads versions 0 to {VERSION}. Update irbench, or write the file again "
                         "with irbench baseline write.")
     for step in range(version, VERSION):
@@ -41,7 +41,7 @@ def to_current(content: dict, where: str) -> dict:
 
 
 def _from_0(old: dict) -> dict:
-    """One object an image becomes one list a metric; what is not told stays unknown."""
+    """Convert one object per image to one list per metric; unknown values stay unknown."""
     cells = {}
     for key, entry in old["cells"].items():
         names = list(entry["images"])

@@ -1,7 +1,7 @@
-"""Which cells and profiles a run's config asks for: is a missing result missing, or not wanted?
+"""The cells and profiles that the config of a run asks for: is a missing result expected or not?
 
-Reads the ``config.json`` that a run keeps, as plain data: no catalog but that of protocols, no
-images, no weights. What the run folder holds beside it is of an earlier config.
+Reads the ``config.json`` in a run folder as plain data, without images, weights or any catalog but
+that of protocols. Other results in the run folder belong to an earlier config.
 
 Try: ``python -c "from irbench.compare.planned import Planned; print(Planned.__doc__)"``
 """
@@ -20,11 +20,11 @@ from irbench.core.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class Planned:
-    """What a config asks for.
+    """The cells and profiles that a config asks for.
 
     Attributes:
-        cells: (protocol id, dataset, model of the config) of every group, unrolled.
-        models: the config's ``models``.
+        cells: (protocol id, dataset, model of the config) of every group, expanded.
+        models: the ``models`` of the config.
         references: models that are only profiled.
     """
 
@@ -33,12 +33,14 @@ class Planned:
     references: tuple[str, ...] = ()
 
     def cell(self, protocol: str, dataset: str, model: str) -> bool:
-        """Whether a cell is asked for; ``model`` may be a variant (BASE.NAME)."""
+        """Whether the config asks for a cell; ``model`` may be a variant (BASE.NAME)."""
         return ((protocol, dataset, self._base(model)) in self.cells
                 and self._stands(protocol, model))
 
     def profile(self, protocol: str, model: str) -> bool:
-        """Whether a profile is; of a model without weights there is none, which is not known here.
+        """Whether the config asks for a profile.
+
+        A model without weights has none, but this is not known here.
         """
         if model in self.references:
             return any(cell[0] == protocol for cell in self.cells)
@@ -48,7 +50,7 @@ class Planned:
                 and self._stands(protocol, model))
 
     def wanted(self) -> list[str]:
-        """Return the key of every cell asked for, those of variants too, sorted."""
+        """Return the key of every requested cell, with those of variants, sorted."""
         found = set()
         for protocol, dataset, base in self.cells:
             variants = (self.models.get(base) or {}).get("variants") or {}
@@ -58,7 +60,7 @@ class Planned:
         return sorted(found)
 
     def _base(self, model: str) -> str:
-        """Return the model of the config that a model or variant belongs to."""
+        """Return the config's model of a model or variant."""
         if model in self.models:
             return model
         return next((base for base, entry in self.models.items()
@@ -66,7 +68,7 @@ class Planned:
                      and model.startswith(f"{base}.")), model)
 
     def _stands(self, protocol: str, model: str) -> bool:
-        """Whether a variant stands under a protocol of its base; a model does."""
+        """Whether a variant is planned under a protocol of its base; always True for a model."""
         base = self._base(model)
         if base == model:
             return True
@@ -76,9 +78,9 @@ class Planned:
 
 
 def read(folder: Path) -> Planned | None:
-    """Return what the config of a run folder asks for; None if it keeps none.
+    """Return what the config of a run folder asks for; None if the folder has no config.
 
-    Raises UserError for a config that is not one.
+    Raises UserError for an invalid config.
     """
     run = RunFolder(folder)
     path = run.config
@@ -87,30 +89,30 @@ def read(folder: Path) -> Planned | None:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         _check_form(config)
-        return of(config, {key["protocol"] for kind in ("cell", "profile")
+        return from_config(config, {key["protocol"] for kind in ("cell", "profile")
                            for key in run.keys(kind)})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not the config of a run ({error!r}). Run the workflow again, or "
-                        "delete the file: then every record of the folder counts.") from None
+                        "delete the file to use every record of the folder.") from None
 
 
 def _check_form(config: dict) -> None:
-    """Raise TypeError for a part of a config that is only read when a cell is looked up."""
+    """Raise TypeError for wrong types that would otherwise only fail when a cell is looked up."""
     for name, model in config["models"].items():
         for variant in ((model or {}).get("variants") or {}).values():
             if not isinstance((variant or {}).get("protocols"), list | None):
-                raise TypeError(f"models.{name}: the protocols of a variant are no list")
+                raise TypeError(f"models.{name}: the protocols of a variant are not a list")
     for group in config["cells"]:
         if not all(isinstance(part, str) for part in
                    (group["protocol"], *group["datasets"], *group["models"])):
-            raise TypeError("cells: a name is no text")
+            raise TypeError("cells: a name is not a string")
 
 
-def of(config: dict, present: Iterable[str] = ()) -> Planned:
+def from_config(config: dict, present: Iterable[str] = ()) -> Planned:
     """Return what a complete config (``irbench.plan.config.load``) asks for.
 
-    ``present`` are protocols with records: a protocol named without its version is the newest of
-    them (the catalog may have gone on since the run), or else the catalog's newest.
+    ``present`` are the protocols with records. A protocol named without its version means the
+    newest of them, because the catalog may be newer than the run; else the newest in the catalog.
     """
     cells, present = set(), tuple(present)
     for group in config["cells"]:
@@ -122,7 +124,7 @@ def of(config: dict, present: Iterable[str] = ()) -> Planned:
 
 
 def _id(name: str, paths: tuple[str, ...], present: tuple[str, ...]) -> str:
-    """Return a protocol's id; one that no catalog here knows has version 1."""
+    """Return the id of a protocol; a protocol that is in no catalog has version 1."""
     versions = [int(version) for known, _, version in (p.rpartition("@") for p in present)
                 if known == name and version.isdigit()]
     if "@" in name or versions:

@@ -1,8 +1,8 @@
 """A run as comparing needs it, loaded from its folder.
 
 Reads the config and the records of cells, profiles, trainings and data of a run folder; writes
-nothing. A record that is broken becomes a cell without a result and with a reason. A committed
-baseline file gives the same types (``irbench.compare.baseline``).
+nothing. A broken record becomes a cell without a result, with the reason. A committed baseline file
+gives the same types (``irbench.compare.baseline``).
 
 Try: ``python -c "from irbench.compare import loading; print(loading.load('results/photos').name)"``
 """
@@ -21,8 +21,8 @@ from irbench.core import metrics, run_folder
 from irbench.core.errors import UserError
 from irbench.core.run_folder import RunFolder, Stored
 
-PARTIAL = "partial"             # a cell whose record says ok, but which lacks images or means
-CLOSE = 1e-6                    # a mean is that of its images to within this, or was edited
+PARTIAL = "partial"             # a cell whose record is ok, but lacks images or means
+CLOSE = 1e-6                    # a mean that differs more from the mean over its images was edited
 PROVENANCE = ("irbench", "git", "python", "packages", "hardware", "threads", "time")
 
 
@@ -31,15 +31,15 @@ class CellData:
     """One model on one dataset under one protocol.
 
     Attributes:
-        status: ok, unavailable, failed or partial; means are only of an ok one.
+        status: ok, unavailable, failed or partial; only an ok cell has means.
         reason: why it is not ok.
-        means: metric -> mean over the images in the metric's unit.
+        means: metric -> mean over all images, in the unit of the metric.
         images: name -> metric -> score; a metric without a score is left out.
         missing: metric -> why it has no mean.
-        inputs: what the result was made from (``irbench.compare.inputs``).
-        time: when, ISO 8601 in UTC; "" if not told.
-        provenance: by what code and on what machine.
-        path: of the record, relative to the run folder; "" of a baseline's.
+        inputs: the inputs of the result (``irbench.compare.inputs``).
+        time: time of the record, ISO 8601 in UTC; "" if unknown.
+        provenance: code and machine that made the result.
+        path: path of the record, relative to the run folder; "" for a baseline.
     """
 
     protocol: str
@@ -57,7 +57,7 @@ class CellData:
 
     @property
     def key(self) -> str:
-        """What names it within a run: protocol/dataset/model."""
+        """The name within a run: protocol/dataset/model."""
         return f"{self.protocol}/{self.dataset}/{self.model}"
 
 
@@ -66,13 +66,13 @@ class ProfileData:
     """Size and speed of one model under one protocol.
 
     Attributes:
-        parameters: their count; None if not known, as all figures.
+        parameters: number of parameters; None if unknown, like all values.
         macs: multiply-accumulates of one input of ``condition``.
-        latency: the samples, ms.
+        latency: the samples, in ms.
         condition: device, device_name, dtype, batch, channels, height, width, threads, and
-            the ways of inference that are not the default.
-        peak_memory: bytes.
-        peak_memory_of: what of it was measured.
+            the inference settings that are not the default.
+        peak_memory: peak memory in bytes.
+        peak_memory_of: what the peak memory covers.
     """
 
     protocol: str
@@ -92,7 +92,7 @@ class ProfileData:
 
     @property
     def key(self) -> str:
-        """What names it within a run: protocol/model."""
+        """The name within a run: protocol/model."""
         return f"{self.protocol}/{self.model}"
 
 
@@ -101,12 +101,12 @@ class RunData:
     """All cells and profiles, by key in sorted order.
 
     Attributes:
-        name: the run's.
-        title: the run's title, or its name.
+        name: name of the run.
+        title: title of the run, or its name.
         provenance: of the newest record: irbench, git, python, packages, hardware, threads, time.
-        where: the folder or file, as it was given.
-        planned: what its config asks for; None if it keeps no config, or is a baseline.
-        left: keys with a record of an earlier config, which are not among the cells.
+        where: the folder or file, as given.
+        planned: what its config asks for; None without a config, and for a baseline.
+        from_earlier: keys of records from an earlier config; they are not among the cells.
         baseline: whether it is a baseline file, whose scores are rounded.
     """
 
@@ -117,7 +117,7 @@ class RunData:
     provenance: dict
     where: str
     planned: planned.Planned | None = None
-    left: tuple[str, ...] = ()
+    from_earlier: tuple[str, ...] = ()
     baseline: bool = False
 
 
@@ -134,36 +134,36 @@ def of_folder(folder: Path, asked: planned.Planned | None = None) -> RunData:
     """Return the run that a folder holds.
 
     Args:
-        folder: with cells/ and profiles/.
-        asked: what its config asks for; default: by the config.json that it keeps.
+        folder: the run folder, with cells/ and profiles/.
+        asked: what its config asks for; default: read from its config.json.
 
     Raises:
-        UserError: it holds no record, or its config is not one.
+        UserError: it holds no record, or its config is invalid.
     """
     wanted, run = asked or planned.read(folder), RunFolder(folder)
     trainings = {tuple(one.key.values()): one.record for one in run.each("training") if one.record}
     counts = {one.key["dataset"]: one.record["result"]["count"] for one in run.each("data")
               if one.record and one.record["status"] == "ok"}
-    cells, profiles, left = {}, {}, []
+    cells, profiles, from_earlier = {}, {}, []
     for stored in run.each("cell"):
         key = tuple(stored.key.values())
         if wanted and not wanted.cell(*key):
-            left.append("/".join(key))
+            from_earlier.append("/".join(key))
             continue
         cells["/".join(key)] = _formed(CellData, key, _cell, stored, trainings, counts)
     for stored in run.each("profile"):
         key = tuple(stored.key.values())
         if wanted and not wanted.profile(*key):
-            left.append("/".join(key))
+            from_earlier.append("/".join(key))
             continue
         profiles["/".join(key)] = _formed(ProfileData, key, _profile, stored)
-    if not cells and not profiles and not left:
-        raise UserError(f"{folder}: no run folder: it holds no record under cells/ or profiles/. "
-                        f"Give the folder of one run{near(folder)}.")
+    if not cells and not profiles and not from_earlier:
+        raise UserError(f"{folder}: not a run folder: it holds no record under cells/ or "
+                        f"profiles/. Give the folder of a run{near(folder)}.")
     known = [one.provenance for one in (*cells.values(), *profiles.values()) if one.provenance]
     newest = max(known, key=lambda p: str(p.get("time")), default={})
     return RunData(_name(folder), _title(folder), cells, profiles, newest, str(folder), wanted,
-                   tuple(left))
+                   tuple(from_earlier))
 
 
 def _name(folder: Path) -> str:
@@ -183,14 +183,14 @@ EDITED = "the record is not in the form that irbench writes (edited?). Delete it
 
 
 def _formed(kind: type, key: tuple[str, ...], make, *arguments: object):
-    """Return what ``make`` makes of a record; a failed one if it has not a record's form."""
+    """Return ``make(...)`` for a record; a failed result if the record has an invalid form."""
     try:
         one = make(key, *arguments)
         inputs.digest(one.inputs)
         for count in (getattr(one, "parameters", 0), getattr(one, "macs", 0),
                       getattr(one, "peak_memory", 0)):
             if count is not None and type(count) not in (int, float):
-                raise TypeError(f"{count!r} is no count")
+                raise TypeError(f"{count!r} is not a count")
         for part in ("git", "hardware", "packages"):
             dict(one.provenance.get(part) or {})
         return one
@@ -199,7 +199,7 @@ def _formed(kind: type, key: tuple[str, ...], make, *arguments: object):
 
 
 def _line(text: object) -> str:
-    """Return a reason on one line, without what a terminal or XML would take for a command."""
+    """Return a reason on one line, without control characters for a terminal or XML."""
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
 
 
@@ -228,13 +228,13 @@ def _cell(key: tuple[str, ...], stored: Stored, trainings: dict, counts: dict) -
 
 
 def _wrong(images: dict, means: dict, rows: Iterable[dict], count: int | None) -> str:
-    """Say why a record's scores are no whole result; "" if they are."""
+    """Return why the scores of a record are not a complete result, "" if they are."""
     if not images:
         return "the record holds no image"
     if not all(isinstance(name, str) for name in images):
-        raise TypeError("an image's name is no text")
+        raise TypeError("the name of an image is not a string")
     if len(images) != len(list(rows)):
-        return "the record names an image twice"
+        return "the record lists an image twice"
     if count not in (None, len(images)):
         return f"scored on {len(images)} of {count} images"
     for metric, mean in means.items():
@@ -242,19 +242,18 @@ def _wrong(images: dict, means: dict, rows: Iterable[dict], count: int | None) -
         if len(scores) < len(images):
             return f"{len(images) - len(scores)} of {len(images)} images have no {metric}"
         if abs(math.fsum(scores) / len(scores) - mean) > CLOSE:
-            return f"its mean {metric} is not that of its images; the record was edited"
+            return f"its mean {metric} is not the mean over its images; the record was edited"
     return ""
 
 
 def _training(record: dict, trainings: dict) -> dict | None:
-    """Return the record of the training that a cell's weights come from: its own, or a blind one.
-    """
-    told = record["spec"].get("model") or {}    # plain data: the record may be of any version
-    if not told.get("training"):
+    """Return the record of the training (maybe a blind one) that made the weights of a cell."""
+    model = record["spec"].get("model") or {}    # plain data: the record may be of any version
+    if not model.get("training"):
         return None
     protocol = str(record["key"].get("protocol"))
     task, _, rest = protocol.rpartition("-")
-    base = told.get("base") or record["key"]["model"]
+    base = model.get("base") or record["key"]["model"]
     return (trainings.get((protocol, base))
             or trainings.get((f"{task}-blind@{rest.rpartition('@')[2]}", base)))
 

@@ -1,7 +1,7 @@
-"""Steps in a series of figures: where its level changed, and by how much.
+"""Steps in a series of values: where its level changed, and by how much.
 
-Pure functions on lists of numbers; nothing is read or written and nothing beyond the standard
-library is imported.
+Pure functions on lists of numbers. The module reads and writes nothing, and imports only the
+standard library.
 
 The series is fitted with a piecewise constant function that minimises
 
@@ -27,8 +27,8 @@ from itertools import pairwise
 from statistics import fmean, median
 
 LEVELS = 3.0                    # penalty of a step, in units of noise^2 * log n
-FEWEST = 4                      # differences from which the noise can be told
-SHORT = 8                       # below this many values the penalty stays as it is for so many
+FEWEST = 4                      # least number of differences to estimate the noise
+SHORT = 8                       # with fewer values the penalty is the one for this many
 NORMAL = 0.6745 * math.sqrt(2)  # median of |a - b|, both normal with standard deviation 1
 
 
@@ -49,14 +49,14 @@ class Step:
 def noise(values: Sequence[float], floor: float) -> float:
     """Estimate the standard deviation of one value about its level, at least ``floor``.
 
-    From the median of the absolute differences of neighbours, which steps hardly move as long as
-    fewer than half of the differences are steps. Few differences underestimate it too often, so
-    it is raised by a factor that vanishes with their number; of fewer than ``FEWEST`` differences
-    nothing is concluded, and the noise is the floor.
+    The estimate is the median of the absolute differences of neighbours. Steps hardly affect it if
+    fewer than half of the differences are steps. With few differences it is often too low, so it is
+    multiplied by a factor that tends to 1 as their number grows. With fewer than ``FEWEST``
+    differences the noise is the floor.
 
     Args:
-        values: any unit, in order of time.
-        floor: the least noise, same unit (what a machine changes without anyone's doing).
+        values: values in any unit, in order of time.
+        floor: the least noise, in the same unit (the noise of the machine).
     """
     differences = [abs(b - a) for a, b in pairwise(values)]
     if len(differences) < FEWEST:
@@ -67,8 +67,9 @@ def noise(values: Sequence[float], floor: float) -> float:
 def find(values: Sequence[float], floor: float) -> list[Step]:
     """Find the steps of a series, in order of time.
 
-    Shifting all values shifts the levels, scaling values and floor together scales them; a series
-    within its noise has none. A value that differs alone, between equal levels, is two steps.
+    Shifting all values shifts the levels; scaling values and floor together scales the levels. A
+    series within its noise has no steps. A single different value between equal levels makes two
+    steps.
 
     Args:
         values: finite numbers, in order of time; may be empty.
@@ -84,7 +85,7 @@ def find(values: Sequence[float], floor: float) -> list[Step]:
     if len(values) < 2:
         return []
     level = noise(values, floor)
-    # around 0 and in units of the noise, so that the fit is the same in any unit
+    # centre on 0 and divide by the noise, so that the fit is the same in any unit
     centre = median(values)
     penalty = LEVELS * math.log(max(len(values), SHORT))
     starts = _fit([(value - centre) / level for value in values], penalty)
@@ -92,7 +93,7 @@ def find(values: Sequence[float], floor: float) -> list[Step]:
 
 
 def exact(values: Sequence[float]) -> list[Step]:
-    """Find every change of figures that have no noise, such as counts."""
+    """Find every change of values without noise, such as counts."""
     return _steps(values, [0, *(i for i in range(1, len(values)) if values[i] != values[i - 1])]
                   if values else [])
 
@@ -104,16 +105,16 @@ def _steps(values: Sequence[float], starts: list[int]) -> list[Step]:
 
 
 def _fit(values: Sequence[float], penalty: float) -> list[int]:
-    """Return the indices at which the segments of the best fit begin, the first of them 0."""
+    """Return the indices where the segments of the best fit begin; the first is 0."""
     best = [-penalty]           # best[j]: least cost of the first j values
-    begin = [0]                 # begin[j]: where the last segment of that fit begins
+    begin = [0]                 # begin[j]: start of the last segment of that fit
     for end in range(1, len(values) + 1):
         least, at, mean, squares = math.inf, 0, 0.0, 0.0
         for start in reversed(range(end)):      # the last segment grows: Welford's sums
             off = values[start] - mean
             mean += off / (end - start)
             squares += off * (values[start] - mean)
-            # rounding must not make a step: of fits as good as equal the longer segment is kept
+            # rounding must not make a step: if fits are equal, the longer segment is kept
             if (cost := best[start] + penalty + squares) <= least + 1e-9:
                 least, at = cost, start
         best.append(least)

@@ -1,10 +1,10 @@
-"""What the gate lets pass: irbench's own tolerances and those of a file, by cell.
+"""The tolerances of the gate by cell: irbench's defaults, and those of a user's file.
 
 Reads ``catalog/tolerances.yaml`` and a user's file of the same form, both checked against
 ``catalog/tolerances.schema.json`` and the table of metrics; writes nothing. A metric that
 tolerances.yaml does not name has the tolerance of its row in the table, or is not gated.
 
-Try: ``python -c "from irbench.compare import tolerances; print(tolerances.load().of('a/b/c'))"``
+Try: ``python -c "from irbench.compare.tolerances import load; print(load().for_key('a/b/c'))"``
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ SECTIONS = ("quality", "exact", "size", "speed")
 
 @dataclass(frozen=True)
 class Tolerances:
-    """What may pass: ``common`` for all, ``overrides`` in the order of their files."""
+    """Tolerances: ``common`` for all cells, ``overrides`` in the order of their files."""
 
     common: dict
     overrides: tuple[dict, ...] = ()
-    told: tuple[str, ...] = ()          # in what a user's file differs from irbench's own
+    notes: tuple[str, ...] = ()         # how a user's file differs from irbench's defaults
 
-    def of(self, key: str) -> dict:
+    def for_key(self, key: str) -> dict:
         """Return quality, exact, size and speed for PROTOCOL/DATASET/MODEL (or PROTOCOL/*/MODEL).
 
-        The second is a profile's key. The last override that fits counts.
+        The second form is for a profile. The last matching override counts.
         """
         found = self.common
         for override in self.overrides:
@@ -46,50 +46,50 @@ class Tolerances:
         return found
 
     def unused(self, keys: list[str]) -> list[str]:
-        """Return the patterns that fit none of the keys: probably a slip of the pen."""
+        """Return the patterns that match none of the keys: probably typing errors."""
         return [one["match"] for one in self.overrides
                 if not any(fits(one["match"], key) for key in keys)]
 
 
 def fits(pattern: str, key: str) -> bool:
-    """Whether each part of PROTOCOL/DATASET/MODEL fits its pattern, upper and lower case apart."""
+    """Whether each part of PROTOCOL/DATASET/MODEL matches its pattern; case matters."""
     return all(fnmatch.fnmatchcase(part, wanted) for part, wanted
                in zip(key.split("/"), pattern.split("/"), strict=True))
 
 
 def load(path: str | Path | None = None) -> Tolerances:
-    """Return irbench's tolerances, changed by a user's file.
+    """Return irbench's tolerances with the changes of a user's file.
 
     Raises:
-        UserError: no such file, not YAML, an unknown key, a value out of its range.
+        UserError: the file does not exist, is not YAML, or has an unknown key or invalid value.
     """
     ours = _merged(_of_table(), _read(DEFAULTS))
     theirs = _read(Path(path)) if path else {}
     common = _merged({k: ours[k] for k in SECTIONS}, {k: theirs[k] for k in SECTIONS
                                                       if k in theirs})
-    parts = [f"{place} {_said(a)} -> {_said(b)}" for place, a, b in inputs.different(
+    parts = [f"{place} {_as_json(a)} -> {_as_json(b)}" for place, a, b in inputs.different(
         {k: ours[k] for k in SECTIONS}, common)]
     own = theirs.get("overrides", ())
-    told = [f"{path} changes irbench's tolerances: {', '.join(parts)}."] if parts else []
-    told += [f"{path} has other tolerances for {one['match']}: {' '.join(one['reason'].split())}"
+    notes = [f"{path} changes irbench's tolerances: {', '.join(parts)}."] if parts else []
+    notes += [f"{path} has other tolerances for {one['match']}: {' '.join(one['reason'].split())}"
              .rstrip(".") + "." for one in own]
-    return Tolerances(common, (*ours["overrides"], *own), tuple(told))
+    return Tolerances(common, (*ours["overrides"], *own), tuple(notes))
 
 
 def _of_table() -> dict:
-    """Return the tolerances that the table of metrics gives; null is not gated."""
+    """Return the tolerances in the table of metrics; null means not gated."""
     known = {name: metric.tolerance for name, metric in metrics.METRICS.items()}
     return {"quality": {name: one and {"mean": one.mean, "image": one.image}
                         for name, one in known.items()},
             "exact": {name: one and one.exact for name, one in known.items()}}
 
 
-def _said(value: object) -> str:
+def _as_json(value: object) -> str:
     return "none" if value is None else json.dumps(value)
 
 
 def _merged(base: dict, other: dict) -> dict:
-    """Return base with other's values, mapping by mapping; null takes the place of a mapping."""
+    """Return base updated with other, mapping by mapping; null replaces a whole mapping."""
     return {key: _merged(base.get(key) or {}, other[key])
             if isinstance(other.get(key), dict) and isinstance(base.get(key), dict | None)
             else other.get(key, base.get(key)) for key in {**base, **other}}
@@ -100,8 +100,8 @@ def _read(path: Path) -> dict:
     try:
         value = reader.parse(path)
     except FileNotFoundError:
-        raise UserError(f"{where}: no such file. irbench's own is {DEFAULTS}; leave --tolerances "
-                        "out to use it.") from None
+        raise UserError(f"{where}: no such file. Leave --tolerances out to use the defaults "
+                        f"({DEFAULTS}).") from None
     except ValueError as error:
         raise UserError(f"{where}: {error}. Correct it.") from None
     value = {} if value is None else value
@@ -110,7 +110,7 @@ def _read(path: Path) -> dict:
 
 
 def _schema() -> dict:
-    """Return the schema with the names of the table as the only metrics."""
+    """Return the schema, with the metrics of the table as the only valid ones."""
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     for section in ("quality", "exact"):
         known = schema["$defs"][section]
@@ -127,7 +127,8 @@ def _check(value: object, where: str) -> None:
     if errors:
         raise UserError("\n".join(f"{where}: {_explain(error)}" for error in errors[:5]))
     if place := _not_finite(value):
-        raise UserError(f"{where}: {place} is not a finite number. Use null for what is not gated.")
+        raise UserError(f"{where}: {place} is not a finite number. Use null for a metric that is "
+                        "not gated.")
 
 
 def _not_finite(value: object, place: str = "") -> str:
@@ -139,7 +140,7 @@ def _not_finite(value: object, place: str = "") -> str:
 
 
 def _explain(error) -> str:
-    """Say a schema violation in one sentence: where, what, what is valid."""
+    """Describe a schema violation in one sentence: place, problem, valid values."""
     place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" if i else str(p)
                     for i, p in enumerate(error.absolute_path)) or "top level"
     if error.validator == "additionalProperties":
@@ -152,7 +153,7 @@ def _explain(error) -> str:
         missing = [k for k in error.validator_value if k not in error.instance]
         return f"{place}: missing key {missing[0]!r}."
     if error.validator == "pattern":
-        return (f"{place}: {error.instance!r} is not PROTOCOL/DATASET/MODEL. * stands for anything "
+        return (f"{place}: {error.instance!r} is not PROTOCOL/DATASET/MODEL. * matches anything "
                 "within a part, as in 'sr-*/*/compacter'.")
     if error.validator == "minimum":
         return f"{place}: {error.instance!r} is less than {error.validator_value}."

@@ -1,1 +1,1 @@
-"""Words, numbers and looks that report and compare share."""
+"""Texts, number formats, tables and styles that report and compare share."""

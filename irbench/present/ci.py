@@ -1,4 +1,4 @@
-"""What continuous integration reads: JUnit XML, and annotations of GitHub Actions.
+"""Output for continuous integration: JUnit XML, and annotations of GitHub Actions.
 
 Pure functions from plain values to text. The same input gives the same bytes.
 """
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from xml.etree import ElementTree
 
-# what XML 1.0 cannot hold, even escaped
+# characters that XML 1.0 cannot hold, even escaped
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -17,9 +17,9 @@ def junit(suite: str, cases: Iterable[tuple[str, str, str, str, str]]) -> str:
     """Return JUnit XML of one suite.
 
     Args:
-        suite: its name.
+        suite: name of the suite.
         cases: class name, name, outcome ("passed", "failure" or "skipped"), a short message, and
-            the whole text.
+            the full text.
     """
     cases = list(cases)
     root = ElementTree.Element("testsuites")

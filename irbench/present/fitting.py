@@ -1,25 +1,25 @@
 """Fit LaTeX tables to a page without packages: smaller letters, broken lines, several parts.
 
-Widths are estimates by the number of letters. Pure functions; nothing is read or written.
+Widths are estimated from the number of letters. Pure functions; nothing is read or written.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-PAGE = 450                      # points a table may be wide: an A4 page with margins of an inch
-LETTER = (4.5, 3.85)            # points a letter is wide on average, in scriptsize and in tiny
-LINES = 54                      # that a page has room for in scriptsize
-ROWS = 40                       # of one tabular
-PER_LINE = 120                  # letters of a caption or a note
+PAGE = 450                      # greatest width of a table in points: A4 with margins of an inch
+LETTER = (4.5, 3.85)            # mean width of a letter in points, in scriptsize and in tiny
+LINES = 54                      # lines per page in scriptsize
+ROWS = 40                       # rows of one tabular
+PER_LINE = 120                  # letters per line of a caption or a note
 GAP = (4, 2)                    # points beside a column, in scriptsize and in tiny
-NARROW = 14                     # letters that a column with broken lines has at least
-RAISED = 0.7                    # width of a footnote's letter
+NARROW = 14                     # least width in letters of a column with broken lines
+RAISED = 0.7                    # width of a letter of a footnote mark
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How to set one tabular: letters, gap in points, kinds of columns, which have broken lines."""
+    """The layout of one tabular: letter size, gap in points, kinds of columns, broken columns."""
 
     size: str
     gap: int
@@ -33,15 +33,15 @@ class Layout:
 
 
 def letters(shown: str, marks: list[str]) -> float:
-    """Return the width of a figure with its footnotes' marks, in letters."""
+    """Return the width of a value with its footnote marks, in letters."""
     return len(shown) + RAISED * len(",".join(marks))
 
 
 def layout(widths: list[float], left: list[bool]) -> Layout:
-    """Return how to set columns of ``widths`` letters, of which those ``left`` may be broken.
+    """Return the layout for columns of ``widths`` letters; columns in ``left`` may be broken.
 
-    A table wider than a page is set smaller; if that is not enough, its widest columns of words
-    get broken lines. It may be wider than a page even so: see ``parts``.
+    A table wider than a page is set in smaller letters. If that is not enough, the lines of its
+    widest columns of words are broken. It may still be wider than a page: see ``parts``.
     """
     widths, small, broken = _squeezed(widths, left)
     kinds = "".join(f"p{{{width * LETTER[small]:.0f}pt}}" if i in broken else "l" if flush else "r"
@@ -51,13 +51,13 @@ def layout(widths: list[float], left: list[bool]) -> Layout:
 
 def parts(widths: list[float], left: list[bool], keys: int,
           groups: list[int]) -> list[list[int]]:
-    """Return the columns of each part of a table that is to be no wider than a page.
+    """Split a table into parts that fit the width of a page; return the columns of each part.
 
     Args:
-        widths: of the columns, in letters.
+        widths: widths of the columns, in letters.
         left: whether a column has words, whose lines can be broken.
-        keys: how many columns at the beginning name a row; every part has them.
-        groups: how many columns each group after those has; a group stays together.
+        keys: number of columns at the beginning that name a row; every part has them.
+        groups: number of columns of each following group; a group stays together.
     """
     named = list(range(keys))
     found: list[list[int]] = []
@@ -74,14 +74,14 @@ def parts(widths: list[float], left: list[bool], keys: int,
 
 def pages(title: str, caption: str, label: str, tabulars: list[list[str]],
           notes: list[str]) -> list[str]:
-    r"""Return the lines of a table environment, or of more where one page has no room for all.
+    r"""Return the lines of a table environment, or of several if one page is not enough.
 
     Args:
-        title: said again above what is continued.
-        caption: of the first one.
-        label: for ``\ref``.
-        tabulars: the lines of each, to be set below each other.
-        notes: paragraphs below the last one.
+        title: repeated above each continuation.
+        caption: caption of the first environment.
+        label: label for ``\ref``.
+        tabulars: lines of each tabular; they are set below each other.
+        notes: paragraphs below the last tabular.
     """
     top = [r"\begin{table}[t]", r"\centering\scriptsize"]
     lines = [*top, rf"\caption{{{caption}}}", rf"\label{{tab:{label}}}"]
@@ -106,7 +106,7 @@ def _lines(paragraph: str) -> int:
 
 
 def _height(tabular: list[str]) -> int:
-    """Return about how many lines a tabular has; broken ones as two."""
+    """Return the approximate number of lines of a tabular; a broken row counts as two."""
     return sum(line.endswith(r"\\") + line.startswith(r"{}{\raggedright") for line in tabular)
 
 

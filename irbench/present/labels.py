@@ -1,8 +1,8 @@
-"""Put the names of points beside them without overlap: a greedy search, deterministic.
+"""Label the points of a plot without overlap: a greedy, deterministic search.
 
-For each point in turn, places around it at growing distance are tried; the first that stays
-inside the axes and clear of other labels and markers is taken, with a thin leader line when it is
-far. A point without a free place keeps no label and is returned, so that a caption can say so.
+For each point, places around it are tried at increasing distance. The first place inside the axes
+and clear of other labels and markers is used, with a thin leader line if it is far away. Points
+without a free place get no label and are returned, so that a caption can list them.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Point:
 
 
 def place(ax: Axes, points: list[Point], busy: list[Bbox] | None = None) -> list[Point]:
-    """Label points, important ones first. Call when the layout is final; returns the unlabelled.
+    """Label points, most important first, and return the points without a label.
 
-    ``busy`` are boxes in display pixels that labels must leave free.
+    Call this when the layout is final. ``busy``: boxes in display pixels that labels must avoid.
     """
     figure = ax.figure
     renderer = figure.canvas.get_renderer()
@@ -113,7 +113,7 @@ def _nearest(box: Bbox, x: float, y: float) -> tuple[float, float]:
 
 
 def _crosses(line: tuple, box: Bbox) -> bool:
-    """Say whether a segment meets a box (slabs; Kay and Kajiya 1986)."""
+    """Return whether a segment meets a box (slabs; Kay and Kajiya 1986)."""
     x0, y0, x1, y1 = line
     low, high = 0.0, 1.0
     for start, delta, lower, upper in ((x0, x1 - x0, box.x0, box.x1),
@@ -128,7 +128,7 @@ def _crosses(line: tuple, box: Bbox) -> bool:
 
 
 def _cut(a: tuple, b: tuple) -> bool:
-    """Say whether two segments cross."""
+    """Return whether two segments cross."""
     def side(p, q, r) -> float:
         return (q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0])
     p, q, r, s = a[:2], a[2:], b[:2], b[2:]

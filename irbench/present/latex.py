@@ -1,7 +1,7 @@
 r"""Print a table as LaTeX; the document needs ``\usepackage{booktabs}`` only.
 
-A table wider than a page is set in parts below each other, each with the heads of its rows. What a
-user can write is escaped. Reads and writes nothing.
+A table wider than a page is split into parts below each other, each with the heads of its rows.
+Text that a user can write is escaped. Reads and writes nothing.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 from irbench.present import fitting, text
 from irbench.present.table import BEST, SECOND, Block, Row, Table, Value, joined
 
-PAGE = 45                       # rows of a table that a page has room for, notes beside
+PAGE = 45                       # rows of a table that fit on a page with notes
 RANKS = {BEST: r"\textbf{%s}", SECOND: r"\underline{%s}"}
 
 
 def to_latex(tables: list[Table]) -> str:
     """Return table environments.
 
-    The tables of one stem are the blocks of one, or one each where that is longer than a page.
+    The tables of one stem are blocks of one table, or separate tables if it is longer than a page.
     """
     whole = joined(tables)
     long = sum(1 + bool(row.sub) for row in whole.rows) > PAGE
@@ -38,16 +38,16 @@ def _environment(table: Table) -> str:
         here = table.only(i - keys for i in part[keys:])
         tabulars += [_tabular(here, blocks, layout) for blocks in _cut(here, number, layout)]
     notes = [*([text.latex(table.coverage)] if table.coverage else []),
-             *(rf"\textsuperscript{{{mark}}}~{text.latex(said)}"
-               for mark, said in table.notes.items()),
-             *(rf"\texttt{{{text.latex(name)}}}: {text.latex(said)}"
-               for name, said in table.terms.items())]
+             *(rf"\textsuperscript{{{mark}}}~{text.latex(sentence)}"
+               for mark, sentence in table.notes.items()),
+             *(rf"\texttt{{{text.latex(name)}}}: {text.latex(sentence)}"
+               for name, sentence in table.terms.items())]
     return "\n".join(fitting.pages(text.latex(table.title), text.latex(table.full_caption),
                                    table.anchor.replace("_", "-"), tabulars, notes))
 
 
 def _cut(table: Table, part: int, layout: fitting.Layout) -> list[list[Block]]:
-    """Return the blocks of each tabular of a part; rows that say nothing there are left out."""
+    """Return the blocks of each tabular of a part, without rows that are empty there."""
     if not table.cut:
         return [table.blocks]
     rows = [row for row in table.rows
@@ -86,7 +86,7 @@ def _common_heads(group: list[tuple[str, int]]) -> list[str]:
 
 
 def _row(table: Table, row: Row, layout: fitting.Layout) -> list[str]:
-    # a row must not begin with a bracket or a star, which \\ would take as its own argument;
+    # a row must not begin with a bracket or a star, which \\ would read as its argument;
     # text.latex wraps brackets, and an empty group stops the star
     guard = "{}" * (table.cut or row.name.startswith("*"))
     lines = [guard + " & ".join(
@@ -97,8 +97,8 @@ def _row(table: Table, row: Row, layout: fitting.Layout) -> list[str]:
     return lines
 
 
-def _across(said: str, width: int) -> str:
-    return rf"\multicolumn{{{width}}}{{l}}{{{said}}} \\"
+def _across(content: str, width: int) -> str:
+    return rf"\multicolumn{{{width}}}{{l}}{{{content}}} \\"
 
 
 def _apart(table: Table, value: Value) -> str:

@@ -1,7 +1,7 @@
 """Print a table as Markdown: a document for a file, or the bare table for a comment.
 
-Superscripts and line breaks are HTML, because Markdown has neither. What a user can write (titles,
-reasons, names of datasets) is escaped. Reads and writes nothing.
+Superscripts and line breaks are HTML, because Markdown has neither. Text that a user can write
+(titles, reasons, names of datasets) is escaped. Reads and writes nothing.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ RANKS = {BEST: "**{}**", SECOND: "<u>{}</u>"}
 
 
 def escape(text: str) -> str:
-    """Return a text as a comment on GitHub shows it, on one line, also in a table."""
+    """Escape a text for a comment on GitHub, on one line; works in a table too."""
     return re.sub(r"([\\|*_`<\[\]])", r"\\\1", " ".join(text.split()))
 
 
 def code(text: str) -> str:
-    """Return a name as Markdown shows code, also in a table."""
+    """Return a name as inline code; works in a table too."""
     return "`" + " ".join(text.split()).replace("`", "'").replace("|", "\\|") + "`"
 
 
 def details(summary: str, body: str) -> str:
-    """Return Markdown that GitHub folds away under its summary."""
+    """Return Markdown that GitHub folds under a summary."""
     return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
 
 
 @dataclass(frozen=True)
 class Look:
-    """How the source of a bare table is written; all looks are rendered alike."""
+    """How the source of a bare table is written. The rendered table is the same for all looks."""
 
     escape: Callable[[str], str] = text.markdown
     gap: str = ""               # around the marks that align a column
-    names: Callable[[str], str] | None = None   # how the first column is written, if otherwise
+    names: Callable[[str], str] | None = None   # how the first column is written, if differently
 
 
 PAGE = Look()
@@ -60,16 +60,17 @@ def to_markdown(table: Table) -> str:
                            for c in table.all_columns],
                     tablefmt="pipe", disable_numparse=True,
                     colalign=["left" if c.left else "right" for c in table.all_columns])
-    notes = "\n".join(f"- <sup>{mark}</sup> {text.markdown(said)}"
-                      for mark, said in table.notes.items())
-    terms = "\n".join(f"- `{name}`: {text.markdown(said)}" for name, said in table.terms.items())
+    notes = "\n".join(f"- <sup>{mark}</sup> {text.markdown(sentence)}"
+                      for mark, sentence in table.notes.items())
+    terms = "\n".join(f"- `{name}`: {text.markdown(sentence)}"
+                      for name, sentence in table.terms.items())
     return "\n\n".join(filter(None, [
         f"### {text.markdown(table.title)}", body, text.markdown(table.coverage),
         text.markdown(table.caption), notes, terms])) + "\n"
 
 
 def pipes(table: Table, look: Look) -> str:
-    """Return the bare table, as short as it can be written."""
+    """Return the bare table in its shortest form."""
     columns = table.all_columns
     lines = [[look.escape(" ".join((*column.over, column.title))) for column in columns]]
     for row in table.rows:

@@ -14,15 +14,15 @@ def letters(index: int) -> str:
 
 
 class Noted:
-    """What has ``notes``: mark -> sentence."""
+    """Base class for objects with ``notes``: mark -> sentence."""
 
     notes: dict[str, str]
 
-    def note(self, said: str) -> str:
-        """Return the mark of a note, adding it unless it is there."""
+    def note(self, sentence: str) -> str:
+        """Return the mark of a note; add the note if it is new."""
         for mark, known in self.notes.items():
-            if known == said:
+            if known == sentence:
                 return mark
         mark = letters(len(self.notes))
-        self.notes[mark] = said
+        self.notes[mark] = sentence
         return mark

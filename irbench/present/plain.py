@@ -1,4 +1,4 @@
-"""Print a table as plain text, and what the texts on two runs share: scores with their decimals.
+"""Print a table as plain text; format scores and runs for the texts of compare.
 
 Pure functions from plain values to text. The same input gives the same bytes.
 
@@ -22,17 +22,17 @@ def metric(name: str) -> str:
 
 
 def score(name: str, value: float | None) -> str:
-    """Return a score with the decimals that a comparison of runs has, without unit."""
+    """Return a score with the decimals for a comparison of runs, without unit."""
     return NA if value is None else f"{value:.{metrics.get(name).exact_decimals}f}"
 
 
 def change(name: str, value: float | None) -> str:
-    """Return a signed difference of scores; one that is 0 as shown has no sign."""
+    """Return a signed difference of scores; a difference that is shown as 0 has no sign."""
     return NA if value is None else metrics.signed(value, metrics.get(name).exact_decimals)
 
 
 def about(run) -> str:
-    """Describe a loaded run in a line: where it is, its commit, day, device and machine."""
+    """Describe a loaded run in one line: its path, commit, day, device and machine."""
     known = run.provenance
     git, hardware = known.get("git") or {}, known.get("hardware") or {}
     commit = git.get("commit")
@@ -52,8 +52,8 @@ def to_text(table: Table, room: int = 0) -> str:
     """Return a table for a terminal, columns two spaces apart.
 
     Args:
-        table: its caption and notes are left to the caller.
-        room: spaces that a column is wider than its title at least.
+        table: the table; its caption and notes are not printed.
+        room: least number of spaces by which a column is wider than its title.
     """
     columns = table.all_columns
     titles = [" ".join((*column.over, column.title)) for column in columns]
@@ -81,5 +81,5 @@ def compact(value: object) -> str:
 
 
 def pretty(value: object) -> str:
-    """Return readable JSON, keys in their given order."""
+    """Return indented JSON, with keys in the given order."""
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)

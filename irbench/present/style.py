@@ -1,13 +1,12 @@
-"""The look of every figure, in one place; nothing is set globally.
+"""The style of every plot; nothing is set globally.
 
-Sizes are for a two-column paper (7.1 inches wide), fonts are embedded (TrueType, type 42), PNGs
-have 300 dpi, colours are distinguishable with colour-vision deficiency and each model keeps its
-colour and marker through all figures. Files carry no date and no software version, so that the
-same records give the same bytes.
+Sizes are for a two-column paper (7.1 inches wide). Fonts are embedded (TrueType, type 42). PNGs
+have 300 dpi. Colours can be distinguished with colour-vision deficiency, and each model has the
+same colour and marker in all plots. Files contain no date and no software version, so that the same
+records give the same bytes.
 
-The letters of an SVG are drawn as paths: labels are placed by the widths of this font, and with
-another one, which a viewer takes where this one is missing, they would overlap. The PDF holds the
-text as text, to be searched and copied.
+The letters of an SVG are drawn as paths: labels are placed by the widths of this font, so a viewer
+without this font would make them overlap. The PDF contains the text as text, for search and copy.
 
 Writes ``figures/<stem>.png``, ``.pdf`` and ``.svg``.
 """
@@ -31,14 +30,14 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 from irbench.core.files import atomic_path
 from irbench.core.run_folder import RunFolder
 
-KINDS = ("png", "pdf", "svg")   # of the files of a figure
+KINDS = ("png", "pdf", "svg")   # file formats of a figure
 WIDTH = 7.1                     # inches, the text width of two-column papers
-HEIGHT = 9.0                    # inches of panels in one figure: what a page has room for
+HEIGHT = 9.0                    # inches of panels in one figure, as much as fits on a page
 DPI = 300
-SMALL = 6.0                     # points; nothing is smaller, to be read in print
+SMALL = 6.0                     # points; no text is smaller, so that it is readable in print
 GRAY = "#5f6672"
 INK = "#22262e"
-# eleven, so that with ten colours no two models of 110 look alike
+# eleven markers and ten colours, so that 110 models all look different
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "h", ">")
 _RC = {
     "pdf.fonttype": 42, "ps.fonttype": 42, "font.family": "sans-serif",
@@ -53,7 +52,7 @@ _RC = {
     "xtick.minor.width": 0.4, "axes.axisbelow": True, "figure.dpi": 100, "savefig.dpi": DPI,
     "axes.formatter.useoffset": False, "text.usetex": False, "mathtext.default": "regular",
     "text.parse_math": False,   # a title with a $ is a title
-    # the names of an SVG's parts come from what they hold, not from chance
+    # the ids in an SVG are hashes of the content, not random numbers
     "svg.fonttype": "path", "svg.hashsalt": "irbench",
 }
 _METADATA = {"png": {"Software": None},
@@ -63,7 +62,7 @@ _METADATA = {"png": {"Software": None},
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure that was written: its file stem, its caption and a text for who cannot see it."""
+    """A figure that was written: its file stem, its caption and its alternative text."""
 
     stem: str
     title: str
@@ -73,7 +72,7 @@ class Drawn:
 
 @dataclass
 class Drawing:
-    """What a figure module returns: figures, and sentences on what could not be drawn."""
+    """The result of a plot module: figures, and sentences on what could not be drawn."""
 
     figures: list[Drawn] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
@@ -81,21 +80,21 @@ class Drawing:
 
 @contextlib.contextmanager
 def look() -> Iterator[None]:
-    """Draw in this style inside the block; matplotlib's own settings come back afterwards."""
+    """Use this style inside the block; the settings of matplotlib are restored afterwards."""
     with matplotlib.rc_context(), sns.axes_style("ticks", rc={"axes.grid": True}):
         matplotlib.rcParams.update(_RC)
         yield
 
 
 def figure(height: float, width: float = WIDTH) -> Figure:
-    """Return a figure of this size in inches, drawn without any display."""
+    """Return a figure of this size in inches that needs no display."""
     made = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(made)
     return made
 
 
 def legend(made: Figure, handles: list[Artist], most: int) -> None:
-    """Put a legend below all panels, in as many of ``most`` columns as fit, and make room for it.
+    """Add a legend below all panels, with as many columns as fit, at most ``most``.
 
     ``handles`` have labels.
     """
@@ -110,7 +109,7 @@ def legend(made: Figure, handles: list[Artist], most: int) -> None:
 
 
 def save(made: Figure, folder: Path, stem: str) -> None:
-    """Write a figure to a run's (or a history's) folder in every kind, each file whole or not."""
+    """Write a figure in every format to the folder of a run or history; each write is atomic."""
     for kind in KINDS:
         with atomic_path(RunFolder(folder).figures / f"{stem}.{kind}") as path:
             made.savefig(path, format=kind, metadata=_METADATA[kind], dpi=DPI, facecolor="white")
@@ -118,7 +117,7 @@ def save(made: Figure, folder: Path, stem: str) -> None:
 
 def colors(names: list[str]) -> dict[str, tuple]:
     """Return a colour per model, from a palette made for colour-vision deficiency."""
-    # the palette's pale yellow and gray are kept for last: thin marks vanish in them
+    # pale yellow and gray of the palette come last, because thin marks are hard to see in them
     order = (0, 1, 2, 4, 3, 5, 9, 6, 7, 8)
     palette = sns.color_palette("colorblind", 10)
     return {name: palette[order[i % 10]] for i, name in enumerate(names)}
@@ -130,7 +129,7 @@ def markers(names: list[str]) -> dict[str, str]:
 
 
 def log_ticks(axis: Axis, label: Callable[[float], str]) -> None:
-    """Label a log axis, whose limits are set, with as many round numbers as it has room for."""
+    """Label a log axis, whose limits are set, with as many round numbers as fit."""
     low, high = sorted(axis.get_view_interval())
     axis.set_major_locator(FixedLocator(round_numbers(low, high)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: label(value)))
@@ -138,15 +137,15 @@ def log_ticks(axis: Axis, label: Callable[[float], str]) -> None:
 
 
 def round_numbers(low: float, high: float) -> list[float]:
-    """Return three or more round numbers of a positive range; two where it is narrow.
+    """Return three or more round numbers in a positive range; two if it is narrow.
 
-    A range of less than a factor of 1.41 may hold fewer.
+    A range of less than a factor of 1.41 may contain fewer.
     """
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     found: list[float] = []
     for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 6, 8),
                    (1, 1.2, 1.4, 1.6, 1.8, 2, 2.2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9)):
-        # as written: 0.3, not 3 * 0.1
+        # parsed from text: 0.3, not 3 * 0.1
         found = [tick for power in decades for digit in digits
                  if low <= (tick := float(f"{digit}e{power}")) <= high]
         if len(found) > 2:

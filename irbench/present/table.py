@@ -1,10 +1,10 @@
-"""The one type of table, for report and compare: what a table holds, and nothing of any format.
+"""The table type of report and compare: the content of a table, independent of any format.
 
 A builder makes a ``Table``; ``markdown``, ``latex``, ``tidy`` (CSV) and ``plain`` (text) print it,
-and the page prints it as HTML. A column is either a head, which names a row, or it holds values.
-Columns may have common heads above them, rows may stand in blocks with titles, and a value may have
-a rank, footnotes, a second line, and the reason why it is missing. The CSV has fields and lines of
-its own, because a table for people puts several values in a row.
+and the page prints it as HTML. A column either names the rows (a head) or holds values. Columns
+may have common heads above them, and rows may be grouped in blocks with titles. A value may have a
+rank, footnotes, a second line, and the reason why it is missing. The CSV has its own fields and
+lines, because a table for people puts several values in a row.
 
 Reads and writes nothing.
 
@@ -28,13 +28,13 @@ BEST, SECOND = "best", "second"
 class Column:
     """One column: its title and the heads above it, outermost first.
 
-    A column of scores also says what they are of: protocol, level, dataset (with its title) and
-    metric; these are "" in other columns.
+    A column of scores also names their protocol, level, dataset (with its title) and metric. In
+    other columns these are "".
     """
 
     title: str
     over: tuple[str, ...] = ()
-    left: bool = False          # words, flush left; the others are numbers, flush right
+    left: bool = False          # words, aligned left; numbers are aligned right
     protocol: str = ""
     level: str = ""
     dataset: str = ""
@@ -53,19 +53,19 @@ class Value:
 
     Attributes:
         shown: the text; ``text.NA`` if unknown, ``text.NONE`` if not asked for.
-        marks: of footnotes.
+        marks: marks of footnotes.
         sub: a second line in small print.
-        lines: more lines below the first, as large as that.
-        reason: why there is no number, or more about it.
+        lines: more lines below the first, in the same size.
+        reason: why there is no number, or more about the number.
         rank: "best", "second" or "".
-        place: in its column among the rows of its block; 1 is best.
-        number: that is ranked; None: not to be ranked.
+        place: place in its column among the rows of its block; 1 is best.
+        number: the number to rank; None if the value is not ranked.
         exact: the number unrounded, or as printed; several are joined by "/".
-        status: of the cell; "published" for a printed value.
-        record: of a measured value: the record's path below the run folder.
+        status: status of the cell; "published" for a printed value.
+        record: path of the record below the run folder, for a measured value.
         difference: measured - printed, signed, with the decimals of ``shown``.
-        apart: the same, unrounded.
-        against: whose printed value that is, and its source.
+        apart: the same difference, unrounded.
+        against: the method of the printed value, and its source.
     """
 
     shown: str
@@ -86,9 +86,9 @@ class Value:
 
 @dataclass
 class Row:
-    """One row: the values of the table's heads, which name it, then those of its columns.
+    """One row: the values of the heads, which name the row, then the values of the columns.
 
-    ``key`` is the name of what the row is of, for machines. ``source`` is "measured", or where the
+    ``key`` is the name of the row for programs. ``source`` is "measured", or the place where the
     row was printed.
     """
 
@@ -120,7 +120,7 @@ class Row:
 
 @dataclass
 class Block:
-    """Rows that belong together, below a title; "" for none. A block without rows is not shown."""
+    """Rows below a common title ("" for none). A block without rows is not shown."""
 
     title: str = ""
     rows: list[Row] = field(default_factory=list)
@@ -132,25 +132,25 @@ class Table(Noted):
     """A table.
 
     Attributes:
-        stem: of the files it goes to.
-        title: what it is called.
-        heads: the columns that name a row; a part of a wide table repeats them.
-        columns: all others.
-        fields: of the CSV.
-        blocks: of rows; most tables have one, without a title.
-        lines: of the CSV; None is unknown.
+        stem: name of its files, without suffix.
+        title: title of the table.
+        heads: the columns that name a row; each part of a wide table repeats them.
+        columns: all other columns.
+        fields: fields of the CSV.
+        blocks: blocks of rows; most tables have one, without a title.
+        lines: lines of the CSV; None is unknown.
         notes: footnotes, mark -> sentence.
-        said: the sentences of the caption.
-        anchor: unique among the tables of a report; default: the stem.
-        folded: long: the page shows it on demand.
-        cut: LaTeX may go on in another tabular after any row, else only after a block.
-        task: of a table of methods.
-        version: of its protocols; the caption then begins with title and version.
-        part, whole: several tables of one stem are the blocks of one: the name of this one, and
-            the title of all.
-        terms: what a reader must know of protocols and datasets, by their ids.
-        cells: the status of each cell shown.
-        differences: to printed values are shown in Markdown and LaTeX.
+        sentences: sentences of the caption.
+        anchor: id in the page, unique among the tables of a report; default: the stem.
+        folded: the table is long, so the page folds it.
+        cut: LaTeX may split the table after any row, else only after a block.
+        task: task of a table of methods.
+        version: version of its protocols; the caption then begins with title and version.
+        part: name of this table among those of one stem, which are printed as blocks of one.
+        common_title: title of the tables of one stem together.
+        terms: notes on protocols and datasets, by their ids.
+        cells: status of each cell shown.
+        differences: show differences to printed values in Markdown and LaTeX.
     """
 
     stem: str
@@ -161,20 +161,20 @@ class Table(Noted):
     blocks: list[Block] = field(default_factory=lambda: [Block()])
     lines: list[list] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
-    said: list[str] = field(default_factory=list)
+    sentences: list[str] = field(default_factory=list)
     anchor: str = ""
     folded: bool = False
     cut: bool = True
     task: str = ""
     version: int | None = None
     part: str = ""
-    whole: str = ""
+    common_title: str = ""
     terms: dict[str, str] = field(default_factory=dict)
     cells: list[str] = field(default_factory=list)
     differences: bool = False
 
     def __post_init__(self) -> None:
-        """Take the stem for the anchor."""
+        """Set the default anchor: the stem."""
         self.anchor = self.anchor or self.stem
 
     def add(self, values: Iterable[Value], **about: str) -> Row:
@@ -210,18 +210,18 @@ class Table(Noted):
 
     @property
     def caption(self) -> str:
-        """What a reader must know; of versioned protocols with title and version."""
+        """The caption; for versioned protocols it begins with title and version."""
         named = [] if self.version is None else [f"{self.title}, protocol version {self.version}."]
-        return " ".join([*named, *filter(None, self.said)])
+        return " ".join([*named, *filter(None, self.sentences)])
 
     @property
     def full_caption(self) -> str:
-        """The caption with the title, for where the table has no title beside it."""
+        """The caption with the title, for formats without a separate title."""
         return f"{self.title}. {self.caption}" if self.version is None else self.caption
 
     @property
     def coverage(self) -> str:
-        """How many of the cells have a result, "" for a table of no cells."""
+        """How many of the cells have a result; "" for a table without cells."""
         if not self.cells:
             return ""
         done = self.cells.count("ok")
@@ -234,7 +234,7 @@ class Table(Noted):
         """Return the rows of heads: texts, and how many columns each spans.
 
         Columns share a head if all heads above it are the same; "" spans one column. The last row
-        has the titles. ``heads``: of all columns, not of those alone that follow the heads.
+        holds the titles. ``heads``: include the columns that name a row.
         """
         columns = self.all_columns if heads else self.columns
         return [_spans(columns, depth) for depth in range(
@@ -242,14 +242,14 @@ class Table(Noted):
             [(column.title, 1) for column in columns]]
 
     def only(self, columns: Iterable[int]) -> Table:
-        """Return a table with some of the columns that follow the heads."""
+        """Return a table with the same heads and some of its other columns."""
         kept = list(columns)
         return replace(self, columns=[self.columns[i] for i in kept], blocks=[
             replace(block, rows=[replace(row, entries=[row.entries[i] for i in kept])
                                  for row in block.rows]) for block in self.blocks])
 
     def remarked(self, marks: dict[str, str]) -> list[Block]:
-        """Return the blocks with other marks of footnotes: old -> new."""
+        """Return the blocks with renamed footnote marks: old -> new."""
         def other(values: list[Value]) -> list[Value]:
             return [replace(value, marks=[marks[mark] for mark in value.marks])
                     for value in values]
@@ -273,17 +273,18 @@ def _spans(columns: list[Column], depth: int) -> list[tuple[str, int]]:
 
 
 def joined(tables: list[Table]) -> Table:
-    """Return the tables of one stem as one: each a block with a title, and common footnotes."""
+    """Return the tables of one stem as one table: a block for each, with common footnotes."""
     first = tables[0]
     if len(tables) == 1:
         return first
-    whole = replace(first, title=first.whole, anchor=first.stem.replace("@", "-v"), part="",
+    whole = replace(first, title=first.common_title, anchor=first.stem.replace("@", "-v"), part="",
                     notes={}, terms={}, blocks=[],
-                    said=list(dict.fromkeys(one for table in tables for one in table.said)),
+                    sentences=list(dict.fromkeys(one for table in tables
+                                                 for one in table.sentences)),
                     cells=[status for table in tables for status in table.cells],
                     lines=[line for table in tables for line in table.lines])
     for table in tables:
-        marks = {mark: whole.note(said) for mark, said in table.notes.items()}
+        marks = {mark: whole.note(sentence) for mark, sentence in table.notes.items()}
         named, *others = table.remarked(marks)
         whole.blocks += [replace(named, title=table.part), *others]
         whole.terms |= table.terms

@@ -1,10 +1,10 @@
-"""Words and numbers as people read them: units, levels, protocol sentences, escapes.
+"""Text for people: numbers with units, levels, protocol sentences, escapes.
 
-Pure functions, no files. Unknown values come back as "n/a" or an empty text, never as a number.
+Pure functions, no files. Unknown values become "n/a" or an empty text, never a number.
 
 Try: ``python -c "from irbench.present import text; print(text.parameters(392_200))"``
 """
-# ruff: noqa: RUF001 - the signs for multiplication, sigma and dashes are meant
+# ruff: noqa: RUF001 - the signs for multiplication, sigma and dashes are intended
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ID = re.compile(r"(?P<task>.+)-(?P<level>[^-@]+)@(?P<version>[0-9]+)")
 NA = "n/a"
 TIMES = "×"
 BLIND = "blind"                 # the level of a training for a range of levels
-NONE = "–"                      # not asked for, or not printed by the source
+NONE = "–"                      # not requested, or not printed in the source
 TASKS = {
     "sr": "Super-resolution", "denoise_gray": "Gray denoising",
     "denoise_color": "Colour denoising", "jpeg_gray": "JPEG artefact removal (gray)",
@@ -27,8 +27,8 @@ TASKS = {
     "deblur": "Deblurring", "derain": "Deraining", "lowlight": "Low-light enhancement",
     "weather": "Adverse weather", "denoise": "Colour and gray denoising",
 }
-SUPPLIED = ("the files as they were supplied here; their number, names and sizes were checked, "
-            "but no published checksum says that they are the authors'")
+SUPPLIED = ("files supplied by the user; their number, names and sizes were checked, but there is "
+            "no published checksum to prove that they are the authors' files")
 UNITLESS = "1"                  # the unit of a ratio or an index, in a CSV
 LEVELS = {
     "rggb": "RGGB", "motion": "motion blur", "streak": "rain streaks", "lol": "LOL",
@@ -67,7 +67,7 @@ def level_label(level: str) -> str:
 
 
 def split_id(protocol: str) -> tuple[str, str, int]:
-    """Return (task, level, version) of an id such as ``sr-x2@1``; a strange id is its own task."""
+    """Return (task, level, version) of an id such as ``sr-x2@1``; other ids are their own task."""
     match = ID.fullmatch(protocol)
     return (match["task"], match["level"], int(match["version"])) if match else (protocol, "", 0)
 
@@ -84,7 +84,7 @@ def value(metric: str, number: float) -> str:
 
 
 def difference(metric: str, number: float) -> str:
-    """Return a difference with its sign, of PSNR with a decimal more than the mean: ``+0.018``."""
+    """Return a signed difference; for PSNR with one decimal more than the mean: ``+0.018``."""
     return metrics.get(metric).difference(number)
 
 
@@ -151,10 +151,10 @@ def percent(share: float) -> str:
 
 
 def inference(settings: dict) -> str:
-    """Say how a network is run, for the settings given: ``bfloat16, compiled, tiles of 256``.
+    """Describe the given inference settings: ``bfloat16, compiled, tiles of 256``.
 
-    Other than ``irbench.inference.options.describe`` this names what is given even where it is the
-    default, because a variant may go back to it.
+    Unlike ``irbench.inference.options.describe`` this also lists settings equal to the default,
+    because a variant may restore a default.
     """
     words = {
         "dtype": str, "channels_last": lambda on: "channels last" if on else "not channels last",
@@ -168,7 +168,7 @@ def inference(settings: dict) -> str:
 
 
 def wrap(title: str, width: int, lines: int = 2) -> str:
-    """Break a title for a figure into at most ``lines`` lines, shortened with an ellipsis."""
+    """Break a title for a plot into at most ``lines`` lines; shorten it with an ellipsis."""
     return "\n".join(textwrap.wrap(title, width, max_lines=lines, placeholder="…") or [title])
 
 
@@ -197,7 +197,7 @@ def protocol_sentence(definition: dict | None) -> str:
 
 
 def _paired(settings: dict) -> str:
-    """Describe pairs of degraded and clean images, and what is done to their size."""
+    """Describe pairs of degraded and clean images, and changes to their size."""
     multiple, longest = settings.pop("multiple", 1), settings.pop("longest", None)
     size = "; ".join(filter(None, [
         f"both resized to sides that are multiples of {multiple}" if multiple != 1 else "",
@@ -238,7 +238,7 @@ _LATEX = {
 
 
 def latex(text: str) -> str:
-    """Escape text for LaTeX with no package beyond booktabs; brackets cannot become options."""
+    """Escape text for LaTeX that only uses booktabs; brackets cannot become options."""
     text = text.replace('"', "''")      # \textquotedbl needs T1 fonts
     return "".join(_LATEX.get(letter, letter) for letter in text)
 

@@ -1,6 +1,6 @@
-"""Print a table as tidy CSV: one line per thing that was measured, numbers unrounded.
+"""Print a table as tidy CSV: one line per measurement, numbers unrounded.
 
-Unknown is empty. Reads and writes nothing.
+Unknown values are empty. Reads and writes nothing.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from irbench.present.table import Table
 
 
 def to_csv(table: Table) -> str:
-    """Return the table's lines under its fields."""
+    """Return the lines of a table below its fields."""
     return csv_text(table.fields, table.lines)
 
 
 def csv_text(fields: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
-    """Return lines under their fields; None is empty, a float has all its digits."""
+    """Return lines below their fields; None becomes empty, a float keeps all its digits."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(fields)

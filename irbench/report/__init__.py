@@ -1,7 +1,7 @@
 """The report stage: records of a run → summary.csv, tables, figures and one page.
 
 ``build`` is a pure function of the records and the plan: the same records give the same bytes,
-because times come from the records and files carry no date.
+because times come from the records and the files contain no date.
 
 Reads ``cells/``, ``training/``, ``profiles/``, ``benches/``, ``images/`` and ``leaks.json`` under
 the run folder; writes ``summary.csv``, ``tables/<task>.{md,tex,csv}``, ``tables/`` of verdicts
@@ -36,11 +36,14 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
         progress: called with one line per step, for stderr.
 
     Returns:
-        The path of ``report.html``. A planned record that is missing or unusable shows as n/a
-        with its reason. Raises UserError for a plan whose entries lack their keys or that asks
-        for a published method that no source prints.
+        The path of ``report.html``. A planned record that is missing or unusable appears as n/a,
+        with its reason.
+
+    Raises:
+        UserError: an entry of the plan lacks a key, or the plan asks for a published method that
+            no source prints.
     """
-    # matplotlib and seaborn take a second to import; `irbench --help` must not pay for them
+    # matplotlib and seaborn take a second to import; `irbench --help` must not wait for them
     from irbench.report.page import page
     from irbench.report.tables import sheets
 
@@ -48,13 +51,13 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
     places = RunFolder(run_folder)
     run = collect.collect(places.path, plan)
     say(f"{len(run.cells)} cells, {sum(c.status == 'ok' for c in run.cells)} with a result")
-    for folder in (places.tables, places.figures):  # there even when there is nothing to draw
+    for folder in (places.tables, places.figures):  # they exist even if nothing is drawn
         folder.mkdir(parents=True, exist_ok=True)
     built = tables.build(run)
     stems: dict[str, list] = {}
     for table in built:
         stems.setdefault(table.stem, []).append(table)
-    verdicts = verdict.of(run)
+    verdicts = verdict.all_verdicts(run)
     write_atomic(places.summary, summary.summary(run))
     plain = sheets.build(run)
     texts = {stem: files.texts(parts) for stem, parts in stems.items()}
@@ -79,11 +82,11 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
 
 
 def _remove_stale(places: RunFolder, stems: set[str], figures: set[str]) -> None:
-    """Remove what an earlier build of another plan left: it would be read as current."""
+    """Remove files that an earlier build of another plan left, so that no one reads them."""
     for path in sorted(places.tables.glob("*")):
         if path.suffix in (".md", ".tex", ".csv") and path.stem not in stems:
             path.unlink()
     for path in sorted(places.figures.glob("*")):
-        if (plots.of(path.stem) and path.suffix in (".png", ".pdf", ".svg")
+        if (plots.plot_of(path.stem) and path.suffix in (".png", ".pdf", ".svg")
                 and path.stem not in figures):
             path.unlink()

@@ -1,9 +1,9 @@
-"""Gather the records of a run as the plan asks for them.
+"""Collect the records that the plan of a run asks for.
 
 Reads the records of cells, trainings, profiles and benchmarks of a run folder. A planned record
 that is missing, broken or outdated (computed from other inputs or code than the plan's) becomes an
-entry without a result and with a reason: a report never fails for one bad cell, and never shows a
-number that does not belong to the plan.
+entry without a result, with the reason. So one bad cell never makes a report fail, and a report
+never shows a number that does not belong to the plan.
 
 Try: ``irbench report``
 """
@@ -25,15 +25,15 @@ from irbench.report.facts import family, leakage
 from irbench.report.run import MISSING, NOT_COMPUTED, OUTDATED, Cell, Outcome, Run
 
 CELL = ("protocol", "dataset", "model")
-STOPPED = re.compile(r"stopped after step \d+(?: of \d+)?")     # as a paused training says it
+STOPPED = re.compile(r"stopped after step \d+(?: of \d+)?")     # the words of a paused training
 
 
 def collect(folder: Path, plan: dict) -> Run:
-    """Read every record that the plan names. Raises UserError for a plan without cells' keys."""
+    """Read every record that the plan names. Raises UserError if an entry of it lacks a key."""
     folder = Path(folder)
     protocols = dict(plan.get("protocols") or {})
     given = dict(plan.get("datasets") or {})
-    # in the order of the cells, so that the order of the plan's mapping does not matter
+    # in the order of the cells, so that the order of the mapping in the plan does not matter
     used = dict.fromkeys(key["dataset"] for key in _keys(plan, "cells", CELL))
     datasets = {name: dict(given.get(name) or {})
                 for name in [*used, *sorted(set(given) - set(used))]}
@@ -43,7 +43,7 @@ def collect(folder: Path, plan: dict) -> Run:
                    for k in _keys(plan, kind, ("protocol", "model"))}
             for kind, one in (("trainings", "training"), ("profiles", "profile"))}
     jobs["trainings"] = {key: _progressed(folder, job) for key, job in jobs["trainings"].items()}
-    for cell in cells:              # a plan may leave definitions to the records
+    for cell in cells:              # if the plan has no definition, take that of the record
         if cell.record:
             protocols.setdefault(cell.protocol, cell.record["spec"].get("protocol") or {})
     benches = {k["bench"]: _job(folder, "bench", k, protocols, plan)
@@ -64,9 +64,9 @@ def collect(folder: Path, plan: dict) -> Run:
 
 def _training_sets(plan: dict, cell: Cell,
                    models: dict[str, Model]) -> dict[str, list[str]] | None:
-    """Return the sets that a cell's weights were trained on, None if not known.
+    """Return the training sets of the weights of a cell, None if unknown.
 
-    As the plan tells, or else as the model's recipe says.
+    They come from the plan, or else from the recipe of the model.
     """
     spec = models[cell.model]
     known = plan.get("trained_on") or {}
@@ -93,22 +93,22 @@ def _keys(plan: dict, kind: str, names: tuple[str, ...]) -> list[dict]:
 
 
 def _models(plan: dict, cells: list[Cell], jobs: dict) -> dict[str, Model]:
-    """Return every model in the order of the cells: the plan's, else as a record tells it."""
+    """Return every model in the order of the cells: from the plan, or else from a record."""
     planned = plan.get("models") or {}
-    told: dict[str, dict] = {}
+    specs: dict[str, dict] = {}
     for job in [*cells, *jobs["trainings"].values(), *jobs["profiles"].values()]:
         spec = planned.get(job.model) or (job.record or {}).get("spec", {}).get("model")
-        if not told.get(job.model):
-            told[job.model] = spec if isinstance(spec, dict) else {}
+        if not specs.get(job.model):
+            specs[job.model] = spec if isinstance(spec, dict) else {}
     return {name: Model.from_dict({"name": name, "arch": name, **spec})
-            for name, spec in told.items()}
+            for name, spec in specs.items()}
 
 
 def _read(folder: Path, kind: str, key: dict, protocols: dict,
           plan: dict) -> tuple[str, str, dict | None]:
     """Return (status, reason, record); paths in reasons are relative to the run folder.
 
-    An outdated record is not returned: whatever it says, a failure too, is not of this plan.
+    An outdated record is not returned, not even its failure, because it is not part of this plan.
     """
     stored = RunFolder(folder).load(kind, key)
     if stored.missing:
@@ -122,7 +122,7 @@ def _read(folder: Path, kind: str, key: dict, protocols: dict,
 
 
 def _other_definition(record: dict, path: str, key: dict, protocols: dict, plan: dict) -> str:
-    """Say what differs between a record's inputs and the plan's, "" if nothing does."""
+    """Return what differs between the inputs of a record and of the plan, "" if nothing."""
     protocol = record["spec"].get("protocol")
     protocol = protocol if isinstance(protocol, dict) else {}
     planned = protocols.get(key.get("protocol")) or {}
@@ -140,7 +140,7 @@ def _other_definition(record: dict, path: str, key: dict, protocols: dict, plan:
         return f"its record was computed on another version of {key['dataset']}; run it again"
     expected = (plan.get("fingerprints") or {}).get(path)
     if expected and digests.fingerprint(record["spec"]) != expected:
-        return ("its record was computed from other inputs than the run's today (model, recipe, "
+        return ("its record was computed from other inputs than the run has now (model, recipe, "
                 "settings, code or package versions); run it again")
     return ""
 
@@ -152,20 +152,20 @@ def _job(folder: Path, kind: str, key: dict, protocols: dict, plan: dict) -> Out
 
 
 def _progressed(folder: Path, job: Outcome) -> Outcome:
-    """Say of a training without a result how far it came, if its state is kept.
+    """Add to an unfinished training how far it got, if its state is kept.
 
-    A training does not go on from the state of an outdated one.
+    A training does not resume from the state of an outdated training.
     """
     run, key = RunFolder(folder), {"protocol": job.protocol, "model": job.model}
     if job.result or job.status == OUTDATED or not run.beside(key, run_folder.STATE).exists():
         return job
-    said = STOPPED.search(job.reason)
-    return replace(job, unfinished=said[0] if said else _last_step(
+    match = STOPPED.search(job.reason)
+    return replace(job, unfinished=match[0] if match else _last_step(
         run.beside(key, run_folder.CURVE)))
 
 
 def _last_step(path: Path) -> str:
-    """Say after which step a training that left no record stopped, by its curve."""
+    """Return after which step a training without a record stopped, from its curve."""
     try:
         with path.open(newline="", encoding="utf-8") as handle:
             steps = [int(row["step"]) for row in csv.DictReader(handle)]
@@ -177,7 +177,7 @@ def _last_step(path: Path) -> str:
 def _cell(folder: Path, key: dict, protocols: dict, datasets: dict, plan: dict) -> Cell:
     status, reason, record = _read(folder, "cell", key, protocols, plan)
     absent = (datasets.get(key["dataset"]) or {}).get("reason")
-    if status in (MISSING, OUTDATED) and absent:    # planned without its images: that is why
+    if status in (MISSING, OUTDATED) and absent:    # the images are missing: that is the reason
         status, reason = "unavailable", str(absent)
     planned = protocols.get(key["protocol"]) or {}
     task, level, version = text.split_id(key["protocol"])
@@ -192,9 +192,9 @@ def _cell(folder: Path, key: dict, protocols: dict, datasets: dict, plan: dict) 
 
 
 def _means(record: dict, dataset: dict) -> tuple[dict[str, float], dict[str, str]]:
-    """Return the means that may be shown and why the others may not.
+    """Return the means that may be shown, and the reasons why the others may not.
 
-    A set with a missing image has no mean, whatever the record says.
+    A set with a missing image has no mean, even if the record holds one.
     """
     result, images = record["result"], record["result"].get("images") or []
     means: dict[str, float] = {}

@@ -1,7 +1,7 @@
 """What a report shows: the cells, trainings, profiles and benchmarks of a run with their records.
 
-``collect.collect`` makes a ``Run``; everything else of the report reads nothing but that. Reads and
-writes nothing.
+``collect.collect`` makes a ``Run``; all other modules of the report read only this object. Reads
+and writes nothing.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from irbench.present import text
 from irbench.report.facts import kinds, leakage
 
 NOT_COMPUTED = "not computed"
-# what a status may be beside those of records: no record; one of other inputs than the plan's
+# statuses beside those of records: there is no record; the record has other inputs than the plan
 MISSING, OUTDATED = "missing", "outdated"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a planned training, profile or benchmark; of a benchmark the protocol is "".
+    """The outcome of a planned training, profile or benchmark (which has the protocol "").
 
-    ``status`` is the record's, or one of ``MISSING`` and ``OUTDATED``.
+    ``status`` is the status of the record, or ``MISSING`` or ``OUTDATED``.
     """
 
     protocol: str
@@ -32,7 +32,7 @@ class Outcome:
     status: str
     reason: str = ""
     record: dict | None = None
-    # of a training that has begun and not ended: how far it came, in words; "" otherwise
+    # for a training that began and did not end: how far it got, in words; "" otherwise
     unfinished: str = field(default="", kw_only=True)
 
     @property
@@ -46,7 +46,8 @@ class Cell(Outcome):
     """One model on one dataset under one protocol, with the means that may be shown.
 
     ``means`` (in the units of the metrics) is empty unless status is "ok"; ``missing``
-    says why a metric has none. ``leak`` says that the model was trained on images of the dataset.
+    holds the reason for each metric without a mean. ``leak`` is a note if the model was trained on
+    images of the dataset.
     """
 
     task: str = ""
@@ -55,7 +56,7 @@ class Cell(Outcome):
     dataset: str = ""
     means: dict[str, float] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
-    synthetic: bool = False         # a degradation of ours, which no published figure uses
+    synthetic: bool = False         # our own degradation; there are no published values for it
     leak: str = ""
 
     @property
@@ -65,19 +66,19 @@ class Cell(Outcome):
 
     @property
     def header(self) -> dict:
-        """What the file of the weights says of itself; {} for weights trained in this run."""
+        """The header of the weights file; {} for weights trained in this run."""
         return headers.checked(((self.record or {}).get("resolved") or {}).get("weights"))
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics asked for, in the order of tables; empty if there is no record."""
+        """The metrics that the record asks for, in the order of tables; () without a record."""
         asked = self.record["spec"].get("metrics") if self.record else ()
         return metrics.ordered(asked or ())
 
 
 @dataclass(frozen=True)
 class Run:
-    """Everything a report shows. ``cells`` keeps the plan's order, ``models`` fixes colours."""
+    """Everything a report shows. ``cells`` has the order of the plan, ``models`` fixes colours."""
 
     folder: Path
     name: str
@@ -95,33 +96,33 @@ class Run:
     # images left out; None if that is not known
     trained_on: dict[tuple[str, str], dict[str, list[str]] | None] = field(default_factory=dict)
     benches: dict[str, Outcome] = field(default_factory=dict)   # by the benchmark's name
-    asked: dict = field(default_factory=dict)       # the config's `profile`, {} if not told
-    differences: bool = False       # to printed figures: shown in the cells of tables
+    asked: dict = field(default_factory=dict)       # the config's `profile`, {} if not given
+    differences: bool = False       # show differences to published values in the cells of tables
 
     def parameters(self, protocol: str, model: str) -> int | None:
-        """Count of parameters as profiled or trained; 0 for a model without weights, else None."""
+        """Return the number of parameters; 0 for a model without weights, None if unknown."""
         spec = self.models[model]
         for name in (model, spec.base):     # a variant has its base's weights
-            told = [job.result for job in (self.profiles.get((protocol, name)),
+            results = [job.result for job in (self.profiles.get((protocol, name)),
                                            self.training(protocol, name)) if job]
-            for source in (*told, self.header(protocol, name)):
+            for source in (*results, self.header(protocol, name)):
                 if source.get("parameters") is not None:
                     return int(source["parameters"])
         return None if spec.learned or kinds.is_reference(spec) else 0
 
     def dataset_title(self, name: str) -> str:
-        """Return the dataset's title, or its name."""
+        """Return the title of a dataset, or its name."""
         return str(self.datasets.get(name, {}).get("title") or name)
 
     def model_title(self, name: str) -> str:
-        """Return the model's title, with its name where two models share one."""
+        """Return the title of a model, with its name if two models share a title."""
         titles = {n: m.title or n for n, m in self.models.items()}
         title = titles.get(name, name)
         twins = [n for n in titles if titles[n] == title]
         return f"{title} ({name})" if len(twins) > 1 else title
 
     def training(self, protocol: str | None, model: str | None) -> Outcome | None:
-        """Return the training whose weights serve a model under a protocol, blind ones too."""
+        """Return the training whose weights a model uses under a protocol; it may be blind."""
         name = self.models[model].owner if model in self.models else model
         task, _, version = text.split_id(str(protocol))
         return next((self.trainings[key] for key in (
@@ -129,23 +130,24 @@ class Run:
             None)
 
     def header(self, protocol: str, model: str) -> dict:
-        """Return what the file of a model's weights says of its training, {} if it says nothing.
+        """Return the header of a model's weights file, {} if it is empty.
 
-        Of weights that were not trained in this run.
+        Only for weights that were not trained in this run.
         """
         return next((cell.header for cell in self.cells
                      if (cell.protocol, cell.model) == (protocol, model) and cell.header), {})
 
     def blind(self, protocol: str, model: str) -> bool:
-        """Say whether the weights a model has under a protocol were trained for more levels."""
+        """Return whether a model's weights under a protocol were trained for several levels."""
         job = self.training(protocol, model)
         return job.protocol != protocol if job else bool(self.header(protocol, model).get("levels"))
 
     def training_of(self, protocol: str, model: str) -> dict | None:
-        """Say how a model's weights were trained: status, unfinished, steps, seconds, device.
+        """Return how a model's weights were trained: status, unfinished, steps, seconds, device.
 
-        Of other weights than the run's own their file says it. Planned steps do not count: without
-        a finished training the figures are None. Returns None if nothing is known.
+        For weights that were not trained in this run the header of their file is used. Planned
+        steps do not count: without a finished training the values are None. Returns None if
+        nothing is known.
         """
         spec = self.models[model]
         job, header = self.training(protocol, model), self.header(protocol, model)

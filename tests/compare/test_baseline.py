@@ -220,7 +220,7 @@ def test_each_version_has_a_kept_example():
     (lambda c: c.pop("baseline_version"), "no baseline_version"),
     (lambda c: c.pop("cells"), "damaged"),
     (lambda c: c["cells"].update(x={}), "damaged"),
-    (lambda c: c["cells"][KEY]["mean"].update(psnr=30.0), "not that of its images"),
+    (lambda c: c["cells"][KEY]["mean"].update(psnr=30.0), "not the mean over its images"),
     (lambda c: c["cells"][KEY]["psnr"].pop(), "damaged"),
     (lambda c: c["cells"][KEY]["mean"].update(psnr="high"), "damaged"),
     (lambda c: c["profiles"][f"{X2}/semanir"].pop("macs"), "damaged"),
@@ -250,8 +250,8 @@ def test_a_version_0_of_the_wrong_form_says_so(tmp_path):
 
 
 @pytest.mark.parametrize(("old", "new", "part"), [
-    ('"cells": {\n', '"cells": {\n "a/b/c": {},\n "a/b/c": {},\n', "stands there twice"),
-    ('"psnr": [', '"psnr": [1e999, ', "1e999 is no score")])
+    ('"cells": {\n', '"cells": {\n "a/b/c": {},\n "a/b/c": {},\n', "appears twice"),
+    ('"psnr": [', '"psnr": [1e999, ', "1e999 is not a score")])
 def test_a_careless_merge_and_an_infinite_score_are_refused(file, old, new, part):
     file.write_text(file.read_text().replace(old, new, 1))
     with pytest.raises(UserError, match=part):
@@ -260,6 +260,6 @@ def test_a_careless_merge_and_an_infinite_score_are_refused(file, old, new, part
 
 def test_a_broken_file_in_the_way_is_not_overwritten_and_says_how_to_go_on(folder, file):
     file.write_text("<<<<<<< HEAD\n")
-    with pytest.raises(UserError, match="delete .* first, or give --output another name"):
+    with pytest.raises(UserError, match="Delete .* first, or give --output another name"):
         baseline.write(file, loading.load(folder))
     assert file.read_text() == "<<<<<<< HEAD\n"

@@ -82,7 +82,7 @@ def test_another_version_of_a_protocol_is_another_cell(pair):
     assert f"{X2}/set8/semanir".replace("@1", "@2") in found.only_new
 
 
-def test_a_metric_that_one_side_lacks_is_said(pair):
+def test_a_metric_that_one_side_lacks_is_reported(pair):
     def without(record):
         for image in record["result"]["images"]:
             image["lpips"] = None
@@ -106,8 +106,8 @@ def test_a_metric_that_one_side_lacks_is_said(pair):
     (lambda r: (r["spec"].update(code="x"), r["provenance"]["git"].update(commit="b" * 40)),
      "commit aaaaaaa -> bbbbbbb"),
     (lambda r: (r["spec"].update(code="x"), r["provenance"]["git"].update(dirty=True)),
-     "changes not committed in NEW"),
-    (lambda r: r["spec"].update(code="x"), "the records tell no more")])
+     "uncommitted changes in NEW"),
+    (lambda r: r["spec"].update(code="x"), "the records give no details")])
 def test_what_changed_in_the_inputs_is_named(pair, change, words):
     found = cell_of(pair, both(shift("psnr", every=-1.0), change))
     assert len(found.changes) == 1 and words in found.changes[0] and not found.remark
@@ -119,7 +119,7 @@ def test_prose_and_where_weights_lie_are_no_inputs(pair):
     assert found.changes == () and found.same
 
 
-def test_a_result_that_changed_without_its_inputs_is_told(pair):
+def test_a_result_that_changed_without_its_inputs_is_reported(pair):
     found = cell_of(pair, shift("psnr", every=-1.0))
     assert found.remark.startswith(UNEXPLAINED) and "not reproducible" in found.remark
 

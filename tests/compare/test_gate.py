@@ -35,7 +35,7 @@ def after(world, change, path=CELL, **options):
 
 
 def one(result, level=REGRESSION):
-    found, = result.of(level)
+    found, = result.findings_of(level)
     return found
 
 
@@ -69,7 +69,7 @@ def test_one_broken_image_fails_though_the_mean_rose(world):
     assert result.code == 1
 
 
-def test_a_gain_is_told_and_passes(world):
+def test_a_gain_is_reported_and_passes(world):
     result = after(world, shift("psnr", every=0.3))
     assert result.code == 0 and "better by more than 0.02 dB" in one(result, IMPROVEMENT).message
 
@@ -94,7 +94,7 @@ def test_another_machine_raises_no_false_alarm(world):
     for options in ({}, {"speed": True}):
         result = held(world, **options)
         assert result.code == 0 and len(result.compared) == 7
-        assert not result.of(IMPROVEMENT) and not result.of(ADVICE)
+        assert not result.findings_of(IMPROVEMENT) and not result.findings_of(ADVICE)
 
 
 def quality(base, new, limits=None, metric="psnr"):
@@ -104,7 +104,7 @@ def quality(base, new, limits=None, metric="psnr"):
         {f"i{k}": {metric: v} for k, v in enumerate(scores)})}, {}, {}, "r")
         for scores in (base, new)]
     ours = replace(OURS, common={**OURS.common, "quality": {metric: limits}}) if limits else OURS
-    return gate.check(*sides, ours).of(REGRESSION)
+    return gate.check(*sides, ours).findings_of(REGRESSION)
 
 
 ROWS = st.lists(st.tuples(st.floats(10, 50), st.floats(-1, 1)), min_size=1, max_size=20)
@@ -142,7 +142,7 @@ def test_other_weights_must_be_really_better(world, by, level):
     assert result.code == (level == REGRESSION)
     if level == REGRESSION:
         found = one(result)
-        assert "other weights" in found.message and "write the baseline anew" in found.message
+        assert "weights differ" in found.message and "update the baseline" in found.message
         assert found.changes == ("weights: 111111111111 -> 222222222222",)
     else:
         assert [f.level for f in result.findings] == [level] * (level is not None)
@@ -161,7 +161,8 @@ def test_weights_trained_in_the_run_may_differ(world):
 def test_pictures_that_only_code_changed_are_advice_unless_asked(world):
     change = both(shift("psnr", 0.0, 0.006), lambda r: r["spec"].update(code="x"))
     found = one(after(world, change), ADVICE)
-    assert "PSNR of 1 of 8 images moved by more than 0.005 dB, most image1 +0.006" in found.message
+    assert ("PSNR of 1 of 8 images changed by more than 0.005 dB, most image1 +0.006"
+            in found.message)
     assert "code of cells" in found.changes[0] and held(world).code == 0
     assert one(held(world, exact=True)).key == KEY
     limits = replace(OURS, common={**OURS.common, "exact": {**OURS.common["exact"],
@@ -179,15 +180,16 @@ def test_scores_on_other_data_are_not_compared_but_the_same_scores_are(world):
     def other_data(record):
         record["spec"]["dataset"]["sha256"] = "9" * 64
 
-    assert after(world, other_data).findings == ()      # stored anew: the same pictures
-    found = one(after(world, shift("psnr", every=3.0)))     # easier pictures are no gain
+    assert after(world, other_data).findings == ()      # stored again: the same images
+    found = one(after(world, shift("psnr", every=3.0)))     # easier images are not a gain
     assert "not compared: other data under the same name" in found.message
-    assert "write the baseline anew" in found.message and KEY not in held(world).compared
+    assert "update the baseline" in found.message and KEY not in held(world).compared
 
 
-def test_weights_better_on_a_single_image_are_not_said_to_be_better_by_nothing(world):
+def test_weights_better_on_a_single_image_are_not_significantly_better(world):
     found = one(after(world, both(other_weights, shift("psnr", 0.9, -0.05, -0.05, -0.05))))
-    assert "really so" in found.message and "within noise over 8 images" in found.message
+    assert "significantly better" in found.message
+    assert "within noise over 8 images" in found.message
 
 
 # -- what has no result ------------------------------------------------------------------------
@@ -223,16 +225,16 @@ def test_a_cell_that_the_config_does_not_ask_for_is_a_note(world):
     ask_for(world, "bicubic")
     result = held(world)
     assert result.code == 0 and result.compared == (f"{X2}/set8/bicubic", f"{X4}/set8/bicubic")
-    assert {f.key for f in result.of(NOTE)} == {KEY, f"{X2}/set8/{K}", f"{X4}/set8/semanir",
-                                                f"{X2}/semanir", f"{X4}/semanir"}
-    assert "not in this run" in result.of(NOTE)[0].message
+    assert {f.key for f in result.findings_of(NOTE)} == {
+        KEY, f"{X2}/set8/{K}", f"{X4}/set8/semanir", f"{X2}/semanir", f"{X4}/semanir"}
+    assert "not in this run" in result.findings_of(NOTE)[0].message
     assert held(world, complete=True).code == 1
 
 
 def test_nothing_in_common_is_no_success(world):
     ask_for(world, "other")
     result = held(world)
-    assert result.code == 3 and not result.compared and len(result.of(NOTE)) == 7
+    assert result.code == 3 and not result.compared and len(result.findings_of(NOTE)) == 7
 
 
 def test_what_only_the_run_has_is_no_matter(world):
@@ -251,7 +253,7 @@ def without(metric, reason):
 
 
 @pytest.mark.parametrize(("reason", "level", "words"), [
-    ("no LPIPS weights here.", REGRESSION, "no LPIPS: no LPIPS weights here. To do without"),
+    ("no LPIPS weights here.", REGRESSION, "no LPIPS: no LPIPS weights here. To ignore"),
     (None, NOTE, "does not ask for it"),
     ("image0: identical to the target, lpips is infinite", NOTE,
      "or the target reached the output")])
@@ -269,7 +271,7 @@ def test_a_cell_that_nothing_is_held_against_is_not_compared(world, tmp_path):
     limits = read(tmp_path, "quality: {psnr: null, ssim: null, lpips: null}")
     result = held(world, limits)
     assert KEY not in result.compared
-    assert any("nothing of it was held against" in f.message for f in result.of(NOTE))
+    assert any("not compared with a tolerance" in f.message for f in result.findings_of(NOTE))
     base = replace(loading.load(world[0]), profiles={})
     assert gate.check(base, loading.load(world[1]), limits).code == 3
 
@@ -306,7 +308,8 @@ def slow(factor, memory=1):
 
 def test_speed_is_advice_unless_asked(world):
     result = after(world, slow(1.3, 1.5), PROFILE)
-    assert result.code == 0 and {f.metric for f in result.of(ADVICE)} == {"latency", "memory"}
+    assert result.code == 0
+    assert {f.metric for f in result.findings_of(ADVICE)} == {"latency", "memory"}
     assert held(world, speed=True).code == 1
     gated = replace(OURS, common={**OURS.common, "speed": {**OURS.common["speed"], "gate": True}})
     assert held(world, gated).code == 1
@@ -317,7 +320,7 @@ def test_a_little_slower_or_faster_is_nothing(world):
     assert one(after(world, slow(0.6), PROFILE, speed=True), IMPROVEMENT).metric == "latency"
 
 
-def test_speed_of_other_hardware_is_not_compared_and_said_when_it_counts(world):
+def test_speed_of_other_hardware_is_not_compared_and_reported_when_it_counts(world):
     result = after(world, fixtures.other_machine, PROFILE, speed=True)
     assert result.code == 0 and "not comparable: device cpu -> cuda" in one(result, NOTE).message
 
@@ -328,21 +331,21 @@ def test_a_latency_that_vanished_fails_where_speed_counts(world):
     assert "no latency in this run" in one(held(world, speed=True)).message
 
 
-def test_slower_by_too_few_samples_to_tell_is_said_where_speed_counts(world):
+def test_slower_by_too_few_samples_for_a_test_is_reported_where_speed_counts(world):
     change = lambda r: r["result"]["latency_ms"].update(samples=[1e3, 1e3 + 1])  # noqa: E731
     base = loading.load(world[0])
     key = f"{X2}/semanir"
     base.profiles[key] = replace(base.profiles[key], latency=(1.0, 1.1))
     edit(world[1], PROFILE, change)
     result = gate.check(base, loading.load(world[1]), OURS, speed=True)
-    assert "2 samples on a side cannot show a p below 0.01" in one(result, NOTE).message
+    assert "2 samples on one side cannot give a p below 0.01" in one(result, NOTE).message
 
 
 def test_a_failed_profile_fails(world):
     message = one(after(world, fixtures.fail(), PROFILE)).message
     assert message.endswith("ran out of memory. Run the workflow again.")
     (world[1] / CELL).write_text("{")       # its reason says what to do, once
-    message, = (f.message for f in held(world).of(REGRESSION) if f.key == KEY)
+    message, = (f.message for f in held(world).findings_of(REGRESSION) if f.key == KEY)
     assert message.endswith("Delete the file and run again.")
 
 
@@ -358,8 +361,8 @@ def test_a_file_changes_what_it_names(world, tmp_path):
     assert held(world).code == 1
     limits = read(tmp_path, "quality: {psnr: {mean: 0.05}}")
     assert held(world, limits).code == 0
-    assert limits.of("a/b/c")["quality"]["psnr"] == {"mean": 0.05, "image": 0.1}
-    assert limits.of("a/b/c")["quality"]["ssim"] == OURS.common["quality"]["ssim"]
+    assert limits.for_key("a/b/c")["quality"]["psnr"] == {"mean": 0.05, "image": 0.1}
+    assert limits.for_key("a/b/c")["quality"]["ssim"] == OURS.common["quality"]["ssim"]
 
 
 @pytest.mark.parametrize(("match", "code"), [
@@ -381,15 +384,16 @@ def test_an_override_of_a_profile_and_the_last_that_fits_counts(world, tmp_path)
     assert found.tolerance == 0.01
 
 
-def test_an_override_that_fits_nothing_is_told(world, tmp_path):
+def test_an_override_that_matches_nothing_is_reported(world, tmp_path):
     limits = read(tmp_path, "overrides: [{match: 'sr-x9@1/*/*', reason: a}]")
-    assert any("sr-x9@1/*/*' fits nothing" in f.message for f in held(world, limits).of(NOTE))
+    assert any("sr-x9@1/*/*' matches nothing" in f.message
+               for f in held(world, limits).findings_of(NOTE))
 
 
-def test_what_a_file_loosens_is_told(world, tmp_path):
+def test_what_a_file_loosens_is_reported(world, tmp_path):
     limits = read(tmp_path, "quality: {psnr: {mean: 9}, lpips: null}\n"
                             "overrides: [{match: '*/*/semanir', reason: trained anew}]")
-    first, second = (f.message for f in held(world, limits).of(NOTE))
+    first, second = (f.message for f in held(world, limits).findings_of(NOTE))
     assert "t.yaml changes irbench's tolerances" in first
     assert "quality.psnr.mean 0.02 -> 9" in first and "quality.lpips" in first
     assert "has other tolerances for */*/semanir: trained anew." in second

@@ -54,7 +54,7 @@ def test_code_1(world, capsys):
     ["check", "--baseline", "base.json", "new", "--output", "out.pdf"],
     ["check", "--baseline", "base.json", "new", "--output", "new"],
     ["check", "--baseline", "base.json", "new", "--output", "base.json/under.md"],
-    ["check", "--baseline", "new", "new"],              # a run is no baseline of itself
+    ["check", "--baseline", "new", "new"],              # a run is not its own baseline
     ["check", "--baseline", "base.json"], ["compare", "base"], ["compare", "base", "absent"],
     ["baseline"], ["baseline", "show", "absent"], ["baseline", "write", "base"],
     ["baseline", "write", "base", "--output", "base.json/under.json"]])

@@ -32,12 +32,12 @@ def nightly(tmp_path):
     return root
 
 
-def of(found, metric):
+def series_of(found, metric):
     (one,) = [series for series in found.series if series.metric == metric]
     return one
 
 
-def said(capsys, *arguments):
+def history_command(capsys, *arguments):
     code = cli.main(["history", *map(str, arguments)])
     out = capsys.readouterr()
     return code, out.out, out.err
@@ -49,7 +49,7 @@ def test_runs_are_in_order_of_time_with_the_commit_beside(nightly):
     found = history.read(nightly)
     assert [run.name for run in found.runs] == list("fbdaec")
     assert [run.commit for run in found.runs] == [digit * 7 for digit in "123456"]
-    assert [point.run for point in of(found, "psnr").points] == list("fbdaec")
+    assert [point.run for point in series_of(found, "psnr").points] == list("fbdaec")
     assert found.runs[1].time == START + datetime.timedelta(days=1)
 
 
@@ -60,9 +60,9 @@ def test_a_cell_has_its_own_time_and_a_run_that_of_its_latest_record(tmp_path):
     stamp(tmp_path / "a", START + datetime.timedelta(days=9), "9", "cells/**/*.json")
     found = history.read(tmp_path)
     assert [run.name for run in found.runs] == ["b", "a"]
-    assert [point.run for point in of(found, "psnr").points] == ["b", "a"]
-    assert [point.run for point in of(found, "latency").points] == ["a", "b"]
-    assert of(found, "psnr").points[1].commit == "9" * 7
+    assert [point.run for point in series_of(found, "psnr").points] == ["b", "a"]
+    assert [point.run for point in series_of(found, "latency").points] == ["a", "b"]
+    assert series_of(found, "psnr").points[1].commit == "9" * 7
 
 
 def test_what_is_no_run_is_skipped_with_the_reason(nightly):
@@ -95,8 +95,8 @@ def test_a_baseline_is_a_run_unless_its_run_is_there(nightly, tmp_path):
     (nightly / "d").rename(tmp_path / "elsewhere")
     found = history.read(nightly)
     assert [run.name for run in found.runs] == ["f", "b", "kept.json", "a", "e", "c"]
-    assert len(of(found, "psnr").points) == 6
-    assert [step.at for step in of(found, "psnr").steps] == [3]
+    assert len(series_of(found, "psnr").points) == 6
+    assert [step.at for step in series_of(found, "psnr").steps] == [3]
 
 
 def test_copies_of_copies_name_the_run_that_stays(nightly):
@@ -113,7 +113,7 @@ def test_runs_of_one_time_with_other_figures_are_both_kept(tmp_path):
     one_run(tmp_path, "a", 1, 35.0)
     found = history.read(tmp_path)
     assert [run.name for run in found.runs] == ["a", "b"]
-    assert of(found, "psnr").change == pytest.approx(-1)
+    assert series_of(found, "psnr").change == pytest.approx(-1)
 
 
 # -- series and steps --------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def test_a_planted_step_is_found_in_each_metric_where_it_is(nightly):
     steps = {one.metric: [(s.at, one.word(s)) for s in one.steps] for one in found.series}
     assert steps == {"psnr": [(3, "worse")], "ssim": [], "parameters": [(3, "changed")],
                      "macs": [], "latency": [(3, "worse")]}
-    (step,) = of(found, "psnr").steps
+    (step,) = series_of(found, "psnr").steps
     assert (step.before, step.after) == pytest.approx((34.0, 33.5))
 
 
@@ -135,7 +135,7 @@ def test_a_step_names_the_inputs_that_changed(nightly):
         record["fingerprint"] = digests.fingerprint(
             {"spec": record["spec"], "resolved": record["resolved"]})
         path.write_text(json.dumps(record))
-    one = of(history.read(nightly), "psnr")
+    one = series_of(history.read(nightly), "psnr")
     assert one.causes(one.steps[0]) == ["code or libraries"]
     assert tables.step(one, one.steps[0]) == (
         "a (4444444): -0.500 dB, worse; changed there: code or libraries")
@@ -160,19 +160,19 @@ def test_latency_is_compared_only_where_it_was_measured_alike(tmp_path):
     assert [[p.run for p in one.points] for one in found.series if one.metric == "latency"] == [
         ["b"], ["a", "d"], ["c"]]
     assert not any(one.steps for one in found.series)
-    assert len(of(found, "parameters").points) == 4
+    assert len(series_of(found, "parameters").points) == 4
 
 
 def test_noise_of_latency_is_no_step_but_twice_as_slow_is(tmp_path):
     for day, latency in enumerate([12.0, 12.4, 11.7, 12.2, 11.9, 12.5, 24.0]):
         one_run(tmp_path, f"run{day}", day, latency=latency)
-    assert [step.at for step in of(history.read(tmp_path), "latency").steps] == [6]
+    assert [step.at for step in series_of(history.read(tmp_path), "latency").steps] == [6]
 
 
 def test_a_cell_without_a_result_is_no_point(nightly):
     (nightly / "b" / "cells" / X2 / "set5" / "compacter.json").write_text("{}")
     found = history.read(nightly)
-    assert [point.run for point in of(found, "psnr").points] == list("fdaec")
+    assert [point.run for point in series_of(found, "psnr").points] == list("fdaec")
 
 
 def test_quartiles_by_hand():
@@ -190,9 +190,9 @@ def test_filters_keep_what_fits(nightly):
 
 
 def test_a_pattern_that_fits_nothing_names_what_would(nightly):
-    with pytest.raises(UserError, match=r"--model 'compactor' fits nothing.*Valid: compacter"):
+    with pytest.raises(UserError, match=r"--model 'compactor' matches nothing.*Valid: compacter"):
         history.read(nightly, {"model": ["compactor"]})
-    with pytest.raises(UserError, match="nothing fits all of them together"):
+    with pytest.raises(UserError, match="nothing matches all of them together"):
         history.read(nightly, {"metric": ["latency"], "dataset": ["set5"]})
 
 
@@ -208,14 +208,14 @@ def three(tmp_path):
 
 
 def test_markdown_is_as_golden(three, capsys):
-    code, out, _ = said(capsys, three, "--format", "markdown")
+    code, out, _ = history_command(capsys, three, "--format", "markdown")
     assert code == 0
     assert out == (GOLDEN / "history.md").read_text()
-    assert out == said(capsys, three, "--format", "markdown")[1]
+    assert out == history_command(capsys, three, "--format", "markdown")[1]
 
 
 def test_the_terminal_has_the_table_and_one_json_line(three, capsys):
-    code, out, _ = said(capsys, three)
+    code, out, _ = history_command(capsys, three)
     *shown, last = out.splitlines()
     assert code == 0
     assert json.loads(last) == {"runs": 3, "skipped": 0, "series": 5, "steps": 3, "output": None}
@@ -225,7 +225,7 @@ def test_the_terminal_has_the_table_and_one_json_line(three, capsys):
 
 
 def test_csv_has_one_line_per_run_key_and_metric(three, capsys):
-    _, out, _ = said(capsys, three, "--format", "csv")
+    _, out, _ = history_command(capsys, three, "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert len(rows) == 15
     assert {row["unit"] for row in rows if row["metric"] == "psnr"} == {"dB"}
@@ -238,10 +238,10 @@ def test_csv_has_one_line_per_run_key_and_metric(three, capsys):
 
 
 def test_json_is_one_document_with_null_for_what_is_unknown(three, capsys):
-    _, out, _ = said(capsys, three, "--format", "json")
-    told = json.loads(out)
-    assert [run["commit"] for run in told["runs"]] == ["aaaaaaa", None, "aaaaaaa"]
-    psnr = told["series"][0]
+    _, out, _ = history_command(capsys, three, "--format", "json")
+    document = json.loads(out)
+    assert [run["commit"] for run in document["runs"]] == ["aaaaaaa", None, "aaaaaaa"]
+    psnr = document["series"][0]
     assert (psnr["metric"], psnr["unit"], psnr["change"]) == ("psnr", "dB", -0.5)
     assert psnr["steps"] == [{"run": "b", "commit": None, "before": 34.0, "after": 33.5,
                               "change": -0.5, "verdict": "worse", "inputs": []}]
@@ -250,7 +250,7 @@ def test_json_is_one_document_with_null_for_what_is_unknown(three, capsys):
 
 def test_one_run_is_shown_and_the_exit_code_is_3(tmp_path, capsys):
     one_run(tmp_path, "only", 1)
-    code, out, err = said(capsys, tmp_path)
+    code, out, err = history_command(capsys, tmp_path)
     assert code == 3
     assert "PSNR (dB)" in out
     assert "n/a" in out
@@ -261,7 +261,7 @@ def test_runs_with_nothing_in_common_are_not_compared(tmp_path, capsys):
     one_run(tmp_path, "a", 1)
     other = one_run(tmp_path, "b", 2)
     (other.folder / "cells" / X2 / "set5" / "compacter.json").unlink()
-    code, _, err = said(capsys, tmp_path, "--metric", "psnr")
+    code, _, err = history_command(capsys, tmp_path, "--metric", "psnr")
     assert code == 3
     assert "no figure is in two of the 2 runs" in err
 
@@ -272,7 +272,7 @@ def test_runs_with_nothing_in_common_are_not_compared(tmp_path, capsys):
 def test_misuse_says_what_a_run_folder_is_and_exits_2(tmp_path, capsys, where, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "run" / "cells").mkdir(parents=True)
-    code, out, err = said(capsys, tmp_path / where)
+    code, out, err = history_command(capsys, tmp_path / where)
     assert (code, out) == (2, "")
     assert message in err
     assert "Traceback" not in err
@@ -280,7 +280,7 @@ def test_misuse_says_what_a_run_folder_is_and_exits_2(tmp_path, capsys, where, m
 
 def test_an_output_that_is_a_file_is_refused(three, tmp_path, capsys):
     (tmp_path / "taken").write_text("")
-    code, out, err = said(capsys, three, "--output", tmp_path / "taken")
+    code, out, err = history_command(capsys, three, "--output", tmp_path / "taken")
     assert (code, out) == (2, "")
     assert "Name a folder" in err
 

@@ -52,9 +52,9 @@ def test_output_has_tables_and_three_files_a_figure_the_same_each_time(made, cap
         "history.csv", "history.md"]
     assert cli.main(arguments) == 0
     assert first == {path.relative_to(out): path.read_bytes() for path in out.rglob("*.*")}
-    told = (out / "history.md").read_text()
-    assert "](figures/history-psnr.png)" in told
-    assert "Lines of PSNR" in told
+    printed = (out / "history.md").read_text()
+    assert "](figures/history-psnr.png)" in printed
+    assert "Lines of PSNR" in printed
 
 
 def test_a_step_has_a_line_a_triangle_and_its_size(figures, tmp_path):

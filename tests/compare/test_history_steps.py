@@ -58,7 +58,7 @@ def test_a_series_that_wanders_has_no_step():
     assert places([30.1, 30.6, 30.0, 30.5, 30.2, 30.7, 30.1]) == []
 
 
-def test_the_noise_is_told_from_differences_and_hardly_from_steps():
+def test_the_noise_is_estimated_from_differences_and_hardly_from_steps():
     values = noisy(400, 3, sigma=0.2)
     assert steps.noise(values, FLOOR) == pytest.approx(0.2, rel=0.15)
     stepped = [v + 50 * (i >= 200) for i, v in enumerate(values)]

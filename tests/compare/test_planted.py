@@ -52,9 +52,9 @@ def check(capsys, *arguments):
     capsys.readouterr()
     code = cli.main(["check", "results/crops", "--baseline", "crops.json", "--format", "json",
                      *arguments])
-    told = json.loads(capsys.readouterr().out)
+    result = json.loads(capsys.readouterr().out)
     found = {}
-    for one in told["findings"]:
+    for one in result["findings"]:
         if one["level"] == "regression":
             found.setdefault(one["key"], []).append(one["message"])
     return code, found

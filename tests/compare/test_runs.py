@@ -23,7 +23,8 @@ def test_a_run_is_loaded_whole(folder):
     assert list(run.cells) == [f"{X2}/set8/bicubic", KEY, f"{X2}/set8/{K}", f"{X4}/set8/bicubic",
                                f"{X4}/set8/semanir"]
     assert list(run.profiles) == [f"{X2}/semanir", f"{X4}/semanir"]
-    assert (run.name, run.title, run.left, run.baseline) == ("base", "The run base", (), False)
+    assert (run.name, run.title, run.from_earlier, run.baseline) == (
+        "base", "The run base", (), False)
     cell = run.cells[KEY]
     assert cell.status == "ok" and cell.means["psnr"] == pytest.approx(32 + 0.37 * 3.5)
     assert cell.images["image2"]["psnr"] == pytest.approx(32.74)
@@ -89,10 +90,10 @@ def test_records_of_an_earlier_config_are_left_out(folder):
     del config["models"]["semanir"]["variants"]
     (folder / "config.json").write_text(json.dumps(config))
     run = loading.load(folder)
-    assert run.left == (f"{X2}/set8/{K}", f"{X4}/set8/semanir", f"{X4}/semanir")
+    assert run.from_earlier == (f"{X2}/set8/{K}", f"{X4}/set8/semanir", f"{X4}/semanir")
     assert KEY in run.cells
     (folder / "config.json").unlink()
-    assert loading.load(folder).left == () and len(loading.load(folder).cells) == 5
+    assert loading.load(folder).from_earlier == () and len(loading.load(folder).cells) == 5
 
 
 def test_a_config_asks_for_variants_under_their_protocols_alone(folder):
@@ -106,8 +107,8 @@ def test_a_config_asks_for_variants_under_their_protocols_alone(folder):
 def test_a_protocol_without_version_is_the_newest_that_was_run():
     config = {"cells": [{"protocol": "sr-x2", "datasets": ["a"], "models": ["m"]}],
               "models": {"m": {"profile": False}}, "profile": {"references": ["r"]}}
-    assert planned.of(config).cell(X2, "a", "m")
-    later = planned.of(config, ["sr-x2@1", "sr-x2@3", "sr-x4@9"])
+    assert planned.from_config(config).cell(X2, "a", "m")
+    later = planned.from_config(config, ["sr-x2@1", "sr-x2@3", "sr-x4@9"])
     assert later.cell("sr-x2@3", "a", "m") and not later.cell(X2, "a", "m")
     assert not later.profile("sr-x2@3", "m") and later.profile("sr-x2@3", "r")
     assert not later.profile(X2, "r")
@@ -124,7 +125,7 @@ def test_what_is_no_run_is_refused_by_name(folder, capsys, name, part):
     assert part in capsys.readouterr().err
 
 
-def test_a_config_that_is_none_is_told(folder):
+def test_an_invalid_config_is_reported(folder):
     (folder / "config.json").write_text('{"cells": 3}')
     with pytest.raises(UserError, match=r"config\.json: not the config"):
         loading.load(folder)
@@ -147,7 +148,7 @@ def test_a_record_of_another_form_is_a_failed_cell_with_a_reason(folder, change)
 
 @pytest.mark.parametrize("models", [{"semanir": {"variants": {"k8": {"protocols": 3}}}},
                                     {"semanir": {"variants": [1]}}, [1]])
-def test_a_config_of_another_form_is_told(folder, models):
+def test_a_config_of_another_form_is_reported(folder, models):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "models": models}))
     with pytest.raises(UserError, match="not the config of a run"):

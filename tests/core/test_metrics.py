@@ -38,7 +38,7 @@ MAE = Metric("mae", "MAE", "levels", 3, metrics.LOWER, (0.0, 255.0),
 def test_the_numbers_of_a_row_fit_each_other(one):
     half = 0.5 * 10.0 ** -one.exact_decimals        # what rounding a kept score moves
     assert half < one.noise and half < one.alike
-    limits = tolerances.load().of("a/b/c")
+    limits = tolerances.load().for_key("a/b/c")
     assert one.noise < limits["quality"][one.name]["mean"] < limits["quality"][one.name]["image"]
     assert one.noise < limits["exact"][one.name] < limits["quality"][one.name]["mean"]
     assert one.decimals <= one.difference_decimals <= one.exact_decimals

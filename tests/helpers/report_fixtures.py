@@ -325,7 +325,7 @@ def golden_tables(folder: Path) -> dict[str, str]:
     printed |= {f"training.{suffix}": text
                 for suffix, text in files.texts([trained["training"]]).items()}
     return {**printed, **{f"verdicts.{suffix}": text for suffix, text in
-                          verdicts.texts(wide, verdict.of(wide)).items()}}
+                          verdicts.texts(wide, verdict.all_verdicts(wide)).items()}}
 
 
 if __name__ == "__main__":          # python -m tests.report_fixtures writes the golden files

@@ -77,7 +77,8 @@ def test_what_is_not_known_is_told(world, capsys, sets):
     run = world(**({} if sets is None else {"datasets": sets}))
     assert run.trained_on["sr-x2@1/tiny"] is None and not run.leaks
     assert list(run.data) == ["tinyset"]
-    assert collected(run).leaks.summary() == f"Training data of {TITLE} unknown, not compared."
+    assert collected(run).leaks.summary() == (
+        f"The training data of {TITLE} are unknown and not compared.")
     assert cli.main(["data", "leak"]) == 3
     found = json.loads(capsys.readouterr().out)
     assert (found["leaks"], found["unknown"]) == (None, ["tiny"])
@@ -96,7 +97,7 @@ def test_what_only_a_file_names_is_not_fetched_to_be_searched(world, tmp_path, c
     assert (code, found["leaks"]) == (3, None)
     assert "NOT COMPARED" in shown and "irbench data fetch far" in shown
     said = page.warnings(collected(run), [])
-    assert any("the training set far is not here. Run irbench data fetch far, then" in one
+    assert any("the training set far is not downloaded. Run irbench data fetch far, then" in one
                for one in said)
     # once it is here, the search is made anew
     (tmp_path / "data/far/hr").mkdir(parents=True)
@@ -116,7 +117,7 @@ def test_a_third_partys_file_is_of_unknown_data(world, tmp_path):
     assert cli.main(["data", "leak", "--on-failure", "record", "--supervised"]) == 0
     said = collected(run).leaks.summary()
     assert said.startswith("Training sets (tinytrain) were compared")
-    assert said.endswith("Training data of SwinIR-M unknown, not compared.")
+    assert said.endswith("The training data of SwinIR-M are unknown and not compared.")
 
 
 # -- images left out -------------------------------------------------------------------------------

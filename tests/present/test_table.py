@@ -23,7 +23,7 @@ def table():
     made.blocks.append(Block("Published", [], strong=False))
     made.add([Value("*C"), *(Value("1") for _ in range(4))], source="a paper")
     made.lines = [["a", 36.7, None], ["b", None, "not run"]]
-    made.said = ["A sentence.", ""]
+    made.sentences = ["A sentence.", ""]
     return made
 
 
@@ -114,11 +114,11 @@ def test_tables_of_one_stem_are_the_blocks_of_one_with_common_notes():
     parts = []
     for name, reasons in (("x2", ["one", "two"]), ("x4", ["two", "three"])):
         made = Table("sr", f"SR, {name}", [Column("Method", left=True)], [Column("PSNR")],
-                     anchor=f"sr-{name}", part=name, whole="SR", terms={f"sr-{name}@1": name},
-                     cells=["ok", "failed"])
+                     anchor=f"sr-{name}", part=name, common_title="SR",
+                     terms={f"sr-{name}@1": name}, cells=["ok", "failed"])
         for reason in reasons:
             made.add([Value(reason), made.absent(reason)])
-        made.said, made.lines = ["The same."], [[name]]
+        made.sentences, made.lines = ["The same."], [[name]]
         parts.append(made)
     whole = joined(parts)
     assert (whole.title, whole.anchor, whole.caption) == ("SR", "sr", "The same.")

@@ -41,7 +41,7 @@ def test_differences_are_paired_and_to_the_best(tmp_path):
         f"distributions.{kind}" for kind in style.KINDS}
     caption, alt = drawing.figures[0].caption, drawing.figures[0].alt
     assert "sr-x2@1 on Photos: 3." in caption and "fewer than 6 images" in caption
-    assert "those without are not among the differences" in caption
+    assert "the differences omit models without weights" in caption
     assert "A 30.00 to 34.00 dB, mean 32.00 dB, -1.000 dB to the best (within noise)" in alt
 
 
@@ -92,4 +92,4 @@ def test_many_images_are_spread(tmp_path):
     values = np.random.default_rng(0).normal(30, 2, 60)
     run = collected(built(tmp_path, {"a": [*values], "b": [*values + 0.1]}))
     caption = distributions.draw(run).figures[0].caption
-    assert "sr-x2@1 on Photos: 60." in caption and "a line per image" not in caption
+    assert "sr-x2@1 on Photos: 60." in caption and "one line per image" not in caption

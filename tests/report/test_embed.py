@@ -20,11 +20,11 @@ from tests.helpers import report_fixtures as fixtures
 # -- scripts -------------------------------------------------------------------------------------
 
 def test_vendored_files_are_the_published_ones():
-    told = re.findall(r"^\| (\S+) \| (\S+) \| (\S+) \| .*\((\S+)\) .*\| ([0-9a-f]{64}) \|$",
+    listed = re.findall(r"^\| (\S+) \| (\S+) \| (\S+) \| .*\((\S+)\) .*\| ([0-9a-f]{64}) \|$",
                       (embed.ASSETS / "README.md").read_text(), re.M)
     ours = {"page.js", "head.js"}
-    assert {name for name, *_ in told} == set(embed.SCRIPTS) - ours
-    for name, _, version, licence, digest in told:
+    assert {name for name, *_ in listed} == set(embed.SCRIPTS) - ours
+    for name, _, version, licence, digest in listed:
         assert hashlib.sha256((embed.ASSETS / name).read_bytes()).hexdigest() == digest, name
         assert re.fullmatch(r"\d+\.\d+\.\d+", version) and (embed.ASSETS / licence).is_file()
     assert {path.name for path in embed.ASSETS.glob("*.js")} == set(embed.SCRIPTS)
@@ -198,4 +198,4 @@ def test_outdated_cells_are_counted_and_warned_of(tmp_path):
     builder.plan["fingerprints"] = {str(old): "0" * 64}
     run = collect.collect(tmp_path, builder.plan)
     assert run.cells[0].status == "outdated" and "outdated" in page.STATUS
-    assert any("1 cell is outdated" in said for said in page.warnings(run, []))
+    assert any("1 cell is outdated" in sentence for sentence in page.warnings(run, []))

@@ -137,7 +137,7 @@ def test_a_peak_of_zero_and_many_sizes(tmp_path):
             line["peak_memory_bytes"] = 0
     builder.bench(result)
     run = collected(builder)
-    assert "no place on a log scale: mask" in attention.draw(run).figures[0].caption
+    assert "cannot be shown on a log scale: mask" in attention.draw(run).figures[0].caption
     assert row(attention.sheet(run), "16", "8")["Peak memory, MiB", "mask"].shown == "0"
 
 
@@ -194,7 +194,7 @@ def test_the_page_stands(built):
     reader = Reader(source)
     for part in ("2 models, 6 variants, 1 reference,", "reference: random weights, speed only",
                  "Health of the key-semantic dictionaries", "astronaut of scikit-image",
-                 "cells were computed in tiles or other than plainly in float32"):
+                 "cells were computed in tiles or with other settings than plain float32"):
         assert part in reader.text, part
     assert len(reader.ids) == len(set(reader.ids))
     for _, name, value in reader.attributes:
@@ -212,14 +212,14 @@ def test_a_latency_taken_beside_other_work_says_so(tmp_path):
     builder.model("a", "A")
     builder.dataset("set5", "Set5", 1)
     builder.cell("sr-x2@1", "set5", "a", {"psnr": [33.0], "ssim": [0.9]})
-    for busy, said in ((1.04, "other processes kept 1.0 cores busy"), (0.03, ""), (None, "")):
+    for busy, words in ((1.04, "other processes kept 1.0 cores busy"), (0.03, ""), (None, "")):
         builder.profile("sr-x2@1", "a", {"latency_ms": {
             "p50": 2.0, "p90": 3.0, "samples": [2.0, 2.0], "busy_elsewhere": busy}})
         table = to_markdown(sheets.build(collected(builder))["profiles"])
-        assert said in table and ("busy" in table) == bool(said)
+        assert words in table and ("busy" in table) == bool(words)
 
 
-def test_figures_and_ratios_of_disturbed_latencies_say_so(tmp_path, monkeypatch):
+def test_figures_and_ratios_of_disturbed_latencies_are_marked(tmp_path, monkeypatch):
     figures = {}
     monkeypatch.setattr(style, "save", lambda figure, _, stem: figures.setdefault(stem, figure))
     builder = fixtures.Builder(tmp_path)
@@ -234,8 +234,8 @@ def test_figures_and_ratios_of_disturbed_latencies_say_so(tmp_path, monkeypatch)
     run = collected(builder)
     for figure in (latency.draw, quality.draw, ksweep.draw):
         [caption] = [one.caption for one in figure(run).figures]
-        assert "say little (marked '?'): A on sr-x2@1 (1.0 cores)." in caption, figure
-    marks = {stem: [said.get_text() for said in figure.findobj(Text) if "?" in said.get_text()]
+        assert "not reliable (marked '?'): A on sr-x2@1 (1.0 cores)." in caption, figure
+    marks = {stem: [label.get_text() for label in figure.findobj(Text) if "?" in label.get_text()]
              for stem, figure in figures.items()}
     assert marks == {"latency": ["2 ms?"], "quality": ["?"], "ksweep": ["?"]}
     table = to_markdown(sheets.build(run)["variants"])

@@ -133,10 +133,10 @@ def test_words(call, shown):
 
 
 def test_protocol_sentences():
-    said = text.protocol_sentence(fixtures.protocol("sr-x2@1"))
+    sentence = text.protocol_sentence(fixtures.protocol("sr-x2@1"))
     for part in ("MATLAB bicubic reduction (scale 2)", "Y (BT.601, limited range) unrounded",
                  "border of 2 px cut", "valid region"):
-        assert part in said
+        assert part in sentence
     noise = text.protocol_sentence(fixtures.protocol("denoise_color-sigma25@1"))
     assert "seed 0" in noise and "no border cut" in noise and "unrounded" not in noise
     pairs = text.protocol_sentence(fixtures.protocol("weather-mixed@1"))

@@ -40,7 +40,7 @@ def built(run):
     return tables.build(run)
 
 
-def of(built, stem):
+def table_of(built, stem):
     return [table for table in built if table.stem == stem]
 
 
@@ -55,7 +55,7 @@ def lines(source):
 # -- forms ---------------------------------------------------------------------------------------
 
 def test_scales_are_blocks_with_the_same_columns(built):
-    x2, x4 = of(built, "sr")
+    x2, x4 = table_of(built, "sr")
     assert (x2.part, x4.part) == ("×2", "×4")  # noqa: RUF001
     assert [(c.dataset, c.metric) for c in x2.columns] == [
         (c.dataset, c.metric) for c in x4.columns] == [
@@ -67,7 +67,7 @@ def test_scales_are_blocks_with_the_same_columns(built):
 
 
 def test_jpeg_has_a_block_per_set(built):
-    live, bsds = of(built, "jpeg_color")
+    live, bsds = table_of(built, "jpeg_color")
     assert (live.part, bsds.part) == ("LIVE1", "BSDS500 (test)")
     assert {c.dataset for c in live.columns} == {"live1_color"}
     assert live.headings()[0] == [("q = 10", 2), ("q = 40", 2)] and len(live.headings()) == 2
@@ -87,7 +87,7 @@ def test_one_scale_or_one_set_has_no_blocks(tmp_path):
 
 
 def test_colour_and_gray_stand_side_by_side(built):
-    table, = of(built, "denoise")
+    table, = table_of(built, "denoise")
     assert table.headings()[0] == [("Colour denoising", 4), ("Gray denoising", 4)]
     assert [label for label, _ in table.headings()[1]] == ["CBSD68", "Urban100", "Set12",
                                                           "Urban100"]
@@ -99,16 +99,16 @@ def test_colour_and_gray_stand_side_by_side(built):
 
 def test_no_table_of_both_where_a_run_has_one(tmp_path):
     build = fixtures.small_run(tmp_path)
-    assert not of(tables.build(collect.collect(tmp_path, build.plan)), "denoise")
+    assert not table_of(tables.build(collect.collect(tmp_path, build.plan)), "denoise")
 
 
 def test_lightweight_models_beside_lightweight_methods(built):
-    x2 = of(built, "sr_light")[0]
+    x2 = table_of(built, "sr_light")[0]
     assert keys(x2) == ["bicubic", "tie"]       # `best` has 11.75 M
     assert [row.name for row in x2.published] == ["Compacter", "bicubic"]
-    assert "Lightweight: less than 2 M parameters" in x2.caption
-    assert [row.name for row in of(built, "sr")[0].published] == ["SwinIR", "bicubic"]
-    assert keys(of(built, "sr")[0]) == ["bicubic", "best", "tie"]
+    assert "Lightweight: fewer than 2 M parameters" in x2.caption
+    assert [row.name for row in table_of(built, "sr")[0].published] == ["SwinIR", "bicubic"]
+    assert keys(table_of(built, "sr")[0]) == ["bicubic", "best", "tie"]
 
 
 @pytest.mark.parametrize(("parameters", "name", "published", "expected"), [
@@ -124,10 +124,10 @@ def test_what_is_light(tmp_path, parameters, name, published, expected):
     build.cell("sr-x2@1", "set5", "a", {"psnr": [33.0], "ssim": [0.9]})
     if parameters:
         build.profile("sr-x2@1", "a", {"parameters": parameters})
-    found = of(tables.build(collect.collect(tmp_path, build.plan)), "sr_light")
+    found = table_of(tables.build(collect.collect(tmp_path, build.plan)), "sr_light")
     assert [key for table in found for key in keys(table)] == expected
-    printed = of(tables.build(collect.collect(tmp_path, build.plan)), "sr")[0].published
-    # no printed figure is lost where there is no table of its class
+    printed = table_of(tables.build(collect.collect(tmp_path, build.plan)), "sr")[0].published
+    # no printed value is lost without a table of its class
     assert any(row.name == "Compacter" for row in printed) == (published == "all" and not expected)
 
 
@@ -135,7 +135,7 @@ def test_what_is_light(tmp_path, parameters, name, published, expected):
 
 def test_blocks_are_one_table_in_a_file_and_share_their_notes(built):
     for stem in ("sr", "jpeg_color"):
-        parts = of(built, stem)
+        parts = table_of(built, stem)
         source = files.texts(parts)["md"]
         assert source.count("###") == 1 and source.count("|:--") == 1
         assert [line for line in source.splitlines() if line.startswith("| **")] == [
@@ -152,7 +152,7 @@ def test_blocks_are_one_table_in_a_file_and_share_their_notes(built):
 
 
 def test_a_table_longer_than_a_page_is_a_table_per_block(built, monkeypatch):
-    parts = of(built, "sr")
+    parts = table_of(built, "sr")
     assert files.texts(parts)["tex"].count(r"\begin{table}") == 1
     monkeypatch.setattr(latex, "PAGE", 5)
     source = files.texts(parts)["tex"]
@@ -160,10 +160,10 @@ def test_a_table_longer_than_a_page_is_a_table_per_block(built, monkeypatch):
 
 
 def test_every_figure_has_a_unit_a_protocol_and_a_source(built):
-    told = [line for stem in dict.fromkeys(table.stem for table in built)
-            for line in lines(files.texts(of(built, stem))["csv"])]
-    assert {line["unit"] for line in told} == {"dB", "1"}
-    for line in told:
+    printed = [line for stem in dict.fromkeys(table.stem for table in built)
+            for line in lines(files.texts(table_of(built, stem))["csv"])]
+    assert {line["unit"] for line in printed} == {"dB", "1"}
+    for line in printed:
         assert line["protocol"] and line["source"]
         if line["block"] == "measured" and line["value"]:
             assert line["record"] == "/".join((
@@ -188,10 +188,10 @@ def test_latex_compiles_with_booktabs_alone(tmp_path):
 # -- differences ---------------------------------------------------------------------------------
 
 def test_a_difference_is_what_a_reader_would_compute(built):
-    told = [(entry, column) for table in built for row in table.measured
+    found = [(entry, column) for table in built for row in table.measured
             for column, entry in zip(table.columns, row.entries, strict=True) if entry.difference]
-    assert len(told) > 20
-    for entry, column in told:
+    assert len(found) > 20
+    for entry, column in found:
         printed = next(e.number for table in built for row in table.published
                        for c, e in zip(table.columns, row.entries, strict=True)
                        if c == column and entry.against == f"{row.name} ({row.source})")
@@ -201,22 +201,22 @@ def test_a_difference_is_what_a_reader_would_compute(built):
 
 
 def test_differences_are_shown_on_request(builder, built):
-    shown = files.texts(of(built, "sr"))["md"]
+    shown = files.texts(table_of(built, "sr"))["md"]
     assert "| **36.70** (-1.72) |" in re.sub(" +", " ", shown)
-    assert r"\textbf{36.70} ($-$1.72)" in files.texts(of(built, "sr"))["tex"]
-    assert "In brackets: measured minus" in shown
+    assert r"\textbf{36.70} ($-$1.72)" in files.texts(table_of(built, "sr"))["tex"]
+    assert "In brackets: the measured value minus" in shown
     without = tables.build(collect.collect(builder.folder, builder.plan | {"differences": False}))
-    plain = files.texts(of(without, "sr"))["md"] + files.texts(of(without, "sr"))["tex"]
+    plain = files.texts(table_of(without, "sr"))["md"] + files.texts(table_of(without, "sr"))["tex"]
     assert "1.72" not in plain and "In brackets" not in plain
     # the CSV always has them
-    assert files.texts(of(without, "sr"))["csv"] == files.texts(of(built, "sr"))["csv"]
-    line = next(x for x in lines(files.texts(of(built, "sr"))["csv"]) if x["model"] == "best")
+    assert files.texts(table_of(without, "sr"))["csv"] == files.texts(table_of(built, "sr"))["csv"]
+    line = next(x for x in lines(files.texts(table_of(built, "sr"))["csv"]) if x["model"] == "best")
     assert (line["difference"], line["against"]) == ("-1.720000", "SwinIR (SemanIR repo figs)")
 
 
 def test_only_counterparts_have_a_difference(built):
     """No paper prints DnCNN in SR, and Compacter's colour denoising is of blind weights."""
-    table, = of(built, "denoise_color")
+    table, = table_of(built, "denoise_color")
     row = next(row for row in table.measured if row.key == "tie")
     assert not any(entry.difference for entry in row.entries)
 
@@ -262,12 +262,12 @@ def fast(tmp_path_factory):
 
 def test_efficiency_joins_what_a_model_costs_and_what_it_scores(run):
     made = efficiency.sheet(run)
-    told = {(row.name, row.entries[0].shown): [value.shown for value in row.entries[1:]]
+    shown = {(row.name, row.entries[0].shown): [value.shown for value in row.entries[1:]]
             for row in made.rows}
-    assert told["SwinIR", "sr-x2@1"] == ["11.750", "1.6", "12.5", "128", "36.60", "Urban100"]
-    assert told["Bicubic", "sr-x2@1"][:4] == ["0", "n/a", "n/a", "n/a"]
-    assert told["SwinIR", "sr-x4@1"][-2:] == ["31.50", "Set5"]
-    assert not any(protocol.startswith("denoise") for _, protocol in told)      # no profiles
+    assert shown["SwinIR", "sr-x2@1"] == ["11.750", "1.6", "12.5", "128", "36.60", "Urban100"]
+    assert shown["Bicubic", "sr-x2@1"][:4] == ["0", "n/a", "n/a", "n/a"]
+    assert shown["SwinIR", "sr-x4@1"][-2:] == ["31.50", "Set5"]
+    assert not any(protocol.startswith("denoise") for _, protocol in shown)      # no profiles
     assert all("(" in one.title for one in made.columns[1:6])                    # units
     assert "Measured on " in made.caption and "float32" in made.caption
     row = next(row for row in made.rows if row.name == "SwinIR")
@@ -277,14 +277,14 @@ def test_efficiency_joins_what_a_model_costs_and_what_it_scores(run):
 
 
 def test_efficiency_in_csv_has_all_sets(run):
-    told = lines(to_csv(efficiency.sheet(run)))
-    assert [(line["dataset"], line["psnr_db"]) for line in told if line["model"] == "best"
+    printed = lines(to_csv(efficiency.sheet(run)))
+    assert [(line["dataset"], line["psnr_db"]) for line in printed if line["model"] == "best"
             and line["protocol"] == "sr-x2@1"] == [("set5", "36.7"), ("urban100", "36.6")]
-    bicubic = next(line for line in told if line["model"] == "bicubic")
+    bicubic = next(line for line in printed if line["model"] == "bicubic")
     assert bicubic["macs"] == bicubic["latency_p50_ms"] == "" and bicubic["parameters"] == "0"
 
 
-def test_latencies_of_two_conditions_each_tell_theirs(fast):
+def test_latencies_of_two_conditions_each_state_theirs(fast):
     made = efficiency.sheet(fast)
     dtypes = {made.notes[mark].split(", ")[1] for row in made.rows for mark in row.values[4].marks
               if made.notes[mark].startswith("measured on")}
@@ -342,10 +342,10 @@ def test_parts_of_a_table_have_every_column_once_and_fit(widths, data):
     starts = [1 + sum(groups[:i]) for i in range(len(groups))]
     assert {part[1] for part in parts} <= set(starts)
     for part in parts:
-        told = fitting.layout([widths[i] for i in part], [left[i] for i in part])
-        small = told.size == r"\tiny"
+        layout = fitting.layout([widths[i] for i in part], [left[i] for i in part])
+        small = layout.size == r"\tiny"
         set_wide = sum(int(kind[2:-3]) if kind.startswith("p") else widths[i] * (
             fitting.LETTER[small]) for i, kind in zip(part, re.findall(
-                r"p\{\d+pt\}|[lr]", told.kinds), strict=True)) + 2 * told.gap * len(part)
+                r"p\{\d+pt\}|[lr]", layout.kinds), strict=True)) + 2 * layout.gap * len(part)
         alone = part[1] in starts and sum(one in starts for one in part[1:]) == 1
         assert alone or set_wide <= fitting.PAGE + len(part)

@@ -26,17 +26,18 @@ def warned(folder, states):
     builder.plan["leaks"] = [{"run": builder.plan["run"]}]
     builder.write("leaks", leakage.FILE, builder.plan["leaks"][0], spec, "ok", None,
                   {"pairs": [], "compared": [], "not_compared": gaps}, {})
-    return [said for said in page.warnings(collect.collect(folder, builder.plan), [])
-            if said.startswith("Not searched")]
+    return [sentence for sentence in page.warnings(collect.collect(folder, builder.plan), [])
+            if sentence.startswith("Leak check")]
 
 
 def test_sets_that_only_files_name_are_one_short_sentence(tmp_path):
-    said, = warned(tmp_path, {"one_train": "absent", "two": "complete", "three": "partial 3/14"})
-    assert said == (
-        "Not searched for images of the test sets: the training sets one_train, three are not "
-        "here. Run irbench data fetch one_train three, then the workflow again.")
-    said, = warned(tmp_path / "single", {"one": "absent"})
-    assert ": the training set one is not here. Run" in said
+    sentence, = warned(tmp_path, {"one_train": "absent", "two": "complete",
+                                  "three": "partial 3/14"})
+    assert sentence == (
+        "Leak check skipped: the training sets one_train, three are not downloaded. "
+        "Run irbench data fetch one_train three, then run the workflow again.")
+    sentence, = warned(tmp_path / "single", {"one": "absent"})
+    assert ": the training set one is not downloaded. Run" in sentence
 
 
 @pytest.mark.parametrize("states", [{"one": "complete"}, {}])
@@ -45,7 +46,7 @@ def test_what_was_compared_is_not_named(tmp_path, states):
 
 
 def test_a_set_that_the_run_itself_trains_on_keeps_its_reason(tmp_path):
-    said = warned(tmp_path, {"own": None, "foreign": "absent"})
-    assert len(said) == 2 and said[0].endswith("Run irbench data fetch foreign, then the workflow "
-                                               "again.")
-    assert "own with photos; own with set5: dataset 'own'" in said[1]
+    sentences = warned(tmp_path, {"own": None, "foreign": "absent"})
+    assert len(sentences) == 2 and sentences[0].endswith(
+        "Run irbench data fetch foreign, then run the workflow again.")
+    assert "own with photos; own with set5: dataset 'own'" in sentences[1]

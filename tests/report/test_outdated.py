@@ -12,7 +12,7 @@ from tests.helpers import report_fixtures as fixtures
 from tests.helpers.report_trained import trained_run
 
 X2, X4 = "sr-x2@1", "sr-x4@1"
-OTHER = "its record was computed from other inputs than the run's today"
+OTHER = "its record was computed from other inputs than the run has now"
 
 
 def stale(builder, *paths):

@@ -45,10 +45,10 @@ def built(tmp_path_factory):
     for stale in ("tables/deblur.md", "figures/crops-old@1-set5.png"):
         (builder.folder / stale).parent.mkdir(exist_ok=True)
         (builder.folder / stale).write_text("of an earlier plan")
-    said = []
-    path = report.build(builder.folder, builder.plan, said.append)
+    progress = []
+    path = report.build(builder.folder, builder.plan, progress.append)
     assert path == builder.folder / "report.html"
-    assert any("cells" in line for line in said) and said[-1].endswith("report.html")
+    assert any("cells" in line for line in progress) and progress[-1].endswith("report.html")
     first = files(builder.folder)
     # sorted keys: the order of a plan's models must not matter
     (builder.folder / "plan.json").write_text(digests.canonical(builder.plan))
@@ -157,21 +157,21 @@ def test_every_figure_has_an_origin(built, reader):
     assert links and all(one["href"][1:] in known["origins"] for one in links)
 
     def facts(anchor):
-        return {known["terms"][term][0]: known["texts"][said]
-                for term, said in known["origins"][anchor]["facts"]}
+        return {known["terms"][term][0]: known["texts"][detail]
+                for term, detail in known["origins"][anchor]["facts"]}
 
     measured = next(one for one in links if "PSNR 35.5 dB" in one.get("data-figure", "")
                     and "on Photos" in known["origins"][one["href"][1:]]["title"])
-    told = facts(measured["href"][1:])
+    origin = facts(measured["href"][1:])
     path = "cells/sr-x2@1/photos/compacter.json"
     record = fixtures.records.read(folder / path)
-    assert told["Record"] == f"results/demo/{path}"
-    assert told["Status"] == "ok" and told["Protocol"].startswith("sr-x2@1: ")
-    assert told["Fingerprint of its inputs"] == record["fingerprint"]
-    assert told["Commit"].startswith(record["provenance"]["git"]["commit"])
-    assert told["Command"] == ("irbench eval --config CONFIG --protocol sr-x2@1 --dataset photos "
+    assert origin["Record"] == f"results/demo/{path}"
+    assert origin["Status"] == "ok" and origin["Protocol"].startswith("sr-x2@1: ")
+    assert origin["Fingerprint of its inputs"] == record["fingerprint"]
+    assert origin["Commit"].startswith(record["provenance"]["git"]["commit"])
+    assert origin["Command"] == ("irbench eval --config CONFIG --protocol sr-x2@1 --dataset photos "
                                "--model compacter")
-    assert "sr-x2@1" in told["Weights"] and "90 steps" not in told["Training"]
+    assert "sr-x2@1" in origin["Weights"] and "90 steps" not in origin["Training"]
     assert known["origins"][measured["href"][1:]]["rows"] == [
         ["image0", "35.00", "0.9500", "0.1000"], ["image1", "36.00", "0.9510", "0.1200"]]
     printed = next(one for one in links if "as printed" in one.get("data-figure", ""))
@@ -183,10 +183,10 @@ def test_the_command_of_a_record_names_the_runs_config_if_it_is_kept(tmp_path):
     builder = fixtures.small_run(tmp_path)
     run = collect.collect(tmp_path, builder.plan)
     (tmp_path / "config.json").write_text("{}")
-    said = [provenance.command(run, job) for job in (
+    commands = [provenance.command(run, job) for job in (
         run.cells[0], run.trainings["sr-x2@1", "semanir"], run.profiles["sr-x2@1", "compacter"])]
     start = "--config results/demo/config.json --protocol sr-x2@1"
-    assert said == [f"irbench eval {start} --dataset photos --model bicubic",
+    assert commands == [f"irbench eval {start} --dataset photos --model bicubic",
                     f"irbench train {start} --model semanir",
                     f"irbench profile {start} --model compacter"]
 
@@ -205,7 +205,7 @@ def test_what_the_page_says(built, reader):
     for part in ("come from papers", "reproductions from their published description",
                  "trained here: 90 steps", "unavailable: weights tiny.pt", "not computed",
                  "no LPIPS weights here", "ran out of memory", "zero padding",
-                 "Published figures (not measured here)", "no such file"):
+                 "Published values (not measured here)", "no such file"):
         assert part in reader.text, part
     provenance = reader.text[reader.text.index("Provenance", 400):]
     record = fixtures.records.read(built[0].folder / "cells/sr-x2@1/set5/semanir.json")
@@ -268,7 +268,7 @@ def test_a_run_without_any_record(tmp_path):
     reader = Reader(report.build(tmp_path, builder.plan).read_text())
     assert "not computed" in reader.text and "compare" not in [v for _, _, v in reader.attributes]
     assert "No record was found" in reader.text
-    assert "There is no figure of latency" in reader.text
+    assert "No latency plot" in reader.text
     assert not list((tmp_path / "figures").iterdir())
 
 
@@ -296,10 +296,10 @@ def test_warnings_of_mixed_origins(tmp_path):
     for job, source in zip(run.cells, (base, other), strict=False):
         job.record["provenance"] = {**source, "time": "2026-01-01T00:00:00+00:00", "threads": 1}
     groups = provenance.groups(run.cells[:2])
-    said = " ".join(page.warnings(run, groups))
+    sentences = " ".join(page.warnings(run, groups))
     for part in ("more than one commit: aaaaaaaaaaaa, bbbbbbbbbbbb", "uncommitted changes",
                  "different versions of: torch", "2 machines", "2 of 12 cells have no result"):
-        assert part in said, part
+        assert part in sentences, part
     assert len(groups) == 2 and groups[0]["machine"] == "one, 2 cores"
     same = page.warnings(run, provenance.groups(run.cells[:1]))
     assert not any("more than one commit" in s or "machines" in s for s in same)
@@ -326,9 +326,9 @@ def test_the_best_of_a_set_names_who_shares_its_rank(tmp_path):
     # Compacter wins on some images and loses on others; on x2 of Urban100 as on Set5
     assert alike["sr-x2@1", "urban100"] == ("SwinIR", ["Compacter"])
     assert alike["jpeg_color-q10@1", "live1_color"] == ("SwinIR", [])
-    said = "shares its rank: Compacter"
-    assert source.count(said) == sum(others == ["Compacter"] for _, others in alike.values())
-    assert "cannot tell from the best share its rank" in source
+    words = "shares its rank: Compacter"
+    assert source.count(words) == sum(others == ["Compacter"] for _, others in alike.values())
+    assert "without a significant difference to the best" in source
 
 
 def test_heads_and_coverage_on_the_page_are_those_of_the_files(tmp_path):

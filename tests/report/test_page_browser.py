@@ -44,7 +44,7 @@ def built(tmp_path_factory):
     for model, psnr in (("input", [20.2, 20.3]), ("compacter", [29.2, 29.5])):
         builder.cell(noise, "photos", model, {"psnr": psnr, "ssim": [0.4, 0.42]}, kept=True)
     run = collect.collect(folder, builder.plan)
-    made, plain, judged = tables.build(run), sheets.build(run), verdict.of(run)
+    made, plain, judged = tables.build(run), sheets.build(run), verdict.all_verdicts(run)
     (folder / "tables").mkdir()
     (folder / "figures").mkdir()
     (folder / "summary.csv").write_text(summary.summary(run))
@@ -77,7 +77,7 @@ def browser():
 @pytest.fixture
 def show(built, browser):
     """Open the page at an address; at the end nothing may have been asked for or complained of."""
-    contexts, said, asked = [], [], []
+    contexts, messages, asked = [], [], []
 
     def refuse(route):
         if route.request.url.startswith(("file:", "data:", "blob:")):
@@ -93,8 +93,8 @@ def show(built, browser):
         context.route("**/*", refuse)
         tab = context.new_page()
         tab.set_default_timeout(15000)
-        tab.on("console", lambda message: said.append(message.text))
-        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.on("console", lambda message: messages.append(message.text))
+        tab.on("pageerror", lambda error: messages.append(str(error)))
         tab.on("request", lambda request: asked.append(request.url) if not request.url.startswith(
             (built.as_uri(), "data:", "blob:")) else None)
         tab.goto(built.as_uri() + (f"#{anchor}" if anchor else ""))
@@ -103,7 +103,7 @@ def show(built, browser):
     yield open_
     for context in contexts:
         context.close()
-    assert said == [] and asked == []
+    assert messages == [] and asked == []
 
 
 def column(tab, table, index, block="tbody:not(.rule):not(.published)"):
@@ -245,18 +245,18 @@ def test_differences_and_ranks_are_shown_on_request(show):
 
 # -- origins -------------------------------------------------------------------------------------
 
-def test_a_figure_tells_where_it_comes_from(show):
+def test_a_value_shows_its_origin(show):
     tab = show("task-sr")
     link = tab.locator(f"{TABLE} a.origin", has_text="33.50").first
     link.focus()
     tab.keyboard.press("Enter")
     dialog = tab.get_by_role("dialog")
     assert dialog.is_visible()
-    said = dialog.inner_text()
+    text = dialog.inner_text()
     for part in ("Bicubic on Photos", "PSNR 33.5 dB", "results/demo/cells/sr-x2@1/photos/bicubic",
                  "irbench eval --config CONFIG --protocol sr-x2@1 --dataset photos --model bicubic",
                  "MATLAB bicubic", "Fingerprint", "image0"):
-        assert part in said, part
+        assert part in text, part
     assert shown(tab) == ["task-sr"]            # the address did not change
     tab.keyboard.press("Escape")
     assert not dialog.is_visible()
@@ -266,13 +266,13 @@ def test_a_figure_tells_where_it_comes_from(show):
     assert not dialog.is_visible() and link.evaluate("one => one === document.activeElement")
 
 
-def test_a_printed_figure_tells_its_source(show):
+def test_a_printed_value_shows_its_source(show):
     tab = show("task-sr")
     link = tab.locator(f"{TABLE} tbody.published a.origin").first
     figure = link.inner_text()
     link.click()
-    said = tab.get_by_role("dialog").inner_text()
-    assert "Source" in said and f"{figure} dB, as printed" in said
+    text = tab.get_by_role("dialog").inner_text()
+    assert "Source" in text and f"{figure} dB, as printed" in text
     tab.get_by_role("dialog").get_by_role("link", name="Among all records").click()
     assert shown(tab) == ["provenance"] and "#source-" in tab.url
 

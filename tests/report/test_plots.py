@@ -28,7 +28,7 @@ def test_every_module_that_draws_is_in_the_list_once():
     ("quality", "quality"), ("quality-sr", "quality"), ("crops-sr-x2@1-set5", "crops"),
     ("training", "training"), ("qualities", None), ("my-quality", None)])
 def test_a_file_is_of_the_plot_that_its_name_begins_with(stem, name):
-    found = plots.of(stem)
+    found = plots.plot_of(stem)
     assert (found and found.name) == name
 
 

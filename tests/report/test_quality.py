@@ -103,13 +103,13 @@ def test_a_row_per_protocol_and_dataset(tmp_path):
     assert "denoise_color-sigma25@1 on Photos" in drawing.left_out[-1]     # one model, no paper
 
 
-def test_what_lies_far_below_is_told_and_not_drawn():
+def test_what_lies_far_below_is_named_and_not_drawn():
     row = quality.Tradeoff("p", "d", "", "sr", psnr={"a": 31.0, "b": 32.0},
                       lines={"near": 28.5, "far": 20.0})
     assert row.near() == {"near": 28.5}
 
 
-def test_only_what_lies_below_is_said_to(tmp_path, monkeypatch):
+def test_only_what_lies_below_is_named(tmp_path, monkeypatch):
     builder = fixtures.Builder(tmp_path)
     builder.dataset("photos", "Photos", 1)
     for model, psnr in (("a", 31.0), ("b", 32.0), ("near", 28.5), ("far", 20.0)):
@@ -120,8 +120,8 @@ def test_only_what_lies_below_is_said_to(tmp_path, monkeypatch):
     kept = []
     monkeypatch.setattr(style, "save", lambda figure, folder, stem: kept.append(figure))
     quality.draw(collected(builder))
-    said = [text.get_text() for ax in kept[0].axes for text in ax.texts]
-    assert [words for words in said if "below" in words] == ["FAR: 20.00 dB, below"]
+    texts = [text.get_text() for ax in kept[0].axes for text in ax.texts]
+    assert [words for words in texts if "below" in words] == ["FAR: 20.00 dB, below"]
     assert [text.get_text() for text in kept[0].legends[0].get_texts()] == [
         "A", "B", "NEAR (no weights)", "Pareto front (measured here)"]
 
@@ -143,7 +143,7 @@ def test_costs_on_different_conditions_share_no_axis(tmp_path):
                  "B, sr-x2@1: latency on another condition (Some CPU, float32, 3×64×64, "  # noqa: RUF001
                  "batch 1, 2 threads)"):
         assert part in caption
-    assert "Not known" not in caption
+    assert "Unknown, so not shown" not in caption
 
 
 def test_a_cost_that_nobody_has_is_not_claimed(tmp_path):
@@ -156,7 +156,7 @@ def test_a_cost_that_nobody_has_is_not_claimed(tmp_path):
     caption = quality.draw(collected(builder)).figures[0].caption
     assert caption.startswith("PSNR (dB) against the number of parameters of the models")
     assert "No model here has a known number of MACs or ms of latency." in caption
-    assert "MACs are for" not in caption and "Not known" not in caption
+    assert "MACs are for" not in caption and "Unknown, so not shown" not in caption
 
 
 def test_a_model_without_a_count_is_named_not_guessed(tmp_path):

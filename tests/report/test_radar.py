@@ -29,7 +29,7 @@ def test_the_radius_is_the_gain_over_the_one_without_weights(tmp_path):
     assert panel.apart == pytest.approx(1 / 3)
     drawn, = radar.draw(run).figures
     assert drawn.stem == "radar" and (tmp_path / "figures/radar.svg").exists()
-    assert "over PLAIN" in drawn.caption and "areas mean nothing" in drawn.caption
+    assert "over PLAIN" in drawn.caption and "areas have no meaning" in drawn.caption
     assert "X 1.00 dB on A, 2.00 dB on B, 3.00 dB on C" in drawn.alt
 
 

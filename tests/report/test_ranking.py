@@ -64,7 +64,7 @@ def test_the_order_of_the_rows_does_not_matter(scores, how):
 
 
 def test_no_order_among_all_is_needed():
-    """A is better than C on all images; B, between them, is told apart from neither."""
+    """A is better than C on all images; B, between them, differs significantly from neither."""
     b = shifted(TEN, -0.4, 0.3)
     c = shifted(TEN, -0.2)
     assert ranking.places([TEN, b, c]) == [1, 1, 2]
@@ -134,12 +134,12 @@ def places(table):
     return {row.key: (row.entries[0].place, row.entries[0].rank) for row in table.measured}
 
 
-def test_rows_that_cannot_be_told_apart_share_a_rank(tmp_path):
+def test_rows_without_a_significant_difference_share_a_rank(tmp_path):
     wave = [0.5, -0.4, 0.3, -0.3, 0.2, -0.1, 0.1, -0.2, 0.4, -0.45]
     table = table_of(tmp_path, {
         "a": TEN, "b": [x + w for x, w in zip(TEN, wave, strict=True)], "c": shifted(TEN, -1.0)})
     assert places(table) == {"a": (1, "best"), "b": (1, "best"), "c": (3, "")}
-    assert "share a rank" in table.caption and "Sets of fewer" not in table.caption
+    assert "share a rank" in table.caption and "sets of fewer" not in table.caption
 
 
 def test_images_are_matched_by_name(tmp_path):
@@ -150,10 +150,10 @@ def test_images_are_matched_by_name(tmp_path):
     assert places(table) == {"a": (2, "second"), "b": (1, "best")}
 
 
-def test_what_few_images_allow_is_said(tmp_path):
+def test_the_caption_names_sets_of_few_images(tmp_path):
     table = table_of(tmp_path, {"a": [30.0, 31.0, 32.0], "b": [30.5, 31.5, 32.5]})
     assert places(table) == {"a": (2, "second"), "b": (1, "best")}
-    assert "Sets of fewer than 6 images, Photos (3)" in table.caption
+    assert "On sets of fewer than 6 images (Photos: 3)" in table.caption
 
 
 def test_nothing_to_point_out_where_all_are_alike(tmp_path):

@@ -86,7 +86,7 @@ def test_measured_and_published_are_ranked_apart(sr):
     best = [r.name for r in sr.published
             if r.entries[[c.dataset for c in sr.columns].index("set5")].rank == "best"]
     assert best == ["EDT"]
-    assert "ranked apart" in sr.caption
+    assert "ranked separately" in sr.caption
 
 
 def test_an_ssim_of_another_kind_is_shown_but_not_ranked(sr):
@@ -164,15 +164,15 @@ def test_not_asked_for_is_a_dash(x3):
     assert entry(x3, "bicubic", "x3/set5/psnr").shown == "30.50"
     assert entry(x3, "bicubic", "x3/photos/psnr").shown == "–"  # noqa: RUF001
     assert "semanir" not in {row.key for row in x3.measured}
-    assert "not asked for" in x3.caption
+    assert "not requested" in x3.caption
 
 
-@pytest.mark.parametrize(("damage", "said"), [
+@pytest.mark.parametrize(("damage", "reason"), [
     (lambda record: "{", "not readable as JSON"),
     (lambda record: json.dumps({**record, "schema_version": 99}), "schema_version is 99"),
     (lambda record: json.dumps({**record, "spec": {}}), "the file was edited"),
 ])
-def test_a_broken_record_is_a_failure_with_a_relative_path(tmp_path, damage, said):
+def test_a_broken_record_is_a_failure_with_a_relative_path(tmp_path, damage, reason):
     builder = fixtures.Builder(tmp_path)
     builder.dataset("set5", "Set5", 1)
     builder.model("a", "A")
@@ -180,7 +180,7 @@ def test_a_broken_record_is_a_failure_with_a_relative_path(tmp_path, damage, sai
     path = tmp_path / "cells/sr-x2@1/set5/a.json"
     path.write_text(damage(json.loads(path.read_text())))
     cell = build(builder)[0].cells[0]
-    assert cell.status == "failed" and said in cell.reason
+    assert cell.status == "failed" and reason in cell.reason
     assert cell.reason.startswith("cells/sr-x2@1") and str(tmp_path) not in cell.reason
 
 
@@ -243,7 +243,7 @@ def test_many_columns_become_one_table_per_level(tmp_path):
     assert files.texts(built)["tex"].count(r"\begin{table}") == 1
 
 
-def test_rows_say_how_they_were_trained(sr, x3):
+def test_rows_state_how_they_were_trained(sr, x3):
     subs = {row.key: row.sub for row in sr.measured}
     assert subs["bicubic"] == ""
     assert subs["semanir"] == "trained here: 90 steps, 2.0 h, cpu"

@@ -35,7 +35,7 @@ def made(run):
 
 
 @pytest.fixture(scope="module")
-def told(made):
+def lines_by_key(made):
     """The CSV's lines by model, scope, protocol and dataset."""
     return {(one["model"], one["trained_for"], one["protocol"], one["dataset"]): one
             for one in lines(made)}
@@ -60,8 +60,8 @@ def test_cost_and_score_stand_in_one_row(made):
     assert notes["Trained on"] == (
         "left out: 302003 of bsds500_train; 8 images held out for validation")
     assert notes["Recipe"] == (
-        "short: scaled to a CPU; settings of ours, not taken from the paper: steps, lr")
-    for part in ("PSNR on y, dB", "8 images held out", "192x192", "as sr-x2@1 says"):
+        "short: scaled to a CPU; our own settings, not from the paper: steps, lr")
+    for part in ("PSNR on y, dB", "8 images held out", "192x192", "under sr-x2@1"):
         assert part in notes["Validation PSNR (dB) best"]
     # the other test set of the same
     second = dict(zip(heads, made.rows[1].values, strict=True))
@@ -69,8 +69,8 @@ def test_cost_and_score_stand_in_one_row(made):
     assert second["Test set"].shown == "Photos" and second["PSNR (dB) gap"].shown == "n/a"
 
 
-def test_the_header_of_a_bundled_file_tells_the_same_as_a_record(told, made):
-    mine, bundled = told["compacter", X2, X2, "set5"], told["bundled", X2, X2, "set5"]
+def test_the_header_of_a_bundled_file_holds_the_same_as_a_record(lines_by_key, made):
+    mine, bundled = (lines_by_key[model, X2, X2, "set5"] for model in ("compacter", "bundled"))
     assert bundled["origin"] == "bundled with irbench" and mine["origin"] == "trained in this run"
     for field in ("recipe", "loss", "datasets", "left_out", "training_images", "held_out_images",
                   "device", "validation_of", "published_psnr_db", "published_method"):
@@ -82,30 +82,30 @@ def test_the_header_of_a_bundled_file_tells_the_same_as_a_record(told, made):
     assert any(row.sub == "bundled with irbench, for sr-x2@1" for row in made.rows)
 
 
-def test_a_blind_training_serves_the_levels_of_its_task(run, told):
+def test_a_blind_training_serves_the_levels_of_its_task(run, lines_by_key):
     for level, gap in (("sigma15", 30.4 - 34.22), ("sigma25", 30.4 - 31.57)):
         protocol = f"denoise_color-{level}@1"
-        one = told["compacter", BLIND, protocol, "cbsd68"]
+        one = lines_by_key["compacter", BLIND, protocol, "cbsd68"]
         assert one["levels"] == "sigma 15 to 50" and one["steps"] == "800"
         # the paper's row of one model for all levels, not one made for this level
         assert one["published_method"] == "Compacter*"
         assert float(one["gap_db"]) == pytest.approx(gap)
         assert run.training_of(protocol, "compacter")["steps"] == 800
         assert run.parameters(protocol, "compacter") == 406_995
-    assert told["bundled", BLIND, "denoise_color-sigma25@1", "cbsd68"]["gap_db"] != ""
+    assert lines_by_key["bundled", BLIND, "denoise_color-sigma25@1", "cbsd68"]["gap_db"] != ""
     assert run.training("denoise_color-sigma25@2", "compacter") is None
     assert run.training("denoise_gray-sigma25@1", "compacter") is None
     table = next(t for t in methods.build(run) if t.task == "denoise_color")
     subs = {row.key: row.sub for row in table.measured}
     assert subs["compacter"] == "trained here: 800 steps, 3 min, cpu"
     assert subs["bundled"] == "weights bundled with irbench: 20000 steps, 5.3 h, cpu"
-    assert "far from the papers' data and time" in table.caption
+    assert "much less data and time" in table.caption
     assert "counterpart above: Compacter" in next(
         row.sub for row in table.published if row.name == "Compacter*")
 
 
 def test_blind_weights_are_judged_by_the_row_of_one_model(run):
-    found = {(one.cell.model, one.cell.protocol): one for one in verdict.of(run)
+    found = {(one.cell.model, one.cell.protocol): one for one in verdict.all_verdicts(run)
              if one.metric == "psnr"}
     assert found["compacter", "denoise_color-sigma25@1"].figure.method == "Compacter*"
     assert found["compacter", X2].figure.method == "Compacter"
@@ -125,20 +125,20 @@ def test_a_row_of_the_other_kind_is_compared_with_a_note(tmp_path):
     build.training(noise, "compacter")
     made = trainings.sheet(collected(build))
     assert made.rows[0].values[7].shown == "-1.07"
-    assert "the weights here were trained for this level alone" in made.notes.values()
-    assert not any("in options or number type" in said for said in made.notes.values())
+    assert "the weights here were trained for this level only" in made.notes.values()
+    assert not any("in options or number type" in sentence for sentence in made.notes.values())
     build.plan["models"]["compacter"]["in_paper"] = False       # its options were changed
     made = trainings.sheet(collected(build))
     assert made.rows[0].values[7].shown == "-1.07"
-    assert any("in options or number type" in said for said in made.notes.values())
+    assert any("in options or number type" in sentence for sentence in made.notes.values())
 
 
-def test_what_is_unknown_is_not_zero(told, made):
-    foreign = told["foreign", X2, X2, "set5"]
+def test_what_is_unknown_is_not_zero(lines_by_key, made):
+    foreign = lines_by_key["foreign", X2, X2, "set5"]
     assert foreign["psnr_db"] == "36.1" and foreign["status"] == "unknown"
     assert {foreign[name] for name in ("steps", "seconds", "parameters", "final_loss",
                                        "training_images", "waiting_share", "device")} == {""}
-    light = told["light", X2, X2, "set5"]
+    light = lines_by_key["light", X2, X2, "set5"]
     assert (light["steps"], light["seconds"], light["device"]) == ("20000", "", "")
     assert light["gap_db"] == "" and "no paper" in light["missing"]
     for model in ("Foreign file", "SemanIR light"):
@@ -147,14 +147,14 @@ def test_what_is_unknown_is_not_zero(told, made):
         assert [value.shown for value in row.values].count("0") == 0
 
 
-def test_a_paused_training_says_how_far_it_came(run, told, builder):
+def test_a_paused_training_says_how_far_it_came(run, lines_by_key, builder):
     job = run.trainings[X4, "compacter"]
     assert job.unfinished == "stopped after step 120 of 400"
     warned = page.warnings(run, provenance.groups(run.cells))
-    assert ("The training of Compacter for sr-x4@1 stopped after step 120 of 400; its state is "
-            "kept: run it again and it goes on from there.") in warned
-    assert not any("for sr-x2@1 stopped" in said for said in warned)
-    paused = told["compacter", X4, X4, "set5"]
+    assert ("The training of Compacter for sr-x4@1 stopped after step 120 of 400. Its state is "
+            "kept: run the workflow again to resume it.") in warned
+    assert not any("for sr-x2@1 stopped" in sentence for sentence in warned)
+    paused = lines_by_key["compacter", X4, X4, "set5"]
     assert (paused["steps"], paused["status"], paused["psnr_db"]) == ("", "unavailable", "")
     assert paused["published_psnr_db"] == "32.53" and paused["gap_db"] == ""
     sr = next(table for table in methods.build(run) if table.anchor == "sr-x4")
@@ -162,16 +162,16 @@ def test_a_paused_training_says_how_far_it_came(run, told, builder):
         row.sub for row in sr.measured if row.key == "compacter")
 
 
-@pytest.mark.parametrize(("curve", "said"), [
+@pytest.mark.parametrize(("curve", "unfinished"), [
     ("step,loss\n10,0.5\n20,0.4\n", "stopped after step 20"), (None, "was interrupted"),
     ("loss\n0.5\n", "was interrupted"), ("step\nx\n", "was interrupted")])
-def test_a_training_paused_by_hand_leaves_no_record(tmp_path, curve, said):
+def test_a_training_paused_by_hand_leaves_no_record(tmp_path, curve, unfinished):
     build = trained_run(tmp_path)
     place = tmp_path / "training" / X4
     (place / "compacter.json").unlink()
     if curve:
         (place / "compacter.csv").write_text(curve)
-    assert collected(build).trainings[X4, "compacter"].unfinished == said
+    assert collected(build).trainings[X4, "compacter"].unfinished == unfinished
     (place / "compacter.state").unlink()
     assert collected(build).trainings[X4, "compacter"].unfinished == ""
 
@@ -186,8 +186,8 @@ def test_a_training_that_ended_is_not_paused(tmp_path):
 
 def test_images_left_out_of_the_training_are_no_leak(run, tmp_path):
     assert not any(cell.leak for cell in run.cells)
-    said = " ".join(page.warnings(run, []))
-    assert "is in bsds500_train" in said and "left them out of their training" in said
+    sentences = " ".join(page.warnings(run, []))
+    assert "is in bsds500_train" in sentences and "left them out of their training" in sentences
     counts = [line.split(",") for line in summary.summary(run).splitlines()]
     at = counts[0].index("leaked_images")
     assert {line[at] for line in counts[1:] if line[5] == "compacter" and line[4] == "set5"
@@ -273,7 +273,7 @@ def test_facts_of_a_header_are_those_of_the_known_fields():
     assert headers.checked(None) == {}
 
 
-def test_weights_of_a_variant_are_told_once(tmp_path):
+def test_weights_of_a_variant_are_listed_once(tmp_path):
     build = fixtures.Builder(tmp_path)
     build.dataset("set5", "Set5", 1)
     build.model("a", "A", checkpoint={"kind": "trained"}, training=recipe())

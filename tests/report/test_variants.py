@@ -37,13 +37,13 @@ def test_variants_stand_below_their_base_and_are_not_ranked(run):
 
 
 def test_variants_get_no_verdict(run):
-    assert {v.cell.model for v in verdict.of(run)} == {"semanir", "compacter"}
-    said = {r["model"]: r for r in csv.DictReader(io.StringIO(summary.summary(run)))
+    assert {v.cell.model for v in verdict.all_verdicts(run)} == {"semanir", "compacter"}
+    lines = {r["model"]: r for r in csv.DictReader(io.StringIO(summary.summary(run)))
             if r["dataset"] == "set5"}
-    assert said["semanir"]["verdict"].startswith("differs")
-    assert (said["semanir.bf16"]["verdict"], said["semanir.bf16"]["published_psnr_db"]) == ("", "")
-    assert (said["semanir.bf16"]["base"], said["semanir.bf16"]["changes"]) == (
-        "semanir", "bfloat16")
+    assert lines["semanir"]["verdict"].startswith("differs")
+    variant = lines["semanir.bf16"]
+    assert (variant["verdict"], variant["published_psnr_db"]) == ("", "")
+    assert (variant["base"], variant["changes"]) == ("semanir", "bfloat16")
 
 
 @pytest.mark.parametrize(("spec", "expected"), [
@@ -82,10 +82,10 @@ def test_inference_in_words():
     assert text.inference({"new": 3}) == "new = 3"
 
 
-def test_figures_of_quality_leave_variants_out_and_say_so(run):
+def test_figures_of_quality_leave_variants_out_and_state_it(run):
     found, _ = quality.rows(run)
     assert found and all(set(row.psnr) == {"semanir", "compacter"} for row in found)
-    assert any("SemanIR-S (k = 8)" in said for said in quality.draw(run).left_out)
+    assert any("SemanIR-S (k = 8)" in sentence for sentence in quality.draw(run).left_out)
 
 
 # -- the table of variants -----------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_operations(run):
     assert (mine["MACs", "total"].shown, mine["MACs", "keys only"].shown,
             mine["MACs by kind", "linear"].shown, mine["MACs by kind", "other"].shown) == (
         "50 G", "44 G", "25 G", "0")
-    assert "one MAC is about two FLOPs" in made.caption
+    assert "One MAC is about two FLOPs" in made.caption
 
 
 def test_records_without_the_new_keys_still_show(tmp_path):
@@ -176,9 +176,10 @@ def test_records_without_the_new_keys_still_show(tmp_path):
         "the record holds no throughput")
     assert row(made, "Compacter", "sr-x3@1")["Latency", "p50"].reason == (
         "failed: ran out of memory")
-    assert row(made, "Compacter")["", "Attention"].reason.startswith("recorded before")
+    assert row(made, "Compacter")["", "Attention"].reason.startswith("the record is older")
     keys = row(costs.operations(run), "Compacter")["MACs", "keys only"]
-    assert (keys.shown, keys.reason) == ("n/a", "recorded before MACs over keys only were counted")
+    assert (keys.shown, keys.reason) == (
+        "n/a", "the record is older than the count of MACs over keys only")
     assert dictionary.sheet(run) is None and attention.sheet(run) is None
     for module in (scaling, ksweep, attention):
         assert module.draw(run) == style.Drawing()
@@ -205,7 +206,7 @@ def test_dense_stages_have_no_health(tmp_path):
     builder.profile("sr-x2@1", "a", {"dictionary": report_fast.health(2, n=64, k=64)})
     made = dictionary.sheet(collected(builder))
     assert {v.shown for r in made.rows for v in r.values[6:]} == {"n/a"}
-    assert all("nothing to choose" in note for note in made.notes.values())
+    assert all("so no keys are chosen" in note for note in made.notes.values())
 
 
 def test_a_profile_in_tiles_is_marked(tmp_path):

@@ -29,8 +29,8 @@ def built(wide):
     return {table.anchor: table for table in tables.build(wide)}
 
 
-def said(run, model, dataset, metric="psnr"):
-    return next(v for v in verdict.of(run) if (v.cell.model, v.cell.dataset, v.metric)
+def verdict_of(run, model, dataset, metric="psnr"):
+    return next(v for v in verdict.all_verdicts(run) if (v.cell.model, v.cell.dataset, v.metric)
                 == (model, dataset, metric))
 
 
@@ -77,9 +77,9 @@ TRAINED = {"checkpoint": {"kind": "trained"}, "published_as": "Compacter"}   # 3
 ])
 def test_tolerances(tmp_path, name, dataset, psnr, spec, word):
     run = one_cell(tmp_path, name, dataset, "m", psnr, **spec)
-    found = said(run, "m", dataset)
-    assert found.said == word and found.reason
-    # a reason is said only of what it is true of
+    found = verdict_of(run, "m", dataset)
+    assert found.as_shown == word and found.reason
+    # a reason is given only where it applies
     assert name.startswith("sr") or "bicubic" not in found.reason
     assert name.startswith("denoise") or "noise" not in found.reason
     line = next(csv.DictReader(io.StringIO(summary.summary(run))))
@@ -89,7 +89,7 @@ def test_tolerances(tmp_path, name, dataset, psnr, spec, word):
 
 def test_every_way_to_make_an_input_has_its_tolerance():
     assert set(verdict.BY_INPUT) == set(protocols.DEGRADATIONS) - set(protocols.SYNTHETIC)
-    assert {kind for kind, one in verdict.BY_INPUT.items() if one.most.get("psnr")} == {
+    assert {kind for kind, allowed in verdict.BY_INPUT.items() if allowed.most.get("psnr")} == {
         "matlab_bicubic", "gaussian_noise"}
 
 
@@ -121,7 +121,7 @@ def test_who_is_whose_counterpart(spec, method, expected):
 
 def test_a_blind_row_is_no_counterpart_of_one_level(wide, built):
     """denoise_gray prints DRUNet* and no Compacter; jpeg_color prints no Compacter either."""
-    assert said(wide, "drunet", "set12").word == verdict.NOISE
+    assert verdict_of(wide, "drunet", "set12").word == verdict.NOISE
     lines = {(r["model"], r["dataset"]): r
              for r in csv.DictReader(io.StringIO(summary.summary(wide)))}
     assert lines["compacter", "set12"]["verdict"] == "nothing published"
@@ -142,9 +142,9 @@ def test_unknown_is_empty(wide):
 
 
 def test_ssim_of_another_kind_is_not_judged(wide):
-    odd = said(wide, "unet", "hide", "ssim")
+    odd = verdict_of(wide, "unet", "hide", "ssim")
     assert odd.word == "not comparable" and "zero padding" in odd.reason
-    assert said(wide, "unet", "hide").word == "differs"
+    assert verdict_of(wide, "unet", "hide").word == "differs"
 
 
 def test_deblurring_compares_under_the_published_ssim():
@@ -154,8 +154,8 @@ def test_deblurring_compares_under_the_published_ssim():
     assert all("3-D" in published.caveat(f, "gaussian11_valid") for f in figures)
 
 
-def test_the_verdict_tables_tell_it_all(wide):
-    found = verdict.of(wide)
+def test_the_verdict_tables_are_complete(wide):
+    found = verdict.all_verdicts(wide)
     lines = list(csv.DictReader(io.StringIO(verdicts.texts(wide, found)["csv"])))
     assert len(lines) == len(found)
     assert {line["verdict"].partition(" by ")[0] for line in lines} == {
@@ -169,13 +169,14 @@ def test_the_verdict_tables_tell_it_all(wide):
             if x]
     assert {len(re.findall(r"(?<!\\)&", x)) for x in rows} == {8}
     summary = verdict.summary(wide, found)
-    assert summary.startswith(f"Of {len(found)} figures with a printed counterpart: 5 reproduced, ")
+    assert summary.startswith(
+        f"Of {len(found)} values with a published counterpart: 5 reproduced, ")
 
 
 def test_no_verdicts_where_published_figures_are_not_wanted(tmp_path):
     builder = fixtures.small_run(tmp_path, "none")
     run = collect.collect(tmp_path, builder.plan)
-    assert verdict.of(run) == []
+    assert verdict.all_verdicts(run) == []
     assert {r["verdict"] for r in csv.DictReader(io.StringIO(summary.summary(run)))} == {""}
 
 
@@ -208,20 +209,21 @@ def test_summary_counts_leaked_images(wide):
 
 
 def test_the_head_of_the_report_warns(wide):
-    said = page.warnings(wide, [])
+    sentences = page.warnings(wide, [])
     assert any("share images: 1 of 2 images of set5 is in bsds500_test" in s
-               and "marked and not ranked" in s for s in said)
-    assert any(s.startswith("Not searched") and "photos_train with gopro" in s for s in said)
+               and "marked and not ranked" in s for s in sentences)
+    assert any(s.startswith("Leak check") and "photos_train with gopro" in s for s in sentences)
     assert "3 test images were found" in wide.leaks.summary()
 
 
 @pytest.mark.parametrize(("change", "expected"), [
-    (lambda b: (b.folder / leakage.FILE).unlink(), "is unknown: not searched; run the workflow"),
-    (lambda b: (b.folder / leakage.FILE).write_text("{"), "is unknown: leaks.json: not readable"),
-    (lambda b: b.plan.update(fingerprints={leakage.FILE: "0"}), "of other sets or other code"),
-    (lambda b: b.leaks(status="failed", reason="out of memory."), "is unknown: failed: out of"),
+    (lambda b: (b.folder / leakage.FILE).unlink(), "training sets: the search was not run; run"),
+    (lambda b: (b.folder / leakage.FILE).write_text("{"),
+     "training sets: leaks.json: not readable"),
+    (lambda b: b.plan.update(fingerprints={leakage.FILE: "0"}), "from other sets or other code"),
+    (lambda b: b.leaks(status="failed", reason="out of memory."), "training sets: failed: out of"),
 ])
-def test_a_search_that_was_not_made_is_told(tmp_path, change, expected):
+def test_a_search_that_was_not_run_is_reported(tmp_path, change, expected):
     builder = fixtures.wide_run(tmp_path)
     change(builder)
     run = collect.collect(tmp_path, builder.plan)
@@ -232,13 +234,14 @@ def test_a_search_that_was_not_made_is_told(tmp_path, change, expected):
 def test_a_leak_that_touches_no_model_says_so(tmp_path):
     builder = fixtures.wide_run(tmp_path)
     builder.leaks([("photos_train", "a", "set12", "b", "near")], [("photos_train", "set12", 9, 2)])
-    said = page.warnings(collect.collect(tmp_path, builder.plan), [])
-    assert any("no model of this run is both" in s for s in said)
+    sentences = page.warnings(collect.collect(tmp_path, builder.plan), [])
+    assert any("no model of this run is both" in s for s in sentences)
 
 
 def test_a_run_that_trains_nothing_says_nothing_of_leaks(tmp_path):
     run = one_cell(tmp_path, "sr-x2@1", "set5", "m", 33.6, **BICUBIC)
-    assert not any("search" in s or "share" in s for s in page.warnings(run, []))
+    assert not any("leak" in s.lower() or "share" in s or "training sets" in s
+                   for s in page.warnings(run, []))
 
 
 # -- synthetic degradations, sets that are not here ----------------------------------------------
@@ -248,7 +251,7 @@ def test_synthetic_rows_never_meet_real_ones(wide, built):
         kinds = {cell.synthetic for cell in wide.cells
                  if cell.protocol in {c.protocol for c in table.columns}}
         assert len(kinds) == 1
-        assert ("(synthetic degradation, no published figures)" in table.title) == kinds.pop()
+        assert ("(synthetic degradation, no published values)" in table.title) == kinds.pop()
     assert {"deblur", "deblur-synthetic", "weather-synthetic"} <= set(built)
     assert built["deblur-synthetic"].stem == "deblur-synthetic"
     assert built["weather-synthetic"].published == []
@@ -296,7 +299,7 @@ def test_paired_images_make_crops_and_the_page_stands(tmp_path):
     source = report.build(tmp_path, builder.plan).read_text()
     assert (tmp_path / "figures" / "crops-deblur-motion@1-hide.png").is_file()
     assert not list((tmp_path / "figures").glob("quality-synthetic*"))  # one model, nothing beside
-    for part in ("Against published figures", "5 reproduced", "differs by +0.28 dB",
+    for part in ("Against published values", "5 reproduced", "differs by +0.28 dB",
                  "Training and test sets share images", "Deblurring (synthetic degradation",
                  "not here: GoPro is not here", "degraded and clean images"):
         assert part in source, part

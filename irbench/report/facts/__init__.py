@@ -1,1 +1,1 @@
-"""What the report knows of a run beside its numbers: kinds, weights, leaks, verdicts, ranks."""
+"""What a report derives from a run: kinds of models, weights, leaks, verdicts, ranks."""

@@ -1,7 +1,7 @@
-"""How the models of a run belong together, in words and in the order of tables and colours.
+"""How the models of a run belong together: descriptions, and the order of tables and colours.
 
-Pure functions of models of the plan, of which ``kinds`` tells variants and references, and of
-cells' records; no files.
+Pure functions of the models of the plan and of the records of cells; no files. ``kinds`` decides
+which models are variants or references.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def changes(spec: Model) -> str:
 
 
 def sub(run: Run, model: str) -> str:
-    """Return what stands below a variant's or a reference's name, unless its title says it."""
+    """Return the line below the name of a variant or reference, "" if its title includes it."""
     spec = run.models[model]
-    said = REFERENCE if kinds.is_reference(spec) else changes(spec)
-    return "" if run.model_title(model).endswith((f"({said})", f"; {said})")) else said
+    addition = REFERENCE if kinds.is_reference(spec) else changes(spec)
+    return "" if run.model_title(model).endswith((f"({addition})", f"; {addition})")) else addition
 
 
 def note(run: Run, model: str) -> str:
@@ -36,13 +36,13 @@ def note(run: Run, model: str) -> str:
         return f"{REFERENCE}; not ranked"
     if not kinds.is_variant(spec):
         return ""
-    how = sub(run, model) or "run as its name says"
+    how = sub(run, model) or "run as its name states"
     return (f"variant of {run.model_title(spec.base)}: the same weights, {how}; not in the "
             "paper, not ranked")
 
 
 def by_colour(models: dict[str, Model]) -> dict[str, Model]:
-    """Return models in the order of their colours: variants last, so that the others differ."""
+    """Return models in the order of their colours: variants last, so that base models differ."""
     return ({n: s for n, s in models.items() if kinds.competes(s)}
             | {n: s for n, s in models.items() if kinds.is_reference(s)} | models)
 
@@ -59,7 +59,7 @@ def ordered(models: dict[str, Model]) -> dict[str, Model]:
 
 
 def variants(run: Run) -> dict[str, list[str]]:
-    """Return the bases that have variants, with the names of these."""
+    """Return each base that has variants, with the names of its variants."""
     found: dict[str, list[str]] = {}
     for name, spec in run.models.items():
         if kinds.is_variant(spec):
@@ -68,22 +68,22 @@ def variants(run: Run) -> dict[str, list[str]]:
 
 
 def way(result: dict) -> str:
-    """Return how a record's network was run, in full; "" in records that do not tell."""
+    """Return in full how the network of a record was run; "" if the record does not hold it."""
     return text.inference({name: value for name, value in (result.get("inference") or {}).items()
                            if value is not None})
 
 
 def circumstances(cell: Cell) -> list[str]:
-    """Return what a reader must know of how a cell was computed; nothing for float32, whole."""
-    told = cell.result.get("inference") or {}
-    unusual = {key: told[key] for key, usual in (
+    """Return notes on how a cell was computed; [] for float32 without tiles."""
+    settings = cell.result.get("inference") or {}
+    unusual = {key: settings[key] for key, usual in (
         ("dtype", "float32"), ("channels_last", False), ("compile", False))
-        if told.get(key, usual) != usual}
+        if settings.get(key, usual) != usual}
     return ([f"computed in {text.inference(unusual)}"] if unusual else []) + tiles(cell)
 
 
 def tiles(cell: Cell) -> list[str]:
-    """Return a sentence on the tiles that a cell's images were restored in, if any were."""
+    """Return a note if images of a cell were restored in tiles, else []."""
     tiling = cell.result.get("tiling")
     return [_tiled(tiling, len(cell.images))] if tiling else []
 

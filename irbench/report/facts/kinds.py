@@ -1,9 +1,9 @@
-"""What kind of model a row is of: one that a paper describes, a variant of one, or a reference.
+"""The kind of a model: a model from a paper, a variant of one, or a reference.
 
-A variant (``BASE.NAME``) is a base model with the same weights run otherwise: options that change
-no weight, or another dtype, layout or compiler. A reference is a network with random weights that
-is only timed. Neither is what a paper describes, so neither is ranked with the models that are,
-and neither is judged by a printed figure.
+A variant (``BASE.NAME``) is a base model with the same weights that is run differently: with
+options that change no weight, or with another dtype, layout or compiler. A reference is a network
+with random weights that is only timed. Variants and references are not ranked and have no verdict,
+because no paper describes them.
 
 Pure functions of a model of the plan.
 """
@@ -14,21 +14,21 @@ from irbench.catalog.model import Model
 
 
 def changed(spec: Model) -> tuple[dict, dict]:
-    """Return the options and the inference settings in which a variant differs from its base."""
+    """Return the options and the inference settings that a variant changes from its base."""
     variant = spec.variant or {}
     return dict(variant.get("options") or {}), dict(variant.get("inference") or {})
 
 
 def is_variant(spec: Model) -> bool:
-    """Say whether a model is another one run otherwise."""
+    """Return whether a model is a variant: another model run differently."""
     return bool(spec.base) and any(changed(spec))
 
 
 def is_reference(spec: Model) -> bool:
-    """Say whether a model is there for its speed alone."""
+    """Return whether a model is a reference: included for its speed only."""
     return spec.reference
 
 
 def competes(spec: Model) -> bool:
-    """Say whether a model's figures are ranked among the others'."""
+    """Return whether the scores of a model are ranked."""
     return not is_variant(spec) and not is_reference(spec)

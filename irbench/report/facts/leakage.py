@@ -1,9 +1,9 @@
 """What the run's search for leaks found, and which cells it touches.
 
-Reads ``leaks.json`` of the run folder (written by ``irbench data leak``); writes nothing. A figure
-of a model that was trained on images of the test set is shown with a note, but competes with no
-other; images that its training left out do not count. A search that was not made, or not of all
-sets, is told: no finding is not "no leak".
+Reads ``leaks.json`` of the run folder (written by ``irbench data leak``); writes nothing. If a
+model was trained on images of the test set, its value is shown with a note and is not ranked.
+Images that its training left out do not count. The report states which sets were not searched,
+because "no leak found" does not mean "no leak" there.
 
 Training sets are given as a mapping from their names to the images left out (file stems).
 
@@ -28,7 +28,7 @@ LIMITS = ("Patches, and copies cropped by more than about 8 of 321 pixels on eac
 
 @dataclass(frozen=True)
 class Leakage:
-    """The result of the search. ``reason`` says why there is none; "" if there is one."""
+    """The result of the search. ``reason`` is why there is no result; "" if there is one."""
 
     asked: bool = False             # whether any training set of the run is known
     reason: str = ""
@@ -36,7 +36,7 @@ class Leakage:
     compared: tuple[dict, ...] = ()
     not_compared: tuple[dict, ...] = field(default=())
     unknown: tuple[str, ...] = ()   # titles of models whose training data are not known
-    # sets that only files of weights name and that were not here, so they were not compared
+    # sets that only weights files name and that are not downloaded, so they were not compared
     absent: tuple[str, ...] = ()
 
     def between(self, train: str, test: str, without: Collection[str] = ()) -> list[dict]:
@@ -45,7 +45,7 @@ class Leakage:
                 and p["train_image"] not in without]
 
     def count(self, train: Mapping[str, Collection[str]], test: str) -> int | None:
-        """Return how many images of a test set were trained on; None if that is unknown."""
+        """Return how many images of a test set were used in training; None if unknown."""
         known = {(c["train"], c["test"]) for c in self.compared}
         if any((name, test) not in known for name in train):
             return None
@@ -53,15 +53,15 @@ class Leakage:
                     for p in self.between(name, test, without)})
 
     def note(self, train: Mapping[str, Collection[str]], test: str) -> str:
-        """Return a footnote for a model trained on some sets and scored on a test set, or ""."""
-        said = [self._said(self.between(name, test, without), name, test)
+        """Return the footnote for a model trained on ``train`` and scored on ``test``, or ""."""
+        sentences = [self._shared_images(self.between(name, test, without), name, test)
                 for name, without in train.items() if self.between(name, test, without)]
-        return ("trained on images of this test set: " + "; ".join(said) + "; not ranked"
-                if said else "")
+        return ("trained on images of this test set: " + "; ".join(sentences) + "; not ranked"
+                if sentences else "")
 
-    def _said(self, pairs: list[dict], train: str, test: str, named: str = "") -> str:
+    def _shared_images(self, pairs: list[dict], train: str, test: str, named: str = "") -> str:
         count = len({p["test_image"] for p in pairs})
-        of = next((f" of {c['test_images']}" for c in self.compared
+        total = next((f" of {c['test_images']}" for c in self.compared
                    if (c["train"], c["test"]) == (train, test)), "")
         kinds = " or ".join(word for kind, word in (("identical", "identical"),
                                                     ("near", "nearly identical"))
@@ -69,58 +69,57 @@ class Leakage:
         example = pairs[0]
         name = ("" if example["test_image"] == example["train_image"]
                 else f" = {example['train_image']}")
-        images = f"image{'s' * bool(of or count != 1)}"
-        return (f"{count}{of} {images}{named} {'are' if count != 1 else 'is'} in {train} "
+        images = f"image{'s' * bool(total or count != 1)}"
+        return (f"{count}{total} {images}{named} {'are' if count != 1 else 'is'} in {train} "
                 f"({kinds}), e.g. {example['test_image']}{name}")
 
     def warnings(self, cells: Iterable[tuple[Mapping[str, Collection[str]], str]]) -> list[str]:
-        """Return sentences for the head of a report.
+        """Return warnings for the top of a report.
 
         ``cells``: (training sets, test set) of every cell whose training sets are known.
         """
         if not self.asked:
             return []
         if self.reason:
-            return ["Whether images of the training sets are in the test sets is unknown: "
+            return ["It is unknown whether the test sets contain images of the training sets: "
                     f"{self.reason}."]
-        used: dict[tuple[str, str], bool] = {}      # does any model know images of the test set?
+        used: dict[tuple[str, str], bool] = {}      # was any model trained on test images?
         for sets, test in cells:
             for train, without in sets.items():
                 used[train, test] = (used.get((train, test), False)
                                      or bool(self.between(train, test, without)))
-        said = []
+        sentences = []
         for train, test in dict.fromkeys((p["train"], p["test"]) for p in self.pairs):
-            hit = ("figures of models trained on it are marked and not ranked"
+            hit = ("values of models trained on it are marked and not ranked"
                    if used.get((train, test)) else
                    "the models trained on it left them out of their training"
                    if (train, test) in used else
-                   "no model of this run is both trained on the one and scored on the other")
-            said.append("Training and test sets share images: "
-                        f"{self._said(self.between(train, test), train, test, f' of {test}')}; "
-                        f"{hit}.")
-        return said + self._gaps()
+                   "no model of this run is both trained on the first and scored on the second")
+            images = self._shared_images(self.between(train, test), train, test, f" of {test}")
+            sentences.append(f"Training and test sets share images: {images}; {hit}.")
+        return sentences + self._gaps()
 
     def _gaps(self) -> list[str]:
-        """Say which sets were not compared, and why."""
-        said = []
+        """Return a sentence for each group of sets that were not compared, with the reason."""
+        sentences = []
         absent = [name for name in self.absent
                   if name in {c["train"] for c in self.not_compared}]
-        if absent:      # no run fetches them, and one command does
+        if absent:      # no run fetches them; one command does
             sets = "sets {} are" if len(absent) > 1 else "set {} is"
-            said.append("Not searched for images of the test sets: the training "
-                        f"{sets.format(', '.join(absent))} not here. Run irbench data fetch "
-                        f"{' '.join(absent)}, then the workflow again.")
+            sentences.append("Leak check skipped: the training "
+                             f"{sets.format(', '.join(absent))} not downloaded. Run irbench data "
+                             f"fetch {' '.join(absent)}, then run the workflow again.")
         others = [c for c in self.not_compared if c["train"] not in absent]
         for reason in dict.fromkeys(c["reason"] for c in others):
             sets = "; ".join(f"{c['train']} with {c['test']}" for c in others
                              if c["reason"] == reason)
-            said.append("Not searched for images that training and test sets share: "
-                        f"{sets}: {reason.rstrip('.')}.")
-        return said
+            sentences.append("Leak check not done for these training and test sets: "
+                             f"{sets}: {reason.rstrip('.')}.")
+        return sentences
 
     def summary(self) -> str:
-        """Return what was compared and what could not be, "" if nothing had to be."""
-        unknown = (f"Training data of {', '.join(self.unknown)} unknown, not compared."
+        """Return which sets were compared and which could not be; "" if there were none."""
+        unknown = (f"The training data of {', '.join(self.unknown)} are unknown and not compared."
                    if self.unknown else "")
         if not self.compared:
             return unknown
@@ -134,7 +133,7 @@ class Leakage:
 
 
 def read(folder: Path, plan: dict, titles: dict[str, str]) -> Leakage:
-    """Read what the search of a run found. A broken or outdated record is no result.
+    """Read the result of the search. A broken or outdated record does not count as a result.
 
     ``titles``: of models, by name.
     """
@@ -149,13 +148,13 @@ def _read(folder: Path, plan: dict) -> Leakage:
         return Leakage()
     stored = RunFolder(folder).load("leaks", {})
     if stored.missing:
-        return Leakage(True, f"not searched; {ADVICE}")
+        return Leakage(True, f"the search was not run; {ADVICE}")
     record = stored.record
     if record is None:
         return Leakage(True, stored.problem.rstrip("."))
     expected = (plan.get("fingerprints") or {}).get(FILE)
     if expected and digests.fingerprint(record["spec"]) != expected:
-        return Leakage(True, f"{FILE} is of other sets or other code; {ADVICE}")
+        return Leakage(True, f"{FILE} was made from other sets or other code; {ADVICE}")
     if record["status"] != "ok":
         return Leakage(True, f"{record['status']}: {str(record['reason']).rstrip('.')}")
     return Leakage(True, "", *(tuple(record["result"].get(name) or ())
@@ -164,7 +163,7 @@ def _read(folder: Path, plan: dict) -> Leakage:
 
 
 def _absent(spec: dict) -> tuple[str, ...]:
-    """Return the training sets that were not here, of those that no run fetches, in order."""
+    """Return the training sets that are not downloaded and that no run fetches, in order."""
     return tuple(dict.fromkeys(
         train["name"] for train, _ in spec.get("pairs") or ()
         if train.get("here", "complete") != "complete"))

@@ -1,12 +1,13 @@
-"""Who is best in a column, with its uncertainty: rows no paired test tells apart share it.
+"""Ranks of the rows of a column. Ranks account for statistical uncertainty.
 
-A measured row's place is 1 + the number of rows that are really better. Really better: a better
-mean as printed (``Metric.direction``), and ``statistics.verdict`` calls the differences image by
-image real. This asks for no order among all rows, which a test does not give: A may be better than
-C while B is told apart from neither; then A and B have place 1, C has place 2. The highest mean
-always has place 1. After two rows of place 1 that are both better than a third, it has place 3.
+The place of a measured row is 1 + the number of rows that are significantly better. A row is
+significantly better if its mean as printed is better (``Metric.direction``) and
+``statistics.verdict`` calls the differences over the images real. Such a test gives no total order:
+A may be better than C while B differs significantly from neither. Then A and B have place 1 and C
+has place 2. The best mean always has place 1. If two rows of place 1 are both better than a third,
+the third has place 3.
 
-Of published rows only the means are known: they are ranked by the printed figures, equal ones
+For published rows only the means are known. They are ranked by the printed values, and equal values
 share a place. Reads and writes nothing.
 
 Try: ``python -c "from irbench.report.facts.ranking import places; print(places([[1], [3]]))"``
@@ -28,12 +29,12 @@ RANKS = {1: BEST, 2: SECOND}
 
 def measured(rows: Sequence[Row], columns: Sequence[Column],
              cells: Mapping[tuple[str, str, str], Cell]) -> None:
-    """Give the entries of measured rows their places, column by column.
+    """Set the places of measured rows, column by column.
 
     Args:
-        rows: of one block; entries without a ``number`` are not ranked.
-        columns: of the rows' entries.
-        cells: (protocol, dataset, model) -> the cell with its scores image by image.
+        rows: rows of one block; entries without a ``number`` are not ranked.
+        columns: the columns of the entries.
+        cells: (protocol, dataset, model) -> the cell with its scores per image.
     """
     for index, column in enumerate(columns):
         ranked = [row for row in rows if row.entries[index].number is not None]
@@ -46,7 +47,7 @@ def measured(rows: Sequence[Row], columns: Sequence[Column],
 
 
 def printed(rows: Sequence[Row], columns: Sequence[Column]) -> None:
-    """Give the entries of published rows their places: by the figures as shown, ties alike."""
+    """Set the places of published rows by the printed values; equal values share a place."""
     for index, column in enumerate(columns):
         entries = [row.entries[index] for row in rows if row.entries[index].number is not None]
         order = sorted({float(entry.shown) for entry in entries},
@@ -56,18 +57,19 @@ def printed(rows: Sequence[Row], columns: Sequence[Column]) -> None:
 
 def places(scores: Sequence[Sequence[float]], metric: str = "psnr",
            shown: Sequence[str] | None = None, names: Sequence[str] | None = None) -> list[int]:
-    """Return the place of each row: 1 + the number of rows that are really better.
+    """Return the place of each row: 1 + the number of rows that are significantly better.
 
     Args:
-        scores: rows of scores, image by image in one order, in the metric's unit.
-        metric: decides which direction is better and what difference is none.
-        shown: the means as printed: rows with equal ones are not told apart.
-        names: of the rows: they seed the test's random numbers.
+        scores: one row of scores per model: one score per image, in one order, in the unit of the
+            metric.
+        metric: decides which direction is better and which differences count as none.
+        shown: the means as printed; rows with equal means are never ranked apart.
+        names: names of the rows; they seed the random numbers of the test.
     """
     names = names or [str(i) for i in range(len(scores))]
     known = metrics.get(metric)
     better = [0] * len(scores)
-    # by name, so that the order of the rows does not matter to the random numbers
+    # seeded by name, so that the order of the rows does not change the random numbers
     order = sorted(range(len(scores)), key=lambda index: names[index])
     for one, other in itertools.combinations(order, 2):
         if shown and shown[one] == shown[other]:
@@ -79,11 +81,11 @@ def places(scores: Sequence[Sequence[float]], metric: str = "psnr",
 
 
 def _real(apart: list[float], least: float, *names: str) -> bool:
-    """Say whether ``statistics.verdict`` calls differences real, without a bootstrap if it can.
+    """Return whether ``statistics.verdict`` calls differences real; bootstraps only if needed.
 
-    Where the sign test fails the interval does not matter; that of differences of one sign never
-    holds 0, nor does that of a mean of more than ``FAR`` standard errors, which no resampled mean
-    reaches. So a report with hundreds of pairs takes no second for them.
+    If the sign test fails, the interval does not matter. The interval never contains 0 if all
+    differences have one sign, or if the mean is more than ``FAR`` standard errors from 0, because
+    no resampled mean is that far off. So hundreds of pairs take less than a second.
     """
     n = len(apart)
     if n >= statistics.FEWEST and statistics.sign_test(apart) >= statistics.LEVEL:
@@ -104,27 +106,28 @@ def _common(scores: list[dict[str, float]]) -> list[str]:
 
 
 def _mark(entries: list, given: list[int]) -> None:
-    """Set places, and ranks where there is something to point out: not all are alike."""
+    """Set places, and also ranks unless all places are equal."""
     for entry, place in zip(entries, given, strict=True):
         entry.place = place
         entry.rank = RANKS.get(place, "") if len(set(given)) > 1 else ""
 
 
-def said(cells: Sequence[Cell], titles: Mapping[str, str]) -> list[str]:
-    """Return what the ranks of measured rows mean, in sentences for a caption.
+def sentences(cells: Sequence[Cell], titles: Mapping[str, str]) -> list[str]:
+    """Return the sentences of a caption that explain the ranks of measured rows.
 
     Args:
-        cells: those with a result, of which the small sets are named.
-        titles: of the datasets.
+        cells: the cells with a result; their small sets are listed.
+        titles: titles of the datasets.
     """
     small = {titles[cell.dataset]: len(cell.images) for cell in cells
              if 0 < len(cell.images) < statistics.FEWEST}
     return [
-        "Best figure of each column in bold, second underlined: a measured row's rank is 1 + the "
-        "number of measured rows that are better by a paired test over the images (the 95 % "
-        "bootstrap interval of the mean difference leaves out 0, and the sign test has p < "
-        f"{statistics.LEVEL}). Rows that the test cannot tell apart share a rank; after a shared "
-        "first rank there may be no second.",
-        *([f"Sets of fewer than {statistics.FEWEST} images, "
-           f"{', '.join(f'{title} ({n})' for title, n in small.items())}: no sign test can reach "
-           "that p, so the interval alone decides; of one image nothing does."] if small else [])]
+        "The best value of each column is in bold, the second is underlined. The rank of a "
+        "measured row is 1 + the number of measured rows that are significantly better in a paired "
+        "test over the images (the 95 % bootstrap interval of the mean difference excludes 0, and "
+        f"the sign test has p < {statistics.LEVEL}). Rows without a significant difference share a "
+        "rank; after a shared first rank there may be no second.",
+        *([f"On sets of fewer than {statistics.FEWEST} images "
+           f"({', '.join(f'{title}: {n}' for title, n in small.items())}) the sign test cannot "
+           "reach that p, so the interval alone decides; with one image there is no test."]
+          if small else [])]

@@ -1,8 +1,8 @@
 """Rows of the tables of methods: one model measured here, or one method as printed.
 
-A measured row says how its weights came to be; a printed one says where it was printed. What keeps
-a figure from being there, or from being compared, is a footnote. Reads nothing but the collected
-run and the published figures.
+A measured row states how its weights were made; a printed row states where it was printed. A
+footnote gives the reason why a value is missing or cannot be compared. Reads nothing but the
+collected run and the published values.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ def measured(table: Table, run: Run, model: str, here: Cells, counterparts: Coun
     """Return the row of a model.
 
     Args:
-        table: gets the footnotes.
+        table: the table that gets the footnotes.
         run: the collected run.
-        model: its name.
+        model: name of the model.
         here: the cells of the table.
-        counterparts: what is printed for the same method: see ``verdict.compared``.
+        counterparts: the printed values of the same method: see ``verdict.compared``.
     """
     spec = run.models[model]
     name = Value(run.model_title(model))
     if not kinds.competes(spec):
         name.marks.append(table.note(family.note(run, model)))
-        spec = run.models.get(spec.base)    # what is true of the base as well
+        spec = run.models.get(spec.base)    # the remarks on the base apply too
     if spec and spec.note:
         name.marks.append(table.note(spec.note))
     elif spec and spec.learned and not spec.in_paper:
@@ -54,10 +54,10 @@ def _entry(table: Table, column: Column, cell: Cell | None, ranked: bool,
         return Value(text.NONE)
     if column.metric in cell.means:
         number = cell.means[column.metric]
-        said = ([cell.leak] if cell.leak else []) + family.circumstances(cell)
+        remarks = ([cell.leak] if cell.leak else []) + family.circumstances(cell)
         entry = Value(text.value(column.metric, number),
                       number=number if ranked and not cell.leak else None, exact=repr(number),
-                      status="ok", marks=[table.note(one) for one in said], record=cell.path)
+                      status="ok", marks=[table.note(one) for one in remarks], record=cell.path)
         if counterpart:
             entry.apart = counterpart.difference
             entry.difference = metrics.signed(entry.apart,
@@ -76,8 +76,8 @@ def _entry(table: Table, column: Column, cell: Cell | None, ranked: bool,
 
 
 def _weights(run: Run, model: str, protocols: list[str]) -> str:
-    """Say where a model's weights come from and, if that is known, how long they were trained."""
-    said: dict[str, list[str]] = {}
+    """Return where the weights of a model come from and, if known, how long they were trained."""
+    by_length: dict[str, list[str]] = {}
     devices = []
     kind = run.models[model].checkpoint.kind
     from_file = {"bundled": "weights bundled with irbench", "file": "weights from a local file",
@@ -95,17 +95,17 @@ def _weights(run: Run, model: str, protocols: list[str]) -> str:
             length = training["unfinished"] or (
                 "no training record" if training["status"] == "missing"
                 else f"training {training['status']}")
-        said.setdefault(length or "length unknown", []).append(level)
+        by_length.setdefault(length or "length unknown", []).append(level)
         if training["device"] and training["device"] not in devices:
             devices.append(training["device"])
-    if said:
-        lengths = (list(said) if len(said) == 1 else
-                   [f"{' and '.join(levels)}: {length}" for length, levels in said.items()])
+    if by_length:
+        lengths = (list(by_length) if len(by_length) == 1 else
+                   [f"{' and '.join(levels)}: {length}" for length, levels in by_length.items()])
         done = any(run.training_of(p, model)["status"] == "ok" for p in protocols
                    if run.training_of(p, model))
         origin = f"{from_file}: " if from_file else "trained here: " * done
         return (origin + "; ".join(lengths)
-                + (", " if len(said) == 1 else "; ") * bool(devices) + " and ".join(devices))
+                + (", " if len(by_length) == 1 else "; ") * bool(devices) + " and ".join(devices))
     return from_file
 
 
@@ -140,7 +140,7 @@ def printed(table: Table, run: Run, rows: dict[str, published.Method]) -> Row:
                   if any(verdict.is_counterpart(run.models[r.key], first.method,
                                                 run.blind(p, r.key))
                          for p in {c.protocol for c in table.columns if c.task in rows})]
-    name = Value(first.method, [table.note(said) for said in published.notes(first)],
+    name = Value(first.method, [table.note(sentence) for sentence in published.notes(first)],
                  f"counterpart above: {' and '.join(reproduced)}" if reproduced else "")
     count = Value(_per_level(params) if params else text.NONE,
                   exact="/".join(dict.fromkeys(counts)))

@@ -1,12 +1,12 @@
-"""Verdicts: does a measured figure agree with the one printed for the same method?
+"""Verdicts: does a measured value agree with the one printed for the same method?
 
-A cell has a counterpart if its model says under which name its figures are printed
-(``published_as``) and is that very method: a variant of ours is none. A printed row with an
-asterisk (one model for all levels) is the counterpart of blind weights, one without of weights for
-one level. Reads nothing but the collected run and the published figures; ``tables.verdicts`` makes
-their table.
+A cell has a counterpart if its model names the method under which its values are printed
+(``published_as``) and is exactly this method; a variant has no counterpart. A printed row with an
+asterisk (one model for all levels) is the counterpart of blind weights; a row without one is the
+counterpart of weights for one level. Reads nothing but the collected run and the published values;
+``tables.verdicts`` makes the table.
 
-All tolerances, with their reasons, are in this file; ``Metric.close`` is of the table of metrics.
+This file holds all tolerances with their reasons, except ``Metric.close`` (table of metrics).
 Difference = measured - published.
 """
 
@@ -24,21 +24,21 @@ from irbench.report.run import Cell, Run
 
 REPRODUCED, NOISE, DIFFERS = "reproduced", "within noise", "differs"
 NOT_COMPARABLE, NOTHING = "not comparable", "nothing published"
-# Beyond half of the last printed digit, ``Metric.close``: arithmetic and library versions. Measured
-# figures move by about 0.001 dB between machines; published ones were often printed from another
-# rounding.
+# ``Metric.close`` is allowed beyond half of the last printed digit, for arithmetic and library
+# versions. Measured values differ by about 0.001 dB between machines; published values were often
+# rounded differently.
 CLOSE_REASON = "half of the last printed digit and 0.01 dB or .0005"
 
 
 @dataclass(frozen=True)
 class Allowance:
-    """How far figures may lie from printed ones for a known reason: by metric; {}: not at all."""
+    """Extra tolerance by metric for a known reason; {} means none."""
 
     most: dict[str, float]
     reason: str
 
 
-# Wider tolerances: by how the input is made, for weights that others trained and for no weights ...
+# Wider tolerances by degradation, for weights trained by others and for models without weights ...
 BY_INPUT = {
     "matlab_bicubic": Allowance(
         {"psnr": 0.04, "ssim": 0.001},
@@ -50,29 +50,29 @@ BY_INPUT = {
         "another draw of the noise: over six draws on Set12 at sigma 25 the standard "
         "deviation is 0.020 dB and .0008 for the noisy input, 0.014 dB and .0004 for DnCNN"),
     "jpeg": Allowance(
-        {}, f"one codec makes all inputs, so no more is allowed than {CLOSE_REASON}"),
+        {}, f"one codec makes all inputs, so the tolerance is {CLOSE_REASON}"),
     "mosaic": Allowance(
-        {}, "the mosaic is exact and the filters of the input are fixed, so no more is "
-        f"allowed than {CLOSE_REASON}"),
+        {}, "the mosaic is exact and the filters of the input are fixed, so the tolerance "
+        f"is {CLOSE_REASON}"),
     "paired": Allowance(
-        {}, f"input and target come as files, so no more is allowed than {CLOSE_REASON}"),
+        {}, f"input and target come as files, so the tolerance is {CLOSE_REASON}"),
 }
-# ... and for weights of which less is known
+# ... and for weights about which less is known
 TRAINED = Allowance(
-    {}, "trained here, for as long as the model's row says; how far two seeds of one "
-    "training lie apart is unknown here, so nothing is allowed for it")
+    {}, "trained here, for the time stated in the row of the model; the spread between two "
+    "seeds of one training is unknown, so no extra tolerance is given for it")
 BUNDLED = Allowance(
-    {}, "bundled weights, trained with this pipeline for as long as the table of trainings "
-    "says, which is not the papers' training: nothing is allowed for it")
+    {}, "bundled weights, trained with this pipeline for the time stated in the table of "
+    "trainings, which is not the training of the papers: no extra tolerance is given for it")
 OTHER_WEIGHTS = Allowance(
-    {}, "how these weights were trained is unknown here, so nothing is allowed for")
+    {}, "the training of these weights is unknown, so no extra tolerance is given")
 NOTHING_KNOWN = Allowance(
-    {}, f"no reason for a difference is known, so no more is allowed than {CLOSE_REASON}")
+    {}, f"no reason for a difference is known, so the tolerance is {CLOSE_REASON}")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One metric of a cell against one printed figure. ``tolerance`` None: not compared."""
+    """One metric of a cell against one printed value. ``tolerance`` None: not compared."""
 
     cell: Cell
     metric: str
@@ -84,7 +84,7 @@ class Verdict:
     reason: str
 
     @property
-    def said(self) -> str:
+    def as_shown(self) -> str:
         """The verdict as shown: ``differs by -0.31 dB``."""
         if self.word != DIFFERS:
             return self.word
@@ -94,10 +94,10 @@ class Verdict:
 
 
 def is_counterpart(spec: Model, method: str, blind: bool = False) -> bool:
-    """Say whether a printed method is the one that a model of the plan is. Case does not matter.
+    """Return whether a printed method is the same method as a model of the plan.
 
-    A variant (changed options or inference) and a reference are no paper's model. ``blind``: the
-    model's weights serve a range of levels.
+    Case does not matter. A variant (changed options or inference) or a reference never is.
+    ``blind``: the weights of the model serve a range of levels.
     """
     if not kinds.competes(spec):
         return False
@@ -107,7 +107,7 @@ def is_counterpart(spec: Model, method: str, blind: bool = False) -> bool:
 
 
 def close(figure: published.Figure) -> float:
-    """Return the tolerance of "reproduced": half of the last printed digit, and a little."""
+    """Return the tolerance of "reproduced": half of the last printed digit + ``Metric.close``."""
     exponent = Decimal(figure.text).as_tuple().exponent
     return float(Decimal(1).scaleb(exponent) / 2) + metrics.get(figure.metric).close
 
@@ -122,8 +122,8 @@ def wider(spec: Model, protocol: dict) -> Allowance:
     return BY_INPUT.get((protocol.get("degradation") or {}).get("kind"), NOTHING_KNOWN)
 
 
-def of(run: Run) -> list[Verdict]:
-    """Return the verdicts of a run in the order of its cells; none if it shows no figures."""
+def all_verdicts(run: Run) -> list[Verdict]:
+    """Return the verdicts of a run in the order of its cells; [] without published values."""
     found = []
     if run.published == "none":
         return found
@@ -159,7 +159,7 @@ def _verdict(run: Run, cell: Cell, figure: published.Figure) -> Verdict:
     if most is not None and abs(difference) <= most + 1e-9:
         return result(NOISE, most, allowed.reason)
     return result(DIFFERS, max(least, most or 0), allowed.reason if most is None
-                  else f"more than can be explained: {allowed.reason}")
+                  else f"more than the known reasons explain: {allowed.reason}")
 
 
 def by_cell(verdicts: list[Verdict]) -> dict[str, Verdict]:
@@ -172,19 +172,19 @@ def by_cell(verdicts: list[Verdict]) -> dict[str, Verdict]:
 
 
 def compared(run: Run) -> dict[tuple[str, str], Verdict]:
-    """Return the first verdict with a difference of each cell and metric: (record's path, metric).
+    """Return (record's path, metric) -> the first verdict with a difference.
 
-    One for each figure that a printed figure of the same method stands beside.
+    One for each measured value that has a printed value of the same method.
     """
     found: dict[tuple[str, str], Verdict] = {}
-    for verdict in of(run):
+    for verdict in all_verdicts(run):
         if verdict.tolerance is not None:
             found.setdefault((verdict.cell.path, verdict.metric), verdict)
     return found
 
 
 def summary(run: Run, verdicts: list[Verdict]) -> str:
-    """Return one sentence: how many figures agree, and how many cells have no counterpart."""
+    """Return a summary: how many values agree, and how many cells have no counterpart."""
     counts = Counter(verdict.word for verdict in verdicts)
     parts = [f"{counts[word]} {words}" for word, words in (
         (REPRODUCED, "reproduced"), (NOISE, "within noise"), (DIFFERS, "differ"),
@@ -192,5 +192,5 @@ def summary(run: Run, verdicts: list[Verdict]) -> str:
     with_result = [cell for cell in run.cells if cell.means]
     compared = {verdict.cell.path for verdict in verdicts}
     without = sum(cell.path not in compared for cell in with_result)
-    return (f"Of {len(verdicts)} figures with a printed counterpart: {', '.join(parts)}. "
-            f"{without} of {len(with_result)} cells with a result have none.")
+    return (f"Of {len(verdicts)} values with a published counterpart: {', '.join(parts)}. "
+            f"{without} of {len(with_result)} cells with a result have no counterpart.")

@@ -1,8 +1,8 @@
 """What is known of each set of weights in a run: how they were trained, and which cells they serve.
 
-One shape for both sources: the record of a training of this run, and the header of a file (bundled,
-local or downloaded) as the records of its cells keep it. What a source does not tell is None or
-empty. Reads nothing but the collected run; writes nothing.
+One class for both sources: the record of a training of this run, and the header of a file (bundled,
+local or downloaded), which the records of its cells keep. Unknown fields are None or empty. Reads
+nothing but the collected run; writes nothing.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ ORIGINS = {"trained": HERE, "bundled": BUNDLED, "file": "from a local file", "ur
 
 @dataclass(frozen=True)
 class Weights:
-    """One set of weights. Counts, seconds and dB are None where the source does not tell.
+    """One set of weights. Counts, seconds and dB are None where they are not recorded.
 
-    ``recipe`` is the recipe's name, ``ours`` the fields of it that no paper prints. ``datasets``
-    are names; ``best`` and ``last`` are (step, PSNR in dB) of the validation;
+    ``recipe`` is the name of the recipe; ``ours`` are its fields that no paper prints.
+    ``datasets`` are names; ``best`` and ``last`` are (step, PSNR in dB) of the validation;
     ``waiting`` is the share, 0 to 1, of the time spent waiting for data.
     """
 
@@ -57,11 +57,11 @@ class Weights:
         return bool(self.facts)
 
 
-def of(run: Run) -> list[Weights]:
+def all_weights(run: Run) -> list[Weights]:
     """Return the weights of a run, by model and in the order of the plan.
 
-    Left out are models without weights, variants (they have their base's weights), references and
-    third parties' networks, of whose training no record tells.
+    The list omits models without weights, variants (which have the weights of their base),
+    references, and networks of third parties, whose training is not recorded.
     """
     found = {}
     for (scope, model), job in run.trainings.items():
@@ -86,21 +86,22 @@ def of(run: Run) -> list[Weights]:
 
 
 def planned(run: Run) -> bool:
-    """Say whether a run has weights of which a training could be told."""
-    return bool(run.trainings) or any(one.origin == BUNDLED or one.known for one in of(run))
+    """Return whether a run has weights whose training can be reported."""
+    return bool(run.trainings) or any(one.origin == BUNDLED or one.known
+                                      for one in all_weights(run))
 
 
 def _trained(run: Run, scope: str, model: str, job: Outcome) -> Weights:
     record = job.record or {}
     spec = record.get("spec") or {}
     planned = run.models[model].training
-    told = (spec.get("model") or {}).get("training") or (planned.as_dict() if planned else {})
+    recipe = (spec.get("model") or {}).get("training") or (planned.as_dict() if planned else {})
     result = job.result
     curve = [(p["step"], p["psnr"]) for p in result.get("validation") or ()]
     best = result.get("best")
     return Weights(
-        model, scope, HERE, told.get("levels") or {}, job, [], *_recipe(told),
-        [str(name) for name in told.get("data") or ()], told.get("exclude") or {},
+        model, scope, HERE, recipe.get("levels") or {}, job, [], *_recipe(recipe),
+        [str(name) for name in recipe.get("data") or ()], recipe.get("exclude") or {},
         result.get("images") or {}, result,
         {"device": result.get("device"), "device_name": result.get("device_name"),
          "threads": (record.get("provenance") or {}).get("threads"),
@@ -121,10 +122,10 @@ def _filed(model: str, scope: str, origin: str, header: dict) -> Weights:
         max(curve, key=lambda point: point[1]) if curve else None)
 
 
-def _recipe(told: dict) -> tuple[str, str, str, list[str]]:
-    """Return name, loss, note and fields of ours of a recipe as a record or a header tells it."""
-    ours = told.get("unknown")
-    return (*(str(told.get(name) or "") for name in ("recipe", "loss", "note")),
+def _recipe(recipe: dict) -> tuple[str, str, str, list[str]]:
+    """Return name, loss, note and our own fields of a recipe, from a record or a header."""
+    ours = recipe.get("unknown")
+    return (*(str(recipe.get(name) or "") for name in ("recipe", "loss", "note")),
             list(map(str, ours)) if isinstance(ours, list) else [])
 
 
@@ -137,13 +138,13 @@ def levels(ranges: dict) -> str:
 
 
 def data(one: Weights) -> str:
-    """Return the sets and the number of images trained on, "" if unknown."""
+    """Return the training sets and the number of their images, "" if unknown."""
     count = one.images.get("training")
     return ", ".join(one.datasets) + (f": {count} images" if one.datasets and count else "")
 
 
 def left_out(one: Weights) -> str:
-    """Return which images of the sets were not trained on, "" if none are known."""
+    """Return which images of the sets the training left out, "" if none are known."""
     held = one.images.get("held_out")
     return "; ".join(filter(None, [
         "left out: " + ", ".join(f"{', '.join(map(str, names))} of {name}"
@@ -166,7 +167,7 @@ def machine(one: Weights) -> str:
 
 
 def validated(one: Weights) -> str:
-    """Say what the validation PSNR is of: unit, images, protocol; "" if that is not recorded."""
+    """Return the basis of the validation PSNR (unit, images, protocol), "" if not recorded."""
     on = one.validation_on
     if not on:
         return ""
@@ -175,12 +176,12 @@ def validated(one: Weights) -> str:
         str(on.get("metric") or "PSNR, dB"),
         f"{images} image{'s' * (images != 1)} held out of training" if images else "",
         f"{on['crop']}" if on.get("crop") else "",
-        f"degraded and scored as {on['protocol']} says" if on.get("protocol") else ""]))
+        f"degraded and scored under {on['protocol']}" if on.get("protocol") else ""]))
 
 
 def bundled(run: Run) -> str:
     """Return a sentence on the bundled weights of a run, "" if it has none."""
-    ones = [one for one in of(run) if one.origin == BUNDLED]
+    ones = [one for one in all_weights(run) if one.origin == BUNDLED]
     if not ones:
         return ""
     longest = max((one.facts["seconds"] for one in ones if "seconds" in one.facts), default=None)
@@ -189,13 +190,13 @@ def bundled(run: Run) -> str:
                       if one.hardware.get("device") in names})
     cost = "" if longest is None else f", {text.duration(longest)} at most" + (
         f" on {' or '.join(devices)}" if devices else "")
-    return (f"They come with irbench, trained by this pipeline in a short training{cost}: far from "
-            "the papers' data and time.")
+    return (f"These weights come with irbench. This pipeline made them in a short training{cost}, "
+            "with much less data and time than in the papers.")
 
 
 def unfinished(run: Run) -> list[str]:
     """Return a sentence for each training that began and did not end."""
-    return [f"The training of {run.model_title(job.model)} for {job.protocol} {job.unfinished}; "
-            "its state is kept: run it again and it goes on from there."
+    return [f"The training of {run.model_title(job.model)} for {job.protocol} {job.unfinished}. "
+            "Its state is kept: run the workflow again to resume it."
             for job in run.trainings.values() if job.unfinished]
 

@@ -1,7 +1,7 @@
-"""The images of the page's slider: for each comparison, one region of every version.
+"""The images of the slider on the page: for each comparison, one region of every version.
 
-The window comes from ``crops.comparisons``: it is where the results differ most. Around it as much
-is taken as the page has room for, the whole image if it is small. Reads the kept images under
+The window comes from ``crops.comparisons``: it is where the results differ most. The region around
+it is as large as the page has room for, or the whole image. Reads the kept images under
 ``images/`` of the run; writes nothing.
 
 Try: ``irbench report``, then "Compare two images" on a task's page
@@ -25,7 +25,7 @@ SIDES = (512, 384, 320, 256, 224, 192, 160, 128, 96)    # of a region, in pixels
 
 
 def build(run: Run) -> tuple[dict[str, list[dict]], list[str]]:
-    """Return the comparisons by task, and sentences on those the page has no room for.
+    """Return the comparisons by task, and a sentence on those without room on the page.
 
     A comparison has protocol, dataset, title, note, width and height (of the region, in pixels of
     the target), versions: label, src (a data URI), scores (as shown, may be ""), and first: the
@@ -43,21 +43,21 @@ def build(run: Run) -> tuple[dict[str, list[dict]], list[str]]:
         made.setdefault(tasks[one.protocol], []).append(_comparison(run, one, sizes[index], side))
     left_out = [f"{one.protocol} on {run.dataset_title(one.dataset)}"
                 for index, one in enumerate(found) if index not in kept]
-    return made, ([f"The slider leaves out, to keep the page small: {', '.join(left_out)}."]
+    return made, ([f"The slider omits, to keep the page small: {', '.join(left_out)}."]
                   if left_out else [])
 
 
 def room(tasks: Sequence[str], sizes: Sequence[tuple[tuple[int, int], int]],
          pixels: int) -> tuple[int, list[int]]:
-    """Return the side of regions for which all fit, and the indices of the comparisons kept.
+    """Return the largest side of regions for which all fit, and the indices of the kept ones.
 
-    If not even the smallest regions of all fit, the first comparison of each task is kept and then
-    the others in their order, as long as they fit.
+    If all do not fit even with the smallest regions, the first comparison of each task is kept, and
+    then the others in order as long as they fit.
 
     Args:
-        tasks: of the comparisons.
+        tasks: task of each comparison.
         sizes: height and width of each image, and the number of its versions.
-        pixels: how many there may be in all.
+        pixels: the largest total number of pixels.
     """
     def cost(index: int, side: int) -> int:
         (height, width), versions = sizes[index]
@@ -77,14 +77,14 @@ def room(tasks: Sequence[str], sizes: Sequence[tuple[tuple[int, int], int]],
 
 
 def region(start: int, side: int, length: int, wanted: int, step: int = 1) -> tuple[int, int]:
-    """Return (start, length) of a stretch around a window, inside an image, on multiples of a step.
+    """Return (start, length) of a range around a window, inside an image, on multiples of a step.
 
     Args:
-        start: of the window, in pixels of the target.
-        side: of the window.
-        length: of the image along this axis.
-        wanted: length of the stretch; the whole image if that is shorter, never less than ``side``.
-        step: the scale of the input: a stretch begins and ends on its pixels.
+        start: start of the window, in pixels of the target.
+        side: side of the window.
+        length: length of the image along this axis.
+        wanted: length of the range; the whole image if that is shorter, never less than ``side``.
+        step: the scale of the input: the range begins and ends on its pixels.
     """
     if length <= wanted:
         return 0, length - length % step
@@ -119,23 +119,23 @@ def _comparison(run: Run, one: VisualComparison, size: tuple[int, int], side: in
         "title": f"{text.level_label(text.split_id(one.protocol)[1])}, "
                  f"{run.dataset_title(one.dataset)}, {one.name}",
         "note": f"{one.protocol} on {run.dataset_title(one.dataset)}, image {one.name}: {part}. "
-                "Scores are of the whole image." + (
+                "Scores are for the whole image." + (
                     f" The input is enlarged {times}{one.scale} by repeating pixels."
                     if small else ""),
         "width": width, "height": height, "versions": versions, "first": first(one)}
 
 
 def first(one: VisualComparison) -> list[int]:
-    """Return which two versions to show first: the input, or what comes first, and the best.
+    """Return the two versions to show first: the input (or the first version) and the best.
 
-    The best has the highest PSNR of the image; where there are none it is the target.
+    The best version has the highest PSNR on the image; without scores it is the target.
     """
     psnr = [scores.get("psnr") for _, _, scores in one.versions]
-    told = [i for i, number in enumerate(psnr) if i and number is not None]
-    return [0, max(told, key=lambda i: psnr[i]) if told else len(psnr) - 1]
+    scored = [i for i, number in enumerate(psnr) if i and number is not None]
+    return [0, max(scored, key=lambda i: psnr[i]) if scored else len(psnr) - 1]
 
 
 def _scores(scores: dict[str, float]) -> str:
-    """Return an image's scores as shown, with their names: ``PSNR 33.20 dB, SSIM 0.9312``."""
+    """Return the scores of an image with their names: ``PSNR 33.20 dB, SSIM 0.9312``."""
     return ", ".join(one.worded(scores[one.name]) for one in metrics.METRICS.values()
                      if scores.get(one.name) is not None)

@@ -1,9 +1,9 @@
-"""What the page holds inside itself: pictures, files to download, scripts. It needs no other file.
+"""The content embedded in the page: pictures, downloads, scripts. The page needs no other file.
 
-A figure is kept once, as lossless WebP, which the page shows and turns back into PNG when that is
-asked for: in print quality, but figures made of photographs ``REDUCED`` where they would need more
-than ``ROOM``. The vector forms go in beside it: SVG and PDF of drawings always, of photographs the
-PDF as long as all that is embedded stays below ``LIMIT``. Reads ``figures/`` and ``tables/`` of the
+Each figure is embedded once, as lossless WebP. The page shows it and converts it to PNG on request.
+It has print quality; only figures made of photographs are reduced to ``REDUCED`` pixels if they
+need more than ``ROOM``. Vector forms are embedded too: always SVG and PDF of drawings, and the PDF
+of photographs as long as the total stays below ``LIMIT``. Reads ``figures/`` and ``tables/`` of the
 run folder and ``assets/`` of the package; writes nothing.
 """
 
@@ -26,18 +26,18 @@ from irbench.present import style
 
 ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = ("head.js", "sortable.min.js", "img-comparison-slider.js", "page.js")
-LIMIT = 10_500_000              # bytes of what is embedded, up to which large vector forms go in
-PHOTOGRAPH = 400_000            # bytes of a PNG: a larger one is made of photographs
-ROOM = 9_000_000                # bytes for all of those, in the page
-REDUCED = 1000                  # pixels, the width that they get if they need more: a screen's
-SMALL = 200_000                 # bytes of a vector form that goes in whatever the page's size
+LIMIT = 10_500_000              # bytes in total; large vector forms are embedded up to this
+PHOTOGRAPH = 400_000            # bytes of a PNG; a larger file is made of photographs
+ROOM = 9_000_000                # bytes in the page for all figures made of photographs
+REDUCED = 1000                  # pixels: their width, about a screen's, if they need more
+SMALL = 200_000                 # bytes; a smaller vector form is always embedded
 TABLES = {"csv": ("CSV", "text/csv"), "md": ("Markdown", "text/markdown"),
           "tex": ("LaTeX", "application/x-tex")}
 
 
 @dataclass(frozen=True)
 class Download:
-    """A link to bytes in the page. ``packed``: gzip as base64, which the page's script unpacks."""
+    """A link to bytes in the page. ``packed``: gzip as base64, unpacked by the page script."""
 
     name: str                   # of the file
     label: str
@@ -49,9 +49,9 @@ class Download:
 class EmbeddedPlot:
     """A figure: data URI, size in pixels, vector forms.
 
-    ``share``: of the page's width, so that the letters of all figures have one size.
-    ``left_out``: the size in MB of a PDF that is too large for the page, 0 if there is none.
-    ``full``: the width in print quality, if this is less.
+    ``share``: share of the page width, so that the letters of all figures have the same size.
+    ``left_out``: size in MB of a PDF that is too large for the page, 0 if there is none.
+    ``full``: width in print quality, if the embedded picture is smaller.
     """
 
     src: str
@@ -69,19 +69,19 @@ def uri(kind: str, content: bytes) -> str:
 
 
 def webp(image: Image.Image) -> bytes:
-    """Return an image as WebP without loss: the same pixels, a third less than PNG."""
+    """Return an image as lossless WebP: the same pixels, a third smaller than PNG."""
     out = io.BytesIO()
     image.convert("RGB").save(out, "WEBP", lossless=True, quality=60, method=4)
     return out.getvalue()
 
 
 def pictures(folder: Path, stems: Iterable[str], taken: int = 0) -> dict[str, EmbeddedPlot]:
-    """Return the figures of a run by their stem.
+    """Return the figures of a run by stem.
 
     Args:
-        folder: the run's, with ``figures/``.
-        stems: of the figures to embed.
-        taken: bytes of what else the page embeds, for ``LIMIT``.
+        folder: the run folder, with ``figures/``.
+        stems: stems of the figures to embed.
+        taken: bytes of everything else in the page, for ``LIMIT``.
     """
     found: dict[str, EmbeddedPlot] = {}
     large: list[tuple[int, str, bytes]] = []
@@ -109,10 +109,10 @@ def pictures(folder: Path, stems: Iterable[str], taken: int = 0) -> dict[str, Em
 
 
 def width(sizes: Iterable[int]) -> int | None:
-    """Return the width in pixels that figures of photographs are reduced to, None for their own.
+    """Return the reduced width in pixels for figures of photographs, None if they all fit.
 
     Args:
-        sizes: bytes of the figures' PNG files, which are ``style.WIDTH`` wide or less.
+        sizes: bytes of the PNG files, which are at most ``style.WIDTH`` wide.
     """
     # a PNG of N bytes takes about 0.65 N as WebP, and 4/3 of that as text
     needed = 0.65 * 4 / 3 * sum(size for size in sizes if size > PHOTOGRAPH)
@@ -157,17 +157,17 @@ def summary(folder: Path) -> Download | None:
 
 @functools.cache
 def scripts() -> tuple[str, ...]:
-    """Return the texts of the page's scripts: our first, two vendored libraries, our own."""
-    # a pointer to a file beside the script would be a request for it
+    """Return the scripts of the page: our head script, two vendored libraries, our page script."""
+    # a reference to a source map would make the browser request it
     return tuple(re.sub(r"^//# sourceMappingURL=.*\n?", "", (ASSETS / name).read_text("utf-8"),
                         flags=re.M) for name in SCRIPTS)
 
 
 def policy(texts: Iterable[str]) -> str:
-    """Return the page's content security policy: no request at all, and no script but these.
+    """Return the content security policy of the page: no requests, and only these scripts.
 
     Args:
-        texts: of the scripts, each exactly as between its tags.
+        texts: the scripts, exactly as between their tags.
     """
     known = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'"
                      for one in texts)

@@ -1,9 +1,9 @@
-"""The page: one HTML file that holds all it shows and asks nothing of the network.
+"""The page: one self-contained HTML file that makes no network request.
 
-An overview first, then a page per task and one each for figures, trainings, variants, profiles,
-attention and provenance; all are sections of the one file. Everything that a user or a record wrote
-is escaped by Jinja. Reads the figures and tables just written under the run folder; returns the
-text of ``report.html``.
+It has an overview, a page per task, and one page each for figures, trainings, variants, profiles,
+attention and provenance; all are sections of the same file. Jinja escapes everything that a user or
+a record wrote. Reads the figures and tables just written under the run folder; returns the text of
+``report.html``.
 
 Try: ``irbench report``, then open results/photos/report.html
 """
@@ -48,11 +48,11 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Table],
     """Return the page.
 
     Args:
-        run: the collected run, whose folder has ``tables/`` and ``figures/`` already.
-        tables: of methods, one or more per task.
-        sheets: the other tables by stem: any of those of ``sheets.build``.
-        drawings: by name; quality, training, ksweep, scaling and attention are expected.
-        verdicts: on measured against published figures.
+        run: the collected run, whose folder already has ``tables/`` and ``figures/``.
+        tables: tables of methods, one or more per task.
+        sheets: the other tables by stem, as returned by ``sheets.build``.
+        drawings: drawings by name; quality, training, ksweep, scaling and attention are required.
+        verdicts: verdicts on measured against published values.
     """
     jobs = [*run.cells, *run.trainings.values(), *run.profiles.values(), *run.benches.values()]
     circumstances = groups(jobs)
@@ -111,7 +111,7 @@ def _asset(name: str) -> str:
 
 
 def _families(run: Run) -> str:
-    """Return how many models, variants and references there are."""
+    """Return the numbers of models, variants and references in words."""
     counts = [(len(run.models), "model")]
     for word, mine in (("variant", kinds.is_variant), ("reference", kinds.is_reference)):
         here = sum(map(mine, run.models.values()))
@@ -124,7 +124,7 @@ def _families(run: Run) -> str:
 # -- what goes where -----------------------------------------------------------------------------
 
 def _places(drawings: dict[str, Drawing], tasks: dict, run: Run) -> dict[str, dict]:
-    """Return the figures of each task, by their stem, and the others by their drawing's name."""
+    """Return the figures of each task, by stem, and the others by the name of their drawing."""
     protocols = {cell.protocol: cell.task for cell in run.cells}
     here: dict[str, list] = {task: [] for task in tasks}
     others: dict[str, list] = {}
@@ -145,9 +145,9 @@ def _places(drawings: dict[str, Drawing], tasks: dict, run: Run) -> dict[str, di
 def headline(tables: list[Table]) -> list[dict]:
     """Return, per protocol and dataset, the best measured PSNR with its origin.
 
-    ``alike`` names the rows that share its rank: a paired test does not tell them apart.
+    ``alike`` lists the rows that share its rank, because a paired test shows no difference.
 
-    Only rows that compete: no variants, no references, none trained on images of the set.
+    Only ranked rows count: no variants, no references, no models trained on images of the set.
     """
     found: dict[tuple[str, str], dict] = {}
     for table in tables:
@@ -157,7 +157,7 @@ def headline(tables: list[Table]) -> list[dict]:
                 continue
             best = max(rows, key=lambda row: row.entries[index].number)
             alike = [row.name for row in rows if row is not best and row.entries[index].place == 1]
-            # a cell may stand in more than one table; the first is that of its task
+            # a cell may be in more than one table; the first is the table of its task
             found.setdefault((column.protocol, column.dataset), {
                 "table": table, "column": column, "row": best, "alike": alike,
                 "entry": best.entries[index], "of": len(rows)})
@@ -174,52 +174,53 @@ def _task_verdicts(verdicts: list[verdict.Verdict]) -> dict[str, str]:
 
 
 def warnings(run: Run, circumstances: list[dict]) -> list[str]:
-    """Return what a reader should know before trusting the page."""
-    said = run.leaks.warnings((run.trained_on.get((c.protocol, c.model)) or {}, c.dataset)
-                              for c in run.cells)
-    said += weights.unfinished(run)
+    """Return the warnings that a reader should see before comparing values."""
+    sentences = run.leaks.warnings((run.trained_on.get((c.protocol, c.model)) or {}, c.dataset)
+                                   for c in run.cells)
+    sentences += weights.unfinished(run)
     without = [c for c in run.cells if c.status != "ok"]
     if without:
-        said.append(f"{len(without)} of {len(run.cells)} cells have no result; the reasons are "
-                    "below the tables.")
+        sentences.append(f"{len(without)} of {len(run.cells)} cells have no result; the reasons "
+                         "are below the tables.")
     outdated = sum(c.status == "outdated" for c in run.cells)
     if outdated:
-        said.append(f"{outdated} cell{'s are' if outdated != 1 else ' is'} outdated: computed from "
-                    "other inputs or code than the run's today, so not shown. Run again.")
+        sentences.append(f"{outdated} cell{'s are' if outdated != 1 else ' is'} outdated and not "
+                         "shown: computed from other inputs or code than the run has now. Run the "
+                         "workflow again.")
     partial = [c for c in run.cells if c.status == "ok" and c.missing]
     if partial:
         lacking = metrics.ordered(name for cell in partial for name in cell.missing)
         titles = ", ".join(metrics.get(name).title for name in lacking)
-        said.append(f"{len(partial)} cells lack a metric ({titles}).")
+        sentences.append(f"{len(partial)} cells lack a metric ({titles}).")
     unusual = sum(bool(family.circumstances(c)) for c in run.cells)
     if unusual:
-        said.append(f"{unusual} cell{'s were' if unusual != 1 else ' was'} computed in tiles or "
-                    "other than plainly in float32; the tables mark them.")
+        sentences.append(f"{unusual} cell{'s were' if unusual != 1 else ' was'} computed in tiles "
+                         "or with other settings than plain float32; the tables mark them.")
     commits = {g["git"].get("commit") for g in circumstances}
     if len(commits) > 1:
-        said.append("The records come from more than one commit: "
-                    + ", ".join(str(c)[:12] if c else "unknown"
-                                for c in sorted(commits, key=str)) + ".")
+        sentences.append("The records come from more than one commit: "
+                         + ", ".join(str(c)[:12] if c else "unknown"
+                                     for c in sorted(commits, key=str)) + ".")
     if any(g["git"].get("dirty") for g in circumstances):
-        said.append("Some records were made with uncommitted changes in the working tree.")
+        sentences.append("Some records were made with uncommitted changes in the working tree.")
     changed = sorted({name for g in circumstances for name in g["packages"]
                       if len({h["packages"].get(name) for h in circumstances}) > 1})
     if changed:
-        said.append(f"The records come from different versions of: {', '.join(changed)}.")
+        sentences.append(f"The records come from different versions of: {', '.join(changed)}.")
     machines = {g["machine"] for g in circumstances}
     if len(machines) > 1:
-        said.append(f"The records come from {len(machines)} machines; PSNR may differ between "
-                    "them by about 0.001 dB.")
+        sentences.append(f"The records come from {len(machines)} machines; PSNR may differ between "
+                         "them by about 0.001 dB.")
     if len({latency.condition(job.result) for job in run.profiles.values()
             if job.result.get("latency_ms")
             for job in [_without_size(job)]}) > 1:
-        said.append("Latencies were measured on more than one device, dtype or thread count; the "
-                    "figure keeps them apart.")
-    return said
+        sentences.append("Latencies were measured with more than one device, dtype or thread "
+                         "count; the plot separates them.")
+    return sentences
 
 
 def _without_size(job: Outcome) -> Outcome:
-    """Return a profile without its input size, which differs by protocol as it should."""
+    """Return a profile without its input size, which may differ by protocol."""
     record = {**job.record, "result": {**job.result, "input": {}}}
     return Outcome(job.protocol, job.model, job.path, job.status, job.reason, record)
 
@@ -227,10 +228,10 @@ def _without_size(job: Outcome) -> Outcome:
 # -- cells of tables -----------------------------------------------------------------------------
 
 def key(value: Value) -> str:
-    """Return what a value is sorted by: its number in one unit, "" if unknown, else its text.
+    """Return the sort key of a value: its number in one unit, its text, or "" if unknown.
 
-    That is the exact number (the first of several) if the value has one. Otherwise the number is as
-    exact as the value is shown: ``392 K`` gives 392000.0, ``12 min`` 720.0.
+    The number is the exact number (the first of several) if the value has one. Otherwise it is
+    parsed from the shown text: ``392 K`` gives 392000.0, ``12 min`` gives 720.0.
     """
     if value.exact:
         return value.exact.partition("/")[0]
@@ -244,10 +245,10 @@ def key(value: Value) -> str:
 
 
 def carried(rows: list[Row]) -> list[tuple[Row, list[tuple[Value, bool]]]]:
-    """Return each row with its values, each with whether it is repeated from the row above.
+    """Return each row with its values, and for each value whether it repeats the row above.
 
-    A row whose first value is empty goes on about what the row above names. It takes over what it
-    leaves empty, so that it can be sorted and found alone.
+    A row whose first value is empty continues the row above. Its empty values are filled from that
+    row, so that sorting and filtering work on each row alone.
     """
     found: list[tuple[Row, list[tuple[Value, bool]]]] = []
     for row in rows:

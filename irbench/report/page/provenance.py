@@ -1,7 +1,7 @@
-"""Where each number of the page comes from: its record or printed source, told in words.
+"""The origin of each number on the page: its record or its printed source, in words.
 
-Every record and every published source has an anchor in the page and a list of facts, which the
-page shows when a figure is pressed: record, protocol, dataset, weights, machine, versions, scores
+Every record and every published source has an anchor in the page and a list of facts. The page
+shows them when a user clicks a value: record, protocol, dataset, weights, machine, versions, scores
 of the images, and the command that computes it again. Reads nothing but the collected run.
 """
 
@@ -18,8 +18,8 @@ from irbench.present.table import Column, Row, Value
 from irbench.report.facts import weights
 from irbench.report.run import Cell, Outcome, Run
 
-IMAGES = 100                    # scores of so many images are shown with the figure, no more
-# terms whose texts are for a machine
+IMAGES = 100                    # at most so many image scores are shown with a value
+# terms whose texts are shown as code
 CODE = {"Record", "Fingerprint of its inputs", "Weights sha256", "Manifest sha256", "Command",
         "Commit"}
 
@@ -27,7 +27,7 @@ CODE = {"Record", "Fingerprint of its inputs", "Weights sha256", "Manifest sha25
 # -- circumstances -------------------------------------------------------------------------------
 
 def groups(jobs: Iterable[Outcome]) -> list[dict]:
-    """Return the distinct circumstances of the records, with counts and first and last time."""
+    """Return the distinct conditions of the records, with counts and first and last time."""
     found: dict[str, dict] = {}
     for job in jobs:
         if not job.record:
@@ -52,7 +52,7 @@ def groups(jobs: Iterable[Outcome]) -> list[dict]:
 
 
 def machine(hardware: dict) -> str:
-    """Return a record's hardware in words, "not recorded" if it says nothing."""
+    """Return the hardware of a record in words, or "not recorded"."""
     memory = hardware.get("memory_bytes")
     return ", ".join(str(part) for part in (
         hardware.get("cpu"), f"{hardware['cores']} cores" if hardware.get("cores") else None,
@@ -61,89 +61,89 @@ def machine(hardware: dict) -> str:
 
 
 def kind(job: Outcome) -> str:
-    """Return what a record is of, in a word."""
+    """Return the kind of a record in one word."""
     found = run_folder.kind_of(job.path)
     return "benchmark" if found == "bench" else found
 
 
 def command(run: Run, job: Outcome) -> str:
-    """Return the command that computes a record again, to be run beside ``results/``."""
+    """Return the command that computes a record again; run it in the folder of ``results/``."""
     config = (str(RunFolder.of_run(run.name).config) if RunFolder(run.folder).config.is_file()
               else "CONFIG")
     verb = {"cell": ["eval"], "training": ["train"], "profile": ["profile"],
             "benchmark": ["bench", job.model]}[kind(job)]
-    said = ["irbench", *verb, "--config", config]
+    words = ["irbench", *verb, "--config", config]
     if job.protocol:
-        said += ["--protocol", job.protocol]
+        words += ["--protocol", job.protocol]
     if isinstance(job, Cell):
-        said += ["--dataset", job.dataset]
+        words += ["--dataset", job.dataset]
     if kind(job) != "benchmark":
-        said += ["--model", job.model]
+        words += ["--model", job.model]
     threads = ((job.record or {}).get("provenance") or {}).get("threads")
-    return shlex.join([*said, *(["--threads", str(threads)] if (threads or 1) != 1 else [])])
+    return shlex.join([*words, *(["--threads", str(threads)] if (threads or 1) != 1 else [])])
 
 
 # -- facts ---------------------------------------------------------------------------------------
 
 class Origins:
-    """The facts of every record and source of a page, and the anchors by which they are found."""
+    """The facts of every record and source of a page, and their anchors."""
 
     def __init__(self, run: Run, jobs: Iterable[Outcome], sources: Iterable[str] = ()) -> None:
-        """Take the records of a run that a page tells of, and the names of printed sources."""
+        """Store the records of a run that the page shows, and the names of printed sources."""
         self.run = run
         self.jobs = {job.path: job for job in jobs}
         self.anchors = {path: f"record-{i}" for i, path in enumerate(self.jobs, start=1)}
         self.sources = {name: f"source-{i}" for i, name in enumerate(dict.fromkeys(sources),
                                                                      start=1)}
-        self._weights = {cell.path: one for one in weights.of(run) for cell in one.cells}
+        self._weights = {cell.path: one for one in weights.all_weights(run) for cell in one.cells}
 
     def record(self, path: str) -> str:
-        """Return the anchor of a record, "" if the run has none at this path."""
+        """Return the anchor of a record, "" if the run has no record at this path."""
         return self.anchors.get(path, "")
 
     def figure(self, row: Row, column: Column, entry: Value) -> tuple[str, str]:
-        """Return the anchor of a figure's origin and the figure in words; ("", "") for no figure.
+        """Return the anchor of a value's origin, and the value in words; ("", "") without one.
 
-        The words have the number unrounded, or as printed.
+        The words contain the number unrounded, or as printed.
         """
         anchor = self.sources.get(row.source) or self.record(entry.record)
         if not anchor or not entry.exact or not column.metric:
             return (anchor if entry.record else "", "")
         known = metrics.get(column.metric)
-        said = " ".join(filter(None, (known.title, metrics.leading_zero(entry.exact), known.unit)))
+        shown = " ".join(filter(None, (known.title, metrics.leading_zero(entry.exact), known.unit)))
         if entry.status == "published":
-            return anchor, (f"{said}, as printed: {row.name} on {column.dataset_title}, "
+            return anchor, (f"{shown}, as printed: {row.name} on {column.dataset_title}, "
                             f"{text.level_label(column.level)}")
-        return anchor, said + (f"; {entry.difference} to the printed figure of {entry.against}"
+        return anchor, shown + (f"; {entry.difference} to the printed value of {entry.against}"
                                if entry.difference else "")
 
     def data(self) -> dict:
-        """Return everything for the page's script.
+        """Return the data for the script of the page.
 
-        ``terms``: name and whether its texts are for a machine; ``texts``; ``origins``: by anchor,
-        a title, facts as pairs of indices into both, and the scores of the images if there are
-        few. Texts stand once, because hundreds of records share protocols and machines.
+        ``terms``: name, and whether its texts are code; ``texts``; ``origins``: by anchor, a title,
+        facts as pairs of indices into both, and the scores of the images if there are few. Each
+        text is stored once, because hundreds of records share protocols and machines.
         """
         terms: dict[str, int] = {}
         texts: dict[str, int] = {}
 
         def facts(pairs: Iterable[tuple[str, str]]) -> list[list[int]]:
-            return [[terms.setdefault(term, len(terms)), texts.setdefault(said, len(texts))]
-                    for term, said in pairs if said]
+            return [[terms.setdefault(term, len(terms)), texts.setdefault(detail, len(texts))]
+                    for term, detail in pairs if detail]
 
         origins = {self.anchors[path]: {
             "title": self.title(job), "facts": facts(self.facts(job)), **_images(job)}
             for path, job in self.jobs.items()}
-        origins |= {anchor: {"title": "Published figure", "facts": facts([
+        origins |= {anchor: {"title": "Published value", "facts": facts([
             ("Source", name), ("Where", published.SOURCES.get(name, "")),
-            ("Measured", "not by irbench: copied from print, with the printed decimals"),
+            ("Measured", "not by irbench: copied from the source, with the printed decimals"),
             ("Kept in", "irbench/catalog/published.csv")])}
             for name, anchor in self.sources.items()}
         return {"terms": [[term, term in CODE] for term in terms], "texts": list(texts),
                 "origins": origins}
 
     def title(self, job: Outcome) -> str:
-        """Return what a record is of: ``SemanIR on Set5``."""
+        """Return a title for a record: ``SemanIR on Set5``."""
         run = self.run
         if kind(job) == "benchmark":
             return f"Benchmark of {job.model}"
@@ -153,7 +153,7 @@ class Origins:
         return f"{kind(job).capitalize()} of {name}, {job.protocol}"
 
     def facts(self, job: Outcome) -> list[tuple[str, str]]:
-        """Return terms and texts on a record; an empty text is one that is not known."""
+        """Return (term, text) pairs on a record; unknown texts are empty."""
         run, record = self.run, job.record or {}
         source = record.get("provenance") or {}
         git = source.get("git") or {}
@@ -228,14 +228,14 @@ def _training(one: weights.Weights) -> str:
 
 
 def _trained(job: Outcome) -> str:
-    """Return how long a training's own record says that it took, "" for other records."""
+    """Return steps and duration from the record of a training, "" for other records."""
     if kind(job) != "training" or job.result.get("steps") is None:
         return ""
     return f"{job.result['steps']} steps; {text.duration(job.result['seconds'])}"
 
 
 def _images(job: Outcome) -> dict:
-    """Return the scores of a cell's images as rows of texts, {} if there are none or too many."""
+    """Return the image scores of a cell as rows of texts; {} if none, a note if too many."""
     if not isinstance(job, Cell) or not job.images:
         return {}
     if len(job.images) > IMAGES:

@@ -1,10 +1,10 @@
-"""Pictures of numbers: the list of all plots, in the order in which they are drawn.
+"""The list of all plots, in the order in which they are drawn.
 
 A plot is a module here with ``draw(run)``, which writes ``figures/<stem>.{png,pdf,svg}`` and
-returns what it drew. Its stems are its name, or begin with its name and a dash. A new plot is a new
-module and a line in ``PLOTS``. Importing this imports no plot, and so not matplotlib.
+returns what it drew. Its stems are its name, or begin with its name and a dash. To add a plot, add
+a module and a line in ``PLOTS``. Importing this package imports neither a plot nor matplotlib.
 
-Try: ``python -c "from irbench.report import plots; print(plots.of('quality-sr').heading)"``
+Try: ``python -c "from irbench.report import plots; print(plots.plot_of('quality-sr').heading)"``
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class Plot:
     """One kind of plot.
 
     Attributes:
-        name: of its files, up to the first dash.
-        module: in this package.
-        heading: of its figures on the page.
-        needs: the jobs of a run (cells, trainings, profiles, benches) without which there is
-            nothing to draw and nothing to say; "" where their absence is worth a sentence.
-        placed: the page has a place for it beside a table, not among the figures.
-        kind: its table in Snakemake's own report.
+        name: name of its files, up to the first dash.
+        module: name of its module in this package.
+        heading: heading of its figures on the page.
+        needs: kind of jobs (cells, trainings, profiles, benches) without which the plot is
+            skipped silently; "" if the page should state their absence.
+        placed: the page shows it beside a table, not among the figures.
+        kind: its table in the report of Snakemake.
     """
 
     name: str
@@ -53,8 +53,8 @@ PLOTS = (
 )
 
 
-def of(stem: str) -> Plot | None:
-    """Return the plot of a file, by its name without suffix; None for other files."""
+def plot_of(stem: str) -> Plot | None:
+    """Return the plot that a file belongs to, by its name without suffix; None for other files."""
     name = stem.partition("-")[0]
     return next((plot for plot in PLOTS if plot.name == name), None)
 

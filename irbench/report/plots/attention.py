@@ -1,11 +1,11 @@
 """The attention benchmark: time and peak memory against k, for each N and implementation.
 
-SemanIR's paper (arXiv 2405.20008) compares the GPU memory of three implementations over N and k;
-this is that table with time beside it. The paper's figures are not known to this project, so none
-is shown. ``dense`` is attention over all N tokens of a window, without a dictionary.
+SemanIR's paper (arXiv 2405.20008) compares the GPU memory of three implementations over N and k.
+This module makes the same table with time added. The values of the paper are not known here, so
+they are not shown. ``dense`` is attention over all N tokens of a window, without a dictionary.
 
 Reads nothing but the collected run (``benches/attention.json``); writes
-``figures/attention.{png,pdf,svg}``; its table goes to ``tables/attention.{md,tex,csv}``.
+``figures/attention.{png,pdf,svg}``; the table goes to ``tables/attention.{md,tex,csv}``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Benchmark:
 
     @property
     def names(self) -> list[str]:
-        """Sparse implementations, in the order of ``ORDER``, unknown ones last."""
+        """The sparse implementations, in the order of ``ORDER``, unknown ones last."""
         met = list(dict.fromkeys(name for _, k, name in self.rows if name not in (DENSE, BUILD)))
         return sorted(met, key=lambda n: ORDER.index(n) if n in ORDER else len(ORDER))
 
@@ -57,12 +57,12 @@ class Benchmark:
         return sorted({k for m, k, _ in self.rows if m == n and k is not None})
 
     def row(self, n: int, k: int | None, name: str) -> dict:
-        """One row, {} if there is none. Dense attention has one for every k."""
+        """Return one row, {} if there is none. Dense attention has one row for every k."""
         return self.rows.get((n, None if name == DENSE else k, name)) or {}
 
 
-def of(run: Run) -> Benchmark | None:
-    """Return what was measured, None if there is no result."""
+def benchmark_of(run: Run) -> Benchmark | None:
+    """Return the results of the benchmark, None if there are none."""
     job = run.benches.get(NAME)
     if job is None or not job.result.get("rows"):
         return None
@@ -76,17 +76,17 @@ def of(run: Run) -> Benchmark | None:
 
 
 def p50(row: dict) -> float | None:
-    """Median time of a row in ms."""
+    """Return the median time of a row in ms, None if unknown."""
     return (row.get("latency_ms") or {}).get("p50")
 
 
 def peak(row: dict) -> int | None:
-    """Peak memory of a row in bytes."""
+    """Return the peak memory of a row in bytes, None if unknown."""
     return row.get("peak_memory_bytes")
 
 
-def said(result: dict, rows: list[dict]) -> str:
-    """Say under what conditions a benchmark ran, in one sentence."""
+def conditions(result: dict, rows: list[dict]) -> str:
+    """Return the conditions of a benchmark in one sentence."""
     def values(name: str) -> str:
         met = dict.fromkeys(row[name] for row in rows if row.get(name) is not None)
         return " or ".join(map(str, met)) or "?"
@@ -94,9 +94,9 @@ def said(result: dict, rows: list[dict]) -> str:
     where = ", ".join(filter(None, [how["device"], how["dtype"], how["threads"]]))
     passes = sorted({len((r.get("latency_ms") or {}).get("samples") or []) for r in rows} - {0})
     return (f"Measured on {where}; windows {values('windows')}, heads {values('heads')}, head "
-            f"dimension {values('head_dim')}; time is the median (p50) of "
+            f"dimension {values('head_dim')}. Time is the median (p50) of "
             f"{' to '.join(map(str, dict.fromkeys((passes or ['?'])[i] for i in (0, -1))))} "
-            "passes, all implementations in turn in one process; peak memory is what one pass "
+            "passes, with all implementations in turn in one process. Peak memory is what one pass "
             f"adds to inputs and dictionary ({values('peak_memory_of')}).")
 
 
@@ -104,7 +104,7 @@ def said(result: dict, rows: list[dict]) -> str:
 
 def sheet(run: Run) -> Table | None:
     """Return the table, None if nothing was measured."""
-    found = of(run)
+    found = benchmark_of(run)
     if found is None:
         return None
     columns = [DENSE, *found.names, *([BUILD] if any(b == BUILD for *_, b in found.rows) else [])]
@@ -125,13 +125,13 @@ def sheet(run: Run) -> Table | None:
                               *times.values(), *peaks.values()])
     made.lines = [_line(found, *key, row) for key, row in sorted(
         found.rows.items(), key=lambda item: (item[0][0], item[0][1] or 0, item[0][2]))]
-    made.said = [
-        f"{said(found.result, list(found.rows.values()))} N: tokens of a window; k: keys of a "
-        "token, all tokens where k = N; dense: attention over all N without dictionary, mask or "
-        "position bias; dictionary: building it, once a stage, which no other column contains. "
-        "In brackets, the time over that of dense at the same N. In bold, the least of the "
-        "sparse implementations. SemanIR's paper prints the memory of three implementations; its "
-        "values are not known here and none is shown."]
+    made.sentences = [
+        f"{conditions(found.result, list(found.rows.values()))} N: tokens per window; k: keys per "
+        "token (all tokens if k = N); dense: attention over all N tokens without dictionary, mask "
+        "or position bias; dictionary: time to build it, once per stage, not included in the other "
+        "columns. In brackets: time divided by the time of dense at the same N. In bold: the "
+        "smallest value of the sparse implementations. SemanIR's paper prints the memory of three "
+        "implementations; its values are not known here and not shown."]
     return made
 
 
@@ -151,7 +151,7 @@ def _time(made: Table, name: str, row: dict, dense: float | None) -> Value:
 
 
 def _best(values: dict[str, Value], rows: dict[str, dict], number: Callable) -> None:
-    """Mark the least of several; one alone is not marked."""
+    """Mark the smallest of several values; a single value is not marked."""
     numbers = {name: number(rows[name]) for name in values if number(rows[name]) is not None}
     if len(numbers) > 1:
         values[min(numbers, key=numbers.get)].rank = BEST
@@ -170,15 +170,15 @@ def _line(found: Benchmark, n: int, k: int | None, name: str, row: dict) -> list
 # -- figure --------------------------------------------------------------------------------------
 
 def draw(run: Run) -> style.Drawing:
-    """Draw the figure; nothing is written without a time or a memory of some implementation."""
+    """Draw the plot; write nothing if no implementation has a time or a memory."""
     drawing = style.Drawing()
-    found = of(run)
+    found = benchmark_of(run)
     if found is None:
         drawing.left_out += [_no_result(job) for job in run.benches.values() if job.model == NAME]
         return drawing
     if not any(p50(row) is not None or peak(row) for row in found.rows.values()):
-        drawing.left_out.append("There is no figure of attention: no implementation has a time or "
-                                f"a memory. {_missing(found)}")
+        drawing.left_out.append("No attention plot: no implementation has a time or a memory. "
+                                f"{_missing(found)}")
         return drawing
     with style.look():
         chunks = [found.sizes[i:i + PER_LINE] for i in range(0, len(found.sizes), PER_LINE)]
@@ -207,11 +207,11 @@ def draw(run: Run) -> style.Drawing:
 
 
 def _no_result(job: Outcome) -> str:
-    return f"There is no figure of attention: {job.reason or job.status}."
+    return f"No attention plot: {job.reason or job.status}."
 
 
 def _panel(ax: Axes, found: Benchmark, n: int, number: Callable, label: str) -> dict:
-    """Draw one quantity at one N; returns the line of each implementation drawn."""
+    """Draw one quantity at one N; return the line of each implementation drawn."""
     hues, shapes = style.colors(found.names), style.markers(found.names)
     handles, values = {}, []
     for name in found.names:
@@ -253,7 +253,7 @@ def _panel(ax: Axes, found: Benchmark, n: int, number: Callable, label: str) -> 
 
 
 def _spaced(keys: list[int]) -> list[int]:
-    """Return the values of k that have room for a number on a log axis."""
+    """Return the values of k that get a number on a log axis, as far as there is room."""
     room = (keys[-1] * 1.6 / keys[0]) ** (1 / 11)
     kept: list[int] = []
     for k in reversed(keys):
@@ -263,7 +263,7 @@ def _spaced(keys: list[int]) -> list[int]:
 
 
 def _missing(found: Benchmark) -> str:
-    """Name what has no value, with the reasons."""
+    """Return a sentence on the missing values, with the reasons."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for (n, k, name), row in sorted(found.rows.items(),
                                     key=lambda i: (i[0][2], i[0][0], i[0][1] or 0)):
@@ -272,7 +272,7 @@ def _missing(found: Benchmark) -> str:
             why = str(row.get("reason") or f"no {' and no '.join(without)} recorded").rstrip(".")
             place = f"N = {n}" + (f", k = {k}" if k is not None else "")
             reasons.setdefault((name, why), []).append(place)
-    return "Without a value: " + "; ".join(
+    return "Missing values: " + "; ".join(
         f"{name} ({why}: {'; '.join(places) if len(places) < 4 else f'{len(places)} points'})"
         for (name, why), places in reasons.items()) + "." if reasons else ""
 
@@ -281,12 +281,12 @@ def _caption(found: Benchmark) -> str:
     zero = sorted({name for (_, _, name), row in found.rows.items() if peak(row) == 0})
     return " ".join(filter(None, [
         "Time (above) and peak memory (below) of one attention against k, for each number of "
-        "tokens N of a window; the dashed line is attention over all N keys, without a "
-        "dictionary. Building the dictionary is not contained; see the table.",
-        said(found.result, list(found.rows.values())), _missing(found),
-        f"A peak memory of 0, below what the counters resolve, has no place on a log scale: "
-        f"{', '.join(zero)}." if zero else "",
-        "The memory figures of SemanIR's paper are not known here and not shown."]))
+        "tokens N per window. The dashed line is attention over all N keys, without a "
+        "dictionary. Building the dictionary is not included; see the table.",
+        conditions(found.result, list(found.rows.values())), _missing(found),
+        f"A peak memory of 0 (below the resolution of the counters) cannot be shown on a log "
+        f"scale: {', '.join(zero)}." if zero else "",
+        "The memory values of SemanIR's paper are not known here and not shown."]))
 
 
 def _alt(found: Benchmark) -> str:

@@ -1,9 +1,9 @@
-"""Visual comparison: one zoomed window of the input, of every model's result and of the target.
+"""Visual comparison: one enlarged window of the input, of the result of every model, of the target.
 
-The window is where the results differ most, so that the figure shows a difference if there is one
-(``window``). Below each crop stand the scores of the whole image, and below these the error: how
-far the crop lies from the target's, on one scale for the figure. Reads the images under ``images/``
-of the run; writes ``figures/crops-<protocol>-<dataset>.{png,pdf,svg}``.
+The window is where the results differ most, so the figure shows a difference if there is one
+(``window``). Below each crop are the scores of the whole image, and below them the error map: the
+difference to the target, on one scale for the figure. Reads the images under ``images/`` of the
+run; writes ``figures/crops-<protocol>-<dataset>.{png,pdf,svg}``.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from irbench.report.plots import window
 from irbench.report.run import Cell, Run
 
 PER_LINE = 6                    # crops beside the whole image
-INPUT = "Input"                 # what the degraded image is called
-FRAME = (("white", 2.2), ("black", 0.8))        # line in line, to be seen on any picture
-ERRORS = "magma"                # even to the eye, and readable in gray
-LEAST_ERROR = 8                 # levels at the scale's end: rounding must not look like an error
-SHARE = 0.995                   # of the pixels lie within the scale; its end stands for the others
+INPUT = "Input"                 # title of the degraded image
+FRAME = (("white", 2.2), ("black", 0.8))        # one line inside the other, visible on any picture
+ERRORS = "magma"                # perceptually uniform, and readable in gray
+LEAST_ERROR = 8                 # levels: least end of the scale, so that rounding stays invisible
+SHARE = 0.995                   # share of the pixels within the scale; the rest gets its end colour
 TITLE_LINES = 3
 # inches
 MAX_SIDE = 1.3                  # of a crop, so that few do not fill a page
@@ -36,7 +36,7 @@ GAP, TITLE, LINE, SCORES, SKIP = 0.06, 0.18, 0.11, 0.27, 0.08
 
 
 class Version(NamedTuple):
-    """One picture of an image: what it is called, its file, and its scores as an image, or {}."""
+    """One version of an image: its title, its file, and the scores of the image, or {}."""
 
     label: str
     path: Path
@@ -48,8 +48,8 @@ class VisualComparison:
     """An image with its versions, and the window in which the models' results differ most.
 
     ``top``, ``left`` and ``side`` are in pixels of the target; the input is ``scale`` times
-    smaller. ``versions``: the input if it was kept (unless a model returns it, and shows it with
-    its scores), each model's result, the target.
+    smaller. ``versions``: the input if it was kept (unless a model returns it, which then shows it
+    with scores), the result of each model, the target.
     """
 
     protocol: str
@@ -61,24 +61,24 @@ class VisualComparison:
     scale: int
     versions: list[Version]
     cells: list[Cell] = field(repr=False, default_factory=list)     # in the order of the versions
-    judged: tuple[str, ...] = ()    # the models whose results chose the window
-    searched: tuple[int, int] = (0, 0)      # images looked at, and images there are
+    judged: tuple[str, ...] = ()    # the models whose results determined the window
+    searched: tuple[int, int] = (0, 0)      # number of images searched, and of all images
 
 
 @dataclass
 class Crops(style.Drawing):
-    """The figures, with what they show."""
+    """The figures, and the comparisons that they show."""
 
     comparisons: list[VisualComparison] = field(default_factory=list)
 
 
 def comparisons(run: Run) -> list[VisualComparison]:
-    """Return one comparison per protocol and dataset whose images were kept."""
+    """Return one comparison for each protocol and dataset with kept images."""
     return _compare(run)[0]
 
 
 def _compare(run: Run) -> tuple[list[VisualComparison], list[str]]:
-    """Return the comparisons, and sentences on what has none."""
+    """Return the comparisons, and sentences on cells without one."""
     groups: dict[tuple[str, str], list[Cell]] = {}
     variants, without = set(), []
     for cell in run.cells:
@@ -86,7 +86,7 @@ def _compare(run: Run) -> tuple[list[VisualComparison], list[str]]:
             groups.setdefault((cell.protocol, cell.dataset), []).append(cell)
         elif any(image.get("file") for image in cell.images):
             variants.add(run.model_title(cell.model))
-    left_out = [f"No crops of variants, which have the weights of their base: "
+    left_out = [f"No crops for variants, which use the weights of their base: "
                 f"{', '.join(sorted(variants))}."] if variants else []
     found = []
     for (protocol, dataset), cells in groups.items():
@@ -104,7 +104,7 @@ def _compare(run: Run) -> tuple[list[VisualComparison], list[str]]:
             continue
         found.append(_comparison(run, shown, judged, choice, names))
     if without:
-        left_out.append("No crops for want of kept images (keep_images in the config): "
+        left_out.append("No crops, because no images were kept (set keep_images in the config): "
                         f"{', '.join(without)}.")
     return found, left_out
 
@@ -115,7 +115,7 @@ def _place(run: Run, cell: Cell) -> str:
 
 
 def _fits(run: Run, cells: list[Cell], choice: window.Window) -> bool:
-    """Say whether every result of the chosen image has the target's shape."""
+    """Return whether every result for the chosen image has the shape of the target."""
     shapes = {window.load(path).shape for path in (
         window.reserved(run.folder, cells[0].protocol, cells[0].dataset, window.TARGET,
                         choice.name),
@@ -176,7 +176,7 @@ def error(crop: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def scale_end(errors: list[np.ndarray]) -> int:
-    """Return the end of a scale of errors, a round number of levels of 255, for all maps alike."""
+    """Return the end of the error scale for all maps: a round number of levels of 255."""
     together = np.concatenate([one.ravel() for one in errors])
     wanted = max(float(np.quantile(together, SHARE)), LEAST_ERROR)
     return next((end for end in (8, 12, 16, 20, 32, 40, 60, 80, 120, 160, 200) if end >= wanted),
@@ -203,14 +203,14 @@ def _tiles(one: VisualComparison) -> list[Tile]:
 
 
 def scores(version: Version) -> str:
-    """Return the scores below a crop, a line each, which are those of the whole image."""
+    """Return the text below a crop: the scores of the whole image, one per line."""
     return "\n".join(
         f"{one.title} {text.NA}" if version.scores.get(one.name) is None
         else one.worded(version.scores[one.name]) for one in map(metrics.get, metrics.main()))
 
 
 def _figure(run: Run, one: VisualComparison, stem: str) -> tuple[int, bool]:
-    """Draw a comparison; returns the end of the errors' scale, and whether some lie beyond."""
+    """Draw a comparison; return the end of the error scale, and whether errors exceed it."""
     whole = window.load(one.versions[-1].path)
     tiles = _tiles(one)
     errors = [tile.error for tile in tiles if tile.error is not None]
@@ -264,7 +264,7 @@ def _axes(figure: Figure, x: float, y: float, width: float, height: float) -> Ax
 
 def _scale(figure: Figure, shown, x: float, y: float, side: float, end: int,
            beyond: bool) -> None:
-    """Draw the scale of the errors where the target, which has none, would show its."""
+    """Draw the error scale below the target, which has no error map."""
     pad = side * 0.09 if beyond else 0.02
     ax = _axes(figure, x + 0.06, y + pad, 0.09, side - pad - 0.02)
     bar = figure.colorbar(shown, cax=ax, extend="max" if beyond else "neither",
@@ -291,28 +291,29 @@ def _cut(image: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
 
 def _caption(run: Run, one: VisualComparison, end: int, beyond: bool) -> str:
     titles = [run.model_title(model) for model in one.judged]
-    of = f" of {', '.join(titles)}" if len(titles) < len(one.cells) else ""
-    how = (f"the results{of} differ most (largest mean variance over these models"
+    models = f" of {', '.join(titles)}" if len(titles) < len(one.cells) else ""
+    how = (f"the results{models} differ most (largest mean variance over these models"
            if len(titles) > 1 else
-           "the one result differs most from the target (largest mean squared difference")
-    said = [f"{_place(run, one.cells[0])}: image {one.name}, {one.side}{text.TIMES}{one.side} "
-            f"pixels from row {one.top}, column {one.left}, enlarged by repeating pixels: the "
-            f"window where {how}, among {one.searched[0]} of {one.searched[1]} images; ties go "
-            "to the first). Below each crop: PSNR and SSIM of the whole image under the protocol, "
-            "not of the crop. Below these, the error of the crop: |result \N{MINUS SIGN} target| "
-            "of 8-bit pixels" + (", mean over the colours" if _coloured(one) else "")
-            + f", on one scale from 0 to {end} levels of 255"
-            + (", brightest also beyond." if beyond else ".")]
+           "the only result differs most from the target (largest mean squared difference")
+    sentences = [
+        f"{_place(run, one.cells[0])}: image {one.name}, {one.side}{text.TIMES}{one.side} "
+        f"pixels from row {one.top}, column {one.left}, enlarged by repeating pixels. This is the "
+        f"window where {how}, among {one.searched[0]} of {one.searched[1]} images; ties go "
+        "to the first). Below each crop: PSNR and SSIM of the whole image under the protocol, "
+        "not of the crop. Below them: the error of the crop, |result \N{MINUS SIGN} target| "
+        "of 8-bit pixels" + (", mean over the colours" if _coloured(one) else "")
+        + f", on one scale from 0 to {end} levels of 255"
+        + ("; larger errors have the brightest colour." if beyond else ".")]
     if one.scale > 1:
-        said.append(f"The input is enlarged {text.TIMES}{one.scale} and has no error map.")
+        sentences.append(f"The input is enlarged {text.TIMES}{one.scale} and has no error map.")
     elif one.cells[0].task.startswith("denoise"):
-        said.append("The input is shown clipped to 0-255.")
+        sentences.append("The input is shown clipped to 0-255.")
     absent = [run.model_title(c.model) for c in run.cells
               if (c.protocol, c.dataset) == (one.protocol, one.dataset)
               and kinds.competes(run.models[c.model]) and c not in one.cells]
     if absent:
-        said.append(f"Without kept images: {', '.join(absent)}.")
-    return " ".join(said)
+        sentences.append(f"Models without kept images: {', '.join(absent)}.")
+    return " ".join(sentences)
 
 
 def _coloured(one: VisualComparison) -> bool:

@@ -1,8 +1,8 @@
-"""The figure of training: loss, validation PSNR and learning rate against the step.
+"""The training plot: loss, validation PSNR and learning rate against the step.
 
-One column of panels per scope, what a training is for: a protocol, or a task with a range of levels
-for a blind one. Losses of different recipes do not compare, and the caption says so. Reads nothing
-but the collected run; writes ``figures/training.{png,pdf,svg}``.
+One column of panels per scope of a training: a protocol, or a task with a range of levels for blind
+trainings. Losses of different recipes do not compare; the caption states it. Reads nothing but the
+collected run; writes ``figures/training.{png,pdf,svg}``.
 """
 
 from __future__ import annotations
@@ -25,23 +25,22 @@ HEIGHTS = {"loss": 1.75, "validation": 1.25, "rate": 0.7}       # inches
 
 
 def running_mean(losses: list[float]) -> list[float]:
-    """Return the mean of each loss and those before it, over a twelfth of the curve."""
+    """Return the running mean of the losses, over the last twelfth of the curve at each point."""
     width = max(1, len(losses) // SMOOTHED)
     parts = [losses[max(0, i + 1 - width):i + 1] for i in range(len(losses))]
     return [sum(part) / len(part) for part in parts]
 
 
 def draw(run: Run) -> style.Drawing:
-    """Draw the figure; nothing is written when no training has a curve of two points."""
+    """Draw the plot; write nothing if no training has a curve of two points."""
     drawing = style.Drawing()
     panels: dict[str, list[Weights]] = {}
-    for one in weights.of(run):
+    for one in weights.all_weights(run):
         if one.job and len(one.job.result.get("curve") or []) > 1:
             panels.setdefault(one.scope, []).append(one)
     if not panels:
         if run.trainings:
-            drawing.left_out.append("There is no figure of training: no training recorded a "
-                                    "curve of two points.")
+            drawing.left_out.append("No training plot: no training recorded a curve of two points.")
         return drawing
     hues = style.colors(list(run.models))
     rows = ["loss", *(["validation"] if any(one.validation for shown in panels.values()
@@ -78,7 +77,7 @@ def draw(run: Run) -> style.Drawing:
 
 
 def _plot(here: dict[str, Axes], job: Outcome, hue: tuple, dashes: object, one: Weights) -> Line2D:
-    """Draw one training into its panels; return the line that stands for it."""
+    """Draw one training into its panels; return its line for the legend."""
     curve = job.result["curve"]
     steps, losses = [p["step"] for p in curve], [p["loss"] for p in curve]
     here["loss"].plot(steps, losses, color=hue, linewidth=0.5, alpha=0.4)
@@ -96,7 +95,7 @@ def _plot(here: dict[str, Axes], job: Outcome, hue: tuple, dashes: object, one: 
 
 
 def _label(here: dict[str, Axes], first: bool) -> None:
-    """Scale and name the axes of one scope, which share the steps."""
+    """Scale and label the axes of one scope, which share the steps."""
     limits = [ax.get_xlim() for ax in here.values() if ax.lines]
     low, high = min(left for left, _ in limits), max(right for _, right in limits)
     losses = [y for line in here["loss"].lines for y in line.get_ydata()]
@@ -130,25 +129,25 @@ def _caption(panels: dict[str, list[Weights]], validated: bool) -> str:
     on: dict[str, list[str]] = {}
     for one in ones:
         if one.validation:
-            on.setdefault(weights.validated(one) or "not recorded of what", []).append(one.scope)
+            on.setdefault(weights.validated(one) or "basis not recorded", []).append(one.scope)
     return " ".join(filter(None, [
         "Training loss, " + "validation PSNR " * validated + "and learning rate against the step, "
-        "one column per protocol trained for. Loss: thin, as recorded; thick, the mean over the "
-        "last twelfth of the curve up to each point. Each model follows its own recipe, so losses "
-        "of two models need not compare.",
-        f"Blind trainings, one for a range of levels: {'; '.join(blind)}." if blind else "",
-        "Validation, a star at its best: " + "; ".join(
-            f"{', '.join(dict.fromkeys(scopes))}: {said}" for said, scopes in on.items()) + "."
+        "one column per protocol trained for. Loss: the thin line is the loss as recorded, the "
+        "thick line its mean over the last twelfth of the curve up to each point. Each model "
+        "follows its own recipe, so losses of different models may not compare.",
+        f"Blind trainings, each for a range of levels: {'; '.join(blind)}." if blind else "",
+        "Validation (the star marks the best value): " + "; ".join(
+            f"{', '.join(dict.fromkeys(scopes))}: {basis}" for basis, scopes in on.items()) + "."
         if on else ""]))
 
 
 def _alt(run: Run, panels: dict[str, list[Weights]]) -> str:
-    said = []
+    parts = []
     for scope, ones in panels.items():
         for one in ones:
             curve = one.job.result["curve"]
             end = (f"; validation PSNR {one.validation[0][1]:.2f} to {one.last[1]:.2f} dB"
                    if one.validation else "")
-            said.append(f"{run.model_title(one.model)} on {scope}: {curve[0]['loss']:.3g} to "
+            parts.append(f"{run.model_title(one.model)} on {scope}: {curve[0]['loss']:.3g} to "
                         f"{curve[-1]['loss']:.3g} in {text.si(curve[-1]['step'])} steps{end}.")
-    return "Line plots of training loss, validation PSNR and learning rate. " + " ".join(said)
+    return "Line plots of training loss, validation PSNR and learning rate. " + " ".join(parts)

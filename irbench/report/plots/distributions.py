@@ -1,13 +1,13 @@
-"""The figures of per-image PSNR: every image of a set under every model, and paired differences.
+"""Plots of per-image PSNR: every image of a set under every model, and paired differences.
 
-One row per protocol and dataset with two or more models that scored the same images. Left: the
-PSNR of each image, joined across models where the images are few. Right: each image's difference to
-the best model, which says more than the spread of the PSNR, as images differ far more than models.
-Whether the mean difference is more than chance is said as in the tables
+One row per protocol and dataset with two or more models that were scored on the same images. Left:
+the PSNR of each image, joined across models if there are few images. Right: the difference of each
+image to the best model. It is more informative than the spread of the PSNR, because images differ
+far more than models. Whether a mean difference is significant is decided as in the tables
 (``irbench.core.statistics``).
 
 Reads nothing but the collected run; writes ``figures/distributions.{png,pdf,svg}``, or one figure
-per task or protocol when there are many rows.
+per task or protocol if there are many rows.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from irbench.report.facts import kinds
 from irbench.report.plots import split
 from irbench.report.run import Cell, Run
 
-JOINED = 12                     # images; more lines than this are a tangle
-LEAST = 2                       # images; one has no distribution
-LEAST_DB = 0.2                  # width of a panel: a tiny difference must not fill it
+JOINED = 12                     # images; more lines would be unreadable
+LEAST = 2                       # images; one image has no distribution
+LEAST_DB = 0.2                  # least width of a panel, so that a tiny difference does not fill it
 PSNR = metrics.get("psnr")
 NAME = 24                       # letters in a line of a model's name
-HEIGHT, LINE = 0.22, 0.1        # inches a model, and a line of its name
-GOLDEN = 0.6180339887           # spreads points evenly without chance
+HEIGHT, LINE = 0.22, 0.1        # inches per model, and per line of its name
+GOLDEN = 0.6180339887           # spreads points evenly without random numbers
 
 
 @dataclass
@@ -52,13 +52,13 @@ class ImageScores:
         return next(iter(self.psnr))
 
     def verdict(self, model: str) -> statistics.Paired:
-        """Say whether a model's mean difference to the best is more than chance."""
+        """Return whether the mean difference of a model to the best model is significant."""
         return statistics.verdict(self.against[model].tolist(), self.protocol, self.dataset,
                                   model, self.best, least=PSNR.alike)
 
 
 def rows(run: Run) -> list[ImageScores]:
-    """Return what can be compared image by image."""
+    """Return the protocols and datasets that can be compared image by image."""
     groups: dict[tuple[str, str], dict[str, Cell]] = {}
     for cell in run.cells:
         if "psnr" in cell.means and kinds.competes(run.models[cell.model]):
@@ -69,7 +69,7 @@ def rows(run: Run) -> list[ImageScores]:
         names = [str(image["name"]) for image in first.images]
         scores = {model: {str(i["name"]): i["psnr"] for i in cell.images}
                   for model, cell in cells.items()}
-        # another number of images: another set, whatever its name
+        # a different number of images means a different set, even under the same name
         scores = {model: by_name for model, by_name in scores.items() if set(by_name) == set(names)}
         if len(scores) < 2 or len(names) < LEAST:
             continue
@@ -78,7 +78,7 @@ def rows(run: Run) -> list[ImageScores]:
                 for model, by_name in scores.items()}
         row.psnr = dict(sorted(psnr.items(), key=lambda item: -item[1].mean()))
         learned = [m for m in row.psnr if run.models[m].learned]
-        # the distance of a noisy input would hide those between networks
+        # the large distance of a noisy input would hide the distances between networks
         shown = [m for m in row.psnr if m in learned or len(learned) < 2]
         row.against = {m: row.psnr[m] - row.psnr[row.best] for m in shown if m != row.best}
         found.append(row)
@@ -86,7 +86,7 @@ def rows(run: Run) -> list[ImageScores]:
 
 
 def draw(run: Run) -> style.Drawing:
-    """Draw the figures; nothing is written when no two models scored the same images."""
+    """Draw the plots; write nothing if no two models were scored on the same images."""
     drawing = style.Drawing()
     for named, part in split.figures(rows(run), "distributions", "PSNR of each image",
                                      style.HEIGHT, lambda row: _height(run, row)).items():
@@ -122,12 +122,12 @@ def _name(run: Run, model: str) -> str:
 
 
 def _height(run: Run, row: ImageScores) -> float:
-    """Return the height of a row's panels in inches."""
+    """Return the height of the panels of a row in inches."""
     return 0.85 + sum(HEIGHT + LINE * (1 + _name(run, model).count("\n")) for model in row.psnr)
 
 
 def _images(ax: Axes, run: Run, row: ImageScores) -> None:
-    """Draw the PSNR of every image under every model, a line of the panel per model."""
+    """Draw the PSNR of every image under every model, one line of the panel per model."""
     hues, shapes = style.colors(list(run.models)), style.markers(list(run.models))
     if len(row.images) <= JOINED:
         for values in np.stack(list(row.psnr.values()), axis=1):        # (models,) of an image
@@ -140,12 +140,12 @@ def _images(ax: Axes, run: Run, row: ImageScores) -> None:
         for model, values in row.psnr.items()])
     ax.set_xlabel("PSNR of an image (dB)")
     ax.set_title(f"{row.protocol}\n")
-    _said(ax, f"{run.dataset_title(row.dataset)}, {len(row.images)} images")
+    _heading(ax, f"{run.dataset_title(row.dataset)}, {len(row.images)} images")
     _frame(ax, len(row.psnr))
 
 
 def _differences(ax: Axes, run: Run, row: ImageScores) -> None:
-    """Draw each image's difference to the best model, and what it amounts to."""
+    """Draw the difference of each image to the best model, with mean and verdict."""
     hues, shapes = style.colors(list(run.models)), style.markers(list(run.models))
     heights = {model: height for height, model in enumerate(row.psnr)}
     ax.axvline(0, color=hues[row.best], linewidth=1, zorder=1.5)
@@ -156,11 +156,11 @@ def _differences(ax: Axes, run: Run, row: ImageScores) -> None:
     for model, values in row.against.items():
         height = heights[model]
         _points(ax, values, height, hues[model], shapes[model], len(row.images) > JOINED)
-        said = row.verdict(model)
-        if said.low is not None and said.word != statistics.SAME:
-            ax.plot([said.low, said.high], [height + 0.33] * 2, color=style.INK, linewidth=1.2,
-                    zorder=5, solid_capstyle="butt")
-        ax.text(1.02, height, f"{PSNR.difference(said.mean)} dB\n{said.word}",
+        verdict = row.verdict(model)
+        if verdict.low is not None and verdict.word != statistics.SAME:
+            ax.plot([verdict.low, verdict.high], [height + 0.33] * 2, color=style.INK,
+                    linewidth=1.2, zorder=5, solid_capstyle="butt")
+        ax.text(1.02, height, f"{PSNR.difference(verdict.mean)} dB\n{verdict.word}",
                 transform=ax.get_yaxis_transform(), va="center", fontsize=style.SMALL)
     ax.text(1.02, heights[row.best], "the best", transform=ax.get_yaxis_transform(), va="center",
             fontsize=style.SMALL, color=style.GRAY)
@@ -170,14 +170,14 @@ def _differences(ax: Axes, run: Run, row: ImageScores) -> None:
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_xlabel("Difference of an image (dB)")
     ax.set_title("\n")
-    _said(ax, f"to {text.wrap(run.model_title(row.best), 44, 1)}")
+    _heading(ax, f"to {text.wrap(run.model_title(row.best), 44, 1)}")
     ax.set_yticks(range(len(row.psnr)), [])
     _frame(ax, len(row.psnr))
 
 
 def _points(ax: Axes, values: np.ndarray, height: int, hue: tuple, marker: str,
             many: bool) -> None:
-    """Draw the images of one model at one height; many of them are spread, with quartiles."""
+    """Draw the images of one model at one height; if many, spread them and add quartiles."""
     spread = ((np.arange(len(values)) * GOLDEN) % 1 - 0.5) * 0.36 if many else np.zeros(len(values))
     ax.plot(values, height + spread, linestyle="", marker=marker, color=hue, zorder=3,
             markersize=2.2 if many else 3.6, markeredgewidth=0, alpha=0.55 if many else 0.9)
@@ -197,7 +197,7 @@ def _frame(ax: Axes, models: int) -> None:
     sns.despine(ax=ax, left=True)
 
 
-def _said(ax: Axes, words: str) -> None:
+def _heading(ax: Axes, words: str) -> None:
     ax.annotate(words, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points",
                 fontsize=style.SMALL, color=style.GRAY, va="bottom")
 
@@ -208,16 +208,16 @@ def _caption(run: Run, found: list[ImageScores]) -> str:
     few = any(len(row.images) <= JOINED for row in found)
     fewest = [row for row in found if len(row.images) < statistics.FEWEST]
     return " ".join(filter(None, [
-        "PSNR (dB) of every image under every model (left), the model with the best mean above, "
-        "and each image's difference to that model (right). Number of images: " + counts + ".",
-        f"Up to {JOINED} images are joined across models, a line per image." if few else "",
-        "At the right the mean difference, with its 95 % bootstrap interval as a black line below "
-        "the points: \"real\" if the interval excludes 0 and the sign test over images has "
-        f"p < {statistics.LEVEL}, \"within noise\" if not, \"no change\" if no image differs by "
-        f"more than {PSNR.alike} dB.",
-        f"A sign test of fewer than {statistics.FEWEST} images cannot reach that; there the "
+        "Left: PSNR (dB) of every image under every model; the model with the best mean is at the "
+        "top. Right: difference of each image to that model. Number of images: " + counts + ".",
+        f"Up to {JOINED} images are joined across models, one line per image." if few else "",
+        "At the right edge: the mean difference, with its 95 % bootstrap interval as a black line "
+        "below the points. It is \"real\" if the interval excludes 0 and the sign test over the "
+        f"images has p < {statistics.LEVEL}, otherwise \"within noise\", or \"no change\" if no "
+        f"image differs by more than {PSNR.alike} dB.",
+        f"With fewer than {statistics.FEWEST} images the sign test cannot reach that p, so the "
         "interval alone decides." if fewest else "",
-        "Where two models have weights, those without are not among the differences."
+        "If two models have weights, the differences omit models without weights."
         if any(len(row.against) + 1 < len(row.psnr) for row in found) else ""]))
 
 

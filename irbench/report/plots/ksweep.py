@@ -1,10 +1,10 @@
-"""The figure of k: PSNR, multiply-adds and latency of one set of weights at several k.
+"""The plot of k: PSNR, multiply-adds and latency of one set of weights at several k.
 
-As SemanIR's figure (arXiv 2405.20008): PSNR against the number of keys k at inference, the area of
-a marker being the cost. A base and those of its variants that differ from it in k alone; the base
+Like a figure of SemanIR's paper (arXiv 2405.20008): PSNR against the number of keys k at inference;
+the area of a marker is the cost. It shows a base and its variants that differ only in k; the base
 with its own k is one of the points. Cost is in MACs with attention counted over the k keys of the
-dictionary only, the papers' convention. Reads nothing but the collected run; writes
-``figures/ksweep.{png,pdf,svg}``, or ``figures/ksweep-<model>`` when there are many rows.
+dictionary only, as in the papers. Reads nothing but the collected run; writes
+``figures/ksweep.{png,pdf,svg}``, or ``figures/ksweep-<model>`` if there are many rows.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from irbench.report.plots import latency
 from irbench.report.run import Run
 
 OPTION = "k"
-AREA = 150.0                    # of the largest marker, in square points
-PLAIN = 22.0                    # where MACs are unknown or do not compare
+AREA = 150.0                    # area of the largest marker, in square points
+PLAIN = 22.0                    # area of a marker if MACs are unknown or do not compare
 MAX_ROWS = 5                    # in one figure; beyond, one figure per base
 UNITS = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("K", 1e3))
-LEAST_DB = 0.1                  # height of a panel: a tiny difference must not fill it
+LEAST_DB = 0.1                  # least height of a panel: a tiny difference must not fill it
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 
 
@@ -46,7 +46,7 @@ class KSweep:
 
 
 def members(run: Run) -> dict[str, dict[int, str]]:
-    """Return, for each base with variants in k alone: k -> model, the base's own included."""
+    """Return, for each base with variants that differ only in k: k -> model, with the base."""
     found = {}
     for base, names in family.variants(run).items():
         own = run.models[base].options.get(OPTION) if base in run.models else None
@@ -61,7 +61,7 @@ def members(run: Run) -> dict[str, dict[int, str]]:
 
 
 def rows(run: Run) -> list[KSweep]:
-    """Return what is known of every sweep of k, one row per base and protocol."""
+    """Return all sweeps of k, one row per base and protocol."""
     found = []
     for base, by_k in members(run).items():
         own = next(k for k, name in by_k.items() if name == base)
@@ -118,14 +118,14 @@ def _cost(run: Run, row: KSweep, k: int, model: str) -> None:
 
 
 def draw(run: Run) -> style.Drawing:
-    """Draw the figure; nothing is written unless some base has a PSNR or a cost at two k."""
+    """Draw the plot; write nothing unless some base has a PSNR or a cost at two values of k."""
     drawing = style.Drawing()
     found = rows(run)
     drawn = [row for row in found
              if max((len(v) for v in (*row.psnr.values(), row.p50, row.macs)), default=0) > 1]
     drawing.left_out += [
-        f"No figure of k for {run.model_title(row.base)} ({row.protocol}): fewer than two values "
-        f"of k have a result. Without: {', '.join(row.missing) or 'nothing'}."
+        f"No plot of k for {run.model_title(row.base)} ({row.protocol}): fewer than two values "
+        f"of k have a result. Missing: {', '.join(row.missing) or 'nothing'}."
         for row in found if row not in drawn]
     bases = list(dict.fromkeys(row.base for row in drawn))
     if not drawn:
@@ -161,7 +161,7 @@ def _figure(run: Run, drawn: list[KSweep], stem: str, title: str) -> style.Drawn
 
 
 def _quality_panel(ax: Axes, run: Run, row: KSweep, largest: int) -> None:
-    # lines are datasets here, so the models' colours would mislead
+    # the lines are datasets here, so the colours of the models would mislead
     hues = style.colors([f"dataset {name}" for name in row.psnr])
     values = []
     for index, (dataset, points) in enumerate(row.psnr.items()):
@@ -205,7 +205,7 @@ def _cost_panel(ax: Axes, row: KSweep, points: dict[int, float], label: str, hue
 
 
 def _axes(ax: Axes, row: KSweep, ks: list[int]) -> None:
-    """Set a log axis of k with the values met, and mark the base's own."""
+    """Set a log axis of k with the measured values, and mark the k of the base."""
     ax.set_xlabel("k at inference (keys per token)")
     sns.despine(ax=ax)
     if not ks:
@@ -233,16 +233,16 @@ def _caption(run: Run, drawn: list[KSweep]) -> str:
                for row in drawn if row.missing]
     return " ".join(filter(None, [
         "One set of weights at several numbers of keys k: PSNR (dB) per dataset, median latency "
-        "(p50, ms), and multiply-adds (MACs, of which one is about two FLOPs; M: 10^6, G: 10^9).",
-        f"The area of a marker is the MACs, for an input of {' or '.join(sizes)} (batch, "
+        "(p50, ms), and multiply-adds (MACs; one MAC is about two FLOPs; M: 10^6, G: 10^9).",
+        f"The area of a marker shows the MACs for an input of {' or '.join(sizes)} (batch, "
         "channels, height, width)." if sizes else "",
         "Attention is counted over the k keys of the dictionary only, as in the papers; an "
-        "implementation that masks full products computes more (see the table of operations).",
-        f"The dotted line is the k of the model itself ({'; '.join(owns)}).",
+        "implementation that masks full products computes more (see the operations table).",
+        f"The dotted line is the k of the base model ({'; '.join(owns)}).",
         f"Measured on: {'; '.join(hows)}." if hows else "",
         latency.disturbances(run, [(row.protocol, members(run)[row.base][k]) for row in drawn
                                    for k in row.p50]),
-        f"Without a value: {'; '.join(missing)}." if missing else ""]))
+        f"Missing values: {'; '.join(missing)}." if missing else ""]))
 
 
 def _alt(run: Run, drawn: list[KSweep]) -> str:

@@ -1,8 +1,8 @@
-"""The figure of latency: every timed sample, the median (p50) and p90 of each model.
+"""The latency plot: every timed sample, the median (p50) and p90 of each model.
 
-One panel per protocol and measuring condition (device, dtype, input size, batch, threads):
-latencies of two conditions never share an axis. Reads nothing but the collected run; writes
-``figures/latency.{png,pdf,svg}``, or one figure per task or protocol when there are many panels.
+One panel per protocol and measuring condition (device, dtype, input size, batch, threads), because
+latencies of different conditions do not compare. Reads nothing but the collected run; writes
+``figures/latency.{png,pdf,svg}``, or one figure per task or protocol if there are many panels.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from irbench.report.facts import kinds
 from irbench.report.plots import split
 from irbench.report.run import Run
 
-BUSY = 0.2                      # cores; what a system does at rest stays below
-LOG_FROM = 12.0                 # ratio of slowest to fastest that calls for a log scale
+BUSY = 0.2                      # cores; the load of an idle system stays below this
+LOG_FROM = 12.0                 # from this ratio of slowest to fastest on, the scale is logarithmic
 MAX_PANELS = 8                  # in one figure
-ONE_DISTURBED = "one of the two was disturbed by other processes"
+ONE_DISTURBED = "other processes disturbed one of the two measurements"
 MARK = "?"                      # beside a latency that other processes disturbed
 ROW = 0.29                      # inches per model
 
@@ -43,9 +43,9 @@ class LatencyPanel:
 
 
 def circumstances(result: dict) -> dict[str, str]:
-    """Return what a latency depends on beside the model: device, dtype, size, batch, threads.
+    """Return the measuring condition of a latency: device, dtype, size, batch, threads.
 
-    Profiles that agree in all of them compare. "" where there is nothing to say.
+    Latencies compare if all of them agree. Parts without information are "".
     """
     shape = result.get("input") or {}
     threads = result.get("threads")
@@ -62,58 +62,58 @@ def circumstances(result: dict) -> dict[str, str]:
 
 
 def condition(result: dict, but: tuple[str, ...] = ()) -> str:
-    """Say how a profile was measured, in one line, ``but`` for some of the circumstances."""
-    return ", ".join(said for name, said in circumstances(result).items()
-                     if said and name not in but)
+    """Return the measuring condition of a profile in one line, without the parts in ``but``."""
+    return ", ".join(value for name, value in circumstances(result).items()
+                     if value and name not in but)
 
 
 def busy(result: dict) -> float:
-    """Return how many cores other processes kept busy during a profile, 0 if too few to matter."""
+    """Return how many cores other processes used during a profile, 0 if negligible."""
     cores = (result.get("latency_ms") or {}).get("busy_elsewhere") or 0
     return cores if cores >= BUSY else 0
 
 
 def disturbed(result: dict) -> str:
-    """Say that other processes disturbed a latency, "" if none is known to have."""
+    """Return a note if other processes disturbed a latency, else ""."""
     cores = busy(result)
-    return (f"other processes kept {cores:.1f} cores busy while this was measured: it says little"
+    return (f"other processes kept {cores:.1f} cores busy during this measurement: not reliable"
             if cores else "")
 
 
 def disturbances(run: Run, shown: Iterable[tuple[str, str]], mark: str = MARK) -> str:
-    """Name the disturbed latencies among the profiles ``shown``, by (protocol, model), or "".
+    """Return a sentence on the disturbed latencies among ``shown`` (protocol, model), or "".
 
-    ``mark``: what a figure shows beside them, "" for nothing.
+    ``mark``: the mark beside them in a plot, "" for none.
     """
     found = [(*key, busy(run.profiles[key].result)) for key in dict.fromkeys(shown)
              if key in run.profiles]
     names = [f"{run.model_title(model)} on {protocol} ({cores:.1f} cores)"
              for protocol, model, cores in found if cores]
-    return ("Other processes kept cores busy while these were measured, whose latencies say "
-            f"little{f' (marked {mark!r})' * bool(mark)}: {', '.join(names)}." if names else "")
+    return ("Other processes kept cores busy during these measurements, so the latencies are not "
+            f"reliable{f' (marked {mark!r})' * bool(mark)}: {', '.join(names)}." if names else "")
 
 
 def name(run: Run, model: str, result: dict) -> str:
-    """Return a model's title with how it is run, where that is in neither title nor condition."""
+    """Return the title of a model with the settings that the measuring condition omits."""
     if not kinds.competes(run.models[model]):
         return run.model_title(model)
-    told = result.get("inference") or {}
-    said = text.inference({key: True for key in ("channels_last", "compile")
-                           if told.get(key)})
-    return run.model_title(model) + (f" ({said})" if said else "")
+    settings = result.get("inference") or {}
+    way = text.inference({key: True for key in ("channels_last", "compile")
+                           if settings.get(key)})
+    return run.model_title(model) + (f" ({way})" if way else "")
 
 
 def label(run: Run, model: str, result: dict, width: int, lines: int = 1) -> str:
-    """Return ``name`` broken for a figure, or the model's short name where that has no room.
+    """Return ``name`` broken into lines for a plot, or the short name if there is no room.
 
-    The titles of a base and its variants differ at their ends, so a cut one would name none.
+    Titles of a base and its variants differ at the end, so a truncated title would be ambiguous.
     """
     wrapped = text.wrap(name(run, model, result), width, lines)
     return text.wrap(model, width, lines) if wrapped.endswith("…") else wrapped
 
 
 def draw(run: Run) -> style.Drawing:
-    """Draw the figure; nothing is written when no profile succeeded."""
+    """Draw the plot; write nothing if no profile succeeded."""
     drawing = style.Drawing()
     panels: dict[tuple[str, str], LatencyPanel] = {}
     without = []
@@ -127,9 +127,9 @@ def draw(run: Run) -> style.Drawing:
         panel.models[model] = latency
         panel.names[model] = label(run, model, job.result, 22, 2)
     if without:
-        drawing.left_out.append(f"Without a latency: {'; '.join(without)}.")
+        drawing.left_out.append(f"Models without a latency: {'; '.join(without)}.")
     if not panels:
-        drawing.left_out.append("There is no figure of latency: no profile with a latency.")
+        drawing.left_out.append("No latency plot: no profile has a latency.")
         return drawing
     drawing.figures += [
         _figure(run, part, *named) for named, part in
@@ -169,7 +169,7 @@ def _panel(ax: Axes, run: Run, panel: LatencyPanel) -> None:
     for row, model in enumerate(models):
         latency = panel.models[model]
         samples = latency.get("samples") or []
-        # spread over the row by position in time: no random jitter, same bytes each time
+        # spread over the row by position in time, without random jitter: the same bytes each time
         heights = [row + 0.26 * ((i * 0.618034) % 1 * 2 - 1) for i in range(len(samples))]
         ax.scatter(samples, heights, s=5, color=hues[model], alpha=0.55, linewidth=0, zorder=3)
         ax.plot([latency["p50"]] * 2, [row - 0.36, row + 0.36], color=hues[model], linewidth=2,
@@ -214,10 +214,10 @@ def _caption(run: Run, panels: list[LatencyPanel]) -> str:
                      if p.get("samples")})
     passes = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(*counts) if counts else "?"
     disturbed = disturbances(run, [(p.protocol, m) for p in panels for m in p.models])
-    return (f"Latency in ms of one forward pass after warm-up; each dot is one timed pass "
-            f"({passes} per model), the thick mark and the first number are the median (p50), "
-            f"the thin mark and the second are p90. Measured on: {'; '.join(hows)}. Latency "
-            "depends on the machine and its load: read it as advice."
+    return (f"Latency in ms of one forward pass after warm-up. Each dot is one timed pass "
+            f"({passes} per model). The thick mark and the first number are the median (p50); "
+            f"the thin mark and the second number are p90. Measured on: {'; '.join(hows)}. Latency "
+            "depends on the machine and its load: treat it as a guide."
             + (f" {disturbed}" if disturbed else ""))
 
 

@@ -1,4 +1,4 @@
-"""The Pareto front of models: those that no other beats at once in cost and in quality.
+"""The Pareto front of models: no other model is better in cost and quality at once.
 
 Pure functions; nothing is read or written.
 
@@ -13,14 +13,14 @@ Place = tuple[float, float]     # cost, less is better; quality, more is better
 
 
 def dominates(one: Place, other: Place) -> bool:
-    """Say whether ``one`` costs no more and is no worse than ``other``, and differs from it."""
+    """Return whether ``one`` is at least as good as ``other`` in cost and quality, not equal."""
     return one[0] <= other[0] and one[1] >= other[1] and one != other
 
 
 def front(points: Mapping[str, Place]) -> list[str]:
-    """Return the names that no other dominates, by growing cost.
+    """Return the names of the points that no other point dominates, by increasing cost.
 
-    Two at the very same place dominate each other not: both are in the front or neither.
+    Two equal points do not dominate each other: either both are in the front or neither.
     ``points``: name -> (cost, quality), finite numbers.
     """
     kept = [name for name, place in points.items()
@@ -29,10 +29,10 @@ def front(points: Mapping[str, Place]) -> list[str]:
 
 
 def steps(points: Mapping[str, Place], least: float, most: float, floor: float) -> list[Place]:
-    """Return the corners of the front as a step line: the best quality that each cost allows.
+    """Return the corners of the front as a step line: the best quality at each cost.
 
-    The line rises from ``floor`` at the first cost and ends at ``most``. Costs below ``least``, as
-    0 on a log axis, are drawn there. [] without points.
+    The line rises from ``floor`` at the first cost and ends at ``most``. Costs below ``least``,
+    such as 0 on a log axis, are drawn at ``least``. [] without points.
     """
     corners: list[Place] = []
     level = floor

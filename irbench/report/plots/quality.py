@@ -1,14 +1,14 @@
-"""The figures of quality against cost: PSNR against parameters, MACs and latency.
+"""Plots of quality against cost: PSNR against parameters, MACs and latency.
 
-One row of panels per protocol and dataset, with the Pareto front of the models measured here drawn
-as a step line. Figures from papers are hollow diamonds beside the parameters, the one cost that
-papers print alike; they were measured elsewhere and are not in the front. Multiply-adds (MACs) are
-compared for one input size, latencies under one condition (device, dtype, size, batch, threads).
-Variants of a model have its weights, so they are left to the figure of k and the table of variants.
+One row of panels per protocol and dataset, with the Pareto front of the models measured here as a
+step line. Values from papers are hollow diamonds in the panel of parameters, the only cost that all
+papers print in the same way; they were not measured here and are not in the front. Multiply-adds
+(MACs) are compared for one input size, latencies under one condition (device, dtype, size, batch,
+threads). Variants have the weights of their base; see the plot of k and the variants table instead.
 
 Reads nothing but the collected run; writes ``figures/quality.{png,pdf,svg}``, or one figure per
-task or protocol (``figures/quality-<task>``) when there are many rows. Synthetic degradations have
-figures of their own, ``quality-synthetic``.
+task or protocol (``figures/quality-<task>``) if there are many rows. Synthetic degradations have
+separate figures, ``quality-synthetic``.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from irbench.report.run import Run
 
 COSTS = {"parameters": "Parameters (count, log scale)", "macs": "MACs (count, log scale)",
          "latency": "Latency, p50 (ms, log scale)"}
-# inches a row; with figures from papers, whose names need room
+# inches per row; the second with values from papers, whose names need room
 PLAIN, WIDE = 2.05, 2.75
-LEAST_DB = 0.5                  # height of a panel, in dB
-NEAR_DB = 3.0                   # a line further below all points is told, not drawn
-LEAST_RANGE = 4.0               # ratio of the ends of a cost's axis
+LEAST_DB = 0.5                  # least height of a panel, in dB
+NEAR_DB = 3.0                   # a line further below all points is named, not drawn
+LEAST_RANGE = 4.0               # least ratio of the ends of a cost axis
 FRONT = {"color": style.INK, "linewidth": 0.9, "alpha": 0.75}
 DASHED = (0, (4, 2))
 
 
 @dataclass
 class Tradeoff:
-    """What the panels of one protocol and dataset show; mappings have the model as key."""
+    """The content of the panels of one protocol and dataset; mappings have the model as key."""
 
     protocol: str
     dataset: str
@@ -59,7 +59,7 @@ class Tradeoff:
     leaking: list[str] = field(default_factory=list)        # models trained on test images
 
     def near(self) -> dict[str, float]:
-        """Return the lines that are drawn: far below all points they would flatten the panel."""
+        """Return the lines to draw; lines far below all points would flatten the panel."""
         least = min([*self.psnr.values(), *(v for _, v in self.printed.values())])
         return {model: psnr for model, psnr in self.lines.items() if psnr > least - NEAR_DB}
 
@@ -73,26 +73,27 @@ class Tradeoff:
 
 
 def draw(run: Run) -> style.Drawing:
-    """Draw the figures; nothing is written when no measured model has a place in one."""
+    """Draw the plots; write nothing if no measured model can be shown."""
     drawing = style.Drawing()
     found, omitted = rows(run)
     variants = [run.model_title(n) for names in family.variants(run).values() for n in names]
     if variants:
-        drawing.left_out.append("Variants, which have the weights of their base, are not in the "
-                                "figures of quality against cost but in the table of variants: "
+        drawing.left_out.append("Variants use the weights of their base. They are in the variants "
+                                "table, not in the plots of quality against cost: "
                                 f"{', '.join(variants)}.")
     if omitted:
-        drawing.left_out.append("Not in the figures of quality against cost, for want of a "
-                                f"count of parameters: {', '.join(omitted)}.")
+        drawing.left_out.append("Not in the plots of quality against cost, because the number of "
+                                f"parameters is unknown: {', '.join(omitted)}.")
     if not found:
-        drawing.left_out.append("There is no figure of quality against cost: no model with a PSNR "
-                                "has a known number of parameters.")
+        drawing.left_out.append("No plot of quality against cost: no model with a PSNR has a known "
+                                "number of parameters.")
         return drawing
     alone = [row for row in found if len(row.psnr) < 2 and not row.printed]
     if alone:
         drawing.left_out.append(
-            "No figure of quality against cost where one model with weights has nothing beside "
-            "it: " + ", ".join(f"{r.protocol} on {run.dataset_title(r.dataset)}" for r in alone)
+            "No plot of quality against cost where there is only one model with weights and no "
+            "published value: "
+            + ", ".join(f"{r.protocol} on {run.dataset_title(r.dataset)}" for r in alone)
             + ".")
     for stem, title, kind in (("quality", "Quality against cost", False), (
             "quality-synthetic", "Quality against cost, synthetic degradations", True)):
@@ -106,7 +107,7 @@ def draw(run: Run) -> style.Drawing:
 # -- what is shown -------------------------------------------------------------------------------
 
 def rows(run: Run) -> tuple[list[Tradeoff], list[str]]:
-    """Return one row per protocol and dataset, and the models whose parameters nobody tells."""
+    """Return one row per protocol and dataset, and the models with unknown parameters."""
     found: dict[tuple[str, str], Tradeoff] = {}
     omitted: list[str] = []
     for cell in run.cells:
@@ -145,7 +146,7 @@ def _latency(result: dict) -> tuple[float | None, str]:
 
 
 def _add_measured(run: Run, row: Tradeoff, kind: str, read) -> None:
-    """Add a cost of the models that were profiled alike; the others are named."""
+    """Add the cost of models profiled under the most common condition; list the others."""
     known: dict[str, dict[str, float]] = {}
     for model in row.psnr:
         profile = run.profiles.get((row.protocol, model))
@@ -154,7 +155,7 @@ def _add_measured(run: Run, row: Tradeoff, kind: str, read) -> None:
             known.setdefault(how, {})[model] = cost
     if not known:
         return
-    how = max(known, key=lambda one: len(known[one]))       # the first of those with most models
+    how = max(known, key=lambda one: len(known[one]))       # the first with most models
     row.costs[kind], row.conditions[kind] = known.pop(how), how
     name = {"macs": "MACs", "latency": "latency"}[kind]
     row.apart += [f"{run.model_title(model)}, {row.protocol}: {name} on another condition ({other})"
@@ -202,13 +203,13 @@ def _height(row: Tradeoff) -> float:
 
 
 def _settle(figure: Figure) -> None:
-    """Fix the layout, so that labels may be placed by where things are."""
+    """Fix the layout, so that labels can be placed."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
 
 def _panel(ax: Axes, run: Run, row: Tradeoff, kind: str) -> list[Point]:
-    """Draw one panel; returns the published points, to be labelled when the layout is fixed."""
+    """Draw one panel; return the published points, to be labelled when the layout is fixed."""
     names = list(run.models)
     hues, shapes = style.colors(names), style.markers(names)
     costs = row.costs.get(kind) or {}
@@ -236,7 +237,7 @@ def _panel(ax: Axes, run: Run, row: Tradeoff, kind: str) -> list[Point]:
         if kind == "latency" and latency.busy(run.profiles[row.protocol, model].result):
             ax.annotate(latency.MARK, (cost, row.psnr[model]), (3, 2), fontweight="bold",
                         textcoords="offset points", fontsize=6.5, color=hues[model])
-    # the methods rebuilt here get the free places first, in their model's colour
+    # methods reproduced here are labelled first, in the colour of their model
     known = {method: next((hues[m] for m in row.psnr if verdict.is_counterpart(
         run.models[m], method, run.blind(row.protocol, m))), None) for method in printed}
     for method in sorted(printed, key=lambda name: known[name] is None):
@@ -249,16 +250,16 @@ def _panel(ax: Axes, run: Run, row: Tradeoff, kind: str) -> list[Point]:
 
 
 def _busy(ax: Axes, row: Tradeoff) -> list[Bbox]:
-    """Return the boxes in display pixels that labels must leave free: lines, and what is told.
+    """Return the boxes in display pixels that labels must not cover: lines and texts.
 
-    ``ax`` shows parameters, the one cost that papers' figures stand at.
+    ``ax`` is the panel of parameters, the only one with values from papers.
     """
     renderer, (low, high) = ax.figure.canvas.get_renderer(), ax.get_xlim()
     lines = [((low, psnr), (high, psnr)) for psnr in row.near().values()]
     lines += itertools.pairwise(pareto.steps(row.points("parameters"), low, high,
                                              ax.get_ylim()[0]))
     return [*(Bbox(ax.transData.transform(ends)).padded(1) for ends in lines),
-            *(said.get_window_extent(renderer) for said in ax.texts)]
+            *(label.get_window_extent(renderer) for label in ax.texts)]
 
 
 def _axes(ax: Axes, run: Run, row: Tradeoff, kind: str, costs: list[float]) -> None:
@@ -277,9 +278,10 @@ def _axes(ax: Axes, run: Run, row: Tradeoff, kind: str, costs: list[float]) -> N
     ax.set_xlabel(COSTS[kind])
     ax.set_title(f"{row.protocol}\n" if kind == "parameters" else "\n")
     first, _, rest = row.conditions.get(kind, "").partition(", ")
-    said = {"parameters": run.dataset_title(row.dataset), "macs": f"for {first}" if first else "",
-            "latency": f"{text.wrap(first, 34, 1)}\n{rest}"}[kind]
-    ax.annotate(said, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points",
+    heading = {"parameters": run.dataset_title(row.dataset),
+               "macs": f"for {first}" if first else "",
+               "latency": f"{text.wrap(first, 34, 1)}\n{rest}"}[kind]
+    ax.annotate(heading, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points",
                 fontsize=style.SMALL, color=style.GRAY, va="bottom")
     sns.despine(ax=ax)
 
@@ -307,53 +309,56 @@ def _caption(run: Run, found: list[Tradeoff], unlabelled: list[str]) -> str:
              "latency": "the median latency (p50, ms)"}
     kinds = [kind for kind in COSTS if any(row.costs.get(kind) for row in found)]
     *others, last = [names[kind] for kind in kinds]
-    said = ["PSNR (dB) against " + " and ".join(filter(None, [", ".join(others), last]))
-            + " of the models measured here, one row per protocol and dataset ("
-            + "; ".join(f"{r.protocol} on {run.dataset_title(r.dataset)}" for r in found)
-            + "); higher and further left is better. The step line is the Pareto front: the best "
-            "PSNR that a model measured here reaches at this cost or less."]
+    sentences = [
+        "PSNR (dB) against " + " and ".join(filter(None, [", ".join(others), last]))
+        + " of the models measured here, one row per protocol and dataset ("
+        + "; ".join(f"{r.protocol} on {run.dataset_title(r.dataset)}" for r in found)
+        + "). Higher and further left is better. The step line is the Pareto front: the best "
+        "PSNR that a model measured here reaches at this cost or less."]
     if any(row.lines for row in found):
-        said.append("Models without weights are dashed lines, or named where they lie far below; "
-                    "they count as 0 parameters in the front of the parameters, and are in no "
-                    "other front.")
+        sentences.append("Models without weights are dashed lines, or only named if they are far "
+                         "below. They count as 0 parameters in the front for parameters and are "
+                         "not in the other fronts.")
     sizes = sorted({row.conditions["macs"] for row in found if "macs" in row.conditions})
     if sizes:
-        said.append(f"MACs are for an input of {' or '.join(sizes)} (batch, channels, height, "
-                    "width).")
+        sentences.append(f"MACs are for an input of {' or '.join(sizes)} (batch, channels, height, "
+                         "width).")
     hows = sorted({row.conditions["latency"] for row in found if "latency" in row.conditions})
     if hows:
-        said.append(f"Latency was measured on: {'; '.join(hows)}. It depends on the machine and "
-                    "its load: read it as advice.")
-        said.append(latency.disturbances(run, [(row.protocol, model) for row in found
-                                               for model in row.costs.get("latency", {})]))
+        sentences.append(f"Latency was measured on: {'; '.join(hows)}. It depends on the machine "
+                         "and its load: treat it as a guide.")
+        sentences.append(latency.disturbances(run, [(row.protocol, model) for row in found
+                                                    for model in row.costs.get("latency", {})]))
     if any(row.printed for row in found):
-        said.append("Hollow diamonds are figures from papers, at their printed parameters; they "
-                    "were not measured here, their other costs are not shown, and they are not in "
-                    "the front. One in a model's colour is that model's figure in its paper.")
+        sentences.append("Hollow diamonds are values from papers, at the published number of "
+                         "parameters. They were not measured here, their other costs are not "
+                         "shown, and they are not in the front. A diamond in the colour of a model "
+                         "is the value of this model in its paper.")
     if found[0].synthetic:
-        said.append("The degradations are synthetic; no published figure belongs to them.")
+        sentences.append("The degradations are synthetic; there are no published values for them.")
     missing = [f"{run.model_title(m)} on {row.protocol} ({name})" for row in found
                for kind, name in (("macs", "MACs"), ("latency", "latency")) if kind in kinds
                for m in row.psnr if m not in row.costs.get(kind, {})
                and not any(one.startswith(f"{run.model_title(m)}, {row.protocol}: {name}")
                            for one in row.apart)]
     if len(kinds) < len(COSTS):
-        said.append("No model here has a known number of "
-                    + " or ".join({"macs": "MACs", "latency": "ms of latency"}[kind]
-                                  for kind in COSTS if kind not in kinds) + ".")
+        sentences.append("No model here has a known number of "
+                         + " or ".join({"macs": "MACs", "latency": "ms of latency"}[kind]
+                                       for kind in COSTS if kind not in kinds) + ".")
     if missing:
-        said.append(f"Not known, and not shown: {', '.join(dict.fromkeys(missing))}.")
+        sentences.append(f"Unknown, so not shown: {', '.join(dict.fromkeys(missing))}.")
     apart = dict.fromkeys(one for row in found for one in row.apart)
     if apart:
-        said.append(f"Not shown, as they do not compare: {'; '.join(apart)}.")
+        sentences.append(f"Not comparable, so not shown: {'; '.join(apart)}.")
     for row in found:
         if row.leaking:
             names = ", ".join(run.model_title(m) for m in row.leaking)
-            said.append(f"{row.protocol} on {run.dataset_title(row.dataset)}: {names} trained on "
-                        "images of this test set.")
+            sentences.append(f"{row.protocol} on {run.dataset_title(row.dataset)}: {names} trained "
+                             "on images of this test set.")
     if unlabelled:
-        said.append(f"Unlabelled for want of room: {', '.join(dict.fromkeys(unlabelled))}.")
-    return " ".join(filter(None, said))
+        sentences.append("Without a label, because there was no room: "
+                         f"{', '.join(dict.fromkeys(unlabelled))}.")
+    return " ".join(filter(None, sentences))
 
 
 def _alt(run: Run, found: list[Tradeoff]) -> str:

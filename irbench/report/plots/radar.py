@@ -1,12 +1,12 @@
-"""The radar figure: gain in PSNR on each set of a protocol, only where it says something.
+"""The radar plot: gain in PSNR on each set of a protocol, drawn only if it is informative.
 
-A radar compares profiles: who is better on which kind of images. It is drawn for a protocol with
-three or more sets that the same two or more models with weights were scored on, if these differ
-visibly. Its radius is the gain in dB over the one model without weights, so that every spoke has
-the same unit and zero; a PSNR itself would give spokes that differ by their images, not by models.
+A radar compares which model is better on which kind of images. It is drawn for a protocol if the
+same two or more models with weights were scored on three or more sets and differ visibly. The
+radius is the gain in dB over the only model without weights, so that every spoke has the same unit
+and zero. With plain PSNR the spokes would differ by their images, not by the models.
 
 Reads nothing but the collected run; writes ``figures/radar.{png,pdf,svg}``, or one figure per task
-or protocol when there are many.
+or protocol if there are many.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from irbench.report.plots import split
 from irbench.report.run import Run
 
 SETS, MODELS = 3, 2             # at least
-VISIBLE = 0.1                   # of the radius: a smaller difference is thinner than the lines
+VISIBLE = 0.1                   # share of the radius; a smaller difference is thinner than a line
 MAX_PANELS = 6
 COLUMNS = 3
 
 
 @dataclass
 class RadarPanel:
-    """One protocol: the sets, and model -> gain in dB over ``base`` on each of them."""
+    """One protocol: the sets, and model -> gain in dB over ``base`` on each set."""
 
     protocol: str
     task: str
@@ -41,7 +41,7 @@ class RadarPanel:
 
     @property
     def apart(self) -> float:
-        """How far the models lie apart, as a share of the largest gain; 0 without any gain."""
+        """The spread of the models, as a share of the largest gain; 0 without any gain."""
         reach = max(abs(gain) for gains in self.gains.values() for gain in gains)
         spread = max(max(gains) - min(gains)
                      for gains in zip(*self.gains.values(), strict=True))
@@ -49,7 +49,7 @@ class RadarPanel:
 
 
 def panels(run: Run) -> list[RadarPanel]:
-    """Return the protocols whose radar says something."""
+    """Return the protocols with an informative radar."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     tasks = {}
     for cell in run.cells:
@@ -61,7 +61,7 @@ def panels(run: Run) -> list[RadarPanel]:
     for protocol, models in found.items():
         learned = {m: sets for m, sets in models.items() if run.models[m].learned}
         plain = {m: sets for m, sets in models.items() if m not in learned}
-        if len(plain) != 1 or len(learned) < MODELS:        # no zero, or none that is obvious
+        if len(plain) != 1 or len(learned) < MODELS:        # the zero is missing or ambiguous
             continue
         (base, zero), = plain.items()
         sets = [name for name in zero if all(name in scored for scored in learned.values())]
@@ -75,7 +75,7 @@ def panels(run: Run) -> list[RadarPanel]:
 
 
 def draw(run: Run) -> style.Drawing:
-    """Draw the figures; mostly there is nothing to draw, and nothing is said of it."""
+    """Draw the plots; if there is nothing to draw, as is usual, the page does not mention it."""
     drawing = style.Drawing()
     for named, part in split.figures(panels(run), "radar", "Gain per set", MAX_PANELS).items():
         drawing.figures.append(_figure(run, part, *named))
@@ -131,10 +131,10 @@ def _panel(ax: Axes, run: Run, panel: RadarPanel) -> None:
 def _caption(run: Run, found: list[RadarPanel]) -> str:
     bases = dict.fromkeys(run.model_title(panel.base) for panel in found)
     return (f"Gain in mean PSNR (dB) over {' or '.join(bases)}, which is named above each panel "
-            "and lies at 0, a spoke per set and a panel per protocol. All spokes have one scale; "
-            "nothing else is normalised. The order of the sets is the plan's, so areas mean "
-            "nothing. Only protocols with three or more sets and models with weights that lie "
-            f"apart by {VISIBLE:.0%} of the largest gain or more somewhere are drawn.")
+            "and is at 0; one spoke per set and one panel per protocol. All spokes have the same "
+            "scale; nothing else is normalised. The sets are in the order of the plan, so areas "
+            "have no meaning. Only protocols with three or more sets are drawn, if models with "
+            f"weights differ by at least {VISIBLE:.0%} of the largest gain on some set.")
 
 
 def _alt(run: Run, found: list[RadarPanel]) -> str:

@@ -1,9 +1,9 @@
-"""The figure of scaling: latency against input pixels and against batch, with fitted exponents.
+"""The scaling plot: latency against input pixels and against batch, with fitted exponents.
 
 A straight line on these axes is a power law; its slope is the exponent p of latency ~ pixels^p
 (1: linear, 2: quadratic), by least squares on the logarithms, with a 95 % interval, as recorded.
 One row of panels per protocol and measuring condition. Reads nothing but the collected run; writes
-``figures/scaling.{png,pdf,svg}``, or one figure per task or protocol when there are many rows.
+``figures/scaling.{png,pdf,svg}``, or one figure per task or protocol if there are many rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from irbench.report.run import Run
 
 KINDS = {"size": "Input pixels per image (log scale)", "batch": "Batch (images, log scale)"}
 MAX_ROWS = 3                    # in one figure
-WIDE = 1.0                      # half an interval of an exponent that tells nothing
+WIDE = 1.0                      # half interval beyond which an exponent is not informative
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Curve:
     title: str
     points: list[tuple[int, float]]
     exponent: dict
-    label: str = ""             # the title, or the model's name where that is long
+    label: str = ""             # the title, or the name of the model if the title is long
     missing: list[str] = field(default_factory=list)
 
 
@@ -55,13 +55,13 @@ def x_of(kind: str, point: dict) -> int:
 
 
 def place(kind: str, point: dict) -> str:
-    """Name a point of a sweep."""
+    """Return the name of a point of a sweep."""
     return (f"{point['height']}{text.TIMES}{point['width']}" if kind == "size"
             else f"batch {point['batch']}")
 
 
 def reason(point: dict) -> str:
-    """Say why a point has no latency."""
+    """Return the reason why a point has no latency."""
     why = point.get("missing") or point.get("reason")
     if isinstance(why, dict):
         why = why.get("latency_ms") or "; ".join(map(str, why.values()))
@@ -69,7 +69,7 @@ def reason(point: dict) -> str:
 
 
 def interval(exponent: dict) -> str:
-    """Return ``1.02 ± 0.03`` for a recorded exponent, or that there is none."""
+    """Return ``1.02 ± 0.03`` for a recorded exponent, ``no fit`` if there is none."""
     if exponent.get("value") is None:
         return "no fit"
     low, high = exponent.get("low"), exponent.get("high")
@@ -87,7 +87,7 @@ def rows(run: Run) -> list[Sweeps]:
             points = (sweep.get(kind) or {}).get("points") or []
             if not points:
                 continue
-            # what is swept is no part of the condition
+            # the swept quantity is not part of the condition
             key = (protocol, latency.condition(job.result))
             row = found.setdefault(key, Sweeps(protocol))
             row.conditions[kind] = latency.condition(job.result, (kind,))
@@ -102,15 +102,15 @@ def rows(run: Run) -> list[Sweeps]:
 
 
 def draw(run: Run) -> style.Drawing:
-    """Draw the figures; nothing is written when no profile has a sweep."""
+    """Draw the plots; write nothing if no profile has a sweep."""
     drawing = style.Drawing()
     found = rows(run)
     drawn = [row for row in found if any(c.points for k in row.curves.values()
                                          for c in k.values())]
     if not drawn:
         if found or run.asked.get("sweep"):
-            drawing.left_out.append("There is no figure of scaling: no profile has a sweep with "
-                                    f"a latency. {_missing(found)}".strip())
+            drawing.left_out.append("No scaling plot: no profile has a sweep with a latency. "
+                                    f"{_missing(found)}".strip())
         return drawing
     drawing.figures += [
         _figure(run, part, *named)
@@ -146,7 +146,7 @@ def _panel(ax: Axes, run: Run, row: Sweeps, kind: str) -> None:
                 markersize=4, linestyle="", markeredgewidth=0, zorder=3)
         fitted = _line(curve)
         ax.plot([x for x, _ in fitted], [y for _, y in fitted], color=hues[model], alpha=0.75)
-        # the legend's key shows both; alone, the marker tells that nothing was fitted
+        # the legend shows line and marker; a marker alone means that there is no fit
         ax.plot([], [], color=hues[model], marker=shapes[model], markersize=4,
                 label=f"{curve.label}: {interval(curve.exponent)}",
                 linestyle="-" if fitted else "", markeredgewidth=0)
@@ -174,9 +174,9 @@ def _panel(ax: Axes, run: Run, row: Sweeps, kind: str) -> None:
 
 
 def _line(curve: Curve) -> list[tuple[float, float]]:
-    """Return the ends of the fitted line, which passes the points' mean on both log axes.
+    """Return the ends of the fitted line, which passes through the mean of the points (log axes).
 
-    None where the exponent may as well be 1 more or less.
+    [] if the interval of the exponent is too wide.
     """
     slope, low, high = (curve.exponent.get(key) for key in ("value", "low", "high"))
     if slope is None or len(curve.points) < 2:
@@ -190,23 +190,23 @@ def _line(curve: Curve) -> list[tuple[float, float]]:
 
 
 def _missing(found: list[Sweeps]) -> str:
-    said = [f"{curve.title} ({row.protocol}): {', '.join(curve.missing)}"
+    gaps = [f"{curve.title} ({row.protocol}): {', '.join(curve.missing)}"
             for row in found for curves in row.curves.values() for curve in curves.values()
             if curve.missing]
-    return f"Without a value: {'; '.join(said)}." if said else ""
+    return f"Missing values: {'; '.join(gaps)}." if gaps else ""
 
 
 def _caption(run: Run, drawn: list[Sweeps]) -> str:
     curves = [c for row in drawn for kind in row.curves.values() for c in kind.values()]
     hows = dict.fromkeys(how for row in drawn for how in row.conditions.values())
     return " ".join(filter(None, [
-        "Median latency (p50, ms) of one forward pass against the input's size and against the "
-        "batch, on logarithmic axes. The number of each model is the fitted exponent p of "
-        "latency ~ x^p (1 is linear, 2 quadratic) with half of its 95 % interval, by least "
-        "squares on the logarithms.",
+        "Median latency (p50, ms) of one forward pass against the size of the input and against "
+        "the batch, on logarithmic axes. The number of each model is the fitted exponent p of "
+        "latency ~ x^p (1 is linear, 2 quadratic) ± half of its 95 % interval, from least squares "
+        "on the logarithms.",
         "No fit: fewer than three points." if any(c.exponent.get("value") is None
                                                   for c in curves) else "",
-        f"No line is drawn where the interval is wider than ± {WIDE:g}."
+        f"No line is drawn if the interval is wider than ± {WIDE:g}."
         if any(c.exponent.get("value") is not None and len(c.points) > 1 and not _line(c)
                for c in curves) else "",
         f"Measured on: {'; '.join(hows)}.",

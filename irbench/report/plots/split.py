@@ -1,4 +1,4 @@
-"""Many panels become several figures: by task, by protocol, by number.
+"""Split many panels into several figures: by task, by protocol, by number.
 
 Pure functions; nothing is read or written.
 """
@@ -13,7 +13,7 @@ from irbench.present import text
 
 
 class Panel(Protocol):
-    """What is split: a panel, or a row of panels, of one protocol."""
+    """A panel, or a row of panels, of one protocol."""
 
     protocol: str
     task: str
@@ -24,10 +24,11 @@ P = TypeVar("P", bound=Panel)
 
 def figures(found: list[P], stem: str, title: str, most: float,
             size: Callable[[P], float] = lambda panel: 1) -> dict[tuple[str, str], list[P]]:
-    """Return the panels of each figure, of total ``size`` at most ``most``, by (stem, title).
+    """Return (stem, title) -> panels of each figure, with a total ``size`` of at most ``most``.
 
-    All in one if there is room; else a figure per task, per protocol where a task has too many,
-    and numbered ones where a protocol has. Their order stays. A panel beyond ``most`` is alone.
+    All panels go in one figure if there is room. Otherwise there is a figure per task; a task with
+    too many panels has one per protocol, and a protocol with too many has numbered figures. The
+    order is kept. A panel larger than ``most`` has its own figure.
     """
     if sum(map(size, found)) <= most:
         return {(stem, title): found} if found else {}
@@ -41,17 +42,17 @@ def figures(found: list[P], stem: str, title: str, most: float,
                 (f"{stem}-{panel.protocol}", f"{title}: {panel.protocol}"))
         parts.setdefault(name, []).append(panel)
     numbered = {}
-    for (name, said), part in parts.items():
+    for (name, heading), part in parts.items():
         chunks = _chunks(part, most, size)
         for number, chunk in enumerate(chunks, 1):
             many = len(chunks) > 1
             numbered[f"{name}-{number}" if many else name,
-                     f"{said} ({number} of {len(chunks)})" if many else said] = chunk
+                     f"{heading} ({number} of {len(chunks)})" if many else heading] = chunk
     return numbered
 
 
 def _chunks(part: list[P], most: float, size: Callable[[P], float]) -> list[list[P]]:
-    """Fill one chunk after the other."""
+    """Return chunks of at most ``most``, filled one after the other."""
     chunks: list[list[P]] = []
     room = 0.0
     for panel in part:

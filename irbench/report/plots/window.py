@@ -1,7 +1,7 @@
-"""Where to look: the kept images of a run and the window of one in which the results differ most.
+"""The kept images of a run, and the window of an image in which the results differ most.
 
-The window is found with integers, so that the choice is the same on every machine. Reads the images
-under ``images/`` of the run; writes nothing.
+The search uses integers, so that the choice is the same on every machine. Reads the images under
+``images/`` of the run; writes nothing.
 
 Try: ``python -c "from irbench.report.plots import window; help(window.largest)"``
 """
@@ -19,12 +19,12 @@ from irbench.core.run_folder import INPUT, TARGET, RunFolder
 from irbench.report.run import Cell
 
 WINDOW = 96                     # pixels of the target; at most a third of its shorter side
-SEARCHED = 24                   # images of a dataset looked at, in the record's order
+SEARCHED = 24                   # images of a dataset to search, in the order of the record
 
 
 @dataclass(frozen=True)
 class Window:
-    """One window: image name, file name, top, left, side in target pixels, scale of the input."""
+    """A window: image name, file name, top, left, side in target pixels, scale of the input."""
 
     name: str
     file: str
@@ -50,7 +50,7 @@ def files(folder: Path, cell: Cell) -> dict[str, Path]:
 
 
 def names(cells: list[Cell]) -> list[str]:
-    """Return the image names with a record in every cell, in the first record's order."""
+    """Return the image names that every cell has, in the order of the first record."""
     if not cells:
         return []
     others = [{str(image["name"]) for image in cell.images if image.get("file")}
@@ -60,7 +60,7 @@ def names(cells: list[Cell]) -> list[str]:
 
 
 def reserved(folder: Path, protocol: str, dataset: str, part: str, name: str) -> Path | None:
-    """Return the file of an input or target, which is named as the models' results are."""
+    """Return the file of an input or target; it is named like the results of the models."""
     path = RunFolder(folder).image(protocol, dataset, part, name)
     return next((one for one in (path, path.with_name(name)) if one.is_file()), None)
 
@@ -76,7 +76,7 @@ def load(path: Path) -> np.ndarray:
 def disagreement(images: list[np.ndarray]) -> np.ndarray:
     """Return, per pixel, M² times the variance over M uint8 images, summed over channels.
 
-    Integers (int64), so that no rounding decides a tie. ``images``: each (H, W) or (H, W, C).
+    The result is int64, so that rounding cannot decide a tie. ``images``: (H, W) or (H, W, C) each.
     """
     total = np.zeros(images[0].shape, np.int64)
     squares = np.zeros_like(total)
@@ -91,7 +91,7 @@ def disagreement(images: list[np.ndarray]) -> np.ndarray:
 def largest(spread: np.ndarray, side: int, step: int = 1) -> tuple[int, int, int]:
     """Return (top, left, score) of the window with the largest sum; ties go to the first.
 
-    Tops and lefts are multiples of ``step``. ``spread``: (H, W) integers, H and W >= side.
+    Top and left are multiples of ``step``. ``spread``: (H, W) integers, H and W >= side.
     """
     integral = np.zeros((spread.shape[0] + 1, spread.shape[1] + 1), np.int64)
     integral[1:, 1:] = spread.cumsum(axis=0).cumsum(axis=1)
@@ -102,10 +102,10 @@ def largest(spread: np.ndarray, side: int, step: int = 1) -> tuple[int, int, int
 
 
 def compared(cells: list[Cell], models: dict[str, Model]) -> list[Cell]:
-    """Return the cells whose results decide: of networks if there are two, else all.
+    """Return the cells whose results determine the window: networks if there are two, else all.
 
-    A noisy input or an interpolation differs from every network far more than networks from each
-    other, and would choose the window alone.
+    A noisy input or an interpolation differs from every network far more than networks differ from
+    each other, so it alone would determine the window.
     """
     learned = [cell for cell in cells if models[cell.model].learned]
     return learned if len(learned) > 1 else cells
@@ -114,7 +114,7 @@ def compared(cells: list[Cell], models: dict[str, Model]) -> list[Cell]:
 def choose(folder: Path, cells: list[Cell], images: list[str]) -> Window | None:
     """Return the window of the first ``SEARCHED`` images where the cells' results differ most.
 
-    None if no image has results and a target of one size.
+    None if no image has results and a target of the same size.
     """
     best: Window | None = None
     kept = [files(folder, cell) for cell in cells]
@@ -137,10 +137,10 @@ def choose(folder: Path, cells: list[Cell], images: list[str]) -> Window | None:
         shorter = min(target.shape[:2])
         side = min(WINDOW, max(shorter // 3, min(24, shorter)))
         side = max(side - side % scale, scale)
-        # one result differs from nothing: show where it differs from the target
+        # with a single result: the window where it differs most from the target
         spread = disagreement(restored if len(restored) > 1 else [*restored, target])
         top, left, score = largest(spread, side, scale)
-        score //= side * side           # windows of small images compete per pixel
+        score //= side * side           # per pixel, because small images have small windows
         if best is None or score > best.score:
             best = Window(name, path.name, top, left, side, scale, score)
     return best

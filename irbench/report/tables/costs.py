@@ -1,8 +1,8 @@
 """The tables of profiles: speed beside the reference networks, and operations by kind.
 
 Reads nothing but the collected run; the tables go to ``tables/profiles.{md,tex,csv}`` and
-``tables/operations.{md,tex,csv}``. Figures of other devices, sizes, batches, dtypes or threads do
-not compare, so a ratio to a reference is stated only where all of them agree.
+``tables/operations.{md,tex,csv}``. Values for different devices, sizes, batches, dtypes or thread
+counts do not compare, so a ratio to a reference is given only where all of them agree.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ def sheets(run: Run) -> list[Table]:
 
 
 def references(run: Run) -> list[str]:
-    """Return the names of the models that are there for their speed alone."""
+    """Return the names of the references, which are included for their speed only."""
     return [name for name, spec in run.models.items() if kinds.is_reference(spec)
             and any(model == name for _, model in run.profiles)]
 
 
 def p50(job: Outcome | None) -> float | None:
-    """Return a profile's median latency in ms."""
+    """Return the median latency of a profile in ms, None if unknown."""
     return ((job.result if job else {}).get("latency_ms") or {}).get("p50")
 
 
 def over(run: Run, job: Outcome, reference: str) -> tuple[float | None, str]:
-    """Return a latency over that of a reference under the same protocol, or None and why."""
+    """Return (latency / latency of a reference, ""), or (None, reason), under one protocol."""
     other = run.profiles.get((job.protocol, reference))
     if p50(job) is None or p50(other) is None:
         why = ("no latency" if p50(job) is None else
@@ -98,24 +98,24 @@ def speed(run: Run) -> Table:
                 _attention(made, job), Value(latency.condition(job.result))]
         made.add(row)
         made.lines.append(_speed_line(run, job, ratios))
-    made.said = _said_of_speed(run, named)
+    made.sentences = _speed_sentences(run, named)
     return made
 
 
-def _said_of_speed(run: Run, named: list[str]) -> list[str]:
+def _speed_sentences(run: Run, named: list[str]) -> list[str]:
     return [
         "One forward pass after warm-up: median (p50) and 90th percentile (p90) of the timed "
         "passes. MP: 10^6 input pixels. Input as "
         f"channels{text.TIMES}height{text.TIMES}width.",
-        "Throughput is at the batch named; energy is what the driver reports for the device, "
-        "n/a where it reports none.",
+        "Throughput is for the batch size in the row. Energy is what the driver of the device "
+        "reports; n/a if it reports none.",
         f"{' and '.join(f'{run.model_title(name)} ({name})' for name in named)} "
         f"{'have' if len(named) > 1 else 'has'} random weights and "
-        f"{'are' if len(named) > 1 else 'is'} there for speed only; a ratio above 1 is slower "
-        "than the reference, and n/a where device, dtype, input or threads differ."
+        f"{'are' if len(named) > 1 else 'is'} included for speed only. A ratio above 1 means "
+        "slower than the reference; it is n/a if device, dtype, input or threads differ."
         if named else "",
-        f"Attention: the implementation that ran, {text.NONE} where there is no dictionary.",
-        "Latency depends on the machine and its load: read it as advice."]
+        f"Attention: the implementation used; {text.NONE} for models without a dictionary.",
+        "Latency depends on the machine and its load: treat it as a guide."]
 
 
 def _throughput(made: Table, job: Outcome) -> list[Value]:
@@ -140,9 +140,9 @@ def _memory(made: Table, job: Outcome) -> Value:
 
 
 def _attention(made: Table, job: Outcome) -> Value:
-    """Return the implementation that ran, with the reason it was chosen as a note."""
+    """Return the implementation that ran; a note states why it was chosen."""
     if "attention" not in job.result:
-        return made.absent("recorded before the attention implementation was")
+        return made.absent("the record is older than the field for the implementation")
     chosen = job.result["attention"]
     if not chosen:
         return Value(text.NONE)
@@ -184,8 +184,8 @@ def operations(run: Run) -> Table:
         if not result:
             _no_result(made, run, job, OPERATIONS)
             continue
-        told = result.get("macs_by_kind") or {}
-        by_kind = {kind: told.get(kind, 0 if told else None) for kind in KINDS}
+        counts = result.get("macs_by_kind") or {}
+        by_kind = {kind: counts.get(kind, 0 if counts else None) for kind in KINDS}
         left_out = ", ".join(f"{op} ({n})" for op, n in
                              sorted((result.get("uncounted") or {}).items()))
         total = _figures(made, job, "macs", text.si)
@@ -199,13 +199,13 @@ def operations(run: Run) -> Table:
                            result.get("parameters"), result.get("macs"), *by_kind.values(),
                            result.get("macs_keys_only"), left_out, job.status, job.reason,
                            job.path])
-    made.said = [
-        "Multiply-adds (MACs) of one forward pass for the input named (batch, channels, height, "
-        "width); one MAC is about two FLOPs, and papers that say FLOPs may mean either. "
-        "Attention: products of two activations, in full, as dense hardware computes them even "
-        "where a mask follows; dictionary: similarities and selection of keys. Keys only: the "
-        "total with attention counted over the k keys of the dictionary, the papers' convention; "
-        "equal to the total where nothing is masked."]
+    made.sentences = [
+        "Multiply-adds (MACs) of one forward pass for the input in the row (batch, channels, "
+        "height, width). One MAC is about two FLOPs; papers that report FLOPs may mean either. "
+        "Attention: full products of two activations, as dense hardware computes them even if a "
+        "mask follows. Dictionary: similarities and selection of keys. Keys only: the total with "
+        "attention counted over the k keys of the dictionary, as in the papers; equal to the total "
+        "if nothing is masked."]
     return made
 
 
@@ -215,7 +215,7 @@ def _macs(count: int) -> str:
 
 def _keys_only(made: Table, job: Outcome) -> Value:
     if "macs_keys_only" not in job.result:
-        return made.absent("recorded before MACs over keys only were counted")
+        return made.absent("the record is older than the count of MACs over keys only")
     missing = job.result.get("missing") or {}
     return _figure(made, job, "macs_keys_only" if "macs_keys_only" in missing else "macs",
                    job.result["macs_keys_only"], text.si)
@@ -224,7 +224,7 @@ def _keys_only(made: Table, job: Outcome) -> Value:
 # -- rows ----------------------------------------------------------------------------------------
 
 def _ordered(run: Run) -> list[Outcome]:
-    """Return the profiles by protocol, models in their order: a base, its variants, references."""
+    """Return the profiles by protocol; models in order: a base, its variants, references."""
     protocols = list(dict.fromkeys(protocol for protocol, _ in run.profiles))
     names = list(family.ordered(run.models))
     return sorted(run.profiles.values(),
@@ -238,8 +238,8 @@ def _is_reference(run: Run, job: Outcome) -> str:
 def _first(made: Table, run: Run, job: Outcome) -> Value:
     tiles = job.result.get("tiles") or 1
     return Value(latency.name(run, job.model, job.result), sub=family.sub(run, job.model), marks=[
-        made.note(f"the input goes through the network in {tiles} tiles; all figures are of all "
-                  "of them")] if tiles > 1 else [], record=job.path if job.record else "")
+        made.note(f"the input goes through the network in {tiles} tiles; all values are for all "
+                  "tiles")] if tiles > 1 else [], record=job.path if job.record else "")
 
 
 def _figures(made: Table, job: Outcome, name: str, how: Callable = text.parameters) -> Value:
@@ -247,7 +247,7 @@ def _figures(made: Table, job: Outcome, name: str, how: Callable = text.paramete
 
 
 def _figure(made: Table, job: Outcome, name: str, number: float | None, how: Callable) -> Value:
-    """Return a figure, or n/a with the reason that the record gives for ``name``."""
+    """Return a value, or n/a with the reason that the record gives for ``name``."""
     if number is not None:
         return Value(how(number), record=job.path)
     missing = job.result.get("missing") or {}
@@ -255,7 +255,7 @@ def _figure(made: Table, job: Outcome, name: str, number: float | None, how: Cal
 
 
 def _no_result(made: Table, run: Run, job: Outcome, fields: tuple[str, ...]) -> None:
-    """Add a row for a profile that has no result."""
+    """Add a row for a profile without a result."""
     why = job.reason if job.status == "missing" else f"{job.status}: {job.reason}"
     made.add([_first(made, run, job), Value(job.protocol),
               *(made.absent(why) for _ in made.columns[1:])])

@@ -1,9 +1,9 @@
-"""The table of dictionaries: do tokens attend to their kin, or to a few hubs that win everywhere?
+"""The dictionary table: do tokens attend to similar tokens, or to the same few keys everywhere?
 
 Per stage of a network: the share of tokens that are among their own keys, the share of tokens that
-are anyone's key, and the share of keys that the stage before chose as well. From profiles (weights
-as initialised) and from cells (the weights whose figures the report shows, first image). Reads
-nothing but the collected run; its table goes to ``tables/dictionary.{md,tex,csv}``.
+are a key of any token, and the share of keys that the previous stage chose too. From profiles
+(weights as initialised) and from cells (the weights whose values the report shows, first image).
+Reads nothing but the collected run; the table goes to ``tables/dictionary.{md,tex,csv}``.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ def sheet(run: Run) -> Table | None:
                         e.get("k"), e.get("self"), e.get("used"), e.get("overlap"), path]
                        for e in entries]
     made.folded = len(made.rows) > FOLD
-    made.said = [
-        "Per stage, in its order in the network: own key, tokens that are among their own k "
-        "keys; used as key, tokens of a window that are a key of any; kept from before, keys that "
-        "the stage before chose too. N: tokens of a window; k: keys of a token. Low shares in "
-        "the first two rows mean that few tokens serve as keys for all. Stages, by their place "
+    made.sentences = [
+        "Shares per stage, in the order of the network. Own key: tokens that are among their own k "
+        "keys. Used as key: tokens of a window that are a key of any token. Kept from before: keys "
+        "that the previous stage chose too. N: tokens per window; k: keys per token. Low shares "
+        "in the first two rows mean that few tokens serve as keys for all. Stages, by their place "
         "in the code: " + "; ".join(f"{', '.join(stages)} ({', '.join(titles)})"
                                     for stages, titles in names.items()) + "."]
     return made
@@ -85,7 +85,7 @@ def _share(made: Table, entry: dict, figure: str, path: str) -> Value:
         return Value(text.percent(entry[figure]), record=path)
     n, k = entry.get("n"), entry.get("k")
     if None not in (n, k) and k >= n:
-        return made.absent("every token is a key (k is N or more): there is nothing to choose")
+        return made.absent("every token is a key (k is N or more), so no keys are chosen")
     if figure == "overlap":
-        return made.absent("there is no stage before with windows of this size and this k")
+        return made.absent("no previous stage has windows of this size and this k")
     return made.absent("not recorded")

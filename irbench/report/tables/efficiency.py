@@ -1,9 +1,9 @@
-"""The table of efficiency: what a model costs beside what it scores, a row per protocol and model.
+"""The efficiency table: cost and score side by side, one row per protocol and model.
 
-Joins profiles (parameters, multiply-adds, latency, peak memory) and cells (PSNR). For people a row
-has the PSNR of one set, the one of the protocol that most models have a result on; the CSV has a
-line for every set. Latencies of two conditions do not compare, so each row tells its own where they
-differ. Reads nothing but the collected run; goes to ``tables/efficiency.{md,tex,csv}``.
+Joins profiles (parameters, multiply-adds, latency, peak memory) and cells (PSNR). A row shows the
+PSNR on one set: the set of the protocol on which most models have a result. The CSV has a line for
+every set. Latencies of different conditions do not compare, so each row states its condition if
+they differ. Reads nothing but the collected run; goes to ``tables/efficiency.{md,tex,csv}``.
 """
 
 from __future__ import annotations
@@ -47,22 +47,22 @@ def sheet(run: Run) -> Table | None:
             made.lines += [_line(run, protocol, model, job, cell) for cell in
                            [cell for (m, _), cell in cells.items() if m == model] or [None]]
     made.folded = len(made.rows) > FOLD
-    made.said = [
-        "Parameters in millions; multiply-adds (MACs) in 10^9, latency and peak memory of one "
-        "forward pass of the same input; latency is the median (p50) of the timed passes after "
+    made.sentences = [
+        "Parameters in millions. Multiply-adds (MACs) in 10^9, latency and peak memory are for one "
+        "forward pass of the same input. Latency is the median (p50) of the timed passes after "
         "warm-up.",
         f"Measured on {next(iter(hows))} (input as channels{text.TIMES}height{text.TIMES}width)."
         if len(hows) == 1 else
-        "Latencies compare only where their notes name one device, dtype, input and threads."
+        "Compare latencies only if their notes name the same device, dtype, input and threads."
         if hows else "",
-        "PSNR: the mean over the test set named, under the protocol named, which is the set that "
-        "most models have a result on; the CSV has all sets.",
-        "Latency depends on the machine and its load: read it as advice."]
+        "PSNR: the mean over all images of the test set in the row, under the protocol in the row. "
+        "It is the set on which most models have a result; the CSV has all sets.",
+        "Latency depends on the machine and its load: treat it as a guide."]
     return made
 
 
 def _most_scored(cells: list[Cell]) -> str:
-    """Return the dataset with most results, of two the one with more images, "" if none has any."""
+    """Return the dataset with most results (then most images), "" if no dataset has one."""
     scored: dict[str, list[int]] = {}
     for cell in cells:
         if "psnr" in cell.means:
@@ -73,7 +73,7 @@ def _most_scored(cells: list[Cell]) -> str:
 
 def _row(made: Table, run: Run, protocol: str, model: str, job: Outcome | None, cell: Cell | None,
          mixed: bool) -> list[Value]:
-    """Return a row; ``mixed``: the latencies of the table were not measured in one way."""
+    """Return a row; ``mixed``: the latencies of the table have different conditions."""
     result = job.result if job else {}
     name = Value(latency.name(run, model, result), sub=family.sub(run, model))
     count = run.parameters(protocol, model)
@@ -81,14 +81,14 @@ def _row(made: Table, run: Run, protocol: str, model: str, job: Outcome | None, 
                   if count is None else Value(f"{count / 1e6:.3f}" if count else "0"))
     time = (result.get("latency_ms") or {}).get("p50")
     unplanned = ("not profiled in this run" if run.models[model].learned else
-                 "there is no network to profile")
+                 "a model without a network has no profile")
     row = [name, Value(protocol), parameters, *(
         _figure(made, job, key, number, how, unplanned) for key, number, how in (
             ("macs", result.get("macs"), lambda n: digits(n / 1e9)),
             ("latency_ms", time, digits),
             ("peak_memory_bytes", result.get("peak_memory_bytes"), text.mebibytes)))]
     if time is not None:
-        row[4].marks += [made.note(said) for said in _of_latency(result, mixed)]
+        row[4].marks += [made.note(sentence) for sentence in _of_latency(result, mixed)]
     if result.get("peak_memory_bytes") is not None and result.get("peak_memory_of"):
         row[5].marks.append(made.note(f"peak memory: {result['peak_memory_of']}"))
     for value in row[2:]:
@@ -115,28 +115,28 @@ def _figure(made: Table, job: Outcome | None, name: str, number: float | None,
 
 
 def _of_latency(result: dict, mixed: bool) -> list[str]:
-    """Return what a reader must know of a latency: how it was measured, and what disturbed it."""
+    """Return the notes on a latency: how it was measured, and what disturbed it."""
     tiles = result.get("tiles") or 1
-    return [said for said in (
+    return [sentence for sentence in (
         f"measured on {latency.condition(result)}" if mixed else "",
         latency.disturbed(result),
-        f"the input goes through the network in {tiles} tiles; all figures are of all of them"
-        if tiles > 1 else "") if said]
+        f"the input goes through the network in {tiles} tiles; all values are for all tiles"
+        if tiles > 1 else "") if sentence]
 
 
 def _score(made: Table, run: Run, model: str, cell: Cell | None) -> list[Value]:
-    """Return the PSNR and the set it was reached on."""
+    """Return the PSNR and the set it was measured on."""
     if cell is None:
         return [made.absent(family.REFERENCE) if kinds.is_reference(run.models[model])
                 else Value(text.NONE), Value(text.NONE)]
     known = cell.means.get("psnr")
     if known is None:
-        why = cell.missing.get("psnr") or "PSNR was not asked for" if cell.status == "ok" else (
+        why = cell.missing.get("psnr") or "PSNR was not requested" if cell.status == "ok" else (
             cell.reason if cell.status == "missing" else f"{cell.status}: {cell.reason}")
         score = made.absent(why)
     else:
         score = Value(text.value("psnr", known),
-                      [made.note(said) for said in ([cell.leak] if cell.leak else [])
+                      [made.note(sentence) for sentence in ([cell.leak] if cell.leak else [])
                        + family.circumstances(cell)])
     score.record = cell.path if cell.record else ""
     return [score, Value(run.dataset_title(cell.dataset))]

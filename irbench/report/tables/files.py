@@ -9,6 +9,6 @@ from irbench.present.tidy import to_csv
 
 
 def texts(parts: list[Table]) -> dict[str, str]:
-    """Return suffix -> text of the tables of one stem, which are printed as one."""
+    """Return suffix -> text of the tables of one stem, which are printed as one table."""
     whole = joined(parts)
     return {"md": to_markdown(whole), "tex": to_latex(parts), "csv": to_csv(whole)}

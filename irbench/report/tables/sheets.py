@@ -1,4 +1,4 @@
-"""All plain tables of a run, by the stem of their files.
+"""All other tables of a run (not those of methods), by the stem of their files.
 
 Reads nothing but the collected run; ``irbench.report.build`` writes ``tables/<stem>.{md,tex,csv}``.
 """
@@ -12,7 +12,7 @@ from irbench.report.tables import costs, dictionary, efficiency, trainings, vari
 
 
 def build(run: Run) -> dict[str, Table]:
-    """Return the tables that have a row: training, variants, profiles, operations, ..."""
+    """Return the tables that have rows: training, variants, profiles, operations, ..."""
     made = [trainings.sheet(run), variants.sheet(run), efficiency.sheet(run), *costs.sheets(run),
             dictionary.sheet(run), attention.sheet(run)]
     return {sheet.stem: sheet for sheet in made if sheet is not None}

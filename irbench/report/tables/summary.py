@@ -1,10 +1,9 @@
 """summary.csv: one line per planned cell, for spreadsheets and scripts.
 
-Reads nothing but the collected run. Unknown is empty, numbers are unrounded. The unit ends a name;
-a number whose name has none is a count, or an index without a unit (SSIM, LPIPS). Metrics that a
-run has by default always have a column, others where it has them. Where a number comes from:
-``record``, ``profile_record``, ``training_record`` below the run folder, and for a printed figure
-``published_source``.
+Reads nothing but the collected run. Unknown values are empty; numbers are unrounded. A column name
+ends with the unit; without a unit it is a count or an index (SSIM, LPIPS). Default metrics always
+have a column, other metrics only if the run has them. The origin of a number is in ``record``,
+``profile_record`` or ``training_record`` (below the run folder), or in ``published_source``.
 
 Try: ``irbench report``
 """
@@ -30,19 +29,19 @@ REST = (
 def summary(run: Run) -> str:
     """Return summary.csv: one line per planned cell; unknown is empty, numbers are unrounded.
 
-    A variant has no verdict: no printed figure is of it.
+    A variant has no verdict, because no paper prints values for it.
     """
     scores = [metrics.get(name) for name in metrics.ordered(
         {*metrics.default(), *(name for cell in run.cells for name in cell.metrics)})]
     fields = (*ABOUT, *(one.column() for one in scores), *REST)
     lines = []
-    verdicts = verdict.by_cell(verdict.of(run))
+    verdicts = verdict.by_cell(verdict.all_verdicts(run))
     for cell in run.cells:
         profile = run.profiles.get((cell.protocol, cell.model))
         measured = profile.result if profile else {}
         latency = measured.get("latency_ms") or {}
         training = run.training_of(cell.protocol, cell.model) or {}
-        told = {
+        values = {
             "protocol": cell.protocol, "task": cell.task, "level": cell.level,
             "version": cell.version, "dataset": cell.dataset, "model": cell.model,
             "title": run.model_title(cell.model), "source": "measured",
@@ -65,7 +64,7 @@ def summary(run: Run) -> str:
             "synthetic": str(cell.synthetic).lower(),
             "base": run.models[cell.model].base or "",
             "changes": family.changes(run.models[cell.model]),
-            # as recorded; records without the key were made in float32
+            # as recorded; records without this key were made in float32
             "inference": family.way(cell.result),
             "tiled_images": _number(_tiled(cell)),
             "macs_keys_only": _number(measured.get("macs_keys_only")),
@@ -74,31 +73,31 @@ def summary(run: Run) -> str:
             "profile_record": profile.path if profile and profile.record else "",
             "training_record": _training(run, cell),
         }
-        lines.append([told[name] for name in fields])
+        lines.append([values[name] for name in fields])
     return csv_text(fields, lines)
 
 
 def _against(run: Run, cell: Cell, found: verdict.Verdict | None) -> dict[str, str]:
-    """Return the columns on the published PSNR; without a result nothing can be said of it."""
+    """Return the columns on the published PSNR; they are empty without a result."""
     if found is None:
         comparable = "psnr" in cell.means and kinds.competes(run.models[cell.model])
-        said = verdict.NOTHING if comparable and run.published != "none" else ""
+        word = verdict.NOTHING if comparable and run.published != "none" else ""
         return {"published_psnr_db": "", "psnr_difference_db": "", "published_method": "",
-                "published_source": "", "verdict": said}
+                "published_source": "", "verdict": word}
     apart = "" if found.word == verdict.NOT_COMPARABLE else _number(round(found.difference, 4))
     return {"published_psnr_db": found.figure.shown, "psnr_difference_db": apart,
             "published_method": found.figure.method, "published_source": found.figure.source,
-            "verdict": found.said}
+            "verdict": found.as_shown}
 
 
 def _training(run: Run, cell: Cell) -> str:
-    """Return the record of the training of this run that made a cell's weights, "" for others."""
+    """Return the record of the training in this run that made the weights of a cell, or ""."""
     job = run.training(cell.protocol, cell.model)
     return job.path if job and job.record else ""
 
 
 def _leaked(run: Run, cell: Cell) -> int | None:
-    """Return how many images of the set the model was trained on; None if unknown."""
+    """Return how many images of the test set were used in training; None if unknown."""
     sets = run.trained_on.get((cell.protocol, cell.model))
     return run.leaks.count(sets, cell.dataset) if sets else None
 

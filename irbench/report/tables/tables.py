@@ -1,21 +1,21 @@
-"""Tables of methods in the papers' own form: rows are methods, columns are sets and metrics.
+"""Tables of methods in the form that papers use: rows are methods, columns are sets and metrics.
 
 ``build`` turns a run into tables (``irbench.present.table``) with values, ranks and notes.
-One table holds one task and one protocol version; synthetic degradations have tables of their own.
-What papers print in blocks of rows are several tables of one stem with the same columns, which a
-file prints below each other and the page shows apart, because nobody sorts across scales:
+One table holds one task and one protocol version; synthetic degradations have separate tables.
+Where papers print blocks of rows, several tables share one stem and the same columns. A file prints
+them below each other; the page shows them separately, because nobody sorts across scales:
 
-- super-resolution: a block per scale, columns sets x metrics; any other task too, once it has more
-  than ``MAX_COLUMNS`` columns;
+- super-resolution: a block per scale, columns sets x metrics. Any other task uses this form too if
+  it has more than ``MAX_COLUMNS`` columns;
 - JPEG: a block per set, columns quality x metrics;
-- the lightweight class of super-resolution: ``sr_light``, the models of less than ``LIGHT``
-  parameters beside the methods that papers print in tables of that name;
-- denoising: ``denoise``, colour and gray side by side, sets x sigma, PSNR alone, where a run has
-  both; each also has its own table with all metrics.
+- the lightweight class of super-resolution: ``sr_light``, the models with fewer than ``LIGHT``
+  parameters beside the methods that papers print in tables with that name;
+- denoising: ``denoise``, colour and gray side by side, sets x sigma, PSNR only, if a run has both;
+  each also has its own table with all metrics.
 
-Best and second are ranked within the measured rows and within the published rows apart, because a
-model trained here for minutes and a figure from a paper do not compete; nor does one of a model
-trained on images of the test set, or of a variant, which is another row's model run otherwise.
+Measured rows and published rows are ranked separately, because a model trained here for minutes
+does not compete with a value from a paper. Models trained on images of the test set are not ranked;
+neither are variants, which are the model of another row run differently.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ FIELDS = ("task", "version", "protocol", "level", "dataset", "block", "method", 
           "weights", "status", "reason", "source", "record", "notes")
 PRINTED_PROTOCOL = "the source's own"
 NAMING = [Column("Method", left=True), Column("Parameters")]    # the columns that name a row
-# the heads that a form of table may have above its scores: what a column says in each
+# the heads that a table may have above its scores: the text of a column for each head
 HEADS = {
     "task": lambda column: text.task_title(column.task),
     "level": lambda column: text.level_label(column.level),
     "dataset": lambda column: column.dataset_title,
     "metric": lambda column: text.metric_label(column.metric),
 }
-MAX_COLUMNS = 12                # of figures; beyond, one block per level
-LIGHT = 2_000_000               # parameters below which a model is of the lightweight class
-LIGHT_CLASS = "sr_light"        # of published.csv, and the stem of its table
-PUBLISHED_RULE = "Published figures (not measured here)"
-SYNTHETIC_TITLE = " (synthetic degradation, no published figures)"
+MAX_COLUMNS = 12                # columns of values; with more there is one block per level
+LIGHT = 2_000_000               # a model with fewer parameters is in the lightweight class
+LIGHT_CLASS = "sr_light"        # name of the class in published.csv, and the stem of its table
+PUBLISHED_RULE = "Published values (not measured here)"
+SYNTHETIC_TITLE = " (synthetic degradation, no published values)"
 SETS_FIRST = ("jpeg_gray", "jpeg_color")    # tasks whose blocks are sets
 DENOISING = ("denoise_color", "denoise_gray")
 Keep = Callable[[published.Method], bool]
 
 
 def build(run: Run) -> list[Table]:
-    """Return the tables of a run, in the order of its plan; those of two tasks or a class last."""
+    """Return the tables of a run in the order of its plan; those of two tasks or a class last."""
     counterparts = verdict.compared(run)
     groups: dict[tuple[str, int, bool], list[Cell]] = {}
     for cell in run.cells:
@@ -75,15 +75,15 @@ def build(run: Run) -> list[Table]:
 
 
 def is_light(row: published.Method) -> bool:
-    """Say whether a printed row is of the lightweight class, by its table or its parameters."""
+    """Return whether a printed row is in the lightweight class, by its table or parameters."""
     counts = [float(count) * 1e6 for count in row.params_m.values()]
     return row.task == LIGHT_CLASS or max(counts, default=LIGHT) < LIGHT
 
 
 def _light(run: Run, cells: list[Cell]) -> list[Cell]:
-    """Return the cells of the lightweight table, none where it would show nothing new.
+    """Return the cells of the lightweight table, [] if it would show nothing new.
 
-    A model whose parameters are not known counts as the printed method that it is.
+    For a model with an unknown number of parameters, its printed counterpart decides.
     """
     pairs = {(cell.level, cell.dataset) for cell in cells}
     printed = [row for row in published.rows("sr", pairs) if is_light(row)]
@@ -104,7 +104,7 @@ def _light(run: Run, cells: list[Cell]) -> list[Cell]:
 
 def _blocks(run: Run, counterparts: Counterparts, stem: str, title: str, cells: list[Cell],
             keep: Keep) -> list[Table]:
-    """Return the tables of some cells of one task: one, or one per block."""
+    """Return the tables for some cells of one task: one, or one per block."""
     task, columns = cells[0].task, _columns(run, cells)
     levels, sets = ({getattr(c, name): None for c in columns} for name in ("level", "dataset"))
     by = ("dataset" if task in SETS_FIRST and len(levels) > 1 and len(sets) > 1 else
@@ -117,7 +117,7 @@ def _blocks(run: Run, counterparts: Counterparts, stem: str, title: str, cells: 
         level = text.level_label(part[0].level)
         name = {"dataset": part[0].dataset_title, "level": level}.get(by, "")
         ending = name or level * (len(alone) == 1 and level != "synthetic")
-        # the level before the remark on a synthetic degradation
+        # the level goes before the remark on a synthetic degradation
         task_title, remark = title.removesuffix(SYNTHETIC_TITLE), SYNTHETIC_TITLE * title.endswith(
             SYNTHETIC_TITLE)
         anchor = stem + (f"-{getattr(part[0], by)}" if by else "")
@@ -125,14 +125,14 @@ def _blocks(run: Run, counterparts: Counterparts, stem: str, title: str, cells: 
             "level", "dataset", "metric")
         table = Table(stem, task_title + f", {ending}" * bool(ending) + remark, NAMING,
                       _headed(part, heads, by), FIELDS, anchor=anchor.replace("@", "-v"),
-                      cut=False, task=task, version=cells[0].version, part=name, whole=title)
+                      cut=False, task=task, version=cells[0].version, part=name, common_title=title)
         _fill(table, run, cells, counterparts, keep)
         made.append(table)
     return made
 
 
 def _columns(run: Run, cells: list[Cell]) -> list[Column]:
-    """Return a column per metric that someone asked for on that dataset under that protocol."""
+    """Return a column for each metric requested on a dataset under a protocol."""
     anywhere = set(run.metrics) | {metric for cell in cells for metric in cell.metrics}
     sets: dict[str, dict[str, list[Cell]]] = {}
     for cell in cells:
@@ -148,26 +148,26 @@ def _columns(run: Run, cells: list[Cell]) -> list[Column]:
 
 
 def _column(run: Run, protocol: str, level: str, dataset: str, metric: str) -> Column:
-    """Return a column of scores that has no title yet."""
+    """Return a column of scores without a title."""
     return Column("", protocol=protocol, level=level, dataset=dataset,
                   dataset_title=run.dataset_title(dataset), metric=metric)
 
 
 def _headed(columns: list[Column], heads: tuple[str, ...], by: str) -> list[Column]:
-    """Return columns with their titles and common heads, of ``HEADS``, outermost first.
+    """Return columns with their titles and common heads (from ``HEADS``), outermost first.
 
-    A row of heads that would say the same of all columns is left out, but never the last one; nor
-    is a dataset, whose name must be somewhere, unless it names the block.
+    A row of heads that is the same for all columns is left out, except the last row and the
+    dataset, whose name must appear unless it names the block.
     """
     labels = [[HEADS[name](column) for name in heads] for column in columns]
     kept = [depth for depth, name in enumerate(heads) if depth == len(heads) - 1
             or (name == "dataset" and by != "dataset") or len({one[depth] for one in labels}) > 1]
-    return [replace(column, title=said[-1], over=tuple(said[depth] for depth in kept[:-1]))
-            for column, said in zip(columns, labels, strict=True)]
+    return [replace(column, title=titles[-1], over=tuple(titles[depth] for depth in kept[:-1]))
+            for column, titles in zip(columns, labels, strict=True)]
 
 
 def _aligned(run: Run, columns: list[Column], by: str, value: str) -> list[Column]:
-    """Return the columns of one block: what any block has, so that all have the same."""
+    """Return the columns of one block; all blocks have the same columns."""
     other = {"level": "dataset", "dataset": "level"}[by]
     outer = dict.fromkeys(getattr(column, other) for column in columns)
     asked = {(getattr(column, other), column.metric) for column in columns}
@@ -220,19 +220,19 @@ def _fill(table: Table, run: Run, cells: list[Cell], counterparts: Counterparts,
     ranking.printed(printed_rows, table.columns)
     protocols = list(dict.fromkeys(protocol for protocol, _, _ in here))
     table.terms = {p: text.protocol_sentence(run.protocols.get(p)) for p in protocols}
-    # whoever supplies a set says that it is the one its column names
+    # a user who supplies a set is trusted that it is the set of its column
     table.terms |= {c.dataset: text.SUPPLIED for c in table.columns
                     if run.datasets[c.dataset].get("supplied")}
     table.cells = [cell.status if cell.status != "ok" or cell.means else "without a mean"
                    for cell in here.values()]
-    table.said = _said(table, run, cells)
+    table.sentences = _sentences(table, run, cells)
     table.lines = list(_lines(table))
 
 
 def _lines(table: Table) -> Iterator[list]:
     """Yield one line of the CSV per value: unrounded or as printed, and as shown in the table.
 
-    Its difference is measured - printed, unrounded, to the value that ``against`` names.
+    The difference is measured - printed, unrounded, to the value that ``against`` names.
     """
     for row in table.rows:
         for column, entry in zip(table.columns, row.entries, strict=True):
@@ -244,7 +244,7 @@ def _line(table: Table, row: Row, column: Column, entry: Value) -> list:
     notes = " | ".join(table.notes[mark] for mark in (
         row.marks if entry.reason else [*row.marks, *entry.marks]))
     parameters, here = row.heads[1], row.source == MEASURED
-    # a published value does not claim to follow our protocol to the letter
+    # a published value may not follow our protocol exactly
     protocol = column.protocol if here else PRINTED_PROTOCOL
     return [column.task, table.version, protocol, column.level, column.dataset,
             "measured" if here else "published", row.name, row.key if here else "", column.metric,
@@ -256,7 +256,7 @@ def _line(table: Table, row: Row, column: Column, entry: Value) -> list:
 
 
 def _printed(table: Table, run: Run, keep: Keep) -> Iterable[dict[str, published.Method]]:
-    """Return the printed rows by task; a method that one source prints for two tasks is one row."""
+    """Return the printed rows by task; a method that a source prints for two tasks is one row."""
     found: dict[tuple, dict[str, published.Method]] = {}
     tasks = dict.fromkeys(column.task for column in table.columns)
     for task in tasks:
@@ -269,7 +269,7 @@ def _printed(table: Table, run: Run, keep: Keep) -> Iterable[dict[str, published
     return found.values()
 
 
-def _said(table: Table, run: Run, cells: list[Cell]) -> list[str]:
+def _sentences(table: Table, run: Run, cells: list[Cell]) -> list[str]:
     """Return the sentences of the caption after the title."""
     here = dict.fromkeys(column.metric for column in table.columns)
     lower = [one.title for one in map(metrics.get, here) if one.sign < 0]
@@ -277,26 +277,26 @@ def _said(table: Table, run: Run, cells: list[Cell]) -> list[str]:
     entries = [value for row in table.rows for value in (row.heads[1], *row.entries)]
     shown = {entry.shown for entry in entries}
     light = table.stem.startswith(LIGHT_CLASS)
-    # of all blocks, so that all say the same
-    ranks = ranking.said([cell for cell in cells if cell.means],
-                         {cell.dataset: run.dataset_title(cell.dataset) for cell in cells})
+    # from the cells of all blocks, so that every block has the same sentences
+    ranks = ranking.sentences([cell for cell in cells if cell.means],
+                              {cell.dataset: run.dataset_title(cell.dataset) for cell in cells})
     return [sentence for sentence in (
-        f"Lightweight: less than {LIGHT / 1e6:.0f} M parameters, or printed in a table of that "
-        "name; the other methods are in the table of super-resolution." if light else "",
+        f"Lightweight: fewer than {LIGHT / 1e6:.0f} M parameters, or printed in a table with that "
+        "name. The other methods are in the super-resolution table." if light else "",
         *ranks,
         f"{', '.join(lower)}: lower is better." if lower else "",
-        "Variants of a model have its weights and are not ranked."
+        "Variants use the weights of their base model and are not ranked."
         if any(not kinds.competes(run.models[row.key]) for row in table.measured) else "",
         "Models trained here are reproductions from the papers' descriptions, without the authors' "
         "code or weights." if any(sub.startswith("trained here") for sub in subs) else "",
-        "Bundled weights had a short training by this pipeline, far from the papers' data and "
-        "time; the table of trainings says what it cost."
+        "Bundled weights come from a short training by this pipeline, with much less data and time "
+        "than in the papers. The training table lists its cost."
         if any(sub.startswith("weights bundled") for sub in subs) else "",
-        "Measured and published rows are ranked apart: published figures come from papers, the "
-        "others were measured here. Published rows are ranked by the printed figures alone, and "
-        "equal ones share a rank." if table.published else "",
-        "In brackets: measured minus the figure that is printed for the same method."
+        "Measured and published rows are ranked separately: published values come from papers, all "
+        "others were measured here. Published rows are ranked by the printed values alone; equal "
+        "values share a rank." if table.published else "",
+        "In brackets: the measured value minus the published value of the same method."
         if table.differences and any(entry.difference for entry in entries) else "",
-        f"{text.NONE}: not asked for in this run, or not printed by the source."
+        f"{text.NONE}: not requested in this run, or not printed in the source."
         if text.NONE in shown else "",
         f"{text.NA}: see the note." if text.NA in shown else "") if sentence]

@@ -1,9 +1,9 @@
-"""The table of trainings: what each set of weights cost, beside what it scores and the paper's gap.
+"""The training table: the cost of each set of weights, its scores and the gaps to the paper.
 
-A row is a test set of the run that the weights were scored on; the first row of each set of weights
-also says how they were trained. Weights trained in the run and weights of files that tell of their
-training stand side by side. Gap = measured - published, in dB, of the same method and set. Reads
-nothing but the collected run and the published figures; goes to ``tables/training.{md,tex,csv}``.
+A row is a test set on which the weights were scored. The first row of each set of weights also
+states how they were trained. The table holds weights trained in the run and weights files whose
+header describes their training. Gap = measured - published, in dB, for the same method and set.
+Reads nothing but the collected run and published values; goes to ``tables/training.{md,tex,csv}``.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ FIELDS = ("model", "trained_for", "levels", "origin", "recipe", "loss", "dataset
           "psnr_db", "ssim", "published_method", "published_psnr_db", "published_source", "gap_db",
           "missing", "training_record", "record")
 FOLD = 30                       # rows that the page shows unfolded
-AFTER = 9                       # columns on the training that follow those of the scores
+AFTER = 9                       # columns on the training after the columns of scores
 
 
 @dataclass(frozen=True)
 class Printed:
-    """The paper's PSNR beside a cell. ``reason`` says why there is none, or no gap to it."""
+    """The paper's PSNR for a cell. ``reason`` states why there is none, or no gap to it."""
 
     figure: published.Figure | None
     row: published.Method | None
     reason: str = ""
-    notes: Sequence[str] = ()   # what a reader must know to compare
+    notes: Sequence[str] = ()   # notes that a reader needs to compare
 
 
 def sheet(run: Run) -> Table | None:
@@ -54,42 +54,42 @@ def sheet(run: Run) -> Table | None:
         Column("Final loss"), Column("Parameters"), Column("Patches seen"),
         Column("Waiting for data"), Column("Recipe", left=True),
         Column("Trained on", left=True)], FIELDS)
-    found = weights.of(run)
+    found = weights.all_weights(run)
     for one in found:
         line = _cost_line(one)
         for index, cell in enumerate(one.cells or [None]):
-            # in this order, which is that of their notes
+            # in this order, so that the notes are in order too
             before = [Value("")] * 3 if index else _before(made, run, one)
-            scores, told = _scores(made, run, one, cell)
+            scores, score_fields = _scores(made, run, one, cell)
             after = [Value("")] * AFTER if index else _after(made, one)
             made.add([*before, *scores, *after])
-            made.lines.append([*line, *told[:-1], _record(one) or None, told[-1]])
+            made.lines.append([*line, *score_fields[:-1], _record(one) or None, score_fields[-1]])
     made.folded = len(made.rows) > FOLD
-    made.said = _said(found)
+    made.sentences = _sentences(found)
     return made
 
 
-def _said(found: list[Weights]) -> list[str]:
+def _sentences(found: list[Weights]) -> list[str]:
     origins = {one.origin for one in found}
     return [
-        "What each set of weights cost, and the mean PSNR (dB) it reaches on the test sets of this "
-        "run under the protocol named. Gap: measured minus published, of the model's own paper.",
-        "Weights bundled with irbench had a short training on little data, far from the papers' "
-        "data and days on GPUs." if weights.BUNDLED in origins else "",
-        "Weights trained in this run had the steps and the time stated, which need not be the "
+        "Training cost of each set of weights, and its mean PSNR (dB) on the test sets of this run "
+        "under the protocol in the row. Gap: measured minus published in the model's own paper.",
+        "Weights bundled with irbench come from a short training on little data, whereas the "
+        "papers trained on much more data for days on GPUs." if weights.BUNDLED in origins else "",
+        "Weights trained in this run had the steps and the time stated, which may differ from the "
         "paper's." if weights.HERE in origins else "",
-        "A gap is of the training as much as of the model.",
-        "Wall time: of the training alone, interruptions left out. Patches seen: repeats counted. "
-        "Waiting for data: share of that time in which the model had no batch. Final loss: mean "
-        "over the last tenth of the curve, in the recipe's own loss (unitless), so two recipes "
-        "need not compare. Validation: on images held out of the training, never on a test set; "
-        "it compares moments of one training and nothing else."]
+        "A gap reflects the training as much as the model.",
+        "Wall time: the training alone, without interruptions. Patches seen: with repeats. Waiting "
+        "for data: share of the wall time in which the model had no batch. Final loss: mean over "
+        "the last tenth of the curve, in the loss of the recipe (unitless), so losses of different "
+        "recipes do not compare. Validation: on images held out of the training, never on a test "
+        "set; it only compares moments of one training."]
 
 
 # -- what it cost --------------------------------------------------------------------------------
 
 def _before(made: Table, run: Run, one: Weights) -> list[Value]:
-    """Return what the weights are, how long they were trained, and for how many steps."""
+    """Return the name and origin of the weights, the wall time and the steps."""
     ranges = weights.levels(one.levels)
     origin = one.origin if one.known or one.origin != weights.HERE else f"to be {one.origin}"
     name = Value(run.model_title(one.model), sub=f"{origin}, for {one.scope}"
@@ -99,7 +99,7 @@ def _before(made: Table, run: Run, one: Weights) -> list[Value]:
 
 
 def _after(made: Table, one: Weights) -> list[Value]:
-    """Return all else that is known of a training."""
+    """Return the other columns on a training."""
     sets, left_out, machine = weights.data(one), weights.left_out(one), weights.machine(one)
     return [
         Value(machine) if machine else _absent(made, one, "device"),
@@ -119,22 +119,22 @@ def _figure(made: Table, one: Weights, key: str, what: str, how: Callable) -> Va
 
 
 def _record(one: Weights) -> str:
-    """Return the record of a training of this run, "" where a file of weights tells of it."""
+    """Return the path of the record of a training in this run, "" for weights from a file."""
     return one.job.path if one.job and one.job.record else ""
 
 
 def _absent(made: Table, one: Weights, what: str) -> Value:
-    """Return n/a: nothing is known of the training, or not this."""
+    """Return n/a, because the training or this part of it is unknown."""
     if not one.known:
         return made.absent(_why(one))
-    where = "training's record" if one.origin == weights.HERE else "file of the weights"
-    return made.absent(f"the {where} does not tell: {what}")
+    where = "training record" if one.origin == weights.HERE else "weights file"
+    return made.absent(f"the {where} does not contain: {what}")
 
 
 def _why(one: Weights) -> str:
     if one.job is None:
         return ("no training of these weights is recorded" if one.origin == weights.HERE else
-                "the file of the weights does not tell how they were trained")
+                "the weights file does not describe its training")
     reason = one.job.reason if one.job.status == "missing" else \
         f"{one.job.status}: {one.job.reason}"
     return f"{reason.rstrip('.')}; {one.job.unfinished}, run it again" \
@@ -144,21 +144,21 @@ def _why(one: Weights) -> str:
 def _recipe(made: Table, one: Weights) -> Value:
     if not one.recipe:
         return _absent(made, one, "recipe")
-    said = "; ".join(filter(None, [
-        one.note, f"settings of ours, not taken from the paper: {', '.join(one.ours)}"
+    details = "; ".join(filter(None, [
+        one.note, f"our own settings, not from the paper: {', '.join(one.ours)}"
         if one.ours else ""]))
     return Value(one.recipe + (f", loss {one.loss}" if one.loss else ""),
-                 [made.note(f"{one.recipe}: {said}")] if said else [])
+                 [made.note(f"{one.recipe}: {details}")] if details else [])
 
 
 def _validation(made: Table, one: Weights, point: tuple[int, float] | None, which: str) -> Value:
     if point is None:
-        return (made.absent("not validated, or nothing of it is recorded") if one.known else
+        return (made.absent("not validated, or the validation is not recorded") if one.known else
                 _absent(made, one, which))
     step, psnr = point
-    said = weights.validated(one)
+    basis = weights.validated(one)
     return Value(f"{psnr:.2f}" + (f" at step {_count(step)}" if which == "best" else ""),
-                 [made.note(f"validation: {said}")] if said else [])
+                 [made.note(f"validation: {basis}")] if basis else [])
 
 
 def _count(number: int) -> str:
@@ -192,7 +192,7 @@ def _scores(made: Table, run: Run, one: Weights, cell: Cell | None) -> tuple[lis
     figure, gap = found.figure, None
     if measured is None:
         why = (cell.reason or cell.status if cell.status != "ok" else
-               cell.missing.get("psnr") or "not asked for in this run")
+               cell.missing.get("psnr") or "not requested in this run")
         reasons.append(why)
         score = made.absent(why)
     else:
@@ -203,7 +203,7 @@ def _scores(made: Table, run: Run, one: Weights, cell: Cell | None) -> tuple[lis
         reasons.append(found.reason)
     row = [Value(cell.protocol), Value(run.dataset_title(cell.dataset)), score,
            made.absent(found.reason) if figure is None else
-           Value(figure.shown, [made.note(said) for said in (
+           Value(figure.shown, [made.note(note) for note in (
                *published.notes(found.row), *found.notes)]),
            made.absent(found.reason or reasons[0]) if gap is None
            else Value(metrics.signed(gap, metrics.get("psnr").decimals))]
@@ -215,20 +215,20 @@ def _scores(made: Table, run: Run, one: Weights, cell: Cell | None) -> tuple[lis
 
 
 def printed(run: Run, cell: Cell, blind: bool) -> Printed:
-    """Return the PSNR that the paper of a cell's model prints for its set and level.
+    """Return the PSNR that the paper of the model prints for the set and level of a cell.
 
-    Of two rows of a method, the one of one model for all levels (an asterisk) stands beside a
-    blind model, the other one beside a model of one level; where there is just the other kind, it
-    is taken, with a note; and so it is beside a model with other options than the paper's.
+    If a method has two rows, a blind model is compared with the row of one model for all levels
+    (with an asterisk), and a model for one level with the other row. If only the other kind is
+    printed, it is used with a note. A model with other options than the paper's also gets a note.
     """
     spec = run.models[cell.model]
     name = spec.published_as.lower()
     if run.published == "none":
-        return Printed(None, None, "this report shows no published figures")
+        return Printed(None, None, "this report shows no published values")
     if cell.synthetic:
-        return Printed(None, None, "a degradation of this project: no paper has figures for it")
+        return Printed(None, None, "a degradation of this project: no paper has values for it")
     if not name:
-        return Printed(None, None, "no paper prints figures of this model")
+        return Printed(None, None, "no paper prints values for this model")
     key = (cell.level, cell.dataset, "psnr")
     rows = [row for row in published.rows(cell.task, {key[:2]})
             if row.name.lower() == name and key in row.figures]
@@ -236,9 +236,9 @@ def printed(run: Run, cell: Cell, blind: bool) -> Printed:
         return Printed(None, None, "the paper prints no PSNR on this test set at this level")
     row = min(rows, key=lambda row: row.one_model != blind)
     notes = [] if row.one_model == blind else [
-        "printed for a model of this level alone, the weights here serve a range of levels"
-        if blind else "the weights here were trained for this level alone"]
+        "printed for a model of this level only; the weights here serve a range of levels"
+        if blind else "the weights here were trained for this level only"]
     if not spec.in_paper:
-        notes.append("the model here differs from the paper's in options or number type: "
-                     "the gap is between relatives")
+        notes.append("the model here differs from the paper's in options or number type, "
+                     "so the gap compares two different models")
     return Printed(row.figures[key], row, cell.leak or published.caveat(row.figures[key]), notes)

@@ -1,9 +1,9 @@
-"""The table of variants: one set of weights run otherwise, difference in quality beside speed.
+"""The variants table: the same weights run differently, with changes in quality and speed.
 
-A row is a variant on one dataset under one protocol, against its base there. Reads nothing but the
-collected run; its table goes to ``tables/variants.{md,tex,csv}``. Differences are variant minus
-base; the latency ratio is variant over base, and is stated only where both were measured on the
-same device, input and threads. The dtype may differ: it may be what varies.
+A row compares a variant with its base on one dataset under one protocol. Reads nothing but the
+collected run; the table goes to ``tables/variants.{md,tex,csv}``. Differences are variant minus
+base. The latency ratio is variant / base; it is given only if both were measured on the same
+device, input and threads. The dtype may differ, because a variant may change it.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def sheet(run: Run) -> Table | None:
     if not made.rows:
         return None
     made.folded = len(made.rows) > FOLD
-    made.said = [
-        "A variant has its base's weights; its name says what it changes. "
-        f"{' and '.join(one.label for one in scores)} are means over the dataset under the "
-        "protocol named; difference: variant minus base, so + is better. Latency is the median of "
-        "one forward pass, base and variant on the same device, input and threads"
-        + (f" ({'; '.join(hows)})" if hows else "") + ". Variants are not in the papers, and are "
+    made.sentences = [
+        "A variant uses the weights of its base; its name states what it changes. "
+        f"{' and '.join(one.label for one in scores)} are means over all images of the dataset "
+        "under the protocol in the row. Difference: variant minus base, so + is better. Latency is "
+        "the median of one forward pass, for base and variant on the same device, input and threads"
+        + (f" ({'; '.join(hows)})" if hows else "") + ". Variants are not in the papers and are "
         "not ranked."]
     return made
 
@@ -63,11 +63,12 @@ def _add(made: Table, run: Run, base: Cell | None, cell: Cell, base_name: str,
         why = reasons.get(f"base {metric}") or reasons.get(f"variant {metric}") or ""
         row.append(made.absent(reasons[f"base {metric}"]) if old is None
                    else Value(text.value(metric, old),
-                              [made.note(said) for said in family.circumstances(base)],
+                              [made.note(sentence) for sentence in family.circumstances(base)],
                               record=base.path))
         row.append(made.absent(why) if apart is None
-                   else Value(text.difference(metric, apart),     # its dtype stands in the row
-                              [made.note(said) for said in family.tiles(cell)], record=cell.path))
+                   else Value(text.difference(metric, apart),     # its dtype is in the row
+                              [made.note(sentence) for sentence in family.tiles(cell)],
+                              record=cell.path))
         line += [old, new, None if apart is None else round(apart, 6)]
     times = [_p50(job, who, reasons) for job, who in zip(profiles, ("base", "variant"),
                                                          strict=True)]
@@ -76,7 +77,7 @@ def _add(made: Table, run: Run, base: Cell | None, cell: Cell, base_name: str,
         hows[how] = None
     for time, who, job in zip(times, ("base", "variant"), profiles, strict=True):
         row.append(made.absent(reasons[f"{who} latency"]) if time is None
-                   else Value(text.milliseconds(time), [made.note(said) for said in filter(
+                   else Value(text.milliseconds(time), [made.note(sentence) for sentence in filter(
                        None, [latency.disturbed(job.result)])], record=job.path))
     row.append(made.absent(reasons["ratio"]) if ratio is None else Value(
         text.ratio(ratio), [made.note(latency.ONE_DISTURBED)]
@@ -84,20 +85,20 @@ def _add(made: Table, run: Run, base: Cell | None, cell: Cell, base_name: str,
     changes = family.changes(run.models[cell.model])
     made.add([Value(run.model_title(cell.model), sub=family.sub(run, cell.model)),
               Value(cell.protocol), Value(run.dataset_title(cell.dataset)), *row])
-    told = (None, "") if ratio is None else (round(ratio, 6), how)
+    ratio_fields = (None, "") if ratio is None else (round(ratio, 6), how)
     made.lines.append([base_name, cell.model, changes, cell.protocol, cell.dataset, *line,
-                       *times, *told,
+                       *times, *ratio_fields,
                        "; ".join(f"{what}: {why}" for what, why in reasons.items()),
                        *(job.path if job and job.record else None
                          for job in (base, cell, *profiles))])
 
 
 def _mean(cell: Cell | None, metric: str, who: str, reasons: dict[str, str]) -> float | None:
-    """Return a mean, or None with its reason added."""
+    """Return a mean, or None after adding the reason."""
     if cell is not None and metric in cell.means:
         return cell.means[metric]
     why = ("not planned" if cell is None else cell.reason if cell.status != "ok"
-           else cell.missing.get(metric) or "not asked for in this run")
+           else cell.missing.get(metric) or "not requested in this run")
     reasons[f"{who} {metric}"] = f"{who}: {str(why or cell.status).rstrip('.')}"
     return None
 
@@ -114,9 +115,9 @@ def _p50(job: Outcome | None, who: str, reasons: dict[str, str]) -> float | None
 
 def _ratio(profiles: list[Outcome | None], times: list[float | None],
            reasons: dict[str, str]) -> tuple[float | None, str]:
-    """Return variant over base and how both were measured, or None with the reason added."""
+    """Return (variant / base, how both were measured); (None, "") after adding the reason."""
     if None in times:
-        reasons["ratio"] = "no latency of both"
+        reasons["ratio"] = "base or variant has no latency"
         return None, ""
     one, other = (latency.condition(job.result, ("dtype",)) for job in profiles)
     if one != other:

@@ -1,7 +1,7 @@
-"""The table of verdicts: each measured figure beside the one printed for the same method.
+"""The verdict table: each measured value beside the one published for the same method.
 
-Reads nothing but the collected run; the table goes to ``tables/verdicts.{md,tex,csv}``. What a
-verdict is, ``facts.verdict`` says.
+Reads nothing but the collected run; the table goes to ``tables/verdicts.{md,tex,csv}``. See
+``facts.verdict`` for the meaning of a verdict.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ FIELDS = ("protocol", "task", "level", "dataset", "model", "method", "source", "
 
 
 def texts(run: Run, found: list[Verdict]) -> dict[str, str]:
-    """Return the table's files: suffix -> text. LaTeX has the reasons as notes: they are long."""
+    """Return suffix -> text of the table. In LaTeX the reasons are notes, because they are long."""
     table = build(run, found)
     return {"md": to_markdown(table), "tex": to_latex([build(run, found, noted=True)]),
             "csv": to_csv(table)}
 
 
 def build(run: Run, found: list[Verdict], noted: bool = False) -> Table:
-    """Return the table, a row per verdict; ``noted``: the reasons are notes, not a column."""
-    made = Table(STEM, "Measured against published figures", [Column("Protocol", left=True)], [
+    """Return the table, one row per verdict; ``noted``: the reasons are notes, not a column."""
+    made = Table(STEM, "Measured against published values", [Column("Protocol", left=True)], [
         Column("Dataset", left=True), Column("Model", left=True), Column("Metric", left=True),
         Column("Measured"), Column("Published"), Column("Difference"), Column("Tolerance"),
         Column("Verdict", left=True), *([] if noted else [Column("Reason", left=True)])], FIELDS)
-    made.said = ["Difference: measured minus published, of the same method on the same set. "
-                 "Tolerance: the largest difference that gets the verdict, or that would have been "
-                 "allowed."]
+    made.sentences = ["Difference: measured minus published, for the same method on the same set. "
+                      "Tolerance: the largest difference that this verdict allows or, for "
+                      "\"differs\", the limit that was exceeded."]
     for reason in dict.fromkeys(one.reason for one in found) if noted else ():
         made.notes[str(len(made.notes) + 1)] = reason
     marks = {reason: mark for mark, reason in made.notes.items()}
     for one in found:
-        said = Value(one.said, [marks[one.reason]] if noted else [])
-        made.blocks[0].rows.append(_row(run, one, said, not noted))
+        shown = Value(one.as_shown, [marks[one.reason]] if noted else [])
+        made.blocks[0].rows.append(_row(run, one, shown, not noted))
         made.lines.append(_line(one))
     return made
 
 
-def _row(run: Run, one: Verdict, said: Value, reasoned: bool) -> Row:
+def _row(run: Run, one: Verdict, shown: Value, reasoned: bool) -> Row:
     metric, compared = one.metric, one.tolerance is not None
     known = metrics.get(metric)
     return Row([Value(one.cell.protocol)], [
@@ -56,7 +56,7 @@ def _row(run: Run, one: Verdict, said: Value, reasoned: bool) -> Row:
         Value(one.figure.shown, exact=one.figure.text),
         Value(text.difference(metric, one.difference) if compared else text.NONE),
         Value(f"±{one.tolerance:.{known.exact_decimals}f}" if compared else text.NONE),
-        said, *([Value(one.reason)] if reasoned else [])])
+        shown, *([Value(one.reason)] if reasoned else [])])
 
 
 def _line(one: Verdict) -> list:
@@ -65,4 +65,4 @@ def _line(one: Verdict) -> list:
             one.figure.method, one.figure.source, one.metric,
             metrics.get(one.metric).unit or text.UNITLESS, one.measured,
             metrics.leading_zero(one.figure.text), f"{one.difference:.6f}" if compared else None,
-            f"{one.tolerance:.6f}" if compared else None, one.said, one.reason]
+            f"{one.tolerance:.6f}" if compared else None, one.as_shown, one.reason]

@@ -1,2 +1,2 @@
-// Before anything is drawn: parts that need scripts may show, and sections one at a time.
+// Runs before anything is drawn: shows the parts that need scripts, and one section at a time.
 document.documentElement.className = "js";

@@ -1,5 +1,5 @@
-// The page's own script: pages by address, tables, origins, downloads, the slider. Glue only: it
-// ties sortable.min.js, img-comparison-slider.js and the browser's dialog to what the file holds.
+// The script of the page: pages by address, tables, origins, downloads, the slider. It connects
+// sortable.min.js, img-comparison-slider.js and the dialog of the browser with the page content.
 "use strict";
 {
   const all = (selector, inside = document) => [...inside.querySelectorAll(selector)];
@@ -8,7 +8,7 @@
     Object.assign(document.createElement(tag), { textContent: text }, properties);
   const root = document.documentElement;
 
-  // -- one section at a time: the one that the address is in, the overview if none ---------------
+  // -- one section at a time: the section of the address, or else the overview -------------------
   const main = document.querySelector("main");
   const sections = all(":scope > section", main);
   const links = all("nav a");
@@ -42,7 +42,7 @@
     button.append(...head.childNodes);
     head.append(button);
   });
-  // names and what is better when lower are sorted upwards first
+  // names, and metrics where lower is better, are first sorted ascending
   addEventListener("click", ({ target }) => {
     const head = target.closest?.("table.sortable thead th");
     head?.closest("table").classList.toggle("asc", head.dataset.first === "ascending");
@@ -61,7 +61,7 @@
   all(".tools[data-for]").forEach((tools) => {
     const table = document.getElementById(tools.dataset.for);
     const rows = all("tbody tr:not(.rule)", table);
-    const said = tools.querySelector("output");
+    const output = tools.querySelector("output");
     const filter = tools.querySelector("input[type=search]");
     const count = () => {
       const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -71,7 +71,7 @@
       });
       const shown = rows.filter((row) => !row.hidden).length;
       table.classList.toggle("filtered", shown < rows.length);  // repeated cells are shown
-      said.value = `${shown} of ${rows.length} rows shown`;
+      output.value = `${shown} of ${rows.length} rows shown`;
       all(".rule", table).forEach((rule) => {   // a heading without rows goes too
         rule.hidden = !rows.some((row) => !row.hidden && row.closest("tbody.published"));
       });
@@ -84,14 +84,14 @@
     count();
   });
 
-  // -- where a figure comes from -----------------------------------------------------------------
+  // -- where a value comes from ------------------------------------------------------------------
   const known = read("origins");
   const dialog = document.getElementById("origin");
   const describe = (link, origin) => {
     const body = dialog.querySelector(".body");
     const list = make("dl");
     const figure = link.dataset.figure;
-    [...(figure ? [["Figure", false, figure]] : []),
+    [...(figure ? [["Value", false, figure]] : []),
       ...origin.facts.map(([term, text]) => [...known.terms[term], known.texts[text]])]
       .forEach(([term, code, text]) => {
         const value = make("dd");
@@ -155,7 +155,7 @@
     await image.decode();
     const canvas = make("canvas", "", { width: image.naturalWidth, height: image.naturalHeight });
     canvas.getContext("2d").drawImage(image, 0, 0);
-    // not toBlob, which a busy browser puts off for seconds
+    // not toBlob: a busy browser delays it for seconds
     save(new Blob([bytes(canvas.toDataURL("image/png").split(",")[1])], { type: "image/png" }),
       link.download);
   }));
