@@ -1,6 +1,6 @@
-"""Versions of a record: each older form is brought to the next, one step at a time, in memory.
+"""Migration of records: each older version is converted to the next, step by step, in memory.
 
-Version 1 has no digest of the result: a value edited before it was migrated cannot be seen.
+Version 1 has no digest of the result, so an edit made before the migration goes unnoticed.
 Version 2 adds ``result_digest``. Records of every older version lie in tests/core/records_v*.
 Reads and writes no file. (Baselines have versions of their own: ``irbench.compare.migrate``.)
 
@@ -19,8 +19,8 @@ VERSION = 2
 def to_current(record: object) -> object:
     """Return a record in the form of ``VERSION``.
 
-    Anything else than a record of a known older version is returned as it is: the check of records
-    says what is wrong with it.
+    Anything other than a record of a known older version is returned unchanged; the check of
+    records then reports what is wrong with it.
     """
     if not isinstance(record, dict):
         return record
@@ -34,14 +34,14 @@ def result_digest(result: dict | None) -> str | None:
 
     Raises ValueError for a value that JSON cannot hold.
     """
-    # through JSON and back: keys that are numbers are stored as text, which sorts otherwise
+    # through JSON and back: numeric keys are stored as text, which sorts in another order
     return None if result is None else fingerprint(json.loads(json.dumps(result)))
 
 
 def _from_1(record: dict) -> dict:
     try:
         digest = result_digest(record.get("result"))
-    except ValueError:      # NaN, say: the check of records names it
+    except ValueError:      # such as NaN; the check of records names it
         digest = None
     return {**record, "schema_version": 2, "result_digest": digest}
 

@@ -95,7 +95,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
                 place.best.unlink(missing_ok=True)
             curve.write_csv(place.csv, state)
         waiting = state.waited / state.seconds if state.seconds else 0.0
-        messages.say(f"{job.title}: {state.step} steps in {messages.left(state.seconds)}, "
+        messages.say(f"{job.title}: {state.step} steps in {messages.duration_in_words(state.seconds)}, "
                      f"{waiting:.1%} of the time waiting for data")
         found = Result(resolved={"checkpoint": digest}, threads=threads,
                        seconds=phases.seconds, result={
