@@ -39,7 +39,7 @@ TABLE = """CREATE TABLE IF NOT EXISTS digests
 
 @dataclass(frozen=True)
 class Measured:
-    """A file's digest and the state it was measured in; ``state`` is None if it may have changed."""
+    """A file's digest and its state at that time; ``state`` is None if it may have changed."""
 
     path: Path
     state: str | None

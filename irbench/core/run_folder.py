@@ -56,7 +56,7 @@ def kind_of(place: str) -> str:
 
 
 def parts(kind: str) -> tuple[str, ...]:
-    """Return the key parts in the path of a kind of record; () if a run has only one such record."""
+    """Return the key parts in the path of a kind of record; () if a run has only one."""
     return tuple(re.findall(r"\{(\w+)\}", PLACES[kind]))
 
 

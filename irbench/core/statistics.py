@@ -193,7 +193,7 @@ def verdict(differences: Sequence[float], *names: str, least: float = 0.0) -> Pa
     if all(abs(d) <= least for d in values):
         return Paired(mean, *((min(values), max(values)) if n > 1 else (None, None)), p, n, SAME)
     if n == 1:
-        return Paired(mean, None, None, p, n, NOISE, "a single pair allows no verdict")
+        return Paired(mean, None, None, p, n, NOISE, "one pair is not enough for a verdict")
     low, high = bootstrap(values, *names)
     real = (low > 0 or high < 0) and (p < LEVEL or n < FEWEST)
     note = f"{n} pairs: too few for a sign test at p < {LEVEL}" if n < FEWEST else ""

@@ -148,7 +148,7 @@ def fit(model: Model, protocol: Protocol, plugins: tuple[str, ...], where: str) 
                else f"it does {', '.join(card.tasks)}")
         raise UserError(f"{where}: {model.name} ({card.name}) cannot do {protocol.id}: {can}.")
     if model.training:
-        return replace(model, training=recipes.fit(model.training, card.name, protocol))
+        return replace(model, training=recipes.for_model(model.training, card.name, protocol))
     source = model.checkpoint
     if source.kind == BUNDLED:
         return replace(model, checkpoint=configs.at(

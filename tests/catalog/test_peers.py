@@ -71,7 +71,7 @@ def test_every_peer_names_a_protocol_a_figure_and_a_file():
     ({"levels": None}, "levels is a mapping"),
     ({"levels": ["x2"]}, "levels is a mapping"),
     ({"levels": {"x2": "ftp://a/b"}}, "not a URL that can be fetched"),
-    ({"levels": {"x2": "a.pth"}}, "'a.pth' is no URL"),
+    ({"levels": {"x2": "a.pth"}}, "'a.pth' is not a URL"),
     ({"sha256": "abc"}, "sha256 is 'abc'; valid are 64"),
     ({"titel": "a"}, "unknown key 'titel'. Did you mean 'title'"),
     ({"title": 3}, "title is 3; valid: a text"),

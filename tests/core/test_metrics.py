@@ -111,7 +111,7 @@ def test_a_name_is_taken_once(mae):
     with pytest.raises(UserError, match="metric 'psnr' already exists"):
         metrics.register(dataclasses.replace(mae, name="psnr"))
     assert METRICS["psnr"].title == "PSNR"
-    with pytest.raises(UserError, match="'ssim' is computed by irbench.imaging.metrics already"):
+    with pytest.raises(UserError, match="'ssim' is already computed by irbench.imaging.metrics"):
         scoring.register("ssim", lambda protocol: lambda pair: 1.0)
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irbench.catalog.protocols import Protocol
-from irbench.catalog.recipes import Recipe, at
+from irbench.catalog.recipes import Recipe, in_phase
 from irbench.core import code
 from irbench.core.errors import UserError
 from irbench.data import sets
@@ -254,7 +254,7 @@ def positions(recipe: Recipe, share: float, step: int, rank: int,
         rank: this process, from 0.
         world: how many processes share the batch.
     """
-    now = at(recipe, share)
+    now = in_phase(recipe, share)
     size = now.batch // recipe.accumulate
     for part in range(recipe.accumulate):
         yield [(step, part * size + i, now.patch) for i in range(rank, size, world)]

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from irbench.catalog.recipes import at
+from irbench.catalog.recipes import in_phase
 from irbench.core import digests, locks, machine, messages, records, run_folder
 from irbench.core.errors import Paused, Unavailable, UserError
 from irbench.imaging.degrade import seed_of
@@ -95,7 +95,8 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
                 place.best.unlink(missing_ok=True)
             curve.write_csv(place.csv, state)
         waiting = state.waited / state.seconds if state.seconds else 0.0
-        messages.say(f"{job.title}: {state.step} steps in {messages.duration_in_words(state.seconds)}, "
+        messages.say(f"{job.title}: {state.step} steps in "
+                     f"{messages.duration_in_words(state.seconds)}, "
                      f"{waiting:.1%} of the time waiting for data")
         found = Result(resolved={"checkpoint": digest}, threads=threads,
                        seconds=phases.seconds, result={
@@ -275,7 +276,7 @@ def _check(loss: float, norm: float, state: State, patches: data.Patches, title:
         what = f"the loss is {loss:.4g}, but the norm of its gradients {norm}"
     else:
         return
-    batch = at(state.recipe, state.share).batch
+    batch = in_phase(state.recipe, state.share).batch
     kept = ("none was saved yet" if state.kept is None else
             f"{state.path} (after step {state.kept})")
     raise Unavailable(

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from irbench.catalog.recipes import Recipe, at, learning_rate
+from irbench.catalog.recipes import Recipe, in_phase, learning_rate
 from irbench.core import files, messages, run_folder
 
 REMEMBERED = 100    # losses a spike is judged by
@@ -124,7 +124,7 @@ class State:
         if self.scaler:
             self.scaler.update()
         self.average()
-        self.images += at(self.recipe, self.share).batch
+        self.images += in_phase(self.recipe, self.share).batch
         self.step += 1
 
     def average(self) -> None:
