@@ -63,7 +63,7 @@ def _gaussian() -> np.ndarray:
     return g / g.sum()
 
 
-# variant -> the weights along one axis, cv2's border mode (None: only windows inside the image
+# variant -> the weights along one axis, np.pad's mode (None: only windows inside the image
 # count), and the factor of the (co)variances
 _SSIM = {
     "gaussian11_valid": (_gaussian(), None, 1.0),
@@ -100,7 +100,7 @@ def ssim(restored: np.ndarray, target: np.ndarray, variant: str = "gaussian11_va
     around = len(taps) // 2
     if border:
         pad = ((around, around), (around, around), (0, 0))
-        restored, target = (np.pad(p, pad, mode=border) for p in (restored, target))
+        restored, target = ((p, pad, mode=border) for p in (restored, target))
     elif min(restored.shape[:2]) < len(taps):
         raise UserError(f"SSIM needs images of at least {len(taps)}x{len(taps)} pixels after "
                         f"cropping, not {restored.shape[0]}x{restored.shape[1]}.")

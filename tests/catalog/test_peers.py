@@ -275,7 +275,7 @@ def test_the_first_download_is_pinned_and_a_later_one_must_equal_it(tmp_path, mo
         pins.keep(url, store, other)
         problems = [p for p in verify.check(run) if p.startswith("cell")]
         assert problems and "other weights than those pinned today" in problems[0]
-    with pytest.raises(UserError, match="pinned is"):
+    with pytest.raises(UserError, match="is pinned"):
         pins.keep(url, store, digest)
 
 

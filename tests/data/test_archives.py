@@ -71,14 +71,14 @@ BAD_ZIPS = [
     ([("a/../../evil", b"x")], "would lie outside"),
     ([("/etc/evil", b"x")], "'/etc/evil' would lie outside"),
     ([("..\\evil", b"x")], r"holds '\\', which not every system takes for a part of a name"),
-    ([("C:/evil", b"x")], "holds ':', which not every system"),
-    ([("a\tb.png", b"x")], r"holds '\t', which not every system"),
+    ([("C:/evil", b"x")], "contains ':', which some systems"),
+    ([("a\tb.png", b"x")], r"contains '\t', which some systems"),
     ([("d/" + "\xe4" * 128, b"x")], "... is too long: a name may have 255 bytes"),
     ([(LINK, b"/etc/passwd")], "'top/link' is a link or a device"),
-    ([("a.png", b"x"), ("A.png", b"y")], "'A.png' is in it twice"),
-    ([("a", b"x"), ("a/b", b"y")], "'a/b' lies in something that is a file"),
-    ([("a/b", b"y"), ("a", b"x")], "'a' is in it twice"),
-    ([], "it holds no file"),
+    ([("a.png", b"x"), ("A.png", b"y")], "it contains 'A.png' twice"),
+    ([("a", b"x"), ("a/b", b"y")], "'a/b' lies in a path that is a file"),
+    ([("a/b", b"y"), ("a", b"x")], "it contains 'a' twice"),
+    ([], "it contains no files"),
 ]
 BAD_TARS = [
     ([("../evil", b"x")], "'../evil' would lie outside"),
@@ -87,7 +87,7 @@ BAD_TARS = [
     ([(info("hard", tarfile.LNKTYPE, "../../x"), None)], "'hard' is a link or a device"),
     ([(info("pipe", tarfile.FIFOTYPE), None)], "'pipe' is a link or a device"),
     ([(info("disk", tarfile.BLKTYPE), None)], "'disk' is a link or a device"),
-    ([("a.png", b"x"), ("./a.png", b"y")], "is in it twice"),
+    ([("a.png", b"x"), ("./a.png", b"y")], "it contains .* twice"),
 ]
 
 
