@@ -100,7 +100,7 @@ def ssim(restored: np.ndarray, target: np.ndarray, variant: str = "gaussian11_va
     around = len(taps) // 2
     if border:
         pad = ((around, around), (around, around), (0, 0))
-        restored, target = ((p, pad, mode=border) for p in (restored, target))
+        restored, target = (np.pad(p, pad, mode=border) for p in (restored, target))
     elif min(restored.shape[:2]) < len(taps):
         raise UserError(f"SSIM needs images of at least {len(taps)}x{len(taps)} pixels after "
                         f"cropping, not {restored.shape[0]}x{restored.shape[1]}.")

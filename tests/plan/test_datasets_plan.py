@@ -58,7 +58,8 @@ def test_an_absent_set_stops_nothing(world):
     run = plan.load(world)
     spec = run.data["rain"].spec
     assert spec["dataset"]["sha256"] is None
-    assert spec["dataset"]["reason"].startswith("dataset 'rain': the folder data/rain does not exist. How")
+    assert spec["dataset"]["reason"].startswith(
+        "dataset 'rain': the folder data/rain does not exist. How")
     assert spec["count"] == 2
     assert run.report_spec["datasets"]["rain"]["sha256"] is None
     cell = run.find("cell", protocol=PAIRED, dataset="rain", model="input")
