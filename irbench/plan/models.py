@@ -62,7 +62,7 @@ def _family(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> lis
         inference.check_dtype(chosen.dtype, card.dtypes, f"{where}.inference")
     # a form that the paper does not describe says so in its row
     changed = variants.changed(card.options if card else {}, plain.options)
-    changed |= inference.telling(chosen)
+    changed |= inference.changes_model(chosen)
     base = replace(plain, in_paper=plain.in_paper and not changed,
                    note=variants.note(plain.note, changed), inference=chosen)
     return [base, *variants.of(where, base, plain.note, entry.get("variants") or {}, card)]

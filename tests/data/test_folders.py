@@ -254,8 +254,8 @@ def test_a_changed_file_is_found_when_it_is_used(manual):
 
 
 @pytest.mark.parametrize(("change", "message", "state"), [
-    (lambda home: shutil.rmtree(home), "the folder .*rain does not exist. How to get it: ask nicely. "
-     "Put",
+    (lambda home: shutil.rmtree(home), "the folder .*rain does not exist. How to get it: ask "
+     "nicely. Put",
      "absent"),
     (lambda home: shutil.rmtree(home / "deep"), r"no image matches \*\*/target/\* or .* in ",
      "absent"),

@@ -193,7 +193,7 @@ def test_other_errors_pass_as_they_are(x, error):
 
 
 def test_a_type_that_the_card_does_not_name_is_refused():
-    with pytest.raises(UserError, match="dtype 'float16' is not one that this model runs in. "
+    with pytest.raises(UserError, match="this model does not run in dtype 'float16'. "
                                         "Valid: float32, bfloat16"):
         prepare.prepare(Network(), Inference(dtype="float16"), dtypes=("float32", "bfloat16"))
     network = Network()
@@ -238,14 +238,14 @@ def test_a_failed_compilation_says_what_to_do(x, monkeypatch):
     monkeypatch.setattr(prepare, "_check_compiler", lambda device: None)
     prepared = prepare.prepare(nn.Tanh(), Inference(compile=True))
     with pytest.raises(Unavailable, match="Tanh on cpu: torch.compile failed .*no such instruct"
-                                          ".*Leave `compile` out"):
+                                          ".*Remove `compile`"):
         run(prepared, x)
 
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler -O3")
     with pytest.raises(Unavailable, match="needs a C\\+\\+ compiler; no-such-compiler -O3 is not "
-                                          "found.*Leave `compile` out"):
+                                          "found.*Remove `compile`"):
         prepare.prepare(Network(), Inference(compile=True))
     monkeypatch.setattr(prepare, "find_spec", lambda name: None)
     with pytest.raises(Unavailable, match="needs the package triton"):

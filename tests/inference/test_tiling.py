@@ -170,7 +170,7 @@ def test_compacter_has_no_exact_overlap_and_the_record_says_so():
     assert y.shape == whole.shape and 0 < (y - whole).abs().max() < 0.5
     assert tiled.record() == {
         "size": [40, 40], "overlap": 16, "images": 1, "exact": False, "exact_overlap": None,
-        "reason": "tiles of 40 were asked for; differs from the whole image: its receptive field "
+        "reason": "tiles of 40 were asked for; differs from the untiled result: the receptive field "
                   "is unbounded or unknown"}
 
 
@@ -208,7 +208,7 @@ def test_a_given_tile_is_for_larger_images_only():
     assert tiled.tiles == 1 and tiled.record() is None
     run(tiled, image(20, 60))
     assert tiled.tiles == 2
-    assert tiled.record()["exact"] and "as the whole image" in tiled.record()["reason"]
+    assert tiled.record()["exact"] and "equals the untiled result" in tiled.record()["reason"]
 
 
 def test_the_first_pass_is_watched_and_no_other():
