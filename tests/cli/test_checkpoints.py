@@ -156,8 +156,8 @@ def test_a_card_tells_everything_with_its_units(tmp_path):
             "model Compacter, 407,123 parameters", "options skip: input",
             "denoise_color-blind@1, blind, sigma 15 to 50: denoise_color-sigma15@1",
             "trained on bsds500_train without 302003 of bsds500_train",
-            "leaks no image of cbsd68, set5 was in the training data (left out of the training: 1 of set5 in "
-            "bsds500_train)",
+            "leaks no image of cbsd68, set5 was in the training data (left out of the training: 1 "
+            "of set5 in bsds500_train)",
             "short: 8000 steps of 8 patches of 64 x 64 pixels, loss l1",
             "cost 2.0 h on cpu (a processor, 2 threads, 1 process), 64,000 patches seen",
             "28.50 dB at step 1000, 30.50 dB at the last, 8000; best 30.75 dB at step 4000; "
@@ -190,7 +190,7 @@ def test_the_gap_is_measured_less_published(tmp_path):
      "trained on images of test sets: 2 of set5 in bsds500_train"),
     ({"leaks": None}, "not searched; irbench data leak --train bsds500_train --test SET "
      "--exclude bsds500_train/302003"),
-    ({"datasets": None}, "what these weights were trained on is unknown"),
+    ({"datasets": None}, "the training data of these weights are unknown"),
     ({"validation": [[5, None]]}, "validation none"),
     ({"validation": None}, "not in this file; files written by irbench checkpoints export have it"),
     ({"dirty": True}, "at commit cccccccccccc, with uncommitted changes"),

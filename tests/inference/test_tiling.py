@@ -170,8 +170,8 @@ def test_compacter_has_no_exact_overlap_and_the_record_says_so():
     assert y.shape == whole.shape and 0 < (y - whole).abs().max() < 0.5
     assert tiled.record() == {
         "size": [40, 40], "overlap": 16, "images": 1, "exact": False, "exact_overlap": None,
-        "reason": "tiles of 40 were asked for; differs from the untiled result: the receptive field "
-                  "is unbounded or unknown"}
+        "reason": "tiles of 40 were asked for; differs from the untiled result: the receptive "
+                  "field is unbounded or unknown"}
 
 
 def test_the_same_image_twice_gives_the_same_bits():

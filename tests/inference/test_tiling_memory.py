@@ -148,7 +148,7 @@ def test_where_nothing_can_be_measured_the_image_itself_tells(monkeypatch):
     tiled = Tiled(Limited(most=200 * 200))
     run(tiled, image(200, 300))
     assert tiled.record()["reason"].startswith("memory ran out")
-    with pytest.raises(UserError, match="memory_gib cannot be respected here: needs Linux. Give the"):
+    with pytest.raises(UserError, match="memory_gib cannot be respected here: needs Linux. Give"):
         run(Tiled(Convolutions(), Inference(memory_gib=2)), image(200, 300))
 
 

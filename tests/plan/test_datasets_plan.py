@@ -67,7 +67,7 @@ def test_an_absent_set_stops_nothing(world):
     assert cli.main(["data", "fetch", "--on-failure", "record"]) == 0
     for record in (records.read(run.data["rain"].record), evaluate()):
         assert record["status"] == "unavailable" and record["result"] is None
-        assert "no folder data/rain. How to get it: ask." in record["reason"]
+        assert "the folder data/rain does not exist. How to get it: ask." in record["reason"]
     assert records.read(run.data["tinyset"].record)["status"] == "ok"
     assert evaluate("tinyset", CLEAN, "bicubic")["status"] == "ok"
 
