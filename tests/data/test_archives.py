@@ -202,7 +202,7 @@ def fetch(entry):
 def test_an_archive_becomes_a_set(world):
     entry = world()
     assert sets.state(entry, world.root) == "absent"
-    with pytest.raises(Unavailable, match="the folder .*mine does not exist. Run: irbench data fetch mine"):
+    with pytest.raises(Unavailable, match="mine does not exist. Run: irbench data fetch mine"):
         sets.open_local(entry, world.root)
     found = sets.obtain(entry, world.root)
     assert [image.name for image in found.role("hr")] == ["1", "2", "3"]
