@@ -244,10 +244,10 @@ def test_an_altered_bundled_file_is_told_by_list_and_show(tmp_path, capsys, dama
     damage(path)
     for named in (name, path):
         code, _, out, err = call(capsys, "show", named)
-        assert (code, out) == (2, "") and f"{path}: it was altered" in err
+        assert (code, out) == (2, "") and f"{path}: the file was altered" in err
         assert "Restore it (git checkout) or install irbench again" in err
     code, _, out, _ = call(capsys, "list")
-    assert code == 0 and "not usable" in out and "30.40" not in out and "it was altered" in out
+    assert code == 0 and "not usable" in out and "30.40" not in out and "was altered" in out
 
 
 @pytest.mark.parametrize("changes", [

@@ -86,8 +86,8 @@ def test_resolving_twice_changes_nothing():
     ({"memory_gib": float("nan")}, "memory_gib is nan"),
     ({"memory_gib": True}, "memory_gib is True"),
     ({"tile": "off", "overlap": 8}, "tile is off, so overlap has no meaning"),
-    ({"tile": 64, "memory_gib": 2}, "memory_gib chooses the tile where tile is auto"),
-    (["float16"], "no mapping of options"),
+    ({"tile": 64, "memory_gib": 2}, "memory_gib has a meaning only with tile: auto"),
+    (["float16"], "not a mapping of options"),
 ])
 def test_a_bad_option_is_named_with_what_is_valid(given, says):
     with pytest.raises(UserError, match=says):
@@ -198,7 +198,7 @@ def test_a_type_that_the_card_does_not_name_is_refused():
         prepare.prepare(Network(), Inference(dtype="float16"), dtypes=("float32", "bfloat16"))
     network = Network()
     network.dtypes = ("float32",)
-    with pytest.raises(UserError, match="inference of Network: dtype 'bfloat16'"):
+    with pytest.raises(UserError, match="Network: this model does not run in dtype 'bfloat16'"):
         prepare.prepare(network, Inference(dtype="bfloat16"))
     assert prepare.prepare(network) is network
 

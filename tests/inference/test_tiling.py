@@ -196,7 +196,7 @@ def test_batches_and_other_types_are_put_together_as_float32():
 
 
 def test_a_network_that_does_not_keep_to_a_scale_is_refused():
-    with pytest.raises(UserError, match="made 15 x 15 pixels of a tile of 16 x 16"):
+    with pytest.raises(UserError, match="returned 15 x 15 pixels for a tile of 16 x 16"):
         in_tiles(lambda x: x[..., 1:, 1:], image(30, 30), Cut(16, 2, 1, None))
 
 

@@ -181,7 +181,7 @@ def test_a_header_is_told_what_is_wrong_with_it(plugin, tmp_path):
 def test_a_training_under_way_is_not_unknown(plugin, tmp_path):
     (tmp_path / "training/sr-x2@1").mkdir(parents=True)
     (tmp_path / "training/sr-x2@1/mine.state").write_bytes(b"")
-    with pytest.raises(Unavailable, match="mine.state: the training sr-x2/mine is not finished. It "
+    with pytest.raises(Unavailable, match="mine.state: the training sr-x2/mine is not finished. "
                                           "Continue it with irbench train; then export"):
         export(tmp_path)
     (tmp_path / "training/sr-x2@1/mine.state").rename(tmp_path / "training/sr-x2@1/other.state")
