@@ -175,8 +175,8 @@ def test_an_operation_that_a_type_lacks_says_what_to_do(x, text):
     network = Network()
     network.forward = lambda x: (_ for _ in ()).throw(RuntimeError(text))
     prepared = prepare.prepare(network, Inference(dtype="float16"))
-    with pytest.raises(UserError, match="Network on cpu: an operation fails in float16 .*Leave "
-                                        "`dtype` out"):
+    with pytest.raises(UserError, match="Network on cpu: an operation fails in float16 .*Remove "
+                                        "`dtype`"):
         run(prepared, x)
 
 
