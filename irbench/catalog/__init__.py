@@ -1,1 +1,1 @@
-"""What is data: protocols, datasets, recipes, published values, each beside its one reader."""
+"""The catalogs: protocols, datasets, recipes and published values as data, with their readers."""

@@ -1,13 +1,13 @@
-"""Entries of the dataset catalog: what a set is, where its files are listed or looked for.
+"""Entries of the dataset catalog: what a set is and where its files are.
 
 Reads   ``catalog/datasets.yaml`` and users' own catalogs of the same form.
 Writes  nothing.
 
-An entry says in one of four ways where its files are:
+An entry gives the place of its files in one of four ways:
 ``manifest``  a CSV file beside the catalog: URL, sha256 and size of every file;
 ``archive``   addresses of zip or tar files, unpacked below ``data_root``;
 ``manual``    a folder below ``data_root`` that the user fills or links, for sets that are behind a
-              form or a service that no program may read;
+              form or a service that programs may not use;
 ``local``     a folder of the user's own, anywhere.
 
 Try: ``irbench info gopro``
@@ -50,7 +50,7 @@ FORMS = {"local": "{folder: path, pattern: '*.png'}",
 
 @dataclass(frozen=True)
 class Archive:
-    """One archive file of a set; what is not known of it is None."""
+    """One archive file of a set; unknown values are None."""
 
     url: str
     sha256: str | None = None
@@ -67,21 +67,20 @@ class DatasetEntry:
     """One entry of a catalog: either ``manifest`` or ``folder`` is set.
 
     Attributes:
-        name: what configs and tables call it.
+        name: its name in configs and files.
         title: its name in tables.
         use: test, train or weights.
         catalog: the file that defines it.
-        tasks: what the set is customarily used for.
+        tasks: the tasks that the set is customarily used for.
         manifest: the CSV file that lists its files.
-        folder: where its files are looked for; relative ones lie below ``root``.
-        hr: which files below ``folder`` are clean images (a glob pattern); None: all images
-            directly in it.
-        input: which are the degraded images of pairs; None: it has none.
-        match: role to the part of a name (a regular expression) that is left out before the
-            names of a pair are compared.
+        folder: the folder of its files; a relative path lies below ``root``.
+        hr: a glob pattern below ``folder`` for the clean images; None: all images directly in it.
+        input: a glob pattern for the degraded images of pairs; None: the set has no pairs.
+        match: role to the part of a name (a regular expression) that is ignored when the names
+            of a pair are compared.
         count: how many images (of a paired set: pairs) it must have; None: not known.
-        get: how a user gets it, if no program can.
-        archives: what is unpacked to ``folder``.
+        get: how a user gets the set, if no program can fetch it.
+        archives: the archives that are unpacked to ``folder``.
         root: the folder of all data (``data_root``).
     """
 
@@ -118,17 +117,17 @@ class DatasetEntry:
 
     @property
     def frozen(self) -> bool:
-        """Whether its files are listed and hashed once, at the first check, and held to that."""
+        """Whether its files are pinned: listed and hashed at the first check, then compared."""
         return self.kind in ("archive", "manual")
 
     @property
     def home(self) -> Path:
-        """The folder its files are looked for in; for sets without a manifest."""
+        """The folder of its files; for sets without a manifest."""
         return self.root / self.folder
 
     @functools.cached_property
     def paired(self) -> bool:
-        """Whether it has degraded images of its own (role ``input``), each with a clean one.
+        """Whether it has degraded images (role ``input``), each with a clean one.
 
         Raises UserError if its manifest cannot be read.
         """
@@ -137,7 +136,7 @@ class DatasetEntry:
         return any(row.role == "input" for row in read_manifest(self.manifest))
 
     def definition(self) -> dict:
-        """What decides which files belong to the set, as plain data; for sets without manifest."""
+        """The fields that decide which files belong to a set without manifest, as plain data."""
         return {"hr": self.hr, "input": self.input, "match": dict(self.match), "count": self.count}
 
     def as_dict(self) -> dict:
@@ -163,19 +162,19 @@ def parse(path: Path, name: object, fields: object, root: Path) -> DatasetEntry:
     """Turn one item of a catalog's section ``datasets:`` into an entry.
 
     Args:
-        path: the catalog file; relative paths in it begin there.
+        path: the catalog file; paths in it are relative to its folder.
         name: the item's key.
         fields: the item's value.
         root: the folder of all data.
 
     Raises:
-        UserError: anything wrong in it, with what would be valid.
+        UserError: an invalid item; the message states what would be valid.
     """
     where = f"{path}: dataset {name!r}"
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise UserError(f"{where}: not a valid name, for it becomes a folder. Valid: lower-case "
-                        "letters, digits and _ . -, beginning with a letter or digit, in quotes "
-                        "if it is a number.")
+        raise UserError(f"{where}: not a valid name; it is used as a folder's name. Valid: "
+                        "lower-case letters, digits and _ . -, beginning with a letter or digit, "
+                        "in quotes if it is a number.")
     if not isinstance(fields, dict):
         raise UserError(f"{where}: valid is a mapping with {', '.join(sorted(REQUIRED))}, ...")
     for key in fields:
@@ -220,20 +219,20 @@ def _match(where: str, value: object) -> dict[str, str]:
         return {}
     if not isinstance(value, dict):
         raise UserError(f"{where}: match: valid is {{input: REGEX, hr: REGEX}}, the part of a name "
-                        "that is left out before the names of a pair are compared.")
+                        "that is ignored when the names of a pair are compared.")
     for role, pattern in value.items():
         if role not in ("input", "hr"):
             raise unknown("role", role, ("input", "hr"), f"{where}: match")
         try:
             re.compile(pattern)
         except (re.error, TypeError) as error:
-            raise UserError(f"{where}: match: {role}: {pattern!r} is no regular expression "
-                            f"({error}).") from None
+            raise UserError(f"{where}: match: {role}: {pattern!r} is not a valid regular "
+                            f"expression ({error}).") from None
     return dict(value)
 
 
 def _files_of(path: Path, where: str, name: str, kind: str, value: object) -> dict:
-    """Return the fields of an entry that say where its files are listed or looked for."""
+    """Return the fields of an entry that give the place of its files."""
     if kind == "manifest":
         return {"manifest": _relative(path, f"{where}: manifest", value)}
     if not isinstance(value, dict):
@@ -318,9 +317,9 @@ def _archives(where: str, value: object) -> tuple[Archive, ...]:
 
 
 def check_pairs(entry: DatasetEntry, protocol: Protocol, known: Mapping[str, DatasetEntry]) -> None:
-    """Refuse a set without pairs where they are needed, and pairs where they would be ignored.
+    """Refuse a set without pairs for a paired protocol, and a paired set for any other protocol.
 
-    Raises UserError that names the sets of the catalog ``known`` that fit the protocol.
+    Raises UserError, which names the sets in the catalog ``known`` that fit the protocol.
     """
     paired = entry.paired
     if paired == protocol.paired and not (paired and entry.tasks
@@ -336,5 +335,5 @@ def check_pairs(entry: DatasetEntry, protocol: Protocol, known: Mapping[str, Dat
         raise UserError(f"{protocol.id} scores real pairs, and {entry.name!r} has clean "
                         f"images only. {valid}")
     raise UserError(f"{protocol.id} makes its inputs from clean images, and "
-                    f"{entry.name!r} has degraded images of its own: the two are never mixed. "
+                    f"{entry.name!r} has its own degraded images: the two are never mixed. "
                     f"{valid}")

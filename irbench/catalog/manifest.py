@@ -1,4 +1,4 @@
-"""Manifests: which files a dataset has, one line each, with where from and how to recognise them.
+"""Manifests: the files of a dataset, one line each, with URL, SHA-256 and size.
 
 Reads   CSV files with the columns role, file, url, sha256, bytes.
 Writes  nothing.
@@ -18,7 +18,7 @@ from irbench.core.errors import UserError
 
 SCHEMES = ("https", "http", "package", "file")
 COLUMNS = ("role", "file", "url", "sha256", "bytes")
-NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")  # of datasets and roles: both become folders
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")  # names of datasets and roles are also folders' names
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ManifestRow:
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:
-    """Return the rows of a manifest in its order. Raises UserError naming the first bad line."""
+    """Return the rows of a manifest in order. Raises UserError, which names the first bad line."""
     try:
         with path.open(newline="", encoding="utf-8") as handle:
             reader = csv.DictReader(handle)
@@ -50,7 +50,7 @@ def read_manifest(path: Path) -> list[ManifestRow]:
             for fields in reader:
                 where = f"{path}: line {reader.line_num}"
                 row = _row(where, fields)
-                # Compared without case: some file systems do not tell A.png from a.png.
+                # compared without case, because on some file systems A.png and a.png are one file
                 line = lines.setdefault((row.role, row.name.casefold()), reader.line_num)
                 if line != reader.line_num:
                     raise UserError(f"{where}: the name {row.name!r} (the file without its suffix) "
@@ -61,7 +61,7 @@ def read_manifest(path: Path) -> list[ManifestRow]:
         raise UserError(f"{path}: not a readable manifest ({error}). Give a CSV file with the "
                         f"columns {', '.join(COLUMNS)}.") from None
     if not rows:
-        raise UserError(f"{path}: the manifest lists no file.")
+        raise UserError(f"{path}: the manifest lists no files.")
     return rows
 
 

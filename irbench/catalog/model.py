@@ -1,9 +1,9 @@
-"""A model of the plan as typed data: what it is, where its weights come from, how it is run.
+"""A model of the plan as typed data: architecture, origin of the weights, and how it is run.
 
-Made once, when the plan is made; read by plan, weights, inference, jobs, report and compare alike.
-Reads and writes nothing, imports no torch. ``as_dict`` gives the plain data that records, headers
-of checkpoints and the report keep, ``from_dict`` reads it. The values inside (lists, dicts) are not
-to be changed either: ``dataclasses.replace`` makes another model.
+Models are created with the plan and read by plan, weights, inference, jobs, report and compare.
+This module reads and writes nothing and does not import torch. ``as_dict`` returns the plain data
+that records, headers of checkpoints and the report keep; ``from_dict`` reads it. Do not change the
+lists and dicts inside a model; use ``dataclasses.replace`` to make another model.
 
 Try: ``python -c "from irbench import plan; print(plan.load('config.yaml').models['compacter'])"``
 """
@@ -16,22 +16,22 @@ from irbench.catalog.recipes import Recipe
 from irbench.core import typed
 from irbench.core.errors import unknown
 
-EXTERNAL = "external"   # the architecture of third-party weights, and the kind of their checkpoint
+EXTERNAL = "external"   # architecture of third-party weights, and the kind of their checkpoint
 KINDS = ("none", "trained", "bundled", "file", "url", EXTERNAL)
 
 
 @dataclass(frozen=True)
 class Inference:
-    """How a network is run. The default changes nothing; ``irbench.inference.options`` checks.
+    """How a network is run. The default changes nothing; ``irbench.inference.options`` checks it.
 
     Attributes:
-        dtype: of weights and arithmetic: float32, float64, float16, bfloat16.
+        dtype: type of weights and arithmetic: float32, float64, float16, bfloat16.
         channels_last: whether weights and input are in torch's NHWC layout.
         compile: whether torch.compile is used.
-        tile: auto (tiles where memory does not suffice), off, or the largest side in pixels of the
-            input.
+        tile: auto (tiles where memory does not suffice), off, or the largest side of a tile in
+            pixels of the input.
         overlap: pixels of the input that two neighbouring tiles share; None: chosen per network.
-        memory_gib: memory the process may take, for ``auto``; None: 80 % of what is available.
+        memory_gib: memory the process may use with ``auto``; None: 80 % of the available memory.
     """
 
     dtype: str = "float32"
@@ -47,12 +47,11 @@ class Inference:
 
     @classmethod
     def from_dict(cls, given: dict) -> Inference:
-        """Return the options that ``as_dict`` gave; unchecked. Raises UserError for unknown keys.
-        """
+        """Return options from ``as_dict``'s data, unchecked. Raises UserError for unknown keys."""
         return typed.make(cls, given, "inference")
 
     def unlike(self, usual: Inference) -> dict:
-        """Return the options that differ from the usual ones, as plain data."""
+        """Return the options that differ from ``usual``, as plain data."""
         return {name: value for name, value in _plain(self).items()
                 if value != getattr(usual, name)}
 
@@ -62,15 +61,15 @@ class Checkpoint:
     """Where the weights of a model come from.
 
     Attributes:
-        kind: none: the model has no weights. trained: by a training of the run. bundled: they come
-            with irbench; fitted to a protocol they are a file. file: ours, at ``path``. url: ours,
-            fetched from ``url``. external: a third party's, at ``path`` or ``url``, or those of a
-            ``peer``.
-        path: of the file. In the plan's models it may hold {protocol}, {task} and {level}, which
-            are filled in for each protocol.
-        url: likewise.
-        sha256: which the file must have; None where it is not known (yet). In the plan's models
-            also a mapping from levels to digests.
+        kind: none: the model has no weights. trained: by a training of the run. bundled: shipped
+            with irbench; for a given protocol they become a file. file: irbench's own format, at
+            ``path``. url: the same, fetched from ``url``. external: third-party weights, at
+            ``path`` or ``url``, or those of a ``peer``.
+        path: the file. In the plan's models it may hold {protocol}, {task} and {level}, which are
+            filled in for each protocol.
+        url: the file's address, which may hold the same.
+        sha256: the digest that the file must have; None if it is not known (yet). In the plan's
+            models also a mapping from levels to digests.
         peer: the peer of the catalog that the file belongs to.
         needs: a package that must be installed to load it.
     """
@@ -88,15 +87,13 @@ class Checkpoint:
             raise unknown("kind", self.kind, KINDS, "checkpoint")
 
     def as_dict(self) -> dict:
-        """Return what is known as plain data; with ``sha256``, maybe null, where a file is named.
-        """
+        """Return the known values as plain data; ``sha256`` is included if a file is named."""
         return {name: value for name, value in _plain(self).items() if value is not None
                 or (name == "sha256" and (self.path or self.url))}
 
     @classmethod
     def from_dict(cls, given: dict) -> Checkpoint:
-        """Return the checkpoint that ``as_dict`` gave. Raises UserError for an unknown key or kind.
-        """
+        """Return the checkpoint from ``as_dict``'s data. Raises UserError for a bad key or kind."""
         return typed.make(cls, given, "checkpoint")
 
 
@@ -105,20 +102,20 @@ class Model:
     """A model of a run: an architecture with its options, its weights and a way to run it.
 
     Attributes:
-        name: in the run; of a variant BASE.NAME.
+        name: its name in the run; BASE.NAME for a variant.
         arch: its card in the registry; ``EXTERNAL`` for third-party weights.
-        title: in tables.
-        in_paper: whether the paper describes this very model.
-        note: what a table must say of it.
+        title: its name in tables.
+        in_paper: whether the paper describes exactly this model.
+        note: a note that tables must show beside it.
         published_as: its name in published.csv, "" for none.
         learned: whether it has weights.
-        options: of the architecture, complete.
+        options: all options of the architecture.
         checkpoint: where its weights come from.
-        training: how its weights are trained, None if they are not trained in this run.
+        training: how its weights are trained; None if they are not trained in this run.
         inference: how it is run.
-        base: the model whose weights a variant has; None for a model of its own.
-        base_options: the options of that model, with which the weights were trained.
-        variant: in which ``options`` and ``inference`` a variant differs from its base.
+        base: the model whose weights a variant uses; None if the model is not a variant.
+        base_options: the options of the base, with which the weights were trained.
+        variant: the ``options`` and ``inference`` in which a variant differs from its base.
         reference: whether it has random weights and is only profiled.
     """
 
@@ -140,12 +137,12 @@ class Model:
 
     @property
     def external(self) -> bool:
-        """Whether its weights are a third party's, and its architecture is in their file."""
+        """Whether it has third-party weights, whose file determines the architecture."""
         return self.arch == EXTERNAL
 
     @property
     def owner(self) -> str:
-        """The model that the weights are named after: a variant has those of its base."""
+        """The model that the weights are named after: for a variant its base."""
         return self.base or self.name
 
     @property
@@ -154,7 +151,7 @@ class Model:
         return self.options if self.base_options is None else self.base_options
 
     def as_dict(self) -> dict:
-        """Return it as plain data; ``reference`` is left out unless it is one."""
+        """Return the model as plain data; ``reference`` is omitted if false."""
         plain = _plain(self) | {
             "checkpoint": self.checkpoint.as_dict(), "inference": self.inference.as_dict(),
             "training": self.training and self.training.as_dict()}
@@ -162,10 +159,10 @@ class Model:
 
     @classmethod
     def from_dict(cls, given: dict) -> Model:
-        """Return the model that ``as_dict`` gave; keys left out get their defaults.
+        """Return the model from ``as_dict``'s data; missing keys get their defaults.
 
         Raises:
-            UserError: an unknown key, here or in a part of it; a recipe that is not complete.
+            UserError: an unknown key at any depth, or an incomplete recipe.
         """
         parts = {name: kind.from_dict(given[name]) for name, kind in (
             ("checkpoint", Checkpoint), ("training", Recipe), ("inference", Inference))

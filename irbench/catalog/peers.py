@@ -1,7 +1,7 @@
-"""Peers: published models of other authors, whose weights are data by URL and SHA-256.
+"""Peers: published models of other authors, with the URL and SHA-256 of their weights.
 
-Reads ``catalog/peers.yaml``; writes nothing, imports no torch. A config names a peer
-(``swinir-m:``); ``irbench.plan.external`` makes a model of the plan of it.
+Reads ``catalog/peers.yaml``; writes nothing and does not import torch. A config names a peer
+(``swinir-m:``), which ``irbench.plan.external`` turns into a model of the plan.
 
 Try: ``irbench list peers`` and ``irbench info drunet-color``
 """
@@ -26,12 +26,12 @@ DIGEST = re.compile("[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Peer:
-    """One published model: a task, the levels it was trained for, a file for each.
+    """One published model: its task, the levels it was trained for, and a file for each level.
 
     Attributes:
-        urls: level → where its file is; one file may serve several levels.
-        sha256: level → the file's SHA-256, None where nobody published one.
-        published_as: its name in published.csv, "" where no source prints it.
+        urls: level → the URL of its file; one file may serve several levels.
+        sha256: level → the file's SHA-256, None if nobody published one.
+        published_as: its name in published.csv, "" if no source prints it.
         needs: a package that must be installed to load it, "" for none.
     """
 
@@ -47,7 +47,7 @@ class Peer:
 
     @property
     def summary(self) -> str:
-        """What a list shows of it."""
+        """The line that ``irbench list`` shows."""
         return f"{self.title}: {self.task} {', '.join(self.urls)}"
 
 
@@ -81,7 +81,7 @@ def _peer(where: str, name: str, entry: object) -> Peer:
     urls = dict(levels) if isinstance(levels, dict) else dict.fromkeys(levels, entry["url"])
     for url in urls.values():
         if not is_url(str(url)):
-            raise UserError(f"{where}: {url!r} is no URL.")
+            raise UserError(f"{where}: {url!r} is not a URL.")
     digests = {level: digest_for(where, entry.get("sha256"), level) for level in urls}
     texts = {key: entry[key] for key in ("title", "task", "source")}
     texts |= {key: entry.get(key, "") for key in ("published_as", "note", "needs")}
@@ -92,7 +92,8 @@ def _peer(where: str, name: str, entry: object) -> Peer:
 
 
 def is_url(text: str) -> bool:
-    """Whether a text is an address that can be fetched, not a path. Raises for other schemes."""
+    """Whether a text is a URL that can be fetched, not a path. Raises UserError for other schemes.
+    """
     if "://" not in text:
         return False
     if urlsplit(text).scheme not in SCHEMES:
@@ -102,9 +103,9 @@ def is_url(text: str) -> bool:
 
 
 def digest_for(where: str, value: object, level: str) -> str | None:
-    """Return the digest for a level from one digest for all, or a mapping from levels.
+    """Return the digest for a level, from one digest for all levels or a mapping from levels.
 
-    None where there is none. Raises UserError for what is not a SHA-256.
+    Returns None if none is given. Raises UserError for a value that is not a SHA-256.
     """
     if isinstance(value, dict):
         value = value.get(level)

@@ -1,4 +1,4 @@
-"""Protocols: everything that fixes a number, read from ``catalog/protocols.yaml``.
+"""Protocols: everything that determines a score, read from ``catalog/protocols.yaml``.
 
 Try: ``irbench info sr-x2``
 """
@@ -46,7 +46,7 @@ CHOICES = {"pattern": ("rggb",)}
 
 @dataclass(frozen=True)
 class Scoring:
-    """How restored and target image are compared; see the head of the catalog file."""
+    """How a restored image is compared with its target; see the head of the catalog file."""
 
     color: str
     y_rounded: bool
@@ -75,12 +75,12 @@ class Protocol:
 
     @property
     def paired(self) -> bool:
-        """Whether the inputs are images of the dataset, not made from the targets."""
+        """Whether the inputs are images of the dataset, instead of being made from the targets."""
         return self.degradation["kind"] == "paired"
 
     @property
     def synthetic(self) -> bool:
-        """Whether the input is made by a degradation of ours that no paper's figures use."""
+        """Whether the input is made by irbench's own degradation, which no paper uses."""
         return self.degradation["kind"] in SYNTHETIC
 
     @property
@@ -89,7 +89,7 @@ class Protocol:
         return 1 if self.color == "gray" else 3
 
     def definition(self) -> dict:
-        """Return all fields as plain data: what enters fingerprints and reports."""
+        """Return all fields as plain data, for fingerprints and reports."""
         return asdict(self)
 
     @classmethod
@@ -101,7 +101,7 @@ class Protocol:
 
 
 def catalog(paths: tuple[str, ...] = ()) -> dict[str, Protocol]:
-    """Return all protocols by id: irbench's own and those of the files or folders given.
+    """Return all protocols by id: irbench's own and those of the given files or folders.
 
     Raises UserError for a broken entry or an id defined twice.
     """
@@ -122,7 +122,7 @@ def get(name: str, paths: tuple[str, ...] = ()) -> Protocol:
 
 
 def choose(name: str, known: dict[str, Protocol]) -> Protocol:
-    """Return the protocol that a name means, as ``get``, among those of a catalog."""
+    """Return the protocol that a name means in a given catalog; see ``get``."""
     if name in known:
         return known[name]
     versions = [p for p in known.values() if p.id.rpartition("@")[0] == name]
@@ -188,7 +188,7 @@ def _degradation(where: str, value: object) -> None:
         if given is None and name in NULLABLE:
             continue
         number = _whole(given) or (isinstance(given, float) and name in FRACTIONS)
-        # also refuses NaN
+        # this comparison also refuses NaN
         if not (number and low <= given <= high):
             raise UserError(f"{where}: {name} is {given!r}; valid: "
                             f"{'' if name in FRACTIONS else 'whole numbers '}{low:g} to {high:g}"

@@ -1,6 +1,6 @@
-"""Figures printed in papers, read from ``catalog/published.csv``; never measured here.
+"""Figures printed in papers, read from ``catalog/published.csv``; none is measured by irbench.
 
-The printed text is kept (``38.24``, ``.9614``), because its decimals are part of the statement.
+The printed text is kept (``38.24``, ``.9614``), because the number of decimals matters.
 A row of the file is one figure: source, task, level, dataset, method, params_m, metric, value.
 ``sr_light`` is the lightweight class of ``sr`` and shares its tables. A ``*`` at the end of a
 method marks one model trained for all levels.
@@ -23,7 +23,7 @@ from irbench.core.errors import UserError, unknown
 
 CATALOG = Path(__file__).with_name("published.csv")
 FIELDS = ("source", "task", "level", "dataset", "method", "params_m", "metric", "value")
-# a class of methods that papers tabulate apart but that answers to the same protocol
+# a class of methods that papers tabulate separately, but which uses the same protocol
 TABLE_OF = {"sr_light": "sr"}
 SEMANIR = "SemanIR repo figs"
 SOURCES = {
@@ -44,7 +44,7 @@ KODAK_SIZE = ("published demosaicking figures on Kodak24 use the full 768x512 ph
 
 @dataclass(frozen=True)
 class Figure:
-    """One printed figure. ``text`` is as printed; ``params_m`` (millions) is "" if not printed."""
+    """One printed figure, as ``text``; ``params_m`` (millions) is "" if it is not printed."""
 
     source: str
     task: str
@@ -62,7 +62,7 @@ class Figure:
 
     @property
     def shown(self) -> str:
-        """The printed decimals with a leading zero where the source left it out."""
+        """The printed figure, with a leading zero where the source omits it."""
         return metrics.leading_zero(self.text)
 
 
@@ -83,13 +83,13 @@ class Method:
 
     @property
     def one_model(self) -> bool:
-        """Whether one model does all levels, which sources mark with an asterisk."""
+        """Whether one model serves all levels, which sources mark with an asterisk."""
         return self.method.endswith("*")
 
 
 @functools.cache
 def load(path: Path = CATALOG) -> tuple[Figure, ...]:
-    """Read every published figure. Raises UserError for a broken file, naming the line."""
+    """Read all published figures. Raises UserError for a broken file, which names the line."""
     try:
         with Path(path).open(newline="", encoding="utf-8") as handle:
             reader = csv.DictReader(handle)
@@ -130,7 +130,7 @@ def methods(figures: Iterable[Figure]) -> list[str]:
     return list(dict.fromkeys(figure.method for figure in figures))
 
 
-def wanted(choice: str | Collection[str], figures: Iterable[Figure]) -> set[str]:
+def methods_wanted(choice: str | Collection[str], figures: Iterable[Figure]) -> set[str]:
     """Resolve a config's choice: ``"all"``, ``"none"`` or a list of method names.
 
     A name without the asterisk also selects the method's one-model row. Raises UserError with
@@ -158,11 +158,11 @@ def rows(task: str, columns: Collection[tuple[str, str]], choice: str | Collecti
          figures: Iterable[Figure] | None = None) -> list[Method]:
     """Return the published rows of a task that have a figure in some (level, dataset) column.
 
-    Rows are in the order of the file; methods of two sources, or of the lightweight class, stay
-    apart. Raises UserError as ``wanted`` does.
+    Rows are in the order of the file. Methods of two sources, or of the lightweight class, get
+    separate rows. Raises UserError as ``methods_wanted`` does.
     """
     figures = load() if figures is None else tuple(figures)
-    names = wanted(choice, figures)
+    names = methods_wanted(choice, figures)
     found: dict[tuple[str, str, str], Method] = {}
     for figure in figures:
         if (TABLE_OF.get(figure.task, figure.task) != task or figure.method not in names
@@ -177,16 +177,16 @@ def rows(task: str, columns: Collection[tuple[str, str]], choice: str | Collecti
 
 
 def notes(row: Method) -> list[str]:
-    """Return what a table must say of a published row as a whole: its source first."""
+    """Return the notes that a table must show for a published row, its source first."""
     return [SOURCES.get(row.source, f"source: {row.source}"), *([ONE_MODEL] if row.one_model
                                                                 else [])]
 
 
 def caveat(figure: Figure, ssim: str | None = None) -> str:
-    """Return why a figure does not compare with others of its column, "" if it does.
+    """Return why a figure cannot be compared with others of its column, "" if it can.
 
-    Such a figure is shown with this note and left out when best and second are ranked. ``ssim``
-    is the variant that the column's protocol measures, None if it is not known.
+    Such a figure is shown with this note and is not ranked. ``ssim`` is the variant that the
+    column's protocol measures, None if it is not known.
     """
     if figure.metric == "ssim":
         if figure.source == SEMANIR and figure.method.startswith("SemanIR"):

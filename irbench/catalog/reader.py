@@ -1,7 +1,8 @@
-"""Catalog files: YAML with the sections ``datasets:`` and ``protocols:``, ours and the users'.
+"""Catalog files of irbench and of users: YAML with the sections ``datasets:`` and ``protocols:``.
 
-irbench's own lie in ``catalog/``, one file a section. A config's ``catalog_paths`` names folders,
-which hold ``datasets.yaml``, ``protocols.yaml`` or both, or files, which may hold both sections.
+irbench's own files lie in ``catalog/``, one per section. A config's ``catalog_paths`` names
+folders, which hold ``datasets.yaml``, ``protocols.yaml`` or both, or files, which may hold both
+sections.
 
 Try: ``python -c "from irbench.catalog import reader; print(reader.files('protocols', []))"``
 """
@@ -20,12 +21,12 @@ SECTIONS = ("datasets", "protocols")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """YAML without its trap: a key given twice is an error, not the last one wins."""
+    """A YAML loader in which a duplicate key is an error; YAML itself uses the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
         for key, _ in node.value:
-            # `<<: *name` takes over another entry's keys; what it brings may be overridden
+            # `<<: *name` copies another entry's keys, which may be overridden
             if key.tag != "tag:yaml.org,2002:merge" and str(key.value) in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"{key.value!r} is defined twice", key.start_mark)
@@ -34,11 +35,11 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
 
 
 def parse(path: str | Path) -> object:
-    """Read a YAML (or JSON) file in which no key is given twice.
+    """Read a YAML (or JSON) file without duplicate keys.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: a folder, not text, not YAML; the message names the line.
+        FileNotFoundError: the file does not exist.
+        ValueError: a folder, not text, or not valid YAML; the message names the line.
     """
     try:
         return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
@@ -65,7 +66,7 @@ def files(name: str, catalog_paths: Iterable[str | Path] = ()) -> list[Path]:
     for given in catalog_paths:
         path = Path(given).expanduser().resolve()
         if path.is_dir():
-            # a folder need not hold every section; a folder that is not there is a typing error
+            # a folder need not hold every section, but the folder itself must exist
             found += [path / f"{name}.yaml"] if (path / f"{name}.yaml").is_file() else []
         elif path.is_file():
             found.append(path)
@@ -79,12 +80,12 @@ def sections(path: Path, valid: Collection[str], kind: str) -> dict:
     """Return the content of a YAML file that is a mapping with known keys.
 
     Args:
-        path: of the file.
+        path: the file.
         valid: the keys it may have.
         kind: what the file should be, in words, for messages.
 
     Raises:
-        UserError: not readable, not YAML, a key given twice, an unknown section.
+        UserError: not readable, not YAML, a duplicate key, or an unknown section.
     """
     try:
         content = parse(path)

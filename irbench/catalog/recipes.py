@@ -1,7 +1,7 @@
 """Recipes: how to train, read from ``catalog/recipes.yaml`` and overridden by the config.
 
-Torch-free, since the plan resolves recipes before anything runs. What each field means stands at
-the head of the catalog.
+Does not import torch, because the plan resolves recipes before anything runs. The head of the
+catalog explains the fields.
 
 Try: ``irbench info demo``
 """
@@ -35,10 +35,10 @@ NUMBERS = {"patch": (8, False), "batch": (1, False), "accumulate": (1, False),
 WHOLE = ("patch", "batch", "accumulate", "steps", "save_every", "holdout", "validate_every",
          "workers")
 BELOW_ONE = ("warmup", "ema")
-ABOVE = ("lr", "matrix_lr", "grad_clip")  # above their smallest value, 0
-# a phase sets these for its share of the budget
+ABOVE = ("lr", "matrix_lr", "grad_clip")  # must be larger than their limit, 0
+# fields that a phase may set for its share of the budget
 OF_A_PHASE = ("patch", "batch", "lr")
-# what a blind range can be of: the parameter of a degradation -> the tasks that have it
+# parameters of a degradation that may have a blind range -> the tasks that have the parameter
 BLIND = {"sigma": ("denoise_gray", "denoise_color"), "quality": ("jpeg_gray", "jpeg_color")}
 HIGHEST = {"sigma": 255, "quality": 100}
 
@@ -47,8 +47,8 @@ HIGHEST = {"sigma": 255, "quality": 100}
 class Recipe:
     """How a model is trained; the head of ``recipes.yaml`` explains every field.
 
-    ``recipe`` is its name in the catalog. ``cases`` is the catalog's ``for``: what ``fit`` changes
-    for some models, tasks and levels; None in a recipe that is fitted.
+    ``recipe`` is its name in the catalog. ``cases`` is the catalog's ``for``: the changes that
+    ``for_model`` applies for some models, tasks and levels; None in its result.
     """
 
     recipe: str
@@ -86,23 +86,23 @@ class Recipe:
 
     @property
     def patches(self) -> list[int]:
-        """The sides of the target patches in pixels: its own, then those of its phases."""
+        """The sides of the target patches in pixels: the recipe's own, then those of its phases."""
         return [self.patch, *(p["patch"] for p in self.phases or () if "patch" in p)]
 
     @property
     def batches(self) -> list[int]:
-        """The patches per step: its own, then those of its phases."""
+        """The patches per step: the recipe's own, then those of its phases."""
         return [self.batch, *(p["batch"] for p in self.phases or () if "batch" in p)]
 
     def as_dict(self) -> dict:
-        """Return it as plain data; ``for`` is left out of a fitted recipe."""
+        """Return the recipe as plain data, without ``for`` if ``cases`` is None."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
         cases = plain.pop("cases")
         return plain if cases is None else {**plain, "for": cases}
 
     @classmethod
     def from_dict(cls, given: dict) -> Recipe:
-        """Return the recipe that ``as_dict`` gave; its values are not checked.
+        """Return the recipe from ``as_dict``'s data; its values are not checked.
 
         Raises UserError for an unknown or a missing key.
         """
@@ -112,16 +112,17 @@ class Recipe:
         return typed.make(cls, plain, f"recipe {given.get('recipe', '')}".strip())
 
 
-FIELDS = {field.name for field in fields(Recipe)} - {"recipe", "cases"}  # that a config may give
+# the fields that a config may override
+FIELDS = {field.name for field in fields(Recipe)} - {"recipe", "cases"}
 
 
 @functools.cache
 def catalog() -> dict[str, dict]:
-    """Return the recipes by name, complete: what one leaves out, the base it names gives it."""
+    """Return all recipes by name, with missing fields filled in from their bases."""
     found: dict[str, dict] = {}
     for name, entry in yaml.safe_load(CATALOG.read_text()).items():
         found[name] = {**found[entry["base"]], **entry} if "base" in entry else {**entry}
-        # what a base says of a task, the recipe on top of it says too, unless it says otherwise
+        # a recipe inherits the cases of its base; its own cases come later and win
         found[name]["for"] = [*found.get(entry.get("base"), {}).get("for", ()),
                               *entry.get("for", ())]
     return {name: {k: v for k, v in entry.items() if k != "base"}
@@ -136,10 +137,10 @@ def resolve(training: dict, where: str) -> Recipe:
         where: the place named in errors.
 
     Returns:
-        The whole recipe; its ``cases`` change nothing that the config gives.
+        The complete recipe; its ``cases`` do not change fields that the config gives.
 
     Raises:
-        UserError: unknown recipe or field, a value out of range, no or two budgets.
+        UserError: unknown recipe or field, a value out of range, no budget or two budgets.
     """
     name = training["recipe"]
     if name not in catalog():
@@ -148,14 +149,14 @@ def resolve(training: dict, where: str) -> Recipe:
     for key in changes:
         if key not in FIELDS:
             raise unknown("key", key, FIELDS | {"recipe"}, where)
-    if changes.get("precision") is False:  # YAML reads a bare `no` so
+    if changes.get("precision") is False:  # YAML reads an unquoted `no` as false
         changes["precision"] = "no"
     settings = {**catalog()[name], **changes, "recipe": name}
     budget = {"steps", "seconds"} if {"steps", "seconds"} & set(changes) else set()
     settings["for"] = [{**one, "set": {k: v for k, v in one["set"].items()
                                        if k not in {*changes, *budget}}}
                        for one in settings["for"]]
-    # a budget of one kind in the config replaces the recipe's of the other kind
+    # a budget in the config replaces a budget of the other kind in the recipe
     if "seconds" in changes and "steps" not in changes:
         settings["steps"] = None
     if "steps" in changes and "seconds" not in changes:
@@ -167,11 +168,11 @@ def resolve(training: dict, where: str) -> Recipe:
     return recipe
 
 
-def fit(recipe: Recipe, arch: str, protocol: Protocol) -> Recipe:
-    """Return a resolved recipe as it is for a model and a protocol: without ``cases``.
+def for_model(recipe: Recipe, arch: str, protocol: Protocol) -> Recipe:
+    """Return a resolved recipe with its ``cases`` for a model and a protocol applied.
 
     Raises:
-        UserError: neither config nor recipe names the training's sets.
+        UserError: neither the config nor the recipe names training sets.
     """
     fitted = replace(recipe, cases=None)
     for one in recipe.cases or ():
@@ -225,7 +226,7 @@ def _check_number(field: str, value: object, where: str) -> None:
 
 
 def _as_number(value: object) -> str:
-    """Say how to write a number that YAML reads as a text: it wants a point and a sign."""
+    """Return how to write a number that YAML reads as text: with a point and a signed exponent."""
     parts = re.fullmatch(r"([+-]?\d+)(\.\d*)?e([+-]?)(\d+)", str(value), re.IGNORECASE)
     if not isinstance(value, str) or not parts:
         return ""
@@ -234,7 +235,7 @@ def _as_number(value: object) -> str:
 
 
 def _check_plan(recipe: Recipe, where: str) -> None:
-    """Check what is spread over the budget: batches, milestones, phases."""
+    """Check the fields that refer to the budget: batches, milestones, phases."""
     if recipe.batch % recipe.accumulate:
         raise UserError(f"{where}: a batch of {recipe.batch} cannot be made in "
                         f"{recipe.accumulate} equal parts; choose an `accumulate` that divides "
@@ -271,7 +272,7 @@ def _check_plan(recipe: Recipe, where: str) -> None:
 
 
 def _number(value: object) -> bool:
-    """Whether a value is a finite number, which true and false are not."""
+    """Whether a value is a finite number; true and false are not."""
     return (isinstance(value, int | float) and not isinstance(value, bool)
             and math.isfinite(value))
 
@@ -304,8 +305,8 @@ def _range(pair: object, highest: float, whole: bool) -> bool:
             and not (whole and any(isinstance(v, float) for v in pair)))
 
 
-def at(recipe: Recipe, share: float) -> Recipe:
-    """Return the recipe as it is after a share (0 to 1) of the budget: its phase's values."""
+def in_phase(recipe: Recipe, share: float) -> Recipe:
+    """Return the recipe with the values of its phase after a share (0 to 1) of the budget."""
     now = recipe
     for phase in recipe.phases or ():
         if share >= phase["from"]:
@@ -316,12 +317,12 @@ def at(recipe: Recipe, share: float) -> Recipe:
 def learning_rate(recipe: Recipe, share: float) -> float:
     """Return the learning rate after a share (0 to 1) of the budget.
 
-    A linear warm-up, then half a cosine down to 0, or halved at each milestone; a phase that gives
-    its own ``lr`` sets the peak.
+    A linear warm-up, then a half cosine down to 0, or halving at each milestone. A phase with its
+    own ``lr`` sets the peak.
     """
-    peak, warmup = at(recipe, share).lr, recipe.warmup
+    peak, warmup = in_phase(recipe, share).lr, recipe.warmup
     if share < warmup:
-        # never zero: the first step counts too
+        # not zero, so that the first step has an effect
         return peak * max(share / warmup, 0.01)
     if recipe.schedule == "milestones":
         return peak * 0.5 ** sum(share >= stone for stone in recipe.milestones)
@@ -332,10 +333,10 @@ def learning_rate(recipe: Recipe, share: float) -> float:
 # -- blind trainings -----------------------------------------------------------------------------
 
 def scope(levels: dict | None, protocol: Protocol) -> str:
-    """Return what a training is named after: its protocol, or for a blind one its task.
+    """Return the name of a training's scope: its protocol, or the task of a blind training.
 
     One blind training serves every protocol of its task within its range (``levels``), so that
-    these share a scope: ``denoise_color-blind@1``.
+    these protocols share a scope: ``denoise_color-blind@1``.
     """
     if not levels:
         return protocol.id
@@ -343,11 +344,11 @@ def scope(levels: dict | None, protocol: Protocol) -> str:
 
 
 def trained_for(recipe: Recipe, protocol: Protocol) -> Protocol:
-    """Return the protocol a model is trained under: of a blind recipe, with a range for the level.
+    """Return the protocol of a training; in a blind recipe a range replaces the level.
 
     Raises:
-        UserError: the range is of another degradation, or does not contain the protocol's level;
-            the protocol's scale does not divide a patch.
+        UserError: the range belongs to another degradation or does not contain the protocol's
+            level; or the protocol's scale does not divide a patch.
     """
     for patch in dict.fromkeys(recipe.patches):
         if patch % protocol.scale:
@@ -367,7 +368,7 @@ def trained_for(recipe: Recipe, protocol: Protocol) -> Protocol:
 
 
 def covers(levels: dict | None, protocol: Protocol) -> bool:
-    """Say whether a blind range contains a protocol's level."""
+    """Whether a blind range contains a protocol's level."""
     if not levels:
         return False
     (parameter, (low, high)), = levels.items()

@@ -110,7 +110,7 @@ def _show(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     one = cards.find(arguments.name, settings["data_root"], RESULTS)
     if arguments.json:
-        print(json.dumps(cards.whole(one, settings["plugins"])))
+        print(json.dumps(cards.full_card(one, settings["plugins"])))
     else:
         print(cards.card(one, settings["plugins"]))
     return 0
@@ -143,7 +143,7 @@ def _command(arguments: argparse.Namespace) -> str:
 
 def _import(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
-    path, header = export.bring(
+    path, header = export.import_weights(
         arguments.file, settings["data_root"], export.Wanted(
             arguments.model, arguments.protocol, _options(arguments.options),
             _levels(arguments.levels), arguments.sha256, arguments.name, settings["plugins"],

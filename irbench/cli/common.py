@@ -194,8 +194,8 @@ def _trained(config: dict, group: dict) -> Iterable[str]:
         if entry.get("training"):
             protocol = protocol or protocols.get(group["protocol"],
                                                  tuple(config["catalog_paths"]))
-            yield from recipes.fit(recipes.resolve(entry["training"], f"models.{name}.training"),
-                                   entry.get("arch", name), protocol).data
+            recipe = recipes.resolve(entry["training"], f"models.{name}.training")
+            yield from recipes.for_model(recipe, entry.get("arch", name), protocol).data
 
 
 def entries(known: dict, names: Iterable[str]) -> list:

@@ -1,1 +1,1 @@
-"""Files, digests, records, locks, messages, statistics: nothing of images or models."""
+"""Files, digests, records, locks, messages and statistics; nothing about images or models."""

@@ -1,19 +1,19 @@
-"""Digests of Python code that ignore prose: two texts that compute the same have the same digest.
+"""Digests of Python code that ignore prose: edits to comments or layout do not change a digest.
 
-A file counts by its syntax tree without comments, docstrings, annotations, type-only imports and
-layout. A job counts by the files that Python would run for it: its entry modules and all that
-these import inside the package, at the head of a file or inside a function. Files are parsed, never
-imported; nothing is written.
+The digest of a file is the digest of its syntax tree without comments, docstrings, annotations,
+type-only imports and layout. The digest of a job covers the files that Python would run for it: its
+entry modules and everything in the package that they import, at the head of a file or inside a
+function. Files are parsed, never imported. Nothing is written.
 
 What is followed, and what is not:
     import a.b, from a import b     the file of b if b is a module, and the ``__init__`` of a
     import_module("a.b")            the same, and with f"a.{x}" every module of the package a
-    find_spec("a")                  the same: somebody looks for it to use it
-    import_module(x)                not followed, as no name is known
+    find_spec("a")                  the same: the caller looks for the module in order to use it
+    import_module(x)                not followed, because the name is not known
     a file outside the package      its imports of files that lie beside it, or in its own package
     other packages                  named in ``Closure.packages``; their code is not read
 
-Try: ``python -c "from irbench import sources; print(*sources.closure('cell').modules)"``
+Try: ``python -c "from irbench.plan import sources; print(*sources.closure('cell').modules)"``
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from pathlib import Path
 from irbench.core import digests
 
 ROOT = Path(__file__).parents[1]  # of the package
-# Decorators that read annotations at run time, so that there these are code: tl.constexpr.
+# Decorators that read annotations at run time (tl.constexpr), so that these count as code.
 READ_ANNOTATIONS = {"jit", "script", "register", "custom_op", "triton_op"}
 # Annotations that change what a dataclass makes of a field.
 KINDS_OF_FIELD = {"ClassVar", "InitVar", "KW_ONLY"}
 DROPPED = {"annotation", "returns", "type_comment", "type_params", "ctx", "kind"}
-INSTALLED = {"site-packages", "dist-packages"}  # folders where files side by side are strangers
+INSTALLED = {"site-packages", "dist-packages"}  # folders where neighbouring files are unrelated
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Module:
     Attributes:
         digest: SHA-256 (hex) of its syntax tree without prose.
         imports: (level, module, name or None) of each import, as in ``ast.ImportFrom``.
-        below: packages of which any module may be imported by a name made at run time.
+        below: packages from which any module may be imported, by a name built at run time.
     """
 
     digest: str
@@ -80,7 +80,7 @@ class Closure:
 # -- one file ----------------------------------------------------------------------------------
 
 def of_text(text: str | bytes) -> Module:
-    """Digest Python source. What is not valid Python counts by its bytes."""
+    """Digest Python source. Text that is not valid Python is digested as bytes."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):
@@ -106,7 +106,7 @@ def _of_file(path: Path, size: int, changed: int) -> Module:
 class _Form:
     """Writes the canonical form of a tree, the same for every version of Python.
 
-    Empty fields are left out, as newer versions of Python add fields that usually are empty.
+    Empty fields are left out, because newer versions of Python add fields that are usually empty.
     """
 
     def __init__(self) -> None:
@@ -127,7 +127,7 @@ class _Form:
     def node(self, node: ast.AST, scope: str) -> None:
         """Write a node and all below it."""
         if isinstance(node, ast.Constant):
-            # ascii: what repr prints depends on the Unicode tables of a version
+            # ascii, because the output of repr depends on the Unicode tables of a Python version
             value = node.value
             text = hex(value) if type(value) is int else ascii(value)
             self.out.append(f"<{type(value).__name__} {text}>")
@@ -166,14 +166,14 @@ class _Form:
             self.out.append(ascii(value))
 
     def _annotated(self, node: ast.AnnAssign, scope: str) -> None:
-        """Write ``x: int = 1`` as ``x = 1``, but in a class as the field that it declares."""
+        """Write ``x: int = 1`` as ``x = 1``; in a class, write it as the field that it declares."""
         if scope == "class":
             kinds = sorted(KINDS_OF_FIELD & _names(node.annotation))
             self.out.append(f"(Field {' '.join(kinds)} ")
         elif node.value:
             self.node(ast.Assign(targets=[node.target], value=node.value), scope)
             return
-        else:  # it makes the name a local one
+        else:  # the annotation makes the name a local variable
             self.out.append("(Declare ")
         self.node(node.target, scope)
         if node.value:
@@ -187,7 +187,7 @@ class _Form:
                 self._value(annotation, "function")
 
     def _dynamic(self, node: ast.Call) -> None:
-        """Note a module that is imported, or looked for, by a name given as a text."""
+        """Note a module that is imported, or searched for, by a string."""
         called = getattr(node.func, "attr", getattr(node.func, "id", None))
         if called not in ("import_module", "find_spec", "__import__") or not node.args:
             return
@@ -201,7 +201,7 @@ class _Form:
 
 
 def _effective(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the statements without docstrings, ``pass`` and what only type checkers read."""
+    """Yield the statements without docstrings, ``pass`` and code for type checkers only."""
     for node in body:
         if isinstance(node, ast.Pass) or (isinstance(node, ast.Expr)
                                           and isinstance(node.value, ast.Constant)):
@@ -229,11 +229,11 @@ def of_modules(*names: str) -> str:
 
 @dataclass(frozen=True)
 class _Source:
-    """A file that runs: its name as a module, and the folder that a name outside starts from."""
+    """A file that runs: its module name, and the folder from which its own imports are resolved."""
 
     label: str
     path: Path
-    home: Path | None = None    # None: it is of the package
+    home: Path | None = None    # None: the file is part of the package
 
 
 def closure(entries: Iterable[str | Path], outside: Collection[str] = (), root: Path = ROOT,
@@ -245,7 +245,7 @@ def closure(entries: Iterable[str | Path], outside: Collection[str] = (), root: 
         outside: modules that are not followed when something imports them: by name, or as
             ``package.*`` a package and all below it. An entry counts even if it is one of these.
         root: the package's folder, named as the package is. Its files are listed once a process.
-        texts: sources that stand for those of some files of the package.
+        texts: source texts to use instead of some files of the package.
 
     Raises:
         FileNotFoundError: an entry does not exist.
@@ -284,7 +284,7 @@ def _is_in(label: str, outside: Collection[str]) -> bool:
 
 
 def _imported(module: Module, source: _Source, root: Path) -> Iterator[list[str]]:
-    """Yield each import as the names that it may mean: of ``from a import b`` a.b, else a."""
+    """Yield for each import the names it may mean: for ``from a import b``, a.b or else a."""
     package = source.label.split(".")
     if source.path.name != "__init__.py":
         package.pop()
@@ -299,7 +299,7 @@ def _imported(module: Module, source: _Source, root: Path) -> Iterator[list[str]
 
 
 def _run_by(name: str, importer: _Source, root: Path) -> list[_Source]:
-    """Return the files that importing a module runs, its packages' first; [] if it is elsewhere."""
+    """Return the files that run on import, packages first; [] for a module that lies elsewhere."""
     first = name.partition(".")[0]
     if first == root.name:
         return _inside(name, root)
@@ -352,7 +352,7 @@ def _outside_file(path: Path, home: Path) -> _Source:
 
 
 def _label(path: Path, home: Path) -> str:
-    """Return a file's name as a module: the same wherever its folder lies."""
+    """Return a file's module name, which does not depend on where its folder lies."""
     parts = path.relative_to(home).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 

@@ -1,12 +1,12 @@
 """Digests of local files, kept on disk: a file is hashed once, and again only when it has changed.
 
 Reads and writes ``$XDG_CACHE_HOME/irbench/digests-1.sqlite`` (default: below ``~/.cache``). It may
-be deleted at any time. A damaged cache is replaced. One that cannot be read or written is ignored;
-digests are then kept for the life of the process only.
+be deleted at any time. A damaged cache is replaced. A cache that cannot be read or written is
+ignored; digests are then kept for the life of the process only.
 
-An entry counts only while path, size, times (of content and of inode) and inode are the same. A
-file that changed within the last two seconds is never trusted: a second change could leave all of
-these as they are. Git treats its index in the same way. Every entry has a seal, so that a flipped
+An entry is valid only while path, size, times (of content and of inode) and inode are the same. A
+file that changed within the last two seconds is never trusted, because a second change might not
+alter any of these. Git treats its index in the same way. Every entry has a seal, so that a flipped
 bit on the disk cannot become a wrong digest.
 
 Try: ``python -c "from irbench.core import digest_cache; print(digest_cache.location())"``
@@ -30,16 +30,16 @@ except ImportError:  # a Python that was built without it
     sqlite3 = None
 
 T = TypeVar("T")
-SETTLED_NS = 2_000_000_000  # file systems and clocks are never as coarse as this
-LIMIT = 1_000_000           # entries kept on disk, the newest
-WAIT = 2.0                  # seconds for another process that writes
+SETTLED_NS = 2_000_000_000  # longer than the time resolution of any file system or clock
+LIMIT = 1_000_000           # number of newest entries kept on disk
+WAIT = 2.0                  # seconds to wait for another process that writes
 TABLE = """CREATE TABLE IF NOT EXISTS digests
            (path BLOB PRIMARY KEY, state TEXT, sha256 TEXT, seal TEXT)"""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A file's digest, with what the file was like. ``state`` is None if it may have changed."""
+    """A file's digest and its state at that time; ``state`` is None if it may have changed."""
 
     path: Path
     state: str | None
@@ -56,7 +56,7 @@ def location() -> Path | None:
     """Return the file of the cache; None if this user has no home folder."""
     given = os.environ.get("XDG_CACHE_HOME", "")
     try:
-        # the specification says that a relative path is to be ignored
+        # the XDG specification requires that a relative path is ignored
         home = Path(given) if Path(given).is_absolute() else Path.home() / ".cache"
     except RuntimeError:
         return None
@@ -66,7 +66,7 @@ def location() -> Path | None:
 def find(paths: Iterable[Path]) -> dict[Path, str]:
     """Return the SHA-256 (hex) of those files that are known and have not changed since.
 
-    Raises OSError for a file that is not there.
+    Raises OSError for a file that does not exist.
     """
     states = {path: state for path in paths if (state := _state(path))}
     found = {path: one.sha256 for path, state in states.items()
@@ -80,7 +80,7 @@ def find(paths: Iterable[Path]) -> dict[Path, str]:
 
 
 def measure(path: Path, digest: Callable[[Path], str]) -> Measured:
-    """Hash a file with ``digest``, and see to it that it does not change meanwhile.
+    """Hash a file with ``digest`` and note whether it may have changed meanwhile.
 
     Raises OSError for a file that cannot be read.
     """
@@ -98,7 +98,7 @@ def keep(found: Iterable[Measured]) -> None:
 
 
 def _state(path: Path) -> str | None:
-    """Return what a file is recognised by; None while its last change is too recent."""
+    """Return the values that identify a file's state; None while its last change is too recent."""
     stat = path.stat()
     if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) <= SETTLED_NS:
         return None
@@ -134,7 +134,7 @@ def _seal(path: bytes, state: str, sha256: str) -> str:
 
 
 def _on_disk(work: Callable[[sqlite3.Connection], T]) -> T | None:
-    """Do some work on the file of the cache; None if that cannot be had."""
+    """Run a function on the cache file's connection; None if the cache cannot be used."""
     if sqlite3 is None or (place := location()) is None:
         return None
     with _guard:
@@ -161,11 +161,11 @@ def _connection(place: Path) -> sqlite3.Connection | None:
 def _connect(place: Path) -> sqlite3.Connection | None:
     with contextlib.suppress(OSError, sqlite3.OperationalError):
         place.parent.mkdir(parents=True, exist_ok=True)
-        for _ in range(2):  # the second time in place of a damaged one
+        for _ in range(2):  # the second pass creates a new cache in place of a damaged one
             disk = sqlite3.connect(place, timeout=WAIT, isolation_level=None,
                                    check_same_thread=False)
             try:
-                disk.execute("PRAGMA synchronous = OFF")  # what is lost is hashed again
+                disk.execute("PRAGMA synchronous = OFF")  # lost entries are computed again
                 disk.execute(TABLE)
                 return disk
             except sqlite3.OperationalError:  # locked, read-only, no space

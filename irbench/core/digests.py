@@ -16,7 +16,7 @@ from irbench.core import digest_cache
 
 
 def canonical(value: object) -> str:
-    """Return the one JSON text of a value: sorted keys, no spaces, no NaN."""
+    """Return the canonical JSON text of a value: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False,
                       allow_nan=False)
 
@@ -41,11 +41,11 @@ def known_digests(paths: Iterable[str | Path], each: Callable = map) -> list[str
     """Return the SHA-256 (hex) of files, in order; see ``irbench.core.digest_cache``.
 
     Args:
-        paths: of the files.
-        each: how to hash those that are not known, called as ``map`` is; it may use threads and
-            show progress.
+        paths: the files.
+        each: hashes the files whose digests are not known; called like ``map``. It may use
+            threads and show progress.
 
-    Raises OSError for a file that is not there or cannot be read.
+    Raises OSError for a file that does not exist or cannot be read.
     """
     paths = [Path(path).absolute() for path in paths]
     known = digest_cache.find(paths)

@@ -1,6 +1,6 @@
 """The errors a user can meet; the command line prints them as one message, never a traceback.
 
-A message says what was wrong, where, what would be valid, and what to do.
+A message states what was wrong, where, what would be valid, and what to do.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ class UserError(Exception):
 
 
 class Unavailable(UserError):
-    """A result cannot be had here (data or weights missing, too little memory).
+    """A result cannot be computed here (data or weights missing, too little memory).
 
-    Asked for by hand it is an error like any other; inside a run it becomes a record with
+    For a command run by hand it is an error like any other. Inside a run it becomes a record with
     status ``unavailable`` and this message as its reason, so that the other cells go on.
     """
 
 
 class Damaged(Unavailable):
-    """What is here is not what was meant: other bytes than are known, or no image in them.
+    """A file is present but damaged: its bytes differ from the known ones, or hold no image.
 
-    A record says ``unavailable`` of it too. Where something is checked (``irbench anchors``) it
-    fails the check, while what is merely absent is left out.
+    The record's status is ``unavailable``, too. In a check (``irbench anchors``) a damaged file is
+    a failure, while a missing one is skipped.
     """
 
 
 class Paused(Unavailable):
-    """Stopped before the end, as asked; the same command goes on. Exit code 3 by hand."""
+    """Stopped early on request; the same command continues. Exit code 3 on the command line."""
 
 
 def unknown(kind: str, name: str, valid: Iterable[str], where: str = "") -> UserError:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from irbench.core.errors import UserError
 
-# on the disk, in the quota, of one file
+# no space on the disk, quota exceeded, file too large
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -26,7 +26,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; moved into place on success, removed on failure.
 
     Raises:
-        UserError: there is no room for the file.
+        UserError: the disk or the quota is full, or the file is too large.
     """
     path = Path(path)
     try:
@@ -49,7 +49,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a whole file or nothing."""
+    """Write a file atomically: completely or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 

@@ -1,8 +1,8 @@
-"""Which form a value of JSON has: tests to put together, and the forms of the results of records.
+"""Tests of the form of a JSON value, which can be combined, and the forms of records' results.
 
-A record may have been written by another version, by hand or by a defect. A value of a wrong type
-must cost the one record that holds it, not the report or the comparison that reads it: ``wrong``
-names the first such value of a result. Reads and writes nothing.
+A record may have been written by another version, by hand or by a defective program. A value of a
+wrong type must make only its own record unusable, not the report or comparison that reads it:
+``wrong`` names the first such value of a result. Reads and writes nothing.
 
 Try: ``python -c "from irbench.core import forms; print(forms.wrong('data', {'count': 'many'}))"``
 """
@@ -27,41 +27,41 @@ def mapping(value: object) -> bool:
 
 
 def number(value: object) -> bool:
-    """Whether a value is a number of usual size: not NaN, and none that no float can hold."""
+    """Whether a value is a number that a float can hold, and not NaN or infinite."""
     return (isinstance(value, int | float) and not isinstance(value, bool)
             and -LARGEST < value < LARGEST)
 
 
 def count(value: object) -> bool:
-    """Whether a value is a whole number from 0 on."""
+    """Whether a value is a non-negative whole number."""
     return isinstance(value, int) and number(value) and value >= 0
 
 
 def or_none(test: Test) -> Test:
-    """Of a value that may also be null."""
+    """Return a test for null or a value that passes ``test``."""
     return lambda value: value is None or test(value)
 
 
 def every(test: Test) -> Test:
-    """Of a list of such values."""
+    """Return a test for a list whose items all pass ``test``."""
     return lambda value: isinstance(value, list) and all(test(one) for one in value)
 
 
 def values(test: Test) -> Test:
-    """Of a JSON object of such values."""
+    """Return a test for a JSON object whose values all pass ``test``."""
     return lambda value: isinstance(value, dict) and all(test(one) for one in value.values())
 
 
 def having(**fields: Test) -> Test:
-    """Of a JSON object that has these fields, among others."""
+    """Return a test for a JSON object that has at least these fields."""
     return lambda value: isinstance(value, dict) and all(
         test(value.get(name)) for name, test in fields.items())
 
 
 def perhaps(*needed: str, **fields: Test) -> Test:
-    """Of a JSON object whose fields, where they are there and not null, are such values.
+    """Return a test for a JSON object whose fields pass their tests where present and not null.
 
-    Those ``needed`` must be there.
+    The fields in ``needed`` must be present.
     """
     return lambda value: isinstance(value, dict) and _first_wrong(value, needed, fields) is None
 
@@ -116,9 +116,9 @@ RESULTS: dict[str, tuple[tuple[str, ...], dict[str, Test]]] = {
 
 
 def wrong(kind: str, result: dict) -> str | None:
-    """Say which field of a kind's result is not of the form that irbench writes; None if none is.
+    """Describe the first field of a result that lacks the form irbench writes; None if all have it.
 
-    A kind that is not known here has no form.
+    The result of a kind that is not listed here is not tested.
     """
     name = _first_wrong(result, *RESULTS.get(kind, ((), {})))
     return f"{name!r} of its result is missing or not in the form that irbench writes" \

@@ -1,15 +1,15 @@
-"""What a header of weights may say: anybody can write one, and a wrong type must cost no command.
+"""Checks of the headers of weights: anybody can write one, and a wrong type must not cause a crash.
 
-``checked`` keeps the usable fields of the short form that a cell's record holds, for the report;
-``wrong`` names the fields of a file's header that are not of the form irbench writes, for commands
-that refuse such a file, or list it as unusable. Reads and writes nothing.
+``checked`` keeps the usable fields of the short form that a cell's record holds, for the report.
+``wrong`` names the fields of a file's header that lack the form irbench writes, for commands that
+refuse such a file or list it as unusable. Reads and writes nothing.
 """
 
 from __future__ import annotations
 
 from irbench.core.forms import Test, count, every, having, mapping, number, or_none, text
 
-# of the fields that the report uses
+# types of the fields that the report uses
 TYPES = {"protocol": str, "levels": dict, "recipe": dict, "datasets": list, "exclude": dict,
          "images": dict, "steps": int, "seconds": float, "images_seen": int, "parameters": int,
          "hardware": dict, "final_loss": float, "waiting": float, "validation": list,
@@ -32,7 +32,7 @@ def checked(header: object) -> dict:
 
 
 def is_a(value: object, kind: type) -> bool:
-    """Say whether a value is of a type; a number also whether it is none below 0 (nor NaN)."""
+    """Whether a value has a type; a number must also be non-negative and not NaN."""
     if kind in (int, float):
         return (isinstance(value, int if kind is int else (int, float))
                 and not isinstance(value, bool) and value >= 0)
@@ -56,7 +56,7 @@ def _lists(value: object) -> bool:
 
 
 def _score(value: object) -> bool:
-    """Of the means on one set: whatever it holds beside these three is a metric's."""
+    """Test the means on one set: every key other than these three is the name of a metric."""
     about = {"protocol": text, "dataset": text, "count": count}
     return having(**about)(value) and all(
         or_none(number)(one) for name, one in value.items() if name not in about)
@@ -80,9 +80,9 @@ FIELDS = NEEDED | {name: or_none(test) for name, test in {
 
 
 def wrong(header: dict) -> list[str]:
-    """Return the names of a header's fields that are not what they should be, sorted.
+    """Return the names of a header's invalid fields, sorted.
 
-    Unknown fields are let be; text that a terminal would take for a command is none.
+    Unknown fields are ignored. Text with characters that would control a terminal is invalid.
     """
     return sorted({name for name, test in FIELDS.items()
                    if name in header and not test(header[name])}
@@ -91,7 +91,7 @@ def wrong(header: dict) -> list[str]:
 
 
 def _shown(value: object) -> bool:
-    """Say whether all text in a value of JSON can be printed."""
+    """Whether all text in a JSON value can be printed."""
     if isinstance(value, str):
         return value.replace("\n", " ").isprintable()
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Locks between processes: they end with the process, however it ends.
+"""Locks between processes; a lock is released when its process ends, even by kill -9.
 
 Writes lock files; reads nothing.
 
@@ -14,11 +14,11 @@ from typing import IO
 
 from irbench.core.errors import UserError
 
-_claims: list = []  # open files: a claim lasts as long as the process, however it ends
+_claims: list = []  # open files: a claim lasts until the process ends
 
 
 def claim(path: Path) -> None:
-    """Claim a run by its lock file for this process; a claim ends with it, even by kill -9.
+    """Claim a run by its lock file until this process ends, even by kill -9.
 
     Raises:
         UserError: another process holds it.
@@ -33,10 +33,10 @@ def claim(path: Path) -> None:
 
 
 def lock(handle: IO, wait: bool = False) -> bool:
-    """Claim an open file against other processes, until it is closed or the process ends.
+    """Lock an open file against other processes, until it is closed or the process ends.
 
-    Returns False if another process holds it; with ``wait``, waits until it has let go. On a file
-    system without locks everyone gets it.
+    Returns False if another process holds the lock; with ``wait``, waits until it is released. On
+    a file system without locks, returns True.
     """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

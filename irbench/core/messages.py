@@ -1,4 +1,4 @@
-"""Messages and progress for people, on stderr: a live bar on a terminal, else a line now and then.
+"""Messages and progress for people, on stderr: a live bar on a terminal, else a line at intervals.
 
 Several jobs of a run share one output, where bars would overwrite each other.
 """
@@ -22,7 +22,7 @@ _muted = False
 
 
 def log_to(path: str | None) -> None:
-    """Send a copy of all messages to a file, begun anew."""
+    """Send a copy of all messages to a file, which is overwritten."""
     global _log
     _log = None
     if path:
@@ -36,7 +36,7 @@ def log_to(path: str | None) -> None:
 
 
 def mute() -> None:
-    """Say nothing from now on: of the processes that share a training, one reports."""
+    """Print nothing from now on: only one of the processes that share a training reports."""
     global _muted
     _muted = True
 
@@ -57,10 +57,10 @@ def track(items: Iterable[T], title: str, total: int, start: int = 0) -> Iterato
     Args:
         items: what remains to be done.
         title: what is being done.
-        total: how many there are, those done before included.
+        total: how many items there are, including those done before.
         start: how many were done before.
 
-    Items of a budget in seconds are no count: see ``track_seconds``.
+    For a budget in seconds use ``track_seconds``.
     """
     if sys.stderr.isatty() and not _muted:
         yield from tqdm(items, desc=title, initial=start, total=total, leave=False)
@@ -70,18 +70,19 @@ def track(items: Iterable[T], title: str, total: int, start: int = 0) -> Iterato
         now = time.monotonic()
         if now - last >= EVERY and done > start:
             each = (now - begun) / (done - start)
-            say(f"{title}: {done}/{total}, {rate(each)}, about {left(each * (total - done))} left")
+            left = duration_in_words(each * (total - done))
+            say(f"{title}: {done}/{total}, {rate(each)}, about {left} left")
             last = now
         yield item
 
 
 def track_seconds(items: Iterable[float], title: str, total: float) -> Iterator[float]:
-    """Yield items that are themselves the seconds spent so far; report those and how fast it goes.
+    """Yield the seconds spent so far, and report them with the rate of items.
 
     Args:
-        items: seconds spent, earlier runs included; one for each thing done.
+        items: the seconds spent after each item, including earlier runs.
         title: what is being done.
-        total: seconds there are.
+        total: the budget in seconds.
     """
     bar = None
     if sys.stderr.isatty() and not _muted:
@@ -92,10 +93,11 @@ def track_seconds(items: Iterable[float], title: str, total: float) -> Iterator[
         now = time.monotonic()
         if done and bar is not None:
             bar.n = min(spent, total)
-            bar.set_postfix_str(f"{rate((now - begun) / done)}, about {left(total - spent)} left")
+            bar.set_postfix_str(f"{rate((now - begun) / done)}, about "
+                                f"{duration_in_words(total - spent)} left")
         elif done and now - last >= EVERY:
             say(f"{title}: {spent:.0f} of {total:.0f} s, {rate((now - begun) / done)}, about "
-                f"{left(total - spent)} left")
+                f"{duration_in_words(total - spent)} left")
             last = now
         yield spent
     if bar is not None:
@@ -103,12 +105,12 @@ def track_seconds(items: Iterable[float], title: str, total: float) -> Iterator[
 
 
 def rate(each: float) -> str:
-    """Say how fast it goes from the seconds that one item takes: 4.2 it/s, or 3.1 s/it."""
+    """Return the rate in words from the seconds per item: 4.2 it/s, or 3.1 s/it."""
     return f"{each:.1f} s/it" if each >= 1 else f"{1 / max(each, 1e-9):.1f} it/s"
 
 
-def left(seconds: float) -> str:
-    """Say a remaining time in the unit that people would use."""
+def duration_in_words(seconds: float) -> str:
+    """Return a duration in a readable unit: 42 s, 12 min or 3.5 h."""
     seconds = max(seconds, 0.0)
     if seconds < 100:
         return f"{seconds:.0f} s"

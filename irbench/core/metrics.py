@@ -1,11 +1,11 @@
-"""The table of metrics: how each is called and printed, which direction is better, what is noise.
+"""The table of metrics: the name, format, direction and noise level of each.
 
-This is the only list of metrics. Its order is the order of columns and of keys. A row knows no
-pixels: ``irbench.imaging.metrics`` holds the function that computes a metric, under the same name.
-That module does not import this one, so that a new title makes no result outdated. What the gate
-lets pass is data (``catalog/tolerances.yaml``), which is checked against this table.
+This is the only list of metrics. Its order is the order of columns and of keys. The functions that
+compute the metrics are in ``irbench.imaging.metrics``, under the same names. That module does not
+import this one, so that a new title does not make results outdated. The gate's tolerances are data
+(``catalog/tolerances.yaml``) and are checked against this table.
 
-A metric of your own is one ``register`` here and one in ``irbench.imaging.metrics``.
+To add a metric, call ``register`` here and in ``irbench.imaging.metrics``.
 
 Try: ``python -c "from irbench.core.metrics import METRICS; print(*METRICS.values(), sep='\\n')"``
 """
@@ -22,7 +22,7 @@ from irbench.core.errors import UserError, unknown
 HIGHER, LOWER = "higher", "lower"
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 # keys that stand beside the scores in a record, a baseline, a checkpoint's header, a file of
-# tolerances or a history, where a metric of the same name would be taken for them
+# tolerances or a history; a metric of the same name would be confused with them
 RESERVED = frozenset({
     "name", "height", "width", "tiles", "file", "mean", "images", "missing", "data", "protocol",
     "dataset", "count", "model", "weights", "training", "settings", "code", "gate", "parameters",
@@ -31,12 +31,13 @@ RESERVED = frozenset({
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What the gate lets pass of a metric that no file of tolerances names, in its unit.
+    """The gate's tolerances for a metric that no file of tolerances names, in the metric's unit.
 
     Attributes:
-        mean: how far the mean over a set may move for the worse.
-        image: how far the score of one image may; None: images are not watched.
-        exact: how far it may move in any direction if only code changed; None: not watched.
+        mean: how much worse the mean over a set may get.
+        image: how much worse the score of one image may get; None: images are not checked.
+        exact: how far an image's score may move in either direction if only code changed; None:
+            not checked.
     """
 
     mean: float
@@ -49,31 +50,31 @@ class Metric:
     """One metric: a row of the table. Numbers are in its unit.
 
     Attributes:
-        name: in configs, records and files, e.g. ``psnr``.
-        title: as printed.
-        unit: as printed; "" of an index.
-        decimals: of a mean as printed.
+        name: its name in configs, records and files, e.g. ``psnr``.
+        title: its printed name.
+        unit: the printed unit; "" for an index.
+        decimals: the decimals of a printed mean.
         direction: ``higher`` or ``lower``: which is better.
-        range: the least and the largest value that an image of 8 bits has.
+        range: the least and the largest value that an 8-bit image can have.
         default: whether a run computes it unless its config says otherwise.
-        main: whether restoration papers print it, so that it is shown where few have room.
+        main: whether restoration papers print it, so that it is shown where space is short.
         weights: whether it needs a file of weights, which may be missing.
-        exact_decimals: where runs are compared, and of the scores that a baseline keeps; by
-            default one more than ``decimals``.
-        difference_decimals: of a difference as printed; by default ``decimals``.
-        noise: what scores of the same inputs differ by from machine to machine; by default one of
-            the last printed decimal.
-        alike: a smaller difference of an image does not count in a ranking; by default ``noise``.
-        close: a value agrees with a printed one if it differs by no more than this, beside the
-            rounding of the printed one; None: values are not held against papers.
-        near: of values this near to the protocol's own ``irbench explain`` says how many have a
-            match by chance; None: it cannot score the metric.
+        exact_decimals: the decimals in comparisons of runs and in baselines; by default one more
+            than ``decimals``.
+        difference_decimals: the decimals of a printed difference; by default ``decimals``.
+        noise: how much scores of the same inputs differ from machine to machine; by default one
+            unit of the last printed decimal.
+        alike: smaller differences of an image are ignored in a ranking; by default ``noise``.
+        close: a value agrees with a printed one if it differs by no more than this, plus the
+            rounding of the printed one; None: values are not compared with papers.
+        near: ``irbench explain`` estimates the share of chance matches from values this near to
+            the protocol's own; None: it cannot score the metric.
         height: the least height of a panel of the history, so that noise does not fill it; by
-            default a hundred of the last printed decimal.
-        tolerance: of the gate, where no file of tolerances names the metric; None: not gated.
+            default 100 units of the last printed decimal.
+        tolerance: the gate's, where no file of tolerances names the metric; None: not gated.
 
     Raises:
-        UserError: a name, direction, range or number of decimals that cannot be.
+        UserError: an invalid name, direction, range or number of decimals.
     """
 
     name: str
@@ -149,19 +150,19 @@ METRICS: dict[str, Metric] = {}
 
 
 def register(metric: Metric) -> Metric:
-    """Add a row to the table. The same row again is fine.
+    """Add a row to the table. Adding the same row again has no effect.
 
     Raises:
         UserError: another metric has this name.
     """
     if METRICS.setdefault(metric.name, metric) != metric:
-        raise UserError(f"metric {metric.name!r} is there already, as {METRICS[metric.name]}. "
+        raise UserError(f"metric {metric.name!r} already exists, as {METRICS[metric.name]}. "
                         "Give yours another name.")
     return metric
 
 
-# Between CPUs and GPUs the mean PSNR was seen to differ by 0.001 dB (other sums in another order,
-# which turn a few roundings to 8 bit); the noise of the others is in proportion.
+# The mean PSNR of different machines was seen to differ by 0.001 dB (sums in another order, which
+# change a few roundings to 8 bit). The noise of the other metrics is in proportion.
 register(Metric(
     "psnr", "PSNR", "dB", 2, range=(0.0, 100.0), default=True, main=True,
     difference_decimals=3, noise=0.001, close=0.01, near=0.1, height=0.5))
@@ -183,7 +184,7 @@ def get(name: str, where: str = "") -> Metric:
 
 
 def ordered(names: Iterable[str]) -> tuple[str, ...]:
-    """Return those of some names that the table has, each once and in its order."""
+    """Return the given names that are in the table, each once, in the table's order."""
     asked = set(names)
     return tuple(name for name in METRICS if name in asked)
 
@@ -206,7 +207,7 @@ def explained() -> tuple[str, ...]:
 # -- numbers as printed ------------------------------------------------------------------------
 
 def signed(number: float, places: int) -> str:
-    """Return a difference with its sign: ``+0.018``; what rounds to zero has none."""
+    """Return a difference with its sign: ``+0.018``; a value that rounds to zero has no sign."""
     text = f"{number:+.{places}f}"
     return text if float(text) else text[1:]
 

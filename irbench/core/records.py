@@ -1,14 +1,14 @@
 """Stored results: one JSON record per cell, training, profile and dataset.
 
-A record says what was computed (``key``), from what (``spec``, ``resolved`` and their
+A record states what was computed (``key``), from what (``spec``, ``resolved`` and their
 ``fingerprint``), with what outcome (``status``, ``reason``, ``result`` and its
 ``result_digest``), how long each phase took (``seconds``) and where (``provenance``). Time, git
 state and paths are provenance: they never enter the fingerprint, so that two runs with the same
-inputs have the same one. Whoever reads a record checks both digests, so that an edited or damaged
+inputs have the same fingerprint. Reading a record checks both digests, so that an edited or damaged
 value is noticed.
 
 Records of older versions are migrated in memory when they are read, one version at a time.
-Version 1 has no digest of the result: a value edited before it was migrated cannot be seen.
+Version 1 has no digest of the result, so an edit made before the migration goes unnoticed.
 Version 2 adds ``result_digest``. Records of every older version lie in tests/core/records_v*.
 
 Where records lie in a run: ``irbench.core.run_folder``.
@@ -32,7 +32,7 @@ from irbench.core.machine import provenance
 
 SCHEMA_VERSION = 2
 STATUSES = ("ok", "unavailable", "failed")
-# of what every kind of record has
+# the form of the fields that every kind of record has
 FORM = {
     "kind": forms.text, "key": forms.values(forms.text), "resolved": forms.mapping,
     "spec": forms.perhaps(protocol=forms.mapping, model=forms.mapping, dataset=forms.mapping,
@@ -43,14 +43,14 @@ FORM = {
                                 hardware=forms.mapping, threads=forms.count)}
 
 
-# What is told of a protocol or model and fixes no number; the report takes it from the plan.
+# descriptions of a protocol or model, which do not affect results; the report reads the plan's
 PROSE = {"title", "source", "description", "note", "published_as", "in_paper"}
 
 
 def decisive(spec: dict) -> dict:
-    """Return what of a job's spec fixes its result.
+    """Return the part of a job's spec that determines its result.
 
-    Left out are the prose of protocol and model, and where weights come from whose digest is known.
+    Left out are descriptions of protocol and model, and the origin of weights with known digest.
     """
     spec = {key: {k: v for k, v in value.items() if k not in PROSE}
             if key in ("protocol", "model") else value for key, value in spec.items()}
@@ -89,11 +89,11 @@ def make(kind: str, key: dict, spec: dict, *, status: str = "ok", reason: str | 
 
     Args:
         kind: ``cell``, ``training``, ``profile`` or ``data``.
-        key: what names it within a run, for example protocol, dataset and model.
-        spec: everything known beforehand that fixes the result.
+        key: names the job within a run, for example by protocol, dataset and model.
+        spec: everything known beforehand that determines the result.
         status: one of ``STATUSES``; anything but ``ok`` needs a reason and has no result.
-        reason: why there is no result, one sentence for people.
-        resolved: what was only known at run time and fixes the result (digests of weights, data).
+        reason: one sentence for people that explains why the result is missing.
+        resolved: facts known only at run time that determine the result (digests of weights, data).
         result: the outcome; its form depends on the kind.
         seconds: wall time per phase.
         attempt: how often an earlier attempt had failed.
@@ -124,7 +124,7 @@ def result_digest(result: dict | None) -> str | None:
 
 
 def check(record: object, where: str) -> None:
-    """Raise UserError unless a record is of the current version, in form and not edited."""
+    """Raise UserError unless a record has the current version and a valid form, and is unedited."""
     problem = _problem(record)
     if problem:
         raise UserError(f"{where}: not a valid irbench record: {problem}. "
@@ -150,9 +150,9 @@ def _problem(record: object) -> str | None:
         return problem
     expected = fingerprint({"spec": record["spec"], "resolved": record["resolved"]})
     if record.get("fingerprint") != expected:
-        return "the fingerprint does not fit the inputs it names; the file was edited"
+        return "the fingerprint does not match the inputs; the file was edited"
     if record.get("result_digest") != result_digest(record["result"]):
-        return "the result does not fit its digest; the file was edited or damaged"
+        return "the result does not match its digest; the file was edited or damaged"
     if record["status"] == "ok":
         return forms.wrong(record["kind"], record["result"])
     return None
@@ -167,11 +167,11 @@ def _not_finite(value: object, where: str = "record") -> str | None:
 
 
 def read(path: Path, where: str = "") -> dict:
-    """Read and check a record; one of an older version is migrated in memory.
+    """Read and check a record; a record of an older version is migrated in memory.
 
     Args:
         path: its file.
-        where: what messages call the file; default: the path.
+        where: the file's name in messages; default: the path.
 
     Raises:
         UserError: the file is missing, broken or edited, or of a newer version.
@@ -189,12 +189,12 @@ def read(path: Path, where: str = "") -> dict:
 
 
 def next_attempt(path: Path, spec: dict | None = None) -> int:
-    """Return the attempt number the next run of a job has: one more than that of a stale record.
+    """Return the attempt number of a job's next run: one more than that of a stale record.
 
-    The number is a parameter of the rule. It changes exactly when the stored record is a failure,
-    was edited, or was made from another spec, so that such a job runs again in the next run and a
-    finished one never does. The spec itself is no parameter: that of a set which the run fetches is
-    known only after the rules' parameters are fixed.
+    The number is a parameter of the Snakemake rule. It changes only when the stored record is a
+    failure, was edited, or was made from another spec. Then the job runs again in the next run; a
+    finished job does not. The spec itself is not a parameter, because the spec of a set that the
+    run fetches is known only after the rules' parameters are fixed.
     """
     try:
         attempt = int(json.loads(Path(path).read_text(encoding="utf-8"))["attempt"])

@@ -1,10 +1,10 @@
 """The folder of a run, ``results/RUN``: where each file lies, and the reading of its records.
 
-All other modules ask here for the path of a file of a run; none builds one itself (a test holds
-them to it). A run folder holds::
+All other modules get the path of a run's file from here; a test checks that none builds one itself.
+A run folder holds::
 
-    config.json  plan.json  .lock            what the run asks for; held while a workflow is at it
-    .report                                  the digest of what the report was made from
+    config.json  plan.json  .lock            what the run asks for; the workflow's lock
+    .report                                  the digest of the report's inputs
     data/DATASET.json                        the records, one a job
     training/SCOPE/MODEL.json                beside it .csv (the curve), .state and .lock
     cells/PROTOCOL/DATASET/MODEL.json
@@ -14,7 +14,7 @@ them to it). A run folder holds::
     checkpoints/SCOPE/MODEL.safetensors      the weights, and .best.safetensors
     images/PROTOCOL/DATASET/MODEL/IMAGE.png  beside the models' _input and _target
     tensorboard/SCOPE/MODEL/
-    logs/                                    placed as the records are
+    logs/                                    in the same places as the records
     summary.csv  tables/  figures/  report.html
 
 Try: ``python -c "from irbench.core.run_folder import RunFolder;
@@ -32,7 +32,7 @@ from irbench.core import files, records
 from irbench.core.errors import UserError
 
 RESULTS = Path("results")
-INPUT, TARGET = "_input", "_target"     # among the images, in the place of a model
+INPUT, TARGET = "_input", "_target"     # used in place of a model's name in images/
 # kind of record -> its place in a run folder, without suffix; the parts of its key are in braces
 PLACES = {
     "data": "data/{dataset}",
@@ -51,50 +51,58 @@ def place(kind: str, key: Mapping[str, str]) -> str:
 
 
 def kind_of(place: str) -> str:
-    """Return the kind of the record at a place of ``place``."""
+    """Return the kind of the record at a path that ``place`` returned."""
     first = place.removesuffix(RECORD).partition("/")[0]
     return next(kind for kind, pattern in PLACES.items() if pattern.partition("/")[0] == first)
 
 
 def parts(kind: str) -> tuple[str, ...]:
-    """Return the names of the parts of a key that place a record, none for the one of its kind."""
+    """Return the key parts in the path of a kind of record; () if a run has only one."""
     return tuple(re.findall(r"\{(\w+)\}", PLACES[kind]))
 
 
 def previous(state: Path) -> Path:
-    """Return the file of a training's state at the save before."""
+    """Return the file of a training's previous saved state."""
     return state.with_name(f"{state.name}.previous")
 
 
 def aside(state: Path, fingerprint: str) -> Path:
-    """Return where a training's state goes when another training takes its place."""
+    """Return where a training's state is moved when another training takes its place."""
     return state.with_name(f"{state.name}.{fingerprint[:8]}")
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What lies at a record's place."""
+    """The record stored at a place, or the reason why it cannot be used.
 
-    key: dict[str, str]     # the parts of the key that place it
-    place: str              # its file, relative to the run folder
-    record: dict | None     # as ``records.read`` gives it; None if none can be used
-    problem: str = ""       # why there is none, beginning with the place; "" if there is one
-    missing: bool = False   # whether there is no file at all
+    Attributes:
+        key: the parts of the key that determine the place.
+        place: its file, relative to the run folder.
+        record: the result of ``records.read``; None if the record cannot be used.
+        problem: why it cannot be used, beginning with the place; "" if it can.
+        missing: whether the file does not exist.
+    """
+
+    key: dict[str, str]
+    place: str
+    record: dict | None
+    problem: str = ""
+    missing: bool = False
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of a run; nothing in it need exist."""
+    """The folder of a run; neither the folder nor its files need to exist."""
 
     path: Path
 
     def __post_init__(self) -> None:
-        """Take text for a path, too."""
+        """Accept the path as text, too."""
         object.__setattr__(self, "path", Path(self.path))
 
     @classmethod
     def of_run(cls, name: str) -> RunFolder:
-        """Return the folder of a run by its name, below the folder we are in."""
+        """Return the folder of a run by its name, below the current folder."""
         return cls(RESULTS / name)
 
     @classmethod
@@ -115,7 +123,7 @@ class RunFolder:
     figures = property(lambda self: self.path / "figures", doc="The folder of plots.")
 
     def log(self, step: str) -> str:
-        """Return the log of a step, or of the jobs of a kind: the parts of the key in braces."""
+        """Return the log of a step, or the pattern of the logs of a kind, with {key parts}."""
         return str(self.path / "logs" / f"{PLACES.get(step, step)}.log")
 
     def anchors(self, suffix: str) -> Path:
@@ -123,7 +131,7 @@ class RunFolder:
         return self.path / f"anchors.{suffix}"
 
     def image(self, protocol: str, dataset: str, model: str, name: str) -> Path:
-        """Return a kept image; ``INPUT`` and ``TARGET`` are where a model would be."""
+        """Return the path of a kept image; ``model`` may also be ``INPUT`` or ``TARGET``."""
         return self.path / "images" / protocol / dataset / model / f"{name}.png"
 
     # -- files of a training -----------------------------------------------------------------------
@@ -138,7 +146,7 @@ class RunFolder:
                 if not path.name.startswith(".")]
 
     def board(self, scope: str, model: str) -> Path:
-        """Return the folder of TensorBoard's files of a training."""
+        """Return the folder of a training's TensorBoard files."""
         return self.path / "tensorboard" / scope / model
 
     def beside(self, key: Mapping[str, str], suffix: str) -> Path:
@@ -152,7 +160,7 @@ class RunFolder:
         return self.path / place(kind, key)
 
     def pattern(self, kind: str) -> str:
-        """Return the path of the records of a kind, the parts of the key in braces."""
+        """Return the path pattern of the records of a kind, with {key parts}."""
         return str(self.path / (PLACES[kind] + RECORD))
 
     def has(self, kind: str) -> bool:
@@ -160,18 +168,18 @@ class RunFolder:
         return (self.path / PLACES[kind].partition("/")[0]).is_dir()
 
     def keys(self, kind: str, suffix: str = RECORD) -> list[dict[str, str]]:
-        """Return the keys of all records of a kind by their paths, sorted, without reading them.
+        """Return the keys of all records of a kind, taken from their paths, sorted by path.
 
-        With another suffix those of the files beside the records.
+        With another suffix, the keys of such files beside the records. No file is read.
         """
         found = sorted(self.path.glob(re.sub(r"\{\w+\}", "*", PLACES[kind]) + suffix))
         names, depth = parts(kind), len(self.path.parts) + 1
         return [dict(zip(names, [*path.parts[depth:-1], path.name.removesuffix(suffix)],
                          strict=False))
-                for path in found if not path.name.startswith(".")]     # being written
+                for path in found if not path.name.startswith(".")]     # "." is still being written
 
     def load(self, kind: str, key: Mapping[str, str]) -> Stored:
-        """Return the record of a job, or why there is none: one bad record costs no other."""
+        """Return the record of a job, or why it cannot be used, without raising an error."""
         wanted, where = {name: key[name] for name in parts(kind)}, place(kind, key)
         path = self.path / where
         try:
@@ -190,7 +198,7 @@ class RunFolder:
             yield self.load(kind, key)
 
     def write(self, record: dict) -> Path:
-        """Write a record to its place, whole or not at all, and return its path."""
+        """Write a record to its place atomically, and return its path."""
         path = self.record(record["kind"], record["key"])
         files.write_json(path, record)
         return path

@@ -1,4 +1,4 @@
-"""Dataclasses from plain data, as JSON holds it: every key is a field, or it is refused by name.
+"""Dataclasses from plain JSON data; a key that is not a field is refused by name.
 
 Reads and writes nothing.
 
@@ -16,15 +16,15 @@ T = TypeVar("T")
 
 
 def make(kind: type[T], given: dict, where: str) -> T:
-    """Return a dataclass of a kind with the given fields; those left out get their defaults.
+    """Return an instance of a dataclass with the given fields; missing fields get their defaults.
 
     Args:
         kind: a dataclass.
-        given: field -> value, values as the fields hold them.
-        where: begins the message of an error.
+        given: field -> value, in the types of the fields.
+        where: the beginning of error messages.
 
     Raises:
-        UserError: no mapping, an unknown field, or a missing one that has no default.
+        UserError: not a mapping, an unknown field, or a missing field without a default.
     """
     if not isinstance(given, dict):
         raise UserError(f"{where}: {given!r} is not a mapping from fields to values.")

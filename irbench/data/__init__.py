@@ -1,1 +1,1 @@
-"""A set's files: fetch, find, check, hash, and search for leaks."""
+"""The files of datasets: fetch, find, check and hash them, and search them for leaks."""

@@ -1,15 +1,15 @@
-"""Archives of datasets: downloaded, looked through before anything is written, unpacked whole.
+"""Archives of datasets: download, check before anything is written, and unpack completely.
 
 Reads   zip and tar (plain, gzip, xz) files from their addresses (see ``irbench.data.fetch``).
 Writes  ``<data_root>/<set>/``, all members or none: they are unpacked beside it and moved into
-        place at the end; ``<data_root>/archives/<set>/`` for the archive while it is needed, and
-        ``FILE.sha256`` there, the checksum of an archive that no one has pinned, once the set in it
-        has been found complete. Then the downloaded archive is deleted; if the set is not
-        complete, one that is not pinned is deleted too, so that the next attempt asks for it again.
+        place at the end. ``<data_root>/archives/<set>/`` holds the archive while it is needed. Once
+        the set is found complete, the checksum of an unpinned archive is written there to
+        ``FILE.sha256``, and the archive is deleted. If the set is not complete, an unpinned archive
+        is deleted too, so that the next attempt downloads it again.
 
-Refused are members with an absolute path or '..', links, devices, encrypted members and two
-members of one name: an archive can put nothing outside its folder. So is a tar file that does not
-end as tar files do: one with a damaged header would otherwise pass for a shorter one.
+Members with an absolute path or '..', links, devices, encrypted members and duplicate names are
+refused, so that an archive cannot write outside its folder. A tar file without its end mark is
+refused too, because a tar file with a damaged header would otherwise look like a shorter one.
 
 Try: ``irbench data fetch div2k_valid``
 """
@@ -41,14 +41,14 @@ from irbench.data import fetch as fetching
 from irbench.data.transfer import CHUNK
 
 LONGEST = 255  # bytes of a file's name, on all common file systems
-MARK = ".unpacked-by-irbench"  # only a folder with this file in it is ever replaced
-# what the readers raise of a damaged file; NotImplementedError: zipfile's, of what it cannot unpack
+MARK = ".unpacked-by-irbench"  # only a folder that contains this file is ever replaced
+# the readers' errors for a damaged file; NotImplementedError: a form that zipfile cannot unpack
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError,
           EOFError, NotImplementedError, ValueError)
 
 
 class Refused(Exception):
-    """The archive holds something that must not be unpacked, or cannot be read."""
+    """The archive contains something that must not be unpacked, or cannot be read."""
 
 
 # -- a set -------------------------------------------------------------------------------------
@@ -57,26 +57,26 @@ def fetch(archives: Sequence[Archive], folder: Path, keep: Path, look_up: Callab
           name: str, progress: bool = True, **options: object) -> Path:
     """Download a set's archives and unpack them all into one folder; return the folder.
 
-    Interrupted at any point, the next call goes on: a download where it stopped, unpacking from
-    the beginning.
+    After an interruption the next call continues: a download where it stopped, unpacking from the
+    beginning.
 
     Args:
-        archives: the files; what is unknown of them is trusted at the first download.
-        folder: where their members go; replaced if this module made it.
-        keep: where the archives lie meanwhile.
-        look_up: called when all is unpacked; raises Unavailable if this is not the set.
+        archives: the files; unknown checksums and sizes are accepted at the first download.
+        folder: the folder for their members; replaced if this module made it.
+        keep: the folder that holds the archives until they are unpacked.
+        look_up: called when everything is unpacked; raises Unavailable if it is not the whole set.
         name: the set's name, for messages.
         progress: show a bar on stderr.
         options: passed to ``irbench.data.fetch.fetch_all``.
 
     Raises:
-        Unavailable: an archive cannot be had, is broken, holds something that is refused or does
-            not fit on the disk; or the folder exists and is someone else's; or as ``look_up``.
+        Unavailable: an archive cannot be fetched, is broken, has a refused member or does not fit
+            on the disk; or the folder exists and was not made by irbench; or as ``look_up``.
     """
     if (folder.is_symlink() or folder.exists()) and not (folder / MARK).is_file():
         raise Unavailable(f"dataset {name!r}: {folder} exists, is not complete, and was not made "
-                          f"by irbench, which therefore leaves it alone. irbench data check {name} "
-                          "says what is missing; move the folder away to have it fetched.")
+                          f"by irbench, so it is not replaced. irbench data check {name} shows "
+                          "what is missing. To fetch the set, move the folder away.")
     try:
         keep.mkdir(parents=True, exist_ok=True)
         with _alone(keep / ".lock"):
@@ -89,14 +89,14 @@ def fetch(archives: Sequence[Archive], folder: Path, keep: Path, look_up: Callab
             _accept(archives, paths, keep, look_up)
     except OSError as error:
         raise Unavailable(f"dataset {name!r}: cannot write {error.filename or keep}: "
-                          f"{error.strerror or error}. Choose a data_root that can be written "
-                          "to.") from None
+                          f"{error.strerror or error}. Choose a data_root that is writable."
+                          ) from None
     return folder
 
 
 def _accept(archives: Sequence[Archive], paths: Sequence[Path], keep: Path,
             look_up: Callable[[], object]) -> None:
-    """Record the unpinned archives and delete all, if they hold the set; else only delete those."""
+    """Delete the archives, after recording unpinned ones; without the set, delete only those."""
     try:
         look_up()
     except Unavailable:
@@ -125,10 +125,10 @@ def _unpack_all(archives: Sequence[Archive], paths: Sequence[Path], folder: Path
                 unpack(path, fresh)
             except Refused as error:
                 if archive.sha256 is None:
-                    path.unlink()  # never accepted, so the next attempt asks for it again
+                    path.unlink()  # not accepted, so the next attempt downloads it again
                     again = "It was deleted; running the same command again downloads it anew."
                 else:
-                    again = "It is the file that the catalog pins: correct the catalog."
+                    again = "The file has the catalog's checksum: correct the catalog."
                 raise Unavailable(f"dataset {name!r}: {path} (from {archive.url}): {error}. "
                                   f"Nothing was unpacked. {again}") from None
         (fresh / MARK).write_text("".join(f"{archive.url}\n" for archive in archives))
@@ -145,7 +145,7 @@ def _sidecar(keep: Path, archive: Archive) -> Path:
 
 
 def _recorded(keep: Path, archive: Archive) -> str | None:
-    """Return the checksum of an archive as it was accepted here."""
+    """Return the checksum of an archive that was accepted on this machine."""
     with contextlib.suppress(FileNotFoundError):
         return _sidecar(keep, archive).read_text().split()[0]
     return None
@@ -153,7 +153,7 @@ def _recorded(keep: Path, archive: Archive) -> str | None:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Wait until no other process fetches the same set."""
+    """Hold a lock, so that only one process fetches the set at a time."""
     with path.open("a") as handle:
         lock(handle, wait=True)
         yield
@@ -163,7 +163,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Member:
-    """A file or folder in an archive: what it is named there, and how to read it."""
+    """A file or folder in an archive: its name there, and how to read it."""
 
     name: str
     folder: bool
@@ -172,13 +172,13 @@ class _Member:
 
 
 def unpack(path: Path, folder: Path) -> list[Path]:
-    """Unpack one zip or tar file into a folder and return the files it now holds.
+    """Unpack one zip or tar file into a folder and return the unpacked files.
 
-    Everything is looked at before anything is written. Owners, modes and times are not restored.
+    All members are checked before anything is written. Owners, modes and times are not restored.
 
     Raises:
         Refused: not readable, or a member that must not be unpacked; the member is named.
-        OSError: the disk.
+        OSError: the disk is full or not writable.
     """
     try:
         with _opened(path) as members:
@@ -196,7 +196,7 @@ def unpack(path: Path, folder: Path) -> list[Path]:
                     raise Refused(f"{member.name!r} ends after {target.stat().st_size} of "
                                   f"{member.size} bytes")
     except (*BROKEN, OSError) as error:
-        # damaged bzip2 data is an OSError, too, but not one of the system
+        # damaged data also raises OSError, but without an error number of the system
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise Refused(f"not a readable archive ({type(error).__name__}: {error})") from None
@@ -217,11 +217,11 @@ def _opened(path: Path) -> Iterator[list[_Member]]:
 
 
 def _ends(archive: tarfile.TarFile) -> None:
-    """Refuse a tar file that was read to something else than its end: blocks of zeros.
+    """Refuse a tar file that does not end with blocks of zeros.
 
-    tarfile takes a damaged header, other than the first, for the end, and leaves out what follows.
+    tarfile treats a damaged header, other than the first, as the end, and ignores what follows.
     """
-    # to the very last: the checksum of a compressed stream stands behind what tar reads of it
+    # read to the end: the checksum of a compressed stream comes after the data that tar reads
     archive.fileobj.seek(archive.offset)
     size = 0
     while chunk := archive.fileobj.read(CHUNK):
@@ -250,7 +250,7 @@ def _tarred(archive: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
 
 
 def _checked(members: Sequence[_Member], folder: Path) -> list[Path]:
-    """Return where each member goes. Raises Refused for one that may not go there."""
+    """Return the path of each member. Raises Refused for a member that is not allowed."""
     kinds: dict[str, bool] = {}  # path, without case -> is a folder
     targets = []
     for member in members:
@@ -258,24 +258,24 @@ def _checked(members: Sequence[_Member], folder: Path) -> list[Path]:
         if member.name.startswith("/") or ".." in parts or not member.name:
             raise Refused(f"{member.name!r} would lie outside its folder")
         if bad := [c for c in member.name if c in "\\:" or ord(c) < 32]:
-            raise Refused(f"{member.name!r} holds {bad[0]!r}, which not every system takes for a "
-                          "part of a name; valid: a path with / between names")
+            raise Refused(f"{member.name!r} contains {bad[0]!r}, which some systems do not allow "
+                          "in a name; valid: a path with / between names")
         if any(len(os.fsencode(part)) > LONGEST for part in parts):
             raise Refused(f"{member.name[:40]!r}... is too long: a name may have {LONGEST} bytes")
         if member.folder and not parts:
             targets.append(folder)  # ./ itself
             continue
         key = "/".join(parts).casefold()
-        # a folder may be named again; some file systems do not tell A.png from a.png
+        # a folder may appear again; on some file systems A.png and a.png are the same file
         if not parts or (key in kinds and not (kinds[key] and member.folder)):
-            raise Refused(f"{member.name!r} is in it twice")
+            raise Refused(f"it contains {member.name!r} twice")
         kinds[key] = member.folder
         for n in range(1, len(parts)):
             if not kinds.setdefault("/".join(parts[:n]).casefold(), True):
-                raise Refused(f"{member.name!r} lies in something that is a file")
+                raise Refused(f"{member.name!r} lies in a path that is a file")
         targets.append(folder.joinpath(*parts))
     if not any(not member.folder for member in members):
-        raise Refused("it holds no file")
+        raise Refused("it contains no files")
     for target in targets:
         if target.is_file() or target.is_symlink():
             raise Refused(f"{target.relative_to(folder)} is also in another archive of the set")

@@ -1,7 +1,7 @@
-"""Whether a dataset is here, whole and as it was: counts, pairs, sizes, every file decoded.
+"""Check whether a dataset is complete and unchanged: counts, pairs, sizes, every file decoded.
 
 Reads   every file of a set.
-Writes  the list a set is held to (see ``irbench.data.folders``), once the set is found whole.
+Writes  the list that pins a set (see ``irbench.data.folders``), once the set is found complete.
 
 Try: ``irbench data check photos``
 """
@@ -24,15 +24,15 @@ from irbench.imaging.images import decode
 
 @dataclass
 class SetCheck:
-    """What was found of a set.
+    """The result of a check of a set.
 
     Attributes:
-        name: of the set.
-        found: role to the number of files that are here.
-        expected: how many images, or pairs, there must be; None if that is not known.
-        problems: one phrase each; none: the set is complete.
-        get: how the set comes here.
-        held: the file that the set is held to, for sets without a manifest of the catalog.
+        name: the set's name.
+        found: role to the number of files that are present.
+        expected: the required number of images or pairs; None if it is not known.
+        problems: one phrase each; empty if the set is complete.
+        get: how to get the set.
+        held: the list of files that pins the set, for sets without a manifest of the catalog.
     """
 
     name: str
@@ -43,7 +43,7 @@ class SetCheck:
     held: Path | None = None
 
     def as_dict(self) -> dict:
-        """Return it as plain data."""
+        """Return the result as plain data."""
         return {"dataset": self.name, "complete": not self.problems, "found": self.found,
                 "expected": self.expected, "problems": self.problems,
                 "manifest": self.held and str(self.held)}
@@ -51,7 +51,7 @@ class SetCheck:
 
 @dataclass(frozen=True)
 class _Seen:
-    """A file as it is now. ``shape`` is (height, width) of an image."""
+    """A file in its present state. ``shape`` is (height, width) of an image."""
 
     held: folders.Held | None
     shape: tuple[int, int] | None = None
@@ -59,23 +59,23 @@ class _Seen:
 
 
 def check(entry: DatasetEntry, data_root: str | Path, accept: bool = False) -> SetCheck:
-    """Look at every file of a set.
+    """Check every file of a set.
 
     Args:
         entry: the set.
         data_root: the folder of all data.
-        accept: for a set that is held to its first state: take what is here now in its place, if
-            it is whole. Changes every result that depends on it.
+        accept: for a set that is pinned to its first state: pin its present state instead, if it
+            is complete. This makes all results that depend on the set outdated.
 
     Raises:
-        UserError: ``accept`` for a set with a manifest of the catalog, or of the user's own; or a
-            manifest that cannot be read.
+        UserError: ``accept`` for a set with a manifest of the catalog, or for the user's own
+            folder; or a manifest that cannot be read.
     """
     entry = replace(entry, root=Path(data_root).expanduser())
     if accept and not entry.frozen:
-        raise UserError(f"{entry}: --accept is for sets that are held to their first state. "
+        raise UserError(f"{entry}: --accept is for sets that are pinned to their first state. "
                         + ("This one is pinned by its manifest." if entry.manifest else
-                           "A folder of your own is taken as it is."))
+                           "A folder of your own is not pinned."))
     result = SetCheck(entry.name, get=folders.advice(entry))
     if entry.manifest is not None:
         rows = sets.manifest(entry)
@@ -108,7 +108,7 @@ def check(entry: DatasetEntry, data_root: str | Path, accept: bool = False) -> S
 
 
 def unit(entry: DatasetEntry) -> str:
-    """Return what a set's count is of: pairs, images or (of weights) files."""
+    """Return the unit of a set's count: pairs, images, or files (of weights)."""
     return "pairs" if entry.paired else "files" if entry.use == "weights" else "images"
 
 
@@ -136,7 +136,7 @@ def _look_at(role: str, path: Path, is_image: bool) -> _Seen:
 
 def _compare(result: SetCheck, entry: DatasetEntry, rows: Sequence[ManifestRow] | None,
              seen: Sequence[_Seen]) -> None:
-    """Add what is wrong with the files that were seen, and with what they are held to."""
+    """Add the problems of the files, and their differences from the pinned list."""
     here = {one.held.path: one for one in seen if one.held}
     for one in here.values():
         result.found[one.held.role] = result.found.get(one.held.role, 0) + 1
@@ -165,7 +165,7 @@ def _compare(result: SetCheck, entry: DatasetEntry, rows: Sequence[ManifestRow] 
 
 
 def _sizes(entry: DatasetEntry, seen: Sequence[_Seen]) -> list[str]:
-    """Say which pairs are not of one size (and, for a manifest, which have no partner)."""
+    """Describe the pairs of unequal size, and for a manifest the images without partner."""
     inputs, targets = ([one for one in seen if one.held.role == role] for role in ("input", "hr"))
     if not inputs:
         return []

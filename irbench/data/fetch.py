@@ -1,11 +1,11 @@
-"""Fetch sets of files by pinned URL: several at once, checked, only what is missing.
+"""Fetch the missing files of a set by pinned URL, several at once, and check them.
 
 Reads   ``https://`` and ``http://`` URLs; ``package://NAME/path``, a file inside an installed
-        package, and ``file:///path``: these two are checked where they lie and never copied.
+        package, and ``file:///path``: these two are checked in place and never copied.
         ``IRBENCH_MIRROR`` (a folder, or an http address) replaces the hosts: ``https://HOST/PATH``
-        is taken from ``MIRROR/HOST/PATH``.
-Writes  each file at its given path, whole and checked or not at all (see
-``irbench.data.transfer``).
+        is read from ``MIRROR/HOST/PATH``.
+Writes  each file at its given path, only after it is complete and checked (see
+        ``irbench.data.transfer``).
 
 Try: ``irbench data fetch set5``
 """
@@ -36,7 +36,7 @@ MIRROR = "IRBENCH_MIRROR"
 # -- where things are --------------------------------------------------------------------------
 
 def location(url: str) -> Path | None:
-    """Return where a package:// or file:// URL lies on this machine, None for http and https.
+    """Return the local path of a package:// or file:// URL, None for http and https.
 
     The package is found without importing it. Raises Unavailable if it is not installed, UserError
     for a URL of another scheme.
@@ -58,7 +58,7 @@ def location(url: str) -> Path | None:
 
 
 def mirrored(url: str, mirror: str | Path | None) -> str | Path:
-    """Return what to read for an http(s) URL: itself, or its copy in a mirror (folder or address).
+    """Return the source of an http(s) URL: itself, or its copy in a mirror (folder or address).
 
     A query is part of the copy's file name (``PATH?QUERY``), as in a copy made by wget.
     """
@@ -88,26 +88,26 @@ def place(file: RemoteFile) -> Path:
 def fetch_all(files: Sequence[RemoteFile], *, label: str = "files", jobs: int = 8,
               attempts: int = 5, backoff: float = 1.0, timeout: float = 30.0,
               progress: bool = True, mirror: str | Path | None = None) -> list[Path]:
-    """Bring every file to its place and return the places, in the order given.
+    """Fetch every missing file and return the paths, in the given order.
 
-    Files already right are left alone, partial ones continued. Connection errors, time-outs,
+    Correct files are not fetched again; partial files are continued. Connection errors, time-outs,
     truncated answers and the HTTP statuses 408, 425, 429 and 5xx are retried; wrong content once.
 
     Args:
-        files: what to have.
+        files: the files.
         label: the progress bar's name.
-        jobs: files fetched at once.
+        jobs: the number of files fetched at once.
         attempts: how often one file is tried before giving up.
-        backoff: seconds before the second attempt; doubles with each further one.
-        timeout: seconds without any byte that count as a lost connection.
+        backoff: seconds before the second attempt; doubles with each further attempt.
+        timeout: seconds without data after which a connection counts as lost.
         progress: show a bar (bytes of the whole set) and the retries on stderr.
-        mirror: in place of the environment variable IRBENCH_MIRROR.
+        mirror: replaces the environment variable IRBENCH_MIRROR.
 
     Raises:
-        Unavailable: one file cannot be had (Damaged: what is there is another one); names it, its
-            URL, what was expected and found, and what to do. Files already complete stay, and those
-            under way stay as partial files.
-        UserError: a URL or a mirror that cannot be meant.
+        Unavailable: a file cannot be fetched (Damaged: a local file has other content); the message
+            names the file, its URL, what was expected and found, and what to do. Complete files
+            stay, and files in progress stay as partial files.
+        UserError: an invalid URL or mirror.
     """
     mirror = mirror or os.environ.get(MIRROR) or None
     run = Downloads(attempts, backoff, timeout)
@@ -117,7 +117,7 @@ def fetch_all(files: Sequence[RemoteFile], *, label: str = "files", jobs: int = 
         for file, found in zip(files, wrong, strict=True):
             if found and location(file.url):
                 error = Damaged if place(file).is_file() else Unavailable
-                raise error(f"{file}: {place(file)} is not the file that is meant: expected "
+                raise error(f"{file}: {place(file)} is not the expected file: expected "
                             f"{file.expected}, found {found}. {_in_place(file)}")
             if found:
                 todo.append(file)
@@ -129,7 +129,7 @@ def fetch_all(files: Sequence[RemoteFile], *, label: str = "files", jobs: int = 
 
 def fetch_file(url: str, path: Path, sha256: str | None, size: int | None = None,
                **options: object) -> Path:
-    """Bring one file to its place and return the place. Options and errors as ``fetch_all``."""
+    """Fetch one file and return its path. Options and errors as ``fetch_all``."""
     file = RemoteFile(url, Path(path), sha256 and sha256.lower(), size,
                       pin="the config or catalog")
     return fetch_all([file], label=file.path.name, **options)[0]
@@ -145,7 +145,7 @@ def _in_place(file: RemoteFile) -> str:
 def _download(todo: list[RemoteFile], sources: list[str | Path], run: Downloads,
               pool: ThreadPoolExecutor, label: str, progress: bool) -> None:
     sizes = [file.bytes for file in todo]
-    # In a log file a bar is a line per refresh, so it is refreshed rarely there.
+    # In a log file each refresh of the bar is a line, so it is refreshed rarely there.
     run.bar = tqdm(total=None if None in sizes else sum(sizes), desc=label, unit="B",
                    unit_scale=True, file=sys.stderr, disable=not progress,
                    mininterval=0.1 if sys.stderr.isatty() else 10.0)
@@ -156,7 +156,7 @@ def _download(todo: list[RemoteFile], sources: list[str | Path], run: Downloads,
             for future in as_completed(futures):
                 future.result()
         except BaseException:
-            run.stop.set()  # those under way stop at their next chunk and keep what they have
+            run.stop.set()  # other downloads stop at their next chunk and keep their partial files
             for future in futures:
                 future.cancel()
             raise

@@ -1,11 +1,11 @@
-"""Sets that users bring or that come out of an archive: looked up, paired, counted, held fast.
+"""Sets in folders, provided by users or unpacked from archives: find, pair, count and pin files.
 
 Reads   images below a set's folder, by the patterns of its entry (see
-``irbench.catalog.datasets``).
+        ``irbench.catalog.datasets``).
 Writes  ``<data_root>/manifests/NAME.csv`` when a ``manual`` or ``archive`` set has passed its first
         check (``irbench data check`` or ``fetch``): role, path below the set's folder, sha256 and
-        bytes of every file. From then on the set is what this file says, until a change is
-        accepted by hand.
+        bytes of every file. From then on this list pins the set, until a change is accepted by
+        hand.
 
 Try: ``irbench data check lol_v1``
 """
@@ -45,12 +45,12 @@ THREADS = min(8, os.cpu_count() or 1)
 def look_up(entry: DatasetEntry) -> dict[str, list[Path]]:
     """Return the paths of each role's images, sorted by name; a role may have none.
 
-    Links are followed; hidden files are left out. A pattern that names no suffix (``input/*``)
-    means images only.
+    Links are followed; hidden files are ignored. A pattern without a suffix (``input/*``) matches
+    images only.
 
     Raises:
         UserError: two files of one role have the same name, or one file has two roles
-            (Unavailable for a ``manual`` or ``archive`` set: what is in the folder is at fault).
+            (Unavailable for a ``manual`` or ``archive`` set, whose folder is then wrong).
     """
     found = {"hr": _glob(entry, entry.hr)}
     if entry.input is not None:
@@ -70,7 +70,7 @@ def look_up(entry: DatasetEntry) -> dict[str, list[Path]]:
 
 def _glob(entry: DatasetEntry, pattern: str | None) -> list[Path]:
     home = entry.home.absolute()
-    # unlike Path.glob this follows links below **: a set may be put together from several places
+    # unlike Path.glob this follows links below **: a set may be assembled from several places
     names = glob.iglob(pattern or "*", root_dir=home, recursive=True)  # noqa: PTH207
     any_suffix = pattern is None or pattern.endswith("*")
     return sorted((path for path in map(home.joinpath, names)
@@ -79,10 +79,10 @@ def _glob(entry: DatasetEntry, pattern: str | None) -> list[Path]:
 
 
 def require(entry: DatasetEntry) -> dict[str, list[Path]]:
-    """Return what ``look_up`` finds, if it is the whole set.
+    """Return the result of ``look_up``, if it is the complete set.
 
-    Raises Unavailable, with the reason and how to get the set, where the folder is missing, a
-    count differs from the expected or an image has no partner.
+    Raises Unavailable, with the reason and how to get the set, if the folder is missing, a count
+    is not the expected one or an image has no partner.
     """
     found = look_up(entry)
     if reasons := shortcomings(entry, found):
@@ -91,9 +91,9 @@ def require(entry: DatasetEntry) -> dict[str, list[Path]]:
 
 
 def shortcomings(entry: DatasetEntry, found: Mapping[str, Sequence[Path]]) -> list[str]:
-    """Return what a set lacks of being whole, one phrase each; [] if nothing."""
+    """Return why a set is not complete, one phrase each; [] if it is complete."""
     if not entry.home.is_dir():
-        return [f"there is no folder {entry.home}"]
+        return [f"the folder {entry.home} does not exist"]
     if not any(found.values()):
         patterns = " or ".join(filter(None, [entry.hr or ", ".join(SUFFIXES), entry.input]))
         return [f"no image matches {patterns} in {entry.home}"]
@@ -109,18 +109,18 @@ def shortcomings(entry: DatasetEntry, found: Mapping[str, Sequence[Path]]) -> li
 
 
 def title(entry: DatasetEntry) -> str:
-    """Name a set in a message: where it is defined matters only if the definition may be wrong.
+    """Return a set's name for messages, with its catalog only if the definition may be wrong.
 
-    The reason why a set is not here enters records, which must not depend on where irbench lies.
+    The message enters records, which must not depend on the folder that irbench is installed in.
     """
     return f"dataset {entry.name!r}" if entry.frozen else str(entry)
 
 
 def advice(entry: DatasetEntry) -> str:
-    """Say how a set comes here."""
+    """Return how to get a set."""
     if entry.kind == "manual":
         return (f"How to get it: {entry.get.rstrip('.')}. Put or link it as {entry.home}; "
-                f"irbench data check {entry.name} says what is still missing.")
+                f"irbench data check {entry.name} shows what is still missing.")
     if entry.kind == "archive":
         return f"Run: irbench data fetch {entry.name}"
     if entry.kind == "manifest":
@@ -134,8 +134,8 @@ def pair(inputs: Sequence[str], targets: Sequence[str],
          match: Mapping[str, str]) -> tuple[list[tuple[int, int]], list[str]]:
     """Match inputs with targets by name, never by order.
 
-    Two belong together if they have the same name; else, if they have the same name once the
-    parts that ``match`` describes are left out. Several inputs may share a target.
+    Two images belong together if they have the same name; otherwise, if they have the same name
+    after removal of the parts that ``match`` describes. Several inputs may share a target.
 
     Args:
         inputs: names (without suffix) of the degraded images.
@@ -143,8 +143,8 @@ def pair(inputs: Sequence[str], targets: Sequence[str],
         match: role (``input``, ``hr``) to a regular expression.
 
     Returns:
-        Indices (input, target) in the order of the inputs' names, and one phrase for each way in
-        which images are left over.
+        Indices (input, target) in the order of the inputs' names, and one phrase for each kind of
+        unmatched images.
     """
     exact = {name: i for i, name in enumerate(targets)}
     reduced: dict[str, list[int]] = {}
@@ -177,12 +177,12 @@ def _reduce(name: str, pattern: str | None) -> str:
 def rows(entry: DatasetEntry) -> list[ManifestRow]:
     """Return the files of a set without a manifest of its own, hashed.
 
-    A ``manual`` or ``archive`` set that was checked is what it was then; any other is looked up
-    now. Writes nothing.
+    For a ``manual`` or ``archive`` set that was checked, returns the files listed then; any other
+    set is looked up now. Writes nothing.
 
     Raises:
-        Unavailable: the set is not here, or not whole; or the written list is damaged.
-        Damaged: a file of a set that was checked has another size since.
+        Unavailable: the set is missing or not complete; or the written list is damaged.
+        Damaged: the size of a file has changed since the set was checked.
         UserError: see ``look_up``.
     """
     if entry.frozen and (known := frozen(entry)) is not None:
@@ -196,7 +196,7 @@ def rows(entry: DatasetEntry) -> list[ManifestRow]:
 
 
 def _still_here(entry: DatasetEntry, known: Sequence[ManifestRow]) -> None:
-    """Refuse a set that has lost files since it was checked, going by presence and size."""
+    """Refuse a set if files are missing, or have another size, since it was checked."""
     gone, other = [], []
     for row in known:
         path = location(row.url)
@@ -219,7 +219,7 @@ def _row(role: str, path: Path, sha256: str, size: int) -> ManifestRow:
 
 
 def digest_all(paths: Sequence[Path], title: str) -> list[str]:
-    """Return the SHA-256 of each file, in order. Those that have not changed are not read again."""
+    """Return the SHA-256 of each file, in order. Unchanged files are not read again."""
     try:
         return known_digests(paths, functools.partial(_several, title))
     except OSError as error:
@@ -227,7 +227,7 @@ def digest_all(paths: Sequence[Path], title: str) -> list[str]:
 
 
 def digest_anew(paths: Sequence[Path], title: str) -> list[str]:
-    """Return the SHA-256 of each file, in order, all of them read now."""
+    """Return the SHA-256 of each file, in order; all files are read again."""
     try:
         return list(_several(title, file_digest, paths))
     except OSError as error:
@@ -235,16 +235,16 @@ def digest_anew(paths: Sequence[Path], title: str) -> list[str]:
 
 
 def _several(title: str, digest: Callable[[Path], T], paths: Sequence[Path]) -> Iterator[T]:
-    """Yield what a function says of each file; several at once, with progress on stderr."""
+    """Yield a function's result for each file; several at once, with progress on stderr."""
     with ThreadPoolExecutor(THREADS) as pool:
         yield from messages.track(pool.map(digest, paths), f"checksums of {title}", len(paths))
 
 
-# -- held fast ---------------------------------------------------------------------------------
+# -- pinned ------------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
 class Held:
-    """A file as it is, or was when its set was written down."""
+    """A file in its present state, or in the state when its set was pinned."""
 
     role: str
     path: Path
@@ -253,16 +253,16 @@ class Held:
 
 
 def frozen_path(entry: DatasetEntry) -> Path:
-    """Return where a set's files are written down."""
+    """Return the path of the list that pins a set."""
     return entry.root / "manifests" / f"{entry.name}.csv"
 
 
 def freeze(entry: DatasetEntry, files: Iterable[Held]) -> list[ManifestRow]:
-    """Write down what a set consists of, and return it as rows."""
+    """Write the list that pins a set's files, and return it as rows."""
     files = sorted(files, key=lambda file: (file.role, file.path.name))
     home = entry.home.absolute()
     text = io.StringIO()
-    # the first line says what was looked for: a list made for other patterns is no list of this set
+    # the first line holds the patterns: a list made with other patterns does not count
     text.write(f"# {canonical(entry.definition())}\n")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -272,14 +272,14 @@ def freeze(entry: DatasetEntry, files: Iterable[Held]) -> list[ManifestRow]:
     try:
         write_atomic(path, text.getvalue())
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}. Choose a data_root that can be written "
-                        "to.") from None
-    messages.say(f"{entry.name}: {len(files)} files, now held to {path}")
+        raise UserError(f"{path}: {error.strerror}. Choose a data_root that is writable."
+                        ) from None
+    messages.say(f"{entry.name}: {len(files)} files, now pinned by {path}")
     return [_row(file.role, file.path, file.sha256, file.bytes) for file in files]
 
 
 def frozen(entry: DatasetEntry) -> list[ManifestRow] | None:
-    """Return the files a set was written down with, or None if it was not (or otherwise defined).
+    """Return the pinned files of a set; None if it is not pinned, or was with another definition.
 
     Raises Unavailable if the list is damaged.
     """
@@ -295,9 +295,9 @@ def frozen(entry: DatasetEntry) -> list[ManifestRow] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise Unavailable(f"{path}: not a list of files as irbench writes it ({error}). Delete "
+        raise Unavailable(f"{path}: not a list of files written by irbench ({error}). Delete "
                           f"it and run: irbench data check {entry.name}") from None
     if not rows:
-        raise Unavailable(f"{path}: lists no file. Delete it and run: irbench data check "
+        raise Unavailable(f"{path}: lists no files. Delete it and run: irbench data check "
                           f"{entry.name}")
     return rows

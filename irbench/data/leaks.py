@@ -2,15 +2,15 @@
 
 Each image is reduced to a small gray picture, and that picture to its cosine coefficients. Two
 images are candidates if their perceptual hashes differ in few bits (the signs of the low
-coefficients against their median, as in pHash), and are one image if, in addition, the reduced
-pictures correlate; both are asked for each of the eight turned and mirrored positions.
+coefficients against their median, as in pHash). They count as one image if the reduced pictures
+also correlate. Both tests are made for each of the eight rotated and mirrored positions.
 
-Reads   the ``hr`` files of datasets (for pairs: the clean images) that are here.
+Reads   the ``hr`` files of local datasets (for pairs: the clean images).
 Writes  ``<data_root>/.leaks/<digest of a set>.npz``, so that an image is decoded once.
 
-What it cannot see: patches, other exposures of a scene, and crops beyond a few percent of a side.
-Of CBSD68's 68 images (481 x 321 pixels) it finds all when 8 pixels are cut from each side, 57 at
-12, 34 at 16 and 4 at 24 (``python benchmarks/leaks.py``).
+It does not detect patches, other exposures of a scene, and crops of more than a few percent of a
+side. Of CBSD68's 68 images (481 x 321 pixels) it finds all when 8 pixels are cut from each side, 57
+at 12, 34 at 16 and 4 at 24 (``python benchmarks/leaks.py``).
 
 Try: ``irbench data leak --train bsds500_train --test bsd68``
 """
@@ -33,20 +33,20 @@ from irbench.core.files import atomic_path
 from irbench.data import sets
 
 SIDE = 32           # pixels of the reduced picture
-HASHED = 8          # coefficients along each axis that make the hash: 64 bits
+HASHED = 8          # coefficients along each axis that form the hash: 64 bits
 KEPT = 24           # coefficients along each axis that are compared
-# Coefficients (i, j) with i + j below this are left out of the comparison: brightness, gradients
-# and what else smooth pictures have in common. With them, two unrelated skies correlate to 0.94.
+# Coefficients (i, j) with i + j below this are not compared: brightness, gradients and other
+# features that smooth pictures share. With them, two unrelated skies correlate to 0.94.
 SMOOTH = 3
-# Both thresholds stand between what `python benchmarks/leaks.py` measures on the public sets.
-# Altered copies of 485 images (cut by 2 pixels on each side, compressed at quality 10, turned, all
-# of these) differ in at most 10 of the 64 bits and correlate to at least 0.95; cut by 4 pixels or
-# turned gray by a plain mean, 12 bits and 0.86. Among 257,000 pairs of other photographs of 15 sets
-# the highest correlation is 0.71. Larger crops of one scene, as Kodak24 and LIVE1 hold, reach 0.80
-# but differ in 22 bits: they are not found.
+# Both thresholds separate the groups that `python benchmarks/leaks.py` measures on the public sets.
+# Altered copies of 485 images (cut by 2 pixels on each side, compressed at quality 10, rotated, or
+# all of these) differ in at most 10 of the 64 bits and correlate to at least 0.95; cut by 4 pixels
+# or converted to gray by a plain mean, 12 bits and 0.86. Among 257,000 pairs of different
+# photographs of 15 sets the highest correlation is 0.71. Larger crops of one scene, as in Kodak24
+# and LIVE1, reach 0.80 but differ in 22 bits: they are not found.
 BITS = 16
 CORRELATION = 0.8
-FLAT = 1.0          # levels: pictures with less contrast hold nothing to compare
+FLAT = 1.0          # gray levels: pictures with less contrast cannot be compared
 CODE = ("irbench.data.leaks", "irbench.imaging.images")
 # (transposed, then upside down, then mirrored) -> words
 POSITIONS = {
@@ -59,7 +59,7 @@ CHUNK = 256         # training images compared at once: bounds the memory
 
 @dataclass(frozen=True)
 class Signatures:
-    """What is known of a set's images: names, digests of bytes and pixels, reduced pictures.
+    """Data about a set's images: names, digests of bytes and pixels, reduced pictures.
 
     ``pictures`` is float32 (N, SIDE, SIDE), gray, in levels [0, 255].
     """
@@ -90,17 +90,17 @@ _DCT = _dct()
 
 def signatures(data: sets.Dataset, digest: str, data_root: str | Path,
                progress: Callable[[Iterable], Iterable] = iter) -> Signatures:
-    """Return the signatures of a set's clean images, from the cache if they are in it.
+    """Return the signatures of a set's clean images, from the cache if possible.
 
     Args:
-        data: the set, whose files are here.
-        digest: of its content; names the cache file.
-        data_root: the cache is below it.
+        data: the set, whose files are present.
+        digest: the digest of its content, which names the cache file.
+        data_root: the folder of all data, which contains the cache.
         progress: wraps the list of images to decode.
 
     Raises:
         Unavailable: a file changed since the set was checked.
-        UserError: a file is no image.
+        UserError: a file is not an image.
     """
     code = code_digests.of_modules(*CODE)
     path = Path(data_root).expanduser() / ".leaks" / f"{digest}.npz"
@@ -123,7 +123,7 @@ def signatures(data: sets.Dataset, digest: str, data_root: str | Path,
 
 
 def _read(path: Path, code: str) -> Signatures | None:
-    """Return cached signatures; None if there are none, or of other code, or a broken file."""
+    """Return cached signatures; None if the file is missing, broken or made by other code."""
     try:
         with np.load(path) as stored:
             if str(stored["code"]) != code:
@@ -132,7 +132,7 @@ def _read(path: Path, code: str) -> Signatures | None:
                                 for name in ("names", "files", "pixels")), stored["pictures"])
     except FileNotFoundError:
         return None
-    except Exception:  # whatever a damaged file makes numpy and zlib raise: it is made anew
+    except Exception:  # numpy and zlib raise various errors for a damaged file, which is replaced
         return None
 
 
@@ -153,9 +153,9 @@ def picture(image: np.ndarray) -> np.ndarray:
 # -- two sets ------------------------------------------------------------------------------------
 
 def move(coefficients: np.ndarray, position: tuple[bool, bool, bool]) -> np.ndarray:
-    """Turn and mirror pictures given by their coefficients (N, n, n): signs and a transposition.
+    """Rotate and mirror pictures given by their coefficients (N, n, n): signs and a transposition.
 
-    ``position``: whether to transpose, then whether to turn upside down and whether to mirror.
+    ``position``: whether to transpose, then whether to flip upside down and whether to mirror.
     """
     transposed, down, across = position
     moved = coefficients.swapaxes(-1, -2) if transposed else coefficients
@@ -175,7 +175,7 @@ def vectors(coefficients: np.ndarray) -> np.ndarray:
     detail = coefficients[:, :KEPT, :KEPT].copy()
     detail[:, np.add.outer(np.arange(KEPT), np.arange(KEPT)) < SMOOTH] = 0
     detail = detail.reshape(len(detail), -1)
-    # divided by the contrast; a picture without any stays near nothing
+    # divided by the contrast; a picture without contrast stays near zero
     contrast = np.linalg.norm(detail, axis=1, keepdims=True)
     return detail / np.maximum(contrast, FLAT * SIDE)
 
@@ -218,12 +218,12 @@ def compare(train: Signatures, test: Signatures) -> list[dict]:
 
 def check(pairs: Iterable[tuple[str, str]], obtain: Callable[[str], tuple[sets.Dataset, str]],
           data_root: str | Path, progress: Callable[[Iterable], Iterable] = iter) -> dict:
-    """Compare training sets with test sets; a set that is not here is named, not compared.
+    """Compare training sets with test sets; unavailable sets are listed instead of compared.
 
     Args:
-        pairs: (training set, test set), by name; both may be one set.
-        obtain: returns a set whose files are here, and its digest; or raises Unavailable.
-        data_root: where signatures are kept.
+        pairs: (training set, test set), by name; both may be the same set.
+        obtain: returns a set with its files, and its digest; or raises Unavailable.
+        data_root: the folder below which signatures are kept.
         progress: wraps the list of images to decode.
 
     Returns:
@@ -238,7 +238,7 @@ def check(pairs: Iterable[tuple[str, str]], obtain: Callable[[str], tuple[sets.D
             if name not in known:
                 try:
                     known[name] = signatures(*obtain(name), data_root, progress)
-                except UserError as error:      # not here, or an image that cannot be read
+                except UserError as error:      # the set is missing, or an image cannot be read
                     known[name] = str(error)
         names = {"train": train, "test": test}
         lacking = [known[name] for name in dict.fromkeys((train, test))

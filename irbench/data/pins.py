@@ -1,9 +1,9 @@
-"""Files whose digest nobody published: the first download is taken, and later ones must equal it.
+"""Files without a published digest: the first download is accepted, and later ones must equal it.
 
 Reads   an http(s) address, or its copy in a mirror (see ``irbench.data.fetch``).
-Writes  FOLDER/NAME-ADDRESS.SUFFIX, whole or not at all, and beside it ``....json`` (the pin: url,
-        sha256, bytes), once the file has proved to be what it should be (``keep``). A file is
-        dropped again (``drop``) when it has not.
+Writes  FOLDER/NAME-ADDRESS.SUFFIX, atomically, and beside it ``....json`` (the pin: url, sha256,
+        bytes) once the file has been used successfully (``keep``). A file that turns out to be
+        wrong is removed (``drop``).
 
 Try: ``irbench eval --protocol sr-x2 --dataset set5 --model swinir-m``
 """
@@ -25,7 +25,7 @@ from irbench.data.transfer import RemoteFile
 
 
 def place(url: str, folder: Path) -> Path:
-    """Return where the file of a URL goes; its name holds a digest of the whole address."""
+    """Return the path for the file of a URL; its name contains a digest of the whole address."""
     name = Path(urlsplit(url).path)
     stem = re.sub(r"[^A-Za-z0-9._-]", "_", name.stem)[:60]
     suffix = re.sub(r"[^A-Za-z0-9.]", "", name.suffix)
@@ -33,7 +33,8 @@ def place(url: str, folder: Path) -> Path:
 
 
 def pinned(url: str, folder: Path) -> str | None:
-    """Return the digest kept for a URL, None if there is none. Raises UserError if unreadable."""
+    """Return the digest pinned for a URL, None if it is not pinned. Raises UserError if unreadable.
+    """
     pin = _pin(place(url, folder))
     try:
         found = json.loads(pin.read_text())["sha256"]
@@ -46,28 +47,28 @@ def pinned(url: str, folder: Path) -> str | None:
 
 
 def obtain(url: str, folder: Path) -> Path:
-    """Bring the file of a URL here, and return where it is.
+    """Fetch the file of a URL, if it is missing, and return its path.
 
-    A pinned one is checked and fetched again where it was altered.
+    A pinned file is checked, and fetched again if it was altered.
 
     Raises:
-        Unavailable: it cannot be had, or is no longer the one that was pinned.
+        Unavailable: the file cannot be fetched, or differs from the pinned one.
     """
     target = place(url, folder)
     with _locked(target):
         digest = pinned(url, folder)
         if digest is None:
-            # whatever arrives whole; what it is shows when it is loaded
+            # any complete file is accepted here; its content is checked when it is loaded
             return fetch.fetch_all([RemoteFile(url, target, None)], label=target.name)[0]
         try:
             return fetch.fetch_file(url, target, digest)
         except Unavailable as error:
-            raise Unavailable(f"{error} This digest is the one of the first download "
+            raise Unavailable(f"{error} This is the digest of the first download "
                               f"({_pin(target)}); delete that file to accept another.") from None
 
 
 def keep(url: str, folder: Path, digest: str) -> None:
-    """Pin a file that was used. Raises UserError if another one is pinned already."""
+    """Pin a file that was used. Raises UserError if another file is already pinned."""
     target = place(url, folder)
     with _locked(target):
         known = pinned(url, folder)
@@ -75,12 +76,12 @@ def keep(url: str, folder: Path, digest: str) -> None:
             files.write_json(_pin(target), {"url": url, "sha256": digest,
                                               "bytes": target.stat().st_size})
         elif known != digest:
-            raise UserError(f"{target}: its SHA-256 is {digest}, pinned is {known} "
-                            f"({_pin(target)}). Delete both files to begin anew.")
+            raise UserError(f"{target}: its SHA-256 is {digest}, but {known} is pinned "
+                            f"({_pin(target)}). Delete both files to start over.")
 
 
 def drop(url: str, folder: Path) -> None:
-    """Remove a file that is not what it should be, unless it is pinned."""
+    """Remove a file that turned out to be wrong, unless it is pinned."""
     target = place(url, folder)
     with _locked(target):
         if pinned(url, folder) is None:
@@ -93,7 +94,7 @@ def _pin(target: Path) -> Path:
 
 @contextlib.contextmanager
 def _locked(target: Path) -> Iterator[None]:
-    """Let one process at a time deal with a file; the lock ends with the process."""
+    """Let only one process at a time use a file; the lock ends with the process."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.with_name(f".{target.name}.lock").open("a") as handle:
         locks.lock(handle, wait=True)

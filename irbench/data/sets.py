@@ -1,4 +1,4 @@
-"""Datasets as data: which exist, what files they have, where those are, and their bytes, checked.
+"""Datasets: which exist, which files they have, where these are, and their checked bytes.
 
 Reads   ``catalog/datasets.yaml`` and users' own catalogs of the same form
 (``irbench.catalog.datasets``),
@@ -6,9 +6,9 @@ Reads   ``catalog/datasets.yaml`` and users' own catalogs of the same form
 Writes  nothing itself; ``irbench.data.folders`` writes the lists of files that sets are held to,
         and ``irbench.data.obtain`` gets what is missing.
 
-A role is what a file is for: ``hr`` (the clean image, the target), ``input`` (the degraded image of
-a pair), ``lr_x2`` (what authors ship as its low-resolution image), ``weights``. A name is the
-file's name without its suffix.
+A file has a role: ``hr`` (the clean image, the target), ``input`` (the degraded image of a pair),
+``lr_x2`` (the low-resolution image that authors ship), or ``weights``. A name is the file's name
+without its suffix.
 
 Try: ``python -c "from irbench.data import sets; print(*sets.catalog())"``
 """
@@ -50,7 +50,7 @@ class ImageFile:
     def read(self) -> bytes:
         """Return the file's bytes.
 
-        Raises Unavailable if there are none, Damaged if they are not those of the manifest.
+        Raises Unavailable if they cannot be read, Damaged if they differ from the manifest.
         """
         try:
             data = self.path.read_bytes()
@@ -70,8 +70,8 @@ class ImageFile:
     def load(self) -> np.ndarray:
         """Decode the checked bytes: uint8 (H, W, C) in [0, 255], C = 1 (gray) or 3 (RGB).
 
-        Raises as ``read``, and Damaged if this is no image that can be decoded: its set has no
-        result then.
+        Raises as ``read``, and Damaged if the bytes cannot be decoded as an image. Then its set
+        has no result.
         """
         data = self.read()
         try:
@@ -84,7 +84,7 @@ class ImageFile:
 class Dataset:
     """A dataset whose files are present. ``images`` is sorted by role, then by name.
 
-    ``match`` is the catalog entry's: which part of a name does not count in ``pairs``.
+    ``match`` is the catalog entry's: the part of a name that ``pairs`` ignores.
     """
 
     name: str
@@ -113,8 +113,8 @@ class Dataset:
         pairs, problems = folders.pair([i.name for i in inputs], [t.name for t in targets],
                                      self.match)
         if problems:
-            raise Unavailable(f"dataset {self.name!r}: {'; '.join(problems)}. A set is scored "
-                              "whole or not at all: complete it.")
+            raise Unavailable(f"dataset {self.name!r}: {'; '.join(problems)}. Only complete sets "
+                              "are scored: add the missing files.")
         return [(inputs[i], targets[j]) for i, j in pairs]
 
 
@@ -130,7 +130,7 @@ def catalog(catalog_paths: Iterable[str | Path] = (),
         data_root: the folder below which ``manual`` and ``archive`` sets lie.
 
     Raises:
-        UserError: a catalog that cannot be read, a bad entry, or a name that is taken.
+        UserError: a catalog that cannot be read, an invalid entry, or a duplicate name.
     """
     root = Path(data_root).expanduser()
     found: dict[str, DatasetEntry] = {}
@@ -158,13 +158,13 @@ def get(name: str, catalog_paths: Iterable[str | Path] = (),
 def manifest(entry: DatasetEntry) -> list[ManifestRow]:
     """Return the files of a dataset, sorted by role and name.
 
-    Those of a folder of the user's own are looked up and hashed now. Those of a ``manual`` or
-    ``archive`` set are what they were when the set was first found complete, which may be now.
+    The files of a user's own folder are looked up and hashed now. Those of a ``manual`` or
+    ``archive`` set are pinned when the set is first found complete, which may be now.
 
     Raises:
-        UserError: a manifest that cannot be read or has a bad line (named), two files of one role
-            with the same name.
-        Unavailable: a set without a manifest is not here, or not whole; says how to get it.
+        UserError: a manifest that cannot be read or has a bad line, which is named; or two files
+            of one role with the same name.
+        Unavailable: a set without a manifest is missing or not complete; states how to get it.
     """
     rows = folders.rows(entry) if entry.manifest is None else read_manifest(entry.manifest)
     return sorted(rows, key=lambda row: (row.role, row.name))
@@ -173,8 +173,8 @@ def manifest(entry: DatasetEntry) -> list[ManifestRow]:
 def digest(entry: DatasetEntry, rows: Sequence[ManifestRow] | None = None) -> str:
     """Return the SHA-256 (hex) of a dataset's content.
 
-    What enters is role, file name and sha256 of every file and, of a paired set, which input
-    belongs to which target. Neither URLs and paths nor the order of lines enter.
+    The digest covers role, file name and sha256 of every file and, for a paired set, which input
+    belongs to which target. URLs, paths and the order of lines have no influence.
 
     Args:
         entry: the dataset.
@@ -194,10 +194,10 @@ def digest(entry: DatasetEntry, rows: Sequence[ManifestRow] | None = None) -> st
 # -- on this machine ---------------------------------------------------------------------------
 
 def open_local(entry: DatasetEntry, data_root: str | Path) -> Dataset:
-    """Return a dataset whose files are all here, without any download.
+    """Return a dataset whose files are all present, without any download.
 
     Presence and size are checked; the content is checked when an image is loaded. Raises
-    Unavailable, naming what is missing and how to get it; Damaged if some file has another size.
+    Unavailable with the missing files and how to get them; Damaged if a file has another size.
     """
     entry = at(entry, data_root)
     rows = manifest(entry)
@@ -207,13 +207,13 @@ def open_local(entry: DatasetEntry, data_root: str | Path) -> Dataset:
         accept = (f" If the change is meant: irbench data check {entry.name} --accept"
                   if entry.frozen else "")
         wrong = Damaged if any(path.is_file() for path in lacking) else Unavailable
-        raise wrong(f"{entry}: {len(lacking)} of {len(rows)} files are missing or of the "
+        raise wrong(f"{entry}: {len(lacking)} of {len(rows)} files are missing or have the "
                     f"wrong size, first {lacking[0]}. {folders.advice(entry)}{accept}")
     return dataset(entry, rows, places)
 
 
 def altered(entry: DatasetEntry) -> list[Path]:
-    """Hash the files of a set that are here; return those with other bytes than are known.
+    """Hash the files of a set that are present; return those that do not match their digest.
 
     Raises as ``manifest``.
     """
@@ -224,11 +224,11 @@ def altered(entry: DatasetEntry) -> list[Path]:
 
 
 def state(entry: DatasetEntry, data_root: str | Path) -> str:
-    """Say how much of a dataset is here, by presence and size; hashes nothing.
+    """Return how much of a dataset is present, by presence and size; hashes nothing.
 
     ``complete``, ``partial 3/14``, ``absent``; for a ``manual`` or ``archive`` set also
-    ``unchecked`` (the expected number of files, not written down yet) or ``3 of 14 expected``;
-    for a folder also ``incomplete`` (pairs) and ``unusable``. ``irbench data check`` says more.
+    ``unchecked`` (the expected number of files, not pinned yet) or ``3 of 14 expected``; for a
+    folder also ``incomplete`` (pairs) and ``unusable``. ``irbench data check`` shows details.
     """
     entry = at(entry, data_root)
     try:
@@ -246,7 +246,7 @@ def state(entry: DatasetEntry, data_root: str | Path) -> str:
 
 
 def extent(entry: DatasetEntry, data_root: str | Path) -> tuple[int | None, int | None]:
-    """Return how many images (or pairs) a set has and their bytes; None for what is not known.
+    """Return the number of images (or pairs) of a set and their bytes; None for unknown values.
 
     Hashes nothing. Raises UserError if a manifest cannot be read.
     """
@@ -275,7 +275,7 @@ def extent(entry: DatasetEntry, data_root: str | Path) -> tuple[int | None, int 
 def _looked_up(entry: DatasetEntry) -> str:
     try:
         found = folders.look_up(entry)
-    except UserError:  # two files of one name, say: irbench data check tells
+    except UserError:  # such as two files of one name; irbench data check shows the reason
         return "unusable"
     count = len(found.get("input", found["hr"]))
     if not count:
@@ -293,7 +293,7 @@ def at(entry: DatasetEntry, data_root: str | Path) -> DatasetEntry:
 
 
 def place(entry: DatasetEntry, row: ManifestRow) -> Path:
-    """Return where a file of a set is, or will be."""
+    """Return the path that a file of a set has, or will have."""
     return fetching.location(row.url) or entry.root / entry.name / row.role / row.file
 
 

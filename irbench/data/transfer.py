@@ -1,10 +1,10 @@
-"""Transfer one file: continued where it broke off, retried, checked, moved into place whole.
+"""Transfer one file: resume, retry, check it, and move it into place.
 
 Reads   an http(s) address, or a file of a mirror folder.
-Writes  the file at its path, only once size and SHA-256 are right. Until then its bytes grow in the
-        hidden file ``.NAME.DIGEST.part`` beside it, which the next attempt or run continues. A
-        file without a known SHA-256 is continued only if the server still has the same one by its
-        tag, kept in ``.NAME.unpinned.part.tag``.
+Writes  the file at its path, only after size and SHA-256 are correct. Until then its bytes are
+        collected in the hidden file ``.NAME.DIGEST.part`` beside it, which the next attempt or run
+        continues. A file without a known SHA-256 is continued only if the server's tag for it is
+        unchanged; the tag is kept in ``.NAME.unpinned.part.tag``.
 
 ``irbench.data.fetch`` uses it for sets of files. Try: ``irbench data fetch set5``
 """
@@ -28,20 +28,19 @@ from irbench.core.errors import Damaged, Unavailable
 from irbench.core.locks import lock
 
 CHUNK = 1 << 16  # bytes; small enough that the bar moves, large enough that Python is not the limit
-LONGEST_WAIT = 60.0  # seconds; also caps what a server may ask for by Retry-After
-BUSY = {408, 425, 429}  # besides 5xx: answers that ask to come back later
-RUN_AGAIN = ("Check the connection and run the same command again: what has arrived is kept. "
+LONGEST_WAIT = 60.0  # seconds; also limits a server's Retry-After
+BUSY = {408, 425, 429}  # besides 5xx: statuses that ask to try again later
+RUN_AGAIN = ("Check the connection and run the same command again; the received bytes are kept. "
              "Without a connection, point IRBENCH_MIRROR to a folder that holds the file.")
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file to have: where from, where to (ignored by package:// and file://), and its identity.
+    """A file to fetch: source, destination (ignored by package:// and file://), and identity.
 
-    ``bytes`` may be None where the size is not known. ``sha256`` (64 lower-case hex digits) is None
-    only for an archive that no one has pinned: whatever arrives whole is taken, and whoever asked
-    for it must check and record it. ``name`` is what messages call it, ``pin`` where its checksum
-    stands.
+    ``bytes`` may be None if the size is not known. ``sha256`` (64 lower-case hex digits) is None
+    only for an unpinned file: any complete file is accepted, and the caller must check and record
+    it. ``name`` is its name in messages, ``pin`` the place of its checksum.
     """
 
     url: str
@@ -57,13 +56,13 @@ class RemoteFile:
 
     @property
     def expected(self) -> str:
-        """What the file must be, for messages."""
+        """The expected size and digest, for messages."""
         size = "" if self.bytes is None else f"{self.bytes} bytes with "
         return size + (f"sha256 {self.sha256}" if self.sha256 else "any content (not pinned)")
 
 
 def problem(path: Path, sha256: str | None, size: int | None = None) -> str | None:
-    """Say what is wrong with a file (missing, size, content), or None if it is the right one."""
+    """Describe what is wrong with a file (missing, size, content); None if it is correct."""
     try:
         found = path.stat().st_size
         if size is not None and found != size:
@@ -78,7 +77,7 @@ def problem(path: Path, sha256: str | None, size: int | None = None) -> str | No
 
 @dataclass
 class Downloads:
-    """What the downloads of one set share."""
+    """The shared state of the downloads of one set."""
 
     attempts: int
     backoff: float
@@ -88,7 +87,7 @@ class Downloads:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, size: int) -> None:
-        """Move the bar by so many bytes; negative when a download starts over."""
+        """Move the bar by a number of bytes; negative when a download starts over."""
         with self.lock:
             self.bar.update(size)
 
@@ -99,7 +98,7 @@ class Downloads:
 
 
 class _Retry(Exception):
-    """Worth another attempt; may carry how long the server wants us to wait."""
+    """An error that is worth another attempt; may hold the wait that the server asks for."""
 
     def __init__(self, what: str, wait: float = 0.0) -> None:
         super().__init__(what)
@@ -107,11 +106,11 @@ class _Retry(Exception):
 
 
 class _Wrong(Exception):
-    """These are not the bytes that were asked for."""
+    """The received bytes are not the expected ones."""
 
 
 class _Gone(Exception):
-    """No attempt will help."""
+    """An error that further attempts cannot fix."""
 
 
 class Stopped(Exception):
@@ -119,13 +118,13 @@ class Stopped(Exception):
 
 
 class _Sink:
-    """The partial file as pooch's output: counts, stops when told to, refuses too many bytes."""
+    """The partial file as pooch's output: counts, stops on request, refuses too many bytes."""
 
     def __init__(self, handle: BinaryIO, file: RemoteFile, run: Downloads) -> None:
         self.handle, self.file, self.run = handle, file, run
         self.size = handle.seek(0, os.SEEK_END)
-        # Without a checksum only the server can tell whether it still has the file that this is the
-        # beginning of: by the tag it gave, kept beside the partial file.
+        # Without a checksum only the server's tag shows whether the partial file belongs to the
+        # server's present file. The tag is kept beside the partial file.
         self.tag = Path(f"{handle.name}.tag")
         run.count(self.size)
         if file.sha256 is None and self.size and not self.tag.exists():
@@ -144,10 +143,10 @@ class _Sink:
         self.handle.flush()
 
     def remember(self, headers: Mapping[str, str]) -> None:
-        """Keep what identifies the server's version of a file that has no checksum."""
+        """Keep the tag that identifies the server's version of a file without checksum."""
         if self.file.sha256 is None:
             tag = headers.get("ETag", "")
-            # a weak tag (W/) promises no equal bytes
+            # a weak tag (W/) does not promise equal bytes
             tag = tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
             if tag:
                 self.tag.write_text(tag)
@@ -155,16 +154,16 @@ class _Sink:
                 self.tag.unlink(missing_ok=True)
 
     def restart(self) -> None:
-        """Forget what has arrived."""
+        """Discard the received bytes."""
         self.handle.truncate(0)  # opened for appending: the next write goes to the new end
         self.run.count(-self.size)
         self.size = 0
 
 
 def transfer(file: RemoteFile, source: str | Path, run: Downloads) -> None:
-    """Bring one file to its path from an address, or from a file of a mirror.
+    """Fetch one file to its path, from an address or from a file of a mirror.
 
-    Returns early, with what has arrived kept, when ``run.stop`` is set. Raises Unavailable, naming
+    Returns early, and keeps the received bytes, when ``run.stop`` is set. Raises Unavailable with
     the file, its URL, what was expected and found, and what to do.
     """
     try:
@@ -176,7 +175,7 @@ def transfer(file: RemoteFile, source: str | Path, run: Downloads) -> None:
             sink = _Sink(handle, file, run)
             try:
                 _persist(file, source, sink, run)
-                # Moved while locked, so that no other process can append to it in between.
+                # Moved while locked, so that no other process can append to it meanwhile.
                 part.replace(file.path)
                 sink.tag.unlink(missing_ok=True)
             except BaseException:
@@ -192,7 +191,7 @@ def transfer(file: RemoteFile, source: str | Path, run: Downloads) -> None:
 
 
 def _persist(file: RemoteFile, source: str | Path, sink: _Sink, run: Downloads) -> None:
-    """Transfer until the partial file is the right one, or give up."""
+    """Transfer until the partial file is complete and correct, or give up."""
     wrong = 0
     for attempt in range(1, run.attempts + 1):
         try:
@@ -210,8 +209,8 @@ def _persist(file: RemoteFile, source: str | Path, sink: _Sink, run: Downloads) 
             reason, wait = f"wrong content: {error}", 0.0
             if wrong == 2 or isinstance(source, Path):
                 raise _unavailable(
-                    file, source, reason, "It changed after its checksum was taken, or something "
-                    "on the way alters it. Nothing was kept. Try another network or mirror; change "
+                    file, source, reason, "It changed after its checksum was taken, or it is "
+                    "altered on the way. Nothing was kept. Try another network or mirror; change "
                     f"the checksum in {file.pin} only if you trust the new file.",
                     Damaged) from None
         except _Retry as error:
@@ -225,7 +224,7 @@ def _persist(file: RemoteFile, source: str | Path, sink: _Sink, run: Downloads) 
 
 
 def _transfer(source: str | Path, sink: _Sink, run: Downloads) -> None:
-    """Append what is missing of the source to the sink."""
+    """Append the missing bytes of the source to the sink."""
     if isinstance(source, Path):
         _copy(source, sink)
         return
@@ -235,7 +234,7 @@ def _transfer(source: str | Path, sink: _Sink, run: Downloads) -> None:
     import requests
     from pooch import HTTPDownloader
 
-    # identity: a compressed answer would have another length and could not be continued.
+    # identity, because a compressed answer would have another length and could not be continued
     headers = {"Accept-Encoding": "identity"}
     if sink.size and sink.file.sha256 is None:
         if sink.tag.exists():
@@ -258,7 +257,7 @@ def _transfer(source: str | Path, sink: _Sink, run: Downloads) -> None:
             download(source, sink, None)
     except requests.HTTPError as error:
         status, reason = error.response.status_code, f"HTTP {error.response.status_code}"
-        if status == 416:  # the server has no bytes beyond ours, so ours are not of this file
+        if status == 416:  # the server's file is not longer than ours, so ours belongs to another
             sink.restart()
         elif status < 500 and status not in BUSY:
             raise _Gone(reason) from None
@@ -286,9 +285,9 @@ def _copy(source: Path, sink: _Sink) -> None:
 
 
 def _accept(response: object, sink: _Sink) -> None:
-    """Look at an answer before its body: whole or continued, and of the size that is expected.
+    """Check an answer before its body is read: complete or continued, and of the expected size.
 
-    pooch does not tell 206 from 200, and appending a whole file to a part would ruin it.
+    pooch does not distinguish 206 from 200, and appending a complete file to a part would ruin it.
     """
     headers = response.headers
     if response.status_code == 206:
@@ -297,7 +296,7 @@ def _accept(response: object, sink: _Sink) -> None:
             sink.restart()
             raise _Retry(f"the server continued at the wrong place ({span or 'unnamed'})")
     elif response.status_code == 200:
-        sink.restart()  # the beginning of the file, whether or not a later part was asked for
+        sink.restart()  # the server sent the file from its beginning
         sink.remember(headers)
         total = headers.get("Content-Length", "")
     else:
@@ -323,9 +322,9 @@ def _check(file: RemoteFile, sink: _Sink) -> None:
 
 @contextlib.contextmanager
 def _partial(file: RemoteFile, run: Downloads) -> Iterator[tuple[BinaryIO, Path]]:
-    """Open the partial file for appending, locked against other processes that want the same file.
+    """Open the partial file for appending, locked against other processes that fetch the same file.
 
-    Its name holds the digest, so that bytes of another version are never continued.
+    Its name contains the digest, so that bytes of another version are never continued.
     """
     version = (file.sha256 or "unpinned")[:12]
     part = file.path.with_name(f".{file.path.name}.{version}.part")
@@ -335,8 +334,8 @@ def _partial(file: RemoteFile, run: Downloads) -> Iterator[tuple[BinaryIO, Path]
             while not lock(handle):
                 if run.stop.wait(0.1):
                     raise Stopped
-            # Whoever held the lock may have moved the file into place: then this is no partial
-            # file any more, and a new one must be opened.
+            # The process that held the lock may have moved the file into place. Then this is not
+            # the partial file any more, and a new one must be opened.
             if _is_at(part, handle):
                 yield handle, part
                 return
@@ -351,10 +350,10 @@ def _is_at(path: Path, handle: BinaryIO) -> bool:
 
 def _disk_advice(file: RemoteFile, error: OSError) -> str:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return "Choose a data folder that can be written to."
+        return "Choose a data folder that is writable."
     there = next(folder for folder in file.path.absolute().parents if folder.is_dir())
     free = shutil.disk_usage(there).free
-    return (f"The disk is full ({free} bytes free, the file has {file.bytes or 'unknown many'}). "
+    return (f"The disk is full ({free} bytes free, size of the file: {file.bytes or 'unknown'}). "
             "Free some space, or choose another data folder, and run the same command again.")
 
 

@@ -1,1 +1,1 @@
-"""Can a value be believed: anchors, and explanations of differences."""
+"""Checks of the pipeline: anchors with known figures, and explanations of differences."""

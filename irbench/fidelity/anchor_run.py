@@ -1,8 +1,8 @@
-"""Compute the anchors' cells as any run does, and hold them against their references.
+"""Compute the anchors' cells like those of any run, and compare them with their references.
 
-Reads   what a run reads; an anchor whose data or weights are not here is skipped with the reason,
-        one whose data or weights are damaged fails.
-Writes  results/anchors: config.json and cells/ as every run (a finished cell whose inputs are
+Reads   the same files as a run. An anchor is skipped, with the reason, if its data or weights are
+        missing; it fails if they are damaged.
+Writes  results/anchors: config.json and cells/ as in every run (a finished cell whose inputs are
         unchanged is not computed again), anchors.csv, anchors.md and anchors.json.
 
 Try: ``irbench anchors --only set5``
@@ -51,14 +51,14 @@ HEADS = ("row", "metric", "measured", "reference", "difference", "tolerance", "v
 
 def run(catalog: Anchors, *, data_root: str = "data", only: str | None = None, jobs: int = 1,
         attempt: int = 0) -> list[ReferenceCheck]:
-    """Compute what is not computed yet, compare every selected row, and write the tables.
+    """Compute missing cells, compare every selected row, and write the tables.
 
     Args:
         catalog: the anchors.
-        data_root: where fetched sets lie, or go.
-        only: a part of the names of the rows that are wanted; then no table is written.
-        jobs: processes.
-        attempt: how often an earlier attempt had left rows out.
+        data_root: the folder of fetched sets.
+        only: part of the names of the selected rows; with it no table is written.
+        jobs: the number of processes.
+        attempt: how many earlier attempts left rows out.
 
     Raises:
         UserError: the anchors cannot be planned, or another run works in the folder.
@@ -100,7 +100,7 @@ def run(catalog: Anchors, *, data_root: str = "data", only: str | None = None, j
                 compared += anchors.compare(row, record["result"]["mean"], expect)
             except Unavailable as error:  # a file has changed since the cell was computed
                 compared += _without(row, error)
-        else:  # weights that are not here, too, show only when they are wanted
+        else:  # missing weights show only when the cell is computed
             verdict = "SKIP" if row.name in absent else "FAIL"
             compared += anchors.without(row, verdict, record["reason"])
     if only is None:
@@ -109,7 +109,7 @@ def run(catalog: Anchors, *, data_root: str = "data", only: str | None = None, j
 
 
 def _without(row: Anchor, error: Unavailable) -> list[ReferenceCheck]:
-    """Leave a row out for what is absent; what is here and wrong fails it."""
+    """Skip a row if something is missing; fail it if something is damaged."""
     return anchors.without(row, "FAIL" if isinstance(error, Damaged) else "SKIP", str(error))
 
 
@@ -132,9 +132,9 @@ def _config(catalog: Anchors, rows: Iterable[Anchor], data_root: str) -> dict:
 # -- data --------------------------------------------------------------------------------------
 
 def _obtain(plan: plans.Plan, rows: Iterable[Anchor]) -> dict[str, Unavailable]:
-    """Have every set that a row needs; return the rows whose set is not here, with the error.
+    """Obtain every set that a row needs; return the rows whose set is missing, with the error.
 
-    One attempt a set: without a connection the next row would fail in the same way.
+    Each set is tried once, because without a connection the next row would fail in the same way.
     """
     errors: dict[str, Unavailable | None] = {}
     for row in rows:
@@ -144,13 +144,13 @@ def _obtain(plan: plans.Plan, rows: Iterable[Anchor]) -> dict[str, Unavailable]:
         try:
             entry = plan.entry(row.dataset)
             datasets.open_local(entry, Path(plan.config["data_root"]))
-            # a stored record proves nothing of a set that is another one by now
+            # a stored record is not valid for a set that has changed since
             if changed := datasets.altered(entry):
                 raise Damaged(f"{entry.name}: the files have changed: {messages.some(changed)}. "
                               f"Run: irbench data fetch {entry.name}")
         except Unavailable as error:
             failed = _fetch(plan, row.dataset)
-            # a damaged set that cannot be fetched again is damaged
+            # a damaged set that cannot be fetched again counts as damaged, not as missing
             errors[row.dataset] = failed and (error if isinstance(error, Damaged) else failed)
     return {row.name: error for row in rows if (error := errors[row.dataset])}
 
@@ -169,9 +169,9 @@ def _fetch(plan: plans.Plan, dataset: str) -> Unavailable | None:
 
 def _compute(plan: plans.Plan, found: dict[str, dict | None], names: list[str],
              jobs: int) -> set[str]:
-    """Compute cells, the longest first, store each record and add it to those found.
+    """Compute cells, the longest first, store each record and add it to ``found``.
 
-    Returns the cells for which something is absent.
+    Returns the cells for which something is missing.
     """
     without = set()
     todo = sorted(names, key=lambda name: -_cost(plan, name))
@@ -183,13 +183,13 @@ def _compute(plan: plans.Plan, found: dict[str, dict | None], names: list[str],
             FOLDER.write(record)
             found[name] = record
             spent = sum(record["seconds"].values())
-            said = "" if record["status"] == "ok" else f": {record['status']}: {record['reason']}"
-            messages.say(f"anchors: {done}/{len(todo)} {name}, {spent:.1f} s{said}")
+            note = "" if record["status"] == "ok" else f": {record['status']}: {record['reason']}"
+            messages.say(f"anchors: {done}/{len(todo)} {name}, {spent:.1f} s{note}")
     return without
 
 
 def _stored(job: plans.Job) -> dict | None:
-    """Return a cell's record if it is finished and nothing it depends on has changed."""
+    """Return a cell's record if it is finished and its inputs are unchanged."""
     record = FOLDER.load(job.kind, job.key).record
     fresh = record and record["status"] == "ok" and (
         digests.canonical(record["spec"]) == digests.canonical(job.spec))
@@ -206,13 +206,14 @@ def _cost(plan: plans.Plan, name: str) -> int:
 
 def _results(plan: plans.Plan, names: list[str],
              jobs: int) -> Iterator[tuple[str, dict, bool]]:
-    """Evaluate cells and yield them as they finish (see ``_evaluate``); a crash costs no other."""
+    """Evaluate cells and yield them as they finish (see ``_evaluate``); a crash affects one cell.
+    """
     if jobs == 1 or len(names) < 2:
         _begin(plan.config, main=True)
         for name in names:
             yield name, *_evaluate(name)
         return
-    # spawn: a copy of a process that has threads may hang
+    # spawn, because a forked process with threads may hang
     with ProcessPoolExecutor(min(jobs, len(names)), multiprocessing.get_context("spawn"),
                              _begin, (plan.config,)) as pool:
         futures = {pool.submit(_evaluate, name): name for name in names}
@@ -224,9 +225,9 @@ def _results(plan: plans.Plan, names: list[str],
                 except BrokenProcessPool:
                     job = plan.cells[name]
                     yield name, record_of(job, Result(status="failed", reason=(
-                        "a process was ended from outside (out of memory?); use fewer jobs"
+                        "a process was killed from outside (out of memory?); use fewer jobs"
                     ))), False
-        except BaseException:  # interrupted: what is finished is stored, the rest is not waited for
+        except BaseException:  # interrupted: finished cells are stored; do not wait for the rest
             for child in multiprocessing.active_children():
                 child.terminate()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -245,7 +246,7 @@ def _begin(config: dict, main: bool = False) -> None:
 
 
 def _evaluate(name: str) -> tuple[dict, bool]:
-    """Evaluate one cell; what goes wrong is a record, too. Also say if something is absent."""
+    """Evaluate one cell; errors become a record, too. Also return whether something is missing."""
     job = _plan.cells[name]
     start = time.perf_counter()
     try:
@@ -279,10 +280,10 @@ def _plain(value: float | None) -> str:
 
 
 def table(compared: Iterable[ReferenceCheck], style: str = "simple") -> str:
-    """Return the comparisons as a text table, with the reasons of rows without figures beneath."""
+    """Return the comparisons as a text table, followed by the reasons of rows without figures."""
     compared = list(compared)
     lines = [line(c) for c in compared if c.verdict != "SKIP"]
-    # a skipped row is one line, whatever its references
+    # a skipped row is one line, however many references it has
     lines += [[name, "", "", "", "", "", "SKIP"]
               for name in dict.fromkeys(c.row.name for c in compared if c.verdict == "SKIP")]
     body = tabulate(lines, HEADS, tablefmt=style, disable_numparse=True,
@@ -296,7 +297,7 @@ def table(compared: Iterable[ReferenceCheck], style: str = "simple") -> str:
 
 
 def _note(verdict: str, reason: str, names: list[str]) -> str:
-    """Name the rows that share a reason, briefly; anchors.csv has the reason whole."""
+    """Name the rows that share a reason, in short; anchors.csv has the full reason."""
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return f"{verdict} {names[0]}{more}: {textwrap.shorten(reason, 240, placeholder=' ...')}"
 
@@ -335,7 +336,7 @@ def markdown(compared: list[ReferenceCheck]) -> str:
 # -- for the workflow --------------------------------------------------------------------------
 
 def fingerprint(catalog: Anchors | None = None) -> str:
-    """Everything the verdicts depend on: data, code, references and tolerances."""
+    """Return a digest of everything the verdicts depend on: data, code, references, tolerances."""
     catalog = catalog or anchors.load()
     plan = plans.build(_config(catalog, catalog.rows, "data"), f"anchors {catalog.path}")
     return digests.fingerprint({
@@ -355,7 +356,7 @@ def is_current() -> bool:
 
 
 def next_attempt() -> int:
-    """Return the number of the next attempt: one more after each that had left rows out."""
+    """Return the number of the next attempt; it grows after each attempt that left rows out."""
     try:
         last = json.loads(FOLDER.anchors("json").read_text())
         return int(last["attempt"]) + (last["skip"] > 0)

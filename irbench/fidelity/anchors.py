@@ -1,11 +1,11 @@
-"""Anchors: rows whose figures are known, so that they test the pipeline and nothing else.
+"""Anchors: rows with known figures, which test only the pipeline.
 
-Reads   ``catalog/anchors.yaml`` (rows, references, tolerances with their reasons) and, for what is
-        printed in papers, ``catalog/published.csv``: no printed figure is typed twice.
+Reads   ``catalog/anchors.yaml`` (rows, references, tolerances with their reasons) and, for
+        published figures, ``catalog/published.csv``: no printed figure is stored twice.
 Writes  nothing; ``irbench.fidelity.anchor_run`` computes the cells and writes the tables.
 
-A row passes when every reference it has holds. The expected PSNR of noisy inputs, for which no
-source prints a figure, is computed here in closed form from the pixels of the set.
+A row passes if the measured figures agree with all its references. The expected PSNR of noisy
+inputs, for which no source prints a figure, is computed in closed form from the pixels of the set.
 
 Try: ``irbench anchors --list``
 """
@@ -27,22 +27,22 @@ from irbench.core.errors import UserError, unknown
 
 CATALOG = reader.BUILTIN / "anchors.yaml"
 KEYS = {"models", "references", "rows", "figures", "catalog_paths", "plugins"}
-# what a tolerance is built from, by the kind of its reference, and what else it may say
+# kind of reference -> the field that its tolerance is computed from, and optional fields
 KINDS = {"published": ("spread", {"decimals"}), "independent": ("within", set()),
          "expectation": ("errors", set())}
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A known figure of a row, and how far a measured one may lie from it.
+    """A known figure of a row, and how far a measured figure may differ from it.
 
     Attributes:
         kind: published, independent or expectation.
-        source: where it comes from, for people.
+        source: its origin, for people.
         metric: one of ``metrics.main()``.
         text: the figure as given; "" for an expectation, which is computed from the images.
         tolerance: in the metric's unit; for an expectation the number of standard errors.
-        reason: why this tolerance.
+        reason: the reason for this tolerance.
     """
 
     kind: str
@@ -64,7 +64,7 @@ class Anchor:
 
     @property
     def name(self) -> str:
-        """PROTOCOL/DATASET/MODEL, as everywhere."""
+        """The name of the cell: PROTOCOL/DATASET/MODEL."""
         return f"{self.protocol}/{self.dataset}/{self.model}"
 
 
@@ -79,22 +79,22 @@ class Anchors:
     plugins: tuple[str, ...] = ()
 
     def select(self, pattern: str | None) -> list[Anchor]:
-        """Return the rows whose name holds a text, or fits a pattern with ``*``.
+        """Return the rows whose name contains a text or matches a pattern with ``*``.
 
-        Raises UserError if none does.
+        Raises UserError if there are none.
         """
         names = [row.name for row in self.rows]
         found = [row for row in self.rows
                  if pattern is None or fnmatchcase(row.name, f"*{pattern}*")]
         if not found:
-            raise UserError(f"--only {pattern}: no anchor is named so. A name is "
-                            f"PROTOCOL/DATASET/MODEL, e.g. {names[0]}; a part of it will do.")
+            raise UserError(f"--only {pattern}: no anchor has such a name. A name is "
+                            f"PROTOCOL/DATASET/MODEL, e.g. {names[0]}; a part of it suffices.")
         return found
 
 
 @dataclass(frozen=True)
 class ReferenceCheck:
-    """One reference held against what was measured; numbers are None where there is none."""
+    """The comparison of one reference with the measured figure; unknown numbers are None."""
 
     row: Anchor
     reference: Reference
@@ -119,8 +119,8 @@ def load(path: Path = CATALOG) -> Anchors:
     """Read a file of anchors.
 
     Raises:
-        UserError: not readable, an unknown key or name, a tolerance without a reason, a published
-            figure that published.csv does not have.
+        UserError: not readable, an unknown key or name, a tolerance without a reason, or a
+            published figure that is missing in published.csv.
     """
     content = reader.sections(path, sorted(KEYS), "a file of anchors")
     sections = {key: content.get(key) or {} for key in ("models", "references", "figures")}
@@ -129,7 +129,7 @@ def load(path: Path = CATALOG) -> Anchors:
     figures = {}
     for name, values in sections["figures"].items():
         if sections["references"].get(name, {}).get("kind") != "independent":
-            raise UserError(f"{path}: figures: {name!r} is no reference of kind independent.")
+            raise UserError(f"{path}: figures: {name!r} is not a reference of kind independent.")
         if not isinstance(values, dict) or not all(isinstance(v, dict) for v in values.values()):
             raise UserError(f"{path}: figures: {name}: valid is a mapping from PROTOCOL/DATASET/"
                             "MODEL to {psnr: '33.678', ssim: '.9304'}.")
@@ -140,10 +140,10 @@ def load(path: Path = CATALOG) -> Anchors:
     for i, group in enumerate(content.get("rows") or []):
         for row in _rows(f"{path}: rows[{i}]", group, sections, figures, lists["catalog_paths"]):
             if row.name in rows:
-                raise UserError(f"{path}: rows[{i}]: {row.name} is there already.")
+                raise UserError(f"{path}: rows[{i}]: {row.name} already exists.")
             rows[row.name] = row
     if not rows:
-        raise UserError(f"{path}: there are no rows.")
+        raise UserError(f"{path}: the file has no rows.")
     for name in figures:
         if name not in rows:
             raise unknown("row", name, rows, f"{path}: figures")
@@ -162,8 +162,8 @@ def _check_reference(where: str, entry: object) -> None:
             raise unknown("metric", metric, metrics.main(), f"{where}: tolerance")
         _keys(f"{where}: tolerance: {metric}", tolerance, {size, "reason"}, more)
         if not isinstance(tolerance[size], int | float) or tolerance[size] < 0:
-            raise UserError(f"{where}: tolerance: {metric}: {size} is {tolerance[size]!r}; it is a "
-                            "number from 0.")
+            raise UserError(f"{where}: tolerance: {metric}: {size} is {tolerance[size]!r}; valid: "
+                            "a non-negative number.")
 
 
 def _keys(where: str, entry: object, needed: set[str], more: Iterable[str] = ()) -> None:
@@ -182,7 +182,7 @@ def _rows(where: str, group: object, sections: dict, figures: dict,
         if name not in sections["references"]:
             raise unknown("reference", name, sections["references"], where)
     for protocol in group["protocols"]:
-        # with its version: a changed convention has other figures
+        # with its version, because a changed convention has other figures
         if protocol not in protocols.catalog(catalog_paths):
             raise unknown("protocol", protocol, protocols.catalog(catalog_paths), where)
         for dataset in group["datasets"]:
@@ -205,7 +205,7 @@ def _given(where: str, entry: dict, figures: dict) -> Iterable[Reference]:
         try:
             float(text)
         except (TypeError, ValueError):
-            raise UserError(f"{where}: {metric} is {text!r}; it is a figure.") from None
+            raise UserError(f"{where}: {metric} is {text!r}; valid: a number.") from None
         tolerance = entry["tolerance"][metric]
         yield Reference("independent", entry["title"], metric, str(text), tolerance["within"],
                         tolerance["reason"])
@@ -243,12 +243,12 @@ def _figures() -> dict[tuple[str, ...], str]:
 # -- verdicts ----------------------------------------------------------------------------------
 
 def compare(row: Anchor, means: dict[str, float | None], expect=None) -> list[ReferenceCheck]:
-    """Hold a row's mean scores against its references.
+    """Compare a row's mean scores with its references.
 
     Args:
         row: the row.
-        means: metric -> mean over the set, None where there is none.
-        expect: gives (figure, standard error) for a reference of kind expectation.
+        means: metric -> mean over the set, None if it is missing.
+        expect: returns (figure, standard error) for a reference of kind expectation.
     """
     return [_compare(row, reference, means.get(reference.metric), expect)
             for reference in row.references]
@@ -261,14 +261,15 @@ def _compare(row: Anchor, reference: Reference, measured: float | None, expect) 
     else:
         figure, tolerance = float(reference.text), reference.tolerance
     if measured is None:
-        return ReferenceCheck(row, reference, None, figure, tolerance, "FAIL", "there is no mean")
-    # the last term: a difference of exactly the tolerance is within it, whatever the binary digits
+        return ReferenceCheck(row, reference, None, figure, tolerance, "FAIL",
+                              "the mean is missing")
+    # the last term: a difference of exactly the tolerance passes despite binary rounding
     good = abs(measured - figure) <= tolerance + 1e-9
     return ReferenceCheck(row, reference, measured, figure, tolerance, "PASS" if good else "FAIL")
 
 
 def without(row: Anchor, verdict: str, why: str) -> list[ReferenceCheck]:
-    """Return a row's comparisons when nothing was measured: SKIP or FAIL, with the reason."""
+    """Return the comparisons of a row without measurement: SKIP or FAIL, with the reason."""
     return [ReferenceCheck(row, r, None, float(r.text) if r.text else None,
                        r.tolerance if r.text else None, verdict, why) for r in row.references]
 
@@ -290,8 +291,8 @@ def counts(comparisons: Iterable[ReferenceCheck]) -> dict[str, int]:
 def error_moments(sigma: float) -> tuple[np.ndarray, np.ndarray]:
     """Return E[e^2] and E[e^4], (256,) each, of e = round(clip(v + n)) - v with n ~ N(0, sigma).
 
-    v = 0..255 is the clean level, sigma > 0 the noise in levels. The noisy image takes the level k
-    with the probability of (k - 0.5, k + 0.5), levels 0 and 255 also that of all beyond.
+    v = 0..255 is the clean level, sigma > 0 the noise in levels. The noisy image has level k with
+    the probability of (k - 0.5, k + 0.5); levels 0 and 255 include the tails.
     """
     # the distribution function at k - v + 0.5 for k - v from -256 to 255
     below = np.array([0.5 * math.erfc(-(d + 0.5) / (sigma * math.sqrt(2)))
@@ -304,13 +305,14 @@ def error_moments(sigma: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def expected_psnr(targets: Iterable[np.ndarray], sigma: float) -> tuple[float, float]:
-    """Return the expected mean PSNR (dB) of noisy images against clean ones, and its error (dB).
+    """Return the expected mean PSNR (dB) of noisy images, and its standard error (dB).
 
-    Clean uint8 images; noise of ``sigma`` levels is added, the sum clipped and rounded to uint8.
-    With N values, E the mean and V the variance of their squared errors, PSNR has the expectation
+    Noise of ``sigma`` levels is added to clean uint8 images; the sum is clipped and rounded to
+    uint8. With N values, E the mean and V the variance of their squared errors, PSNR has the mean
     10 log10(255^2 / E) + (10 / ln 10) V / (2 N E^2) and the standard error
-    (10 / ln 10) sqrt(V / N) / E, to first order. The error of the mean over images is taken as the
-    mean of their errors, which is the most that it can be: images that share a seed share noise.
+    (10 / ln 10) sqrt(V / N) / E, to first order. The error of the mean over images is set to the
+    mean of their errors. This is an upper bound, needed because images with the same seed share
+    noise.
     """
     second, fourth = error_moments(sigma)
     values, errors = [], []

@@ -1,7 +1,7 @@
 """The conventions in which toolkits differ, and how an image is scored under each.
 
-A convention is one deviation from a protocol. At most ``MOST`` of them are combined: with more,
-some combination comes near any figure and explains nothing. ``irbench.fidelity.explain`` uses them.
+A convention is one deviation from a protocol. At most ``MOST`` of them are combined, because with
+more some combination matches almost any figure. ``irbench.fidelity.explain`` uses them.
 
 Try: ``python -c "from irbench.fidelity.conventions import *; print(SSIM, COLORS, INPUTS,
 sep='\\n')"``
@@ -29,7 +29,7 @@ from irbench.imaging.images import (
 )
 
 MOST = 2  # conventions that may differ at once
-BT601_FULL = np.array([0.299, 0.587, 0.114])  # of cv2's YCrCb, and the Y of YIQ
+BT601_FULL = np.array([0.299, 0.587, 0.114])  # used in cv2's YCrCb, and for the Y of YIQ
 COLORS = {
     "y": "Y (MATLAB's limited range)",
     "y_rounded": "rounded Y (MATLAB's limited range)",
@@ -59,36 +59,37 @@ class Choice:
     color: str
     crop: int
     ssim: str
-    gray_files: str = "y"  # what a gray file of an RGB set is: Y already, or converted like RGB
+    gray_files: str = "y"  # a gray file of an RGB set counts as Y, or is converted like RGB
     outputs: str = "uint8"
     mean: str = "images"
     input: str = "protocol"
 
     def words(self, base: Choice) -> tuple[str, ...]:
-        """Say how it differs from the protocol; nothing where it does not."""
-        said = []
+        """Return the differences from the protocol in words; () if there are none."""
+        differences = []
         if self.input != base.input:
-            said.append(INPUTS[self.input])
+            differences.append(INPUTS[self.input])
         if self.color != base.color:
-            said.append({("y", "y_rounded"): "Y rounded", ("y_rounded", "y"): "Y not rounded"}.get(
+            rounding = {("y", "y_rounded"): "Y rounded", ("y_rounded", "y"): "Y not rounded"}
+            differences.append(rounding.get(
                 (base.color, self.color),
                 f"{COLORS[self.color]} instead of {COLORS[base.color]}"))
         if self.gray_files != base.gray_files:
-            said.append("gray files converted to Y like RGB")
+            differences.append("gray files converted to Y like RGB")
         if self.crop != base.crop:
-            said.append(f"border of {self.crop} cropped instead of {base.crop}")
+            differences.append(f"border of {self.crop} cropped instead of {base.crop}")
         if self.outputs != base.outputs:
-            said.append("outputs not rounded to uint8")
+            differences.append("outputs not rounded to uint8")
         if self.ssim != base.ssim:
-            said.append(f"{SSIM[self.ssim]}")
+            differences.append(f"{SSIM[self.ssim]}")
         if self.mean != base.mean:
-            said.append("PSNR of the mean squared error of all images")
-        return tuple(said)
+            differences.append("PSNR of the mean squared error of all images")
+        return tuple(differences)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image as scored: ``restored[input, outputs]`` and target, both (H, W, C) in [0, 255]."""
+    """An image to be scored: ``restored[input, outputs]`` and target, (H, W, C) in [0, 255]."""
 
     restored: dict[tuple[str, str], np.ndarray]
     target: np.ndarray
@@ -109,17 +110,17 @@ def choices(protocol: Protocol, metric: str, kinds: set[tuple[str, str]],
     """Return every way to score that differs from a protocol in at most ``most`` conventions.
 
     Args:
-        protocol: the one it differs from; its own way comes first.
+        protocol: the protocol; its own way to score comes first.
         metric: psnr or ssim: ``core.metrics.explained()``.
-        kinds: (input, outputs) of the restored images that there are.
-        most: how many conventions may differ at once.
+        kinds: (input, outputs) of the available restored images.
+        most: the largest number of conventions that may differ at once.
     """
     own, axes, found = base(protocol), _axes(protocol, metric), []
     for count in range(most + 1):
         for names in itertools.combinations(axes, count):
             for values in itertools.product(*(axes[name] for name in names)):
                 choice = replace(own, **dict(zip(names, values, strict=True)))
-                # Y that was resampled alone has no other colour
+                # resampling Y alone gives no other colour
                 if (choice.input, choice.outputs) in kinds and not (
                         choice.input == "y_only" and {"color", "gray_files"} & set(names)):
                     found.append(choice)
@@ -135,7 +136,7 @@ def _axes(protocol: Protocol, metric: str) -> dict[str, list]:
         "color": ["gray", "y", "y_rounded"] if gray
                  else ["y", "y_rounded", "full", "full_rounded", "rgb"],
         "gray_files": ["converted"] if own.color.startswith("y") and not gray else [],
-        # s + 6: EDSR and the NTIRE challenges
+        # s + 6 is used by EDSR and the NTIRE challenges
         "crop": [0, s, 2 * s, s + 6] if s > 1 else [0],
         "outputs": ["float"],
         "ssim": list(SSIM) if metric == "ssim" else [],
@@ -146,7 +147,7 @@ def _axes(protocol: Protocol, metric: str) -> dict[str, list]:
 
 
 def planes(image: np.ndarray, color: str, gray_file: bool = False) -> np.ndarray:
-    """Bring (H, W, C) in [0, 255] to the planes of one of ``COLORS``: float64 (H, W, 1 or 3)."""
+    """Convert (H, W, C) in [0, 255] to the planes of one of ``COLORS``: float64 (H, W, 1 or 3)."""
     image = image.astype(np.float64)
     rounded = color.endswith("rounded")
     if color in ("rgb", "gray"):
@@ -163,8 +164,9 @@ def planes(image: np.ndarray, color: str, gray_file: bool = False) -> np.ndarray
 def score(picture: Picture, found: list[Choice], metric: str) -> list[float]:
     """Score one image under each choice: its mean squared error (for psnr) or its SSIM.
 
-    Not yet PSNR, because its mean may be taken before the logarithm: see ``mean``. NaN where the
-    image is too small; raises UserError if it is so for the first choice, the protocol's.
+    Returns the mean squared error instead of PSNR because the mean may be taken before the
+    logarithm: see ``mean``. NaN if the image is too small; raises UserError if it is too small for
+    the first choice, the protocol's.
     """
     cache: dict[tuple, object] = {}
 
@@ -176,7 +178,7 @@ def score(picture: Picture, found: list[Choice], metric: str) -> list[float]:
     def score_one(choice: Choice) -> float:
         gray = picture.gray_file and choice.gray_files == "y"
         source, restored = (choice.input, choice.outputs), picture.restored
-        # Y that was resampled alone is scored against the Y it was made from
+        # Y that was resampled alone is compared with the original Y
         color = "y_rounded" if choice.input == "y_only" else choice.color
         a = once((source, color, gray), lambda: restored[source].astype(np.float64)
                  if choice.input == "y_only" else planes(restored[source], color, gray))
@@ -201,7 +203,7 @@ def score(picture: Picture, found: list[Choice], metric: str) -> list[float]:
 def mean(values: list[float], choice: Choice, metric: str) -> float | None:
     """Return the figure of a set from its images' scores (see ``score``).
 
-    None if it is infinite, or could not be had for some image.
+    None if it is infinite, or if the score of an image is missing.
     """
     if any(map(math.isnan, values)):
         return None
@@ -226,7 +228,7 @@ def y_only(target: np.ndarray, scale: int, gray_file: bool = False) -> np.ndarra
 
 def other_inputs(protocol: Protocol, target: np.ndarray,
                  degraded: np.ndarray) -> dict[str, np.ndarray]:
-    """Return a model's inputs under the conventions that toolkits differ in."""
+    """Return a model's inputs under the conventions in which toolkits differ."""
     kind = protocol.degradation["kind"]
     found = {}
     if kind == "matlab_bicubic":

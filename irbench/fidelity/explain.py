@@ -1,7 +1,7 @@
-"""Which convention gives a published figure: one cell scored in the ways toolkits differ in.
+"""Find the convention that gives a published figure: score one cell in the ways of other toolkits.
 
 Reads   the cell's saved outputs (results/RUN/images) and the targets of its dataset; or runs the
-        model again, where the outputs were not kept or conventions of its input are asked for.
+        model again, if the outputs were not kept or conventions of its input are requested.
 Writes  nothing.
 
 Try: ``irbench explain sr-x2/set5/bicubic --published 33.66``
@@ -29,14 +29,14 @@ from irbench.jobs import evaluate
 from irbench.plan import Job, Plan
 
 ITSELF = "the protocol itself"
-# "explained by" is said of one difference at most, and only if by chance no more than this share
-# of the figures has as simple a match; else it is "consistent with"
+# The verdict is "explained by" only for at most one difference, and only if at most this share of
+# figures has an equally simple match by chance; otherwise it is "consistent with".
 LIKELY = 0.2
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A way to score and the mean it gives. ``differences`` is empty for the protocol itself."""
+    """A way to score, and the resulting mean. ``differences`` is empty for the protocol itself."""
 
     value: float
     differences: tuple[str, ...]
@@ -60,12 +60,12 @@ class Explanation:
 
     @property
     def protocol(self) -> Candidate:
-        """The candidate without any difference."""
+        """The candidate without differences."""
         return next(c for c in self.candidates if not c.differences)
 
     @property
     def simplest(self) -> tuple[Candidate, ...]:
-        """Those with the fewest differences that print as published, the nearest first."""
+        """The candidates with the fewest differences that print as published, nearest first."""
         matches = [c for c in self.candidates if c.prints_as]
         least = min((len(c.differences) for c in matches), default=0)
         return tuple(sorted((c for c in matches if len(c.differences) == least),
@@ -73,18 +73,18 @@ class Explanation:
 
     @property
     def near(self) -> float:
-        """How far from the protocol's own the figures lie that ``chance`` is told of.
+        """The distance from the protocol's own figure within which ``chance`` counts figures.
 
-        A match says little where many figures have one: ``Metric.near``, or as far as the published
-        figure lies, if that is farther.
+        A match means little if many figures have one. The distance is ``Metric.near``, or that of
+        the published figure, if it is larger.
         """
         return max(metrics.get(self.metric).near, self.distance(self.protocol))
 
     def chance(self, most: int) -> float:
-        """Return the share of the figures in reach of ``near`` that would have found a match.
+        """Return the share of the figures within ``near`` that would have a match by chance.
 
-        A figure has one where some candidate of at most ``most`` differences prints as it does:
-        the union of intervals as wide as a step of the last printed digit.
+        A figure has a match if some candidate with at most ``most`` differences prints the same:
+        this is the union of intervals as wide as a step of the last printed digit.
         """
         own = self.protocol.value
         half = 0.5 * 10.0 ** -metrics.decimals(self.published)
@@ -97,36 +97,36 @@ class Explanation:
 
     @property
     def shares(self) -> dict[int, float]:
-        """``chance`` by the number of differences, none to as many as were tried."""
+        """``chance`` by the number of differences, from 0 to the largest number tried."""
         most = max(len(c.differences) for c in self.candidates)
         return {count: self.chance(count) for count in range(most + 1)}
 
     @property
     def verdict(self) -> str:
-        """The answer, and how often there would be one by chance."""
+        """The result, and how likely it is by chance."""
         n, shares = len(self.candidates), self.shares
         if not self.simplest:
             nearest = self.candidates[0]
-            said = (f"No way to score that was tried ({n}) gives {self.published}; the nearest, "
-                    f"{nearest.value:.6g}, is: {nearest.text}.")
+            result = (f"None of the {n} ways to score gives {self.published}; the nearest, "
+                      f"{nearest.value:.6g}, is: {nearest.text}.")
             counts = [max(shares)]
         else:
             best, *others = self.simplest
             names = [c.text for c in others[:3]] + [f"{len(others) - 3} more"] * (len(others) > 3)
-            also = f" (as simple: {'; '.join(names)})" if others else ""
+            also = f" (equally simple: {'; '.join(names)})" if others else ""
             count = len(best.differences)
             sure = count < 2 and shares[count] <= LIKELY
-            said = (f"{self.published} is {'explained by' if sure else 'consistent with'}: "
-                    f"{best.text}{also}.")
+            result = (f"{self.published} is {'explained by' if sure else 'consistent with'}: "
+                      f"{best.text}{also}.")
             counts = sorted({count, max(shares)})
-        told = " and ".join(
+        parts = " and ".join(
             f"{shares[k]:.0%} with {k} difference{'s' if k > 1 else ''} at most" if k else
             f"{shares[k]:.0%} without a difference" for k in counts)
-        return (f"{said} By chance: of the figures within {self.near:.2g} of the protocol's own, "
-                f"so many have a match: {told}.")
+        return (f"{result} Matches by chance, among figures within {self.near:.2g} of the "
+                f"protocol's own: {parts}.")
 
     def distance(self, candidate: Candidate) -> float:
-        """How far a candidate is from the published figure."""
+        """The distance of a candidate from the published figure."""
         return abs(candidate.value - float(self.published))
 
 
@@ -137,16 +137,16 @@ def explain(plan: Plan, job: Job, published: str, metric: str = "psnr", *, rerun
     Args:
         plan: the cell's run.
         job: the cell.
-        published: the figure as printed; its decimals are part of the statement.
+        published: the figure as printed; the number of its decimals matters.
         metric: one of ``metrics.explained()``.
-        rerun: run the model again even where its outputs were kept.
-        most: how many conventions may differ at once.
+        rerun: run the model again even if its outputs were kept.
+        most: the largest number of conventions that may differ at once.
         progress: wraps the list of images.
 
     Raises:
-        UserError: a metric without conventions; the figure is no number; saved images that are not
-            those of the record.
-        Unavailable: data or weights are not here.
+        UserError: a metric without conventions; a figure that is not a number; or saved images that
+            do not match the record.
+        Unavailable: data or weights are missing.
     """
     if metric not in metrics.explained():
         raise unknown("metric", metric, metrics.explained(), "explain")
@@ -205,14 +205,14 @@ def resolve(cell: str, config: str) -> tuple[Plan, Job]:
 
 def _candidates(means: dict[Choice, float | None], base: Choice,
                 published: str) -> tuple[Candidate, ...]:
-    """Leave out what changes nothing, and sort by distance, then by the number of differences."""
+    """Drop candidates whose differences have no effect; sort by distance, then by differences."""
     figure = float(published)
     half = 0.5 * 10.0 ** -metrics.decimals(published) + 1e-9
     found = []
     for choice, value in means.items():
         if value is None:
             continue
-        # the same figure without one of its differences: that one has no effect here
+        # the figure is the same without one of its differences, which thus has no effect here
         parents = (replace(choice, **{f.name: getattr(base, f.name)}) for f in fields(Choice)
                    if getattr(choice, f.name) != getattr(base, f.name))
         if any(means.get(p) is not None and abs(means[p] - value) < 1e-9 for p in parents):
@@ -227,8 +227,8 @@ def _candidates(means: dict[Choice, float | None], base: Choice,
 # -- the outputs -------------------------------------------------------------------------------
 
 def _saved(plan: Plan, job: Job) -> tuple[dict[str, Path] | None, str]:
-    """Return the saved outputs by image, or None and why there are none that can be used."""
-    # in the plan's folder, which need not be results/RUN of the folder we are in
+    """Return the saved outputs by image, or None and the reason why they cannot be used."""
+    # in the plan's folder, which may differ from results/RUN of the current folder
     stored = plan.run_folder.load(job.kind, job.key)
     if stored.missing:
         return None, "the cell has no record yet"
@@ -236,9 +236,9 @@ def _saved(plan: Plan, job: Job) -> tuple[dict[str, Path] | None, str]:
     if record is None:
         raise UserError(f"{plan.folder}/{stored.problem}")
     if record["status"] != "ok":
-        return None, f"the cell's record says {record['status']}"
+        return None, f"the status of the cell's record is {record['status']}"
     if digests.canonical(record["spec"]) != digests.canonical(job.spec):
-        return None, "the cell's record is of another state of config, code or data"
+        return None, "the cell's record belongs to another state of config, code or data"
     kept = {image["name"]: image["file"] and plan.folder / image["file"]
             for image in record["result"]["images"]}
     if not all(file and file.is_file() for file in kept.values()):
@@ -253,7 +253,7 @@ def _pictures(plan: Plan, job: Job, protocol: Protocol, saved: dict[str, Path] |
     data = obtain.obtain(plan.entry(job.key["dataset"]), data_root)
     network = None
     if saved is None:
-        network, _ = evaluate.ready(plan, job)  # run as the cell ran
+        network, _ = evaluate.ready(plan, job)  # run in the same way as the cell
     for item in progress(evaluate.list_items(data, protocol)):
         with evaluate.named(item, data.name):
             degraded, target, gray_file = item.load(protocol)
@@ -281,8 +281,8 @@ def _restored(network, protocol: Protocol, degraded: np.ndarray,
 
 def _read(saved: dict[str, Path], name: str, target: np.ndarray) -> np.ndarray:
     if name not in saved:
-        raise UserError(f"the record has no image {name!r}: it is of another state of the set. "
-                        "Evaluate the cell again, or use --rerun.")
+        raise UserError(f"the record has no image {name!r}: it belongs to another state of the "
+                        "set. Evaluate the cell again, or use --rerun.")
     image = read_image(saved[name])
     image = to_rgb(image) if target.shape[-1] == 3 else image
     if image.shape != target.shape:
@@ -292,7 +292,7 @@ def _read(saved: dict[str, Path], name: str, target: np.ndarray) -> np.ndarray:
 
 
 def _untried(protocol: Protocol) -> str:
-    """Name what only running the model again can show."""
+    """Return the conventions that can only be tested by running the model again."""
     names = {"matlab_bicubic": ["float"], "gaussian_noise": ["bgr", "rounded"]}.get(
         protocol.degradation["kind"], [])
     if protocol.channels == 1:
@@ -301,9 +301,9 @@ def _untried(protocol: Protocol) -> str:
 
 
 def _compare_with_record(plan: Plan, job: Job, metric: str, value: float | None) -> None:
-    """Refuse saved images that do not give what the record says."""
+    """Refuse saved images that do not give the record's score."""
     known = plan.run_folder.load(job.kind, job.key).record["result"]["mean"].get(metric)
     if known is not None and (value is None or abs(known - value) > 1e-4):
-        raise UserError(f"{job.title}: the saved images give {metric} {value}, its record says "
-                        f"{known}: they are of another run. Evaluate the cell again, or use "
-                        "--rerun.")
+        raise UserError(f"{job.title}: the saved images give {metric} {value}, but the record has "
+                        f"{known}: the images belong to another run. Evaluate the cell again, or "
+                        "use --rerun.")

@@ -1,1 +1,1 @@
-"""Pixels in numpy: decode, resize, degrade, score."""
+"""Images as numpy arrays: decode, resize, degrade and score them."""

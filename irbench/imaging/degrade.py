@@ -1,7 +1,7 @@
-"""From a clean image to the input of a model: the degradations of the protocols.
+"""The degradations of the protocols: they turn a clean image into the input of a model.
 
-Try: ``python -c "from irbench.imaging import degrade, protocols, images; ..."``, or ``irbench eval
---keep-images``, which writes the degraded inputs beside the restored images.
+Reads and writes arrays only. To see degraded inputs, set ``keep_images: true`` in a config: a run
+then writes them beside the restored images.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ def seed_of(*parts: object) -> int:
 
 
 def prepare_target(image: np.ndarray, protocol: Protocol) -> np.ndarray:
-    """Bring a file's image to the protocol's colour and to a size its scale divides.
+    """Convert a file's image to the protocol's colour and crop it to a multiple of its scale.
 
     Args:
         image: uint8 (H, W, 1 or 3).
-        protocol: fixes colour and scale.
+        protocol: determines colour and scale.
 
     Returns:
-        uint8 (H', W', channels): the image restored ones are compared with.
+        uint8 (H', W', channels): the image that restored images are compared with.
 
     Raises:
-        UserError: so small that the input would have a side of one pixel.
+        UserError: the image is so small that the input would have a side of one pixel.
     """
     h, w = image.shape[:2]
     least = 2 * protocol.scale
@@ -49,18 +49,18 @@ def prepare_target(image: np.ndarray, protocol: Protocol) -> np.ndarray:
 
 def prepare_pair(input_image: np.ndarray, target_image: np.ndarray,
                  protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
-    """Bring the two images of a pair to what a model gets and is compared with.
+    """Convert the two images of a pair to a model's input and its target.
 
     Args:
         input_image: the degraded file's image, uint8 (H, W, 1 or 3).
         target_image: the clean file's, uint8 (H, W, 1 or 3).
-        protocol: a paired one; fixes colour and size.
+        protocol: a paired protocol, which determines colour and size.
 
     Returns:
         Input float32 (H', W', C) in [0, 1] and target uint8 (H', W', C).
 
     Raises:
-        UserError: the two differ in size, are too small, or the protocol is not paired.
+        UserError: the images differ in size or are too small, or the protocol is not paired.
     """
     degraded, target = align_pair(input_image, target_image, protocol)
     return to_float(degraded), target
@@ -68,13 +68,15 @@ def prepare_pair(input_image: np.ndarray, target_image: np.ndarray,
 
 def align_pair(input_image: np.ndarray, target_image: np.ndarray,
                protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
-    """As ``prepare_pair``, with the input still in uint8."""
+    """Do the same as ``prepare_pair``, but return the input in uint8."""
     if not protocol.paired:
-        raise UserError(f"{protocol.id} makes its inputs from clean images; it takes no pairs.")
+        raise UserError(f"{protocol.id} makes its inputs from clean images, not from "
+                        "pairs.")
     if input_image.shape[:2] != target_image.shape[:2]:
         (h, w), (th, tw) = input_image.shape[:2], target_image.shape[:2]
         raise UserError(f"the input is {h}x{w} pixels (height x width), its target {th}x{tw}; "
-                        "a pair has one size. Check that the files belong together.")
+                        "the images of a pair have the same size. Check that the files belong "
+                        "together.")
     size = paired_size(*target_image.shape[:2], protocol)
     return tuple(_lanczos(prepare_target(image, protocol), size)
                  for image in (input_image, target_image))
@@ -83,9 +85,9 @@ def align_pair(input_image: np.ndarray, target_image: np.ndarray,
 def paired_size(height: int, width: int, protocol: Protocol) -> tuple[int, int]:
     """Return height and width at which a paired protocol works.
 
-    First the longer side is brought to ``longest`` if it exceeds it, the other one in proportion,
-    rounded up; then both go up to the next multiple of ``multiple``. As TransWeather and
-    WeatherDiffusion do it, with 1024 and 16.
+    If the longer side exceeds ``longest``, the image is shrunk in proportion, rounded up. Then both
+    sides are rounded up to the next multiple of ``multiple``. TransWeather and WeatherDiffusion do
+    the same with 1024 and 16.
     """
     multiple, longest = protocol.degradation["multiple"], protocol.degradation["longest"]
     most = max(height, width)
@@ -110,17 +112,17 @@ def degrade(target: np.ndarray, protocol: Protocol,
     Args:
         target: uint8 (H, W, C), sides divisible by the protocol's scale.
         protocol: names the degradation.
-        rng: the source of randomness. By default numpy's legacy generator, for noise seeded anew
-            with the protocol's seed, as ``np.random.seed(0)`` before each image in the published
-            toolkits; for the synthetic degradations with a hash of that seed and ``name``, so that
-            no two images of a set get the same rain.
-        name: of the image.
+        rng: the source of randomness. The default is numpy's legacy generator. For noise it is
+            seeded with the protocol's seed, like ``np.random.seed(0)`` before each image in the
+            published toolkits. For the synthetic degradations it is seeded with a hash of that
+            seed and ``name``, so that no two images of a set get the same rain.
+        name: the image's name.
 
     Returns:
-        float32 (H/scale, W/scale, C). In [0, 1] except for noise, which is not clipped.
+        float32 (H/scale, W/scale, C) in [0, 1]; noisy images are not clipped to this range.
 
     Raises:
-        UserError: the protocol is paired, so its inputs are files.
+        UserError: the protocol is paired; its inputs are files.
     """
     parameters = {k: v for k, v in protocol.degradation.items() if k != "kind"}
     kind = protocol.degradation["kind"]
@@ -142,16 +144,16 @@ def degrade(target: np.ndarray, protocol: Protocol,
 def add_noise(image: np.ndarray, sigma: float, rng: np.random.RandomState) -> np.ndarray:
     """Add white Gaussian noise of standard deviation sigma/255, drawn in (H, W, C) order.
 
-    Neither clipped nor rounded. float32 (H, W, C) from uint8 (H, W, C).
+    Takes uint8 (H, W, C) and returns float32 (H, W, C), neither clipped nor rounded.
     """
     noise = rng.normal(0, sigma / 255.0, image.shape)
     return (to_float(image) + noise).astype(np.float32)
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    """Compress and decompress with libjpeg at a quality; colour with 4:2:0 subsampling.
+    """Compress uint8 (H, W, C) with libjpeg and decompress it; colour has 4:2:0 subsampling.
 
-    Pillow and cv2 decode such files to identical pixels. uint8 (H, W, C) to uint8 (H, W, C).
+    Pillow and cv2 decode such files to identical pixels. Returns uint8 (H, W, C).
     """
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(

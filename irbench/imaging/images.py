@@ -1,7 +1,7 @@
 """Images between files and tensors: decoding, rounding, luma, MATLAB's bicubic, crops.
 
 Inside irbench an image is a numpy array (H, W, C) with C = 1 (gray) or 3 (RGB): uint8 in
-[0, 255] when it stands for a file, float32 in [0, 1] when it stands for a signal.
+[0, 255] for the content of a file, float32 in [0, 1] for a signal.
 
 Try: ``python -c "from irbench.imaging.images import *; print(read_image('photo.png').shape)"``
 """
@@ -32,7 +32,7 @@ def decode(data: bytes, where: str) -> np.ndarray:
         uint8 (H, W, C), C = 1 for gray files and 3 for all others (palettes are expanded).
 
     Raises:
-        UserError: not an image, truncated, with transparency that matters, or of 16 bits.
+        UserError: not an image, truncated, with transparent pixels, or with 16 bits.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -41,16 +41,17 @@ def decode(data: bytes, where: str) -> np.ndarray:
             if mode in ("L", "1"):
                 return np.asarray(image.convert("L"))[..., None].copy()
             if mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema()[0] < 255:
-                raise UserError(f"{where}: the image has transparent pixels, which have no one "
-                                "value to restore. Flatten it to RGB first.")
+                raise UserError(f"{where}: the image has transparent pixels, whose colour is not "
+                                "defined. Flatten it to RGB first.")
             if mode in ("I", "F") or mode.startswith("I;16"):
-                raise UserError(f"{where}: the image has more than 8 bits a channel (mode {mode}). "
-                                "Valid: 8-bit gray or RGB. Convert it first.")
+                raise UserError(f"{where}: the image has more than 8 bits per channel (mode "
+                                f"{mode}). Valid: 8-bit gray or RGB. Convert it first.")
             return np.asarray(image.convert("L" if mode == "LA" else "RGB")).reshape(
                 image.height, image.width, -1).copy()
     except UnidentifiedImageError:
-        raise UserError(f"{where}: not an image file. Valid: PNG, JPEG, BMP, TIFF and what else "
-                        "Pillow reads. Fetch it again or remove it from the set.") from None
+        raise UserError(f"{where}: not an image file. Valid: PNG, JPEG, BMP, TIFF and other "
+                        "formats that Pillow reads. Fetch it again or remove it from the set."
+                        ) from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{where}: the image is truncated or broken ({error}). "
                         "Fetch it again or remove it from the set.") from None
@@ -66,7 +67,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def write_png(path: str | Path, image: np.ndarray) -> None:
-    """Write uint8 (H, W, C) as PNG, whole or not at all."""
+    """Write uint8 (H, W, C) as PNG, atomically."""
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
     write_atomic(Path(path), buffer.getvalue())
@@ -80,28 +81,28 @@ def to_float(image: np.ndarray) -> np.ndarray:
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-    """Clip float [0, 1] and round to uint8, as every published figure does before any metric.
+    """Clip float to [0, 1] and round to uint8; all published figures are computed after this step.
 
-    Skipping it moves PSNR by about 0.01 dB. NaN is refused: it would turn into a plausible black.
+    Without it PSNR moves by about 0.01 dB. NaN is refused, because it would become plausible black.
     """
     if not np.isfinite(image).all():
         raise UserError("the restored image holds NaN or infinite values: the weights or the "
-                        "arithmetic type do not fit the model.")
+                        "number type do not fit the model.")
     return np.round(np.clip(image, 0, 1) * np.float64(255)).astype(np.uint8)
 
 
 def luma(image: np.ndarray, *, rounded: bool, gray_file: bool = False) -> np.ndarray:
-    """Return the Y that papers score, float64 (H, W, 1), of uint8 (H, W, 1 or 3).
+    """Return the luma Y that papers score, float64 (H, W, 1), from uint8 (H, W, 1 or 3).
 
-    BT.601 limited range, Y in [16, 235]. Not for images of gray files: MATLAB's scripts take these
-    as Y already, so what was repeated into RGB is averaged back, Y in [0, 255]. (Converting
-    them would add 1.32 dB: .09 dB on Set14 with its one gray image.)
+    BT.601 limited range, Y in [16, 235]. Gray files are an exception: MATLAB's scripts treat their
+    values as Y, so the equal channels of such an RGB image are averaged, Y in [0, 255]. (Converting
+    them would add 1.32 dB to the image, and .09 dB to Set14 with its one gray image.)
 
     Args:
-        image: one channel is returned as it is.
-        rounded: whether Y is rounded to whole levels, as in MATLAB, GRL and KAIR; BasicSR and
+        image: an image with one channel is returned unchanged.
+        rounded: whether Y is rounded to whole levels. MATLAB, GRL and KAIR round; BasicSR and
             SwinIR do not.
-        gray_file: whether the image stems from a gray file.
+        gray_file: whether the image was read from a gray file.
     """
     if image.shape[-1] == 1:
         return image.astype(np.float64)
@@ -113,24 +114,24 @@ def luma(image: np.ndarray, *, rounded: bool, gray_file: bool = False) -> np.nda
 
 
 def to_gray(image: np.ndarray) -> np.ndarray:
-    """Turn RGB into the gray image of the JPEG tests: MATLAB's Y, rounded. uint8 (H, W, 1)."""
+    """Convert RGB to the gray image of the JPEG tests: MATLAB's Y, rounded. uint8 (H, W, 1)."""
     return luma(image, rounded=True).astype(np.uint8)
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
-    """Repeat a gray image (H, W, 1) into three channels; RGB is returned as it is."""
+    """Repeat a gray image (H, W, 1) into three channels; RGB is returned unchanged."""
     return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
 
 
 def as_channels(image: np.ndarray, color: str) -> np.ndarray:
-    """Bring an image to a protocol's colour: ``rgb`` or ``gray``."""
+    """Convert an image to a protocol's colour: ``rgb`` or ``gray``."""
     return to_gray(image) if color == "gray" else to_rgb(image)
 
 
 # -- geometry ----------------------------------------------------------------------------------
 
 def crop_to_multiple(image: np.ndarray, multiple: int) -> np.ndarray:
-    """Cut right and bottom so that both sides are multiples, as SR test sets are prepared."""
+    """Crop right and bottom so that both sides are multiples, as is usual for SR test sets."""
     h, w = image.shape[:2]
     return image[: h - h % multiple, : w - w % multiple]
 
@@ -160,8 +161,8 @@ def _cubic(x: np.ndarray) -> np.ndarray:
 def _taps(n_in: int, n_out: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Return source indices and weights (n_out, taps) for one axis.
 
-    Shrinking widens the kernel by 1/scale (antialiasing). Beyond the border the image continues
-    mirrored, the edge pixel repeated, as imresize does.
+    Shrinking widens the kernel by 1/scale (antialiasing). Beyond the border the image is mirrored
+    with the edge pixel repeated, as in MATLAB's imresize.
     """
     stretch = min(scale, 1.0)
     width = 4 / stretch
@@ -179,18 +180,18 @@ def _resize_axis(image: np.ndarray, axis: int, n_out: int, scale: float) -> np.n
     index, weight = _taps(image.shape[axis], n_out, scale)
     moved = np.moveaxis(image, axis, 0)
     out = np.zeros((n_out, *moved.shape[1:]))
-    # one tap at a time: the sum over taps never stands in memory as a whole
+    # one tap at a time, so that the products of all taps are never in memory together
     for tap in range(index.shape[1]):
         out += weight[:, tap].reshape(-1, *[1] * (moved.ndim - 1)) * moved[index[:, tap]]
     return np.moveaxis(out, 0, axis)
 
 
 def imresize(image: np.ndarray, scale: float) -> np.ndarray:
-    """Resize as MATLAB's ``imresize(image, scale)`` with its default bicubic and antialiasing.
+    """Resize like MATLAB's ``imresize(image, scale)`` with its default bicubic and antialiasing.
 
-    A uint8 image is rounded to uint8 after the pass along H and again after the pass along W:
-    that reproduces the low-resolution images authors ship without one differing pixel, where a
-    float pipeline differs in a tenth of them. A float image is never rounded or clipped.
+    A uint8 image is rounded to uint8 after the pass along H and again after the pass along W. This
+    reproduces every pixel of the low-resolution images that authors ship; a float pipeline differs
+    in a tenth of the pixels. A float image is never rounded or clipped.
 
     Args:
         image: uint8 or float (H, W, C).
@@ -204,6 +205,6 @@ def imresize(image: np.ndarray, scale: float) -> np.ndarray:
         n_out = int(np.ceil(round(image.shape[axis] * scale, 6)))
         out = _resize_axis(out.astype(np.float64), axis, n_out, scale)
         if image.dtype == np.uint8:
-            # MATLAB rounds halves away from zero; the tiny term mends 0.5 stored as 0.49999...
+            # MATLAB rounds halves away from zero; the tiny term corrects 0.5 stored as 0.49999...
             out = np.floor(np.clip(out, 0, 255) + 0.5 + 1e-9).astype(np.uint8)
     return out

@@ -1,12 +1,13 @@
 """PSNR, SSIM and LPIPS of a restored image under a protocol, and the functions of all metrics.
 
-What a metric is called and how it is printed is in ``irbench.core.metrics``; ``register`` says here
-how it is computed.
+``irbench.core.metrics`` holds the name and format of each metric; ``register`` adds the function
+that computes it.
 
-PSNR and SSIM are ours, in float64 on planes prepared here. pyiqa's are not used: its own luma is
-full-range YIQ, 1.32 dB off what papers print, and its SSIM sets negative contrast-structure terms
-to zero, which the published definition does not, and which adds up to .001 on noisy images (a test
-shows both). LPIPS is pyiqa's. SSIM is written for speed; ``benchmarks/metrics.py`` measures it.
+PSNR and SSIM are computed here in float64, on planes prepared here. pyiqa's versions are not used,
+for two reasons, which a test shows. Its luma is full-range YIQ, 1.32 dB off the figures in papers.
+Its SSIM sets negative contrast-structure terms to zero, unlike the published definition, which adds
+up to .001 on noisy images. LPIPS is pyiqa's. SSIM is written for speed;
+``benchmarks/metrics.py`` measures it.
 
 Try: ``python -c "from irbench.imaging import metrics; print(metrics.lpips_weights())"``
 """
@@ -36,7 +37,7 @@ BACKBONE_URL = f"https://download.pytorch.org/models/{BACKBONE}"
 
 
 def planes(image: np.ndarray, protocol: Protocol, gray_file: bool = False) -> np.ndarray:
-    """Bring uint8 (H, W, C) to the planes a protocol scores: float64 (H', W', C'), border cut."""
+    """Convert uint8 (H, W, C) to the planes a protocol scores: float64 (H', W', C'), border cut."""
     image = crop_border(image, protocol.metric.crop)
     if protocol.metric.color == "y":
         return luma(image, rounded=protocol.metric.y_rounded, gray_file=gray_file)
@@ -46,7 +47,7 @@ def planes(image: np.ndarray, protocol: Protocol, gray_file: bool = False) -> np
 def psnr(restored: np.ndarray, target: np.ndarray) -> float | None:
     """Peak signal-to-noise ratio in dB of two arrays (H, W, C) in [0, 255].
 
-    Identical arrays have none: null, since infinity cannot be averaged.
+    Returns None for identical arrays, because infinity cannot be averaged.
     """
     difference = np.subtract(restored, target, dtype=np.float64)
     error = float(np.mean(np.square(difference, out=difference)))
@@ -62,15 +63,15 @@ def _gaussian() -> np.ndarray:
     return g / g.sum()
 
 
-# variant -> the weights along one axis, how the border goes on (None: only windows that lie inside
-# count), what the (co)variances are multiplied with
+# variant -> the weights along one axis, np.pad's mode (None: only windows inside the image
+# count), and the factor of the (co)variances
 _SSIM = {
     "gaussian11_valid": (_gaussian(), None, 1.0),
     "gaussian11_same": (_gaussian(), "constant", 1.0),
     "gaussian11_3d": (_gaussian(), "edge", 1.0),
-    "uniform7": (np.full(7, 1 / 7), None, 49 / 48),  # a sample's covariance: divided by N - 1
+    "uniform7": (np.full(7, 1 / 7), None, 49 / 48),  # sample covariance: divided by N - 1
 }
-STRIP = 160  # rows at a time: of large images, too, what is computed on the way stays in the cache
+STRIP = 160  # rows at a time, so that intermediate results of large images stay in the cache
 
 
 def ssim(restored: np.ndarray, target: np.ndarray, variant: str = "gaussian11_valid") -> float:
@@ -117,8 +118,8 @@ def _ssim_sum(a: np.ndarray, b: np.ndarray, taps: np.ndarray, across: np.ndarray
               factor: float) -> float:
     """Add up the similarity of all windows that lie inside two strips (H, W, C).
 
-    The formula needs the sum of the variances, never one of them, so four weighted means do: those
-    of a, b, a*b and a*a + b*b. Arrays are reused: new ones cost more than the arithmetic.
+    The formula needs only the sum of the two variances, so four weighted means suffice: those of
+    a, b, a*b and a*a + b*b. Arrays are reused, because allocating costs more than the arithmetic.
     """
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2 / factor
     means = (_means(a[..., c], b[..., c], taps, c2) for c in range(a.shape[-1]))
@@ -130,8 +131,8 @@ def _ssim_sum(a: np.ndarray, b: np.ndarray, taps: np.ndarray, across: np.ndarray
         product = mean_a * mean_b
         squares = np.square(mean_a, out=mean_a)
         squares += np.square(mean_b, out=mean_b)
-        # the numerator is (2 product + c1)(2 covariance + c2); its 4 is taken out to the end, and
-        # a factor of both covariance and variances cancels, but for their constant
+        # the numerator is (2 product + c1)(2 covariance + c2); its factor 4 is applied at the end,
+        # and a factor of both covariance and variances cancels, except in their constant
         covariance -= product
         variances -= squares
         product += c1 / 2
@@ -146,9 +147,9 @@ def _ssim_sum(a: np.ndarray, b: np.ndarray, taps: np.ndarray, across: np.ndarray
 def _means(a: np.ndarray, b: np.ndarray, taps: np.ndarray, c2: float) -> list[np.ndarray]:
     """Weighted means of a, b, a*b + c2/2 and a*a + b*b + c2: (H, W) to four (H - n + 1, W), n taps.
 
-    The first and last n // 2 columns hold nothing of use; cut off at the end, they cost less than
-    rows that do not lie one after the other in memory. cv2 takes about a third of the time of two
-    passes of scipy's and is as exact in float64.
+    The first and last n // 2 columns are not valid. They are cut off at the end, which costs less
+    than rows that are not contiguous in memory. cv2 takes about a third of the time of two scipy
+    passes and is equally exact in float64.
     """
     import cv2
 
@@ -161,7 +162,7 @@ def _means(a: np.ndarray, b: np.ndarray, taps: np.ndarray, c2: float) -> list[np
 
 
 def _across(taps: np.ndarray, channels: int) -> np.ndarray:
-    """The taps along an axis of few entries with its edges repeated, as (C, C) weights."""
+    """Return the taps along the short channel axis, with edges repeated, as (C, C) weights."""
     weights = np.zeros((channels, channels))
     for offset, tap in enumerate(taps, -(len(taps) // 2)):
         for c in range(channels):
@@ -172,10 +173,10 @@ def _across(taps: np.ndarray, channels: int) -> np.ndarray:
 # -- LPIPS -------------------------------------------------------------------------------------
 
 def lpips_weights() -> tuple[Path | None, str]:
-    """Find AlexNet's weights without importing torch: (path or None, the reason).
+    """Find AlexNet's weights without importing torch; return (path or None, the reason).
 
-    Looked for in torch's hub folder (TORCH_HOME is honoured), then under IRBENCH_MIRROR if that
-    is a folder. A file whose SHA-256 does not begin as its name says is not used.
+    Searches torch's hub folder (respecting TORCH_HOME), then IRBENCH_MIRROR if it is a folder. A
+    file is not used if its SHA-256 does not begin with the digits in its name.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "torch"
     hub = Path(os.environ.get("TORCH_HOME", cache)).expanduser() / "hub" / "checkpoints" / BACKBONE
@@ -199,7 +200,7 @@ def _intact(path: Path, _mtime: int) -> bool:
 
 
 def make_lpips(backbone: dict | None = None) -> Callable[[np.ndarray, np.ndarray], float]:
-    """Build LPIPS 0.1 on AlexNet (Zhang et al. 2018), pyiqa's implementation.
+    """Build LPIPS 0.1 on AlexNet (Zhang et al. 2018), using pyiqa's implementation.
 
     The five linear layers come from the ``lpips`` package, the backbone from torch's hub folder
     or the mirror.
@@ -208,13 +209,14 @@ def make_lpips(backbone: dict | None = None) -> Callable[[np.ndarray, np.ndarray
         backbone: torchvision's AlexNet state dict; by default read from ``lpips_weights()``.
 
     Returns:
-        A function of two uint8 images (H, W, C), gray repeated to RGB, to the distance (0 = same).
+        A function that maps two uint8 images (H, W, C) to their distance (0 = same). Gray images
+        are repeated to RGB.
 
     Raises:
-        Unavailable: no weights here, with the remedy.
+        Unavailable: the weights are missing; the message says what to do.
     """
     path = None
-    if backbone is None:  # looked for before the imports, which take seconds
+    if backbone is None:  # checked before the imports, which take seconds
         path, reason = lpips_weights()
         if path is None:
             raise Unavailable(f"LPIPS {reason}.")
@@ -226,7 +228,7 @@ def make_lpips(backbone: dict | None = None) -> Callable[[np.ndarray, np.ndarray
         backbone = torch.load(path, map_location="cpu", weights_only=True)
     network = torchvision.models.alexnet(weights=None)
     network.load_state_dict(backbone)
-    # pyiqa always asks torchvision to download; hand it the network that is loaded already
+    # pyiqa always asks torchvision to download; give it the network that is already loaded
     theirs = lpips_arch.models
     lpips_arch.models = SimpleNamespace(alexnet=lambda weights: network)
     try:
@@ -246,7 +248,7 @@ def make_lpips(backbone: dict | None = None) -> Callable[[np.ndarray, np.ndarray
 
 
 def _linear_layers() -> dict:
-    """The learned weights of the five layers (version 0.1), as the ``lpips`` package ships them."""
+    """Return the learned weights of the five layers (version 0.1) from the ``lpips`` package."""
     import torch
 
     spec = importlib.util.find_spec("lpips")
@@ -261,12 +263,12 @@ def _linear_layers() -> dict:
 
 @dataclass(frozen=True)
 class Pair:
-    """A restored image and its target, as metrics take them.
+    """A restored image and its target, as input of the metrics.
 
     Attributes:
-        restored: uint8 (H, W, C), the protocol's border cut.
+        restored: uint8 (H, W, C), without the protocol's border.
         target: the same.
-        planes: both brought to the planes that the protocol scores, float64 (H, W, C') in [0, 255].
+        planes: the planes of both that the protocol scores, float64 (H, W, C') in [0, 255].
     """
 
     restored: np.ndarray
@@ -274,28 +276,28 @@ class Pair:
     planes: tuple[np.ndarray, np.ndarray]
 
 
-Score = Callable[[Pair], float | None]      # None: the pair has no such value
-Weights = Callable[[], tuple[Path | None, str]]     # where they are (None: not here), and why
+Score = Callable[[Pair], float | None]      # None: not defined for this pair
+Weights = Callable[[], tuple[Path | None, str]]     # the path (None: missing) and the reason
 
-# metric -> what prepares its computation under a protocol, and what finds its weights
+# metric -> the function that prepares it for a protocol, and the one that finds its weights
 COMPUTED: dict[str, Callable[[Protocol], Score]] = {}
 WEIGHTS: dict[str, Weights] = {}
 
 
 def register(name: str, prepare: Callable[[Protocol], Score],
              weights: Weights | None = None) -> None:
-    """Say how a metric of the table (``irbench.core.metrics``) is computed.
+    """Register the function that computes a metric of the table (``irbench.core.metrics``).
 
     Args:
-        name: of its row.
+        name: the name of its row.
         prepare: returns the function that scores a pair under a protocol. It may raise Unavailable.
         weights: finds the file of weights that it needs.
 
     Raises:
-        UserError: the metric is computed by another function already.
+        UserError: another function already computes the metric.
     """
     if COMPUTED.setdefault(name, prepare) != prepare:
-        raise UserError(f"metric {name!r} is computed by {COMPUTED[name].__module__} already. "
+        raise UserError(f"metric {name!r} is already computed by {COMPUTED[name].__module__}. "
                         "Give yours another name.")
     if weights:
         WEIGHTS[name] = weights
@@ -314,28 +316,28 @@ register("lpips", _prepare_lpips, lpips_weights)
 
 
 def check(names: Iterable[str], where: str = "") -> None:
-    """Raise UserError with near names for a metric that nothing computes."""
+    """Raise UserError with near names for a metric without a function that computes it."""
     for name in names:
         if name not in COMPUTED:
             raise unknown("metric", name, COMPUTED, where)
 
 
 def weights_in_use(names: Iterable[str]) -> dict[str, str | None]:
-    """Return NAME_weights -> the file that metrics need (None: it is not here), for a job's spec.
+    """Return NAME_weights -> the file that a metric needs (None: missing), for a job's spec.
 
-    So cells run again once weights become available.
+    With it in the spec, cells run again once the weights become available.
     """
     found = {name: WEIGHTS[name]()[0] for name in names if name in WEIGHTS}
     return {f"{name}_weights": path and path.name for name, path in found.items()}
 
 
 class Scorer:
-    """Scores image pairs under one protocol; says once why a metric cannot be had."""
+    """Scores image pairs under one protocol; ``missing`` holds why a metric is unavailable."""
 
     def __init__(self, protocol: Protocol, names: Collection[str]) -> None:
-        """Prepare the metrics in ``names``; one without its weights goes to ``missing``.
+        """Prepare the metrics in ``names``; those without their weights are put in ``missing``.
 
-        Raises UserError for a metric that nothing computes.
+        Raises UserError for a metric without a function that computes it.
         """
         check(names)
         self.protocol = protocol
@@ -351,9 +353,9 @@ class Scorer:
 
     def __call__(self, restored: np.ndarray, target: np.ndarray,
                  gray_file: bool = False) -> dict[str, float | None]:
-        """Score uint8 (H, W, C) against its target; null is a figure that cannot be had.
+        """Score uint8 (H, W, C) against its target; None stands for an unavailable score.
 
-        ``gray_file`` says that the target's file is gray (see ``images.luma``).
+        ``gray_file``: whether the target's file is gray (see ``images.luma``).
         """
         if restored.shape != target.shape:
             raise UserError(f"the restored image is {restored.shape}, its target {target.shape} "
@@ -365,7 +367,8 @@ class Scorer:
 
 
 def mean(scores: list[dict[str, float | None]], names: tuple[str, ...]) -> dict:
-    """Average each metric over all images, unweighted; one missing image leaves no mean."""
+    """Average each metric over all images, unweighted; None if the score of any image is missing.
+    """
     means: dict[str, float | None] = {}
     for name in names:
         values = [s[name] for s in scores]

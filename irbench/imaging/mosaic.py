@@ -1,9 +1,10 @@
 """Bayer mosaics and their interpolation by Malvar, He and Cutler: the input of demosaicking.
 
-A camera's sensor sees one colour a pixel. ``mosaic`` keeps of a colour image what an RGGB sensor
-would see; ``malvar`` interpolates the other two by 5x5 filters that add to the neighbours' mean the
-Laplacian of the colour that is known (Malvar, He and Cutler, High-quality linear interpolation for
-demosaicing of Bayer-patterned color images, ICASSP 2004). MATLAB's ``demosaic`` is the same.
+A camera's sensor measures one colour per pixel. ``mosaic`` keeps the values that an RGGB sensor
+would measure. ``malvar`` interpolates the other two colours with 5x5 filters, which add the
+Laplacian of the known colour to the mean of the neighbours (Malvar, He and Cutler, High-quality
+linear interpolation for demosaicing of Bayer-patterned color images, ICASSP 2004). MATLAB's
+``demosaic`` does the same.
 
 Try: ``python -c "import numpy as np; from irbench.imaging import mosaic;
 print(mosaic.malvar(mosaic.mosaic(np.full((6, 6, 3), 9, np.uint8)))[..., 0])"``
@@ -14,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 RED, GREEN, BLUE = 0, 1, 2
-# The paper's filters times 8, as rings of equal weight round the pixel (Figure 2 there):
+# The paper's filters times 8, as rings of equal weight around the pixel (its Figure 2):
 # (centre, +-1 along the row, +-1 along the column, the four diagonals, +-2 along the row,
 #  +-2 along the column)
 GREEN_AT_COLOR = (4, 2, 2, 0, -1, -1)
@@ -41,15 +42,15 @@ def mosaic(image: np.ndarray) -> np.ndarray:
 def malvar(raw: np.ndarray) -> np.ndarray:
     """Interpolate an RGGB mosaic by Malvar, He and Cutler.
 
-    Computed in float64. Beyond the border the mosaic continues mirrored without repeating the
-    edge, which keeps every colour at its place. A uint8 mosaic gives a uint8 image, clipped and
-    rounded (halves up), as MATLAB's ``demosaic`` does; a float one is neither.
+    Computed in float64. Beyond the border the mosaic is mirrored without repeating the edge, which
+    keeps the colour pattern. A uint8 mosaic gives a uint8 image, clipped and rounded (halves up),
+    as in MATLAB's ``demosaic``; a float image is neither clipped nor rounded.
 
     Args:
         raw: uint8 or float (H, W, 1), H and W at least 2.
 
     Returns:
-        (H, W, 3), uint8 or float64. The colour a pixel has is kept as it is.
+        (H, W, 3), uint8 or float64. The measured colour of each pixel is unchanged.
     """
     plane = raw[..., 0].astype(np.float64)
     rings = _rings(plane)
@@ -64,13 +65,13 @@ def malvar(raw: np.ndarray) -> np.ndarray:
             weight / 8 * ring[rows, columns]
             for weight, ring in zip(weights, rings, strict=True) if weight)
     if raw.dtype == np.uint8:
-        # all weights are multiples of 1/16, so halves are exact
+        # all weights are multiples of 1/16, so that halves are exact in float64
         return np.floor(np.clip(out, 0, 255) + 0.5).astype(np.uint8)
     return out
 
 
 def _rings(plane: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return the sums over the rings of pixels that the filters weigh alike, each (H, W)."""
+    """Return the sums over the rings of pixels with equal weights, each (H, W)."""
     h, w = plane.shape
     padded = np.pad(plane, 2, mode="reflect")
 

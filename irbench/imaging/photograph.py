@@ -1,4 +1,4 @@
-"""A natural photograph of any size, as a network's input, for what random values cannot show.
+"""A natural photograph of any size as a network's input, where random values would mislead.
 
 Reads scikit-image's package folder, writes nothing, and needs no network.
 
@@ -19,14 +19,14 @@ from torch import Tensor
 from irbench.imaging import images
 
 PHOTOGRAPH = "astronaut.png"
-SEED = 0  # of the values where there is no photograph
+SEED = 0  # of the random values that replace a missing photograph
 
 
 def photograph(channels: int, height: int, width: int) -> tuple[Tensor, str]:
     """Return a natural image as an input, (1, channels, height, width) in [0, 1], and its name.
 
-    It is scikit-image's astronaut (NASA, public domain), cut from the middle, enlarged before where
-    it is too small. Without that package, or with other than 1 or 3 channels, random values.
+    It is the middle of scikit-image's astronaut (NASA, public domain), which is first enlarged if
+    it is too small. Without that package, or if channels is not 1 or 3, returns random values.
     """
     package = importlib.util.find_spec("skimage")
     path = Path(package.origin).parent / "data" / PHOTOGRAPH if package else Path(PHOTOGRAPH)

@@ -1,13 +1,13 @@
-"""Synthetic degradations: what a camera might have seen instead of a clean photograph.
+"""Synthetic degradations of clean photographs: blur, rain, low light, snow and drops.
 
-They stand in for the paired sets in training and in runs without a download. All are simple models
-of ours, no published figure uses them, and their protocols say ``synthetic`` in the id, so that no
+They replace the paired sets in training and in runs without a download. All are simple models of
+our own, which no published figure uses. Their protocols have ``synthetic`` in the id, so that no
 table mixes them with the real sets.
 
-Reads and writes arrays only: uint8 (H, W, C) of any size from 16x16 to uint8 of the same size,
-rounded as a camera's file is. What is random comes from the generator given, so the same seed
-gives the same image. Lengths are in pixels of the image; the parameters and their ranges are
-checked in ``irbench.catalog.protocols``.
+Reads and writes arrays only: uint8 (H, W, C) of at least 16x16 pixels to uint8 of the same size,
+rounded like a camera's file. Random numbers come from the given generator, so the same seed gives
+the same image. Lengths are in pixels of the image. ``irbench.catalog.protocols`` checks the
+parameters and their ranges.
 
 Try: ``python -c "import numpy as np; from irbench.imaging import synthetic;
 print(synthetic.apply('snow',
@@ -30,7 +30,7 @@ def apply(kind: str, image: np.ndarray, rng: np.random.RandomState,
         kind: one of ``protocols.SYNTHETIC``.
         image: uint8 (H, W, C).
         rng: the source of randomness; the degradation is a function of its state.
-        parameters: those of the kind; see the function of its name.
+        parameters: the parameters of the kind; see the function of the same name.
 
     Returns:
         uint8 (H, W, C).
@@ -45,19 +45,19 @@ def apply(kind: str, image: np.ndarray, rng: np.random.RandomState,
 
 def motion_blur(image: np.ndarray, rng: np.random.RandomState, length: float, bend: float,
                 gamma: float) -> np.ndarray:
-    """Blur by a shake of the camera during the exposure: the same path for all pixels.
+    """Blur by camera shake during the exposure, along the same path for all pixels.
 
-    The camera moves at a smoothly changing speed along a path whose direction is a random walk.
-    Light adds up, not stored values, so the image is made linear first. Beyond the border it
-    continues mirrored. The idea of random trajectories is that of Boracchi and Foi (IEEE TIP 2012)
-    and of DeblurGAN (CVPR 2018); this walk is ours and simpler.
+    The camera moves at a smoothly changing speed along a path whose direction is a random walk. The
+    image is made linear first, because light adds up and stored values do not. Beyond the border
+    the image is mirrored. Random trajectories were proposed by Boracchi and Foi (IEEE TIP 2012) and
+    used in DeblurGAN (CVPR 2018); the walk here is our own and simpler.
 
     Args:
         image: float64 (H, W, C) in [0, 1].
         rng: the source of randomness.
-        length: of the longest path, in pixels; an image's is drawn from half of it to all of it.
-        bend: how much the path turns: 0 is a straight line, 1 turns by a half-turn (one standard
-            deviation) over the exposure.
+        length: the longest path in pixels; each image's is drawn from half of it to all of it.
+        bend: how much the path turns: 0 is a straight line; with 1 the standard deviation of the
+            turn over the exposure is half a turn.
         gamma: light = value ** gamma; 1 blurs the stored values.
     """
     psf = trajectory_psf(rng, length, bend)
@@ -75,12 +75,12 @@ def trajectory_psf(rng: np.random.RandomState, length: float, bend: float) -> np
     speed = 1 + depth * np.sin(np.linspace(0, 2 * np.pi, steps) + phase)
     step = speed * length / speed.sum()
     path = np.cumsum(np.stack([np.sin(direction), np.cos(direction)]) * step, axis=1)
-    # centred, so that the blurred image is not shifted against its target
+    # centred, so that the blurred image is not shifted relative to its target
     return splat(path - path.mean(axis=1, keepdims=True))
 
 
 def splat(path: np.ndarray) -> np.ndarray:
-    """Share points among the four pixels round each: (2, N) to (S, S), S odd, summing to 1."""
+    """Distribute each point over its four nearest pixels: (2, N) to (S, S), S odd, summing to 1."""
     radius = int(np.ceil(np.abs(path).max())) + 1
     psf = np.zeros((2 * radius + 1, 2 * radius + 1))
     corner = np.floor(path).astype(int)
@@ -98,19 +98,19 @@ def rain_streaks(image: np.ndarray, rng: np.random.RandomState, density: float, 
                  angle: float, opacity: float, layers: int) -> np.ndarray:
     """Lay bright streaks of falling rain over an image, in layers of different distance.
 
-    Layer i is 2^-i/2 times as near as the first: its streaks are that much shorter, thinner and
-    fainter, and more by the inverse. A layer's streaks are parallel, and all layers nearly so.
-    Blended as screens, 1 - (1 - image)(1 - rain), on the stored values: the model of Rain100H and
-    its relatives (Yang et al., CVPR 2017), with streaks of our own.
+    The streaks of layer i are shorter, thinner and fainter than the first layer's by 2^-i/2, and
+    more numerous by the inverse. The streaks of a layer are parallel, and those of all layers
+    nearly so. Layers are blended as screens, 1 - (1 - image)(1 - rain), on the stored values. This
+    is the model of Rain100H and its relatives (Yang et al., CVPR 2017), with our own streaks.
 
     Args:
         image: float64 (H, W, C) in [0, 1].
         rng: the source of randomness.
         density: streaks of the nearest layer per 1000 pixels.
-        length: of the nearest streaks, in pixels; each varies from half of it to all of it.
-        angle: the steepest slant against the vertical, in degrees; an image's is drawn within +-.
+        length: of the nearest streaks, in pixels; each is drawn from half of it to all of it.
+        angle: the largest slant from the vertical, in degrees; each image's is drawn within +-.
         opacity: brightness of the nearest streaks, 0 (invisible) to 1 (white).
-        layers: how many distances.
+        layers: the number of distances.
     """
     slant = rng.uniform(-angle, angle)
     clear = np.ones(image.shape[:2])
@@ -118,7 +118,7 @@ def rain_streaks(image: np.ndarray, rng: np.random.RandomState, density: float, 
         near = 2 ** (-layer / 2)
         tilt = np.deg2rad(slant + rng.normal(0, 2))
         light = np.zeros(image.shape[:2])
-        # two lengths a layer: streaks of one length look like a texture
+        # two lengths per layer, because streaks of one length look like a texture
         for share in (rng.uniform(0.5, 0.75), rng.uniform(0.75, 1)):
             points = scatter(image.shape[:2], density / near / 2, rng)
             light += convolve(points[..., None],
@@ -147,11 +147,11 @@ def streak(length: float, tilt: float, width: float) -> np.ndarray:
 
 def low_light(image: np.ndarray, rng: np.random.RandomState, exposure: float, gamma: float,
               photons: float, read_noise: float) -> np.ndarray:
-    """Expose too short: less light, its shot noise, and the noise of the sensor's electronics.
+    """Underexpose: less light, its shot noise, and the noise of the sensor's electronics.
 
     light = exposure * image^gamma; electrons = Poisson(photons * light) + Normal(0, read_noise);
-    the file holds (electrons / photons)^(1/gamma). The Poisson-Gaussian model of raw data (Foi et
-    al., IEEE TIP 2008), without mosaic, colour balance and tone curve of a real camera.
+    the file holds (electrons / photons)^(1/gamma). This is the Poisson-Gaussian model of raw data
+    (Foi et al., IEEE TIP 2008), without the mosaic, colour balance and tone curve of a camera.
 
     Args:
         image: float64 (H, W, C) in [0, 1].
@@ -172,14 +172,14 @@ def snow(image: np.ndarray, rng: np.random.RandomState, density: float, size: fl
          motion: float, opacity: float, haze: float) -> np.ndarray:
     """Cover an image with falling flakes of three sizes, and with the haze between them.
 
-    Haze first: (1 - haze) image + haze * 0.85. Then white flakes, whose coverage is a soft disc
-    smeared along the fall: (1 - coverage) image + coverage. On the stored values, as in Snow100K
-    (Liu et al., IEEE TIP 2018), whose flakes were drawn by hand.
+    First the haze: (1 - haze) image + haze * 0.85. Then white flakes, whose coverage is a soft disc
+    smeared along the fall: (1 - coverage) image + coverage. Both work on the stored values, as in
+    Snow100K (Liu et al., IEEE TIP 2018), whose flakes were drawn by hand.
 
     Args:
         image: float64 (H, W, C) in [0, 1].
         rng: the source of randomness.
-        density: flakes of the largest size per 1000 pixels; of each smaller size twice as many.
+        density: flakes of the largest size per 1000 pixels; each smaller size has twice as many.
         size: diameter of the largest flakes, in pixels; the others have half and a quarter.
         motion: how far the largest flakes fall during the exposure, in pixels.
         opacity: the greatest coverage of a flake, 0 to 1.
@@ -200,26 +200,26 @@ def snow(image: np.ndarray, rng: np.random.RandomState, density: float, size: fl
 
 def drops(image: np.ndarray, rng: np.random.RandomState, count: float, radius: float,
           magnification: float, blur: float, opacity: float) -> np.ndarray:
-    """Put drops of water on the pane before the lens.
+    """Put drops of water on the pane in front of the lens.
 
     A drop is a small lens of short focal length: it shows a wide part of the scene, upside down and
     out of focus. The camera is focused on the scene, so the drop's own edge is soft. The pixel at
-    offset d from a drop's centre shows the blurred scene at offset -magnification * d. Ours; real
-    pairs of this kind are RainDrop (Qian et al., CVPR 2018).
+    offset d from a drop's centre shows the blurred scene at offset -magnification * d. The model is
+    our own; RainDrop (Qian et al., CVPR 2018) has real pairs of this kind.
 
     Args:
         image: float64 (H, W, C) in [0, 1].
         rng: the source of randomness.
-        count: drops per million pixels; a fraction is rounded up or down at random, and there is
-            always one unless count is 0.
+        count: drops per million pixels; a fraction is rounded up or down at random, to at least
+            one drop unless count is 0.
         radius: of the largest drops, in pixels; each is drawn from a quarter of it to all of it.
-        magnification: how many times larger than the drop the part is that it shows.
+        magnification: the size of the part of the scene that a drop shows, over the drop's size.
         blur: standard deviation of the defocus inside the drops, in pixels.
         opacity: the share of the drop's light at its middle, 0 to 1.
     """
     h, w = image.shape[:2]
     number = int(np.floor(count * h * w / 1e6 + rng.uniform()))
-    # what a drop shrinks must be blurred by as much, or it would alias
+    # the part that a drop shrinks must be blurred by the same factor, or it would alias
     scene = convolve(image, gaussian(float(np.hypot(blur, magnification / 2))))
     out = image.copy()
     for _ in range(max(number, int(count > 0))):
@@ -238,7 +238,7 @@ def drops(image: np.ndarray, rng: np.random.RandomState, count: float, radius: f
 
 def _drop_mask(down: np.ndarray, across: np.ndarray, radius: float,
                rng: np.random.RandomState) -> np.ndarray:
-    """Return how much a drop of irregular outline covers at offsets from its middle: 0 to 1."""
+    """Return the coverage (0 to 1) of a drop of irregular outline at offsets from its middle."""
     angle, distance = np.arctan2(down, across), np.hypot(down, across)
     outline = np.ones(distance.shape)
     for order in (1, 2, 3):
@@ -268,11 +268,11 @@ def gaussian(sigma: float) -> np.ndarray:
 def convolve(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """Convolve each channel; beyond the border the image is mirrored without repeating the edge.
 
-    By the Fourier transform, so that the time hardly depends on the kernel's size.
+    Uses the Fourier transform, so that the time hardly depends on the kernel's size.
 
     Args:
         image: float64 (H, W, C).
-        kernel: (S, S), S odd; it need not sum to 1.
+        kernel: (S, S), S odd; its sum may differ from 1.
 
     Returns:
         float64 (H, W, C).
@@ -281,7 +281,7 @@ def convolve(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     radius = kernel.shape[0] // 2
     rows, columns = (_mirror(np.arange(-radius, side + radius), side) for side in (h, w))
     padded = image[rows[:, None], columns]
-    # the sizes rounded up to what transforms fast; zeros beyond cost nothing
+    # sizes are rounded up, with zero padding, to sizes that transform fast
     size = [_fast(n) for n in padded.shape[:2]]
     spectrum = np.fft.rfft2(kernel, size)
     full = np.fft.irfft2(np.fft.rfft2(padded, size, axes=(0, 1)) * spectrum[..., None], size,
@@ -290,7 +290,7 @@ def convolve(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 
 def _fast(length: int) -> int:
-    """Return the next number from ``length`` on whose only prime factors are 2, 3 and 5."""
+    """Return the smallest number >= ``length`` whose only prime factors are 2, 3 and 5."""
     while True:
         rest = length
         for prime in (2, 3, 5):

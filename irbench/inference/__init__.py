@@ -1,1 +1,1 @@
-"""How a network is run: number type, tiles, memory."""
+"""Running a network: number type, tiles and memory."""

@@ -1,13 +1,13 @@
-"""How much memory an image may take, and how much it would: what decides whether tiles are needed.
+"""The memory that an image may use, and the memory it needs: decides whether tiles are needed.
 
 Reads the machine's counters and runs a network on two small random images; writes nothing.
 
-What is available is read once, before the first image: on the CPU the machine's available memory
-or what the process's control group (a container, a Slurm job) leaves, whichever is less; on CUDA
-what is free on the device and in torch's cache. What an image needs is measured on squares of
-about 64 and 128 pixels and continued in proportion to the pixels, or faster where the two already
-grow faster. It is measured only for images that would not fit if a pixel took ``AMPLE`` bytes, so
-that ordinary test images cost nothing.
+The available memory is read once, before the first image. On the CPU it is the machine's available
+memory or the rest in the process's control group (a container, a Slurm job), whichever is less; on
+CUDA the free memory of the device and of torch's cache. The need of an image is measured on squares
+of about 64 and 128 pixels and extrapolated in proportion to the pixels, or faster if the two
+measurements grow faster. It is measured only for images that would not fit at ``AMPLE`` bytes per
+pixel, so that ordinary test images cost nothing.
 
 Try: ``python -c "from irbench.inference.budget import *; print(available('cpu') / 2**30, 'GiB')"``
 """
@@ -27,28 +27,28 @@ from irbench.core.errors import UserError
 from irbench.inference.memory import cuda_peak, resident_peak
 
 GIB = 2**30
-SHARE = 0.8  # of what is available that an image may take, where nothing else is asked for
-# Bytes a pixel of the input. Measured at x2 in float32: Compacter 2.7 K, SemanIR-light 2.4 K,
+SHARE = 0.8  # of the available memory that an image may use by default
+# Bytes per pixel of the input. Measured at x2 in float32: Compacter 2.7 K, SemanIR-light 2.4 K,
 # SemanIR-S 8.8 K.
 AMPLE = 64 * 1024
-SMALL = 64  # side of the smaller image measured; the other has twice that
-# The measured figure counts what lives; the process also holds the gaps between freed blocks.
-# Measured on CPU with ``allocator.keep()``: 1.66 times as much in all for SemanIR-light in tiles of
-# 232, 1.36 to 1.66 times for SemanIR-S in tiles of 256 and less. That of CUDA is a guess.
+SMALL = 64  # side of the smaller measured image; the other side is twice as long
+# The measurement counts live memory; the process also holds the gaps between freed blocks. Measured
+# on CPU with ``allocator.keep()``: 1.66 times as much in total for SemanIR-light in tiles of 232,
+# 1.36 to 1.66 times for SemanIR-S in tiles of 256 and less. The factor for CUDA is a guess.
 SLACK = {"cpu": 1.75, "cuda": 1.25}
 GROUPS = Path("/sys/fs/cgroup")
 SEED = 0
 
 
 class Budget:
-    """The memory of one network on one device: what it may take, what it needs.
+    """The memory of one network on one device: its limit and its need.
 
     Arguments:
         network: ready to run, from float32 (1, C, h, w).
-        memory_gib: that the process (CPU) or torch (CUDA) may take in all; None: ``SHARE`` of
-            what is available.
+        memory_gib: limit for the whole process (CPU) or torch (CUDA); None: ``SHARE`` of the
+            available memory.
         device: ``cpu`` or ``cuda``.
-        multiple: of which the sides of an image that is measured are one.
+        multiple: the sides of measured images are multiples of this.
     """
 
     def __init__(self, network: nn.Module, memory_gib: float | None, device: str,
@@ -60,9 +60,9 @@ class Budget:
         self._needs: Needs | None = None
 
     def allowed(self) -> int:
-        """Return the bytes that a forward pass may take beyond what is held already.
+        """Return the bytes that a forward pass may use beyond the memory already in use.
 
-        Raises UserError where ``memory_gib`` is taken before the first image.
+        Raises UserError if the memory in use before the first image exceeds ``memory_gib``.
         """
         if self._allowed is None:
             if self.memory_gib is None:
@@ -72,33 +72,33 @@ class Budget:
                 self._allowed = int(self.memory_gib * GIB) - held
                 if self._allowed <= 0:
                     raise UserError(f"memory_gib is {self.memory_gib:g}, but weights and program "
-                                    f"alone take {gib(held)}. Allow more.")
+                                    f"alone use {gib(held)}. Allow more.")
         return self._allowed
 
-    def in_words(self) -> str:
-        """Say what is allowed."""
+    def limit_in_words(self) -> str:
+        """Return the limit in words, for reasons in records."""
         return (f"{gib(self.allowed())} allowed" if self.memory_gib is None
                 else f"{self.memory_gib:g} GiB allowed for the process")
 
     def surely_fits(self, pixels: int) -> bool:
-        """Say whether an image fits even at ``AMPLE`` bytes a pixel."""
+        """Whether an image fits even at ``AMPLE`` bytes per pixel."""
         return pixels * AMPLE <= self.allowed()
 
     def needs(self, channels: int) -> Needs:
-        """Return what the network needs, measured at the first call; see ``measure``."""
+        """Return the network's need, measured at the first call; see ``measure``."""
         if self._needs is None:
             self._needs = measure(self.network, channels, self.device, self.multiple)
-            self._allowed = None  # libraries have taken now what they need once
+            self._allowed = None  # read again: libraries have now made their one-time allocations
         return self._needs
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes of a forward pass by the pixels of its input, from two measured points.
+    """The bytes of a forward pass as a function of its input's pixels, from two measured points.
 
-    ``points``: ((pixels, bytes), (pixels, bytes)), ascending; None where nothing could be
-    measured, which ``reason`` then explains. ``scale`` and ``channels`` are the output's; ``slack``
-    is a factor on what was measured.
+    ``points``: ((pixels, bytes), (pixels, bytes)), ascending; None if nothing could be measured,
+    for the reason in ``reason``. ``scale`` and ``channels`` belong to the output; ``slack`` is a
+    factor on the measured bytes.
     """
 
     points: tuple[tuple[int, int], tuple[int, int]] | None
@@ -107,8 +107,8 @@ class Needs:
     slack: float = 1.0
     reason: str = ""
 
-    def of(self, pixels: int) -> int:
-        """Estimate the bytes for an image of so many pixels of the input, slack included."""
+    def bytes_for(self, pixels: int) -> int:
+        """Estimate the bytes for an input of this many pixels, including slack."""
         (p, at_p), (q, at_q) = self.points
         each = max(at_q - at_p, 0) / (q - p)
         straight = at_q + each * (pixels - q)
@@ -117,14 +117,14 @@ class Needs:
         return int(self.slack * max(straight, curved, 0))
 
     def output(self, pixels: int) -> int:
-        """Return the bytes of the float32 output of so many pixels of the input."""
+        """Return the bytes of the float32 output for an input of this many pixels."""
         return 4 * self.channels * self.scale**2 * pixels
 
 
 def measure(network: nn.Module, channels: int, device: str, multiple: int) -> Needs:
     """Measure the memory of two forward passes on random images of about 64 and 128 pixels.
 
-    A compiled network is measured as it is before compiling, which takes no less.
+    A compiled network is measured without its compilation, which does not need less.
     """
     from irbench.inference.prepare import uncompiled
 
@@ -140,7 +140,7 @@ def measure(network: nn.Module, channels: int, device: str, multiple: int) -> Ne
             shapes.append(network(x).shape)
 
         if device == "cuda":
-            forward()  # plans and loads kernels, which is not the pass's
+            forward()  # warm-up: plans and loads kernels, which do not count
             peak, reason = cuda_peak(forward) - torch.cuda.memory_allocated(), ""
         else:
             peak, reason = resident_peak(forward)
@@ -154,7 +154,7 @@ def measure(network: nn.Module, channels: int, device: str, multiple: int) -> Ne
 # -- the machine -------------------------------------------------------------------------------
 
 def available(device: str) -> int:
-    """Return the bytes of memory that can still be taken on the device."""
+    """Return the bytes of memory that are still available on the device."""
     if device == "cuda":
         free, _ = torch.cuda.mem_get_info()
         return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
@@ -163,7 +163,7 @@ def available(device: str) -> int:
 
 
 def taken(device: str) -> int:
-    """Return the bytes that this process (CPU) or torch in it (CUDA) holds."""
+    """Return the bytes that this process (CPU) or its torch (CUDA) holds."""
     if device == "cuda":
         return torch.cuda.memory_allocated()
     _give_back()
@@ -171,10 +171,10 @@ def taken(device: str) -> int:
 
 
 def group_rest(groups: Path = GROUPS, own: Path = Path("/proc/self/cgroup")) -> list[int]:
-    """Return what each control group of this process (Linux) leaves: its limit less its use.
+    """Return the free bytes of each control group of this process (Linux): its limit less its use.
 
-    Groups without a limit are left out; both versions of control groups are read. What the
-    kernel keeps of files counts as used there and is given up on demand, so it is taken off.
+    Groups without a limit are skipped; both versions of control groups are read. The kernel's cache
+    of files counts as used there but is released on demand, so it is subtracted.
     """
     try:
         lines = own.read_text().splitlines()
@@ -191,17 +191,17 @@ def group_rest(groups: Path = GROUPS, own: Path = Path("/proc/self/cgroup")) -> 
         else:
             continue
         inner = root / path.lstrip("/")
-        # seen from inside a container the own path may not exist; its root then is the own group
+        # inside a container the process's path may not exist; then the root is its group
         for folder in {root, inner, *(p for p in inner.parents if p.is_relative_to(root))}:
             rest += _left(folder, *names)
     return rest
 
 
 def _left(folder: Path, limit: str, use: str, files: str) -> list[int]:
-    """Return [limit - use] of one group, [] where it has no limit."""
+    """Return [limit - use] of one group, [] if it has no limit."""
     try:
         most = (folder / limit).read_text().strip()
-        if most == "max" or int(most) >= 2**60:  # version 1 has no word for no limit
+        if most == "max" or int(most) >= 2**60:  # version 1 writes a huge number for no limit
             return []
         used = int((folder / use).read_text())
         stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
@@ -211,7 +211,7 @@ def _left(folder: Path, limit: str, use: str, files: str) -> list[int]:
 
 
 def _give_back() -> None:
-    """Give back what malloc keeps of freed memory (glibc), which is ours to use again."""
+    """Return the freed memory that malloc keeps (glibc) to the system."""
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):  # another C library

@@ -1,12 +1,12 @@
-"""Peak memory of one call, on CPU and CUDA, and telling when memory ran out.
+"""Peak memory of one call, on CPU and CUDA, and detection of out-of-memory errors.
 
-Reads the kernel's or CUDA's counters, writes nothing (but resets the counters).
+Reads the kernel's or CUDA's counters; writes nothing, but resets the counters.
 
-    CUDA          ``max_memory_allocated`` of the call: everything torch holds at its highest, what
-                  lay there before too.
-    CPU (Linux)   how far the resident memory of the process grows, by the kernel's own high-water
-                  mark (VmHWM), reset just before: what the call allocates, its output too, without
-                  what lay in memory already.
+    CUDA          ``max_memory_allocated`` of the call: the peak of everything torch holds,
+                  including earlier allocations.
+    CPU (Linux)   growth of the process's resident memory, by the kernel's high-water mark (VmHWM),
+                  which is reset just before: the call's allocations including its output, without
+                  earlier allocations.
 The two must not be compared.
 
 Try: ``python -c "import torch; from irbench.inference.memory import resident_peak;
@@ -26,7 +26,7 @@ from torch import nn
 from irbench.inference import allocator
 
 CLEAR_REFS = Path("/proc/self/clear_refs")  # "5" resets VmHWM (man 5 proc_pid_clear_refs)
-MALLOC_SMALL = 128 * 1024  # bytes, where glibc's thresholds start (man 3 mallopt)
+MALLOC_SMALL = 128 * 1024  # bytes, the initial value of glibc's thresholds (man 3 mallopt)
 
 
 def peak(forward: Callable[[], object], device: str, others: int = 0
@@ -36,10 +36,10 @@ def peak(forward: Callable[[], object], device: str, others: int = 0
     Args:
         forward: the call; on the CPU it runs twice, in inference mode.
         device: ``cpu`` or ``cuda``.
-        others: bytes of CUDA memory that are not to be counted (``allocated_by_others``).
+        others: bytes of CUDA memory to subtract (``allocated_by_others``).
 
     Returns:
-        The bytes, or None; what they are of, or None; why they are missing, or "".
+        The bytes, or None; the kind of measurement, or None; why the bytes are missing, or "".
     """
     if device == "cuda":
         return cuda_peak(forward) - others, "CUDA allocator", ""
@@ -48,7 +48,7 @@ def peak(forward: Callable[[], object], device: str, others: int = 0
 
 
 def allocated_by_others(model: nn.Module) -> int:
-    """Return the bytes that the CUDA allocator holds and that are not this model's."""
+    """Return the bytes that the CUDA allocator holds for anything but this model."""
     own = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers())
               if t.is_cuda)
     return torch.cuda.memory_allocated() - own
@@ -57,8 +57,8 @@ def allocated_by_others(model: nn.Module) -> int:
 def cuda_peak(forward: Callable[[], object]) -> int:
     """Return the highest number of bytes torch held on the CUDA device during a call.
 
-    What was held before the call is in it: subtract ``torch.cuda.memory_allocated()`` of then for
-    what the call itself needs.
+    This includes memory held before the call. To get the need of the call itself, subtract the
+    value of ``torch.cuda.memory_allocated()`` before the call.
     """
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
@@ -68,23 +68,23 @@ def cuda_peak(forward: Callable[[], object]) -> int:
 
 
 def resident_peak(forward: Callable[[], object]) -> tuple[int | None, str]:
-    """Return by how many bytes resident memory rises above its level before, or None and why.
+    """Return by how many bytes a call raises the resident memory; or None, and the reason.
 
     The call runs twice, in inference mode, with the caller's number of threads.
 
-    Left alone, glibc keeps freed blocks of up to 32 MiB, and the figure would depend on what ran
-    before (by a factor of two). So what it holds is given back first; during the pass every block
-    of 128 KiB and more comes from the kernel and returns to it when freed; and the pass runs in a
-    thread of its own, whose heap has no holes that would be filled, and kept, instead. The
-    kernel's counters are true to a few hundred kilobytes. Afterwards ``allocator.keep()`` is in
-    force.
+    By default glibc keeps freed blocks of up to 32 MiB, so that the result would depend on earlier
+    calls (by a factor of two). Three steps prevent this. First, the memory that glibc keeps is
+    returned to the kernel. Second, during the pass every block of 128 KiB or more is allocated from
+    the kernel and returned when freed. Third, the pass runs in a new thread, whose heap has no
+    holes to fill. The kernel's counters are accurate to a few hundred kilobytes. Afterwards
+    ``allocator.keep()`` is in effect.
     """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(_resident_peak_here, forward, torch.get_num_threads()).result()
 
 
 def _resident_peak_here(forward: Callable[[], object], threads: int) -> tuple[int | None, str]:
-    try:  # all that may be missing, before it is needed
+    try:  # check first for everything that may be missing
         libc = ctypes.CDLL("libc.so.6")
         _trimmed_level(libc)
         allocator.keep(MALLOC_SMALL)
@@ -92,9 +92,9 @@ def _resident_peak_here(forward: Callable[[], object], threads: int) -> tuple[in
         return None, ("the peak of a CPU forward pass needs Linux with glibc and "
                       f"{CLEAR_REFS} ({type(error).__name__}: {error})")
     try:
-        torch.set_num_threads(threads)  # this and inference mode belong to a thread
+        torch.set_num_threads(threads)  # this and inference mode are settings of a thread
         with torch.inference_mode():
-            forward()  # what a thread needs once is not the pass's
+            forward()  # warm-up: a thread's one-time allocations do not count
             before = _trimmed_level(libc)
             forward()
         return max(_resident()[1] - before, 0), ""
@@ -103,21 +103,21 @@ def _resident_peak_here(forward: Callable[[], object], threads: int) -> tuple[in
 
 
 def _trimmed_level(libc: ctypes.CDLL) -> int:
-    """Give back what malloc holds, restart the high-water mark, return the level in bytes."""
+    """Return malloc's free memory, reset the high-water mark, and return the level in bytes."""
     libc.malloc_trim(0)
     CLEAR_REFS.write_text("5")
     return _resident()[0]
 
 
 def _resident() -> tuple[int, int]:
-    """Resident memory of this process in bytes, now and at its highest (VmRSS, VmHWM)."""
+    """Return this process's present and peak resident memory in bytes (VmRSS, VmHWM)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     return tuple(int(fields[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Say whether an exception means that memory could not be allocated."""
+    """Whether an exception means that memory could not be allocated."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     # the CPU's allocator raises a plain RuntimeError; the texts are those of Linux and Windows

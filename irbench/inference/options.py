@@ -1,20 +1,19 @@
-"""How a network is run: number type, layout, compilation, tiles. The default changes nothing.
+"""Options for running a network: number type, layout, compilation, tiles.
 
-Reads options (a mapping of a config), which ``resolve`` checks once, when the plan is made; writes
-nothing. All options are off unless asked for, and all of them are kept with every result. Whatever
-they are, a prepared network takes float32 and returns float32, so that what comes before and after
-is the same for all.
+Reads options (a mapping in a config), which ``resolve`` checks once, when the plan is made; writes
+nothing. All options are off by default, and every result stores all of them. A prepared network
+always takes and returns float32, so that the steps before and after it are the same for all.
 
-    dtype           of weights and arithmetic: float32, float64, float16, bfloat16
+    dtype           type of weights and arithmetic: float32, float64, float16, bfloat16
     channels_last   weights and input in torch's NHWC layout
-    compile         by torch.compile; needs a C++ compiler (CPU) or Triton (CUDA)
-    tile            auto: the whole image at once unless that needs more memory than there is, then
-                    tiles; off: never tiles; a number: tiles of at most that side, in pixels of the
-                    input
+    compile         use torch.compile; needs a C++ compiler (CPU) or Triton (CUDA)
+    tile            auto: the whole image at once, or tiles if it needs more memory than is
+                    available; off: never tiles; a number: tiles of at most that side, in pixels of
+                    the input
     overlap         pixels of the input that two neighbouring tiles share; null: chosen per network
-    memory_gib      memory the process may take, for ``auto``; null: 80 % of what is available
+    memory_gib      memory limit for ``auto``; null: 80 % of the available memory
 
-How tiles are cut and blended: irbench/inference/tiling.py.
+irbench/inference/tiling.py explains how tiles are cut and blended.
 
 Try: ``python -c "from irbench.inference.options import *; print(describe(resolve({'dtype':
 'bfloat16', 'tile': 256}, 'here')))"``
@@ -35,25 +34,25 @@ NAMES = tuple(field.name for field in fields(Inference))
 
 
 def resolve(given: dict | None, where: str) -> Inference:
-    """Return all options: the given ones, checked, over the defaults.
+    """Return all options: the given ones, checked, and the defaults of the others.
 
     Args:
-        given: any of the options of the module's text; None for none.
-        where: begins the message of an error, e.g. ``models.compacter.inference``.
+        given: any of the options listed above; None for none.
+        where: the beginning of error messages, e.g. ``models.compacter.inference``.
 
     Raises:
-        UserError: an unknown option, a bad value, or two that exclude each other.
+        UserError: an unknown option, an invalid value, or two options that exclude each other.
     """
     if given is None:
         return DEFAULT
     if not isinstance(given, dict):
-        raise UserError(f"{where}: {given!r} is no mapping of options. Valid options: "
+        raise UserError(f"{where}: {given!r} is not a mapping of options. Valid options: "
                         f"{', '.join(NAMES)}.")
     for name in given:
         if name not in NAMES:
             raise unknown("option", name, NAMES, where)
     options = Inference(**given)
-    if options.tile is False:  # what YAML makes of a bare off
+    if options.tile is False:  # YAML reads an unquoted `off` as false
         options = replace(options, tile="off")
     if options.dtype not in DTYPES:
         raise unknown("dtype", options.dtype, DTYPES, where)
@@ -67,10 +66,10 @@ def resolve(given: dict | None, where: str) -> Inference:
         if not valid(value := getattr(options, name)):
             raise UserError(f"{where}: {name} is {value!r}; it takes {takes}.")
     if options.tile == "off" and options.overlap is not None:
-        raise UserError(f"{where}: tile is off, so overlap has no meaning. Leave one out.")
+        raise UserError(f"{where}: tile is off, so overlap has no meaning. Remove one of them.")
     if options.tile != "auto" and options.memory_gib is not None:
-        raise UserError(f"{where}: memory_gib chooses the tile where tile is auto; here it is "
-                        f"{options.tile!r}. Leave one out.")
+        raise UserError(f"{where}: memory_gib has a meaning only with tile: auto; here tile is "
+                        f"{options.tile!r}. Remove one of them.")
     return options
 
 
@@ -83,9 +82,9 @@ def _positive(value: object) -> bool:
 
 
 def describe(options: Inference) -> str:
-    """Say in a few words what is not the default, e.g. ``bfloat16, compiled, tiles of 256``.
+    """Return the non-default options in words, e.g. ``bfloat16, compiled, tiles of 256``.
 
-    Empty for the defaults.
+    Returns "" for the defaults.
     """
     o = options
     tile = {"auto": "", "off": "never in tiles"}.get(o.tile, f"tiles of {o.tile}")
@@ -98,18 +97,18 @@ def describe(options: Inference) -> str:
         "" if o.memory_gib is None else f"at most {o.memory_gib:g} GiB")))
 
 
-def telling(options: Inference) -> dict:
-    """Return, as plain data, the options that make another model of it: numbers or speed change.
+def changes_model(options: Inference) -> dict:
+    """Return the options that make it a different model (numbers or speed), as plain data.
 
-    Not those that only say how much memory there is: an image that was tiled says so itself.
+    Memory limits are left out, because a result already records whether images were tiled.
     """
     silent = {"memory_gib", "overlap"} | ({"tile"} if options.tile == "off" else set())
     return {name: value for name, value in options.unlike(DEFAULT).items() if name not in silent}
 
 
 def check_dtype(dtype: str, valid: Collection[str], where: str) -> None:
-    """Raise UserError unless a number type is one that a model's card names (its ``dtypes``)."""
+    """Raise UserError unless a model's card lists the number type (in its ``dtypes``)."""
     if dtype not in valid:
-        raise UserError(f"{where}: dtype {dtype!r} is not one that this model runs in. Valid: "
-                        f"{', '.join(valid)}. (A model of your own states its types in `dtypes` "
+        raise UserError(f"{where}: this model does not run in dtype {dtype!r}. Valid: "
+                        f"{', '.join(valid)}. (A model of your own lists its types in `dtypes` "
                         "of its card.)")

@@ -1,10 +1,8 @@
-"""A network run in another number type, layout or compiled, that takes and returns float32.
+"""Run a network in another number type or layout, or compiled; it takes and returns float32.
 
-Reads and writes tensors only. ``prepare`` makes it.
-
-Weights and input are cast. The networks of spandrel run under ``torch.autocast`` as well where the
-type has 16 bits: some make tensors of float32 on the way (SwinIR its masks), which torch would
-refuse to multiply with the others.
+Reads and writes tensors only. Weights and input are cast. With a 16-bit type the networks of
+spandrel also run under ``torch.autocast``, because some create float32 tensors (SwinIR its masks),
+which torch cannot multiply with 16-bit tensors.
 
 Try: ``python -c "import torch; from irbench.inference.prepare import prepare;
 print(prepare(torch.nn.Conv2d(3, 3, 3))(torch.rand(1, 3, 8, 8)).dtype)"``
@@ -30,28 +28,28 @@ from irbench.inference.options import DEFAULT, check_dtype
 
 HALF = (torch.float16, torch.bfloat16)
 FOREIGN = ("spandrel", "spandrel_extra_arches")
-# what torch says of an operation that a number type lacks, or that got two of them
+# torch's messages for an operation that a number type lacks, or that mixes two number types
 ABOUT_DTYPES = re.compile(r"half|bfloat16|dtype|scalar ?type|double|float64", re.IGNORECASE)
 
 
 def prepare(network: nn.Module, options: Inference = DEFAULT, device: str = "cpu",
             dtypes: Collection[str] | None = None) -> nn.Module:
-    """Make a network run as the options say, in evaluation mode on the device.
+    """Apply the options to a network, in evaluation mode on the device.
 
     Args:
-        network: from (B, C, H, W) to (B, C, sH, sW). It is itself moved and cast, and must not
+        network: from (B, C, H, W) to (B, C, sH, sW). It is moved and cast in place, and must not
             be used for anything else afterwards.
-        options: checked ones, of ``irbench.inference.options.resolve``.
+        options: checked options from ``irbench.inference.options.resolve``.
         device: ``cpu`` or ``cuda``.
-        dtypes: those the model runs in; None: the network's own ``dtypes``, or any.
+        dtypes: the types that the model runs in; None: the network's own ``dtypes``, or any.
 
     Returns:
-        The network itself for the defaults, else a ``Prepared`` with the network's attributes.
+        The network itself for the defaults, otherwise a ``Prepared`` with the network's attributes.
         It takes and returns float32.
 
     Raises:
         UserError: a dtype that the model does not run in.
-        Unavailable: nothing here to compile with.
+        Unavailable: the compiler that torch.compile needs is missing.
     """
     dtypes = dtypes if dtypes is not None else getattr(network, "dtypes", None)
     if dtypes is not None:
@@ -70,9 +68,9 @@ def prepare(network: nn.Module, options: Inference = DEFAULT, device: str = "cpu
 
 
 def uncompiled(network: nn.Module) -> nn.Module:
-    """Return a prepared network without its compilation: what looks inside needs every module.
+    """Return a prepared network without its compilation, for code that inspects its modules.
 
-    The weights are shared; number type and layout stay. Any other network is returned as it is.
+    The weights are shared; number type and layout stay. Any other network is returned unchanged.
     """
     if not isinstance(network, Prepared) or not network.inference.compile:
         return network
@@ -80,8 +78,8 @@ def uncompiled(network: nn.Module) -> nn.Module:
 
 
 def _check_compiler(device: str) -> None:
-    """Raise Unavailable where torch.compile would find nothing to compile with."""
-    leave = "Leave `compile` out, or run where there is one."
+    """Raise Unavailable if the compiler that torch.compile needs is missing."""
+    leave = "Remove `compile`, or use a machine that has one."
     if device == "cuda" and find_spec("triton") is None:
         raise Unavailable(f"torch.compile on CUDA needs the package triton, which is not "
                           f"installed. {leave}")
@@ -93,7 +91,7 @@ def _check_compiler(device: str) -> None:
 
 
 class Prepared(nn.Module):
-    """A network with its options; attributes it lacks are the network's (scale, about, ...).
+    """A network with its options; other attributes (scale, about, ...) are those of the network.
 
     Arguments:
         network: already moved and cast.
@@ -102,7 +100,7 @@ class Prepared(nn.Module):
     """
 
     def __init__(self, network: nn.Module, options: Inference, device: str) -> None:
-        """Wrap the network; raise Unavailable where torch.compile refuses at once."""
+        """Wrap the network; raise Unavailable if torch.compile refuses at once."""
         super().__init__()
         self.network = network
         self.inference = options
@@ -114,12 +112,12 @@ class Prepared(nn.Module):
         if options.compile:
             try:
                 run = torch.compile(network)
-            except RuntimeError as error:  # an interpreter that this torch cannot compile for
+            except RuntimeError as error:  # torch cannot compile for this Python interpreter
                 raise Unavailable(self._failed("torch.compile failed", error)) from None
-        self._run = (run,)  # in a tuple, as a compiled module would be registered a second time
+        self._run = (run,)  # in a tuple, so that a compiled module is not registered a second time
 
     def __getattr__(self, name: str):
-        """Return an attribute of ours, or else the network's."""
+        """Return an attribute of this module or of the network."""
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -131,7 +129,7 @@ class Prepared(nn.Module):
         """Map float32 (B, C, H, W) to float32 (B, C, sH, sW).
 
         Raises UserError for an operation that the number type lacks on this device, Unavailable
-        where compiling fails.
+        if compiling fails.
         """
         layout = torch.channels_last if self.inference.channels_last else torch.preserve_format
         x = x.to(dtype=self.dtype, memory_format=layout)
@@ -145,10 +143,10 @@ class Prepared(nn.Module):
             raise named from error
 
     def _compiled(self, x: Tensor) -> Tensor:
-        """Run the compiled network; never, in silence, the one that is not.
+        """Run the compiled network; never fall back silently to the uncompiled one.
 
-        torch compiles a few forms of a network for sizes that differ and then, by default, runs it
-        uncompiled. Here it forgets them instead and begins anew.
+        torch compiles a few versions of a network for different sizes and then, by default, runs it
+        uncompiled. Here it discards these versions and compiles again.
         """
         strict = {"fail_on_recompile_limit_hit": True}
         with torch._dynamo.config.patch(strict):
@@ -159,7 +157,7 @@ class Prepared(nn.Module):
                 return self._run[0](x)
 
     def _named(self, error: Exception) -> Exception:
-        """Return the error that a person can act on, or the given one where it is of no option."""
+        """Return an error that names the option at fault, or the given error if there is none."""
         from irbench.inference.memory import out_of_memory
 
         if out_of_memory(error):
@@ -175,4 +173,4 @@ class Prepared(nn.Module):
         first = " ".join(str(error).split())[:200]
         option = "compile" if "compile" in what else "dtype"
         return (f"{type(self.network).__name__} on {self.device}: {what} ({type(error).__name__}: "
-                f"{first}). Leave `{option}` out of `inference`, or give another.")
+                f"{first}). Remove `{option}` from `inference`, or change it.")

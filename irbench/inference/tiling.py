@@ -1,18 +1,19 @@
-"""Images in tiles, where the whole needs more memory than there is: overlap, blended seams.
+"""Images in overlapping tiles with blended seams, for images that do not fit into memory.
 
 Reads and writes tensors only. Sizes are in pixels of the input, h x w; s is the network's scale.
 
     cut     A side is cut into tiles that begin at multiples of the network's ``size_multiple`` and
-            share ``overlap`` pixels. They are as equal as that allows and no larger than the tile
-            asked for; the last ends at the border. So windows lie as in the whole image, and a
-            network that pads at the bottom and the right pads the last tile as the whole image.
-    blend   In the overlap a ramp leads from one tile to the next; the weights are products of one
-            ramp a direction and add up to 1, so no map of weights is needed beside the output.
-    exact   A network whose output depends on at most r pixels around (``receptive_field``) is
-            right at r pixels from a tile's border. With an overlap of at least 2r the ramp keeps
-            to where both tiles are right: the result is the whole image's up to rounding. With
-            less overlap, or where r is unbounded (None), it differs near the seams, or everywhere.
-    when    see ``Tiled``. Every choice is kept with its reason.
+            share ``overlap`` pixels. They are as equal as possible and at most as large as
+            requested; the last ends at the border. So windows have the same positions as in the
+            untiled image, and a network that pads bottom and right pads the last tile likewise.
+    blend   In the overlap a ramp leads from one tile to the next. The weights are products of one
+            ramp per direction and sum to 1, so no map of weights is needed beside the output.
+    exact   If a pixel of the output depends on at most r pixels around it (``receptive_field``),
+            it is correct at a distance of r pixels from a tile's border. With an overlap of at
+            least 2r the ramp lies where both tiles are correct: then the tiled result equals the
+            untiled one up to rounding. With less overlap it differs near the seams; if r is
+            unbounded (None), it may differ everywhere.
+    when    see ``Tiled``. Every choice is stored with its reason.
 
 Try: ``python -c "import torch; from irbench.inference.tiling import Tiled; net =
 Tiled(torch.nn.Conv2d(
@@ -34,9 +35,9 @@ from irbench.inference.budget import Budget, Needs, gib
 from irbench.inference.memory import out_of_memory
 from irbench.inference.options import DEFAULT
 
-OVERLAP = 64  # where exactness would cost much more than that, or cannot be had; ours
-SMALLEST = 64  # side of the smallest tiles chosen unasked
-MOST = 4  # exact overlaps up to tile / MOST are taken unasked: at most 1.8 times the work
+OVERLAP = 64  # our choice where an exact overlap would be much larger, or does not exist
+SMALLEST = 64  # side of the smallest tiles that are chosen automatically
+MOST = 4  # exact overlaps up to tile / MOST are chosen automatically: at most 1.8 times the work
 
 Watch = Callable[[], contextlib.AbstractContextManager]
 
@@ -57,23 +58,23 @@ class Cut:
 
     @property
     def exact(self) -> bool:
-        """Whether the result is the whole image's up to rounding."""
+        """Whether the tiled result equals the untiled one up to rounding."""
         return self.radius is not None and self.overlap >= 2 * self.radius
 
     def spans(self, length: int) -> list[tuple[int, int]]:
-        """Cut 0 .. length into [start, stop), ascending; one if the tile holds it."""
+        """Cut 0 .. length into spans [start, stop), ascending; a single one if a tile suffices."""
         if length <= self.tile:
             return [(0, length)]
         rest = length - self.overlap
         count = -(-rest // (self.tile - self.overlap))
-        step = up(-(-rest // count), self.multiple)  # the smallest that needs no more tiles
+        step = up(-(-rest // count), self.multiple)  # the smallest step for this many tiles
         return [(start, min(start + step + self.overlap, length))
                 for start in range(0, rest, step)]
 
     def weights(self, length: int, scale: int) -> list[Tensor]:
         """Return the weights of each span of a side, float32 (scale * (stop - start),).
 
-        At every pixel of the output those of all tiles add up to 1.
+        At every pixel of the output the weights of all tiles sum to 1.
         """
         spans = self.spans(length)
         margin = self.radius if self.exact else 0
@@ -81,7 +82,7 @@ class Cut:
         place = torch.arange(scale * length, dtype=torch.float64) + 0.5
 
         def risen(start: int) -> Tensor:
-            """How much of a pixel belongs to the tile that starts here or to a later one."""
+            """Return the share of each pixel that belongs to the tile that starts here or later."""
             if start == 0:
                 return torch.ones_like(place)
             beyond = place - scale * (start + margin)
@@ -93,28 +94,28 @@ class Cut:
 
 
 def up(value: int, multiple: int) -> int:
-    """Return the smallest multiple that is not below a value."""
+    """Return the smallest multiple that is at least a value."""
     return -(-value // multiple) * multiple
 
 
 def exact_overlap(network: nn.Module) -> int | None:
-    """Return the overlap from which tiles give the whole image's result; None: no overlap does."""
+    """Return the least overlap with which tiling is exact; None if no overlap is exact."""
     radius = getattr(network, "receptive_field", None)
     return None if radius is None else up(max(2 * radius, 1), _multiple(network))
 
 
 def cut_for(network: nn.Module, tile: int, overlap: int | None) -> Cut:
-    """Choose how to cut for a network.
+    """Choose how to cut images for a network.
 
     Args:
-        network: with ``size_multiple`` (1 if it has none) and ``receptive_field``.
-        tile: side of the largest tile; taken down to a multiple.
-        overlap: asked for, taken up to a multiple (at least one); None: ``OVERLAP``, or half of a
-            tile below twice that; but the exact one, if it is not above twice as much and half of
-            the tile, or not above a quarter of the tile.
+        network: with ``size_multiple`` (default: 1) and ``receptive_field``.
+        tile: side of the largest tile; rounded down to a multiple.
+        overlap: the requested overlap, rounded up to a multiple (at least one). None: ``OVERLAP``,
+            or half of a tile smaller than twice that. The exact overlap is used instead if it is
+            at most twice as large and half of the tile, or at most a quarter of the tile.
 
     Raises:
-        UserError: the tile does not hold the overlap and one multiple more.
+        UserError: the tile is too small for the overlap plus one multiple.
     """
     m = _multiple(network)
     side = tile // m * m
@@ -124,7 +125,7 @@ def cut_for(network: nn.Module, tile: int, overlap: int | None) -> Cut:
         cheap = max(side // MOST, min(2 * usual, side // 2))
         wanted = exact if exact is not None and exact <= cheap else usual
     else:
-        wanted = up(max(overlap, 1), m)  # without any, a last tile could be too small to pad
+        wanted = up(max(overlap, 1), m)  # without overlap, the last tile could be too small to pad
     if side < wanted + m:
         raise UserError(f"tiles of {tile} pixels are too small: {type(network).__name__} works in "
                         f"multiples of {m}, and an overlap of {wanted} needs tiles of at least "
@@ -143,8 +144,8 @@ def in_tiles(network: Callable[[Tensor], Tensor], x: Tensor, cut: Cut,
     Args:
         network: from (B, C, h, w) to (B, C', sh, sw).
         x: (B, C, h, w) on the network's device.
-        cut: how.
-        done: told after each tile how many of how many are done.
+        cut: how the image is cut.
+        done: called after each tile with the number of finished tiles and of all tiles.
 
     Returns:
         (B, C', sh, sw) float32 on the CPU, and the number of tiles.
@@ -172,73 +173,73 @@ def in_tiles(network: Callable[[Tensor], Tensor], x: Tensor, cut: Cut,
 def _scale(y: Tensor, height: int, width: int) -> int:
     scale = y.shape[-1] // width
     if scale < 1 or tuple(y.shape[-2:]) != (scale * height, scale * width):
-        raise UserError(f"the network made {y.shape[-2]} x {y.shape[-1]} pixels of a tile of "
-                        f"{height} x {width}; tiles need an output of a whole multiple of the "
-                        "input. Set `tile` to off.")
+        raise UserError(f"the network returned {y.shape[-2]} x {y.shape[-1]} pixels for a tile of "
+                        f"{height} x {width}; tiling needs an output whose size is a whole "
+                        "multiple of the input's. Set `tile` to off.")
     return scale
 
 
 # -- when --------------------------------------------------------------------------------------
 
 class Tiled:
-    """A network that takes images of any size: whole where they fit, else in tiles.
+    """A network for images of any size: untiled if they fit into memory, otherwise in tiles.
 
-    ``tile`` of the options decides. ``auto``: the whole image, unless the estimate exceeds what
-    memory allows (see irbench/inference/budget.py), or memory runs out; then the largest tiles that
-    fit the estimate, or of half the side until one fits. A number: tiles of that side for every
-    larger image, halved likewise. ``off``: the whole image, and no more is done when memory
-    runs out. What ran out of memory once is not tried again.
+    The option ``tile`` decides. ``auto``: the whole image, unless the estimate exceeds the allowed
+    memory (see irbench/inference/budget.py) or memory runs out. Then the largest tiles that fit the
+    estimate; if memory runs out, the side is halved until they fit. A number: tiles of that side
+    for every larger image, halved likewise. ``off``: the whole image, even if memory runs out. A
+    size that ran out of memory is not tried again.
 
     Arguments:
         network: ready to run on the device (``irbench.inference.prepare``).
-        options: how it is run; of these ``tile``, ``overlap`` and ``memory_gib`` count here.
+        options: how it is run; only ``tile``, ``overlap`` and ``memory_gib`` matter here.
         device: ``cpu`` or ``cuda``.
-        watch: makes a context entered around the first forward pass of the first image;
-            ``observed`` then is what it gave.
-        done: told after each tile how many of how many are done.
+        watch: makes a context for the first forward pass of the first image; its value becomes
+            ``observed``.
+        done: called after each tile with the number of finished tiles and of all tiles.
     """
 
     def __init__(self, network: nn.Module, options: Inference = DEFAULT, device: str = "cpu",
                  watch: Watch | None = None, done: Callable[[int, int], None] | None = None):
-        """Keep the arguments (above); raise UserError for too small a tile."""
+        """Store the arguments (above); raise UserError if the tile is too small."""
         self.network, self.options = network, options
         self.budget = Budget(network, self.options.memory_gib, device, _multiple(network))
         self.device, self.watch, self.done = device, watch, done
         self.observed: object = None
         self.tiles = 1  # of the last image
-        self.images = 0  # that were tiled
+        self.images = 0  # number of tiled images
         self.cut: Cut | None = None  # of the last tiled image
-        self._reasons: dict[str, str] = {}  # the first one of a kind
-        self._too_many: float = float("inf")  # pixels for which memory ran out
+        self._reasons: dict[str, str] = {}  # the first reason of each kind
+        self._too_many: float = float("inf")  # least number of pixels that ran out of memory
         if isinstance(self.options.tile, int):
             cut_for(network, self.options.tile, self.options.overlap)
 
     def record(self) -> dict | None:
-        """Return what a record says of tiles; None if no image needed any.
+        """Return the record's facts about tiles; None if no image was tiled.
 
-        ``size``: of the largest tile allowed, [h, w]; ``overlap``: pixels of the input;
-        ``images``: how many were tiled; ``reason``; ``exact``: whether the result is that of the
-        whole image; ``exact_overlap``: from which it is, None if from none. Size and overlap are
-        those of the last image that was tiled.
+        ``size``: of the largest allowed tile, [h, w]; ``overlap``: pixels of the input;
+        ``images``: the number of tiled images; ``reason``; ``exact``: whether the tiled result
+        equals the untiled one; ``exact_overlap``: the least overlap with which it does, None if
+        there is none. Size and overlap are those of the last tiled image.
         """
         if self.cut is None:
             return None
         exact = exact_overlap(self.network)
-        remark = ("as the whole image: the overlap holds the receptive field twice"
+        remark = ("equals the untiled result: the overlap is at least twice the receptive field"
                   if self.cut.exact else
-                  "differs from the whole image: its receptive field is unbounded or unknown"
+                  "differs from the untiled result: the receptive field is unbounded or unknown"
                   if exact is None else
-                  f"differs from the whole image, which takes an overlap of {exact}")
+                  f"differs from the untiled result, which needs an overlap of {exact}")
         return {"size": [self.cut.tile, self.cut.tile], "overlap": self.cut.overlap,
                 "images": self.images, "reason": "; ".join([*self._reasons.values(), remark]),
                 "exact": self.cut.exact, "exact_overlap": exact}
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Map float32 (1, C, h, w) on the device to float32 (1, C', sh, sw), of tiles on the CPU.
+        """Map float32 (1, C, h, w) on the device to float32 (1, C', sh, sw), on the CPU if tiled.
 
         Raises:
-            Unavailable: memory runs out whatever the tiles.
-            UserError: not even the smallest tile fits the memory allowed.
+            Unavailable: memory runs out even with the smallest tiles.
+            UserError: not even the smallest tile fits the allowed memory.
         """
         side = self._side(x)
         while True:
@@ -254,11 +255,11 @@ class Tiled:
             except (RuntimeError, MemoryError) as error:
                 if self.options.tile == "off" or not out_of_memory(error):
                     raise
-            # outside the handler, which holds on to what the forward pass had allocated
+            # outside the handler, which keeps the memory of the forward pass alive
             side = self._smaller(x, side)
 
     def _run(self, x: Tensor) -> Tensor:
-        """Run the network, the first time under the watch."""
+        """Run the network; the first time inside the context of ``watch``."""
         if self.watch is None:
             return self.network(x)
         with self.watch() as observed:
@@ -269,7 +270,7 @@ class Tiled:
     # the side of the tiles
 
     def _side(self, x: Tensor) -> int | None:
-        """Return the side of the tiles for an image, None for the whole."""
+        """Return the side of the tiles for an image, None to run it untiled."""
         tile = self.options.tile
         longest = max(x.shape[-2:])
         if tile == "off":
@@ -289,45 +290,46 @@ class Tiled:
         return side
 
     def _smallest(self) -> int:
-        """Return the smallest side that is chosen unasked."""
+        """Return the smallest side that is chosen automatically."""
         m, overlap = _multiple(self.network), self.options.overlap
         return (max(2 * m, up(SMALLEST, m)) if overlap is None
                 else up(max(overlap, 1), m) + m)
 
     def _fitting(self, x: Tensor) -> int | None:
-        """Return the side of the largest tiles that memory allows, None if it allows the whole."""
+        """Return the side of the largest tiles that fit into memory, None if the whole image fits.
+        """
         pixels, budget = _pixels(x), self.budget
         if budget.surely_fits(pixels):
             return None
         needs = budget.needs(x.shape[1])
         if needs.points is None:
             if self.options.memory_gib is None:
-                return None  # unknown: the image itself will tell
-            raise UserError(f"memory_gib cannot be kept here: {needs.reason}. Give the side of "
-                            "the tiles, `tile`, instead.")
-        if needs.of(pixels) <= budget.allowed():
+                return None  # unknown: try the whole image
+            raise UserError(f"memory_gib cannot be respected here: {needs.reason}. Give the side "
+                            "of the tiles, `tile`, instead.")
+        if needs.bytes_for(pixels) <= budget.allowed():
             return None
         self._reasons.setdefault("budget", (
             f"the whole of {x.shape[-2]} x {x.shape[-1]} pixels was estimated to need "
-            f"{gib(needs.of(pixels))} ({budget.in_words()})"))
+            f"{gib(needs.bytes_for(pixels))} ({budget.limit_in_words()})"))
         return self._largest(pixels, needs)
 
     def _largest(self, pixels: int, needs: Needs) -> int:
-        """Return the side of the largest tiles beside whose output an image's fits."""
+        """Return the side of the largest tiles that fit beside the output of the whole image."""
         m, smallest = _multiple(self.network), self._smallest()
-        # the image's output is put together on the CPU
+        # the output is assembled on the CPU
         left = self.budget.allowed() - (needs.output(pixels) if self.device == "cpu" else 0)
         side = smallest
-        while needs.of((side + m) ** 2) <= left:
+        while needs.bytes_for((side + m) ** 2) <= left:
             side += m
-        if needs.of(side**2) > left and self.options.memory_gib is not None:
+        if needs.bytes_for(side**2) > left and self.options.memory_gib is not None:
             raise UserError(f"memory_gib is {self.options.memory_gib:g}: even tiles of {side} "
-                            f"pixels would need {gib(needs.of(side**2))} where {gib(left)} are "
-                            "left beside program, weights and output. Allow more.")
+                            f"pixels would need {gib(needs.bytes_for(side**2))}, but only "
+                            f"{gib(left)} are left beside program, weights and output. Allow more.")
         return side
 
     def _smaller(self, x: Tensor, side: int | None) -> int:
-        """Return the side to try after memory ran out; raise Unavailable if there is none."""
+        """Return the next side to try after memory ran out; raise Unavailable if there is none."""
         height, width = x.shape[-2:]
         if self.device == "cuda":
             torch.cuda.empty_cache()

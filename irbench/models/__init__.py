@@ -1,1 +1,1 @@
-"""Restoration models. One module a model; see registry.py for how they are found."""
+"""Restoration models, one module per model; registry.py explains how they are found."""

@@ -1,8 +1,8 @@
-"""Models without weights: the rows that test the pipeline alone.
+"""Models without weights, for rows that test only the pipeline.
 
-``input`` returns the degraded image, ``bicubic`` enlarges it as MATLAB does. Their published
-figures are reproduced by any correct pipeline (see catalog/anchors.yaml). ``malvar`` returns its
-input too: under a demosaic protocol that is the Malvar-He-Cutler interpolation already.
+``input`` returns the degraded image; ``bicubic`` enlarges it as MATLAB does. Any correct pipeline
+reproduces their published figures (see catalog/anchors.yaml). ``malvar`` also returns its input,
+which under a demosaic protocol is already the Malvar-He-Cutler interpolation.
 """
 
 from __future__ import annotations

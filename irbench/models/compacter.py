@@ -1,8 +1,8 @@
 """Compacter: a lightweight transformer for image restoration (ACM MM 2024).
 
 Reads and writes tensors only; the paper released no code or weights, so this is written from
-its Figures 2 and 3. In the text below *printed* was read there, *inferred* is what makes the
-printed sizes come out, *ours* is a choice where the paper says nothing.
+its Figures 2 and 3. In the text below *printed* was read there, *inferred* reproduces the printed
+sizes, *ours* is a choice where the paper gives no information.
 
     conv 3x3 -> layers -> conv 3x3 -> + (long residual) -> reconstruction       printed
     layer: x + CASA(LN(x)), then x + DSGM(LN(x))                                printed
@@ -38,7 +38,7 @@ Inferred without an option: all Linears and convolutions have biases, positions 
 (with one, the printed sizes do not come out). The schedule of its training is unknown: see recipes.
 
 The modules below are the definition, used for training, on a GPU and for counting. On a CPU without
-gradients CompactLayer hands over to irbench.models.strips: the same, in 0.7 of the time.
+gradients CompactLayer uses irbench.models.strips, which gives the same in 0.7 of the time.
 
 Try: ``python -c "from irbench.models.compacter import compacter;
 print(sum(p.numel() for p in compacter('sr', 2, 3).parameters()))"``
@@ -136,7 +136,7 @@ class CompactLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens (B, H, W, width) to the same shape; H and W multiples of the window."""
-        if strips.fit(x):
+        if strips.apply_to(x):
             return strips.layer(self, x)
         x = x + self.attention(self.norm1(x))
         return x + self.mixer(self.norm2(x))

@@ -1,20 +1,20 @@
-"""What a network may offer the harness beside its forward pass. Every method here is optional.
+"""Optional methods that a network may offer the harness in addition to its forward pass.
 
-The harness knows no network by name: it asks for these methods, on networks of irbench and on a
-user's own alike, and goes without the answer where a method is missing. A network offers a method
-by defining it; it need not import or inherit anything from here.
+The harness does not treat any network by name. It looks for these methods, on irbench's networks
+and on a user's own alike, and works without them if they are missing. A network offers a method by
+defining it; it need not import or inherit anything from here.
 
     of the network
-    attention_choice     which attention it uses as it stands, and why: the profile's ``attention``
+    attention_choice     the attention it uses now, and the reason: the profile's ``attention``
     diagnose             facts about a forward pass: the ``dictionary`` of profiles and cells
     diagnosis_in_words   the same facts as one line of the log
     of any of its modules, for ``irbench.jobs.profiling.macs``
-    count_macs           the module counts its own multiply-adds, e.g. of a kernel of its own
+    count_macs           the module's own count of multiply-adds, e.g. for a custom kernel
     saved_macs           multiply-adds that it does not need: ``macs_keys_only``
-    to_textbook          takes the form whose multiply-adds are counted
+    to_textbook          switches to the form whose multiply-adds are counted
 
-Attributes that the harness reads as well, all optional: ``size_multiple`` and ``receptive_field``
-(how an image may be cut into tiles, see ``padding.Restorer``), and ``dtypes``. Imports no torch.
+The harness also reads these optional attributes: ``size_multiple`` and ``receptive_field`` (how an
+image may be cut into tiles, see ``padding.Restorer``), and ``dtypes``. Does not import torch.
 
 Try: ``python -c "from irbench.models import interface, registry;
 print(interface.attention_choice(registry.get('semanir-light').load()('sr', 2, 3)))"``
@@ -36,50 +36,50 @@ CHOICE = {"implementation", "reason"}
 PLAIN = (str, int, float, type(None))  # a bool is an int
 
 
-# -- what may be offered -----------------------------------------------------------------------
+# -- optional methods --------------------------------------------------------------------------
 
 class ChoosesAttention(Protocol):
     """A network with more than one way to compute its attention."""
 
     def attention_choice(self) -> dict[str, str] | None:
-        """Return {"implementation", "reason"} for the network as it stands; None: no attention.
+        """Return {"implementation", "reason"} for the network's state; None: no attention.
 
-        "As it stands" is the device, number type and training state of its weights.
+        The state is the device, number type and training mode of its weights.
         """
 
 
 class Diagnoses(Protocol):
-    """A network that has facts to tell about what it does inside. Both methods belong together."""
+    """A network that reports facts about its forward pass. Both methods belong together."""
 
     def diagnose(self) -> AbstractContextManager[list[dict]]:
         """Return a context that yields a list and fills it while the network runs inside of it.
 
-        One entry a part of the network, a flat dict of texts, numbers and None. The report's table
-        shows these: ``stage`` (text, the part's place in the network), ``n`` (tokens of a window),
-        ``k`` (keys of a token), ``self``, ``used`` and ``overlap`` (shares, 0 .. 1); other entries
+        There is one entry per part of the network, a flat dict of texts, numbers and None. The
+        report shows these: ``stage`` (text, the part's place in the network), ``n`` (tokens of a
+        window), ``k`` (keys of a token), ``self``, ``used`` and ``overlap`` (shares, 0 .. 1); other entries
         are kept in the record. The network may run several times (tiles). It runs uncompiled.
         """
 
     def diagnosis_in_words(self, facts: list[dict]) -> str:
-        """Say what ``diagnose`` found in one line, for a log; "" for nothing."""
+        """Return the facts from ``diagnose`` as one line, for a log; "" for nothing."""
 
 
 class CountsMacs(Protocol):
-    """A module that counts its multiply-adds itself; what runs inside of it is not counted again.
+    """A module that counts its own multiply-adds; operations inside it are not counted again.
 
-    For what a trace cannot show (a kernel of its own), or for a kind of its own. The module must be
-    run by calling it: ``module(x)``, not ``module.forward(x)`` or another method.
+    It is for operations that a trace cannot show (a custom kernel), or for a separate kind. The
+    module must be called as ``module(x)``, not with ``module.forward(x)`` or another method.
     """
 
     def count_macs(self, output: object, *inputs: object) -> dict[str, int]:
         """Return kind (one of ``macs.KINDS``) → multiply-adds of one call.
 
-        Arguments are the call's result, then what it was called with (keywords as keywords).
+        Arguments are the call's result, then the call's arguments (keywords as keywords).
         """
 
 
 class SavesMacs(Protocol):
-    """A module that needs fewer multiply-adds than are counted: attention to k keys of N."""
+    """A module that needs fewer multiply-adds than counted, such as attention to k keys of N."""
 
     def saved_macs(self, output: object, *inputs: object) -> int:
         """Return the multiply-adds, of those counted for one call, that are not needed.
@@ -89,19 +89,19 @@ class SavesMacs(Protocol):
 
 
 class HasTextbookForm(Protocol):
-    """A module that is computed in several ways, of which one is to be counted."""
+    """A module with several forms, one of which is used for counting."""
 
     def to_textbook(self) -> None:
-        """Take that form, in place. It is called on a copy of the module."""
+        """Switch to that form, in place. It is called on a copy of the module."""
 
 
-# -- how the harness asks ----------------------------------------------------------------------
+# -- the harness's side ------------------------------------------------------------------------
 
 def offered(module: nn.Module, method: str) -> Callable | None:
     """Return a module's method of this name, None if it has none.
 
-    A network that wraps another one and passes on its attributes (``prepared.Prepared``) offers
-    what that one offers.
+    A network that wraps another one and passes on its attributes (``prepare.Prepared``) offers the
+    same methods.
     """
     found = getattr(module, method, None)
     return found if callable(found) else None
@@ -110,7 +110,7 @@ def offered(module: nn.Module, method: str) -> Callable | None:
 def attention_choice(network: nn.Module) -> dict[str, str] | None:
     """Return the network's {"implementation", "reason"}, None if it offers none.
 
-    Raises UserError where a network's own method returns something else.
+    Raises UserError if a network's own method returns something else.
     """
     method = offered(network, "attention_choice")
     choice = method() if method else None
@@ -125,10 +125,10 @@ def attention_choice(network: nn.Module) -> dict[str, str] | None:
 
 @contextlib.contextmanager
 def diagnose(network: nn.Module) -> Iterator[list[dict]]:
-    """Collect the facts that a network tells about the passes in the ``with`` block.
+    """Collect the facts that a network reports about the passes in the ``with`` block.
 
     Yields a list that fills as the network runs; it stays empty for a network that offers none.
-    Raises UserError where a network's own method yields something else.
+    Raises UserError if a network's own method yields something else.
     """
     method = offered(network, "diagnose")
     with method() if method else contextlib.nullcontext([]) as facts:

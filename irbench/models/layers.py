@@ -1,9 +1,9 @@
 """Parts that the transformers share: options, windows, channels-last convolutions, both ends.
 
-Reads and writes tensors only. Inside the bodies a feature map is kept as tokens with the channels
-last, (B, H, W, C): Linear and LayerNorm act on it as it lies, and its permuted view is exactly
-torch's ``channels_last`` form, in which convolutions (the depthwise ones above all) are fastest.
-So nothing is ever moved but by the cut into windows.
+Reads and writes tensors only. Inside the bodies a feature map is stored as tokens with the channels
+last, (B, H, W, C). Linear and LayerNorm work on this form directly, and its permuted view is
+torch's ``channels_last`` form, in which convolutions (especially depthwise ones) are fastest. So
+only the cut into windows copies data.
 
 Try: ``python -c "import torch; from irbench.models.layers import to_windows;
 print(to_windows(torch.zeros(1, 16, 24, 5), 8).shape)"``
@@ -180,13 +180,13 @@ EDGES = 10.0  # how much stronger than torch's default the first convolution beg
 
 @torch.no_grad()
 def start_at_input(extractor: nn.Module, reconstructor: nn.Module) -> None:
-    """Prepare a model with a skip for training: it returns its input, and begins with the edges.
+    """Initialise a model with a skip for training: it returns its input, and starts with edges.
 
-    The last convolution starts at 0, so that a training starts from the degraded (or bicubic) image
-    instead of from noise. The first one starts blind to flat regions and EDGES times as strong:
-    with the input added at the end only details are left to be made, and after the first LayerNorm
-    these would else drown in the brightness. 200 steps of Compacter x2 (AdamW, one seed) gained
-    1.21 dB over bicubic so, 1.00 dB without (held-out images).
+    The last convolution starts at 0, so that training starts from the degraded (or bicubic) image
+    instead of noise. The first one starts with no response to flat regions and EDGES times as
+    strong: because the input is added at the end, the network only has to produce details, and
+    after the first LayerNorm the brightness would otherwise dominate them. 200 steps of Compacter
+    x2 (AdamW, one seed) gained 1.21 dB over bicubic with this, 1.00 dB without (held-out images).
     """
     first = next(m for m in extractor.modules() if isinstance(m, nn.Conv2d))
     first.weight -= first.weight.mean((2, 3), keepdim=True)
@@ -197,10 +197,10 @@ def start_at_input(extractor: nn.Module, reconstructor: nn.Module) -> None:
 
 
 def initialise(model: nn.Module) -> None:
-    """Linear weights from a normal of deviation 0.02 cut at 2, biases 0 (SwinIR's); in place.
+    """Initialise Linears in place: normal weights of deviation 0.02 cut at 2, biases 0 (SwinIR's).
 
-    Small weights keep the residual branches quiet at first: 300 steps of Compacter (sigma 25, one
-    seed) reached 29.3 dB so, 28.3 dB with torch's default.
+    Small weights keep the residual branches small at first: 300 steps of Compacter (sigma 25, one
+    seed) reached 29.3 dB with this, 28.3 dB with torch's default.
     """
     for module in model.modules():
         if isinstance(module, nn.Linear):

@@ -1,9 +1,9 @@
-"""A Linear that is twice as fast where torch's is slow: float32 on a CPU that is not Intel's.
+"""A Linear that is twice as fast where torch's is slow: float32 on CPUs of other makers than Intel.
 
-Reads and writes tensors only. torch hands Linear in float32 to MKL, which uses half the width of
-other makers' vector units, and 1x1 convolutions, the same sum, to oneDNN, which uses all of it. On
-an AMD EPYC (AVX-512, 1 and 2 threads) forward and backward of the layers here take 0.4 to 0.7 of
-the time; on other machines, or where little is to be done, it is not slower than Linear.
+Reads and writes tensors only. For float32 torch uses MKL in Linear, and MKL uses half the width of
+other makers' vector units. For 1x1 convolutions, which compute the same, it uses oneDNN, which uses
+the full width. On an AMD EPYC (AVX-512, 1 and 2 threads) forward and backward of the layers here
+take 0.4 to 0.7 of the time. On other machines, or for small inputs, it is not slower than Linear.
 
 Try: ``python -m pytest tests/models/test_blocks_semanir.py -k linear``
 """
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# torch takes oneDNN for 1x1 convolutions only with more threads than one or a batch of this.
+# torch uses oneDNN for 1x1 convolutions only with several threads or a batch of this size.
 BATCH = 16
 AVAILABLE = torch.backends.mkldnn.is_available()
 LEAST = 2**23  # multiply-adds below which starting oneDNN costs more than it saves
@@ -36,6 +36,6 @@ class Linear(nn.Linear):
 
 
 def _onednn(x: Tensor) -> bool:
-    """Whether oneDNN is here and knows better; a trace shall show a Linear for what it is."""
+    """Whether oneDNN is available and faster; not while tracing, which must see a Linear."""
     return (x.dtype == torch.float32 and x.device.type == "cpu" and AVAILABLE
             and not torch.is_autocast_enabled("cpu") and not torch.jit.is_tracing())

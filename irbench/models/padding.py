@@ -82,20 +82,20 @@ class Restorer(nn.Module):
     Arguments:
         channels: of the image, 1 or 3 (any positive number works).
         scale: output size / input size, 1 for restoration at the same size.
-        size_multiple: what ``restore`` needs both sides to be a multiple of.
+        size_multiple: ``restore`` needs both sides to be multiples of this.
         skip: ``input`` adds the input (bicubically enlarged to the output's size) to the output,
             so that the network learns the difference; ``none`` does not.
 
     Attributes:
-        receptive_field: how far an output pixel sees, in input pixels: what lies further away from
-            its place cannot change it (where tiles start at multiples of ``size_multiple``). None:
-            it is unbounded, or unknown. A subclass that has a bound states it.
+        receptive_field: the receptive field's radius in input pixels: input farther away cannot
+            change an output pixel (if tiles start at multiples of ``size_multiple``). None: it is
+            unbounded, or unknown. A subclass with a bound states it.
     """
 
     receptive_field: int | None = None
 
     def __init__(self, *, channels: int, scale: int, size_multiple: int, skip: str = "none"):
-        """Keep the arguments (above); raise UserError for an unknown ``skip``."""
+        """Store the arguments (above); raise UserError for an unknown ``skip``."""
         super().__init__()
         self.channels = channels
         self.scale = scale

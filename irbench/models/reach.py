@@ -1,9 +1,9 @@
-"""How far a network looks: which input pixels one output pixel depends on, exactly.
+"""The receptive field of a network: the input pixels that an output pixel depends on, exactly.
 
-Reads the layout of a network, no weights, and writes nothing. Windows and convolutions all act on
-squares, so one dimension is enough: an interval of pixels is followed from the output back to the
-input, and each step widens it to what that step reads. Where windows lie at multiples of their
-side, the width depends on where the pixel stands in its window; ``radius`` takes the worst.
+Reads the layout of a network, not its weights, and writes nothing. Windows and convolutions act on
+squares, so one dimension suffices. An interval of pixels is followed from the output back to the
+input, and each step widens it to the interval that the step reads. If windows lie at multiples of
+their side, the width depends on the pixel's position in its window; ``radius`` takes the maximum.
 
 Try: ``python -c "from irbench.models.semanir import semanir_light as build;
 print(build('sr', 2, 3).receptive_field)"``

@@ -1,8 +1,8 @@
-"""Reference networks for speed: SwinIR with random weights, to set other models' latency against.
+"""Reference networks for speed: SwinIR with random weights, to compare other models' latency with.
 
 Reads and writes tensors only. A latency does not depend on the values of the weights, so nothing is
-fetched; what these networks restore means nothing, and the cards say so (``reference``). For
-results use the peers ``swinir-m`` and ``swinir-s``: the same networks with the authors' weights.
+fetched. The restored images are meaningless, and the cards are marked (``reference``). For results
+use the peers ``swinir-m`` and ``swinir-s``: the same networks with the authors' weights.
 
 The network is spandrel's (Liang et al., ICCVW 2021) in the forms of the authors' release: classical
 SR at x2, x3, x4 11.75, 11.94, 11.90 M parameters, as printed; lightweight SR 0.910, 0.918, 0.930 M,
@@ -56,7 +56,7 @@ CARDS = {
 def swinir_m(task: str, scale: int, channels: int, **options) -> SwinIR:
     """Build SwinIR-M, classical SR: 6 x 6 layers of 180 channels, pixel shuffle (printed).
 
-    Raises UserError for any option (there is none), another task than sr, a scale not of 2 to 4.
+    Raises UserError for any option, for another task than sr, and for a scale other than 2 to 4.
     """
     return SwinIR("swinir-m-random", task, scale, channels, options, embed_dim=180, depth=6,
                   upsampler="pixelshuffle")

@@ -1,9 +1,9 @@
-"""The models irbench knows, found without importing them.
+"""The registry of models, which finds them without importing them.
 
-A model is one module that holds a literal ``CARDS`` and the builders it names. The registry reads
-``CARDS`` from the source text, so that listing models and planning a run import no torch. Modules
-in this package are found by themselves; a user's own are named in the config (``plugins:``) or
-announced by a package through the entry point group ``irbench.models``.
+A model is a module with a literal ``CARDS`` and the builders it names. The registry reads ``CARDS``
+from the source text, so that listing models and planning a run do not import torch. Modules in this
+package are found automatically; a user's own are named in the config (``plugins:``) or announced by
+a package through the entry point group ``irbench.models``.
 
 A card's fields:
     title           the name in tables
@@ -12,22 +12,22 @@ A card's fields:
                     a module from (B, channels, H, W) to (B, channels, scale*H, scale*W), float32
                     in [0, 1], for any H, W >= 2
     tasks           the tasks it can do
-    levels          (optional) task -> levels, where it does not do all levels of a task
-    in_paper        whether the paper describes this very variant
-    note            (optional) what a table must say of it, e.g. that it is not in the paper
+    levels          (optional) task -> levels, if it does not support all levels of a task
+    in_paper        whether the paper describes exactly this variant
+    note            (optional) a note that tables must show, e.g. that it is not in the paper
     published_as    (optional) its name in published.csv
     source          paper, section, what is inferred
     learned         whether it has weights
-    options         name -> default, every option the builder takes; a config's values must be of
-                    the default's kind (``Card.check``), any where it is null
-    free            (optional) the options that change no weights: one checkpoint runs with several
-                    values of them, which a config's ``variants`` compares
+    options         name -> default, for every option of the builder; a config's values must have
+                    the default's type (``Card.check``), or any type if the default is null
+    free            (optional) the options that do not change weights: one checkpoint runs with
+                    several values of them, which a config's ``variants`` compares
     dtypes          the floating types it runs in
-    reference       (optional) True: a network of somebody else's form with random weights, here to
-                    compare speed with (``profile.references``); it is never trained or evaluated
+    reference       (optional) True: a third-party network with random weights, only for comparing
+                    speed (``profile.references``); it is never trained or evaluated
 
-The module that a builder returns may offer more methods, by which it tells of its attention, of
-what happens inside, and of its multiply-adds: see ``irbench.models.interface``.
+The module that a builder returns may offer more methods, which report its attention, facts about
+its forward pass, and its multiply-adds: see ``irbench.models.interface``.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ HERE = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a model before its code is imported."""
+    """The facts about a model that are known before its code is imported."""
 
     name: str
     path: Path
@@ -72,26 +72,26 @@ class Card:
 
     @property
     def summary(self) -> str:
-        """What a list shows of it."""
+        """The line that ``irbench list`` shows."""
         return f"{self.title}: {self.note}" if self.reference and self.note else self.title
 
     def can(self, task: str, level: str) -> bool:
-        """Say whether the model can do a task at a level."""
+        """Whether the model supports a task at a level."""
         return task in self.tasks and level in self.levels.get(task, [level])
 
     def check(self, where: str, given: dict) -> None:
-        """Check options as a config gives them against the defaults, before any job.
+        """Check a config's options against the defaults, before any job.
 
-        A value is of the default's type (a whole number does for one with a fraction, not the
-        other way round), and at least 1 where the default is a whole number of at least 1. Where
-        the default is null, any value goes.
+        A value must have the default's type (an int is accepted for a float, but not the other way
+        round), and be at least 1 if the default is a whole number of at least 1. If the default is
+        null, any value is valid.
 
         Args:
             where: the options' place in the config, for messages.
             given: some of the options, by name.
 
         Raises:
-            UserError: an unknown name or such a value.
+            UserError: an unknown name or an invalid value.
         """
         for name, value in given.items():
             if name not in self.options:
@@ -131,7 +131,7 @@ def _kind(usual: object) -> str:
 
 
 def cards(plugins: tuple[str, ...] = ()) -> dict[str, Card]:
-    """Return every known model by name. Raises UserError on a bad card or a name taken twice."""
+    """Return all known models by name. Raises UserError for an invalid card or a duplicate name."""
     return dict(_cards(_resolved(plugins)))
 
 
@@ -242,7 +242,7 @@ def _card(path: Path, name: str, fields: dict) -> Card:
 
 
 def _import_file(path: Path):
-    # Plugins of two folders may share a file name, so the module's name tells the folder.
+    # Plugins in two folders may share a file name, so the module's name identifies the folder.
     name = f"irbench_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)

@@ -2,8 +2,8 @@
 
 Reads and writes tensors only. The authors released no usable code or weights, so this is written
 from arXiv 2405.20008 (preprint, as KGT: 2402.02634). *printed* was read in its figures, tables or
-captions; *inferred* is what makes the printed sizes come out, to 0.01 M for S and B at all
-three scales; *ours* is a choice where nothing is known.
+captions; *inferred* reproduces the printed sizes, to 0.01 M for S and B at all three scales;
+*ours* is a choice where nothing is known.
 
     conv 3x3 -> stages -> conv 3x3 -> + (long residual) -> reconstruction       printed
     stage: dictionary of its input; layers that share it; conv 3x3; + its input printed
@@ -54,7 +54,7 @@ from types import SimpleNamespace
 from torch import Tensor, nn
 
 from irbench.models import layers, reach
-from irbench.models.attention.dictionary import draw, whole
+from irbench.models.attention.dictionary import draw, whole_number_option
 from irbench.models.attention.health import DictionaryNetwork
 from irbench.models.attention.stage import Stage
 from irbench.models.padding import Columnar
@@ -157,7 +157,7 @@ class SemanIR(DictionaryNetwork, Columnar):
                                           head_width=o.head_width, restoration=o.restoration)
         super().__init__(channels=channels, scale=scale, size_multiple=o.window * stride,
                          skip=o.skip)
-        whole("train_k", *o.train_k)
+        whole_number_option("train_k", *o.train_k)
         self.train_k = o.train_k
         self.extract = first
         self.norm_in = nn.LayerNorm(o.width)
@@ -180,10 +180,10 @@ class SemanIR(DictionaryNetwork, Columnar):
 
     @property
     def receptive_field(self) -> int:
-        """The farthest that an output pixel looks, in input pixels.
+        """The radius of the receptive field in input pixels.
 
-        Each stage looks one pixel into the next windows by its convolution, and then as far as
-        they go: about as many windows as stages (half of that where every second stage shifts).
+        The convolution of each stage reaches one pixel into the next windows, and thereby their
+        full extent: about as many windows as stages (half of that if every second stage shifts).
         """
         return reach.radius(self._reads, self.size_multiple, self.scale)
 

@@ -12,7 +12,7 @@ thousands of forms fit. This one is ours, with 25,820,073. The stages: attention
 Down: 3x3 with stride 2; up: transposed 2x2; then conv 3x3 at 2C, residual from the concatenation,
 and conv 3x3 to the image.
 
-Options of the card, with their reasons (ours, unless said otherwise):
+Options of the card, with their reasons (ours, unless stated otherwise):
     width 60        channels of level 1 (C); with 6 layers in all 8 stages and 3 heads at level
                     1, twice as many at each further one, the printed size comes out.
     heads 3, layers 6, mlp_ratio 2, bias_hidden 512     as above; the last two as inferred for S.
@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from irbench.core.errors import UserError
 from irbench.models import layers, reach
-from irbench.models.attention.dictionary import draw, whole
+from irbench.models.attention.dictionary import draw, whole_number_option
 from irbench.models.attention.health import DictionaryNetwork
 from irbench.models.attention.stage import Stage
 from irbench.models.padding import Restorer
@@ -88,7 +88,7 @@ class SemanIRUnet(DictionaryNetwork, Restorer):
         o = options
         super().__init__(channels=channels, scale=1, skip=o.skip,
                          size_multiple=o.window * 2 ** (LEVELS - 1))
-        whole("train_k", *o.train_k)
+        whole_number_option("train_k", *o.train_k)
         self.train_k = o.train_k
         width = [o.width * 2**i for i in range(LEVELS)]
         heads = [o.heads * 2**i for i in range(LEVELS)]
@@ -127,9 +127,9 @@ class SemanIRUnet(DictionaryNetwork, Restorer):
 
     @property
     def receptive_field(self) -> int:
-        """The farthest that an output pixel looks, in input pixels.
+        """The radius of the receptive field in input pixels.
 
-        Most of it is the latent's window and one of each stage's, of 8, 4, 2 and 1 times the side.
+        Most of it is the latent's window and one window per stage, of 8, 4, 2 and 1 times the side.
         """
         return reach.radius(self._reads, self.size_multiple, 1)
 

@@ -1,14 +1,15 @@
 """Compacter's layers on a CPU without gradients: strip by strip, so that temporaries stay in cache.
 
-Reads and writes tensors only. The modules of ``irbench.models.compacter`` make some thirty tensors
-of the image's size in each layer, and on a CPU their way to memory and back costs nearly as much
-as the arithmetic. Here the same modules work on a strip of rows at a time, so that only what other
-strips need is kept whole: the layer's result, and for the attention V and the spatial attention,
-since the channel attention is known only after all positions were seen. The values are the same
-to rounding: sums over positions are taken strip by strip.
+Reads and writes tensors only. The modules of ``irbench.models.compacter`` make about thirty tensors
+of the image's size in each layer, and on a CPU moving them to memory and back costs nearly as much
+as the arithmetic. Here the same modules work on a strip of rows at a time. Only data that other
+strips need are stored for the whole image: the layer's result, and for the attention V and the
+spatial attention, because the channel attention is known only after all positions were processed.
+The values are the same up to rounding, because sums over positions are computed strip by strip.
 
-Compacter x2 takes 0.7 of the time so (AMD EPYC, 1 thread, 256x256 and 512x512 pixels), and at 256
-71 MiB at its peak instead of 168: no tensor of the DSGM's width is ever whole.
+With this Compacter x2 takes 0.7 of the time (AMD EPYC, 1 thread, 256x256 and 512x512 pixels). Its
+peak memory at 256x256 is 71 MiB instead of 168, because tensors of the DSGM's width exist only per
+strip.
 
 Try: ``python benchmarks/compacter.py --size 128 --rounds 5``
 """
@@ -22,18 +23,18 @@ from torch import Tensor, nn
 
 from irbench.models import layers
 
-# Tokens of a strip for each thread: the widest temporaries, 192 channels of the DSGM in float32,
-# take 6 MB then. With half of it Compacter took as long, with a quarter or twice 1.1 to 1.2 times
-# (256x256 and 512x512; 1 MB of L2 cache a core, 32 MB of L3).
+# Tokens of a strip for each thread; the largest temporaries, 192 channels of the DSGM in float32,
+# then take 6 MB. With half of this Compacter took as long, with a quarter or twice 1.1 to 1.2 times
+# as long (256x256 and 512x512; 1 MB of L2 cache per core, 32 MB of L3).
 TOKENS = 8192
 
 
-def fit(x: Tensor) -> bool:
-    """Whether strips are right for x: on a CPU, no gradients, and nothing looks on.
+def apply_to(x: Tensor) -> bool:
+    """Whether strips apply to x: on a CPU, without gradients, tracing, compiling or autocast.
 
-    A tracer that counts multiply-adds and a compiler want the definition, which has no loops over
-    positions; autocast chooses types by operation, not by buffer. Hooks on what lies inside a
-    CompactLayer see nothing of a pass in strips.
+    A tracer that counts multiply-adds and a compiler need the definition, which has no loops over
+    positions; autocast chooses types by operation, not by buffer. Hooks on modules inside a
+    CompactLayer are not called in a pass with strips.
     """
     return (not torch.compiler.is_compiling() and not torch.jit.is_tracing()
             and x.device.type == "cpu" and not torch.is_grad_enabled()

@@ -74,7 +74,7 @@ class Plan:
         if not known or not known.training or protocol not in self.protocols:
             return None
         protocol = self.protocols[protocol]
-        fitted = recipes.fit(known.training, known.arch, protocol)
+        fitted = recipes.for_model(known.training, known.arch, protocol)
         return self.trainings.get(f"{recipes.scope(fitted.levels, protocol)}/{known.owner}")
 
     def find(self, kind: str, **key: str) -> Job:
@@ -157,7 +157,8 @@ def build(config: dict, where: str = "config") -> Plan:
     catalogs, plugins = tuple(config["catalog_paths"]), tuple(config["plugins"])
     models = model_entries.resolve(where, config["models"], plugins)
     choice = config["report"]["published"]
-    configs.at(f"{where}: report.published", lambda: published.wanted(choice, published.load()))
+    configs.at(f"{where}: report.published",
+               lambda: published.methods_wanted(choice, published.load()))
     configs.check_metrics(config["metrics"], f"{where}: metrics")
     known = datasets.catalog(catalogs, config["data_root"])
     plan = Plan(config, RunFolder.of_run(config["run"]).path, {}, models, known)

@@ -62,7 +62,7 @@ def _family(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> lis
         inference.check_dtype(chosen.dtype, card.dtypes, f"{where}.inference")
     # a form that the paper does not describe says so in its row
     changed = variants.changed(card.options if card else {}, plain.options)
-    changed |= inference.telling(chosen)
+    changed |= inference.changes_model(chosen)
     base = replace(plain, in_paper=plain.in_paper and not changed,
                    note=variants.note(plain.note, changed), inference=chosen)
     return [base, *variants.of(where, base, plain.note, entry.get("variants") or {}, card)]
@@ -148,7 +148,7 @@ def fit(model: Model, protocol: Protocol, plugins: tuple[str, ...], where: str) 
                else f"it does {', '.join(card.tasks)}")
         raise UserError(f"{where}: {model.name} ({card.name}) cannot do {protocol.id}: {can}.")
     if model.training:
-        return replace(model, training=recipes.fit(model.training, card.name, protocol))
+        return replace(model, training=recipes.for_model(model.training, card.name, protocol))
     source = model.checkpoint
     if source.kind == BUNDLED:
         return replace(model, checkpoint=configs.at(

@@ -1,1 +1,1 @@
-"""Files of weights, ours and others'."""
+"""Files of weights: irbench's own and those of third parties."""

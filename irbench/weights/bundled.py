@@ -1,8 +1,8 @@
-"""Weights that come with irbench: which there are, and which serve a model under a protocol.
+"""Weights that come with irbench: the list, and the file for a model under a protocol.
 
-Reads ``catalog/weights.yaml``, which lists the files of the folder ``weights`` with their digests;
-``rewrite`` writes it anew from the headers of these files. A config takes them with
-``checkpoint: bundled``. Imports no torch.
+Reads ``catalog/weights.yaml``, which lists the files in ``weights/data`` with their digests;
+``rewrite`` regenerates it from the headers of these files. A config selects bundled weights with
+``checkpoint: bundled``. Does not import torch.
 
 Try: ``irbench checkpoints list``
 """
@@ -24,7 +24,7 @@ from irbench.weights import loading, storage
 
 CATALOG = Path(__file__).parents[1] / "catalog" / "weights.yaml"
 FOLDER = Path(__file__).parent / "data"
-LIMIT = 25_000_000  # bytes of all files: they travel with every clone and installation
+LIMIT = 25_000_000  # bytes of all files, which are part of every clone and installation
 HEAD = """\
 # Weights bundled with irbench, listed from the files of irbench/weights/data by
 #   irbench checkpoints export ... --bundle
@@ -47,7 +47,7 @@ class BundledWeights:
 
     @property
     def path(self) -> Path:
-        """Where the file lies."""
+        """The path of the file."""
         return FOLDER / f"{self.name}.safetensors"
 
 
@@ -57,7 +57,7 @@ def name_of(arch: str, scope: str) -> str:
 
 
 def catalog() -> dict[str, BundledWeights]:
-    """Return what is bundled, by name. Raises UserError for a broken catalog."""
+    """Return all bundled weights by name. Raises UserError for a broken catalog."""
     return _read(CATALOG, CATALOG.stat().st_mtime_ns if CATALOG.is_file() else None)
 
 
@@ -72,9 +72,9 @@ def _read(path: Path, changed: int | None) -> dict[str, BundledWeights]:
 
 
 def find(arch: str, protocol: Protocol) -> BundledWeights:
-    """Return the file for an architecture and a protocol; one made for it comes before a blind one.
+    """Return the file for an architecture and a protocol, preferably not a blind model's.
 
-    Raises UserError that names the files there are.
+    Raises UserError, which names the existing files.
     """
     fitting = [one for one in catalog().values()
                if one.arch == arch and loading.is_for(asdict(one), protocol)]
@@ -82,8 +82,9 @@ def find(arch: str, protocol: Protocol) -> BundledWeights:
         return min(fitting, key=lambda one: one.levels is not None)
     own = [_scope(one) for one in catalog().values() if one.arch == arch]
     others = sorted({one.arch for one in catalog().values()})
-    has = (f"Of {arch} there are: {', '.join(own)}." if own else
-           f"There are some of: {', '.join(others)}." if others else "There are none at all.")
+    has = (f"Bundled weights of {arch}: {', '.join(own)}." if own else
+           f"Bundled weights exist for: {', '.join(others)}." if others else
+           "No weights are bundled.")
     raise UserError(f"no weights of {arch} for {protocol.id} are bundled. {has} Train them "
                     "(`training`), or give a file (`checkpoint: PATH`).")
 
@@ -95,9 +96,9 @@ def _scope(one: BundledWeights) -> str:
 
 
 def resolve(model: Model, protocol: Protocol) -> Checkpoint:
-    """Return the file, as a checkpoint, of a model of the plan that takes bundled weights.
+    """Return the bundled file, as a checkpoint, for a model of the plan.
 
-    Raises UserError if there are none, or none of the model's options.
+    Raises UserError if there is no such file, or none with the model's options.
     """
     one = find(model.arch, protocol)
     options = model.trained_options
@@ -108,25 +109,25 @@ def resolve(model: Model, protocol: Protocol) -> Checkpoint:
                            if options.get(name) != one.options.get(name))
         raise UserError(f"the bundled weights {one.name} were trained with other options "
                         f"({', '.join(f'{n}: {one.options.get(n)!r}' for n in differing)}). "
-                        f"Give `options: {digests.canonical(needed)}`; what changes no weights can "
-                        "then differ in `variants`.")
+                        f"Give `options: {digests.canonical(needed)}`; options that do not change "
+                        "weights may then differ in `variants`.")
     return Checkpoint("file", path=str(one.path), sha256=one.sha256)
 
 
 def altered(one: BundledWeights) -> str:
-    """Say that a file is not the one that is listed, "" if it is."""
+    """Return a message if a file is not the listed one, "" if it is."""
     if digests.known_digest(one.path) == one.sha256:
         return ""
-    return (f"{one.path}: it was altered: not the file {one.name} that comes with irbench. Restore "
-            "it (git checkout) or install irbench again.")
+    return (f"{one.path}: the file was altered: it is not {one.name} as shipped with irbench. "
+            "Restore it (git checkout) or install irbench again.")
 
 
 def add(data: bytes, header: dict) -> Path:
-    """Write a file among the bundled ones and the catalog anew; return its path.
+    """Add a file to the bundled weights and rewrite the catalog; return the file's path.
 
-    A file of the same model takes the place of the one there is.
+    A file replaces an older one of the same model.
 
-    Raises UserError, and changes nothing, if the file there is of other options or levels, and as
+    Raises UserError, and changes nothing, if the older file has other options or levels, and as
     ``rewrite`` does.
     """
     name = name_of(header["arch"], header["protocol"])
@@ -137,13 +138,13 @@ def add(data: bytes, header: dict) -> Path:
         differing = [f"{option}: {known.options.get(option)!r}" for option in sorted(
             {*known.options, *header["options"]})
             if known.options.get(option) != header["options"].get(option)]
-        raise UserError(f"{path}: bundled are weights of other options "
+        raise UserError(f"{path}: the bundled weights have other options "
                         f"({', '.join(differing) or f'levels: {known.levels}'}). Use --output, or "
-                        "remove this file first if the new one is to take its place.")
+                        "remove this file first if the new one is to replace it.")
     try:
         files.write_atomic(path, data)
         return rewrite()[name].path
-    except BaseException:  # no half a state: a file without its entry
+    except BaseException:  # do not leave a file without its entry in the catalog
         if before is None:
             path.unlink(missing_ok=True)
         else:
@@ -152,23 +153,23 @@ def add(data: bytes, header: dict) -> Path:
 
 
 def rewrite() -> dict[str, BundledWeights]:
-    """Write the catalog anew from the files of the folder; return what it lists.
+    """Rewrite the catalog from the files in the folder; return its entries.
 
-    Raises UserError, and writes nothing, for a file without a header, under another name than its
-    header gives it, or more bytes in all than ``LIMIT``.
+    Raises UserError, and writes nothing, if a file has no header, if its name does not match its
+    header, or if the files exceed ``LIMIT`` bytes in total.
     """
     found = {}
     for path in sorted(FOLDER.glob("*.safetensors")):
         header = storage.read_header(path)
         lacking = [name for name in ("arch", "protocol", "options") if name not in header]
         if lacking:
-            raise UserError(f"{path}: its header names no {' and no '.join(lacking)}; only what "
-                            "irbench checkpoints export wrote can be bundled.")
+            raise UserError(f"{path}: its header names no {' and no '.join(lacking)}; only files "
+                            "written by irbench checkpoints export can be bundled.")
         if faults := headers.wrong(header):
-            raise UserError(f"{path}: its header is broken ({', '.join(faults)}). Export it anew.")
+            raise UserError(f"{path}: its header is broken ({', '.join(faults)}). Export it again.")
         name = name_of(header["arch"], header["protocol"])
         if path.stem != name:
-            raise UserError(f"{path}: by its header it is {name}. Rename the file.")
+            raise UserError(f"{path}: according to its header it is {name}. Rename the file.")
         found[name] = BundledWeights(name, header["arch"], header["protocol"], header.get("levels"),
                               header["options"], path.stat().st_size, digests.file_digest(path))
     if (total := sum(one.bytes for one in found.values())) > LIMIT:

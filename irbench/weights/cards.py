@@ -1,9 +1,8 @@
-"""What is known of weights, for people: the list of those that are here, and the card of one file.
+"""Descriptions of weights for people: the list of all files, and the card of one file.
 
-Reads headers and digests only, so it imports no torch: of the bundled files, of those in
-DATA_ROOT/checkpoints (imported, or fetched for a model) and of those that runs have trained.
-Published figures stand beside measured ones where irbench has them; difference = measured -
-published.
+Reads only headers and digests, and does not import torch. It covers the bundled files, those in
+DATA_ROOT/checkpoints (imported, or fetched for a model) and those that runs have trained. Published
+figures are shown beside measured ones where irbench has them; gap = measured - published.
 
 Try: ``irbench checkpoints show compacter-sr-x2``
 """
@@ -24,14 +23,15 @@ from irbench.weights import bundled, export, loading, storage
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 BUNDLED, HERE, RUN = "bundled", "data", "run"
-SHOWN = 3  # scores of a line of the list
+SHOWN = 3  # scores in a line of the list
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A file of weights; ``header`` is {} for a third party's, ``run`` its folder or None.
+    """A file of weights; ``header`` is {} for third-party weights, ``run`` a run's folder or None.
 
-    ``fault`` says why it cannot be used, "" if nothing is known against it; its header is {} then.
+    ``fault`` is the reason why the file cannot be used, "" if none is known. ``header`` is {} for
+    such a file.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Listed:
 
     @property
     def scores(self) -> list[dict]:
-        """Means by protocol and dataset: of the header, or of the run's own cells."""
+        """Means by protocol and dataset, from the header or from the run's cells."""
         if self.run and "scores" not in self.header and "options" in self.header:
             return export.scores(self.run, self.sha256, self.header)
         return self.header.get("scores") or []
@@ -57,7 +57,7 @@ class Listed:
 # -- the list --------------------------------------------------------------------------------------
 
 def listing(data_root: Path, results: Path) -> list[Listed]:
-    """Return all files of weights that are here: bundled, below ``data_root``, of runs."""
+    """Return all local files of weights: bundled, below ``data_root``, and from runs."""
     return list(_all(Path(data_root), Path(results)))
 
 
@@ -107,9 +107,9 @@ def table(found: list[Listed]) -> str:
 def _brief(scores: list[dict]) -> str:
     known = [s for s in scores if s.get("psnr") is not None]
     several = len({s["protocol"] for s in known}) > 1
-    said = [f"{s['protocol'].rpartition('@')[0].rpartition('-')[2] + ' ' if several else ''}"
-            f"{s['dataset']} {s['psnr']:.2f}" for s in known[:SHOWN]]
-    return ", ".join(said) + (f" and {len(known) - SHOWN} more" if len(known) > SHOWN else "")
+    shown = [f"{s['protocol'].rpartition('@')[0].rpartition('-')[2] + ' ' if several else ''}"
+             f"{s['dataset']} {s['psnr']:.2f}" for s in known[:SHOWN]]
+    return ", ".join(shown) + (f" and {len(known) - SHOWN} more" if len(known) > SHOWN else "")
 
 
 def as_dict(one: Listed) -> dict:
@@ -125,7 +125,7 @@ def as_dict(one: Listed) -> dict:
 def find(name: str, data_root: Path, results: Path) -> Listed:
     """Return a file by its path or its name in the list.
 
-    Raises UserError with near names, or if the file is altered, cut short or has a broken header.
+    Raises UserError with near names, or if the file is altered or truncated or its header broken.
     """
     path = Path(name)
     if path.is_file():
@@ -142,10 +142,10 @@ def find(name: str, data_root: Path, results: Path) -> Listed:
     return one
 
 
-def whole(one: Listed, plugins: tuple[str, ...] = ()) -> dict:
-    """Return all that is known of a file as plain data; for a third party's, what spandrel says.
+def full_card(one: Listed, plugins: tuple[str, ...] = ()) -> dict:
+    """Return all known facts about a file as plain data; for third-party weights, spandrel's facts.
 
-    Raises UserError if its weights are not those that its header names.
+    Raises UserError if its weights do not match its header.
     """
     about = loading.describe(one.path)
     return {"name": one.name, "file": str(one.path), "bytes": one.path.stat().st_size, **about,
@@ -154,13 +154,13 @@ def whole(one: Listed, plugins: tuple[str, ...] = ()) -> dict:
 
 
 def compared(score: dict, header: dict, plugins: tuple[str, ...] = ()) -> dict | None:
-    """Return the printed figures of the same method beside a score, None if there are none.
+    """Return the published figures to compare a score with, None if there are none.
 
-    A blind model is compared with a row of one model for all levels, where there is one.
+    A blind model is compared with a published row of one model for all levels, if there is one.
 
     Returns:
         ``method`` (as printed, * marks one model for all levels), ``source``, and for each metric
-        ``text`` and ``gap`` (measured - published), where nothing speaks against comparing.
+        ``text`` and ``gap`` (measured - published), if the two can be compared.
     """
     card = registry.cards(plugins).get(header.get("arch"))
     task, _, level = score["protocol"].rpartition("@")[0].partition("-")
@@ -183,7 +183,7 @@ def compared(score: dict, header: dict, plugins: tuple[str, ...] = ()) -> dict |
 
 def card(one: Listed, plugins: tuple[str, ...] = ()) -> str:
     """Return the model card of a file as text: what it is, its training, cost and scores."""
-    about = whole(one, plugins)
+    about = full_card(one, plugins)
     if "arch" not in one.header:
         return _lines([("file", _file(one, about)),
                        *((name, str(value)) for name, value in about.items()
@@ -194,7 +194,7 @@ def card(one: Listed, plugins: tuple[str, ...] = ()) -> str:
     if about["scores"]:
         parts.append(_scores(about["scores"], one.header, plugins))
     if one.source != BUNDLED and {"scores", "seconds", "validation"} & set(one.header):
-        parts.append("  figures as the file's header says")
+        parts.append("  figures from the file's header")
     return "\n\n".join([one.name, *parts])
 
 
@@ -228,7 +228,7 @@ def _what(header: dict, plugins: tuple[str, ...]) -> list[tuple[str, str]]:
 
 
 def _unlike(header: dict, known: registry.Card | None) -> str:
-    """Return the options that differ from the model's own, "" if none does."""
+    """Return the options that differ from the model's defaults, "" if none does."""
     return ", ".join(f"{name}: {value}" for name, value in (header.get("options") or {}).items()
                      if known is None or value != known.options.get(name))
 
@@ -255,10 +255,10 @@ def _data(header: dict) -> str:
     if not sets:
         return "unknown"
     counts = header.get("images") or {}
-    said = ", ".join(one["name"] for one in sets)
+    named = ", ".join(one["name"] for one in sets)
     left_out = [f"{', '.join(names)} of {name}"
                 for name, names in (header.get("exclude") or {}).items()]
-    return said + (f" without {' and '.join(left_out)}" if left_out else "") + (
+    return named + (f" without {' and '.join(left_out)}" if left_out else "") + (
         f": {counts['training']} images, and {counts['held_out']} held out for validation"
         if counts else "")
 
@@ -266,7 +266,7 @@ def _data(header: dict) -> str:
 def _leaks(header: dict) -> str:
     names = [one["name"] for one in header.get("datasets") or []]
     if not names:
-        return "not searched: what these weights were trained on is unknown"
+        return "not searched: the training data of these weights are unknown"
     found = header.get("leaks")
     if not found:
         apart = [f"{name}/{image}" for name, images in (header.get("exclude") or {}).items()
@@ -279,19 +279,19 @@ def _leaks(header: dict) -> str:
              if one["left_out"]]
     tests = ", ".join(dict.fromkeys(one["test"] for one in found))
     return (f"trained on images of test sets: {'; '.join(shared)}" if shared else
-            f"no image of {tests} was trained on") + (
+            f"no image of {tests} was in the training data") + (
                 f" (left out of the training: {'; '.join(apart)})" if apart else "")
 
 
 def _recipe(header: dict) -> str:
-    told = header.get("recipe")     # plain data: of any version of irbench
-    if not told:
+    recipe = header.get("recipe")   # plain data, from any version of irbench
+    if not recipe:
         return ""
-    said = [f"{told.get('recipe')}: {header.get('steps')} steps of {told.get('batch')} patches of "
-            f"{told.get('patch')} x {told.get('patch')} pixels"]
-    said += [f"{name} {told[name]}" for name in ("loss", "optimiser", "lr", "ema", "schedule")
-             if told.get(name) is not None]
-    return ", ".join(said) + ("; in phases" if told.get("phases") else "")
+    parts = [f"{recipe.get('recipe')}: {header.get('steps')} steps of {recipe.get('batch')} "
+             f"patches of {recipe.get('patch')} x {recipe.get('patch')} pixels"]
+    parts += [f"{name} {recipe[name]}" for name in ("loss", "optimiser", "lr", "ema", "schedule")
+              if recipe.get(name) is not None]
+    return ", ".join(parts) + ("; in phases" if recipe.get("phases") else "")
 
 
 def _cost(header: dict) -> str:
@@ -311,7 +311,7 @@ def _cost(header: dict) -> str:
 
 def _validation(header: dict) -> str:
     if "validation" not in header and "imported" not in header:
-        return "not in this file; irbench checkpoints export writes a file that tells"
+        return "not in this file; files written by irbench checkpoints export have it"
     points = [(step, psnr) for step, psnr in header.get("validation") or () if psnr is not None]
     if not points:
         return "none"
@@ -323,7 +323,7 @@ def _validation(header: dict) -> str:
     return (f"{points[0][1]:.2f} dB at step {points[0][0]}, {points[-1][1]:.2f} dB at the last, "
             f"{points[-1][0]}; best {best[1]:.2f} dB at step {best[0]}; {len(points)} "
             f"{'points' if len(points) > 1 else 'point'}{where}"
-            + (f"; these weights are of step {chosen['step']}" if chosen else ""))
+            + (f"; these weights are from step {chosen['step']}" if chosen else ""))
 
 
 def _scores(scores: list[dict], header: dict, plugins: tuple[str, ...]) -> str:
@@ -347,10 +347,10 @@ def _scores(scores: list[dict], header: dict, plugins: tuple[str, ...]) -> str:
     body = tabulate(lines, ["protocol", "dataset", "images", *heads, "method"],
                     disable_numparse=True,
                     colalign=["left", "left", *["right"] * (1 + len(heads)), "left"])
-    notes = ["gap: measured - published; each figure as its protocol says (irbench info PROTOCOL)"]
+    notes = ["gap: measured - published; each figure under its protocol (irbench info PROTOCOL)"]
     known = registry.cards(plugins).get(header["arch"])
     if sources and (unlike := _unlike(header, known)):
-        notes.append(f"published: of the paper's model; these weights are of another, with "
+        notes.append(f"published: the paper's model; these weights belong to another model, with "
                      f"{unlike}")
     if header.get("storage") == export.HALF:
         notes.append("measured with the float32 weights of the training, before they were rounded "

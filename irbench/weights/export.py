@@ -1,9 +1,9 @@
-"""Checkpoints that leave their run, and weights that come from elsewhere: export and import.
+"""Export checkpoints from a run, and import weights from elsewhere.
 
 ``export`` reads a finished training's record, its weights, the run's ``leaks.json`` and the cells
-that were scored with these weights; it returns one file that says all of it about itself.
-``bring`` takes such a file, or a state dict for a named model, checks it against the network and
-stores it as DATA_ROOT/checkpoints/NAME.safetensors.
+that were scored with these weights. It returns one file whose header contains all of this.
+``import_weights`` takes such a file, or a state dict for a named model, checks it against the
+network and stores it as DATA_ROOT/checkpoints/NAME.safetensors.
 
 Try: ``irbench checkpoints export --protocol sr-x2 --model compacter --output my.safetensors``
 """
@@ -25,25 +25,25 @@ from irbench.models import registry
 from irbench.weights import bundled, loading, storage
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-# half precision: the number type of a file, whose weights are loaded back to float32
+# half precision is the number type of the file only; its weights are loaded as float32
 HALF, FULL = "float16", "float32"
 
 
 # -- export ----------------------------------------------------------------------------------------
 
 def trainings(folder: Path, suffix: str = run_folder.RECORD) -> dict[str, dict[str, str]]:
-    """Return the keys of a run's trainings by SCOPE/MODEL; of those with a file of a suffix."""
+    """Return the keys of a run's trainings that have a file of a suffix, by SCOPE/MODEL."""
     return {"/".join(key.values()): key for key in RunFolder(folder).keys("training", suffix)}
 
 
 def find_training(folder: Path, protocol: str, model: str, command: str) -> dict:
     """Return the record of a finished training; a scope may lack its version.
 
-    ``command`` is what trains it, for the message.
+    ``command`` is the command that trains it, for the message.
 
     Raises:
-        UserError: the run has no such training, with those it has.
-        Unavailable: it did not finish.
+        UserError: the run has no such training; the message lists the existing ones.
+        Unavailable: the training did not finish.
     """
     run, known = RunFolder(folder), trainings(folder)
     fitting = [name for name in known if _is(name, protocol, model)]
@@ -51,8 +51,8 @@ def find_training(folder: Path, protocol: str, model: str, command: str) -> dict
              for name, key in trainings(folder, run_folder.STATE).items()
              if _is(name, protocol, model)]
     if begun and not fitting:
-        raise Unavailable(f"{begun[-1]}: the training {protocol}/{model} is not finished. It goes "
-                          f"on with {command}; then export it.")
+        raise Unavailable(f"{begun[-1]}: the training {protocol}/{model} is not finished. "
+                          f"Continue it with {command}; then export it.")
     if not fitting:
         raise unknown("training", f"{protocol}/{model}", known, str(folder))
     stored = run.load("training", known[fitting[-1]])
@@ -74,17 +74,17 @@ def export(folder: Path, protocol: str, model: str, *, half: bool = True, best: 
     """Return a self-describing file of a training's weights, and its header.
 
     Args:
-        folder: of the run.
-        protocol: what was trained for: an id, or the scope of a blind training.
+        folder: the run's folder.
+        protocol: the protocol's id, or the scope of a blind training.
         model: its name in the run.
         half: store the weights as float16.
-        best: those of the best validation instead of the last.
-        command: what trains such weights again; kept in the header.
+        best: export the weights of the best validation instead of the last ones.
+        command: the command that trains such weights again; kept in the header.
 
     Raises:
-        Unavailable: the training did not finish, or its file is gone.
+        Unavailable: the training did not finish, or its file was removed.
         UserError: no such training or no best weights; record and file do not belong together;
-            weights too large for half precision.
+            or weights too large for half precision.
     """
     folder = Path(folder)
     record = find_training(folder, protocol, model, command)
@@ -92,7 +92,7 @@ def export(folder: Path, protocol: str, model: str, *, half: bool = True, best: 
     kept = result.get("best") if best else result["checkpoint"]
     if not kept:
         raise UserError(f"training {protocol}/{model}: it kept no best weights, because it was not "
-                        "validated (recipe: holdout, validate_every). Leave --best out.")
+                        "validated (recipe: holdout, validate_every). Omit --best.")
     path = folder / kept["file"]
     data = storage.read(path, "Delete the training's record and train again.")
     header = _belonging(path, data, record, kept["sha256"])
@@ -107,7 +107,7 @@ def export(folder: Path, protocol: str, model: str, *, half: bool = True, best: 
 
 
 def _belonging(path: Path, data: bytes, record: dict, sha256: str) -> dict:
-    """Return the file's header. Raises UserError unless the record is of this very file."""
+    """Return the file's header. Raises UserError unless the record belongs to exactly this file."""
     if hashlib.sha256(data).hexdigest() != sha256:
         raise UserError(f"{path}: not the file that the training's record names: it was altered, "
                         "or written by another training. Delete the record and train again.")
@@ -116,7 +116,7 @@ def _belonging(path: Path, data: bytes, record: dict, sha256: str) -> dict:
                 "protocol": record["key"]["protocol"]}
     wrong = [name for name, value in expected.items() if header.get(name) != value]
     if wrong:
-        raise UserError(f"{path}: by its header it is of another training than the record "
+        raise UserError(f"{path}: its header belongs to another training than the record "
                         f"({', '.join(wrong)} differ). Delete the record and train again.")
     return {name: value for name, value in header.items() if name != "weights"}
 
@@ -135,7 +135,7 @@ def _halved(path: Path, state: dict) -> dict:
 
 
 def _card(folder: Path, record: dict, sha256: str, header: dict) -> dict:
-    """Return what the header says beyond the training's own: cost, machine, curve, scores."""
+    """Return the additional fields of the header: cost, machine, curve, scores."""
     result, where = record["result"], record["provenance"]
     hardware = where["hardware"]
     return {
@@ -149,10 +149,10 @@ def _card(folder: Path, record: dict, sha256: str, header: dict) -> dict:
                        for point in result.get("validation") or ()],
         "validation_on": result.get("validation_on"),
         "scores": scores(folder, sha256, header),
-        # the figures above are of the trained file, before any rounding to half precision
+        # the figures above belong to the trained file, before any rounding to half precision
         "scores_of": {"sha256": sha256, "dtype": FULL},
         "leaks": leaks(folder, header),
-        # of the training: an export made twice gives the same bytes
+        # the training's, so that a repeated export gives the same bytes
         "irbench": where.get("irbench"), **_code(where)
     }
 
@@ -165,18 +165,18 @@ def _code(provenance: dict) -> dict:
 def scores(folder: Path, sha256: str, header: dict) -> list[dict]:
     """Return the means of a run's cells that were computed with the weights of this digest.
 
-    Left out are variants, and inference in another number type than float32.
+    Variants, and inference in another number type than float32, are left out.
     """
     found = []
     for stored in RunFolder(folder).each("cell"):
         record = stored.record
         if record is None:
             continue
-        told = record["spec"].get("model") or {}     # plain data: of any version of irbench
+        model = record["spec"].get("model") or {}    # plain data, from any version of irbench
         if (record["status"] != "ok"
-                or record["resolved"].get("checkpoint") != sha256 or told.get("base")
-                or told.get("options") != header["options"]
-                or (told.get("inference") or {}).get("dtype", FULL) != FULL):
+                or record["resolved"].get("checkpoint") != sha256 or model.get("base")
+                or model.get("options") != header["options"]
+                or (model.get("inference") or {}).get("dtype", FULL) != FULL):
             continue
         found.append({"protocol": record["key"]["protocol"], "dataset": record["key"]["dataset"],
                       "count": len(record["result"]["images"]), **record["result"]["mean"]})
@@ -187,7 +187,7 @@ def scores(folder: Path, sha256: str, header: dict) -> list[dict]:
 def leaks(folder: Path, header: dict) -> list[dict] | None:
     """Return how many images each training and test set of the run share; None if not searched.
 
-    Images that the training left out (``exclude``) are counted apart.
+    Images that the training left out (``exclude``) are counted separately.
     """
     record = RunFolder(folder).load("leaks", {}).record
     if record is None or record["status"] != "ok":
@@ -210,7 +210,7 @@ def leaks(folder: Path, header: dict) -> list[dict] | None:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user says of weights that say nothing of themselves; None: not said."""
+    """The user's description of weights without a header; None: not given."""
 
     arch: str | None = None
     protocol: str | None = None
@@ -222,16 +222,16 @@ class Wanted:
     catalogs: tuple[str, ...] = ()
 
 
-def bring(path: Path, data_root: Path, wanted: Wanted) -> tuple[Path, dict]:
+def import_weights(path: Path, data_root: Path, wanted: Wanted) -> tuple[Path, dict]:
     """Check weights from elsewhere against their network and store them; return file and header.
 
-    A file of ours keeps its header; a state dict gets one from ``wanted``. Both get ``imported``:
-    the name and digest of the file they come from. Numbers stay as they are stored.
+    A file written by irbench keeps its header; a state dict gets one from ``wanted``. Both get
+    ``imported``: the name and digest of the original file. The number type is unchanged.
 
     Raises:
-        Unavailable: no such file.
-        UserError: it is altered, holds more than tensors or values that are no numbers, has a
-            broken header, does not fit the model, or other weights have that name already.
+        Unavailable: the file does not exist.
+        UserError: the file is altered, contains more than tensors, contains NaN or infinity, has a
+            broken header, does not fit the model, or other weights already have that name.
     """
     path = Path(path)
     data = storage.read(path, "Give the path of a file of weights.")
@@ -250,7 +250,7 @@ def bring(path: Path, data_root: Path, wanted: Wanted) -> tuple[Path, dict]:
     model = Model(header["arch"], header["arch"], options=header["options"])
     card = registry.get(header["arch"], wanted.plugins)
     if not card.learned or card.reference:
-        raise UserError(f"{card.name} has no weights to import. Give a model that has some.")
+        raise UserError(f"{card.name} has no weights to import. Give a model with weights.")
     network = loading.build(model, protocol, wanted.plugins)
     storage.fill(network, state, str(path), f"{card.name} for {protocol.id}")
     _numbers(path, state)
@@ -294,27 +294,27 @@ def _plain(text: str) -> str:
 
 
 def _checked(path: Path, header: dict, wanted: Wanted) -> dict:
-    """Return the header of a file of ours; what the user says of it must agree."""
+    """Return the header of a file written by irbench; the user's description must agree."""
     options = {name: header["options"].get(name) for name in wanted.options}
-    for said, is_, what in ((wanted.arch, header["arch"], "--model"),
+    for given, is_, what in ((wanted.arch, header["arch"], "--model"),
                             (wanted.options, options, "--options"),
                             (wanted.levels, header.get("levels"), "--levels")):
-        if said and said != is_:
-            raise UserError(f"checkpoint {path}: its header says {is_}, not {what} {said}. Leave "
-                            f"{what} out, or give another file.")
+        if given and given != is_:
+            raise UserError(f"checkpoint {path}: its header says {is_}, not {what} {given}. Omit "
+                            f"{what}, or give another file.")
     own = header["protocol"]
     if wanted.protocol and wanted.protocol not in (own, own.rpartition("@")[0]) and not (
             loading.is_for(header, protocols.get(wanted.protocol, wanted.catalogs))):
         raise UserError(f"checkpoint {path}: it is for {header['protocol']}, not for --protocol "
-                        f"{wanted.protocol}. Leave --protocol out, or give another file.")
+                        f"{wanted.protocol}. Omit --protocol, or give another file.")
     return {name: value for name, value in header.items() if name != "weights"}
 
 
 def _made(path: Path, wanted: Wanted) -> dict:
-    """Return the header of a state dict, from what the user says it is."""
+    """Return the header of a state dict, from the user's description."""
     if not (wanted.arch and wanted.protocol):
-        raise UserError(f"checkpoint {path}: it does not say what it is. Give --model and "
-                        "--protocol (and --options, where they differ from the model's own).")
+        raise UserError(f"checkpoint {path}: it has no header. Give --model and --protocol (and "
+                        "--options, if they differ from the model's defaults).")
     card = registry.get(wanted.arch, wanted.plugins)
     for option in wanted.options:
         if option not in card.options:
@@ -328,11 +328,11 @@ def _made(path: Path, wanted: Wanted) -> dict:
 
 
 def _protocol(wanted: Wanted) -> Protocol:
-    """Return the protocol that the user names; of TASK-blind the first one in the range given."""
+    """Return the protocol that the user names; for TASK-blind the first one in the given range."""
     blind = re.fullmatch(r"(\w+)-blind(?:@(\d+))?", wanted.protocol)
     if not wanted.levels:
         if blind:
-            raise UserError(f"--protocol {wanted.protocol}: say for which range, such as --levels "
+            raise UserError(f"--protocol {wanted.protocol}: give the range, such as --levels "
                             "sigma=15,50.")
         return protocols.get(wanted.protocol, wanted.catalogs)
     (name, (low, high)), = wanted.levels.items()
@@ -344,8 +344,9 @@ def _protocol(wanted: Wanted) -> Protocol:
              [protocols.get(wanted.protocol, wanted.catalogs)])
     found = next((p for p in among if recipes.covers(wanted.levels, p)), None)
     if found is None:
-        raise UserError(f"--levels {name}={low:g},{high:g}: the range holds no level of --protocol "
-                        f"{wanted.protocol}. {name} is of {' and '.join(recipes.BLIND[name])}.")
+        raise UserError(f"--levels {name}={low:g},{high:g}: the range contains no level of "
+                        f"--protocol {wanted.protocol}. {name} is a parameter of "
+                        f"{' and '.join(recipes.BLIND[name])}.")
     return found
 
 

@@ -1,14 +1,15 @@
-"""Other people's weights: any file that ``spandrel`` recognises, as a model like our own.
+"""Third-party weights: any file that ``spandrel`` recognises can be used as a model.
 
 Reads a PyTorch or safetensors file (see ``irbench.weights.storage``); writes nothing. spandrel
-finds the architecture in the names and shapes of the tensors. What it says of scale, channels and
-sizes is compared with the protocol: a file that does not fit is refused with what it is and what is
-needed.
+finds the architecture from the names and shapes of the tensors. The scale, channels and sizes that
+it reports are compared with the protocol. A file that does not fit is refused; the message states
+what the file is and what is needed.
 
-Networks that take more than the image. spandrel gives them a constant of its own (a noise level of
-15/255, say), which would score them at the wrong level in silence. Here they get the protocol's
-level (``LEVEL``), or are refused. The others of ``CALLS`` only scale values or return several
-tensors; a special call that is in neither list is refused, because nobody here has read it.
+Some networks take more input than the image. spandrel gives them a constant (for example a noise
+level of 15/255), so that they would silently be scored at the wrong level. Here they get the
+protocol's level (``LEVEL``), or are refused. The other architectures in ``CALLS`` only scale values
+or return several tensors. A special call that is in neither list is refused, because it has not
+been reviewed.
 
 Try: ``irbench list peers``, then three lines of config: ``my-model: {external: PATH}``
 """
@@ -29,11 +30,11 @@ from irbench.weights import storage
 
 # architectures that take sigma/255 as one more channel of the input
 LEVEL = ("DRUNet", "DnCNN")
-# architectures whose special call in spandrel was read and adds nothing to the image
+# architectures whose special call in spandrel was reviewed: it adds no input to the image
 CALLS = ("DnCNN", "FBCNN", "IPT", "MMRealSR", "MixDehazeNet", "RetinexFormer")
-RANDOM = ("AuraSR",)  # draw random numbers in the forward pass: no figure could be repeated
+RANDOM = ("AuraSR",)  # draw random numbers in the forward pass, so figures are not repeatable
 EXTRA = "spandrel_extra_arches"
-# keys of a network that only the extra package knows
+# tensor names of networks that only the extra package knows
 EXTRA_KEYS = {"Restormer": ("encoder_level1.0.attn.temperature", "patch_embed.proj.weight")}
 MISSING = "Put it there, or correct `external` of the model in the config."
 
@@ -44,7 +45,7 @@ class External(Restorer):
     Arguments:
         descriptor: spandrel's description, with the network.
         level: value of the additional channel of a network that takes one (sigma/255), or None.
-        about: what the file is, as plain data; kept with the results.
+        about: facts about the file as plain data; kept with the results.
     """
 
     def __init__(self, descriptor, level: float | None, about: dict) -> None:
@@ -56,18 +57,18 @@ class External(Restorer):
         self.minimum, self.square = needs.minimum, needs.square
         self.level = level
         self.about = about
-        # the call itself: the descriptor's own would pad in another way and hide what is wrong
+        # the bare call; the descriptor's own would pad in another way and hide errors
         self._call = descriptor._call_fn
 
     def restore(self, x: Tensor) -> Tensor:
         """Restore (B, C, H, W) whose sides are multiples of ``size_multiple``.
 
-        Raises UserError when the network fails, or returns another shape than it should.
+        Raises UserError if the network fails or returns a wrong shape.
         """
         from irbench.inference.memory import out_of_memory
 
         height, width = x.shape[-2:]
-        # a copy: some networks scale their input in place, and it is the caller's
+        # a copy, because some networks scale their input in place
         x = self._enlarged(x).clone()
         try:
             if self.level is None:
@@ -90,7 +91,7 @@ class External(Restorer):
         return crop(y, self.scale * height, self.scale * width)
 
     def _enlarged(self, x: Tensor) -> Tensor:
-        """Continue an image below the smallest size, or not square where that is needed."""
+        """Extend an image that is below the smallest size, or not square where that is needed."""
         sides = [max(side, self.minimum) for side in x.shape[-2:]]
         if self.square:
             sides = [max(sides)] * 2
@@ -101,20 +102,21 @@ class External(Restorer):
 
 
 def load(path: Path, protocol: Protocol, sha256: str | None = None) -> tuple[External, str]:
-    """Load a third party's file as a model for a protocol.
+    """Load a third-party file as a model for a protocol.
 
     Args:
         path: a PyTorch checkpoint or safetensors file.
-        protocol: what it is to do.
-        sha256: what the file must be, None for any.
+        protocol: the protocol that the model must serve.
+        sha256: the digest that the file must have, None for any.
 
     Returns:
         The network in evaluation mode, and the file's SHA-256.
 
     Raises:
-        Unavailable: no such file, or a package is missing that knows the architecture.
-        UserError: another file, no checkpoint, cut short, with code inside, of an unknown
-            architecture, or not for this protocol. Names the file and says what to do.
+        Unavailable: the file does not exist, or a package that the architecture needs is missing.
+        UserError: the file has another digest, is not a checkpoint, is truncated, contains code,
+            has an unknown architecture, or does not fit the protocol. The message names the file
+            and what to do.
     """
     path = Path(path)
     data = storage.read(path, MISSING)
@@ -128,9 +130,9 @@ def load(path: Path, protocol: Protocol, sha256: str | None = None) -> tuple[Ext
 
 
 def describe(path: Path) -> dict:
-    """Say what a file is, as plain data: architecture, scale, channels, sizes, digest.
+    """Return facts about a file as plain data: architecture, scale, channels, sizes, digest.
 
-    Raises as ``load``, but for what depends on a protocol.
+    Raises as ``load``, except for errors that depend on a protocol.
     """
     data = storage.read(path, MISSING)
     return {**_about(_descriptor(path, storage.tensors(path, data))),
@@ -163,11 +165,11 @@ def _descriptor(path: Path, state: dict):
         names = _recognised(registry, state)
         raise UserError(f"checkpoint {path}: taken for {names}, but its tensors do not fit: "
                         f"{type(error).__name__}: {' '.join(str(error).split())[:200]}. It is "
-                        "damaged, or of a variant that spandrel does not know.") from None
+                        "damaged, or a variant that spandrel does not know.") from None
 
 
 def _add_extra() -> bool:
-    """Add the architectures of the optional package; say whether it is installed."""
+    """Add the architectures of the optional package; return whether it is installed."""
     try:
         import spandrel_extra_arches
     except ImportError:
@@ -183,7 +185,7 @@ def _recognised(registry, state: dict) -> str:
         state = spandrel.canonicalize_state_dict(state)
         return next(support.architecture.name for support in registry.architectures("detection")
                     if support.detect(state))
-    except Exception:  # only words for a message: whatever spandrel trips over here, it found none
+    except Exception:  # used only in a message; any error of spandrel means: not recognised
         return "no architecture"
 
 
@@ -198,9 +200,9 @@ def _about(descriptor) -> dict:
 
 
 def _fit(path: Path, descriptor, protocol: Protocol) -> float | None:
-    """Compare what a file is with what a protocol needs; return the level it must be told.
+    """Compare a network with a protocol; return the noise level that it needs as input, or None.
 
-    Raises UserError that says both.
+    Raises UserError, which states what the file is and what the protocol needs.
     """
     import spandrel
 
@@ -216,18 +218,18 @@ def _fit(path: Path, descriptor, protocol: Protocol) -> float | None:
     if isinstance(descriptor, spandrel.MaskedImageModelDescriptor):
         raise refuse("it fills holes given by a mask, which no protocol has.")
     if descriptor.purpose == "FaceSR":
-        raise refuse("it makes faces, and restores no other picture.")
+        raise refuse("it restores faces only.")
     if arch.id in RANDOM:
-        raise refuse("it draws random numbers, so that no figure could be repeated.")
+        raise refuse("it draws random numbers, so that figures would not be repeatable.")
     if descriptor.scale != protocol.scale or {own, out} != {protocol.channels}:
         raise refuse(f"{wants}. Give weights for it, or another protocol.")
     takes_level = _takes_level(descriptor)
     if takes_level and protocol.degradation["kind"] != "gaussian_noise":
-        raise refuse("it must be told the noise level, and this protocol has none.")
+        raise refuse("it needs the noise level as input, and this protocol has none.")
     special = descriptor._call_fn.__module__ != "spandrel.__helpers.model_descriptor"
     if special and not takes_level and arch.id not in CALLS:
         raise refuse("spandrel calls it in a special way that irbench does not know, so a figure "
-                     "could be of other settings than the protocol's.")
+                     "could belong to other settings than the protocol's.")
     return protocol.degradation["sigma"] / 255 if takes_level else None
 
 

@@ -1,13 +1,12 @@
 """Weights: find, verify, load, save. ``ready`` returns a model of the plan, ready to restore.
 
-Weights of our models are trained in the run, bundled with irbench (``irbench.weights.bundled``), or
-a file
-given by its path or by URL and SHA-256. Own files are safetensors whose header names the model, its
-options and what it was trained for, the scope: a protocol, or a task with a range of levels for a
-blind model. Loading compares them with the model at hand, so that a wrong file is refused by name
-instead of giving wrong pictures; a plain state dict (.pth, .safetensors) is held to its names and
-shapes. Third-party files (``external:`` in the config, and peers) go through
-``irbench.weights.external``; those fetched lie in DATA_ROOT/checkpoints.
+Weights of irbench's models are trained in the run, bundled with irbench
+(``irbench.weights.bundled``), or read from a file given by path or by URL and SHA-256. irbench's
+own files are safetensors whose header names the model, its options and its scope: a protocol, or a
+task with a range of levels for a blind model. Loading compares the header with the model, so that a
+wrong file is refused instead of giving wrong pictures. For a plain state dict (.pth, .safetensors)
+names and shapes are compared. Third-party files (``external:`` in the config, and peers) are loaded
+by ``irbench.weights.external``; fetched files lie in DATA_ROOT/checkpoints.
 
 Try: ``irbench checkpoints list``
 """
@@ -28,8 +27,8 @@ from irbench.data import fetch, pins
 from irbench.models import registry
 from irbench.weights import storage
 
-# of a header, what a cell's record does not keep of it: figures of other runs, and what is known
-UNTOLD = ("scores", "scores_of", "weights", "options", "command")
+# fields of a header that a cell's record does not keep: figures of other runs, and what is known
+NOT_RECORDED = ("scores", "scores_of", "weights", "options", "command")
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,19 +42,19 @@ def ready(model: Model, protocol: Protocol, folder: Path, data_root: Path,
     """Return (the network with its weights, in evaluation mode; the SHA-256 of their file).
 
     Args:
-        model: of the plan, fitted to the protocol.
-        protocol: what it is to do.
-        folder: of the run, where trained weights lie.
-        data_root: where fetched files go.
+        model: a model of the plan, fitted to the protocol.
+        protocol: the protocol that the model must serve.
+        folder: the run's folder, where trained weights lie.
+        data_root: the folder for fetched files.
         plugins: Python files with models.
 
     Returns:
-        The digest is None for a model without weights. The network of a third party's file has an
-        attribute ``about``: what the file is (architecture, scale, channels, ...); one with our own
-        weights of another run has ``header``, their file's.
+        The digest is None for a model without weights. The network of a third-party file has an
+        attribute ``about`` with facts about the file (architecture, scale, channels, ...). With
+        irbench weights of another run it has ``header``, the header of their file.
 
     Raises:
-        Unavailable: the weights are not here and cannot be had.
+        Unavailable: the weights are missing and cannot be fetched.
         UserError: they do not fit the model or the protocol.
     """
     if model.external:
@@ -66,24 +65,25 @@ def ready(model: Model, protocol: Protocol, folder: Path, data_root: Path,
     path, expected = locate(model, protocol, folder, data_root)
     digest = load(network, path, model, protocol, expected)
     if model.checkpoint.kind == "trained":
-        network.header = {}  # the training's record tells it
+        network.header = {}  # the training's record has the same facts
     return network, digest
 
 
 def resolved(network: nn.Module, digest: str | None) -> dict:
-    """Return what a record keeps of the weights used: their digest, and what their file says.
+    """Return a record's facts about the weights: their digest, and facts from their file.
 
-    ``external`` is what a foreign file is; ``weights`` the header of ours, from another run.
+    ``external`` describes a third-party file; ``weights`` is the header of an irbench file from
+    another run.
     """
     about = getattr(network, "about", None)
-    told = {name: value for name, value in (getattr(network, "header", None) or {}).items()
-            if name not in UNTOLD}
+    header = {name: value for name, value in (getattr(network, "header", None) or {}).items()
+              if name not in NOT_RECORDED}
     return {"checkpoint": digest, **({"external": about} if isinstance(about, dict) else {}),
-            **({"weights": told} if told else {})}
+            **({"weights": header} if header else {})}
 
 
 def _external(model: Model, protocol: Protocol, folder: Path) -> tuple[nn.Module, str]:
-    """Load a third party's file; one whose digest nobody published is pinned when it fits."""
+    """Load a third-party file; a file without a published digest is pinned when it fits."""
     from irbench.weights import external  # imports torch
 
     source = model.checkpoint
@@ -131,13 +131,12 @@ def save(path: Path, state: dict[str, Tensor], model: Model, protocol: Protocol,
     """Write weights atomically; return the file's SHA-256.
 
     Args:
-        path: of the file.
+        path: the file.
         state: names and tensors.
-        model: of the plan.
-        protocol: what they are trained for; of a blind training its scope (recipe.trained_for).
-        metadata: more of the header, which is to hold what the weights are and nothing that differs
-            between two equal trainings (no times, no paths): the same training gives the same
-            bytes.
+        model: the model of the plan.
+        protocol: the protocol of the training; for a blind training see ``recipes.trained_for``.
+        metadata: additional fields of the header. They must not differ between two equal trainings
+            (no times, no paths), so that the same training gives the same bytes.
     """
     header = {"model": model.name, "arch": model.arch, "options": model.options,
               "protocol": protocol.id, **metadata}
@@ -147,9 +146,9 @@ def save(path: Path, state: dict[str, Tensor], model: Model, protocol: Protocol,
 
 
 def describe(path: Path) -> dict:
-    """Say what a file of weights is: our header, or what spandrel makes of a third party's.
+    """Describe a file of weights: irbench's header, or spandrel's facts about a third-party file.
 
-    Raises UserError if it is neither, or its weights are not those that its header names.
+    Raises UserError if it is neither, or if its weights do not match its header.
     """
     if path.suffix == ".safetensors" and (header := storage.header_of(
             path, storage.read(path, "Give the path of a file of weights."))):
@@ -163,11 +162,11 @@ def load(network: nn.Module, path: Path, model: Model, protocol: Protocol,
          sha256: str | None = None) -> str:
     """Load a checkpoint into a network, in the network's number type; return the file's SHA-256.
 
-    The file's header, {} if it has none, becomes the network's attribute ``header``.
+    The file's header ({} if it has none) becomes the network's attribute ``header``.
 
     Raises:
         Unavailable: the file does not exist.
-        UserError: altered, of another architecture, option or scope, or with other shapes.
+        UserError: the file was altered, or its architecture, options, scope or shapes do not match.
     """
     path = Path(path)
     name = model.owner
@@ -182,14 +181,14 @@ def load(network: nn.Module, path: Path, model: Model, protocol: Protocol,
                         f"{sha256[:12]}: the file was altered or is another one. "
                         "Delete it and train or fetch it again.")
     header = storage.header_of(path, data)
-    # a variant takes the weights of its base, which were trained with the base's options
+    # a variant uses the weights of its base, which were trained with the base's options
     for field, expected in (("arch", model.arch), ("options", model.trained_options),
                             ("protocol", protocol.id)):
         if field not in header or header[field] == expected or (
                 field == "protocol" and is_for(header, protocol)):
             continue
-        other = (" (To run its weights with another value of an option that changes none, give "
-                 "the options it was trained with, and the others in `variants`.)"
+        other = (" (To run its weights with another value of an option that does not change "
+                 "weights, give the options it was trained with, and the others in `variants`.)"
                  if field == "options" else "")
         raise UserError(f"checkpoint {path}: it is for {field} {header[field]!r}"
                         f"{_range(header) if field == 'protocol' else ''}, but model "
@@ -203,13 +202,13 @@ def load(network: nn.Module, path: Path, model: Model, protocol: Protocol,
 
 
 def is_for(header: dict, protocol: Protocol) -> bool:
-    """Say whether weights with this header serve a protocol: its own, or blind and in the range."""
+    """Whether weights with this header serve a protocol: their own, or one in a blind range."""
     scope, levels = header.get("protocol"), header.get("levels")
     if scope == protocol.id:
         return True
     try:
         return recipes.covers(levels, protocol) and scope == recipes.scope(levels, protocol)
-    except (AttributeError, KeyError, TypeError, ValueError):  # a header of somebody's own making
+    except (AttributeError, KeyError, TypeError, ValueError):  # a header that irbench did not write
         return False
 
 
@@ -221,7 +220,7 @@ def _range(header: dict) -> str:
 
 def locate(model: Model, protocol: Protocol, folder: Path,
            data_root: Path) -> tuple[Path, str | None]:
-    """Say where a model's weights lie and which SHA-256 they must have (None: any).
+    """Return the path of a model's weights and the SHA-256 they must have (None: any).
 
     Raises:
         Unavailable: the training has not run, has failed, or the file cannot be fetched.
@@ -249,7 +248,7 @@ def locate(model: Model, protocol: Protocol, folder: Path,
 
 
 def on_disk(source: Checkpoint, data_root: Path) -> Path | None:
-    """Return the file of a model's ``checkpoint`` if it is here already and known by its digest."""
+    """Return the local file of a model's ``checkpoint``, if it exists and its digest is known."""
     if source.kind not in ("file", "url") or not source.sha256:
         return None
     path = Path(source.path) if source.kind == "file" else _fetched(source, data_root)

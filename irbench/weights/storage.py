@@ -1,9 +1,10 @@
-"""Files of weights as bytes: their tensors, whatever wrote them, and the header of our own.
+"""Files of weights as bytes: the tensors of any such file, and the header of irbench's own files.
 
 Reads a PyTorch checkpoint (only tensors are unpickled, code in it is never run) or a safetensors
-file, both told apart by their content. Writes safetensors whose metadata hold one JSON text under
-the key ``irbench``: what the weights are. Its field ``weights`` is a digest of the tensors, so that
-a file that was altered is refused without any list of digests. Headers are read without torch.
+file; the two are distinguished by their content. Writes safetensors whose metadata contain one JSON
+text under the key ``irbench``, which describes the weights. Its field ``weights`` is a digest of
+the tensors, so that an altered file is refused without a list of digests. Headers are read without
+torch.
 
 Try: ``python -c "from irbench.weights import storage;
 print(storage.read_header('results/photos/checkpoints/sr-x2@1/compacter.safetensors'))"``
@@ -29,7 +30,7 @@ from irbench.core.errors import Unavailable, UserError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-HEADER = "irbench"  # the key of our metadata in the file's header
+HEADER = "irbench"  # the key of irbench's metadata in the file's header
 LONGEST = 100_000_000  # bytes of a header, as safetensors itself allows
 BEGINNINGS = {b"<": "a web page or XML: was a link to a page given instead of one to the file?",
               b"version https://git-lfs": "a Git LFS pointer: fetch the file itself (git lfs pull)",
@@ -40,7 +41,7 @@ def read(path: Path, advice: str) -> bytes:
     """Return a file's bytes.
 
     Raises:
-        Unavailable: it is not there; ``advice`` says what to do.
+        Unavailable: the file does not exist; ``advice`` states what to do.
         UserError: it cannot be read.
     """
     try:
@@ -54,9 +55,9 @@ def read(path: Path, advice: str) -> bytes:
 # -- the header ----------------------------------------------------------------------------------
 
 def read_header(path: Path) -> dict:
-    """Return the metadata of a checkpoint, {} if irbench wrote none; of the file only its head.
+    """Return irbench's metadata of a checkpoint, {} if it has none; reads only the file's header.
 
-    Raises UserError if it is no safetensors file.
+    Raises UserError if it is not a safetensors file.
     """
     try:
         with Path(path).open("rb") as handle:
@@ -79,9 +80,9 @@ def shapes(path: Path) -> dict[str, tuple[str, list[int]]]:
 
 
 def header_of(path: Path, data: bytes) -> dict:
-    """Return our header of a file's bytes, {} if it has none, its weights compared with it.
+    """Return irbench's header from a file's bytes, {} if it has none, and check the weights.
 
-    Raises UserError if the weights are not those that the header was written for.
+    Raises UserError if the weights do not match the header.
     """
     if not is_safetensors(data):
         return {}
@@ -91,18 +92,18 @@ def header_of(path: Path, data: bytes) -> dict:
         raise UserError(f"checkpoint {path}: a safetensors file whose header is broken ({error}). "
                         "Get it again.") from None
     if "weights" in header and header["weights"] != _digest(table, data):
-        raise UserError(f"checkpoint {path}: its weights are not those that its header names: the "
-                        "file was altered or damaged. Delete it and train or fetch it again.")
+        raise UserError(f"checkpoint {path}: its weights do not match its header: the file was "
+                        "altered or damaged. Delete it and train or fetch it again.")
     return header
 
 
 def is_safetensors(data: bytes) -> bool:
-    """Say whether bytes begin like a safetensors file."""
+    """Whether bytes begin like a safetensors file."""
     return data[8:9] == b"{" and data[:1] != b"{"
 
 
 def _split(text: bytes) -> tuple[dict, dict]:
-    """Return our header and the table of tensors. Raises ValueError if it is neither."""
+    """Return irbench's header and the table of tensors. Raises ValueError for invalid text."""
     try:
         table = json.loads(text)
     except RecursionError:
@@ -110,24 +111,25 @@ def _split(text: bytes) -> tuple[dict, dict]:
     metadata = table.pop("__metadata__", {}) if isinstance(table, dict) else None
     ours = json.loads(metadata.get(HEADER, "{}")) if isinstance(metadata, dict) else None
     if not isinstance(ours, dict):
-        raise ValueError("its header is no JSON object")
+        raise ValueError("its header is not a JSON object")
     return ours, table
 
 
 def _digest(table: dict, data: bytes) -> str:
-    """Return a SHA-256 of names, types, shapes and values, whatever the metadata are."""
+    """Return a SHA-256 of names, types, shapes and values, without the metadata."""
     values = data[8 + int.from_bytes(data[:8], "little"):]
     return hashlib.sha256(digests.canonical(table).encode() + values).hexdigest()
 
 
 def pack(state: Mapping[str, Tensor], header: dict) -> bytes:
-    """Return the safetensors file of tensors (any device) and a header: always the same bytes."""
+    """Return tensors (any device) and a header as a safetensors file; the bytes are reproducible.
+    """
     from safetensors.torch import save as serialise
 
     tensors = {name: value.detach().cpu().contiguous() for name, value in sorted(state.items())}
     plain = serialise(tensors)
     table = _split(plain[8:8 + int.from_bytes(plain[:8], "little")])[1]
-    # one entry: safetensors writes several in an order that changes from run to run
+    # a single entry, because safetensors writes several in an order that varies between runs
     return serialise(tensors, {HEADER: digests.canonical(
         {**header, "weights": _digest(table, plain)})})
 
@@ -135,12 +137,13 @@ def pack(state: Mapping[str, Tensor], header: dict) -> bytes:
 # -- from bytes to tensors ---------------------------------------------------------------------
 
 def tensors(path: Path, data: bytes) -> dict:
-    """Return what a checkpoint holds by name, found by its content, running no code in it.
+    """Return the content of a checkpoint by name, without running code in it.
 
-    Of a PyTorch file that is all it holds: often the tensors are one level down (``unwrapped``).
+    For a PyTorch file this is its whole content; often the tensors are one level down (see
+    ``unwrapped``).
 
     Raises:
-        UserError: no checkpoint, cut short, damaged, or more than tensors in it.
+        UserError: not a checkpoint, truncated, damaged, or with more than tensors in it.
     """
     import torch
 
@@ -149,7 +152,7 @@ def tensors(path: Path, data: bytes) -> dict:
         return _safetensors(where, data)
     if data[:2] == b"PK":
         _check_zip(where, data)
-    elif data[:1] != b"\x80":  # of a pickle
+    elif data[:1] != b"\x80":  # the first byte of a pickle
         known = next((what for start, what in BEGINNINGS.items()
                       if data.lstrip().startswith(start)), f"it begins with {data[:16]!r}")
         raise UserError(f"{where}: not a checkpoint ({known if data else 'it is empty'}). Give a "
@@ -167,7 +170,7 @@ def tensors(path: Path, data: bytes) -> dict:
 
 
 def unwrapped(found: dict) -> dict:
-    """Return the tensors of what toolkits nest (``params``, ``state_dict``, ``module.``)."""
+    """Return the tensors from the nested dicts of toolkits (``params``, ``state_dict``, ...)."""
     import torch
 
     if all(isinstance(value, torch.Tensor) for value in found.values()):
@@ -179,17 +182,17 @@ def unwrapped(found: dict) -> dict:
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], where: str, purpose: str) -> None:
-    """Load tensors into a network, whose own number type they take. Changes nothing if it raises.
+    """Load tensors into a network, in the network's number type. Changes nothing if it raises.
 
     Args:
         network: the network.
         state: names and tensors.
-        where: the file, for messages.
-        purpose: what the network is, for messages.
+        where: the file's name in messages.
+        purpose: the network's name in messages.
 
     Raises:
-        UserError: a tensor is missing, is not in the model, has another shape or is no floating
-            point where the model's is.
+        UserError: a tensor is missing, is not in the model, has another shape, or is not floating
+            point although the model's is.
     """
     own = network.state_dict()
     wrong = [f"{name}: {list(state[name].shape)} in the file, {list(own[name].shape)} in the model"
@@ -220,26 +223,26 @@ def _check_zip(where: str, data: bytes) -> None:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             broken = archive.testzip()
     except (zipfile.BadZipFile, EOFError, ValueError):
-        raise UserError(f"{where}: it begins like a PyTorch file but has no end: it was cut short. "
+        raise UserError(f"{where}: it begins like a PyTorch file but was cut short. "
                         "Get it again.") from None
     if broken:
         raise UserError(f"{where}: {broken} inside is damaged (checksum). Get the file again.")
 
 
 def _why(error: Exception) -> str:
-    """Say in one sentence what torch did not like."""
+    """Return torch's error as one sentence for people."""
     text = str(error)
     if code := re.search(r"GLOBAL (\S+)", text):
         return (f"it holds more than tensors ({code[1].rstrip('.')}), which could run code when "
-                "unpickled, so it was not loaded. Save the state dict alone, where you trust the "
-                "file: torch.save(model.state_dict(), PATH), or as safetensors.")
+                "unpickled, so it was not loaded. If you trust the file, save the state dict "
+                "alone: torch.save(model.state_dict(), PATH), or as safetensors.")
     if "TorchScript" in text:
         return "a TorchScript program, not a state dict. Give the file of the weights."
     if isinstance(error, EOFError) or "EOF" in text:
-        return "it begins like a PyTorch file but has no end: it was cut short. Get it again."
+        return "it begins like a PyTorch file but was cut short. Get it again."
     if "eights only load failed" in text:
-        return ("a pickle that is no plain state dict, so it was not loaded: it could hold code. "
-                "Save the state dict alone, where you trust the file: "
+        return ("a pickle that is not a plain state dict, so it was not loaded: it could contain "
+                "code. If you trust the file, save the state dict alone: "
                 "torch.save(model.state_dict(), PATH), or as safetensors.")
     first = " ".join(text.split("Please file")[0].split())[:160]
     return f"not a PyTorch checkpoint ({type(error).__name__}: {first}). Get it again."

@@ -137,7 +137,7 @@ def test_two_files_of_one_name_are_refused(user, second):
     ("role,file,url,sha256\n", r"line 1: the columns are .* Valid: role, file"),
     ("role,file,url,sha256,bytes,note\n", r"line 1: the columns are"),
     ("", r"line 1: the columns are missing"),
-    (HEAD, r"lists no file"),
+    (HEAD, r"lists no files"),
 ])
 def test_bad_columns_are_refused(user, text, message):
     with pytest.raises(UserError, match=message):

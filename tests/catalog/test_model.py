@@ -16,7 +16,7 @@ CONFIGS = ["config.yaml", *(str(p.relative_to(ROOT)) for p in sorted(
     (ROOT / "workflow" / "configs").glob("*.yaml")))]
 RECIPE = recipes.resolve({"recipe": "demo", "data": ["a"]}, "here")
 MODEL = Model("b.k8", "b", "B", options={"k": 8}, checkpoint=Checkpoint("trained"), base="b",
-              training=recipes.fit(RECIPE, "b", protocols.get("sr-x2")),
+              training=recipes.for_model(RECIPE, "b", protocols.get("sr-x2")),
               base_options={"k": 64}, variant={"options": {"k": 8}, "inference": {}})
 JOB = plan.Job("cell", {"protocol": "p"}, {"seed": 0}, ROOT / "a.json", MODEL)
 

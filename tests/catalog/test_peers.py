@@ -71,7 +71,7 @@ def test_every_peer_names_a_protocol_a_figure_and_a_file():
     ({"levels": None}, "levels is a mapping"),
     ({"levels": ["x2"]}, "levels is a mapping"),
     ({"levels": {"x2": "ftp://a/b"}}, "not a URL that can be fetched"),
-    ({"levels": {"x2": "a.pth"}}, "'a.pth' is no URL"),
+    ({"levels": {"x2": "a.pth"}}, "'a.pth' is not a URL"),
     ({"sha256": "abc"}, "sha256 is 'abc'; valid are 64"),
     ({"titel": "a"}, "unknown key 'titel'. Did you mean 'title'"),
     ({"title": 3}, "title is 3; valid: a text"),
@@ -275,7 +275,7 @@ def test_the_first_download_is_pinned_and_a_later_one_must_equal_it(tmp_path, mo
         pins.keep(url, store, other)
         problems = [p for p in verify.check(run) if p.startswith("cell")]
         assert problems and "other weights than those pinned today" in problems[0]
-    with pytest.raises(UserError, match="pinned is"):
+    with pytest.raises(UserError, match="is pinned"):
         pins.keep(url, store, digest)
 
 

@@ -57,7 +57,7 @@ def test_choosing_methods():
     with pytest.raises(UserError, match=r"unknown published method 'SwimIR'.*'SwinIR'"):
         published.rows("sr", {("x2", "set5")}, ["SwimIR"])
     with pytest.raises(UserError, match="Valid: all, none"):
-        published.wanted("some", published.load())
+        published.methods_wanted("some", published.load())
 
 
 def test_notes_name_the_source_and_the_asterisk():

@@ -52,13 +52,13 @@ def test_every_field_is_explained_at_the_head_of_the_catalog():
 ])
 def test_what_the_recipes_are_for_each_task(name, arch, protocol, expected):
     sets = {} if name != "short" else {"data": ["photos_train"]}
-    fitted = recipes.fit(recipes.resolve({"recipe": name, **sets}, "x"), arch,
+    fitted = recipes.for_model(recipes.resolve({"recipe": name, **sets}, "x"), arch,
                         protocols.get(protocol))
     assert {field: getattr(fitted, field) for field in expected} == expected
 
 
 def test_deblurring_has_two_phases():
-    fitted = recipes.fit(recipes.resolve({"recipe": "semanir"}, "x"), "semanir-unet",
+    fitted = recipes.for_model(recipes.resolve({"recipe": "semanir"}, "x"), "semanir-unet",
                         protocols.get("deblur-motion"))
     assert len(fitted.phases) == 2
 
@@ -68,18 +68,18 @@ def test_deblurring_has_two_phases():
 def test_a_change_of_the_config_wins_over_what_a_recipe_sets_for_a_task():
     jpeg = protocols.get("jpeg_color-q10")
     own = recipes.resolve({"recipe": "short", "data": ["a"], "levels": None}, "x")
-    assert recipes.fit(own, "compacter", jpeg).levels is None
+    assert recipes.for_model(own, "compacter", jpeg).levels is None
     own = recipes.resolve({"recipe": "compacter", "data": ["a"]}, "x")
-    assert recipes.fit(own, "compacter", X2).data == ["a"]
+    assert recipes.for_model(own, "compacter", X2).data == ["a"]
 
 
 def test_an_overlay_is_for_its_models_tasks_and_levels_only():
     resolved = replace(resolve(), cases=[
         {"models": ["m"], "tasks": ["sr"], "at": ["x2"], "set": {"lr": 5.0}}])
-    assert recipes.fit(resolved, "m", X2).lr == 5.0
+    assert recipes.for_model(resolved, "m", X2).lr == 5.0
     for arch, protocol in (("other", "sr-x2"), ("m", "sr-x3"), ("m", "jpeg_gray-q10")):
-        assert recipes.fit(resolved, arch, protocols.get(protocol)).lr == resolved.lr
-    assert "for" not in recipes.fit(resolved, "m", X2).as_dict()
+        assert recipes.for_model(resolved, arch, protocols.get(protocol)).lr == resolved.lr
+    assert "for" not in recipes.for_model(resolved, "m", X2).as_dict()
 
 
 def test_a_budget_of_one_kind_replaces_the_other():
@@ -206,7 +206,7 @@ def test_milestones_halve_the_learning_rate():
 def test_phases_change_patch_batch_and_rate():
     settings = resolve(lr=8.0, batch=4, patch=16, warmup=0, schedule="milestones", phases=[
         {"from": 0, "batch": 8}, {"from": 0.5, "patch": 32, "lr": 1.0}])
-    assert [(now.batch, now.patch) for now in (recipes.at(settings, s) for s in (
+    assert [(now.batch, now.patch) for now in (recipes.in_phase(settings, s) for s in (
         0, 0.49, 0.5, 1))] == [(8, 16), (8, 16), (4, 32), (4, 32)]
     assert [recipes.learning_rate(settings, s) for s in (0.49, 0.5)] == [8.0, 1.0]
 

@@ -156,15 +156,15 @@ def test_a_card_tells_everything_with_its_units(tmp_path):
             "model Compacter, 407,123 parameters", "options skip: input",
             "denoise_color-blind@1, blind, sigma 15 to 50: denoise_color-sigma15@1",
             "trained on bsds500_train without 302003 of bsds500_train",
-            "leaks no image of cbsd68, set5 was trained on (left out of the training: 1 of set5 in "
-            "bsds500_train)",
+            "leaks no image of cbsd68, set5 was in the training data (left out of the training: 1 "
+            "of set5 in bsds500_train)",
             "short: 8000 steps of 8 patches of 64 x 64 pixels, loss l1",
             "cost 2.0 h on cpu (a processor, 2 threads, 1 process), 64,000 patches seen",
             "28.50 dB at step 1000, 30.50 dB at the last, 8000; best 30.75 dB at step 4000; "
             "3 points (PSNR on rgb, dB, 4 images, the middle)",
             "made by irbench 0.1.0 at commit cccccccccccc", "again irbench train --protocol x",
-            "published: of the paper's model; these weights are of another, with skip: input",
-            "figures as the file's header says",
+            "published: the paper's model; these weights belong to another model, with skip: input",
+            "figures from the file's header",
             # printed: 31.57, of one model for all levels
             "denoise_color-sigma25@1 cbsd68 68 30.40 31.57 -1.17 0.8600 - - Compacter*",
             "photos 4 31.00 - - - - -", "measured with the float32 weights",
@@ -174,7 +174,7 @@ def test_a_card_tells_everything_with_its_units(tmp_path):
 
 def test_the_gap_is_measured_less_published(tmp_path):
     one = cards.find(str(write(tmp_path / "a.safetensors")), tmp_path, tmp_path)
-    first, second = cards.whole(one)["scores"]
+    first, second = cards.full_card(one)["scores"]
     assert first["published"]["psnr"] == {"text": "31.57", "gap": -1.17}
     assert first["published"]["method"] == "Compacter*" and second["published"] is None
     made_for_one = {"arch": "compacter", "levels": None}
@@ -190,13 +190,13 @@ def test_the_gap_is_measured_less_published(tmp_path):
      "trained on images of test sets: 2 of set5 in bsds500_train"),
     ({"leaks": None}, "not searched; irbench data leak --train bsds500_train --test SET "
      "--exclude bsds500_train/302003"),
-    ({"datasets": None}, "what these weights were trained on is unknown"),
+    ({"datasets": None}, "the training data of these weights are unknown"),
     ({"validation": [[5, None]]}, "validation none"),
-    ({"validation": None}, "not in this file; irbench checkpoints export writes a file that tells"),
+    ({"validation": None}, "not in this file; files written by irbench checkpoints export have it"),
     ({"dirty": True}, "at commit cccccccccccc, with uncommitted changes"),
     ({"dirty": False}, "at commit cccccccccccc again"),
     ({"seconds": 40}, "cost 40 s on cpu"), ({"seconds": 600}, "cost 10 min on cpu"),
-    ({"best": {"step": 4000, "psnr": 30.75}}, "these weights are of step 4000"),
+    ({"best": {"step": 4000, "psnr": 30.75}}, "these weights are from step 4000"),
     ({"imported": {"file": "x.pth", "sha256": "d" * 64}}, "imported from x.pth (SHA-256 dddd"),
     ({"arch": "unheard-of"}, "model unheard-of"),
     ({"scores": []}, "again irbench train")])
@@ -240,14 +240,14 @@ def test_an_altered_bundled_file_is_told_by_list_and_show(tmp_path, capsys, dama
     path = write(tmp_path / f"weights/{name}.safetensors")
     bundled.rewrite()
     by_path = call(capsys, "show", path)
-    assert by_path[0] == 0 and "as the file's header says" not in by_path[2]
+    assert by_path[0] == 0 and "from the file's header" not in by_path[2]
     damage(path)
     for named in (name, path):
         code, _, out, err = call(capsys, "show", named)
-        assert (code, out) == (2, "") and f"{path}: it was altered" in err
+        assert (code, out) == (2, "") and f"{path}: the file was altered" in err
         assert "Restore it (git checkout) or install irbench again" in err
     code, _, out, _ = call(capsys, "list")
-    assert code == 0 and "not usable" in out and "30.40" not in out and "it was altered" in out
+    assert code == 0 and "not usable" in out and "30.40" not in out and "was altered" in out
 
 
 @pytest.mark.parametrize("changes", [

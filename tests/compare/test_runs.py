@@ -50,7 +50,7 @@ def test_a_mean_that_is_not_of_its_images_is_no_result(folder):
     record["result"]["mean"]["psnr"] += 0.01
     (folder / CELL).write_text(json.dumps(record))
     cell = loading.load(folder).cells[KEY]
-    assert cell.status == "failed" and "does not fit its digest" in cell.reason
+    assert cell.status == "failed" and "does not match its digest" in cell.reason
     (folder / CELL).write_text(json.dumps(seal(record)))
     cell = loading.load(folder).cells[KEY]
     assert cell.status == "partial" and "edited" in cell.reason

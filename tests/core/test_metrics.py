@@ -108,10 +108,10 @@ def test_defaults_follow_from_the_decimals():
 
 def test_a_name_is_taken_once(mae):
     assert metrics.register(mae) is mae             # the same row again
-    with pytest.raises(UserError, match="metric 'psnr' is there already"):
+    with pytest.raises(UserError, match="metric 'psnr' already exists"):
         metrics.register(dataclasses.replace(mae, name="psnr"))
     assert METRICS["psnr"].title == "PSNR"
-    with pytest.raises(UserError, match="'ssim' is computed by irbench.imaging.metrics already"):
+    with pytest.raises(UserError, match="'ssim' is already computed by irbench.imaging.metrics"):
         scoring.register("ssim", lambda protocol: lambda pair: 1.0)
 
 

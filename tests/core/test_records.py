@@ -41,8 +41,8 @@ def test_write_and_read(tmp_path):
     ({"result": None}, "no result"),
     ({"spec": {"x": 2}}, "the file was edited"),
     ({"result": {"psnr": float("inf")}}, "record.result.psnr is inf"),
-    ({"result": {"images": [], "mean": {"psnr": 1.5}}}, "the result does not fit its digest"),
-    ({"result_digest": None}, "the result does not fit its digest"),
+    ({"result": {"images": [], "mean": {"psnr": 1.5}}}, "the result does not match its digest"),
+    ({"result_digest": None}, "the result does not match its digest"),
     ({"key": None}, "'key' is missing"),
     ({"key": {"model": 3}}, "'key' is missing or not in the form"),
     ({"provenance": {"hardware": "fast"}}, "'provenance' is missing or not in the form"),
@@ -70,7 +70,7 @@ def test_an_edited_value_is_noticed_by_whoever_reads_it(tmp_path):
     path = tmp_path / "r.json"
     files.write_json(path, record())
     path.write_text(path.read_text().replace('"psnr": 1.0', '"psnr": 1.1'))
-    with pytest.raises(UserError, match=r"r.json: .*the result does not fit its digest; the file "
+    with pytest.raises(UserError, match=r"r.json: .*the result does not match its digest; the file "
                                         "was edited or damaged. Delete the file and run again"):
         records.read(path)
 

@@ -44,7 +44,7 @@ def test_a_record_has_its_place_and_is_found_there(tmp_path, kind, path):
     (lambda r: r.update(key={**r["key"], "model": "other"}),
      "the record is of cell sr-x2@1 / set5 / other, not of cell sr-x2@1 / set5 / net.k8"),
     (lambda r: r.update(kind="profile"), "the record is of profile"),
-    (lambda r: r["result"].update(mean={"psnr": 3.0}), "does not fit its digest"),
+    (lambda r: r["result"].update(mean={"psnr": 3.0}), "does not match its digest"),
     (lambda r: r.update(schema_version=3), "schema_version is 3, this irbench reads 1 to 2")])
 def test_a_record_that_cannot_be_used_is_a_problem_in_words(tmp_path, change, reason):
     folder, key = RunFolder(tmp_path), KEYS["cell"]
@@ -205,4 +205,4 @@ def test_a_record_of_version_1_that_was_edited_in_its_inputs_is_refused(tmp_path
         "protocol": "sr-x2@1", "dataset": "tinyset", "model": "tiny"}).read_text())
     kept["spec"]["metrics"] = ["psnr"]
     files.write_json(RunFolder(tmp_path).record("cell", key), kept)
-    assert "the fingerprint does not fit" in RunFolder(tmp_path).load("cell", key).problem
+    assert "the fingerprint does not match" in RunFolder(tmp_path).load("cell", key).problem

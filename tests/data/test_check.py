@@ -58,7 +58,7 @@ def test_a_whole_set_is_complete_and_held_to_its_first_state(world, capsys):
     (lambda d: (d / "input/b.png").write_bytes((d / "input/b.png").read_bytes()[:60]),
      "1 files cannot be read: "),
     (lambda d: (d / "target/b.png").write_bytes(b"text"), "1 files cannot be read: "),
-    (lambda d: shutil.rmtree(d), "there is no folder data/rain"),
+    (lambda d: shutil.rmtree(d), "the folder data/rain does not exist"),
 ])
 def test_what_is_wrong_is_said_and_nothing_is_written_down(world, capsys, change, problem):
     change(world / "data" / "rain")
@@ -109,7 +109,7 @@ def test_a_damaged_list_is_said_and_replaced_if_accepted(world, capsys):
 
 
 def test_a_folder_of_ones_own(world, capsys):
-    assert "there is no folder" in check(capsys, "mine", code=1)[0]["problems"][0]
+    assert "does not exist" in check(capsys, "mine", code=1)[0]["problems"][0]
     images(world / "mine", "a.png", "b.png")
     assert check(capsys, "mine")[0]["found"] == {"hr": 2}
     (world / "mine" / "a.png").write_bytes(b"x")

@@ -105,7 +105,7 @@ def test_files_in_place_are_checked_and_not_copied(tmp_path):
     assert run(file) == [path]
     assert not file.path.exists()
     path.write_bytes(b"else")
-    with pytest.raises(Unavailable, match="is not the file that is meant"):
+    with pytest.raises(Unavailable, match="is not the expected file"):
         run(file)
 
 

@@ -71,7 +71,7 @@ def test_a_folder_with_problems(user, folder, tmp_path):
     with pytest.raises(UserError, match=r"a\.jpg and .*a\.png have the same name"):
         sets.manifest(entry)
     for where, message in (({"folder": "images", "pattern": "*.gif"}, "no image matches"),
-                           ({"folder": "nowhere"}, "there is no folder")):
+                           ({"folder": "nowhere"}, "nowhere does not exist")):
         entry = user(local=where)
         with pytest.raises(Unavailable, match=message):
             sets.open_local(entry, tmp_path)
@@ -254,7 +254,8 @@ def test_a_changed_file_is_found_when_it_is_used(manual):
 
 
 @pytest.mark.parametrize(("change", "message", "state"), [
-    (lambda home: shutil.rmtree(home), "there is no folder .*rain. How to get it: ask nicely. Put",
+    (lambda home: shutil.rmtree(home), "the folder .*rain does not exist. How to get it: ask "
+     "nicely. Put",
      "absent"),
     (lambda home: shutil.rmtree(home / "deep"), r"no image matches \*\*/target/\* or .* in ",
      "absent"),
@@ -303,7 +304,7 @@ def test_the_reason_does_not_say_where_irbench_lies(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Unavailable) as caught:
         sets.digest(sets.get("gopro", data_root="data"))
-    assert str(caught.value).startswith("dataset 'gopro': there is no folder data/gopro. ")
+    assert str(caught.value).startswith("dataset 'gopro': the folder data/gopro does not exist. ")
     assert "1k6DTSHu4saUgrGTYkkZXTptILyG9RRll" in str(caught.value)
 
 
@@ -324,7 +325,7 @@ def test_bad_manual_entries_are_refused(user, fields, message):
 
 
 @pytest.mark.parametrize(("match", "message"), [
-    ({"input": "("}, "match: input: '\\(' is no regular expression"),
+    ({"input": "("}, "match: input: '\\(' is not a valid regular expression"),
     ({"target": "x"}, "unknown role 'target'"),
     ("x", "match: valid is {input: REGEX"),
 ])

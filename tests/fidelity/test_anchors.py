@@ -305,7 +305,7 @@ def test_the_fingerprint_follows_the_tolerances(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"row": []}, "unknown section 'row'. Did you mean 'rows'"),
-    ({"rows": []}, "there are no rows"),
+    ({"rows": []}, "the file has no rows"),
     ({"rows": [{"protocols": ["sr-x2"], "datasets": ["tinyset"], "model": "bicubic",
                 "references": []}]}, "unknown protocol 'sr-x2'"),
     ({"rows": [{"protocols": ["sr-x2@1"], "datasets": ["tinyset"], "model": "bicubc",
@@ -314,13 +314,13 @@ def test_the_fingerprint_follows_the_tolerances(tmp_path, monkeypatch):
                 "references": ["knwn"]}]}, "unknown reference 'knwn'. Did you mean 'known'"),
     ({"figures": {"known": {"sr-x2@1/tiny/bicubic": {"psnr": "3"}}}},
      "sr-x2@1/tinyset/bicubic has no reference"),
-    ({"figures": {"known": {"sr-x2@1/tinyset/bicubic": {"psnr": "good"}}}}, "it is a figure"),
+    ({"figures": {"known": {"sr-x2@1/tinyset/bicubic": {"psnr": "good"}}}}, "valid: a number"),
     ({"figures": {"known": {"sr-x2@1/tinyset/bicubic": {"ssim": ".9"}}}}, "unknown metric 'ssim'"),
     ({"figures": {"known": 3}}, "figures: known: valid is a mapping"),
     ({"references": {"known": {"kind": "independent", "title": "", "tolerance": {
         "psnr": {"within": 0.005}}}}}, "valid is a mapping with reason, within"),
     ({"references": {"known": {"kind": "independent", "title": "", "tolerance": {
-        "psnr": {"within": "5", "reason": ""}}}}}, "within is '5'; it is a number from 0"),
+        "psnr": {"within": "5", "reason": ""}}}}}, "within is '5'; valid: a non-negative number"),
 ])
 def test_a_broken_file_is_named(change, message, tmp_path):
     anchors.load.cache_clear()
@@ -342,4 +342,4 @@ def test_an_anchor_cannot_name_a_figure_that_no_source_prints(tmp_path):
 
 def test_a_pattern_without_rows_is_an_error(capsys):
     assert main(["anchors", "--list", "--only", "set6"]) == 2
-    assert "no anchor is named so" in capsys.readouterr().err
+    assert "no anchor has such a name" in capsys.readouterr().err

@@ -74,7 +74,7 @@ def test_what_a_mirror_has_wrong_fails_what_it_lacks_is_skipped(tmp_path, monkey
     # here, but cut short, and not to be had again: damaged
     here.write_bytes(b"short")
     code, counts, out = run()
-    assert (code, counts) == (1, {"fail": 1}) and "of the wrong size" in out
+    assert (code, counts) == (1, {"fail": 1}) and "have the wrong size" in out
 
 
 def test_a_file_that_is_no_image_fails(tmp_path, monkeypatch, capsys):

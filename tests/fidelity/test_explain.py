@@ -114,7 +114,7 @@ def test_outputs_that_were_not_rounded_need_the_model_again(cell):
     figure = np.mean([db(cut(a @ LIMITED, 2), cut(b @ LIMITED, 2)) for a, b in pairs(folder)])
     saved = explain.explain(run, job(run), f"{figure:.6f}")
     assert saved.simplest == ()
-    assert "No way to score" in saved.verdict
+    assert "None of the " in saved.verdict
     assert "outputs not rounded" in saved.untried
     again = explain.explain(run, job(run), f"{figure:.6f}", rerun=True)
     assert again.simplest[0].differences == ("outputs not rounded to uint8",)
@@ -185,10 +185,10 @@ def test_the_simplest_is_named_first_though_another_is_nearer():
     found = explained("30.00", (30.001, ("a", "b")), (30.003, ("c",)), (30.004, ("d",)),
                       (30.09, ()))
     assert [c.differences for c in found.simplest] == [("c",), ("d",)]
-    assert found.verdict.startswith("30.00 is explained by: c (as simple: d). By chance: ")
+    assert found.verdict.startswith("30.00 is explained by: c (equally simple: d). Matches by ")
     many = explained("30.00", *((30.0 + i / 1e4, (name,)) for i, name in enumerate("abcdef")),
                      (30.09, ()))
-    assert len(many.simplest) == 6 and "a (as simple: b; c; d; 2 more)." in many.verdict
+    assert len(many.simplest) == 6 and "a (equally simple: b; c; d; 2 more)." in many.verdict
 
 
 def test_how_many_figures_would_have_a_match():
@@ -199,7 +199,7 @@ def test_how_many_figures_would_have_a_match():
     # 29.996 to 29.998
     assert found.shares == pytest.approx({0: 0.01 / 0.2, 1: 0.028 / 0.2, 2: 0.03 / 0.2})
     assert found.verdict.endswith(
-        "By chance: of the figures within 0.1 of the protocol's own, so many have a match: 14% "
+        "Matches by chance, among figures within 0.1 of the protocol's own: 14% "
         "with 1 difference at most and 15% with 2 differences at most.")
     # what is farther is told of as many figures as lie nearer
     assert explained("30.50", (30.5, ("a",)), (30.0, ())).near == pytest.approx(0.5)
@@ -207,8 +207,8 @@ def test_how_many_figures_would_have_a_match():
 
 
 @pytest.mark.parametrize(("values", "words"), [
-    ([(30.0, ())], "explained by: the protocol itself. By chance: of the figures within 0.1 of "
-                   "the protocol's own, so many have a match: 5% without a difference."),
+    ([(30.0, ())], "explained by: the protocol itself. Matches by chance, among figures within "
+                   "0.1 of the protocol's own: 5% without a difference."),
     ([(30.0, ("a",)), (30.02, ())], "explained by: a."),
     ([(30.0, ("a", "b")), (30.02, ())], "consistent with: a + b."),    # two are needed
     # five conventions have a match for every third figure
@@ -302,7 +302,7 @@ def test_images_of_another_run_are_refused(tmp_path, monkeypatch):
     run = make(tmp_path, monkeypatch)
     path = tmp_path / "results/one/images/sr-x2@1/tinyset/bicubic/img1.png"
     images.write_png(path, 255 - images.read_image(path))
-    with pytest.raises(UserError, match="they are of another run"):
+    with pytest.raises(UserError, match="the images belong to another run"):
         explain.explain(run, job(run), "30")
     images.write_png(path, images.read_image(path)[:-2])
     with pytest.raises(UserError, match=r"img1.png: \(46, 44, 3\)"):
@@ -314,7 +314,7 @@ def test_a_record_of_another_config_is_not_used(tmp_path, monkeypatch):
     config = (tmp_path / "config.yaml").read_text().replace("- ssim\n", "")
     (tmp_path / "config.yaml").write_text(config)
     run = plan.load("config.yaml")
-    assert "of another state" in explain.explain(run, job(run), "30").outputs
+    assert "another state" in explain.explain(run, job(run), "30").outputs
 
 
 def test_the_command(cell, monkeypatch, capsys):

@@ -37,7 +37,7 @@ def protocol(name: str) -> dict:
 
 def recipe(**fields) -> dict:
     """A whole recipe, as plans and records have it; what is not given is the catalog's."""
-    return recipes.fit(recipes.resolve({"data": ["photos"], **fields}, "here"), "any",
+    return recipes.for_model(recipes.resolve({"data": ["photos"], **fields}, "here"), "any",
                        protocols.get("lowlight-lol")).as_dict()
 
 

@@ -150,7 +150,7 @@ def test_a_pair_that_is_not_resized_stays_as_it_is(name):
 
 
 def test_a_pair_of_two_sizes_is_refused():
-    with pytest.raises(UserError, match=r"input is 16x20 pixels .*target 20x16; a pair has one"):
+    with pytest.raises(UserError, match=r"input is 16x20 pixels .*target 20x16; the images of"):
         degrade.prepare_pair(noise_image(0, 16, 20), noise_image(1, 20, 16),
                              protocols.get("deblur-motion"))
 

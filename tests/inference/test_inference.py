@@ -86,8 +86,8 @@ def test_resolving_twice_changes_nothing():
     ({"memory_gib": float("nan")}, "memory_gib is nan"),
     ({"memory_gib": True}, "memory_gib is True"),
     ({"tile": "off", "overlap": 8}, "tile is off, so overlap has no meaning"),
-    ({"tile": 64, "memory_gib": 2}, "memory_gib chooses the tile where tile is auto"),
-    (["float16"], "no mapping of options"),
+    ({"tile": 64, "memory_gib": 2}, "memory_gib has a meaning only with tile: auto"),
+    (["float16"], "not a mapping of options"),
 ])
 def test_a_bad_option_is_named_with_what_is_valid(given, says):
     with pytest.raises(UserError, match=says):
@@ -175,8 +175,8 @@ def test_an_operation_that_a_type_lacks_says_what_to_do(x, text):
     network = Network()
     network.forward = lambda x: (_ for _ in ()).throw(RuntimeError(text))
     prepared = prepare.prepare(network, Inference(dtype="float16"))
-    with pytest.raises(UserError, match="Network on cpu: an operation fails in float16 .*Leave "
-                                        "`dtype` out"):
+    with pytest.raises(UserError, match="Network on cpu: an operation fails in float16 .*Remove "
+                                        "`dtype`"):
         run(prepared, x)
 
 
@@ -193,12 +193,12 @@ def test_other_errors_pass_as_they_are(x, error):
 
 
 def test_a_type_that_the_card_does_not_name_is_refused():
-    with pytest.raises(UserError, match="dtype 'float16' is not one that this model runs in. "
+    with pytest.raises(UserError, match="this model does not run in dtype 'float16'. "
                                         "Valid: float32, bfloat16"):
         prepare.prepare(Network(), Inference(dtype="float16"), dtypes=("float32", "bfloat16"))
     network = Network()
     network.dtypes = ("float32",)
-    with pytest.raises(UserError, match="inference of Network: dtype 'bfloat16'"):
+    with pytest.raises(UserError, match="Network: this model does not run in dtype 'bfloat16'"):
         prepare.prepare(network, Inference(dtype="bfloat16"))
     assert prepare.prepare(network) is network
 
@@ -238,14 +238,14 @@ def test_a_failed_compilation_says_what_to_do(x, monkeypatch):
     monkeypatch.setattr(prepare, "_check_compiler", lambda device: None)
     prepared = prepare.prepare(nn.Tanh(), Inference(compile=True))
     with pytest.raises(Unavailable, match="Tanh on cpu: torch.compile failed .*no such instruct"
-                                          ".*Leave `compile` out"):
+                                          ".*Remove `compile`"):
         run(prepared, x)
 
 
 def test_without_a_compiler_nothing_is_compiled(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler -O3")
     with pytest.raises(Unavailable, match="needs a C\\+\\+ compiler; no-such-compiler -O3 is not "
-                                          "found.*Leave `compile` out"):
+                                          "found.*Remove `compile`"):
         prepare.prepare(Network(), Inference(compile=True))
     monkeypatch.setattr(prepare, "find_spec", lambda name: None)
     with pytest.raises(Unavailable, match="needs the package triton"):

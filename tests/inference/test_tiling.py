@@ -170,8 +170,8 @@ def test_compacter_has_no_exact_overlap_and_the_record_says_so():
     assert y.shape == whole.shape and 0 < (y - whole).abs().max() < 0.5
     assert tiled.record() == {
         "size": [40, 40], "overlap": 16, "images": 1, "exact": False, "exact_overlap": None,
-        "reason": "tiles of 40 were asked for; differs from the whole image: its receptive field "
-                  "is unbounded or unknown"}
+        "reason": "tiles of 40 were asked for; differs from the untiled result: the receptive "
+                  "field is unbounded or unknown"}
 
 
 def test_the_same_image_twice_gives_the_same_bits():
@@ -196,7 +196,7 @@ def test_batches_and_other_types_are_put_together_as_float32():
 
 
 def test_a_network_that_does_not_keep_to_a_scale_is_refused():
-    with pytest.raises(UserError, match="made 15 x 15 pixels of a tile of 16 x 16"):
+    with pytest.raises(UserError, match="returned 15 x 15 pixels for a tile of 16 x 16"):
         in_tiles(lambda x: x[..., 1:, 1:], image(30, 30), Cut(16, 2, 1, None))
 
 
@@ -208,7 +208,7 @@ def test_a_given_tile_is_for_larger_images_only():
     assert tiled.tiles == 1 and tiled.record() is None
     run(tiled, image(20, 60))
     assert tiled.tiles == 2
-    assert tiled.record()["exact"] and "as the whole image" in tiled.record()["reason"]
+    assert tiled.record()["exact"] and "equals the untiled result" in tiled.record()["reason"]
 
 
 def test_the_first_pass_is_watched_and_no_other():

@@ -91,9 +91,9 @@ def test_other_errors_are_not_taken_for_memory():
 
 def test_needs_go_on_in_proportion_or_faster():
     straight = budget.Needs(((100, 1000), (400, 1600)), slack=1.5)
-    assert straight.of(1000) == int(1.5 * (1600 + 2 * 600))
+    assert straight.bytes_for(1000) == int(1.5 * (1600 + 2 * 600))
     square = budget.Needs(((100, 1000), (400, 16000)))
-    assert square.of(1600) == pytest.approx(16000 * 16, rel=1e-6)
+    assert square.bytes_for(1600) == pytest.approx(16000 * 16, rel=1e-6)
     assert budget.Needs(None, scale=3, channels=2).output(10) == 4 * 2 * 9 * 10
 
 
@@ -104,7 +104,7 @@ def test_a_measured_estimate_is_near_the_truth():
     assert (needs.scale, needs.channels) == (1, 3)
     x = image(400, 500)
     truth, _ = memory.resident_peak(lambda: network(x))
-    assert truth < needs.of(400 * 500) < 2.5 * truth
+    assert truth < needs.bytes_for(400 * 500) < 2.5 * truth
 
 
 def fake(monkeypatch, allowed, needs):
@@ -128,7 +128,7 @@ def test_an_image_above_the_budget_is_tiled_with_the_largest_that_fit(monkeypatc
     assert 1200 * side**2 <= left < 1200 * (side + 4) ** 2
     assert tiled.record()["reason"].startswith(
         "the whole of 200 x 300 pixels was estimated to need 0.0671 GiB (1 GiB allowed for the "
-        "process); as the whole image")
+        "process); equals the untiled result")
     run(tiled, image(200, 200))  # 48 MB
     assert tiled.tiles == 1 and tiled.images == 1
 
@@ -148,13 +148,13 @@ def test_where_nothing_can_be_measured_the_image_itself_tells(monkeypatch):
     tiled = Tiled(Limited(most=200 * 200))
     run(tiled, image(200, 300))
     assert tiled.record()["reason"].startswith("memory ran out")
-    with pytest.raises(UserError, match="memory_gib cannot be kept here: needs Linux. Give the"):
+    with pytest.raises(UserError, match="memory_gib cannot be respected here: needs Linux. Give"):
         run(Tiled(Convolutions(), Inference(memory_gib=2)), image(200, 300))
 
 
 def test_weights_beyond_the_budget_are_said(monkeypatch):
     monkeypatch.setattr(budget, "taken", lambda device: 3 * budget.GIB)
-    with pytest.raises(UserError, match="memory_gib is 2, but weights and program alone take 3 G"):
+    with pytest.raises(UserError, match="memory_gib is 2, but weights and program alone use 3 G"):
         run(Tiled(Convolutions(), Inference(memory_gib=2)), image(20, 30))
 
 

@@ -275,7 +275,7 @@ def test_a_network_tells_facts_of_its_own(world, monkeypatch, capsys):
 
 
 def test_a_type_that_the_model_does_not_run_in_is_refused(world):
-    with pytest.raises(UserError, match="dtype 'bfloat16' is not one that this model runs in"):
+    with pytest.raises(UserError, match="this model does not run in dtype 'bfloat16'"):
         given(world, dtype="bfloat16")
 
 

@@ -186,11 +186,12 @@ def test_attend_in_its_own_type_is_exact_to_rounding(implementation, dtype, wind
 @pytest.mark.parametrize("form", ["table", "whole", "none"])
 def test_small_pieces_change_nothing(monkeypatch, implementation, size, k, form):
     tokens, table = normal(0, 5, 9, 8), BiasTable(normal(3, 2, 3, 15))
-    bias = {"table": table, "whole": table.whole(), "none": None}[form]
+    bias = {"table": table, "whole": table.full_matrix(), "none": None}[form]
     q, key, v = normal(1, 3, 5, 2, 9, 4)
     with torch.inference_mode():
         keys = KeyDictionary(k)(tokens)
-        expected = attend(q, key, v, keys, None if bias is None else table.whole(), "reference")
+        expected = attend(q, key, v, keys, None if bias is None else table.full_matrix(),
+                          "reference")
         monkeypatch.setitem(dictionary.CHUNK_BYTES, "cpu", size)
         again = KeyDictionary(k)(tokens)
         assert keys.dense == again.dense and (keys.dense or torch.equal(again.mask, keys.mask))
@@ -203,7 +204,7 @@ def test_a_table_of_biases_stands_for_the_whole_with_its_gradient(implementation
     q, key, v = normal(1, 3, 2, 3, 4, 5)
     keys = KeyDictionary(2)(normal(2, 2, 4, 3))
     found = []
-    for bias in (module(), module().whole()):
+    for bias in (module(), module().full_matrix()):
         out = attend(q, key, v, keys, bias, implementation)
         found.append((out, *torch.autograd.grad(out.square().sum(), module.parameters())))
     torch.testing.assert_close(*found)
@@ -234,7 +235,7 @@ def test_the_other_forms_of_mask_agree(monkeypatch, bias):
 @pytest.mark.parametrize("k", [4, 9])
 def test_what_a_compiler_sees_has_the_values_and_the_layout(form, k):
     table = BiasTable(normal(3, 2, 3, 15))
-    bias = {"table": table, "whole": table.whole(), "none": None}[form]
+    bias = {"table": table, "whole": table.full_matrix(), "none": None}[form]
     q, key, v = normal(1, 3, 5, 2, 9, 4)
     keys = KeyDictionary(k)(normal(2, 5, 9, 3))
     values = table.strips if form == "table" else bias
@@ -259,7 +260,7 @@ def test_the_result_lies_so_that_joining_the_heads_moves_nothing():
 def test_the_position_bias_is_the_mlp_of_the_offset(window, heads, seed):
     torch.manual_seed(seed)
     module = PositionBias(window, heads, 4).double()
-    found, expected = module().whole(), plain.position_bias(module, window)
+    found, expected = module().full_matrix(), plain.position_bias(module, window)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)  # offsets kept in float32
     along = normal(seed, *found.shape)
     torch.testing.assert_close(
@@ -269,7 +270,7 @@ def test_the_position_bias_is_the_mlp_of_the_offset(window, heads, seed):
 
 def test_rows_of_the_bias_are_rows_of_the_whole():
     table = PositionBias(3, 2, 4)()
-    assert torch.equal(table.rows(1, 3), table.whole()[:, 3:9])
+    assert torch.equal(table.rows(1, 3), table.full_matrix()[:, 3:9])
 
 
 def test_the_bias_keeps_no_state_of_its_window():

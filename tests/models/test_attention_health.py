@@ -88,7 +88,7 @@ def test_a_second_pass_is_not_compared_with_the_first():
         net(x)
     assert once[0]["overlap"] is None and once[1]["overlap"] is not None
     assert [e["overlap"] for e in twice] == [e["overlap"] for e in once]
-    said = health.in_words(once)
+    said = health.dictionaries_in_words(once)
     assert "of 3 stages: " in said and " % of keys are used" in said
 
 

@@ -58,7 +58,8 @@ def test_an_absent_set_stops_nothing(world):
     run = plan.load(world)
     spec = run.data["rain"].spec
     assert spec["dataset"]["sha256"] is None
-    assert spec["dataset"]["reason"].startswith("dataset 'rain': there is no folder data/rain. How")
+    assert spec["dataset"]["reason"].startswith(
+        "dataset 'rain': the folder data/rain does not exist. How")
     assert spec["count"] == 2
     assert run.report_spec["datasets"]["rain"]["sha256"] is None
     cell = run.find("cell", protocol=PAIRED, dataset="rain", model="input")
@@ -66,7 +67,7 @@ def test_an_absent_set_stops_nothing(world):
     assert cli.main(["data", "fetch", "--on-failure", "record"]) == 0
     for record in (records.read(run.data["rain"].record), evaluate()):
         assert record["status"] == "unavailable" and record["result"] is None
-        assert "no folder data/rain. How to get it: ask." in record["reason"]
+        assert "the folder data/rain does not exist. How to get it: ask." in record["reason"]
     assert records.read(run.data["tinyset"].record)["status"] == "ok"
     assert evaluate("tinyset", CLEAN, "bicubic")["status"] == "ok"
 
@@ -154,7 +155,7 @@ def test_a_fetched_archive_leaves_a_record_of_what_it_held(world, monkeypatch):
      r"cells\[0\].datasets: derain-streak@1 scores real pairs, and 'tinyset' has clean images only"
      r". Sets for it: .*rain100h.*test100"),
     ([{"protocol": CLEAN, "datasets": ["rain"], "models": ["bicubic"]}],
-     r"sr-x2@1 makes its inputs from clean images, and 'rain' has degraded images of its own"),
+     r"sr-x2@1 makes its inputs from clean images, and 'rain' has its own degraded images"),
     ([{"protocol": "derain-synthetic", "datasets": ["rain"], "models": ["input"]}],
      "the two are never mixed"),
 ])

@@ -111,10 +111,10 @@ def test_a_model_finds_its_file(folder, protocol, name):
 
 
 @pytest.mark.parametrize(("arch", "protocol", "message"), [
-    ("compacter", "sr-x4", r"no weights of compacter for sr-x4@1 are bundled. Of compacter there "
-                           r"are: denoise_color-blind@1 \(sigma 15 to 50\), sr-x2@1\."),
-    ("compacter", "denoise_gray-sigma25", "Of compacter there are"),
-    ("semanir-light", "sr-x2", r"There are some of: compacter\.")])
+    ("compacter", "sr-x4", r"no weights of compacter for sr-x4@1 are bundled. Bundled weights of "
+                           r"compacter: denoise_color-blind@1 \(sigma 15 to 50\), sr-x2@1\."),
+    ("compacter", "denoise_gray-sigma25", "Bundled weights of compacter:"),
+    ("semanir-light", "sr-x2", r"Bundled weights exist for: compacter\.")])
 def test_what_is_not_bundled_is_refused_with_what_is(folder, arch, protocol, message):
     put("sr-x2@1")
     blind()
@@ -124,7 +124,7 @@ def test_what_is_not_bundled_is_refused_with_what_is(folder, arch, protocol, mes
 
 
 def test_nothing_bundled_is_said(folder):
-    with pytest.raises(UserError, match=r"for sr-x2@1 are bundled\. There are none at all\."):
+    with pytest.raises(UserError, match=r"for sr-x2@1 are bundled\. No weights are bundled\."):
         bundled.find("compacter", protocols.get("sr-x2"))
 
 
@@ -191,7 +191,7 @@ def test_a_config_that_cannot_have_them_is_refused(folder, tmp_path, model, mess
 def test_what_cannot_be_bundled_is_refused(folder, monkeypatch):
     before = bundled.CATALOG.read_bytes()
     path = put("sr-x2@1", name="mine")
-    with pytest.raises(UserError, match="mine.safetensors: by its header it is compacter-sr-x2"):
+    with pytest.raises(UserError, match="according to its header it is compacter-sr-x2"):
         bundled.rewrite()
     path.write_bytes(storage.pack({}, {"arch": "compacter"}))
     with pytest.raises(UserError, match="its header names no protocol and no options"):
@@ -218,7 +218,7 @@ def test_a_file_takes_the_place_of_its_like_only(folder, monkeypatch):
     def kept():
         return (first.read_bytes(), bundled.CATALOG.read_bytes()) == before
 
-    with pytest.raises(UserError, match=r"bundled are weights of other options \(ratio: 2\)"):
+    with pytest.raises(UserError, match=r"the bundled weights have other options \(ratio: 2\)"):
         bundled.add(data, header)
     assert kept()
     same = put("sr-x2@1").read_bytes()
@@ -230,7 +230,7 @@ def test_a_file_takes_the_place_of_its_like_only(folder, monkeypatch):
     with pytest.raises(UserError, match="at most 0.001 MB are bundled"):
         bundled.add(same + b" ", storage.read_header(first))
     assert kept()
-    with pytest.raises(UserError, match="by its header it is compacter-sr-x2"):
+    with pytest.raises(UserError, match="according to its header it is compacter-sr-x2"):
         bundled.add(same, {**storage.read_header(first), "protocol": "sr-x9@1"})
     assert kept() and list(folder.iterdir()) == [first]
 

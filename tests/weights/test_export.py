@@ -66,7 +66,7 @@ def test_export_import_load_keeps_every_value(plugin, tmp_path, values, half):
     (tmp_path / "out.safetensors").write_bytes(data)
     stored = tmp_path / "data/checkpoints/w.safetensors"
     stored.unlink(missing_ok=True)
-    path, known = checkpoint_export.bring(
+    path, known = checkpoint_export.import_weights(
         tmp_path / "out.safetensors", tmp_path / "data",
         checkpoint_export.Wanted(name="w", plugins=plugin))
     assert path == stored
@@ -122,7 +122,7 @@ def test_optional_fields_of_a_record_may_be_missing(plugin, tmp_path):
 
 
 def test_the_best_weights_are_exported_where_there_are_some(plugin, tmp_path):
-    with pytest.raises(UserError, match="kept no best weights.*Leave --best out"):
+    with pytest.raises(UserError, match="kept no best weights.*Omit --best"):
         finish(tmp_path, built(plugin).state_dict(), plugin)
         export(tmp_path, best=True)
     best = tmp_path / "checkpoints/sr-x2@1/mine.best.safetensors"
@@ -150,7 +150,7 @@ def test_a_record_and_a_file_that_do_not_belong_together_are_refused(plugin, tmp
     record = json.loads(path.read_text())
     record["result"]["checkpoint"]["sha256"] = digests.file_digest(file)
     path.write_text(json.dumps(seal(record)))
-    with pytest.raises(UserError, match="of another training than the record .training differ"):
+    with pytest.raises(UserError, match="another training than the record .training differ"):
         export(tmp_path)
 
 
@@ -181,8 +181,8 @@ def test_a_header_is_told_what_is_wrong_with_it(plugin, tmp_path):
 def test_a_training_under_way_is_not_unknown(plugin, tmp_path):
     (tmp_path / "training/sr-x2@1").mkdir(parents=True)
     (tmp_path / "training/sr-x2@1/mine.state").write_bytes(b"")
-    with pytest.raises(Unavailable, match="mine.state: the training sr-x2/mine is not finished. It "
-                                          "goes on with irbench train; then export"):
+    with pytest.raises(Unavailable, match="mine.state: the training sr-x2/mine is not finished. "
+                                          "Continue it with irbench train; then export"):
         export(tmp_path)
     (tmp_path / "training/sr-x2@1/mine.state").rename(tmp_path / "training/sr-x2@1/other.state")
     with pytest.raises(UserError, match="unknown training"):

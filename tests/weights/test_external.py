@@ -124,8 +124,8 @@ def test_macs_by_hand(tmp_path):
     (dncnn, "denoise_color-sigma25", "1 channel in, 1 out.*needs x1 and 3"),
     (dncnn, "sr-x2", "DnCNN .Restoration, x1.*needs x2"),
     (lambda: dncnn(3), "denoise_gray-sigma25", "3 channels in, 3 out.*needs x1 and 1"),
-    (drunet, "jpeg_color-q10", "must be told the noise level, and this protocol has none"),
-    (fdncnn, "jpeg_gray-q10", "must be told the noise level"),
+    (drunet, "jpeg_color-q10", "needs the noise level as input, and this protocol has none"),
+    (fdncnn, "jpeg_gray-q10", "needs the noise level"),
 ])
 def test_a_file_that_does_not_fit_is_refused(tmp_path, make, protocol, message):
     path, _ = saved(tmp_path, make())
@@ -136,7 +136,7 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path, make, protocol, message):
 
 @pytest.mark.parametrize(("descriptor", "message"), [
     (described("LaMa", "Inpainting", spandrel.MaskedImageModelDescriptor), "holes given by a mask"),
-    (described("GFPGAN", "FaceSR"), "it makes faces"),
+    (described("GFPGAN", "FaceSR"), "it restores faces only"),
     (described("AuraSR"), "it draws random numbers"),
 ])
 def test_networks_for_something_else_are_refused(tmp_path, monkeypatch, descriptor, message):

@@ -10,7 +10,7 @@ from tests.helpers.weights import SIGMA, SR, built, equal, load, model
 
 
 def bring(path, folder, plugin, **wanted):
-    return export.bring(path, folder, export.Wanted(plugins=plugin, **wanted))
+    return export.import_weights(path, folder, export.Wanted(plugins=plugin, **wanted))
 
 
 def test_a_state_dict_is_imported_for_a_named_model(plugin, tmp_path):
@@ -32,7 +32,7 @@ def test_a_state_dict_is_imported_for_a_named_model(plugin, tmp_path):
 
 
 @pytest.mark.parametrize(("wanted", "message"), [
-    ({}, "does not say what it is. Give --model and --protocol"),
+    ({}, "it has no header. Give --model and --protocol"),
     ({"arch": "tiny"}, "Give --model and --protocol"),
     ({"arch": "tinny", "protocol": "sr-x2"}, "unknown model 'tinny'. Did you mean 'tiny'"),
     ({"arch": "tiny", "protocol": "sr-x9"}, "unknown protocol"),
@@ -57,7 +57,7 @@ def test_a_state_dict_that_does_not_fit_is_refused(plugin, tmp_path, wanted, mes
 def test_what_is_said_of_an_own_file_must_agree(plugin, tmp_path, said, wanted):
     path = tmp_path / "a.safetensors"
     loading.save(path, built(plugin).state_dict(), model(plugin), SR)
-    with pytest.raises(UserError, match=f"a.safetensors: .*Leave --{said} out"):
+    with pytest.raises(UserError, match=f"a.safetensors: .*Omit --{said}"):
         bring(path, tmp_path / "data", plugin, **wanted)
     assert bring(path, tmp_path / "data", plugin, arch="tiny", protocol="sr-x2@1",
                  options={"width": 4})[0].name == "tiny-sr-x2.safetensors"
@@ -93,19 +93,19 @@ def test_a_blind_state_dict_is_imported_for_its_range(plugin, tmp_path, protocol
         assert equal(load(plugin, path, protocols.get(f"denoise_color-sigma{level}")), state)
     # a file of ours knows its range
     assert bring(path, tmp_path / "data", plugin, name="again", protocol=protocol, levels=SIGMA)
-    with pytest.raises(UserError, match="Leave --levels out"):
+    with pytest.raises(UserError, match="Omit --levels"):
         bring(path, tmp_path / "data", plugin, levels={"sigma": [15, 30]})
 
 
 @pytest.mark.parametrize(("protocol", "levels", "message"), [
-    ("denoise_color-blind", None, "say for which range, such as --levels sigma=15,50"),
+    ("denoise_color-blind", None, "give the range, such as --levels sigma=15,50"),
     ("denoise_color-blind", {"sigma": [50, 15]}, "sigma=50,15: valid is"),
     ("denoise_color-blind", {"sigma": [15, float("nan")]}, "valid is"),
     ("denoise_color-blind", {"loudness": [1, 2]}, "valid is"),
-    ("denoise_color-blind", {"quality": [10, 40]}, "holds no level of --protocol"),
-    ("denoise_color-blind@9", SIGMA, "holds no level of --protocol"),
-    ("sr-x2", SIGMA, "holds no level of --protocol sr-x2"),
-    ("denoise_color-sigma25", {"sigma": [30, 50]}, "holds no level of --protocol")])
+    ("denoise_color-blind", {"quality": [10, 40]}, "contains no level of --protocol"),
+    ("denoise_color-blind@9", SIGMA, "contains no level of --protocol"),
+    ("sr-x2", SIGMA, "contains no level of --protocol sr-x2"),
+    ("denoise_color-sigma25", {"sigma": [30, 50]}, "contains no level of --protocol")])
 def test_a_range_that_is_none_is_refused(plugin, tmp_path, protocol, levels, message):
     torch.save(built(plugin).state_dict(), tmp_path / "w.pth")
     with pytest.raises(UserError, match=message):

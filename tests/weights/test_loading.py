@@ -114,7 +114,7 @@ def test_an_altered_file_is_refused_without_any_list_of_digests(plugin, tmp_path
     path = tmp_path / "a.safetensors"
     loading.save(path, built(plugin).state_dict(), model(plugin), SR)
     damage(path)
-    with pytest.raises(UserError, match="a.safetensors: its weights are not those that its header"):
+    with pytest.raises(UserError, match="a.safetensors: its weights do not match its header"):
         load(plugin, path)
 
 

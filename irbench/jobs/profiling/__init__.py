@@ -1,1 +1,1 @@
-"""What a network costs: parameters, MACs, latency, memory, energy."""
+"""The cost of a network: parameters, MACs, latency, memory and energy."""

@@ -1,21 +1,22 @@
-"""What one attention over a dictionary costs: time and peak memory of every implementation.
+"""The cost of attention over a dictionary: time and peak memory of every implementation.
 
-The table of SemanIR's paper (arXiv 2405.20008: GPU memory of three implementations over N and k),
-with times, more implementations, and dense attention beside them. Random queries, keys, values and
-position bias of the network's own kind; no projections, no FFN. Reads and writes nothing.
+This extends the table of SemanIR's paper (arXiv 2405.20008: GPU memory of three implementations
+over N and k) with times, more implementations, and dense attention. Inputs are random queries,
+keys, values and position bias of the network's kind; no projections, no FFN. Reads and writes
+nothing.
 
-    time        as ``profiling.timed``, in inference mode, the dictionary and its cached forms made
-                before. At each N everything takes turns in one process, round by round: what slows
-                the machine down for a while slows all of them.
-    dense       torch's scaled_dot_product_attention over all N tokens, without mask or bias: what
-                attention costs where nothing is left out.
-    dictionary  building it (``KeyDictionary``, dot products of heads * d channels), once a stage.
-    memory      as ``memory.peak``, less what lay there before: inputs and dictionary are not in it,
-                the form of the dictionary that an implementation makes for itself is.
+    time        measured by ``profile.timed`` in inference mode; the dictionary and its cached forms
+                are made before. At each N all implementations take turns in one process, round by
+                round, so that a temporary slowdown of the machine affects all of them.
+    dense       torch's scaled_dot_product_attention over all N tokens, without mask or bias: the
+                cost of full attention.
+    dictionary  building it (``KeyDictionary``, dot products of heads * d channels), once per stage.
+    memory      ``memory.peak`` less the memory used before: it excludes inputs and dictionary, but
+                includes the form of the dictionary that an implementation makes for itself.
     error       the largest difference from ``reference`` in float32, on the same inputs.
-    ratios      medians over the rounds of one time by another of the same round.
+    ratios      medians over the rounds of the quotient of two times in the same round.
 
-Where k = N every token is a key, and all implementations attend densely, with the bias.
+If k = N, every token is a key, and all implementations attend densely, with the bias.
 
 Try: ``python benchmarks/attention.py --n 64 256 --k 16 64 --samples 3``
 """
@@ -38,8 +39,8 @@ from irbench.models.attention import IMPLEMENTATIONS, KeyDictionary, Keys, atten
 
 DENSE, BUILD, REFERENCE = "dense", "dictionary", "reference"
 DTYPES = ("float32", "bfloat16", "float16")
-SEED = 0  # of the inputs' values, which a time hardly depends on
-# ratio → what it is and the goal (on the device for which it was set; a benchmark fails by none)
+SEED = 0  # of the inputs' values, which hardly affect a time
+# ratio → its meaning and goal (on the device for which it was set; missing a goal is not a failure)
 GOALS = {
     "mask_over_dense": "time of mask / dense; goal on a CPU: 2",
     "build_over_mask": "time of building the dictionary / mask; goal on a CPU: 1",
@@ -51,16 +52,16 @@ GOALS = {
 def run(*, n: list[int], k: list[int], windows: int, heads: int, head_dim: int, samples: int,
         warmup: int = 1, device: str = "auto", dtype: str = "float32", threads: int | None = None,
         implementations: list[str] | None = None) -> dict:
-    """Measure all implementations at every N and k; see the module's text for how.
+    """Measure all implementations at every N and k; see the module's text for the method.
 
     Args:
-        n: tokens of a window, several.
-        k: keys of a token, several; those above an N are left out there.
-        windows: at once.
-        heads: of the attention.
+        n: a list of numbers of tokens per window.
+        k: a list of numbers of keys per token; values above an N are skipped there.
+        windows: the number of windows at once.
+        heads: the number of heads.
         head_dim: dimensions of a head.
         samples: timed runs, at least 1.
-        warmup: untimed runs before, at least 1: the first compiles, and makes cached forms.
+        warmup: untimed runs before, at least 1: the first one compiles and makes cached forms.
         device: ``cpu``, ``cuda`` or ``auto``.
         dtype: one of ``DTYPES``, for all inputs.
         threads: CPU threads for torch, restored afterwards; None leaves them as they are.
@@ -96,7 +97,7 @@ def run(*, n: list[int], k: list[int], windows: int, heads: int, head_dim: int, 
         for tokens in dict.fromkeys(n):
             ks = [x for x in dict.fromkeys(k) if x <= tokens]
             if len(ks) < len(set(k)):
-                messages.say(f"attention: at N = {tokens} larger k are left out")
+                messages.say(f"attention: at N = {tokens} larger k are skipped")
             entries = _entries(_Inputs.make(shape, tokens, device, dtype), ks, names)
             _measure(entries, device, samples, warmup)
             _collect(result, entries, warmup)
@@ -112,7 +113,7 @@ def run(*, n: list[int], k: list[int], windows: int, heads: int, head_dim: int, 
 
 @dataclass
 class _Inputs:
-    """One layer's: q, k, v (windows, heads, N, d), bias (heads, N, N); and its stage's input."""
+    """A layer's q, k, v (windows, heads, N, d) and bias (heads, N, N), and its stage's input."""
 
     q: Tensor
     k: Tensor
@@ -122,7 +123,7 @@ class _Inputs:
 
     @classmethod
     def make(cls, shape: tuple[int, int, int], n: int, device: str, dtype: str) -> _Inputs:
-        """Draw cosine attention's: unit queries times 10, unit keys, a bias of 0 .. 16."""
+        """Draw inputs of cosine attention: unit queries times 10, unit keys, a bias of 0 .. 16."""
         windows, heads, d = shape
         generator = torch.Generator().manual_seed(SEED)
 
@@ -136,7 +137,7 @@ class _Inputs:
 
     @property
     def size(self) -> dict[str, int]:
-        """What a row says of its inputs."""
+        """The sizes of the inputs, for a row."""
         windows, heads, n, d = self.q.shape
         return {"n": n, "windows": windows, "heads": heads, "head_dim": d}
 
@@ -151,15 +152,15 @@ class _Inputs:
 
 @dataclass
 class _Entry:
-    """Something that takes its turn: how to run it, and what was found."""
+    """Something that takes its turn: how to run it, and its results."""
 
     name: str
     size: dict[str, int]
     k: int | None
     once: Callable[[], object]           # timed
-    whole: Callable[[], object]          # for memory: makes its form of the dictionary anew
+    uncached: Callable[[], object]       # for memory: makes its form of the dictionary again
     truth: Callable[[], Tensor] | None = None
-    refused: str = ""                    # why it is not even tried
+    refused: str = ""                    # why it is not tried
     spent: list[float] = field(default_factory=list)
     peak: int | None = None
     peak_of: str | None = None
@@ -168,7 +169,7 @@ class _Entry:
 
 
 def _entries(inputs: _Inputs, ks: list[int], names: list[str]) -> list[_Entry]:
-    """List what is to be measured at one N."""
+    """List the entries to be measured at one N."""
     found = [_Entry(DENSE, inputs.size, None, inputs.dense, inputs.dense)]
     for k in ks:
         dictionary = KeyDictionary(k)
@@ -187,10 +188,10 @@ def _entries(inputs: _Inputs, ks: list[int], names: list[str]) -> list[_Entry]:
             def once(keys: Keys = keys, name: str = name) -> Tensor:
                 return inputs.attend(keys, name)
 
-            def whole(keys: Keys = keys, name: str = name) -> Tensor:
+            def uncached(keys: Keys = keys, name: str = name) -> Tensor:
                 return inputs.attend(Keys(keys.mask), name)
 
-            found.append(_Entry(name, inputs.size, k, once, whole, truth, _refused(name)))
+            found.append(_Entry(name, inputs.size, k, once, uncached, truth, _refused(name)))
     return found
 
 
@@ -200,15 +201,15 @@ def _refused(name: str) -> str:
     try:
         from irbench.models.attention import triton_kernel
     except ImportError:
-        return ""  # its own message says more
-    return ("TRITON_INTERPRET=1 is set, and the interpreter's times say nothing; unset it to "
+        return ""  # its own message is more helpful
+    return ("TRITON_INTERPRET=1 is set, and the interpreter's times are meaningless; unset it to "
             "measure on a CUDA device" if triton_kernel.INTERPRETED else "")
 
 
 # -- measuring ----------------------------------------------------------------------------------
 
 def _measure(entries: list[_Entry], device: str, samples: int, warmup: int) -> None:
-    """Try each, time what runs in turns, then take the memory of each."""
+    """Try each entry, time the working ones in turns, then measure the memory of each."""
     for entry in entries:
         _guarded(entry, lambda entry=entry: _try(entry))
     running = [e for e in entries if not e.reasons]
@@ -222,12 +223,12 @@ def _measure(entries: list[_Entry], device: str, samples: int, warmup: int) -> N
 
 
 def _guarded(entry: _Entry, step: Callable[[], None]) -> None:
-    """Note why an implementation cannot do something here; the others go on."""
+    """Record why an implementation fails here; the others continue."""
     try:
         step()
     except Unavailable as error:
         entry.reasons.append(str(error))
-    except Exception as error:  # compilers raise what they like; the reason is kept and shown
+    except Exception as error:  # compilers raise various errors; the reason is kept and shown
         if memory.out_of_memory(error):
             entry.reasons.append("not enough memory")
         else:
@@ -248,7 +249,7 @@ def _try(entry: _Entry) -> None:
 
 def _memory(entry: _Entry, device: str) -> None:
     before = torch.cuda.memory_allocated() if device == "cuda" else 0
-    entry.peak, entry.peak_of, reason = memory.peak(entry.whole, device, before)
+    entry.peak, entry.peak_of, reason = memory.peak(entry.uncached, device, before)
     if reason:
         entry.reasons.append(reason)
 
@@ -274,7 +275,7 @@ def _collect(result: dict, entries: list[_Entry], warmup: int) -> None:
 
 
 def _ratios(here: dict[str, _Entry], dense: _Entry) -> dict:
-    """Return the ratios of one N and k; None where one of the two could not be measured."""
+    """Return the ratios of one N and k; None if one of the two could not be measured."""
     sparse = [e for name, e in here.items() if name not in (BUILD, REFERENCE) and e.spent]
     best = min(sparse, key=lambda e: float(np.median(e.spent)), default=None)
     mask = here.get("mask")
@@ -294,7 +295,7 @@ def _over(one: _Entry | None, other: _Entry | None) -> float | None:
 
 
 def table(result: dict) -> str:
-    """Lay a result out as text of fixed width: times, memory and error, then the ratios."""
+    """Format a result as text of fixed width: times, memory and error, then the ratios."""
     lines = [f"{result['device_name']}, {result['dtype']}, {result['threads']} threads, "
              f"torch {result['torch']}",
              f"{'N':>6}{'k':>6}  {'implementation':<15}{'p50 ms':>10}{'p90 ms':>10}{'/ dense':>9}"

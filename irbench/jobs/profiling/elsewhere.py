@@ -1,8 +1,8 @@
-"""Whether a machine was busy with something else while a latency was measured.
+"""Detect whether a machine was busy with other work while a latency was measured.
 
-Reads the kernel's counters of CPU time, writes nothing. A latency beside other work is worth
-nothing: where each thread waits for the slowest, one busy core of two made forward passes 47 times
-as slow. So every profile says how many cores other processes kept busy meanwhile.
+Reads the kernel's counters of CPU time; writes nothing. A latency measured beside other work is
+useless: because each thread waits for the slowest, one busy core of two made forward passes 47
+times as slow. So every profile records how many cores other processes kept busy meanwhile.
 
 Try: ``python -c "import time; from irbench.jobs.profiling.elsewhere import Elsewhere
 with Elsewhere() as others: time.sleep(1)
@@ -18,9 +18,9 @@ import psutil
 
 
 class Elsewhere:
-    """A context after which ``cores`` says how many cores other processes kept busy inside it.
+    """A context that measures in ``cores`` how many cores other processes kept busy inside it.
 
-    0.01 is the unit. None where the time was too short for the counters, which tick every 10 ms.
+    The unit is 0.01. None if the time was too short for the counters, which tick every 10 ms.
     """
 
     cores: float | None = None
@@ -38,7 +38,7 @@ class Elsewhere:
 
 
 def _read() -> tuple[float, float, float]:
-    """Return seconds: of the clock, of all CPUs at work, of this process at work."""
+    """Return seconds: wall time, CPU time of all processes, CPU time of this process."""
     times = psutil.cpu_times()
     own = os.times()
     return time.monotonic(), times.user + times.system + getattr(times, "nice", 0.0), (

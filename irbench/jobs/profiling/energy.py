@@ -1,8 +1,8 @@
-"""Energy that the device itself counts: NVML on CUDA, RAPL on a Linux CPU, else the reason why not.
+"""Energy from the device's own counters: NVML on CUDA, RAPL on a Linux CPU.
 
 Reads the driver's library or /sys/class/powercap; writes nothing. Both counters only grow, and are
-read before and after the runs. What they hold is the whole device's: the idle power of the time
-(it is not subtracted), and other processes' work. A profile runs alone for this, too.
+read before and after the runs. They count the whole device, including idle power (which is not
+subtracted) and other processes' work. This is another reason why a profile runs alone.
 
     CUDA   ``nvmlDeviceGetTotalEnergyConsumption``: the board, millijoules since the driver was
            loaded; Volta and later. Called through ctypes, so that no package is needed.
@@ -10,8 +10,8 @@ read before and after the runs. What they hold is the whole device's: the idle p
            memory, no power supply), of Intel and AMD alike. It wraps at ``max_energy_range_uj``,
            minutes apart, so it is read after every run. Since 2020 only root may read it, unless
            an administrator allows more.
-Neither has been tried on hardware that counts: the tests use counters of their own. NVML
-refreshes every 20 to 100 ms (it is not documented), hence ``LEAST_S``.
+Neither was tested with real counters: the tests use simulated ones. NVML refreshes every 20 to
+100 ms (this is not documented), hence ``LEAST_S``.
 
 Try: ``python -c "from irbench.jobs.profiling import energy; print(energy.meter('cpu'))"``
 """
@@ -28,16 +28,16 @@ from irbench.core.errors import Unavailable
 
 POWERCAP = Path("/sys/class/powercap")
 NVML = "libnvidia-ml.so.1"  # comes with the driver
-LEAST_S = 1.0  # seconds of work below which a counter's steps show (ours)
+LEAST_S = 1.0  # seconds of work below which a counter's steps matter (our choice)
 
 
 class Meter:
     """Joules since ``start``, of counters that may wrap.
 
     Arguments:
-        counters: pairs of a function that returns a counter's joules and the joules at which it
-            starts again, None for never.
-        what: what is counted, for the record.
+        counters: pairs of a function that returns a counter's joules, and the joules at which it
+            wraps, None for never.
+        what: a description of the counters, for the record.
     """
 
     def __init__(self, counters: list[tuple[Callable[[], float], float | None]], what: str):
@@ -47,7 +47,7 @@ class Meter:
         self.start()
 
     def start(self) -> None:
-        """Count from here."""
+        """Start counting."""
         self._joules = 0.0
         self._last = [read() for read, _ in self.counters]
 
@@ -62,7 +62,7 @@ class Meter:
 
 
 def meter(device: str) -> tuple[Meter | None, str]:
-    """Return what counts a device's energy, and "" ; or None and the reason why nothing does.
+    """Return a device's energy meter and ""; or None and the reason why there is none.
 
     Args:
         device: ``cpu`` or ``cuda``.
@@ -75,7 +75,7 @@ def meter(device: str) -> tuple[Meter | None, str]:
 
 def _rapl() -> Meter:
     domains = []
-    # only the outer domains, intel-rapl:0; and not psys, which holds the packages once more
+    # only the outer domains, intel-rapl:0; not psys, which counts the packages a second time
     for folder in sorted(POWERCAP.glob("intel-rapl:*")):
         if folder.name.count(":") == 1 and _text(folder / "name").startswith("package"):
             domains.append(folder)

@@ -1,8 +1,7 @@
-"""How many multiply-adds a traced operation takes: one handle each, for
-``irbench.jobs.profiling.macs``.
+"""The multiply-adds of traced operations: one handle each, for ``irbench.jobs.profiling.macs``.
 
-Reads the inputs and outputs of traced operations, writes nothing. A handle takes fvcore's two lists
-of traced values and returns MACs by kind; None where the count does not show in the trace.
+Reads the inputs and outputs of traced operations; writes nothing. A handle takes fvcore's two lists
+of traced values and returns MACs by kind; None if the trace does not determine the count.
 
 Try: ``python -c "from irbench.jobs.profiling.mac_handles import EXCLUDED, Handles;
 print(len(EXCLUDED), sorted(Handles(1).table())[:9])"``
@@ -14,7 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 
-# Names as a trace shows them; each stands for its in-place form (add, add_) as well.
+# Names as in a trace; each also stands for its in-place form (add, add_).
 _NAMES = """
     abs add addcdiv addcmul ceil clamp clamp_max clamp_min cos cosine_similarity div exp exp2 expm1
     floor fmod frac hypot lerp log log10 log1p log2 maximum minimum mul neg nan_to_num pow
@@ -51,7 +50,7 @@ PRODUCTS = {"matmul": (0, 1), "mm": (0, 1), "bmm": (0, 1), "mv": (0, 1), "dot": 
             "baddbmm": (1, 2)}
 TAPS = {"upsample_linear1d": 2, "upsample_bilinear2d": 4, "upsample_trilinear3d": 8,
         "upsample_bicubic2d": 16, "_upsample_bilinear2d_aa": 4, "_upsample_bicubic2d_aa": 16}
-# Their values hold a shape of the input, not its content.
+# Their values contain a shape of the input, not its content.
 SHAPES = frozenset(f"aten::{name}" for name in (
     "size", "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones",
     "new_full", "new_empty"))
@@ -60,15 +59,15 @@ Handle = Callable[[list, list], dict[str, int] | None]
 
 
 class Handles:
-    """The handles of one analysis, and what they met that they could not or need not count."""
+    """The handles of one analysis, and the operations that they could not or need not count."""
 
     def __init__(self, inputs: int, self_counted: frozenset[str] = frozenset()) -> None:
         """Handle the trace of a model.
 
         Args:
-            inputs: how many input tensors it has.
-            self_counted: names of the modules that count themselves; what runs inside of them has
-                no MACs here.
+            inputs: the number of its input tensors.
+            self_counted: names of the modules that count themselves; operations inside them are
+                not counted here.
         """
         self.inputs, self.self_counted = inputs, self_counted
         self.unknown: Counter[str] = Counter()
@@ -105,7 +104,7 @@ class Handles:
         return run
 
     def _inside(self, scopes: str) -> bool:
-        """Whether a module that counts itself ran, or one that it owns, given the trace's scope."""
+        """Whether a scope of the trace lies inside a module that counts itself."""
         owner = scopes.rpartition("/")[2]
         return any(is_part(owner, name) for name in self.self_counted)
 
@@ -163,11 +162,11 @@ class Handles:
             return {}  # a sum or a transposition
         shapes, out = [_shape(v) for v in operands], _shape(outputs[0])
         if len(operands) != 2 or None in shapes or out is None:
-            return None  # more operands: the count depends on the order torch chooses
+            return None  # more operands: the count depends on torch's order of evaluation
         left, _, result = inputs[0].toIValue().replace(" ", "").partition("->")
         terms = left.split(",")
         shared = set(terms[0]) & set(terms[1]) - set("." + result)
-        if "->" not in inputs[0].toIValue():  # implicit: the letters met once remain
+        if "->" not in inputs[0].toIValue():  # implicit: letters that appear once remain
             shared = {letter for letter in shared if left.count(letter) > 1}
         sizes = _letters(terms[0], shapes[0])
         macs = math.prod(out) * math.prod(sizes[letter] for letter in shared)
@@ -175,7 +174,7 @@ class Handles:
 
 
 def is_part(name: str, of: str) -> bool:
-    """Whether a module's name is another one's, or that of a module inside of it."""
+    """Whether a module is another module or lies inside it, by their names."""
     return of in ("", name) or name.startswith(f"{of}.")
 
 
@@ -201,7 +200,7 @@ def _integers(value) -> list[int] | None:
 
 
 def _convolution(inputs: list, outputs: list) -> dict[str, int] | None:
-    """Each output value (of a transposed one: each input value) meets its slice of the weight.
+    """Multiply output values (if transposed: input values) by the size of their weight's slice.
 
     The weight is (C_out, C_in / groups, k...), transposed (C_in, C_out / groups, k...).
     """
@@ -243,7 +242,7 @@ def _fft(name: str, dims: str) -> Handle:
         if x is None or out is None:
             return None
         if name == "rfft" and not inputs[1].node().mustBeNone():
-            return None  # the input is cut or padded to n, and the output holds half of it
+            return None  # the input is cut or padded to n, and the output has half of it
         full = x if name == "rfft" else out
         axes = _integers(inputs[2])
         if axes is None:

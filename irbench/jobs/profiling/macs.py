@@ -1,24 +1,24 @@
-"""Multiply-adds (MACs) of one forward pass, by kind of operation, with nothing left out in silence.
+"""Multiply-adds (MACs) of one forward pass, by kind of operation; nothing is skipped silently.
 
-Reads a model and its inputs, writes nothing. fvcore traces the forward pass and hands every traced
-operation to a handle; what fvcore calls "flops" are multiply-adds, that is MACs: one addition and
-one multiplication count as 1, where ``torch.utils.flop_counter`` counts 2. The handles here replace
-all of fvcore's, which count normalisation as well, round einsum to three digits, miscount products
-that broadcast, and do not know attention.
+Reads a model and its inputs; writes nothing. fvcore traces the forward pass and passes every traced
+operation to a handle. fvcore's "flops" are multiply-adds, that is MACs: one addition and one
+multiplication count as 1, where ``torch.utils.flop_counter`` counts 2. The handles here replace all
+of fvcore's, which also count normalisation, round einsum to three digits, miscount products that
+broadcast, and do not know attention.
 
-What is counted is the operation as it stands, by the textbook form of its result:
-    conv        convolutions, transposed ones too; zeros of the padding count, the bias does not.
+Operations are counted in the textbook form of their result:
+    conv        convolutions, also transposed ones; padding zeros count, the bias does not.
     linear      products with weights (or with any matrix that does not depend on the input).
     attention   products of two activations (Q K^T, A V, channel attention) and
                 ``scaled_dot_product_attention``: B * heads * N * M * (d_qk + d_v). A masked or
                 causal attention counts in full, because dense hardware computes what it masks;
-                ``keys_only`` is the total without what the modules say they need not compute
-                (``saved_macs``): attention over the k keys of a dictionary alone.
-    dictionary  building dictionaries of keys, as the modules that do it count (``count_macs``).
+                ``keys_only`` is the total without the part that modules need not compute
+                (``saved_macs``): attention over only the k keys of a dictionary.
+    dictionary  building dictionaries of keys, counted by the modules themselves (``count_macs``).
     other       interpolation by its taps per output value (bilinear 4, bicubic 16), and the FFT by
-                the usual convention of 5 n log2 n flops a complex transform of n points, half of
-                it a real one (Frigo and Johnson, FFTW's benchFFT), 2 flops a MAC.
-Excluded by convention, since they are not multiply-adds or are of a lower order: element-wise
+                the usual convention of 5 n log2 n flops for a complex transform of n points, half
+                for a real one (Frigo and Johnson, FFTW's benchFFT), 2 flops per MAC.
+Excluded by convention, because they are not multiply-adds or of a lower order: element-wise
 arithmetic, activations, softmax, normalisation, sums and other reductions, sorting and top-k,
 pooling, copies (``mac_handles.EXCLUDED``; and fvcore's own list of pure reshapes). An operation
 that is neither counted nor excluded is reported by name in ``uncounted``. A module may count itself
@@ -58,13 +58,14 @@ class MacCount:
     """The multiply-adds of one forward pass.
 
     Attributes:
-        total: all that were counted.
-        by_kind: the same by kind, every one of ``KINDS``.
-        uncounted: operation → times met, of those nobody knows how to count. Not empty means that
+        total: all counted multiply-adds.
+        by_kind: the same by kind, for each of ``KINDS``.
+        uncounted: operation → number of calls, for operations without a handle. If it is not empty,
             ``total`` is a lower bound.
-        excluded: operation → times met, of those excluded by convention.
-        keys_only: ``total`` without what modules say they need not compute (attention over a
-            dictionary: each query's k keys instead of all N tokens); the same where none says so.
+        excluded: operation → number of calls, for operations excluded by convention.
+        keys_only: ``total`` without the part that modules need not compute (in attention over a
+            dictionary: each query's k keys instead of all N tokens); equal to ``total`` without
+            such modules.
     """
 
     total: int
@@ -75,7 +76,7 @@ class MacCount:
 
 
 def total(counts: Iterable[tuple[MacCount, int]]) -> MacCount:
-    """Add up passes, each so many times: those of an image's tiles."""
+    """Add up passes with multiplicities, such as those of an image's tiles."""
     found = [count for count, times in counts for _ in range(times)]
 
     def added(name: str) -> dict[str, int]:
@@ -92,8 +93,8 @@ def count(model: nn.Module, inputs: tuple[Tensor, ...]) -> MacCount:
 
     The forward pass runs once, on the device of model and inputs, in a copy of the model: tracing
     leaves hooks behind when it fails, and fills caches with traced values. The copy is not
-    compiled, has float32 for half-precision weights, and modules take their textbook form where
-    they have one: what is counted is the same whichever implementation the model uses.
+    compiled, and has float32 instead of half-precision weights. Modules take their textbook form if
+    they have one, so that the count does not depend on the implementation that the model uses.
 
     Args:
         model: any module with tensors in and out; it is not changed.
@@ -101,7 +102,7 @@ def count(model: nn.Module, inputs: tuple[Tensor, ...]) -> MacCount:
 
     Raises:
         Unavailable: the forward pass cannot be traced (or fails), with the cause.
-        UserError: a module's ``count_macs`` returns no counts by ``KINDS``.
+        UserError: a module's ``count_macs`` returns something else than counts by ``KINDS``.
     """
     model = _textbook(model)
     inputs = tuple(x.float() if x.dtype in HALF else x for x in inputs)
@@ -112,7 +113,7 @@ def count(model: nn.Module, inputs: tuple[Tensor, ...]) -> MacCount:
     handles = Handles(len(inputs), frozenset(offers.counting))
     analysis.set_op_handle(**handles.table())
     with (torch.inference_mode(), _BoolsAsIntegers(), offers.noted(),
-          warnings.catch_warnings(record=True) as told):
+          warnings.catch_warnings(record=True) as caught):
         warnings.simplefilter("always")
         try:
             analysis.total()
@@ -120,15 +121,15 @@ def count(model: nn.Module, inputs: tuple[Tensor, ...]) -> MacCount:
             raise Unavailable(
                 f"MACs of {type(model).__name__}: its forward pass cannot be traced "
                 f"({type(error).__name__}: {' '.join(str(error).split())[:200]}). Time and memory "
-                "do not need it; to have MACs too, use tensor operations and sizes that "
+                "do not need it; to get MACs, too, use tensor operations and sizes that "
                 "torch.jit.trace can follow.") from error
     if offers.wrong:
         raise UserError(offers.wrong)
     uncounted = Counter(analysis.unsupported_ops()) + handles.unknown
     for name in offers.counting:
         uncounted -= analysis.unsupported_ops(name)
-    # numpy works behind the tracer's back, and its results enter the trace as constants
-    if left := sum("NumPy array" in str(w.message) for w in told):
+    # the tracer does not see numpy, whose results enter the trace as constants
+    if left := sum("NumPy array" in str(w.message) for w in caught):
         uncounted["numpy"] += left
     counts = offers.counts + Counter(analysis.by_operator())
     by_kind = {kind: int(counts[kind]) for kind in KINDS}
@@ -141,7 +142,7 @@ def _textbook(model: nn.Module) -> nn.Module:
     """Return a copy to be traced: see ``count``."""
     model = copy.deepcopy(getattr(model, "_orig_mod", model)).eval()  # of torch.compile's wrapper
     for module in model.modules():
-        module._compiled_call_impl = None  # where module.compile() keeps its result
+        module._compiled_call_impl = None  # module.compile() stores its result there
         if take_form := offered(module, "to_textbook"):
             take_form()
     if any(p.dtype in HALF for p in model.parameters()):
@@ -150,14 +151,14 @@ def _textbook(model: nn.Module) -> nn.Module:
 
 
 class _Offers:
-    """What the modules of a model say of their own multiply-adds while it is traced.
+    """The counts that a model's modules report themselves while it is traced.
 
     See ``irbench.models.interface``: ``count_macs`` of the outermost modules that offer it, and
     ``saved_macs``.
     """
 
     def __init__(self, model: nn.Module, name_of: Callable[[str], str]) -> None:
-        """Look for offers; ``name_of`` returns the name by which a trace knows a module."""
+        """Look for offers; ``name_of`` returns a module's name in the trace."""
         self.model = model
         named = {name_of(name): module for name, module in model.named_modules()}
         counting = [name for name, module in named.items() if offered(module, "count_macs")]
@@ -171,7 +172,7 @@ class _Offers:
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
-        """Note what the modules say whenever they are called."""
+        """Record the modules' reports whenever they are called."""
         hooks = [module.register_forward_hook(self._count, with_kwargs=True)
                  for module in self.counting.values()]
         if hooks:
@@ -184,7 +185,7 @@ class _Offers:
             for hook in hooks:
                 hook.remove()
 
-    # sizes are tensors while a model is traced, so what is made of them must be made a number
+    # sizes are tensors while a model is traced, so results computed from them are converted to int
 
     def _count(self, module: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
         found = module.count_macs(output, *args, **kwargs)
@@ -199,12 +200,12 @@ class _Offers:
         self.saved += int(module.saved_macs(output, *args, **kwargs))
 
     def _keep(self, module: nn.Module, inputs: tuple, output: object) -> tuple:
-        # what no output needs is left out of a trace, a result that nobody asks for included
+        # the trace omits everything that no output needs, so unused results are kept as outputs
         return output, self._kept
 
 
 def _tensors(output: object) -> list[Tensor]:
-    """Return the tensors that a module's result holds, in lists, dicts and dataclasses too."""
+    """Return the tensors in a module's result, also inside lists, dicts and dataclasses."""
     if isinstance(output, Tensor):
         return [output]
     if dataclasses.is_dataclass(output):
@@ -219,10 +220,10 @@ def _tensors(output: object) -> list[Tensor]:
 class _BoolsAsIntegers(TorchFunctionMode):
     """Let ``mask.scatter_(1, index, True)`` be traced.
 
-    torch's tracer stores True as a bool where the operation takes a number, and then finds no
-    operation that takes one (an internal assertion fails). The tensor's own type decides what is
-    stored, so 1 means the same. While such a mode is active, torch's own transformer layers do not
-    fuse into one operation either, for which there would be no handle.
+    torch's tracer stores True as a bool where the operation takes a number, and then does not find
+    a matching operation (an internal assertion fails). The tensor's type decides what is stored, so
+    1 has the same meaning. While such a mode is active, torch's transformer layers are not fused
+    into one operation either, for which there is no handle.
     """
 
     FUNCTIONS = frozenset(("scatter", "scatter_", "masked_fill", "masked_fill_", "fill_",

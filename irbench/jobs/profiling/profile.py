@@ -1,26 +1,28 @@
-"""What a model costs: parameters, multiply-adds, latency, memory and energy of one forward pass.
+"""The cost of a model: parameters, multiply-adds, latency, memory and energy of a forward pass.
 
-Reads a built module, writes nothing; the result is that of a ``profile`` record. A latency is worth
-something only on a machine that does nothing else meanwhile: the workflow runs these jobs alone.
-The network runs as its inference options say (irbench/inference/options.py), by default in float32.
+Reads a built module, writes nothing; the result is that of a ``profile`` record. A latency is
+meaningful only on a machine without other work, so the workflow runs these jobs alone. The network
+runs with its inference options (irbench/inference/options.py), by default in float32.
 
-    latency   eval mode, inference mode, random float32 input in [0, 1] already on the device, from
-              there to the float32 output. After the warm-up, which also compiles where that is
-              asked for, every run is timed by itself and kept: on the CPU by
+    latency   eval mode, inference mode; from a random float32 input in [0, 1] on the device to the
+              float32 output. After the warm-up, which also compiles if that is requested, every
+              run is timed separately and kept: on the CPU by
               ``time.perf_counter``, on CUDA by a pair of events around the forward pass,
               synchronised before and after. p50 and p90 are ``numpy.percentile`` with linear
-              interpolation. Throughput is that of p50.
-    tiles     only where the options name a side; else the whole image, and none where it does not
-              fit: a profile in the tiles that memory happened to allow would compare with nothing.
-    memory    of one forward pass after the warm-up, at its highest (inference/memory.py). CUDA:
-              weights, input and everything the pass allocates. CPU: what the pass allocates, its
-              output too, without weights and input. The two must not be compared.
-    energy    the device's own counter over the timed runs (``energy``), with its idle power.
+              interpolation. Throughput is computed from p50.
+    tiles     only if the options give a side. Otherwise the whole image is run, and there is no
+              result if it does not fit, because tiles chosen by the available memory would not be
+              comparable.
+    memory    peak of one forward pass after the warm-up (inference/memory.py). CUDA: weights, input
+              and all allocations of the pass. CPU: the allocations of the pass including its
+              output, without weights and input. The two must not be compared.
+    energy    the device's own counter over the timed runs (``energy``), including idle power.
     MACs      see ``macs``; counted in float32 and uncompiled, so that they do not depend on how the
-              network is run; of all tiles with their overlaps, where there are tiles.
+              network is run; with tiles, those of all tiles including overlaps.
     sweep     latency and memory over other sizes and batches, see ``irbench.jobs.profiling.sweep``.
-    dictionary  what the network itself tells of a pass over a photograph, and ``attention`` which
-                one it uses and why; only of networks that offer it (models/interface.py).
+    dictionary  the network's own facts about a pass over a photograph; ``attention``: the
+                implementation it uses and the reason. Only for networks that offer them
+                (models/interface.py).
 
 Try: ``python -c "import torch; from irbench.jobs.profiling.profile import profile; print(profile(
 torch.nn.Conv2d(3, 8, 3), channels=3, height=64, width=64, warmup=1, samples=5, threads=1))"``
@@ -58,14 +60,14 @@ __all__ = ["DEVICES", "DTYPES", "cuda_peak", "latency", "out_of_memory", "pick_d
            "resident_peak", "throughput", "timed"]
 
 DEVICES = ("auto", "cpu", "cuda")
-SEED = 0  # of the input's values, which a latency hardly depends on
+SEED = 0  # of the input's values, which hardly affect a latency
 
 
 def pick_device(name: str) -> tuple[str, str]:
-    """Return (``cpu`` or ``cuda``, the reason) for a device asked for as auto, cpu or cuda.
+    """Return (``cpu`` or ``cuda``, the reason) for a requested device: auto, cpu or cuda.
 
     Raises:
-        UserError: another name, or ``cuda`` where torch sees no CUDA device.
+        UserError: another name, or ``cuda`` if torch finds no CUDA device.
     """
     if name not in DEVICES:
         raise unknown("device", name, DEVICES)
@@ -85,17 +87,17 @@ def pick_device(name: str) -> tuple[str, str]:
 def profile(model: nn.Module, *, channels: int, height: int, width: int, batch: int = 1,
             device: str = "cpu", inference: Inference = DEFAULT, warmup: int, samples: int,
             threads: int | None = None, sweep: dict | None = None) -> dict:
-    """Measure a model on random images; see the module's text for how.
+    """Measure a model on random images; see the module's text for the method.
 
     Args:
-        model: from (batch, channels, height, width) to any tensor; it is moved to the device
-            and cast as ``inference`` says, put into eval mode, and left there.
-        channels: of the input, as the model expects them.
-        height: of the input in pixels.
-        width: of the input in pixels.
+        model: from (batch, channels, height, width) to any tensor; it is moved to the device,
+            cast according to ``inference``, put into eval mode, and left there.
+        channels: channels of the input that the model expects.
+        height: height of the input in pixels.
+        width: width of the input in pixels.
         batch: images at once.
         device: ``cpu``, ``cuda`` or ``auto``.
-        inference: how it is run, of ``irbench.inference.options.resolve``.
+        inference: how it is run, from ``irbench.inference.options.resolve``.
         warmup: untimed runs before the timed ones, at least 1: the first run allocates, plans
             and loads kernels.
         samples: timed runs, at least 1.
@@ -111,7 +113,7 @@ def profile(model: nn.Module, *, channels: int, height: int, width: int, batch: 
 
     Raises:
         UserError: a value out of range, an unknown device.
-        Unavailable: not enough memory; nothing to compile with.
+        Unavailable: not enough memory, or a missing compiler.
     """
     numbers = {"channels": channels, "height": height, "width": width, "batch": batch,
                "warmup": warmup, "samples": samples,
@@ -125,7 +127,7 @@ def profile(model: nn.Module, *, channels: int, height: int, width: int, batch: 
     shape = (batch, channels, height, width)
     with cpu_threads(threads), _memory_errors(model, shape, device, inference.dtype):
         others = memory.allocated_by_others(model) if device == "cuda" else 0
-        # outside inference mode, in which moved weights would never again take a gradient
+        # outside inference mode, in which moved weights could not have gradients again
         subject = Subject(model, prepare(model, inference, device), inference, device, others)
         with torch.inference_mode():
             result = _measure(subject, shape, warmup, samples)
@@ -146,7 +148,7 @@ class Subject:
         network: the prepared one.
         options: how it is run.
         device: ``cpu`` or ``cuda``.
-        others: bytes of CUDA memory that are not its own.
+        others: bytes of CUDA memory that do not belong to it.
     """
 
     model: nn.Module
@@ -163,7 +165,7 @@ class Subject:
         return cut_for(self.network, tile, self.options.overlap)
 
     def passes(self, shape: tuple[int, ...]) -> Counter[tuple[int, int]]:
-        """Return how often an input of what height and width goes through the network."""
+        """Return (height, width) -> how many inputs of this size go through the network."""
         height, width = shape[-2:]
         cut = self.cut(shape)
         rows, columns = ([(0, height)], [(0, width)]) if cut is None else (
@@ -172,7 +174,7 @@ class Subject:
                        for top, bottom in rows for left, right in columns)
 
     def forward(self, shape: tuple[int, ...]) -> Callable[[], object]:
-        """Return one forward pass on a random input of this shape that is on the device."""
+        """Return a forward pass on a random input of this shape, which is on the device."""
         generator = torch.Generator().manual_seed(SEED)
         x = torch.rand(shape, generator=generator).to(self.device)
         cut = self.cut(shape)
@@ -220,7 +222,7 @@ def _point(subject: Subject, shape: tuple[int, ...], samples: int) -> dict:
     try:
         with _memory_errors(subject.model, shape, subject.device, subject.options.dtype):
             if subject.options.compile:
-                torch._dynamo.reset()  # compiled for this size, not for any
+                torch._dynamo.reset()  # so that it is compiled for this size only
             forward = subject.forward(shape)
             forward()
             times = latency([timed(forward, subject.device) for _ in range(samples)], 1)
@@ -236,16 +238,18 @@ def _point(subject: Subject, shape: tuple[int, ...], samples: int) -> dict:
 
 
 def _count(subject: Subject, shape: tuple[int, ...], missing: dict[str, str]) -> dict:
-    """Count the MACs, of all tiles where there are some; say in ``missing`` why they cannot be."""
+    """Count the MACs, of all tiles if there are any; put the reason for a failure in ``missing``.
+    """
     model = subject.model
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
 
-    def of(height: int, width: int) -> macs.MacCount:
+    def count_at(height: int, width: int) -> macs.MacCount:
         x = torch.rand(*shape[:2], height, width, dtype=like.dtype, device=subject.device)
         return macs.count(model, (x,))
 
     try:
-        found = macs.total((of(*size), times) for size, times in subject.passes(shape).items())
+        found = macs.total((count_at(*size), times)
+                           for size, times in subject.passes(shape).items())
     except Unavailable as error:
         missing["macs"] = str(error)
         found = None
@@ -255,7 +259,7 @@ def _count(subject: Subject, shape: tuple[int, ...], missing: dict[str, str]) ->
 
 
 def _dictionary(subject: Subject, shape: tuple[int, ...]) -> tuple[list[dict] | None, str | None]:
-    """Return what the network diagnoses of itself and on what image; None if it offers nothing."""
+    """Return the network's facts about itself and the image's name; None if it offers none."""
     if not interface.offered(subject.model, "diagnose"):
         return None, None
     x, of = photograph(shape[1], *max(subject.passes(shape)))
@@ -284,9 +288,9 @@ def timed(forward: Callable[[], object], device: str) -> float:
 
 def _timed_with_energy(forward: Callable[[], object], device: str, samples: int, batch: int
                        ) -> tuple[list[float], dict | None, str]:
-    """Return the milliseconds of each run, the energy of an image, and why there is none.
+    """Return the milliseconds of each run, the energy per image, and the reason if it is missing.
 
-    Where the timed runs are too short for the energy counter, more follow that are not timed.
+    If the timed runs are too short for the energy counter, more runs follow that are not timed.
     """
     meter, reason = energies.meter(device)
     if meter is None:
@@ -307,7 +311,7 @@ def _timed_with_energy(forward: Callable[[], object], device: str, samples: int,
 
 
 def throughput(p50: float, shape: tuple[int, ...]) -> dict:
-    """Return what a p50 in ms makes a second for an input (batch, channels, height, width).
+    """Return the throughput for a p50 in ms and an input (batch, channels, height, width).
 
     ``images_per_s`` and ``megapixels_per_s`` of the input, 6 digits each.
     """
@@ -343,7 +347,7 @@ def _memory_errors(model: nn.Module, shape: tuple[int, ...], device: str,
 
 @contextlib.contextmanager
 def cpu_threads(number: int | None) -> Iterator[None]:
-    """Let torch use so many CPU threads meanwhile; None leaves them as they are."""
+    """Set the number of torch's CPU threads inside the context; None leaves it unchanged."""
     before = torch.get_num_threads()
     torch.set_num_threads(number or before)
     try:
@@ -360,16 +364,16 @@ def device_name(device: str) -> str:
 
 
 def _clock(device: str) -> int | None:
-    """Return the device's clock in MHz, None where nothing tells it."""
+    """Return the device's clock in MHz, None if it is unknown."""
     try:
         found = torch.cuda.clock_rate() if device == "cuda" else psutil.cpu_freq().current
-    except Exception:  # torch raises whatever NVML does; this figure is only a remark
+    except Exception:  # torch passes on any error of NVML; this figure is only informative
         return None
     return round(found) if found and math.isfinite(found) else None
 
 
 def _precision(device: str) -> dict[str, str] | None:
-    """Return what CUDA may do float32 products in ("tf32" has 10 bits of mantissa)."""
+    """Return CUDA's precision settings of float32 products ("tf32" has a 10-bit mantissa)."""
     if device != "cuda":
         return None
     return {"conv": "tf32" if torch.backends.cudnn.allow_tf32 else "ieee",

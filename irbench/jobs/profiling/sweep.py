@@ -1,11 +1,12 @@
 """How latency grows with the input: a profile's sweep over sizes and batches, and its exponent.
 
-Calls what measures one point, writes nothing. Points are measured from small to large, so that one
-that runs out of memory costs none before it; where the point before shows that the next will not
-fit, that one is not tried (on Linux the kernel would end the process instead of refusing memory).
+Calls a function that measures one point; writes nothing. Points are measured from small to large,
+so that running out of memory does not affect earlier points. A point is skipped if the previous one
+shows that it will not fit, because the Linux kernel would kill the process instead of refusing
+memory.
 
-Try: ``python -c "from irbench.jobs.profiling.sweep import fit; print(fit([1, 2, 4, 8], [3, 6.1,
-11.8, 25]))"``
+Try: ``python -c "from irbench.jobs.profiling.sweep import fit_exponent;
+print(fit_exponent([1, 2, 4, 8], [3, 6.1, 11.8, 25]))"``
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from irbench.core.errors import UserError
 
 SETTINGS = ("sizes", "batches", "samples")
 CONFIDENCE = 0.95
-LEAST_POINTS = 3  # two leave no degree of freedom for an interval
+LEAST_POINTS = 3  # with two there is no degree of freedom for an interval
 
 
 def check(settings: dict) -> dict:
-    """Return a sweep's settings with both lists sorted and free of doubles.
+    """Return a sweep's settings with both lists sorted and without duplicates.
 
     Args:
         settings: ``sizes``: sides of square inputs in pixels; ``batches``: images at once (either
-            may be left out); ``samples``: timed runs a point.
+            may be omitted); ``samples``: timed runs per point.
 
     Raises:
-        UserError: something else in it, or a number that is not whole and positive.
+        UserError: an unknown setting, or a number that is not whole and positive.
     """
     if not isinstance(settings, dict) or set(settings) - set(SETTINGS):
         raise UserError(f"profile: sweep is {settings!r}; it takes a mapping of "
@@ -59,15 +60,15 @@ def run(measure: Callable[[int, int, int], dict], settings: dict, *, height: int
     Args:
         measure: (height, width, batch) to the point's figures: latency_ms (with p50) or None,
             peak_memory_bytes or None, missing (figure → reason).
-        settings: of ``check``.
-        height: of the input at which batches vary, in pixels.
-        width: the same.
+        settings: from ``check``.
+        height: height of the input while the batch varies, in pixels.
+        width: its width.
         batch: images at once while sizes vary.
-        free: bytes of memory there are for a pass, None for unknown.
+        free: bytes of memory available for a pass, None if unknown.
 
     Returns:
-        ``size`` and ``batch``, each with its points, the exponent (see ``fit``) of p50 against the
-        input's pixels or the batch, and the reason where there is none.
+        ``size`` and ``batch``, each with its points, the exponent (see ``fit_exponent``) of p50
+        against the input's pixels or the batch, and the reason if there is none.
     """
     return {"size": _series(measure, [(s, s, batch) for s in settings["sizes"]], free,
                             lambda point: point["height"] * point["width"]),
@@ -86,34 +87,34 @@ def _series(measure: Callable[[int, int, int], dict], shapes: list[tuple[int, in
                   if reason else measure(height, width, batch))
         points.append(point)
     timed = [point for point in points if point["latency_ms"]]
-    exponent = fit([against(p) for p in timed], [p["latency_ms"]["p50"] for p in timed])
-    reason = "" if exponent else (f"an exponent needs {LEAST_POINTS} points that were timed; "
+    exponent = fit_exponent([against(p) for p in timed], [p["latency_ms"]["p50"] for p in timed])
+    reason = "" if exponent else (f"an exponent needs {LEAST_POINTS} timed points; "
                                   f"there are {len(timed)}")
     return {"points": points, "exponent": exponent, "reason": reason}
 
 
 def _will_not_fit(points: list[dict], pixels: int, free: int | None) -> str:
-    """Say why a point is not to be tried, "" to try it: memory grows at least with the pixels."""
+    """Return why a point is skipped, "" to try it; memory grows at least with the pixels."""
     for point in reversed(points):
         peak = point["peak_memory_bytes"]
         if peak and free is not None:
             needed = peak * pixels / (point["height"] * point["width"] * point["batch"])
             if needed > free:
-                return (f"not tried: about {needed / 2**30:.2g} GiB of memory are needed, by the "
-                        f"point of {point['height']} x {point['width']}, batch {point['batch']}; "
+                return (f"not tried: about {needed / 2**30:.2g} GiB of memory are needed, judging "
+                        f"by {point['height']} x {point['width']}, batch {point['batch']}; "
                         f"{free / 2**30:.2g} GiB are free")
             return ""
     return ""
 
 
-def fit(x: Sequence[float], y: Sequence[float]) -> dict | None:
+def fit_exponent(x: Sequence[float], y: Sequence[float]) -> dict | None:
     """Fit y = c x^e by least squares in logarithms.
 
     Returns:
         ``value``, the exponent e, and ``low`` and ``high``, its 95 % interval by Student's t with
-        n - 2 degrees of freedom: it holds if the logarithms scatter independently, normally and
-        alike around the line, and says nothing of a growth that is no power. None with fewer than
-        3 different x.
+        n - 2 degrees of freedom. The interval assumes that the growth is a power law and that the
+        logarithms scatter around the line independently, normally and with equal variance. None
+        with fewer than 3 different x.
     """
     from scipy import stats  # slow to import
 

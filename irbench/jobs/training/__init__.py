@@ -1,4 +1,4 @@
-"""One training: its data, losses, loop and state; ``run`` is its face.
+"""A training: its data, losses, loop and state. ``run`` is the entry point.
 
 Try: ``irbench train --protocol sr-x2 --model compacter``
 """
@@ -10,7 +10,7 @@ from irbench.plan import Job, Plan
 
 
 def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result | None:
-    """Train a model, see ``irbench.jobs.training.loop.run``; None in any process but the first."""
+    """Train a model; see ``irbench.jobs.training.loop.run``. Returns None except in process 0."""
     from irbench.jobs.training import loop  # imports torch
 
     return loop.run(plan, job, device=settings.device, threads=settings.threads,

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def write_csv(path: Path, state: State) -> None:
-    """Write step, seconds, loss, learning rate and validation PSNR (dB); unknown ones are empty."""
+    """Write step, seconds, loss, learning rate and validation PSNR (dB); unknown values are empty.
+    """
     psnr = {point["step"]: point for point in state.validation}
     loss = {point["step"]: point for point in state.curve}
     text = io.StringIO()
@@ -32,16 +33,16 @@ def write_csv(path: Path, state: State) -> None:
 
 
 def final_loss(curve: list[dict]) -> float:
-    """Mean loss over the last tenth of the curve: a single batch says little."""
+    """Return the mean loss over the last tenth of the curve; the loss of one batch is too noisy."""
     last = curve[-max(1, len(curve) // 10):]
     return sum(point["loss"] for point in last) / len(last)
 
 
 class Board:
-    """TensorBoard's files, or nothing where no folder is given."""
+    """TensorBoard's files; does nothing if no folder is given."""
 
     def __init__(self, folder: Path | None, step: int = 0) -> None:
-        """Open the files of a training that goes on after a step; points beyond it are dropped.
+        """Open the files of a training that continues after a step; later points are dropped.
 
         Raises:
             UserError: TensorBoard is not installed.
@@ -53,7 +54,7 @@ class Board:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise UserError("--tensorboard: the package tensorboard is not installed. "
-                            "pip install tensorboard, or leave the option out.") from None
+                            "pip install tensorboard, or omit the option.") from None
         self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
     def add(self, step: int, values: dict[str, float]) -> None:

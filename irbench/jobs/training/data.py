@@ -1,7 +1,7 @@
-"""Training samples: random patches of clean images, degraded under the protocol, or of pairs.
+"""Training samples: random patches of pairs, or of clean images that the protocol degrades.
 
-Sample i of step s is a pure function of (seed, scope, names, s, i): nothing needs saving to
-resume, and neither the order in which samples are made nor how many processes make them matters.
+Sample i of step s is a pure function of (seed, scope, names, s, i). So resuming needs no saved
+state, and neither the order of samples nor the number of processes that prepare them matters.
 
 Reads datasets; writes the decoded images (``irbench.jobs.training.decoded``).
 
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irbench.catalog.protocols import Protocol
-from irbench.catalog.recipes import Recipe, at
+from irbench.catalog.recipes import Recipe, in_phase
 from irbench.core import code
 from irbench.core.errors import UserError
 from irbench.data import obtain, sets
@@ -35,14 +35,14 @@ SIDE = 192   # of the crops that validation uses, in pixels of the target
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """The images of one set: targets, and inputs where these are known beforehand."""
+    """The images of one set: targets, and inputs if they are known beforehand."""
 
     dataset: str
     targets: decoded.Images
     inputs: decoded.Images | None = None
 
     def name(self, i: int) -> str:
-        """Name image i for people and for seeds."""
+        """Return the name of image i, for people and for seeds."""
         return f"{self.dataset}/{self.targets.names[i]}"
 
     def pair(self, i: int) -> tuple[np.ndarray | None, np.ndarray]:
@@ -58,19 +58,19 @@ class Patches:
 
         Args:
             images: the decoded sets.
-            protocol: fixes colour, scale and degradation; of a blind one, ranges of a level.
+            protocol: determines colour, scale and degradation; a blind one has a range of levels.
             recipe: gives ``patch``, ``batch``, ``phases``, ``holdout`` and ``exclude``.
-            seed: of the run.
+            seed: the run's seed.
 
         Raises:
-            UserError: no image is left, one is smaller than a patch, or one to be excluded is not
-                there.
+            UserError: no image is left, an image is smaller than a patch, or an excluded image does
+                not exist.
         """
         self.protocol, self.recipe, self.seed = protocol, recipe, seed
         every = [(source, i) for source in images for i in range(len(source.targets))]
         every = [one for one in every if not _excluded(*one, recipe.exclude)]
         _check_excluded(images, recipe.exclude)
-        # by a hash of their names: the same ones whatever else is in the set
+        # chosen by a hash of their names, so that other images in the set do not matter
         order = sorted(every, key=lambda one: hashlib.sha256(one[0].name(one[1]).encode()).digest())
         self.held_out = order[:recipe.holdout]
         held = {(id(source), i) for source, i in self.held_out}
@@ -90,20 +90,20 @@ class Patches:
         """Return input and target of a sample.
 
         Args:
-            step: of the training, from 0.
-            index: within the step's batch.
+            step: the step of the training, from 0.
+            index: the index within the step's batch.
             patch: side of the target in pixels.
 
         Returns:
-            float32 (C, patch/scale, patch/scale), in [0, 1] but for noise, and float32 (C, patch,
-            patch) in [0, 1].
+            Input float32 (C, patch/scale, patch/scale), in [0, 1] except for noise, and target
+            float32 (C, patch, patch) in [0, 1].
         """
         source, i = self._choose(step, index)
         rng = np.random.RandomState(seed_of(self.seed, self.protocol.id, source.name(i), step,
                                             index))
         given, target = source.pair(i)
         scale = self.protocol.scale if given is not None else 1
-        # a corner that the scale divides, so that input and target show the same
+        # a corner that the scale divides, so that input and target are aligned
         top, left = (rng.randint(0, (n - patch) // scale + 1) * scale for n in target.shape[:2])
         turns, mirrored = rng.randint(4), rng.randint(2)
         target = _cut(target, top, left, patch, turns, mirrored)
@@ -116,17 +116,17 @@ class Patches:
                                                                           to_float(target)))
 
     def names(self, step: int, batch: int) -> list[str]:
-        """Name the images of a step's batch."""
+        """Return the names of the images in a step's batch."""
         found = (self._choose(step, index) for index in range(batch))
         return list(dict.fromkeys(source.name(i) for source, i in found))
 
     def _choose(self, step: int, index: int) -> tuple[Source, int]:
-        # every image equally often, whatever its size, as the published toolkits do
+        # every image equally often, regardless of its size, as in the published toolkits
         picker = np.random.RandomState(seed_of(self.seed, self.protocol.id, step, index))
         return self.images[picker.randint(len(self.images))]
 
     def _level(self, rng: np.random.RandomState) -> Protocol:
-        """Draw the level of a blind protocol; any other is itself."""
+        """Draw the level of a blind protocol; return any other protocol unchanged."""
         (parameter, (low, high)), = (self.recipe.levels or {None: (0, 0)}).items()
         if parameter is None:
             return self.protocol
@@ -136,13 +136,13 @@ class Patches:
     def validation(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         """Yield name, input float32 (H, W, C) and target uint8 (H, W, C) of the held-out images.
 
-        Their middle, at most 192 pixels a side. The levels of a blind training are spread evenly
-        over them.
+        Images are cropped to their middle, at most 192 pixels per side. The levels of a blind
+        training are spread evenly over the images.
         """
         levels = self.recipe.levels
         for n, (source, i) in enumerate(self.held_out):
             given, target = source.pair(i)
-            unit = self.protocol.scale * 2  # even, also in the input: a mosaic begins with red
+            unit = self.protocol.scale * 2  # even in the input too, since a mosaic begins with red
             sides = [min(SIDE, side) // unit * unit for side in target.shape[:2]]
             top, left = ((side - cut) // 2 // unit * unit
                          for side, cut in zip(target.shape[:2], sides, strict=True))
@@ -179,7 +179,7 @@ def _excluded(source: Source, i: int, exclude: dict[str, list[str]]) -> bool:
 
 
 def _check_excluded(images: list[Source], exclude: dict[str, list[str]]) -> None:
-    """A name that excludes nothing is a mistake that would let a test image in."""
+    """Raise UserError for a name that excludes no image: a typo would let a test image in."""
     for source in images:
         for name in exclude.get(source.dataset, ()):
             if name not in source.targets.names:
@@ -190,11 +190,11 @@ def _check_excluded(images: list[Source], exclude: dict[str, list[str]]) -> None
 # -- from the sets -------------------------------------------------------------------------------
 
 def load(plan: Plan, job: Job, protocol: Protocol) -> Patches:
-    """Return the samples of a training, its sets decoded once.
+    """Return the samples of a training; its sets are decoded once.
 
     Raises:
-        Unavailable: a set is not here.
-        UserError: images and recipe do not fit.
+        Unavailable: a set is missing.
+        UserError: images and recipe do not fit together.
     """
     recipe, root = job.model.training, Path(plan.config["data_root"])
     found = []
@@ -248,13 +248,13 @@ def positions(recipe: Recipe, share: float, step: int, rank: int,
     """Yield a process's parts of a step's batch: lists of (step, index, patch).
 
     Args:
-        recipe: gives batch, patch and in how many parts gradients are accumulated.
-        share: of the budget that is spent, which decides the phase.
+        recipe: gives batch, patch and the number of parts for gradient accumulation.
+        share: the spent share of the budget, which determines the phase.
         step: the step.
-        rank: this process, from 0.
-        world: how many processes share the batch.
+        rank: the number of this process, from 0.
+        world: the number of processes that share the batch.
     """
-    now = at(recipe, share)
+    now = in_phase(recipe, share)
     size = now.batch // recipe.accumulate
     for part in range(recipe.accumulate):
         yield [(step, part * size + i, now.patch) for i in range(rank, size, world)]

@@ -1,12 +1,12 @@
 """Training images decoded once: flat uint8 files that are mapped into memory, with a checksum.
 
-Decoding a JPEG of 481x321 pixels takes as long as ten training patches cut from it, so each set is
-decoded once per colour, and inputs that nothing random enters (super-resolution) are computed once
+Decoding a JPEG of 481x321 pixels takes as long as preparing ten training patches from it, so each
+set is decoded once per colour. Inputs without randomness (super-resolution) are also computed once,
 by the exact bicubic. Many processes map the same file and share its pages.
 
 Reads a dataset's files; writes ``DATA_ROOT/decoded/<dataset>-<key>.u8`` and ``.json`` (names, sizes
-and the SHA-256 of the other). A damaged one is made again; all may be deleted at any time. What a
-killed process had begun is removed after an hour.
+and the SHA-256 of the first file). A damaged file is made again; all of them may be deleted at any
+time. Unfinished files of killed processes are removed after an hour.
 
 Try: ``python -c "from irbench.jobs.training import decoded; help(decoded.Images)"``
 """
@@ -23,15 +23,15 @@ import numpy as np
 
 from irbench.core import digests, files, messages
 
-FORMAT = 1  # of the files
-BEGUN = 3600.0  # seconds after which a file that is not written to is nobody's
+FORMAT = 1  # version of the files' format
+BEGUN = 3600.0  # seconds without a write after which an unfinished file counts as abandoned
 
 
 class Images:
     """A list of uint8 images (H, W, C) that lie one after another in a mapped file."""
 
     def __init__(self, path: Path, names: list[str], shapes: list[list[int]]) -> None:
-        """Map the file; ``names`` and ``shapes`` as the file beside it says."""
+        """Map the file; ``names`` and ``shapes`` come from the index beside it."""
         self.path, self.names, self.shapes = path, names, shapes
         sizes = np.prod(shapes, axis=1, dtype=np.int64) if shapes else np.zeros(0, np.int64)
         self._starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -39,11 +39,11 @@ class Images:
                         else np.zeros(0, np.uint8))
 
     def __len__(self) -> int:
-        """How many images there are."""
+        """The number of images."""
         return len(self.names)
 
     def __reduce__(self) -> tuple:
-        """Let a process that is handed the images map the file itself."""
+        """Let a process that receives the images map the file itself."""
         return Images, (self.path, self.names, self.shapes)
 
     def __getitem__(self, i: int) -> np.ndarray:
@@ -53,13 +53,13 @@ class Images:
 
 def obtain(folder: Path, name: str, key: object,
            make: Callable[[], Iterator[tuple[str, np.ndarray]]]) -> Images:
-    """Return the decoded images of a set, made now if they are not there yet.
+    """Return the decoded images of a set, and create them if they do not exist yet.
 
     Args:
-        folder: where the files go.
-        name: of the set, for the files' name.
-        key: plain data, all that the pixels depend on.
-        make: yields names and uint8 (H, W, C); called when there is no good file.
+        folder: the folder for the files.
+        name: the set's name, used in the files' names.
+        key: plain data that determine the pixels.
+        make: yields names and uint8 (H, W, C); called if a valid file does not exist.
     """
     stem = f"{name}-{digests.fingerprint([FORMAT, key])[:16]}"
     path, index = folder / f"{stem}.u8", folder / f"{stem}.json"
@@ -81,21 +81,21 @@ def _write(path: Path, index: Path, images: Iterator[tuple[str, np.ndarray]]) ->
                 handle.write(np.ascontiguousarray(image).data)
         digest = digests.file_digest(temporary)
     about = {"names": names, "shapes": shapes, "sha256": digest}
-    # the index is written last: without it, or with another checksum, the pixels do not count
+    # the index is written last: without it, or with another checksum, the pixels are not used
     files.write_json(index, about)
     return about
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes had begun; another one may be decoding at this moment."""
+    """Remove unfinished files of killed processes, but not of one that may still be decoding."""
     for begun in folder.glob(".*.u8"):
-        with contextlib.suppress(OSError):  # gone by now, or of another user
+        with contextlib.suppress(OSError):  # already removed, or owned by another user
             if time.time() - begun.stat().st_mtime > BEGUN:
                 begun.unlink()
 
 
 def _read(path: Path, index: Path) -> dict | None:
-    """Return the index if both files are there and belong together."""
+    """Return the index if both files exist and belong together."""
     try:
         about = json.loads(index.read_text())
         return about if digests.file_digest(path) == about["sha256"] else None

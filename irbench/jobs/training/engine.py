@@ -1,4 +1,4 @@
-"""What a training runs on: accelerate's devices, processes and precision; loading; being stopped.
+"""The engine of a training: accelerate's devices, processes and precision; data loading; stopping.
 
 Try: ``python -c "from irbench.jobs.training import engine; help(engine.start)"``
 """
@@ -28,7 +28,7 @@ def start(device: str, recipe: Recipe, threads: int) -> Accelerator:
     if recipe.precision == "fp16" and device == "cpu":
         raise UserError("precision fp16 trains on a GPU only. Use bf16 or no on a CPU.")
     engine = Accelerator(mixed_precision=recipe.precision, cpu=device == "cpu")
-    torch.set_num_threads(threads)  # accelerate chooses a number of its own
+    torch.set_num_threads(threads)  # because accelerate sets its own number
     parts = recipe.accumulate * engine.num_processes
     for batch in recipe.batches:
         if batch % parts:
@@ -39,7 +39,7 @@ def start(device: str, recipe: Recipe, threads: int) -> Accelerator:
 
 
 def check_together(engine: Accelerator, state: State) -> None:
-    """Raise UserError unless all processes go on from the same step."""
+    """Raise UserError unless all processes continue from the same step."""
     steps = engine.gather(torch.tensor([state.step], device=engine.device)).tolist()
     if len(set(steps)) > 1:
         raise UserError(f"{state.path}: the processes found states of different steps, "
@@ -48,17 +48,17 @@ def check_together(engine: Accelerator, state: State) -> None:
 
 
 def agreed(engine: Accelerator, seconds: float, stop: bool) -> tuple[float, bool]:
-    """Return the first process's seconds, and whether any is asked to stop.
+    """Return the first process's seconds, and whether any process was asked to stop.
 
-    Clocks and signals differ among processes, and what depends on them (the learning rate of a
-    budget in seconds, the end) must not.
+    Clocks and signals differ among processes, but the learning rate (for a budget in seconds) and
+    the end of the training must be the same in all of them.
     """
     if engine.num_processes == 1:
         return seconds, stop
-    said = torch.tensor([seconds if engine.is_main_process else 0.0, float(stop)],
+    own = torch.tensor([seconds if engine.is_main_process else 0.0, float(stop)],
                         dtype=torch.float32 if engine.device.type == "mps" else torch.float64,
                         device=engine.device)
-    seconds, asked = engine.reduce(said, "sum").tolist()
+    seconds, asked = engine.reduce(own, "sum").tolist()
     return seconds, asked > 0
 
 
@@ -83,24 +83,24 @@ def loader(engine: Accelerator, state: State, patches: data.Patches) -> Iterator
     def batches():
         step, recipe = state.step, state.recipe
         while True:
-            # a budget in seconds is asked when a batch is ordered, up to some batches ahead
+            # a budget in seconds is checked when a batch is requested, up to some batches ahead
             share = step / recipe.steps if recipe.steps else state.share
             yield from data.positions(recipe, share, step, engine.process_index,
                                       engine.num_processes)
             step += 1
 
     workers = state.recipe.workers
-    # a generator of its own: a loader that starts draws a number, which must not be the network's
+    # a separate generator, because a loader draws a number when it starts
     yield from DataLoader(_Samples(patches), batch_sampler=batches(), num_workers=workers,
                           worker_init_fn=_undisturbed, pin_memory=engine.device.type == "cuda",
                           generator=torch.Generator())
 
 
 def _undisturbed(_: int) -> None:
-    """Let a process that prepares data live until the training has ended as it wants to.
+    """Make a process that prepares data ignore signals until the training has ended.
 
-    A terminal and a cluster send their signals to all processes; without data the step at hand
-    could not end.
+    A terminal and a cluster send their signals to all processes; without data the present step
+    could not be finished.
     """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -110,9 +110,9 @@ def _undisturbed(_: int) -> None:
 
 @contextlib.contextmanager
 def gentle_end() -> Iterator[Callable[[], bool]]:
-    """Let SIGTERM and Ctrl-C end the training after the step it is at, a second Ctrl-C at once.
+    """Let SIGTERM and Ctrl-C end the training after the present step, a second Ctrl-C at once.
 
-    Yields what says whether one came, or whether the process that started several is gone.
+    Yields a function that returns whether a signal came or the starting process is gone.
     """
     came = []
 

@@ -1,13 +1,13 @@
 """The training loop: deterministic for a seed, resumable at any moment, one record at the end.
 
-With a budget in steps the result on one machine is the same bytes however often the training was
-killed or stopped, and whatever loads the data; more processes that share the batch change it by
-rounding only: of float32 with ``adam`` and ``adamw`` (weights within 1e-6 after a dozen steps), of
-bfloat16 with ``muon``, since torch's Muon orthogonalises in it (1e-3 seen after 20). Devices,
-processes and precision are ``accelerate``'s.
+With a budget in steps, the result on one machine has the same bytes, however often the training was
+killed or stopped, and however its data are loaded. The number of processes that share a batch
+changes the result only by rounding: of float32 with ``adam`` and ``adamw`` (weights within 1e-6
+after a dozen steps), of bfloat16 with ``muon``, because torch's Muon orthogonalises in bfloat16
+(1e-3 seen after 20 steps). ``accelerate`` handles devices, processes and precision.
 
-Writes, where ``irbench.core.run_folder`` says: the last weights and those of the best validation
-(none without validation); the record, the curve and, while it runs, the state.
+Writes, at the paths of ``irbench.core.run_folder``: the last weights and those of the best
+validation (none without validation); the record, the curve and, while it runs, the state.
 
 Try: ``irbench train --protocol sr-x2 --model compacter``
 """
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from irbench.catalog.recipes import at
+from irbench.catalog.recipes import in_phase
 from irbench.core import digests, locks, machine, messages, records, run_folder
 from irbench.core.errors import Paused, Unavailable, UserError
 from irbench.imaging.degrade import seed_of
@@ -42,20 +42,20 @@ LET_GO = 15.0  # seconds to wait for a killed training's helpers to end
 
 def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         max_minutes: float | None = None, tensorboard: bool = False) -> Result | None:
-    """Train a model and write its record; None is returned in any process but the first.
+    """Train a model and write its record; returns None in any process but the first.
 
     Args:
-        plan: the run.
+        plan: the run's plan.
         job: the training.
         device: ``cpu`` or ``cuda``.
         threads: CPU threads for torch, in each process.
-        max_minutes: stop cleanly after this wall time; the same command goes on.
+        max_minutes: stop cleanly after this wall time; the same command continues.
         tensorboard: also write TensorBoard's files, to ``tensorboard/`` of the run.
 
     Raises:
         Paused: stopped by ``max_minutes`` or a signal; the state is saved.
-        Unavailable: the training images are not here, or the loss is no number or has jumped.
-        UserError: recipe and images do not fit, or another process is at this training.
+        Unavailable: the training images are missing, or training stopped on a NaN or a loss spike.
+        UserError: recipe and images do not fit together, or another process runs this training.
     """
     import torch
 
@@ -69,7 +69,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
     place = _Place(plan, job, protocol)
     with place.claimed() if engine.is_main_process else contextlib.nullcontext():
         with phases("load"):
-            with engine.main_process_first():   # one process decodes, the others find it done
+            with engine.main_process_first():   # one process decodes, the others use its files
                 patches = data.load(plan, job, protocol)
             torch.manual_seed(seed_of(job.spec["seed"], protocol.id, model.name))
             network = loading.build(model, protocol, tuple(plan.config["plugins"])).train()
@@ -91,11 +91,12 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         with phases("write"):
             digest = place.save(weights(state), state.step)
             best = place.best_of(state)
-            if best is None:  # what is there is of an older training
+            if best is None:  # an existing file belongs to an older training
                 place.best.unlink(missing_ok=True)
             curve.write_csv(place.csv, state)
         waiting = state.waited / state.seconds if state.seconds else 0.0
-        messages.say(f"{job.title}: {state.step} steps in {messages.left(state.seconds)}, "
+        messages.say(f"{job.title}: {state.step} steps in "
+                     f"{messages.duration_in_words(state.seconds)}, "
                      f"{waiting:.1%} of the time waiting for data")
         found = Result(resolved={"checkpoint": digest}, threads=threads,
                        seconds=phases.seconds, result={
@@ -109,14 +110,14 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
                 "validation": state.validation, "validation_on": validator.about,
                 "waiting": round(waiting, 4), "processes": engine.num_processes,
                 "device": device, "device_name": _device_name(device)})
-        # the record is written before the state goes: dying in between costs nothing
+        # the record is written before the state is removed, so that nothing is lost in between
         write(job, record_of(job, found))
         state.discard()
     return found
 
 
 class _Place:
-    """Where a training's files go, and what the headers of its weights say."""
+    """The paths of a training's files, and the headers of its weights."""
 
     def __init__(self, plan: Plan, job: Job, protocol) -> None:
         run, name = plan.run_folder, job.model.name
@@ -128,19 +129,20 @@ class _Place:
         self.board = run.board(protocol.id, name)
 
     def name(self, path: Path) -> str:
-        """Return a file's path as records tell it: relative to the run folder."""
+        """Return a file's path as in records: relative to the run folder."""
         return path.relative_to(self.plan.folder).as_posix()
 
     @contextlib.contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keep others from this training, and remove what a killed process had begun to write."""
+        """Lock this training against other processes, and remove a killed process's partial files.
+        """
         self.lock.parent.mkdir(parents=True, exist_ok=True)
         with self.lock.open("a") as handle:
             patience = time.monotonic() + LET_GO
             while not locks.lock(handle):
                 if time.monotonic() > patience:
-                    raise UserError(f"{self.job.title}: another process is at it ({self.lock}). "
-                                    "Wait for that one, or end it first.")
+                    raise UserError(f"{self.job.title}: another process runs it ({self.lock}). "
+                                    "Wait for that process, or end it first.")
                 time.sleep(0.2)
             for path in (self.state, self.csv, self.last, self.best):
                 for begun in path.parent.glob(f".{glob.escape(path.name)}.*{path.suffix}"):
@@ -153,7 +155,7 @@ class _Place:
         curve.write_csv(self.csv, state)
 
     def save(self, weights: dict, steps: int, best: bool = False) -> str:
-        """Write weights with a header in which nothing differs between two equal trainings."""
+        """Write weights with a header that is the same for two equal trainings."""
         recipe = self.job.model.training
         return loading.save(
             self.best if best else self.last, weights, self.job.model, self.protocol,
@@ -163,7 +165,7 @@ class _Place:
 
     def best_of(self, state: State) -> dict | None:
         """Return the best validation and its file; None if there is none."""
-        # where rounding differs from run to run, a killed one may have left another file
+        # if rounding differs from run to run, a killed one may have left a different file
         if not state.best or not self.best.exists() or (
                 digests.file_digest(self.best) != state.best["sha256"]):
             return None
@@ -188,13 +190,13 @@ def _train(state: State, loader: Iterator, patches: data.Patches, validator: val
 
     recipe, title, main = state.recipe, place.job.title, engine.is_main_process
     loss_of = losses.make(recipe)
-    # shares gradients among processes, and computes in the recipe's precision; optimisers stay
-    # torch's own, so that more than one of them and a resumed state need nothing of accelerate
+    # accelerate shares gradients among processes and computes in the recipe's precision; the
+    # optimisers stay torch's own, so that several of them and a resumed state need no accelerate
     network = engine.prepare_model(state.network)
     started = time.perf_counter() - state.seconds
     for _ in _reported(state, title):
         lr = state.set_rate()
-        # what a model draws at random (k, dropout) also depends on the step alone
+        # random numbers inside the model (k, dropout) also depend on the step alone
         torch.manual_seed(seed_of(patches.seed, title, state.step))
         loss = _backward(network, loss_of, loader, state, engine)
         loss, norm = torch.stack([engine.reduce(loss, "mean"), state.clip()]).tolist()
@@ -212,7 +214,7 @@ def _train(state: State, loader: Iterator, patches: data.Patches, validator: val
             engine.wait_for_everyone()
             of = f" of {recipe.steps}" if recipe.steps else ""
             raise Paused(f"{title}: stopped after step {state.step}{of}; the state is saved, the "
-                         "same command goes on.")
+                         "same command continues.")
     if main and state.kept != state.step:
         state.seconds = time.perf_counter() - started
         place.keep(state)
@@ -237,7 +239,7 @@ def _backward(network, loss_of, loader: Iterator, state: State, engine: Accelera
 
 
 def _reported(state: State, title: str) -> Iterator[float]:
-    """Yield until the budget is spent, earlier runs included, and show how far along it is."""
+    """Yield until the budget is spent, including earlier runs, and show the progress."""
     def until_spent() -> Iterator[float]:
         while state.share < 1:
             yield state.seconds
@@ -266,20 +268,20 @@ def _validate(state: State, validator: validate.Validator, place: _Place,
 
 
 def _check(loss: float, norm: float, state: State, patches: data.Patches, title: str) -> None:
-    """Stop before a step that would spoil the weights, naming all that is needed to look at it."""
+    """Stop before a step that would spoil the weights; the message helps to find the cause."""
     if not math.isfinite(loss):
         what = f"the loss is {loss}"
     elif state.spiked(loss):
         what = f"the loss is {loss:.4g}, over {state.recipe.spike:g} times the usual,"
     elif not math.isfinite(norm) and not state.scaler:  # fp16 overflows at times, by design
-        what = f"the loss is {loss:.4g}, but the norm of its gradients {norm}"
+        what = f"the loss is {loss:.4g}, but the norm of its gradients is {norm}"
     else:
         return
-    batch = at(state.recipe, state.share).batch
+    batch = in_phase(state.recipe, state.share).batch
     kept = ("none was saved yet" if state.kept is None else
             f"{state.path} (after step {state.kept})")
     raise Unavailable(
         f"{title}: {what} at step {state.step}. Images of the batch: "
         f"{', '.join(patches.names(state.step, batch))}. The last saved state: {kept}. "
-        "Look at these images, or lower `lr` or `grad_clip`: a changed recipe starts anew, the "
-        "same one would stop here again.")
+        "Check these images, or lower `lr` or `grad_clip`: a changed recipe starts over, the same "
+        "one would stop here again.")

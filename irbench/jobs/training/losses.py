@@ -16,7 +16,7 @@ def l1(restored: Tensor, target: Tensor) -> Tensor:
 
 
 def charbonnier(restored: Tensor, target: Tensor) -> Tensor:
-    """Mean of sqrt(d^2 + eps^2), eps 1e-3, of SemanIR's closest public relative for denoising."""
+    """Mean of sqrt(d^2 + eps^2), eps 1e-3; SemanIR's closest public relative denoises with it."""
     return torch.sqrt((restored - target) ** 2 + CHARBONNIER_EPS**2).mean()
 
 

@@ -1,11 +1,11 @@
 """Several processes for one training on one machine: start them, pass signals on, end together.
 
-Each gets the environment that accelerate and torchrun agree on (RANK, WORLD_SIZE, MASTER_ADDR, ...)
-and runs the same command, so that across machines torchrun or ``accelerate launch`` can do this
-instead. Neither is used here: they answer an exit code that is no error, as that of a training
-which pauses, with a traceback and another code, and take a fixed port.
+Each process gets the environment of accelerate and torchrun (RANK, WORLD_SIZE, MASTER_ADDR, ...)
+and runs the same command, so that torchrun or ``accelerate launch`` can replace this module across
+machines. They are not used here for two reasons. If a training pauses, its exit code is not an
+error, but they print a traceback and return another code. And they use a fixed port.
 
-Torch-free. Try: ``irbench train --protocol sr-x2 --model compacter --processes 2``
+Does not import torch. Try: ``irbench train --protocol sr-x2 --model compacter --processes 2``
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import socket
 import subprocess
 import time
 
-GRACE = 20.0  # seconds for the others to end by themselves after one has failed; then to be ended
+GRACE = 20.0  # seconds the others have to end after one has failed; then they are terminated
 LAUNCHER = "IRBENCH_LAUNCHER"
 
 
 def started() -> bool:
-    """Whether this process is one of several, whoever started them."""
+    """Whether this process is one of several, however they were started."""
     return "LOCAL_RANK" in os.environ
 
 
 def rank() -> int:
-    """Which of several processes this is: 0 for the one that reports and writes."""
+    """Return the number of this process: 0 is the one that reports and writes."""
     return int(os.environ.get("RANK", 0)) if started() else 0
 
 
 def orphaned() -> bool:
-    """Whether the process that started this one as one of several is gone."""
+    """Whether the process that started this one, as one of several, has ended."""
     return os.environ.get(LAUNCHER, str(os.getppid())) != str(os.getppid())
 
 
@@ -40,8 +40,8 @@ def launch(command: list[str], count: int, threads: int) -> int:
 
     Args:
         command: the program and its arguments.
-        count: how many processes.
-        threads: CPU threads of each.
+        count: the number of processes.
+        threads: CPU threads of each process.
     """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -51,7 +51,7 @@ def launch(command: list[str], count: int, threads: int) -> int:
               "OMP_NUM_THREADS": str(threads), LAUNCHER: str(os.getpid())}
     members = [subprocess.Popen(command, env={**shared, "RANK": str(i), "LOCAL_RANK": str(i)})
                for i in range(count)]
-    # a signal to this process alone is meant for all; Ctrl-C reaches them without help
+    # a signal to this process is passed on to all; Ctrl-C reaches them directly
     before = {number: signal.signal(number, handler) for number, handler in (
         (signal.SIGTERM, lambda *_: _each(members, "terminate")), (signal.SIGINT, signal.SIG_IGN))}
     try:
@@ -60,13 +60,13 @@ def launch(command: list[str], count: int, threads: int) -> int:
         _each(members, "kill")
         for number, handler in before.items():
             signal.signal(number, handler)
-    return code if code >= 0 else 128 - code  # of a signal, as shells say it
+    return code if code >= 0 else 128 - code  # the shells' exit code for a signal
 
 
 def _wait(members: list[subprocess.Popen]) -> int:
-    """Wait for all; when one has failed the others, who would wait for it for ever, must end too.
+    """Wait for all; if one has failed, end the others, which would wait for it forever.
 
-    All may well be ending for the same reason, hence the grace.
+    They get ``GRACE`` seconds first, because they may already be ending for the same reason.
     """
     code, failed = 0, None
     while True:

@@ -1,12 +1,13 @@
-"""All that a training is at some step, and its file.
+"""The complete state of a training at a step, and its file.
 
-Weights, their running mean (EMA), optimisers, position, curve. The file is moved into place and the
-one before it kept, so that whenever the process dies there is a good one; nothing else is needed to
-go on, since samples and draws depend on the step alone.
+It holds the weights, their running mean (EMA), the optimisers, the position and the curve. A new
+file is moved into place and the previous one is kept, so that a valid file exists whenever the
+process dies. Nothing else is needed to continue, because samples and random draws depend on the
+step alone.
 
-Writes: ``training/<scope>/<model>.state`` and ``.state.previous`` of a run: the SHA-256 of what
-follows, then what torch.save makes of it. ``.state.<fingerprint>`` (8 digits) is that of a training
-that gave way to another one of the same name, after a change of its recipe, say.
+Writes ``training/<scope>/<model>.state`` and ``.state.previous`` of a run: the SHA-256 of the
+content, then the output of torch.save. ``.state.<fingerprint>`` (8 digits) belongs to a training
+that was replaced by another one of the same name, for example after a change of its recipe.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from irbench.catalog.recipes import Recipe, at, learning_rate
+from irbench.catalog.recipes import Recipe, in_phase, learning_rate
 from irbench.core import files, messages, run_folder
 
-REMEMBERED = 100    # losses a spike is judged by
-POINTS = 200        # of the curve, at most
+REMEMBERED = 100    # number of recent losses that a spike is compared with
+POINTS = 200        # largest number of points in the curve
 DIGEST = hashlib.sha256().digest_size
 
 
@@ -45,7 +46,7 @@ def optimisers(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer
         matrices = {id(m.weight): m.weight for m in network.modules() if isinstance(m, nn.Linear)}
         others = [p for p in network.parameters() if id(p) not in matrices]
         found = [torch.optim.AdamW(others, betas=betas, **own)] if others else []
-        if matrices:                # a network of convolutions alone has none
+        if matrices:                # a purely convolutional network has none
             found.append(torch.optim.Muon(matrices.values(), adjust_lr_fn="match_rms_adamw", **own))
     for optimiser in found:
         for group in optimiser.param_groups:
@@ -58,15 +59,15 @@ class State:
     """A training's state.
 
     Attributes:
-        network, averaged: as trained, and its running mean (the same one without ``ema``).
+        network, averaged: the network, and its running mean (the network itself without ``ema``).
         step, images: steps taken, patches trained on.
-        seconds, waited: wall time of the training, and how much of it went by waiting for data.
-        curve, validation, best: points of the curves, and the best of the latter.
-        kept: the step of the last file; None before the first.
+        seconds, waited: wall time of the training, and the time spent waiting for data.
+        curve, validation, best: points of the two curves, and the best point of the second.
+        kept: the step of the last saved file; None before the first.
     """
 
     def __init__(self, network: nn.Module, recipe: Recipe, fingerprint: str, path: Path) -> None:
-        """Start, or go on from the file at ``path`` if it is of the same training."""
+        """Start, or continue from the file at ``path`` if it belongs to the same training."""
         self.network, self.recipe = network, recipe
         self.fingerprint, self.path = fingerprint, Path(path)
         self.optimisers = optimisers(network, recipe)
@@ -76,7 +77,7 @@ class State:
         self.curve: list[dict] = []
         self.validation: list[dict] = []
         self.best: dict | None = None
-        self.recent: list[float] = []             # losses, to know a spike by
+        self.recent: list[float] = []             # recent losses, to detect a spike
         self.sum, self.count = 0.0, 0             # losses since the curve's last point
         self.kept: int | None = None
         self._others: dict[Path, str] = {}        # files of other trainings -> fingerprint
@@ -84,23 +85,23 @@ class State:
 
     @property
     def share(self) -> float:
-        """The share of the budget, 0 to 1, that is spent."""
+        """The spent share of the budget, 0 to 1."""
         steps, seconds = self.recipe.steps, self.recipe.seconds
         return self.step / steps if steps else min(1.0, self.seconds / seconds)
 
     @property
     def previous(self) -> Path:
-        """The file of the save before."""
+        """The file of the previous save."""
         return run_folder.previous(self.path)
 
     def aside(self, fingerprint: str) -> Path:
-        """Return where a training's file goes when another training takes its place."""
+        """Return where a training's file is moved when another training takes its place."""
         return run_folder.aside(self.path, fingerprint)
 
     # -- a step --------------------------------------------------------------------------------
 
     def set_rate(self) -> float:
-        """Give the optimisers the learning rate of this step; return it."""
+        """Set and return the learning rate of this step."""
         lr = learning_rate(self.recipe, self.share)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
@@ -108,7 +109,7 @@ class State:
         return lr
 
     def clip(self) -> Tensor:
-        """Clip the gradients to a norm of at most ``grad_clip``; return the norm they had."""
+        """Clip the gradients to a norm of at most ``grad_clip``; return the norm before."""
         if self.scaler:
             for optimiser in self.optimisers:
                 self.scaler.unscale_(optimiser)
@@ -116,22 +117,22 @@ class State:
                                         self.recipe.grad_clip or math.inf)
 
     def update(self) -> None:
-        """Take the step that the gradients ask for."""
+        """Take an optimiser step."""
         for optimiser in self.optimisers:
-            # with fp16 a step whose gradients overflowed is left out, and the scale lowered
+            # with fp16 a step whose gradients overflow is skipped, and the scale is lowered
             self.scaler.step(optimiser) if self.scaler else optimiser.step()
             optimiser.zero_grad()
         if self.scaler:
             self.scaler.update()
         self.average()
-        self.images += at(self.recipe, self.share).batch
+        self.images += in_phase(self.recipe, self.share).batch
         self.step += 1
 
     def average(self) -> None:
         """Move the running mean towards the weights: e <- d e + (1 - d) w, d rising to ``ema``."""
         if not self.recipe.ema:
             return
-        # early weights are forgotten sooner, as in exponential means of many toolkits
+        # early weights are forgotten sooner, as in many toolkits
         decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for mean, now in zip(self.averaged.state_dict().values(),
@@ -149,7 +150,7 @@ class State:
                 or time.monotonic() - self._saved > 60 * self.recipe.save_minutes)
 
     def save(self) -> None:
-        """Write the state; the one before stays beside it, that of another training aside."""
+        """Write the state; keep the previous one beside it, and set another training's aside."""
         self._set_aside()
         saved = {name: getattr(self, name) for name in self._PLAIN}
         saved |= {"network": self.network.state_dict(),
@@ -164,7 +165,7 @@ class State:
                 file.write(digest)
                 file.write(packed.getbuffer())
             if self.path.exists():
-                # no moment without a good file: the new one replaces the old one after this
+                # a valid file exists at every moment: the new one replaces the old one after this
                 self.previous.unlink(missing_ok=True)
                 try:
                     self.previous.hardlink_to(self.path)
@@ -176,9 +177,9 @@ class State:
               "recent", "sum", "count")
 
     def resume(self) -> None:
-        """Go on from the file, the one before it or the one set aside.
+        """Continue from the file, the previous one or the one set aside.
 
-        It must be good and of this training.
+        The file must be valid and belong to this training.
         """
         for path in (self.path, self.previous, self.aside(self.fingerprint)):
             if path.exists() and self._load(path):
@@ -193,7 +194,7 @@ class State:
                 self._others[path] = saved["fingerprint"]
                 return False
             self._take(saved)
-        except Exception as error:  # whatever a damaged file makes torch raise
+        except Exception as error:  # torch raises various errors for a damaged file
             messages.say(f"{path}: not readable ({error}); not continued")
             return False
         return True
@@ -211,13 +212,14 @@ class State:
         self.kept = self.step
 
     def _set_aside(self) -> None:
-        """Move the files that ``resume`` found to be another training's, which may yet go on."""
+        """Move the files of another training, which ``resume`` found and which may still continue.
+        """
         # the older one first: the newer one replaces it
         for path, fingerprint in reversed(self._others.items()):
             if path.exists():
                 path.replace(self.aside(fingerprint))
-                messages.say(f"{path}: kept as {self.aside(fingerprint).name}, from which that "
-                             "training goes on when its recipe, data and code are back")
+                messages.say(f"{path}: kept as {self.aside(fingerprint).name}; that training "
+                             "continues from it when its recipe, data and code are restored")
         self._others = {}
 
     def discard(self) -> None:
@@ -229,7 +231,7 @@ class State:
     # -- the curve -----------------------------------------------------------------------------
 
     def note(self, loss: float, lr: float) -> None:
-        """Count a step's loss towards the curve, which has a point every 1/200 of the budget."""
+        """Add a step's loss to the curve, which has a point every 1/200 of the budget."""
         self.recent = [*self.recent[-(REMEMBERED - 1):], loss]
         self.sum, self.count = self.sum + loss, self.count + 1
         last = self.curve[-1] if self.curve else {"step": 0, "seconds": 0.0}
@@ -251,13 +253,13 @@ class State:
 
 
 def weights(state: State) -> dict[str, Tensor]:
-    """Return the weights a training gives: the running mean where there is one."""
+    """Return the weights of a training: the running mean if there is one."""
     return state.averaged.state_dict()
 
 
 def read(path: Path) -> dict:
-    """Return what a state's file holds, on the CPU. Raises ValueError if it is damaged."""
+    """Return the content of a state's file, on the CPU. Raises ValueError if it is damaged."""
     data = Path(path).read_bytes()
     if hashlib.sha256(data[DIGEST:]).digest() != data[:DIGEST]:
-        raise ValueError("the checksum does not fit")
+        raise ValueError("the checksum does not match")
     return torch.load(io.BytesIO(data[DIGEST:]), map_location="cpu", weights_only=True)

@@ -1,7 +1,7 @@
 """Validation during a training: PSNR on images held out of the training sets, never a test set.
 
-The figure is the protocol's own: rounded to uint8, its colour and border. It is of at most 192x192
-pixels of a few images, so it compares moments of one training and nothing else.
+The figure follows the protocol: rounding to uint8, colour and border. It uses at most 192x192
+pixels of a few images, so it can only be compared within one training.
 
 Reads the held-out images; writes nothing.
 """
@@ -17,10 +17,10 @@ from irbench.jobs.training.data import SIDE, Patches
 
 
 class Validator:
-    """Scores a network on the held-out images, degraded alike each time."""
+    """Scores a network on the held-out images, which are degraded once."""
 
     def __init__(self, patches: Patches, protocol: Protocol) -> None:
-        """Degrade the images; ``about`` says what they are."""
+        """Degrade the images; ``about`` describes them."""
         self.protocol = protocol
         self.images = list(patches.validation())
         self.about = {"images": len(self.images), "names": [name for name, *_ in self.images],
@@ -30,7 +30,7 @@ class Validator:
     def __call__(self, network) -> float | None:
         """Return the mean PSNR in dB of a network in evaluation mode; None without images.
 
-        A perfect image has no PSNR, and then the mean has none either.
+        It is also None if an image is restored perfectly, because its PSNR is infinite.
         """
         import torch
 

@@ -1,7 +1,7 @@
 """Attention restricted to each token's key-semantic dictionary, behind one function: ``attend``.
 
 Reads and writes tensors only. ``dictionary.py`` chooses the keys, once per stage; the
-implementations here spend them, once per layer. All return the same values; they differ in time
+implementations here use them, once per layer. All return the same values; they differ in time
 and memory:
 
     reference   the equation, line by line; for tests
@@ -10,8 +10,8 @@ and memory:
     flex        torch's FlexAttention, compiled
     triton      one kernel for a GPU (its Triton, printed; the kernel itself is ours)
 
-Another one is a function with ``reference``'s arguments and an entry in ``IMPLEMENTATIONS``. The
-last two are imported when first used: compilers take seconds to import and are not everywhere.
+To add one, write a function with ``reference``'s arguments and add it to ``IMPLEMENTATIONS``. The
+last two are imported at first use, because compilers take seconds to import and may be missing.
 
 Try: ``python -c "import torch; from irbench.models.attention import attend, KeyDictionary;
 x = torch.randn(4, 64, 48); q = torch.randn(4, 3, 64, 16);
@@ -65,16 +65,16 @@ IMPLEMENTATIONS: dict[str, Callable[..., Tensor]] = {
 def choose(implementation: str, *, device: str | torch.device = "cpu", training: bool = False,
            n: int | None = None, k: int | None = None, d: int | None = None,
            dtype: torch.dtype | None = None) -> tuple[str, str]:
-    """Return the implementation to use and the reason: ``auto`` takes the one known as fastest.
+    """Return the implementation to use and the reason; ``auto`` chooses the fastest one known.
 
     Arguments:
         implementation: a name in IMPLEMENTATIONS, or ``auto``.
-        device: where the tensors are; ``auto`` takes nothing on a CPU that compiles.
-        training: gradients are wanted.
+        device: where the tensors are; on a CPU ``auto`` never chooses one that compiles.
+        training: whether gradients are needed.
         n, k, d, dtype: tokens of a window, keys of a token, dimensions of a head, and the queries'
-            type, where known.
-    Raises UserError for an unknown name. A named one is returned as it is: whether it can run
-    shows when it is called.
+            type, if known.
+    Raises UserError for an unknown name. A given name is returned unchanged; if it cannot run, the
+    call fails.
     """
     if implementation != "auto":
         if implementation not in IMPLEMENTATIONS:
@@ -107,13 +107,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, keys: Keys,
         q, k, v: (windows, heads, N, d). No scale is applied: the caller folds its own into q.
         keys: of the same windows and N; one dictionary serves all heads.
         bias: (heads, N, N), added to the scores, the same for all windows; or its table, which
-            ``mask`` spreads piece by piece.
+            ``mask`` expands piece by piece.
         implementation: a name in IMPLEMENTATIONS, or ``auto``.
     Returns (windows, heads, N, d). Raises UserError for an unknown implementation, Unavailable
     for one that cannot run here.
     """
     if implementation == "auto" and torch.compiler.is_compiling():
-        implementation = "mask"  # a compiler follows torch's own operations, not a launch of ours
+        implementation = "mask"  # a compiler can follow torch's operations, but not our kernel
     elif implementation == "auto":
         implementation, _ = choose(implementation, device=q.device, dtype=q.dtype,
                                    training=torch.is_grad_enabled(), n=q.shape[-2], d=q.shape[-1],
@@ -121,5 +121,5 @@ def attend(q: Tensor, k: Tensor, v: Tensor, keys: Keys,
     else:
         choose(implementation)
     if isinstance(bias, BiasTable) and implementation != "mask":
-        bias = bias.whole()
+        bias = bias.full_matrix()
     return IMPLEMENTATIONS[implementation](q, k, v, keys, bias)

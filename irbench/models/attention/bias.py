@@ -1,12 +1,12 @@
-"""The position bias of SemanIR's attention: one small table a layer and head, spread over N x N.
+"""The position bias of SemanIR's attention: a small table per layer and head, expanded to N x N.
 
-Reads and writes tensors only. *Inferred* (arXiv 2405.20008 draws none): an MLP of the offset
-between two tokens, as in SwinV2 and GRL, gives the printed sizes to 0.01 M. Each layer has an MLP
-of its own by those sizes (4,608 parameters a layer at 512 hidden units), so the bias cannot be
-shared by a stage as the dictionary is: it is made once a layer, for all windows.
+Reads and writes tensors only. *Inferred* (arXiv 2405.20008 shows no bias): an MLP of the offset
+between two tokens, as in SwinV2 and GRL, gives the printed sizes to 0.01 M. According to these
+sizes each layer has its own MLP (4,608 parameters per layer at 512 hidden units). So a stage cannot
+share the bias like the dictionary: it is computed once per layer, for all windows.
 
 Try: ``python -c "from irbench.models.attention.bias import PositionBias;
-print(PositionBias(8, 3, 64)().whole().shape)"``
+print(PositionBias(8, 3, 64)().full_matrix().shape)"``
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from irbench.core.errors import UserError
 
 
 class BiasTable(NamedTuple):
-    """A bias by offset: what ``attend`` may be given in place of (heads, N, N), which it spreads.
+    """A bias by offset, which ``attend`` accepts in place of (heads, N, N) and expands itself.
 
-    Queries of one row of the window meet all keys, row by row, in the same order as those of the
-    row below meet them one row of keys later. So the N x N of them are w overlapping pieces of
-    one strip a column of queries, and nothing is looked up.
+    The bias depends only on the offset between query and key. So for the queries in one column of
+    the window, the rows of the N x N matrix are w overlapping pieces of one strip, and no index
+    lookup is needed.
 
     Attributes:
-        strips: (heads, w, (2w-1) w): for each column of the window, the queries of which it is,
-            the bias of keys 1-w .. w-1 rows below it, of w columns each.
+        strips: (heads, w, (2w-1) w): for each column of queries, the bias of the keys that lie
+            1-w .. w-1 rows below the query, w columns each.
     """
 
     strips: Tensor
 
     def rows(self, first: int, last: int) -> Tensor:
-        """Return the bias of queries in rows first .. last - 1 of the window, by all keys.
+        """Return the bias of the queries in rows first .. last - 1 of the window, for all keys.
 
         (heads, (last - first) w, N), N = w w.
         """
@@ -42,15 +42,15 @@ class BiasTable(NamedTuple):
         return torch.cat([self.strips[:, :, (w - 1 - y) * w:(2 * w - 1 - y) * w]
                           for y in range(first, last)], dim=1)
 
-    def whole(self) -> Tensor:
-        """Return all of it, (heads, N, N): query by key."""
+    def full_matrix(self) -> Tensor:
+        """Return the bias as a matrix (heads, N, N): query by key."""
         return self.rows(0, self.strips.shape[1])
 
 
 class PositionBias(nn.Module):
     """16 sigmoid(MLP(offset)), offsets log-spaced over -8 .. 8 (inferred; SwinV2's, as in GRL).
 
-    The MLP sees an offset of (-w+1 .. w-1)^2, so its weights do for any window.
+    The MLP's input is an offset in (-w+1 .. w-1)^2, so its weights work for any window.
     """
 
     def __init__(self, window: int, heads: int, hidden: int):
@@ -69,7 +69,7 @@ class PositionBias(nn.Module):
     def forward(self) -> BiasTable:
         """Return the table of this layer's heads."""
         values = 16 * torch.sigmoid(self.mlp(self.offsets))             # ((2w-1)^2, heads)
-        # a key's offset is query - key: turned around it grows with the key
+        # the offset is query - key; after the flip it grows with the key
         table = values.t().unflatten(1, (2 * self.window - 1, -1)).flip(1, 2)
         strips = table.unfold(2, self.window, 1).flip(2)                # (heads, dy, x, key's x)
         return BiasTable(strips.transpose(1, 2).flatten(2))

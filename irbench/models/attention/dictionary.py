@@ -24,20 +24,20 @@ from irbench.core.errors import UserError
 from irbench.models.layers import choice
 
 SIMILARITIES = ("dot", "cosine", "dot_ln")
-# Of one temporary (windows, ..., N, N). A whole image's do not fit in memory: one of 2K pixels has
-# 200 windows of 32. On CPU what fits in the cache is up to twice as fast.
+# Limit of one temporary (windows, ..., N, N). Those of a whole image do not fit into memory: a 2K
+# image has 200 windows of 32. On a CPU temporaries that fit into the cache are up to twice as fast.
 CHUNK_BYTES = {"cpu": 8 * 2**20, "cuda": 256 * 2**20}
 
 
 @dataclass(frozen=True)
 class Keys:
-    """Which keys each query may attend to: the same for all heads, and all layers of a stage.
+    """The keys that each query may attend to, the same for all heads and all layers of a stage.
 
     Arguments:
-        mask: (windows, N, N) bool, row = query, True = may attend, with k True in every row;
-            None, as the other forms then are, if every token attends to all of its window.
-    The other forms are made from it when first asked for and then kept, so that a stage makes
-    them once.
+        mask: (windows, N, N) bool, row = query, True = may attend, with k True in every row. None
+            if every token attends to its whole window; the other forms are then None, too.
+    The other forms are computed from it at first use and cached, so that a stage computes them
+    once.
     """
 
     mask: Tensor | None
@@ -49,12 +49,12 @@ class Keys:
 
     @property
     def k(self) -> int | None:
-        """How many keys each token has; None where it has all."""
+        """The number of keys per token; None if it has all."""
         return None if self.mask is None else int(self.mask[0, 0].sum())
 
     @cached_property
     def penalty(self) -> Tensor | None:
-        """The mask to be added to scores, (windows, 1, N, N) float32: 0 or -inf."""
+        """The mask in additive form, (windows, 1, N, N) float32: 0 or -inf."""
         if self.mask is None:
             return None
         return additive(self.mask).unsqueeze(1)
@@ -71,7 +71,7 @@ class Keys:
     def packed(self) -> Tensor | None:
         """The mask as bits, (windows, N, ceil(N / 32)) int32: key j is bit j % 32 of word j // 32.
 
-        N N / 8 bytes a window, an eighth of the mask's. Bits beyond N are 0.
+        N N / 8 bytes per window, an eighth of the mask's. Bits beyond N are 0.
         """
         if self.mask is None:
             return None
@@ -85,40 +85,40 @@ class KeyDictionary(nn.Module):
     """Choose the k most similar tokens of each token's window. No parameters, no gradient.
 
     Arguments:
-        k: keys a token, in training and inference; k >= N means all, which is dense attention.
-        similarity: ``dot`` is the printed v_i . v_j, on the tokens as they are. Tokens of a large
-            norm then are the most similar to everything: in the second stage of an untrained
+        k: keys per token, in training and inference; k >= N means all, which is dense attention.
+        similarity: ``dot`` is the printed v_i . v_j, on the unchanged tokens. Then tokens with a
+            large norm are the most similar to everything: in the second stage of an untrained
             SemanIR-S with windows of 8 and k = 16, 51 % of tokens select themselves and 56 % are
             used at all. ``cosine`` (100 % and 100 %) and ``dot_ln``, the dot product after a
-            LayerNorm without parameters (the same), do away with that; ours. The first stage's
+            LayerNorm without parameters (the same), avoid this; both are ours. The first stage's
             input has just been normalised, so there all three agree.
     """
 
     def __init__(self, k: int, similarity: str = "dot"):
-        """Keep the arguments (above); raise UserError for a bad value."""
+        """Store the arguments (above); raise UserError for a bad value."""
         super().__init__()
-        self.k = whole("k", k)
+        self.k = whole_number_option("k", k)
         self.similarity = choice("similarity", similarity, SIMILARITIES)
 
     @torch.no_grad()
     def forward(self, tokens: Tensor, k: int | None = None) -> Keys:
-        """Build the dictionary of a stage's input, (windows, N, C). Ties go either way.
+        """Build the dictionary of a stage's input, (windows, N, C). Ties are broken arbitrarily.
 
-        ``k``: keys of a token in place of the module's, as drawn for a batch by ``draw``.
+        ``k``: keys per token instead of the module's, as drawn for a batch by ``draw``.
         """
         windows, n, _ = tokens.shape
         k = self.k if k is None else k
         if k >= n:
             return Keys(None)
         mask = torch.zeros(windows, n, n, dtype=torch.bool, device=tokens.device)
-        with torch.autocast(tokens.device.type, enabled=False):  # in 16 bits a tenth would be ties
+        with torch.autocast(tokens.device.type, enabled=False):  # in 16 bits, 10 % would be ties
             tokens = self.prepared(tokens)
             for part in chunks(windows, n * n * tokens.element_size(), tokens.device):
                 mask[part] = largest(tokens[part] @ tokens[part].transpose(1, 2), k)
         return Keys(mask)
 
     def count_macs(self, keys: Keys, tokens: Tensor, k: int | None = None) -> dict[str, int]:
-        """Return the multiply-adds of the similarities, a kind of their own; see interface.py."""
+        """Return the multiply-adds of the similarities, as a separate kind; see interface.py."""
         windows, n, width = tokens.shape
         return {"dictionary": 0 if keys.dense else windows * n * n * width}
 
@@ -133,16 +133,16 @@ class KeyDictionary(nn.Module):
 
 
 def largest(values: Tensor, k: int) -> Tensor:
-    """Return a bool mask of the k largest of each row, (..., N); of equal ones any.
+    """Return a bool mask of the k largest values of each row, (..., N); ties are arbitrary.
 
-    On a CPU numpy's partition (vectorised) finds the least of them, in a sixth of topk's time.
+    On a CPU numpy's vectorised partition finds the smallest of them in a sixth of topk's time.
     """
     if values.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return _topk(values, k)
     last = values.shape[-1] - k
     least = torch.from_numpy(np.partition(values.numpy(), last)[..., last:last + 1])
     mask = values >= least
-    uneven = mask.sum(-1) != k  # equal to the least
+    uneven = mask.sum(-1) != k  # rows with ties at the smallest value
     if uneven.any():
         mask[uneven] = _topk(values[uneven], k)
     return mask
@@ -154,18 +154,18 @@ def _topk(values: Tensor, k: int) -> Tensor:
 
 
 def draw(train_k: Sequence[int], training: bool) -> int | None:
-    """Return one of the option ``train_k``'s values for a batch of training, None for the fixed k.
+    """Return one of the values of option ``train_k`` for a training batch, None for the fixed k.
 
-    Printed as one of two ways to train, the other being a fixed k. One draw serves all stages of a
-    batch (the paper says no more than at random). torch's default generator draws, so the global
-    seed fixes the sequence.
+    The paper describes it as one of two ways to train, besides a fixed k. One draw serves all
+    stages of a batch (the paper only states that it is random). torch's default generator is used,
+    so the global seed determines the sequence.
     """
     if not training or not train_k:
         return None
     return train_k[int(torch.randint(len(train_k), ()))]
 
 
-def whole(option: str, *values: int) -> int:
+def whole_number_option(option: str, *values: int) -> int:
     """Return the first value; raise UserError unless all are whole numbers of at least 1."""
     if any(type(n) is not int or n < 1 for n in values):
         raise UserError(f"option {option!r} holds {', '.join(map(repr, values))}; it takes whole "
@@ -176,13 +176,13 @@ def whole(option: str, *values: int) -> int:
 def additive(mask: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return 0 where a bool mask is True and -inf where it is False, of its shape.
 
-    As 1 - 1 / mask, each exact, since choosing (``where``) is some thirty times as slow on a CPU.
+    Computed exactly as 1 - 1 / mask, because ``where`` is about thirty times as slow on a CPU.
     """
     return 1 - mask.view(torch.uint8).to(dtype).reciprocal_()
 
 
 def cache_bytes(device: torch.device) -> int:
-    """Return the bytes that one temporary may take, in CHUNK_BYTES."""
+    """Return the limit of one temporary in bytes, from CHUNK_BYTES."""
     return CHUNK_BYTES.get(device.type, CHUNK_BYTES["cuda"])
 
 
@@ -199,10 +199,10 @@ def even(total: int, most: int) -> int:
 
 
 def selection_statistics(keys: Keys) -> dict[str, float] | None:
-    """Say how a dictionary behaves: fractions 0 .. 1, or None where it is dense.
+    """Return statistics of a dictionary as fractions 0 .. 1, or None if it is dense.
 
     ``self``: tokens that have themselves among their keys. ``used``: tokens that are a key of any
-    query. Both near 1 where every token finds its own kin; small where a few hubs win.
+    query. Both are near 1 if tokens select similar tokens, and small if a few hubs dominate.
     """
     if keys.mask is None:
         return None

@@ -1,19 +1,19 @@
 """Dictionary attention by torch's FlexAttention: a compiled kernel without scores in memory.
 
 Reads and writes tensors only; see ``attention.attend`` for the arguments. FlexAttention is sparse
-by blocks of 128 x 128, of which a dictionary leaves 96 to 99 % with a key in them: it saves memory,
-not time. What was found with torch 2.15:
+in blocks of 128 x 128. With a dictionary 96 to 99 % of the blocks contain a key, so it saves
+memory, not time. Findings with torch 2.15:
 
-    compiled    always: the form that is not makes all scores, and warns of it. The first call for
+    compiled    always: the uncompiled form computes all scores, with a warning. The first call for
                 each number of heads, tokens and dimensions takes seconds, and a CPU needs a C++
                 compiler.
-    CPU         one window a call: for a number of windows left open the C++ it writes does not
-                compile, and one compilation for each image size would take longer than it saves.
-                No gradients. Checked for heads of 10 to 64 dimensions and any N.
+    CPU         one window per call: the generated C++ does not compile for a variable number of
+                windows, and one compilation per image size would take longer than it saves. No
+                gradients. Checked for heads of 10 to 64 dimensions and any N.
     CUDA        all windows in one call, gradients by torch's own backward pass. Heads of less than
-                16 dimensions are padded. Not tried: no GPU was at hand.
+                16 dimensions are padded. Not tested, because no GPU was available.
 
-The blocks of a dictionary are counted once a stage, when the first layer asks.
+The blocks of a dictionary are counted once per stage, in its first layer.
 
 Try: ``python -c "import torch; from irbench.models.attention import *; x = torch.randn(2, 100, 30);
 q = torch.randn(2, 3, 100, 10); keys = KeyDictionary(8)(x);
@@ -42,10 +42,10 @@ _BLOCKS: WeakKeyDictionary[Keys, list[BlockMask]] = WeakKeyDictionary()
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, keys: Keys, bias: Tensor | None) -> Tensor:
-    """Attend by FlexAttention (above); where all keys of a window are used, by ``mask``.
+    """Attend with FlexAttention (above); if all keys of a window are used, with ``mask``.
 
     q, k, v: (windows, heads, N, d) of float32, bfloat16 or float16. Raises UserError for another
-    type, Unavailable for gradients on a CPU and where compiling fails.
+    type, Unavailable for gradients on a CPU or if compiling fails.
     """
     _check(q, k, v, bias)
     if keys.dense:
@@ -62,7 +62,7 @@ def flex(q: Tensor, k: Tensor, v: Tensor, keys: Keys, bias: Tensor | None) -> Te
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> None:
-    """Raise for what FlexAttention cannot do, before it does so in its own words."""
+    """Raise a clear error for input that FlexAttention does not support."""
     if q.dtype not in DTYPES or not q.dtype == k.dtype == v.dtype:
         names = ", ".join(str(t.dtype).removeprefix("torch.") for t in (q, k, v))
         raise UserError(f"option 'attention' is 'flex', which takes q, k and v of one type, "
@@ -113,12 +113,12 @@ def _call(q: Tensor, k: Tensor, v: Tensor, blocks: BlockMask, bias: Tensor | Non
 
 
 def _why(error: Exception) -> str:
-    """Return the first line of a compiler's message that says something."""
+    """Return the first informative line of a compiler's message."""
     lines = [line.strip() for line in str(error).splitlines()]
     return next((line for line in lines if line), type(error).__name__).rstrip(".")
 
 
 @functools.cache
 def _compiled(cuda: bool) -> Callable[..., Tensor]:
-    # on a CPU the sizes are fixed (see above); on CUDA torch leaves open what it has seen vary
+    # on a CPU sizes are fixed (see above); on CUDA torch keeps sizes dynamic that it has seen vary
     return torch.compile(flex_attention, fullgraph=True, dynamic=None if cuda else False)

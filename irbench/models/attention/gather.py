@@ -1,8 +1,8 @@
 """Dictionary attention by gathering each query's keys and values (Torch-Gather, printed).
 
-Reads and writes tensors only; see ``attention.attend`` for the arguments. N k products a head
-instead of N N, but every query's k keys and values are copied for it. On a CPU that makes it equal
-to ``mask`` where k is about N / 16, and eight times as slow where k is N / 2.
+Reads and writes tensors only; see ``attention.attend`` for the arguments. It computes N k products
+per head instead of N N, but copies k keys and values for every query. On a CPU it is as fast as
+``mask`` if k is about N / 16, and eight times as slow if k is N / 2.
 
 Try: ``python -m pytest tests/models/test_attention.py -k gather``
 """
@@ -17,10 +17,10 @@ from irbench.models.attention.mask import mask, widened
 
 
 def gather(q: Tensor, k: Tensor, v: Tensor, keys: Keys, bias: Tensor | None) -> Tensor:
-    """Scores of k keys a query, softmax, and the sum of their values; some queries at a time.
+    """Compute scores of k keys per query, softmax, and weighted values; some queries at a time.
 
-    The copies of one piece stay below CHUNK_BYTES, unless autograd keeps them. Where the
-    dictionary is dense there is nothing to gather: then it is ``mask``.
+    The copies of one piece stay below CHUNK_BYTES, unless autograd keeps them. If the dictionary is
+    dense, ``mask`` is used.
     """
     if keys.dense:
         return mask(q, k, v, keys, bias)

@@ -1,8 +1,8 @@
-"""How a network's key-semantic dictionaries behave, and which attention it will use.
+"""Statistics of a network's key-semantic dictionaries, and the attention that it will use.
 
 Reads a network while it runs, writes nothing. Printed (SemanIR, arXiv 2405.20008): k and the
-similarity decide what a token attends to. *Ours*: the figures here, which show whether it attends
-to its kin or to a few hubs that win everywhere.
+similarity determine the tokens that a token attends to. *Ours*: the statistics here, which show
+whether it attends to similar tokens or to a few hubs that dominate everywhere.
 
 Try: ``python -c "import torch; from irbench.models.attention.health import watch;
 from irbench.models.semanir import semanir_light as build
@@ -23,9 +23,9 @@ from irbench.models.attention.stage import Stage
 
 
 class DictionaryNetwork:
-    """What a network of ``Stage`` offers the harness (``irbench.models.interface``).
+    """The methods that a network of ``Stage`` offers the harness (``irbench.models.interface``).
 
-    A network of your own that is built of stages inherits it beside its other base.
+    A network of your own that is built of stages can inherit it in addition to its other base.
     """
 
     def diagnose(self) -> AbstractContextManager[list[dict]]:
@@ -33,11 +33,11 @@ class DictionaryNetwork:
         return watch(self)
 
     def diagnosis_in_words(self, facts: list[dict]) -> str:
-        """Say in one line how the dictionaries behave."""
-        return in_words(facts)
+        """Return one line about the dictionaries, for the log."""
+        return dictionaries_in_words(facts)
 
     def attention_choice(self) -> dict[str, str] | None:
-        """Return {"implementation", "reason"} of the network's attention as it stands."""
+        """Return {"implementation", "reason"} of the network's attention in its present state."""
         return implementations(self)
 
 
@@ -48,10 +48,10 @@ def watch(network: nn.Module) -> Iterator[list[dict]]:
     Yields a list, filled as the network runs, in the order in which dictionaries are first built:
     ``stage``: the dictionary's place in the network; ``n``: tokens of a window; ``k``: keys of a
     token; ``self``: share (0 .. 1) of tokens that are among their own keys; ``used``: share of
-    tokens that are a key of any; ``overlap``: share of keys that the dictionary built just before
-    has as well, None where there is none of the same windows and k. ``self`` and ``used`` are None
-    where k >= N. A dictionary built several times (tiles) has one entry, the mean over windows.
-    Networks without dictionaries give an empty list.
+    tokens that are a key of any; ``overlap``: share of keys that the previous dictionary has, too,
+    None if there is none with the same windows and k. ``self`` and ``used`` are None if k >= N. A
+    dictionary built several times (tiles) has one entry, the mean over windows. Networks without
+    dictionaries give an empty list.
     """
     found: list[dict] = []
     tally = _Tally(found)
@@ -64,21 +64,21 @@ def watch(network: nn.Module) -> Iterator[list[dict]]:
             hook.remove()
 
 
-def in_words(found: list[dict]) -> str:
-    """Say in one line how the dictionaries of a network behave, for a log; "" if it has none."""
+def dictionaries_in_words(found: list[dict]) -> str:
+    """Return one line about a network's dictionaries, for a log; "" if it has none."""
     if not found:
         return ""
-    said = []
+    parts = []
     for name, words in (("self", "of tokens select themselves"), ("used", "of keys are used"),
                         ("overlap", "of keys as in the stage before")):
         shares = [100 * entry[name] for entry in found if entry[name] is not None]
         if shares:
-            said.append(f"{min(shares):.0f} to {max(shares):.0f} % {words}")
-    return f"dictionaries of {len(found)} stages: {', '.join(said) or 'all keys of each window'}"
+            parts.append(f"{min(shares):.0f} to {max(shares):.0f} % {words}")
+    return f"dictionaries of {len(found)} stages: {', '.join(parts) or 'all keys of each window'}"
 
 
 class _Tally:
-    """Means over windows, one entry a dictionary."""
+    """Means over windows, one entry per dictionary."""
 
     def __init__(self, found: list[dict]):
         self.found = found
@@ -93,9 +93,9 @@ class _Tally:
         return note
 
     def add(self, name: str, windows: int, n: int, keys: Keys) -> None:
-        """Take one dictionary in."""
+        """Add one dictionary."""
         if self.found and name == self.found[0]["stage"]:
-            self.before = None  # the next pass, which knows nothing of the last
+            self.before = None  # a new pass begins
         if name not in self.entries:
             self.entries[name] = {"stage": name, "n": n, "k": n, "self": None, "used": None,
                                   "overlap": None}
@@ -112,7 +112,7 @@ class _Tally:
 
 
 def _figures(keys: Keys, before: Keys | None) -> dict[str, float]:
-    """Return what can be said of a dictionary; nothing where it is dense."""
+    """Return the statistics of a dictionary; {} if it is dense."""
     if keys.dense:
         return {}
     mask = keys.mask
@@ -125,7 +125,7 @@ def _figures(keys: Keys, before: Keys | None) -> dict[str, float]:
 
 
 def implementations(network: nn.Module) -> dict[str, str] | None:
-    """Say which attention a network will use as it stands, and why; None if it has none of ours.
+    """Return the attention that a network will use and the reason; None if it has none of ours.
 
     Returns {"implementation", "reason"} for the device, dtype and training state of its weights.
     """

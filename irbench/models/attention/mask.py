@@ -1,12 +1,12 @@
 """Dictionary attention by masking all scores: the paper's training form (Torch-Mask, printed).
 
-Reads and writes tensors only. ``reference`` says what the result is in the plainest way;
-``mask`` is the one to use. Both take (windows, heads, N, d) and return the same; see
-``attention.attend`` for the arguments.
+Reads and writes tensors only. ``reference`` defines the result in the simplest way; ``mask`` is the
+one to use. Both take (windows, heads, N, d) and return the same; see ``attention.attend`` for the
+arguments.
 
-The mask is one per window and the bias one per head, so their sum is as large as the scores: made
-for each layer it costs more than the attention. On a CPU it is therefore added where the scores
-are: in pieces that stay in the cache, and the bias is where a piece's products start from.
+There is one mask per window and one bias per head, so their sum is as large as the scores; to build
+it for each layer costs more than the attention. On a CPU they are therefore added to the scores in
+pieces that stay in the cache, and the products of a piece are accumulated onto the bias.
 
 Try: ``python -m pytest tests/models/test_attention.py -k mask``
 """
@@ -28,7 +28,7 @@ HALVES = (torch.bfloat16, torch.float16)
 
 
 def reference(q: Tensor, k: Tensor, v: Tensor, keys: Keys, bias: Tensor | None) -> Tensor:
-    """All scores, the bias, minus infinity where the dictionary has no key, softmax, values."""
+    """Compute all scores, add the bias and -inf outside the dictionary, softmax, apply to v."""
     given, (q, k, v) = q.dtype, widened(q, k, v)
     scores = q @ k.transpose(-2, -1)                                # (windows, heads, N, N)
     if bias is not None:
@@ -39,17 +39,17 @@ def reference(q: Tensor, k: Tensor, v: Tensor, keys: Keys, bias: Tensor | None) 
 
 
 def widened(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Return tensors of 16 bits in float32, others as they are."""
+    """Return 16-bit tensors in float32, others unchanged."""
     return tuple(t.float() if t.dtype in HALVES else t for t in tensors)
 
 
 def mask(q: Tensor, k: Tensor, v: Tensor, keys: Keys,
          bias: Tensor | BiasTable | None) -> Tensor:
-    """On a CPU in cached pieces, or step by step for autograd; elsewhere torch's own attention.
+    """Attend on a CPU in cached pieces, or step by step for autograd; elsewhere with torch's own.
 
-    Types of 16 bits are computed in float32 on a CPU: as fast as bfloat16 there, four times as
-    fast as float16, and nothing is rounded but the inputs and the result. Elsewhere they stay, and
-    the sum of bias and mask is rounded to them as well.
+    On a CPU 16-bit types are computed in float32: this is as fast as bfloat16 and four times as
+    fast as float16, and only the inputs and the result are rounded. Elsewhere the type stays, and
+    the sum of bias and mask is rounded to it as well.
     """
     compiled, traced = torch.compiler.is_compiling(), torch.jit.is_tracing()
     values = bias.strips if isinstance(bias, BiasTable) else bias
@@ -59,7 +59,7 @@ def mask(q: Tensor, k: Tensor, v: Tensor, keys: Keys,
         if compiled:
             return compiled_pieces(q, k, v, keys.mask, values)
         return _pieces(*widened(q, k, v), keys, bias).to(q.dtype)
-    bias = bias.whole() if isinstance(bias, BiasTable) else bias
+    bias = bias.full_matrix() if isinstance(bias, BiasTable) else bias
     if compiled or traced or (recorded and q.device.type != "cpu"):
         return _whole(q, k, v, keys, bias)
     if recorded:
@@ -68,10 +68,10 @@ def mask(q: Tensor, k: Tensor, v: Tensor, keys: Keys,
 
 
 def _steps(q: Tensor, k: Tensor, v: Tensor, keys: Keys, bias: Tensor | None) -> Tensor:
-    """The equation itself, for autograd on a CPU: there 0.65 to 0.85 of the time of torch's own.
+    """Compute the equation directly, for autograd on a CPU: 0.65 to 0.85 of torch's own time.
 
-    With a bias that wants a gradient torch's own takes the same steps, and guards each against
-    rows without a key, which a dictionary does not have.
+    With a bias that needs a gradient, torch's own attention takes the same steps and also handles
+    rows without a key, which do not occur in a dictionary.
     """
     scores = q @ k.transpose(-2, -1)                                    # (windows, heads, N, N)
     for more in (bias, keys.penalty):
@@ -81,10 +81,10 @@ def _steps(q: Tensor, k: Tensor, v: Tensor, keys: Keys, bias: Tensor | None) -> 
 
 
 def _whole(q: Tensor, k: Tensor, v: Tensor, keys: Keys, bias: Tensor | None) -> Tensor:
-    """Torch's own attention with one additive mask, which compilers and tracers can follow."""
+    """Call torch's own attention with one additive mask; compilers and tracers can follow it."""
     extra = None if bias is None else bias.unsqueeze(0)
     if keys.mask is not None:
-        # a compiler cannot see into a cached property, but finds for itself what stays the same
+        # a compiler cannot follow a cached property, but reuses common subexpressions itself
         penalty = (additive(keys.mask).unsqueeze(1) if torch.compiler.is_compiling()
                    else keys.penalty)
         extra = penalty if extra is None else extra + penalty
@@ -93,7 +93,7 @@ def _whole(q: Tensor, k: Tensor, v: Tensor, keys: Keys, bias: Tensor | None) -> 
 
 
 def _grouped(q: Tensor, k: Tensor, v: Tensor, keys: Keys, bias: Tensor | None) -> Tensor:
-    """The same for as many windows at a time as keep the additive mask small."""
+    """Do the same for a few windows at a time, so that the additive mask stays small."""
     if keys.mask is None:
         return _whole(q, k, v, keys, bias)
     windows, heads, n, _ = q.shape
@@ -105,10 +105,10 @@ def _grouped(q: Tensor, k: Tensor, v: Tensor, keys: Keys, bias: Tensor | None) -
 
 def _pieces(q: Tensor, k: Tensor, v: Tensor, keys: Keys,
             bias: Tensor | BiasTable | None) -> Tensor:
-    """Some windows, all heads, some rows at a time: each piece's scores stay in the cache.
+    """Process some windows, all heads and some rows at a time; a piece's scores stay in the cache.
 
-    bias + penalty, + q k^T, softmax, times v; all but the last are written over one another. The
-    result lies in memory as (windows, N, heads, d), so that joining the heads moves nothing.
+    bias + penalty, + q k^T, softmax, times v; all steps but the last work in place. The result is
+    stored as (windows, N, heads, d), so that joining the heads needs no copy.
     """
     windows, heads, n, _ = q.shape
     width = v.shape[-1]

@@ -1,4 +1,4 @@
-"""SemanIR's stage: layers of transformer that share one dictionary. Columns and U-shape use it.
+"""SemanIR's stage: transformer layers that share one dictionary, for both network shapes.
 
 Reads and writes tensors only. *printed* was read in arXiv 2405.20008, *inferred* fits its printed
 sizes, *ours* is a choice; the options are explained in models/semanir.py.
@@ -26,16 +26,16 @@ SHIFTS = ("none", "half")
 
 
 class Stage(nn.Module):
-    """Layers between one dictionary and a convolution, with a residual (printed; SwinIR's form).
+    """Layers with one dictionary, a convolution and a residual (printed; the form of SwinIR).
 
-    The stage's input is cut into windows once: the dictionary, the attention and the FFN all work
-    inside a window, and only the convolution needs the image again.
+    The stage's input is cut into windows once. The dictionary, the attention and the FFN all work
+    inside a window; only the convolution needs the image again.
     """
 
     def __init__(self, width: int, heads: int, options: SimpleNamespace, *, second: bool = False):
-        """Build for ``width`` channels and ``heads``; the rest from a card's options.
+        """Build for ``width`` channels and ``heads``; a card's options give the rest.
 
-        A ``second`` stage is one whose windows ``shift`` moves.
+        ``second``: whether the option ``shift`` moves this stage's windows.
         """
         super().__init__()
         o = options
@@ -49,7 +49,7 @@ class Stage(nn.Module):
     def forward(self, x: Tensor, k: int | None = None) -> Tensor:
         """Map tokens (B, H, W, width) to the same shape; H and W multiples of the window.
 
-        ``k``: keys of a token in place of the option's, for one batch of training.
+        ``k``: keys per token instead of the option's, for one training batch.
         """
         height, width = x.shape[1:3]
         image = self.enlarge(x) if self.margin else x
@@ -62,9 +62,9 @@ class Stage(nn.Module):
         return x + self.conv(y[:, m:m + height, m:m + width])
 
     def enlarge(self, x: Tensor) -> Tensor:
-        """Add a window's side by reflection, half of it at each end, so that the windows shift.
+        """Pad by reflection, half a window on each side, so that the windows shift.
 
-        (B, H, W, C) to (B, H + w, W + w, C). Nothing wraps around, so nothing must be masked.
+        (B, H, W, C) to (B, H + w, W + w, C). Nothing wraps around, so no mask is needed.
         """
         for dim in (1, 2):
             length = x.shape[dim]
@@ -74,12 +74,12 @@ class Stage(nn.Module):
         return x
 
     def reads(self, span: Span) -> Span:
-        """Return what a span of the stage's output depends on in its input."""
+        """Return the span of the input that a span of the output depends on."""
         return span.wider(1).windows(self.window, -self.margin)
 
 
 class Layer(nn.Module):
-    """Attention + residual, FFN + residual (printed); where the norms stand is an option (ours)."""
+    """Attention + residual, FFN + residual (printed); the norms' position is an option (ours)."""
 
     def __init__(self, width: int, heads: int, options: SimpleNamespace):
         """Build for ``width`` channels and ``heads``; the rest from a card's options."""
@@ -104,9 +104,10 @@ class Layer(nn.Module):
 class SemanticAttention(nn.Module):
     """Attention over the dictionary's keys with a position bias: softmax(s(q, k) + bias) v.
 
-    s by the option ``logit_scale``: ``learned`` is cosine attention, s = exp(min(t, ln 100)) cos(q,
-    k) with one t a head that starts at ln 10 (inferred; SwinV2's, GRL's); ``fixed`` the same with
-    10 for good; ``sqrt`` the textbook q . k / sqrt(d). The last two are ours and have no parameter.
+    The option ``logit_scale`` determines s. ``learned`` is cosine attention, s = exp(min(t, ln
+    100)) cos(q, k) with one t per head that starts at ln 10 (inferred; as in SwinV2 and GRL).
+    ``fixed`` is the same with a constant 10. ``sqrt`` is the textbook q . k / sqrt(d). The last two
+    are ours and have no parameter.
     """
 
     def __init__(self, width: int, heads: int, options: SimpleNamespace):
@@ -133,17 +134,17 @@ class SemanticAttention(nn.Module):
         return self.project(layers.join_heads(out))
 
     def to_textbook(self) -> None:
-        """Attend to all keys from now on: multiply-adds are counted so; see interface.py.
+        """Attend to all keys from now on, to count multiply-adds; see interface.py.
 
-        The mask would change no count, and is as large as the scores.
+        The mask does not affect the count, and is as large as the scores.
         """
         self.implementation, self.every_key = "mask", True
 
     def saved_macs(self, output: Tensor, x: Tensor, keys: Keys) -> int:
-        """Return the multiply-adds of all keys that are not among each query's k.
+        """Return the multiply-adds for the keys that are not among each query's k.
 
-        A query has N scores of d multiply-adds and sums N values of d, in all heads together of
-        the layer's width.
+        A query needs N scores of d multiply-adds and a sum over N values of d; over all heads, d
+        adds up to the layer's width.
         """
         windows, n, width = x.shape
         return 0 if keys.dense else windows * n * (n - keys.k) * 2 * width
@@ -158,9 +159,9 @@ class SemanticAttention(nn.Module):
 
 
 def inverse_norm(x: Tensor) -> Tensor:
-    """Return 1 / |x| of (..., d), (..., 1) in float32 or wider; as though |x| were at least 1e-12.
+    """Return 1 / max(|x|, 1e-12) for (..., d) as (..., 1), in float32 or wider.
 
-    As ``F.normalize`` divides by, in a form whose gradient is a third of the work.
+    The same factor as in ``F.normalize``, in a form whose gradient needs a third of the work.
     """
     wide = x if x.dtype == torch.float64 else x.float()
     return wide.square().sum(-1, keepdim=True).clamp_min(1e-24).rsqrt()

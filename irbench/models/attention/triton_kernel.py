@@ -1,7 +1,7 @@
 """Dictionary attention in one Triton kernel: no scores in memory, the dictionary as packed bits.
 
 Reads and writes tensors only; see ``attention.attend`` for the arguments. Printed (SemanIR, arXiv
-2405.20008): inference uses a Triton kernel. How that one works is unknown; this one is ours:
+2405.20008): inference uses a Triton kernel. Its design is unknown; this one is ours:
 
     tiles       a program takes 64 queries of one head and goes over all keys of the window, a tile
                 at a time, with FlashAttention's online softmax (arXiv 2205.14135). Tiles are dense,
@@ -43,7 +43,7 @@ BLOCK_M = 64  # queries of a program
 
 
 def triton(q: Tensor, k: Tensor, v: Tensor, keys: Keys, bias: Tensor | None) -> Tensor:
-    """Attend by the kernel (above); gradients go through ``mask``.
+    """Attend with the kernel (above); gradients are computed with ``mask``.
 
     q, k, v: (windows, heads, N, d <= 64) of float32, bfloat16 or float16. Returns a view of
     (windows, N, heads, d), in which the heads of a token lie together. Raises UserError for other
@@ -57,7 +57,7 @@ def triton(q: Tensor, k: Tensor, v: Tensor, keys: Keys, bias: Tensor | None) -> 
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor) -> None:
-    """Raise for what the kernel cannot do, before Triton does so in its own words."""
+    """Raise a clear error for input that the kernel does not support."""
     if q.device.type != "cuda" and not INTERPRETED:
         raise Unavailable(
             f"option 'attention' is 'triton', but the tensors are on {q.device.type}: it needs a "

@@ -41,7 +41,7 @@ def test_an_empty_sweep_has_no_points_and_says_why_no_exponent():
     found = sweep.run(None, sweep.check({}), height=8, width=8, batch=1)
     assert found["size"] == found["batch"] == {
         "points": [], "exponent": None,
-        "reason": "an exponent needs 3 points that were timed; there are 0"}
+        "reason": "an exponent needs 3 timed points; there are 0"}
 
 
 def test_what_will_not_fit_by_the_point_before_is_not_tried():
@@ -71,7 +71,7 @@ def test_the_interval_is_the_textbooks():
     d = 0.01
     x = [math.exp(v) for v in (1, 2, 3)]
     y = [math.exp(1.3 * v + d * e) for v, e in zip((1, 2, 3), (1, -2, 1), strict=True)]
-    found = sweep.fit(x, y)
+    found = sweep.fit_exponent(x, y)
     half = 12.7062 * d * math.sqrt(3)
     assert found["value"] == pytest.approx(1.3, abs=1e-4)
     assert found["high"] - found["value"] == pytest.approx(half, abs=2e-4)
@@ -82,7 +82,7 @@ def test_the_interval_is_the_textbooks():
                                                           max_size=8, unique=True))
 @settings(derandomize=True, deadline=None)
 def test_a_power_is_found_exactly(exponent, factor, x):
-    found = sweep.fit(x, [factor * float(v) ** exponent for v in x])
+    found = sweep.fit_exponent(x, [factor * float(v) ** exponent for v in x])
     assert found["value"] == pytest.approx(exponent, abs=1e-3)
     assert found["low"] <= found["value"] <= found["high"]
 
@@ -92,14 +92,14 @@ def test_the_interval_holds_the_true_exponent_as_often_as_it_says():
     x = np.array([1.0, 2, 4, 8, 16])
     inside = 0
     for _ in range(400):
-        found = sweep.fit(x.tolist(), (x * np.exp(random.normal(0, 0.1, 5))).tolist())
+        found = sweep.fit_exponent(x.tolist(), (x * np.exp(random.normal(0, 0.1, 5))).tolist())
         inside += found["low"] <= 1 <= found["high"]
     assert 0.92 < inside / 400 < 0.98  # 95 % with a standard error of 1.1 %
 
 
 @pytest.mark.parametrize("x", [[], [1, 2], [4, 4, 8, 8]])
 def test_fewer_than_three_sizes_give_no_exponent(x):
-    assert sweep.fit(x, [1.0] * len(x)) is None
+    assert sweep.fit_exponent(x, [1.0] * len(x)) is None
 
 
 @pytest.mark.parametrize(("settings", "message"), [

@@ -36,7 +36,7 @@ def test_a_damaged_state_gives_way_to_the_one_before(folder, monkeypatch, capsys
     capsys.readouterr()
     assert train(config) == 0
     said = capsys.readouterr().err
-    assert "thin.state: not readable (the checksum does not fit)" in said
+    assert "thin.state: not readable (the checksum does not match)" in said
     assert "thin.state.previous: continuing after step 8" in said
     assert result(config)["checkpoint"] == whole
     again(config)

@@ -168,7 +168,7 @@ def test_a_training_that_another_process_is_at_is_left_alone(folder, monkeypatch
     with lock.open("a") as other:
         assert locks.lock(other)
         assert train(config) == 2
-    assert "another process is at it" in capsys.readouterr().err
+    assert "another process runs it" in capsys.readouterr().err
     # what one killed while writing had begun is gone afterwards
     begun = lock.with_name(".thin.state.abcdefgh.state")
     begun.write_bytes(b"half")
@@ -253,7 +253,7 @@ def test_gradients_that_are_no_numbers_stop_it_too(folder, monkeypatch, capsys):
                         (restored - restored.detach()).abs().sum().sqrt() + 0.1)
     assert train(trainings.make(folder)) == 2
     said = capsys.readouterr().err
-    assert "the loss is 0.1, but the norm of its gradients nan at step 0" in said
+    assert "the loss is 0.1, but the norm of its gradients is nan at step 0" in said
     assert "The last saved state: none was saved yet." in said
 
 
