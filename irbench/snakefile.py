@@ -181,6 +181,8 @@ class Workload:
         """Return the parameter of a rule that counts how often a job had to be done before."""
         def number(wildcards: Wildcards) -> int:
             job = self.job(group, wildcards)
+            if self.records.problem(job) is None:
+                return self.records.stored(job).record["attempt"]
             return records.next_attempt(job.record, job.spec)
 
         return number

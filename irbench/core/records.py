@@ -26,7 +26,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from irbench.core import forms
-from irbench.core.digests import fingerprint
+from irbench.core.digests import canonical, fingerprint
 from irbench.core.errors import UserError
 from irbench.core.machine import provenance
 
@@ -158,12 +158,21 @@ def _problem(record: object) -> str | None:
     return None
 
 
-def _not_finite(value: object, where: str = "record") -> str | None:
+def _not_finite(value: object) -> str | None:
+    """Return which number of a record is not finite, if any; the usual record is quickly seen."""
+    try:
+        canonical(value)
+    except (ValueError, TypeError):
+        return _where_not_finite(value)
+    return None
+
+
+def _where_not_finite(value: object, where: str = "record") -> str | None:
     if isinstance(value, float) and not math.isfinite(value):
         return f"{where} is {value}; an unknown figure is null"
     items = (value.items() if isinstance(value, dict)
              else enumerate(value) if isinstance(value, list) else ())
-    return next((p for k, v in items if (p := _not_finite(v, f"{where}.{k}"))), None)
+    return next((p for k, v in items if (p := _where_not_finite(v, f"{where}.{k}"))), None)
 
 
 def read(path: Path, where: str = "") -> dict:
@@ -191,10 +200,7 @@ def read(path: Path, where: str = "") -> dict:
 def next_attempt(path: Path, spec: dict | None = None) -> int:
     """Return the attempt number of a job's next run: one more than that of a stale record.
 
-    The number is a parameter of the Snakemake rule. It changes only when the stored record is a
-    failure, was edited, or was made from another spec. Then the job runs again in the next run; a
-    finished job does not. The spec itself is not a parameter, because the spec of a set that the
-    run fetches is known only after the rules' parameters are fixed.
+    It changes only when the stored record is a failure, was edited, or was made from another spec.
     """
     try:
         attempt = int(json.loads(Path(path).read_text(encoding="utf-8"))["attempt"])
