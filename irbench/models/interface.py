@@ -55,9 +55,10 @@ class Diagnoses(Protocol):
         """Return a context that yields a list and fills it while the network runs inside of it.
 
         There is one entry per part of the network, a flat dict of texts, numbers and None. The
-        report shows these: ``stage`` (text, the part's place in the network), ``n`` (tokens of a window),
-        ``k`` (keys of a token), ``self``, ``used`` and ``overlap`` (shares, 0 .. 1); other entries
-        are kept in the record. The network may run several times (tiles). It runs uncompiled.
+        report shows these: ``stage`` (text, the part's place in the network), ``n`` (tokens of a
+        window), ``k`` (keys of a token), ``self``, ``used`` and ``overlap`` (shares, 0 .. 1); other
+        entries are kept in the record. The network may run several times (tiles). It runs
+        uncompiled.
         """
 
     def diagnosis_in_words(self, facts: list[dict]) -> str:
