@@ -241,7 +241,7 @@ def test_a_bad_loss_stops_with_step_images_and_last_saved_state(folder, monkeypa
     assert "tinytrain/img1" in said
     path = job(config).record.with_suffix(".state")
     assert f"The last saved state: {path} (after step 8)." in said
-    assert "or lower `lr` or `grad_clip`: a changed recipe starts anew" in said
+    assert "or lower `lr` or `grad_clip`: a changed recipe starts over" in said
     assert state.read(path)["step"] == 8
     assert all(tensor.isfinite().all() for tensor in state.read(path)["network"].values())
     assert not job(config).record.exists()
