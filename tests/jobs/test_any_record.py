@@ -42,7 +42,7 @@ def titles(problems):
     (lambda record: "[" * 10**5, "not readable as JSON"),
     (lambda record: "[1]", "it is not a JSON object"),
     (lambda record: json.dumps({**record, "result": {**record["result"], "x": 1}}),
-     "the result does not fit its digest; the file was edited or damaged"),
+     "the result does not match its digest; the file was edited or damaged"),
     (lambda record: json.dumps({**record, "reason": [1]}), "'reason' is missing or not in the"),
     (lambda record: json.dumps(numbers(record)), "not in the form that irbench writes"),
     (lambda record: json.dumps(seal({**record, "key": {"dataset": "other"}})),
