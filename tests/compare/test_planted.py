@@ -24,6 +24,7 @@ from irbench import cli
 from irbench.core import records
 from irbench.inference import tiling
 from tests.helpers import planted
+from tests.helpers.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -126,9 +127,9 @@ def test_other_hardware_raises_no_alarm(world, good, capsys):
     """Other instructions of the processor and another number of threads: other roundings."""
     other = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41",
              "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
-    program = "from tests import planted; planted.evaluate(*planted.every())"
+    program = "from tests.helpers import planted; planted.evaluate(*planted.every())"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120,
-                   env={**os.environ, **other, "PYTHONPATH": str(planted.ROOT)})
+                   env={**os.environ, **other, "PYTHONPATH": str(ROOT)})
     now, before = scores(world), scores(good)
     # the arithmetic really is another
     assert now != before

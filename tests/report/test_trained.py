@@ -234,7 +234,7 @@ def test_a_training_without_validation_has_no_row_for_it(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_page_says_which_weights_are_bundled(builder, tmp_path):
     source = report.build(builder.folder, builder.plan).read_text()
-    assert "trained by this pipeline in a short training, 5.3 h at most on a CPU" in source
+    assert "in a short training, 5.3 h at most on a CPU" in source
     assert 'id="table-training"' in source and "stopped after step 120 of 400" in source
     assert (builder.folder / "tables/training.tex").exists()
     small = fixtures.small_run(tmp_path)
