@@ -36,7 +36,7 @@ from snakemake.settings.types import RerunTrigger
 from snakemake.utils import update_config
 
 from irbench import plan as plans
-from irbench.core import digests, files, locks, metrics, records
+from irbench.core import files, locks, metrics, records
 from irbench.core.errors import UserError
 from irbench.core.run_folder import Stored
 from irbench.fidelity import anchor_run
@@ -196,7 +196,8 @@ class Workload:
         """
         try:
             locks.claim(self.folder.lock)
-            files.write_atomic(self.folder.config, digests.canonical(self.plan.config) + "\n")
+            # in the given order, which is that of the report's rows
+            files.write_json(self.folder.config, self.plan.config)
             plan_file.write(self.plan)
         except UserError as error:
             print(f"irbench: {error}", file=sys.stderr)
