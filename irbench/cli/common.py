@@ -104,7 +104,7 @@ def minutes(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes from 0 on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a non-negative number of minutes")
     return value
 
 

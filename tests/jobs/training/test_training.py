@@ -217,7 +217,7 @@ def test_no_time_is_left_after_a_first_step(folder, capsys):
 def test_minutes_that_are_none(folder, value, capsys):
     with pytest.raises(SystemExit):
         train(trainings.make(folder), f"--max-minutes={value}")
-    assert "is no number of minutes" in capsys.readouterr().err
+    assert "is not a non-negative number of minutes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("poison", "message"), [
