@@ -225,8 +225,8 @@ def test_the_header_of_a_training_says_what_it_left_out(world, tmp_path, copied,
      "'tinytrian'. Did you mean 'tinytrain'"),
     ({"exclude": {"tinytrain": ["copy", "cpoy"]}}, "models.careful.training.exclude: dataset "
      "'tinytrain' has no image 'cpoy'"),
-    ({"exclude": {"tinytrain": ["copy.png"]}}, "has no image 'copy.png'. Give the names of its "
-     "files without their ending"),
+    ({"exclude": {"tinytrain": ["copy.png"]}}, "has no image 'copy.png'. Give file "
+     "names without their extension"),
     ({"exclude": ["copy"]}, "exclude is .'copy'.; valid: a mapping"),
 ])
 def test_what_cannot_be_left_out_is_an_error_at_planning(world, tmp_path, copied, change, said):
