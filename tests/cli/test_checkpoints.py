@@ -295,7 +295,7 @@ def test_names_of_the_list(tmp_path, capsys):
 
 
 def test_nothing_here_is_said(capsys):
-    assert call(capsys, "list")[2] == "no weights are here\n"
+    assert call(capsys, "list")[2] == "no weights found\n"
 
 
 def test_list_and_show_import_no_torch(tmp_path):
@@ -349,13 +349,13 @@ def test_a_full_disk_is_one_message_and_a_gone_reader_none(tmp_path, monkeypatch
 
 @pytest.mark.parametrize(("words", "message"), [
     (["export", "--protocol", "sr-x2", "--model", "tiny", "--output", "a.pth"],
-     "--output a.pth: the file is safetensors"),
+     "--output a.pth: the file is written as safetensors"),
     (["export", "--protocol", "sr-x2", "--model", "tiny", "--output", "a.safetensors"],
      "unknown training 'sr-x2/tiny'"),
     (["import", "none.pth"], "checkpoint none.pth: no such file. Give the path"),
-    (["import", "w.pth", "--options", "width"], "--options width: valid is NAME=VALUE"),
-    (["import", "w.pth", "--options", "a=[1"], "its value is no YAML"),
-    (["import", "w.pth", "--levels", "sigma=15"], "--levels sigma=15: valid is NAME=LOW,HIGH"),
+    (["import", "w.pth", "--options", "width"], "--options width: give NAME=VALUE"),
+    (["import", "w.pth", "--options", "a=[1"], "its value is not valid YAML"),
+    (["import", "w.pth", "--levels", "sigma=15"], "--levels sigma=15: give NAME=LOW,HIGH"),
     (["import", "w.pth"], "Give --model and --protocol"),
     (["import", "w.pth", "--model", "tiny", "--protocol", "sr-x2", "--options", "width=5"],
      r"first.weight: [4, 3, 3, 3] in the file, [5, 3, 3, 3] in the model"),

@@ -203,7 +203,7 @@ def test_examples_begin_with_what_was_trained_on(world, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "said"), [
-    (("--exclude", "mytrain/t1"), "--exclude goes with --train and --test"),
+    (("--exclude", "mytrain/t1"), "--exclude needs --train and --test"),
     (("--train", "mytrain", "--test", "mytest", "--exclude", "mytrain/t7"),
      "--exclude: dataset 'mytrain' has no image 't7'"),
     (("--train", "mytrain", "--test", "mytest", "--exclude", "t1"), "as mytrain/NAME"),
