@@ -65,7 +65,7 @@ def _family(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> lis
     changed |= inference.changes_model(chosen)
     base = replace(plain, in_paper=plain.in_paper and not changed,
                    note=variants.note(plain.note, changed), inference=chosen)
-    return [base, *variants.of(where, base, plain.note, entry.get("variants") or {}, card)]
+    return [base, *variants.variants_of(where, base, plain.note, entry.get("variants") or {}, card)]
 
 
 def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> Model:

@@ -19,8 +19,8 @@ from irbench.inference import options as inference
 from irbench.models.registry import Card
 
 
-def of(where: str, base: Model, plain_note: str, given: dict[str, dict],
-       card: Card | None) -> list[Model]:
+def variants_of(where: str, base: Model, plain_note: str, given: dict[str, dict],
+                card: Card | None) -> list[Model]:
     """Return the variants of a model of the plan, in the config's order.
 
     Args:

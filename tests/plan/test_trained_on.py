@@ -298,8 +298,8 @@ def test_verify_finds_weights_that_were_altered_after_the_run(world, tmp_path):
     assert found() == []
     with (tmp_path / "w.safetensors").open("ab") as handle:
         handle.write(b"0")
-    assert found() == [f"{cell.title}: its weights, w.safetensors, are gone or were altered; get "
-                       "the file again"]
+    assert found() == [f"{cell.title}: its weights, w.safetensors, are missing or were altered; "
+                       "get the file again"]
     (tmp_path / "w.safetensors").unlink()
     assert len(found()) == 1
 
