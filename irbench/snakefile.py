@@ -350,7 +350,7 @@ def _columns(plan: Plan, job: Job) -> dict[str, str]:
 
 
 def _row(columns: dict[str, str], *, last: bool) -> dict[str, str]:
-    """Make values fit for Snakemake: no braces (its wildcards), no tags (see the docstring on top)."""
+    """Make values fit for Snakemake: no braces (its wildcards), no tags (see above)."""
     plain = {name: textwrap.shorten(value, LONGEST, placeholder=" ...").translate(UNFIT)
              for name, value in columns.items()}
     return {name: value + MARK if last and place else value

@@ -107,7 +107,7 @@ def test_a_peer_becomes_a_model_of_the_plan(tmp_path):
     assert model.checkpoint.sha256 is None
     assert cell(run, "mine").spec["model"]["checkpoint"]["peer"] == "swinir-s"
     profile = run.find("profile", protocol="sr-x2", model="swinir-m")
-    assert profile.model == model  # the file tells the architecture
+    assert profile.model == model  # the architecture is read from the file
     assert not run.trainings
 
 
