@@ -25,7 +25,8 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
             compile with.
         UserError: the model cannot run as its inference options say.
     """
-    from irbench.jobs.profiling import profile  # imports torch
+    from irbench.inference.seeding import seeded  # imports torch
+    from irbench.jobs.profiling import profile
 
     protocol = plan.protocols[job.key["protocol"]]
     phases = records.Phases()
@@ -36,7 +37,8 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
                                         Path(plan.config["data_root"]), plugins)
         resolved = loading.resolved(network, digest)
     else:
-        network = loading.build(model, protocol, plugins)
+        with seeded(0):  # what a plugin draws for its fresh weights
+            network = loading.build(model, protocol, plugins)
     with phases("measure"):
         result = profile.profile(
             network, channels=protocol.channels, device=settings.device, threads=settings.threads,

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from irbench.catalog.protocols import Protocol
 from irbench.core.errors import Unavailable, UserError
+from irbench.inference import guard
 from irbench.models.padding import Restorer, crop, pad_to_multiple, reflect_index
 from irbench.weights import storage
 
@@ -65,30 +66,19 @@ class External(Restorer):
 
         Raises UserError if the network fails or returns a wrong shape.
         """
-        from irbench.inference.memory import out_of_memory
-
         height, width = x.shape[-2:]
         # a copy, because some networks scale their input in place
-        x = self._enlarged(x).clone()
-        try:
-            if self.level is None:
-                y = self._call(self.network, x)
-            else:
-                batch, _, h, w = x.shape
-                y = self.network(torch.cat([x, x.new_full((batch, 1, h, w), self.level)], dim=1))
-        except Exception as error:
-            if out_of_memory(error):
-                raise
-            raise UserError(f"{self.about['architecture']}: its forward pass failed on "
-                            f"{height} x {width} pixels (height x width): "
-                            f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-                            ) from error
-        expected = (x.shape[0], self.channels, self.scale * x.shape[2], self.scale * x.shape[3])
-        if not isinstance(y, Tensor) or tuple(y.shape) != expected:
-            found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-            raise UserError(f"{self.about['architecture']}: it returned {found} where {expected} "
-                            "was expected (batch, channels, height, width).")
+        y = guard.run(self._restored, self._enlarged(x).clone(), self.about["architecture"],
+                      scale=self.scale, channels=self.channels)
         return crop(y, self.scale * height, self.scale * width)
+
+    def _restored(self, x: Tensor) -> object:
+        """Call the network, with the noise level if it takes one."""
+        if self.level is None:
+            return self._call(self.network, x)
+        batch, _, height, width = x.shape
+        level = x.new_full((batch, 1, height, width), self.level)
+        return self.network(torch.cat([x, level], dim=1))
 
     def _enlarged(self, x: Tensor) -> Tensor:
         """Extend an image that is below the smallest size, or not square where that is needed."""

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from irbench.catalog import recipes
 from irbench.core import files
-from irbench.core.errors import Unavailable, UserError
+from irbench.core.errors import Unavailable, UserError, in_words
 from irbench.core.run_folder import RunFolder
 from irbench.data import fetch, pins
 from irbench.models import registry
@@ -110,20 +110,41 @@ def _external(model: Model, protocol: Protocol, folder: Path) -> tuple[nn.Module
 def build(model: Model, protocol: Protocol, plugins: tuple[str, ...] = ()) -> nn.Module:
     """Build a model of the plan for a protocol, with fresh weights, in evaluation mode.
 
+    A plugin's network runs inside a guard (``irbench.inference.guard``).
+
     Raises:
-        UserError: the architecture refuses the options.
+        UserError: the architecture refuses the options, or a plugin's builder fails.
     """
-    builder = registry.get(model.arch, plugins).load()
+    from torch import nn
+
+    from irbench.inference.guard import guard
+    from irbench.inference.memory import out_of_memory
+
+    card = registry.get(model.arch, plugins)
+    builder = card.load()
     try:
         network = builder(task=protocol.task, scale=protocol.scale, channels=protocol.channels,
                           **model.options)
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        if out_of_memory(error):
+            raise
         raise UserError(f"model {model.name}: options {model.options} do not fit "
                         f"{model.arch}: {error}") from None
-    if not hasattr(network, "forward"):
+    except (UserError, KeyboardInterrupt, MemoryError):
+        raise
+    except BaseException as error:
+        if card.builtin:
+            raise
+        raise UserError(f"model {model.name}: the builder of {model.arch} failed: "
+                        f"{in_words(error)}.") from error
+    if not isinstance(network, nn.Module):
         raise UserError(f"model {model.name}: the builder of {model.arch} returned "
                         f"{type(network).__name__}, not a torch.nn.Module.")
-    return network.eval()
+    network.eval()
+    if card.builtin:
+        return network
+    return guard(network, model.name, scale=protocol.scale, channels=protocol.channels,
+                 multiple=card.size_multiple)
 
 
 def save(path: Path, state: dict[str, Tensor], model: Model, protocol: Protocol,

@@ -72,6 +72,9 @@ def test_a_record_that_says_nothing_new_is_not_written_again(cell):
     (UserError("bad"), UserError, "failed", "bad"),
     (OSError(28, "No space left"), UserError, "failed", "[Errno 28] No space left"),
     (MemoryError(), UserError, "failed", "MemoryError: "),
+    # an exit code of 0 must not pass for success
+    (SystemExit(0), UserError, "failed",
+     "the model's code ended the job: SystemExit: it ends the program (exit code 0)"),
     (KeyError(7), KeyError, "failed", "KeyError: 7"),
 ])
 def test_what_goes_wrong_is_raised_or_recorded(cell, monkeypatch, capsys, error, raised, status,
