@@ -34,6 +34,7 @@ from irbench.models.padding import crop, pad_to_multiple
 RANGE = (-0.5, 1.5)
 MEAN = (-1.0, 2.0)  # nor may their mean; it finds 0 .. 255 in a picture that is mostly black
 USUAL = 8           # sides that are no multiple of this get advice on `size_multiple`
+OF_SIZES = (RuntimeError, ValueError, AssertionError)  # what a wrong size usually raises
 COMPILER = ("torch._dynamo", "torch._inductor")
 
 
@@ -119,7 +120,7 @@ def run(forward: Callable[[Tensor], object], x: Tensor, name: str, *, scale: int
         name: the network in messages.
         scale: side of the output / side of the input.
         channels: of the output.
-        advice: more sentences for the message of a failure.
+        advice: more sentences for the message of a failure that may come from the size.
 
     Returns:
         The output, (B, channels, scale H, scale W), of any floating type.
@@ -136,6 +137,7 @@ def run(forward: Callable[[Tensor], object], x: Tensor, name: str, *, scale: int
     except BaseException as error:
         if out_of_memory(error) or type(error).__module__.startswith(COMPILER):
             raise
+        advice = advice if isinstance(error, OF_SIZES) else ""
         raise ForwardFailed(f"{name}: its forward pass failed on an input of {shape} (batch, "
                             f"channels, height, width): {in_words(error)}.{advice}") from error
     valid = (batch, channels, scale * height, scale * width)

@@ -176,7 +176,7 @@ def describe(path: Path) -> dict:
 
     Raises UserError if it is neither, or if its weights do not match its header.
     """
-    if path.suffix == ".safetensors" and (header := storage.header_of(
+    if path.suffix.lower() == ".safetensors" and (header := storage.header_of(
             path, storage.read(path, "Give the path of a file of weights."))):
         return header
     from irbench.weights import external

@@ -176,7 +176,8 @@ def test_the_number_type_is_named_with_what_is_not_finite():
 
 def test_all_generators_are_seeded_and_then_go_on_undisturbed():
     def draw():
-        return torch.rand(1).item(), np.random.rand(), random.random()
+        gpu = [torch.rand(1, device="cuda").item()] if torch.cuda.is_available() else []
+        return torch.rand(1).item(), np.random.rand(), random.random(), *gpu
 
     def drawn(seed):
         with seeded(seed):

@@ -140,7 +140,7 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path, make, protocol, message):
     (described("AuraSR"), "it draws random numbers"),
 ])
 def test_networks_for_something_else_are_refused(tmp_path, monkeypatch, descriptor, message):
-    monkeypatch.setattr(external, "_descriptor", lambda path, state: descriptor)
+    monkeypatch.setattr(external, "_descriptor", lambda *_: (descriptor, {}))
     with pytest.raises(UserError, match=message):
         external.load(saved(tmp_path, dncnn())[0], protocols.get("sr-x2"))
 
