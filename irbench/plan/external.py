@@ -2,8 +2,8 @@
 
 Reads the catalog of peers; writes nothing, imports no torch. A config names a peer
 (``swinir-m:``), or gives a file of its own (``my-model: {external: URL or path, sha256: ...}``);
-either becomes a model with ``arch`` "external" and a checkpoint of kind "external". What the file
-is shows only when it is loaded (``irbench.weights.external``).
+either becomes a model with ``arch`` "external" and a checkpoint of kind "external". Its
+architecture is known only when the file is loaded (``irbench.weights.external``).
 
 Try: ``irbench list peers`` and ``irbench info drunet-color``
 """
@@ -30,7 +30,7 @@ THIRD = "third-party weights"
 def resolve(where: str, name: str, entry: dict) -> Model:
     """Turn a config entry with ``external``, or that names a peer, into a model of the plan.
 
-    Raises UserError for keys that do not go with it, a URL without a digest, a wrong digest.
+    Raises UserError for keys that do not apply, a URL without a digest, or a malformed digest.
     """
     if "external" in entry:
         return _own(where, name, entry)
@@ -56,9 +56,9 @@ def _own(where: str, name: str, entry: dict) -> Model:
         peers.digest_for(f"{where}.sha256", digest, level)
     if place == "url" and not digest:
         same = [peer.name for peer in peers.catalog().values() if given in peer.urls.values()]
-        hint = (f" Or name the peer {same[0]!r}, whose file it is." if same else "")
+        hint = (f" Or use the peer {same[0]!r}, which has this file." if same else "")
         raise UserError(f"{where}: `external` is a URL, so the entry needs `sha256`, the digest "
-                        f"of the file that is meant (sha256sum FILE).{hint}")
+                        f"of the file (sha256sum FILE).{hint}")
     known = entry.get("published_as", "")
     if known and known not in (methods := published.methods(published.load())):
         raise unknown("published method", known, methods, f"{where}.published_as")
@@ -69,17 +69,17 @@ def _own(where: str, name: str, entry: dict) -> Model:
 
 def _only(where: str, entry: dict, valid: set[str], what: str) -> None:
     if extra := sorted(set(entry) - valid):
-        raise UserError(f"{where}: {extra[0]!r} does not go with {what}: its weights and options "
+        raise UserError(f"{where}: {extra[0]!r} does not apply to {what}: its weights and options "
                         f"are in its file. Valid: {', '.join(sorted(valid))}.")
 
 
 def fit(model: Model, protocol: Protocol, where: str) -> Model:
-    """Return the model with the one file that a protocol takes, and the digest it must have.
+    """Return the model with the weights file for a protocol and its expected digest.
 
-    The digest is None where it is not known before the file is fetched.
+    The digest is None if it is unknown before the file is fetched.
 
     Raises:
-        UserError: a peer was not trained for the protocol; a path names an unknown placeholder.
+        UserError: a peer was not trained for the protocol; a path contains an unknown placeholder.
     """
     source = model.checkpoint
     if source.peer:
@@ -132,11 +132,11 @@ def fill(template: str, protocol: Protocol, where: str) -> str:
         parts = [("", "", "", None)]
     if any(name is not None and (name not in values or spec or convert)
            for _, name, spec, convert in parts):
-        raise UserError(f"{where}: the checkpoint path {template!r} may only hold {{protocol}}, "
+        raise UserError(f"{where}: the checkpoint path {template!r} may only contain {{protocol}}, "
                         "{task}, {level} and {scale} (in capitals: {LEVEL} is X2).")
     return "".join(text + values.get(name, "") for text, name, _, _ in parts)
 
 
 def fill_path(template: str, protocol: Protocol, where: str) -> str:
-    """Fill a path, ~ replaced by the home folder."""
+    """Fill in a path, and replace ~ by the home folder."""
     return str(Path(fill(template, protocol, where)).expanduser())

@@ -258,7 +258,7 @@ def test_an_archive_without_the_expected_images_is_no_set(world):
     ("few", 4, "3 images .*expected 4"), ("header", None, "damaged header"),
     ("image", None, "1 files cannot be read: .*1.png")])
 def test_a_server_that_mends_its_file_is_read_again(world, fault, count, message):
-    """Nothing that is no whole set becomes what later downloads must equal."""
+    """An incomplete set is never pinned as the content that later downloads must equal."""
     url, path = f"https://{PINNED[:-4]}.tar", world.archive.with_suffix(".tar")
     members = [(p.name, p.read_bytes()) for p in sorted(images(
         world.source, "4.png").iterdir())]

@@ -142,7 +142,7 @@ def test_the_broken_file_of_a_pair_is_named(paired, broken):
     with pytest.raises(Unavailable, match=rf"{broken}: not an image") as error:
         run(paired, PAIRED)
     assert str(error.value).count(".png") == 1
-    # the folder of the catalog is absolute, and a record tells nothing of this machine
+    # the folder of the catalog is absolute, and a record contains nothing specific to this machine
     assert str(paired.parent) not in str(error.value)
     assert str(error.value).startswith(f"{PAIRED.split('/')[1]}/{broken}: ")
 

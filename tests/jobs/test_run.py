@@ -72,9 +72,6 @@ def test_a_record_that_says_nothing_new_is_not_written_again(cell):
     (UserError("bad"), UserError, "failed", "bad"),
     (OSError(28, "No space left"), UserError, "failed", "[Errno 28] No space left"),
     (MemoryError(), UserError, "failed", "MemoryError: "),
-    # an exit code of 0 must not pass for success
-    (SystemExit(0), UserError, "failed",
-     "the model's code ended the job: SystemExit: it ends the program (exit code 0)"),
     (KeyError(7), KeyError, "failed", "KeyError: 7"),
 ])
 def test_what_goes_wrong_is_raised_or_recorded(cell, monkeypatch, capsys, error, raised, status,
@@ -92,6 +89,20 @@ def test_what_goes_wrong_is_raised_or_recorded(cell, monkeypatch, capsys, error,
     # a defect is shown whole: nobody else will
     assert ("Traceback" in capsys.readouterr().err) == (raised is KeyError)
     assert failure(error).status == status
+
+
+def test_an_exit_of_a_models_code_is_a_failure_and_never_success(cell, monkeypatch):
+    planned, job = cell
+    raising(monkeypatch, SystemExit(0))
+    message = "the model's code ended the job: SystemExit: it ends the program (exit code 0)"
+    with pytest.raises(UserError) as caught:
+        jobs.do(planned, job, USUAL)
+    assert message in str(caught.value) and not job.record.exists()
+    record = jobs.do(planned, job, USUAL, on_failure="record")
+    assert record["status"] == "failed" and message in record["reason"]
+    raising(monkeypatch, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        jobs.do(planned, job, USUAL, on_failure="record")
 
 
 def test_a_result_that_no_record_can_hold_is_a_failure(cell, monkeypatch):

@@ -212,8 +212,8 @@ def _train(state: State, loader: Iterator, patches: data.Patches, validator: val
             place.keep(state)
         if stopping and not ended:
             engine.wait_for_everyone()
-            of = f" of {recipe.steps}" if recipe.steps else ""
-            raise Paused(f"{title}: stopped after step {state.step}{of}; the state is saved, the "
+            goal = f" of {recipe.steps}" if recipe.steps else ""
+            raise Paused(f"{title}: stopped after step {state.step}{goal}; the state is saved, the "
                          "same command continues.")
     if main and state.kept != state.step:
         state.seconds = time.perf_counter() - started

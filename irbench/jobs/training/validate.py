@@ -1,6 +1,6 @@
 """Validation during a training: PSNR on images held out of the training sets, never a test set.
 
-The figure follows the protocol: rounding to uint8, colour and border. It uses at most 192x192
+The value follows the protocol: rounding to uint8, colour and border. It uses at most 192x192
 pixels of a few images, so it can only be compared within one training.
 
 Reads the held-out images; writes nothing.
