@@ -71,7 +71,10 @@ def guard(network: nn.Module, name: str, *, scale: int, channels: int,
         if value is not None and (type(value) is not int or value < least):
             raise UserError(f"model {name}: its attribute {attribute} is {value!r}; valid is "
                             f"{valid}.")
-    network.forward = _Guarded(network.forward, name, scale, channels, multiple)
+    forward = network.forward
+    if isinstance(forward, _Guarded):  # the builder returned the same module before
+        forward = forward.forward
+    network.forward = _Guarded(forward, name, scale, channels, multiple)
     return network
 
 

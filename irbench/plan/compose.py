@@ -102,6 +102,9 @@ class Plan:
         name = "/".join(key.values())
         if name not in group:
             self._check_possible(kind, key.get("model"))
+            if not group:
+                raise UserError(f"run {self.config['run']!r}: its config asks for no {kind} jobs, "
+                                f"so there is no {name!r}.")
             raise unknown(f"{kind} job", name, group, f"run {self.config['run']!r}")
         return group[name]
 

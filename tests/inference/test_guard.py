@@ -126,6 +126,13 @@ def test_a_guard_changes_no_names_and_is_copied_with_its_network():
     assert prepared(X).dtype == torch.float32
 
 
+def test_a_module_that_is_built_once_has_one_guard():
+    network = net(lambda x: x, multiple=8)
+    again = guard(network, "other", scale=1, channels=1)
+    with pytest.raises(UserError, match=r"model other: .* valid is one .* \(1, 1, 12, 20\)"):
+        again(X)
+
+
 def test_an_operation_that_a_number_type_lacks_is_named_as_such():
     def fail(x):
         raise RuntimeError("not implemented for 'BFloat16'") if x.dtype == torch.bfloat16 else None

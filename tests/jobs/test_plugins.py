@@ -150,6 +150,8 @@ def test_a_model_without_weights_has_no_profile_and_the_message_says_why(planned
     run = planned("x")
     with pytest.raises(UserError, match="'net' has no weights, so there is no profile job for it"):
         run.find("profile", protocol="denoise_color-sigma25", model="net")
+    with pytest.raises(UserError, match="its config asks for no bench jobs, so there is no 'att"):
+        run.find("bench", bench="attention")
     with pytest.raises(UserError, match="'net' has no weights, so there is no training job"):
         run.find("training", protocol="denoise_color-sigma25", model="net")
 
