@@ -45,7 +45,7 @@ COLOURS = {4: "of a mask", 5: "CMYK", 8: "LAB", 9: "LAB", 10: "LAB", 32803: "of 
 CONVERT = "Valid: 8-bit gray or RGB. Convert it first."
 
 
-class Refused(Exception):
+class NotPlain(Exception):
     """The file's pixels are not plain 8-bit gray or RGB, or the file is damaged."""
 
 
@@ -56,7 +56,7 @@ def examine(data: bytes) -> bytes:
     bytes of an unknown format are returned unchanged.
 
     Raises:
-        Refused: the file would lose bits, channels, frames or transparency, or is damaged; the
+        NotPlain: the file would lose bits, channels, frames or transparency, or is damaged; the
             reason is a sentence without the file's name, followed by what to do.
         struct.error, IndexError: a header ends too early.
     """
@@ -67,7 +67,7 @@ def examine(data: bytes) -> bytes:
 
 
 def refuse_frames(image: Image.Image) -> None:
-    """Raise Refused if an opened image has more than one frame, or one that is not the whole."""
+    """Raise NotPlain if an opened image has more than one frame, or one that is not the whole."""
     if (count := getattr(image, "n_frames", 1)) > 1:
         raise _frames(count)
     part = getattr(image, "dispose_extent", None)  # of a GIF file's frame
@@ -76,7 +76,7 @@ def refuse_frames(image: Image.Image) -> None:
 
 
 def refuse_colours(image: Image.Image) -> None:
-    """Raise Refused if an opened image's mode is not one that gives 8-bit gray or RGB."""
+    """Raise NotPlain if an opened image's mode is not one that gives 8-bit gray or RGB."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         raise _bits(f"mode {image.mode}")
     if image.mode not in ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "RGBa", "La"):
@@ -84,7 +84,7 @@ def refuse_colours(image: Image.Image) -> None:
 
 
 def refuse_transparency(image: Image.Image) -> None:
-    """Raise Refused if a loaded image has a pixel that is not opaque.
+    """Raise NotPlain if a loaded image has a pixel that is not opaque.
 
     An alpha channel, or a transparent colour that no pixel has, loses nothing.
     """
@@ -119,32 +119,32 @@ def load_upright(image: Image.Image) -> int:
 
 # -- reasons -----------------------------------------------------------------------------------
 
-def _bits(what: object) -> Refused:
-    return Refused(f"the image has more than 8 bits per channel ({what}). {CONVERT}")
+def _bits(what: object) -> NotPlain:
+    return NotPlain(f"the image has more than 8 bits per channel ({what}). {CONVERT}")
 
 
-def _few_bits(bits: object) -> Refused:
-    return Refused(f"the image has fewer than 8 bits per channel ({bits}), which programs expand "
+def _few_bits(bits: object) -> NotPlain:
+    return NotPlain(f"the image has fewer than 8 bits per channel ({bits}), which programs expand "
                    f"to 8 in different ways. {CONVERT}")
 
 
-def _colours(name: str) -> Refused:
-    return Refused(f"the image has the colour space {name}, whose conversion to RGB is not "
+def _colours(name: str) -> NotPlain:
+    return NotPlain(f"the image has the colour space {name}, whose conversion to RGB is not "
                    f"defined. {CONVERT}")
 
 
-def _frames(count: int) -> Refused:
-    return Refused(f"the file has more than one frame or page ({count}), and one would be scored. "
+def _frames(count: int) -> NotPlain:
+    return NotPlain(f"the file has more than one frame or page ({count}), and one would be scored. "
                    "Save each frame as a file of its own.")
 
 
-def _transparent() -> Refused:
-    return Refused("the image has transparent pixels, whose colour is not defined. "
+def _transparent() -> NotPlain:
+    return NotPlain("the image has transparent pixels, whose colour is not defined. "
                    "Flatten it to RGB first.")
 
 
-def _truncated(what: str) -> Refused:
-    return Refused(f"the image is truncated or broken ({what}). "
+def _truncated(what: str) -> NotPlain:
+    return NotPlain(f"the image is truncated or broken ({what}). "
                    "Fetch it again or remove it from the set.")
 
 
@@ -200,7 +200,7 @@ def _jpeg2000(data: bytes) -> bytes:
         raise _truncated("it holds no pixels")
     for n in range(struct.unpack_from(">H", data, start + 40)[0]):
         if (size := data[start + 42 + 3 * n]) & 0x80:
-            raise Refused(f"the image has signed values. {CONVERT}")
+            raise NotPlain(f"the image has signed values. {CONVERT}")
         if size != 7:
             raise _bits(size + 1) if size > 7 else _few_bits(size + 1)
     box = data.find(b"colr", 0, start)
@@ -225,11 +225,11 @@ def _tiff(data: bytes) -> bytes:
     if tags.next == first or tags.next >= len(data):
         raise _truncated("its list of tags is cut off")
     if tags.next:
-        raise Refused("the file has more than one page, and one would be scored. Save each page "
+        raise NotPlain("the file has more than one page, and one would be scored. Save each page "
                       "as a file of its own.")
     bits, kinds, photometric = (_all(tags.get(tag, 1)) for tag in (258, 339, 262))
     if any(kind != 1 for kind in kinds):
-        raise Refused("the image has signed or floating-point values, and 8-bit ones would be "
+        raise NotPlain("the image has signed or floating-point values, and 8-bit ones would be "
                       f"scored. {CONVERT}")
     if max(bits) > 8:
         raise _bits(max(bits))
@@ -242,7 +242,7 @@ def _tiff(data: bytes) -> bytes:
     # 1 and 2 are alpha, which is looked at when the pixels are decoded; 0 means something else
     alpha = len(extra) == 1 and extra[0] in (1, 2)
     if _all(tags.get(277, 1))[0] != channels + alpha:
-        raise Refused(f"the image has {_all(tags.get(277, 1))[0]} channels, of which {channels} "
+        raise NotPlain(f"the image has {_all(tags.get(277, 1))[0]} channels, of which {channels} "
                       f"would be scored. {CONVERT}")
     return data
 

@@ -50,7 +50,7 @@ def decode(data: bytes, where: str) -> np.ndarray:
             plain = image.convert("L" if image.mode in ("L", "1", "LA", "La") else "RGB")
             pixels = np.asarray(plain).reshape(plain.height, plain.width, -1)
             return TURNED[orientation](pixels).copy()
-    except containers.Refused as error:
+    except containers.NotPlain as error:
         raise UserError(f"{where}: {error}") from None
     except UnidentifiedImageError:
         raise UserError(f"{where}: not an image file that irbench reads. Valid: PNG, JPEG, BMP, "

@@ -320,6 +320,7 @@ def test_transparency_that_no_pixel_has_is_no_reason(data):
 WHOLE = {f"{kind} {options}": pillow(kind, **options) for kind, options in FORMATS}
 
 
+@pytest.mark.filterwarnings("ignore")  # Pillow's, on damaged TIFF files
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_file_without_its_end_is_refused(name):
     data = WHOLE[name]
@@ -358,7 +359,7 @@ def samples():
     return sorted(WHOLE.values(), key=len) + [data for data, _ in REFUSED.values()]
 
 
-@pytest.mark.filterwarnings("ignore")  # Pillow's, on damaged TIFF files
+@pytest.mark.filterwarnings("ignore")
 @given(st.data())
 @settings(max_examples=100, deadline=None)
 def test_damaged_files_are_read_or_refused_but_never_a_traceback(data):
