@@ -37,9 +37,9 @@ KINDS = ("manifest", "archive", "manual", "local")
 PATHS = ("catalog", "manifest", "folder", "root")    # fields of an entry
 REQUIRED = {"title", "use"}
 OPTIONAL = {"tasks", "source", "terms", "notes", "match", *KINDS}
-KEYS = {"local": {"folder", "pattern", "hr", "input"},
-        "manual": {"folder", "hr", "input", "count", "get"},
-        "archive": {"files", "hr", "input", "count"}}
+KEYS = {"local": {"folder", "pattern", "hr", "input", "leave_out"},
+        "manual": {"folder", "hr", "input", "leave_out", "count", "get"},
+        "archive": {"files", "hr", "input", "leave_out", "count"}}
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz")
 FORMS = {"local": "{folder: path, pattern: '*.png'}",
          "manual": "{folder: name, hr: 'target/*', input: 'input/*', count: 100, get: how to "
@@ -76,6 +76,8 @@ class DatasetEntry:
         folder: the folder of its files; a relative path lies below ``root``.
         hr: a glob pattern below ``folder`` for the clean images; None: all images directly in it.
         input: a glob pattern for the degraded images of pairs; None: the set has no pairs.
+        leave_out: glob patterns for images in the same folders that do not belong to the set; an
+            image that no pattern names makes the set incomplete.
         match: role to the part of a name (a regular expression) that is ignored when the names
             of a pair are compared.
         count: how many images (of a paired set: pairs) it must have; None: not known.
@@ -93,6 +95,7 @@ class DatasetEntry:
     folder: Path | None = None
     hr: str | None = None
     input: str | None = None
+    leave_out: tuple[str, ...] = ()
     match: Mapping[str, str] = field(default_factory=dict, hash=False)
     count: int | None = None
     get: str = ""
@@ -144,6 +147,7 @@ class DatasetEntry:
         plain = {one.name: getattr(self, one.name) for one in fields(self)}
         plain |= {name: plain[name] and plain[name].as_posix() for name in PATHS}
         return plain | {"tasks": list(self.tasks), "match": dict(self.match),
+                        "leave_out": list(self.leave_out),
                         "archives": [asdict(archive) for archive in self.archives]}
 
     @classmethod
@@ -152,8 +156,10 @@ class DatasetEntry:
         """
         where = f"dataset {given.get('name', '')}".strip()
         paths = {name: given[name] and Path(given[name]) for name in PATHS}
-        return typed.make(cls, {**given, **paths, "tasks": tuple(given["tasks"]), "archives": tuple(
-            typed.make(Archive, archive, where) for archive in given["archives"])}, where)
+        return typed.make(cls, {
+            **given, **paths, "tasks": tuple(given["tasks"]),
+            "leave_out": tuple(given["leave_out"]), "archives": tuple(
+                typed.make(Archive, archive, where) for archive in given["archives"])}, where)
 
 
 # -- one entry ---------------------------------------------------------------------------------
@@ -247,7 +253,8 @@ def _files_of(path: Path, where: str, name: str, kind: str, value: object) -> di
     if "pattern" in value and "hr" in value:
         raise UserError(f"{where}: 'pattern' and 'hr' mean the same; give one of them.")
     hr = _pattern(where, "pattern" if "pattern" in value else "hr", value)
-    found = {"hr": hr, "input": _pattern(where, "input", value), "count": _count(where, value)}
+    found = {"hr": hr, "input": _pattern(where, "input", value), "count": _count(where, value),
+             "leave_out": _leave_out(where, value.get("leave_out"))}
     if found["input"] and not hr:
         raise UserError(f"{where}: 'input' needs 'hr' beside it: which files are the targets.")
     if kind == "local":
@@ -266,6 +273,11 @@ def _relative(path: Path, where: str, value: object) -> Path:
     if not isinstance(value, str) or not value:
         raise UserError(f"{where}: valid is a path, relative to the catalog file or absolute.")
     return path.parent / Path(value).expanduser()
+
+
+def _leave_out(where: str, value: object) -> tuple[str, ...]:
+    patterns = [] if value is None else value if isinstance(value, list) else [value]
+    return tuple(_pattern(where, "leave_out", {"leave_out": one or ""}) for one in patterns)
 
 
 def _pattern(where: str, key: str, value: dict) -> str | None:
