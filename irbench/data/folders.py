@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from irbench.catalog.datasets import DatasetEntry
-from irbench.catalog.manifest import ManifestRow
+from irbench.catalog.manifest import UNFIT, ManifestRow
 from irbench.core import messages
 from irbench.core.digests import canonical, file_digest, known_digests
 from irbench.core.errors import Damaged, Unavailable, UserError
@@ -35,8 +35,6 @@ from irbench.data import tree
 from irbench.data.fetch import location
 
 T = TypeVar("T")
-# control characters, ends of lines, and what Python makes of bytes that are not UTF-8
-UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 COLUMNS = ["role", "path", "sha256", "bytes"]
 THREADS = min(8, os.cpu_count() or 1)
 

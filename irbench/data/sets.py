@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from irbench.catalog import datasets, reader
 from irbench.catalog.datasets import TASKS, USES, DatasetEntry
-from irbench.catalog.manifest import ManifestRow, read_manifest
+from irbench.catalog.manifest import UNFIT, ManifestRow, read_manifest
 from irbench.core.digests import fingerprint
 from irbench.core.errors import Damaged, Unavailable, UserError, unknown
 from irbench.data import fetch as fetching
@@ -132,7 +132,7 @@ def catalog(catalog_paths: Iterable[str | Path] = (),
     Raises:
         UserError: a catalog that cannot be read, an invalid entry, or a duplicate name.
     """
-    root = Path(data_root).expanduser()
+    root = _root(data_root)
     found: dict[str, DatasetEntry] = {}
     for path in reader.files("datasets", catalog_paths):
         for name, fields in reader.section(path, "datasets").items():
@@ -289,7 +289,14 @@ def _looked_up(entry: DatasetEntry) -> str:
 
 def at(entry: DatasetEntry, data_root: str | Path) -> DatasetEntry:
     """Return the entry with its data below another folder."""
-    return replace(entry, root=Path(data_root).expanduser())
+    return replace(entry, root=_root(data_root))
+
+
+def _root(data_root: str | Path) -> Path:
+    if UNFIT.search(str(data_root)):
+        raise UserError(f"data_root {str(data_root)!a}: bytes that are not UTF-8, or control "
+                        "characters, are in the path. Choose another folder.")
+    return Path(data_root).expanduser()
 
 
 def place(entry: DatasetEntry, row: ManifestRow) -> Path:

@@ -193,11 +193,26 @@ def test_a_left_out_name_that_is_not_utf8_is_shown(user, tmp_path):
     str(caught.value).encode()
 
 
-@pytest.mark.parametrize("folder", ["x" * 300, "d/" * 3000, "a\0b", "a\nb", os.fsdecode(b"\xe9")])
-def test_a_folder_that_cannot_exist_is_a_message(tmp_path, folder):
-    with pytest.raises(UserError) as caught:
-        sets.digest(make(tmp_path, local={"folder": str(tmp_path / "y" * 300)}))
-    assert "File name too long" in str(caught.value)
+def test_a_folder_that_cannot_exist_is_a_message(user, tmp_path):
+    for folder in ("x" * 300, "d/" * 3000):
+        entry = user(local={"folder": folder})
+        with pytest.raises(UserError, match="cannot be read: File name too long. Correct its path"):
+            sets.digest(entry)
+        assert "File name too long" in check.check(entry, tmp_path).problems[0]
+        assert sets.state(entry, tmp_path) == "unusable"
+    for folder in ("a\0b", "a\n"):
+        for kind in ("local", "manual"):
+            with pytest.raises(UserError, match="folder: .*valid"):
+                user(**{kind: {"folder": folder, "get": "ask"} if kind == "manual" else
+                        {"folder": folder}})
+
+
+@pytest.mark.parametrize("root", [os.fsdecode(b"\xe9"), "a\nb", "a\0b"])
+def test_a_data_root_that_no_record_can_hold_is_refused(tmp_path, root):
+    with pytest.raises(UserError, match="data_root .*Choose another folder"):
+        make(tmp_path, root=tmp_path / root, local={"folder": "x"})
+    with pytest.raises(UserError, match="data_root .*Choose another folder"):
+        sets.state(make(tmp_path, local={"folder": "x"}), root)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
