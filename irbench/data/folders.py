@@ -49,16 +49,17 @@ def look_up(entry: DatasetEntry) -> dict[str, list[Path]]:
     only.
 
     Raises:
-        UserError: two files of one role have the same name, one file has two roles, a name cannot
-            be written to a record, or a folder cannot be read (Unavailable for a ``manual`` or
-            ``archive`` set, whose folder is then wrong).
+        UserError: two files of one role have the same name, or one file has two roles (Unavailable
+            for a ``manual`` or ``archive`` set, whose folder is then wrong).
+        Unavailable: a folder cannot be read, a link leads to nothing, or a name cannot be written
+            to a record.
     """
     patterns = {"hr": entry.hr} | ({} if entry.input is None else {"input": entry.input})
     wrong = Unavailable if entry.frozen else UserError
     try:
         found = dict(zip(patterns, tree.find(entry.home.absolute(), list(patterns.values())),
                          strict=True))
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise _unreadable(entry, error) from None
     for paths in found.values():
         seen: dict[str, Path] = {}
@@ -68,8 +69,8 @@ def look_up(entry: DatasetEntry) -> dict[str, list[Path]]:
                 raise wrong(f"{entry}: {first} and {path} have the same name without suffix, which "
                             "names an image in every result. Rename or remove one of them.")
             if not path.exists():
-                raise wrong(f"{entry}: {path} is a link to a file that does not exist. Correct or "
-                            "remove it.")
+                raise Unavailable(f"{title(entry)}: {path} is a link to a file that does not "
+                                  "exist. Correct or remove it.")
     if both := set(found["hr"]) & set(found.get("input", [])):
         raise wrong(f"{entry}: {min(both)} is both an input and a target. Correct the patterns "
                     "'hr' and 'input', or the folders.")
@@ -81,17 +82,14 @@ def _check_name(entry: DatasetEntry, path: Path) -> None:
     if bad := UNFIT.search(str(path)):
         what = ("holds bytes that are not UTF-8" if bad.group() >= "\ud800" else
                 f"holds the control character {bad.group()!a}")
-        raise (Unavailable if entry.frozen else UserError)(
-            f"{entry}: the name {str(path)!a} {what}, so that no record can hold it. Rename the "
+        raise Unavailable(
+            f"{title(entry)}: the name {str(path)!a} {what}, so that no record can hold it. Rename the "
             "file or its folder.")
 
 
-def _unreadable(entry: DatasetEntry, error: OSError | ValueError) -> UserError:
-    what = error.strerror if isinstance(error, OSError) else error
-    name = str(getattr(error, "filename", None) or entry.home)
-    return (Unavailable if entry.frozen else UserError)(
-        f"{entry}: the folder {_shown(name)} cannot be read: {what}. Correct its path or "
-        "permissions.")
+def _unreadable(entry: DatasetEntry, error: OSError) -> Unavailable:
+    return Unavailable(f"{title(entry)}: the folder {_shown(str(error.filename or entry.home))} "
+                       f"cannot be read: {error.strerror}. Correct its path or permissions.")
 
 
 def _shown(name: str) -> str:
@@ -135,7 +133,7 @@ def _left_out(entry: DatasetEntry) -> list[str]:
     patterns = [entry.hr] + ([] if entry.input is None else [entry.input])
     try:
         left = tree.left_out(home, patterns, entry.leave_out)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise _unreadable(entry, error) from None
     if not left:
         return []

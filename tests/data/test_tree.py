@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irbench.core.errors import UserError
+from irbench.core.errors import Unavailable, UserError
 from irbench.data import check, folders, obtain, sets, tree
 from tests.helpers.sets import images, make
 
@@ -86,7 +86,7 @@ def test_a_link_to_nothing_is_a_missing_image(user, tmp_path):
     images(tmp_path / "mine", "a.png")
     (tmp_path / "mine" / "b.png").symlink_to("gone.png")
     entry = user(local={"folder": "mine"})
-    with pytest.raises(UserError, match=r"b\.png is a link to a file that does not exist"):
+    with pytest.raises(Unavailable, match=r"b\.png is a link to a file that does not exist"):
         sets.digest(entry)
     assert sets.state(entry, tmp_path) == "unusable"
     [problem] = check.check(entry, tmp_path).problems
@@ -171,7 +171,7 @@ def test_a_name_that_no_record_can_hold_is_refused(user, tmp_path, name, reason)
     path = tmp_path / "mine" / os.fsdecode(name)
     touch(path.parent, path.name)
     entry = user(local={"folder": "mine", "hr": "**/*.png"})
-    with pytest.raises(UserError, match=f"{reason}.*Rename") as caught:
+    with pytest.raises(Unavailable, match=f"{reason}.*Rename") as caught:
         sets.digest(entry)
     str(caught.value).encode()
     [problem] = check.check(entry, tmp_path).problems
@@ -196,7 +196,7 @@ def test_a_left_out_name_that_is_not_utf8_is_shown(user, tmp_path):
 def test_a_folder_that_cannot_exist_is_a_message(user, tmp_path):
     for folder in ("x" * 300, "d/" * 3000):
         entry = user(local={"folder": folder})
-        with pytest.raises(UserError, match="cannot be read: File name too long. Correct its path"):
+        with pytest.raises(Unavailable, match="cannot be read: File name too long. Correct its path"):
             sets.digest(entry)
         assert "File name too long" in check.check(entry, tmp_path).problems[0]
         assert sets.state(entry, tmp_path) == "unusable"
@@ -220,6 +220,6 @@ def test_a_folder_that_cannot_be_read_is_no_empty_folder(user, tmp_path):
     images(tmp_path / "mine", "a.png")
     touch(tmp_path / "mine", "closed/b.png")
     (tmp_path / "mine" / "closed").chmod(0)
-    with pytest.raises(UserError, match="closed cannot be read: Permission denied"):
+    with pytest.raises(Unavailable, match="closed cannot be read: Permission denied"):
         sets.digest(user(local={"folder": "mine", "hr": "**/*.png"}))
     (tmp_path / "mine" / "closed").chmod(0o700)
