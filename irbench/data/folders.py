@@ -82,9 +82,8 @@ def _check_name(entry: DatasetEntry, path: Path) -> None:
     if bad := UNFIT.search(str(path)):
         what = ("holds bytes that are not UTF-8" if bad.group() >= "\ud800" else
                 f"holds the control character {bad.group()!a}")
-        raise Unavailable(
-            f"{title(entry)}: the name {str(path)!a} {what}, so that no record can hold it. Rename the "
-            "file or its folder.")
+        raise Unavailable(f"{title(entry)}: the name {str(path)!a} {what}, so that no record can "
+                          "hold it. Rename the file or its folder.")
 
 
 def _unreadable(entry: DatasetEntry, error: OSError) -> Unavailable:
