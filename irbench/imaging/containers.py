@@ -108,13 +108,26 @@ def load_upright(image: Image.Image) -> int:
         image.load()
         return 1
     image.load()
-    exif = Image.Exif()
     try:
-        exif.load(image.info.get("exif", b""))
-        found = exif.get(ORIENTATION)
-    except Exception:  # Pillow's parser raises many kinds; metadata never costs the pixels
-        found = None
-    return found if found in range(1, 9) else 1
+        return _orientation(image.info.get("exif", b"").removeprefix(b"Exif\0\0"))
+    except struct.error:  # damaged metadata never costs the pixels
+        return 1
+
+
+def _orientation(exif: bytes) -> int:
+    """Return the orientation in the first list of tags; 1 if there is none that is valid.
+
+    As in cv2, the value is read as 16 bits whatever its type, and the first of two tags counts.
+    """
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    if order is None:
+        return 1
+    at = struct.unpack_from(f"{order}I", exif, 4)[0]
+    for n in range(struct.unpack_from(f"{order}H", exif, at)[0]):
+        tag, value = struct.unpack_from(f"{order}H6xH", exif, at + 2 + 12 * n)
+        if tag == ORIENTATION:
+            return value if 1 <= value <= 8 else 1
+    return 1
 
 
 # -- reasons -----------------------------------------------------------------------------------

@@ -156,6 +156,32 @@ def test_an_orientation_out_of_range_is_none(orientation):
         assert_as_cv2(pillow(kind, exif=exif(orientation)))
 
 
+def tags(order, *lists):
+    """Return EXIF of lists of (tag, type, value), each pointing to the next."""
+    mark, content = "<" if order == "II" else ">", b""
+    for n, entries in enumerate(lists):
+        packed = b"".join(struct.pack(f"{mark}HHI", tag, kind, 1) + struct.pack(
+            f"{mark}{'B3x' if kind == 1 else 'H2x' if kind == 3 else 'I'}", value)
+            for tag, kind, value in entries)
+        following = 8 + len(content) + len(packed) + 6 if n + 1 < len(lists) else 0
+        content += struct.pack(f"{mark}H", len(entries)) + packed + struct.pack(
+            f"{mark}I", following)
+    return order.encode() + struct.pack(f"{mark}HI", 42, 8) + content
+
+
+@pytest.mark.parametrize("order", ["II", "MM"])
+@pytest.mark.parametrize("lists", [
+    *([[(0x112, kind, 6)]] for kind in (1, 3, 4)), [[(0x100, 4, 50)], [(0x112, 3, 8)]],
+    [[(0x112, 3, 6)], [(0x112, 3, 8)]], [[(0x112, 3, 6), (0x112, 3, 3)]], [[]]])
+def test_exif_of_every_writer_is_read_as_by_cv2(order, lists):
+    content = tags(order, *lists)
+    rows = [row.tobytes() for row in RGB]
+    assert_as_cv2(png(8, 2, RGB.shape[1], rows, chunk(b"eXIf", content)))
+    assert_as_cv2(png(8, 2, RGB.shape[1], rows, chunk(b"eXIf", b"Exif\0\0" + content)))
+    assert_as_cv2(pillow("JPEG", exif=b"Exif\0\0" + content))
+    assert_as_cv2(pillow("WEBP", exif=content))
+
+
 @pytest.mark.parametrize("content", [b"", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff",
                                      b"Exif\0\0II*\0\xff\xff\xff\xff"])
 def test_damaged_exif_costs_no_pixels(content):
