@@ -123,11 +123,14 @@ def shortcomings(entry: DatasetEntry, found: Mapping[str, Sequence[Path]]) -> li
     if entry.paired:
         reasons += pair([path.stem for path in found["input"]],
                         [path.stem for path in found["hr"]], entry.match)[1]
-    return reasons + _left_out(entry)
+    return reasons + left_out(entry)
 
 
-def _left_out(entry: DatasetEntry) -> list[str]:
-    """Describe the images beside the set's that no pattern takes and the entry does not name."""
+def left_out(entry: DatasetEntry) -> list[str]:
+    """Describe the images beside the set's that no pattern takes and the entry does not name.
+
+    Returns [] if there are none. Raises Unavailable if a folder cannot be read.
+    """
     home = entry.home.absolute()
     patterns = [entry.hr] + ([] if entry.input is None else [entry.input])
     try:
@@ -229,7 +232,7 @@ def rows(entry: DatasetEntry) -> list[ManifestRow]:
 
 
 def _still_here(entry: DatasetEntry, known: Sequence[ManifestRow]) -> None:
-    """Refuse a set if files are missing, or have another size, since it was checked."""
+    """Refuse a set if files are missing, have another size or were left out, since the check."""
     gone, other = [], []
     for row in known:
         path = location(row.url)
@@ -238,6 +241,8 @@ def _still_here(entry: DatasetEntry, known: Sequence[ManifestRow]) -> None:
                 other.append(f"{row.role}/{row.file}")
         except OSError:
             gone.append(f"{row.role}/{row.file}")
+    if left := left_out(entry):
+        raise Unavailable(f"{title(entry)}: {left[0]}.")
     if gone or other:
         what = "; ".join(f"{len(names)} of {len(known)} files {how} ({some(names)})"
                          for names, how in ((gone, "are missing"), (other, "have another size"))

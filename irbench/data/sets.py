@@ -228,7 +228,8 @@ def state(entry: DatasetEntry, data_root: str | Path) -> str:
 
     ``complete``, ``partial 3/14``, ``absent``; for a ``manual`` or ``archive`` set also
     ``unchecked`` (the expected number of files, not pinned yet) or ``3 of 14 expected``; for a
-    folder also ``incomplete`` (pairs) and ``unusable``. ``irbench data check`` shows details.
+    folder also ``incomplete`` (pairs, images that no pattern takes) and ``unusable``.
+    ``irbench data check`` shows details.
     """
     entry = at(entry, data_root)
     try:
@@ -238,10 +239,11 @@ def state(entry: DatasetEntry, data_root: str | Path) -> str:
         if rows is None:
             return _looked_up(entry)
         count = sum(_has(place(entry, row), row) for row in rows)
+        strays = entry.frozen and bool(folders.left_out(entry))
     except Unavailable:
         return "absent"
     if count == len(rows):
-        return "complete"
+        return "incomplete" if strays else "complete"
     return f"partial {count}/{len(rows)}" if count else "absent"
 
 

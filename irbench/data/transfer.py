@@ -306,6 +306,7 @@ def _copy(source: Path, sink: _Sink) -> None:
         size = os.fstat(stream.fileno()).st_size
         if sink.file.bytes not in (None, size):
             raise _Wrong(f"{size} bytes")
+        sink.limit = max(sink.limit, size)  # a file of this machine: its size is known
         while chunk := stream.read(CHUNK):
             sink.write(chunk)
 

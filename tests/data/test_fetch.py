@@ -111,11 +111,17 @@ def test_a_download_of_unknown_size_has_a_limit(one, server, tmp_path, monkeypat
     assert file.path.read_bytes() == content(1)
 
 
-def test_a_known_size_needs_no_limit(one, monkeypatch):
+def test_a_known_size_needs_no_limit(one, tmp_path, monkeypatch):
     monkeypatch.setenv("IRBENCH_DOWNLOAD_LIMIT", "1")
     file = one()
     run(file)
     assert file.path.read_bytes() == content(1)
+    copy = tmp_path / "127.0.0.1" / "a.png"
+    copy.parent.mkdir()
+    copy.write_bytes(b"a file of a mirror")
+    url = "https://127.0.0.1/a.png"
+    run(replace(file, url=url, path=tmp_path / "b.png", sha256=None, bytes=None), mirror=tmp_path)
+    assert (tmp_path / "b.png").read_bytes() == b"a file of a mirror"
 
 
 @pytest.mark.parametrize(("given", "expected"), [

@@ -146,6 +146,11 @@ def test_a_manual_set_is_not_pinned_while_images_are_left_out(tmp_path):
     assert not folders.frozen_path(entry).exists()
     (tmp_path / "rain" / "d.JPG").unlink()
     assert len(obtain.fetch(entry, tmp_path).images) == 3
+    assert sets.state(entry, tmp_path) == "complete"
+    touch(tmp_path / "rain", "e.JPG")  # after it was pinned
+    assert sets.state(entry, tmp_path) == "incomplete"
+    with pytest.raises(Unavailable, match=r"1 image files .*e\.JPG"):
+        obtain.obtain(entry, tmp_path)
 
 
 @pytest.mark.parametrize("value", [5, "", ["../x"], "/x", [None], {"a": 1}])
