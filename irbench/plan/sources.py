@@ -99,7 +99,8 @@ def stage(kind: str) -> str:
 def own_module(model: Model, plugins: tuple[str, ...]) -> str | Path:
     """Return the module that holds a model's network: by name, or the path of a plugin's file."""
     if model.external:
-        return EXTERNAL
+        network = model.checkpoint.network
+        return f"irbench.models.peers.{network['architecture']}" if network else EXTERNAL
     card = registry.get(model.arch, plugins)
     return f"{registry.__package__}.{card.path.stem}" if card.builtin else card.path
 

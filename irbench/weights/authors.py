@@ -1,6 +1,6 @@
 """Authors' weights for the networks of ``irbench.models.peers``.
 
-Reads a PyTorch or safetensors file (see ``irbench.weights.storage``); writes nothing. The catalog of
+Reads a PyTorch or safetensors file (``irbench.weights.storage``); writes nothing. The catalog of
 peers says which network a file belongs to. All names and shapes must agree.
 
 Try: ``irbench info imdn``
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 MISSING = "Run again to fetch it."
 
 
-def load(path: Path, protocol: Protocol, network: dict, sha256: str | None = None,
-         key: str | None = None) -> tuple[nn.Module, str]:
+def load(path: Path, protocol: Protocol, sha256: str | None = None, key: str | None = None, *,
+         network: dict) -> tuple[nn.Module, str]:
     """Load an authors' file into their network.
 
     Args:
         path: a PyTorch checkpoint or safetensors file.
         protocol: the protocol that the model must serve; gives scale and channels.
-        network: ``architecture``, one of ``peers.ARCHITECTURES``, and options of its builder.
         sha256: the digest that the file must have, None for any.
         key: which set of weights to take from a file that holds several; None: EMA first.
+        network: ``architecture``, one of ``peers.ARCHITECTURES``, and options of its builder.
 
     Returns:
         The network in evaluation mode, with facts about the file as its attribute ``about``; and
