@@ -125,14 +125,16 @@ class Explanation:
             causes = "; ".join(c.text for c in self.causes)
             count = max(len(c.differences) for c in self.causes)
             more = len(self.matches) - len(self.causes)
-            also = f" ({more} combination{'s' * (more > 1)} of more also give it)" if more else ""
+            also = (f" ({more} combinations of more also give it)" if more > 1 else
+                    " (1 combination of more also gives it)" if more else "")
             result = f"{self.published} is consistent with: {causes}{also}."
             counts = sorted({count, max(shares)})
         else:
             nearest = self.candidates[0]
             one = sum(len(c.differences) == 1 for c in self.candidates)
             more = sum(len(c.differences) > 1 for c in self.candidates)
-            combined = f", nor do {more} combinations of them" if more else ""
+            combined = (f", nor do {more} combinations of them" if more > 1 else
+                        ", nor does 1 combination of them" if more else "")
             result = (f"None of the {one} conventions tried gives {self.published}{combined}. "
                       f"The nearest, {nearest.value:.6g}, is: {nearest.text}.")
             counts = [max(shares)]

@@ -135,6 +135,19 @@ def test_word(differences, least, word):
     assert statistics.verdict(differences, "here", least=least).word == word
 
 
+@pytest.mark.parametrize(("plus", "minus", "p", "word"), [
+    (13, 4, 0.0490, "real"), (10, 2, 0.0386, "real"),
+    (11, 3, 0.0574, "within noise"), (9, 2, 0.0654, "within noise")])
+def test_real_means_five_percent_as_the_reports_print(plus, minus, p, word):
+    """Half of the words "real" rest on this level: at 10 % noise would pass as a difference.
+
+    The losses are small, so the interval excludes 0 and the sign test alone decides.
+    """
+    found = statistics.verdict([1.0] * plus + [-0.01] * minus, "here")
+    assert found.p == pytest.approx(p, abs=5e-5) and found.low > 0
+    assert found.word == word
+
+
 def test_few_pairs_are_said_to_be_few():
     assert "5 pairs: too few" in statistics.verdict([0.1, 0.2, 0.3, 0.2, 0.1], "a").note
     assert statistics.verdict([0.1, 0.2, 0.3, 0.2, 0.1, 0.1], "a").note == ""

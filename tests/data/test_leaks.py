@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -81,6 +81,7 @@ def test_the_same_pixels_in_another_file_are_identical():
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6))
+@settings(deadline=None)     # time depends on the machine's load
 def test_other_pictures_are_not_the_same(one, other):
     if one != other:
         assert leaks.compare(known(photo(one, 40, 48)), known(photo(other, 40, 48))) == []
@@ -99,6 +100,7 @@ def test_smooth_pictures_are_not_the_same():
 
 
 @given(st.sampled_from(list(leaks.POSITIONS)))
+@settings(deadline=None)
 def test_moving_coefficients_moves_the_picture(position):
     image = known(photo(5))
     transposed, down, across = position
@@ -107,6 +109,61 @@ def test_moving_coefficients_moves_the_picture(position):
     pixels = pixels[:, ::-1] if across else pixels
     again = leaks.Signatures(("0",), ("0",), ("0",), pixels[None])
     assert np.allclose(leaks.move(image.coefficients, position), again.coefficients)
+
+
+# -- the thresholds: where they lie decides what is called a leak (benchmarks/leaks.py) -----------
+
+def from_coefficients(coefficients):
+    """Signatures of one picture that has the given cosine coefficients."""
+    picture = leaks._DCT.T @ coefficients @ leaks._DCT
+    return leaks.Signatures(("0",), ("a",), ("a",), picture[None])
+
+
+def with_other_bits(coefficients, bits):
+    """Change as little as possible until so many bits of the hash differ.
+
+    Half of the 64 coefficients lie above their median, so bits change in pairs: two coefficients
+    beside the median swap their values.
+    """
+    changed = coefficients.copy()
+    low = changed[:8, :8].ravel()
+    order = np.argsort(low)
+    for k in range(bits // 2):
+        below, above = order[31 - k], order[32 + k]
+        low[below], low[above] = low[above], low[below]
+    changed[:8, :8] = low.reshape(8, 8)
+    return changed
+
+
+@pytest.mark.parametrize(("bits", "leak"), [(0, True), (12, True), (16, True), (18, False),
+                                            (20, False)])
+def test_copies_differ_in_at_most_16_of_64_bits(bits, leak):
+    """Altered copies differ in up to 12 bits, larger crops of a scene in 22 and more."""
+    own = known(photo(3)).coefficients[0]
+    test = from_coefficients(with_other_bits(own, bits))
+    test = leaks.Signatures(("0",), ("b",), ("b",), test.pictures)
+    found = leaks.compare(from_coefficients(own), test)
+    assert [f["bits"] for f in found] == ([bits] if leak else [])
+
+
+@pytest.mark.parametrize(("correlation", "leak"), [(0.95, True), (0.805, True), (0.795, False),
+                                                   (0.7, False)])
+def test_copies_correlate_to_at_least_eight_tenths(correlation, leak):
+    """Altered copies reach .86 and more, different photographs .71 at most."""
+    own = known(photo(3)).coefficients[0]
+    detail = np.add.outer(np.arange(32), np.arange(32)) >= 3
+    detail[24:], detail[:, 24:] = False, False
+    other = np.zeros_like(own)
+    other[8:24, 8:24] = np.random.default_rng(0).normal(size=(16, 16))  # the hash stays
+    other -= own * (own * other)[detail].sum() / (own[detail] ** 2).sum() * detail
+    other *= np.sqrt((own[detail] ** 2).sum() / (other[detail] ** 2).sum())
+    mixed = own.copy()
+    mixed[detail] = (correlation * own + np.sqrt(1 - correlation**2) * other)[detail]
+    test = from_coefficients(mixed)
+    found = leaks.compare(from_coefficients(own),
+                          leaks.Signatures(("0",), ("b",), ("b",), test.pictures))
+    assert [f["distance"] for f in found] == pytest.approx([1 - correlation] if leak else [],
+                                                           abs=2e-4)
 
 
 # -- sets ----------------------------------------------------------------------------------------

@@ -311,14 +311,14 @@ def test_a_convention_beside_the_protocol_itself_is_named_too():
     """Two look alike: neither is the explanation."""
     found = explained("30.00", (30.004, ()), (30.0, ("a",)), (30.001, ("a", "b")))
     assert found.verdict.startswith("30.00 is consistent with: the protocol itself; a (1 "
-                                    "combination of more also give it). ")
+                                    "combination of more also gives it). ")
 
 
 def test_no_convention_that_fits_is_said():
     found = explained("30.00", (30.09, ()), (30.02, ("a",)), (29.9, ("b",)), (30.01, ("a", "b")))
     assert found.causes == found.matches == ()
     assert found.verdict.startswith(
-        "None of the 2 conventions tried gives 30.00, nor do 1 combinations of them. The nearest, "
+        "None of the 2 conventions tried gives 30.00, nor does 1 combination of them. The nearest, "
         "30.01, is: a + b. Matches by chance")
 
 
