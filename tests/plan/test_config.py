@@ -40,6 +40,10 @@ def test_a_section_alone_is_completed_too(tmp_path):
     assert usual["batch"] == 1
     assert config.section("profile") == usual
     assert config.section("profile", {"batch": 3}) == {**usual, "batch": 3}
+    # its options that take words, with all of them
+    assert config.choices("attention_bench")["dtype"] == ["float32", "float16", "bfloat16"]
+    assert set(config.choices("attention_bench")) == {"dtype", "implementations"}
+    assert config.choices("profile") == {}
 
 
 @pytest.mark.parametrize(("change", "message"), [
