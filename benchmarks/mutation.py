@@ -4,9 +4,8 @@ A change (mutant) that no test notices survives: either a test is missing, or th
 effect that matters. docs/testing.md lists the survivors of the second kind with their reasons; any
 other survivor makes the exit code 1.
 
-The module is changed in memory, in a forked process: no file is written, so nothing has to be
-restored, and several runs can share a checkout. Module-level constants are changed as well, such as
-thresholds; the usual tools (mutmut 3) change only functions, or edit files in place (cosmic-ray).
+The module is changed in memory, in a forked process: no file is written. Constants of a module are
+changed as well, such as thresholds; docs/testing.md says why no other tool is used.
 
 Try: ``python benchmarks/mutation.py statistics --sample 20``
      ``python benchmarks/mutation.py``        # all modules: hours

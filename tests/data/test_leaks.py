@@ -75,7 +75,9 @@ def test_a_copy_is_found(what):
 def test_the_same_pixels_in_another_file_are_identical():
     image = photo(1)[..., :1]
     found = leaks.compare(known(image), known(np.repeat(image, 3, axis=2)))
-    assert (found[0]["kind"], found[0]["distance"]) == ("identical", 0.0)
+    assert [found[0][k] for k in ("kind", "distance", "bits")] == ["identical", 0.0, 0]
+    # of three channels that differ each counts
+    assert leaks._pixels(photo(1)) != leaks._pixels(photo(1) * np.uint8([1, 0, 1]))
     # one file under two names, which never was decoded to the same pixels
     assert leaks.compare(known(photo(1), files=["f"]), known(photo(2), files=["f"]))
 
@@ -85,6 +87,16 @@ def test_the_same_pixels_in_another_file_are_identical():
 def test_other_pictures_are_not_the_same(one, other):
     if one != other:
         assert leaks.compare(known(photo(one, 40, 48)), known(photo(other, 40, 48))) == []
+
+
+def test_the_reduced_picture_is_the_mean_luma():
+    """BT.601: .299 R + .587 G + .114 B, averaged over each of 32 x 32 fields."""
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[:32], image[32:] = (200, 100, 50), (10, 20, 240)
+    found = leaks.picture(image)
+    assert found.shape == (32, 32)
+    assert found[:16] == pytest.approx(124.2, abs=1e-3)
+    assert found[16:] == pytest.approx(42.09, abs=1e-3)
 
 
 def test_smooth_pictures_are_not_the_same():
@@ -164,6 +176,27 @@ def test_copies_correlate_to_at_least_eight_tenths(correlation, leak):
                           leaks.Signatures(("0",), ("b",), ("b",), test.pictures))
     assert [f["distance"] for f in found] == pytest.approx([1 - correlation] if leak else [],
                                                            abs=2e-4)
+    assert all(f["distance"] == round(f["distance"], 4) for f in found)     # as it is printed
+
+
+@pytest.mark.parametrize(("contrast", "leak"), [(1.05, True), (0.8, False)])
+def test_pictures_without_contrast_are_not_compared(contrast, leak):
+    """Below one gray level there is only noise; a copy of such a picture is not found."""
+    own = known(photo(3)).coefficients[0]
+    detail = np.add.outer(np.arange(32), np.arange(32)) >= 3
+    detail[24:], detail[:, 24:] = False, False
+    own[detail] *= contrast * 32 / np.linalg.norm(own[detail])
+    train = from_coefficients(own)
+    found = leaks.compare(train, leaks.Signatures(("0",), ("b",), ("b",), train.pictures))
+    assert len(found) == leak
+
+
+def test_a_copy_is_found_in_any_part_of_a_large_set(monkeypatch):
+    monkeypatch.setattr(leaks, "CHUNK", 2)
+    images = [photo(seed) for seed in range(5)]
+    for i, image in enumerate(images):
+        found = leaks.compare(known(*images), known(image[1:, :-2]))
+        assert [(f["train_image"], f["kind"]) for f in found] == [(str(i), "near")]
 
 
 # -- sets ----------------------------------------------------------------------------------------
