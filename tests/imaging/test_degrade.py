@@ -188,6 +188,14 @@ def test_pairs_are_resized_as_transweather_does():
         assert np.array_equal(ours, Image.fromarray(image).resize((48, 32), Image.LANCZOS))
 
 
+def test_gray_pairs_are_resized_alike():
+    gray = noise_image(0, 20, 33, 1)
+    resized = degrade._lanczos(gray, (32, 48))
+    assert resized.shape == (32, 48, 1)
+    assert np.array_equal(resized[..., 0],
+                          Image.fromarray(gray[..., 0]).resize((48, 32), Image.LANCZOS))
+
+
 @settings(derandomize=True, deadline=None, max_examples=100)
 @given(h=st.integers(2, 5000), w=st.integers(2, 5000))
 def test_resized_pairs_fit_the_protocol(h, w):
