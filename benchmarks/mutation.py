@@ -46,7 +46,7 @@ MODULES = {
     "plan.config": "plan/config.py plan/test_config.py",
     "plan.contents": "plan/contents.py plan/test_planning.py",
     "plan.file": "plan/file.py plan/test_file.py",
-    "plan.job": "plan/job.py plan/test_planning.py plan/test_file.py",
+    "plan.job": "plan/job.py plan/test_planning.py plan/test_config.py",
     "plan.models": "plan/models.py plan/test_plan_variants.py plan/test_plan_trainings.py",
     "plan.sources": "plan/sources.py plan/test_sources.py",
     "plan.trained_on": "plan/trained_on.py plan/test_trained_on.py",
