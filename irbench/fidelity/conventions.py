@@ -44,6 +44,10 @@ SSIM = {
     "gaussian11_3d": "SSIM as MATLAB's on the whole array (3-D kernel, border repeated)",
     "uniform7": "SSIM with skimage's defaults (uniform 7x7 window)",
 }
+GRAY_FILES = {
+    "y": "gray files taken as Y, as old MATLAB scripts (SRCNN, VDSR)",
+    "converted": "gray files converted to Y like RGB",
+}
 INPUTS = {
     "y_only": "bicubic on the rounded Y alone, as old MATLAB scripts (SRCNN, VDSR)",
     "bgr": "noise drawn in BGR order",
@@ -75,7 +79,7 @@ class Choice:
                 (base.color, self.color),
                 f"{COLORS[self.color]} instead of {COLORS[base.color]}"))
         if self.gray_files != base.gray_files:
-            differences.append("gray files converted to Y like RGB")
+            differences.append(GRAY_FILES[self.gray_files])
         if self.crop != base.crop:
             differences.append(f"border of {self.crop} cropped instead of {base.crop}")
         if self.outputs != base.outputs:
@@ -102,7 +106,8 @@ def base(protocol: Protocol) -> Choice:
     """Return a protocol's own way to score."""
     y = protocol.metric.color == "y"
     color = ("y_rounded" if protocol.metric.y_rounded else "y") if y else protocol.metric.color
-    return Choice(color=color, crop=protocol.metric.crop, ssim=protocol.metric.ssim)
+    return Choice(color=color, crop=protocol.metric.crop, ssim=protocol.metric.ssim,
+                  gray_files=protocol.metric.gray_files)
 
 
 def choices(protocol: Protocol, metric: str, kinds: set[tuple[str, str]],
@@ -135,7 +140,7 @@ def _axes(protocol: Protocol, metric: str) -> dict[str, list]:
         "input": list(INPUTS),
         "color": ["gray", "y", "y_rounded"] if gray
                  else ["y", "y_rounded", "full", "full_rounded", "rgb"],
-        "gray_files": ["converted"] if own.color.startswith("y") and not gray else [],
+        "gray_files": list(GRAY_FILES) if own.color.startswith("y") and not gray else [],
         # s + 6 is used by EDSR and the NTIRE challenges
         "crop": [0, s, 2 * s, s + 6] if s > 1 else [0],
         "outputs": ["float"],
@@ -176,7 +181,8 @@ def score(picture: Picture, found: list[Choice], metric: str) -> list[float]:
         return cache[key]
 
     def score_one(choice: Choice) -> float:
-        gray = picture.gray_file and choice.gray_files == "y"
+        # the scripts that resample Y alone take a gray file as Y
+        gray = picture.gray_file and (choice.gray_files == "y" or choice.input == "y_only")
         source, restored = (choice.input, choice.outputs), picture.restored
         # Y that was resampled alone is compared with the original Y
         color = "y_rounded" if choice.input == "y_only" else choice.color

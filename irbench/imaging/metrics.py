@@ -37,10 +37,15 @@ BACKBONE_URL = f"https://download.pytorch.org/models/{BACKBONE}"
 
 
 def planes(image: np.ndarray, protocol: Protocol, gray_file: bool = False) -> np.ndarray:
-    """Convert uint8 (H, W, C) to the planes a protocol scores: float64 (H', W', C'), border cut."""
+    """Convert uint8 (H, W, C) to the planes a protocol scores: float64 (H', W', C'), border cut.
+
+    ``gray_file``: whether the target's file is gray. The protocol's ``gray_files`` says what that
+    means for Y.
+    """
     image = crop_border(image, protocol.metric.crop)
     if protocol.metric.color == "y":
-        return luma(image, rounded=protocol.metric.y_rounded, gray_file=gray_file)
+        return luma(image, rounded=protocol.metric.y_rounded,
+                    gray_file=gray_file and protocol.metric.gray_files == "y")
     return image.astype(np.float64)
 
 
@@ -355,7 +360,7 @@ class Scorer:
                  gray_file: bool = False) -> dict[str, float | None]:
         """Score uint8 (H, W, C) against its target; None stands for an unavailable score.
 
-        ``gray_file``: whether the target's file is gray (see ``images.luma``).
+        ``gray_file``: whether the target's file is gray (see ``planes``).
         """
         if restored.shape != target.shape:
             raise UserError(f"the restored image is {restored.shape}, its target {target.shape} "

@@ -104,14 +104,28 @@ def _of_peer(model: Model, protocol: Protocol, where: str) -> Checkpoint:
 
 
 def fill(template: str, protocol: Protocol, where: str) -> str:
-    """Put the protocol's names into a path or URL: {protocol}, {task} and {level}."""
+    """Put the protocol's names into a path or URL: {protocol}, {task} and {level}.
+
+    {protocol} is the id that its trainings have: a version that only scores differently has the
+    weights of the version before it.
+    """
+    return _filled(template, protocol, protocol.training_id, where)
+
+
+def _filled(template: str, protocol: Protocol, name: str, where: str) -> str:
     try:
-        return template.format(protocol=protocol.id, task=protocol.task, level=protocol.level)
+        return template.format(protocol=name, task=protocol.task, level=protocol.level)
     except (KeyError, IndexError, ValueError, AttributeError):
         raise UserError(f"{where}: the checkpoint path {template!r} may only "
                         "hold {protocol}, {task} and {level}.") from None
 
 
 def fill_path(template: str, protocol: Protocol, where: str) -> str:
-    """Fill a path, ~ replaced by the home folder."""
-    return str(Path(fill(template, protocol, where)).expanduser())
+    """Fill a path, ~ replaced by the home folder.
+
+    If there is no such file, {protocol} may be another version that the same weights serve.
+    """
+    first = protocol.training_id
+    paths = [Path(_filled(template, protocol, name, where)).expanduser() for name in
+             dict.fromkeys((first, protocol.id, *reversed(protocol.serves)))]
+    return str(next((path for path in paths if path.is_file()), paths[0]))

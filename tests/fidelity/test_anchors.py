@@ -116,7 +116,7 @@ def test_no_tolerance_is_wider_than_is_known_here():
 
 
 def test_a_tolerance_is_half_a_printed_digit_and_the_spread():
-    row = next(r for r in anchors.load().rows if r.name == "sr-x2@1/set5/bicubic")
+    row = next(r for r in anchors.load().rows if r.name == "sr-x2@2/set5/bicubic")
     found = {(r.kind, r.metric): (r.text, r.tolerance) for r in row.references}
     assert found["published", "psnr"] == ("33.66", pytest.approx(0.005 + 0.02))
     assert found["published", "ssim"] == (".9299", pytest.approx(0.00005 + 0.001))
@@ -212,13 +212,13 @@ def test_a_planted_wrong_figure_fails(tmp_path, monkeypatch, capsys):
     path = world(tmp_path, {"psnr": f"{measure(tmp_path) + 0.006:.4f}"})
     code, out, last = irbench(path, capsys)
     assert (code, last) == (1, {"rows": 2, "pass": 1, "fail": 1, "skip": 0, "compared": 2})
-    line = next(line for line in out.splitlines() if line.startswith("sr-x2@1/tinyset/bicubic"))
+    line = next(line for line in out.splitlines() if line.startswith("sr-x2@2/tinyset/bicubic"))
     assert line.split()[-1] == "FAIL"
     assert "-0.006" in line
 
 
 def test_what_rounds_to_zero_has_no_sign():
-    row = anchors.Anchor("sr-x2@1", "set5", "bicubic",
+    row = anchors.Anchor("sr-x2@2", "set5", "bicubic",
                       (anchors.Reference("independent", "", "psnr", "30.000", 0.005, "why"),))
     for measured, shown in ((29.9996, "0.000"), (30.0004, "0.000"), (30.001, "+0.001"),
                             (29.999, "-0.001")):
@@ -229,7 +229,7 @@ def test_what_is_not_here_is_skipped_with_the_reason(tmp_path, monkeypatch, caps
     """A set of a mirror that lacks it; and nothing compared at all is no success."""
     monkeypatch.chdir(tmp_path)
     path = world(tmp_path, {"psnr": "30"}, rows=[
-        {"protocols": ["sr-x2@1", "sr-x3@1"], "datasets": ["urban100"], "model": "bicubic",
+        {"protocols": ["sr-x2@2", "sr-x3@2"], "datasets": ["urban100"], "model": "bicubic",
          "references": ["printed"]}], figures={}, references={
         "printed": {"kind": "published", "source": "SR literature (SRCNN/VDSR tables)",
                     "method": "bicubic",
@@ -238,7 +238,7 @@ def test_what_is_not_here_is_skipped_with_the_reason(tmp_path, monkeypatch, caps
     monkeypatch.setenv("IRBENCH_MIRROR", str(tmp_path / "mirror"))
     code, out, last = irbench(path, capsys)
     assert (code, last) == (3, {"rows": 2, "pass": 0, "fail": 0, "skip": 2, "compared": 0})
-    assert "SKIP sr-x2@1/urban100/bicubic and 1 more: urban100/hr/" in out
+    assert "SKIP sr-x2@2/urban100/bicubic and 1 more: urban100/hr/" in out
     # the next attempt of the workflow differs from this one, so that it is tried again
     assert anchor_run.next_attempt() == 1
 
@@ -269,7 +269,7 @@ def test_a_cell_that_breaks_fails_with_its_reason(tmp_path, monkeypatch, capsys)
     images.write_png(tmp_path / "images" / "test" / "img0.png", np.zeros((3, 3, 3), np.uint8))
     code, out, last = irbench(path, capsys, "--only", "sr-x2")
     assert (code, last["fail"]) == (1, 1)
-    assert "FAIL sr-x2@1/tinyset/bicubic: " in out
+    assert "FAIL sr-x2@2/tinyset/bicubic: " in out
     assert "img0.png: the image is 3x3 pixels" in out
 
 
@@ -277,13 +277,13 @@ def test_the_list_computes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["anchors", "--list", "--only", "set5"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith("sr-x2@1/set5/bicubic: psnr 33.678")
+    assert out[0].startswith("sr-x2@2/set5/bicubic: psnr 33.678")
     assert json.loads(out[-1]) == {"rows": 3}
     assert not list(tmp_path.iterdir())
 
 
 def test_exactly_the_tolerance_is_within():
-    row = anchors.Anchor("sr-x2@1", "set5", "bicubic",
+    row = anchors.Anchor("sr-x2@2", "set5", "bicubic",
                       (anchors.Reference("independent", "", "psnr", "30.000", 0.005, "why"),))
     for measured, verdict in ((30.005, "PASS"), (29.995, "PASS"), (30.00501, "FAIL"),
                               (None, "FAIL")):
@@ -308,14 +308,14 @@ def test_the_fingerprint_follows_the_tolerances(tmp_path, monkeypatch):
     ({"rows": []}, "the file has no rows"),
     ({"rows": [{"protocols": ["sr-x2"], "datasets": ["tinyset"], "model": "bicubic",
                 "references": []}]}, "unknown protocol 'sr-x2'"),
-    ({"rows": [{"protocols": ["sr-x2@1"], "datasets": ["tinyset"], "model": "bicubc",
+    ({"rows": [{"protocols": ["sr-x2@2"], "datasets": ["tinyset"], "model": "bicubc",
                 "references": []}]}, "unknown model 'bicubc'. Did you mean 'bicubic'"),
-    ({"rows": [{"protocols": ["sr-x2@1"], "datasets": ["tinyset"], "model": "bicubic",
+    ({"rows": [{"protocols": ["sr-x2@2"], "datasets": ["tinyset"], "model": "bicubic",
                 "references": ["knwn"]}]}, "unknown reference 'knwn'. Did you mean 'known'"),
-    ({"figures": {"known": {"sr-x2@1/tiny/bicubic": {"psnr": "3"}}}},
-     "sr-x2@1/tinyset/bicubic has no reference"),
-    ({"figures": {"known": {"sr-x2@1/tinyset/bicubic": {"psnr": "good"}}}}, "valid: a number"),
-    ({"figures": {"known": {"sr-x2@1/tinyset/bicubic": {"ssim": ".9"}}}}, "unknown metric 'ssim'"),
+    ({"figures": {"known": {"sr-x2@2/tiny/bicubic": {"psnr": "3"}}}},
+     "sr-x2@2/tinyset/bicubic has no reference"),
+    ({"figures": {"known": {"sr-x2@2/tinyset/bicubic": {"psnr": "good"}}}}, "valid: a number"),
+    ({"figures": {"known": {"sr-x2@2/tinyset/bicubic": {"ssim": ".9"}}}}, "unknown metric 'ssim'"),
     ({"figures": {"known": 3}}, "figures: known: valid is a mapping"),
     ({"references": {"known": {"kind": "independent", "title": "", "tolerance": {
         "psnr": {"within": 0.005}}}}}, "valid is a mapping with reason, within"),
@@ -334,7 +334,7 @@ def test_an_anchor_cannot_name_a_figure_that_no_source_prints(tmp_path):
     references = {"printed": {"kind": "published", "source": "SR literature (SRCNN/VDSR tables)",
                               "method": "bicubic",
                               "tolerance": {"psnr": {"spread": 0, "reason": "none"}}}}
-    rows = [{"protocols": ["sr-x2@1"], "datasets": ["tinyset"], "model": "bicubic",
+    rows = [{"protocols": ["sr-x2@2"], "datasets": ["tinyset"], "model": "bicubic",
              "references": ["printed"]}]
     with pytest.raises(UserError, match="published.csv has no figure of 'bicubic'"):
         anchors.load(world(tmp_path, {}, references=references, rows=rows, figures={}))

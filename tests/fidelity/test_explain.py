@@ -300,7 +300,7 @@ def test_what_goes_wrong_in_the_model_names_the_image(tmp_path, monkeypatch):
 
 def test_images_of_another_run_are_refused(tmp_path, monkeypatch):
     run = make(tmp_path, monkeypatch)
-    path = tmp_path / "results/one/images/sr-x2@1/tinyset/bicubic/img1.png"
+    path = tmp_path / "results/one/images/sr-x2@2/tinyset/bicubic/img1.png"
     images.write_png(path, 255 - images.read_image(path))
     with pytest.raises(UserError, match="the images belong to another run"):
         explain.explain(run, job(run), "30")
@@ -340,7 +340,7 @@ def test_the_command(cell, monkeypatch, capsys):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["sr-x2/tinyset", "--published", "30"], "not a cell. Valid: PROTOCOL/DATASET/MODEL"),
-    (["sr-x2/tinyset/bicubc", "--published", "30"], "Did you mean 'sr-x2@1/tinyset/bicubic'"),
+    (["sr-x2/tinyset/bicubc", "--published", "30"], "Did you mean 'sr-x2@2/tinyset/bicubic'"),
     (["sr-x2/tinyset/bicubic", "--published", "30 dB"], "not a figure"),
     (["sr-x2/tinyset/bicubic", "--published", "inf"], "not a figure"),
     (["sr-x2/tinyset/bicubic", "--published", "3.366e1"], "as printed"),

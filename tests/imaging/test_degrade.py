@@ -121,7 +121,7 @@ def test_a_random_source_can_be_handed_in():
 
 
 def test_images_too_small_are_refused():
-    with pytest.raises(UserError, match=r"1x30 pixels .*sr-x4@1 needs at least 8"):
+    with pytest.raises(UserError, match=r"1x30 pixels .*sr-x4@2 needs at least 8"):
         degrade.prepare_target(np.zeros((1, 30, 3), np.uint8), protocols.get("sr-x4"))
 
 
@@ -135,7 +135,7 @@ def test_a_paired_protocol_makes_no_input(name):
 
 def test_other_protocols_take_no_pair():
     image = noise_image(0, 16, 16)
-    with pytest.raises(UserError, match="sr-x2@1 makes its inputs from clean images"):
+    with pytest.raises(UserError, match="sr-x2@2 makes its inputs from clean images"):
         degrade.prepare_pair(image, image, protocols.get("sr-x2"))
 
 
