@@ -87,7 +87,7 @@ def test_noise_of_each_strength():
 
 def test_gray_protocols_start_from_matlab_gray():
     image = noise_image(1, 16, 24)
-    for name in ("jpeg_gray-q10", "denoise_gray-sigma15"):
+    for name in ("jpeg_gray-q10", "denoise_gray-sigma15@1"):
         target = degrade.prepare_target(image, protocols.get(name))
         assert np.array_equal(target, images.luma(image, rounded=True))
         gray = image[..., :1]
@@ -153,6 +153,25 @@ def test_a_pair_of_two_sizes_is_refused():
     with pytest.raises(UserError, match=r"input is 16x20 pixels .*target 20x16; the images of"):
         degrade.prepare_pair(noise_image(0, 16, 20), noise_image(1, 20, 16),
                              protocols.get("deblur-motion"))
+
+
+@pytest.mark.parametrize("sigma", [15, 25, 50])
+def test_a_colour_source_is_denoised_in_full_range_gray(sigma):
+    """A colour file, its gray version and that saved as RGB are one test image under version 2."""
+    protocol = protocols.get(f"denoise_gray-sigma{sigma}")
+    colour = np.random.default_rng(3).integers(0, 256, (40, 50, 3), np.uint8)
+    gray = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)[..., None]
+    targets = [degrade.prepare_target(one, protocol)
+               for one in (colour, gray, np.repeat(gray, 3, axis=2))]
+    assert all(np.array_equal(one, gray) for one in targets)
+    # version 1 takes MATLAB's Y of a colour source, in [16, 235]; gray files are the same under both
+    old = protocols.get(f"denoise_gray-sigma{sigma}@1")
+    assert np.array_equal(degrade.prepare_target(gray, old), gray)
+    limited = degrade.prepare_target(colour, old).astype(int)
+    assert np.abs(limited - (16 + gray.astype(int) * 219 / 255)).max() <= 1
+    # gray of JPEG tests stays MATLAB's Y
+    jpeg = degrade.prepare_target(colour, protocols.get("jpeg_gray-q10"))
+    assert np.array_equal(jpeg, limited)
 
 
 def test_a_gray_file_of_a_colour_pair_becomes_colour():

@@ -122,7 +122,7 @@ def test_a_change_of_scoring_alone_neither_trains_again_nor_orphans_weights(tmp_
     monkeypatch.chdir(tmp_path)
 
     def planned(*versions):
-        return plan.load(make(tmp_path, [f"sr-x2@{v}" for v in versions], levels=None, seconds=1))
+        return plan.load(make(tmp_path, [f"sr-x2@{v}" for v in versions], levels=None))
 
     old, new, both = planned(1), planned(2), planned(1, 2)
     for run in (old, new, both):
@@ -146,10 +146,12 @@ def test_a_change_of_scoring_alone_neither_trains_again_nor_orphans_weights(tmp_
 
 def test_another_gray_source_is_trained_anew(tmp_path):
     """Its training images differ, so it has a training of its own."""
-    run = plan.load(make(tmp_path, ("denoise_gray-sigma25@1", "denoise_gray-sigma25@2"),
-                         levels=None))
+    run = plan.load(tiny.make(tmp_path, models={"compacter": {
+        "training": {"recipe": "demo", "data": ["tinytrain"]}, "profile": False}}, cells=[
+            {"protocol": f"denoise_gray-sigma25@{version}", "datasets": ["tinyset"],
+             "models": ["compacter"]} for version in (1, 2)]))
     fingerprints = {name: job.fingerprint for name, job in run.trainings.items()}
-    assert set(fingerprints) == {f"denoise_gray-sigma25@{v}/tiny" for v in (1, 2)}
+    assert set(fingerprints) == {f"denoise_gray-sigma25@{v}/compacter" for v in (1, 2)}
     assert len(set(fingerprints.values())) == 2
 
 

@@ -36,7 +36,7 @@ def test_a_state_dict_is_imported_for_a_named_model(plugin, tmp_path):
     ({"arch": "tiny"}, "Give --model and --protocol"),
     ({"arch": "tinny", "protocol": "sr-x2"}, "unknown model 'tinny'. Did you mean 'tiny'"),
     ({"arch": "tiny", "protocol": "sr-x9"}, "unknown protocol"),
-    ({"arch": "tiny", "protocol": "sr-x3"}, r"does not fit tiny for sr-x3@2: .*last.weight: \["),
+    ({"arch": "tiny", "protocol": "sr-x3"}, r"does not fit tiny for sr-x3@1: .*last.weight: \["),
     ({"arch": "tiny", "protocol": "demosaic-rggb"}, "tiny cannot do demosaic-rggb@1"),
     ({"arch": "tiny", "protocol": "sr-x2", "options": {"depth": 3}}, "unknown option of tiny"),
     ({"arch": "tiny", "protocol": "sr-x2", "options": {"width": -1}}, "do not fit tiny"),
