@@ -160,7 +160,7 @@ def _verdict(run: Run, cell: Cell, figure: published.Figure) -> Verdict:
     most = allowed.most.get(figure.metric)
     files = run.datasets.get(cell.dataset, {}).get("differs") or {}  # unlike the papers' files
     more = files.get(figure.metric, 0)
-    reasons = [allowed.reason] * (most is not None) + [files["reason"]] * bool(more)
+    reasons = [allowed.reason] * (most is not None) + ([files["reason"]] if more else [])
     if not reasons:
         return result(DIFFERS, least, allowed.reason)
     limit = (least if most is None else most) + more
