@@ -124,8 +124,8 @@ class Protocol:
     def training_definition(self) -> dict:
         """Return the fields that a training depends on: how inputs and targets are made."""
         known = self.definition()
-        return {name: known[name] for name in ("id", "task", "level", "degradation", "color", "gray")
-                if name in known}
+        names = ("id", "task", "level", "degradation", "color", "gray")
+        return {name: known[name] for name in names if name in known}
 
     def as_dict(self) -> dict:
         """Return all fields as plain data, for the file of a plan."""

@@ -25,7 +25,8 @@ from irbench.core import metrics
 from irbench.core.errors import UserError, unknown
 
 CATALOG = Path(__file__).with_name("published.csv")
-FIELDS = ("source", "task", "level", "dataset", "method", "params_m", "metric", "value", "versions")
+FIELDS = ("source", "task", "level", "dataset", "method", "params_m", "metric", "value",
+          "versions")
 # a class of methods that papers tabulate separately, but which uses the same protocol
 TABLE_OF = {"sr_light": "sr"}
 SEMANIR = "SemanIR repo figs"
@@ -41,9 +42,9 @@ SEMANIR_SSIM = ("the authors' toolkit computes SSIM with zero padding, which giv
                 "more than the valid region; not ranked among the other rows")
 DEBLUR_SSIM = ("published deblurring SSIM is MATLAB's ssim on H x W x 3 (a 3-D kernel), which is "
                "higher than the SSIM measured here")
-URBAN_JPEG_SSIM = ("the published SSIM of gray JPEG tests on Urban100 follows no fixed convention: for "
-                   "the same JPEG images, whose PSNR agrees, it is .008 less to .013 more than the "
-                   "SSIM measured here")
+URBAN_JPEG_SSIM = ("the published SSIM of gray JPEG tests on Urban100 follows no fixed convention: "
+                   "for the same JPEG images, whose PSNR agrees, it is from .008 less to .013 more "
+                   "than the SSIM measured here")
 KODAK_SIZE = ("published demosaicking figures on Kodak24 use the full 768x512 photographs, not the "
               "500x500 crops")
 
@@ -139,8 +140,9 @@ def _figure(where: str, row: dict) -> Figure:
                             f"{' or empty' if name == 'params_m' else ''}.")
     versions = row["versions"].split()
     if not all(version.isdigit() and int(version) for version in versions):
-        raise UserError(f"{where}: versions is {row['versions']!r}; valid: versions of the protocol "
-                        f"{row['task']}-{row['level']}, as 2 or \"1 2\", or empty if unknown.")
+        raise UserError(f"{where}: versions is {row['versions']!r}; valid: versions of the "
+                        f"protocol {row['task']}-{row['level']}, as 2, or 1 2 for both, or empty "
+                        "if that is not known.")
     return Figure(*(row[name] for name in FIELDS[:-2]), text=row["value"],
                   versions=tuple(map(int, versions)))
 

@@ -226,7 +226,8 @@ def _printed(where: str, entry: dict, protocol: protocols.Protocol,
         if (figure := _figures().get(key)) is None:
             continue
         if other := published.other_version(figure, protocol.id):
-            raise UserError(f"{where}: {figure.text} of {entry['method']!r} on {dataset} is {other}.")
+            raise UserError(f"{where}: {figure.text} of {entry['method']!r} on {dataset} is "
+                            f"{other}.")
         text = figure.text
         places = min(metrics.decimals(text), tolerance.get("decimals", 99))
         found.append(Reference("published", entry["source"], metric, text,

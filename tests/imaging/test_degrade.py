@@ -164,7 +164,7 @@ def test_a_colour_source_is_denoised_in_full_range_gray(sigma):
     targets = [degrade.prepare_target(one, protocol)
                for one in (colour, gray, np.repeat(gray, 3, axis=2))]
     assert all(np.array_equal(one, gray) for one in targets)
-    # version 1 takes MATLAB's Y of a colour source, in [16, 235]; gray files are the same under both
+    # version 1 takes MATLAB's Y of a colour source, in [16, 235]; gray files stay as they are
     old = protocols.get(f"denoise_gray-sigma{sigma}@1")
     assert np.array_equal(degrade.prepare_target(gray, old), gray)
     limited = degrade.prepare_target(colour, old).astype(int)

@@ -250,7 +250,7 @@ def test_levels_that_are_trained_otherwise_cannot_share(tmp_path, monkeypatch):
         "color": "gray", "metric": {"color": "gray", "y_rounded": True, "crop": 0,
                                     "ssim": "gaussian11_valid"}})
     with pytest.raises(UserError, match=r"models.tiny.training: one blind training denoise_color-"
-                       r"blind@1/tiny cannot serve denoise_color-sigma30@1 and .*differ in color\."):
+                       r"blind@1/tiny cannot serve denoise_color-sigma30@1 .*differ in color\."):
         plan.load(make(tmp_path, (*LEVELS, "denoise_color-sigma30")))
     known = recipes.catalog()
     monkeypatch.setattr(recipes, "catalog", lambda: {"demo": {**known["demo"], "for": [

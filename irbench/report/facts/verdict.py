@@ -6,9 +6,8 @@ asterisk (one model for all levels) is the counterpart of blind weights; a row w
 counterpart of weights for one level. Reads nothing but the collected run and the published values;
 ``tables.verdicts`` makes the table.
 
-This file holds all tolerances with their reasons, except ``Metric.close`` (table of metrics) and the
-``differs`` of a dataset (its catalog).
-Difference = measured - published.
+This file holds all tolerances with their reasons, except ``Metric.close`` (table of metrics) and
+the ``differs`` of a dataset (its catalog). Difference = measured - published.
 """
 
 from __future__ import annotations
