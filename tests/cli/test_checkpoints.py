@@ -64,7 +64,7 @@ def test_from_a_training_to_a_config_that_uses_its_weights(world, capsys):
 
     code, _, card, _ = call(capsys, "show", "tiny.safetensors")
     assert code == 0
-    for said in ("stored as F16", "sr-x2@2 (Super-resolution x2, bicubic)", "trained on  tinytrain",
+    for said in ("stored as F16", "sr-x2@1 (Super-resolution x2, bicubic)", "trained on  tinytrain",
                  "12 steps of 2 patches of 16 x 16 pixels", "24 patches seen", f"{trained:.2f}",
                  "irbench train --config config.yaml --protocol sr-x2 --model tiny",
                  "leaks       not searched; irbench data leak --train tinytrain --test"):
@@ -85,8 +85,8 @@ def test_from_a_training_to_a_config_that_uses_its_weights(world, capsys):
     code, _, listed, _ = call(capsys, "list")
     rows = [line.split() for line in listed.splitlines()[2:] if ".best" not in line]
     assert [row[:5] for row in rows] == [
-        ["mine", "data", "tiny", "sr-x2@2", "12"],
-        ["tiny/sr-x2@2/tiny", "run", "tiny", "sr-x2@2", "12"]]
+        ["mine", "data", "tiny", "sr-x2@1", "12"],
+        ["tiny/sr-x2@1/tiny", "run", "tiny", "sr-x2@1", "12"]]
     assert all(row[-2:] == ["tinyset", f"{trained:.2f}"] for row in rows)
 
 
@@ -282,7 +282,7 @@ def test_names_of_the_list(tmp_path, capsys):
     assert [(one["name"], one["from"], one["protocol"]) for one in found["checkpoints"]] == [
         ("compacter-denoise_color-blind", "bundled", "denoise_color-blind@1"),
         ("other", "data", None), ("theirs", "data", "denoise_color-blind@1"),
-        ("r/sr-x2@2/m.best", "run", "denoise_color-blind@1")]
+        ("r/sr-x2@1/m.best", "run", "denoise_color-blind@1")]
     for one in found["checkpoints"]:
         assert one["sha256"] == digests.file_digest(Path(one["file"]))
         if one["name"] != "other":

@@ -111,7 +111,7 @@ def test_a_wrong_checkpoint_is_refused_by_name(world, capsys):
     world.write_text(yaml.safe_dump(config))
     assert evaluate("tiny") == 2
     error = capsys.readouterr().err
-    assert "it is for protocol 'sr-x2@2', but model tiny needs 'jpeg_gray-q10@1'" in error
+    assert "it is for protocol 'sr-x2@1', but model tiny needs 'jpeg_gray-q10@1'" in error
 
 
 def test_altered_trained_weights_are_refused(world, capsys):
