@@ -124,7 +124,8 @@ def _export(arguments: argparse.Namespace) -> int:
     config = configs.load(arguments.config)
     data, header = export.export(
         RunFolder.of_run(config["run"]).path,
-        _scope(arguments.protocol, tuple(config["catalog_paths"])), arguments.model, half=not arguments.float32,
+        _scope(arguments.protocol, tuple(config["catalog_paths"])), arguments.model,
+        half=not arguments.float32,
         best=arguments.best, command=_command(arguments))
     path = arguments.output or bundled.add(data, header)
     if arguments.output:

@@ -315,7 +315,7 @@ def test_a_training_is_bundled(world, tmp_path, capsys):
     job = run.find("training", protocol="sr-x2", model="tiny")
     network = loading.build(job.model, run.protocols["sr-x2@2"], tuple(run.config["plugins"]))
     file = run.folder / "checkpoints/sr-x2@1/tiny.safetensors"
-    digest = loading.save(file, network.state_dict(), job.model, run.protocols["sr-x2@2"],
+    digest = loading.save(file, network.state_dict(), job.model, run.scopes["sr-x2@1/tiny"],
                               training=job.fingerprint)
     files.write_json(job.record, records.make("training", job.key, job.spec, result={
         "steps": 1, "seconds": 1.0, "images_seen": 2,
