@@ -236,7 +236,8 @@ def test_a_bad_loss_stops_with_step_images_and_last_saved_state(folder, monkeypa
     assert train(config) == 2
     said = capsys.readouterr().err
     assert message in said
-    batch = data.load(plan.load(config), job(config), plan.load(config).protocols["sr-x2@2"])
+    run = plan.load(config)
+    batch = data.load(run, job(config), run.scopes["sr-x2@1/thin"])
     assert f"Images of the batch: {', '.join(batch.names(9, 4))}. " in said
     assert "tinytrain/img1" in said
     path = job(config).record.with_suffix(".state")
