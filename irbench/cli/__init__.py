@@ -27,6 +27,7 @@ from irbench.cli import (
     history,
     info,
     listing,
+    peers,
     profile,
     report,
     train,
@@ -34,8 +35,8 @@ from irbench.cli import (
 )
 from irbench.core.errors import Paused, UserError
 
-VERBS = (data, train, evaluate, profile, bench, report, listing, info, verify, anchors, explain,
-         compare, check, baseline, history, checkpoints)
+VERBS = (data, train, evaluate, profile, bench, report, listing, info, verify, anchors, peers,
+         explain, compare, check, baseline, history, checkpoints)
 
 
 def main(argv: list[str] | None = None) -> int:

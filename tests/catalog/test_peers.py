@@ -300,3 +300,31 @@ def test_a_broken_pin_is_named(tmp_path):
     pin.write_text("{")
     with pytest.raises(UserError, match="not readable as a pin"):
         pins.obtain("https://a/b.pth", tmp_path)
+
+
+def test_a_peer_with_a_network_of_irbench_builds_it():
+    from irbench.models import peers as networks
+
+    with_network = {name: peer.network for name, peer in peers.catalog().items() if peer.network}
+    assert {"imdn", "smfanet", "smfanet-plus", "ramit-1"} <= set(with_network)
+    for name, given in with_network.items():
+        options = {key: value for key, value in given.items() if key != "architecture"}
+        assert networks.build(given["architecture"], 2, 3, **options).scale == 2, name
+
+
+@pytest.mark.parametrize("network", ["imdn", ["imdn"], {"width": 3}, {"architecture": 3}])
+def test_a_malformed_network_of_a_peer_is_refused(network):
+    entry = {"title": "A", "task": "sr", "levels": {"x2": "https://a.org/a"}, "source": "A paper",
+             "network": network}
+    with pytest.raises(UserError, match="here: network is .*valid: a mapping with `architecture`"):
+        peers._peer("here", "a", entry)
+
+
+def test_the_verb_lists_and_refuses_what_has_no_known_value(capsys):
+    assert cli.main(["peers", "list"]) == 0
+    assert "smfanet-plus: SMFANet+: sr x2, x3, x4; 3 rows with known values" in (
+        capsys.readouterr().out)
+    assert cli.main(["peers", "verify", "imdm"]) == 2
+    assert "unknown peer 'imdm'. Did you mean 'imdn'" in capsys.readouterr().err
+    assert cli.main(["peers", "verify", "hat"]) == 2
+    assert "hat: no value is known that its weights should give" in capsys.readouterr().err
