@@ -23,7 +23,7 @@ from irbench.core.errors import UserError
 
 DEFAULTS = reader.BUILTIN / "tolerances.yaml"
 SCHEMA = reader.BUILTIN / "tolerances.schema.json"
-SECTIONS = ("quality", "exact", "size", "speed")
+SECTIONS = ("quality", "exact", "weights", "size", "speed")
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Tolerances:
     notes: tuple[str, ...] = ()         # how a user's file differs from irbench's defaults
 
     def for_key(self, key: str) -> dict:
-        """Return quality, exact, size and speed for PROTOCOL/DATASET/MODEL (or PROTOCOL/*/MODEL).
+        """Return the sections for a cell, PROTOCOL/DATASET/MODEL, or a profile, PROTOCOL/*/MODEL.
 
-        The second form is for a profile. The last matching override counts.
+        The last matching override counts.
         """
         found = self.common
         for override in self.overrides:
