@@ -217,8 +217,8 @@ def load(path: Path) -> RunData:
     """
     again = "Write it again: irbench baseline write RUN --output FILE."
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse,
-                             parse_float=_finite, object_pairs_hook=_once)
+        content = files.read_json(path, parse_constant=_refuse, parse_float=_finite,
+                                  object_pairs_hook=_once)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as JSON ({error}). {again}") from None
     if isinstance(content, dict) and "schema_version" in content:

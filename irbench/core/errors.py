@@ -6,7 +6,18 @@ A message states what was wrong, where, what would be valid, and what to do.
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+from pathlib import Path
+
+# no space on the disk, quota exceeded, file too large
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+ADVICE = {
+    NO_ROOM: "Make room for it, then run the same command again.",
+    (errno.EACCES, errno.EPERM, errno.EROFS): "Choose a place where you may read and write.",
+    (errno.ENOTDIR, errno.EEXIST, errno.EISDIR): "A file stands where a folder should be, or a "
+                                                 "folder where a file should be. Move it away.",
+    (errno.ENAMETOOLONG,): "Choose shorter names."}
 
 
 class UserError(Exception):
@@ -40,3 +51,14 @@ def unknown(kind: str, name: str, valid: Iterable[str], where: str = "") -> User
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     place = f"{where}: " if where else ""
     return UserError(f"{place}unknown {kind} {name!r}.{hint} Valid: {', '.join(valid) or 'none'}.")
+
+
+def in_words(error: OSError) -> str:
+    """Return why the system refused something, and what to do where that is known."""
+    advice = next((text for numbers, text in ADVICE.items() if error.errno in numbers), "")
+    return f"{error.strerror or type(error).__name__}. {advice}".rstrip()
+
+
+def not_written(path: str | Path, error: OSError) -> UserError:
+    """Build the error for a file that cannot be written."""
+    return UserError(f"{path}: not written: {in_words(error)}")

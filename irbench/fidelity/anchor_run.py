@@ -15,7 +15,6 @@ import csv
 import dataclasses
 import functools
 import io
-import json
 import multiprocessing
 import os
 import signal
@@ -349,7 +348,7 @@ def is_current() -> bool:
     """Return whether the tables are those of today's data, code, references, with no row left out.
     """
     try:
-        last = json.loads(FOLDER.anchors("json").read_text())
+        last = files.read_json(FOLDER.anchors("json"))
         return last["skip"] == 0 and last["fingerprint"] == fingerprint()
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -358,7 +357,7 @@ def is_current() -> bool:
 def next_attempt() -> int:
     """Return the number of the next attempt; it grows after each attempt that left rows out."""
     try:
-        last = json.loads(FOLDER.anchors("json").read_text())
+        last = files.read_json(FOLDER.anchors("json"))
         return int(last["attempt"]) + (last["skip"] > 0)
     except (OSError, ValueError, KeyError, TypeError):
         return 0

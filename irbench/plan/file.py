@@ -124,12 +124,12 @@ def read(path: str | Path) -> Plan:
     """
     path = Path(path)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = files.read_json(path)
         version = value["schema_version"]
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}. The workflow writes it when a run starts; "
                         "by hand give --config instead.") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: not a plan. Run the workflow again, which writes it anew."
                         ) from None
     if version != SCHEMA_VERSION:

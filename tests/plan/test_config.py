@@ -60,11 +60,12 @@ def put(*keys_and_value):
     (put("plugins", ["nowhere.py"]), "plugin .*nowhere.py: No such file"),
     (put("models", "tiny", "training", "data", ["weights_dncnn"]), "is a weights set, not a train"),
     (put("models", "tiny", "training", "data", []), "training.data: it is empty"),
-    (put("models", "tiny", "training", "lr", float("nan")), "lr is nan; valid"),
+    (put("models", "tiny", "training", "lr", float("nan")), "lr is not a finite number"),
     (put("models", "tiny", "training", "betas", 5), "betas is 5; valid: two numbers"),
     (put("models", "tiny", "training", "warmup", 5), "warmup is 5; valid: .*below 1"),
     (put("report", {"published": ["SwinIRR"]}), "report.published: .*Did you mean 'SwinIR'"),
-    (lambda value: value.update({1: 2, "foo": 3}), "unknown key"),
+    (lambda value: value.update({"foo": 3}), "unknown key"),
+    (lambda value: value.update({1: 2}), "the key 1 is not a text; write it in quotes"),
 ])
 def test_mistakes_are_explained(tmp_path, change, message):
     path = edit(tmp_path, change)
