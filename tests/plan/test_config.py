@@ -65,6 +65,14 @@ def put(*keys_and_value):
     (put("models", "tiny", "training", "warmup", 5), "warmup is 5; valid: .*below 1"),
     (put("report", {"published": ["SwinIRR"]}), "report.published: .*Did you mean 'SwinIR'"),
     (lambda value: value.update({"foo": 3}), "unknown key"),
+    (put("run", "tiny\n"), r"run: the name 'tiny\\n' is not valid"),
+    (put("models", "tiny\n", {}), r"models: the name 'tiny\\n' is not valid"),
+    (put("models", "tiny", "variants", {"x\n": {"options": {"k": 2}}}), r"name 'x\\n' is not"),
+    (put("models", "tiny", "arch", "tiny\n"), r"models.tiny.arch: the name 'tiny\\n' is not"),
+    (put("cells", 0, "protocol", "sr-x2@1\n"), r"unknown protocol 'sr-x2@1\\n'"),
+    (put("cells", 0, "datasets", ["tinyset\n"]), r"unknown dataset 'tinyset\\n'"),
+    (put("run", "anchors"), "run: the name 'anchors' is reserved, because irbench uses results"),
+    (put("run", "readme.md"), "run: the name 'readme.md' is reserved"),
     (lambda value: value.update({1: 2}), "the key 1 is not a text; write it in quotes"),
 ])
 def test_mistakes_are_explained(tmp_path, change, message):

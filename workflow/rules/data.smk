@@ -17,8 +17,8 @@ rule data:
     message:
         "Fetch {wildcards.dataset}"
     shell:
-        "irbench data fetch {wildcards.dataset} --plan {params.plan}"
-        " --on-failure record --attempt {params.attempt} --log {log} > /dev/null"
+        "irbench data fetch {wildcards.dataset:q} --plan {params.plan:q}"
+        " --on-failure record --attempt {params.attempt:q} --log {log:q} > /dev/null"
 
 
 # Look for images of the training sets in the test sets. A leak stops nothing: the report tells it.
@@ -40,5 +40,5 @@ rule leaks:
     message:
         "Look for test images in the training sets"
     shell:
-        "irbench data leak --plan {params.plan}"
-        " --on-failure record --attempt {params.attempt} --log {log} > /dev/null"
+        "irbench data leak --plan {params.plan:q}"
+        " --on-failure record --attempt {params.attempt:q} --log {log:q} > /dev/null"
