@@ -11,7 +11,7 @@ import torch
 
 from irbench import plan
 from irbench.catalog import recipes
-from irbench.core import digests, locks
+from irbench.core import digests, locks, records
 from irbench.data import sets
 from irbench.jobs.training import curve, data, losses, state
 from irbench.weights import storage
