@@ -90,14 +90,14 @@ def documents(draw, sound: object):
     for _ in range(draw(st.integers(1, 3))):
         known = places(value)
         if not known:
-            return draw(VALUES)
+            return copy.deepcopy(draw(VALUES))
         *above, last = draw(st.sampled_from(known))
         inner = value
         for key in above:
             inner = inner[key]
         how = draw(st.sampled_from(["replace"] * 4 + ["remove", "rename", "nest", "grow", "twin"]))
         if how == "replace":
-            inner[last] = draw(VALUES)
+            inner[last] = copy.deepcopy(draw(VALUES))      # not two of one object
         elif how == "remove":
             del inner[last]
         elif how == "nest":
@@ -106,7 +106,7 @@ def documents(draw, sound: object):
             new = draw(st.sampled_from([*TEXTS, f"{last}x", f"{last}\n", str(last).upper()]))
             inner[new] = inner.pop(last) if how == "rename" else copy.deepcopy(inner[last])
         else:
-            inner.insert(last, draw(VALUES) if how == "grow" else copy.deepcopy(inner[last]))
+            inner.insert(last, copy.deepcopy(draw(VALUES) if how == "grow" else inner[last]))
     return value
 
 
