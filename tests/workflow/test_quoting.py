@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -11,7 +12,9 @@ from types import SimpleNamespace
 import pytest
 from snakemake.utils import format as fill
 
+from tests.helpers import tiny
 from tests.helpers.paths import ROOT
+from tests.helpers.workflow import snakemake
 
 RULES = sorted([*(ROOT / "workflow" / "rules").glob("*.smk"), ROOT / "Snakefile"])
 PLACEHOLDER = re.compile(r"(?<!\{)\{([a-z_.]+)(:q)?\}(?!\})")
@@ -69,3 +72,13 @@ def test_hostile_values_reach_the_command_as_they_are(rule, tmp_path):
     for value, arguments in zip(HOSTILE, told, strict=True):
         assert sum(one.removeprefix("--data-root=") == value for one in arguments) == count
     assert {path.name for path in tmp_path.iterdir()} == {"bin", "told"}
+
+
+@pytest.mark.slow       # Snakemake itself, as a user starts it
+def test_a_command_in_data_root_is_a_path(tmp_path):
+    value = "a b $(touch ran) {x} 'q"
+    config = tiny.make(tmp_path, data_root=value)
+    code, output = snakemake(tmp_path, "--configfile", str(config), "-n", "-p", "anchors")
+    assert code == 0, output
+    command = re.search(r"irbench anchors .*", output)[0]
+    assert f"--data-root={value}" in shlex.split(command)
