@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from irbench.core import files
 from irbench.core.errors import UserError
 
-TARGETS = 10                            # fuzz tests; the inputs are divided among them
+TARGETS = 11                            # fuzz tests; the inputs are divided among them
 INPUTS = int(os.environ.get("IRBENCH_FUZZ", "150"))
 SECONDS = 20                            # after which an input counts as a hang
 EACH = settings(max_examples=max(1, INPUTS // TARGETS), deadline=None,

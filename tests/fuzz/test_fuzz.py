@@ -121,6 +121,23 @@ def test_configs(world, data):
 
 @given(st.data())
 @EACH
+def test_plans(world, data):
+    """The file that each job of the workflow reads."""
+    path = world / "results" / "tiny" / "plan.json"
+    if not path.exists():
+        plan_file.write(plan.load("config.yaml"))
+    sound = path.read_text()
+    try:
+        path.write_text(json.dumps(data.draw(documents(json.loads(sound)))))
+        found = settle(plan_file.read, path)
+        if not isinstance(found, UserError):
+            settle(found.jobs)
+    finally:
+        path.write_text(sound)
+
+
+@given(st.data())
+@EACH
 def test_configs_as_bytes(world, data):
     path = world / f"bytes{next(COUNTER)}.yaml"
     path.write_bytes(data.draw(damaged((world / "config.yaml").read_bytes())))
