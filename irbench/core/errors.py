@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,6 +19,8 @@ ADVICE = {
     (errno.ENOTDIR, errno.EEXIST, errno.EISDIR): "A file stands where a folder should be, or a "
                                                  "folder where a file should be. Move it away.",
     (errno.ENAMETOOLONG,): "Choose shorter names."}
+# where code lies that is not the caller's: this package and Python itself
+ELSEWHERE = (str(Path(__file__).parents[1]), str(Path(traceback.__file__).parent))
 
 
 class UserError(Exception):
@@ -53,7 +56,22 @@ def unknown(kind: str, name: str, valid: Iterable[str], where: str = "") -> User
     return UserError(f"{place}unknown {kind} {name!r}.{hint} Valid: {', '.join(valid) or 'none'}.")
 
 
-def in_words(error: OSError) -> str:
+def in_words(error: BaseException) -> str:
+    """Return an error of other people's code as part of a sentence: type, text and place.
+
+    The place is the file and line of the innermost call that is not in an installed package.
+    """
+    text = " ".join(str(error).split())[:200].rstrip(".")
+    if isinstance(error, SystemExit):
+        text = f"it ends the program (exit code {error.code})"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+              if "site-packages" not in frame.filename and not frame.filename.startswith("<")
+              and not frame.filename.startswith(ELSEWHERE)]
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}{f': {text}' if text else ''}{place}"
+
+
+def refusal(error: OSError) -> str:
     """Return why the system refused something, and what to do where that is known."""
     advice = next((text for numbers, text in ADVICE.items() if error.errno in numbers), "")
     return f"{error.strerror or type(error).__name__}. {advice}".rstrip()
@@ -61,4 +79,4 @@ def in_words(error: OSError) -> str:
 
 def not_written(path: str | Path, error: OSError) -> UserError:
     """Build the error for a file that cannot be written."""
-    return UserError(f"{path}: not written: {in_words(error)}")
+    return UserError(f"{path}: not written: {refusal(error)}")

@@ -26,7 +26,7 @@ DEEPEST = 64                # levels of lists and mappings in each other
 MOST = 1_000_000            # values of a YAML file, with each alias counted as what it stands for
 # temporary names: that of the target, shortened, then eight characters and the target's suffix
 TEMPORARY = re.compile(r"\.(.+)\.[0-9a-z_]{8}(\.\w+)?")
-LONGEST = 100               # characters of the target's name in it: names have at most 255 bytes
+LONGEST = 40                # characters of the target's name in it: names have at most 255 bytes
 
 
 # -- writing -----------------------------------------------------------------------------------
@@ -66,7 +66,7 @@ def _begin(path: Path) -> tuple[Path, int]:
     """Make a temporary file beside a target and lock it; return its path and the open file."""
     remove_leftovers(path.parent, lambda name: name == path.name[:LONGEST])
     while True:
-        name = f".{path.name[:LONGEST]}.{secrets.token_hex(4)}{path.suffix[:LONGEST]}"
+        name = f".{path.name[:LONGEST]}.{secrets.token_hex(4)}{path.suffix[:20]}"
         temporary = path.with_name(name)
         handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         locks.lock(handle)

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from irbench.core.errors import UserError, in_words
+from irbench.core.errors import UserError, refusal
 
 T = TypeVar("T")
 EVERY = 10.0  # seconds between lines
@@ -34,7 +34,7 @@ def log_to(path: str | None) -> None:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             Path(path).write_text("")
         except OSError as error:
-            raise UserError(f"--log {path}: not written: {in_words(error)}") from None
+            raise UserError(f"--log {path}: not written: {refusal(error)}") from None
         _log = Path(path)
 
 
@@ -55,7 +55,7 @@ def say(message: str) -> None:
             with _log.open("a", encoding="utf-8", errors="backslashreplace") as handle:
                 handle.write(message + "\n")
         except OSError as error:
-            print(f"--log {_log}: no more messages are written to it: {in_words(error)}",
+            print(f"--log {_log}: no more messages are written to it: {refusal(error)}",
                   file=sys.stderr, flush=True)
             _log = None
 

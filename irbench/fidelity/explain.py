@@ -263,17 +263,18 @@ def _pictures(plan: Plan, job: Job, protocol: Protocol, saved: dict[str, Path] |
             if network is None:
                 restored["protocol", "uint8"] = _read(saved, item.name, target)
             else:
-                restored |= _restored(network, protocol, degraded, target)
+                restored |= _restored(network, protocol, degraded, target,
+                                      evaluate.seed_for(protocol, item.name))
         yield Picture(restored, target, gray_file)
 
 
-def _restored(network, protocol: Protocol, degraded: np.ndarray,
-              target: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
+def _restored(network, protocol: Protocol, degraded: np.ndarray, target: np.ndarray,
+              seed: int) -> dict[tuple[str, str], np.ndarray]:
     """Run a model on all inputs of one image: (H, W, C) in [0, 255] by (input, outputs)."""
     found = {}
     inputs = {"protocol": degraded, **conventions.other_inputs(protocol, target, degraded)}
     for kind, x in inputs.items():
-        y = evaluate.forward(network, x)
+        y = evaluate.forward(network, x, seed=seed)
         found[kind, "uint8"] = to_uint8(y)
         found[kind, "float"] = np.clip(y, 0, 1) * np.float64(255)
     return found

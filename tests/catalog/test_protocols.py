@@ -109,6 +109,7 @@ def test_unknown_names_get_near_ones():
     ({"metric": {"color": "y", "y_rounded": "no", "crop": 2, "ssim": "gaussian11_valid"}},
      "y_rounded is 'no'; valid: true, false"),
     ({"title": 3}, "title is 3"),
+    ({"title": "Rain\n"}, "valid: one line of text"),
     ({"level": "x3"}, "the id must begin with sr-x3"),
 ])
 def test_broken_entries_are_explained(tmp_path, change, message):

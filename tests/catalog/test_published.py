@@ -77,7 +77,7 @@ def test_what_does_not_compare_has_a_caveat():
     assert "768x512" in published.caveat(kodak["rggb", "kodak24", "psnr"])
 
 
-@pytest.mark.parametrize(("line", "said"), [
+@pytest.mark.parametrize(("line", "wording"), [
     ("s,sr,x2,set5,A,1,psnr,thirty", "line 2: value is 'thirty'"),
     ("s,sr,x2,set5,A,1,psnr,nan", "value is 'nan'"),
     ("s,sr,x2,set5,A,big,psnr,30", "params_m is 'big'; it is a decimal number or empty"),
@@ -85,12 +85,12 @@ def test_what_does_not_compare_has_a_caveat():
     ("s,sr,x2,set5,A,1,psnr", "expected 8 fields"),
     ("s,sr,x2,set5,A,1,psnr,30\ns,sr,x2,set5,A,1,psnr,31", "line 3 repeats line 2"),
 ])
-def test_a_broken_file_is_named_with_its_line(tmp_path, line, said):
+def test_a_broken_file_is_named_with_its_line(tmp_path, line, wording):
     path = tmp_path / "p.csv"
     path.write_text(HEAD + line + "\n")
     with pytest.raises(UserError) as error:
         published.load(path)
-    assert said in str(error.value) and str(path) in str(error.value)
+    assert wording in str(error.value) and str(path) in str(error.value)
 
 
 def test_wrong_columns(tmp_path):

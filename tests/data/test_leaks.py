@@ -1,4 +1,4 @@
-"""Leaks: altered copies are found, other pictures are not, and what was not compared is said."""
+"""Leaks: altered copies are found, other pictures are not, and gaps in the comparison are shown."""
 
 import io
 import json
@@ -175,7 +175,7 @@ def test_a_set_against_itself(world, capsys):
 
 
 def test_named_images_are_left_out(world, capsys):
-    """An image left out is shown, but is no leak; another one left out changes nothing."""
+    """An excluded image is shown but is not a leak; excluding another image changes nothing."""
     named = ("--train", "mytrain", "--test", "mytest", "--exclude")
     code, shown, found = run(capsys, *named, "mytrain/t1")
     assert (code, found["leaks"], len(found["pairs"])) == (0, 0, 1)
@@ -202,8 +202,8 @@ def test_examples_begin_with_what_was_trained_on(world, capsys):
     assert "copy = t1" in lines[3] and "left out" in lines[4] and "and 2 more" in lines[6]
 
 
-@pytest.mark.parametrize(("arguments", "said"), [
-    (("--exclude", "mytrain/t1"), "--exclude goes with --train and --test"),
+@pytest.mark.parametrize(("arguments", "wording"), [
+    (("--exclude", "mytrain/t1"), "--exclude needs --train and --test"),
     (("--train", "mytrain", "--test", "mytest", "--exclude", "mytrain/t7"),
      "--exclude: dataset 'mytrain' has no image 't7'"),
     (("--train", "mytrain", "--test", "mytest", "--exclude", "t1"), "as mytrain/NAME"),
@@ -211,9 +211,9 @@ def test_examples_begin_with_what_was_trained_on(world, capsys):
     (("--train", "mytrain"), "both --train NAME and --test NAME"),
     (("--train", "mytrian", "--test", "mytest"), "Did you mean 'mytrain'"),
 ])
-def test_bad_arguments(world, capsys, arguments, said):
+def test_bad_arguments(world, capsys, arguments, wording):
     assert cli.main(["data", "leak", *arguments]) == 2
-    assert said in capsys.readouterr().err
+    assert wording in capsys.readouterr().err
 
 
 def test_a_run_that_trains_nothing_has_nothing_to_compare(world, capsys):

@@ -226,7 +226,7 @@ def test_what_rounds_to_zero_has_no_sign():
 
 
 def test_what_is_not_here_is_skipped_with_the_reason(tmp_path, monkeypatch, capsys):
-    """A set of a mirror that lacks it; and nothing compared at all is no success."""
+    """A set that the mirror lacks is skipped; it is not a success if nothing was compared."""
     monkeypatch.chdir(tmp_path)
     path = world(tmp_path, {"psnr": "30"}, rows=[
         {"protocols": ["sr-x2@1", "sr-x3@1"], "datasets": ["urban100"], "model": "bicubic",

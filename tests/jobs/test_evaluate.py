@@ -142,7 +142,7 @@ def test_the_broken_file_of_a_pair_is_named(paired, broken):
     with pytest.raises(Unavailable, match=rf"{broken}: not an image") as error:
         run(paired, PAIRED)
     assert str(error.value).count(".png") == 1
-    # the folder of the catalog is absolute, and a record tells nothing of this machine
+    # the folder of the catalog is absolute, and a record contains nothing specific to this machine
     assert str(paired.parent) not in str(error.value)
     assert str(error.value).startswith(f"{PAIRED.split('/')[1]}/{broken}: ")
 
@@ -178,10 +178,10 @@ def test_an_image_that_is_too_small_is_named(world):
 def test_a_defect_of_a_model_names_the_image_in_its_traceback(world, monkeypatch):
     forward = evaluate.forward
 
-    def fail(network, degraded, device):
+    def fail(network, degraded, device, seed):
         if degraded.shape[0] == 15:  # of img1
             raise RuntimeError("shapes do not fit")
-        return forward(network, degraded, device)
+        return forward(network, degraded, device, seed)
 
     monkeypatch.setattr(evaluate, "forward", fail)
     with pytest.raises(RuntimeError, match="shapes do not fit") as error:

@@ -164,7 +164,7 @@ def test_a_checkpoint_path_may_name_the_protocol(tmp_path):
     assert cell.spec["model"]["checkpoint"] == {
         "kind": "file", "path": "sr/x2.safetensors", "sha256": None}
     path = edit(tmp_path, put("models", "tiny", {"checkpoint": "{nothing}"}))
-    with pytest.raises(UserError, match="may only hold"):
+    with pytest.raises(UserError, match="may only contain"):
         plan.load(path)
 
 

@@ -209,7 +209,7 @@ def test_what_happens_to_a_set_after_it_was_scored_is_noticed(world, damage, cap
     assert cli.main(["verify"]) == 1
     error = capsys.readouterr().err
     assert "cell derain-streak@1 / rain / input: stale" in error if damage == "gone" else (
-        "data rain: 1 files are not those that were scored" in error and "b.png" in error)
+        "data rain: 1 files changed after they were scored" in error and "b.png" in error)
 
 
 def test_a_training_set_must_fit_too(world):

@@ -101,7 +101,7 @@ def test_another_file_is_refused(tmp_path, text, message):
 
 
 def test_a_set_that_comes_later_settles(tmp_path, monkeypatch):
-    """Of the plan only the specs that hold the set change, to those that the next plan has."""
+    """Only specs that contain the set change, and they become those of the next plan."""
     monkeypatch.chdir(tmp_path)
     models = {"bicubic": {}, "tiny": {"profile": False, "training": {
         "recipe": "demo", "data": ["packed"], "patch": 16}}}

@@ -61,7 +61,7 @@ def test_a_file_that_names_its_sets_is_searched(world, tmp_path, capsys):
     shown = collected(run)
     leaks = {cell.model: cell.leak for cell in shown.cells}
     assert leaks["bicubic"] == "" and "1 of 3 images is in tinytrain" in leaks["tiny"]
-    assert any("marked and not ranked" in said for said in page.warnings(shown, []))
+    assert any("marked and not ranked" in wording for wording in page.warnings(shown, []))
     assert leakage.LIMITS in shown.leaks.summary() and "unknown" not in shown.leaks.summary()
 
 
@@ -96,9 +96,9 @@ def test_what_only_a_file_names_is_not_fetched_to_be_searched(world, tmp_path, c
     code, shown, found = searched(capsys)
     assert (code, found["leaks"]) == (3, None)
     assert "NOT COMPARED" in shown and "irbench data fetch far" in shown
-    said = page.warnings(collected(run), [])
+    wording = page.warnings(collected(run), [])
     assert any("the training set far is not downloaded. Run irbench data fetch far, then" in one
-               for one in said)
+               for one in wording)
     # once it is here, the search is made anew
     (tmp_path / "data/far/hr").mkdir(parents=True)
     shutil.copy(image, tmp_path / "data/far/hr/a.png")
@@ -115,9 +115,9 @@ def test_a_third_partys_file_is_of_unknown_data(world, tmp_path):
     run = plan.load(config)
     assert run.trained_on == {"sr-x2@1/tiny": {"tinytrain": []}, "sr-x2@1/swinir-m": None}
     assert cli.main(["data", "leak", "--on-failure", "record", "--supervised"]) == 0
-    said = collected(run).leaks.summary()
-    assert said.startswith("Training sets (tinytrain) were compared")
-    assert said.endswith("The training data of SwinIR-M are unknown and not compared.")
+    wording = collected(run).leaks.summary()
+    assert wording.startswith("Training sets (tinytrain) were compared")
+    assert wording.endswith("The training data of SwinIR-M are unknown and not compared.")
 
 
 # -- images left out -------------------------------------------------------------------------------
@@ -220,18 +220,18 @@ def test_the_header_of_a_training_says_what_it_left_out(world, tmp_path, copied,
     assert plan.load(path).trained_on["sr-x2@1/careful"] == {"tinytrain": ["copy"]}
 
 
-@pytest.mark.parametrize(("change", "said"), [
+@pytest.mark.parametrize(("change", "wording"), [
     ({"exclude": {"tinytrian": ["copy"]}}, "models.careful.training.exclude: unknown dataset "
      "'tinytrian'. Did you mean 'tinytrain'"),
     ({"exclude": {"tinytrain": ["copy", "cpoy"]}}, "models.careful.training.exclude: dataset "
      "'tinytrain' has no image 'cpoy'"),
-    ({"exclude": {"tinytrain": ["copy.png"]}}, "has no image 'copy.png'. Give the names of its "
-     "files without their ending"),
+    ({"exclude": {"tinytrain": ["copy.png"]}}, "has no image 'copy.png'. Give file "
+     "names without their extension"),
     ({"exclude": ["copy"]}, "exclude is .'copy'.; valid: a mapping"),
 ])
-def test_what_cannot_be_left_out_is_an_error_at_planning(world, tmp_path, copied, change, said):
+def test_what_cannot_be_left_out_is_an_error_at_planning(world, tmp_path, copied, change, wording):
     copied()
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=wording):
         plan.load(train_two(tmp_path, **change))
 
 
@@ -298,8 +298,8 @@ def test_verify_finds_weights_that_were_altered_after_the_run(world, tmp_path):
     assert found() == []
     with (tmp_path / "w.safetensors").open("ab") as handle:
         handle.write(b"0")
-    assert found() == [f"{cell.title}: its weights, w.safetensors, are gone or were altered; get "
-                       "the file again"]
+    assert found() == [f"{cell.title}: its weights, w.safetensors, are missing or were altered; "
+                       "get the file again"]
     (tmp_path / "w.safetensors").unlink()
     assert len(found()) == 1
 

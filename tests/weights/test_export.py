@@ -193,9 +193,9 @@ def test_uncommitted_changes_are_kept(plugin, tmp_path):
     finish(tmp_path, built(plugin).state_dict(), plugin)
     path = tmp_path / "training/sr-x2@1/mine.json"
     record = json.loads(path.read_text())
-    for git, told in (({"commit": "a" * 40, "dirty": True}, ("a" * 40, True)),
-                      (None, (None, None))):
+    for git, reported in (({"commit": "a" * 40, "dirty": True}, ("a" * 40, True)),
+                          (None, (None, None))):
         record["provenance"]["git"] = git
         path.write_text(json.dumps(record))
         header = export(tmp_path)[1]
-        assert (header["git"], header["dirty"]) == told
+        assert (header["git"], header["dirty"]) == reported

@@ -173,14 +173,14 @@ def test_every_table_of_the_page_opens(world, tmp_path):
         capture_output=True, text=True, timeout=60).stdout
     found = re.search(r'<pre id="seen">(.*?)</pre>', dump, re.DOTALL)
     assert found, dump[-2000:]
-    told = json.loads(html.unescape(found[1]))
-    assert told["wrong"] == []
-    tables = {(one["category"], one["table"]): one for one in told["seen"]}
+    reported = json.loads(html.unescape(found[1]))
+    assert reported["wrong"] == []
+    tables = {(one["category"], one["table"]): one for one in reported["seen"]}
     assert all(len(one["rows"]) == one["files"] for one in tables.values())
     assert {"Overview", "Tables", "Cells", "Datasets"} <= {category for category, _ in tables}
     cells = tables["Cells", "sr"]["rows"]
     assert [row[:4] for row in cells] == [
         ["sr", "x2", dataset, model] for dataset in ("tinyset", "tinytoo")
         for model in ("bicubic", "late", "later")]
-    caption = told["captions"]["results/tiny/cells/sr-x2@1/tinytoo/late.json"]["caption"]
+    caption = reported["captions"]["results/tiny/cells/sr-x2@1/tinytoo/late.json"]["caption"]
     assert all(name in html.unescape(caption) for name in ("late", "tinytoo", "sr-x2@1"))

@@ -247,6 +247,7 @@ def test_a_run_with_nothing_to_draw_has_its_report(tmp_path):
     assert (tmp_path / "results/tiny/report.html").exists()
 
 
+@pytest.mark.slow
 def test_the_anchors_do_not_end_by_naming_another_runs_report(tmp_path):
     config = tiny.make(tmp_path)
     for name in ("tiny/report.html", "anchors/anchors.csv"):
@@ -283,6 +284,7 @@ def test_a_set_that_the_run_fetches_costs_no_second_run(tmp_path, monkeypatch):
     assert stamps(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_folder_do_not_mix(tmp_path):
     import fcntl
 
@@ -307,6 +309,7 @@ def test_the_dry_run_needs_no_cores_and_writes_nothing(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_a_blind_training_is_one_job_of_the_workflow(tmp_path):
     training = {"recipe": "demo", "data": ["tinytrain"], "patch": 16, "levels": {"sigma": [15, 50]}}
     config = tiny.make(tmp_path, models={"tiny": {"training": training, "profile": False}}, cells=[

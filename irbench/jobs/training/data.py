@@ -184,7 +184,7 @@ def _check_excluded(images: list[Source], exclude: dict[str, list[str]]) -> None
         for name in exclude.get(source.dataset, ()):
             if name not in source.targets.names:
                 raise UserError(f"exclude: dataset {source.dataset!r} has no image {name!r}. Give "
-                                "file names without their ending.")
+                                "file names without their extension.")
 
 
 # -- from the sets -------------------------------------------------------------------------------
