@@ -242,6 +242,13 @@ def _finite(text: str) -> float:
     return value if math.isfinite(value) else _refuse(text)
 
 
+def _number(value: object) -> float:
+    """Return a finite number as float; a text that Python could read as one is none."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is not a number")
+    return float(value)
+
+
 def _once(pairs: list[tuple[str, object]]) -> dict:
     """Refuse duplicate keys, as after a careless merge: JSON would silently use the last one."""
     found = dict(pairs)
@@ -287,13 +294,13 @@ def _run(content: dict, path: Path) -> RunData:
         for metric, column in columns.items():
             if len(column) != len(names):
                 raise ValueError(f"{key}: {len(column)} {metric} of {len(names)} images")
-        images = {name: {m: float(column[i]) for m, column in columns.items()
+        images = {name: {m: _number(column[i]) for m, column in columns.items()
                          if column[i] is not None} for i, name in enumerate(names)}
         made = _inputs(content, "cell", protocol, model, entry)
         if made:
             made["data"] = entry.get("data", shared.get("sha256"))
         cells[key] = CellData(
-            protocol, dataset, model, "ok", "", {m: float(v) for m, v in entry["mean"].items()},
+            protocol, dataset, model, "ok", "", {m: _number(v) for m, v in entry["mean"].items()},
             images, dict.fromkeys(entry.get("missing") or (), NOT_SCORED), made,
             str(common.get("time") or ""), common)
     profiles = {}
@@ -301,7 +308,7 @@ def _run(content: dict, path: Path) -> RunData:
         protocol, model = key.split("/")
         profiles[key] = ProfileData(
             protocol, model, "ok", "", entry["parameters"], entry["macs"],
-            tuple(map(float, entry["latency_ms"])), entry["condition"],
+            tuple(map(_number, entry["latency_ms"])), entry["condition"],
             entry["peak_memory_bytes"], entry["peak_memory_of"],
             _inputs(content, "profile", protocol, model, entry), str(common.get("time") or ""),
             common)

@@ -15,6 +15,7 @@ import math
 import os
 import re
 import secrets
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -195,7 +196,10 @@ def _leaf(value: object) -> str:
     elif isinstance(value, float):
         if not math.isfinite(value):
             return "is not a finite number"
-    elif value is not None and not isinstance(value, int | bool):
+    elif isinstance(value, int):
+        if abs(value) > sys.float_info.max:
+            return "is too large a number"
+    elif value is not None:
         return (f"is {value!s}, which is read as a {type(value).__name__}; for a text, write it in "
                 "quotes")
     return ""

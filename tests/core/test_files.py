@@ -46,6 +46,7 @@ HOSTILE_YAML = {
     "a list as key": ("? [a]\n: x", "unhashable"),
     "infinity": ("a: {b: [1, .inf]}", r"a.b\[1\] is not a finite number"),
     "digits": ("a: " + "9" * 5000, "4300 digits"),
+    "a huge number": ("a: [1" + "0" * 400 + "]", r"a\[0\] is too large a number"),
     "twice": ("a: 1\na: 2", "line 2: 'a' is defined twice"),
     "two documents": ("a: 1\n---\na: 2", "not valid YAML: line 2"),
     "a tab": ("a:\n\t- 1", "not valid YAML: line 2"),
