@@ -49,7 +49,8 @@ def cell(run, model):
 
 def test_every_peer_names_a_protocol_a_figure_and_a_file():
     known = {p.id.rpartition("@")[0] for p in protocols.catalog().values()}
-    figures = {(f.task, f.level, f.method) for f in published.load()}
+    figures = {(published.TABLE_OF.get(f.task, f.task), f.level, f.method)
+               for f in published.load()}
     own = set(registry.cards())
     assert len(peers.catalog()) > 20 and not own & set(peers.catalog())
     for name, peer in peers.catalog().items():
@@ -127,7 +128,7 @@ def test_a_partly_pinned_peer_says_which():
     ({"grl-t": {}}, "cannot do sr-x2@2: its weights are for sr at x3, x4"),
     ({"a": {"external": "https://a/b.pth"}}, "is a URL, so the entry needs `sha256`"),
     ({"a": {"external": "https://github.com/OpenModelDB/model-hub/releases/download/dat/"
-                        "4x-DAT.pth"}}, "Or name the peer 'dat'"),
+                        "4x-DAT.pth"}}, "Or use the peer 'dat'"),
     ({"a": {"external": "ftp://a/b.pth"}}, r"a.external: ftp://a/b.pth: not a URL"),
     ({"a": {"external": "b.pth", "sha256": "12"}}, "sha256 is '12'; valid are 64"),
     ({"a": {"external": "b.pth", "options": {"x": 1}}}, "'options' does not apply to `external`"),

@@ -190,7 +190,7 @@ class FeedForward(nn.Module):
         return self.out(F.gelu(self.hidden(x)))
 
 
-class Block(nn.Module):
+class ReciprocalBlock(nn.Module):
     """A D-RAMiT block: both attentions side by side, each helped by the other's last output."""
 
     def __init__(self, shift: int) -> None:
@@ -215,13 +215,13 @@ class Block(nn.Module):
         return x + self.norm2(self.ffn(x)), spatial, channel, mixed
 
 
-class Stage(nn.Module):
+class ReciprocalStage(nn.Module):
     """Blocks in a row."""
 
     def __init__(self, depth: int) -> None:
         """Make the blocks; every second one rolls its windows."""
         super().__init__()
-        self.blocks = nn.ModuleDict({f"block{i}": Block(WINDOW // 2 * (i % 2))
+        self.blocks = nn.ModuleDict({f"block{i}": ReciprocalBlock(WINDOW // 2 * (i % 2))
                                      for i in range(depth)})
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -308,7 +308,7 @@ class RAMiT(Restorer):
         """Build RAMiT-1 for RGB images and the scales 2 to 4."""
         super().__init__(channels=channels, scale=scale, size_multiple=1)
         self.shallow = nn.ModuleDict({"conv": nn.Conv2d(channels, WIDTH, 3, padding=1)})
-        self.stage1, self.stage2, self.stage3, self.stage4 = map(Stage, DEPTHS)
+        self.stage1, self.stage2, self.stage3, self.stage4 = map(ReciprocalStage, DEPTHS)
         self.down1, self.down2 = Downsizing(), Downsizing()
         self.bottleneck = Bottleneck()
         self.attn_mix = Mixer()

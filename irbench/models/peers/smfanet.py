@@ -80,7 +80,7 @@ class PartialFeedForward(nn.Module):
         return self.conv_2(torch.cat((F.gelu(self.conv_1(convolved)), passed), dim=1))
 
 
-class Block(nn.Module):
+class ModulationBlock(nn.Module):
     """Aggregation and feed-forward part, each after a normalisation and with a residual."""
 
     def __init__(self, width: int) -> None:
@@ -102,7 +102,7 @@ class SMFANet(Restorer):
         """Build it; see ``build``."""
         super().__init__(channels=channels, scale=scale, size_multiple=1)
         self.to_feat = nn.Conv2d(channels, width, 3, padding=1)
-        self.feats = nn.Sequential(*(Block(width) for _ in range(blocks)))
+        self.feats = nn.Sequential(*(ModulationBlock(width) for _ in range(blocks)))
         self.to_img = nn.Sequential(nn.Conv2d(width, channels * scale**2, 3, padding=1),
                                     nn.PixelShuffle(scale))
 
