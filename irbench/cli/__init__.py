@@ -29,12 +29,14 @@ from irbench.cli import (
     listing,
     profile,
     report,
+    status,
     train,
     verify,
 )
 from irbench.core.errors import Paused, UserError
+from irbench.jobs import life
 
-VERBS = (data, train, evaluate, profile, bench, report, listing, info, verify, anchors, explain,
+VERBS = (data, train, evaluate, profile, bench, report, listing, info, status, verify, anchors, explain,
          compare, check, baseline, history, checkpoints)
 
 
@@ -43,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(argv)
     arguments.argv = argv
+    life.watch()
     try:
         return arguments.call(arguments) or 0
     except Paused as error:

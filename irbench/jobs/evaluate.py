@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irbench.catalog.protocols import Protocol
-from irbench.core import messages, records
+from irbench.core import digests, messages, records
 from irbench.core.errors import Damaged, Unavailable, UserError
 from irbench.core.run_folder import INPUT, TARGET, RunFolder
 from irbench.data import obtain, sets
 from irbench.imaging import degrade, metrics
-from irbench.imaging.images import to_float, to_uint8, write_png
+from irbench.imaging.images import to_uint8, write_png
 from irbench.jobs.result import USUAL, Result, RunSettings
 from irbench.models import interface, registry
 from irbench.plan import Job, Plan
@@ -49,11 +49,12 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
             images though the config does not ask for it.
 
     Returns:
-        Its ``result``: ``images`` (name, height, width, scores, ``tiles``: 1 is the
-        whole image, ``file``), ``mean``, ``missing``, ``device``, ``inference`` (the options),
-        ``tiling`` (``Tiled.record``, None if every image was restored whole) and ``dictionary``
-        (``interface.diagnose`` of the first image, of its first tile if it was tiled; None for a
-        network that offers none, and for a compiled one, into which nothing can look).
+        Its ``result``: ``images`` (name, height, width, scores, ``tiles``: 1 is the whole image,
+        ``file``, and of kept images ``kept``, their digests), ``mean``, ``missing``, ``device``,
+        ``inference`` (the options), ``tiling`` (``Tiled.record``, None if every image was restored
+        whole) and ``dictionary`` (``interface.diagnose`` of the first image, of its first tile if
+        it was tiled; None for a network that offers none, and for a compiled one, into which
+        nothing can look).
 
     Raises:
         Unavailable: weights or data are missing, a file is broken, memory ran out.
@@ -74,11 +75,12 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
     for item in messages.track(items, job.title, len(items)) if settings.progress else items:
         with named(item, data.name):
             scores, pictures = _image(item, network, protocol, scorer, device, phases)
-        kept = None
+        kept = {}
         if settings.keep_images or job.spec["keep_images"]:
             with phases("write"):
                 kept = _keep(plan.folder, job, item.name, *pictures)
-        images.append({"name": item.name, **scores, "tiles": network.tiles, "file": kept})
+        images.append({"name": item.name, **scores, "tiles": network.tiles,
+                       "file": next(iter(kept), None), **({"kept": kept} if kept else {})})
     if said := interface.diagnosis_in_words(network.network, network.observed):
         messages.say(f"{said} (first image)")
     names = tuple(job.spec["metrics"])
@@ -215,15 +217,20 @@ def forward(network, degraded: np.ndarray, device: str = "cpu") -> np.ndarray:
 
 
 def _keep(folder: Path, job: Job, name: str, degraded: np.ndarray, restored: np.ndarray,
-          target: np.ndarray) -> str:
-    """Write the restored image, and once per set the input (rounded) and the target."""
+          target: np.ndarray) -> dict[str, str]:
+    """Write the restored image, and once per set the input (rounded) and the target.
+
+    Returns their paths, relative to the run folder, with the SHA-256 of each.
+    """
     run, of = RunFolder(folder), (job.key["protocol"], job.key["dataset"])
-    path = run.image(*of, job.key["model"], name)
-    write_png(path, restored)
-    for reserved, image in ((INPUT, degraded), (TARGET, to_float(target))):
-        # always written: a set's file may have changed since an earlier run
-        write_png(run.image(*of, reserved, name), to_uint8(image))
-    return path.relative_to(folder).as_posix()
+    kept = {}
+    # input and target are always written: a set's file may have changed since an earlier run
+    for place, image in ((job.key["model"], restored), (INPUT, to_uint8(degraded)),
+                         (TARGET, target)):
+        path = run.image(*of, place, name)
+        write_png(path, image)
+        kept[path.relative_to(folder).as_posix()] = digests.file_digest(path)
+    return kept
 
 
 def _missing(scorer: metrics.Scorer, images: list[dict], names: tuple[str, ...]) -> dict:

@@ -21,7 +21,7 @@ from typing import Generic, TypeVar
 from irbench.catalog.datasets import DatasetEntry
 from irbench.catalog.model import Model
 from irbench.catalog.protocols import Protocol
-from irbench.core import digests, files
+from irbench.core import digests, files, records
 from irbench.core.errors import UserError
 from irbench.core.run_folder import RunFolder
 from irbench.plan import compose, contents, sources
@@ -124,6 +124,7 @@ def read(path: str | Path) -> Plan:
     """
     path = Path(path)
     try:
+        state = _state(path)
         value = json.loads(path.read_text(encoding="utf-8"))
         version = value["schema_version"]
     except OSError as error:
@@ -137,6 +138,9 @@ def read(path: str | Path) -> Plan:
                         f"{SCHEMA_VERSION}. Run the workflow again, which writes it anew.")
     folder, parts = RunFolder(path.parent), value["parts"]
 
+    def asks_for(job: Job) -> bool:
+        return _state(path) == state or _same_job(found, path, job)
+
     def protocol(_: str, number: int) -> Protocol:
         return Protocol.from_dict(parts[number])
 
@@ -149,13 +153,47 @@ def read(path: str | Path) -> Plan:
                        None if model is None else Model.from_dict(parts[model]))
         return make
 
-    return Plan(
+    found = Plan(
         value["config"], folder.path, _Lazy(value["protocols"], protocol),
         _Lazy(value["models"], lambda _, number: Model.from_dict(parts[number])),
         _Lazy(value["sets"], lambda _, stored: DatasetEntry.from_dict(stored)),
         scopes=_Lazy(value["scopes"], protocol), references=value["references"],
         trained_on=_Lazy(value["trained_on"], lambda _, number: parts[number]),
+        asks_for=asks_for,
         **{group: _Lazy(value["jobs"][group], job(group)) for group in GROUPS})
+    return found
+
+
+def is_of(plan: Plan) -> bool:
+    """Return whether the file of a plan's run can be read and has the same jobs, by their names."""
+    try:
+        stored = read(plan.run_folder.plan)
+    except UserError:
+        return False
+    return all(list(getattr(stored, group)) == list(getattr(plan, group)) for group in GROUPS)
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file is written anew; None if there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def _same_job(before: Plan, path: Path, job: Job) -> bool:
+    """Return whether the plan that a file holds now asks for a job as an earlier plan did."""
+    group = next(group for group, kind in KINDS.items() if kind == job.kind)
+    name = "/".join(job.key.values())
+    try:
+        plan = read(path)
+        old, new = (getattr(one, group).get(name) for one in (before, plan))
+        return None not in (old, new) and (
+            records.serves(old.spec, new.spec)
+            or records.serves(settled(before, old).spec, settled(plan, new).spec))
+    except UserError:
+        return False
 
 
 def settled(plan: Plan, job: Job) -> Job:

@@ -24,7 +24,8 @@ def test_canonical_json_is_a_round_trip_and_ignores_order(value):
 
 def record(**changes):
     return {**records.make("cell", {"model": "a"}, {"x": 1},
-                           result={"images": [], "mean": {"psnr": 1.0}}), **changes}
+                           result={"images": [{"name": "b", "psnr": 1.0}],
+                                   "mean": {"psnr": 1.0}}), **changes}
 
 
 def test_write_and_read(tmp_path):

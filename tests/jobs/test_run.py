@@ -128,11 +128,11 @@ def test_the_device_is_the_configs_unless_settings_name_one(cell, monkeypatch):
     ("raise SystemExit(130)", False, None),
 ])
 def test_a_process_of_its_own_leaves_a_record(cell, code, left, expected):
-    _, job = cell
+    planned, job = cell
     write(job, record_of(job, Result({"images": [], "mean": {}})))
     if left:
         code = f"open({str(job.record)!r}, 'w').write('its own')\n{code}"
-    ended, record = jobs.supervise(job, [sys.executable, "-c", code], attempt=3)
+    ended, record = jobs.supervise(planned, job, [sys.executable, "-c", code], attempt=3)
     if expected is None:
         assert (ended, record) == (130 if "130" in code else 0, None)
         assert job.record.exists() == left  # the old record is gone in any case
