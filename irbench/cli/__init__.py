@@ -36,8 +36,8 @@ from irbench.cli import (
 from irbench.core.errors import Paused, UserError
 from irbench.jobs import life
 
-VERBS = (data, train, evaluate, profile, bench, report, listing, info, status, verify, anchors, explain,
-         compare, check, baseline, history, checkpoints)
+VERBS = (data, train, evaluate, profile, bench, report, listing, info, status, verify, anchors,
+         explain, compare, check, baseline, history, checkpoints)
 
 
 def main(argv: list[str] | None = None) -> int:

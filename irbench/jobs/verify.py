@@ -162,8 +162,8 @@ def note_report(plan: Plan, made_from: str) -> None:
 def report_is_current(plan: Plan) -> bool:
     """Return whether the report was made from today's plan and code and from these records.
 
-    Its files must be as they were written, and so must what a run notes beside it: its config and
-    plan, which other commands read.
+    Its files must be as they were written. What a run notes beside it, its config and plan, which
+    other commands read, must not say something else; a run by hand has none.
     """
     folder = plan.run_folder
     try:
@@ -171,8 +171,9 @@ def report_is_current(plan: Plan) -> bool:
         return (noted["made_from"] == report_digest(plan)
                 and all(digests.known_digest(folder.path / name) == sha256
                         for name, sha256 in noted["files"].items())
-                and json.loads(folder.config.read_text(encoding="utf-8")) == plan.config
-                and plan_file.is_of(plan))
+                and (not folder.config.exists() or plan.config == json.loads(
+                    folder.config.read_text(encoding="utf-8")))
+                and (not folder.plan.exists() or plan_file.is_of(plan)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
