@@ -33,10 +33,9 @@ def claim(path: Path, patience: float = 0.0) -> None:
         patience: seconds to wait for another process that is about to end.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds it, or it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = path.open("a")
+    handle = _open(path)
     until = time.monotonic() + patience
     while not lock(handle):
         if time.monotonic() > until:
@@ -58,14 +57,15 @@ def hold(path: Path, waiting: Callable[[float], None]) -> Iterator[bool]:
         path: the lock file.
         waiting: called again and again while another process holds the lock, with the seconds
             waited so far; it may raise an error to give up.
+
+    Raises UserError if the file cannot be written.
     """
     if path.absolute() in _given().values():
         yield False
         return
     begun, waited = time.monotonic(), False
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.open("a")
+        handle = _open(path)
         # whoever held it may have removed the file meanwhile: then this lock keeps nobody out
         if lock(handle) and _is(handle, path):
             break
@@ -100,6 +100,16 @@ def _given() -> dict[int, Path]:
     except (ValueError, OSError):   # none, or not passed on to this process
         return {}
     return {int(number): Path(path)}
+
+
+def _open(path: Path) -> IO:
+    """Open a lock file. Raises UserError if it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}. Make its folder writable, "
+                        "or run in another one.") from None
 
 
 def _is(handle: IO, path: Path) -> bool:

@@ -45,10 +45,15 @@ def environment() -> dict[str, str]:
 def watch() -> None:
     """End this process soon after one that it works for; does nothing if none is named."""
     global _gone
-    if VARIABLE not in os.environ:
+    if not is_watching():
         return
     _gone = functools.partial(_any_gone, _watched(), os.getppid())
     threading.Thread(target=_wait, daemon=True, name="life").start()
+
+
+def is_watching() -> bool:
+    """Return whether this process works for another one."""
+    return VARIABLE in os.environ
 
 
 def ended() -> bool:

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from irbench.core import locks
+from irbench.core.errors import UserError
 from tests.helpers.paths import ROOT
 
 
@@ -109,3 +110,11 @@ def test_a_lock_that_was_passed_on_is_held_until_both_have_ended(tmp_path, monke
     for text in ("999:/x", "x:/x", ""):
         monkeypatch.setenv(locks.PASSED_ON, text)
         assert locks.passed_on() == ({}, ())
+
+
+def test_a_folder_that_cannot_be_written_is_one_message(tmp_path):
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "one.lock"
+    for call in (lambda: locks.claim(path), locks.hold(path, never).__enter__):
+        with pytest.raises(UserError, match=r"one\.lock: cannot be written: .*directory"):
+            call()
