@@ -232,10 +232,10 @@ def disturb(folder: Path, config: str, what: str, usual: float, draw: random.Ran
     if draw.random() < 0.75:
         while process.poll() is None and time.monotonic() - begun < LIMIT and not any(
                 "irbench" in " ".join(_words(one)) for one in _below(process)):
-            time.sleep(0.05)
+            time.sleep(0.2)
     until = time.monotonic() + draw.uniform(0, usual)
     while process.poll() is None and time.monotonic() < until:
-        time.sleep(0.02)
+        time.sleep(0.05)
     killed = process.poll() is None and kill(process, what, draw)
     spent = round(time.monotonic() - begun, 2)
     process.wait(LIMIT)     # of a child the run goes on; else it has ended
