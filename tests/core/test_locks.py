@@ -116,5 +116,5 @@ def test_a_folder_that_cannot_be_written_is_one_message(tmp_path):
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "one.lock"
     for call in (lambda: locks.claim(path), locks.hold(path, never).__enter__):
-        with pytest.raises(UserError, match=r"one\.lock: cannot be written: .*directory"):
+        with pytest.raises(UserError, match=r"one\.lock: cannot be written: "):
             call()
