@@ -24,7 +24,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from irbench.core import locks, messages
+from irbench.core import files, locks, messages
 from irbench.core.errors import Superseded, UserError
 from irbench.core.run_folder import lock_of
 from irbench.inference import allocator
@@ -184,6 +184,7 @@ def supervise(plan: Plan, job: Job, command: list[str], *, attempt: int = 0,
 
 def _supervise(plan: Plan, job: Job, command: list[str], attempt: int,
                log: str | None) -> tuple[int, dict | None]:
+    files.set_folder_aside(job.record)
     job.record.unlink(missing_ok=True)
     lock, kept_open = locks.passed_on()
     process = subprocess.Popen(command, env={**os.environ, **lock, **life.environment()},

@@ -147,6 +147,17 @@ def test_a_process_of_its_own_leaves_a_record(cell, code, left, expected):
     assert expected in record["reason"]
 
 
+def test_a_folder_in_a_records_place_is_set_aside(cell):
+    planned, job = cell
+    for number, work in enumerate((lambda: write(job, done(job)),
+                                   lambda: jobs.supervise(planned, job, ["false"])), 1):
+        (job.record / "something").mkdir(parents=True)
+        work()
+        assert records.read(job.record)["kind"] == "cell"
+        assert (job.record.with_name(f"input.json.{number}") / "something").is_dir()
+        job.record.unlink()
+
+
 # -- one process a job, and only what the run asks for -------------------------------------------
 
 def done(job):
