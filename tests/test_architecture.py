@@ -20,7 +20,6 @@ SLOW = {"scipy": 780, "cv2": 130, "numpy": 100, "requests": 95, "pooch": 80, "js
 # these import a module by a name that is data; elsewhere such an import would hide an arrow
 BY_NAME = {"irbench.plan": "the names of its face", "irbench.report.plots": "the list of plots",
            "irbench.models.registry": "architectures",
-           "irbench.models.peers": "networks of other groups",
            "irbench.models.attention": "implementations, one of which needs triton"}
 LINES, MODULES = 400, 15
 

@@ -31,13 +31,15 @@ from irbench.cli import (
     peers,
     profile,
     report,
+    status,
     train,
     verify,
 )
 from irbench.core.errors import Paused, UserError, refusal
+from irbench.jobs import life
 
-VERBS = (data, train, evaluate, profile, bench, report, listing, info, verify, anchors, peers,
-         explain, compare, check, baseline, history, checkpoints)
+VERBS = (data, train, evaluate, profile, bench, report, listing, info, status, verify, anchors,
+         peers,         explain, compare, check, baseline, history, checkpoints)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(argv)
     arguments.argv = argv
+    life.watch()
     try:
         code = arguments.call(arguments) or 0
         sys.stdout.flush()      # a full disk shows here, not when Python has ended

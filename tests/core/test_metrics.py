@@ -217,7 +217,7 @@ def run(path):
 
 
 def cell_of(name):
-    return plan.load("config.yaml").folder.parent / name / "cells/sr-x2@1/tinyset/bicubic.json"
+    return plan.load("config.yaml").folder.parent / name / "cells/sr-x2@2/tinyset/bicubic.json"
 
 
 def mean_absolute_error(pair):
