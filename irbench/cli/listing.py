@@ -1,8 +1,9 @@
-"""``irbench list``: all models, peers, protocols, datasets and recipes that are known.
+"""``irbench list``: all models, peers, protocols, datasets, recipes and metrics that are known.
 
 Reads   the catalogs, and a config if one is given.
 
 Try: ``irbench list protocols``
+     ``irbench list metrics``
      ``irbench list models --config config.yaml``
 """
 
@@ -13,13 +14,13 @@ import argparse
 from irbench.cli import common
 
 NAME = "list"
-HELP = "list models, peers, protocols, datasets and recipes"
+HELP = "list models, peers, protocols, datasets, recipes and metrics"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument("what", nargs="?",
-                        choices=["models", "peers", "protocols", "datasets", "recipes"])
+                        choices=["models", "peers", "protocols", "datasets", "recipes", "metrics"])
     parser.add_argument("--config", help="also list what this config adds")
 
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 import difflib
 import functools
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from irbench.catalog import reader
 from irbench.core import metrics
 from irbench.core.errors import UserError
-from irbench.imaging import metrics as scoring
 
 T = TypeVar("T")
 DEFAULT = "config.yaml"
@@ -61,13 +60,6 @@ def check(value: object, where: str = "config") -> dict:
     if errors:
         raise UserError("\n".join(f"{where}: {_explain(error)}" for error in errors[:5]))
     return _complete(value, schema)
-
-
-def check_metrics(names: Iterable[str], where: str) -> None:
-    """Raise UserError for a metric that the table does not have, or that nothing computes."""
-    for name in names:
-        metrics.get(name, where)
-    scoring.check(names, where)
 
 
 @functools.cache

@@ -24,7 +24,8 @@ from irbench.catalog.protocols import Protocol
 from irbench.core import digests, files
 from irbench.core.errors import UserError
 from irbench.core.run_folder import RunFolder
-from irbench.plan import compose, contents, sources
+from irbench.imaging import metrics
+from irbench.plan import compose, contents, scoring, sources
 from irbench.plan.compose import Plan
 from irbench.plan.job import Job
 
@@ -136,6 +137,8 @@ def read(path: str | Path) -> Plan:
         raise UserError(f"{path}: schema_version is {version!r}, this irbench reads "
                         f"{SCHEMA_VERSION}. Run the workflow again, which writes it anew.")
     folder, parts = RunFolder(path.parent), value["parts"]
+    config = value["config"]
+    scoring.resolve(config["metrics"], config.get("metric_plugins", ()), str(path))
 
     def protocol(_: str, number: int) -> Protocol:
         return Protocol.from_dict(parts[number])
@@ -150,7 +153,7 @@ def read(path: str | Path) -> Plan:
         return make
 
     return Plan(
-        value["config"], folder.path, _Lazy(value["protocols"], protocol),
+        config, folder.path, _Lazy(value["protocols"], protocol),
         _Lazy(value["models"], lambda _, number: Model.from_dict(parts[number])),
         _Lazy(value["sets"], lambda _, stored: DatasetEntry.from_dict(stored)),
         scopes=_Lazy(value["scopes"], protocol), references=value["references"],
@@ -187,6 +190,7 @@ def settled(plan: Plan, job: Job) -> Job:
             spec = dict(again.spec) if again else spec
     elif job.kind == "cell":
         spec["dataset"] = now(spec["dataset"])
+        spec |= metrics.weights_in_use(spec["metrics"])
     elif job.kind == "training":
         spec["datasets"] = [now(one) for one in spec["datasets"]]
     if "code" in spec:
