@@ -290,6 +290,8 @@ def row(value: object, where: str = "metric") -> Metric:
         if given.get("tolerance") is not None:
             given["tolerance"] = Tolerance(**given["tolerance"])
         return Metric(**given)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: {error}. Valid: a range of two numbers (null: no limit), a "
                         "tolerance with mean, image and exact, numbers elsewhere.") from None

@@ -39,6 +39,7 @@ NOT_OF_PAIRS = {
                     "it judges a whole folder of images, not single ones"),
     "clipscore": "it compares an image with a caption",
     "fgresq_pair": "it returns several values"}
+DISTRIBUTIONS = {"clip": "openai-clip"}     # import name -> distribution, where they differ
 # NIQE's parameters: pyiqa's own file, or the same numbers as BasicSR packs them
 NIQE_FILE = "niqe_modelparameters.mat"
 NIQE_PACKED = ("basicsr", "metrics", "niqe_pris_params.npz")
@@ -54,11 +55,13 @@ class Facts:
         lower: whether a lower value is better.
         reference: whether it compares with the target.
         range: the least and the largest value, as pyiqa writes it; ``~`` marks a rough one.
+        network: the class that computes it.
     """
 
     lower: bool
     reference: bool
     range: str
+    network: str
 
 
 # -- pyiqa's table, without importing it ---------------------------------------------------------
@@ -78,7 +81,7 @@ def table() -> dict[str, Facts]:
                    if isinstance(node, ast.Assign) and node.targets[0].id == "DEFAULT_CONFIGS")
         entries = ast.literal_eval(held.args[0] if isinstance(held, ast.Call) else held)
         return {name: Facts(bool(entry.get("lower_better")), entry["metric_mode"] == "FR",
-                            str(entry.get("score_range", "~, ~")))
+                            str(entry.get("score_range", "~, ~")), entry["metric_opts"]["type"])
                 for name, entry in entries.items()}
     except (ValueError, AttributeError, KeyError, IndexError) as error:
         raise UserError(f"{path}: irbench cannot read the table of this version of pyiqa "
@@ -120,6 +123,9 @@ def make(name: str) -> Measure:
         UserError: pyiqa does not have the metric.
     """
     known = facts(name)
+    if missing := _missing_packages(known.network):
+        raise Unavailable(f"pyiqa:{name} needs what is not part of irbench's environment: "
+                          f"pip install {' '.join(missing)}.")
     import torch
 
     with _offline(f"pyiqa:{name}"):
@@ -194,6 +200,25 @@ def _measure(name: str, network: Callable) -> Measure:
     return measure
 
 
+def _missing_packages(network: str) -> list[str]:
+    """Return the distributions that the file of a network imports at its head and that are missing.
+
+    pyiqa itself would only say that it has no such network.
+    """
+    folder = in_package("pyiqa", "archs", "__init__.py").parent
+    found = set()
+    for path in folder.glob("*_arch.py"):
+        source = path.read_text(encoding="utf-8")
+        if f"\nclass {network}(" in source:
+            for node in ast.parse(source).body:
+                if isinstance(node, ast.Import):
+                    found |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and not node.level:
+                    found.add(node.module.partition(".")[0])
+    return sorted(DISTRIBUTIONS.get(name, name) for name in found
+                  if importlib.util.find_spec(name) is None)
+
+
 @contextlib.contextmanager
 def _offline(title: str) -> Iterator[None]:
     """Let pyiqa build a network from local files only; its messages go to stderr.
@@ -206,8 +231,7 @@ def _offline(title: str) -> Iterator[None]:
         raise Unavailable(f"{title} needs {Path(path).name}: get it from {url} and put it into "
                           f"{Path(path).parent}.")
 
-    missing = importlib.util.find_spec("pyiqa") is None
-    if missing:
+    if importlib.util.find_spec("pyiqa") is None:
         raise Unavailable(f"{title} needs the package pyiqa: pip install --no-deps pyiqa.")
     kept = torch.hub.download_url_to_file
     try:
@@ -226,9 +250,8 @@ def _offline(title: str) -> Iterator[None]:
             download_util.download_url_to_file = theirs
             torch.hub.download_url_to_file = kept
     except ModuleNotFoundError as error:
-        package = {"clip": "openai-clip"}.get(error.name, error.name)
-        raise Unavailable(f"{title} needs the package {package}, which is not part of irbench's "
-                          f"environment: pip install {package}.") from None
+        raise Unavailable(f"{title} needs what is not part of irbench's environment: pip install "
+                          f"{DISTRIBUTIONS.get(error.name, error.name)}.") from None
     except UserError:
         raise
     except Exception as error:      # pyiqa and the packages that it builds on raise anything
