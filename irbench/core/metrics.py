@@ -128,7 +128,7 @@ class Metric:
 
     @property
     def stem(self) -> str:
-        """The name as part of file names and of columns of a CSV: ``pyiqa_vsi`` for pyiqa:vsi."""
+        """The name as part of columns of a CSV: ``pyiqa_vsi`` for pyiqa:vsi."""
         return self.name.replace(":", "_")
 
     @property
