@@ -1,13 +1,13 @@
-# The whole of irbench: data -> trainings -> cells and profiles -> report.
+# The complete pipeline: data -> trainings -> cells and profiles -> report.
 #
 #   snakemake --cores all                                     the run of config.yaml
 #   snakemake --cores all --configfile workflow/configs/benchmark.yaml
 #   snakemake -n                                              what would run, and why
-#   snakemake --cores all anchors                             do known figures come out? (minutes)
-#   snakemake --report photos.zip                             Snakemake's own report, of a run done
+#   snakemake --cores all anchors                             check known values (minutes)
+#   snakemake --report photos.zip                             Snakemake's own report of a finished run
 #
-# Each job is one irbench command (workflow/rules/*.smk); what a run consists of is computed from
-# the config by irbench/plan/, what of it is to be done from its records. Scheduling defaults: profiles/default.
+# Each job is one irbench command (workflow/rules/*.smk). irbench/plan/ computes the jobs of a run from
+# the config; the records decide which of them run. Scheduling defaults: profiles/default.
 
 
 report: "workflow/report/workflow.rst"

@@ -1,18 +1,18 @@
-"""What the Snakefile asks: which run this is, what is still to be done, and what to show of it.
+"""The Python code behind the Snakefile: the run, the jobs that must run, and labels for reports.
 
-Records decide what is done (``irbench.jobs.verify.Records``). Snakemake is asked to run a job that
-is not current although its output exists, and no current one: neither ages of files nor its notes
-in ``.snakemake`` count. It learns this in the input functions of the rules, which it calls once its
-graph of jobs is being built; nothing is written before the first job starts.
+Records decide which jobs run (``irbench.jobs.verify.Records``). Snakemake must run a job whose
+record is not current even if its output exists, and no other job; the age of files and the metadata
+in ``.snakemake`` do not count. The input functions of the rules pass this on while Snakemake builds
+its graph of jobs. Nothing is written before the first job starts.
 
-The labels are those of Snakemake's own report (``snakemake --report FILE.html``): the rules name
-captions (workflow/report) and categories; a subcategory is one table of Snakemake's page, and the
-labels are its columns. Snakemake's page makes a switch of a column, the first excepted, that has
-two values, each in half of the rows, and its script breaks where a row has no counterpart on the
-other side. It does so for one column at most and never for two. Hence the rule of ``_row``: three
-columns or more, and a no-break space behind the values of the last row. Then of two rows all
-columns would be switches, and of more rows none has two values in equal parts: there are no
-switches, and nothing breaks.
+The labels are for Snakemake's own report (``snakemake --report FILE.html``). The rules name
+captions (workflow/report) and categories. A subcategory is one table of Snakemake's page, and the
+labels are its columns. The page turns a column (except the first) into a switch if it has two
+values, each in half of the rows, and its script fails if a row has no counterpart on the other
+side. It does this for at most one column, never for two. ``_row`` therefore gives three or more
+columns, and adds a no-break space to the values of the last row. With two rows all columns would
+then be switches; with more rows no column has two values in equal parts. So there are no switches,
+and nothing fails.
 
 Reads a run and its records; writes ``config.json`` and ``plan.json`` when a run starts.
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from snakemake.io import Wildcards
     from snakemake.workflow import Workflow
 
-LONGEST = 160  # characters of a value
+LONGEST = 160  # largest number of characters of a value
 ALL = "all"
 MARK = "\u00a0"
 UNFIT = str.maketrans("{}<>", "()()")
@@ -71,7 +71,7 @@ def start(workflow: Workflow, given: dict) -> Workload:
     paths = workflow.overwrite_configfiles or [default]
     where = f"config {' + '.join(map(str, paths))}"
     try:
-        # Snakemake takes a key given twice without a word; this does not
+        # unlike Snakemake, this rejects a duplicate key
         read = [configs.read(path) for path in paths]
         if not workflow.overwrite_configfiles:
             update_config(read[0], given)
@@ -83,36 +83,36 @@ def start(workflow: Workflow, given: dict) -> Workload:
 
 
 class Workload:
-    """The run of a Snakefile. A ``group`` is the name of a group of jobs in the plan, as cells."""
+    """The run of a Snakefile. A ``group`` is a group of jobs in the plan, e.g. cells."""
 
     def __init__(self, workflow: Workflow, plan: Plan) -> None:
-        """Look at no record yet."""
+        """Keep the plan; no record is read yet."""
         self.workflow, self.plan, self.folder = workflow, plan, plan.run_folder
         self.records = verify.Records(plan)
 
     @property
     def gpu(self) -> int:
-        """How many GPUs a job asks for that computes: one, where it may use one."""
-        # a GPU serves one job at a time (profiles/default limits the resource); where none is,
-        # none waits
+        """The number of GPUs that a computing job requests: 1 if it may use one, else 0."""
+        # a GPU runs one job at a time (profiles/default limits the resource); without a GPU no
+        # job waits for one
         device = self.plan.config["device"]
         return int(device == "cuda"
                    or (device == "auto" and shutil.which("nvidia-smi") is not None))
 
     @property
     def cores(self) -> int:
-        """All cores, for a job that is to run alone."""
+        """All cores, for a job that must run alone."""
         try:
             return self.workflow.cores
-        except WorkflowError:  # `snakemake --report` runs nothing, and need not be told any
+        except WorkflowError:  # `snakemake --report` runs no job and needs no --cores
             return 1
 
     def job(self, group: str, wildcards: Wildcards) -> Job:
-        """Return a job by the wildcards of its rule; the search for leaks has none."""
+        """Return a job by the wildcards of its rule; the rule of the search for leaks has none."""
         return getattr(self.plan, group)["/".join(wildcards) or self.plan.config["run"]]
 
     def waits_for(self, job: Job) -> list[Job]:
-        """Return the jobs whose results a job reads: no set is fetched for the leaks alone."""
+        """Return the jobs whose results a job reads; sets are never fetched only for leaks."""
         plan = self.plan
         if job.kind == "training":
             return [plan.data[name] for name in job.model.training.data]
@@ -124,7 +124,7 @@ class Workload:
             return [plan.data[name] for name in names if name in plan.data]
         return []
 
-    # -- what is to be done ------------------------------------------------------------------------
+    # -- what must run -----------------------------------------------------------------------------
 
     def inputs(self, group: str) -> Callable[[Wildcards], list[str]]:
         """Return the input function of a rule: the records that a job waits for."""
@@ -137,13 +137,13 @@ class Workload:
         return of_job
 
     def targets(self, wildcards: Wildcards) -> list[str]:
-        """Return what the whole run asks for: every record that is not current, and the report."""
+        """Return the targets of the run: every record that is not current, and the report."""
         return [*(str(job.record) for job in self.plan.jobs() if self.records.problem(job)),
                 str(self.folder.report), str(self.folder.summary), str(self.folder.tables),
                 str(self.folder.figures)]
 
     def inputs_of_report(self, wildcards: Wildcards) -> list[str]:
-        """Return the records that the report is made from: all."""
+        """Return the inputs of the report: all records."""
         jobs = self.plan.jobs()
         current = (not any(self.records.problem(job) for job in jobs)
                    and verify.report_is_current(self.plan))
@@ -151,34 +151,34 @@ class Workload:
         return self._waited_for(jobs, current)
 
     def inputs_of_anchors(self, wildcards: Wildcards) -> list[str]:
-        """Return no file: the comparison with known figures fetches what it needs."""
+        """Return no file, because the comparison with known values fetches what it needs."""
         self._decide(anchor_run.FOLDER.anchors("csv"), anchor_run.is_current())
         return []
 
     def _decide(self, output: Path, current: bool) -> None:
-        """Have Snakemake make an output again if it is not current, and for no other reason."""
-        # what is current has inputs that are `ancient`, so that this one trigger is none
+        """Make Snakemake run the rule of an output if the output is not current, and only then."""
+        # current outputs have `ancient` inputs, so that this only trigger never fires
         self.workflow.dag_settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
-        # the process of one job, on another machine, say, decides nothing
+        # a process that runs one job, perhaps on another machine, decides nothing
         if not current and output.exists() and self.workflow.is_main_process:
             self.workflow.dag.forcefiles.add(str(output))
 
     def _waited_for(self, jobs: Iterable[Job], current: bool) -> list[str]:
-        """Return the records of jobs as inputs of something.
+        """Return the records of jobs as inputs of an output.
 
-        What is current waits for nothing that is to be done, nor for what comes after that:
-        Snakemake would take all these for affected, and then miss those that are to be done again.
+        A current output does not wait for jobs that must run, nor for jobs after these. Otherwise
+        Snakemake would regard all of them as affected, and miss those that must run again.
         """
         if not current:
             return [str(job.record) for job in jobs]
         return [ancient(str(job.record)) for job in jobs if self._rests(job)]
 
     def _rests(self, job: Job) -> bool:
-        """Return whether a job and all that it waits for are current."""
+        """Return whether a job and all jobs that it waits for are current."""
         return self.records.problem(job) is None and all(map(self._rests, self.waits_for(job)))
 
     def attempt(self, group: str) -> Callable[[Wildcards], int]:
-        """Return the parameter of a rule that counts how often a job had to be done before."""
+        """Return the parameter function of a rule: how often a job has failed before."""
         def number(wildcards: Wildcards) -> int:
             job = self.job(group, wildcards)
             if self.records.problem(job) is None:
@@ -190,24 +190,25 @@ class Workload:
     # -- before and after --------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Before the first job: claim the run's folder, then write down its configuration and plan.
+        """Before the first job, lock the run's folder and write its config and plan.
 
-        Not a rule: whether a job must run depends on its own spec, not on the age of these files.
+        This is not a rule, because whether a job must run depends on its spec, not on the age of
+        these files.
         """
         try:
             locks.claim(self.folder.lock)
-            # in the given order, which is that of the report's rows
+            # in the config's order, which is the order of the report's rows
             files.write_json(self.folder.config, self.plan.config)
             plan_file.write(self.plan)
         except UserError as error:
             print(f"irbench: {error}", file=sys.stderr)
-            os._exit(2)  # no job has begun; an exception would be reported as a defect
+            os._exit(2)  # no job has started; Snakemake would report an exception as a bug
 
     def announce(self) -> None:
-        """End by naming the report, and what is missing in it."""
+        """After the run, print the path of the report and the missing results."""
         targets = self.workflow.dag_settings.targets
         if not self.folder.report.exists() or set(targets) == {"anchors"}:
-            return  # only a part of the run was asked for, or something apart from it
+            return  # only a part of the run was requested, or only the anchors
         stored = [(job, self.folder.load(job.kind, job.key)) for job in self.plan.jobs()
                   if job.record.exists()]
         missing = [(job, one.problem or one.record["reason"]) for job, one in stored
@@ -226,27 +227,27 @@ class Workload:
     # -- Snakemake's own report --------------------------------------------------------------------
 
     def labels(self, group: str) -> Callable[[Wildcards], dict[str, str]]:
-        """Return what Snakemake's report shows of a record: what it is, and what came out."""
+        """Return the labels of a record in Snakemake's report: its job and its result."""
         return lambda wildcards: labels(
             self.plan, group, list(wildcards) or [self.plan.config["run"]])
 
     def subcategory(self, group: str) -> Callable[[Wildcards], str]:
-        """Return the table of Snakemake's report that a record is in: that of its task."""
+        """Return the table of a record in Snakemake's report, which is that of its task."""
         return lambda wildcards: subcategory(self.plan, group, list(wildcards))
 
     def file_labels(self, folder: Path) -> Callable[[Wildcards], dict[str, str]]:
-        """Return what Snakemake's report shows of a table or a figure."""
+        """Return the labels of a table or plot in Snakemake's report."""
         return lambda wildcards: file_labels(self.plan, folder, wildcards.name, wildcards.suffix)
 
 
 # -- Snakemake's own report --------------------------------------------------------------------
 
 def subcategory(plan: Plan, kind: str, key: Sequence[str]) -> str:
-    """Return the table of a job's record: its task, or what kind of a job it is.
+    """Return the table of a job's record: its task, or the kind of the job.
 
     Args:
         plan: the run.
-        kind: a name of a group of jobs in the plan: cells, trainings, profiles, data, benches,
+        kind: the name of a group of jobs in the plan: cells, trainings, profiles, data, benches,
             leaks.
         key: the values of the job's key.
     """
@@ -254,7 +255,7 @@ def subcategory(plan: Plan, kind: str, key: Sequence[str]) -> str:
 
 
 def labels(plan: Plan, kind: str, key: Sequence[str]) -> dict[str, str]:
-    """Return the row of a job's record: what it is, and what came out (or why nothing did)."""
+    """Return the row of a job's record: its job, and its result or the reason for n/a."""
     group = getattr(plan, kind)
     job = group["/".join(key)]
     stored = plan.run_folder.load(job.kind, job.key)
@@ -265,20 +266,20 @@ def labels(plan: Plan, kind: str, key: Sequence[str]) -> dict[str, str]:
 
 
 def drawing(name: str) -> str:
-    """Return the table of a figure, by its name without suffix."""
+    """Return the table of a plot, by its name without suffix."""
     plot = plots.plot_of(name)
     return plot.kind if plot else "plots"
 
 
 def file_labels(plan: Plan, folder: str | Path, name: str, suffix: str) -> dict[str, str]:
-    """Return the row of a table or a figure: what it is about.
+    """Return the row of a table or plot: its task, level and dataset.
 
     Args:
         plan: the run.
-        folder: where the file lies.
-        name: of the file, without suffix. That of a visual comparison holds protocol and dataset,
-            that of another file a task or none.
-        suffix: of the file, without the dot.
+        folder: the folder of the file.
+        name: the file's name without suffix. The name of a visual comparison contains protocol and
+            dataset; other names may contain a task.
+        suffix: the file's suffix without the dot.
     """
     beside = sorted(path.stem for path in Path(folder).glob(f"*.{suffix}")
                     if drawing(path.stem) == drawing(name))
@@ -293,7 +294,7 @@ def file_labels(plan: Plan, folder: str | Path, name: str, suffix: str) -> dict[
 
 
 def outcome(stored: Stored) -> str:
-    """Say in a few words what a job's record holds, in the units of the report."""
+    """Return the result of a job's record in a few words, in the units of the report."""
     record = stored.record
     if record is None:
         return f"n/a: {stored.problem}"
@@ -348,7 +349,7 @@ def _columns(plan: Plan, job: Job) -> dict[str, str]:
 
 
 def _row(columns: dict[str, str], *, last: bool) -> dict[str, str]:
-    """Make values fit for Snakemake: no braces (its wildcards), no tags; see the module's text."""
+    """Make values fit for Snakemake: no braces (its wildcards), no tags (see above)."""
     plain = {name: textwrap.shorten(value, LONGEST, placeholder=" ...").translate(UNFIT)
              for name, value in columns.items()}
     return {name: value + MARK if last and place else value

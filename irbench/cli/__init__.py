@@ -1,9 +1,9 @@
-"""The command line: one module a verb, the same commands the workflow's rules run.
+"""The command line: one module per verb. The workflow's rules run the same commands.
 
 The last line on stdout of a verb that does something is one JSON document; messages and progress
-go to stderr. Exit codes: 0 done, 1 done but something is wrong (verify, check), 2 bad input, no
-result, 3 nothing wrong, but not finished: not all could be compared (data leak, anchors), nothing
-could (check, compare, history), or a training stopped as asked.
+go to stderr. Exit codes: 0 done; 1 done, but a problem was found (verify, check); 2 invalid input,
+no result; 3 no problem found, but incomplete: some sets could not be compared (data leak, anchors),
+nothing could be compared (check, compare, history), or a training was stopped.
 
 Try: ``irbench --help``
 """
@@ -55,14 +55,14 @@ def main(argv: list[str] | None = None) -> int:
         print("irbench: interrupted; the same command continues", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # the reader of our output has gone (| head): no one to tell
+        # the reader of our output has closed the pipe (| head): nobody reads a message
         sys.stderr.close()
         return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="irbench", description="Benchmark image restoration and reproduce published figures.",
+        prog="irbench", description="Benchmark image restoration and reproduce published values.",
         epilog="Each verb has its own --help. The whole run: snakemake --cores all")
     parser.add_argument("--version", action="version", version=f"irbench {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)

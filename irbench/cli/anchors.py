@@ -1,4 +1,4 @@
-"""``irbench anchors``: hold this pipeline against figures that need no training.
+"""``irbench anchors``: check this pipeline against values that need no training.
 
 Reads   the anchors of irbench's catalog, or those of a file; sets are fetched.
 Writes  results/anchors, see ``irbench.fidelity.anchor_run``.
@@ -18,27 +18,27 @@ from irbench.core import messages
 from irbench.fidelity import anchor_run, anchors
 
 NAME = "anchors"
-HELP = ("check this pipeline against figures that need no training: exit 1 if one fails, 3 if none "
+HELP = ("check this pipeline against values that need no training: exit 1 if one fails, 3 if none "
         "could be compared")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument("--list", action="store_true",
-                        help="show rows and references, compute none")
+                        help="show rows and references without computing anything")
     parser.add_argument("--only", metavar="PATTERN",
-                        help="rows whose PROTOCOL/DATASET/MODEL holds this (* fits anything)")
-    parser.add_argument("--jobs", type=common.positive, help="processes; default: one a CPU")
+                        help="rows whose PROTOCOL/DATASET/MODEL contains this (* matches anything)")
+    parser.add_argument("--jobs", type=common.positive, help="processes; default: one per CPU")
     parser.add_argument("--data-root", default="data",
-                        help="where fetched sets lie, default: %(default)s")
-    parser.add_argument("--file", type=Path, help="anchors of your own, in the form of irbench's "
+                        help="folder for fetched sets, default: %(default)s")
+    parser.add_argument("--file", type=Path, help="your own anchors, in the format of irbench's "
                         "catalog/anchors.yaml")
     common.add_attempt(parser)
     common.add_log(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compare the rows asked for, or list them; return the exit code."""
+    """Compare the selected rows, or list them; return the exit code."""
     messages.log_to(arguments.log)
     catalog = anchors.load(arguments.file or anchors.CATALOG)
     if arguments.list:
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
                               jobs=arguments.jobs or anchor_run.processes(),
                               attempt=arguments.attempt)
     print(anchor_run.table(compared))
-    print("why each tolerance: irbench anchors --list")
+    print("reasons for the tolerances: irbench anchors --list")
     number = anchors.counts(compared)
     number["compared"] = sum(c.verdict != "SKIP" for c in compared)
     print(json.dumps(number))

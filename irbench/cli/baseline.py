@@ -1,4 +1,4 @@
-"""``irbench baseline``: write a run's results to one small file, or show what such a file holds.
+"""``irbench baseline``: write a run's results to one small file, or show such a file.
 
 Reads   a run folder or a baseline file. ``write`` writes the file that ``--output`` names.
 
@@ -28,8 +28,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     write.add_argument("run", metavar="RUN", help="a run folder, such as results/photos")
     write.add_argument("--output", required=True, metavar="FILE", type=Path)
     write.add_argument("--partial", action="store_true",
-                       help="leave out cells and profiles without a whole result")
-    show = what.add_parser("show", help="list what a baseline file holds")
+                       help="leave out cells and profiles without a complete result")
+    show = what.add_parser("show", help="show the content of a baseline file")
     show.add_argument("file", metavar="FILE", help=output.RUN)
 
 

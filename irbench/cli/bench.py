@@ -1,8 +1,8 @@
-"""``irbench bench``: time and memory of parts of models, apart from any model.
+"""``irbench bench``: time and memory of parts of models, without the rest of the model.
 
 ``irbench bench attention`` measures the attention implementations. Sizes come from the command line
-(defaults: those of ``attention_bench`` in catalog/config.schema.json), or from a config, whose run
-then gets the record that the workflow would write (RUN/benches/attention.json).
+(defaults: those of ``attention_bench`` in catalog/config.schema.json), or from a config. With a
+config the command writes the same record as the workflow (RUN/benches/attention.json).
 
 Try: ``irbench bench attention --n 64 --k 16 32 --samples 3``
      ``irbench bench attention --config workflow/configs/benchmark.yaml``
@@ -36,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     common.add_plan(group)
     usual = configs.section(SECTION)
     choices = configs.choices(SECTION)
-    for name, text in (("n", "tokens of a window"), ("k", "keys of a token")):
+    for name, text in (("n", "tokens per window"), ("k", "keys per token")):
         parser.add_argument(f"--{name}", type=common.positive, nargs="+", metavar=name.upper(),
                             help=f"{text}, default: {' '.join(map(str, usual[name]))}")
     for name in ("windows", "heads", "head_dim", "warmup", "samples"):
@@ -44,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                             help=f"default: {usual[name]}")
     parser.add_argument("--dtype", choices=choices["dtype"], help=f"default: {usual['dtype']}")
     parser.add_argument("--implementations", nargs="+", choices=choices["implementations"],
-                        metavar="NAME", help="beside dense attention, default: "
+                        metavar="NAME", help="in addition to dense attention, default: "
                         f"{' '.join(usual['implementations'])}")
     common.add_job(parser)
 
@@ -56,20 +56,20 @@ def run(arguments: argparse.Namespace) -> int:
     if not (arguments.config or arguments.plan):
         return _by_hand(arguments, configs.section(SECTION, given))
     if given:
-        raise UserError(f"bench {arguments.what}: with --config its `{SECTION}` gives the sizes, "
-                        f"so {_flags(given)} cannot be given, too. Leave one out.")
+        raise UserError(f"bench {arguments.what}: the sizes come from `{SECTION}` of --config. "
+                        f"Omit either --config or {_flags(given)}.")
     planned = common.load_plan(arguments)
     if not planned.benches:
-        raise UserError(f"{arguments.plan or arguments.config}: it asks for no benchmark. Add "
-                        f"`{SECTION}: {{}}` to it, or leave --config out.")
+        raise UserError(f"{arguments.plan or arguments.config}: no benchmark is configured. "
+                        f"Add `{SECTION}: {{}}` to it, or omit --config.")
     job = planned.find("bench", bench=arguments.what)
     return common.run_job(arguments, planned, job, common.settings(arguments, planned))
 
 
 def _by_hand(arguments: argparse.Namespace, sizes: dict) -> int:
-    """Measure without a run: no record, the whole result on stdout."""
+    """Measure without a run: write no record, print the complete result on stdout."""
     if arguments.on_failure == "record":
-        raise UserError("bench: --on-failure record writes a record of a run; give its --config.")
+        raise UserError("bench: --on-failure record needs a run to write to; add --config.")
     allocator.keep()
     messages.log_to(arguments.log)
     how = RunSettings(device=jobs.pick_device(arguments.device or "auto"),

@@ -1,7 +1,7 @@
-"""``irbench checkpoints``: list weights, show a file's card, export a training's, import others.
+"""``irbench checkpoints``: list, show, export and import weights.
 
-Reads   headers of the files that are here; a config names the run, ``data_root`` and plugins.
-Writes  ``export``: the file named, or the bundled file and its catalog; ``import``:
+Reads   headers of local files; a config names the run, ``data_root`` and plugins.
+Writes  ``export``: the named file, or a bundled file and the catalog of these; ``import``:
         DATA_ROOT/checkpoints/NAME.safetensors.
 
 Try: ``irbench checkpoints list``
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import yaml
 
+from irbench.catalog import protocols
 from irbench.cli import common
 from irbench.core import digests, files
 from irbench.core.errors import UserError
@@ -27,10 +28,10 @@ from irbench.weights import bundled, cards, export
 NAME = "checkpoints"
 HELP = "list, show, export and import weights"
 ACTIONS = {
-    "list": "show all weights that are here: bundled, imported or fetched, trained by runs",
-    "show": "show a file's card: what it is, its training and cost, its scores and their gap to "
-            "the published figures",
-    "export": "write a finished training's weights as one file that describes itself",
+    "list": "show all local weights: bundled, imported or fetched, trained by runs",
+    "show": "show a file's card: architecture, training, cost, scores and their gap to the "
+            "published values",
+    "export": "write a finished training's weights as one self-describing file",
     "import": "check weights from elsewhere against their model and store them in "
               "DATA_ROOT/checkpoints",
 }
@@ -42,39 +43,41 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     for action, text in ACTIONS.items():
         sub = actions.add_parser(action, help=text, description=text)
         common.add_config(sub, "default: %(default)s"
-                          + ("" if action == "export" else ", if it is there"))
+                          + ("" if action == "export" else ", if it exists"))
         if action != "export":
             common.add_data_root(sub)
     for action in ("list", "show"):
         actions.choices[action].add_argument("--json", action="store_true",
-                                             help="print JSON, with all that is known")
+                                             help="print JSON with all details")
     actions.choices["show"].add_argument("name", metavar="NAME_OR_PATH",
-                                         help="a name of the list, or a file")
+                                         help="a name from the list, or a file")
     sub = actions.choices["export"]
     sub.add_argument("--protocol", required=True,
-                     help="what was trained for, e.g. sr-x2 or denoise_color-blind")
+                     help="protocol of the training, e.g. sr-x2 or denoise_color-blind")
     sub.add_argument("--model", required=True, help="a name under `models` in the config")
     to = sub.add_mutually_exclusive_group(required=True)
     to.add_argument("--output", type=Path, metavar="FILE", help="a .safetensors file")
     to.add_argument("--bundle", action="store_true",
-                    help="write it among irbench's bundled weights, and their catalog anew")
+                    help="add it to irbench's bundled weights, and update their catalog")
     sub.add_argument("--float32", action="store_true",
-                     help="keep single precision; default: half, of half the size")
+                     help="keep single precision; default: half precision, half the size")
     sub.add_argument("--best", action="store_true",
-                     help="the weights of the best validation instead of the last")
+                     help="the weights with the best validation instead of the last ones")
     sub = actions.choices["import"]
     sub.add_argument("file", type=Path, metavar="FILE",
                      help="a file that irbench exported or trained, or a state dict (.safetensors, "
                      ".pth, .pt, .ckpt) with --model and --protocol")
     sub.add_argument("--model", metavar="ARCH", help="a model of irbench list models")
-    sub.add_argument("--protocol", help="what the weights are for, e.g. sr-x2 or (with --levels) "
+    sub.add_argument("--protocol", help="protocol of the weights, e.g. sr-x2 or (with --levels) "
                      "denoise_color-blind")
     sub.add_argument("--options", nargs="+", default=[], metavar="K=V",
-                     help="the model's options that differ from its own")
+                     help="options that differ from the model's defaults")
     sub.add_argument("--levels", metavar="K=LOW,HIGH",
                      help="the range of a blind model, e.g. sigma=15,50")
     sub.add_argument("--name", help="default: from the file")
-    sub.add_argument("--sha256", help="what the file must be")
+    sub.add_argument("--weights-key", metavar="KEY",
+                     help="which set of weights, if the file has several, e.g. params_ema")
+    sub.add_argument("--sha256", help="the expected digest of the file")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -83,14 +86,14 @@ def run(arguments: argparse.Namespace) -> int:
         return {"list": _list, "show": _show, "export": _export,
                 "import": _import}[arguments.action](arguments)
     except BrokenPipeError:
-        raise  # whoever read our output has gone
+        raise  # the reader of our output has closed the pipe
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         raise UserError(f"{where}{error.strerror or error}.") from None
 
 
 def _settings(arguments: argparse.Namespace) -> dict:
-    """Return what the config says of folders, catalogs and plugins; the config is optional."""
+    """Return the config's folders, catalogs and plugins; the config is optional."""
     settings = (configs.load(arguments.config) if common.has_config(arguments)
                 else {"catalog_paths": [], "plugins": [], "data_root": "data"})
     return {"data_root": Path(arguments.data_root or settings["data_root"]),
@@ -100,7 +103,7 @@ def _settings(arguments: argparse.Namespace) -> dict:
 def _list(arguments: argparse.Namespace) -> int:
     found = cards.listing(_settings(arguments)["data_root"], RESULTS)
     if not arguments.json:
-        print(cards.table(found) if found else "no weights are here")
+        print(cards.table(found) if found else "no weights found")
         return 0
     print(json.dumps({"checkpoints": [cards.as_dict(one) for one in found]}))
     return 0
@@ -118,11 +121,13 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace) -> int:
     if arguments.output and arguments.output.suffix != ".safetensors":
-        raise UserError(f"--output {arguments.output}: the file is safetensors; end its name in "
-                        ".safetensors.")
-    folder = RunFolder.of_run(configs.load(arguments.config)["run"]).path
+        raise UserError(f"--output {arguments.output}: the file is written as safetensors. End its "
+                        "name in .safetensors.")
+    config = configs.load(arguments.config)
     data, header = export.export(
-        folder, arguments.protocol, arguments.model, half=not arguments.float32,
+        RunFolder.of_run(config["run"]).path,
+        _scope(arguments.protocol, tuple(config["catalog_paths"])), arguments.model,
+        half=not arguments.float32,
         best=arguments.best, command=_command(arguments))
     path = arguments.output or bundled.add(data, header)
     if arguments.output:
@@ -132,8 +137,14 @@ def _export(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _scope(name: str, catalogs: tuple[str, ...]) -> str:
+    """Return the name of the training for a protocol, which may be that of another version."""
+    return next((one.training_id for one in protocols.catalog(catalogs).values()
+                 if one.id == name), name)
+
+
 def _command(arguments: argparse.Namespace) -> str:
-    """Return the command that trains such weights again, with the config as seen from here."""
+    """Return the command that repeats the training, with a config path relative to this folder."""
     config = Path(arguments.config)
     if config.is_absolute() and config.is_relative_to(Path.cwd()):
         config = config.relative_to(Path.cwd())
@@ -147,7 +158,7 @@ def _import(arguments: argparse.Namespace) -> int:
         arguments.file, settings["data_root"], export.Wanted(
             arguments.model, arguments.protocol, _options(arguments.options),
             _levels(arguments.levels), arguments.sha256, arguments.name, settings["plugins"],
-            settings["catalogs"]))
+            settings["catalogs"], arguments.weights_key))
     print(json.dumps({"file": str(path), "arch": header["arch"], "protocol": header["protocol"],
                       "config": _config_line(path, header, settings["plugins"])}))
     return 0
@@ -158,7 +169,7 @@ def _config_line(path: Path, header: dict, plugins: tuple[str, ...]) -> str:
     usual = registry.get(header["arch"], plugins).options
     entry = {"options": {name: value for name, value in header["options"].items()
                          if value != usual.get(name)}, "checkpoint": str(path)}
-    # JSON is YAML, too
+    # JSON is also YAML
     return f"{header['arch']}: {json.dumps({k: v for k, v in entry.items() if v})}"
 
 
@@ -167,11 +178,11 @@ def _options(given: list[str]) -> dict:
     for text in given:
         name, equals, value = text.partition("=")
         if not (name and equals):
-            raise UserError(f"--options {text}: valid is NAME=VALUE, such as skip=input.")
+            raise UserError(f"--options {text}: give NAME=VALUE, such as skip=input.")
         try:
             found[name] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise UserError(f"--options {text}: its value is no YAML.") from None
+            raise UserError(f"--options {text}: its value is not valid YAML.") from None
     return found
 
 
@@ -182,5 +193,5 @@ def _levels(given: str | None) -> dict | None:
     try:
         low, high = (int(end) if end.strip().isdigit() else float(end) for end in ends.split(","))
     except ValueError:
-        raise UserError(f"--levels {given}: valid is NAME=LOW,HIGH, such as sigma=15,50.") from None
+        raise UserError(f"--levels {given}: give NAME=LOW,HIGH, such as sigma=15,50.") from None
     return {name: [low, high]}

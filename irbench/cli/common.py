@@ -1,4 +1,4 @@
-"""What several verbs share: their options, doing a job, and what is known here.
+"""Code that several verbs share: options, running a job, and the catalogs.
 
 A verb is one module with ``NAME``, ``HELP``, ``add_options(parser)`` and ``run(arguments) -> exit
 code``; ``irbench.cli`` lists them.
@@ -33,12 +33,12 @@ SUMMARY = ("mean", "count", "steps", "final_loss", "parameters", "macs")
 # -- options -----------------------------------------------------------------------------------
 
 def add_config(parser: argparse.ArgumentParser, help: str = "default: %(default)s") -> None:
-    """Add the option that names the config, by default the one of this folder."""
+    """Add the option that names the config; the default is in the current folder."""
     parser.add_argument("--config", default=CONFIG, help=help)
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name the run of a job: a config, or the plan that was made of it."""
+    """Add the options that name the run of a job: a config, or the plan made from it."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--config", default=CONFIG, help="default: %(default)s")
     add_plan(group)
@@ -46,8 +46,8 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 def add_plan(parser: argparse.ArgumentParser) -> None:
     """Add the option that names a run's plan, which the workflow writes when the run starts."""
-    parser.add_argument("--plan", metavar="FILE", help="results/RUN/plan.json, as the workflow "
-                        "gives it: do a job of it, planning nothing")
+    parser.add_argument("--plan", metavar="FILE", help="results/RUN/plan.json, which the workflow "
+                        "writes: run a job of it without planning the run")
 
 
 def add_log(parser: argparse.ArgumentParser) -> None:
@@ -56,14 +56,14 @@ def add_log(parser: argparse.ArgumentParser) -> None:
 
 
 def add_attempt(parser: argparse.ArgumentParser) -> None:
-    """Add the workflow's own option: how often an earlier attempt had failed."""
+    """Add the option of the workflow that counts earlier failed attempts."""
     parser.add_argument("--attempt", type=int, default=0, help=argparse.SUPPRESS)
 
 
 def add_data_root(parser: argparse.ArgumentParser) -> None:
     """Add the option that names the folder of all data."""
     parser.add_argument("--data-root", metavar="FOLDER",
-                        help="where the data lie; default: the config's, or data")
+                        help="folder of the data; default: the config's, or data")
 
 
 def add_protocol(parser: argparse.ArgumentParser) -> None:
@@ -77,10 +77,10 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_job(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
-    """Add the options of every job (see ``run_job``); ``device`` for one that computes."""
+    """Add the options of every job (see ``run_job``); ``device`` for a job that computes."""
     parser.add_argument("--on-failure", choices=["stop", "record"], default="stop",
-                        help="when a result cannot be had: stop with exit code 2 (default), or "
-                             "write a record with the reason and go on, as the workflow does")
+                        help="if there is no result: stop with exit code 2 (default), or "
+                             "write a record with the reason and continue, as the workflow does")
     add_attempt(parser)
     parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
     add_log(parser)
@@ -91,14 +91,14 @@ def add_job(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
 
 
 def positive(text: str) -> int:
-    """Return the whole number of at least 1 that an option gives."""
+    """Parse an option's value as a whole number of at least 1."""
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 
 def minutes(text: str) -> float:
-    """Return the number of minutes, 0 or more, that an option gives."""
+    """Parse an option's value as a number of minutes of at least 0."""
     try:
         value = float(text)
     except ValueError:
@@ -111,27 +111,27 @@ def minutes(text: str) -> float:
 # -- jobs --------------------------------------------------------------------------------------
 
 def settings(arguments: argparse.Namespace, plan: Plan, **more: object) -> RunSettings:
-    """Return how a job that computes is to run; ``more`` are settings of its own."""
+    """Return the settings of a job that computes; ``more`` are settings of its kind."""
     return RunSettings(device=arguments.device or plan.config["device"],
                        threads=arguments.threads, progress=True, **more)
 
 
 def load_plan(arguments: argparse.Namespace) -> Plan:
-    """Return the run: read from the plan that is named, else planned from the config."""
+    """Return the run's plan: read from the given file, or planned from the config."""
     return plans.read(arguments.plan) if arguments.plan else plans.load(arguments.config)
 
 
 def settled(arguments: argparse.Namespace, plan: Plan, job: Job) -> Job:
-    """Return a job with the spec that it has now, if its plan was made earlier."""
+    """Return a job; if its plan was read from a file, its spec is updated."""
     return plan_file.settled(plan, job) if arguments.plan else job
 
 
 def run_job(arguments: argparse.Namespace, plan: Plan, job: Job,
             how: RunSettings | None = None) -> int:
-    """Do a job, write its record, print its summary; return the exit code.
+    """Run a job, write its record, print its summary; return the exit code.
 
-    With ``--on-failure record`` a job that computes runs in a process of its own, which has this
-    command's options and ``--supervised``.
+    With ``--on-failure record`` a job that computes runs in a separate process, with the same
+    options and ``--supervised``.
     """
     code = 0
     if (arguments.on_failure == "record" and not arguments.supervised
@@ -143,7 +143,7 @@ def run_job(arguments: argparse.Namespace, plan: Plan, job: Job,
         messages.log_to(arguments.log)
         record = jobs.do(plan, settled(arguments, plan, job), how, on_failure=arguments.on_failure,
                          attempt=arguments.attempt)
-    if record:      # else the process that wrote it has printed it
+    if record:      # otherwise the process that wrote the record has printed it
         result = record["result"] or {}
         print(json.dumps({
             "record": str(job.record), "status": record["status"], "reason": record["reason"],
@@ -151,10 +151,10 @@ def run_job(arguments: argparse.Namespace, plan: Plan, job: Job,
     return code
 
 
-# -- what is known here ------------------------------------------------------------------------
+# -- the catalogs ------------------------------------------------------------------------------
 
 def has_config(arguments: argparse.Namespace) -> bool:
-    """Return whether there is a config: the default one is optional, another one must be there."""
+    """Return whether there is a config; the default one is optional, a named one must exist."""
     return arguments.config != CONFIG or Path(CONFIG).is_file()
 
 
@@ -186,9 +186,9 @@ def catalog_of(arguments: argparse.Namespace) -> tuple[dict, Path, list[str]]:
 
 
 def _trained(config: dict, group: dict) -> Iterable[str]:
-    """Yield the sets that the models of a group of cells are trained on; recipes may choose them.
+    """Yield the training sets of the models in a group of cells; recipes may choose them.
 
-    Unlike the plan this looks at no set: a broken one can be checked.
+    Unlike planning, this does not read the sets, so that a broken set can be checked.
     """
     protocol = None
     for name in group["models"]:

@@ -1,7 +1,7 @@
-"""``irbench compare``: what moved between two runs, and whether it is more than noise.
+"""``irbench compare``: what changed between two runs, and whether it exceeds noise.
 
-Reads   two run folders or baseline files. Writes only what ``--output`` names. Neither torch nor
-pandas is imported.
+Reads   two run folders or baseline files. Writes only what ``--output`` names. Imports
+neither torch nor pandas.
 
 Try: ``irbench compare results/photos results/photos``
      ``irbench compare baselines/photos.json results/photos --all --output moved.md``
@@ -15,8 +15,8 @@ from irbench.cli import output
 from irbench.compare import differences, formats, loading
 
 NAME = "compare"
-HELP = ("compare two runs: what moved, whether it is more than noise, and what changed in the "
-        "inputs; exit 3 if nothing could be compared")
+HELP = ("compare two runs: which values changed, whether this exceeds noise, and which inputs "
+        "changed; exit 3 if nothing could be compared")
 FORMATS = ("text", "markdown", "json", "junit")
 
 
@@ -24,12 +24,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument("base", metavar="BASE", help=output.RUN)
     parser.add_argument("new", metavar="NEW", help="the same")
-    parser.add_argument("--all", action="store_true", help="show figures that did not change, too")
+    parser.add_argument("--all", action="store_true", help="also show values that did not change")
     output.add_output(parser, FORMATS)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Compare the two and print what moved; return the exit code."""
+    """Compare the two and print what changed; return the exit code."""
     found = differences.compare(loading.load(arguments.base), loading.load(arguments.new))
     printers = dict(formats.FORMATS)
     for name in ("text", "markdown"):

@@ -1,4 +1,4 @@
-"""``irbench data``: list, fetch and check datasets, and look for leaks between them.
+"""``irbench data``: list, fetch and check datasets, and search for leaks between them.
 
 Reads   a config, if there is one: its ``data_root``, its ``catalog_paths``, its sets.
 Writes  images below ``data_root``; ``fetch`` writes the record of a set of the config's run.
@@ -23,11 +23,11 @@ from irbench.core.errors import UserError
 from irbench.data import check, obtain, sets
 
 NAME = "data"
-HELP = "list, fetch and check datasets, look for leaks"
+HELP = "list, fetch and check datasets, search for leaks"
 ACTIONS = {
-    "list": "show every set of the catalog: task, count, size, where from, state here",
+    "list": "show every set of the catalog: task, count, size, origin, local state",
     "fetch": "download and check sets",
-    "check": "say what is found of sets, what is missing or broken, and how to get it",
+    "check": "show what was found of sets, what is missing or broken, and how to get it",
 }
 
 
@@ -44,12 +44,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
             common.add_log(sub)
         sub.add_argument("names", nargs="*", metavar="NAME",
                          help="datasets; default: those of the config"
-                         + (", without one all of the catalog" if action == "list" else ""))
+                         + (", or all of the catalog without a config" if action == "list" else ""))
         if action != "fetch":
             common.add_data_root(sub)
     actions.choices["check"].add_argument(
-        "--accept", action="store_true", help="files of a manual or archive set were changed on "
-        "purpose; hold the set to what is here now")
+        "--accept", action="store_true", help="files of a manual or archive set were changed "
+        "intentionally; accept its present content")
     leaks.add_options(actions.add_parser(leaks.NAME, help=leaks.HELP, description=leaks.HELP))
 
 
@@ -70,7 +70,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
         entry = planned.entry(name)
         if name in planned.data:
             common.run_job(arguments, planned, planned.data[name])
-        else:  # any set of the catalog can be fetched ahead
+        else:  # any set of the catalog can be fetched in advance
             _fetch_ahead(entry, Path(planned.config["data_root"]))
     return 0
 
@@ -97,11 +97,11 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _origin(entry: sets.DatasetEntry) -> str:
-    """Say in a few words where a set comes from."""
+    """Return the origin of a set in a few words."""
     if entry.kind == "local":
         return f"folder {entry.home}"
     if entry.kind == "manual":
-        # all of it: irbench data check NAME
+        # irbench data check NAME shows the complete text
         places = re.findall(r"Google Drive|[\w-]+(?:\.[\w-]+)*\.(?:com|org|ca|net|io)\b", entry.get)
         return f"by hand: {places[0]}" if places else "by hand"
     urls = ([archive.url for archive in entry.archives] or
@@ -116,8 +116,8 @@ def _check(arguments: argparse.Namespace) -> int:
     known, root, used = common.catalog_of(arguments)
     names = arguments.names or used
     if not names:
-        raise UserError("irbench data check: name the sets to check; there is no config.yaml here "
-                        "that names some. irbench data list shows all.")
+        raise UserError("irbench data check: name the sets to check, because there is no "
+                        "config.yaml in this folder. irbench data list shows all sets.")
     results = []
     for entry in common.entries(known, names):
         result = check.check(entry, root, arguments.accept)

@@ -1,6 +1,6 @@
 """``irbench eval``: one cell, a model on a dataset under a protocol.
 
-Reads   the config, the set and the weights. Writes the cell's record, and images if asked to.
+Reads   the config, the set and the weights. Writes the cell's record, and images if requested.
 
 Try: ``irbench eval --protocol sr-x2 --dataset photos --model bicubic``
      ``irbench eval --protocol sr-x2 --dataset photos --model bicubic --keep-images``

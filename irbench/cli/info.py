@@ -1,4 +1,4 @@
-"""``irbench info``: all that is known of one name or file, as JSON.
+"""``irbench info``: all details of one name or file, as JSON.
 
 Reads   the catalogs, and a config if one is given; or a record or checkpoint.
 
@@ -19,24 +19,24 @@ from irbench.core.errors import unknown
 from irbench.weights import loading
 
 NAME = "info"
-HELP = ("show all that is known of one model, peer, protocol, dataset, recipe, record or "
+HELP = ("show all details of one model, peer, protocol, dataset, recipe, record or "
         "checkpoint")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument("name", help="a name, or the path of a record or checkpoint")
-    parser.add_argument("--config", help="also know what this config adds")
+    parser.add_argument("--config", help="also search what this config adds")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what is known; return the exit code. Raises UserError for an unknown name."""
+    """Print the details; return the exit code. Raises UserError for an unknown name."""
     path = Path(arguments.name)
     if path.is_file():
         found = records.read(path) if path.suffix == ".json" else loading.describe(path)
     else:
         known = common.everything(arguments.config)
-        # a protocol may be named without its version
+        # the version of a protocol may be omitted
         names = {name.rpartition("@")[0]: name for name in known["protocols"]}
         wanted = names.get(arguments.name, arguments.name)
         found = next((group[wanted] for group in known.values() if wanted in group), None)

@@ -1,10 +1,10 @@
-"""``irbench data leak``: look for images of test sets among those that were trained on.
+"""``irbench data leak``: search for test images among the images of training sets.
 
-Reads   a config and its sets, or those named.
-Writes  the record ``leaks.json`` of a run when the workflow calls it; else nothing but signatures
+Reads   a config and its sets, or the named sets.
+Writes  the record ``leaks.json`` of a run when the workflow calls it; otherwise only signatures
         (``irbench.data.leaks``).
 
-An image that a training left out (``exclude``) is found and shown, but is no leak.
+An image that a training left out (``exclude``) is found and shown, but does not count as a leak.
 
 Try: ``irbench data leak``
      ``irbench data leak --train bsds500_train --test set5 --exclude bsds500_train/302003``
@@ -25,9 +25,9 @@ from irbench.jobs import leaks
 from irbench.plan import trained_on
 
 NAME = "leak"
-HELP = ("look for images of test sets among those trained on; exit code 1: some were, 3: none was "
-        "found, but not all could be compared")
-EXAMPLES = 3        # pairs of two sets in the table for people
+HELP = ("search for test images in training sets; exit code 1: leaks found, 3: none found, but "
+        "some sets could not be compared")
+EXAMPLES = 3        # largest number of pairs per two sets in the table
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -39,31 +39,31 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{use}", nargs="+", metavar="NAME",
                             help=f"{use} sets to compare; default: those of the config")
     parser.add_argument("--exclude", nargs="+", metavar="SET/IMAGE", default=[],
-                        help="images that the training leaves out, with --train; of a config's "
-                             "models it is known")
+                        help="images that the training leaves out, with --train; for a config "
+                             "its recipes give them")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do the action: for a config's sets or for those named.
+    """Search in a config's sets or in the named sets.
 
-    Returns 0 if all was compared and nothing in common was trained on, 1 if something was, 3 if
-    not all could be compared (a set is not here, or a model's training data are unknown).
+    Returns 0 if all sets were compared without a leak, 1 if there is a leak, 3 if some sets could
+    not be compared (a set is missing, or a model's training data are unknown).
 
-    With ``--on-failure record``, as the workflow calls it, the result is the run's record and the
-    exit code says only whether the comparison was made. The record is of whole sets; what each
-    model's training left out is the plan's to say.
+    With ``--on-failure record``, which the workflow uses, the result is the run's record, and the
+    exit code only shows whether the comparison was made. The record covers complete sets; the plan
+    knows which images each training left out.
 
     Raises:
         UserError: an unknown set or image, or only one of ``--train`` and ``--test``.
     """
     if bool(arguments.train) != bool(arguments.test):
         raise UserError("irbench data leak takes both --train NAME and --test NAME, or neither "
-                        "for the sets of the config.")
+                        "to compare the sets of the config.")
     if arguments.train:
         return _named(arguments)
     if arguments.exclude:
-        raise UserError("--exclude goes with --train and --test; what the trainings of a config "
-                        "leave out stands in it (models.NAME.training.exclude).")
+        raise UserError("--exclude needs --train and --test. For a config, list excluded images "
+                        "in it (models.NAME.training.exclude).")
     planned = common.load_plan(arguments)
     job = next(iter(planned.leaks.values()), None)
     unsure = sorted({name.partition("/")[2] for name, sets in planned.trained_on.items()
@@ -73,11 +73,11 @@ def run(arguments: argparse.Namespace) -> int:
     if job is None:
         messages.say(f"{arguments.plan or arguments.config} has no model with known training data. "
                      "To compare sets: irbench data leak --train NAME --test NAME")
-        return _tell({"pairs": [], "compared": [], "not_compared": []}, [], unsure)
+        return _print({"pairs": [], "compared": [], "not_compared": []}, [], unsure)
     if arguments.on_failure == "record":
         return common.run_job(arguments, planned, job)
     trainings = [(name, sets) for name, sets in planned.trained_on.items() if sets]
-    return _tell(leaks.of_run(planned, job), trainings, unsure)
+    return _print(leaks.of_run(planned, job), trainings, unsure)
 
 
 def _named(arguments: argparse.Namespace) -> int:
@@ -97,40 +97,40 @@ def _named(arguments: argparse.Namespace) -> int:
     exclude = {name: trained_on.left_out(known[name], images, "--exclude")
                for name, images in exclude.items()}
     pairs = [(one, other) for one in arguments.train for other in arguments.test]
-    return _tell(leaks.compare(pairs, known.get, root), [("", exclude)])
+    return _print(leaks.compare(pairs, known.get, root), [("", exclude)])
 
 
-# -- what is told --------------------------------------------------------------------------------
+# -- output --------------------------------------------------------------------------------------
 
-def _tell(result: dict, trainings: list[tuple[str, trained_on.Sets]],
-          unsure: Iterable[str] = ()) -> int:
+def _print(result: dict, trainings: list[tuple[str, trained_on.Sets]],
+           unsure: Iterable[str] = ()) -> int:
     """Print the table and the JSON document; return the exit code, see ``run``."""
     result = leaks.judged(result, trainings)
     if result["compared"] or result["not_compared"]:
         print(table(result))
     seen = sum(bool(pair["trained_by"]) for pair in result["pairs"])
-    # nothing compared is not "no leak"
+    # if nothing was compared, the number of leaks is unknown
     print(json.dumps({"leaks": seen if result["compared"] else None, **result,
                       "unknown": list(unsure)}))
     return 1 if seen else 3 if result["not_compared"] or unsure else 0
 
 
 def table(result: dict) -> str:
-    """Return what was found as text for a terminal: a line per two sets, examples, and gaps.
+    """Return the result as text for a terminal: a line per two sets, examples, and gaps.
 
-    ``result`` is that of ``irbench.jobs.leaks.judged``.
+    ``result`` comes from ``irbench.jobs.leaks.judged``.
     """
     lines = []
     for entry in result["compared"]:
-        # first what was trained on
+        # leaks first
         here = sorted((p for p in result["pairs"]
                        if (p["train"], p["test"]) == (entry["train"], entry["test"])),
                       key=lambda p: not p["trained_by"])
         seen = [p for p in here if p["trained_by"]]
         left_out = len({p["test_image"] for p in here} - {p["test_image"] for p in seen})
-        said = [_count(seen), left_out and f"{left_out} left out of the training"]
+        counts = [_count(seen), left_out and f"{left_out} left out of the training"]
         lines.append([entry["train"], entry["train_images"], entry["test"], entry["test_images"],
-                      "; ".join(filter(None, said)) or "none in common"])
+                      "; ".join(filter(None, counts)) or "none in common"])
         lines += [["", "", "", "", f"  {describe(p)}"] for p in here[:EXAMPLES]]
         if len(here) > EXAMPLES:
             lines.append(["", "", "", "", f"  and {len(here) - EXAMPLES} more (in the JSON)"])

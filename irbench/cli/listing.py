@@ -1,4 +1,4 @@
-"""``irbench list``: all models, peers, protocols, datasets, recipes and metrics that are known.
+"""``irbench list``: all models, peers, protocols, datasets, recipes and metrics available.
 
 Reads   the catalogs, and a config if one is given.
 
@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the lists asked for; return the exit code."""
+    """Print the requested lists; return the exit code."""
     known = common.everything(arguments.config)
     for group in [arguments.what] if arguments.what else known:
         print(f"{group}:")

@@ -1,4 +1,4 @@
-"""What ``compare`` and ``check`` share: the formats they print and the files they write.
+"""Output of ``compare`` and ``check``: the formats they print and the files they write.
 
 Try: ``irbench compare results/photos results/photos --format markdown``
 """
@@ -21,24 +21,24 @@ RUN = "a run folder, such as results/photos, or a baseline file"
 
 def add_output(parser: argparse.ArgumentParser, formats: tuple[str, ...]) -> None:
     """Add the options of formats and files."""
-    parser.add_argument("--format", choices=formats, help="default: text, on stdout; of a file by "
-                        "its suffix (.md, .json, .xml, .txt)")
+    parser.add_argument("--format", choices=formats, help="default: text on stdout; for a file, "
+                        "from its suffix (.md, .json, .xml, .txt)")
     parser.add_argument("--output", metavar="FILE", type=Path, action="append", default=[],
                         help="write a file; may be given more than once")
 
 
 def write(arguments: argparse.Namespace, printers: dict, found: object, counts: dict) -> None:
-    """Write the files asked for; print in the format asked for, or text and one line of JSON."""
+    """Write the requested files; print in the requested format, or text and a line of JSON."""
     files, asked = arguments.output, arguments.format
     formats = {}
-    for path in files:                  # all are known before the first is written
+    for path in files:                  # check all of them before writing the first
         if path.is_dir():
             raise UserError(f"--output {path}: this is a folder; name a file.")
         name = SUFFIXES.get(path.suffix.lower())
         if asked and (name is None or (len(files) == 1 and asked != "github")):
             name = asked
         if name is None:
-            raise UserError(f"--output {path}: what format? Give --format, or a name that ends in "
+            raise UserError(f"--output {path}: unknown format. Give --format, or a name ending in "
                             f"{', '.join(SUFFIXES)}.")
         formats[path] = name
     for path, name in formats.items():
@@ -46,7 +46,7 @@ def write(arguments: argparse.Namespace, printers: dict, found: object, counts: 
             write_atomic(path, printers[name](found).rstrip("\n") + "\n")
         except OSError as error:
             raise UserError(f"--output {path}: not written: {error.strerror}.") from None
-    # annotations are read from stdout, wherever the files go
+    # GitHub reads annotations from stdout, even if files are written
     name = asked if asked and (not files or asked == "github") else "text"
     text = printers[name](found)
     if name == "json":
@@ -56,5 +56,5 @@ def write(arguments: argparse.Namespace, printers: dict, found: object, counts: 
         if name == "text":
             print(plain.compact(counts))
         sys.stdout.flush()
-    except BrokenPipeError:     # | head: no one to tell, but the exit code stays what it is
+    except BrokenPipeError:     # | head: nobody reads a message, but the exit code is kept
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""``irbench profile``: what one model costs under a protocol.
+"""``irbench profile``: the cost of one model under a protocol.
 
 Reads   the config. Writes the profile's record.
 

@@ -1,7 +1,7 @@
 """``irbench report``: tables, plots and report.html from a run's records.
 
 Reads   the config and the run's records. Writes RUN/tables, RUN/figures and RUN/report.html,
-        and RUN/.report, by which the workflow sees what they were made from.
+        and RUN/.report, the digest of what they were made from.
 
 Try: ``irbench report``
      ``irbench report --differences``
@@ -18,15 +18,15 @@ from irbench.core import files, messages
 from irbench.jobs import verify
 
 NAME = "report"
-HELP = "render tables, figures and report.html from the records"
+HELP = "render tables, plots and report.html from the records"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     common.add_config(parser)
     parser.add_argument("--differences", action="store_true",
-                        help="show measured - published in the cells of tables, as the config's "
-                             "report.differences does")
+                        help="show measured - published in the cells of tables, like the config's "
+                             "report.differences")
     common.add_log(parser)
 
 
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     spec = planned.report_spec | ({"differences": True} if arguments.differences else {})
     made_from = verify.report_digest(planned)
     page = report.build(planned.folder, spec, progress=messages.say)
-    if arguments.differences:   # not what the config asks for: the next run makes that
+    if arguments.differences:   # differs from the config, so the next run renders it again
         planned.run_folder.report_digest.unlink(missing_ok=True)
     else:
         files.write_atomic(planned.run_folder.report_digest, made_from + "\n")

@@ -27,10 +27,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     common.add_protocol(parser)
     common.add_model(parser)
     parser.add_argument("--max-minutes", type=common.minutes, default=0, metavar="M",
-                        help="stop cleanly after so much wall time (0, the default: no limit), "
-                             "with exit code 3; the same command goes on")
+                        help="stop cleanly after this wall time (0, the default: no limit), "
+                             "with exit code 3; the same command continues")
     parser.add_argument("--processes", type=common.positive, default=1, metavar="N",
-                        help="share each batch among N processes of this machine: one a GPU, or "
+                        help="share each batch among N processes of this machine: one per GPU, or "
                              "on the CPU. Across machines: torchrun -m irbench train ...")
     parser.add_argument("--tensorboard", action="store_true",
                         help="also write TensorBoard's files (needs the package tensorboard)")
@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do the training, or one process's part of it; return the exit code."""
+    """Run the training, or one process's part of it; return the exit code."""
     if processes.rank():
         messages.mute()
     planned = common.load_plan(arguments)
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     how = common.settings(arguments, planned, max_minutes=arguments.max_minutes or None,
                           tensorboard=arguments.tensorboard)
     recorded = arguments.on_failure == "record"
-    if processes.rank():  # the first process reports, and records what goes wrong
+    if processes.rank():  # the first process reports and records errors
         try:
             jobs.compute(planned, common.settled(arguments, planned, job), how)
         except Paused:

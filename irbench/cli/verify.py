@@ -1,4 +1,4 @@
-"""``irbench verify``: recheck that a run's results belong to its config, code, data and weights.
+"""``irbench verify``: check that a run's results belong to the present config, code, data, weights.
 
 Reads   the config and the run. Exit code: 1 if something is missing, stale or altered.
 
@@ -17,7 +17,7 @@ from irbench.cli import common
 from irbench.jobs import verify
 
 NAME = "verify"
-HELP = "recheck that a run's results belong to its config, code and weights"
+HELP = "check that a run's results belong to the present config, code and weights"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

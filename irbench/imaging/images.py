@@ -17,44 +17,64 @@ from PIL import Image, UnidentifiedImageError
 
 from irbench.core.errors import UserError
 from irbench.core.files import write_atomic
+from irbench.imaging import containers
 
 # BT.601 limited range ("studio swing"), the rgb2ycbcr of MATLAB: Y in [16, 235] for RGB in [0, 255]
 BT601 = np.array([65.481, 128.553, 24.966]) / 255.0
 BT601_OFFSET = 16.0
+# BT.601 full range in 15 bits, as cv2's BGR2GRAY computes it: .299, .587, .114 for R, G, B
+FULL_RANGE = np.array([9798, 19235, 3735])
+FULL_RANGE_BITS = 15
 
 
 # -- files -------------------------------------------------------------------------------------
 
 def decode(data: bytes, where: str) -> np.ndarray:
-    """Decode the bytes of an image file.
+    """Decode the bytes of an image file: the pixels of ``cv2.imread``, turned upright by EXIF.
+
+    Args:
+        data: a PNG, JPEG, BMP, TIFF, WebP, GIF, PPM or JPEG 2000 file.
+        where: the file's name, for messages.
 
     Returns:
         uint8 (H, W, C), C = 1 for gray files and 3 for all others (palettes are expanded).
 
     Raises:
-        UserError: not an image, truncated, with transparent pixels, or with 16 bits.
+        UserError: not an image; truncated or damaged; or pixels that are not opaque 8-bit gray or
+            RGB (more bits, transparency, several frames or pages, another colour space).
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            mode = image.mode
-            if mode in ("L", "1"):
-                return np.asarray(image.convert("L"))[..., None].copy()
-            if mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema()[0] < 255:
-                raise UserError(f"{where}: the image has transparent pixels, whose colour is not "
-                                "defined. Flatten it to RGB first.")
-            if mode in ("I", "F") or mode.startswith("I;16"):
-                raise UserError(f"{where}: the image has more than 8 bits per channel (mode "
-                                f"{mode}). Valid: 8-bit gray or RGB. Convert it first.")
-            return np.asarray(image.convert("L" if mode == "LA" else "RGB")).reshape(
-                image.height, image.width, -1).copy()
+        with Image.open(io.BytesIO(containers.examine(data)),
+                        formats=containers.FORMATS) as image:
+            containers.refuse_frames(image)
+            containers.refuse_colours(image)
+            orientation = containers.load_upright(image)
+            containers.refuse_transparency(image)
+            plain = image.convert("L" if image.mode in ("L", "1", "LA", "La") else "RGB")
+            pixels = np.asarray(plain).reshape(plain.height, plain.width, -1)
+            return TURNED[orientation](pixels).copy()
+    except containers.NotPlain as error:
+        raise UserError(f"{where}: {error}") from None
     except UnidentifiedImageError:
-        raise UserError(f"{where}: not an image file. Valid: PNG, JPEG, BMP, TIFF and other "
-                        "formats that Pillow reads. Fetch it again or remove it from the set."
-                        ) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{where}: not an image file that irbench reads. Valid: PNG, JPEG, BMP, "
+                        "TIFF, WebP, GIF, PPM and JPEG 2000. Convert it, fetch it again or remove "
+                        "it from the set.") from None
+    except Exception as error:  # Pillow's parsers raise many kinds for damaged files
         raise UserError(f"{where}: the image is truncated or broken ({error}). "
                         "Fetch it again or remove it from the set.") from None
+
+
+# EXIF orientation to the function that turns an image (H, W, C) upright
+TURNED = {
+    1: lambda image: image,
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.transpose(1, 0, 2),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda image: np.rot90(image),
+}
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -94,15 +114,15 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 def luma(image: np.ndarray, *, rounded: bool, gray_file: bool = False) -> np.ndarray:
     """Return the luma Y that papers score, float64 (H, W, 1), from uint8 (H, W, 1 or 3).
 
-    BT.601 limited range, Y in [16, 235]. Gray files are an exception: MATLAB's scripts treat their
-    values as Y, so the equal channels of such an RGB image are averaged, Y in [0, 255]. (Converting
-    them would add 1.32 dB to the image, and .09 dB to Set14 with its one gray image.)
+    BT.601 limited range, Y in [16, 235]. Old MATLAB scripts make an exception for gray files and
+    treat their values as Y, so the equal channels of such an RGB image are averaged, Y in [0, 255].
+    Converting them instead adds 1.32 dB to the image, and .09 dB to Set14 with its one gray image.
 
     Args:
         image: an image with one channel is returned unchanged.
         rounded: whether Y is rounded to whole levels. MATLAB, GRL and KAIR round; BasicSR and
             SwinIR do not.
-        gray_file: whether the image was read from a gray file.
+        gray_file: whether the image comes from a gray file whose values are Y already.
     """
     if image.shape[-1] == 1:
         return image.astype(np.float64)
@@ -113,9 +133,19 @@ def luma(image: np.ndarray, *, rounded: bool, gray_file: bool = False) -> np.nda
     return np.round(y) if rounded else y
 
 
-def to_gray(image: np.ndarray) -> np.ndarray:
-    """Convert RGB to the gray image of the JPEG tests: MATLAB's Y, rounded. uint8 (H, W, 1)."""
-    return luma(image, rounded=True).astype(np.uint8)
+def to_gray(image: np.ndarray, source: str = "matlab_y") -> np.ndarray:
+    """Convert RGB to gray: uint8 (H, W, 1 or 3) to uint8 (H, W, 1); a gray image stays as it is.
+
+    Args:
+        image: the image.
+        source: ``matlab_y``, the rounded Y of MATLAB's rgb2ycbcr in [16, 235], as in the tests of
+            JPEG artefacts; or ``full_range``, luma in [0, 255] as in those of denoising: the pixels
+            of ``cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)``.
+    """
+    if source == "matlab_y" or image.shape[-1] == 1:
+        return luma(image, rounded=True).astype(np.uint8)
+    half = 1 << (FULL_RANGE_BITS - 1)
+    return ((image @ FULL_RANGE[:, None] + half) >> FULL_RANGE_BITS).astype(np.uint8)
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
@@ -123,9 +153,9 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
     return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
 
 
-def as_channels(image: np.ndarray, color: str) -> np.ndarray:
-    """Convert an image to a protocol's colour: ``rgb`` or ``gray``."""
-    return to_gray(image) if color == "gray" else to_rgb(image)
+def as_channels(image: np.ndarray, color: str, gray: str = "matlab_y") -> np.ndarray:
+    """Convert an image to a protocol's colour: ``rgb``, or ``gray`` as ``to_gray`` does."""
+    return to_gray(image, gray) if color == "gray" else to_rgb(image)
 
 
 # -- geometry ----------------------------------------------------------------------------------

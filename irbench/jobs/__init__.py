@@ -1,1 +1,1 @@
-"""One module a kind of job, each with ``run(plan, job, settings) -> Result``; ``run`` does any."""
+"""One module per kind of job, with ``run(plan, job, settings) -> Result``; ``run`` runs any job."""

@@ -1,7 +1,7 @@
-"""One benchmark of a part of models, apart from any model: that of the attention implementations.
+"""The benchmark of one part of models: the attention implementations.
 
-Reads and writes nothing; the table for people goes to stderr. How it is measured:
-``irbench.jobs.profiling.attention``.
+Reads and writes nothing; a table goes to stderr. ``irbench.jobs.profiling.attention`` documents the
+method.
 
 Try: ``irbench bench attention --n 64 --k 16 32 --samples 3``
 """
@@ -16,7 +16,7 @@ from irbench.plan import Job, Plan
 
 
 def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
-    """Measure what the config's section asks for; see ``measure`` for the ``result``."""
+    """Run the benchmark of the config's section; see ``measure`` for the ``result``."""
     phases = records.Phases()
     with phases("measure"):
         result = measure(job.spec["bench"], settings)
@@ -24,9 +24,9 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
 
 
 def measure(sizes: dict, settings: RunSettings) -> dict:
-    """Measure, print the table on stderr and return ``irbench.jobs.profiling.attention.run``'s.
+    """Measure, print the table on stderr, return the result of ``profiling.attention.run``.
 
-    ``sizes`` is a whole section ``attention_bench`` of a config.
+    ``sizes`` is a complete section ``attention_bench`` of a config.
     """
     from irbench.jobs.profiling import attention  # imports torch
 

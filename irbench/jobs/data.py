@@ -1,6 +1,6 @@
-"""One dataset of a run: fetched if it is not here, checked, and counted.
+"""One dataset of a run: fetched if it is missing, checked, and counted.
 
-Reads   the catalog's entry and manifest of the set.
+Reads   the set's entry in the catalog and its manifest.
 Writes  the images, below ``data_root``.
 
 Try: ``irbench data fetch set5``
@@ -17,10 +17,10 @@ from irbench.plan import Job, Plan, contents
 
 
 def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
-    """Have a set here. Its ``result``: ``count``, ``sha256``, ``bytes``, ``images`` (their names).
+    """Fetch and check a set. ``result``: ``count``, ``sha256``, ``bytes``, ``images`` (names).
 
     Raises:
-        Unavailable: it cannot be fetched, or is not what it should be.
+        Unavailable: the set cannot be fetched, or its content is wrong.
     """
     entry = plan.entry(job.key["dataset"])
     phases = records.Phases()
@@ -28,7 +28,7 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
         found = obtain.fetch(entry, Path(plan.config["data_root"]))
     spec = job.spec
     if spec["dataset"]["sha256"] is None:
-        # only now is it known what the set holds
+        # the content of the set is known only now
         spec = contents.spec(entry, plan.config["data_root"])
     images = found.role("input" if entry.paired else "hr")
     return Result({"count": len(images), "sha256": sets.digest(entry),

@@ -1,13 +1,13 @@
-"""One cell: one model on one dataset under one protocol, image by image, to one result.
+"""Evaluate one cell: one model on one dataset under one protocol.
 
 file -> decoded uint8 -> degraded -> tensor -> model -> uint8 -> scores -> record
 
-Sets of clean images and of pairs take the same way; they differ in where the input comes from. It
-is one image after the other, on purpose: on a CPU decoding, degrading and scoring take 1 % of the
-time of Compacter's forward passes (``benchmarks/cell.py``), so a thread for them would gain little.
+Sets of clean images and of pairs differ only in the source of the input. Images are processed one
+after another on purpose: on a CPU decoding, degrading and scoring take 1 % of the time of
+Compacter's forward passes (``benchmarks/cell.py``), so a thread for them would gain little.
 
-The model runs as its ``inference`` options say (irbench/inference/options.py), float32 and the
-whole image unless asked otherwise or memory does not suffice; what was done is part of the result.
+The model runs with its ``inference`` options (irbench/inference/options.py). By default it runs in
+float32 on the whole image, or in tiles if memory does not suffice; the result states which.
 
 Try: ``irbench eval --protocol sr-x2 --dataset photos --model bicubic``
 """
@@ -40,26 +40,29 @@ if TYPE_CHECKING:
 
 
 def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
-    """Evaluate a cell; nothing is written but images that are to be kept.
+    """Evaluate a cell; writes only the images to keep.
 
     Args:
         plan: the run the cell belongs to.
         job: the cell.
         settings: device, threads, whether to show progress, and whether to keep the restored
-            images though the config does not ask for it.
+            images even if the config does not request it.
 
     Returns:
         Its ``result``: ``images`` (name, height, width, scores, ``tiles``: 1 is the
         whole image, ``file``), ``mean``, ``missing``, ``device``, ``inference`` (the options),
         ``tiling`` (``Tiled.record``, None if every image was restored whole) and ``dictionary``
-        (``interface.diagnose`` of the first image, of its first tile if it was tiled; None for a
-        network that offers none, and for a compiled one, into which nothing can look).
+        (``interface.diagnose`` of the first image or its first tile; None for a network without
+        this method, and for a compiled one, which cannot be observed).
 
     Raises:
         Unavailable: weights or data are missing, a file is broken, memory ran out.
-        UserError: the model does not fit, or cannot run as its inference options say.
+        UserError: the model does not fit the protocol, cannot run with its inference options,
+            returns something else than an image, or gives other values each time.
     """
     import torch
+
+    from irbench.inference import guard
 
     torch.set_num_threads(settings.threads)
     device = settings.device
@@ -69,18 +72,23 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
         data = obtain.obtain(plan.entry(job.key["dataset"]), Path(plan.config["data_root"]))
         items = list_items(data, protocol)
         network, resolved = ready(plan, job, device)
+        foreign = guard.guarded(network.network)
         scorer = metrics.Scorer(protocol, tuple(job.spec["metrics"]))
     images = []
     for item in messages.track(items, job.title, len(items)) if settings.progress else items:
         with named(item, data.name):
-            scores, pictures = _image(item, network, protocol, scorer, device, phases)
+            scores, pictures = _image(item, network, job, protocol, scorer, device, phases)
+            if foreign and not images:
+                with phases("check"):
+                    _check_repeatable(network, job.model.name, pictures, seed_for(
+                        protocol, item.name), device)
         kept = None
         if settings.keep_images or job.spec["keep_images"]:
             with phases("write"):
                 kept = _keep(plan.folder, job, item.name, *pictures)
         images.append({"name": item.name, **scores, "tiles": network.tiles, "file": kept})
-    if said := interface.diagnosis_in_words(network.network, network.observed):
-        messages.say(f"{said} (first image)")
+    if facts := interface.diagnosis_in_words(network.network, network.observed):
+        messages.say(f"{facts} (first image)")
     names = tuple(job.spec["metrics"])
     return Result(
         {"images": images, "mean": metrics.mean(images, names),
@@ -91,22 +99,25 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
 
 
 def ready(plan: Plan, job: Job, device: str = "cpu") -> tuple[Tiled, dict]:
-    """Return the network of a cell, to be given to ``forward``, and the record's ``resolved``.
+    """Return the network of a cell, for use with ``forward``, and the record's ``resolved``.
 
-    Its attributes ``tiles``, ``observed`` and ``record()`` tell what happened, see ``Tiled``.
+    Its ``tiles``, ``observed`` and ``record()`` describe the forward passes, see ``Tiled``.
 
     Raises:
-        Unavailable: no weights, or nothing to compile with.
+        Unavailable: no weights, or no compiler.
         UserError: weights or inference options do not fit the model.
     """
     from irbench.inference.prepare import prepare
+    from irbench.inference.seeding import seeded
     from irbench.inference.tiling import Tiled
 
     model, plugins = job.model, tuple(plan.config["plugins"])
-    network, digest = loading.ready(model, plan.protocols[job.key["protocol"]], plan.folder,
+    protocol = plan.protocols[job.key["protocol"]]
+    with seeded(seed_for(protocol, model.arch)):  # of a network that draws what no file holds
+        network, digest = loading.ready(model, protocol, plan.folder,
                                         Path(plan.config["data_root"]), plugins)
     resolved = loading.resolved(network, digest)
-    # a third party's network tells its number types itself
+    # a third party's network has its own list of number types
     dtypes = None if model.external else registry.get(model.arch, plugins).dtypes
     network = prepare(network, model.inference, device, dtypes)
     watch = (None if model.inference.compile
@@ -116,9 +127,9 @@ def ready(plan: Plan, job: Job, device: str = "cpu") -> tuple[Tiled, dict]:
 
 @dataclass(frozen=True)
 class Item:
-    """One image of a cell: its files. ``source`` is None where the input is made from the target.
+    """The files of one image of a cell. ``source`` is None if the input is made from the target.
 
-    The name is the input's: of pairs, several inputs may share one target.
+    The name is that of the input, because several inputs may share one target.
     """
 
     name: str
@@ -126,10 +137,10 @@ class Item:
     source: sets.ImageFile | None = None
 
     def load(self, protocol: Protocol) -> tuple[np.ndarray, np.ndarray, bool]:
-        """Return the input float32 (h, w, C), the target uint8 (H, W, C), is its file gray?
+        """Return the input float32 (h, w, C), the target uint8 (H, W, C), whether its file is gray.
 
-        Raises Unavailable for a missing file, Damaged for a broken one and for a pair that does
-        not fit: the data are at fault, the command is not.
+        Raises Unavailable for a missing file, and Damaged for a broken file or a pair whose images
+        do not fit together: these are errors of the data, not of the command.
         """
         image = self.target.load()
         if self.source:
@@ -153,10 +164,10 @@ def list_items(data: sets.Dataset, protocol: Protocol) -> list[Item]:
 
 @contextlib.contextmanager
 def named(item: Item, dataset: str) -> Iterator[None]:
-    """Have every error of an image name it; a defect's traceback does so in a note.
+    """Add the image's name to every error; to the traceback of a bug as a note.
 
-    An absolute path is of this machine, and the message is kept in the cell's record: there it is
-    ``DATASET/FOLDER/FILE``.
+    The message is stored in the cell's record, so absolute paths, which are specific to this
+    machine, are replaced by ``DATASET/FOLDER/FILE``.
     """
     paths = [file.path for file in (item.source, item.target) if file]
     names = {str(path): f"{dataset}/{path.parent.name}/{path.name}" if path.is_absolute()
@@ -175,26 +186,59 @@ def named(item: Item, dataset: str) -> Iterator[None]:
         raise
 
 
-def _image(item: Item, network, protocol: Protocol, scorer: metrics.Scorer, device: str,
-           phases: records.Phases) -> tuple[dict, tuple[np.ndarray, ...]]:
-    """Follow one image from its file to its scores; also return input, restored and target."""
+def _image(item: Item, network: Tiled, job: Job, protocol: Protocol, scorer: metrics.Scorer,
+           device: str, phases: records.Phases) -> tuple[dict, tuple[np.ndarray, ...]]:
+    """Process one image; return its scores, and (input, restored, target)."""
+    from irbench.inference.guard import check_values
+
     with phases("load"):
         degraded, target, gray_file = item.load(protocol)
     with phases("forward"):
-        restored = to_uint8(forward(network, degraded, device))
+        values = forward(network, degraded, device, seed_for(protocol, item.name))
+        check_values(values, job.model.name, network.options.dtype)
+        restored = to_uint8(values)
     with phases("score"):
         scores = scorer(restored, target, gray_file=gray_file)
     size = {"height": target.shape[0], "width": target.shape[1]}
     return {**size, **scores}, (degraded, restored, target)
 
 
-def forward(network, degraded: np.ndarray, device: str = "cpu") -> np.ndarray:
+def seed_for(protocol: Protocol, name: str) -> int:
+    """Return the seed for everything that a network draws for an image: the same in every run."""
+    return degrade.seed_of("inference", protocol.id, name)
+
+
+def _check_repeatable(network: Tiled, name: str, pictures: tuple[np.ndarray, ...], seed: int,
+                      device: str) -> None:
+    """Restore an image a second time and compare; for code that may do more than a network does.
+
+    ``pictures`` are input, restored image and target. Raises UserError if a value differs by more
+    than one level of 255 (rounding on a GPU), or if the network has left evaluation mode.
+    """
+    degraded, restored, _ = pictures
+    before = network.images
+    again = to_uint8(forward(network, degraded, device, seed))
+    network.images = before
+    if any(module.training for module in network.network.modules()):
+        raise UserError(f"model {name}: its forward pass puts it into training mode, in which "
+                        "dropout and batch normalisation change the result. Remove train() from "
+                        "its forward pass.")
+    levels = np.abs(again.astype(int) - restored).max()
+    if levels > 1:
+        raise UserError(f"model {name}: two passes over one image differ by up to {levels} levels "
+                        "of 255, though torch, numpy and random had the same seed. Its result must "
+                        "not depend on earlier images, the time, or a generator of its own that is "
+                        "not seeded.")
+
+
+def forward(network, degraded: np.ndarray, device: str = "cpu", seed: int = 0) -> np.ndarray:
     """Run the model on one image: float32 (h, w, C) to float32 (H, W, C), not clipped or rounded.
 
     Args:
-        network: of ``ready``, or any module on the device.
-        degraded: the input.
+        network: from ``ready``, or any module on the device.
+        degraded: the input, which stays as it is.
         device: where the network is.
+        seed: of what the network draws (``seed_for``); other generators continue undisturbed.
 
     Raises:
         Unavailable: memory runs out.
@@ -202,11 +246,13 @@ def forward(network, degraded: np.ndarray, device: str = "cpu") -> np.ndarray:
     import torch
 
     from irbench.inference.memory import out_of_memory
+    from irbench.inference.seeding import seeded
 
-    x = torch.from_numpy(np.ascontiguousarray(degraded)).permute(2, 0, 1)[None].to(device)
+    # a copy: a network may work in place
+    x = torch.from_numpy(np.array(degraded, order="C")).permute(2, 0, 1)[None].to(device)
     try:
-        with torch.inference_mode():
-            return network(x)[0].permute(1, 2, 0).float().cpu().numpy()
+        with torch.inference_mode(), seeded(seed):
+            return network(x)[0].detach().permute(1, 2, 0).float().cpu().numpy()
     except (RuntimeError, MemoryError) as error:
         if out_of_memory(error):
             raise Unavailable(f"out of memory at {degraded.shape[0]}x{degraded.shape[1]} "
@@ -216,18 +262,18 @@ def forward(network, degraded: np.ndarray, device: str = "cpu") -> np.ndarray:
 
 def _keep(folder: Path, job: Job, name: str, degraded: np.ndarray, restored: np.ndarray,
           target: np.ndarray) -> str:
-    """Write the restored image, and once per set the input (rounded) and the target."""
-    run, of = RunFolder(folder), (job.key["protocol"], job.key["dataset"])
-    path = run.image(*of, job.key["model"], name)
+    """Write the restored image, the input (rounded) and the target; return the first one's path."""
+    run, place = RunFolder(folder), (job.key["protocol"], job.key["dataset"])
+    path = run.image(*place, job.key["model"], name)
     write_png(path, restored)
     for reserved, image in ((INPUT, degraded), (TARGET, to_float(target))):
-        # always written: a set's file may have changed since an earlier run
-        write_png(run.image(*of, reserved, name), to_uint8(image))
+        # always written, because the set's files may have changed since an earlier run
+        write_png(run.image(*place, reserved, name), to_uint8(image))
     return path.relative_to(folder).as_posix()
 
 
 def _missing(scorer: metrics.Scorer, images: list[dict], names: tuple[str, ...]) -> dict:
-    """Say for each metric without a mean why it has none."""
+    """Return metric -> reason for each metric without a mean."""
     reasons = dict(scorer.missing)
     for name in names:
         without = [image["name"] for image in images if image[name] is None]

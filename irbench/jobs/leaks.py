@@ -1,10 +1,9 @@
-"""The search of a run for images of its test sets among those that its models were trained on.
+"""Search for images of a run's test sets among the images that its models were trained on.
 
-Reads   the run's sets; those that it does not fetch for its cells and trainings only if they are
-        here.
-Writes  nothing but signatures (``irbench.data.leaks``).
+Reads   the run's sets; sets that no cell or training of the run uses are read only if present.
+Writes  only signatures (``irbench.data.leaks``).
 
-The result is of whole sets. What each model's training left out is the plan's to say: ``judged``.
+The result covers complete sets. ``judged`` adds which images each model's training left out.
 
 Try: ``irbench data leak``
 """
@@ -30,10 +29,10 @@ if TYPE_CHECKING:
 def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
     """Compare all pairs of the run's sets; the ``result`` is that of ``irbench.data.leaks.check``.
 
-    Sets of the run are fetched if they are not here.
+    Sets of the run are fetched if they are missing.
     """
     def get(entry: datasets.DatasetEntry, root: Path) -> datasets.Dataset:
-        # what a run does not use is not fetched for it
+        # sets that the run does not use are not fetched
         find = obtain.obtain if entry.name in plan.data else datasets.open_local
         return find(entry, root)
 
@@ -44,7 +43,7 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
 
 
 def of_run(plan: Plan, job: Job, find: Find = datasets.open_local) -> dict:
-    """Compare all pairs of the run's sets; by default of those that are here."""
+    """Compare all pairs of the run's sets; by default only sets that are present."""
     return compare(((one["name"], other["name"]) for one, other in job.spec["pairs"]), plan.entry,
                    Path(plan.config["data_root"]), find)
 
@@ -55,9 +54,9 @@ def compare(pairs: Iterable[tuple[str, str]], entry: Callable[[str], datasets.Da
 
     Args:
         pairs: names of a training set and a test set.
-        entry: from a name to its entry in the catalog.
-        root: where the data lie.
-        find: from an entry and that folder to the set.
+        entry: returns the catalog entry of a name.
+        root: the folder of the data.
+        find: returns the set for an entry and that folder.
     """
     return leaks.check(list(pairs), lambda name: (find(entry(name), root),
                                                   datasets.digest(entry(name))), root,
@@ -65,14 +64,14 @@ def compare(pairs: Iterable[tuple[str, str]], entry: Callable[[str], datasets.Da
 
 
 def judged(result: dict, trainings: Iterable[tuple[str, Sets]]) -> dict:
-    """Return the result of ``irbench.data.leaks.check`` with who has seen what.
+    """Add to the result of ``irbench.data.leaks.check`` which models were trained on an image.
 
     Args:
         result: the result.
-        trainings: (name, its sets) of everything trained.
+        trainings: pairs of a model's name and its training sets.
 
     Returns:
-        The same with two lists of names more in each pair: ``trained_by`` and ``left_out_by``.
+        The same with two more lists of names in each pair: ``trained_by`` and ``left_out_by``.
     """
     trainings = list(trainings)
     pairs = []

@@ -1,7 +1,7 @@
-"""One profile: what a model costs under a protocol, with random or its own weights, as a result.
+"""Profile a model: its cost under a protocol.
 
-Reads   the file of a third party's model; other models are measured with fresh weights.
-Writes  nothing. How it is measured: ``irbench.jobs.profiling.profile``.
+Reads   the file of a third party's model; other models are measured with random weights.
+Writes  nothing. ``irbench.jobs.profiling.profile`` documents the method.
 
 Try: ``irbench profile --protocol sr-x2 --model bicubic``
 """
@@ -21,28 +21,29 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
     """Measure a model; its ``result`` is that of ``irbench.jobs.profiling.profile.profile``.
 
     Raises:
-        Unavailable: a third party's weights are not here, memory runs out, or there is nothing to
-            compile with.
-        UserError: the model cannot run as its inference options say.
+        Unavailable: a third party's weights are missing, memory runs out, or there is no compiler.
+        UserError: the model cannot run with its inference options.
     """
-    from irbench.jobs.profiling import profile  # imports torch
+    from irbench.inference.seeding import seeded  # imports torch
+    from irbench.jobs.profiling import profile
 
     protocol = plan.protocols[job.key["protocol"]]
     phases = records.Phases()
     model, plugins = job.model, tuple(plan.config["plugins"])
     resolved = {}
-    if model.external:  # what it is stands in its file
+    if model.external:  # the file determines its architecture
         network, digest = loading.ready(model, protocol, plan.folder,
                                         Path(plan.config["data_root"]), plugins)
         resolved = loading.resolved(network, digest)
     else:
-        network = loading.build(model, protocol, plugins)
+        with seeded(0):  # what a plugin draws for its fresh weights
+            network = loading.build(model, protocol, plugins)
     with phases("measure"):
         result = profile.profile(
             network, channels=protocol.channels, device=settings.device, threads=settings.threads,
             inference=model.inference, **job.spec["profile"])
     if chosen := result.get("attention"):
         messages.say(f"attention {chosen['implementation']}: {chosen['reason']}")
-    if said := interface.diagnosis_in_words(network, result["dictionary"]):
-        messages.say(f"{said} ({result['dictionary_of']})")
+    if facts := interface.diagnosis_in_words(network, result["dictionary"]):
+        messages.say(f"{facts} ({result['dictionary_of']})")
     return Result(result, resolved=resolved, seconds=phases.seconds, threads=settings.threads)

@@ -1,7 +1,7 @@
-"""What every kind of job takes and returns, and how that becomes the job's record.
+"""The settings and results of all kinds of jobs, and how a result becomes a record.
 
-``run(plan, job, settings) -> Result`` is the shape of every kind (``irbench.jobs.run``). Here alone
-records are made; they are written by ``write``.
+Every kind has ``run(plan, job, settings) -> Result`` (``irbench.jobs.run``). Only this module
+creates records; ``write`` stores them.
 
 Try: ``python -c "from irbench.jobs.result import failure; print(failure(OSError('disk full')))"``
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from irbench.core import records
-from irbench.core.errors import Unavailable, UserError
+from irbench.core.errors import Unavailable, UserError, in_words
 from irbench.core.run_folder import RunFolder
 from irbench.plan import Job
 
@@ -20,14 +20,14 @@ DECISIVE = ("status", "reason", "spec", "resolved", "result", "attempt")
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How a job runs, which is no part of its spec; a kind ignores what it does not need.
+    """How a job runs. This is not part of its spec; a kind ignores settings that it does not need.
 
     Attributes:
         device: ``cpu`` or ``cuda``; ``irbench.jobs.run`` also takes ``auto``.
         threads: CPU threads for torch, in each process.
-        progress: whether a cell shows how far it is.
-        keep_images: whether a cell keeps its restored images though its config does not ask for it.
-        max_minutes: of wall time, after which a training stops cleanly; None for no limit.
+        progress: whether a cell shows its progress.
+        keep_images: whether a cell keeps restored images even if the config does not request it.
+        max_minutes: wall time after which a training stops cleanly; None for no limit.
         tensorboard: whether a training also writes TensorBoard's files.
     """
 
@@ -44,16 +44,16 @@ USUAL = RunSettings()
 
 @dataclass(frozen=True)
 class Result:
-    """What a job found. See ``irbench.core.records.make`` for what a record holds.
+    """The result of a job. See ``irbench.core.records.make`` for the content of a record.
 
     Attributes:
-        result: the outcome, whose form depends on the kind; None unless the status is ``ok``.
-        resolved: what was only known at run time and fixes the result (digests of weights).
+        result: the outcome; its form depends on the kind. None unless the status is ``ok``.
+        resolved: inputs that became known only at run time (digests of weights).
         seconds: wall time per phase.
-        threads: CPU threads used; None where they do not matter.
+        threads: CPU threads used; None if they do not matter.
         status: ``ok``, ``unavailable`` or ``failed``.
         reason: why there is no result, one sentence for people.
-        spec: replaces the job's spec where running the job made more of it known; else None.
+        spec: the job's spec, completed while the job ran; None if it is unchanged.
     """
 
     result: dict | None = None
@@ -65,14 +65,16 @@ class Result:
     spec: dict | None = None
 
 
-def expected(error: Exception) -> bool:
-    """Return whether an error comes from input or machine; any other is a defect."""
+def expected(error: BaseException) -> bool:
+    """Return whether an error comes from the input or the machine; any other is a bug."""
     return isinstance(error, UserError | OSError | MemoryError)
 
 
-def failure(error: Exception) -> Result:
+def failure(error: BaseException) -> Result:
     """Return the result of a job that ended with this error."""
-    reason = (str(error) if expected(error) else "") or f"{type(error).__name__}: {error}"
+    reason = (str(error) if expected(error) else "") or (
+        f"{type(error).__name__}: {error}" if isinstance(error, Exception) else
+        f"the model's code ended the job: {in_words(error)}")
     return Result(status="unavailable" if isinstance(error, Unavailable) else "failed",
                   reason=reason)
 
@@ -81,12 +83,12 @@ def record_of(job: Job, found: Result, attempt: int = 0) -> dict:
     """Return the record of a job.
 
     Args:
-        job: what was done.
+        job: the job.
         found: its result.
-        attempt: how often an earlier attempt had failed.
+        attempt: the number of earlier failed attempts.
 
     Raises:
-        UserError: the result is not one that a record can hold, such as NaN.
+        UserError: a record cannot hold the result, for example because of a NaN.
     """
     return records.make(
         job.kind, job.key, job.spec if found.spec is None else found.spec, status=found.status,
@@ -95,7 +97,7 @@ def record_of(job: Job, found: Result, attempt: int = 0) -> dict:
 
 
 def write(job: Job, record: dict) -> None:
-    """Store a job's record; one that says nothing new leaves the old one in place."""
+    """Store a job's record; an equivalent old record is left in place."""
     folder = RunFolder.of_record(job.record, job.kind)
     old = folder.load(job.kind, job.key).record or {}
     if any(old.get(name) != record[name] for name in DECISIVE):

@@ -1,10 +1,10 @@
-"""Do any job of a plan: pick what its kind needs, turn errors into a status, write the record.
+"""Run any job of a plan: choose the device, turn errors into a status, write the record.
 
 Reads   what the job reads.
 Writes  the job's record; kinds write more (see their modules).
 
-The workflow gives each job that computes a process of its own (``supervise``), so that a job that
-crashes or is killed costs the run one record and nothing else.
+The workflow runs each job that computes in a separate process (``supervise``), so that a crashed or
+killed job affects only its own record.
 
 Try: ``python -c "from irbench import plan; from irbench.jobs import run
 planned = plan.load('config.yaml')
@@ -33,9 +33,9 @@ class Kind:
     """A kind of job.
 
     Attributes:
-        run: does a job of it; None is returned by a process that another one reports for.
-        computes: whether it runs networks: it needs a device, and it can crash or run out of
-            memory, so that the workflow gives it a process of its own.
+        run: runs a job; returns None in a process whose result another process reports.
+        computes: whether it runs networks. Such a job needs a device and may crash or run out of
+            memory, so the workflow runs it in a separate process.
     """
 
     run: Callable[[Plan, Job, RunSettings], Result | None]
@@ -54,21 +54,21 @@ KINDS = {
 
 def do(plan: Plan, job: Job, settings: RunSettings | None = None, *, on_failure: str = "stop",
        attempt: int = 0) -> dict | None:
-    """Do a job in this process, write its record and return it.
+    """Run a job in this process, write its record and return it.
 
     Args:
         plan: the run.
         job: one of its jobs.
         settings: how to run it; None for the config's device and one thread.
-        on_failure: ``stop`` raises what went wrong and writes nothing; ``record`` writes a record
+        on_failure: ``stop`` raises the error and writes nothing; ``record`` writes a record
             with status and reason.
         attempt: how often an earlier attempt had failed.
 
     Returns:
-        The record; None where another process of the same training writes it.
+        The record; None if another process of the same training writes it.
 
     Raises:
-        UserError: of the job, with ``stop``. Any other error is a defect, of irbench or a model.
+        UserError: the job's error, with ``stop``. Any other error is a bug of irbench or a model.
     """
     allocator.keep()
     messages.say(f"{job.title}: started")
@@ -77,13 +77,16 @@ def do(plan: Plan, job: Job, settings: RunSettings | None = None, *, on_failure:
         if found is None:
             return None
         record = record_of(job, found, attempt)
-    except Exception as error:
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # sys.exit in a model's code, too: it must not pass for success
         found = failure(error)
         if on_failure == "stop":
-            if expected(error) and not isinstance(error, UserError):
+            if not isinstance(error, Exception) or (
+                    expected(error) and not isinstance(error, UserError)):
                 raise UserError(found.reason) from error
             raise
-        if not expected(error):  # a defect of ours or of a model: one cell is lost, not the run
+        if not expected(error):  # a bug of irbench or a model costs one cell, not the run
             messages.say(traceback.format_exc())
         record = record_of(job, found, attempt)
         messages.say(f"{job.title}: {found.status}: {found.reason}")
@@ -94,7 +97,7 @@ def do(plan: Plan, job: Job, settings: RunSettings | None = None, *, on_failure:
 
 
 def compute(plan: Plan, job: Job, settings: RunSettings | None = None) -> Result | None:
-    """Do a job as its kind does and return the result; no record is made, no error is caught."""
+    """Run a job and return the result, without making a record or catching errors."""
     kind = KINDS[job.kind]
     settings = settings or RunSettings(device=plan.config["device"], progress=True)
     if kind.computes:
@@ -103,10 +106,10 @@ def compute(plan: Plan, job: Job, settings: RunSettings | None = None) -> Result
 
 
 def pick_device(name: str) -> str:
-    """Return ``cpu`` or ``cuda`` for a device asked for by name or as ``auto``, and say why.
+    """Return ``cpu`` or ``cuda`` for ``cpu``, ``cuda`` or ``auto``, and print the reason.
 
     Raises:
-        UserError: an unknown name, or ``cuda`` where torch sees no CUDA device.
+        UserError: an unknown name, or ``cuda`` if torch finds no CUDA device.
     """
     from irbench.jobs.profiling import profile as profiling  # imports torch
 
@@ -117,24 +120,24 @@ def pick_device(name: str) -> str:
 
 def supervise(job: Job, command: list[str], *, attempt: int = 0,
               log: str | None = None) -> tuple[int, dict | None]:
-    """Run the command that does a job and writes its record, in a process of its own.
+    """Run the command of a job in a separate process, which writes the job's record.
 
-    One that is killed (by lack of memory, say) or crashes still leaves a record. A signal is the
-    job's to answer: a training saves what it has.
+    If the process crashes or is killed (for example for lack of memory), this function writes the
+    record. Signals reach the job: a training then saves its state.
 
     Args:
-        job: what the command does.
-        command: the program and its arguments. It must do the job itself, not call this again.
+        job: the job that the command runs.
+        command: the program and its arguments. It must run the job itself, not call this again.
         attempt: how often an earlier attempt had failed.
-        log: the file with the command's messages, for the reason of a failure.
+        log: the file with the command's messages; the reason of a failure names it.
 
     Returns:
-        (0, None) if the command left a record, (130, None) if Ctrl-C ended it, else 0 and the
-        record that was written for it.
+        (0, None) if the command wrote a record, (130, None) if Ctrl-C ended it, otherwise 0 and
+        the record that was written for it.
     """
     job.record.unlink(missing_ok=True)
     process = subprocess.Popen(command)
-    # Ctrl-C reaches the job without help
+    # Ctrl-C reaches the job directly
     before = {number: signal.signal(number, handler) for number, handler in (
         (signal.SIGTERM, lambda *_: process.terminate()), (signal.SIGINT, signal.SIG_IGN))}
     try:

@@ -1,7 +1,7 @@
-"""Recheck a finished run: does each result belong to the config, code, data and weights of today?
+"""Check that each result of a run belongs to the present config, code, data and weights.
 
-The records carry all that is needed to say it. The workflow asks the same (``Records``): what it
-does in the next run is what is found here.
+The records contain all that this needs. The workflow uses the same check (``Records``): its next
+run repeats exactly the jobs with a problem.
 
 Reads the run; writes nothing.
 
@@ -25,28 +25,28 @@ AGAIN = "run the workflow again"
 
 
 class Records:
-    """The records of a run held against its plan, each read once.
+    """Compares the records of a run with its plan; each record is read once.
 
-    This alone decides what a run still has to do: neither the age of a file nor any note of
-    Snakemake's counts.
+    Only this class decides what a run still has to do. The age of files and Snakemake's metadata
+    do not matter.
     """
 
     def __init__(self, plan: Plan) -> None:
-        """Read nothing yet."""
+        """Keep the plan; nothing is read yet."""
         self.plan = plan
         self._stored: dict[Path, Stored] = {}
         self._problems: dict[Path, str | None] = {}
 
     def stored(self, job: Job) -> Stored:
-        """Return what lies at the place of a job's record."""
+        """Return what is stored at the path of a job's record."""
         if job.record not in self._stored:
             self._stored[job.record] = self.plan.run_folder.load(job.kind, job.key)
         return self._stored[job.record]
 
     def problem(self, job: Job) -> str | None:
-        """Return why a job is to be done (again), in one sentence; None if its record is current.
+        """Return why a job must run (again), in one sentence; None if its record is current.
 
-        Files of weights count by their known digests (``digests.known_digest``).
+        Files of weights are compared by their known digests (``digests.known_digest``).
         """
         if job.record not in self._problems:
             self._problems[job.record] = self._problem(job)
@@ -84,11 +84,11 @@ class Records:
 def check(plan: Plan) -> list[str]:
     """Return one sentence per result that is missing, a failure, stale or altered; [] if none.
 
-    Beyond what a run does again by itself (``Records``) all images and weights are hashed.
+    In addition to the checks of ``Records``, all images and weights are hashed.
     """
     problems = []
     known = Records(plan)
-    digest = functools.cache(digests.file_digest)  # of weights: read now, once for all their cells
+    digest = functools.cache(digests.file_digest)  # reads each file of weights once
     for job in plan.jobs():
         problem = known.problem(job) or _check_files(plan, job, known.stored(job).record, digest)
         if problem:
@@ -97,7 +97,7 @@ def check(plan: Plan) -> list[str]:
 
 
 def report_digest(plan: Plan) -> str:
-    """Return the digest of all that the report of a run is made from: plan, code and records."""
+    """Return the digest of all inputs of a run's report: plan, code and records."""
     content = {}
     for job in plan.jobs():
         with contextlib.suppress(OSError):
@@ -106,7 +106,7 @@ def report_digest(plan: Plan) -> str:
 
 
 def report_is_current(plan: Plan) -> bool:
-    """Return whether the report was made from today's plan and code and from these records."""
+    """Return whether the report was made from the present plan, code and records."""
     try:
         return plan.run_folder.report_digest.read_text().strip() == report_digest(plan)
     except OSError:
@@ -114,25 +114,25 @@ def report_is_current(plan: Plan) -> bool:
 
 
 def _check_files(plan: Plan, job: Job, record: dict, digest: Callable[[Path], str]) -> str | None:
-    """Hash what the result of a current record was made from, or consists of."""
+    """Hash the files that a current record was made from, and the files it describes."""
     if job.kind == "data":
         return _check_images(plan, job.key["dataset"])
     if job.kind == "training":
         return _check_weights(plan, record, digests.file_digest)
     source = job.model.checkpoint if job.model else Checkpoint()
     if job.kind == "cell" and source.kind == "file" and source.sha256:
-        # of bundled weights the plan's digest is the catalog's, not the file's
+        # for bundled weights the plan has the digest of the catalog, not of the file
         path = Path(source.path)
         if not path.is_file() or digest(path) != source.sha256:
-            return f"its weights, {path}, are gone or were altered; get the file again"
+            return f"its weights, {path}, are missing or were altered; get the file again"
     return None
 
 
 def _check_images(plan: Plan, name: str) -> str | None:
-    """Hash the files of a set that are here; those that are gone can be fetched again."""
+    """Hash the present files of a set; missing files can be fetched again."""
     if changed := sets.altered(plan.entry(name)):
-        return (f"{len(changed)} files are not those that were scored ({messages.some(changed)}); "
-                f"irbench data check {name} says what to do")
+        return (f"{len(changed)} files changed after they were scored ({messages.some(changed)}); "
+                f"irbench data check {name} shows what to do")
     return None
 
 
@@ -141,7 +141,7 @@ def _check_weights(plan: Plan, record: dict, digest: Callable[[Path], str]) -> s
     kept = record["result"]["checkpoint"]
     path = plan.folder / kept["file"]
     if not path.is_file():
-        return f"{path} is gone; {AGAIN}"
+        return f"{path} is missing; {AGAIN}"
     if digest(path) != kept["sha256"]:
         return f"{path} was altered; {AGAIN}"
     return None

@@ -1,8 +1,8 @@
-"""A config becomes typed jobs: ``load`` a config file, or ``build`` from a checked config.
+"""From a config to typed jobs: ``load`` a config file, or ``build`` from a checked config.
 
-``read`` reads the plan of a run that the workflow has written (``irbench.plan.file``).
+``read`` reads the plan file of a run, which the workflow writes (``irbench.plan.file``).
 
-The names are loaded when they are first asked for, so that reading a config needs no more than it.
+Names are imported on first use, so that reading a config does not import the whole package.
 
 Try: ``python -c "from irbench import plan; print(len(plan.load('config.yaml').jobs()))"``
 """
@@ -15,7 +15,7 @@ __all__ = ["Job", "Plan", "build", "load", "read"]
 
 
 def __getattr__(name: str) -> object:
-    """Return a name of the package's face."""
+    """Import and return a public name of the package."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(HOMES[name]), name)

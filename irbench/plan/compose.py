@@ -1,11 +1,11 @@
-"""From a config to jobs: every name resolved, every job with all that its result depends on.
+"""From a config to jobs: resolve every name, and give each job all that its result depends on.
 
 A job is one dataset to fetch, one training, one cell, one profile or one benchmark of a part. Its
 ``spec`` is plain data: protocol, model, recipe, digests of datasets and of the code it runs. The
-record stores the spec, so that the workflow does a job again exactly when something it depends on
-changed, and ``irbench verify`` can recheck it.
+record stores the spec, so that the workflow runs a job again exactly when one of its inputs
+changed, and ``irbench verify`` can check it.
 
-Importing this module imports no torch: planning is quick.
+Planning is quick: this module does not import torch.
 
 Try: ``irbench list --config config.yaml``
 """
@@ -37,20 +37,20 @@ from irbench.weights import loading
 
 @dataclass(frozen=True)
 class Plan:
-    """All jobs of a run, by their keys' values joined with '/'."""
+    """All jobs of a run, in groups; a job is found by the values of its key, joined by '/'."""
 
     config: dict
     folder: Path
     protocols: dict[str, Protocol]
     models: dict[str, Model]
     known: dict[str, datasets.DatasetEntry]     # the whole catalog
-    scopes: dict[str, Protocol] = field(default_factory=dict)  # what each training is for
+    scopes: dict[str, Protocol] = field(default_factory=dict)  # the protocol of each training
     data: dict[str, Job] = field(default_factory=dict)
     trainings: dict[str, Job] = field(default_factory=dict)
     cells: dict[str, Job] = field(default_factory=dict)
     profiles: dict[str, Job] = field(default_factory=dict)
     benches: dict[str, Job] = field(default_factory=dict)   # of parts of models: attention
-    leaks: dict[str, Job] = field(default_factory=dict)     # one, if training sets are known
+    leaks: dict[str, Job] = field(default_factory=dict)     # at most one
     references: list[str] = field(default_factory=list)     # models that are only profiled
     # protocol/model -> the sets its weights were trained on, each with the names of the images left
     # out; None if that is not known
@@ -78,12 +78,12 @@ class Plan:
         return self.trainings.get(f"{recipes.scope(fitted.levels, protocol)}/{known.owner}")
 
     def find(self, kind: str, **key: str) -> Job:
-        """Return the job of a kind with the key given by hand; a protocol may lack its version.
+        """Return a job by its kind and key; the version of the protocol may be omitted.
 
-        A blind training is found by its scope and by each protocol of the run that it serves.
+        A blind training is found by its scope, and by any protocol of the run that uses it.
 
         Raises:
-            UserError: the config has no such job, with the ones it has.
+            UserError: the config has no such job; the message lists the jobs it has.
         """
         group = {"data": self.data, "training": self.trainings, "cell": self.cells,
                  "profile": self.profiles, "bench": self.benches}[kind]
@@ -97,12 +97,35 @@ class Plan:
                 key["protocol"] = wanted if wanted in self.protocols else protocols.get(
                     wanted, tuple(self.config["catalog_paths"])).id
             blind = self.training_of(**key) if kind == "training" else None
-            if blind and blind.key["model"] == key["model"]:  # not that of a variant's base
+            if blind and blind.key["model"] == key["model"]:  # not the training of a variant's base
                 return blind
         name = "/".join(key.values())
         if name not in group:
+            self._check_possible(kind, key.get("model"))
+            if not group:
+                raise UserError(f"run {self.config['run']!r}: its config asks for no {kind} jobs, "
+                                f"so there is no {name!r}.")
             raise unknown(f"{kind} job", name, group, f"run {self.config['run']!r}")
         return group[name]
+
+    def _check_possible(self, kind: str, name: str | None) -> None:
+        """Raise UserError, with the reason, if a model of the run never has a job of this kind."""
+        model = self.models.get(name)
+        if model is None or kind not in ("training", "profile"):
+            return
+        entry = self.config["models"].get(model.owner) or {}
+        if not model.learned:
+            why = "has no weights"
+        elif kind == "training" and not model.training:
+            why = "takes its weights from a file"
+        elif kind == "training" and model.base:
+            why = f"has the weights of {model.base!r}"
+        elif kind == "profile" and not entry.get("profile", True):
+            why = "has `profile: false`"
+        else:
+            return
+        raise UserError(f"run {self.config['run']!r}: the model {name!r} {why}, so there is no "
+                        f"{kind} job for it.")
 
     def entry(self, name: str) -> datasets.DatasetEntry:
         """Return the catalog entry of a dataset. Raises UserError if there is none."""
@@ -112,7 +135,7 @@ class Plan:
 
     @functools.cached_property
     def report_spec(self) -> dict:
-        """What the report is made from, as plain data; see ``irbench.report.build``."""
+        """The report's input as plain data; see ``irbench.report.build``."""
         groups = {"cells": self.cells, "trainings": self.trainings, "profiles": self.profiles,
                   "benches": self.benches, "leaks": self.leaks}
         used = {job.key["dataset"] for job in self.cells.values()}
@@ -123,15 +146,17 @@ class Plan:
                            "count": self.data[name].spec["count"],
                            "sha256": self.data[name].spec["dataset"]["sha256"],
                            "reason": self.data[name].spec["dataset"].get("reason", ""),
-                           "supplied": entry.kind in ("manual", "archive")}
+                           "supplied": entry.kind in ("manual", "archive"),
+                           **({"differs": dict(entry.differs)} if entry.differs else {})}
         return {
             "run": self.config["run"], "title": self.config.get("title"),
             **self.config["report"],
             **{name: [job.key for job in group.values()] for name, group in groups.items()},
-            # a record computed from anything else is no result of this run
+            # a record with another fingerprint does not belong to this run
             "fingerprints": {str(job.record.relative_to(self.folder)): job.fingerprint
                              for group in groups.values() for job in group.values()},
             "protocols": {p.id: p.definition() for p in self.protocols.values()},
+            "trained_as": {p.id: p.trained_as for p in self.protocols.values() if p.trained_as},
             "datasets": about,
             "models": {name: model.as_dict() for name, model in self.models.items()},
             "references": self.references,
@@ -142,13 +167,13 @@ class Plan:
 
     @property
     def report_fingerprint(self) -> str:
-        """Fixes the report together with the records it reads."""
+        """The SHA-256 of the report's spec and code; with the records it determines the report."""
         return records.fingerprint({"spec": self.report_spec,
                                     "code": sources.stage("report")})
 
 
 def load(path: str | Path) -> Plan:
-    """Plan the run a config file describes. Raises UserError for anything wrong in it."""
+    """Plan the run that a config file describes. Raises UserError if the config is invalid."""
     return build(configs.load(path), f"config {path}")
 
 
@@ -191,14 +216,14 @@ def build(config: dict, where: str = "config") -> Plan:
 
 def _not_a_model(name: str, models: dict[str, Model], where: str) -> UserError:
     if name in models:
-        return UserError(f"{where}: {name} is a variant; it stands wherever {models[name].base} "
+        return UserError(f"{where}: {name} is a variant; it runs wherever {models[name].base} "
                          f"does (or under its `protocols`). Name {models[name].base}.")
     return unknown("model", name, [n for n, m in models.items() if not m.base], where)
 
 
 def _add_model(plan: Plan, model: Model, protocol: Protocol, sets: list[str], known: dict,
                where: str) -> None:
-    """Add what a model needs and gives under a protocol: training, profile, a cell a dataset."""
+    """Add a model's jobs under a protocol: training, profile, and one cell per dataset."""
     config, plugins = plan.config, tuple(plan.config["plugins"])
     name = model.name
     if model.training and not model.base:  # a variant has the weights of its base
@@ -218,7 +243,7 @@ def _add_model(plan: Plan, model: Model, protocol: Protocol, sets: list[str], kn
 
 
 def _add_profile(plan: Plan, model: Model, protocol: Protocol) -> None:
-    # which references there are changes no other figure
+    # references do not affect the results of other models
     settings = {k: v for k, v in plan.config["profile"].items() if k != "references"}
     _add(plan, plan.profiles, "profile", {"protocol": protocol.id, "model": model.name}, {
         "protocol": protocol.definition(), "model": model_entries.profiled(model),
@@ -227,7 +252,7 @@ def _add_profile(plan: Plan, model: Model, protocol: Protocol) -> None:
 
 
 def _check_excluded(plan: Plan, where: str) -> None:
-    """Refuse an `exclude` of the config that leaves out nothing: its set is not trained on."""
+    """Raise UserError if `exclude` in the config names a set that its model is not trained on."""
     for name, entry in plan.config["models"].items():
         data = {one for job in plan.trainings.values() if job.key["model"] == name
                 for one in job.model.training.data}
@@ -237,7 +262,7 @@ def _check_excluded(plan: Plan, where: str) -> None:
 
 
 def _add_references(plan: Plan, where: str) -> None:
-    """Profile each reference for every protocol with profiles that it can do."""
+    """Profile each reference for every profiled protocol that it supports."""
     plugins = tuple(plan.config["plugins"])
     found = model_entries.references(where, plan.config["profile"]["references"], plan.models,
                                      plugins)
@@ -246,9 +271,9 @@ def _add_references(plan: Plan, where: str) -> None:
         card = registry.get(model.arch, plugins)
         able = [p for p in map(plan.protocols.get, profiled) if card.can(p.task, p.level)]
         if not able:
-            raise UserError(f"{where}: {name} can do no protocol of this run that has profiles "
-                            f"({', '.join(profiled) or 'none has'}); it does "
-                            f"{', '.join(card.tasks)}. Leave it out.")
+            raise UserError(f"{where}: {name} supports none of the profiled protocols of this "
+                            f"run ({', '.join(profiled) or 'there are none'}); it supports "
+                            f"{', '.join(card.tasks)}. Remove it.")
         for protocol in able:
             _add_profile(plan, model, protocol)
         plan.models[name] = model
@@ -256,7 +281,7 @@ def _add_references(plan: Plan, where: str) -> None:
 
 
 def _add_benches(plan: Plan) -> None:
-    """Time the attention implementations, if the config asks for it."""
+    """Add the attention benchmark if the config asks for it."""
     settings = plan.config["attention_bench"]
     if settings:
         _add(plan, plan.benches, "bench", {"bench": "attention"}, {
@@ -264,9 +289,10 @@ def _add_benches(plan: Plan) -> None:
 
 
 def _add_leaks(plan: Plan, known: dict) -> None:
-    """Compare every training set with every test set: a leak stops no run, the report tells it.
+    """Add the search for leaks, which compares every training set with every test set.
 
-    Sets that only a file of weights names are compared if they are here; none is fetched for it.
+    A leak does not stop the run; the report shows it. Sets that only a file of weights names are
+    compared if they are present; they are not fetched.
     """
     tests = list(dict.fromkeys(job.key["dataset"] for job in plan.cells.values()))
     sets = list(dict.fromkeys(name for names in plan.trained_on.values() for name in names or ()))
@@ -285,9 +311,9 @@ def _add_leaks(plan: Plan, known: dict) -> None:
 
 
 def _trained_on(plan: Plan, model: Model, known: dict, where: str) -> training_sets.Sets | None:
-    """Return the sets whose images a model's weights have seen; None if that is not known.
+    """Return the sets that a model's weights were trained on; None if unknown.
 
-    Own weights of another run name theirs, those bundled too.
+    Weights that irbench trained name their sets in the header, and so do the bundled weights.
     """
     if not model.learned:
         return {}
@@ -323,7 +349,7 @@ def _add_data(plan: Plan, name: str, known: dict, where: str, use: str,
 
 
 def _data_spec(plan: Plan, entry: datasets.DatasetEntry) -> dict:
-    """Return the spec of a set's own job, looked up once a plan."""
+    """Return the spec of a set's job; it is computed once per plan."""
     if entry.name not in plan.contents:
         plan.contents[entry.name] = contents.spec(entry, plan.config["data_root"])
     return plan.contents[entry.name]
@@ -334,7 +360,7 @@ def _add_training(plan: Plan, model: Model, protocol: Protocol, known: dict, whe
     for name in recipe.data:
         _add_data(plan, name, known, f"{where}.data", "train", protocol)
     trained_for = configs.at(where, lambda: recipes.trained_for(recipe, protocol))
-    spec = {"protocol": trained_for.definition(), "model": model_entries.trained(model),
+    spec = {"protocol": trained_for.training_definition(), "model": model_entries.trained(model),
             "datasets": [plan.data[name].spec["dataset"] for name in recipe.data],
             "seed": plan.config["seed"],
             "code": sources.digest("training", model, tuple(plan.config["plugins"]))}

@@ -1,6 +1,6 @@
-"""A run's configuration: read, checked against ``catalog/config.schema.json``, defaults filled in.
+"""Read a run's config, check it against ``catalog/config.schema.json``, and fill in defaults.
 
-The schema knows the keys and their types; whether the names in it exist is the plan's business.
+The schema checks keys and types; the plan checks whether the names in the config exist.
 Paths in a config are relative to the folder the command runs in.
 
 Try: ``irbench list --config config.yaml``
@@ -34,7 +34,7 @@ def load(path: str | Path) -> dict:
 
 
 def at(where: str, call: Callable[[], T]) -> T:
-    """Run a look-up and put the place in the config before its error."""
+    """Call a function; prefix its UserError with the place in the config."""
     try:
         return call()
     except UserError as error:
@@ -42,12 +42,12 @@ def at(where: str, call: Callable[[], T]) -> T:
 
 
 def read(path: str | Path) -> object:
-    """Read a YAML or JSON file, unchecked. Raises UserError if it is neither or not there."""
+    """Read a YAML or JSON file, unchecked. Raises UserError if it is missing or neither."""
     try:
         return reader.parse(path)
     except FileNotFoundError as error:
         raise UserError(f"config {path}: {error.strerror}. Give a file with --config, "
-                        "or run in a folder that holds config.yaml.") from None
+                        "or run in a folder that contains config.yaml.") from None
     except ValueError as error:
         raise UserError(f"config {path}: {error}. Correct it.") from None
 
@@ -70,9 +70,9 @@ def _schema() -> dict:
 
 
 def _validator(schema: dict):
-    """Return a validator for which 2.0 is no whole number, as in options and recipes.
+    """Return a validator that does not accept 2.0 as a whole number, like options and recipes.
 
-    It would count as another value than 2 where jobs are told apart, and is no count in Python.
+    In Python 2.0 is not a valid count, and a spec with 2.0 would differ from one with 2.
     """
     import jsonschema
 
@@ -83,7 +83,7 @@ def _validator(schema: dict):
 
 
 def section(name: str, value: dict | None = None) -> dict:
-    """Return one top-level section, checked and complete, e.g. of what a command line gives.
+    """Return one top-level section, checked and complete, e.g. from options of a command line.
 
     Raises UserError for an unknown key or a bad value, naming the section.
     """
@@ -96,7 +96,7 @@ def section(name: str, value: dict | None = None) -> dict:
 
 
 def choices(name: str) -> dict[str, list]:
-    """Return key -> valid words of those keys of a top-level section that take one or more."""
+    """Return key -> valid words, for the keys of a top-level section that take one of several."""
     parts = {key: part.get("items", part) for key, part in
              _schema()["properties"][name]["properties"].items()}
     return {key: part["enum"] for key, part in parts.items() if "enum" in part}
@@ -106,7 +106,7 @@ def _complete(value: dict, schema: dict) -> dict:
     full = {}
     for key, part in schema["properties"].items():
         given = value.get(key)
-        # a section whose default is null is complete only where it is given
+        # a section whose default is null gets its defaults only if the config contains it
         if "properties" in part and (given is not None or "default" not in part):
             full[key] = _complete(given or {}, part)
         elif key in value:
@@ -119,7 +119,7 @@ def _complete(value: dict, schema: dict) -> dict:
 
 
 def _explain(error) -> str:
-    """Say a schema violation in one sentence: where, what, what is valid."""
+    """Describe a schema violation in one sentence: where, what, what is valid."""
     place = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" if i else str(p)
                     for i, p in enumerate(error.absolute_path)) or "top level"
     if error.validator == "additionalProperties":
@@ -137,7 +137,7 @@ def _explain(error) -> str:
     if error.validator in ("minItems", "minProperties"):
         return f"{place}: it is empty; give at least {error.validator_value}."
     if error.validator == "uniqueItems":
-        return f"{place}: {error.instance!r} holds something twice."
+        return f"{place}: {error.instance!r} contains a duplicate."
     if error.validator in ("minimum", "maximum"):
         word = "least" if error.validator == "minimum" else "most"
         return (f"{place}: {error.instance!r} is not valid; it takes a number of at {word} "
@@ -147,8 +147,8 @@ def _explain(error) -> str:
                 "letters, digits, '.', '_' and '-', and begin with a letter or digit.")
     if error.validator == "oneOf":
         if place.endswith("checkpoint"):
-            return (f"{place}: give bundled, a path, or a mapping with url and sha256 (64 hex "
-                    "digits).")
+            return (f"{place}: give bundled, a path, or a mapping with path or url, sha256 (64 "
+                    "hex digits, or a mapping from levels to such) and weights_key.")
         return f"{place}: {error.instance!r} is not valid. Valid: all, none, or a list of names."
     if error.validator == "type":
         wanted = error.validator_value

@@ -1,4 +1,4 @@
-"""What identifies a set in the specs of jobs: the digest of its content, or why there is none yet.
+"""The identity of a set in the specs of jobs: the digest of its content, or why it is unknown.
 
 Reads the manifest of a set, or its files; writes nothing.
 
@@ -16,15 +16,15 @@ from irbench.data.sets import DatasetEntry
 def spec(entry: DatasetEntry, data_root: str) -> dict:
     """Return the spec of a set's own job: ``dataset`` (as in all specs), ``count``, ``data_root``.
 
-    A set that is not here stops no run: it has no digest but the reason why. Once it is here, the
-    digest takes the reason's place, so that all that depends on it runs again.
+    A missing set does not stop the run: its spec holds the reason instead of a digest. When the
+    set arrives, the digest replaces the reason, so that all jobs that depend on it run again.
 
     Args:
         entry: the set.
         data_root: the config's.
 
     Raises:
-        UserError: a manifest that cannot be read.
+        UserError: a manifest cannot be read.
     """
     try:
         rows = sets.manifest(entry)

@@ -2,14 +2,15 @@
 
 Reads the catalog of peers; writes nothing, imports no torch. A config names a peer
 (``swinir-m:``), or gives a file of its own (``my-model: {external: URL or path, sha256: ...}``);
-either becomes a model with ``arch`` "external" and a checkpoint of kind "external". What the file
-is shows only when it is loaded (``irbench.weights.external``).
+either becomes a model with ``arch`` "external" and a checkpoint of kind "external". Its
+architecture is known only when the file is loaded (``irbench.weights.external``).
 
 Try: ``irbench list peers`` and ``irbench info drunet-color``
 """
 
 from __future__ import annotations
 
+import string
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +21,8 @@ from irbench.core.digests import known_digest
 from irbench.core.errors import UserError, unknown
 
 # what a config's entry may hold beside `external`, and beside a peer's name
-OWN_KEYS = {"external", "sha256", "title", "published_as", "profile"}
-PEER_KEYS = {"arch", "profile"}
+OWN_KEYS = {"external", "sha256", "title", "published_as", "profile", "weights_key"}
+PEER_KEYS = {"arch", "profile", "weights_key"}
 UNPINNED = "weights not pinned by a published checksum"
 THIRD = "third-party weights"
 
@@ -29,7 +30,7 @@ THIRD = "third-party weights"
 def resolve(where: str, name: str, entry: dict) -> Model:
     """Turn a config entry with ``external``, or that names a peer, into a model of the plan.
 
-    Raises UserError for keys that do not go with it, a URL without a digest, a wrong digest.
+    Raises UserError for keys that do not apply, a URL without a digest, or a malformed digest.
     """
     if "external" in entry:
         return _own(where, name, entry)
@@ -40,7 +41,8 @@ def resolve(where: str, name: str, entry: dict) -> Model:
     if unpinned and len(unpinned) < len(peer.sha256):
         note += f" ({', '.join(unpinned)})"
     return Model(name, EXTERNAL, peer.title, note=note, published_as=peer.published_as,
-                 checkpoint=Checkpoint(EXTERNAL, peer=peer.name))
+                 checkpoint=Checkpoint(EXTERNAL, peer=peer.name,
+                                       weights_key=entry.get("weights_key")))
 
 
 def _own(where: str, name: str, entry: dict) -> Model:
@@ -54,44 +56,55 @@ def _own(where: str, name: str, entry: dict) -> Model:
         peers.digest_for(f"{where}.sha256", digest, level)
     if place == "url" and not digest:
         same = [peer.name for peer in peers.catalog().values() if given in peer.urls.values()]
-        hint = (f" Or name the peer {same[0]!r}, whose file it is." if same else "")
+        hint = (f" Or use the peer {same[0]!r}, which has this file." if same else "")
         raise UserError(f"{where}: `external` is a URL, so the entry needs `sha256`, the digest "
-                        f"of the file that is meant (sha256sum FILE).{hint}")
+                        f"of the file (sha256sum FILE).{hint}")
     known = entry.get("published_as", "")
     if known and known not in (methods := published.methods(published.load())):
         raise unknown("published method", known, methods, f"{where}.published_as")
     return Model(name, EXTERNAL, entry.get("title", name), note=THIRD, published_as=known,
-                 checkpoint=Checkpoint(EXTERNAL, sha256=digest, **{place: given}))
+                 checkpoint=Checkpoint(EXTERNAL, sha256=digest,
+                                       weights_key=entry.get("weights_key"), **{place: given}))
 
 
 def _only(where: str, entry: dict, valid: set[str], what: str) -> None:
     if extra := sorted(set(entry) - valid):
-        raise UserError(f"{where}: {extra[0]!r} does not go with {what}: its weights and options "
+        raise UserError(f"{where}: {extra[0]!r} does not apply to {what}: its weights and options "
                         f"are in its file. Valid: {', '.join(sorted(valid))}.")
 
 
 def fit(model: Model, protocol: Protocol, where: str) -> Model:
-    """Return the model with the one file that a protocol takes, and the digest it must have.
+    """Return the model with the weights file for a protocol and its expected digest.
 
-    The digest is None where it is not known before the file is fetched.
+    The digest is None if it is unknown before the file is fetched.
 
     Raises:
-        UserError: a peer was not trained for the protocol; a path names an unknown placeholder.
+        UserError: a peer was not trained for the protocol; a path contains an unknown placeholder.
     """
     source = model.checkpoint
     if source.peer:
         return replace(model, checkpoint=_of_peer(model, protocol, where))
+    return replace(model, checkpoint=file_for(source, model.name, protocol, where))
+
+
+def file_for(source: Checkpoint, name: str, protocol: Protocol, where: str) -> Checkpoint:
+    """Return a checkpoint of a path or URL with the file for a protocol, and its digest.
+
+    The digest of a path that nobody stated is that of the file, None while there is no file: the
+    cell is then unavailable.
+
+    Raises UserError for an unknown placeholder, or a level without a digest.
+    """
     digest = peers.digest_for(where, source.sha256, protocol.level)
+    if digest is None and source.sha256:
+        raise UserError(f"{where}: models.{name}: `sha256` has no digest for the level "
+                        f"{protocol.level}; it has {', '.join(map(str, source.sha256))}.")
     if source.url:
-        if digest is None:
-            raise UserError(f"{where}: models.{model.name}.sha256 has no digest for the level "
-                            f"{protocol.level}.")
-        url = fill(source.url, protocol, where)
-        return replace(model, checkpoint=replace(source, url=url, sha256=digest))
+        return replace(source, url=fill(source.url, protocol, where), sha256=digest)
     path = fill_path(source.path, protocol, where)
     if digest is None and Path(path).is_file():
         digest = known_digest(path)
-    return replace(model, checkpoint=replace(source, path=path, sha256=digest))
+    return replace(source, path=path, sha256=digest)
 
 
 def _of_peer(model: Model, protocol: Protocol, where: str) -> Checkpoint:
@@ -104,14 +117,38 @@ def _of_peer(model: Model, protocol: Protocol, where: str) -> Checkpoint:
 
 
 def fill(template: str, protocol: Protocol, where: str) -> str:
-    """Put the protocol's names into a path or URL: {protocol}, {task} and {level}."""
+    """Put the protocol's names into a path or URL: {protocol}, {task}, {level} and {scale}.
+
+    A name in capitals stands for its value in capitals: {LEVEL} is X2. ``{{`` stands for a brace.
+    {protocol} is the id that its trainings have: a version that only scores differently has the
+    weights of the version before it.
+
+    Raises UserError for anything else in braces.
+    """
+    return _filled(template, protocol, protocol.training_id, where)
+
+
+def _filled(template: str, protocol: Protocol, name: str, where: str) -> str:
+    values = {"protocol": name, "task": protocol.task, "level": protocol.level,
+              "scale": str(protocol.scale)}
+    values |= {name.upper(): value.upper() for name, value in values.items()}
     try:
-        return template.format(protocol=protocol.id, task=protocol.task, level=protocol.level)
-    except (KeyError, IndexError, ValueError, AttributeError):
-        raise UserError(f"{where}: the checkpoint path {template!r} may only "
-                        "hold {protocol}, {task} and {level}.") from None
+        parts = list(string.Formatter().parse(template))
+    except ValueError:
+        parts = [("", "", "", None)]
+    if any(name is not None and (name not in values or spec or convert)
+           for _, name, spec, convert in parts):
+        raise UserError(f"{where}: the checkpoint path {template!r} may only contain {{protocol}}, "
+                        "{task}, {level} and {scale} (in capitals: {LEVEL} is X2).")
+    return "".join(text + values.get(name, "") for text, name, _, _ in parts)
 
 
 def fill_path(template: str, protocol: Protocol, where: str) -> str:
-    """Fill a path, ~ replaced by the home folder."""
-    return str(Path(fill(template, protocol, where)).expanduser())
+    """Fill in a path, and replace ~ by the home folder.
+
+    If there is no such file, {protocol} may be another version that the same weights serve.
+    """
+    first = protocol.training_id
+    paths = [Path(_filled(template, protocol, name, where)).expanduser() for name in
+             dict.fromkeys((first, protocol.id, *reversed(protocol.serves)))]
+    return str(next((path for path in paths if path.is_file()), paths[0]))

@@ -1,8 +1,8 @@
-"""The plan of a run as a file, ``results/RUN/plan.json``: written once, read by each of its jobs.
+"""The plan of a run as a file, ``results/RUN/plan.json``: written once, read by each job.
 
-A job that reads it plans nothing, so that it costs the same in a run of 10 cells and of 10,000.
-What jobs share (definitions of protocols, models, digests, settings) stands in the file once, as
-one of its ``parts``; all else names a part by its number. Only what is asked for becomes an object.
+A job reads its own entry instead of planning the run, so it starts as fast in a run of 10,000 cells
+as in one of 10. Values that jobs share (protocols, models, digests, settings) are stored once, as
+one of the ``parts``, and are referred to by number. Objects are created only when requested.
 
 Writes and reads that file; ``settled`` also looks at the sets and the sources of one job.
 
@@ -42,14 +42,14 @@ T = TypeVar("T")
 # -- writing -----------------------------------------------------------------------------------
 
 class _Parts:
-    """Values that are written once, however often they occur."""
+    """Values that are written once, no matter how often they occur."""
 
     def __init__(self) -> None:
         self.values: list[object] = []
         self._numbers: dict[str, int] = {}
 
     def number(self, value: object) -> int:
-        """Return the number of a value, a new one if it has not occurred before."""
+        """Return the number of a value; a new value gets a new number."""
         text = digests.canonical(value)
         if text not in self._numbers:
             self._numbers[text] = len(self.values)
@@ -58,10 +58,10 @@ class _Parts:
 
 
 def write(plan: Plan) -> Path:
-    """Write a plan into its run's folder, whole or not at all; return the path of the file.
+    """Write a plan into its run's folder atomically; return the path of the file.
 
     Raises:
-        UserError: there is no room for it.
+        UserError: the disk is full.
     """
     parts = _Parts()
     named = {name for job in plan.leaks.values() for pair in job.spec["pairs"]
@@ -70,8 +70,8 @@ def write(plan: Plan) -> Path:
     value = {
         "schema_version": SCHEMA_VERSION,
         "config": plan.config,
-        "protocols": {name: parts.number(one.definition()) for name, one in plan.protocols.items()},
-        "scopes": {name: parts.number(one.definition()) for name, one in plan.scopes.items()},
+        "protocols": {name: parts.number(one.as_dict()) for name, one in plan.protocols.items()},
+        "scopes": {name: parts.number(one.as_dict()) for name, one in plan.scopes.items()},
         "models": {name: parts.number(one.as_dict()) for name, one in plan.models.items()},
         "sets": {name: plan.known[name].as_dict() for name in used},
         "references": plan.references,
@@ -87,7 +87,7 @@ def write(plan: Plan) -> Path:
 
 
 def _job(parts: _Parts, job: Job) -> list:
-    """Return a job as its spec, each value by its number, and the number of its model."""
+    """Return a job's spec with part numbers as values, and the part number of its model."""
     model = None if job.model is None else parts.number(job.model.as_dict())
     return [{name: parts.number(value) for name, value in job.spec.items()}, model]
 
@@ -95,7 +95,7 @@ def _job(parts: _Parts, job: Job) -> list:
 # -- reading -----------------------------------------------------------------------------------
 
 class _Lazy(Mapping, Generic[T]):
-    """A mapping whose values are made from what is stored when they are first asked for."""
+    """A mapping that creates each value from stored data on first access."""
 
     def __init__(self, stored: dict[str, object], make: Callable[[str, object], T]) -> None:
         self._stored, self._make, self._made = stored, make, {}
@@ -116,12 +116,13 @@ class _Lazy(Mapping, Generic[T]):
 
 
 def read(path: str | Path) -> Plan:
-    """Return the plan that a file holds; its run's folder is the one the file lies in.
+    """Return the plan in a file; the run's folder is the file's folder.
 
-    Of the catalog it knows the sets of the run. Its jobs are as they were planned: see ``settled``.
+    Of the catalog it contains only the run's sets. Its jobs are as they were when planned; see
+    ``settled``.
 
     Raises:
-        UserError: no such file, not one that ``write`` made, or of another version.
+        UserError: the file is missing, was not made by ``write``, or has another version.
     """
     path = Path(path)
     try:
@@ -129,13 +130,13 @@ def read(path: str | Path) -> Plan:
         version = value["schema_version"]
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}. The workflow writes it when a run starts; "
-                        "by hand give --config instead.") from None
+                        "to run the job yourself, give --config instead.") from None
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(f"{path}: not a plan. Run the workflow again, which writes it anew."
+        raise UserError(f"{path}: not a plan. Run the workflow again to write a new one."
                         ) from None
     if version != SCHEMA_VERSION:
         raise UserError(f"{path}: schema_version is {version!r}, this irbench reads "
-                        f"{SCHEMA_VERSION}. Run the workflow again, which writes it anew.")
+                        f"{SCHEMA_VERSION}. Run the workflow again to write a new one.")
     folder, parts = RunFolder(path.parent), value["parts"]
     config = value["config"]
     scoring.resolve(config["metrics"], config.get("metric_plugins", ()), str(path))
@@ -162,15 +163,15 @@ def read(path: str | Path) -> Plan:
 
 
 def settled(plan: Plan, job: Job) -> Job:
-    """Return a job of a plan that was made earlier, with the spec that planning now would give it.
+    """Return a job of an older plan with the spec that planning would give it now.
 
-    A set that the run fetches has no digest before it is here, and a source file may have been
-    edited since: a record says what was really computed, from what. Nothing else is looked at. The
-    one job that is planned anew is the search for leaks, and only if a set was not here: what the
-    set holds also decides which weights are known to have seen it.
+    The digest of a set is unknown until the run has fetched it, and source files may have been
+    edited since planning. A record must state what was really computed, so these digests are
+    updated; nothing else is. The search for leaks is planned again, but only if a set was missing:
+    the content of the set also decides which weights are known to be trained on it.
 
     Raises:
-        UserError: a manifest that cannot be read.
+        UserError: a manifest cannot be read.
     """
     root = plan.config["data_root"]
 

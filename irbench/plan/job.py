@@ -20,11 +20,11 @@ class Job:
 
     Attributes:
         kind: data, training, cell, profile, bench or leaks.
-        key: what names it: dataset; protocol, model; protocol, dataset, model; bench; or run.
-            Of a blind training ``protocol`` is its scope, as denoise_color-blind@1.
-        spec: everything known beforehand that fixes its result, and nothing else.
-        record: where its record goes.
-        model: the whole model of the plan, fitted to the protocol; None where there is none.
+        key: its name: dataset; protocol, model; protocol, dataset, model; bench; or run. For a
+            blind training ``protocol`` is its scope, e.g. denoise_color-blind@1.
+        spec: all that determines the result and is known before the job runs, nothing else.
+        record: the path of its record.
+        model: the plan's model with the options for the protocol; None for a job without a model.
     """
 
     kind: str
@@ -44,13 +44,13 @@ class Job:
         return f"{self.kind} {' / '.join(self.key.values())}"
 
     def as_dict(self) -> dict:
-        """Return it as plain data."""
+        """Return the job as plain data."""
         return {"kind": self.kind, "key": self.key, "spec": self.spec,
                 "record": self.record.as_posix(), "model": self.model and self.model.as_dict()}
 
     @classmethod
     def from_dict(cls, given: dict) -> Job:
-        """Return the job that ``as_dict`` gave. Raises UserError for an unknown or a missing key.
+        """Return a job from ``as_dict``'s output. Raises UserError for an unknown or missing key.
         """
         job = typed.make(cls, given, "job")
         return cls(job.kind, job.key, job.spec, Path(job.record),

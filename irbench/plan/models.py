@@ -1,4 +1,4 @@
-"""A config's model entries resolved into models of the plan (``irbench.catalog.model``).
+"""Turn the model entries of a config into models of the plan (``irbench.catalog.model``).
 
 Reads the registry and the catalog of peers; writes nothing, imports no torch.
 
@@ -8,12 +8,10 @@ Try: ``python -c "from irbench import plan; print(plan.load('config.yaml').model
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from irbench.catalog import peers, recipes
 from irbench.catalog.model import Checkpoint, Model
 from irbench.catalog.protocols import Protocol
-from irbench.core import digests
 from irbench.core.errors import UserError, unknown
 from irbench.inference import options as inference
 from irbench.models import registry
@@ -21,10 +19,10 @@ from irbench.plan import config as configs
 from irbench.plan import external, variants
 from irbench.weights import bundled
 
-# what a job of the training does not depend on: it computes in float32, and once for all variants
+# fields that a training does not depend on: it runs in float32, once for all variants
 NOT_TRAINED = ("inference", "base", "base_options", "variant")
-BUNDLED = "bundled"  # as a config's `checkpoint`: the weights that come with irbench
-# what speed and size do not depend on
+BUNDLED = "bundled"  # value of a config's `checkpoint`: the weights that irbench includes
+# fields that speed and size do not depend on
 NOT_PROFILED = ("checkpoint", "training", "base", "base_options", "variant")
 
 
@@ -37,16 +35,16 @@ def resolve(where: str, entries: dict[str, dict], plugins: tuple[str, ...]) -> d
         plugins: Python files with models.
 
     Raises:
-        UserError: an unknown name, key or option; an option of the wrong kind; weights missing or
-            not wanted; a speed reference among the models; a variant that cannot be or whose name
-            is taken.
+        UserError: an unknown name, key or option; an option of the wrong type; missing weights, or
+            weights for a model without any; a speed reference among the models; an invalid variant,
+            or one whose name is already used.
     """
     found: dict[str, Model] = {}
     for name, entry in entries.items():
         place = f"{where}: models.{name}"
         for model in _family(place, name, entry, plugins):
             if model.name in found or model.name in set(entries) - {name}:
-                raise UserError(f"{place}: the name {model.name!r} is taken twice, by a model "
+                raise UserError(f"{place}: the name {model.name!r} is used twice, by a model "
                                 "and a variant (BASE.NAME). Rename one of them.")
             found[model.name] = model
     return found
@@ -60,32 +58,32 @@ def _family(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> lis
     chosen = inference.resolve(entry.get("inference"), f"{where}.inference")
     if card:
         inference.check_dtype(chosen.dtype, card.dtypes, f"{where}.inference")
-    # a form that the paper does not describe says so in its row
+    # the note marks options that the paper does not describe
     changed = variants.changed(card.options if card else {}, plain.options)
     changed |= inference.changes_model(chosen)
     base = replace(plain, in_paper=plain.in_paper and not changed,
                    note=variants.note(plain.note, changed), inference=chosen)
-    return [base, *variants.of(where, base, plain.note, entry.get("variants") or {}, card)]
+    return [base, *variants.variants_of(where, base, plain.note, entry.get("variants") or {}, card)]
 
 
 def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> Model:
-    """Resolve an entry against registry and peers."""
+    """Look up an entry in the registry and among the peers."""
     wanted = entry.get("arch", name)
     known = configs.at(where, lambda: registry.cards(plugins))
     own = {n: card for n, card in known.items() if not card.reference}
     if "external" in entry or (wanted in peers.catalog() and wanted not in own):
         return external.resolve(where, name, entry)
     if wanted in known and wanted not in own:
-        raise UserError(f"{where}: {wanted} is a reference for speed, with random weights; it "
-                        "restores nothing. Name it under profile.references instead.")
+        raise UserError(f"{where}: {wanted} is a speed reference with random weights; it cannot "
+                        "restore images. Name it under profile.references instead.")
     if wanted not in own:
         raise unknown("model", wanted, {*own, *peers.catalog()}, where)
     card = own[wanted]
-    for key in sorted({"sha256", "title", "published_as"} & set(entry)):
-        raise UserError(f"{where}: {key!r} goes with `external`; {card.name} is a model of "
+    for key in sorted({"title", "published_as"} & set(entry)):
+        raise UserError(f"{where}: {key!r} requires `external`; {card.name} is a model of "
                         "irbench or of a plugin.")
     card.check(f"{where}.options", entry.get("options") or {})
-    training, checkpoint = entry.get("training"), entry.get("checkpoint")
+    training, checkpoint = entry.get("training"), _written_out(where, entry)
     if card.learned and (training is None) == (checkpoint is None):
         raise UserError(f"{where}: {card.name} has weights, so the entry needs either `training` "
                         "(train them here) or `checkpoint` (take them from a file).")
@@ -94,7 +92,7 @@ def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> Mode
                         f"{'training' if training else 'checkpoint'}.")
     resolved = recipes.resolve(training, f"{where}.training") if training else None
     return replace(_of_card(card, name), options={**card.options, **entry.get("options", {})},
-                   checkpoint=_checkpoint(checkpoint, bool(training)), training=resolved)
+                   checkpoint=_checkpoint(where, checkpoint, bool(training)), training=resolved)
 
 
 def _of_card(card: registry.Card, name: str) -> Model:
@@ -102,22 +100,46 @@ def _of_card(card: registry.Card, name: str) -> Model:
                  card.learned, dict(card.options))
 
 
-def _checkpoint(value: str | dict | None, trained: bool) -> Checkpoint:
-    if isinstance(value, dict):
-        return Checkpoint("url", **value)
+def _written_out(where: str, entry: dict) -> str | dict | None:
+    """Return the entry's checkpoint, a path with what stands beside it as a mapping."""
+    given = entry.get("checkpoint")
+    beside = {key: entry[key] for key in ("sha256", "weights_key") if key in entry}
+    if not beside:
+        return given
+    if given is None or given == BUNDLED:
+        raise UserError(f"{where}: {next(iter(beside))!r} goes with weights from a file: "
+                        "`checkpoint: PATH`, or `external`.")
+    written = given if isinstance(given, dict) else {"path": given}
+    for key in beside:
+        if key in written:
+            raise UserError(f"{where}: {key!r} is given twice, the second time in `checkpoint`.")
+    return {**written, **beside}
+
+
+def _checkpoint(where: str, value: str | dict | None, trained: bool) -> Checkpoint:
     if value == BUNDLED:
         return Checkpoint(BUNDLED)
-    if value is not None:
+    if isinstance(value, str):
         return Checkpoint("file", path=value)
-    return Checkpoint("trained" if trained else "none")
+    if value is None:
+        return Checkpoint("trained" if trained else "none")
+    if ("url" in value) == ("path" in value):
+        raise UserError(f"{where}.checkpoint: give either `path` or `url`.")
+    digest = value.get("sha256")
+    for level in digest if isinstance(digest, dict) else [""]:
+        peers.digest_for(f"{where}.checkpoint", digest, level)
+    if "url" in value and not digest:
+        raise UserError(f"{where}.checkpoint: `url` needs `sha256`, the digest of the file "
+                        "(sha256sum FILE), or a mapping from levels to digests.")
+    return Checkpoint("url" if "url" in value else "file", **value)
 
 
 def references(where: str, names: list[str], models: dict[str, Model],
                plugins: tuple[str, ...]) -> dict[str, Model]:
-    """Return the networks that speed is compared with, as models of the plan.
+    """Return the speed references as models of the plan.
 
     Raises:
-        UserError: no such reference, or a model of the config has its name.
+        UserError: an unknown reference, or a model of the config has the same name.
     """
     known = {name: card for name, card in registry.cards(plugins).items() if card.reference}
     found = {}
@@ -126,18 +148,18 @@ def references(where: str, names: list[str], models: dict[str, Model],
             raise unknown("reference", name, known, where)
         if name in models:
             raise UserError(f"{where}: {name!r} is also a name under `models`. Rename that model "
-                            f"(`arch: {models[name].arch}` keeps what it is).")
+                            f"(`arch: {models[name].arch}` keeps its architecture).")
         found[name] = replace(_of_card(known[name], name), reference=True)
     return found
 
 
 def fit(model: Model, protocol: Protocol, plugins: tuple[str, ...], where: str) -> Model:
-    """Check that a model can do a protocol, and find the file of its weights for it.
+    """Check that a model supports a protocol, and find its weights file for it.
 
-    A path may name the protocol; bundled weights become the file that serves it.
+    A path may contain the protocol's name; `bundled` becomes the path of the bundled file.
 
     Raises:
-        UserError: the model cannot do it, or nothing bundled is for it.
+        UserError: the model does not support the protocol, or no bundled file is for it.
     """
     if model.external:
         return external.fit(model, protocol, where)
@@ -153,26 +175,23 @@ def fit(model: Model, protocol: Protocol, plugins: tuple[str, ...], where: str) 
     if source.kind == BUNDLED:
         return replace(model, checkpoint=configs.at(
             f"{where}: {model.name}", lambda: bundled.resolve(model, protocol)))
-    if source.kind != "file":
+    if source.kind not in ("file", "url"):
         return model
-    path = external.fill_path(source.path, protocol, where)
-    # the digest is what counts; a file that is not there yet makes the cell unavailable
-    digest = digests.known_digest(path) if Path(path).is_file() else None
-    return replace(model, checkpoint=replace(source, path=path, sha256=digest))
+    return replace(model, checkpoint=external.file_for(source, model.name, protocol, where))
 
 
 def profiled(model: Model) -> dict:
-    """What speed and size depend on: the architecture, which may be known from a file alone."""
+    """Return what speed and size depend on: the architecture, or a third party's file."""
     return scored(model) if model.external else _without(model, NOT_PROFILED)
 
 
 def trained(model: Model) -> dict:
-    """What a training depends on: variants and inference change no weights."""
+    """Return what a training depends on; variants and inference do not change the weights."""
     return _without(model, NOT_TRAINED)
 
 
 def scored(model: Model) -> dict:
-    """What a cell depends on; which options differ from the base's follows from both."""
+    """Return what a cell depends on; a variant's difference from its base follows from both."""
     return _without(model, ("variant",))
 
 

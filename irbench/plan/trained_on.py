@@ -1,10 +1,10 @@
 """What weights were trained on: which sets, and which of their images were left out.
 
-Of a training its recipe says it (``data`` and ``exclude``), of a file its header. Sets are given as
-a mapping from their names to the images left out, by the names of the clean images: what the search
-for leaks (``irbench data leak``) finds among these was not trained on.
+A training has this in its recipe (``data`` and ``exclude``), a file in its header. The result maps
+the names of sets to the names of the clean images that were left out. If the search for leaks
+(``irbench data leak``) finds one of these images in a test set, it is not a leak.
 
-Reads the heads of checkpoints and the lists of files of datasets; writes nothing.
+Reads the headers of checkpoints and the file lists of datasets; writes nothing.
 
 Try: ``python -c "from irbench import plan; print(plan.load('config.yaml').trained_on)"``
 """
@@ -26,9 +26,9 @@ Sets = dict[str, list[str]]  # name -> names of images left out
 
 
 def settled(model: Model) -> Model:
-    """Return a model of the plan whose recipe, if any, leaves images out of its own ``data`` only.
+    """Return the model with a recipe whose ``exclude`` names only sets in its ``data``.
 
-    What a recipe of the catalog says of a set that is not trained on here fixes no result.
+    A recipe of the catalog may exclude images of other sets too; they do not affect the result.
     """
     recipe = model.training
     if not recipe:
@@ -38,11 +38,11 @@ def settled(model: Model) -> Model:
 
 
 def of_recipe(recipe: Recipe, known: dict[str, DatasetEntry], where: str) -> Sets:
-    """Return what a training sees.
+    """Return the sets of a training, each with the images left out.
 
     Raises:
-        UserError: an image to leave out is not in its set. A set that is not here is checked when
-            it is trained on.
+        UserError: an excluded image is not in its set. A missing set is checked when the training
+            reads it.
     """
     return {name: left_out(known[name], recipe.exclude.get(name, ()), f"{where}.exclude")
             for name in recipe.data}
@@ -50,15 +50,15 @@ def of_recipe(recipe: Recipe, known: dict[str, DatasetEntry], where: str) -> Set
 
 def of_file(path: Path, known: dict[str, DatasetEntry],
             digest: Callable[[DatasetEntry], str | None]) -> Sets | None:
-    """Return what the weights of a file have seen, None if that is not known for sure.
+    """Return the sets that the weights in a file were trained on; None if this is uncertain.
 
-    What counts is a set as it was then: only if the catalog has that name with the same content is
-    it known which images these were.
+    The result is certain only if the catalog has a set with the same name and the same content as
+    the training used.
 
     Args:
-        path: of the file, whose header is to name ``datasets`` and may name ``exclude``.
+        path: the file; its header should have ``datasets`` and may have ``exclude``.
         known: the catalog.
-        digest: says which content a set has today.
+        digest: returns the present digest of a set.
     """
     try:
         header = storage.read_header(path)
@@ -68,15 +68,14 @@ def of_file(path: Path, known: dict[str, DatasetEntry],
                    for name, sha256 in then.items())
         return {name: left_out(known[name], exclude[name], str(path))
                 for name in then} if then and same else None
-    except (UserError, AttributeError, KeyError, TypeError):  # no file of ours, or not quite
+    except (UserError, AttributeError, KeyError, TypeError):  # foreign or malformed
         return None
 
 
 def left_out(entry: DatasetEntry, images: Iterable[str], where: str) -> list[str]:
-    """Return the clean images of a set that a training does not see, by name, sorted.
+    """Return the sorted names of a set's clean images that a training leaves out.
 
-    Of a paired set the names in ``exclude`` are those of the inputs; a target is left out with the
-    last of its inputs.
+    In a paired set ``exclude`` names inputs; a target is left out if all its inputs are.
 
     Raises:
         UserError: the set has no such image.
@@ -86,13 +85,13 @@ def left_out(entry: DatasetEntry, images: Iterable[str], where: str) -> list[str
         return []
     try:
         rows = sets.manifest(entry)
-    except Unavailable:  # its files are not listed before they are here
+    except Unavailable:  # the files of a missing set are unknown
         return sorted(images)
     targets = [row.name for row in rows if row.role == "hr"]
     inputs = [row.name for row in rows if row.role == "input"] if entry.paired else targets
     if missing := sorted(images - set(inputs)):
         raise UserError(f"{where}: dataset {entry.name!r} has no image {missing[0]!r}. "
-                        "Give the names of its files without their ending.")
+                        "Give file names without their extension.")
     pairs = (folders.pair(inputs, targets, entry.match)[0] if entry.paired
              else [(i, i) for i in range(len(targets))])
     return sorted(set(targets) - {targets[j] for i, j in pairs if inputs[i] not in images})

@@ -1,9 +1,9 @@
-"""Variants: a model of a run once more, with its weights, but run otherwise.
+"""Variants: the same model with the same weights, run with other settings.
 
-Reads and writes plain data. A config's ``models.BASE.variants.NAME`` names options that change no
-weights (a card's ``free``) and ways of inference (``irbench.inference.options``). It becomes the
-model ``BASE.NAME`` of the plan: evaluated and profiled wherever BASE is (or under its ``protocols``
-alone), never trained, with the weights that BASE is trained to or takes from a file.
+Reads and writes plain data. A config's ``models.BASE.variants.NAME`` sets options that do not
+change the weights (a card's ``free``) and inference options (``irbench.inference.options``). It
+becomes the model ``BASE.NAME`` of the plan. It is evaluated and profiled wherever BASE is (or only
+under its own ``protocols``), is never trained, and uses the weights of BASE.
 
 Try: ``irbench eval --protocol sr-x2 --dataset photos --model semanir-light.k8`` with
 ``variants: {k8: {options: {k: 8}}}`` under ``models.semanir-light`` of config.yaml
@@ -19,16 +19,16 @@ from irbench.inference import options as inference
 from irbench.models.registry import Card
 
 
-def of(where: str, base: Model, plain_note: str, given: dict[str, dict],
-       card: Card | None) -> list[Model]:
+def variants_of(where: str, base: Model, plain_note: str, given: dict[str, dict],
+                card: Card | None) -> list[Model]:
     """Return the variants of a model of the plan, in the config's order.
 
     Args:
         where: the base's place in the config, for messages.
         base: the base, complete.
-        plain_note: its note without what its own options and inference add.
+        plain_note: the base's note without the part about its own options and inference.
         given: the config's ``variants``.
-        card: of its architecture; None for third-party weights, whose options are in their file.
+        card: the card of its architecture; None for third-party weights (options are in the file).
 
     Raises:
         UserError: an option that is unknown, changes weights or has a value of the wrong type; bad
@@ -58,29 +58,29 @@ def _variant(where: str, name: str, base: Model, plain_note: str, entry: dict,
     unlike = changed(card.options if card else {}, chosen) | way.unlike(inference.DEFAULT)
     return replace(
         base, name=f"{base.name}.{name}", title=_title(base.title, words),
-        in_paper=False, published_as="",    # no printed figure is of it, and none judges it
+        in_paper=False, published_as="",    # no published value is compared with a variant
         note=note(plain_note, unlike, base.name), options=chosen, inference=way, base=base.name,
         base_options=base.options, variant=difference)
 
 
 def _title(base: str, words: list[str]) -> str:
-    """Add what differs in parentheses, in those the title has at its end, if any."""
+    """Add the differences in parentheses; use the pair at the end of the title if there is one."""
     joined = ", ".join(words)
     return f"{base[:-1]}; {joined})" if base.endswith(")") else f"{base} ({joined})"
 
 
 def changed(usual: dict, values: dict) -> dict:
-    """Return the values that differ from the usual ones."""
+    """Return the values that differ from the usual values."""
     return {name: value for name, value in values.items() if value != usual.get(name)}
 
 
 def note(plain: str, unlike: dict, base: str = "") -> str:
-    """Say what a row must of a model that differs from its card.
+    """Return the note of a model in tables: how it differs from its card.
 
     Args:
-        plain: what its card says.
-        unlike: options and inference that are not the card's and the default.
-        base: whose weights it has, if it is a variant.
+        plain: the note of its card.
+        unlike: options that differ from the card's, and inference that differs from the default.
+        base: the model whose weights it uses, if it is a variant.
     """
     words = [f"{name} = {value}" for name, value in unlike.items()]
     words += [f"weights of {base}"] if base else []
@@ -93,27 +93,28 @@ def _check_options(where: str, asked: dict, base: Model, card: Card | None) -> N
                         f"in their file. {_free(base, card)}")
     for option in asked:
         if option in card.options and option not in card.free:
-            raise UserError(f"{where}: {option!r} changes the weights of {card.name}, and a "
-                            f"variant has those of {base.name}. {_free(base, card)}")
+            raise UserError(f"{where}: {option!r} changes the weights of {card.name}, but a "
+                            f"variant uses those of {base.name}. {_free(base, card)}")
     if card:
         card.check(where, asked)
 
 
 def _free(base: Model, card: Card | None) -> str:
-    """Say what may be varied."""
+    """Return a sentence on what can be varied."""
     if card is None or not card.free:
-        return f"Of {base.name} only `inference` can be varied."
+        return f"Only `inference` of {base.name} can be varied."
     return f"Free options of {card.name}: {', '.join(card.free)}."
 
 
 def under(where: str, settings: dict, model: Model, own: list[str]) -> set[str]:
-    """Return the protocols (ids) that a model of the plan has cells under.
+    """Return the ids of the protocols under which a model of the plan has cells.
 
     Args:
         where: the config, for messages.
         settings: the config, checked.
-        model: a variant may name some of its base's protocols, with or without their version.
-        own: the ids of the protocols that the model, or its base, stands under in the config.
+        model: a model of the plan; a variant may be limited to some protocols of its base, named
+            with or without their version.
+        own: the ids of the protocols under which the config lists the model or its base.
 
     Raises:
         UserError: a protocol under which the base has no cell.

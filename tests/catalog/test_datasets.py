@@ -18,6 +18,52 @@ def user(tmp_path):
     return functools.partial(make, tmp_path)
 
 
+# -- names ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("value", ["x\n", "x\r\n", "\tx", "x\x7f", "x\u2028", "a\nb"])
+@pytest.mark.parametrize("column", range(5))
+def test_a_manifest_with_a_control_character_is_refused(user, column, value):
+    fields = line().strip().split(",")
+    fields[column] = f'"{fields[column]}{value}"'
+    with pytest.raises(UserError, match="line .*control character is in it. Remove it"):
+        sets.manifest(user(HEAD + ",".join(fields) + "\n"))
+
+
+@pytest.mark.parametrize("name", ["mine\n", "mi\nne", "mine\0", "m" * 101])
+def test_a_name_with_a_line_break_or_too_long_is_refused(user, name):
+    with pytest.raises(UserError, match="not a valid name"):
+        user(HEAD + line(), name=name)
+
+
+@pytest.mark.parametrize(("fields", "message"), [
+    ({"title": "Mine\n", "local": {"folder": "x"}}, "title: .* valid is one line"),
+    ({"local": {"folder": "x\n"}}, "folder: valid is a path"),
+    ({"local": {"folder": "x", "hr": "*.png\n"}}, r"hr: '\*\.png\\n' is not valid"),
+    ({"manual": {"folder": "x\n", "get": "ask"}}, r"folder: 'x\\n' is not valid"),
+    ({"archive": {"files": [{"url": "https://h.invalid/a.zip\n"}]}}, "valid schemes are"),
+    ({"archive": {"files": [{"url": "https://h.invalid/a%0ab.zip"}]}}, "valid schemes are"),
+    ({"archive": {"files": [{"url": "https://[h/a.zip"}]}}, "valid schemes are"),
+    ({"archive": {"files": [{"url": f"https://h.invalid/{'a' * 200}.zip"}]}}, "longer than 200"),
+    ({"archive": {"files": [{"url": "https://h.invalid/a.zip", "limit": "20G"}]}},
+     "limit '20G': valid is the largest size"),
+])
+def test_names_of_a_catalog_are_one_line(user, fields, message):
+    with pytest.raises(UserError, match=message):
+        user(**fields)
+
+
+def test_an_archive_may_state_a_limit(user):
+    entry = user(archive={"files": [{"url": "https://h.invalid/a.zip", "limit": 5}]})
+    assert entry.archives[0].limit == 5
+    assert sets.DatasetEntry.from_dict(entry.as_dict()) == entry
+
+
+def test_a_long_file_name_is_refused(user):
+    assert sets.manifest(user(HEAD + line(file="a" * 196 + ".png")))
+    with pytest.raises(UserError, match="of at most 200 bytes"):
+        sets.manifest(user(HEAD + line(file="\u00e4" * 99 + ".png")))
+
+
 # -- catalogs of users -------------------------------------------------------------------------
 
 def test_a_catalog_is_a_folder_or_a_file(user, tmp_path):
@@ -70,6 +116,26 @@ def test_bad_entries_are_refused(user, fields, message):
 def test_bad_sources_are_refused(user, fields, message):
     with pytest.raises(UserError, match=message):
         user(**fields)
+
+
+def test_how_far_other_files_move_a_mean_is_data_of_the_set(user):
+    given = {"psnr": 0.006, "ssim": 0.0001, "reason": "other files"}
+    assert user(HEAD + line()).differs == {}
+    entry = user(HEAD + line(), differs=given)
+    assert entry.differs == given
+    assert sets.DatasetEntry.from_dict(entry.as_dict()) == entry
+
+
+@pytest.mark.parametrize(("differs", "message"), [
+    (0.006, "differs: valid is {psnr: 0.006, reason: why}"),
+    ({"psnr": 0.006}, "differs: valid is"), ({"reason": "x"}, "differs: valid is"),
+    ({"psnr": 0, "reason": "x"}, "psnr is 0; valid: a number above 0"),
+    ({"psnr": "much", "reason": "x"}, "psnr is 'much'; valid: a number"),
+    ({"psnr": True, "reason": "x"}, "psnr is True; valid: a number"),
+    ({"psrn": 0.1, "reason": "x"}, "unknown metric 'psrn'. Did you mean 'psnr'")])
+def test_a_wrong_difference_is_explained(user, differs, message):
+    with pytest.raises(UserError, match=message):
+        user(HEAD + line(), differs=differs)
 
 
 @pytest.mark.parametrize("name", ["My Set", "../x", "a/b", "_input", 5, ""])

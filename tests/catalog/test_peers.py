@@ -107,7 +107,7 @@ def test_a_peer_becomes_a_model_of_the_plan(tmp_path):
     assert model.checkpoint.sha256 is None
     assert cell(run, "mine").spec["model"]["checkpoint"]["peer"] == "swinir-s"
     profile = run.find("profile", protocol="sr-x2", model="swinir-m")
-    assert profile.model == model  # the file tells the architecture
+    assert profile.model == model  # the architecture is read from the file
     assert not run.trainings
 
 
@@ -119,22 +119,22 @@ def test_a_partly_pinned_peer_says_which():
 
 
 @pytest.mark.parametrize(("models", "message"), [
-    ({"swinir-m": {"sha256": "0" * 64}}, "models.swinir-m: 'sha256' does not go with the peer"),
+    ({"swinir-m": {"sha256": "0" * 64}}, "models.swinir-m: 'sha256' does not apply to the peer"),
     ({"swinir-m": {"training": {"recipe": "demo", "data": ["tinytrain"]}}}, "'training' does not"),
     ({"swinir": {}}, "unknown model 'swinir'. Did you mean .*'swinir-[ms]'"),
     ({"drunet-color": {}}, r"cells\[0\].models: drunet-color .peer drunet-color. cannot do "
-                           "sr-x2@1: its weights are for denoise_color at sigma15, sigma25"),
-    ({"grl-t": {}}, "cannot do sr-x2@1: its weights are for sr at x3, x4"),
+                           "sr-x2@2: its weights are for denoise_color at sigma15, sigma25"),
+    ({"grl-t": {}}, "cannot do sr-x2@2: its weights are for sr at x3, x4"),
     ({"a": {"external": "https://a/b.pth"}}, "is a URL, so the entry needs `sha256`"),
     ({"a": {"external": "https://github.com/OpenModelDB/model-hub/releases/download/dat/"
                         "4x-DAT.pth"}}, "Or name the peer 'dat'"),
     ({"a": {"external": "ftp://a/b.pth"}}, r"a.external: ftp://a/b.pth: not a URL"),
     ({"a": {"external": "b.pth", "sha256": "12"}}, "sha256 is '12'; valid are 64"),
-    ({"a": {"external": "b.pth", "options": {"x": 1}}}, "'options' does not go with `external`"),
+    ({"a": {"external": "b.pth", "options": {"x": 1}}}, "'options' does not apply to `external`"),
     ({"a": {"external": "b.pth", "published_as": "SwinIRR"}}, "published method 'SwinIRR'. Did"),
-    ({"a": {"external": "{what}.pth"}}, "may only hold"),
+    ({"a": {"external": "{what}.pth"}}, "may only contain"),
     ({"a": {"external": "https://a/{level}", "sha256": {"x3": "0" * 64}}}, "no digest for the le"),
-    ({"bicubic": {"title": "B"}}, "'title' goes with `external`"),
+    ({"bicubic": {"title": "B"}}, "'title' requires `external`"),
     ({"a": {"external": 3}}, "models.a.external: expected string, found 3"),
 ])
 def test_mistakes_are_explained(tmp_path, models, message):

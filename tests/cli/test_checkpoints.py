@@ -64,11 +64,12 @@ def test_from_a_training_to_a_config_that_uses_its_weights(world, capsys):
 
     code, _, card, _ = call(capsys, "show", "tiny.safetensors")
     assert code == 0
-    for said in ("stored as F16", "sr-x2@1 (Super-resolution x2, bicubic)", "trained on  tinytrain",
+    for wording in ("stored as F16", "sr-x2@1 (Super-resolution x2, bicubic)",
+                    "trained on  tinytrain",
                  "12 steps of 2 patches of 16 x 16 pixels", "24 patches seen", f"{trained:.2f}",
                  "irbench train --config config.yaml --protocol sr-x2 --model tiny",
                  "leaks       not searched; irbench data leak --train tinytrain --test"):
-        assert said in card, said
+        assert wording in card, wording
 
     code, done, _, _ = call(capsys, "import", "tiny.safetensors", "--name", "mine")
     assert (code, done["file"]) == (0, "data/checkpoints/mine.safetensors")
@@ -152,7 +153,7 @@ def show(path):
 
 def test_a_card_tells_everything_with_its_units(tmp_path):
     card = " ".join(show(write(tmp_path / "a.safetensors")).split())
-    for said in (
+    for wording in (
             "model Compacter, 407,123 parameters", "options skip: input",
             "denoise_color-blind@1, blind, sigma 15 to 50: denoise_color-sigma15@1",
             "trained on bsds500_train without 302003 of bsds500_train",
@@ -169,7 +170,7 @@ def test_a_card_tells_everything_with_its_units(tmp_path):
             "denoise_color-sigma25@1 cbsd68 68 30.40 31.57 -1.17 0.8600 - - Compacter*",
             "photos 4 31.00 - - - - -", "measured with the float32 weights",
             "one model for all levels (the asterisk is the source's)", "Compacter paper"):
-        assert said in card, said
+        assert wording in card, wording
 
 
 def test_the_gap_is_measured_less_published(tmp_path):
@@ -178,14 +179,14 @@ def test_the_gap_is_measured_less_published(tmp_path):
     assert first["published"]["psnr"] == {"text": "31.57", "gap": -1.17}
     assert first["published"]["method"] == "Compacter*" and second["published"] is None
     made_for_one = {"arch": "compacter", "levels": None}
-    score = {"protocol": "sr-x2@1", "dataset": "set5", "psnr": 36.54, "ssim": 0.95}
+    score = {"protocol": "sr-x2@2", "dataset": "set5", "psnr": 36.54, "ssim": 0.95}
     found = cards.compared(score, made_for_one)
     assert (found["method"], found["psnr"]) == ("Compacter", {"text": "38.24", "gap": -1.7})
     assert cards.compared(score, {"arch": "unheard-of"}) is None
     assert cards.compared(score, {"arch": "semanir-light"}) is None
 
 
-@pytest.mark.parametrize(("changes", "said"), [
+@pytest.mark.parametrize(("changes", "wording"), [
     ({"leaks": [{"train": "bsds500_train", "test": "set5", "shared": 2, "left_out": 0}]},
      "trained on images of test sets: 2 of set5 in bsds500_train"),
     ({"leaks": None}, "not searched; irbench data leak --train bsds500_train --test SET "
@@ -200,14 +201,14 @@ def test_the_gap_is_measured_less_published(tmp_path):
     ({"imported": {"file": "x.pth", "sha256": "d" * 64}}, "imported from x.pth (SHA-256 dddd"),
     ({"arch": "unheard-of"}, "model unheard-of"),
     ({"scores": []}, "again irbench train")])
-def test_what_is_missing_is_told(tmp_path, changes, said):
-    assert said in " ".join(show(write(tmp_path / "a.safetensors", **changes)).split())
+def test_a_card_states_what_is_missing(tmp_path, changes, wording):
+    assert wording in " ".join(show(write(tmp_path / "a.safetensors", **changes)).split())
 
 
 def test_a_card_of_the_papers_own_model_says_nothing_of_another(tmp_path):
     own = dict(registry.get("compacter").options)
     assert "of another" not in show(write(tmp_path / "a.safetensors", options=own))
-    # nothing is measured or told of it, so nothing is as its header says
+    # its header has no measurements, so the card shows none
     assert "header says" not in show(write(tmp_path / "a.safetensors", scores=None, seconds=None,
                                            validation=None))
 
@@ -260,14 +261,14 @@ def test_an_altered_bundled_file_is_told_by_list_and_show(tmp_path, capsys, dama
 def test_an_odd_header_costs_no_list_and_is_refused_by_name(tmp_path, capsys, changes):
     path = write(tmp_path / "data/checkpoints/odd.safetensors", **changes)
     write(tmp_path / "data/checkpoints/good.safetensors")
-    said = f"odd.safetensors: its header is broken ({next(iter(changes))})"
+    wording = f"odd.safetensors: its header is broken ({next(iter(changes))})"
     code, _, out, _ = call(capsys, "list")
-    assert code == 0 and "good" in out and said in out
+    assert code == 0 and "good" in out and wording in out
     code, found, _, _ = call(capsys, "list", "--json")
     assert [bool(one["fault"]) for one in found["checkpoints"]] == [False, True]
     for words in (["show", "odd"], ["show", path], ["import", path]):
         code, _, _, err = call(capsys, *words)
-        assert code == 2 and said in err and err.count("\n") == 1
+        assert code == 2 and wording in err and err.count("\n") == 1
 
 
 # -- finding ---------------------------------------------------------------------------------------
@@ -295,7 +296,7 @@ def test_names_of_the_list(tmp_path, capsys):
 
 
 def test_nothing_here_is_said(capsys):
-    assert call(capsys, "list")[2] == "no weights are here\n"
+    assert call(capsys, "list")[2] == "no weights found\n"
 
 
 def test_list_and_show_import_no_torch(tmp_path):
@@ -313,15 +314,15 @@ def test_list_and_show_import_no_torch(tmp_path):
 def test_a_training_is_bundled(world, tmp_path, capsys):
     run = plan.load(world)
     job = run.find("training", protocol="sr-x2", model="tiny")
-    network = loading.build(job.model, run.protocols["sr-x2@1"], tuple(run.config["plugins"]))
+    network = loading.build(job.model, run.protocols["sr-x2@2"], tuple(run.config["plugins"]))
     file = run.folder / "checkpoints/sr-x2@1/tiny.safetensors"
-    digest = loading.save(file, network.state_dict(), job.model, run.protocols["sr-x2@1"],
+    digest = loading.save(file, network.state_dict(), job.model, run.scopes["sr-x2@1/tiny"],
                               training=job.fingerprint)
     files.write_json(job.record, records.make("training", job.key, job.spec, result={
         "steps": 1, "seconds": 1.0, "images_seen": 2,
         "checkpoint": {"file": "checkpoints/sr-x2@1/tiny.safetensors", "sha256": digest}}))
     code, done, _, _ = call(capsys, "export", "--config", tmp_path / "config.yaml", "--protocol",
-                            "sr-x2@1", "--model", "tiny", "--bundle")
+                            "sr-x2@2", "--model", "tiny", "--bundle")
     assert code == 0 and done["file"] == str(tmp_path / "weights/tiny-sr-x2.safetensors")
     (one,) = bundled.catalog().values()
     assert (one.name, one.sha256, one.levels) == ("tiny-sr-x2", done["sha256"], None)
@@ -329,33 +330,33 @@ def test_a_training_is_bundled(world, tmp_path, capsys):
         "irbench train --config config.yaml --protocol sr-x2 --model tiny")
 
 
-@pytest.mark.parametrize(("error", "said"), [
+@pytest.mark.parametrize(("error", "wording"), [
     (OSError(28, "No space left on device"), "irbench: No space left on device.\n"),
     (OSError(28, "No space left on device", "w"), "irbench: w: No space left on device.\n"),
     (BrokenPipeError(32, "Broken pipe"), None)])
 def test_a_full_disk_is_one_message_and_a_gone_reader_none(tmp_path, monkeypatch, capsys, error,
-                                                           said):
+                                                           wording):
     def fail(*_):
         raise error
 
     monkeypatch.setattr(cards, "listing", fail)
-    if said is None:
+    if wording is None:
         with pytest.raises(BrokenPipeError):
             cli_checkpoints.run(argparse.Namespace(action="list", config="config.yaml",
                                                    data_root=tmp_path, json=False))
     else:
-        assert call(capsys, "list")[::3] == (2, said)
+        assert call(capsys, "list")[::3] == (2, wording)
 
 
 @pytest.mark.parametrize(("words", "message"), [
     (["export", "--protocol", "sr-x2", "--model", "tiny", "--output", "a.pth"],
-     "--output a.pth: the file is safetensors"),
+     "--output a.pth: the file is written as safetensors"),
     (["export", "--protocol", "sr-x2", "--model", "tiny", "--output", "a.safetensors"],
      "unknown training 'sr-x2/tiny'"),
     (["import", "none.pth"], "checkpoint none.pth: no such file. Give the path"),
-    (["import", "w.pth", "--options", "width"], "--options width: valid is NAME=VALUE"),
-    (["import", "w.pth", "--options", "a=[1"], "its value is no YAML"),
-    (["import", "w.pth", "--levels", "sigma=15"], "--levels sigma=15: valid is NAME=LOW,HIGH"),
+    (["import", "w.pth", "--options", "width"], "--options width: give NAME=VALUE"),
+    (["import", "w.pth", "--options", "a=[1"], "its value is not valid YAML"),
+    (["import", "w.pth", "--levels", "sigma=15"], "--levels sigma=15: give NAME=LOW,HIGH"),
     (["import", "w.pth"], "Give --model and --protocol"),
     (["import", "w.pth", "--model", "tiny", "--protocol", "sr-x2", "--options", "width=5"],
      r"first.weight: [4, 3, 3, 3] in the file, [5, 3, 3, 3] in the model"),
@@ -365,7 +366,7 @@ def test_a_full_disk_is_one_message_and_a_gone_reader_none(tmp_path, monkeypatch
 @pytest.mark.filterwarnings("ignore")
 def test_bad_input_is_one_message(world, capsys, words, message):
     network = loading.build(plan.load(world).models["tiny"], plan.load(world).protocols[
-        "sr-x2@1"], (str(world.parent / "tiny_model.py"),))
+        "sr-x2@2"], (str(world.parent / "tiny_model.py"),))
     torch.save(network.state_dict(), "w.pth")
     code, _, _, err = call(capsys, *words)
     assert code == 2 and message in err and err.startswith("irbench: ") and err.count("\n") == 1
@@ -373,12 +374,12 @@ def test_bad_input_is_one_message(world, capsys, words, message):
 
 def test_a_folder_that_cannot_be_written_is_said_so(world, capsys):
     write(Path("a.safetensors"), arch="tiny", options={"width": 4, "strength": 0.1},
-          protocol="sr-x2@1", levels=None)
+          protocol="sr-x2@2", levels=None)
     Path("blocked").write_text("")
     code, _, _, err = call(capsys, "import", "a.safetensors", "--data-root", "blocked")
     assert code == 2 and "does not fit tiny" in err
     torch.save(loading.build(plan.load(world).models["tiny"], plan.load(world).protocols[
-        "sr-x2@1"], (str(world.parent / "tiny_model.py"),)).state_dict(), "w.pth")
+        "sr-x2@2"], (str(world.parent / "tiny_model.py"),)).state_dict(), "w.pth")
     code, _, _, err = call(capsys, "import", "w.pth", "--model", "tiny", "--protocol", "sr-x2",
                            "--data-root", "blocked")
     assert code == 2 and err.startswith("irbench: blocked") and err.count("\n") == 1

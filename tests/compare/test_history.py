@@ -263,7 +263,7 @@ def test_runs_with_nothing_in_common_are_not_compared(tmp_path, capsys):
     (other.folder / "cells" / X2 / "set5" / "compacter.json").unlink()
     code, _, err = history_command(capsys, tmp_path, "--metric", "psnr")
     assert code == 3
-    assert "no figure is in two of the 2 runs" in err
+    assert "no value is in two of the 2 runs" in err
 
 
 @pytest.mark.parametrize(("where", "message"), [
@@ -282,7 +282,7 @@ def test_an_output_that_is_a_file_is_refused(three, tmp_path, capsys):
     (tmp_path / "taken").write_text("")
     code, out, err = history_command(capsys, three, "--output", tmp_path / "taken")
     assert (code, out) == (2, "")
-    assert "Name a folder" in err
+    assert "name a folder" in err
 
 
 def test_a_table_imports_no_drawing(three):

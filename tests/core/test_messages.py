@@ -17,6 +17,6 @@ def test_progress_tells_rate_and_time_left(monkeypatch, capsys):
 def test_a_terminal_shows_a_live_line_for_a_budget_in_seconds(monkeypatch, capsys):
     monkeypatch.setattr(messages.sys.stderr, "isatty", lambda: True, raising=False)
     assert list(messages.track_seconds([0.0, 5.0], "work", 10)) == [0.0, 5.0]
-    said = capsys.readouterr().err
-    assert "work:" in said
-    assert "it/s, about 5 s left" in said
+    message = capsys.readouterr().err
+    assert "work:" in message
+    assert "it/s, about 5 s left" in message

@@ -1,4 +1,4 @@
-"""``irbench data list`` and ``check``: what is said of a set, and what a check changes."""
+"""``irbench data list`` and ``check``: what they print about a set, and what a check changes."""
 
 import json
 import shutil

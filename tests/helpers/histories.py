@@ -10,7 +10,7 @@ START = datetime.datetime(2026, 11, 1, 3, tzinfo=datetime.UTC)
 
 
 def stamp(folder, when, commit, only="**/*.json"):
-    """Set the times and commits of a run's records, which are no part of their fingerprints."""
+    """Set the times and commits of a run's records, which are not part of their fingerprints."""
     for path in folder.glob(only):
         record = json.loads(path.read_text())
         record["provenance"] |= {"time": when.isoformat(), "git": {

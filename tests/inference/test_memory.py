@@ -22,7 +22,7 @@ def highest_points():
         assert result["peak_memory_of"] == "process RSS growth"
         return result["peak_memory_bytes"]
 
-    # the process may hold a little free memory already, which then is no growth
+    # the process may hold a little free memory already, which does not count as growth
     assert 28 * MIB < peak(30) < 34 * MIB
     assert 48 * MIB < peak(40, 50, 10) < 54 * MIB  # malloc gives back 40 by itself
     # smaller ones it keeps, in holes that later ones do not fit into

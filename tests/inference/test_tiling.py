@@ -200,7 +200,7 @@ def test_a_network_that_does_not_keep_to_a_scale_is_refused():
         in_tiles(lambda x: x[..., 1:, 1:], image(30, 30), Cut(16, 2, 1, None))
 
 
-# -- what is told ------------------------------------------------------------------------------
+# -- messages ----------------------------------------------------------------------------------
 
 def test_a_given_tile_is_for_larger_images_only():
     tiled = Tiled(Convolutions(), Inference(tile=40))
@@ -229,7 +229,7 @@ def test_the_first_pass_is_watched_and_no_other():
     assert entered == [1] and tiled.observed == ["seen"]
 
 
-def test_progress_is_told():
-    told = []
-    run(Tiled(Convolutions(), Inference(tile=20), done=lambda *n: told.append(n)), image(20, 50))
-    assert told == [(i, 4) for i in range(1, 5)]
+def test_progress_is_reported():
+    calls = []
+    run(Tiled(Convolutions(), Inference(tile=20), done=lambda *n: calls.append(n)), image(20, 50))
+    assert calls == [(i, 4) for i in range(1, 5)]

@@ -58,7 +58,7 @@ def test_a_bad_record_is_named_and_costs_no_other(run, damage, words):
         found = verify.check(run)
         assert any(problem.startswith(f"{job.title}: {job.record}: ") and words in problem
                    for problem in found), job.title
-        # of the others nothing else is said, but of a training's own cells
+        # the other jobs have no other problem, except the cells of a training
         assert titles(found) - {job.title} == before
         label = snakefile.labels(run, GROUPS[job.kind], list(job.key.values()))["result"]
         assert label.startswith("n/a: "), label

@@ -1,4 +1,4 @@
-"""How dictionaries behave in a network, as it tells itself, and which implementation it takes."""
+"""The dictionaries' health that a network reports, and the implementation that it chooses."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ def test_a_second_pass_is_not_compared_with_the_first():
         net(x)
     assert once[0]["overlap"] is None and once[1]["overlap"] is not None
     assert [e["overlap"] for e in twice] == [e["overlap"] for e in once]
-    said = health.dictionaries_in_words(once)
-    assert "of 3 stages: " in said and " % of keys are used" in said
+    wording = health.dictionaries_in_words(once)
+    assert "of 3 stages: " in wording and " % of keys are used" in wording
 
 
 def test_what_is_dense_or_has_no_dictionary_says_so():
@@ -114,8 +114,8 @@ def test_the_overlap_is_unknown_where_the_windows_are_others():
 
 @pytest.mark.parametrize(("asked", "expected"), [("auto", "mask"), ("gather", "gather")])
 def test_a_network_tells_its_attention(asked, expected):
-    told = health.implementations(semanir_light("sr", 2, 3, **LIGHT, attention=asked))
-    assert told["implementation"] == expected and told["reason"]
+    reported = health.implementations(semanir_light("sr", 2, 3, **LIGHT, attention=asked))
+    assert reported["implementation"] == expected and reported["reason"]
 
 
 # -- the choice ------------------------------------------------------------------------------------

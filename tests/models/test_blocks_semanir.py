@@ -150,7 +150,7 @@ def test_only_every_second_stage_shifts_and_none_by_default():
     ("deblur", 1, 3, (5, 4), {"restoration": "full", "k": 16}),
 ])
 def test_semanir_is_what_its_text_says(task, scale, channels, size, more):
-    """Sizes that are no multiples: windows at the borders reach into the reflection."""
+    """Sizes that are not multiples: windows at the borders reach into the reflection."""
     given = {**SMALL, "width": 4, "layers": 1, "stages": 2, "bias_hidden": 3, "skip": "none"}
     net = wake(semanir_light(task, scale, channels, **given | more))
     image = normal(0, channels, *size).requires_grad_()

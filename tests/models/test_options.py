@@ -34,8 +34,8 @@ def refused(folder, change):
     ({"strengh": 1}, "unknown option of tiny 'strengh'. Did you mean 'strength'?"),
 ])
 def test_a_bad_value_ends_the_plan_and_is_named_with_its_place(tmp_path, given, message):
-    said = refused(tmp_path, lambda value: value["models"]["tiny"].update(options=given))
-    assert "config.yaml: models.tiny.options: " in said and message in said
+    wording = refused(tmp_path, lambda value: value["models"]["tiny"].update(options=given))
+    assert "config.yaml: models.tiny.options: " in wording and message in wording
 
 
 @pytest.mark.parametrize("given", [{}, {"strength": 0}, {"strength": 2}, {"width": 1}])

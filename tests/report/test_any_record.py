@@ -40,34 +40,62 @@ def others(builder, path):
     return {cell.path: cell.means for cell in run.cells if cell.path != path}
 
 
-@pytest.mark.parametrize("path", [CELL, TRAINING, PROFILE, "leaks.json", "benches/attention.json"])
-@pytest.mark.parametrize("text", ["", "[" * 10**5, '{"schema_version": 1}'])
-def test_a_file_that_is_no_record_costs_its_own_place(tmp_path, path, text):
+PLACES = [CELL, TRAINING, PROFILE, "leaks.json", "benches/attention.json"]
+NO_RECORD = ["", "[" * 10**5, '{"schema_version": 1}']
+
+
+@pytest.fixture
+def builder(tmp_path):
+    """A run with a record at each of PLACES."""
     builder = fixtures.small_run(tmp_path)
     builder.leaks()
     builder.bench({"rows": []})
+    return builder
+
+
+@pytest.mark.parametrize("path", PLACES)
+@pytest.mark.parametrize("text", NO_RECORD)
+def test_a_file_that_is_no_record_costs_its_own_place(builder, path, text):
     before = others(builder, path)
-    (tmp_path / path).write_text(text)
+    (builder.folder / path).write_text(text)
     assert others(builder, path) == before
-    page = report.build(tmp_path, builder.plan).read_text()
-    assert f"{path}: " in page or path.startswith("benches")    # a bench has no place on the page
+
+
+def test_the_page_names_each_file_that_is_no_record(builder):
+    for number, path in enumerate(PLACES):
+        (builder.folder / path).write_text(NO_RECORD[number % len(NO_RECORD)])
+    page = report.build(builder.folder, builder.plan).read_text()
+    for path in PLACES[:-1]:                                    # a bench has no place on the page
+        assert f"{path}: " in page
     assert "35.50" in page                                      # of photos, which is intact
 
 
-@pytest.mark.parametrize(("path", "change"), [
+OTHER_FORMS = [
     (CELL, {"images": [1]}), (CELL, {"mean": [1]}), (CELL, {"dictionary": 5}),
     (CELL, {"inference": "fast"}), (CELL, {"tiling": [2]}), (TRAINING, {"validation": 7}),
     (TRAINING, {"curve": [{"step": "one"}]}), (PROFILE, {"latency_ms": {"p50": "fast"}}),
-    (PROFILE, {"macs_by_kind": [1]})])
-def test_a_value_of_another_form_costs_its_own_record(tmp_path, path, change):
-    builder = fixtures.small_run(tmp_path)
-    before = others(builder, path)
-    record = json.loads((tmp_path / path).read_text())
+    (PROFILE, {"macs_by_kind": [1]})]
+
+
+def misshape(builder, path, change):
+    """Give a record's result values of another form, under a digest that fits them."""
+    record = json.loads((builder.folder / path).read_text())
     record["result"] |= change
-    (tmp_path / path).write_text(json.dumps(seal(record)))
-    run = collect.collect(tmp_path, builder.plan)
+    (builder.folder / path).write_text(json.dumps(seal(record)))
+
+
+@pytest.mark.parametrize(("path", "change"), OTHER_FORMS)
+def test_a_value_of_another_form_costs_its_own_record(builder, path, change):
+    before = others(builder, path)
+    misshape(builder, path, change)
+    run = collect.collect(builder.folder, builder.plan)
     jobs = [*run.cells, *run.trainings.values(), *run.profiles.values()]
     (bad,) = [job for job in jobs if "in the form that irbench writes" in job.reason]
     assert (bad.path, bad.status) == (path, "failed") and bad.reason.startswith(f"{path}: ")
     assert others(builder, path) == before
-    assert "35.50" in report.build(tmp_path, builder.plan).read_text()
+
+
+def test_the_page_stands_beside_values_of_another_form(builder):
+    for path, change in reversed(OTHER_FORMS):                  # of each record the first change
+        misshape(builder, path, change)
+    assert "35.50" in report.build(builder.folder, builder.plan).read_text()

@@ -1,4 +1,4 @@
-"""Figures: labels that do not overlap, files for print, and nothing where there is no data."""
+"""Plots: labels do not overlap, files are fit for print, and there is no plot without data."""
 
 
 

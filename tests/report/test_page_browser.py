@@ -24,7 +24,7 @@ from tests.helpers import report_fixtures as fixtures
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
                 None)
-pytestmark = [pytest.mark.browser,
+pytestmark = [pytest.mark.browser, pytest.mark.slow,
               pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")]
 CROPS = "crops-denoise_color-sigma25@1-photos"
 TABLE = "#table-of-sr-x2"

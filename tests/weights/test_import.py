@@ -1,4 +1,4 @@
-"""Weights of others brought in: what they are must be known or told, and fit."""
+"""Import other people's weights: architecture and protocol must be known or given, and fit."""
 
 import pytest
 import torch
@@ -9,26 +9,26 @@ from irbench.weights import bundled, export, loading
 from tests.helpers.weights import SIGMA, SR, built, equal, load, model
 
 
-def bring(path, folder, plugin, **wanted):
+def imported(path, folder, plugin, **wanted):
     return export.import_weights(path, folder, export.Wanted(plugins=plugin, **wanted))
 
 
 def test_a_state_dict_is_imported_for_a_named_model(plugin, tmp_path):
     state = built(plugin).state_dict()
     torch.save({"params_ema": state}, tmp_path / "Their Net v1.pth")
-    path, header = bring(tmp_path / "Their Net v1.pth", tmp_path / "data", plugin, arch="tiny",
-                         protocol="sr-x2")
+    path, header = imported(tmp_path / "Their Net v1.pth", tmp_path / "data", plugin, arch="tiny",
+                            protocol="sr-x2")
     assert path == tmp_path / "data/checkpoints/their-net-v1.safetensors"
     assert header["imported"]["file"] == "Their Net v1.pth" and header["protocol"] == "sr-x2@1"
     assert equal(load(plugin, path), state)
     assert "datasets" not in header  # unknown
-    again, _ = bring(tmp_path / "Their Net v1.pth", tmp_path / "data", plugin, arch="tiny",
-                     protocol="sr-x2")
+    again, _ = imported(tmp_path / "Their Net v1.pth", tmp_path / "data", plugin, arch="tiny",
+                        protocol="sr-x2")
     assert again == path
     torch.save(built(plugin, seed=2).state_dict(), tmp_path / "Their Net v1.pth")
     with pytest.raises(UserError, match="other weights have this name. Choose another"):
-        bring(tmp_path / "Their Net v1.pth", tmp_path / "data", plugin, arch="tiny",
-              protocol="sr-x2")
+        imported(tmp_path / "Their Net v1.pth", tmp_path / "data", plugin, arch="tiny",
+                 protocol="sr-x2")
 
 
 @pytest.mark.parametrize(("wanted", "message"), [
@@ -47,20 +47,20 @@ def test_a_state_dict_is_imported_for_a_named_model(plugin, tmp_path):
 def test_a_state_dict_that_does_not_fit_is_refused(plugin, tmp_path, wanted, message):
     torch.save(built(plugin).state_dict(), tmp_path / "w.pth")
     with pytest.raises(UserError, match=message):
-        bring(tmp_path / "w.pth", tmp_path / "data", plugin, **wanted)
+        imported(tmp_path / "w.pth", tmp_path / "data", plugin, **wanted)
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize(("said", "wanted"), [
+@pytest.mark.parametrize(("option", "wanted"), [
     ("model", {"arch": "compacter"}), ("protocol", {"protocol": "sr-x3"}),
     ("options", {"options": {"width": 5}})])
-def test_what_is_said_of_an_own_file_must_agree(plugin, tmp_path, said, wanted):
+def test_options_must_agree_with_the_header_of_an_own_file(plugin, tmp_path, option, wanted):
     path = tmp_path / "a.safetensors"
     loading.save(path, built(plugin).state_dict(), model(plugin), SR)
-    with pytest.raises(UserError, match=f"a.safetensors: .*Omit --{said}"):
-        bring(path, tmp_path / "data", plugin, **wanted)
-    assert bring(path, tmp_path / "data", plugin, arch="tiny", protocol="sr-x2@1",
-                 options={"width": 4})[0].name == "tiny-sr-x2.safetensors"
+    with pytest.raises(UserError, match=f"a.safetensors: .*Omit --{option}"):
+        imported(path, tmp_path / "data", plugin, **wanted)
+    assert imported(path, tmp_path / "data", plugin, arch="tiny", protocol="sr-x2@2",
+                    options={"width": 4})[0].name == "tiny-sr-x2.safetensors"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -69,7 +69,7 @@ def test_values_that_are_no_numbers_are_not_imported(plugin, tmp_path, value):
     state["last.bias"][3] = value
     torch.save(state, tmp_path / "w.pth")
     with pytest.raises(UserError, match="w.pth: last.bias has values that are NaN or infinite"):
-        bring(tmp_path / "w.pth", tmp_path / "data", plugin, arch="tiny", protocol="sr-x2")
+        imported(tmp_path / "w.pth", tmp_path / "data", plugin, arch="tiny", protocol="sr-x2")
 
 
 def test_the_name_of_a_bundled_file_is_not_taken(plugin, tmp_path, monkeypatch):
@@ -77,8 +77,8 @@ def test_the_name_of_a_bundled_file_is_not_taken(plugin, tmp_path, monkeypatch):
     loading.save(path, built(plugin).state_dict(), model(plugin), SR)
     monkeypatch.setattr(bundled, "catalog", lambda: {"tiny-sr-x2": None})
     with pytest.raises(UserError, match="--name tiny-sr-x2: bundled weights have this name"):
-        bring(path, tmp_path / "data", plugin, name="tiny-sr-x2")
-    assert bring(path, tmp_path / "data", plugin)[0].name == "tiny-sr-x2-imported.safetensors"
+        imported(path, tmp_path / "data", plugin, name="tiny-sr-x2")
+    assert imported(path, tmp_path / "data", plugin)[0].name == "tiny-sr-x2-imported.safetensors"
 
 
 @pytest.mark.parametrize("protocol", ["denoise_color-sigma25", "denoise_color-blind",
@@ -86,15 +86,15 @@ def test_the_name_of_a_bundled_file_is_not_taken(plugin, tmp_path, monkeypatch):
 def test_a_blind_state_dict_is_imported_for_its_range(plugin, tmp_path, protocol):
     state = built(plugin, protocols.get("denoise_color-sigma25")).state_dict()
     torch.save(state, tmp_path / "w.pth")
-    path, header = bring(tmp_path / "w.pth", tmp_path / "data", plugin, arch="tiny",
-                         protocol=protocol, levels=SIGMA)
+    path, header = imported(tmp_path / "w.pth", tmp_path / "data", plugin, arch="tiny",
+                            protocol=protocol, levels=SIGMA)
     assert (header["protocol"], header["levels"]) == ("denoise_color-blind@1", SIGMA)
     for level in (15, 25, 50):
         assert equal(load(plugin, path, protocols.get(f"denoise_color-sigma{level}")), state)
     # a file of ours knows its range
-    assert bring(path, tmp_path / "data", plugin, name="again", protocol=protocol, levels=SIGMA)
+    assert imported(path, tmp_path / "data", plugin, name="again", protocol=protocol, levels=SIGMA)
     with pytest.raises(UserError, match="Omit --levels"):
-        bring(path, tmp_path / "data", plugin, levels={"sigma": [15, 30]})
+        imported(path, tmp_path / "data", plugin, levels={"sigma": [15, 30]})
 
 
 @pytest.mark.parametrize(("protocol", "levels", "message"), [
@@ -109,5 +109,5 @@ def test_a_blind_state_dict_is_imported_for_its_range(plugin, tmp_path, protocol
 def test_a_range_that_is_none_is_refused(plugin, tmp_path, protocol, levels, message):
     torch.save(built(plugin).state_dict(), tmp_path / "w.pth")
     with pytest.raises(UserError, match=message):
-        bring(tmp_path / "w.pth", tmp_path / "data", plugin, arch="tiny", protocol=protocol,
-              levels=levels)
+        imported(tmp_path / "w.pth", tmp_path / "data", plugin, arch="tiny", protocol=protocol,
+                 levels=levels)

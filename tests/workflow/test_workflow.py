@@ -105,7 +105,7 @@ def test_snakemakes_own_report_holds_every_record(world):
 def test_irbench_verify_agrees(world):
     folder, _ = world
     assert verify(folder).returncode == 0, verify(folder).stderr
-    cell = folder / "results/tiny/cells/sr-x2@1/tinyset/tiny.json"
+    cell = folder / "results/tiny/cells/sr-x2@2/tinyset/tiny.json"
     original = cell.read_text()
     cell.write_text(original.replace('"samples": 3', '"samples": 4').replace('"width": 4',
                                                                             '"width": 5'))
@@ -134,7 +134,7 @@ def test_one_models_change_runs_only_its_jobs(world, tmp_path):
     assert code == 0, output
     changed = {name for name, stamp in stamps(folder).items() if before.get(name) != stamp}
     assert changed == {"results/tiny/training/sr-x2@1/tiny.json",
-                       "results/tiny/cells/sr-x2@1/tinyset/tiny.json"}
+                       "results/tiny/cells/sr-x2@2/tinyset/tiny.json"}
     # a metric less, a cell more: done in one run, too
     config["metrics"] = ["psnr"]
     config["cells"].append({"protocol": "sr-x4", "datasets": ["tinyset"], "models": ["bicubic"]})
@@ -164,8 +164,8 @@ def test_what_cannot_run_becomes_a_footnote_and_is_tried_again(tmp_path):
     arguments = ("--configfile", str(config))
     code, output = snakemake(tmp_path, *arguments)
     assert code == 0, output
-    assert "n/a: cell sr-x2@1 / tinyset / late: checkpoint late.safetensors: no such file" in output
-    cells = tmp_path / "results/tiny/cells/sr-x2@1/tinyset"
+    assert "n/a: cell sr-x2@2 / tinyset / late: checkpoint late.safetensors: no such file" in output
+    cells = tmp_path / "results/tiny/cells/sr-x2@2/tinyset"
     late = records.read(cells / "late.json")
     assert late["status"] == "unavailable"
     assert late["result"] is None
@@ -175,7 +175,7 @@ def test_what_cannot_run_becomes_a_footnote_and_is_tried_again(tmp_path):
     good = (cells / "bicubic.json").stat().st_mtime_ns
     # still missing: tried again, and only this
     code, output = snakemake(tmp_path, *arguments)
-    assert "n/a: cell sr-x2@1 / tinyset / late" in output
+    assert "n/a: cell sr-x2@2 / tinyset / late" in output
     assert records.read(cells / "late.json")["attempt"] == 1
     code, output = snakemake(tmp_path, *arguments, "--report", "own.html")
     assert code == 0, output
@@ -247,6 +247,7 @@ def test_a_run_with_nothing_to_draw_has_its_report(tmp_path):
     assert (tmp_path / "results/tiny/report.html").exists()
 
 
+@pytest.mark.slow
 def test_the_anchors_do_not_end_by_naming_another_runs_report(tmp_path):
     config = tiny.make(tmp_path)
     for name in ("tiny/report.html", "anchors/anchors.csv"):
@@ -283,6 +284,7 @@ def test_a_set_that_the_run_fetches_costs_no_second_run(tmp_path, monkeypatch):
     assert stamps(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_folder_do_not_mix(tmp_path):
     import fcntl
 
@@ -307,6 +309,7 @@ def test_the_dry_run_needs_no_cores_and_writes_nothing(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_a_blind_training_is_one_job_of_the_workflow(tmp_path):
     training = {"recipe": "demo", "data": ["tinytrain"], "patch": 16, "levels": {"sigma": [15, 50]}}
     config = tiny.make(tmp_path, models={"tiny": {"training": training, "profile": False}}, cells=[

@@ -1,6 +1,6 @@
-# Rows whose figures are known (irbench/catalog/anchors.yaml): is this pipeline right? No part of
-# the default run: `snakemake anchors --cores all`. The command exits with 1 if a row fails, and
-# with 3 if nothing could be compared; then this rule fails, too, with the table in sight.
+# Check the pipeline on rows with known values (irbench/catalog/anchors.yaml). Not part of the default
+# run: `snakemake anchors --cores all`. The command exits with 1 if a row fails, and with 3 if nothing
+# could be compared. Then this rule fails too, and the table stays visible.
 from irbench.fidelity import anchor_run
 
 
@@ -16,7 +16,7 @@ rule anchors:
     log:
         str(anchor_run.FOLDER.anchors("log")),
     message:
-        "Compare the anchors with their known figures"
+        "Compare the anchors with their known values"
     shell:
         "irbench anchors --jobs {threads} --data-root {params.data_root}"
         " --attempt {params.attempt} --log {log}"

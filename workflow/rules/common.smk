@@ -1,10 +1,10 @@
-# The run that Snakemake was asked for, and what the other rules need of it (irbench/snakefile.py).
+# The requested run, and names that the other rules use (irbench/snakefile.py).
 from irbench import snakefile
 
 RUN = snakefile.start(workflow, config)
-FOLDER = RUN.folder  # says where each file of the run lies
-record = FOLDER.pattern  # of a kind, e.g. of cells: results/RUN/cells/{protocol}/{dataset}/{model}.json
-PLAN = str(FOLDER.plan)  # with which a job reads what it is; written when a run starts
+FOLDER = RUN.folder  # the paths of the run's files
+record = FOLDER.pattern  # the pattern of a kind's records, e.g. results/RUN/cells/{protocol}/{dataset}/{model}.json
+PLAN = str(FOLDER.plan)  # from which each job reads its entry; written when a run starts
 
 
 wildcard_constraints:

@@ -21,7 +21,7 @@ rule data:
         " --on-failure record --attempt {params.attempt} --log {log} > /dev/null"
 
 
-# Look for images of the training sets in the test sets. A leak stops nothing: the report tells it.
+# Search for test images in the training sets. A leak does not stop the run; the report shows it.
 rule leaks:
     input:
         RUN.inputs("leaks"),
@@ -38,7 +38,7 @@ rule leaks:
     log:
         FOLDER.log("leaks"),
     message:
-        "Look for test images in the training sets"
+        "Search for test images in the training sets"
     shell:
         "irbench data leak --plan {params.plan}"
         " --on-failure record --attempt {params.attempt} --log {log} > /dev/null"

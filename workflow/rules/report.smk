@@ -1,4 +1,4 @@
-# Tables, figures and the page, from the records alone.
+# Tables, plots and the page, from the records alone.
 rule report:
     input:
         RUN.inputs_of_report,
@@ -13,7 +13,7 @@ rule report:
             str(FOLDER.summary),
             caption="../report/summary.rst",
             category="Overview",
-            labels={"file": "summary.csv", "what": "every figure", "format": "CSV"},
+            labels={"file": "summary.csv", "what": "every value", "format": "CSV"},
         ),
         tables=report(
             directory(str(FOLDER.tables)),
@@ -23,12 +23,12 @@ rule report:
             subcategory="{suffix}",
             labels=RUN.file_labels(FOLDER.tables),
         ),
-        # of each figure one file: the PDF and the SVG lie beside it
+        # one file per plot; the PDF and SVG files are beside it
         figures=report(
             directory(str(FOLDER.figures)),
             patterns=["{name}.{suffix,png}"],
             caption="../report/figure.rst",
-            category="Figures",
+            category="Plots",
             subcategory=lambda wildcards: snakefile.drawing(wildcards.name),
             labels=RUN.file_labels(FOLDER.figures),
         ),

@@ -1,10 +1,10 @@
-# Train a model for a protocol. The weights and the resumable state are no outputs: Snakemake
-# deletes the outputs of interrupted jobs, and these must survive. The record holds their checksum.
+# Train a model for a protocol. The weights and the resumable state are not declared as outputs,
+# because Snakemake deletes the outputs of interrupted jobs, and these must survive. The record holds their checksum.
 #
-#   --set-resources train:max_minutes=50         pause after 50 minutes; the next run goes on
+#   --set-resources train:max_minutes=50         pause after 50 minutes; the next run continues
 #   --set-resources train:gpu=4 --resources gpu=4          four GPUs share each batch
 #
-# Resources, not params: how long a training may run and on what is no reason to do it again.
+# These are resources, not params, because a change of them must not repeat a training.
 rule train:
     input:
         RUN.inputs("trainings"),

@@ -173,9 +173,9 @@ class Handles:
         return {self._kind(*operands): macs}
 
 
-def is_part(name: str, of: str) -> bool:
+def is_part(name: str, outer: str) -> bool:
     """Whether a module is another module or lies inside it, by their names."""
-    return of in ("", name) or name.startswith(f"{of}.")
+    return outer in ("", name) or name.startswith(f"{outer}.")
 
 
 def _shape(value) -> list[int] | None:

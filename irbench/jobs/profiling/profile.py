@@ -108,7 +108,7 @@ def profile(model: nn.Module, *, channels: int, height: int, width: int, batch: 
         The ``result`` of a profile record: parameters, macs, macs_by_kind, macs_keys_only,
         uncounted, excluded_by_convention, input, tiles, inference, latency_ms, throughput,
         peak_memory_bytes, peak_memory_of, energy, attention, dictionary, dictionary_of, sweep,
-        missing (figure → reason, for every null that is not simply inapplicable), device,
+        missing (name → reason, for every null that is not simply inapplicable), device,
         device_name, clock_mhz, dtype, precision, threads.
 
     Raises:
@@ -262,11 +262,11 @@ def _dictionary(subject: Subject, shape: tuple[int, ...]) -> tuple[list[dict] | 
     """Return the network's facts about itself and the image's name; None if it offers none."""
     if not interface.offered(subject.model, "diagnose"):
         return None, None
-    x, of = photograph(shape[1], *max(subject.passes(shape)))
+    x, title = photograph(shape[1], *max(subject.passes(shape)))
     network = uncompiled(subject.network)
     with interface.diagnose(network) as found:
         network(x.to(subject.device))
-    return found, of
+    return found, title
 
 
 # -- time --------------------------------------------------------------------------------------
@@ -367,7 +367,7 @@ def _clock(device: str) -> int | None:
     """Return the device's clock in MHz, None if it is unknown."""
     try:
         found = torch.cuda.clock_rate() if device == "cuda" else psutil.cpu_freq().current
-    except Exception:  # torch passes on any error of NVML; this figure is only informative
+    except Exception:  # torch passes on any error of NVML; this value is only informative
         return None
     return round(found) if found and math.isfinite(found) else None
 

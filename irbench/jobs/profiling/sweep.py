@@ -58,8 +58,8 @@ def run(measure: Callable[[int, int, int], dict], settings: dict, *, height: int
     """Measure all points of a sweep.
 
     Args:
-        measure: (height, width, batch) to the point's figures: latency_ms (with p50) or None,
-            peak_memory_bytes or None, missing (figure → reason).
+        measure: (height, width, batch) to the point's values: latency_ms (with p50) or None,
+            peak_memory_bytes or None, missing (name → reason).
         settings: from ``check``.
         height: height of the input while the batch varies, in pixels.
         width: its width.

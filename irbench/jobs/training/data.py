@@ -184,7 +184,7 @@ def _check_excluded(images: list[Source], exclude: dict[str, list[str]]) -> None
         for name in exclude.get(source.dataset, ()):
             if name not in source.targets.names:
                 raise UserError(f"exclude: dataset {source.dataset!r} has no image {name!r}. Give "
-                                "file names without their ending.")
+                                "file names without their extension.")
 
 
 # -- from the sets -------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def load(plan: Plan, job: Job, protocol: Protocol) -> Patches:
     found = []
     for name in recipe.data:
         data = obtain.obtain(plan.entry(name), root)
-        key = {"set": sets.digest(plan.entry(name)), "color": protocol.color,
+        key = {"set": sets.digest(plan.entry(name)), "color": protocol.color, "gray": protocol.gray,
                "scale": protocol.scale,
                "code": code.of_modules("irbench.imaging.degrade", "irbench.imaging.images")}
         folder = root / "decoded"

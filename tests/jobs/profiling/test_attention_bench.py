@@ -1,4 +1,4 @@
-"""The attention benchmark: what it measures, what it does with what cannot run, its table."""
+"""The attention benchmark: its measurements, implementations that cannot run, its table."""
 
 import json
 import subprocess

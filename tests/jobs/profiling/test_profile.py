@@ -1,4 +1,4 @@
-"""Latency, memory and device of a profile: what is measured, and what is said when it cannot be."""
+"""Latency, memory and device of a profile: what is measured, and the reason if it cannot be."""
 
 import importlib.util
 import json
@@ -68,7 +68,7 @@ def test_the_result_is_whole_and_makes_a_record():
         assert result[absent] is None
         assert absent not in result["missing"]
     assert result["device_name"]
-    record = records.make("profile", {"protocol": "sr-x2@1", "model": "m"}, {}, result=result)
+    record = records.make("profile", {"protocol": "sr-x2@2", "model": "m"}, {}, result=result)
     assert json.loads(json.dumps(record))["result"] == result
 
 
@@ -109,22 +109,22 @@ def test_a_latency_is_in_milliseconds():
 
 
 def test_cuda_is_timed_by_events_between_synchronisations(monkeypatch):
-    told = []
+    calls = []
 
     class Event:
         def __init__(self, enable_timing):
             assert enable_timing
 
         def record(self):
-            told.append("record")
+            calls.append("record")
 
         def elapsed_time(self, end):
             return 1.5
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: told.append("wait"))
-    assert profile.timed(lambda: told.append("run"), "cuda") == 1.5
-    assert told == ["wait", "record", "run", "record", "wait"]
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: calls.append("wait"))
+    assert profile.timed(lambda: calls.append("run"), "cuda") == 1.5
+    assert calls == ["wait", "record", "run", "record", "wait"]
 
 
 # -- SemanIR -----------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ def wait_for(path, seconds=60):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(folder):
     config = trainings.make(folder, **ALL)
     assert train(config) == 0
@@ -161,6 +162,7 @@ def test_ctrl_c_saves_too(folder):
     assert state.read(path)["step"] >= 4
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_process_that_watches_a_job_reaches_the_job(folder):
     """As a cluster sends it to what it started: the training saves what it has and says so."""
     config = trainings.make(folder, steps=100_000, save_every=3)

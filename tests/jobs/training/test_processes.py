@@ -35,7 +35,7 @@ def test_two_processes_give_the_parameters_of_one(tmp_path, monkeypatch, optimis
     one, alone = result(config), weights(config)
     again(config)
     assert train(config, "--max-minutes", "1e-9") == 3     # one process begins, two go on
-    told = subprocess.run(
+    reported = subprocess.run(
         [sys.executable, "-m", "irbench", "train", "--config", str(config), "--protocol", "sr-x2",
          "--model", "thin", "--processes", "2"], capture_output=True, text=True, check=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"})
@@ -48,10 +48,10 @@ def test_two_processes_give_the_parameters_of_one(tmp_path, monkeypatch, optimis
                                                               abs=bound)
     assert two["validation"][-1]["psnr"] == pytest.approx(one["validation"][-1]["psnr"],
                                                           abs=max(1e-3, 10 * bound))
-    # said once, by the first of them
-    assert told.stderr.count("continuing after step 1") == 1
-    assert len(told.stdout.splitlines()) == 1
-    assert "Warning" not in told.stderr
+    # printed once, by the first process
+    assert reported.stderr.count("continuing after step 1") == 1
+    assert len(reported.stdout.splitlines()) == 1
+    assert "Warning" not in reported.stderr
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
@@ -132,12 +132,12 @@ def test_only_the_first_process_has_rank_0(monkeypatch):
 def test_the_workflow_passes_on_minutes_and_gpus(tmp_path):
     config = trainings.make(tmp_path)
     root = ROOT
-    told = subprocess.run(
+    reported = subprocess.run(
         [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"),
          "--workflow-profile", str(root / "profiles" / "default"), "--directory", str(tmp_path),
          "--configfile", str(config), "--dry-run", "--printshellcmds", "--cores", "1",
          "--set-resources", "train:max_minutes=50", "train:gpu=4", "--resources", "gpu=4"],
         capture_output=True, text=True, timeout=120)
-    assert told.returncode == 0, told.stdout + told.stderr
-    line, = (line for line in told.stdout.splitlines() if "irbench train " in line)
+    assert reported.returncode == 0, reported.stdout + reported.stderr
+    line, = (line for line in reported.stdout.splitlines() if "irbench train " in line)
     assert "--model thin --threads 1 --max-minutes 50 --processes $((4 > 1 ? 4 : 1)) " in line

@@ -35,9 +35,9 @@ def test_a_damaged_state_gives_way_to_the_one_before(folder, monkeypatch, capsys
     path.write_bytes(data_of)
     capsys.readouterr()
     assert train(config) == 0
-    said = capsys.readouterr().err
-    assert "thin.state: not readable (the checksum does not match)" in said
-    assert "thin.state.previous: continuing after step 8" in said
+    wording = capsys.readouterr().err
+    assert "thin.state: not readable (the checksum does not match)" in wording
+    assert "thin.state.previous: continuing after step 8" in wording
     assert result(config)["checkpoint"] == whole
     again(config)
     path.write_bytes(b"")
@@ -117,8 +117,8 @@ def test_a_full_disk_is_named_and_leaves_no_half_written_file(folder, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(type(path), "write_bytes", full)
         assert train(config) == 2
-    said = capsys.readouterr().err
-    assert f"{path}: not written: No space left on device. Make room for it, then" in said
+    wording = capsys.readouterr().err
+    assert f"{path}: not written: No space left on device. Make room for it, then" in wording
     assert not list(path.parent.glob(".thin.*"))
     assert not path.exists()
     assert train(config) == 0           # from the state that was saved before the curve

@@ -39,9 +39,9 @@ def weights(config):
 def test_a_training_learns_and_is_recorded(folder, capsys):
     config = trainings.make(folder, steps=40, lr=0.01, ema=0.9, holdout=1, validate_every=15)
     assert train(config) == 0
-    said = capsys.readouterr()
-    assert json.loads(said.out.splitlines()[-1])["status"] == "ok"
-    assert "% of the time waiting for data" in said.err
+    wording = capsys.readouterr()
+    assert json.loads(wording.out.splitlines()[-1])["status"] == "ok"
+    assert "% of the time waiting for data" in wording.err
     got = result(config)
     assert (got["steps"], got["images_seen"], got["processes"]) == (40, 160, 1)
     assert got["images"] == {"training": 2, "held_out": 1}
@@ -234,14 +234,15 @@ def test_a_bad_loss_stops_with_step_images_and_last_saved_state(folder, monkeypa
     monkeypatch.setattr(state, "REMEMBERED", 10)
     config = trainings.make(folder)
     assert train(config) == 2
-    said = capsys.readouterr().err
-    assert message in said
-    batch = data.load(plan.load(config), job(config), plan.load(config).protocols["sr-x2@1"])
-    assert f"Images of the batch: {', '.join(batch.names(9, 4))}. " in said
-    assert "tinytrain/img1" in said
+    wording = capsys.readouterr().err
+    assert message in wording
+    run = plan.load(config)
+    batch = data.load(run, job(config), run.scopes["sr-x2@1/thin"])
+    assert f"Images of the batch: {', '.join(batch.names(9, 4))}. " in wording
+    assert "tinytrain/img1" in wording
     path = job(config).record.with_suffix(".state")
-    assert f"The last saved state: {path} (after step 8)." in said
-    assert "or lower `lr` or `grad_clip`: a changed recipe starts over" in said
+    assert f"The last saved state: {path} (after step 8)." in wording
+    assert "or lower `lr` or `grad_clip`: a changed recipe starts over" in wording
     assert state.read(path)["step"] == 8
     assert all(tensor.isfinite().all() for tensor in state.read(path)["network"].values())
     assert not job(config).record.exists()
@@ -252,9 +253,9 @@ def test_gradients_that_are_no_numbers_stop_it_too(folder, monkeypatch, capsys):
     monkeypatch.setattr(losses, "make", lambda recipe: lambda restored, target:
                         (restored - restored.detach()).abs().sum().sqrt() + 0.1)
     assert train(trainings.make(folder)) == 2
-    said = capsys.readouterr().err
-    assert "the loss is 0.1, but the norm of its gradients is nan at step 0" in said
-    assert "The last saved state: none was saved yet." in said
+    wording = capsys.readouterr().err
+    assert "the loss is 0.1, but the norm of its gradients is nan at step 0" in wording
+    assert "The last saved state: none was saved yet." in wording
 
 
 @pytest.mark.parametrize(("changes", "message"), [
@@ -263,9 +264,9 @@ def test_gradients_that_are_no_numbers_stop_it_too(folder, monkeypatch, capsys):
     ({"holdout": 3}, "no training image is left of 3")])
 def test_what_cannot_be_trained_is_said_in_a_sentence(folder, capsys, changes, message):
     assert train(trainings.make(folder, **changes)) == 2
-    said = capsys.readouterr().err
-    assert message in said
-    assert "Traceback" not in said
+    wording = capsys.readouterr().err
+    assert message in wording
+    assert "Traceback" not in wording
 
 
 def test_training_images_are_verified(folder, capsys):
