@@ -2,8 +2,7 @@
 
 Reads   the catalogs, and a config if one is given.
 
-Try: ``irbench list protocols``
-     ``irbench list metrics``
+Try: ``irbench list metrics``
      ``irbench list models --config config.yaml``
 """
 

@@ -106,6 +106,7 @@ TOLERANCES = {
     "printed_malvar": {"psnr": 0},
     "printed_dncnn": {"psnr": 0.03},
     "expectation": {"psnr": 3},
+    "calibration": {"lpips": 0.0001, "dists": 0.0001},
 }
 
 

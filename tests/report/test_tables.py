@@ -339,7 +339,7 @@ def test_a_metric_of_any_name_in_every_form_of_a_table(tmp_path, monkeypatch):
                    metrics=("psnr", row.name))
     table = build(builder)[1][0]
     assert "A\\_b 50\\% \\& \\$c (pyiqa)" in to_latex([table])
-    assert "A_b 50% & $c (pyiqa)" in to_markdown(table)
+    assert "A\\_b 50% &amp; $c (pyiqa)" in to_markdown(table)
     ranked = {r.key: r.entries[-1] for r in table.measured}
     assert (ranked["bicubic"].shown, ranked["bicubic"].rank) == ("0.150", "best")
     assert row.column() == "pyiqa_a+_b"
