@@ -311,8 +311,7 @@ def outcome(stored: Stored) -> str:
 
 
 def _cell(result: dict) -> str:
-    # a metric of a plugin may be unknown here
-    return ", ".join(metrics.METRICS.get(name, metrics.Metric(name, name)).worded(value)
+    return ", ".join(metrics.get(name).worded(value)
                      for name, value in result["mean"].items() if value is not None) or "no metric"
 
 

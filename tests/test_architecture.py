@@ -13,6 +13,7 @@ PACKAGE = ROOT / "irbench"
 PAGE = ROOT / "docs" / "architecture.md"
 # an import inside a function is for these, which take a second or more, and for what loads them
 HEAVY = {"torch", "torchvision", "matplotlib", "pandas", "seaborn", "pyiqa", "lpips", "fvcore",
+         "huggingface_hub",
          "spandrel", "spandrel_extra_arches", "accelerate", "triton", "safetensors.torch"}
 # and for these, which few commands need -> milliseconds of CPU time that the import takes.
 # Quicker ones (tabulate 60, tqdm 50, psutil 20, PIL 20) are imported at a module's head.

@@ -23,7 +23,7 @@ from irbench.jobs import run as jobs
 from irbench.jobs import verify
 from irbench.jobs.result import RunSettings
 from irbench.models import registry
-from irbench.plan import Job, Plan
+from irbench.plan import Job, Plan, scoring
 from irbench.plan import config as configs
 from irbench.plan import file as plan_file
 
@@ -167,12 +167,14 @@ def has_config(arguments: argparse.Namespace) -> bool:
 
 
 def everything(config: str | None) -> dict[str, dict]:
-    """Return all models, peers, protocols, datasets and recipes by name, with those of a config."""
+    """Return models, peers, protocols, datasets, recipes and metrics; a config may add some."""
     loaded = configs.load(config) if config else {"catalog_paths": [], "plugins": []}
+    if config:
+        scoring.resolve(loaded["metrics"], loaded["metric_plugins"], f"config {config}")
     catalogs, plugins = tuple(loaded["catalog_paths"]), tuple(loaded["plugins"])
     return {"models": registry.cards(plugins), "peers": peers.catalog(),
             "protocols": protocols.catalog(catalogs), "datasets": sets.catalog(catalogs),
-            "recipes": recipes.catalog()}
+            "recipes": recipes.catalog(), "metrics": scoring.listed()}
 
 
 def catalog_of(arguments: argparse.Namespace) -> tuple[dict, Path, list[str]]:

@@ -5,7 +5,8 @@ A record states what was computed (``key``), from what (``spec``, ``resolved`` a
 ``result_digest``), how long each phase took (``seconds``) and where (``provenance``). Time, git
 state and paths are provenance: they never enter the fingerprint, so that two runs with the same
 inputs have the same fingerprint. Reading a record checks both digests, so that an edited or damaged
-value is noticed.
+value is noticed. ``metrics``, where it is there, holds the rows of the metrics that are not
+irbench's own; reading a record adds them to the table (``irbench.core.metrics``).
 
 Records of older versions are migrated in memory when they are read, one version at a time.
 Version 1 has no digest of the result, so an edit made before the migration goes unnoticed.
@@ -25,7 +26,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from irbench.core import files, forms
+from irbench.core import files, forms, metrics
 from irbench.core.digests import canonical, fingerprint
 from irbench.core.errors import UserError
 from irbench.core.machine import provenance
@@ -38,6 +39,7 @@ FORM = {
     "spec": forms.perhaps(protocol=forms.mapping, model=forms.mapping, dataset=forms.mapping,
                           metrics=forms.every(forms.text)),
     "reason": forms.or_none(forms.text), "attempt": forms.count,
+    "metrics": forms.or_none(forms.every(forms.mapping)),
     "seconds": forms.values(forms.number),
     "provenance": forms.perhaps(time=forms.text, git=forms.mapping, packages=forms.mapping,
                                 hardware=forms.mapping, threads=forms.count)}
@@ -127,6 +129,8 @@ def make(kind: str, key: dict, spec: dict, *, status: str = "ok", reason: str | 
         "seconds": {name: round(value, 4) for name, value in (seconds or {}).items()},
         "provenance": provenance(threads),
     }
+    if rows := metrics.described(spec.get("metrics") or ()):
+        record["metrics"] = rows
     if not _not_finite(result):     # else the check says where
         record["result_digest"] = result_digest(result)
     check(record, "a new record")
@@ -223,6 +227,7 @@ def read(path: Path, where: str = "") -> dict:
     try:
         record = to_current(files.read_json(path))
         check(record, where)
+        metrics.adopt_all(record.get("metrics") or (), f"{where}: metrics")
     except FileNotFoundError:
         raise UserError(f"{where}: no such record. Run the stage that writes it.") from None
     except ValueError as error:

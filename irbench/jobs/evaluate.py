@@ -285,5 +285,6 @@ def _missing(scorer: metrics.Scorer, images: list[dict], names: tuple[str, ...])
     for name in names:
         without = [image["name"] for image in images if image[name] is None]
         if without and name not in reasons:
-            reasons[name] = f"{', '.join(without)}: identical to the target, {name} is infinite"
+            why = scorer.failed.get(name, f"identical to the target, {name} is infinite")
+            reasons[name] = f"{', '.join(without)}: {why}"
     return reasons

@@ -29,7 +29,7 @@ from irbench.data import sets as datasets
 from irbench.imaging import metrics
 from irbench.models import registry
 from irbench.plan import config as configs
-from irbench.plan import contents, sources, variants
+from irbench.plan import contents, scoring, sources, variants
 from irbench.plan import models as model_entries
 from irbench.plan import trained_on as training_sets
 from irbench.plan.job import Job
@@ -193,7 +193,7 @@ def build(config: dict, where: str = "config") -> Plan:
     choice = config["report"]["published"]
     configs.at(f"{where}: report.published",
                lambda: published.methods_wanted(choice, published.load()))
-    configs.check_metrics(config["metrics"], f"{where}: metrics")
+    scoring.resolve(config["metrics"], config["metric_plugins"], where)
     known = datasets.catalog(catalogs, config["data_root"])
     plan = Plan(config, RunFolder.of_run(config["run"]).path, {}, models, known)
     possible = configs.at(f"{where}: cells[0]", lambda: protocols.catalog(catalogs))

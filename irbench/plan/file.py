@@ -25,7 +25,8 @@ from irbench.catalog.protocols import Protocol
 from irbench.core import digests, files, records
 from irbench.core.errors import UserError
 from irbench.core.run_folder import RunFolder
-from irbench.plan import compose, contents, sources
+from irbench.imaging import metrics
+from irbench.plan import compose, contents, scoring, sources
 from irbench.plan.compose import Plan
 from irbench.plan.job import Job
 
@@ -155,6 +156,8 @@ def read(path: str | Path) -> Plan:
 
 def _made(path: Path, value: dict, parts: list, state: tuple | None) -> Plan:
     folder = RunFolder(path.parent)
+    config = dict(value["config"])
+    scoring.resolve(config["metrics"], config.get("metric_plugins", ()), str(path))
 
     def asks_for(job: Job) -> bool:
         return _state(path) == state or _same_job(found, path, job)
@@ -175,7 +178,7 @@ def _made(path: Path, value: dict, parts: list, state: tuple | None) -> Plan:
         return _Lazy(path, stored, make)
 
     found = Plan(
-        dict(value["config"]), folder.path, lazy(value["protocols"], protocol),
+        config, folder.path, lazy(value["protocols"], protocol),
         lazy(value["models"], lambda _, number: Model.from_dict(parts[number])),
         lazy(value["sets"], lambda _, stored: DatasetEntry.from_dict(stored)),
         scopes=lazy(value["scopes"], protocol), references=value["references"],
@@ -246,6 +249,7 @@ def settled(plan: Plan, job: Job) -> Job:
             spec = dict(again.spec) if again else spec
     elif job.kind == "cell":
         spec["dataset"] = now(spec["dataset"])
+        spec |= metrics.weights_in_use(spec["metrics"])
     elif job.kind == "training":
         spec["datasets"] = [now(one) for one in spec["datasets"]]
     if "code" in spec:
