@@ -68,13 +68,11 @@ PACKAGES = {
     "accelerate": "accelerate",         # casts, scales and averages gradients
     "cv2": "opencv-python-headless",    # filters of SSIM
     "fvcore": "fvcore",                 # counts MACs
-    "lpips": "lpips",                   # learned weights of LPIPS
     "numpy": "numpy",
     "pyiqa": "pyiqa",                   # LPIPS
     "scipy": "scipy",                   # intervals of a sweep's fit
     "skimage": "scikit-image",          # the photograph that profiles run on
     "torch": "torch",
-    "torchvision": "torchvision",       # the backbone of LPIPS
     "triton": "triton",
 }
 # Third-party networks. irbench itself uses this package only to read names in nested files, so it

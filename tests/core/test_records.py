@@ -198,5 +198,5 @@ def test_a_mean_is_that_of_its_images(images, mean, good):
     if good:
         assert records.make("cell", {}, {}, result=result)["result"] == result
     else:
-        with pytest.raises(UserError, match="mean mae is|'mae' of an image is not a number"):
+        with pytest.raises(UserError, match="mean mae is|'images' of its result is"):
             records.make("cell", {}, {}, result=result)
