@@ -33,20 +33,25 @@ from irbench.imaging.images import to_float, to_uint8, write_png
 from irbench.jobs.result import USUAL, Result, RunSettings
 from irbench.models import interface, registry
 from irbench.plan import Job, Plan
-from irbench.weights import loading
+from irbench.weights import loading, storage
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from irbench.inference.tiling import Tiled
 
 
-def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
+def run(plan: Plan, job: Job, settings: RunSettings = USUAL,
+        module: nn.Module | None = None) -> Result:
     """Evaluate a cell; writes only the images to keep.
 
     Args:
         plan: the run the cell belongs to.
         job: the cell.
-        settings: device, threads, whether to show progress, and whether to keep the restored
-            images even if the config does not request it.
+        settings: device, threads, whether to show progress, how many images to restore, and whether
+            to keep the restored images even if the config does not request it.
+        module: the network of a model that is in memory only (``MODULE``); it is moved and cast in
+            place.
 
     Returns:
         Its ``result``: ``images`` (name, height, width, scores, ``tiles``: 1 is the
@@ -68,7 +73,9 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
     with phases("load"):
         data = obtain.obtain(plan.entry(job.key["dataset"]), Path(plan.config["data_root"]))
         items = list_items(data, protocol)
-        network, resolved = ready(plan, job, device)
+        part = settings.limit is not None and settings.limit < len(items)
+        items = items[:settings.limit]
+        network, resolved = ready(plan, job, device, module)
         scorer = metrics.Scorer(protocol, tuple(job.spec["metrics"]))
     images = []
     for item in messages.track(items, job.title, len(items)) if settings.progress else items:
@@ -87,13 +94,16 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
          "missing": _missing(scorer, images, names), "device": device,
          "inference": network.options.as_dict(), "tiling": network.record(),
          "dictionary": network.observed or None},
-        resolved=resolved, seconds=phases.seconds, threads=settings.threads)
+        resolved=resolved, seconds=phases.seconds, threads=settings.threads,
+        spec={**job.spec, "limit": len(items)} if part else None)
 
 
-def ready(plan: Plan, job: Job, device: str = "cpu") -> tuple[Tiled, dict]:
+def ready(plan: Plan, job: Job, device: str = "cpu",
+          module: nn.Module | None = None) -> tuple[Tiled, dict]:
     """Return the network of a cell, for use with ``forward``, and the record's ``resolved``.
 
-    Its ``tiles``, ``observed`` and ``record()`` describe the forward passes, see ``Tiled``.
+    Its ``tiles``, ``observed`` and ``record()`` describe the forward passes, see ``Tiled``. For
+    ``module`` see ``run``; without it the weights are loaded.
 
     Raises:
         Unavailable: no weights, or no compiler.
@@ -103,11 +113,13 @@ def ready(plan: Plan, job: Job, device: str = "cpu") -> tuple[Tiled, dict]:
     from irbench.inference.tiling import Tiled
 
     model, plugins = job.model, tuple(plan.config["plugins"])
-    network, digest = loading.ready(model, plan.protocols[job.key["protocol"]], plan.folder,
-                                        Path(plan.config["data_root"]), plugins)
+    network, digest = (module, storage.state_digest(module.state_dict())) if module is not None \
+        else loading.ready(model, plan.protocols[job.key["protocol"]], plan.folder,
+                           Path(plan.config["data_root"]), plugins)
     resolved = loading.resolved(network, digest)
     # a third party's network has its own list of number types
-    dtypes = None if model.external else registry.get(model.arch, plugins).dtypes
+    dtypes = (None if model.external or module is not None
+              else registry.get(model.arch, plugins).dtypes)
     network = prepare(network, model.inference, device, dtypes)
     watch = (None if model.inference.compile
              else functools.partial(interface.diagnose, network))
