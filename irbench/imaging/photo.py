@@ -237,32 +237,39 @@ def encode(photo: Photo, suffix: str, where: str, software: str = "") -> bytes:
     Raises:
         UserError: a format that cannot hold the photograph.
     """
-    if suffix.lower() not in WRITTEN:
-        raise UserError(f"{where}: the suffix {suffix!r} is of no format that irbench writes. "
-                        f"Valid: {', '.join(WRITTEN)}.")
+    check_format(photo, suffix, where)
     kind = FORMATS[suffix.lower()]
-    height, width = photo.pixels.shape[:2]
-    if max(height, width) > LONGEST.get(kind, height + width):
-        raise UserError(f"{where}: {height} x {width} pixels (height x width) are more than {kind} "
-                        f"holds ({LONGEST[kind]} on a side). Write PNG.")
-    if kind == "JPEG" and photo.alpha is not None:
-        if photo.alpha.min() < np.iinfo(photo.alpha.dtype).max:
-            raise UserError(f"{where}: it has transparent pixels, which JPEG cannot hold. Write "
-                            "PNG, TIFF or WebP.")
+    if kind == "JPEG":
         photo = replace(photo, alpha=None)
     exif = photo.exif or Image.Exif()
     if software:
         exif[ExifTags.Base.Software] = software
     if photo.pixels.dtype == np.uint16:
-        if kind != "PNG":
-            raise UserError(f"{where}: it has 16 bits per channel, which irbench writes as PNG "
-                            "only. Write PNG, or convert the photograph to 8 bits first.")
         return _encode_deep(photo, exif)
     buffer = io.BytesIO()
     more = {"JPEG": {"quality": QUALITY, "subsampling": 0}, "WEBP": {"lossless": True}}.get(
         kind, {})   # TIFF is not compressed: libtiff, which would do it, refuses parts of EXIF
     to_pillow(photo).save(buffer, kind, icc_profile=photo.icc, exif=exif, **more)
     return buffer.getvalue()
+
+
+def check_format(photo: Photo, suffix: str, where: str, scale: int = 1) -> None:
+    """Raise UserError if a format cannot hold a photograph, enlarged by a scale."""
+    if suffix.lower() not in WRITTEN:
+        raise UserError(f"{where}: the suffix {suffix!r} is of no format that irbench writes. "
+                        f"Valid: {', '.join(WRITTEN)}.")
+    kind = FORMATS[suffix.lower()]
+    height, width = (scale * side for side in photo.pixels.shape[:2])
+    if max(height, width) > LONGEST.get(kind, height + width):
+        raise UserError(f"{where}: {height} x {width} pixels (height x width) are more than {kind} "
+                        f"holds ({LONGEST[kind]} on a side). Write PNG.")
+    if kind == "JPEG" and photo.alpha is not None and (
+            photo.alpha.min() < np.iinfo(photo.alpha.dtype).max):
+        raise UserError(f"{where}: it has transparent pixels, which JPEG cannot hold. Write PNG, "
+                        "TIFF or WebP.")
+    if photo.pixels.dtype == np.uint16 and kind != "PNG":
+        raise UserError(f"{where}: it has 16 bits per channel, which irbench writes as PNG only. "
+                        "Write PNG, or convert the photograph to 8 bits first.")
 
 
 def to_pillow(photo: Photo) -> Image.Image:

@@ -101,10 +101,10 @@ def own_module(model: Model, plugins: tuple[str, ...]) -> str | Path | None:
 
     None for a torch module of a Python program, whose code is in no file that irbench knows.
     """
-    if model.arch == MODULE:
-        return None
     if model.external:
         return EXTERNAL
+    if model.arch == MODULE:
+        return None
     path = registry.get(model.arch, plugins).path
     return f"{registry.__package__}.{path.stem}" if path.parent == registry.HERE else path
 
