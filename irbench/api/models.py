@@ -82,13 +82,18 @@ class LoadedModel:
 
         Raises:
             Unavailable: memory runs out even with the smallest tiles.
-            UserError: the network refuses the image.
+            UserError: the network refuses the image, or returns something else than an image with
+                values in [0, 1].
         """
+        from irbench.inference.guard import check_values
+
         self._network.done = tile
         try:
-            return evaluate.forward(self._network, image, self.device)
+            found = evaluate.forward(self._network, image, self.device)
         finally:
             self._network.done = None
+        check_values(found, self.name, self._network.options.dtype)
+        return found
 
 
 def load_model(model: str | Path | nn.Module, protocol: str | None = None, *,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from irbench.catalog import peers, protocols
 from irbench.catalog.protocols import Protocol
-from irbench.core.errors import UserError, unknown
+from irbench.core.errors import UserError, in_words, unknown
 from irbench.models import registry
 from irbench.weights import bundled, loading, storage
 from irbench.weights.cards import SUFFIXES
@@ -250,16 +250,20 @@ def _built(kind: Callable, where: str, protocol: Protocol, given: _Given) -> nn.
         known = {key: value for key, value in facts.items()
                  if (key in takes or everything) and key not in given.options}
         network = kind(**known, **given.options)
-    except Exception as error:
+    except (UserError, KeyboardInterrupt):
+        raise
+    except BaseException as error:      # sys.exit, too, must not end the program
         raise UserError(f"{where}: it could not be built with {({**facts, **given.options})}: "
-                        f"{type(error).__name__}: {error}. Arguments of your own go into "
-                        "`options`.") from error
+                        f"{in_words(error)}. Arguments of your own go into `options`.") from error
     if not isinstance(network, nn.Module):
         raise UserError(f"{where}: it returned {type(network).__name__}, not a torch.nn.Module.")
     if given.weights:
+        from irbench.weights import naming
+
         data = storage.read(given.weights, "Give the path of a file of weights.")
-        found = storage.unwrapped(storage.tensors(given.weights, data))
-        storage.fill(network, found, str(given.weights), where)
+        state, network.taken = naming.choose(storage.tensors(given.weights, data),
+                                             network.state_dict(), str(given.weights), where)
+        network.load_state_dict(state)
     return network
 
 

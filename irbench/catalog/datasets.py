@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from irbench.catalog.manifest import NAME, read_manifest
+from irbench.catalog.manifest import LONGEST, NAME, UNFIT, read_manifest, scheme
 from irbench.core import typed
 from irbench.core.errors import UserError, unknown
 
@@ -37,9 +37,9 @@ KINDS = ("manifest", "archive", "manual", "local")
 PATHS = ("catalog", "manifest", "folder", "root")    # fields of an entry
 REQUIRED = {"title", "use"}
 OPTIONAL = {"tasks", "source", "terms", "notes", "match", *KINDS}
-KEYS = {"local": {"folder", "pattern", "hr", "input"},
-        "manual": {"folder", "hr", "input", "count", "get"},
-        "archive": {"files", "hr", "input", "count"}}
+KEYS = {"local": {"folder", "pattern", "hr", "input", "leave_out"},
+        "manual": {"folder", "hr", "input", "leave_out", "count", "get"},
+        "archive": {"files", "hr", "input", "leave_out", "count"}}
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz")
 FORMS = {"local": "{folder: path, pattern: '*.png'}",
          "manual": "{folder: name, hr: 'target/*', input: 'input/*', count: 100, get: how to "
@@ -50,11 +50,15 @@ FORMS = {"local": "{folder: path, pattern: '*.png'}",
 
 @dataclass(frozen=True)
 class Archive:
-    """One archive file of a set; unknown values are None."""
+    """One archive file of a set; unknown values are None.
+
+    ``limit`` is the largest size in bytes that is downloaded while ``bytes`` is not known.
+    """
 
     url: str
     sha256: str | None = None
     bytes: int | None = None
+    limit: int | None = None
 
     @property
     def name(self) -> str:
@@ -76,6 +80,8 @@ class DatasetEntry:
         folder: the folder of its files; a relative path lies below ``root``.
         hr: a glob pattern below ``folder`` for the clean images; None: all images directly in it.
         input: a glob pattern for the degraded images of pairs; None: the set has no pairs.
+        leave_out: glob patterns for images in the same folders that do not belong to the set; an
+            image that no pattern names makes the set incomplete.
         match: role to the part of a name (a regular expression) that is ignored when the names
             of a pair are compared.
         count: how many images (of a paired set: pairs) it must have; None: not known.
@@ -93,6 +99,7 @@ class DatasetEntry:
     folder: Path | None = None
     hr: str | None = None
     input: str | None = None
+    leave_out: tuple[str, ...] = ()
     match: Mapping[str, str] = field(default_factory=dict, hash=False)
     count: int | None = None
     get: str = ""
@@ -144,6 +151,7 @@ class DatasetEntry:
         plain = {one.name: getattr(self, one.name) for one in fields(self)}
         plain |= {name: plain[name] and plain[name].as_posix() for name in PATHS}
         return plain | {"tasks": list(self.tasks), "match": dict(self.match),
+                        "leave_out": list(self.leave_out),
                         "archives": [asdict(archive) for archive in self.archives]}
 
     @classmethod
@@ -152,8 +160,10 @@ class DatasetEntry:
         """
         where = f"dataset {given.get('name', '')}".strip()
         paths = {name: given[name] and Path(given[name]) for name in PATHS}
-        return typed.make(cls, {**given, **paths, "tasks": tuple(given["tasks"]), "archives": tuple(
-            typed.make(Archive, archive, where) for archive in given["archives"])}, where)
+        return typed.make(cls, {
+            **given, **paths, "tasks": tuple(given["tasks"]),
+            "leave_out": tuple(given["leave_out"]), "archives": tuple(
+                typed.make(Archive, archive, where) for archive in given["archives"])}, where)
 
 
 # -- one entry ---------------------------------------------------------------------------------
@@ -174,7 +184,7 @@ def parse(path: Path, name: object, fields: object, root: Path) -> DatasetEntry:
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise UserError(f"{where}: not a valid name; it is used as a folder's name. Valid: "
                         "lower-case letters, digits and _ . -, beginning with a letter or digit, "
-                        "in quotes if it is a number.")
+                        "at most 100 of them, in quotes if it is a number.")
     if not isinstance(fields, dict):
         raise UserError(f"{where}: valid is a mapping with {', '.join(sorted(REQUIRED))}, ...")
     for key in fields:
@@ -195,6 +205,8 @@ def parse(path: Path, name: object, fields: object, root: Path) -> DatasetEntry:
     for task in tasks:
         if task not in TASKS:
             raise unknown("task", task, TASKS, where)
+    if isinstance(fields["title"], str) and UNFIT.search(fields["title"]):
+        raise UserError(f"{where}: title: {fields['title']!r}: valid is one line of text.")
     texts = {key: _text(where, key, fields.get(key))
              for key in ("title", "source", "terms", "notes")}
     entry = DatasetEntry(
@@ -247,7 +259,8 @@ def _files_of(path: Path, where: str, name: str, kind: str, value: object) -> di
     if "pattern" in value and "hr" in value:
         raise UserError(f"{where}: 'pattern' and 'hr' mean the same; give one of them.")
     hr = _pattern(where, "pattern" if "pattern" in value else "hr", value)
-    found = {"hr": hr, "input": _pattern(where, "input", value), "count": _count(where, value)}
+    found = {"hr": hr, "input": _pattern(where, "input", value), "count": _count(where, value),
+             "leave_out": _leave_out(where, value.get("leave_out"))}
     if found["input"] and not hr:
         raise UserError(f"{where}: 'input' needs 'hr' beside it: which files are the targets.")
     if kind == "local":
@@ -256,22 +269,29 @@ def _files_of(path: Path, where: str, name: str, kind: str, value: object) -> di
         return found | {"folder": Path(name), "archives": _archives(where, value["files"])}
     folder = value["folder"]
     if not isinstance(folder, str) or not re.fullmatch(r"[^/\\.][^\\]*", folder) or (
-            ".." in folder.split("/")):
+            ".." in folder.split("/")) or UNFIT.search(folder):
         raise UserError(f"{where}: folder: {folder!r} is not valid. Valid: a path below data_root, "
                         "such as gopro.")
     return found | {"folder": Path(folder), "get": _text(where, "get", value["get"])}
 
 
 def _relative(path: Path, where: str, value: object) -> Path:
-    if not isinstance(value, str) or not value:
-        raise UserError(f"{where}: valid is a path, relative to the catalog file or absolute.")
+    if not isinstance(value, str) or not value or UNFIT.search(value):
+        raise UserError(f"{where}: valid is a path, relative to the catalog file or absolute, "
+                        "without control characters.")
     return path.parent / Path(value).expanduser()
+
+
+def _leave_out(where: str, value: object) -> tuple[str, ...]:
+    patterns = [] if value is None else value if isinstance(value, list) else [value]
+    return tuple(_pattern(where, "leave_out", {"leave_out": one or ""}) for one in patterns)
 
 
 def _pattern(where: str, key: str, value: dict) -> str | None:
     pattern = value.get(key)
     if pattern is not None and (not isinstance(pattern, str) or pattern.startswith("/")
-                                or ".." in pattern.split("/") or not pattern):
+                                or ".." in pattern.split("/") or not pattern
+                                or UNFIT.search(pattern)):
         raise UserError(f"{where}: {key}: {pattern!r} is not valid. Valid: such as "
                         "'*.png' or '**/*.png', inside the folder.")
     return pattern
@@ -286,7 +306,7 @@ def _count(where: str, value: dict) -> int | None:
 
 
 def _archives(where: str, value: object) -> tuple[Archive, ...]:
-    form = "valid is a list of {url: https://..., sha256: null, bytes: null}"
+    form = "valid is a list of {url: https://..., sha256: null, bytes: null, limit: null}"
     if not isinstance(value, list):
         raise UserError(f"{where}: files: {form}.")
     found = []
@@ -295,11 +315,14 @@ def _archives(where: str, value: object) -> tuple[Archive, ...]:
         if not isinstance(item, dict) or not isinstance(item.get("url"), str):
             raise UserError(f"{here}: {form}.")
         for key in item:
-            if key not in ("url", "sha256", "bytes"):
-                raise unknown("key", key, ("url", "sha256", "bytes"), here)
+            if key not in ("url", "sha256", "bytes", "limit"):
+                raise unknown("key", key, ("url", "sha256", "bytes", "limit"), here)
         archive, sha256, size = Archive(item["url"]), item.get("sha256"), item.get("bytes")
-        if urlsplit(archive.url).scheme not in ("http", "https"):
+        if scheme(archive.url) not in ("http", "https"):
             raise UserError(f"{here}: url {archive.url!r}: valid schemes are https and http.")
+        if len(archive.name.encode()) > LONGEST:
+            raise UserError(f"{here}: url {archive.url!r}: its file name is longer than {LONGEST} "
+                            "bytes.")
         if not archive.name.lower().endswith(ARCHIVES) or archive.name.startswith("."):
             raise UserError(f"{here}: url {archive.url!r}: valid are files named "
                             f"{', '.join('*' + s for s in ARCHIVES)}. Any other set can be "
@@ -308,11 +331,15 @@ def _archives(where: str, value: object) -> tuple[Archive, ...]:
                                        and re.fullmatch("[0-9a-fA-F]{64}", sha256)):
             raise UserError(f"{here}: sha256 {sha256!r}: valid are 64 hexadecimal digits "
                             "(sha256sum FILE), in quotes, or null if not known.")
+        limit = item.get("limit")
         if size is not None and (type(size) is not int or size < 1):
             raise UserError(f"{here}: bytes {size!r}: valid is the file's size, or null.")
+        if limit is not None and (type(limit) is not int or limit < 1):
+            raise UserError(f"{here}: limit {limit!r}: valid is the largest size in bytes that is "
+                            "downloaded while 'bytes' is not known, or null.")
         if archive.name in {other.name for other in found}:
             raise UserError(f"{here}: two files are named {archive.name!r}.")
-        found.append(Archive(archive.url, sha256 and sha256.lower(), size))
+        found.append(Archive(archive.url, sha256 and sha256.lower(), size, limit))
     return tuple(found)
 
 

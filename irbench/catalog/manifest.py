@@ -12,13 +12,18 @@ import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from irbench.core.errors import UserError
 
 SCHEMES = ("https", "http", "package", "file")
 COLUMNS = ("role", "file", "url", "sha256", "bytes")
-NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")  # names of datasets and roles are also folders' names
+# names of datasets and roles are also names of folders and, with a suffix, of files
+NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
+LONGEST = 200  # bytes of a file's name; a partial download adds its digest, and systems allow 255
+# control characters, ends of lines, and what Python makes of bytes that are not UTF-8: no name in a
+# record, a table or a catalog has them
+UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,14 @@ class ManifestRow:
     def name(self) -> str:
         """The file's name without its suffix."""
         return Path(self.file).stem
+
+
+def scheme(url: str) -> str:
+    """Return the scheme of a URL; "" if it is not a URL or holds control characters."""
+    try:
+        return "" if UNFIT.search(unquote(url)) else urlsplit(url).scheme
+    except ValueError:  # such as an unfinished IPv6 address
+        return ""
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:
@@ -68,18 +81,23 @@ def read_manifest(path: Path) -> list[ManifestRow]:
 def _row(where: str, fields: dict) -> ManifestRow:
     if None in fields or None in fields.values():
         raise UserError(f"{where}: expected {len(COLUMNS)} fields: {', '.join(COLUMNS)}.")
+    for column in COLUMNS:
+        if UNFIT.search(fields[column]):
+            raise UserError(f"{where}: {column} {fields[column]!r}: a line break or another "
+                            "control character is in it. Remove it.")
     role, file, url, sha256, size = (fields[column].strip() for column in COLUMNS)
     if not NAME.fullmatch(role):
         raise UserError(f"{where}: role {role!r}: valid are lower-case names such as hr or lr_x2.")
-    if not re.fullmatch(r"[^/\\:\x00-\x1f]+", file) or file.startswith("."):
+    if (not re.fullmatch(r"[^/\\:]+", file) or file.startswith(".")
+            or len(file.encode()) > LONGEST):
         raise UserError(f"{where}: file {file!r}: valid is the plain name of a file, without a "
-                        "folder, and not beginning with a dot.")
-    if urlsplit(url).scheme not in SCHEMES:
+                        f"folder, not beginning with a dot, of at most {LONGEST} bytes.")
+    if scheme(url) not in SCHEMES:
         raise UserError(f"{where}: url {url!r}: valid schemes are "
                         f"{', '.join(SCHEMES)}.")
     if not re.fullmatch("[0-9a-fA-F]{64}", sha256):
         raise UserError(f"{where}: sha256 {sha256!r}: valid are 64 hexadecimal digits "
                         "(sha256sum FILE).")
-    if not re.fullmatch("[0-9]+", size) or int(size) == 0:
+    if not re.fullmatch("[0-9]{1,18}", size) or int(size) == 0:
         raise UserError(f"{where}: bytes {size!r}: valid is the file's size, a positive integer.")
     return ManifestRow(role, file, url, sha256.lower(), int(size))

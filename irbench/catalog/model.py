@@ -73,6 +73,8 @@ class Checkpoint:
             models also a mapping from levels to digests.
         peer: the peer of the catalog that the file belongs to.
         needs: a package that must be installed to load it.
+        weights_key: which set of weights to take from a file that holds several; None: a running
+            mean (EMA) first, see ``irbench.weights.naming``.
     """
 
     kind: str = "none"
@@ -81,6 +83,7 @@ class Checkpoint:
     sha256: str | dict[str, str] | None = None
     peer: str | None = None
     needs: str | None = None
+    weights_key: str | None = None
 
     def __post_init__(self) -> None:
         """Raise UserError for a kind that does not exist."""

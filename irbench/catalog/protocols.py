@@ -9,6 +9,7 @@ import re
 from dataclasses import asdict, dataclass
 
 from irbench.catalog import reader
+from irbench.catalog.manifest import UNFIT
 from irbench.core import typed
 from irbench.core.errors import UserError, unknown
 
@@ -169,6 +170,8 @@ def _protocol(where: str, key: str, entry: object) -> Protocol:
     for field in ("title", "source"):
         if not isinstance(entry[field], str):
             raise UserError(f"{where}: {field} is {entry[field]!r}; valid: a text.")
+    if UNFIT.search(entry["title"]):
+        raise UserError(f"{where}: title is {entry['title']!r}; valid: one line of text.")
     return Protocol(id=key, **{**entry, "metric": metric})
 
 

@@ -74,6 +74,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     sub.add_argument("--levels", metavar="K=LOW,HIGH",
                      help="the range of a blind model, e.g. sigma=15,50")
     sub.add_argument("--name", help="default: from the file")
+    sub.add_argument("--weights-key", metavar="KEY",
+                     help="which set of weights, if the file has several, e.g. params_ema")
     sub.add_argument("--sha256", help="the expected digest of the file")
 
 
@@ -147,7 +149,7 @@ def _import(arguments: argparse.Namespace) -> int:
         arguments.file, settings["data_root"], export.Wanted(
             arguments.model, arguments.protocol, _options(arguments.options),
             _levels(arguments.levels), arguments.sha256, arguments.name, settings["plugins"],
-            settings["catalogs"]))
+            settings["catalogs"], arguments.weights_key))
     print(json.dumps({"file": str(path), "arch": header["arch"], "protocol": header["protocol"],
                       "config": _config_line(path, header, settings["plugins"])}))
     return 0

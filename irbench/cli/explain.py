@@ -30,8 +30,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--published", required=True, metavar="VALUE",
                         help="the value as printed; its number of decimals matters")
     parser.add_argument("--metric", choices=metrics.explained(), default="psnr")
-    parser.add_argument("--rerun", action="store_true", help="run the model again even if its "
-                        "outputs were kept: adds unrounded outputs and other inputs")
+    parser.add_argument("--rerun", action="store_true", help="run the model again, even if its "
+                        "outputs were kept: adds unrounded outputs, other inputs and, for learned "
+                        "models, padded inputs (up to 12 more runs per image)")
     parser.add_argument("--top", type=common.positive, default=12,
                         help="number of lines, default: %(default)s")
 
@@ -45,10 +46,11 @@ def run(arguments: argparse.Namespace) -> int:
     messages.say(f"outputs: {found.outputs}")
     if found.untried:
         messages.say(f"not tried without --rerun: {found.untried}")
-    shown = list(found.candidates[:arguments.top])
+    # all causes, however many; then the nearest others, and the protocol itself
+    others = [c for c in found.candidates if c not in found.causes]
+    shown = [*found.causes, *others[:max(0, arguments.top - len(found.causes))]]
     if found.protocol not in shown:
         shown.append(found.protocol)
-    shown = [c for c in found.simplest[:1] if c not in shown] + shown
     places = metrics.decimals(arguments.published) + 2
     print(tabulate(
         [[f"{c.value:.{places}f}", metrics.signed(c.value - float(arguments.published), places),
@@ -60,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         "cell": "/".join(job.key.values()), "metric": arguments.metric,
         "published": arguments.published, "outputs": found.outputs,
         "protocol": found.protocol.value,
-        "explanations": [explain.plain(c) for c in found.simplest],
+        "explanations": [explain.plain(c) for c in found.matches],
         "chance": {"within": found.near, "shares": found.shares},
         "nearest": [explain.plain(c) for c in found.candidates[:arguments.top]]}))
     return 0

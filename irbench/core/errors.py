@@ -6,7 +6,12 @@ A message states what was wrong, where, what would be valid, and what to do.
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
+
+# where code lies that is not the caller's: this package and Python itself
+ELSEWHERE = (str(Path(__file__).parents[1]), str(Path(traceback.__file__).parent))
 
 
 class UserError(Exception):
@@ -40,3 +45,18 @@ def unknown(kind: str, name: str, valid: Iterable[str], where: str = "") -> User
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     place = f"{where}: " if where else ""
     return UserError(f"{place}unknown {kind} {name!r}.{hint} Valid: {', '.join(valid) or 'none'}.")
+
+
+def in_words(error: BaseException) -> str:
+    """Return an error of other people's code as part of a sentence: type, text and place.
+
+    The place is the file and line of the innermost call that is not in an installed package.
+    """
+    text = " ".join(str(error).split())[:200].rstrip(".")
+    if isinstance(error, SystemExit):
+        text = f"it ends the program (exit code {error.code})"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__)
+              if "site-packages" not in frame.filename and not frame.filename.startswith("<")
+              and not frame.filename.startswith(ELSEWHERE)]
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}{f': {text}' if text else ''}{place}"

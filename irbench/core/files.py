@@ -31,7 +31,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix,
+        # a name may have 255 bytes, and the temporary one is longer
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=path.suffix[-20:],
                                         dir=path.parent)
         os.close(handle)
         temporary = Path(name)

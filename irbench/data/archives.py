@@ -23,6 +23,7 @@ import lzma
 import os
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -32,6 +33,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from irbench.catalog.datasets import Archive
+from irbench.catalog.manifest import UNFIT
 from irbench.core import messages
 from irbench.core.digests import file_digest
 from irbench.core.errors import Unavailable
@@ -42,9 +44,12 @@ from irbench.data.transfer import CHUNK
 
 LONGEST = 255  # bytes of a file's name, on all common file systems
 MARK = ".unpacked-by-irbench"  # only a folder that contains this file is ever replaced
-# the readers' errors for a damaged file; NotImplementedError: a form that zipfile cannot unpack
+RATIO = 1100  # deflate makes data at most 1032 times smaller
+# the readers' errors for a damaged file; NotImplementedError: a form that zipfile cannot unpack;
+# the last four: a header that states an impossible size, or headers that never end
 BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError,
-          EOFError, NotImplementedError, ValueError)
+          EOFError, NotImplementedError, ValueError, struct.error, MemoryError, OverflowError,
+          RecursionError)
 
 
 class Refused(Exception):
@@ -82,14 +87,18 @@ def fetch(archives: Sequence[Archive], folder: Path, keep: Path, look_up: Callab
         with _alone(keep / ".lock"):
             files = [fetching.RemoteFile(a.url, keep / a.name, a.sha256 or _recorded(keep, a),
                                          a.bytes, f"{name}/{a.name}",
-                                         "the catalog" if a.sha256 else str(_sidecar(keep, a)))
+                                         "the catalog" if a.sha256 else str(_sidecar(keep, a)),
+                                         a.limit)
                      for a in archives]
             paths = fetching.fetch_all(files, label=name, progress=progress, **options)
             _unpack_all(archives, paths, folder, name)
             _accept(archives, paths, keep, look_up)
     except OSError as error:
+        advice = {errno.ENOSPC: "Free some space, or choose another data_root.",
+                  errno.ENAMETOOLONG: "Choose a data_root with a shorter path."}
         raise Unavailable(f"dataset {name!r}: cannot write {error.filename or keep}: "
-                          f"{error.strerror or error}. Choose a data_root that is writable."
+                          f"{error.strerror or error}. "
+                          + advice.get(error.errno, "Choose a data_root that is writable.")
                           ) from None
     return folder
 
@@ -211,7 +220,12 @@ def _opened(path: Path) -> Iterator[list[_Member]]:
             yield [_zipped(archive, info) for info in archive.infolist()]
     else:
         with tarfile.open(path) as archive:
-            members = [_tarred(archive, info) for info in archive]
+            try:
+                members = [_tarred(archive, info) for info in archive]
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                raise Refused("a member states a size that no file has") from None
             _ends(archive)
             yield members
 
@@ -240,12 +254,18 @@ def _zipped(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
         raise Refused(f"{name!r} is encrypted")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise Refused(f"{name!r} is a link or a device")
+    if (info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+            and info.file_size > RATIO * (info.compress_size + 1)):
+        raise Refused(f"{name!r} states a size of {info.file_size} bytes, which its "
+                      f"{info.compress_size} bytes cannot hold")
     return _Member(name, info.is_dir(), info.file_size, lambda: archive.open(info))
 
 
 def _tarred(archive: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
     if not (info.isreg() or info.isdir()):
         raise Refused(f"{info.name!r} is a link or a device")
+    if info.issparse():
+        raise Refused(f"{info.name!r} is a sparse file")
     return _Member(info.name, info.isdir(), info.size, lambda: archive.extractfile(info))
 
 
@@ -257,7 +277,7 @@ def _checked(members: Sequence[_Member], folder: Path) -> list[Path]:
         parts = PurePosixPath(member.name).parts
         if member.name.startswith("/") or ".." in parts or not member.name:
             raise Refused(f"{member.name!r} would lie outside its folder")
-        if bad := [c for c in member.name if c in "\\:" or ord(c) < 32]:
+        if bad := [c for c in member.name if c in "\\:" or UNFIT.match(c)]:
             raise Refused(f"{member.name!r} contains {bad[0]!r}, which some systems do not allow "
                           "in a name; valid: a path with / between names")
         if any(len(os.fsencode(part)) > LONGEST for part in parts):

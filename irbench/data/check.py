@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from irbench.catalog.manifest import ManifestRow
@@ -71,7 +71,7 @@ def check(entry: DatasetEntry, data_root: str | Path, accept: bool = False) -> S
         UserError: ``accept`` for a set with a manifest of the catalog, or for the user's own
             folder; or a manifest that cannot be read.
     """
-    entry = replace(entry, root=Path(data_root).expanduser())
+    entry = sets.at(entry, data_root)
     if accept and not entry.frozen:
         raise UserError(f"{entry}: --accept is for sets that are pinned to their first state. "
                         + ("This one is pinned by its manifest." if entry.manifest else

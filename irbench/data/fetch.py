@@ -3,7 +3,8 @@
 Reads   ``https://`` and ``http://`` URLs; ``package://NAME/path``, a file inside an installed
         package, and ``file:///path``: these two are checked in place and never copied.
         ``IRBENCH_MIRROR`` (a folder, or an http address) replaces the hosts: ``https://HOST/PATH``
-        is read from ``MIRROR/HOST/PATH``.
+        is read from ``MIRROR/HOST/PATH``. ``IRBENCH_DOWNLOAD_LIMIT`` is the largest download of
+        unknown size (bytes; ``20G``).
 Writes  each file at its given path, only after it is complete and checked (see
         ``irbench.data.transfer``).
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -23,14 +25,15 @@ from urllib.request import url2pathname
 
 from tqdm import tqdm
 
-from irbench.catalog.manifest import SCHEMES
+from irbench.catalog.manifest import SCHEMES, scheme
 from irbench.core.errors import Damaged, Unavailable, UserError
-from irbench.data.transfer import Downloads, RemoteFile, problem, transfer
+from irbench.data.transfer import LARGEST, LIMIT, Downloads, RemoteFile, problem, transfer
 
-__all__ = ["MIRROR", "RemoteFile", "fetch_all", "fetch_file",
+__all__ = ["MIRROR", "RemoteFile", "download_limit", "fetch_all", "fetch_file",
            "location", "mirrored", "place"]
 
 MIRROR = "IRBENCH_MIRROR"
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 # -- where things are --------------------------------------------------------------------------
@@ -41,20 +44,27 @@ def location(url: str) -> Path | None:
     The package is found without importing it. Raises Unavailable if it is not installed, UserError
     for a URL of another scheme.
     """
-    parts = urlsplit(url)
-    if parts.scheme in ("http", "https"):
+    kind = scheme(url)
+    if kind in ("http", "https"):
         return None
-    if parts.scheme == "file":
-        return Path(url2pathname(parts.path))
-    if (parts.scheme != "package" or not parts.netloc.isidentifier()
-            or ".." in parts.path.split("/")):
-        raise UserError(f"{url}: not a URL that can be fetched. Valid: "
-                        f"{', '.join(s + '://' for s in SCHEMES)} without '..'.")
+    if kind == "file":
+        return Path(url2pathname(urlsplit(url).path))
+    parts = urlsplit(url if kind else "")
+    inside = unquote(parts.path).strip("/")
+    if kind != "package" or not parts.netloc.isidentifier() or _leaves(inside):
+        raise UserError(f"{url!r}: not a URL that can be fetched. Valid: "
+                        f"{', '.join(s + '://' for s in SCHEMES)} without '..' or control "
+                        "characters.")
     spec = importlib.util.find_spec(parts.netloc)
     if spec is None or not spec.submodule_search_locations:
         raise Unavailable(f"{url}: the package {parts.netloc!r} is not installed. Install it "
                           "(irbench depends on it), then run again.")
-    return Path(next(iter(spec.submodule_search_locations))) / unquote(parts.path.lstrip("/"))
+    return Path(next(iter(spec.submodule_search_locations))) / inside
+
+
+def _leaves(path: str) -> bool:
+    """Whether a relative path could lie outside the folder that it is joined to."""
+    return path.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", path)
 
 
 def mirrored(url: str, mirror: str | Path | None) -> str | Path:
@@ -64,11 +74,12 @@ def mirrored(url: str, mirror: str | Path | None) -> str | Path:
     """
     if not mirror:
         return url
-    parts = urlsplit(url)
+    parts = urlsplit(url if scheme(url) else "")
     name = unquote(parts.netloc.rpartition("@")[2] + parts.path)
-    if ".." in name.split("/"):
-        raise UserError(f"{url}: '..' in a URL cannot be looked up in a mirror. Correct the URL.")
     name += f"?{unquote(parts.query)}" if parts.query else ""
+    if not parts.netloc or _leaves(name):
+        raise UserError(f"{url!r}: '..' in a URL, a control character or a missing host cannot be "
+                        "looked up in a mirror. Correct the URL.")
     if str(mirror).startswith(("http://", "https://")):
         return f"{str(mirror).rstrip('/')}/{quote(name, safe='/:')}"
     folder = Path(mirror).expanduser()
@@ -76,6 +87,20 @@ def mirrored(url: str, mirror: str | Path | None) -> str | Path:
         raise UserError(f"{MIRROR}={mirror}: no such folder. Give a folder or an http address that "
                         f"holds HOST/PATH, or unset {MIRROR}.")
     return folder / name
+
+
+def download_limit() -> int:
+    """Return how many bytes are downloaded at most where the size of a file is not known.
+
+    Raises UserError if the environment's IRBENCH_DOWNLOAD_LIMIT is not a size.
+    """
+    given = os.environ.get(LIMIT, "").strip()
+    if not given:
+        return LARGEST
+    if not (found := re.fullmatch(r"([0-9]{1,15})([KMGT]?)B?", given.upper())):
+        raise UserError(f"{LIMIT}={given!r} is not a size. Valid: bytes, such as 20000000000 or "
+                        "20G.")
+    return int(found[1]) * UNITS[found[2]]
 
 
 def place(file: RemoteFile) -> Path:
@@ -110,7 +135,7 @@ def fetch_all(files: Sequence[RemoteFile], *, label: str = "files", jobs: int = 
         UserError: an invalid URL or mirror.
     """
     mirror = mirror or os.environ.get(MIRROR) or None
-    run = Downloads(attempts, backoff, timeout)
+    run = Downloads(attempts, backoff, timeout, download_limit())
     with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
         wrong = list(pool.map(lambda f: problem(place(f), f.sha256, f.bytes), files))
         todo = []

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import glob
 import io
 import json
 import os
@@ -26,16 +25,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from irbench.catalog.datasets import DatasetEntry
-from irbench.catalog.manifest import ManifestRow
+from irbench.catalog.manifest import UNFIT, ManifestRow
 from irbench.core import messages
 from irbench.core.digests import canonical, file_digest, known_digests
 from irbench.core.errors import Damaged, Unavailable, UserError
 from irbench.core.files import write_atomic
 from irbench.core.messages import some
+from irbench.data import tree
 from irbench.data.fetch import location
 
 T = TypeVar("T")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 COLUMNS = ["role", "path", "sha256", "bytes"]
 THREADS = min(8, os.cpu_count() or 1)
 
@@ -45,37 +44,56 @@ THREADS = min(8, os.cpu_count() or 1)
 def look_up(entry: DatasetEntry) -> dict[str, list[Path]]:
     """Return the paths of each role's images, sorted by name; a role may have none.
 
-    Links are followed; hidden files are ignored. A pattern without a suffix (``input/*``) matches
-    images only.
+    The patterns are those of ``irbench.data.tree``: suffixes are compared without case, links are
+    followed, hidden files are ignored, and a pattern without a suffix (``input/*``) matches images
+    only.
 
     Raises:
-        UserError: two files of one role have the same name, or one file has two roles
-            (Unavailable for a ``manual`` or ``archive`` set, whose folder is then wrong).
+        UserError: two files of one role have the same name, or one file has two roles (Unavailable
+            for a ``manual`` or ``archive`` set, whose folder is then wrong).
+        Unavailable: a folder cannot be read, a link leads to nothing, or a name cannot be written
+            to a record.
     """
-    found = {"hr": _glob(entry, entry.hr)}
-    if entry.input is not None:
-        found["input"] = _glob(entry, entry.input)
+    patterns = {"hr": entry.hr} | ({} if entry.input is None else {"input": entry.input})
     wrong = Unavailable if entry.frozen else UserError
+    try:
+        found = dict(zip(patterns, tree.find(entry.home.absolute(), list(patterns.values())),
+                         strict=True))
+    except OSError as error:
+        raise _unreadable(entry, error) from None
     for paths in found.values():
         seen: dict[str, Path] = {}
         for path in paths:
+            _check_name(entry, path)
             if (first := seen.setdefault(path.stem.casefold(), path)) != path:
                 raise wrong(f"{entry}: {first} and {path} have the same name without suffix, which "
                             "names an image in every result. Rename or remove one of them.")
+            if not path.exists():
+                raise Unavailable(f"{title(entry)}: {path} is a link to a file that does not "
+                                  "exist. Correct or remove it.")
     if both := set(found["hr"]) & set(found.get("input", [])):
         raise wrong(f"{entry}: {min(both)} is both an input and a target. Correct the patterns "
                     "'hr' and 'input', or the folders.")
     return found
 
 
-def _glob(entry: DatasetEntry, pattern: str | None) -> list[Path]:
-    home = entry.home.absolute()
-    # unlike Path.glob this follows links below **: a set may be assembled from several places
-    names = glob.iglob(pattern or "*", root_dir=home, recursive=True)  # noqa: PTH207
-    any_suffix = pattern is None or pattern.endswith("*")
-    return sorted((path for path in map(home.joinpath, names)
-                   if (not any_suffix or path.suffix.lower() in SUFFIXES) and path.is_file()),
-                  key=lambda path: (path.name, path))
+def _check_name(entry: DatasetEntry, path: Path) -> None:
+    """Refuse a name that cannot stand in a record or a table."""
+    if bad := UNFIT.search(str(path)):
+        what = ("holds bytes that are not UTF-8" if bad.group() >= "\ud800" else
+                f"holds the control character {bad.group()!a}")
+        raise Unavailable(f"{title(entry)}: the name {str(path)!a} {what}, so that no record can "
+                          "hold it. Rename the file or its folder.")
+
+
+def _unreadable(entry: DatasetEntry, error: OSError) -> Unavailable:
+    return Unavailable(f"{title(entry)}: the folder {_shown(str(error.filename or entry.home))} "
+                       f"cannot be read: {error.strerror}. Correct its path or permissions.")
+
+
+def _shown(name: str) -> str:
+    """Return a name that any message can hold."""
+    return ascii(name) if UNFIT.search(name) else name
 
 
 def require(entry: DatasetEntry) -> dict[str, list[Path]]:
@@ -95,7 +113,7 @@ def shortcomings(entry: DatasetEntry, found: Mapping[str, Sequence[Path]]) -> li
     if not entry.home.is_dir():
         return [f"the folder {entry.home} does not exist"]
     if not any(found.values()):
-        patterns = " or ".join(filter(None, [entry.hr or ", ".join(SUFFIXES), entry.input]))
+        patterns = " or ".join(filter(None, [entry.hr or ", ".join(tree.SUFFIXES), entry.input]))
         return [f"no image matches {patterns} in {entry.home}"]
     reasons = []
     leading = found.get("input", found["hr"])
@@ -105,7 +123,25 @@ def shortcomings(entry: DatasetEntry, found: Mapping[str, Sequence[Path]]) -> li
     if entry.paired:
         reasons += pair([path.stem for path in found["input"]],
                         [path.stem for path in found["hr"]], entry.match)[1]
-    return reasons
+    return reasons + left_out(entry)
+
+
+def left_out(entry: DatasetEntry) -> list[str]:
+    """Describe the images beside the set's that no pattern takes and the entry does not name.
+
+    Returns [] if there are none. Raises Unavailable if a folder cannot be read.
+    """
+    home = entry.home.absolute()
+    patterns = [entry.hr] + ([] if entry.input is None else [entry.input])
+    try:
+        left = tree.left_out(home, patterns, entry.leave_out)
+    except OSError as error:
+        raise _unreadable(entry, error) from None
+    if not left:
+        return []
+    names = [_shown(path.relative_to(home).as_posix()) for path in left]
+    return [f"{len(left)} image files in {entry.home} match no pattern ({some(names)}); correct "
+            "'hr' or 'input', or name them under 'leave_out' in the catalog"]
 
 
 def title(entry: DatasetEntry) -> str:
@@ -196,7 +232,7 @@ def rows(entry: DatasetEntry) -> list[ManifestRow]:
 
 
 def _still_here(entry: DatasetEntry, known: Sequence[ManifestRow]) -> None:
-    """Refuse a set if files are missing, or have another size, since it was checked."""
+    """Refuse a set if files are missing, have another size or were left out, since the check."""
     gone, other = [], []
     for row in known:
         path = location(row.url)
@@ -205,6 +241,8 @@ def _still_here(entry: DatasetEntry, known: Sequence[ManifestRow]) -> None:
                 other.append(f"{row.role}/{row.file}")
         except OSError:
             gone.append(f"{row.role}/{row.file}")
+    if left := left_out(entry):
+        raise Unavailable(f"{title(entry)}: {left[0]}.")
     if gone or other:
         what = "; ".join(f"{len(names)} of {len(known)} files {how} ({some(names)})"
                          for names, how in ((gone, "are missing"), (other, "have another size"))

@@ -28,7 +28,7 @@ def place(url: str, folder: Path) -> Path:
     """Return the path for the file of a URL; its name contains a digest of the whole address."""
     name = Path(urlsplit(url).path)
     stem = re.sub(r"[^A-Za-z0-9._-]", "_", name.stem)[:60]
-    suffix = re.sub(r"[^A-Za-z0-9.]", "", name.suffix)
+    suffix = re.sub(r"[^A-Za-z0-9.]", "", name.suffix)[:20]
     return folder / f"{stem}-{hashlib.sha256(url.encode()).hexdigest()[:16]}{suffix}"
 
 

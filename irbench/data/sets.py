@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from irbench.catalog import datasets, reader
 from irbench.catalog.datasets import TASKS, USES, DatasetEntry
-from irbench.catalog.manifest import ManifestRow, read_manifest
+from irbench.catalog.manifest import UNFIT, ManifestRow, read_manifest
 from irbench.core.digests import fingerprint
 from irbench.core.errors import Damaged, Unavailable, UserError, unknown
 from irbench.data import fetch as fetching
@@ -132,7 +132,7 @@ def catalog(catalog_paths: Iterable[str | Path] = (),
     Raises:
         UserError: a catalog that cannot be read, an invalid entry, or a duplicate name.
     """
-    root = Path(data_root).expanduser()
+    root = _root(data_root)
     found: dict[str, DatasetEntry] = {}
     for path in reader.files("datasets", catalog_paths):
         for name, fields in reader.section(path, "datasets").items():
@@ -228,7 +228,8 @@ def state(entry: DatasetEntry, data_root: str | Path) -> str:
 
     ``complete``, ``partial 3/14``, ``absent``; for a ``manual`` or ``archive`` set also
     ``unchecked`` (the expected number of files, not pinned yet) or ``3 of 14 expected``; for a
-    folder also ``incomplete`` (pairs) and ``unusable``. ``irbench data check`` shows details.
+    folder also ``incomplete`` (pairs, images that no pattern takes) and ``unusable``.
+    ``irbench data check`` shows details.
     """
     entry = at(entry, data_root)
     try:
@@ -238,10 +239,11 @@ def state(entry: DatasetEntry, data_root: str | Path) -> str:
         if rows is None:
             return _looked_up(entry)
         count = sum(_has(place(entry, row), row) for row in rows)
+        strays = entry.frozen and bool(folders.left_out(entry))
     except Unavailable:
         return "absent"
     if count == len(rows):
-        return "complete"
+        return "incomplete" if strays else "complete"
     return f"partial {count}/{len(rows)}" if count else "absent"
 
 
@@ -289,7 +291,14 @@ def _looked_up(entry: DatasetEntry) -> str:
 
 def at(entry: DatasetEntry, data_root: str | Path) -> DatasetEntry:
     """Return the entry with its data below another folder."""
-    return replace(entry, root=Path(data_root).expanduser())
+    return replace(entry, root=_root(data_root))
+
+
+def _root(data_root: str | Path) -> Path:
+    if UNFIT.search(str(data_root)):
+        raise UserError(f"data_root {str(data_root)!a}: bytes that are not UTF-8, or control "
+                        "characters, are in the path. Choose another folder.")
+    return Path(data_root).expanduser()
 
 
 def place(entry: DatasetEntry, row: ManifestRow) -> Path:

@@ -15,6 +15,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
 import sys
 import threading
@@ -29,6 +30,8 @@ from irbench.core.locks import lock
 
 CHUNK = 1 << 16  # bytes; small enough that the bar moves, large enough that Python is not the limit
 LONGEST_WAIT = 60.0  # seconds; also limits a server's Retry-After
+LIMIT = "IRBENCH_DOWNLOAD_LIMIT"  # replaces LARGEST
+LARGEST = 4 * 10**9  # bytes of a download whose size is not known
 BUSY = {408, 425, 429}  # besides 5xx: statuses that ask to try again later
 RUN_AGAIN = ("Check the connection and run the same command again; the received bytes are kept. "
              "Without a connection, point IRBENCH_MIRROR to a folder that holds the file.")
@@ -40,7 +43,8 @@ class RemoteFile:
 
     ``bytes`` may be None if the size is not known. ``sha256`` (64 lower-case hex digits) is None
     only for an unpinned file: any complete file is accepted, and the caller must check and record
-    it. ``name`` is its name in messages, ``pin`` the place of its checksum.
+    it. ``name`` is its name in messages, ``pin`` the place of its checksum. ``limit`` is the
+    largest size that is accepted while ``bytes`` is None; None is the limit of all downloads.
     """
 
     url: str
@@ -49,6 +53,7 @@ class RemoteFile:
     bytes: int | None = None
     name: str = ""
     pin: str = "the manifest"
+    limit: int | None = None
 
     def __str__(self) -> str:
         """Return the name for messages."""
@@ -82,6 +87,7 @@ class Downloads:
     attempts: int
     backoff: float
     timeout: float
+    limit: int = LARGEST
     bar: object = None
     stop: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -113,6 +119,10 @@ class _Gone(Exception):
     """An error that further attempts cannot fix."""
 
 
+class _TooLarge(Exception):
+    """The file's size is not known, and it is larger than the limit."""
+
+
 class Stopped(Exception):
     """Another file failed, or the user interrupted."""
 
@@ -123,6 +133,7 @@ class _Sink:
     def __init__(self, handle: BinaryIO, file: RemoteFile, run: Downloads) -> None:
         self.handle, self.file, self.run = handle, file, run
         self.size = handle.seek(0, os.SEEK_END)
+        self.limit = run.limit if file.limit is None else file.limit
         # Without a checksum only the server's tag shows whether the partial file belongs to the
         # server's present file. The tag is kept beside the partial file.
         self.tag = Path(f"{handle.name}.tag")
@@ -135,6 +146,8 @@ class _Sink:
             raise Stopped
         if self.file.bytes is not None and self.size + len(chunk) > self.file.bytes:
             raise _Wrong(f"more than {self.file.bytes} bytes")
+        if self.file.bytes is None and self.size + len(chunk) > self.limit:
+            raise _TooLarge(f"it has more than {self.limit} bytes")
         self.handle.write(chunk)
         self.size += len(chunk)
         self.run.count(len(chunk))
@@ -203,6 +216,12 @@ def _persist(file: RemoteFile, source: str | Path, sink: _Sink, run: Downloads) 
                       "folder that holds it." if str(source) == file.url else
                       "Add it to the mirror, or unset IRBENCH_MIRROR.")
             raise _unavailable(file, source, str(error), advice) from None
+        except _TooLarge as error:
+            sink.restart()
+            raise _unavailable(
+                file, source, f"{error}, the limit for a download whose size is not known",
+                f"Nothing was kept. If the file is right, state its 'bytes' or a 'limit' where the "
+                f"catalog gives its url, or set {LIMIT} (for example {LIMIT}=20G).") from None
         except _Wrong as error:
             sink.restart()
             wrong += 1
@@ -262,12 +281,19 @@ def _transfer(source: str | Path, sink: _Sink, run: Downloads) -> None:
         elif status < 500 and status not in BUSY:
             raise _Gone(reason) from None
         after = error.response.headers.get("Retry-After", "")
-        raise _Retry(reason, float(after) if after.isdigit() else 0.0) from None
+        raise _Retry(reason, float(_number(after) or 0)) from None
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema,
             requests.TooManyRedirects) as error:
         raise _Gone(str(error)) from None
     except (requests.RequestException, ConnectionError, TimeoutError) as error:
         raise _Retry(f"{type(error).__name__}: {error}") from None
+    except ValueError as error:  # an address that the server sends us to, which is no URL
+        raise _Gone(str(error)) from None
+
+
+def _number(text: str) -> int | None:
+    """Return a number of an HTTP header; None if it is not one."""
+    return int(text) if re.fullmatch("[0-9]{1,18}", text.strip()) else None
 
 
 def _copy(source: Path, sink: _Sink) -> None:
@@ -280,6 +306,7 @@ def _copy(source: Path, sink: _Sink) -> None:
         size = os.fstat(stream.fileno()).st_size
         if sink.file.bytes not in (None, size):
             raise _Wrong(f"{size} bytes")
+        sink.limit = max(sink.limit, size)  # a file of this machine: its size is known
         while chunk := stream.read(CHUNK):
             sink.write(chunk)
 
@@ -301,9 +328,16 @@ def _accept(response: object, sink: _Sink) -> None:
         total = headers.get("Content-Length", "")
     else:
         return
-    known = total.isdigit() and "Content-Encoding" not in headers and sink.file.bytes is not None
-    if known and int(total) != sink.file.bytes:
-        raise _Wrong(f"{total} bytes")
+    length = headers.get("Content-Length")
+    if length is not None and _number(length) is None:
+        raise _Retry(f"the server sent an invalid Content-Length, {length[:40]!r}")
+    size = _number(total)
+    if size is None or "Content-Encoding" in headers:
+        return
+    if sink.file.bytes is None and size > sink.limit:
+        raise _TooLarge(f"it has {size} bytes, more than {sink.limit}")
+    if sink.file.bytes not in (None, size):
+        raise _Wrong(f"{size} bytes")
 
 
 def _check(file: RemoteFile, sink: _Sink) -> None:
@@ -349,6 +383,8 @@ def _is_at(path: Path, handle: BinaryIO) -> bool:
 
 
 def _disk_advice(file: RemoteFile, error: OSError) -> str:
+    if error.errno == errno.ENAMETOOLONG:
+        return "Choose a data folder with a shorter path, or a shorter name for the file."
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return "Choose a data folder that is writable."
     there = next(folder for folder in file.path.absolute().parents if folder.is_dir())

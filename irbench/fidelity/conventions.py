@@ -3,7 +3,7 @@
 A convention is one deviation from a protocol. At most ``MOST`` of them are combined, because with
 more some combination matches almost any figure. ``irbench.fidelity.explain`` uses them.
 
-Try: ``python -c "from irbench.fidelity.conventions import *; print(SSIM, COLORS, INPUTS,
+Try: ``python -c "from irbench.fidelity.conventions import *; print(SSIM, COLORS, GT_MEAN,
 sep='\\n')"``
 """
 
@@ -17,16 +17,9 @@ import numpy as np
 
 from irbench.catalog.protocols import Protocol
 from irbench.core.errors import UserError
-from irbench.imaging import degrade, metrics
-from irbench.imaging.images import (
-    BT601,
-    BT601_OFFSET,
-    crop_border,
-    imresize,
-    luma,
-    to_float,
-    to_uint8,
-)
+from irbench.fidelity.inputs import INPUTS, OWN, RUNS, Kind, Pictures
+from irbench.imaging import metrics
+from irbench.imaging.images import BT601, BT601_OFFSET, crop_border, luma
 
 MOST = 2  # conventions that may differ at once
 BT601_FULL = np.array([0.299, 0.587, 0.114])  # used in cv2's YCrCb, and for the Y of YIQ
@@ -44,11 +37,14 @@ SSIM = {
     "gaussian11_3d": "SSIM as MATLAB's on the whole array (3-D kernel, border repeated)",
     "uniform7": "SSIM with skimage's defaults (uniform 7x7 window)",
 }
-INPUTS = {
-    "y_only": "bicubic on the rounded Y alone, as old MATLAB scripts (SRCNN, VDSR)",
-    "bgr": "noise drawn in BGR order",
-    "rounded": "noisy input clipped and rounded to uint8",
-    "float": "low-resolution input not rounded to uint8",
+# Low light: the output times (mean of the target / mean of the output), clipped to [0, 255].
+# Toolkits differ in the mean and in whether they round afterwards.
+GT_MEAN = {
+    "gray": "GT-mean: output scaled to the target's mean gray, rounded",
+    "gray_float": "GT-mean: output scaled to the target's mean gray, unrounded (as Retinexformer)",
+    "channels": "GT-mean: output scaled to the target's mean of all channels, rounded",
+    "channels_float": "GT-mean: output scaled to the target's mean of all channels, unrounded (as "
+                      "LYT-Net)",
 }
 
 
@@ -60,15 +56,26 @@ class Choice:
     crop: int
     ssim: str
     gray_files: str = "y"  # a gray file of an RGB set counts as Y, or is converted like RGB
-    outputs: str = "uint8"
+    outputs: str = OWN[2]
     mean: str = "images"
-    input: str = "protocol"
+    input: str = OWN[0]
+    run: str = OWN[1]
+    gt_mean: str = "none"
+
+    @property
+    def picture(self) -> Kind:
+        """The restored picture that is scored."""
+        return self.input, self.run, self.outputs
 
     def words(self, base: Choice) -> tuple[str, ...]:
         """Return the differences from the protocol in words; () if there are none."""
         differences = []
         if self.input != base.input:
             differences.append(INPUTS[self.input])
+        if self.run != base.run:
+            differences.append(RUNS[self.run])
+        if self.gt_mean != base.gt_mean:
+            differences.append(GT_MEAN[self.gt_mean])
         if self.color != base.color:
             rounding = {("y", "y_rounded"): "Y rounded", ("y_rounded", "y"): "Y not rounded"}
             differences.append(rounding.get(
@@ -89,9 +96,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image to be scored: ``restored[input, outputs]`` and target, (H, W, C) in [0, 255]."""
+    """An image to be scored: restored pictures and target, (H, W, C) in [0, 255]."""
 
-    restored: dict[tuple[str, str], np.ndarray]
+    restored: Pictures
     target: np.ndarray
     gray_file: bool
 
@@ -105,14 +112,16 @@ def base(protocol: Protocol) -> Choice:
     return Choice(color=color, crop=protocol.metric.crop, ssim=protocol.metric.ssim)
 
 
-def choices(protocol: Protocol, metric: str, kinds: set[tuple[str, str]],
+def choices(protocol: Protocol, metric: str, kinds: set[Kind],
             most: int = MOST) -> list[Choice]:
     """Return every way to score that differs from a protocol in at most ``most`` conventions.
+
+    Those with fewer differences come first, among them the best known (see ``_axes``).
 
     Args:
         protocol: the protocol; its own way to score comes first.
         metric: psnr or ssim: ``core.metrics.explained()``.
-        kinds: (input, outputs) of the available restored images.
+        kinds: the available restored pictures.
         most: the largest number of conventions that may differ at once.
     """
     own, axes, found = base(protocol), _axes(protocol, metric), []
@@ -121,25 +130,27 @@ def choices(protocol: Protocol, metric: str, kinds: set[tuple[str, str]],
             for values in itertools.product(*(axes[name] for name in names)):
                 choice = replace(own, **dict(zip(names, values, strict=True)))
                 # resampling Y alone gives no other colour
-                if (choice.input, choice.outputs) in kinds and not (
+                if choice.picture in kinds and not (
                         choice.input == "y_only" and {"color", "gray_files"} & set(names)):
                     found.append(choice)
     return found
 
 
 def _axes(protocol: Protocol, metric: str) -> dict[str, list]:
-    """Return for each convention the values other than the protocol's."""
+    """Return for each convention the values other than the protocol's, the best known first."""
     own, s = base(protocol), protocol.scale
     gray = protocol.color == "gray"
     axes = {
+        "gt_mean": list(GT_MEAN) if protocol.task == "lowlight" else [],
         "input": list(INPUTS),
         "color": ["gray", "y", "y_rounded"] if gray
-                 else ["y", "y_rounded", "full", "full_rounded", "rgb"],
+                 else ["y_rounded", "y", "rgb", "full", "full_rounded"],
         "gray_files": ["converted"] if own.color.startswith("y") and not gray else [],
         # s + 6 is used by EDSR and the NTIRE challenges
-        "crop": [0, s, 2 * s, s + 6] if s > 1 else [0],
-        "outputs": ["float"],
+        "crop": [s, 0, s + 6, 2 * s] if s > 1 else [0],
         "ssim": list(SSIM) if metric == "ssim" else [],
+        "run": list(RUNS),
+        "outputs": ["float"],
         "mean": ["mse"] if metric == "psnr" else [],
     }
     return {name: [v for v in values if v != getattr(own, name)]
@@ -161,6 +172,21 @@ def planes(image: np.ndarray, color: str, gray_file: bool = False) -> np.ndarray
     return luma(image, rounded=rounded, gray_file=gray_file)
 
 
+def scaled(restored: np.ndarray, target: np.ndarray, gt_mean: str) -> np.ndarray:
+    """Scale (H, W, C) in [0, 255] to the target's mean as ``GT_MEAN`` says; "none" returns it.
+
+    A black output stays black.
+    """
+    if gt_mean == "none":
+        return restored
+    mean, _, exact = gt_mean.partition("_")
+    weights = BT601_FULL if mean == "gray" and target.shape[-1] == 3 else np.ones(target.shape[-1])
+    own, wanted = (float((image.astype(np.float64) @ weights).mean())
+                   for image in (restored, target))
+    light = np.clip(restored * (wanted / own if own else 1.0), 0, 255)
+    return light if exact else np.round(light)
+
+
 def score(picture: Picture, found: list[Choice], metric: str) -> list[float]:
     """Score one image under each choice: its mean squared error (for psnr) or its SSIM.
 
@@ -177,11 +203,13 @@ def score(picture: Picture, found: list[Choice], metric: str) -> list[float]:
 
     def score_one(choice: Choice) -> float:
         gray = picture.gray_file and choice.gray_files == "y"
-        source, restored = (choice.input, choice.outputs), picture.restored
+        source = (choice.picture, choice.gt_mean)
         # Y that was resampled alone is compared with the original Y
         color = "y_rounded" if choice.input == "y_only" else choice.color
-        a = once((source, color, gray), lambda: restored[source].astype(np.float64)
-                 if choice.input == "y_only" else planes(restored[source], color, gray))
+        restored = once(source, lambda: scaled(picture.restored[choice.picture], picture.target,
+                                               choice.gt_mean))
+        a = once((source, color, gray), lambda: restored.astype(np.float64)
+                 if choice.input == "y_only" else planes(restored, color, gray))
         b = once(("target", color, gray), lambda: planes(picture.target, color, gray))
 
         def compute() -> float:
@@ -215,27 +243,3 @@ def mean(values: list[float], choice: Choice, metric: str) -> float | None:
         return None  # identical to the target: infinite
     return math.fsum(10 * math.log10(255**2 / v) for v in values) / len(values)
 
-
-def y_only(target: np.ndarray, scale: int, gray_file: bool = False) -> np.ndarray:
-    """Return Y shrunk and enlarged by MATLAB's bicubic as the old scripts do: (H, W, 1).
-
-    They take the Y of ``rgb2ycbcr`` (uint8, so rounded), resample it in floating point both ways,
-    and round the result to uint8.
-    """
-    y = luma(target, rounded=True, gray_file=gray_file)
-    return np.round(np.clip(imresize(imresize(y, 1 / scale), scale), 0, 255))
-
-
-def other_inputs(protocol: Protocol, target: np.ndarray,
-                 degraded: np.ndarray) -> dict[str, np.ndarray]:
-    """Return a model's inputs under the conventions in which toolkits differ."""
-    kind = protocol.degradation["kind"]
-    found = {}
-    if kind == "matlab_bicubic":
-        small = imresize(target.astype(np.float64), 1 / protocol.scale)
-        found["float"] = (small / 255).astype(np.float32)
-    if kind == "gaussian_noise":
-        if protocol.channels == 3:
-            found["bgr"] = degrade.degrade(target[..., ::-1], protocol)[..., ::-1]
-        found["rounded"] = to_float(to_uint8(degraded))
-    return found

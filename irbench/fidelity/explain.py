@@ -1,4 +1,7 @@
-"""Find the convention that gives a published figure: score one cell in the ways of other toolkits.
+"""Find the conventions that give a published figure: score a cell in the ways of other toolkits.
+
+Two conventions may give the same figure. So the result is never one cause: it lists all that give
+the figure within its rounding, the best known first.
 
 Reads   the cell's saved outputs (results/RUN/images) and the targets of its dataset; or runs the
         model again, if the outputs were not kept or conventions of its input are requested.
@@ -22,25 +25,30 @@ from irbench.core import digests, metrics, records
 from irbench.core.errors import UserError, unknown
 from irbench.core.run_folder import RunFolder
 from irbench.data import obtain
-from irbench.fidelity import conventions
-from irbench.fidelity.conventions import INPUTS, MOST, Choice, Picture
-from irbench.imaging.images import read_image, to_rgb, to_uint8
+from irbench.fidelity import conventions, inputs
+from irbench.fidelity.conventions import MOST, Choice, Picture
+from irbench.imaging.images import read_image, to_rgb
 from irbench.jobs import evaluate
 from irbench.plan import Job, Plan
 
 ITSELF = "the protocol itself"
-# The verdict is "explained by" only for at most one difference, and only if at most this share of
-# figures has an equally simple match by chance; otherwise it is "consistent with".
-LIKELY = 0.2
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A way to score, and the resulting mean. ``differences`` is empty for the protocol itself."""
+    """A way to score, and the resulting mean.
+
+    Attributes:
+        value: the mean of the set.
+        differences: in words; empty for the protocol itself.
+        prints_as: whether the value gives the published figure within its rounding.
+        order: the place among all ways to score, the best known first.
+    """
 
     value: float
     differences: tuple[str, ...]
     prints_as: bool
+    order: int = 0
 
     @property
     def text(self) -> str:
@@ -64,12 +72,20 @@ class Explanation:
         return next(c for c in self.candidates if not c.differences)
 
     @property
-    def simplest(self) -> tuple[Candidate, ...]:
-        """The candidates with the fewest differences that print as published, nearest first."""
-        matches = [c for c in self.candidates if c.prints_as]
-        least = min((len(c.differences) for c in matches), default=0)
-        return tuple(sorted((c for c in matches if len(c.differences) == least),
-                            key=self.distance))
+    def matches(self) -> tuple[Candidate, ...]:
+        """All candidates that print as published: those with the fewest differences, best known
+        first.
+        """
+        return tuple(sorted((c for c in self.candidates if c.prints_as),
+                            key=lambda c: (len(c.differences), c.order)))
+
+    @property
+    def causes(self) -> tuple[Candidate, ...]:
+        """The matches that count as causes: with at most one difference or, if there are none,
+        with as few as possible.
+        """
+        most = max(1, min((len(c.differences) for c in self.matches), default=0))
+        return tuple(c for c in self.matches if len(c.differences) <= most)
 
     @property
     def near(self) -> float:
@@ -104,24 +120,28 @@ class Explanation:
     @property
     def verdict(self) -> str:
         """The result, and how likely it is by chance."""
-        n, shares = len(self.candidates), self.shares
-        if not self.simplest:
-            nearest = self.candidates[0]
-            result = (f"None of the {n} ways to score gives {self.published}; the nearest, "
-                      f"{nearest.value:.6g}, is: {nearest.text}.")
-            counts = [max(shares)]
-        else:
-            best, *others = self.simplest
-            names = [c.text for c in others[:3]] + [f"{len(others) - 3} more"] * (len(others) > 3)
-            also = f" (equally simple: {'; '.join(names)})" if others else ""
-            count = len(best.differences)
-            sure = count < 2 and shares[count] <= LIKELY
-            result = (f"{self.published} is {'explained by' if sure else 'consistent with'}: "
-                      f"{best.text}{also}.")
+        shares = self.shares
+        if self.causes:
+            causes = "; ".join(c.text for c in self.causes)
+            count = max(len(c.differences) for c in self.causes)
+            more = len(self.matches) - len(self.causes)
+            also = (f" ({more} combinations of more also give it)" if more > 1 else
+                    " (1 combination of more also gives it)" if more else "")
+            result = f"{self.published} is consistent with: {causes}{also}."
             counts = sorted({count, max(shares)})
+        else:
+            nearest = self.candidates[0]
+            one = sum(len(c.differences) == 1 for c in self.candidates)
+            more = sum(len(c.differences) > 1 for c in self.candidates)
+            combined = (f", nor do {more} combinations of them" if more > 1 else
+                        ", nor does 1 combination of them" if more else "")
+            result = (f"None of the {one} conventions tried gives {self.published}{combined}. "
+                      f"The nearest, {nearest.value:.6g}, is: {nearest.text}.")
+            counts = [max(shares)]
         parts = " and ".join(
-            f"{shares[k]:.0%} with {k} difference{'s' if k > 1 else ''} at most" if k else
-            f"{shares[k]:.0%} without a difference" for k in counts)
+            f"{'under 1%' if shares[k] < 0.005 else format(shares[k], '.0%')} "
+            + (f"with {k} difference{'s' if k > 1 else ''} at most" if k else
+               "without a difference") for k in counts)
         return (f"{result} Matches by chance, among figures within {self.near:.2g} of the "
                 f"protocol's own: {parts}.")
 
@@ -139,7 +159,7 @@ def explain(plan: Plan, job: Job, published: str, metric: str = "psnr", *, rerun
         job: the cell.
         published: the figure as printed; the number of its decimals matters.
         metric: one of ``metrics.explained()``.
-        rerun: run the model again even if its outputs were kept.
+        rerun: run the model again even if its outputs were kept, also with padded inputs.
         most: the largest number of conventions that may differ at once.
         progress: wraps the list of images.
 
@@ -159,7 +179,7 @@ def explain(plan: Plan, job: Job, published: str, metric: str = "psnr", *, rerun
     saved, why_not = (None, "asked to") if rerun else _saved(plan, job)
     found: list[Choice] = []
     scores = []
-    for picture in _pictures(plan, job, protocol, saved, progress):
+    for picture in _pictures(plan, job, protocol, saved, progress, padding=rerun):
         found = found or conventions.choices(protocol, metric, set(picture.restored), most)
         scores.append(conventions.score(picture, found, metric))
     means = {choice: conventions.mean([image[i] for image in scores], choice, metric)
@@ -169,7 +189,9 @@ def explain(plan: Plan, job: Job, published: str, metric: str = "psnr", *, rerun
         _compare_with_record(plan, job, metric, means[base])
     outputs = ("the saved images" if saved is not None
                else f"computed again by running the model ({why_not})")
-    untried = "" if saved is None else _untried(protocol)
+    untried = "" if rerun else inputs.untried(
+        protocol, learned=job.model.learned, bicubic=_is_bicubic(job, protocol),
+        ran=saved is None)
     return Explanation(published, metric, outputs, untried,
                        _candidates(means, base, published))
 
@@ -205,11 +227,14 @@ def resolve(cell: str, config: str) -> tuple[Plan, Job]:
 
 def _candidates(means: dict[Choice, float | None], base: Choice,
                 published: str) -> tuple[Candidate, ...]:
-    """Drop candidates whose differences have no effect; sort by distance, then by differences."""
+    """Drop candidates whose differences have no effect; sort by distance, then by differences.
+
+    ``means`` is in the order of ``conventions.choices``.
+    """
     figure = float(published)
     half = 0.5 * 10.0 ** -metrics.decimals(published) + 1e-9
     found = []
-    for choice, value in means.items():
+    for order, (choice, value) in enumerate(means.items()):
         if value is None:
             continue
         # the figure is the same without one of its differences, which thus has no effect here
@@ -217,11 +242,12 @@ def _candidates(means: dict[Choice, float | None], base: Choice,
                    if getattr(choice, f.name) != getattr(base, f.name))
         if any(means.get(p) is not None and abs(means[p] - value) < 1e-9 for p in parents):
             continue
-        found.append(Candidate(value, choice.words(base), abs(value - figure) <= half))
+        found.append(Candidate(value, choice.words(base), abs(value - figure) <= half, order))
     if not any(not c.differences for c in found):
         raise UserError("the outputs are identical to their targets, PSNR is infinite: there is "
                         "nothing to explain.")
-    return tuple(sorted(found, key=lambda c: (abs(c.value - figure), len(c.differences))))
+    return tuple(sorted(found, key=lambda c: (abs(c.value - figure), len(c.differences),
+                                               c.order)))
 
 
 # -- the outputs -------------------------------------------------------------------------------
@@ -247,7 +273,7 @@ def _saved(plan: Plan, job: Job) -> tuple[dict[str, Path] | None, str]:
 
 
 def _pictures(plan: Plan, job: Job, protocol: Protocol, saved: dict[str, Path] | None,
-              progress: Callable[[list], Iterable]) -> Iterator[Picture]:
+              progress: Callable[[list], Iterable], *, padding: bool) -> Iterator[Picture]:
     """Yield each image with its outputs: the saved ones, or those of the model run again."""
     data_root = Path(plan.config["data_root"])
     data = obtain.obtain(plan.entry(job.key["dataset"]), data_root)
@@ -258,25 +284,20 @@ def _pictures(plan: Plan, job: Job, protocol: Protocol, saved: dict[str, Path] |
         with evaluate.named(item, data.name):
             degraded, target, gray_file = item.load(protocol)
             restored = {}
-            if (job.model.arch, protocol.task) == ("bicubic", "sr"):
-                restored["y_only", "uint8"] = conventions.y_only(target, protocol.scale, gray_file)
+            if _is_bicubic(job, protocol):
+                restored = inputs.bicubic_rows(target, degraded, protocol.scale, gray_file)
             if network is None:
-                restored["protocol", "uint8"] = _read(saved, item.name, target)
+                restored[inputs.OWN] = _read(saved, item.name, target)
             else:
-                restored |= _restored(network, protocol, degraded, target)
+                restored |= inputs.restore(network, protocol, degraded, target,
+                                           evaluate.seed_for(protocol, item.name),
+                                           padding=padding and job.model.learned)
         yield Picture(restored, target, gray_file)
 
 
-def _restored(network, protocol: Protocol, degraded: np.ndarray,
-              target: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
-    """Run a model on all inputs of one image: (H, W, C) in [0, 255] by (input, outputs)."""
-    found = {}
-    inputs = {"protocol": degraded, **conventions.other_inputs(protocol, target, degraded)}
-    for kind, x in inputs.items():
-        y = evaluate.forward(network, x)
-        found[kind, "uint8"] = to_uint8(y)
-        found[kind, "float"] = np.clip(y, 0, 1) * np.float64(255)
-    return found
+def _is_bicubic(job: Job, protocol: Protocol) -> bool:
+    """Return whether a cell is the bicubic baseline, which needs no network."""
+    return (job.model.arch, protocol.task) == ("bicubic", "sr")
 
 
 def _read(saved: dict[str, Path], name: str, target: np.ndarray) -> np.ndarray:
@@ -289,15 +310,6 @@ def _read(saved: dict[str, Path], name: str, target: np.ndarray) -> np.ndarray:
         raise UserError(f"{saved[name]}: {image.shape} (H, W, C), but its target is "
                         f"{target.shape}. Evaluate the cell again, or use --rerun.")
     return image
-
-
-def _untried(protocol: Protocol) -> str:
-    """Return the conventions that can only be tested by running the model again."""
-    names = {"matlab_bicubic": ["float"], "gaussian_noise": ["bgr", "rounded"]}.get(
-        protocol.degradation["kind"], [])
-    if protocol.channels == 1:
-        names = [name for name in names if name != "bgr"]
-    return "; ".join(["outputs not rounded to uint8", *(INPUTS[name] for name in names)])
 
 
 def _compare_with_record(plan: Plan, job: Job, metric: str, value: float | None) -> None:

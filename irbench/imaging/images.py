@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from irbench.core.errors import UserError
 from irbench.core.files import write_atomic
+from irbench.imaging import containers
 
 # BT.601 limited range ("studio swing"), the rgb2ycbcr of MATLAB: Y in [16, 235] for RGB in [0, 255]
 BT601 = np.array([65.481, 128.553, 24.966]) / 255.0
@@ -26,35 +27,51 @@ BT601_OFFSET = 16.0
 # -- files -------------------------------------------------------------------------------------
 
 def decode(data: bytes, where: str) -> np.ndarray:
-    """Decode the bytes of an image file.
+    """Decode the bytes of an image file: the pixels of ``cv2.imread``, turned upright by EXIF.
+
+    Args:
+        data: a PNG, JPEG, BMP, TIFF, WebP, GIF, PPM or JPEG 2000 file.
+        where: the file's name, for messages.
 
     Returns:
         uint8 (H, W, C), C = 1 for gray files and 3 for all others (palettes are expanded).
 
     Raises:
-        UserError: not an image, truncated, with transparent pixels, or with 16 bits.
+        UserError: not an image; truncated or damaged; or pixels that are not opaque 8-bit gray or
+            RGB (more bits, transparency, several frames or pages, another colour space).
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            mode = image.mode
-            if mode in ("L", "1"):
-                return np.asarray(image.convert("L"))[..., None].copy()
-            if mode in ("RGBA", "LA", "PA") and image.getchannel("A").getextrema()[0] < 255:
-                raise UserError(f"{where}: the image has transparent pixels, whose colour is not "
-                                "defined. Flatten it to RGB first.")
-            if mode in ("I", "F") or mode.startswith("I;16"):
-                raise UserError(f"{where}: the image has more than 8 bits per channel (mode "
-                                f"{mode}). Valid: 8-bit gray or RGB. Convert it first.")
-            return np.asarray(image.convert("L" if mode == "LA" else "RGB")).reshape(
-                image.height, image.width, -1).copy()
+        with Image.open(io.BytesIO(containers.examine(data)),
+                        formats=containers.FORMATS) as image:
+            containers.refuse_frames(image)
+            containers.refuse_colours(image)
+            orientation = containers.load_upright(image)
+            containers.refuse_transparency(image)
+            plain = image.convert("L" if image.mode in ("L", "1", "LA", "La") else "RGB")
+            pixels = np.asarray(plain).reshape(plain.height, plain.width, -1)
+            return TURNED[orientation](pixels).copy()
+    except containers.NotPlain as error:
+        raise UserError(f"{where}: {error}") from None
     except UnidentifiedImageError:
-        raise UserError(f"{where}: not an image file. Valid: PNG, JPEG, BMP, TIFF and other "
-                        "formats that Pillow reads. Fetch it again or remove it from the set."
-                        ) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{where}: not an image file that irbench reads. Valid: PNG, JPEG, BMP, "
+                        "TIFF, WebP, GIF, PPM and JPEG 2000. Convert it, fetch it again or remove "
+                        "it from the set.") from None
+    except Exception as error:  # Pillow's parsers raise many kinds for damaged files
         raise UserError(f"{where}: the image is truncated or broken ({error}). "
                         "Fetch it again or remove it from the set.") from None
+
+
+# EXIF orientation to the function that turns an image (H, W, C) upright
+TURNED = {
+    1: lambda image: image,
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.transpose(1, 0, 2),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda image: np.rot90(image),
+}
 
 
 def read_image(path: str | Path) -> np.ndarray:

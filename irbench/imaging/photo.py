@@ -29,6 +29,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from irbench.core.errors import UserError
+from irbench.imaging import containers
 
 # suffix of a file -> Pillow's name of its format
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF",
@@ -38,8 +39,9 @@ WRITTEN = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 QUALITY = 95            # of JPEG
 LONGEST = {"JPEG": 65535, "WEBP": 16383}    # pixels of a side that a format can hold
 PNG_HEAD = 33           # bytes of signature and IHDR; chunks on colour follow
+DEEP = ("PNG", "TIFF")  # formats of which 16 bits per channel are read
+GRAY_16 = ("I;16", "I;16B", "I;16L", "I;16N")
 SHORT = 3               # TIFF's number for the type of a tag with 16 bits
-BITS = ExifTags.Base.BitsPerSample
 # the EXIF tags that are kept: what they say holds for the restored photograph, too
 KEPT = (ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model,
         ExifTags.Base.XResolution, ExifTags.Base.YResolution, ExifTags.Base.ResolutionUnit,
@@ -91,17 +93,18 @@ def decode(data: bytes, where: str) -> Photo:
         # a panorama is not an attack; memory is checked before a model runs
         Image.MAX_IMAGE_PIXELS = None
         with Image.open(io.BytesIO(data), formats=sorted(set(FORMATS.values()))) as image:
-            deep = _deep(image, data)
-            if deep:
-                found = from_pillow(image, where, pixels=_decode_deep(data, where))
-            else:
+            _refuse_frames(image, where)
+            deep = _examine(image, data)
+            if not deep:
                 image.load()
-                found = from_pillow(image, where)
+            found = from_pillow(image, where, pixels=_decode_deep(data, where) if deep else None)
+    except containers.NotPlain as error:
+        raise UserError(f"{where}: {error}") from None
     except UnidentifiedImageError:
         raise UserError(f"{where}: not an image file that irbench restores. Valid: "
                         f"{', '.join(SUFFIXES)}. Convert it first (raw files and HEIC to TIFF or "
                         "PNG).") from None
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
+    except (OSError, SyntaxError, ValueError, struct.error, IndexError) as error:
         raise UserError(f"{where}: the image is truncated or broken ({error}). Get it again."
                         ) from None
     finally:
@@ -121,9 +124,7 @@ def from_pillow(image: Image.Image, where: str = "the image",
     Raises:
         UserError: several frames, or a mode that is not gray or RGB.
     """
-    if (count := getattr(image, "n_frames", 1)) > 1:
-        raise UserError(f"{where}: it has {count} frames or pages, and one would be restored. Save "
-                        "each as a file of its own.")
+    _refuse_frames(image, where)
     exif = image.getexif()
     orientation = exif.get(ExifTags.Base.Orientation, 1)
     icc = image.info.get("icc_profile")
@@ -159,12 +160,23 @@ def _pixels(image: Image.Image, where: str) -> np.ndarray:
     return np.asarray(image).reshape(image.height, image.width, -1)
 
 
-def _deep(image: Image.Image, data: bytes) -> bool:
-    """Whether a file has 16 bits per channel, of which Pillow may drop 8 without a word."""
-    if image.format == "PNG":
-        return data[24] == 16
-    if image.format == "TIFF":
-        return max(image.tag_v2.get(BITS, (8,))) > 8 and image.mode not in ("F", "I")
+def _refuse_frames(image: Image.Image, where: str) -> None:
+    if (count := getattr(image, "n_frames", 1)) > 1:
+        raise UserError(f"{where}: it has {count} frames or pages, and one would be restored. Save "
+                        "each as a file of its own.")
+
+
+def _examine(image: Image.Image, data: bytes) -> bool:
+    """Return whether a file has 16 bits per channel, of which Pillow may drop 8 without a word.
+
+    Raises NotPlain if the file is damaged, or has more than 8 bits that are not read here.
+    """
+    try:
+        containers.examine(data)
+    except containers.MoreBits:
+        if image.format not in DEEP or image.mode not in ("RGB", "RGBA", *GRAY_16):
+            raise
+        return True
     return False
 
 
@@ -175,7 +187,8 @@ def _decode_deep(data: bytes, where: str) -> np.ndarray:
     found = cv2.imdecode(np.frombuffer(_without_orientation(data), np.uint8),
                          cv2.IMREAD_UNCHANGED)
     if found is None or found.dtype != np.uint16:
-        raise UserError(f"{where}: its 16-bit pixels cannot be read. {VALID}")
+        raise UserError(f"{where}: its 16-bit pixels cannot be read: it is damaged, or of a kind "
+                        f"that irbench does not read. {VALID}")
     if found.ndim == 2:
         return found[..., None]
     return found[..., [2, 1, 0, 3][:found.shape[-1]]]      # cv2 has BGR

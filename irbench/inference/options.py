@@ -27,8 +27,8 @@ from dataclasses import fields, replace
 
 from irbench.catalog.model import Inference
 from irbench.core.errors import UserError, unknown
+from irbench.models.registry import DTYPES
 
-DTYPES = ("float32", "float64", "float16", "bfloat16")
 DEFAULT = Inference()
 NAMES = tuple(field.name for field in fields(Inference))
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from irbench.catalog.model import Inference
 from irbench.core.errors import Unavailable, UserError
+from irbench.inference.guard import ForwardFailed
 from irbench.inference.options import DEFAULT, check_dtype
 
 HALF = (torch.float16, torch.bfloat16)
@@ -55,7 +56,8 @@ def prepare(network: nn.Module, options: Inference = DEFAULT, device: str = "cpu
     if dtypes is not None:
         name = getattr(network, "name", type(network).__name__)
         check_dtype(options.dtype, dtypes, f"inference of {name}")
-    network = network.to(device).eval()
+    network = network.to(device)
+    network.eval()
     if options.dtype != "float32":
         network = network.to(getattr(torch, options.dtype))
     if options.channels_last:
@@ -136,9 +138,10 @@ class Prepared(nn.Module):
         try:
             with torch.autocast(x.device.type, self.dtype) if self.autocast else nullcontext():
                 return (self._compiled if self.inference.compile else self._run[0])(x).float()
-        except (RuntimeError, TypeError) as error:
-            named = self._named(error)
-            if named is error:
+        except (RuntimeError, TypeError, ForwardFailed) as error:
+            cause = error.__cause__ if isinstance(error, ForwardFailed) else error
+            named = self._named(cause)
+            if named is cause:
                 raise
             raise named from error
 

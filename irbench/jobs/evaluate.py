@@ -50,8 +50,8 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL,
         job: the cell.
         settings: device, threads, whether to show progress, how many images to restore, and whether
             to keep the restored images even if the config does not request it.
-        module: the network of a model that is in memory only (``MODULE``); it is moved and cast in
-            place.
+        module: the network of a model that is in memory only (``MODULE``); it is moved, cast and
+            guarded in place.
 
     Returns:
         Its ``result``: ``images`` (name, height, width, scores, ``tiles``: 1 is the
@@ -62,9 +62,12 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL,
 
     Raises:
         Unavailable: weights or data are missing, a file is broken, memory ran out.
-        UserError: the model does not fit the protocol, or cannot run with its inference options.
+        UserError: the model does not fit the protocol, cannot run with its inference options,
+            returns something else than an image, or gives other values each time.
     """
     import torch
+
+    from irbench.inference import guard
 
     torch.set_num_threads(settings.threads)
     device = settings.device
@@ -76,11 +79,16 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL,
         part = settings.limit is not None and settings.limit < len(items)
         items = items[:settings.limit]
         network, resolved = ready(plan, job, device, module)
+        foreign = guard.guarded(network.network)
         scorer = metrics.Scorer(protocol, tuple(job.spec["metrics"]))
     images = []
     for item in messages.track(items, job.title, len(items)) if settings.progress else items:
         with named(item, data.name):
-            scores, pictures = _image(item, network, protocol, scorer, device, phases)
+            scores, pictures = _image(item, network, job, protocol, scorer, device, phases)
+            if foreign and not images:
+                with phases("check"):
+                    _check_repeatable(network, job.model.name, pictures, seed_for(
+                        protocol, item.name), device)
         kept = None
         if settings.keep_images or job.spec["keep_images"]:
             with phases("write"):
@@ -109,13 +117,21 @@ def ready(plan: Plan, job: Job, device: str = "cpu",
         Unavailable: no weights, or no compiler.
         UserError: weights or inference options do not fit the model.
     """
+    from irbench.inference import guard
     from irbench.inference.prepare import prepare
+    from irbench.inference.seeding import seeded
     from irbench.inference.tiling import Tiled
 
     model, plugins = job.model, tuple(plan.config["plugins"])
-    network, digest = (module, storage.state_digest(module.state_dict())) if module is not None \
-        else loading.ready(model, plan.protocols[job.key["protocol"]], plan.folder,
-                           Path(plan.config["data_root"]), plugins)
+    protocol = plan.protocols[job.key["protocol"]]
+    if module is not None:
+        digest = storage.state_digest(module.state_dict())
+        network = guard.guard(module, model.name, scale=protocol.scale,
+                              channels=protocol.channels)
+    else:
+        with seeded(seed_for(protocol, model.arch)):  # of a network that draws what no file holds
+            network, digest = loading.ready(model, protocol, plan.folder,
+                                            Path(plan.config["data_root"]), plugins)
     resolved = loading.resolved(network, digest)
     # a third party's network has its own list of number types
     dtypes = (None if model.external or module is not None
@@ -187,26 +203,59 @@ def named(item: Item, dataset: str) -> Iterator[None]:
         raise
 
 
-def _image(item: Item, network, protocol: Protocol, scorer: metrics.Scorer, device: str,
-           phases: records.Phases) -> tuple[dict, tuple[np.ndarray, ...]]:
+def _image(item: Item, network: Tiled, job: Job, protocol: Protocol, scorer: metrics.Scorer,
+           device: str, phases: records.Phases) -> tuple[dict, tuple[np.ndarray, ...]]:
     """Process one image; return its scores, and (input, restored, target)."""
+    from irbench.inference.guard import check_values
+
     with phases("load"):
         degraded, target, gray_file = item.load(protocol)
     with phases("forward"):
-        restored = to_uint8(forward(network, degraded, device))
+        values = forward(network, degraded, device, seed_for(protocol, item.name))
+        check_values(values, job.model.name, network.options.dtype)
+        restored = to_uint8(values)
     with phases("score"):
         scores = scorer(restored, target, gray_file=gray_file)
     size = {"height": target.shape[0], "width": target.shape[1]}
     return {**size, **scores}, (degraded, restored, target)
 
 
-def forward(network, degraded: np.ndarray, device: str = "cpu") -> np.ndarray:
+def seed_for(protocol: Protocol, name: str) -> int:
+    """Return the seed for everything that a network draws for an image: the same in every run."""
+    return degrade.seed_of("inference", protocol.id, name)
+
+
+def _check_repeatable(network: Tiled, name: str, pictures: tuple[np.ndarray, ...], seed: int,
+                      device: str) -> None:
+    """Restore an image a second time and compare; for code that may do more than a network does.
+
+    ``pictures`` are input, restored image and target. Raises UserError if a value differs by more
+    than one level of 255 (rounding on a GPU), or if the network has left evaluation mode.
+    """
+    degraded, restored, _ = pictures
+    before = network.images
+    again = to_uint8(forward(network, degraded, device, seed))
+    network.images = before
+    if any(module.training for module in network.network.modules()):
+        raise UserError(f"model {name}: its forward pass puts it into training mode, in which "
+                        "dropout and batch normalisation change the result. Remove train() from "
+                        "its forward pass.")
+    levels = np.abs(again.astype(int) - restored).max()
+    if levels > 1:
+        raise UserError(f"model {name}: two passes over one image differ by up to {levels} levels "
+                        "of 255, though torch, numpy and random had the same seed. Its result must "
+                        "not depend on earlier images, the time, or a generator of its own that is "
+                        "not seeded.")
+
+
+def forward(network, degraded: np.ndarray, device: str = "cpu", seed: int = 0) -> np.ndarray:
     """Run the model on one image: float32 (h, w, C) to float32 (H, W, C), not clipped or rounded.
 
     Args:
         network: from ``ready``, or any module on the device.
-        degraded: the input.
+        degraded: the input, which stays as it is.
         device: where the network is.
+        seed: of what the network draws (``seed_for``); other generators continue undisturbed.
 
     Raises:
         Unavailable: memory runs out.
@@ -214,11 +263,13 @@ def forward(network, degraded: np.ndarray, device: str = "cpu") -> np.ndarray:
     import torch
 
     from irbench.inference.memory import out_of_memory
+    from irbench.inference.seeding import seeded
 
-    x = torch.from_numpy(np.ascontiguousarray(degraded)).permute(2, 0, 1)[None].to(device)
+    # a copy: a network may work in place
+    x = torch.from_numpy(np.array(degraded, order="C")).permute(2, 0, 1)[None].to(device)
     try:
-        with torch.inference_mode():
-            return network(x)[0].permute(1, 2, 0).float().cpu().numpy()
+        with torch.inference_mode(), seeded(seed):
+            return network(x)[0].detach().permute(1, 2, 0).float().cpu().numpy()
     except (RuntimeError, MemoryError) as error:
         if out_of_memory(error):
             raise Unavailable(f"out of memory at {degraded.shape[0]}x{degraded.shape[1]} "

@@ -24,7 +24,8 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
         Unavailable: a third party's weights are missing, memory runs out, or there is no compiler.
         UserError: the model cannot run with its inference options.
     """
-    from irbench.jobs.profiling import profile  # imports torch
+    from irbench.inference.seeding import seeded  # imports torch
+    from irbench.jobs.profiling import profile
 
     protocol = plan.protocols[job.key["protocol"]]
     phases = records.Phases()
@@ -35,7 +36,8 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
                                         Path(plan.config["data_root"]), plugins)
         resolved = loading.resolved(network, digest)
     else:
-        network = loading.build(model, protocol, plugins)
+        with seeded(0):  # what a plugin draws for its fresh weights
+            network = loading.build(model, protocol, plugins)
     with phases("measure"):
         result = profile.profile(
             network, channels=protocol.channels, device=settings.device, threads=settings.threads,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from irbench.core import records
-from irbench.core.errors import Unavailable, UserError
+from irbench.core.errors import Unavailable, UserError, in_words
 from irbench.core.run_folder import RunFolder
 from irbench.plan import Job
 
@@ -68,14 +68,16 @@ class Result:
     spec: dict | None = None
 
 
-def expected(error: Exception) -> bool:
+def expected(error: BaseException) -> bool:
     """Return whether an error comes from the input or the machine; any other is a bug."""
     return isinstance(error, UserError | OSError | MemoryError)
 
 
-def failure(error: Exception) -> Result:
+def failure(error: BaseException) -> Result:
     """Return the result of a job that ended with this error."""
-    reason = (str(error) if expected(error) else "") or f"{type(error).__name__}: {error}"
+    reason = (str(error) if expected(error) else "") or (
+        f"{type(error).__name__}: {error}" if isinstance(error, Exception) else
+        f"the model's code ended the job: {in_words(error)}")
     return Result(status="unavailable" if isinstance(error, Unavailable) else "failed",
                   reason=reason)
 

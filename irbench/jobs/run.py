@@ -77,10 +77,13 @@ def do(plan: Plan, job: Job, settings: RunSettings | None = None, *, on_failure:
         if found is None:
             return None
         record = record_of(job, found, attempt)
-    except Exception as error:
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # sys.exit in a model's code, too: it must not pass for success
         found = failure(error)
         if on_failure == "stop":
-            if expected(error) and not isinstance(error, UserError):
+            if not isinstance(error, Exception) or (
+                    expected(error) and not isinstance(error, UserError)):
                 raise UserError(found.reason) from error
             raise
         if not expected(error):  # a bug of irbench or a model costs one cell, not the run

@@ -25,6 +25,9 @@ A card's fields:
     dtypes          the floating types it runs in
     reference       (optional) True: a third-party network with random weights, only for comparing
                     speed (``profile.references``); it is never trained or evaluated
+    size_multiple   (optional) the sides of images that the network takes are multiples of this
+                    number: irbench pads images on the bottom and right by reflection and crops the
+                    result (irbench/inference/guard.py)
 
 The module that a builder returns may offer more methods, which report its attention, facts about
 its forward pass, and its multiply-adds: see ``irbench.models.interface``.
@@ -43,11 +46,43 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from irbench.core.errors import UserError, unknown
+from irbench.core import forms
+from irbench.core.errors import UserError, in_words, unknown
 
 REQUIRED = {"title", "builder", "tasks", "in_paper", "source", "learned"}
-OPTIONAL = {"levels", "note", "published_as", "options", "free", "dtypes", "reference"}
+OPTIONAL = {"levels", "note", "published_as", "options", "free", "dtypes", "reference",
+            "size_multiple"}
+DTYPES = ("float32", "float64", "float16", "bfloat16")
 HERE = Path(__file__).resolve().parent
+
+Test = Callable[[object], bool]
+
+
+def _list_of(valid: Test) -> Test:
+    return lambda value: isinstance(value, list | tuple) and all(map(valid, value))
+
+
+def _mapping(key: Test, item: Test = lambda _: True) -> Test:
+    return lambda value: isinstance(value, dict) and all(
+        key(name) and item(one) for name, one in value.items())
+
+
+def _flag(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+# field -> the test of its value, and what it takes, in words
+FORMS: dict[str, tuple[Test, str]] = {
+    **dict.fromkeys(("title", "builder", "source", "note", "published_as"), (forms.text, "a text")),
+    **dict.fromkeys(("in_paper", "learned", "reference"), (_flag, "True or False")),
+    **dict.fromkeys(("tasks", "free"), (_list_of(forms.text), "a list of texts")),
+    "dtypes": (_list_of(DTYPES.__contains__), f"a list of {', '.join(DTYPES)}"),
+    "options": (_mapping(forms.text), "a mapping from names to defaults"),
+    "levels": (_mapping(forms.text, _list_of(forms.text)), "a mapping from tasks to lists of "
+                                                          "levels"),
+    "size_multiple": (lambda value: type(value) is int and value >= 1,
+                      "a whole number of at least 1"),
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +104,12 @@ class Card:
     free: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ("float32",)
     reference: bool = False
+    size_multiple: int = 1
+
+    @property
+    def builtin(self) -> bool:
+        """Whether it is one of irbench's own models, not a plugin's."""
+        return self.path.parent == HERE
 
     @property
     def summary(self) -> str:
@@ -108,7 +149,7 @@ class Card:
 
         Raises UserError if a plugin cannot be imported, or the module lacks the builder.
         """
-        if self.path.parent == HERE:
+        if self.builtin:
             module = importlib.import_module(f"irbench.models.{self.path.stem}")
         else:
             module = _import_file(self.path)
@@ -189,7 +230,11 @@ def _read(path: Path) -> tuple[Card, ...]:
         raise UserError(f"plugin {path}: not a text file in UTF-8. Give the path of a Python file "
                         "that holds CARDS.") from None
     except SyntaxError as error:
-        raise UserError(f"plugin {path}: line {error.lineno}: {error.msg}.") from None
+        place = f"line {error.lineno}: " if error.lineno else ""
+        raise UserError(f"plugin {path}: {place}{error.msg}.") from None
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise UserError(f"plugin {path}: Python cannot parse it ({error}). Give the path of a "
+                        "Python file that holds CARDS.") from None
     for node in tree.body:
         targets = getattr(node, "targets", [getattr(node, "target", None)])
         if any(isinstance(t, ast.Name) and t.id == "CARDS" for t in targets):
@@ -201,14 +246,14 @@ def _read(path: Path) -> tuple[Card, ...]:
 def _table(path: Path, node: ast.expr | None) -> dict:
     try:
         table = ast.literal_eval(node)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError, MemoryError):
         raise UserError(f"{path}: CARDS must be a literal (no names, no calls), so that "
                         "it can be read without importing the module.") from None
     if not isinstance(table, dict) or not all(isinstance(f, dict) for f in table.values()):
         raise UserError(f"{path}: CARDS must be a dict of dicts: a model's name -> its fields.")
     if len(table) < len(node.keys):
-        names = [key.value for key in node.keys]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        names = [ast.literal_eval(key) for key in node.keys]
+        twice = sorted({name for name in names if names.count(name) > 1}, key=str)
         raise UserError(f"{path}: CARDS holds {', '.join(map(repr, twice))} twice. "
                         "Rename one of them.")
     return table
@@ -221,21 +266,16 @@ def _card(path: Path, name: str, fields: dict) -> Card:
             ([f"missing {', '.join(sorted(missing))}"] if missing else [])
             + ([f"unknown {', '.join(sorted(extra))}"] if extra else []))
             + f". Valid: {', '.join(sorted(REQUIRED | OPTIONAL))}.")
-    for key in ("options", "levels"):
-        if not isinstance(fields.get(key, {}), dict):
-            raise UserError(f"{path}: card {name!r}: {key} is {fields[key]!r}; it takes a mapping.")
     if not isinstance(name, str):
         raise UserError(f"{path}: card {name!r}: a model's name is a text.")
-    for key in ("tasks", "dtypes", "free"):
-        if not isinstance(fields.get(key, []), list | tuple):
-            raise UserError(f"{path}: card {name!r}: {key} is {fields[key]!r}; it takes a list.")
+    for key, value in fields.items():
+        test, valid = FORMS[key]
+        if not test(value):
+            raise UserError(f"{path}: card {name!r}: {key} is {value!r}; it takes {valid}.")
     for option in fields.get("free", []):
         if option not in fields.get("options", {}):
             raise unknown("option", option, fields.get("options", {}),
                           f"{path}: card {name!r}: free")
-    if not isinstance(fields.get("reference", False), bool):
-        raise UserError(f"{path}: card {name!r}: reference is {fields['reference']!r}; it takes "
-                        "True or False.")
     fields = {**fields, "tasks": tuple(fields["tasks"]), "free": tuple(fields.get("free", ())),
               "dtypes": tuple(fields.get("dtypes", ("float32",)))}
     return Card(name=name, path=path, **fields)
@@ -250,9 +290,12 @@ def _import_file(path: Path):
         sys.modules[name] = module
         try:
             spec.loader.exec_module(module)
-        except Exception as error:
+        except KeyboardInterrupt:
             del sys.modules[name]
-            raise UserError(f"plugin {path}: importing it failed: {type(error).__name__}: {error}. "
+            raise
+        except BaseException as error:  # sys.exit, too, must not end the program
+            del sys.modules[name]
+            raise UserError(f"plugin {path}: importing it failed: {in_words(error)}. "
                             f"Try: python {path}") from error
     return sys.modules[name]
 

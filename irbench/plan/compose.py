@@ -101,8 +101,31 @@ class Plan:
                 return blind
         name = "/".join(key.values())
         if name not in group:
+            self._check_possible(kind, key.get("model"))
+            if not group:
+                raise UserError(f"run {self.config['run']!r}: its config asks for no {kind} jobs, "
+                                f"so there is no {name!r}.")
             raise unknown(f"{kind} job", name, group, f"run {self.config['run']!r}")
         return group[name]
+
+    def _check_possible(self, kind: str, name: str | None) -> None:
+        """Raise UserError, with the reason, if a model of the run never has a job of this kind."""
+        model = self.models.get(name)
+        if model is None or kind not in ("training", "profile"):
+            return
+        entry = self.config["models"].get(model.owner) or {}
+        if not model.learned:
+            why = "has no weights"
+        elif kind == "training" and not model.training:
+            why = "takes its weights from a file"
+        elif kind == "training" and model.base:
+            why = f"has the weights of {model.base!r}"
+        elif kind == "profile" and not entry.get("profile", True):
+            why = "has `profile: false`"
+        else:
+            return
+        raise UserError(f"run {self.config['run']!r}: the model {name!r} {why}, so there is no "
+                        f"{kind} job for it.")
 
     def entry(self, name: str) -> datasets.DatasetEntry:
         """Return the catalog entry of a dataset. Raises UserError if there is none."""

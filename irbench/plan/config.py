@@ -155,8 +155,8 @@ def _explain(error) -> str:
                 "letters, digits, '.', '_' and '-', and begin with a letter or digit.")
     if error.validator == "oneOf":
         if place.endswith("checkpoint"):
-            return (f"{place}: give bundled, a path, or a mapping with url and sha256 (64 hex "
-                    "digits).")
+            return (f"{place}: give bundled, a path, or a mapping with path or url, sha256 (64 "
+                    "hex digits, or a mapping from levels to such) and weights_key.")
         return f"{place}: {error.instance!r} is not valid. Valid: all, none, or a list of names."
     if error.validator == "type":
         wanted = error.validator_value

@@ -10,6 +10,7 @@ Try: ``irbench list peers`` and ``irbench info drunet-color``
 
 from __future__ import annotations
 
+import string
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +21,8 @@ from irbench.core.digests import known_digest
 from irbench.core.errors import UserError, unknown
 
 # what a config's entry may hold beside `external`, and beside a peer's name
-OWN_KEYS = {"external", "sha256", "title", "published_as", "profile"}
-PEER_KEYS = {"arch", "profile"}
+OWN_KEYS = {"external", "sha256", "title", "published_as", "profile", "weights_key"}
+PEER_KEYS = {"arch", "profile", "weights_key"}
 UNPINNED = "weights not pinned by a published checksum"
 THIRD = "third-party weights"
 
@@ -40,7 +41,8 @@ def resolve(where: str, name: str, entry: dict) -> Model:
     if unpinned and len(unpinned) < len(peer.sha256):
         note += f" ({', '.join(unpinned)})"
     return Model(name, EXTERNAL, peer.title, note=note, published_as=peer.published_as,
-                 checkpoint=Checkpoint(EXTERNAL, peer=peer.name))
+                 checkpoint=Checkpoint(EXTERNAL, peer=peer.name,
+                                       weights_key=entry.get("weights_key")))
 
 
 def _own(where: str, name: str, entry: dict) -> Model:
@@ -61,7 +63,8 @@ def _own(where: str, name: str, entry: dict) -> Model:
     if known and known not in (methods := published.methods(published.load())):
         raise unknown("published method", known, methods, f"{where}.published_as")
     return Model(name, EXTERNAL, entry.get("title", name), note=THIRD, published_as=known,
-                 checkpoint=Checkpoint(EXTERNAL, sha256=digest, **{place: given}))
+                 checkpoint=Checkpoint(EXTERNAL, sha256=digest,
+                                       weights_key=entry.get("weights_key"), **{place: given}))
 
 
 def _only(where: str, entry: dict, valid: set[str], what: str) -> None:
@@ -81,17 +84,27 @@ def fit(model: Model, protocol: Protocol, where: str) -> Model:
     source = model.checkpoint
     if source.peer:
         return replace(model, checkpoint=_of_peer(model, protocol, where))
+    return replace(model, checkpoint=file_for(source, model.name, protocol, where))
+
+
+def file_for(source: Checkpoint, name: str, protocol: Protocol, where: str) -> Checkpoint:
+    """Return a checkpoint of a path or URL with the file for a protocol, and its digest.
+
+    The digest of a path that nobody stated is that of the file, None while there is no file: the
+    cell is then unavailable.
+
+    Raises UserError for an unknown placeholder, or a level without a digest.
+    """
     digest = peers.digest_for(where, source.sha256, protocol.level)
+    if digest is None and source.sha256:
+        raise UserError(f"{where}: models.{name}: `sha256` has no digest for the level "
+                        f"{protocol.level}; it has {', '.join(map(str, source.sha256))}.")
     if source.url:
-        if digest is None:
-            raise UserError(f"{where}: models.{model.name}.sha256 has no digest for the level "
-                            f"{protocol.level}.")
-        url = fill(source.url, protocol, where)
-        return replace(model, checkpoint=replace(source, url=url, sha256=digest))
+        return replace(source, url=fill(source.url, protocol, where), sha256=digest)
     path = fill_path(source.path, protocol, where)
     if digest is None and Path(path).is_file():
         digest = known_digest(path)
-    return replace(model, checkpoint=replace(source, path=path, sha256=digest))
+    return replace(source, path=path, sha256=digest)
 
 
 def _of_peer(model: Model, protocol: Protocol, where: str) -> Checkpoint:
@@ -104,12 +117,24 @@ def _of_peer(model: Model, protocol: Protocol, where: str) -> Checkpoint:
 
 
 def fill(template: str, protocol: Protocol, where: str) -> str:
-    """Put the protocol's names into a path or URL: {protocol}, {task} and {level}."""
+    """Put the protocol's names into a path or URL: {protocol}, {task}, {level} and {scale}.
+
+    A name in capitals stands for its value in capitals: {LEVEL} is X2. ``{{`` stands for a brace.
+
+    Raises UserError for anything else in braces.
+    """
+    values = {"protocol": protocol.id, "task": protocol.task, "level": protocol.level,
+              "scale": str(protocol.scale)}
+    values |= {name.upper(): value.upper() for name, value in values.items()}
     try:
-        return template.format(protocol=protocol.id, task=protocol.task, level=protocol.level)
-    except (KeyError, IndexError, ValueError, AttributeError):
-        raise UserError(f"{where}: the checkpoint path {template!r} may only "
-                        "contain {protocol}, {task} and {level}.") from None
+        parts = list(string.Formatter().parse(template))
+    except ValueError:
+        parts = [("", "", "", None)]
+    if any(name is not None and (name not in values or spec or convert)
+           for _, name, spec, convert in parts):
+        raise UserError(f"{where}: the checkpoint path {template!r} may only contain {{protocol}}, "
+                        "{task}, {level} and {scale} (in capitals: {LEVEL} is X2).")
+    return "".join(text + values.get(name, "") for text, name, _, _ in parts)
 
 
 def fill_path(template: str, protocol: Protocol, where: str) -> str:

@@ -8,12 +8,10 @@ Try: ``python -c "from irbench import plan; print(plan.load('config.yaml').model
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from irbench.catalog import peers, recipes
 from irbench.catalog.model import Checkpoint, Model
 from irbench.catalog.protocols import Protocol
-from irbench.core import digests
 from irbench.core.errors import UserError, unknown
 from irbench.inference import options as inference
 from irbench.models import registry
@@ -81,11 +79,11 @@ def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> Mode
     if wanted not in own:
         raise unknown("model", wanted, {*own, *peers.catalog()}, where)
     card = own[wanted]
-    for key in sorted({"sha256", "title", "published_as"} & set(entry)):
+    for key in sorted({"title", "published_as"} & set(entry)):
         raise UserError(f"{where}: {key!r} requires `external`; {card.name} is a model of "
                         "irbench or of a plugin.")
     card.check(f"{where}.options", entry.get("options") or {})
-    training, checkpoint = entry.get("training"), entry.get("checkpoint")
+    training, checkpoint = entry.get("training"), _written_out(where, entry)
     if card.learned and (training is None) == (checkpoint is None):
         raise UserError(f"{where}: {card.name} has weights, so the entry needs either `training` "
                         "(train them here) or `checkpoint` (take them from a file).")
@@ -94,7 +92,7 @@ def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> Mode
                         f"{'training' if training else 'checkpoint'}.")
     resolved = recipes.resolve(training, f"{where}.training") if training else None
     return replace(_of_card(card, name), options={**card.options, **entry.get("options", {})},
-                   checkpoint=_checkpoint(checkpoint, bool(training)), training=resolved)
+                   checkpoint=_checkpoint(where, checkpoint, bool(training)), training=resolved)
 
 
 def _of_card(card: registry.Card, name: str) -> Model:
@@ -102,14 +100,38 @@ def _of_card(card: registry.Card, name: str) -> Model:
                  card.learned, dict(card.options))
 
 
-def _checkpoint(value: str | dict | None, trained: bool) -> Checkpoint:
-    if isinstance(value, dict):
-        return Checkpoint("url", **value)
+def _written_out(where: str, entry: dict) -> str | dict | None:
+    """Return the entry's checkpoint, a path with what stands beside it as a mapping."""
+    given = entry.get("checkpoint")
+    beside = {key: entry[key] for key in ("sha256", "weights_key") if key in entry}
+    if not beside:
+        return given
+    if given is None or given == BUNDLED:
+        raise UserError(f"{where}: {next(iter(beside))!r} goes with weights from a file: "
+                        "`checkpoint: PATH`, or `external`.")
+    written = given if isinstance(given, dict) else {"path": given}
+    for key in beside:
+        if key in written:
+            raise UserError(f"{where}: {key!r} is given twice, the second time in `checkpoint`.")
+    return {**written, **beside}
+
+
+def _checkpoint(where: str, value: str | dict | None, trained: bool) -> Checkpoint:
     if value == BUNDLED:
         return Checkpoint(BUNDLED)
-    if value is not None:
+    if isinstance(value, str):
         return Checkpoint("file", path=value)
-    return Checkpoint("trained" if trained else "none")
+    if value is None:
+        return Checkpoint("trained" if trained else "none")
+    if ("url" in value) == ("path" in value):
+        raise UserError(f"{where}.checkpoint: give either `path` or `url`.")
+    digest = value.get("sha256")
+    for level in digest if isinstance(digest, dict) else [""]:
+        peers.digest_for(f"{where}.checkpoint", digest, level)
+    if "url" in value and not digest:
+        raise UserError(f"{where}.checkpoint: `url` needs `sha256`, the digest of the file "
+                        "(sha256sum FILE), or a mapping from levels to digests.")
+    return Checkpoint("url" if "url" in value else "file", **value)
 
 
 def references(where: str, names: list[str], models: dict[str, Model],
@@ -153,12 +175,9 @@ def fit(model: Model, protocol: Protocol, plugins: tuple[str, ...], where: str) 
     if source.kind == BUNDLED:
         return replace(model, checkpoint=configs.at(
             f"{where}: {model.name}", lambda: bundled.resolve(model, protocol)))
-    if source.kind != "file":
+    if source.kind not in ("file", "url"):
         return model
-    path = external.fill_path(source.path, protocol, where)
-    # only the digest matters; a missing file makes the cell unavailable
-    digest = digests.known_digest(path) if Path(path).is_file() else None
-    return replace(model, checkpoint=replace(source, path=path, sha256=digest))
+    return replace(model, checkpoint=external.file_for(source, model.name, protocol, where))
 
 
 def profiled(model: Model) -> dict:

@@ -105,8 +105,8 @@ def own_module(model: Model, plugins: tuple[str, ...]) -> str | Path | None:
         return EXTERNAL
     if model.arch == MODULE:
         return None
-    path = registry.get(model.arch, plugins).path
-    return f"{registry.__package__}.{path.stem}" if path.parent == registry.HERE else path
+    card = registry.get(model.arch, plugins)
+    return f"{registry.__package__}.{card.path.stem}" if card.builtin else card.path
 
 
 def closure(kind: str, own: str | Path | None = None,

@@ -66,7 +66,7 @@ def _all(data_root: Path, results: Path) -> Iterator[Listed]:
         if one.path.is_file():
             yield _bundled(one)
     for path in sorted((data_root / "checkpoints").glob("*")):
-        if path.suffix in SUFFIXES and not path.name.startswith("."):
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
             yield _listed(path.stem, HERE, path)
     for run in run_folder.runs(results):
         for path in run.all_weights():
@@ -81,7 +81,7 @@ def _bundled(one: bundled.BundledWeights) -> Listed:
 
 def _listed(name: str, source: str, path: Path, run: Path | None = None) -> Listed:
     header, fault = {}, ""
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         try:
             header = storage.read_header(path)
         except UserError as error:
@@ -205,7 +205,7 @@ def _lines(entries: list[tuple[str, str]]) -> str:
 
 def _file(one: Listed, about: dict) -> str:
     types = ""
-    if one.path.suffix == ".safetensors":
+    if one.path.suffix.lower() == ".safetensors":
         types = ", ".join(sorted({dtype for dtype, _ in
                                   storage.shapes(one.path).values()}))
     return (f"{one.path}, {about['bytes'] / 1e6:.2f} MB{f', stored as {types}' if types else ''}, "

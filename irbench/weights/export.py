@@ -220,6 +220,7 @@ class Wanted:
     name: str | None = None
     plugins: tuple[str, ...] = ()
     catalogs: tuple[str, ...] = ()
+    weights_key: str | None = None
 
 
 def import_weights(path: Path, data_root: Path, wanted: Wanted) -> tuple[Path, dict]:
@@ -245,14 +246,16 @@ def import_weights(path: Path, data_root: Path, wanted: Wanted) -> tuple[Path, d
                         "file again.")
     own = {"arch", "options", "protocol"} <= set(given)
     header = _checked(path, given, wanted) if own else _made(path, wanted)
-    state = storage.unwrapped(storage.tensors(path, data))
     protocol = scope_of(header, wanted.catalogs)
     model = Model(header["arch"], header["arch"], options=header["options"])
     card = registry.get(header["arch"], wanted.plugins)
     if not card.learned or card.reference:
         raise UserError(f"{card.name} has no weights to import. Give a model with weights.")
+    from irbench.weights import naming  # imports torch
+
     network = loading.build(model, protocol, wanted.plugins)
-    storage.fill(network, state, str(path), f"{card.name} for {protocol.id}")
+    state, _ = naming.choose(storage.tensors(path, data), network.state_dict(), str(path),
+                             f"{card.name} for {protocol.id}", wanted.weights_key)
     _numbers(path, state)
     name = wanted.name or _default(path, header if own else None)
     if name in bundled.catalog():

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 
 from irbench.catalog.protocols import Protocol
 from irbench.core.errors import Unavailable, UserError
+from irbench.inference import guard
 from irbench.models.padding import Restorer, crop, pad_to_multiple, reflect_index
-from irbench.weights import storage
+from irbench.weights import naming, storage
 
 # architectures that take sigma/255 as one more channel of the input
 LEVEL = ("DRUNet", "DnCNN")
@@ -65,30 +66,19 @@ class External(Restorer):
 
         Raises UserError if the network fails or returns a wrong shape.
         """
-        from irbench.inference.memory import out_of_memory
-
         height, width = x.shape[-2:]
         # a copy, because some networks scale their input in place
-        x = self._enlarged(x).clone()
-        try:
-            if self.level is None:
-                y = self._call(self.network, x)
-            else:
-                batch, _, h, w = x.shape
-                y = self.network(torch.cat([x, x.new_full((batch, 1, h, w), self.level)], dim=1))
-        except Exception as error:
-            if out_of_memory(error):
-                raise
-            raise UserError(f"{self.about['architecture']}: its forward pass failed on "
-                            f"{height} x {width} pixels (height x width): "
-                            f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-                            ) from error
-        expected = (x.shape[0], self.channels, self.scale * x.shape[2], self.scale * x.shape[3])
-        if not isinstance(y, Tensor) or tuple(y.shape) != expected:
-            found = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
-            raise UserError(f"{self.about['architecture']}: it returned {found} where {expected} "
-                            "was expected (batch, channels, height, width).")
+        y = guard.run(self._restored, self._enlarged(x).clone(), self.about["architecture"],
+                      scale=self.scale, channels=self.channels)
         return crop(y, self.scale * height, self.scale * width)
+
+    def _restored(self, x: Tensor) -> object:
+        """Call the network, with the noise level if it takes one."""
+        if self.level is None:
+            return self._call(self.network, x)
+        batch, _, height, width = x.shape
+        level = x.new_full((batch, 1, height, width), self.level)
+        return self.network(torch.cat([x, level], dim=1))
 
     def _enlarged(self, x: Tensor) -> Tensor:
         """Extend an image that is below the smallest size, or not square where that is needed."""
@@ -101,13 +91,15 @@ class External(Restorer):
         return pad_to_multiple(x, self.size_multiple)
 
 
-def load(path: Path, protocol: Protocol, sha256: str | None = None) -> tuple[External, str]:
+def load(path: Path, protocol: Protocol, sha256: str | None = None,
+         key: str | None = None) -> tuple[External, str]:
     """Load a third-party file as a model for a protocol.
 
     Args:
         path: a PyTorch checkpoint or safetensors file.
         protocol: the protocol that the model must serve.
         sha256: the digest that the file must have, None for any.
+        key: which set of weights to take from a file that holds several; None: EMA first.
 
     Returns:
         The network in evaluation mode, and the file's SHA-256.
@@ -124,9 +116,10 @@ def load(path: Path, protocol: Protocol, sha256: str | None = None) -> tuple[Ext
     if sha256 and digest != sha256:
         raise UserError(f"checkpoint {path}: its SHA-256 is {digest}, expected {sha256}: the file "
                         "was altered or is another one. Get the right one, or correct `sha256`.")
-    descriptor = _descriptor(path, storage.tensors(path, data))
+    descriptor, label = _descriptor(path, storage.tensors(path, data), key)
     level = _fit(path, descriptor, protocol)
-    return External(descriptor, level, {**_about(descriptor), "level": level}).eval(), digest
+    about = {**_about(descriptor), **label, "level": level}
+    return External(descriptor, level, about).eval(), digest
 
 
 def describe(path: Path) -> dict:
@@ -135,37 +128,52 @@ def describe(path: Path) -> dict:
     Raises as ``load``, except for errors that depend on a protocol.
     """
     data = storage.read(path, MISSING)
-    return {**_about(_descriptor(path, storage.tensors(path, data))),
+    descriptor, label = _descriptor(path, storage.tensors(path, data))
+    return {**_about(descriptor), **label,
             "sha256": hashlib.sha256(data).hexdigest()}
 
 
 # -- from tensors to a network -----------------------------------------------------------------
 
-def _descriptor(path: Path, state: dict):
-    """Let spandrel recognise and build the network. Raises UserError, Unavailable."""
+def _descriptor(path: Path, found: dict, key: str | None = None) -> tuple[object, dict]:
+    """Let spandrel recognise and build the network, from the best set of weights that it knows.
+
+    Returns spandrel's description, and which set was taken (``weights_key``) if the tensors are not
+    on top. Raises UserError, Unavailable.
+    """
     import spandrel
 
     registry = spandrel.MAIN_REGISTRY
     extra = _add_extra()
     known = f"the {len(registry)} architectures of spandrel {version('spandrel')}"
-    try:
-        return spandrel.ModelLoader(device="cpu").load_from_state_dict(dict(state))
-    except spandrel.UnsupportedModelError:
-        names = set(spandrel.canonicalize_state_dict(state))
-        special = [arch for arch, keys in EXTRA_KEYS.items() if names.issuperset(keys)]
-        if special and not extra:
-            raise Unavailable(f"checkpoint {path}: it looks like {special[0]}, which needs the "
-                              f"package {EXTRA}: pip install {EXTRA} (mind its licence), then "
-                              "run again.") from None
-        hint = "" if extra else f" A few more come with the package {EXTRA}."
-        raise UserError(f"checkpoint {path}: none of {known} has such weights (first names: "
-                        f"{', '.join(sorted(map(str, names))[:3])}).{hint} Write a plugin with the "
-                        "network, or give other weights.") from None
-    except Exception as error:  # spandrel raises whatever its architectures do
-        names = _recognised(registry, state)
-        raise UserError(f"checkpoint {path}: taken for {names}, but its tensors do not fit: "
-                        f"{type(error).__name__}: {' '.join(str(error).split())[:200]}. It is "
-                        "damaged, or a variant that spandrel does not know.") from None
+    tried, failed = list(naming.variants(found, key, str(path))) or [("", {})], None
+    for label, state in tried:
+        if odd := [f"{name}: {kind}" for name, value in state.items()
+                   if (kind := naming.unusual(value))]:
+            raise UserError(f"checkpoint {path}: {naming.few(odd)}.")
+        try:
+            return (spandrel.ModelLoader(device="cpu").load_from_state_dict(dict(state)),
+                    {"weights_key": label} if label else {})
+        except spandrel.UnsupportedModelError:
+            continue
+        except Exception as error:  # spandrel raises whatever its architectures do
+            failed = failed or (state, error)
+    if failed:
+        state, error = failed
+        raise UserError(f"checkpoint {path}: taken for {_recognised(registry, state)}, but its "
+                        f"tensors do not fit: {type(error).__name__}: "
+                        f"{' '.join(str(error).split())[:200]}. It is damaged, or a variant that "
+                        "spandrel does not know.") from None
+    names = set(spandrel.canonicalize_state_dict(dict(tried[0][1])))
+    special = [arch for arch, keys in EXTRA_KEYS.items() if names.issuperset(keys)]
+    if special and not extra:
+        raise Unavailable(f"checkpoint {path}: it looks like {special[0]}, which needs the "
+                          f"package {EXTRA}: pip install {EXTRA} (mind its licence), then "
+                          "run again.")
+    hint = "" if extra else f" A few more come with the package {EXTRA}."
+    raise UserError(f"checkpoint {path}: none of {known} has such weights (first names: "
+                    f"{naming.few(sorted(map(str, names)))}).{hint} Write a plugin with the "
+                    "network, or give other weights.")
 
 
 def _add_extra() -> bool:

@@ -5,8 +5,9 @@ Weights of irbench's models are trained in the run, bundled with irbench
 own files are safetensors whose header names the model, its options and its scope: a protocol, or a
 task with a range of levels for a blind model. Loading compares the header with the model, so that a
 wrong file is refused instead of giving wrong pictures. For a plain state dict (.pth, .safetensors)
-names and shapes are compared. Third-party files (``external:`` in the config, and peers) are loaded
-by ``irbench.weights.external``; fetched files lie in DATA_ROOT/checkpoints.
+names and shapes are compared (``irbench.weights.naming``). Third-party files (``external:`` in the
+config, and peers) are loaded by ``irbench.weights.external``; fetched files lie in
+DATA_ROOT/checkpoints.
 
 Try: ``irbench checkpoints list``
 """
@@ -20,8 +21,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from irbench.catalog import recipes
-from irbench.core import files
-from irbench.core.errors import Unavailable, UserError
+from irbench.core import files, headers, messages
+from irbench.core.errors import Unavailable, UserError, in_words
 from irbench.core.run_folder import RunFolder
 from irbench.data import fetch, pins
 from irbench.models import registry
@@ -73,13 +74,16 @@ def resolved(network: nn.Module, digest: str | None) -> dict:
     """Return a record's facts about the weights: their digest, and facts from their file.
 
     ``external`` describes a third-party file; ``weights`` is the header of an irbench file from
-    another run.
+    another run; ``weights_key`` says which set of weights was taken of a file that holds several,
+    or has it below the top level (``key``), and which it also has (``others``).
     """
+    taken = getattr(network, "taken", None)
     about = getattr(network, "about", None)
     header = {name: value for name, value in (getattr(network, "header", None) or {}).items()
               if name not in NOT_RECORDED}
     return {"checkpoint": digest, **({"external": about} if isinstance(about, dict) else {}),
-            **({"weights": header} if header else {})}
+            **({"weights": header} if header else {}),
+            **({"weights_key": taken} if taken else {})}
 
 
 def _external(model: Model, protocol: Protocol, folder: Path) -> tuple[nn.Module, str]:
@@ -92,14 +96,15 @@ def _external(model: Model, protocol: Protocol, folder: Path) -> tuple[nn.Module
                           f"package {source.needs}, which is not installed. "
                           f"pip install {source.needs} (mind its licence), then run again.")
     if source.path:
-        return external.load(Path(source.path), protocol, source.sha256)
+        return external.load(Path(source.path), protocol, source.sha256, source.weights_key)
     url, expected = source.url, source.sha256
     if expected:
         path = folder / f"{expected[:16]}{Path(pins.place(url, folder)).suffix}"
-        return external.load(fetch.fetch_file(url, path, expected), protocol, expected)
+        return external.load(fetch.fetch_file(url, path, expected), protocol, expected,
+                             source.weights_key)
     path = pins.obtain(url, folder)
     try:
-        network, digest = external.load(path, protocol)
+        network, digest = external.load(path, protocol, key=source.weights_key)
     except UserError:
         pins.drop(url, folder)
         raise
@@ -110,20 +115,41 @@ def _external(model: Model, protocol: Protocol, folder: Path) -> tuple[nn.Module
 def build(model: Model, protocol: Protocol, plugins: tuple[str, ...] = ()) -> nn.Module:
     """Build a model of the plan for a protocol, with fresh weights, in evaluation mode.
 
+    A plugin's network runs inside a guard (``irbench.inference.guard``).
+
     Raises:
-        UserError: the architecture refuses the options.
+        UserError: the architecture refuses the options, or a plugin's builder fails.
     """
-    builder = registry.get(model.arch, plugins).load()
+    from torch import nn
+
+    from irbench.inference.guard import guard
+    from irbench.inference.memory import out_of_memory
+
+    card = registry.get(model.arch, plugins)
+    builder = card.load()
     try:
         network = builder(task=protocol.task, scale=protocol.scale, channels=protocol.channels,
                           **model.options)
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        if out_of_memory(error):
+            raise
         raise UserError(f"model {model.name}: options {model.options} do not fit "
                         f"{model.arch}: {error}") from None
-    if not hasattr(network, "forward"):
+    except (UserError, KeyboardInterrupt, MemoryError):
+        raise
+    except BaseException as error:
+        if card.builtin:
+            raise
+        raise UserError(f"model {model.name}: the builder of {model.arch} failed: "
+                        f"{in_words(error)}.") from error
+    if not isinstance(network, nn.Module):
         raise UserError(f"model {model.name}: the builder of {model.arch} returned "
                         f"{type(network).__name__}, not a torch.nn.Module.")
-    return network.eval()
+    network.eval()
+    if card.builtin:
+        return network
+    return guard(network, model.name, scale=protocol.scale, channels=protocol.channels,
+                 multiple=card.size_multiple)
 
 
 def save(path: Path, state: dict[str, Tensor], model: Model, protocol: Protocol,
@@ -150,7 +176,7 @@ def describe(path: Path) -> dict:
 
     Raises UserError if it is neither, or if its weights do not match its header.
     """
-    if path.suffix == ".safetensors" and (header := storage.header_of(
+    if path.suffix.lower() == ".safetensors" and (header := storage.header_of(
             path, storage.read(path, "Give the path of a file of weights."))):
         return header
     from irbench.weights import external
@@ -194,11 +220,25 @@ def load(network: nn.Module, path: Path, model: Model, protocol: Protocol,
                         f"{_range(header) if field == 'protocol' else ''}, but model "
                         f"{name} needs {expected!r} here. Give the checkpoint "
                         f"of this model and protocol.{other}")
-    found = storage.tensors(path, data)
-    storage.fill(network, storage.unwrapped(found), str(path),
-                          f"model {model.name} under {protocol.id}")
-    network.header = header
+    if faults := headers.wrong(header):
+        raise UserError(f"checkpoint {path}: its header is broken ({', '.join(faults)}). Get the "
+                        "file again.")
+    from irbench.weights import naming  # imports torch
+
+    state, taken = naming.choose(storage.tensors(path, data), network.state_dict(), str(path),
+                                 f"model {model.name} under {protocol.id}",
+                                 model.checkpoint.weights_key)
+    network.load_state_dict(state)
+    network.header, network.taken = header, taken
+    _say_choice(path, taken)
     return digest
+
+
+def _say_choice(path: Path, taken: dict) -> None:
+    """Say which of several sets of weights was taken."""
+    if taken.get("others"):
+        messages.say(f"checkpoint {path}: took the weights {taken['key']!r}; the file also has "
+                     f"{', '.join(map(repr, taken['others']))} (choose with `weights_key`)")
 
 
 def is_for(header: dict, protocol: Protocol) -> bool:

@@ -12,23 +12,26 @@ print(storage.read_header('results/photos/checkpoints/sr-x2@1/compacter.safetens
 
 from __future__ import annotations
 
+import argparse
+import functools
 import hashlib
 import io
 import json
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from safetensors import SafetensorError
+import numpy as np
 
 from irbench.core import digests
 from irbench.core.errors import Unavailable, UserError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 HEADER = "irbench"  # the key of irbench's metadata in the file's header
 LONGEST = 100_000_000  # bytes of a header, as safetensors itself allows
@@ -59,12 +62,17 @@ def read_header(path: Path) -> dict:
 
     Raises UserError if it is not a safetensors file.
     """
+    return _read_split(path)[0]
+
+
+def _read_split(path: Path) -> tuple[dict, dict]:
+    """Return irbench's header and the table of tensors. Raises UserError for any other file."""
     try:
         with Path(path).open("rb") as handle:
             size = int.from_bytes(handle.read(8), "little")
             if not 0 < size <= LONGEST:
                 raise ValueError("its header has no valid length")
-            return _split(handle.read(size))[0]
+            return _split(handle.read(size))
     except OSError as error:
         raise UserError(f"checkpoint {path}: {error.strerror}.") from None
     except ValueError as error:
@@ -73,10 +81,12 @@ def read_header(path: Path) -> dict:
 
 
 def shapes(path: Path) -> dict[str, tuple[str, list[int]]]:
-    """Return (number type, shape) of every tensor of a safetensors file, e.g. ("F16", [48, 3])."""
-    with Path(path).open("rb") as handle:
-        table = _split(handle.read(int.from_bytes(handle.read(8), "little")))[1]
-    return {name: (entry["dtype"], entry["shape"]) for name, entry in table.items()}
+    """Return (number type, shape) of every tensor of a safetensors file, e.g. ("F16", [48, 3]).
+
+    Raises UserError if it is not a safetensors file.
+    """
+    return {name: (entry["dtype"], entry["shape"])
+            for name, entry in _read_split(path)[1].items()}
 
 
 def header_of(path: Path, data: bytes) -> dict:
@@ -105,14 +115,23 @@ def is_safetensors(data: bytes) -> bool:
 def _split(text: bytes) -> tuple[dict, dict]:
     """Return irbench's header and the table of tensors. Raises ValueError for invalid text."""
     try:
-        table = json.loads(text)
+        table = json.loads(text, parse_constant=_no_number)
+        metadata = table.pop("__metadata__", {}) if isinstance(table, dict) else None
+        own = metadata.get(HEADER, "{}") if isinstance(metadata, dict) else None
+        ours = json.loads(own, parse_constant=_no_number) if isinstance(own, str) else None
     except RecursionError:
         raise ValueError("its header is nested too deeply") from None
-    metadata = table.pop("__metadata__", {}) if isinstance(table, dict) else None
-    ours = json.loads(metadata.get(HEADER, "{}")) if isinstance(metadata, dict) else None
     if not isinstance(ours, dict):
         raise ValueError("its header is not a JSON object")
+    for name, entry in table.items():
+        if not (isinstance(entry, dict) and isinstance(entry.get("dtype"), str)
+                and isinstance(entry.get("shape"), list)):
+            raise ValueError(f"its entry {name[:50]!r} has no type and shape")
     return ours, table
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"its header holds {text}")
 
 
 def _digest(table: dict, data: bytes) -> str:
@@ -151,7 +170,7 @@ def tensors(path: Path, data: bytes) -> dict:
     """Return the content of a checkpoint by name, without running code in it.
 
     For a PyTorch file this is its whole content; often the tensors are one level down (see
-    ``unwrapped``).
+    ``irbench.weights.naming``).
 
     Raises:
         UserError: not a checkpoint, truncated, damaged, or with more than tensors in it.
@@ -171,7 +190,8 @@ def tensors(path: Path, data: bytes) -> dict:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_plain_data()):
+                found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(f"{where}: {_why(error)}") from None
     if not isinstance(found, dict):
@@ -180,43 +200,17 @@ def tensors(path: Path, data: bytes) -> dict:
     return found
 
 
-def unwrapped(found: dict) -> dict:
-    """Return the tensors from the nested dicts of toolkits (``params``, ``state_dict``, ...)."""
-    import torch
+@functools.cache
+def _plain_data() -> list:
+    """Return the classes beside tensors that may be unpickled: they hold data and run no code.
 
-    if all(isinstance(value, torch.Tensor) for value in found.values()):
-        return found
-    from spandrel import canonicalize_state_dict
-
-    return {name: value for name, value in canonicalize_state_dict(found).items()
-            if isinstance(value, torch.Tensor)}
-
-
-def fill(network: nn.Module, state: Mapping[str, Tensor], where: str, purpose: str) -> None:
-    """Load tensors into a network, in the network's number type. Changes nothing if it raises.
-
-    Args:
-        network: the network.
-        state: names and tensors.
-        where: the file's name in messages.
-        purpose: the network's name in messages.
-
-    Raises:
-        UserError: a tensor is missing, is not in the model, has another shape, or is not floating
-            point although the model's is.
+    Trainings leave their arguments (argparse) and best scores (numpy) beside the weights.
     """
-    own = network.state_dict()
-    wrong = [f"{name}: {list(state[name].shape)} in the file, {list(own[name].shape)} in the model"
-             for name in own if name in state and state[name].shape != own[name].shape]
-    wrong += [f"{name}: missing in the file" for name in own if name not in state]
-    wrong += [f"{name}: not in the model" for name in state if name not in own]
-    wrong += [f"{name}: {state[name].dtype} in the file, {own[name].dtype} in the model"
-              for name in own if name in state
-              and state[name].is_floating_point() != own[name].is_floating_point()]
-    if wrong:
-        raise UserError(f"checkpoint {where} does not fit {purpose}: {'; '.join(wrong[:3])}"
-                        f"{f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''}.")
-    network.load_state_dict(dict(state))
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [getattr(np.dtypes, name) for name in np.dtypes.__all__
+             if name not in ("ObjectDType", "VoidDType")]
+    return [argparse.Namespace, np.dtype, *kinds, (scalar, "numpy.core.multiarray.scalar"),
+            (scalar, "numpy._core.multiarray.scalar")]
 
 
 def _safetensors(where: str, data: bytes) -> dict:
@@ -224,8 +218,11 @@ def _safetensors(where: str, data: bytes) -> dict:
 
     try:
         return parse(data)
-    except SafetensorError as error:
-        raise UserError(f"{where}: a safetensors file that is broken or cut short ({error}). "
+    except Exception as error:  # besides its own, safetensors raises whatever a hostile header does
+        reason = " ".join(str(error).split())[:200]
+        if isinstance(error, KeyError):
+            reason = f"unknown number type {reason}"
+        raise UserError(f"{where}: a safetensors file that is broken or cut short ({reason}). "
                         "Get it again.") from None
 
 
@@ -233,9 +230,16 @@ def _check_zip(where: str, data: bytes) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             broken = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, ValueError):
+            names = archive.namelist()
+    except RuntimeError:  # encrypted
+        raise UserError(f"{where}: a ZIP archive with a password. Unpack it, and give the file of "
+                        "weights.") from None
+    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, zlib.error, OSError):
         raise UserError(f"{where}: it begins like a PyTorch file but was cut short. "
                         "Get it again.") from None
+    if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
+        raise UserError(f"{where}: a ZIP archive ({', '.join(names[:3]) or 'empty'}), not a "
+                        "PyTorch file. Unpack it, and give the file of weights.")
     if broken:
         raise UserError(f"{where}: {broken} inside is damaged (checksum). Get the file again.")
 

@@ -213,7 +213,7 @@ def test_a_plugin_a_class_and_a_file_of_weights(world):
     other = irbench.load_model("net.py:Net", "sr-x2", weights="net.pth")
     assert abs(other(picture)[::2, ::2] - picture * 0.25).max() <= 0.5
     torch.save({"gian": torch.tensor(0.25)}, "wrong.pth")
-    with pytest.raises(irbench.UserError, match="wrong.pth does not fit"):
+    with pytest.raises(irbench.UserError, match=r"wrong\.pth.*gain"):
         irbench.load_model("net.py:Net", "sr-x2", weights="wrong.pth")
     with pytest.raises(irbench.UserError, match=r"could not be built .*unexpected.*'gaan'"):
         irbench.load_model("net.py:Net", "sr-x2", options={"gaan": 1})
@@ -235,7 +235,7 @@ def test_a_module_is_copied_and_left_as_it_was(world):
     picture = tiny.photo(0, 12, 14)
     assert np.array_equal(model(picture), picture.repeat(2, 0).repeat(2, 1))
     assert module.training and module.passes == 0
-    with pytest.raises(irbench.UserError, match="returned .* for a picture of"):
+    with pytest.raises(irbench.UserError, match="identity: it returned a tensor of shape"):
         irbench.load_model(torch.nn.Identity(), "sr-x2")(picture)
     with pytest.raises(irbench.UserError, match="loaded for sr-x2@1, not for sr-x4"):
         irbench.restore(picture, model, "sr-x4")

@@ -18,6 +18,52 @@ def user(tmp_path):
     return functools.partial(make, tmp_path)
 
 
+# -- names ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("value", ["x\n", "x\r\n", "\tx", "x\x7f", "x\u2028", "a\nb"])
+@pytest.mark.parametrize("column", range(5))
+def test_a_manifest_with_a_control_character_is_refused(user, column, value):
+    fields = line().strip().split(",")
+    fields[column] = f'"{fields[column]}{value}"'
+    with pytest.raises(UserError, match="line .*control character is in it. Remove it"):
+        sets.manifest(user(HEAD + ",".join(fields) + "\n"))
+
+
+@pytest.mark.parametrize("name", ["mine\n", "mi\nne", "mine\0", "m" * 101])
+def test_a_name_with_a_line_break_or_too_long_is_refused(user, name):
+    with pytest.raises(UserError, match="not a valid name"):
+        user(HEAD + line(), name=name)
+
+
+@pytest.mark.parametrize(("fields", "message"), [
+    ({"title": "Mine\n", "local": {"folder": "x"}}, "title: .* valid is one line"),
+    ({"local": {"folder": "x\n"}}, "folder: valid is a path"),
+    ({"local": {"folder": "x", "hr": "*.png\n"}}, r"hr: '\*\.png\\n' is not valid"),
+    ({"manual": {"folder": "x\n", "get": "ask"}}, r"folder: 'x\\n' is not valid"),
+    ({"archive": {"files": [{"url": "https://h.invalid/a.zip\n"}]}}, "valid schemes are"),
+    ({"archive": {"files": [{"url": "https://h.invalid/a%0ab.zip"}]}}, "valid schemes are"),
+    ({"archive": {"files": [{"url": "https://[h/a.zip"}]}}, "valid schemes are"),
+    ({"archive": {"files": [{"url": f"https://h.invalid/{'a' * 200}.zip"}]}}, "longer than 200"),
+    ({"archive": {"files": [{"url": "https://h.invalid/a.zip", "limit": "20G"}]}},
+     "limit '20G': valid is the largest size"),
+])
+def test_names_of_a_catalog_are_one_line(user, fields, message):
+    with pytest.raises(UserError, match=message):
+        user(**fields)
+
+
+def test_an_archive_may_state_a_limit(user):
+    entry = user(archive={"files": [{"url": "https://h.invalid/a.zip", "limit": 5}]})
+    assert entry.archives[0].limit == 5
+    assert sets.DatasetEntry.from_dict(entry.as_dict()) == entry
+
+
+def test_a_long_file_name_is_refused(user):
+    assert sets.manifest(user(HEAD + line(file="a" * 196 + ".png")))
+    with pytest.raises(UserError, match="of at most 200 bytes"):
+        sets.manifest(user(HEAD + line(file="\u00e4" * 99 + ".png")))
+
+
 # -- catalogs of users -------------------------------------------------------------------------
 
 def test_a_catalog_is_a_folder_or_a_file(user, tmp_path):

@@ -109,6 +109,7 @@ def test_unknown_names_get_near_ones():
     ({"metric": {"color": "y", "y_rounded": "no", "crop": 2, "ssim": "gaussian11_valid"}},
      "y_rounded is 'no'; valid: true, false"),
     ({"title": 3}, "title is 3"),
+    ({"title": "Rain\n"}, "valid: one line of text"),
     ({"level": "x3"}, "the id must begin with sr-x3"),
 ])
 def test_broken_entries_are_explained(tmp_path, change, message):
@@ -169,3 +170,30 @@ def test_each_kind_takes_its_limits(tmp_path, kind):
         (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"protocols": {key: entry}}))
         got = protocols.catalog((str(tmp_path),))[key]
         assert {k: got.degradation[k] for k in limits} == limits
+
+
+def test_a_definition_gives_the_protocol_back():
+    for protocol in protocols.catalog().values():
+        assert protocols.Protocol.from_dict(protocol.definition()) == protocol
+    broken = {**protocols.get("sr-x2").definition(), "colour": "rgb"}
+    with pytest.raises(UserError, match="sr-x2.*colour"):
+        protocols.Protocol.from_dict(broken)
+
+
+@pytest.mark.parametrize("crop", [-1, 1.5, True, "2", None])
+def test_a_border_is_a_whole_number_of_pixels(tmp_path, crop):
+    entry = protocols.get("sr-x2").definition()
+    del entry["id"]
+    entry["metric"]["crop"] = crop
+    (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"protocols": {"sr-x2@99": entry}}))
+    with pytest.raises(UserError, match="metric.crop is .*a border in pixels, >= 0"):
+        protocols.catalog((str(tmp_path),))
+
+
+@pytest.mark.parametrize("key", ["sr-x2", "sr-x2@0", "sr-x2@1 ", "SR-x2@1", "sr@1", 3])
+def test_an_id_has_task_level_and_version(tmp_path, key):
+    entry = protocols.get("sr-x2").definition()
+    del entry["id"]
+    (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"protocols": {key: entry}}))
+    with pytest.raises(UserError, match="an id has the form TASK-LEVEL@VERSION"):
+        protocols.catalog((str(tmp_path),))

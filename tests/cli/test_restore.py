@@ -123,7 +123,7 @@ def test_a_photograph_that_cannot_be_restored_does_not_stop_the_others(capsys):
     found = json.loads(out.out.splitlines()[-1])
     assert found["restored"] == 2 and set(found["refused"]) == {
         "photos/broken.png", "photos/print.tif"}
-    assert "not restored: photos/print.tif: it has the colour space CMYK" in out.err
+    assert "not restored: photos/print.tif: the image has the colour space CMYK" in out.err
     assert not list(Path("out").glob(".*"))
     assert restore("photos/print.tif", "--output", "large.png") == 2
     assert not Path("large.png").exists()

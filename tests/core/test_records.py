@@ -157,3 +157,13 @@ def test_time_and_place_are_not_in_the_fingerprint():
     b["provenance"]["time"] = "another"
     assert a["fingerprint"] == b["fingerprint"]
     assert records.make("bench", {}, {"x": 2}, result={})["fingerprint"] != a["fingerprint"]
+
+
+def test_the_time_of_a_phase_adds_up(monkeypatch):
+    clock = iter([0.0, 1.0, 5.0, 7.0, 20.0, 20.5])
+    monkeypatch.setattr(records.time, "perf_counter", lambda: next(clock))
+    phases = records.Phases()
+    for name in ("load", "load", "score"):
+        with phases(name):
+            pass
+    assert phases.seconds == {"load": 3.0, "score": 0.5}

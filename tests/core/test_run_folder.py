@@ -206,3 +206,10 @@ def test_a_record_of_version_1_that_was_edited_in_its_inputs_is_refused(tmp_path
     kept["spec"]["metrics"] = ["psnr"]
     files.write_json(RunFolder(tmp_path).record("cell", key), kept)
     assert "the fingerprint does not match" in RunFolder(tmp_path).load("cell", key).problem
+
+
+@pytest.mark.parametrize("name", ["x" * 251 + ".png", "\U0001f600" * 62 + ".png", "a." + "b" * 250])
+def test_a_file_with_the_longest_name_is_written(tmp_path, name):
+    files.write_atomic(tmp_path / name, "text")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["text"]
+    assert (tmp_path / name).is_file()

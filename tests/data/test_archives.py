@@ -1,5 +1,7 @@
 """Archives: what is unpacked, what is refused before anything is written, what survives a kill."""
 
+import contextlib
+import functools
 import gzip
 import hashlib
 import io
@@ -9,9 +11,10 @@ import shutil
 import stat
 import tarfile
 import zipfile
+from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irbench.core.errors import Unavailable, UserError
@@ -64,6 +67,60 @@ def test_folders_of_an_archive(tmp_path):
     assert held(tmp_path / "out") == {"d/a": b"a"}
 
 
+def huge_zip(path, size=2**50, kind=zipfile.ZIP_STORED):
+    """Write a zip whose only member states a size of 1 PB."""
+    member = zipfile.ZipInfo("a.png")
+    member.compress_type = kind
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(member, b"abc")
+        archive.infolist()[0].file_size = size  # written to the list of members on closing
+    return path
+
+
+def huge_tar(path, kind=tarfile.REGTYPE, size=2**50, copies=1):
+    """Write a tar whose member states a size of 1 PB."""
+    member = info("a.png", kind)
+    member.size = size
+    path.write_bytes(copies * member.tobuf(tarfile.GNU_FORMAT) + bytes(10240))
+    return path
+
+
+@pytest.mark.parametrize("make", [
+    huge_zip, functools.partial(huge_zip, kind=zipfile.ZIP_DEFLATED),
+    functools.partial(huge_zip, size=2**63 - 1), functools.partial(huge_zip, size=2**34),
+    huge_tar, functools.partial(huge_tar, kind=tarfile.GNUTYPE_LONGNAME),
+    functools.partial(huge_tar, kind=tarfile.XHDTYPE),
+    functools.partial(huge_tar, kind=tarfile.GNUTYPE_SPARSE),
+    functools.partial(huge_tar, size=2**80),
+    functools.partial(huge_tar, kind=tarfile.GNUTYPE_LONGNAME, size=0, copies=3000)])
+def test_a_member_of_impossible_size_is_refused(tmp_path, make):
+    path = make(tmp_path / ("a.zip" if "zip" in str(make) else "a.tar"))
+    with pytest.raises(archives.Refused):
+        archives.unpack(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_member_that_is_larger_than_the_disk_is_a_message(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2))
+    with pytest.raises(OSError, match="its content needs 3 bytes, the disk has 2 free"):
+        archives.unpack(zipped(tmp_path / "a.zip", ("a.png", b"abc")), tmp_path / "out")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_damaged_archives_are_unpacked_or_refused(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("damaged")
+    name = data.draw(st.sampled_from(["a.zip", "a.tar", "a.tar.gz", "a.tar.xz"]))
+    write = zipped if name.endswith(".zip") else tarred
+    content = bytearray(write(folder / name, ("d/a.png", b"abc" * 9), ("b.png", b"")).read_bytes())
+    for at, value in data.draw(st.lists(st.tuples(
+            st.integers(0, len(content) - 1), st.integers(0, 255)), min_size=1, max_size=4)):
+        content[at] = value
+    (folder / name).write_bytes(content[:data.draw(st.integers(0, len(content)))])
+    with contextlib.suppress(archives.Refused):
+        assert archives.unpack(folder / name, folder / "out")
+
+
 LINK = zipfile.ZipInfo("top/link")
 LINK.external_attr = (stat.S_IFLNK | 0o777) << 16
 BAD_ZIPS = [
@@ -81,6 +138,7 @@ BAD_ZIPS = [
     ([], "it contains no files"),
 ]
 BAD_TARS = [
+    ([(os.fsdecode(b"caf\xe9.png"), b"x")], r"contains '\udce9', which some systems do not"),
     ([("../evil", b"x")], "'../evil' would lie outside"),
     ([("/etc/evil", b"x")], "would lie outside"),
     ([(info("link", tarfile.SYMTYPE, "/etc"), None), ("link/evil", b"x")], "'link' is a link"),

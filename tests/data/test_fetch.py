@@ -5,11 +5,12 @@ import hashlib
 import socket
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
-from irbench.core.errors import Unavailable
+from irbench.core.errors import Unavailable, UserError
 from irbench.data import fetch, transfer
 from tests.helpers.servers import SIZE, Server, content, serve
 
@@ -64,6 +65,77 @@ def test_what_passes_is_tried_again(one, server, failure):
     assert file.path.read_bytes() == content(1)
     assert len(server.requests) == 2
     assert left_over(file) == ["a.png"]
+
+
+@pytest.mark.parametrize("length", ["abc", "-5", "1e3", "\u00b2", "5, 6", "9" * 5000, "0x10"])
+def test_an_invalid_content_length_is_a_message(one, server, length):
+    file = one(*[("Content-Length", length)] * 2)
+    with pytest.raises(Unavailable, match=r"a\.png could not be .*(Content-Length|Invalid)"):
+        run(file, attempts=2)
+    assert left_over(file) == []
+    server.plan["/a.png"] = [("Content-Length", length)]
+    run(file)
+    assert file.path.read_bytes() == content(1)
+
+
+@pytest.mark.parametrize("header", [("Location", "http://[x/"), ("Location", "file:///etc/passwd"),
+                                    ("Location", "http://a..b/")])
+def test_an_address_that_leads_nowhere_is_a_message(one, header):
+    with pytest.raises(Unavailable, match="could not be fetched"):
+        run(one(*[header] * 2), attempts=2)
+
+
+def test_a_retry_after_that_is_no_number_is_ignored(one, server):
+    server.retry_after = "\u00b2"
+    file = one(429)
+    run(file)
+    assert file.path.read_bytes() == content(1)
+
+
+@pytest.mark.parametrize("fault", ["ok", "no length", "endless"])
+@pytest.mark.parametrize("stated", ["entry", "environment"])
+def test_a_download_of_unknown_size_has_a_limit(one, server, tmp_path, monkeypatch, fault, stated):
+    limit = SIZE // 2 - 1  # less than the half that "no length" sends
+    monkeypatch.setenv("IRBENCH_DOWNLOAD_LIMIT", "1K" if stated == "entry" else str(limit))
+    file = one(fault, fault)
+    file = replace(file, sha256=None, bytes=None, limit=limit if stated == "entry" else None)
+    with pytest.raises(Unavailable, match=rf"{limit}, the limit|more than {limit} bytes, the limit"
+                       ) as caught:
+        run(file)
+    assert "state its 'bytes' or a 'limit'" in str(caught.value)
+    assert "IRBENCH_DOWNLOAD_LIMIT=20G" in str(caught.value)
+    assert left_over(file) == []
+    assert len(server.requests) == 1  # another attempt would be as large
+    server.plan["/a.png"] = []
+    run(replace(file, limit=SIZE))
+    assert file.path.read_bytes() == content(1)
+
+
+def test_a_known_size_needs_no_limit(one, tmp_path, monkeypatch):
+    monkeypatch.setenv("IRBENCH_DOWNLOAD_LIMIT", "1")
+    file = one()
+    run(file)
+    assert file.path.read_bytes() == content(1)
+    copy = tmp_path / "127.0.0.1" / "a.png"
+    copy.parent.mkdir()
+    copy.write_bytes(b"a file of a mirror")
+    url = "https://127.0.0.1/a.png"
+    run(replace(file, url=url, path=tmp_path / "b.png", sha256=None, bytes=None), mirror=tmp_path)
+    assert (tmp_path / "b.png").read_bytes() == b"a file of a mirror"
+
+
+@pytest.mark.parametrize(("given", "expected"), [
+    ("", 4_000_000_000), ("7", 7), ("20G", 20_000_000_000), ("5 ", 5), ("3mb", 3_000_000)])
+def test_the_limit_of_the_environment(monkeypatch, given, expected):
+    monkeypatch.setenv("IRBENCH_DOWNLOAD_LIMIT", given)
+    assert fetch.download_limit() == expected
+
+
+@pytest.mark.parametrize("given", ["lots", "-1", "1.5G", "9" * 5000, "\u00b2"])
+def test_a_bad_limit_is_refused(monkeypatch, given):
+    monkeypatch.setenv("IRBENCH_DOWNLOAD_LIMIT", given)
+    with pytest.raises(UserError, match="is not a size. Valid: bytes"):
+        fetch.fetch_all([])
 
 
 def test_a_stalled_connection_is_tried_again(one, server):

@@ -1,9 +1,11 @@
 """Mirrors that replace the hosts, and files that stay where they are."""
 
 import hashlib
+import os
 import subprocess
 import sys
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
 import pytest
@@ -78,8 +80,38 @@ def test_a_mirror_that_is_not_there(copy, tmp_path):
         fetch.mirrored("https://example.invalid/%2e%2e/x", tmp_path)
 
 
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1)
-                .filter(lambda s: s not in (".", "..")), min_size=1, max_size=4))
+# a URL whose copy would lie outside the mirror, or could have no copy
+ASTRAY = ["https://h.invalid/%2e%2e/x", "https://h.invalid/a?../../../../etc/passwd",
+          "https://h.invalid/a?q=1/%2e%2e/%2e%2e/%2e%2e/x", "https:///etc/passwd", "https:a.png",
+          "https://%2fetc/passwd", "https://user@%2fetc/passwd", "https://../x", "https://[x/a",
+          "https://h.invalid/..%5cx", "https://h.invalid/a%00b", "https://h.invalid/a%0ab",
+          "https://h.invalid/a.png\n"]
+
+
+@pytest.mark.parametrize("url", ASTRAY)
+@pytest.mark.parametrize("address", [False, True])
+def test_a_path_that_leaves_the_mirror_is_refused(tmp_path, url, address):
+    with pytest.raises(UserError, match="cannot be looked up in a mirror"):
+        fetch.mirrored(url, "http://127.0.0.1:8000" if address else tmp_path)
+
+
+@given(st.text(st.sampled_from("./\\?%25ef:@#a"), max_size=16))
+def test_no_url_leaves_the_mirror(tmp_path_factory, text):
+    folder = tmp_path_factory.getbasetemp()
+    for url in (f"https://h.invalid/{text}", f"https://{text}", f"http://h.invalid?{text}"):
+        try:
+            found = fetch.mirrored(url, folder)
+        except UserError:
+            continue
+        assert Path(os.path.normpath(found)).is_relative_to(folder)
+
+
+PLAIN = st.text(st.characters(codec="utf-8", exclude_characters="/", exclude_categories=[
+    "Cc", "Cs", "Zl", "Zp"]), min_size=1)
+
+
+@given(st.lists(PLAIN.filter(lambda s: s != "." and ".." not in s.split("\\")),
+                min_size=1, max_size=4))
 def test_folder_and_address_of_a_mirror_name_the_same_file(tmp_path_factory, segments):
     folder = tmp_path_factory.getbasetemp()
     url = "https://host.invalid/" + "/".join(quote(s, safe="") for s in segments)
@@ -110,10 +142,18 @@ def test_files_in_place_are_checked_and_not_copied(tmp_path):
 
 
 @pytest.mark.parametrize("url", ["ftp://host/a", "package://skimage/../../etc/passwd",
-                                 "package:///a", "a.png"])
+                                 "package:///a", "a.png", "package://skimage/%2e%2e/x",
+                                 "package://skimage/a%2f..%2f..%2fx", "https://[x/a.png",
+                                 "file:///a%00b", "package://skimage/a\nb", "file:///a\n"])
 def test_urls_that_cannot_be_meant(url):
     with pytest.raises(UserError, match="Valid: https://, http://, package://, file://"):
         fetch.location(url)
+
+
+def test_a_file_of_a_package_lies_in_the_package():
+    """An encoded slash at the beginning made the path absolute."""
+    assert fetch.location("package://skimage/%2Fetc/passwd").parts[-3:] == (
+        "skimage", "etc", "passwd")
 
 
 def test_a_package_that_is_not_installed():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -75,15 +75,28 @@ def test_a_copy_is_found(what):
 def test_the_same_pixels_in_another_file_are_identical():
     image = photo(1)[..., :1]
     found = leaks.compare(known(image), known(np.repeat(image, 3, axis=2)))
-    assert (found[0]["kind"], found[0]["distance"]) == ("identical", 0.0)
+    assert [found[0][k] for k in ("kind", "distance", "bits")] == ["identical", 0.0, 0]
+    # of three channels that differ each counts
+    assert leaks._pixels(photo(1)) != leaks._pixels(photo(1) * np.uint8([1, 0, 1]))
     # one file under two names, which never was decoded to the same pixels
     assert leaks.compare(known(photo(1), files=["f"]), known(photo(2), files=["f"]))
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6))
+@settings(deadline=None)     # time depends on the machine's load
 def test_other_pictures_are_not_the_same(one, other):
     if one != other:
         assert leaks.compare(known(photo(one, 40, 48)), known(photo(other, 40, 48))) == []
+
+
+def test_the_reduced_picture_is_the_mean_luma():
+    """BT.601: .299 R + .587 G + .114 B, averaged over each of 32 x 32 fields."""
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[:32], image[32:] = (200, 100, 50), (10, 20, 240)
+    found = leaks.picture(image)
+    assert found.shape == (32, 32)
+    assert found[:16] == pytest.approx(124.2, abs=1e-3)
+    assert found[16:] == pytest.approx(42.09, abs=1e-3)
 
 
 def test_smooth_pictures_are_not_the_same():
@@ -99,6 +112,7 @@ def test_smooth_pictures_are_not_the_same():
 
 
 @given(st.sampled_from(list(leaks.POSITIONS)))
+@settings(deadline=None)
 def test_moving_coefficients_moves_the_picture(position):
     image = known(photo(5))
     transposed, down, across = position
@@ -107,6 +121,82 @@ def test_moving_coefficients_moves_the_picture(position):
     pixels = pixels[:, ::-1] if across else pixels
     again = leaks.Signatures(("0",), ("0",), ("0",), pixels[None])
     assert np.allclose(leaks.move(image.coefficients, position), again.coefficients)
+
+
+# -- the thresholds: where they lie decides what is called a leak (benchmarks/leaks.py) -----------
+
+def from_coefficients(coefficients):
+    """Signatures of one picture that has the given cosine coefficients."""
+    picture = leaks._DCT.T @ coefficients @ leaks._DCT
+    return leaks.Signatures(("0",), ("a",), ("a",), picture[None])
+
+
+def with_other_bits(coefficients, bits):
+    """Change as little as possible until so many bits of the hash differ.
+
+    Half of the 64 coefficients lie above their median, so bits change in pairs: two coefficients
+    beside the median swap their values.
+    """
+    changed = coefficients.copy()
+    low = changed[:8, :8].ravel()
+    order = np.argsort(low)
+    for k in range(bits // 2):
+        below, above = order[31 - k], order[32 + k]
+        low[below], low[above] = low[above], low[below]
+    changed[:8, :8] = low.reshape(8, 8)
+    return changed
+
+
+@pytest.mark.parametrize(("bits", "leak"), [(0, True), (12, True), (16, True), (18, False),
+                                            (20, False)])
+def test_copies_differ_in_at_most_16_of_64_bits(bits, leak):
+    """Altered copies differ in up to 12 bits, larger crops of a scene in 22 and more."""
+    own = known(photo(3)).coefficients[0]
+    test = from_coefficients(with_other_bits(own, bits))
+    test = leaks.Signatures(("0",), ("b",), ("b",), test.pictures)
+    found = leaks.compare(from_coefficients(own), test)
+    assert [f["bits"] for f in found] == ([bits] if leak else [])
+
+
+@pytest.mark.parametrize(("correlation", "leak"), [(0.95, True), (0.805, True), (0.795, False),
+                                                   (0.7, False)])
+def test_copies_correlate_to_at_least_eight_tenths(correlation, leak):
+    """Altered copies reach .86 and more, different photographs .71 at most."""
+    own = known(photo(3)).coefficients[0]
+    detail = np.add.outer(np.arange(32), np.arange(32)) >= 3
+    detail[24:], detail[:, 24:] = False, False
+    other = np.zeros_like(own)
+    other[8:24, 8:24] = np.random.default_rng(0).normal(size=(16, 16))  # the hash stays
+    other -= own * (own * other)[detail].sum() / (own[detail] ** 2).sum() * detail
+    other *= np.sqrt((own[detail] ** 2).sum() / (other[detail] ** 2).sum())
+    mixed = own.copy()
+    mixed[detail] = (correlation * own + np.sqrt(1 - correlation**2) * other)[detail]
+    test = from_coefficients(mixed)
+    found = leaks.compare(from_coefficients(own),
+                          leaks.Signatures(("0",), ("b",), ("b",), test.pictures))
+    assert [f["distance"] for f in found] == pytest.approx([1 - correlation] if leak else [],
+                                                           abs=2e-4)
+    assert all(f["distance"] == round(f["distance"], 4) for f in found)     # as it is printed
+
+
+@pytest.mark.parametrize(("contrast", "leak"), [(1.05, True), (0.8, False)])
+def test_pictures_without_contrast_are_not_compared(contrast, leak):
+    """Below one gray level there is only noise; a copy of such a picture is not found."""
+    own = known(photo(3)).coefficients[0]
+    detail = np.add.outer(np.arange(32), np.arange(32)) >= 3
+    detail[24:], detail[:, 24:] = False, False
+    own[detail] *= contrast * 32 / np.linalg.norm(own[detail])
+    train = from_coefficients(own)
+    found = leaks.compare(train, leaks.Signatures(("0",), ("b",), ("b",), train.pictures))
+    assert len(found) == leak
+
+
+def test_a_copy_is_found_in_any_part_of_a_large_set(monkeypatch):
+    monkeypatch.setattr(leaks, "CHUNK", 2)
+    images = [photo(seed) for seed in range(5)]
+    for i, image in enumerate(images):
+        found = leaks.compare(known(*images), known(image[1:, :-2]))
+        assert [(f["train_image"], f["kind"]) for f in found] == [(str(i), "near")]
 
 
 # -- sets ----------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """A web server on this machine that fails in every way a real one does."""
 
+import contextlib
 import os
 import random
 import socket
@@ -16,7 +17,10 @@ def content(seed: int, size: int = SIZE) -> bytes:
 
 
 class Server(ThreadingHTTPServer):
-    """Serves ``files``; ``plan[path]`` lists how the next answers go wrong, one word each."""
+    """Serves ``files``; ``plan[path]`` lists how the next answers go wrong.
+
+    An answer's fault is a word, a status, or a pair: a header and its value.
+    """
 
     daemon_threads = True
 
@@ -27,6 +31,7 @@ class Server(ThreadingHTTPServer):
         self.requests: list[tuple[str, str | None]] = []  # path, Range
         self.conditions: list[str | None] = []  # If-Range
         self.tag: str | None = None  # of all files
+        self.retry_after = "1"
         self.halfway, self.go_on = threading.Event(), threading.Event()
         self.barrier: threading.Barrier | None = None
 
@@ -58,10 +63,22 @@ class Handler(BaseHTTPRequestHandler):
         if isinstance(how, int):
             self.send_response(how)
             if how == 429:
-                self.send_header("Retry-After", "1")
+                self.send_header("Retry-After", server.retry_after)
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
+        if isinstance(how, tuple):
+            self.send_response(302 if how[0] == "Location" else 200)
+            self.send_header(*how)
+            self.end_headers()
+            self.wfile.write(server.files[self.path])
+            return
+        if how == "endless":
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):  # until the client closes
+                while True:
+                    self.wfile.write(bytes(SIZE))
         if how == "reset":
             self.reset()
             return

@@ -1,3 +1,5 @@
+import hashlib
+
 import cv2
 import numpy as np
 import pytest
@@ -123,6 +125,16 @@ def test_a_random_source_can_be_handed_in():
 def test_images_too_small_are_refused():
     with pytest.raises(UserError, match=r"1x30 pixels .*sr-x4@1 needs at least 8"):
         degrade.prepare_target(np.zeros((1, 30, 3), np.uint8), protocols.get("sr-x4"))
+    # the smallest image whose input has two pixels on each side
+    smallest = degrade.prepare_target(np.zeros((8, 9, 3), np.uint8), protocols.get("sr-x4"))
+    assert degrade.degrade(smallest, protocols.get("sr-x4")).shape == (2, 2, 3)
+
+
+def test_the_seed_of_a_name_is_the_same_everywhere():
+    """The first four bytes of the SHA-256 of the parts: the same weather on all machines."""
+    assert degrade.seed_of(0, "a") == int.from_bytes(
+        bytes.fromhex(hashlib.sha256(b"0\0a").hexdigest()[:8]), "little") < 2**32
+    assert degrade.seed_of(0, "a") != degrade.seed_of("0a")
 
 
 # -- pairs -----------------------------------------------------------------------------------------
@@ -174,6 +186,14 @@ def test_pairs_are_resized_as_transweather_does():
     got = degrade.prepare_pair(degraded, target, protocol)
     for ours, image in zip((images.to_uint8(got[0]), got[1]), (degraded, target), strict=True):
         assert np.array_equal(ours, Image.fromarray(image).resize((48, 32), Image.LANCZOS))
+
+
+def test_gray_pairs_are_resized_alike():
+    gray = noise_image(0, 20, 33, 1)
+    resized = degrade._lanczos(gray, (32, 48))
+    assert resized.shape == (32, 48, 1)
+    assert np.array_equal(resized[..., 0],
+                          Image.fromarray(gray[..., 0]).resize((48, 32), Image.LANCZOS))
 
 
 @settings(derandomize=True, deadline=None, max_examples=100)

@@ -178,10 +178,10 @@ def test_an_image_that_is_too_small_is_named(world):
 def test_a_defect_of_a_model_names_the_image_in_its_traceback(world, monkeypatch):
     forward = evaluate.forward
 
-    def fail(network, degraded, device):
+    def fail(network, degraded, device, seed):
         if degraded.shape[0] == 15:  # of img1
             raise RuntimeError("shapes do not fit")
-        return forward(network, degraded, device)
+        return forward(network, degraded, device, seed)
 
     monkeypatch.setattr(evaluate, "forward", fail)
     with pytest.raises(RuntimeError, match="shapes do not fit") as error:

@@ -91,6 +91,20 @@ def test_what_goes_wrong_is_raised_or_recorded(cell, monkeypatch, capsys, error,
     assert failure(error).status == status
 
 
+def test_an_exit_of_a_models_code_is_a_failure_and_never_success(cell, monkeypatch):
+    planned, job = cell
+    raising(monkeypatch, SystemExit(0))
+    message = "the model's code ended the job: SystemExit: it ends the program (exit code 0)"
+    with pytest.raises(UserError) as caught:
+        jobs.do(planned, job, USUAL)
+    assert message in str(caught.value) and not job.record.exists()
+    record = jobs.do(planned, job, USUAL, on_failure="record")
+    assert record["status"] == "failed" and message in record["reason"]
+    raising(monkeypatch, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        jobs.do(planned, job, USUAL, on_failure="record")
+
+
 def test_a_result_that_no_record_can_hold_is_a_failure(cell, monkeypatch):
     planned, job = cell
     monkeypatch.setitem(jobs.KINDS, "cell", jobs.Kind(lambda *_: Result({"mean": float("nan")})))

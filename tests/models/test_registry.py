@@ -136,6 +136,29 @@ GOOD = PLUGIN.format(name="toy")
     (GOOD.replace('"levels"', '"reference": "yes", "levels"'),
      "reference is 'yes'; it takes True or False"),
     ("x = 1", "no CARDS found"),
+    ("CARDS = {(1, 2): {}, (1, 2): {}}", r"holds \(1, 2\) twice"),
+    ("CARDS = {1: {}}".replace("{}", "{'title': 't', 'builder': 'b', 'tasks': [], 'in_paper': "
+                               "True, 'source': 's', 'learned': True}"), "name is a text"),
+    ("CARDS = {'a': " + "[" * 150 + "]" * 150 + "}", "dict of dicts"),
+    ("CARDS = {'a': " + "[" * 3000 + "]" * 3000 + "}", "too many|cannot parse"),
+    ("CARDS = {'a': " + "-" * 3000 + "1}", "cannot parse|must be a literal"),
+    ("CARDS = {}\0", "null bytes"),
+    *[(GOOD.replace('"levels"', f'"{key}": {value}, "levels"'), f"{key} is .*; it takes {takes}")
+      for key, value, takes in (
+          ("note", "3", "a text"), ("published_as", "None", "a text"),
+          ("dtypes", "['float31']", "a list of float32"), ("dtypes", "'float32'", "a list of"),
+          ("dtypes", "[[]]", "a list of float32"), ("free", "[1]", "a list of texts"),
+          ("size_multiple", "0", "a whole number"), ("size_multiple", "True", "a whole number"),
+          ("size_multiple", "'8'", "a whole number"))],
+    (GOOD.replace('"levels"', '"options": {1: 2}, "levels"'), "options is .*a mapping from names"),
+    (GOOD.replace('["sr"], "in', '[None], "in'), "tasks is .*a list of texts"),
+    (GOOD.replace('"title": ', '"title": 7 or '), "must be a literal"),
+    ("CARDS = {'t': {'title': 7, 'builder': 'b', 'tasks': [], 'in_paper': True, 'source': 's', "
+     "'learned': True}}", "title is 7; it takes a text"),
+    ("CARDS = {'t': {'title': 't', 'builder': 'b', 'tasks': [], 'in_paper': 0, 'source': 's', "
+     "'learned': True}}", "in_paper is 0; it takes True or False"),
+    ("CARDS = {'t': {'title': 't', 'builder': 'b', 'tasks': [], 'in_paper': True, 'source': 's', "
+     "'learned': True, 'levels': {'sr': 'x2'}}}", "levels is .* lists of levels"),
     ("CARDS = {", "line 1"),
 ])
 def test_bad_cards_are_refused(tmp_path, text, message):

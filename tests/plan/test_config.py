@@ -34,6 +34,18 @@ def put(*keys_and_value):
     return change
 
 
+def test_a_section_alone_is_completed_too(tmp_path):
+    """``irbench bench`` has options of a section, but no config."""
+    usual = config.load(edit(tmp_path, lambda value: value.pop("profile")))["profile"]
+    assert usual["batch"] == 1
+    assert config.section("profile") == usual
+    assert config.section("profile", {"batch": 3}) == {**usual, "batch": 3}
+    # its options that take words, with all of them
+    assert config.choices("attention_bench")["dtype"] == ["float32", "float16", "bfloat16"]
+    assert set(config.choices("attention_bench")) == {"dtype", "implementations"}
+    assert config.choices("profile") == {}
+
+
 @pytest.mark.parametrize(("change", "message"), [
     (put("sede", 1), r"top level: unknown key 'sede'. Did you mean 'seed'\? Valid keys: .*cells"),
     (put("seed", "x"), "seed: expected integer, found 'x'"),

@@ -126,7 +126,7 @@ def test_it_is_found_by_its_scope_and_by_each_protocol_it_serves(tmp_path, given
 @pytest.mark.parametrize(("key", "message"), [
     ({"protocol": "sr-x2", "model": "tiny"}, "unknown training job 'sr-x2@1/tiny'.*Valid: denoise"),
     ({"protocol": "denoise_color-blind", "model": "tny"}, "Did you mean 'denoise_color-blind@1/ti"),
-    ({"protocol": "denoise_color-sigma15", "model": "tiny.strong"}, "Valid: denoise_color-blind@1"),
+    ({"protocol": "denoise_color-sigma15", "model": "tiny.strong"}, "has the weights of 'tiny'"),
     ({"protocol": "denoise_colour-blind", "model": "tiny"}, "Did you mean 'denoise_color-blind@1/"),
 ])
 def test_what_is_not_trained_is_not_found(tmp_path, key, message):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from irbench.core import statistics
 from irbench.core.metrics import METRICS
+from irbench.present.table import Column, Row, Value
 from irbench.report import collect
 from irbench.report.facts import ranking
 from irbench.report.tables import tables
@@ -112,12 +113,19 @@ def test_a_mean_far_from_zero_needs_no_bootstrap(mean):
     assert ranking.places(scores) == naive(scores) == ([2, 1] if mean > 0 else [1, 2])
 
 
-@pytest.mark.parametrize("worst", [-0.3, -0.5, -0.6, -0.7, -0.8, -1.0, -1.5])
-def test_one_bad_image_may_undo_many_good_ones(worst):
+@pytest.mark.parametrize("unit", [1, 1000])
+@pytest.mark.parametrize("worst", [-0.25, -0.5, -0.6, -0.7, -0.8, -1.0, -1.5])
+def test_one_bad_image_may_undo_many_good_ones(worst, unit):
     """Nineteen images are better, one is worse: the sign test is sure, the mean need not be."""
-    scores = [[30.0] * 20, [30.1] * 19 + [30.0 + worst]]
+    scores = [[0.0] * 20, [0.1 * unit] * 19 + [worst * unit]]
     assert ranking.places(scores) == naive(scores)
     assert ranking.places(scores) == ([2, 1] if worst > -0.5 else [1, 1])
+    assert ranking.places(scores[::-1]) == ranking.places(scores)[::-1]
+
+
+def test_scores_of_other_images_are_not_compared():
+    with pytest.raises(ValueError, match="shorter"):
+        ranking.places([TEN, TEN[:-1]])
 
 
 def table_of(folder, scores, **images):
@@ -154,6 +162,24 @@ def test_the_caption_names_sets_of_few_images(tmp_path):
     table = table_of(tmp_path, {"a": [30.0, 31.0, 32.0], "b": [30.5, 31.5, 32.5]})
     assert places(table) == {"a": (2, "second"), "b": (1, "best")}
     assert "On sets of fewer than 6 images (Photos: 3)" in table.caption
+
+
+def test_one_image_and_one_row(tmp_path):
+    table = table_of(tmp_path, {"a": [30.0]})
+    assert places(table) == {"a": (1, "")}
+    assert "On sets of fewer than 6 images (Photos: 1)" in table.caption
+
+
+@pytest.mark.parametrize(("metric", "expected"), [
+    ("psnr", [(2, "second"), (1, "best"), (1, "best"), (3, ""), None]),
+    ("lpips", [(2, "second"), (3, ""), (3, ""), (1, "best"), None])])
+def test_printed_values_are_ranked_as_printed(metric, expected):
+    values = [Value("0.20", number=0.2), Value("0.31", number=0.3141),
+              Value("0.31", number=0.3099), Value("0.10", number=0.1), Value("n/a")]
+    rows = [Row([], [value]) for value in values]
+    ranking.printed(rows, [Column("x", metric=metric)])
+    assert [(value.place, value.rank) for value in values[:-1]] == expected[:-1]
+    assert not values[-1].rank
 
 
 def test_nothing_to_point_out_where_all_are_alike(tmp_path):

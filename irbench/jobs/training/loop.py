@@ -57,8 +57,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         Unavailable: the training images are missing, or training stopped on a NaN or a loss spike.
         UserError: recipe and images do not fit together, or another process runs this training.
     """
-    import torch
-
+    from irbench.inference.seeding import seed_all
     from irbench.jobs.training import engine as engines
     from irbench.jobs.training.state import State, weights
 
@@ -71,7 +70,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         with phases("load"):
             with engine.main_process_first():   # one process decodes, the others use its files
                 patches = data.load(plan, job, protocol)
-            torch.manual_seed(seed_of(job.spec["seed"], protocol.id, model.name))
+            seed_all(seed_of(job.spec["seed"], protocol.id, model.name))
             network = loading.build(model, protocol, tuple(plan.config["plugins"])).train()
             state = State(network.to(engine.device), model.training, job.fingerprint, place.state)
             state.scaler = engine.scaler
@@ -186,6 +185,7 @@ def _train(state: State, loader: Iterator, patches: data.Patches, validator: val
     """Take steps until the budget is spent."""
     import torch
 
+    from irbench.inference.seeding import seed_all
     from irbench.jobs.training import engine as engines
 
     recipe, title, main = state.recipe, place.job.title, engine.is_main_process
@@ -197,7 +197,7 @@ def _train(state: State, loader: Iterator, patches: data.Patches, validator: val
     for _ in _reported(state, title):
         lr = state.set_rate()
         # random numbers inside the model (k, dropout) also depend on the step alone
-        torch.manual_seed(seed_of(patches.seed, title, state.step))
+        seed_all(seed_of(patches.seed, title, state.step))
         loss = _backward(network, loss_of, loader, state, engine)
         loss, norm = torch.stack([engine.reduce(loss, "mean"), state.clip()]).tolist()
         _check(loss, norm, state, patches, title)

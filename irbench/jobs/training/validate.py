@@ -12,6 +12,7 @@ import numpy as np
 
 from irbench.catalog.protocols import Protocol
 from irbench.imaging import metrics
+from irbench.imaging.degrade import seed_of
 from irbench.imaging.images import to_uint8
 from irbench.jobs.training.data import SIDE, Patches
 
@@ -34,14 +35,18 @@ class Validator:
         """
         import torch
 
+        from irbench.inference.seeding import seeded
+
         device = next(network.parameters()).device
         training = network.training
         network.eval()
         scores = []
         with torch.inference_mode():
-            for _, degraded, target in self.images:
+            for name, degraded, target in self.images:
                 x = torch.from_numpy(np.ascontiguousarray(degraded.transpose(2, 0, 1)))[None]
-                restored = network(x.to(device))[0].float().cpu().numpy().transpose(1, 2, 0)
+                with seeded(seed_of("validation", self.protocol.id, name)):
+                    restored = network(x.to(device))[0]
+                restored = restored.float().cpu().numpy().transpose(1, 2, 0)
                 scores.append(metrics.psnr(*(metrics.planes(image, self.protocol)
                                              for image in (to_uint8(restored), target))))
         network.train(training)

@@ -1,0 +1,246 @@
+"""Sets of weights in a file and the names of their tensors, as other people's trainings leave them.
+
+Reads and writes plain dicts of tensors. A file may hold several sets of weights (``params`` and
+``params_ema``), deep inside of other things, and each name may have a prefix of the training that
+wrote it (``module.``, ``_orig_mod.``, ``net_g.``, ``generator.``, ``model.``). ``choose`` finds the
+set that fits a network: all names and shapes agree, nothing is left over. If several fit, a running
+mean (EMA) comes first, then the order of ``KNOWN``. The user may choose another (``weights_key`` in
+a config), and the record says which was taken.
+
+    left out   counters of thop (``total_ops``), losses and discriminators beside the network, and
+               BatchNorm's ``num_batches_tracked``, which evaluation does not use
+
+Try: ``python -c "import torch; from irbench.weights import naming;
+print(*naming.sets_of({'params': {'a': torch.ones(1)}, 'epoch': 3}))"``
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from irbench.core.errors import UserError, unknown
+
+# names of sets, and prefixes of names, from the most to the least likely to be the network
+KNOWN = ("params_ema", "params-ema", "params", "state_dict", "model_state_dict", "generator",
+         "net_g", "netG", "model", "net", "network", "module", "_orig_mod", "online_model")
+EMA = re.compile(r"(^|[._-])(ema|swa|averaged?|avg)($|[._-])", re.IGNORECASE)
+# first parts of names that belong to a training, not to the network
+BESIDE = re.compile(
+    r"(loss(es)?|criterion|cri_\w+|perceptual\w*|lpips|discriminator\w*|net_?d\w*|data_preprocessor"
+    r"|step_counter|n_averaged|initted|step)", re.IGNORECASE)
+OPTIMISER = re.compile(r"optim|sched|scaler|callbacks|loops", re.IGNORECASE)
+COUNTERS = ("total_ops", "total_params")    # left behind by thop.profile
+TRACKED = "num_batches_tracked"             # of BatchNorm; older files lack it
+COMPILED = "_orig_mod."                     # torch.compile's, anywhere in a name
+DEEPEST = 4     # levels of nested dicts that are looked through
+FEW = 3         # names in a message
+
+
+@dataclass
+class Reading:
+    """One way to read a file for a network: a set of weights and a prefix of its names.
+
+    Attributes:
+        label: the set's place in the file and the prefix, as ``state_dict.generator_ema``; "".
+        state: name → tensor, without the prefix.
+        missing, extra, shapes, types: what does not fit the network, in words.
+    """
+
+    label: str
+    state: dict[str, Tensor]
+    missing: list[str] = field(default_factory=list)
+    extra: list[str] = field(default_factory=list)
+    shapes: list[str] = field(default_factory=list)
+    types: list[str] = field(default_factory=list)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the network can take it."""
+        return not (self.missing or self.extra or self.shapes or self.types)
+
+    @property
+    def rank(self) -> tuple[bool, tuple[int, ...]]:
+        """Its place among sets that fit: less is better; equal ranks cannot be told apart."""
+        return EMA.search(self.label) is None, tuple(
+            KNOWN.index(part) if part in KNOWN else len(KNOWN) for part in self.label.split("."))
+
+
+def choose(found: Mapping, own: Mapping[str, Tensor], where: str, purpose: str,
+           key: str | None = None) -> tuple[dict[str, Tensor], dict]:
+    """Choose a file's weights for a network.
+
+    Args:
+        found: the content of the file, nested dicts.
+        own: the network's state dict.
+        where: the file's name in messages.
+        purpose: the network's name in messages.
+        key: the set that the user asks for (``Reading.label``, or its first part); None for any.
+
+    Returns:
+        The tensors under the network's names, complete; and facts for the record: ``key``, the
+        set's label, and ``others``, the labels of the sets that would also fit. The facts are {} if
+        the file holds the network's tensors and nothing else.
+
+    Raises:
+        UserError: no set has this key; none fits, with the missing names and those that the file
+            has instead; or several fit equally well.
+    """
+    readings = [reading for name, tensors in sets_of(found).items()
+                for reading in _readings(name, tensors, own)]
+    if key is not None:
+        readings = [one for one in readings if one.label == key or one.label.startswith(f"{key}.")]
+        if not readings:
+            raise unknown("weights_key", key, sets_of(found), f"checkpoint {where}")
+    fitting = sorted((one for one in readings if one.fits), key=lambda one: one.rank)
+    if not fitting:
+        best = min(readings, key=lambda one: (len(one.missing), len(one.shapes + one.types),
+                                              len(one.extra), one.rank),
+                   default=_compared(Reading("", {}), own, {}))
+        raise UserError(_misfit(best, own, where, purpose, [*sets_of(found)]))
+    taken, *rest = fitting
+    labels = [one.label or "(top level)" for one in rest]
+    if rest and rest[0].rank == taken.rank and not _equal(taken.state, rest[0].state):
+        raise UserError(f"checkpoint {where}: several sets of weights fit {purpose}: "
+                        f"{', '.join([taken.label, *labels])}. Choose one with `weights_key`.")
+    state = {name: taken.state.get(name, value) for name, value in own.items()}
+    return state, {"key": taken.label, "others": labels} if taken.label or rest else {}
+
+
+def sets_of(found: Mapping) -> dict[str, dict[str, Tensor]]:
+    """Return the sets of weights in a file: place in nested dicts (``a.b``, "" on top) → tensors.
+
+    Counters of thop and the states of optimisers are left out.
+    """
+    return dict(_sets("", found, 0))
+
+
+def _sets(place: str, found: Mapping, depth: int) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    named = {name: value for name, value in found.items() if isinstance(name, str)}
+    tensors = {name: value for name, value in named.items() if isinstance(value, Tensor)
+               and name.rpartition(".")[2] not in COUNTERS}
+    if tensors:
+        yield place, tensors
+    for name, value in named.items():
+        if isinstance(value, Mapping) and depth < DEEPEST and not OPTIMISER.search(name):
+            yield from _sets(f"{place}.{name}" if place else name, value, depth + 1)
+
+
+def variants(found: Mapping, key: str | None, where: str) -> Iterator[tuple[str, dict]]:
+    """Yield (label, tensors) of every set in a file, best first, with and without known prefixes.
+
+    It is for networks that are only known by their tensors. Raises UserError if no set has the key.
+    """
+    sets = sets_of(found)
+    # of one set, the names as they are come first: some architectures begin with model.
+    every = [((EMA.search(label) is None, Reading(name, {}).rank), label, state)
+             for name, tensors in sets.items() for label, state in _stripped(name, {
+                 one.replace(COMPILED, ""): value for one, value in tensors.items()})]
+    if key is not None:
+        every = [one for one in every if one[1] == key or one[1].startswith(f"{key}.")]
+        if not every:
+            raise unknown("weights_key", key, sets, f"checkpoint {where}")
+    for _, label, state in sorted(every, key=lambda one: one[0]):
+        yield label, state
+
+
+def _stripped(label: str, tensors: dict[str, Tensor]) -> Iterator[tuple[str, dict]]:
+    yield label, tensors
+    heads = {name.partition(".")[0] for name in tensors}
+    for head in sorted(heads):
+        others = heads - {head}
+        if (head in KNOWN or EMA.search(head)) and all(
+                other in KNOWN or EMA.search(other) or BESIDE.fullmatch(other) for other in others):
+            yield from _stripped(f"{label}.{head}" if label else head, {
+                name.partition(".")[2]: value for name, value in tensors.items()
+                if name.startswith(f"{head}.")})
+
+
+# -- a set and a network -----------------------------------------------------------------------
+
+def _readings(label: str, tensors: dict[str, Tensor],
+              own: Mapping[str, Tensor]) -> Iterator[Reading]:
+    """Yield a set as it is, and without each prefix with which the network's names occur in it."""
+    names = {name.replace(COMPILED, ""): value for name, value in tensors.items()}
+    prefixes = dict.fromkeys([""])
+    for wanted in list(own)[:: max(1, len(own) // 8)]:
+        prefixes |= dict.fromkeys(name[:-len(wanted)] for name in names
+                                  if name.endswith(f".{wanted}"))
+    for prefix in prefixes:
+        inner = {name[len(prefix):]: value for name, value in names.items()
+                 if name.startswith(prefix)}
+        outside = {name: value for name, value in names.items() if not name.startswith(prefix)}
+        yield _compared(Reading(".".join(filter(None, [label, prefix.rstrip(".")])), inner), own,
+                        outside if prefix else {})
+
+
+def _compared(reading: Reading, own: Mapping[str, Tensor],
+              outside: Mapping[str, Tensor]) -> Reading:
+    """Note what of a reading does not fit a network; ``outside`` has the names without its prefix.
+    """
+    state = reading.state
+    reading.missing = [name for name in own if name not in state
+                       and name.rpartition(".")[2] != TRACKED]
+    reading.extra = [name for name in (*state, *outside) if name not in own and not _beside(
+        name, of_a_prefix=name in outside)]
+    for name in own.keys() & state.keys():
+        given, wanted = state[name], own[name]
+        if kind := unusual(given):
+            reading.types.append(f"{name}: {kind}")
+        elif given.shape != wanted.shape:
+            reading.shapes.append(f"{name}: {list(given.shape)} in the file, "
+                                  f"{list(wanted.shape)} in the model")
+        elif given.is_floating_point() != wanted.is_floating_point():
+            reading.types.append(f"{name}: {given.dtype} in the file, {wanted.dtype} in the model")
+    reading.shapes.sort()
+    reading.types.sort()
+    return reading
+
+
+def _beside(name: str, of_a_prefix: bool) -> bool:
+    """Whether a tensor that the network lacks may be left out: it is not of a larger network."""
+    head = name.partition(".")[0]
+    return (name.rpartition(".")[2] == TRACKED or BESIDE.fullmatch(head) is not None
+            or (of_a_prefix and (head in KNOWN or EMA.search(head) is not None)))
+
+
+def unusual(value: Tensor) -> str:
+    """Say why a tensor is not a dense array of real values; "" if it is one."""
+    if value.is_nested or value.layout != torch.strided:
+        return "a sparse or nested tensor; save it dense (to_dense())"
+    if value.device.type == "meta":
+        return "a meta tensor, which has no values"
+    if value.is_complex() or value.is_quantized:
+        return f"{value.dtype}, which is not a real number type"
+    return ""
+
+
+def _equal(state: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return state.keys() == other.keys() and all(
+        torch.equal(value, other[name]) for name, value in state.items())
+
+
+def _misfit(best: Reading, own: Mapping[str, Tensor], where: str, purpose: str,
+            sets: list[str]) -> str:
+    """Describe what does not fit, as one message."""
+    parts = [f"{len(best.missing)} of the model's {len(own)} tensors are missing in the file "
+             f"({few(best.missing)})" if best.missing else "",
+             f"the file has {len(best.extra)} that the model lacks ({few(best.extra)})"
+             if best.extra else "the file has no tensor by another name" if best.missing else "",
+             f"{len(best.shapes)} of another shape ({few(best.shapes)})" if best.shapes else "",
+             f"{len(best.types)} of another type ({few(best.types)})" if best.types else ""]
+    of = f" (its weights {best.label!r})" if best.label else ""
+    choice = (f" Sets of weights in the file: {', '.join(one or '(top level)' for one in sets)}; "
+              "choose one with `weights_key`." if len(sets) > 1 else "")
+    return (f"checkpoint {where}{of} does not fit {purpose}: "
+            f"{'; '.join(filter(None, parts))}.{choice}")
+
+
+def few(names: list[str]) -> str:
+    """Return the first names, and how many more there are."""
+    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return f"{', '.join(names[:FEW])}{more}"

@@ -1,0 +1,109 @@
+"""Files of weights as a config names them: placeholders, digests by level, one set of several."""
+
+import hashlib
+
+import pytest
+import yaml
+
+from irbench import plan
+from irbench.catalog import protocols
+from irbench.core.errors import UserError
+from irbench.plan import external
+from tests.helpers import tiny
+
+SHA = {"sigma15": "1" * 64, "sigma25": "A" * 64}
+CELLS = [{"protocol": f"denoise_color-sigma{level}", "datasets": ["tinyset"], "models": ["m"]}
+         for level in (15, 25)]
+
+
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    """Return a function that plans a run with one model; its checkpoints by level."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(entry, cells=CELLS):
+        path = tiny.make(tmp_path, models={"m": entry}, cells=cells)
+        return {key.partition("/")[0].partition("-")[2].partition("@")[0]: job.model.checkpoint
+                for key, job in plan.load(path).cells.items()}
+    return make
+
+
+@pytest.mark.parametrize(("template", "path"), [
+    ("w/{scale}.pt", "w/2.pt"), ("X{scale}.pt", "X2.pt"), ("{LEVEL}.pt", "X2.pt"),
+    ("{TASK}_{level}.PTH", "SR_x2.PTH"), ("Deep/{protocol}.pth", "Deep/sr-x2@1.pth"),
+    ("{{a}}{task}.pt", "{a}sr.pt")])
+def test_placeholders(template, path):
+    assert external.fill(template, protocols.get("sr-x2@1"), "here") == path
+
+
+@pytest.mark.parametrize("template", ["{what}.pt", "{}.pt", "{0}.pt", "{level", "level}",
+                                      "{level.__class__}", "{level!r}", "{level:>999999999}",
+                                      "{level[0]}"])
+def test_anything_else_in_braces_is_refused(template):
+    with pytest.raises(UserError, match=r"here: the checkpoint path .* may only contain \{prot"):
+        external.fill(template, protocols.get("sr-x2"), "here")
+
+
+@pytest.mark.parametrize("entry", [
+    {"arch": "tiny", "checkpoint": {"path": "{LEVEL}.pt", "sha256": SHA}},
+    {"arch": "tiny", "checkpoint": "{LEVEL}.pt", "sha256": SHA},
+    {"external": "{LEVEL}.pt", "sha256": SHA}])
+def test_each_level_has_a_digest_of_its_own(planned, entry):
+    found = planned(entry)
+    assert {level: (one.path, one.sha256) for level, one in found.items()} == {
+        "sigma15": ("SIGMA15.pt", "1" * 64), "sigma25": ("SIGMA25.pt", "a" * 64)}
+
+
+def test_a_url_is_filled_and_has_the_digest_of_its_level(planned):
+    found = planned({"arch": "tiny", "checkpoint": {
+        "url": "https://example.org/{level}.pth", "sha256": SHA}})
+    assert (found["sigma25"].url, found["sigma25"].sha256) == (
+        "https://example.org/sigma25.pth", "a" * 64)
+
+
+def test_a_path_without_a_digest_has_that_of_its_file(planned, tmp_path):
+    (tmp_path / "SIGMA15.pt").write_bytes(b"weights")
+    found = planned({"arch": "tiny", "checkpoint": "{LEVEL}.pt"})
+    assert found["sigma15"].sha256 == hashlib.sha256(b"weights").hexdigest()
+    assert found["sigma25"].sha256 is None
+
+
+def test_the_set_of_weights_is_part_of_the_spec(planned, tmp_path):
+    specs = set()
+    for key in (None, "params"):
+        entry = {"arch": "tiny", "checkpoint": "a.pt", **({"weights_key": key} if key else {})}
+        assert planned(entry)["sigma15"].weights_key == key
+        specs.add(plan.load(tmp_path / "config.yaml").cells[
+            "denoise_color-sigma15@1/tinyset/m"].fingerprint)
+    assert len(specs) == 2
+    assert planned({"external": "a.pt", "weights_key": "params"})["sigma15"].weights_key == "params"
+
+
+@pytest.mark.parametrize(("entry", "message"), [
+    ({"arch": "tiny", "checkpoint": {"path": "a.pt", "sha256": {"sigma15": "1" * 64}}},
+     "`sha256` has no digest for the level sigma25; it has sigma15"),
+    ({"arch": "tiny", "checkpoint": {"path": "a.pt", "sha256": "12"}}, "64 hexadecimal digits"),
+    ({"arch": "tiny", "checkpoint": {"path": "a.pt", "sha256": {"sigma15": 7}}},
+     "64 hexadecimal digits"),
+    ({"arch": "tiny", "checkpoint": {"url": "https://a.org/a.pt"}}, "`url` needs `sha256`"),
+    ({"arch": "tiny", "checkpoint": {"sha256": "1" * 64}}, "give either `path` or `url`"),
+    ({"arch": "tiny", "checkpoint": {"path": "a", "url": "https://a.org/a", "sha256": "1" * 64}},
+     "give either `path` or `url`"),
+    ({"arch": "tiny", "checkpoint": {"path": "a", "sha256": "1" * 64}, "sha256": "1" * 64},
+     "'sha256' is given twice"),
+    ({"arch": "tiny", "checkpoint": "bundled", "weights_key": "params"},
+     "'weights_key' goes with weights from a file"),
+    ({"arch": "tiny", "sha256": "1" * 64, "training": {"recipe": "demo", "data": ["tinytrain"]}},
+     "'sha256' goes with weights from a file"),
+    ({"arch": "tiny", "checkpoint": {}}, "mapping with path or url"),
+    ({"arch": "tiny", "checkpoint": {"path": "a", "key": "b"}}, "mapping with path or url"),
+])
+def test_entries_that_cannot_be_meant_are_refused(planned, entry, message):
+    with pytest.raises(UserError, match=message):
+        planned(entry)
+
+
+def test_entries_are_yaml_as_the_readme_writes_it(planned):
+    entry = yaml.safe_load("{arch: tiny, checkpoint: 'X{scale}.pt', weights_key: params}")
+    assert planned(entry, [{"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["m"]}])[
+        "x2"].path == "X2.pt"
