@@ -16,6 +16,7 @@ Try: ``irbench info gopro``
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from irbench.catalog.manifest import LONGEST, NAME, UNFIT, read_manifest, scheme
-from irbench.core import typed
+from irbench.core import metrics, typed
 from irbench.core.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ TASKS = ("sr", "denoise_gray", "denoise_color", "jpeg_gray", "jpeg_color", "demo
 KINDS = ("manifest", "archive", "manual", "local")
 PATHS = ("catalog", "manifest", "folder", "root")    # fields of an entry
 REQUIRED = {"title", "use"}
-OPTIONAL = {"tasks", "source", "terms", "notes", "match", *KINDS}
+OPTIONAL = {"tasks", "source", "terms", "notes", "match", "differs", *KINDS}
 KEYS = {"local": {"folder", "pattern", "hr", "input", "leave_out"},
         "manual": {"folder", "hr", "input", "leave_out", "count", "get"},
         "archive": {"files", "hr", "input", "leave_out", "count"}}
@@ -88,6 +89,8 @@ class DatasetEntry:
         get: how a user gets the set, if no program can fetch it.
         archives: the archives that are unpacked to ``folder``.
         root: the folder of all data (``data_root``).
+        differs: metric to how far a mean may be from the published one because the files are not
+            quite those of the papers, with the ``reason``; {} if they are the same.
     """
 
     name: str
@@ -108,6 +111,7 @@ class DatasetEntry:
     terms: str = ""
     notes: str = ""
     root: Path = Path("data")
+    differs: Mapping[str, float | str] = field(default_factory=dict, hash=False)
 
     def __str__(self) -> str:
         """Return the name with the place of its definition, for messages."""
@@ -152,6 +156,7 @@ class DatasetEntry:
         plain |= {name: plain[name] and plain[name].as_posix() for name in PATHS}
         return plain | {"tasks": list(self.tasks), "match": dict(self.match),
                         "leave_out": list(self.leave_out),
+                        "differs": dict(self.differs),
                         "archives": [asdict(archive) for archive in self.archives]}
 
     @classmethod
@@ -211,7 +216,8 @@ def parse(path: Path, name: object, fields: object, root: Path) -> DatasetEntry:
              for key in ("title", "source", "terms", "notes")}
     entry = DatasetEntry(
         name=name, use=fields["use"], catalog=path, tasks=tuple(tasks), root=root,
-        match=_match(where, fields.get("match")), **texts,
+        match=_match(where, fields.get("match")),
+        differs=_differs(f"{where}: differs", fields.get("differs")), **texts,
         **_files_of(path, where, name, kinds[0], fields[kinds[0]]))
     if fields.get("match") and not entry.manifest and not entry.input:
         raise UserError(f"{where}: match: only a set with 'input:' images has pairs. Add 'input:' "
@@ -240,6 +246,21 @@ def _match(where: str, value: object) -> dict[str, str]:
         except (re.error, TypeError) as error:
             raise UserError(f"{where}: match: {role}: {pattern!r} is not a valid regular "
                             f"expression ({error}).") from None
+    return dict(value)
+
+
+def _differs(where: str, value: object) -> dict[str, float | str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or not isinstance(value.get("reason"), str) or len(value) < 2:
+        raise UserError(f"{where}: valid is {{psnr: 0.006, reason: why}}, with a number for one "
+                        "metric or more.")
+    for name, most in value.items():
+        if name == "reason":
+            continue
+        metrics.get(name, where)
+        if isinstance(most, bool) or not isinstance(most, int | float) or not 0 < most < math.inf:
+            raise UserError(f"{where}: {name} is {most!r}; valid: a number above 0.")
     return dict(value)
 
 

@@ -6,7 +6,8 @@ Try: ``irbench info sr-x2``
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, replace
 
 from irbench.catalog import reader
 from irbench.catalog.manifest import UNFIT
@@ -15,6 +16,10 @@ from irbench.core.errors import UserError, unknown
 
 ID = re.compile(r"(?P<name>[a-z_]+-[A-Za-z0-9_]+)@(?P<version>[1-9][0-9]*)")
 METRIC_COLORS = ("y", "rgb", "gray")
+# gray files of a colour set: their values are Y already, or they are converted like RGB files
+GRAY_FILES = ("y", "converted")
+# gray of a colour source: MATLAB's rounded Y (16 to 235), or full-range BT.601 luma (0 to 255)
+GRAY_SOURCES = ("matlab_y", "full_range")
 SSIM_VARIANTS = ("gaussian11_valid", "gaussian11_same", "gaussian11_3d", "uniform7")
 # kind -> parameters: (name, smallest, largest valid value). What they mean:
 # irbench/imaging/degrade.py,
@@ -53,11 +58,18 @@ class Scoring:
     y_rounded: bool
     crop: int
     ssim: str
+    gray_files: str = "y"
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """One task at one level with all conventions; immutable once its id is published."""
+    """One task at one level with all conventions; immutable once its id is published.
+
+    ``serves`` and ``trained_as`` follow from the other versions in the catalog (``catalog``):
+    ``serves`` are the other ids with the same task, level and degradation, whose weights serve this
+    protocol. ``trained_as`` is the id that trainings have: that of the first version that trains on
+    the same inputs and targets. So versions that differ only in scoring share one training.
+    """
 
     id: str
     title: str
@@ -68,6 +80,9 @@ class Protocol:
     seed: int | None
     metric: Scoring
     source: str
+    gray: str = "matlab_y"
+    serves: tuple[str, ...] = ()
+    trained_as: str = ""
 
     @property
     def scale(self) -> int:
@@ -89,16 +104,43 @@ class Protocol:
         """Channels of input and target: 1 or 3."""
         return 1 if self.color == "gray" else 3
 
+    @property
+    def training_id(self) -> str:
+        """The id that a training for this protocol has."""
+        return self.trained_as or self.id
+
     def definition(self) -> dict:
-        """Return all fields as plain data, for fingerprints and reports."""
-        return asdict(self)
+        """Return the fields that fix a score as plain data, for fingerprints and reports.
+
+        A field that came later is left out while it has the value that all earlier protocols had:
+        a published id keeps its definition.
+        """
+        plain = {k: v for k, v in asdict(self).items() if k not in ("serves", "trained_as")}
+        if self.gray == GRAY_SOURCES[0]:
+            del plain["gray"]
+        if self.metric.gray_files == GRAY_FILES[0]:
+            del plain["metric"]["gray_files"]
+        return plain
+
+    def training_definition(self) -> dict:
+        """Return the fields that a training depends on: how inputs and targets are made."""
+        known = self.definition()
+        names = ("id", "task", "level", "degradation", "color", "gray")
+        return {name: known[name] for name in names if name in known}
+
+    def as_dict(self) -> dict:
+        """Return all fields as plain data, for the file of a plan."""
+        return {**self.definition(), "serves": list(self.serves), "trained_as": self.trained_as}
 
     @classmethod
     def from_dict(cls, given: dict) -> Protocol:
-        """Return the protocol that ``definition`` gave. Raises UserError for an unknown key."""
+        """Return the protocol that ``as_dict`` or ``definition`` gave.
+
+        Raises UserError for an unknown key.
+        """
         where = f"protocol {given.get('id', '')}".strip()
-        return typed.make(cls, {**given, "metric": typed.make(
-            Scoring, given.get("metric"), where)}, where)
+        return typed.make(cls, {**given, "serves": tuple(given.get("serves") or ()),
+                                "metric": typed.make(Scoring, given.get("metric"), where)}, where)
 
 
 def catalog(paths: tuple[str, ...] = ()) -> dict[str, Protocol]:
@@ -114,7 +156,34 @@ def catalog(paths: tuple[str, ...] = ()) -> dict[str, Protocol]:
                 raise UserError(f"{path}: protocol {protocol.id!r} is already defined. "
                                 "A changed convention is a new version: raise the number after @.")
             found[protocol.id] = protocol
+    return _related(found)
+
+
+def _related(known: dict[str, Protocol]) -> dict[str, Protocol]:
+    """Return the protocols with ``serves`` and ``trained_as``, see ``Protocol``."""
+    names: dict[str, list[Protocol]] = {}
+    for one in sorted(known.values(), key=lambda one: version_of(one.id)):
+        names.setdefault(name_of(one.id), []).append(one)
+    found = {}
+    for one in known.values():
+        versions = [other for other in names[name_of(one.id)]
+                    if other.degradation == one.degradation]
+        first = next(other for other in versions
+                     if (other.color, other.gray) == (one.color, one.gray))
+        found[one.id] = replace(
+            one, serves=tuple(other.id for other in versions if other.id != one.id),
+            trained_as="" if first.id == one.id else first.id)
     return found
+
+
+def name_of(protocol: str) -> str:
+    """Return an id without its version: ``sr-x2``."""
+    return protocol.rpartition("@")[0]
+
+
+def version_of(protocol: str) -> int:
+    """Return the version in an id."""
+    return int(protocol.rpartition("@")[2])
 
 
 def get(name: str, paths: tuple[str, ...] = ()) -> Protocol:
@@ -126,10 +195,10 @@ def choose(name: str, known: dict[str, Protocol]) -> Protocol:
     """Return the protocol that a name means in a given catalog; see ``get``."""
     if name in known:
         return known[name]
-    versions = [p for p in known.values() if p.id.rpartition("@")[0] == name]
+    versions = [p for p in known.values() if name_of(p.id) == name]
     if not versions:
-        raise unknown("protocol", name, {k.rpartition("@")[0] for k in known} | set(known))
-    return max(versions, key=lambda p: int(p.id.rpartition("@")[2]))
+        raise unknown("protocol", name, {name_of(k) for k in known} | set(known))
+    return max(versions, key=lambda p: version_of(p.id))
 
 
 def _protocol(where: str, key: str, entry: object) -> Protocol:
@@ -137,14 +206,17 @@ def _protocol(where: str, key: str, entry: object) -> Protocol:
     if not match:
         raise UserError(f"{where}: an id has the form TASK-LEVEL@VERSION, e.g. sr-x2@1.")
     _keys(where, entry, {"title", "task", "level", "degradation", "color", "seed", "metric",
-                         "source"})
+                         "source"}, {"gray"})
     if match["name"] != f"{entry['task']}-{entry['level']}":
         raise UserError(f"{where}: the id must begin with {entry['task']}-{entry['level']}, "
                         "its task and level.")
-    _keys(f"{where}: metric", entry["metric"], {"color", "y_rounded", "crop", "ssim"})
+    _keys(f"{where}: metric", entry["metric"], {"color", "y_rounded", "crop", "ssim"},
+          {"gray_files"})
     metric = Scoring(**entry["metric"])
     for value, valid, name in ((entry["color"], ("rgb", "gray"), "color"),
+                               (entry.get("gray", GRAY_SOURCES[0]), GRAY_SOURCES, "gray"),
                                (metric.color, METRIC_COLORS, "metric color"),
+                               (metric.gray_files, GRAY_FILES, "metric gray_files"),
                                (metric.ssim, SSIM_VARIANTS, "ssim variant")):
         if value not in valid:
             raise unknown(name, value, valid, where)
@@ -155,6 +227,12 @@ def _protocol(where: str, key: str, entry: object) -> Protocol:
     if (metric.color == "gray") != (entry["color"] == "gray"):
         raise UserError(f"{where}: metric color {metric.color!r} does not fit color "
                         f"{entry['color']!r}: gray images are scored as gray, others as y or rgb.")
+    if metric.gray_files != GRAY_FILES[0] and metric.color != "y":
+        raise UserError(f"{where}: metric gray_files is {metric.gray_files!r}, but only metric "
+                        f"color y treats gray files differently, not {metric.color!r}. Omit it.")
+    if entry.get("gray", GRAY_SOURCES[0]) != GRAY_SOURCES[0] and entry["color"] != "gray":
+        raise UserError(f"{where}: gray is {entry['gray']!r}, but only color gray converts "
+                        f"colour sources to gray, not {entry['color']!r}. Omit it.")
     _degradation(where, entry["degradation"])
     kind = entry["degradation"]["kind"]
     if kind == "mosaic" and entry["color"] != "rgb":
@@ -202,12 +280,15 @@ def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _keys(where: str, entry: object, valid: set[str]) -> None:
-    if not isinstance(entry, dict) or set(entry) != valid:
-        have = set(entry) if isinstance(entry, dict) else set()
+def _keys(where: str, entry: object, needed: set[str],
+          more: Collection[str] = frozenset()) -> None:
+    have = set(entry) if isinstance(entry, dict) else set()
+    if not isinstance(entry, dict) or not needed <= have <= needed | set(more):
+        missing, extra = needed - have, have - needed - set(more)
         raise UserError(
             f"{where}: "
             + "; ".join(filter(None, [
-                f"missing {', '.join(sorted(valid - have))}" if valid - have else "",
-                f"unknown {', '.join(sorted(have - valid))}" if have - valid else ""]))
-            + f". Needed: {', '.join(sorted(valid))}.")
+                f"missing {', '.join(sorted(missing))}" if missing else "",
+                f"unknown {', '.join(sorted(map(str, extra)))}" if extra else ""]))
+            + f". Needed: {', '.join(sorted(needed))}"
+            + (f"; optional: {', '.join(sorted(more))}." if more else "."))

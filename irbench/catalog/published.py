@@ -1,7 +1,9 @@
 """Figures printed in papers, read from ``catalog/published.csv``; none is measured by irbench.
 
 The printed text is kept (``38.24``, ``.9614``), because the number of decimals matters.
-A row of the file is one figure: source, task, level, dataset, method, params_m, metric, value.
+A row of the file is one figure: source, task, level, dataset, method, params_m, metric, value,
+versions. ``versions`` names the versions of the protocol TASK-LEVEL under which the figure holds,
+"1 2" for two; it is empty if that is not known.
 ``sr_light`` is the lightweight class of ``sr`` and shares its tables. A ``*`` at the end of a
 method marks one model trained for all levels.
 
@@ -18,11 +20,13 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
+from irbench.catalog import protocols
 from irbench.core import metrics
 from irbench.core.errors import UserError, unknown
 
 CATALOG = Path(__file__).with_name("published.csv")
-FIELDS = ("source", "task", "level", "dataset", "method", "params_m", "metric", "value")
+FIELDS = ("source", "task", "level", "dataset", "method", "params_m", "metric", "value",
+          "versions")
 # a class of methods that papers tabulate separately, but which uses the same protocol
 TABLE_OF = {"sr_light": "sr"}
 SEMANIR = "SemanIR repo figs"
@@ -38,13 +42,19 @@ SEMANIR_SSIM = ("the authors' toolkit computes SSIM with zero padding, which giv
                 "more than the valid region; not ranked among the other rows")
 DEBLUR_SSIM = ("published deblurring SSIM is MATLAB's ssim on H x W x 3 (a 3-D kernel), which is "
                "higher than the SSIM measured here")
+URBAN_JPEG_SSIM = ("the published SSIM of gray JPEG tests on Urban100 follows no fixed convention: "
+                   "for the same JPEG images, whose PSNR agrees, it is from .008 less to .013 more "
+                   "than the SSIM measured here")
 KODAK_SIZE = ("published demosaicking figures on Kodak24 use the full 768x512 photographs, not the "
               "500x500 crops")
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One printed figure, as ``text``; ``params_m`` (millions) is "" if it is not printed."""
+    """One printed figure, as ``text``; ``params_m`` (millions) is "" if it is not printed.
+
+    ``versions`` are the versions of the protocol under which it holds, () if that is not known.
+    """
 
     source: str
     task: str
@@ -54,6 +64,12 @@ class Figure:
     params_m: str
     metric: str
     text: str
+    versions: tuple[int, ...] = ()
+
+    @property
+    def protocol(self) -> str:
+        """The protocol that the figure belongs to, without its version."""
+        return f"{TABLE_OF.get(self.task, self.task)}-{self.level}"
 
     @property
     def value(self) -> float:
@@ -122,7 +138,13 @@ def _figure(where: str, row: dict) -> Figure:
         if not good:
             raise UserError(f"{where}: {name} is {row[name]!r}; it is a decimal number"
                             f"{' or empty' if name == 'params_m' else ''}.")
-    return Figure(*(row[name] for name in FIELDS[:-1]), text=row["value"])
+    versions = row["versions"].split()
+    if not all(version.isdigit() and int(version) for version in versions):
+        raise UserError(f"{where}: versions is {row['versions']!r}; valid: versions of the "
+                        f"protocol {row['task']}-{row['level']}, as 2, or 1 2 for both, or empty "
+                        "if that is not known.")
+    return Figure(*(row[name] for name in FIELDS[:-2]), text=row["value"],
+                  versions=tuple(map(int, versions)))
 
 
 def methods(figures: Iterable[Figure]) -> list[str]:
@@ -182,6 +204,37 @@ def notes(row: Method) -> list[str]:
                                                                 else [])]
 
 
+def other_version(figure: Figure, protocol: str) -> str:
+    """Return why a figure does not belong to a protocol's column, "" if it does.
+
+    Only like is compared with like: a figure belongs to the versions it names. One that names none
+    belongs to a protocol that has a single version.
+
+    Args:
+        figure: the printed figure.
+        protocol: the id of the column's protocol, of the figure's task and level.
+    """
+    version = protocol.rpartition("@")[2]
+    if figure.versions:
+        if version in map(str, figure.versions):
+            return ""
+        own = " and ".join(f"{figure.protocol}@{one}" for one in figure.versions)
+        return f"printed under the convention of {own}, which {protocol} does not follow"
+    if all(known == version for known in _versions().get(figure.protocol, ())):
+        return ""
+    return f"it is not known under which version of {figure.protocol} it was printed"
+
+
+@functools.cache
+def _versions() -> dict[str, tuple[str, ...]]:
+    """Return the versions of each protocol of the catalog, by its id without the version."""
+    found: dict[str, tuple[str, ...]] = {}
+    for one in protocols.catalog():
+        name, _, version = one.rpartition("@")
+        found[name] = (*found.get(name, ()), version)
+    return found
+
+
 def caveat(figure: Figure, ssim: str | None = None) -> str:
     """Return why a figure cannot be compared with others of its column, "" if it can.
 
@@ -193,6 +246,8 @@ def caveat(figure: Figure, ssim: str | None = None) -> str:
             return SEMANIR_SSIM
         if figure.task == "deblur" and ssim != "gaussian11_3d":
             return DEBLUR_SSIM
+        if (figure.task, figure.dataset) == ("jpeg_gray", "urban100"):
+            return URBAN_JPEG_SSIM
     if (figure.task, figure.dataset) == ("demosaic", "kodak24"):
         return KODAK_SIZE
     return ""

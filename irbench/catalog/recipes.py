@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 
-from irbench.catalog.protocols import Protocol
+from irbench.catalog.protocols import Protocol, version_of
 from irbench.core import typed
 from irbench.core.errors import UserError, unknown
 
@@ -335,12 +335,13 @@ def learning_rate(recipe: Recipe, share: float) -> float:
 def scope(levels: dict | None, protocol: Protocol) -> str:
     """Return the name of a training's scope: its protocol, or the task of a blind training.
 
-    One blind training serves every protocol of its task within its range (``levels``), so that
-    these protocols share a scope: ``denoise_color-blind@1``.
+    Versions of a protocol that differ only in scoring share the scope of the first of them. One
+    blind training serves every protocol of its task within its range (``levels``), so that these
+    protocols share a scope: ``denoise_color-blind@1``.
     """
     if not levels:
-        return protocol.id
-    return f"{protocol.task}-blind@{protocol.id.rpartition('@')[2]}"
+        return protocol.training_id
+    return f"{protocol.task}-blind@{version_of(protocol.training_id)}"
 
 
 def trained_for(recipe: Recipe, protocol: Protocol) -> Protocol:
@@ -355,14 +356,14 @@ def trained_for(recipe: Recipe, protocol: Protocol) -> Protocol:
             raise UserError(f"patch {patch} is not divisible by the scale {protocol.scale} of "
                             f"{protocol.id}.")
     if not recipe.levels:
-        return protocol
+        return replace(protocol, id=protocol.training_id, serves=(), trained_as="")
     (parameter, (low, high)), = recipe.levels.items()
     if not covers(recipe.levels, protocol):
         raise UserError(f"recipe {recipe.recipe} trains for {parameter} from {low:g} to "
                         f"{high:g} of {' and '.join(BLIND[parameter])}; {protocol.id} is not "
                         "among them. Choose a recipe for it, or other `levels`.")
     return replace(
-        protocol, id=scope(recipe.levels, protocol), level="blind",
+        protocol, id=scope(recipe.levels, protocol), serves=(), trained_as="", level="blind",
         title=f"{protocol.task}, {parameter} {low:g} to {high:g}",
         degradation={**protocol.degradation, parameter: [low, high]})
 

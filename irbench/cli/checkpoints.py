@@ -16,6 +16,7 @@ from pathlib import Path
 
 import yaml
 
+from irbench.catalog import protocols
 from irbench.cli import common
 from irbench.core import digests, files
 from irbench.core.errors import UserError
@@ -122,9 +123,11 @@ def _export(arguments: argparse.Namespace) -> int:
     if arguments.output and arguments.output.suffix != ".safetensors":
         raise UserError(f"--output {arguments.output}: the file is written as safetensors. End its "
                         "name in .safetensors.")
-    folder = RunFolder.of_run(configs.load(arguments.config)["run"]).path
+    config = configs.load(arguments.config)
     data, header = export.export(
-        folder, arguments.protocol, arguments.model, half=not arguments.float32,
+        RunFolder.of_run(config["run"]).path,
+        _scope(arguments.protocol, tuple(config["catalog_paths"])), arguments.model,
+        half=not arguments.float32,
         best=arguments.best, command=_command(arguments))
     path = arguments.output or bundled.add(data, header)
     if arguments.output:
@@ -132,6 +135,12 @@ def _export(arguments: argparse.Namespace) -> int:
     print(json.dumps({"file": str(path), "sha256": digests.file_digest(path), "bytes": len(data),
                       "scores": len(header["scores"])}))
     return 0
+
+
+def _scope(name: str, catalogs: tuple[str, ...]) -> str:
+    """Return the name of the training for a protocol, which may be that of another version."""
+    return next((one.training_id for one in protocols.catalog(catalogs).values()
+                 if one.id == name), name)
 
 
 def _command(arguments: argparse.Namespace) -> str:

@@ -251,11 +251,18 @@ def _training(record: dict, trainings: dict) -> dict | None:
     model = record["spec"].get("model") or {}    # plain data: the record may be of any version
     if not model.get("training"):
         return None
-    protocol = str(record["key"].get("protocol"))
-    task, _, rest = protocol.rpartition("-")
+    protocol, _, version = str(record["key"].get("protocol")).rpartition("@")
+    names = (protocol, f"{protocol.rpartition('-')[0]}-blind")
     base = model.get("base") or record["key"]["model"]
-    return (trainings.get((protocol, base))
-            or trainings.get((f"{task}-blind@{rest.rpartition('@')[2]}", base)))
+    for name in names:
+        if made := trainings.get((f"{name}@{version}", base)):
+            return made
+    # versions that differ only in scoring share a training, which is named after the first of them
+    used = (record.get("resolved") or {}).get("checkpoint")
+    return next((made for (scope, model), made in trainings.items()
+                 if used and model == base and scope.rpartition("@")[0] in names
+                 and ((made.get("result") or {}).get("checkpoint") or {}).get("sha256") == used),
+                None)
 
 
 def _profile(key: tuple[str, ...], stored: Stored) -> ProfileData:

@@ -223,8 +223,12 @@ def _printed(where: str, entry: dict, protocol: protocols.Protocol,
     found = []
     for metric, tolerance in entry["tolerance"].items():
         key = (entry["source"], protocol.task, protocol.level, dataset, entry["method"], metric)
-        if (text := _figures().get(key)) is None:
+        if (figure := _figures().get(key)) is None:
             continue
+        if other := published.other_version(figure, protocol.id):
+            raise UserError(f"{where}: {figure.text} of {entry['method']!r} on {dataset} is "
+                            f"{other}.")
+        text = figure.text
         places = min(metrics.decimals(text), tolerance.get("decimals", 99))
         found.append(Reference("published", entry["source"], metric, text,
                                0.5 * 10.0**-places + tolerance["spread"], tolerance["reason"]))
@@ -235,8 +239,8 @@ def _printed(where: str, entry: dict, protocol: protocols.Protocol,
 
 
 @functools.cache
-def _figures() -> dict[tuple[str, ...], str]:
-    return {(f.source, f.task, f.level, f.dataset, f.method, f.metric): f.text
+def _figures() -> dict[tuple[str, ...], published.Figure]:
+    return {(f.source, f.task, f.level, f.dataset, f.method, f.metric): f
             for f in published.load()}
 
 

@@ -46,6 +46,10 @@ GT_MEAN = {
     "channels_float": "GT-mean: output scaled to the target's mean of all channels, unrounded (as "
                       "LYT-Net)",
 }
+GRAY_FILES = {
+    "y": "gray files taken as Y, as old MATLAB scripts (SRCNN, VDSR)",
+    "converted": "gray files converted to Y like RGB",
+}
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Choice:
                 (base.color, self.color),
                 f"{COLORS[self.color]} instead of {COLORS[base.color]}"))
         if self.gray_files != base.gray_files:
-            differences.append("gray files converted to Y like RGB")
+            differences.append(GRAY_FILES[self.gray_files])
         if self.crop != base.crop:
             differences.append(f"border of {self.crop} cropped instead of {base.crop}")
         if self.outputs != base.outputs:
@@ -109,7 +113,8 @@ def base(protocol: Protocol) -> Choice:
     """Return a protocol's own way to score."""
     y = protocol.metric.color == "y"
     color = ("y_rounded" if protocol.metric.y_rounded else "y") if y else protocol.metric.color
-    return Choice(color=color, crop=protocol.metric.crop, ssim=protocol.metric.ssim)
+    return Choice(color=color, crop=protocol.metric.crop, ssim=protocol.metric.ssim,
+                  gray_files=protocol.metric.gray_files)
 
 
 def choices(protocol: Protocol, metric: str, kinds: set[Kind],
@@ -145,7 +150,7 @@ def _axes(protocol: Protocol, metric: str) -> dict[str, list]:
         "input": list(INPUTS),
         "color": ["gray", "y", "y_rounded"] if gray
                  else ["y_rounded", "y", "rgb", "full", "full_rounded"],
-        "gray_files": ["converted"] if own.color.startswith("y") and not gray else [],
+        "gray_files": list(GRAY_FILES) if own.color.startswith("y") and not gray else [],
         # s + 6 is used by EDSR and the NTIRE challenges
         "crop": [s, 0, s + 6, 2 * s] if s > 1 else [0],
         "ssim": list(SSIM) if metric == "ssim" else [],
@@ -202,7 +207,8 @@ def score(picture: Picture, found: list[Choice], metric: str) -> list[float]:
         return cache[key]
 
     def score_one(choice: Choice) -> float:
-        gray = picture.gray_file and choice.gray_files == "y"
+        # the scripts that resample Y alone take a gray file as Y
+        gray = picture.gray_file and (choice.gray_files == "y" or choice.input == "y_only")
         source = (choice.picture, choice.gt_mean)
         # Y that was resampled alone is compared with the original Y
         color = "y_rounded" if choice.input == "y_only" else choice.color

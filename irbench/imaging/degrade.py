@@ -44,7 +44,7 @@ def prepare_target(image: np.ndarray, protocol: Protocol) -> np.ndarray:
     if min(h, w) < least:
         raise UserError(f"the image is {h}x{w} pixels (height x width); {protocol.id} needs at "
                         f"least {least} on each side.")
-    return crop_to_multiple(as_channels(image, protocol.color), protocol.scale)
+    return crop_to_multiple(as_channels(image, protocol.color, protocol.gray), protocol.scale)
 
 
 def prepare_pair(input_image: np.ndarray, target_image: np.ndarray,

@@ -22,6 +22,9 @@ from irbench.imaging import containers
 # BT.601 limited range ("studio swing"), the rgb2ycbcr of MATLAB: Y in [16, 235] for RGB in [0, 255]
 BT601 = np.array([65.481, 128.553, 24.966]) / 255.0
 BT601_OFFSET = 16.0
+# BT.601 full range in 15 bits, as cv2's BGR2GRAY computes it: .299, .587, .114 for R, G, B
+FULL_RANGE = np.array([9798, 19235, 3735])
+FULL_RANGE_BITS = 15
 
 
 # -- files -------------------------------------------------------------------------------------
@@ -111,15 +114,15 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 def luma(image: np.ndarray, *, rounded: bool, gray_file: bool = False) -> np.ndarray:
     """Return the luma Y that papers score, float64 (H, W, 1), from uint8 (H, W, 1 or 3).
 
-    BT.601 limited range, Y in [16, 235]. Gray files are an exception: MATLAB's scripts treat their
-    values as Y, so the equal channels of such an RGB image are averaged, Y in [0, 255]. (Converting
-    them would add 1.32 dB to the image, and .09 dB to Set14 with its one gray image.)
+    BT.601 limited range, Y in [16, 235]. Old MATLAB scripts make an exception for gray files and
+    treat their values as Y, so the equal channels of such an RGB image are averaged, Y in [0, 255].
+    Converting them instead adds 1.32 dB to the image, and .09 dB to Set14 with its one gray image.
 
     Args:
         image: an image with one channel is returned unchanged.
         rounded: whether Y is rounded to whole levels. MATLAB, GRL and KAIR round; BasicSR and
             SwinIR do not.
-        gray_file: whether the image was read from a gray file.
+        gray_file: whether the image comes from a gray file whose values are Y already.
     """
     if image.shape[-1] == 1:
         return image.astype(np.float64)
@@ -130,9 +133,19 @@ def luma(image: np.ndarray, *, rounded: bool, gray_file: bool = False) -> np.nda
     return np.round(y) if rounded else y
 
 
-def to_gray(image: np.ndarray) -> np.ndarray:
-    """Convert RGB to the gray image of the JPEG tests: MATLAB's Y, rounded. uint8 (H, W, 1)."""
-    return luma(image, rounded=True).astype(np.uint8)
+def to_gray(image: np.ndarray, source: str = "matlab_y") -> np.ndarray:
+    """Convert RGB to gray: uint8 (H, W, 1 or 3) to uint8 (H, W, 1); a gray image stays as it is.
+
+    Args:
+        image: the image.
+        source: ``matlab_y``, the rounded Y of MATLAB's rgb2ycbcr in [16, 235], as in the tests of
+            JPEG artefacts; or ``full_range``, luma in [0, 255] as in those of denoising: the pixels
+            of ``cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)``.
+    """
+    if source == "matlab_y" or image.shape[-1] == 1:
+        return luma(image, rounded=True).astype(np.uint8)
+    half = 1 << (FULL_RANGE_BITS - 1)
+    return ((image @ FULL_RANGE[:, None] + half) >> FULL_RANGE_BITS).astype(np.uint8)
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
@@ -140,9 +153,9 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
     return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
 
 
-def as_channels(image: np.ndarray, color: str) -> np.ndarray:
-    """Convert an image to a protocol's colour: ``rgb`` or ``gray``."""
-    return to_gray(image) if color == "gray" else to_rgb(image)
+def as_channels(image: np.ndarray, color: str, gray: str = "matlab_y") -> np.ndarray:
+    """Convert an image to a protocol's colour: ``rgb``, or ``gray`` as ``to_gray`` does."""
+    return to_gray(image, gray) if color == "gray" else to_rgb(image)
 
 
 # -- geometry ----------------------------------------------------------------------------------

@@ -146,7 +146,8 @@ class Plan:
                            "count": self.data[name].spec["count"],
                            "sha256": self.data[name].spec["dataset"]["sha256"],
                            "reason": self.data[name].spec["dataset"].get("reason", ""),
-                           "supplied": entry.kind in ("manual", "archive")}
+                           "supplied": entry.kind in ("manual", "archive"),
+                           **({"differs": dict(entry.differs)} if entry.differs else {})}
         return {
             "run": self.config["run"], "title": self.config.get("title"),
             **self.config["report"],
@@ -155,6 +156,7 @@ class Plan:
             "fingerprints": {str(job.record.relative_to(self.folder)): job.fingerprint
                              for group in groups.values() for job in group.values()},
             "protocols": {p.id: p.definition() for p in self.protocols.values()},
+            "trained_as": {p.id: p.trained_as for p in self.protocols.values() if p.trained_as},
             "datasets": about,
             "models": {name: model.as_dict() for name, model in self.models.items()},
             "references": self.references,
@@ -361,7 +363,7 @@ def _add_training(plan: Plan, model: Model, protocol: Protocol, known: dict, whe
     for name in recipe.data:
         _add_data(plan, name, known, f"{where}.data", "train", protocol)
     trained_for = configs.at(where, lambda: recipes.trained_for(recipe, protocol))
-    spec = {"protocol": trained_for.definition(), "model": model_entries.trained(model),
+    spec = {"protocol": trained_for.training_definition(), "model": model_entries.trained(model),
             "datasets": [plan.data[name].spec["dataset"] for name in recipe.data],
             "seed": plan.config["seed"],
             "code": sources.digest("training", model, tuple(plan.config["plugins"]))}

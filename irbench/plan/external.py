@@ -120,10 +120,16 @@ def fill(template: str, protocol: Protocol, where: str) -> str:
     """Put the protocol's names into a path or URL: {protocol}, {task}, {level} and {scale}.
 
     A name in capitals stands for its value in capitals: {LEVEL} is X2. ``{{`` stands for a brace.
+    {protocol} is the id that its trainings have: a version that only scores differently has the
+    weights of the version before it.
 
     Raises UserError for anything else in braces.
     """
-    values = {"protocol": protocol.id, "task": protocol.task, "level": protocol.level,
+    return _filled(template, protocol, protocol.training_id, where)
+
+
+def _filled(template: str, protocol: Protocol, name: str, where: str) -> str:
+    values = {"protocol": name, "task": protocol.task, "level": protocol.level,
               "scale": str(protocol.scale)}
     values |= {name.upper(): value.upper() for name, value in values.items()}
     try:
@@ -138,5 +144,11 @@ def fill(template: str, protocol: Protocol, where: str) -> str:
 
 
 def fill_path(template: str, protocol: Protocol, where: str) -> str:
-    """Fill in a path, and replace ~ by the home folder."""
-    return str(Path(fill(template, protocol, where)).expanduser())
+    """Fill in a path, and replace ~ by the home folder.
+
+    If there is no such file, {protocol} may be another version that the same weights serve.
+    """
+    first = protocol.training_id
+    paths = [Path(_filled(template, protocol, name, where)).expanduser() for name in
+             dict.fromkeys((first, protocol.id, *reversed(protocol.serves)))]
+    return str(next((path for path in paths if path.is_file()), paths[0]))

@@ -69,8 +69,8 @@ def write(plan: Plan) -> Path:
     value = {
         "schema_version": SCHEMA_VERSION,
         "config": plan.config,
-        "protocols": {name: parts.number(one.definition()) for name, one in plan.protocols.items()},
-        "scopes": {name: parts.number(one.definition()) for name, one in plan.scopes.items()},
+        "protocols": {name: parts.number(one.as_dict()) for name, one in plan.protocols.items()},
+        "scopes": {name: parts.number(one.as_dict()) for name, one in plan.scopes.items()},
         "models": {name: parts.number(one.as_dict()) for name, one in plan.models.items()},
         "sets": {name: plan.known[name].as_dict() for name in used},
         "references": plan.references,

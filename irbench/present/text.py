@@ -35,6 +35,10 @@ LEVELS = {
     "mixed": "resized to multiples of 16", "native": "native size",
     "synthetic_snow": "synthetic snow", "synthetic_drops": "synthetic drops",
 }
+_GRAY_FILES = {"converted": "gray files converted to Y like RGB files",
+               "y": "gray files taken as Y"}
+_GRAY = {"full_range": "gray of a colour source is full-range (BT.601)",
+         "matlab_y": "gray of a colour source is MATLAB's Y"}
 _COLORS = {"y": "Y (BT.601, limited range)", "rgb": "RGB", "gray": "gray"}
 _SSIM = {
     "gaussian11_valid": "SSIM with a Gaussian 11x11 window, sigma 1.5, valid region",
@@ -187,6 +191,8 @@ def protocol_sentence(definition: dict | None) -> str:
     if kind:
         parts.append(_paired(degradation) if kind == "paired" else
                      "degradation: " + _fields(_KINDS.get(kind, kind), degradation))
+    if definition.get("gray"):
+        parts.append(_GRAY.get(definition["gray"], f"gray: {definition['gray']}"))
     if definition.get("seed") is not None:
         named = " with its name" if kind in SYNTHETIC else ""
         parts.append(f"seed {definition['seed']}{named} before each image")
@@ -212,6 +218,9 @@ def _metric(metric: dict) -> list[str]:
     if color:
         y = "" if color != "y" or rounded is None else " rounded" if rounded else " unrounded"
         parts.append(f"scored on {_COLORS.get(color, color)}{y}")
+    if "gray_files" in metric:
+        given = metric.pop("gray_files")
+        parts.append(_GRAY_FILES.get(given, f"gray files: {given}"))
     if "crop" in metric:
         crop = metric.pop("crop")
         parts.append(f"border of {crop} px cut" if crop else "no border cut")

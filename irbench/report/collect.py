@@ -59,7 +59,8 @@ def collect(folder: Path, plan: dict) -> Run:
     return Run(folder, name, str(plan.get("title") or name), cells, jobs["trainings"],
                jobs["profiles"], protocols, datasets, models, plan.get("published", "all"),
                tuple(plan.get("metrics") or ()), found, sets, benches,
-               dict(plan.get("profile") or {}), bool(plan.get("differences")))
+               dict(plan.get("profile") or {}), dict(plan.get("trained_as") or {}),
+               bool(plan.get("differences")))
 
 
 def _training_sets(plan: dict, cell: Cell,

@@ -97,6 +97,8 @@ class Run:
     trained_on: dict[tuple[str, str], dict[str, list[str]] | None] = field(default_factory=dict)
     benches: dict[str, Outcome] = field(default_factory=dict)   # by the benchmark's name
     asked: dict = field(default_factory=dict)       # the config's `profile`, {} if not given
+    # protocol -> the id of its trainings, where that is another version of it
+    trained_as: dict[str, str] = field(default_factory=dict)
     differences: bool = False       # show differences to published values in the cells of tables
 
     def parameters(self, protocol: str, model: str) -> int | None:
@@ -124,9 +126,10 @@ class Run:
     def training(self, protocol: str | None, model: str | None) -> Outcome | None:
         """Return the training whose weights a model uses under a protocol; it may be blind."""
         name = self.models[model].owner if model in self.models else model
-        task, _, version = text.split_id(str(protocol))
+        scope = self.trained_as.get(protocol, protocol)
+        task, _, version = text.split_id(str(scope))
         return next((self.trainings[key] for key in (
-            (protocol, name), (f"{task}-{text.BLIND}@{version}", name)) if key in self.trainings),
+            (scope, name), (f"{task}-{text.BLIND}@{version}", name)) if key in self.trainings),
             None)
 
     def header(self, protocol: str, model: str) -> dict:
@@ -140,7 +143,9 @@ class Run:
     def blind(self, protocol: str, model: str) -> bool:
         """Return whether a model's weights under a protocol were trained for several levels."""
         job = self.training(protocol, model)
-        return job.protocol != protocol if job else bool(self.header(protocol, model).get("levels"))
+        if job is None:
+            return bool(self.header(protocol, model).get("levels"))
+        return job.protocol != self.trained_as.get(protocol, protocol)
 
     def training_of(self, protocol: str, model: str) -> dict | None:
         """Return how a model's weights were trained: status, unfinished, steps, seconds, device.

@@ -175,8 +175,9 @@ def compared(score: dict, header: dict, plugins: tuple[str, ...] = ()) -> dict |
     found = {}
     for metric in metrics.METRICS:
         figure = row.figures.get((*column, metric))
-        if figure and score.get(metric) is not None and not published.caveat(
-                figure, known.metric.ssim if known else None):
+        if figure and score.get(metric) is not None and not (
+                published.other_version(figure, score["protocol"])
+                or published.caveat(figure, known.metric.ssim if known else None)):
             found[metric] = {"text": figure.shown, "gap": round(score[metric] - figure.value, 4)}
     return {"method": row.method, "source": row.source, **found} if found else None
 
@@ -223,7 +224,7 @@ def _what(header: dict, plugins: tuple[str, ...]) -> list[tuple[str, str]]:
         ("options", _unlike(header, known) or "the model's own"),
         ("for", f"{header.get('protocol')}" + (
             f", blind, {levels}: {', '.join(p.id for p in served)}" if levels else
-            "".join(f" ({p.title})" for p in served))),
+            "".join(f" ({title})" for title in dict.fromkeys(p.title for p in served)))),
     ]
 
 

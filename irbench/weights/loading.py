@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from irbench.catalog import recipes
+from irbench.catalog.protocols import version_of
 from irbench.core import files, headers, messages
 from irbench.core.errors import Unavailable, UserError, in_words
 from irbench.core.run_folder import RunFolder
@@ -242,12 +243,18 @@ def _say_choice(path: Path, taken: dict) -> None:
 
 
 def is_for(header: dict, protocol: Protocol) -> bool:
-    """Whether weights with this header serve a protocol: their own, or one in a blind range."""
+    """Whether weights with this header serve a protocol.
+
+    They serve their own, every other version of it with the same task, level and degradation, and
+    the protocols in a blind range of their task.
+    """
     scope, levels = header.get("protocol"), header.get("levels")
-    if scope == protocol.id:
+    versions = (protocol.id, *protocol.serves)
+    if scope in versions:
         return True
     try:
-        return recipes.covers(levels, protocol) and scope == recipes.scope(levels, protocol)
+        return recipes.covers(levels, protocol) and scope in {
+            f"{protocol.task}-blind@{version_of(one)}" for one in versions}
     except (AttributeError, KeyError, TypeError, ValueError):  # a header that irbench did not write
         return False
 

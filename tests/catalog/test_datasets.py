@@ -118,6 +118,26 @@ def test_bad_sources_are_refused(user, fields, message):
         user(**fields)
 
 
+def test_how_far_other_files_move_a_mean_is_data_of_the_set(user):
+    given = {"psnr": 0.006, "ssim": 0.0001, "reason": "other files"}
+    assert user(HEAD + line()).differs == {}
+    entry = user(HEAD + line(), differs=given)
+    assert entry.differs == given
+    assert sets.DatasetEntry.from_dict(entry.as_dict()) == entry
+
+
+@pytest.mark.parametrize(("differs", "message"), [
+    (0.006, "differs: valid is {psnr: 0.006, reason: why}"),
+    ({"psnr": 0.006}, "differs: valid is"), ({"reason": "x"}, "differs: valid is"),
+    ({"psnr": 0, "reason": "x"}, "psnr is 0; valid: a number above 0"),
+    ({"psnr": "much", "reason": "x"}, "psnr is 'much'; valid: a number"),
+    ({"psnr": True, "reason": "x"}, "psnr is True; valid: a number"),
+    ({"psrn": 0.1, "reason": "x"}, "unknown metric 'psrn'. Did you mean 'psnr'")])
+def test_a_wrong_difference_is_explained(user, differs, message):
+    with pytest.raises(UserError, match=message):
+        user(HEAD + line(), differs=differs)
+
+
 @pytest.mark.parametrize("name", ["My Set", "../x", "a/b", "_input", 5, ""])
 def test_bad_names_are_refused(user, name):
     with pytest.raises(UserError, match=r"not a valid name"):

@@ -123,8 +123,8 @@ def test_a_partly_pinned_peer_says_which():
     ({"swinir-m": {"training": {"recipe": "demo", "data": ["tinytrain"]}}}, "'training' does not"),
     ({"swinir": {}}, "unknown model 'swinir'. Did you mean .*'swinir-[ms]'"),
     ({"drunet-color": {}}, r"cells\[0\].models: drunet-color .peer drunet-color. cannot do "
-                           "sr-x2@1: its weights are for denoise_color at sigma15, sigma25"),
-    ({"grl-t": {}}, "cannot do sr-x2@1: its weights are for sr at x3, x4"),
+                           "sr-x2@2: its weights are for denoise_color at sigma15, sigma25"),
+    ({"grl-t": {}}, "cannot do sr-x2@2: its weights are for sr at x3, x4"),
     ({"a": {"external": "https://a/b.pth"}}, "is a URL, so the entry needs `sha256`"),
     ({"a": {"external": "https://github.com/OpenModelDB/model-hub/releases/download/dat/"
                         "4x-DAT.pth"}}, "Or name the peer 'dat'"),

@@ -32,7 +32,9 @@ def test_how_each_task_is_scored_never_changes_under_an_id():
     valid, volume = "gaussian11_valid", "gaussian11_3d"
     scored = {
         "sr-x2@1": ("y", False, 2, valid), "sr-x3@1": ("y", False, 3, valid),
-        "sr-x4@1": ("y", False, 4, valid), "denoise_gray": ("gray", True, 0, valid),
+        "sr-x4@1": ("y", False, 4, valid), "sr-x2@2": ("y", False, 2, valid),
+        "sr-x3@2": ("y", False, 3, valid), "sr-x4@2": ("y", False, 4, valid),
+        "denoise_gray": ("gray", True, 0, valid),
         "denoise_color": ("rgb", False, 0, valid), "jpeg_gray": ("gray", True, 0, valid),
         "jpeg_color": ("rgb", False, 0, valid), "demosaic": ("rgb", False, 10, valid),
         "deblur": ("rgb", False, 0, volume), "derain": ("y", True, 0, valid),
@@ -42,6 +44,38 @@ def test_how_each_task_is_scored_never_changes_under_an_id():
         metric = protocol.metric
         assert (metric.color, metric.y_rounded, metric.crop, metric.ssim) == (
             scored.get(protocol.id) or scored[protocol.task]), protocol.id
+    converted = {p.id for p in protocols.catalog().values() if p.metric.gray_files == "converted"}
+    assert converted == {"sr-x2@2", "sr-x3@2", "sr-x4@2"}
+    full = {p.id for p in protocols.catalog().values() if p.gray == "full_range"}
+    assert full == {f"denoise_gray-sigma{sigma}@2" for sigma in (15, 25, 50)}
+
+
+def test_a_published_id_keeps_its_definition():
+    """A field that came later does not change the fingerprints of earlier protocols."""
+    assert protocols.get("sr-x2@1").definition()["metric"] == {
+        "color": "y", "y_rounded": False, "crop": 2, "ssim": "gaussian11_valid"}
+    assert set(protocols.get("denoise_gray-sigma15@1").definition()) == {
+        "id", "title", "task", "level", "degradation", "color", "seed", "metric", "source"}
+
+
+def test_versions_know_whose_weights_serve_them_and_what_they_train_as(tmp_path):
+    x2, gray = protocols.get("sr-x2@2"), protocols.get("denoise_gray-sigma25@2")
+    assert (x2.serves, x2.training_id) == (("sr-x2@1",), "sr-x2@1")
+    assert protocols.get("sr-x2@1").serves == ("sr-x2@2",)
+    # another gray source makes other training images, but the same noise
+    assert (gray.serves, gray.training_id) == (("denoise_gray-sigma25@1",), gray.id)
+    entry = x2.definition()
+    scored = {**entry, "metric": {**entry["metric"], "crop": 8, "ssim": "uniform7"}}
+    made = {**entry, "degradation": {"kind": "jpeg", "quality": 10}}
+    (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"protocols": {
+        name: {k: v for k, v in one.items() if k != "id"}
+        for name, one in (("sr-x2@7", scored), ("sr-x2@8", made))}}))
+    scored, made = (protocols.get(name, (str(tmp_path),)) for name in ("sr-x2@7", "sr-x2@8"))
+    assert (scored.serves, scored.training_id) == (("sr-x2@1", "sr-x2@2"), "sr-x2@1")
+    assert (made.serves, made.training_id) == ((), "sr-x2@8")
+    assert scored.training_definition() | {"id": "sr-x2@1"} == (
+        protocols.get("sr-x2@1").training_definition())
+    assert protocols.Protocol.from_dict(scored.as_dict()) == scored
 
 
 def test_synthetic_levels_say_so_and_no_others_do():
@@ -72,7 +106,7 @@ def test_an_added_protocol_is_one_entry_and_leaves_the_others(tmp_path):
 
 
 def test_a_name_without_version_means_the_newest(tmp_path):
-    assert protocols.get("sr-x2").id == "sr-x2@1"
+    assert protocols.get("sr-x2").id == "sr-x2@2"
     entry = protocols.get("sr-x2").definition()
     del entry["id"]
     (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"protocols": {"sr-x2@12": entry}}))
@@ -97,6 +131,12 @@ def test_unknown_names_get_near_ones():
     ({"colour": "rgb"}, "unknown colour"),
     ({"color": "bgr"}, "unknown color 'bgr'.*Valid: gray, rgb"),
     ({"metric": {"color": "y"}}, "metric: missing crop, ssim, y_rounded"),
+    ({"gray": "full"}, "unknown gray 'full'.*full_range, matlab_y"),
+    ({"gray": "full_range"}, "gray is 'full_range', but only color gray"),
+    ({"metric": {"color": "y", "y_rounded": True, "crop": 2, "ssim": "uniform7",
+                 "gray_files": "yes"}}, "unknown metric gray_files 'yes'.*converted, y"),
+    ({"metric": {"color": "rgb", "y_rounded": True, "crop": 2, "ssim": "uniform7",
+                 "gray_files": "converted"}}, "only metric color y treats gray files"),
     ({"degradation": {"kind": "matlab_bicubc", "scale": 2}}, "Did you mean 'matlab_bicubic'"),
     ({"degradation": {"kind": "matlab_bicubic", "scale": 1}}, "scale is 1; valid: whole numbers 2"),
     ({"degradation": {"kind": "jpeg"}}, "degradation: missing quality"),
@@ -126,7 +166,7 @@ def entry_of(kind, **changes):
     entry = like.definition()
     del entry["id"]
     degradation = {**entry["degradation"], **changes.pop("degradation", {})}
-    return like.id.replace("@1", "@2"), {**entry, "degradation": degradation, **changes}
+    return like.id.replace("@1", "@9"), {**entry, "degradation": degradation, **changes}
 
 
 @pytest.mark.parametrize(("kind", "change", "message"), [

@@ -162,7 +162,7 @@ def test_what_is_wrong_is_said(changes, message):
      "trains for sigma from 15 to 50 of denoise_gray and denoise_color; jpeg_color-q10@1 is not"),
     ({"protocol": "denoise_color-sigma25", "levels": {"sigma": [30, 50]}},
      "denoise_color-sigma25@1 is not among them"),
-    ({"protocol": "sr-x3"}, "patch 16 is not divisible by the scale 3 of sr-x3@1"),
+    ({"protocol": "sr-x3"}, "patch 16 is not divisible by the scale 3 of sr-x3@2"),
     ({"patch": 18, "protocol": "sr-x3", "phases": [{"from": 0}, {"from": 0.5, "patch": 20}]},
      "patch 20 is not divisible by the scale 3"),
     ({"exclude": {"tinytrian": ["img10"]}}, "unknown dataset 'tinytrian'"),
@@ -219,13 +219,21 @@ def test_one_blind_training_serves_all_levels_in_its_range():
                                            "denoise_gray-sigma25"))
     sigma = blind.levels
     assert recipes.scope(sigma, at15) == recipes.scope(sigma, at25) == "denoise_color-blind@1"
-    assert recipes.scope(sigma, gray) == "denoise_gray-blind@1"
+    assert recipes.scope(sigma, gray) == "denoise_gray-blind@2"
     assert recipes.scope(resolve().levels, at25) == "denoise_color-sigma25@1"
     assert recipes.trained_for(blind, at15) == recipes.trained_for(blind, at25)
     trained = recipes.trained_for(blind, at25)
     assert trained.degradation == {"kind": "gaussian_noise", "sigma": [15, 50]}
     assert (trained.id, trained.level) == ("denoise_color-blind@1", "blind")
-    assert recipes.trained_for(resolve(), at25) is at25
+    assert recipes.trained_for(resolve(), at25) == at25
+
+
+def test_versions_that_only_score_differently_are_trained_once():
+    old, new = map(protocols.get, ("sr-x2@1", "sr-x2@2"))
+    assert recipes.scope(None, old) == recipes.scope(None, new) == "sr-x2@1"
+    trained = [recipes.trained_for(resolve(), one).training_definition() for one in (old, new)]
+    assert trained[0] == trained[1] and trained[0]["id"] == "sr-x2@1"
+    assert not {"metric", "seed", "title", "source"} & set(trained[0])
 
 
 @pytest.mark.parametrize(("levels", "protocol", "covered"), [

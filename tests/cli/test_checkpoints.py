@@ -179,7 +179,7 @@ def test_the_gap_is_measured_less_published(tmp_path):
     assert first["published"]["psnr"] == {"text": "31.57", "gap": -1.17}
     assert first["published"]["method"] == "Compacter*" and second["published"] is None
     made_for_one = {"arch": "compacter", "levels": None}
-    score = {"protocol": "sr-x2@1", "dataset": "set5", "psnr": 36.54, "ssim": 0.95}
+    score = {"protocol": "sr-x2@2", "dataset": "set5", "psnr": 36.54, "ssim": 0.95}
     found = cards.compared(score, made_for_one)
     assert (found["method"], found["psnr"]) == ("Compacter", {"text": "38.24", "gap": -1.7})
     assert cards.compared(score, {"arch": "unheard-of"}) is None
@@ -314,15 +314,15 @@ def test_list_and_show_import_no_torch(tmp_path):
 def test_a_training_is_bundled(world, tmp_path, capsys):
     run = plan.load(world)
     job = run.find("training", protocol="sr-x2", model="tiny")
-    network = loading.build(job.model, run.protocols["sr-x2@1"], tuple(run.config["plugins"]))
+    network = loading.build(job.model, run.protocols["sr-x2@2"], tuple(run.config["plugins"]))
     file = run.folder / "checkpoints/sr-x2@1/tiny.safetensors"
-    digest = loading.save(file, network.state_dict(), job.model, run.protocols["sr-x2@1"],
+    digest = loading.save(file, network.state_dict(), job.model, run.scopes["sr-x2@1/tiny"],
                               training=job.fingerprint)
     files.write_json(job.record, records.make("training", job.key, job.spec, result={
         "steps": 1, "seconds": 1.0, "images_seen": 2,
         "checkpoint": {"file": "checkpoints/sr-x2@1/tiny.safetensors", "sha256": digest}}))
     code, done, _, _ = call(capsys, "export", "--config", tmp_path / "config.yaml", "--protocol",
-                            "sr-x2@1", "--model", "tiny", "--bundle")
+                            "sr-x2@2", "--model", "tiny", "--bundle")
     assert code == 0 and done["file"] == str(tmp_path / "weights/tiny-sr-x2.safetensors")
     (one,) = bundled.catalog().values()
     assert (one.name, one.sha256, one.levels) == ("tiny-sr-x2", done["sha256"], None)
@@ -366,7 +366,7 @@ def test_a_full_disk_is_one_message_and_a_gone_reader_none(tmp_path, monkeypatch
 @pytest.mark.filterwarnings("ignore")
 def test_bad_input_is_one_message(world, capsys, words, message):
     network = loading.build(plan.load(world).models["tiny"], plan.load(world).protocols[
-        "sr-x2@1"], (str(world.parent / "tiny_model.py"),))
+        "sr-x2@2"], (str(world.parent / "tiny_model.py"),))
     torch.save(network.state_dict(), "w.pth")
     code, _, _, err = call(capsys, *words)
     assert code == 2 and message in err and err.startswith("irbench: ") and err.count("\n") == 1
@@ -374,12 +374,12 @@ def test_bad_input_is_one_message(world, capsys, words, message):
 
 def test_a_folder_that_cannot_be_written_is_said_so(world, capsys):
     write(Path("a.safetensors"), arch="tiny", options={"width": 4, "strength": 0.1},
-          protocol="sr-x2@1", levels=None)
+          protocol="sr-x2@2", levels=None)
     Path("blocked").write_text("")
     code, _, _, err = call(capsys, "import", "a.safetensors", "--data-root", "blocked")
     assert code == 2 and "does not fit tiny" in err
     torch.save(loading.build(plan.load(world).models["tiny"], plan.load(world).protocols[
-        "sr-x2@1"], (str(world.parent / "tiny_model.py"),)).state_dict(), "w.pth")
+        "sr-x2@2"], (str(world.parent / "tiny_model.py"),)).state_dict(), "w.pth")
     code, _, _, err = call(capsys, "import", "w.pth", "--model", "tiny", "--protocol", "sr-x2",
                            "--data-root", "blocked")
     assert code == 2 and err.startswith("irbench: blocked") and err.count("\n") == 1

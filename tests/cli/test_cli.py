@@ -131,14 +131,14 @@ def test_a_model_that_breaks_costs_one_cell(world):
     config = yaml.safe_load(world.read_text())
     from irbench.weights import loading
     run = plan.load(world)
-    network = loading.build(run.models["tiny"], run.protocols["sr-x2@1"],
+    network = loading.build(run.models["tiny"], run.protocols["sr-x2@2"],
                                 tuple(config["plugins"]))
     weights = world.parent / "w.safetensors"
-    loading.save(weights, network.state_dict(), run.models["tiny"], run.protocols["sr-x2@1"])
+    loading.save(weights, network.state_dict(), run.models["tiny"], run.protocols["sr-x2@2"])
     config["models"]["tiny"] = {"checkpoint": str(weights)}
     world.write_text(yaml.safe_dump(config))
     assert evaluate("tiny", "--on-failure", "record", protocol="sr-x2") == 0
-    record = records.read(world.parent / "results/tiny/cells/sr-x2@1/tinyset/tiny.json")
+    record = records.read(world.parent / "results/tiny/cells/sr-x2@2/tinyset/tiny.json")
     assert record["status"] == "failed"
     assert "KeyError: 7" in record["reason"]
 
@@ -149,7 +149,7 @@ def test_a_job_that_is_killed_leaves_a_record(world):
         "def forward(self, x):", "def forward(self, x):\n        os.kill(os.getpid(), 9)"))
     assert cli.main(["profile", "--protocol", "sr-x2", "--model", "tiny", "--on-failure",
                      "record"]) == 0
-    record = records.read(world.parent / "results/tiny/profiles/sr-x2@1/tiny.json")
+    record = records.read(world.parent / "results/tiny/profiles/sr-x2@2/tiny.json")
     assert record["status"] == "failed"
     assert "ended by signal 9 (out of memory?)" in record["reason"]
 
@@ -211,7 +211,7 @@ def test_a_report_shows_no_number_of_other_inputs(world):
 
 def test_a_profile_by_hand(world, capsys):
     assert cli.main(["profile", "--protocol", "sr-x2", "--model", "tiny"]) == 0
-    record = records.read(world.parent / "results/tiny/profiles/sr-x2@1/tiny.json")
+    record = records.read(world.parent / "results/tiny/profiles/sr-x2@2/tiny.json")
     # 3 -> 4 and 4 -> 12 channels by 3x3 convolutions with bias
     assert record["result"]["parameters"] == (27 * 4 + 4) + (36 * 12 + 12)
     assert record["result"]["macs"] == 16 * 16 * (27 * 4 + 36 * 12)
@@ -227,7 +227,7 @@ def test_a_profile_is_of_the_inference_asked_for(world, capsys):
     value["plugins"].append("still.py")
     world.write_text(yaml.safe_dump(value))
     (world.parent / "still.py").write_text(STILL)
-    folder = world.parent / "results/tiny/profiles/sr-x2@1"
+    folder = world.parent / "results/tiny/profiles/sr-x2@2"
     for name, dtype in (("tiny", "float32"), ("tiny.fast", "bfloat16"), ("still", "float32")):
         assert cli.main(["profile", "--protocol", "sr-x2", "--model", name]) == 0
         result = records.read(folder / f"{name}.json")["result"]
@@ -245,7 +245,7 @@ def test_a_profile_tells_which_attention_was_chosen(world, capsys):
     value["cells"][0]["models"].append("semanir-light")
     world.write_text(yaml.safe_dump(value))
     assert cli.main(["profile", "--protocol", "sr-x2", "--model", "semanir-light"]) == 0
-    record = records.read(world.parent / "results/tiny/profiles/sr-x2@1/semanir-light.json")
+    record = records.read(world.parent / "results/tiny/profiles/sr-x2@2/semanir-light.json")
     chosen = record["result"]["attention"]
     assert f"attention {chosen['implementation']}: {chosen['reason']}" in capsys.readouterr().err
 
@@ -293,7 +293,7 @@ def test_data_by_hand(world, capsys):
 def test_list_and_info(capsys, world):
     assert cli.main(["list"]) == 0
     out = capsys.readouterr().out
-    for name in ("compacter", "sr-x2@1", "set5", "demo"):
+    for name in ("compacter", "sr-x2@2", "set5", "demo"):
         assert name in out
     assert cli.main(["list", "models", "--config", str(world)]) == 0
     assert "tiny" in capsys.readouterr().out

@@ -107,7 +107,7 @@ def test_a_config_asks_for_variants_under_their_protocols_alone(folder):
 def test_a_protocol_without_version_is_the_newest_that_was_run():
     config = {"cells": [{"protocol": "sr-x2", "datasets": ["a"], "models": ["m"]}],
               "models": {"m": {"profile": False}}, "profile": {"references": ["r"]}}
-    assert planned.from_config(config).cell(X2, "a", "m")
+    assert planned.from_config(config).cell("sr-x2@2", "a", "m")
     later = planned.from_config(config, ["sr-x2@1", "sr-x2@3", "sr-x4@9"])
     assert later.cell("sr-x2@3", "a", "m") and not later.cell(X2, "a", "m")
     assert not later.profile("sr-x2@3", "m") and later.profile("sr-x2@3", "r")

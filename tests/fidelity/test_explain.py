@@ -355,13 +355,23 @@ def test_a_figure_of_no_decimals_is_matched_by_anything():
 
 
 def test_a_gray_file_in_a_colour_set(tmp_path, monkeypatch):
-    run = make(tmp_path, monkeypatch, gray=True)
+    run = make(tmp_path, monkeypatch, gray=True, protocol="sr-x2@1")
     figure = np.mean([db(cut(np.round(a) @ LIMITED, 2), cut(b @ LIMITED, 2))
                       for a, b in pairs(tmp_path)])
     found = explain.explain(run, job(run), f"{figure:.6f}")
     assert found.causes[0].differences == ("gray files converted to Y like RGB",)
     # 219/255 of the range: 1.32 dB for that one of two images
     assert found.causes[0].value - found.protocol.value == pytest.approx(1.322 / 2, abs=1e-3)
+
+
+def test_a_gray_file_taken_as_y(tmp_path, monkeypatch):
+    """The same from the other side: version 2 converts it, the figure takes it as Y."""
+    run = make(tmp_path, monkeypatch, gray=True)
+    values = [db(cut(np.round(a) @ LIMITED, 2), cut(b @ LIMITED, 2)) for a, b in pairs(tmp_path)]
+    values[1] += 20 * np.log10(219 / 255)
+    found = explain.explain(run, job(run), f"{np.mean(values):.6f}")
+    assert found.simplest[0].differences == (
+        "gray files taken as Y, as old MATLAB scripts (SRCNN, VDSR)",)
 
 
 def test_noise_in_bgr_order(tmp_path, monkeypatch):
@@ -480,7 +490,7 @@ def test_what_goes_wrong_in_the_model_names_the_image(tmp_path, monkeypatch):
 
 def test_images_of_another_run_are_refused(tmp_path, monkeypatch):
     run = make(tmp_path, monkeypatch)
-    path = tmp_path / "results/one/images/sr-x2@1/tinyset/bicubic/img1.png"
+    path = tmp_path / "results/one/images/sr-x2@2/tinyset/bicubic/img1.png"
     images.write_png(path, 255 - images.read_image(path))
     with pytest.raises(UserError, match="the images belong to another run"):
         explain.explain(run, job(run), "30")
@@ -549,7 +559,7 @@ def test_the_example_of_the_readme(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (["sr-x2/tinyset", "--published", "30"], "not a cell. Valid: PROTOCOL/DATASET/MODEL"),
-    (["sr-x2/tinyset/bicubc", "--published", "30"], "Did you mean 'sr-x2@1/tinyset/bicubic'"),
+    (["sr-x2/tinyset/bicubc", "--published", "30"], "Did you mean 'sr-x2@2/tinyset/bicubic'"),
     (["sr-x2/tinyset/bicubic", "--published", "30 dB"], "not a figure"),
     (["sr-x2/tinyset/bicubic", "--published", "inf"], "not a figure"),
     (["sr-x2/tinyset/bicubic", "--published", "3.366e1"], "as printed"),

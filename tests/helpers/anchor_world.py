@@ -19,11 +19,11 @@ def world(folder, known, **changes):
                 "psnr": {"within": 0.005, "reason": "the arithmetic"}}},
             "expected": {"kind": "expectation", "title": "closed form", "tolerance": {
                 "psnr": {"errors": 3, "reason": "one draw"}}}},
-        "rows": [{"protocols": ["sr-x2@1"], "datasets": ["tinyset"], "model": "bicubic",
+        "rows": [{"protocols": ["sr-x2@2"], "datasets": ["tinyset"], "model": "bicubic",
                   "references": []},
                  {"protocols": ["denoise_color-sigma25@1"], "datasets": ["tinyset"],
                   "model": "input", "references": ["expected"]}],
-        "figures": {"known": {"sr-x2@1/tinyset/bicubic": known}}, **changes}
+        "figures": {"known": {"sr-x2@2/tinyset/bicubic": known}}, **changes}
     path = folder / "anchors.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path

@@ -59,7 +59,7 @@ MODELS = {
               "inference": {"tile": 48}},
 }
 WEIGHTS = {  # in the world -> of irbench
-    "compacter-sr-x2@1": "compacter-sr-x2", "semanir-light-sr-x2@1": "semanir-light-sr-x2",
+    "compacter-sr-x2@2": "compacter-sr-x2", "semanir-light-sr-x2@2": "semanir-light-sr-x2",
     "compacter-jpeg_color-q10@1": "compacter-jpeg_color-blind",
     "semanir-light-denoise_color-sigma25@1": "semanir-light-denoise_color-blind"}
 CELLS = {"sr-x2": ["compacter", "semanir-light", "tiled"], "jpeg_color-q10": ["tiled"],

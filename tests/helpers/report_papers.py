@@ -44,7 +44,7 @@ def papers_run(folder: Path) -> Builder:
                 cell(f"denoise_color-sigma{sigma}@1", dataset, model, low + more,
                      -1.0 if model == "tie" else 1.0)
         for dataset in ("set12", "urban100"):
-            cell(f"denoise_gray-sigma{sigma}@1", dataset, "gray", low + 8.2)
+            cell(f"denoise_gray-sigma{sigma}@2", dataset, "gray", low + 8.2)
     for q, low in ((10, 25.7), (40, 30.3)):
         for dataset in ("live1_color", "bsds500_test"):
             cell(f"jpeg_color-q{q}@1", dataset, "input", low)

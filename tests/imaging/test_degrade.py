@@ -89,7 +89,7 @@ def test_noise_of_each_strength():
 
 def test_gray_protocols_start_from_matlab_gray():
     image = noise_image(1, 16, 24)
-    for name in ("jpeg_gray-q10", "denoise_gray-sigma15"):
+    for name in ("jpeg_gray-q10", "denoise_gray-sigma15@1"):
         target = degrade.prepare_target(image, protocols.get(name))
         assert np.array_equal(target, images.luma(image, rounded=True))
         gray = image[..., :1]
@@ -123,7 +123,7 @@ def test_a_random_source_can_be_handed_in():
 
 
 def test_images_too_small_are_refused():
-    with pytest.raises(UserError, match=r"1x30 pixels .*sr-x4@1 needs at least 8"):
+    with pytest.raises(UserError, match=r"1x30 pixels .*sr-x4@2 needs at least 8"):
         degrade.prepare_target(np.zeros((1, 30, 3), np.uint8), protocols.get("sr-x4"))
     # the smallest image whose input has two pixels on each side
     smallest = degrade.prepare_target(np.zeros((8, 9, 3), np.uint8), protocols.get("sr-x4"))
@@ -147,7 +147,7 @@ def test_a_paired_protocol_makes_no_input(name):
 
 def test_other_protocols_take_no_pair():
     image = noise_image(0, 16, 16)
-    with pytest.raises(UserError, match="sr-x2@1 makes its inputs from clean images"):
+    with pytest.raises(UserError, match="sr-x2@2 makes its inputs from clean images"):
         degrade.prepare_pair(image, image, protocols.get("sr-x2"))
 
 
@@ -165,6 +165,25 @@ def test_a_pair_of_two_sizes_is_refused():
     with pytest.raises(UserError, match=r"input is 16x20 pixels .*target 20x16; the images of"):
         degrade.prepare_pair(noise_image(0, 16, 20), noise_image(1, 20, 16),
                              protocols.get("deblur-motion"))
+
+
+@pytest.mark.parametrize("sigma", [15, 25, 50])
+def test_a_colour_source_is_denoised_in_full_range_gray(sigma):
+    """A colour file, its gray version and that saved as RGB are one test image under version 2."""
+    protocol = protocols.get(f"denoise_gray-sigma{sigma}")
+    colour = np.random.default_rng(3).integers(0, 256, (40, 50, 3), np.uint8)
+    gray = cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)[..., None]
+    targets = [degrade.prepare_target(one, protocol)
+               for one in (colour, gray, np.repeat(gray, 3, axis=2))]
+    assert all(np.array_equal(one, gray) for one in targets)
+    # version 1 takes MATLAB's Y of a colour source, in [16, 235]; gray files stay as they are
+    old = protocols.get(f"denoise_gray-sigma{sigma}@1")
+    assert np.array_equal(degrade.prepare_target(gray, old), gray)
+    limited = degrade.prepare_target(colour, old).astype(int)
+    assert np.abs(limited - (16 + gray.astype(int) * 219 / 255)).max() <= 1
+    # gray of JPEG tests stays MATLAB's Y
+    jpeg = degrade.prepare_target(colour, protocols.get("jpeg_gray-q10"))
+    assert np.array_equal(jpeg, limited)
 
 
 def test_a_gray_file_of_a_colour_pair_becomes_colour():

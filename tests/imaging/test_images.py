@@ -64,6 +64,22 @@ def test_the_luma_of_a_gray_file_is_the_file():
     assert np.allclose(back, gray, atol=1e-9)
 
 
+def test_full_range_gray_is_that_of_cv2():
+    """What every gray denoising toolkit reads; a gray file stays as it is under both sources."""
+    import cv2
+
+    steps = np.arange(0, 256, 3, dtype=np.uint8)
+    every = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(len(steps), -1, 3)
+    every[0, 0] = 255
+    ours = images.to_gray(every, "full_range")
+    assert np.array_equal(ours[..., 0], cv2.cvtColor(every, cv2.COLOR_RGB2GRAY))
+    assert (ours.min(), ours.max(), ours.dtype, ours.ndim) == (0, 255, np.uint8, 3)
+    gray = random_image(0, 5, 6, 1)
+    for source in ("full_range", "matlab_y"):
+        assert np.array_equal(images.to_gray(gray, source), gray)
+    assert np.array_equal(images.to_gray(images.to_rgb(gray), "full_range"), gray)
+
+
 def test_to_uint8_clips_rounds_and_refuses_nan():
     values = np.array([-1.0, 0.0, 0.4999 / 255, 0.51 / 255, 1.0, 7.0])
     assert images.to_uint8(values).tolist() == [0, 0, 0, 1, 255, 255]

@@ -169,6 +169,19 @@ def test_psnr_and_ssim_need_neither_torch_nor_pyiqa():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_a_gray_file_of_a_colour_set_is_y_or_is_converted_to_it(scale):
+    """Set14's bridge: 219/255 of the range is 1.32 dB; RGB files are the same under both."""
+    old, new = (metrics.Scorer(protocols.get(f"sr-x{scale}@{v}"), ("psnr", "ssim")) for v in (1, 2))
+    restored, target = (np.repeat(p, 3, axis=-1) for p in pair(c=1, noise=9))
+    one, other = (scorer(restored, target, gray_file=True) for scorer in (old, new))
+    assert other["psnr"] - one["psnr"] == pytest.approx(20 * np.log10(255 / 219), abs=1e-9)
+    assert other["ssim"] > one["ssim"]
+    assert new(restored, target, gray_file=False) == other
+    colour = pair(noise=9)
+    assert old(*colour) == new(*colour) == new(*colour, gray_file=False)
+
+
 def test_why_pyiqas_own_luma_is_not_used():
     """pyiqa's default YIQ is full-range: 20*log10(255/219) = 1.32 dB below the papers' figure."""
     import torch

@@ -32,7 +32,7 @@ def world(tmp_path, monkeypatch):
     return tiny.make(tmp_path)
 
 
-def run(config, key="sr-x2@1/tinyset/bicubic", **options):
+def run(config, key="sr-x2@2/tinyset/bicubic", **options):
     """Evaluate a cell of a config; return its result."""
     planned = plan.load(config)
     return evaluate.run(planned, planned.cells[key], RunSettings(**options))
@@ -65,7 +65,7 @@ def paired(tmp_path, monkeypatch):
 
 def test_a_cell_is_its_steps_one_by_one(world):
     found = run(world)
-    protocol = plan.load(world).protocols["sr-x2@1"]
+    protocol = plan.load(world).protocols["sr-x2@2"]
     scorer = metrics.Scorer(protocol, ("psnr", "ssim"))
     model = registry.get("bicubic").load()("sr", 2, 3)
     assert [image["name"] for image in found.result["images"]] == ["img0", "img1", "img2"]
@@ -165,7 +165,7 @@ def test_a_broken_image_in_the_middle_ends_the_cell_with_its_name(world, damage,
     if reason != "No such file":
         planned = plan.load(world)
     with pytest.raises(Unavailable, match=rf"img1\.png: {reason}"):
-        evaluate.run(planned, planned.cells["sr-x2@1/tinyset/bicubic"])
+        evaluate.run(planned, planned.cells["sr-x2@2/tinyset/bicubic"])
     assert not list(world.parent.glob("results/**/*.json"))
 
 
@@ -197,14 +197,14 @@ def test_values_that_are_not_finite_name_the_image(world, monkeypatch):
 
 
 def test_a_record_is_json(world):
-    job = plan.load(world).cells["sr-x2@1/tinyset/bicubic"]
+    job = plan.load(world).cells["sr-x2@2/tinyset/bicubic"]
     text = json.dumps(record_of(job, run(world)), allow_nan=False)
     assert json.loads(text)["status"] == "ok"
 
 
 # -- how the model is run ----------------------------------------------------------------------
 
-def given(config, network=None, key="sr-x2@1/tinyset/bicubic", monkeypatch=None, **options):
+def given(config, network=None, key="sr-x2@2/tinyset/bicubic", monkeypatch=None, **options):
     """Evaluate a cell with inference options, with another network in place of the model's."""
     planned = plan.load(config)
     job = planned.cells[key]
@@ -281,7 +281,7 @@ def test_a_type_that_the_model_does_not_run_in_is_refused(world):
 
 def test_bfloat16_moves_a_cell_a_little(world, monkeypatch):
     planned = plan.load(world)
-    job = planned.cells["sr-x2@1/tinyset/bicubic"]
+    job = planned.cells["sr-x2@2/tinyset/bicubic"]
     light = replace(job.model, arch="semanir-light")  # whose card has the type
     means = []
     for dtype in ("float32", "bfloat16"):

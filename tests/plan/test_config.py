@@ -57,7 +57,7 @@ def test_a_section_alone_is_completed_too(tmp_path):
     (put("cells", 0, "protocol", "sr-x9"), r"cells\[0\]: unknown protocol 'sr-x9'"),
     (put("cells", 0, "protocol", "srr-x2"), "unknown protocol 'srr-x2'. Did you mean 'sr-x2'"),
     (put("cells", 0, "datasets", ["tinytrain"]), "'tinytrain' is a train set, not a test set"),
-    (put("cells", 0, "models", ["input"]), r"input \(input\) cannot do sr-x2@1: it does denoise"),
+    (put("cells", 0, "models", ["input"]), r"input \(input\) cannot do sr-x2@2: it does denoise"),
     (put("models", "compactr", {}), "models.compactr: unknown model 'compactr'. Did you mean"),
     (put("models", "tiny", {}), "needs either `training`.*or `checkpoint`"),
     (put("models", "bicubic", {"checkpoint": "a"}), "bicubic has no weights; remove checkpoint"),
@@ -116,9 +116,9 @@ def test_a_run_has_the_jobs_its_config_asks_for(tmp_path):
     assert sorted(jobs) == sorted([
         "data tinyset", "data tinytrain",
         "training sr-x2@1/tiny", "training jpeg_gray-q10@1/tiny",
-        "cell sr-x2@1/tinyset/bicubic", "cell sr-x2@1/tinyset/tiny",
+        "cell sr-x2@2/tinyset/bicubic", "cell sr-x2@2/tinyset/tiny",
         "cell jpeg_gray-q10@1/tinyset/input", "cell jpeg_gray-q10@1/tinyset/tiny",
-        "profile sr-x2@1/tiny", "profile jpeg_gray-q10@1/tiny", "leaks tiny"])
+        "profile sr-x2@2/tiny", "profile jpeg_gray-q10@1/tiny", "leaks tiny"])
 
 
 def test_training_on_a_test_set_stops_no_run_but_is_looked_for(tmp_path):
@@ -173,5 +173,5 @@ def test_a_checkpoint_path_may_name_the_protocol(tmp_path):
 
 def test_asking_for_a_job_that_is_not_there(tmp_path):
     run = plan.load(tiny.make(tmp_path))
-    with pytest.raises(UserError, match="unknown cell job .*Valid: .*sr-x2@1/tinyset/tiny"):
+    with pytest.raises(UserError, match="unknown cell job .*Valid: .*sr-x2@2/tinyset/tiny"):
         run.find("cell", protocol="sr-x2", dataset="tinyset", model="tinyy")

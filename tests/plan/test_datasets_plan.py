@@ -155,7 +155,7 @@ def test_a_fetched_archive_leaves_a_record_of_what_it_held(world, monkeypatch):
      r"cells\[0\].datasets: derain-streak@1 scores real pairs, and 'tinyset' has clean images only"
      r". Sets for it: .*rain100h.*test100"),
     ([{"protocol": CLEAN, "datasets": ["rain"], "models": ["bicubic"]}],
-     r"sr-x2@1 makes its inputs from clean images, and 'rain' has its own degraded images"),
+     r"sr-x2@2 makes its inputs from clean images, and 'rain' has its own degraded images"),
     ([{"protocol": "derain-synthetic", "datasets": ["rain"], "models": ["input"]}],
      "the two are never mixed"),
 ])
@@ -217,7 +217,7 @@ def test_a_training_set_must_fit_too(world):
     config = yaml.safe_load(world.read_text())
     config["models"]["tiny"]["training"]["data"] = ["rain13k"]
     world.write_text(yaml.safe_dump(config))
-    with pytest.raises(UserError, match=r"models.tiny.training.data: sr-x2@1 makes its inputs"):
+    with pytest.raises(UserError, match=r"models.tiny.training.data: sr-x2@2 makes its inputs"):
         plan.load(world)
 
 

@@ -82,7 +82,7 @@ def test_a_job_costs_no_more_in_a_large_run(world, monkeypatch):
                         classmethod(lambda cls, given: made.append(given) or real(cls, given)))
     monkeypatch.setattr(compose, "build", None)      # planning would call it
     read = file.read(path)
-    job = read.find("cell", protocol="sr-x2@1", dataset="tinyset", model="bicubic")
+    job = read.find("cell", protocol="sr-x2@2", dataset="tinyset", model="bicubic")
     assert file.settled(read, job).spec == job.spec
     assert [one["name"] for one in made] == ["bicubic"]
 
@@ -123,11 +123,11 @@ def test_a_set_that_comes_later_settles(tmp_path, monkeypatch):
     assert records.read(after.data["packed"].record)["spec"] == after.data["packed"].spec
     changed = {job.title for job, now in zip(before.jobs(), after.jobs(), strict=True)
                if job.spec != now.spec}
-    assert changed == {"data packed", "training sr-x2@1 / tiny", "cell sr-x2@1 / packed / bicubic",
-                       "cell sr-x2@1 / packed / tiny", "leaks tiny"}
+    assert changed == {"data packed", "training sr-x2@1 / tiny", "cell sr-x2@2 / packed / bicubic",
+                       "cell sr-x2@2 / packed / tiny", "leaks tiny"}
     for job, now in zip(before.jobs(), after.jobs(), strict=True):
         assert file.settled(before, job) == now
-    assert cli.main(["eval", "--plan", str(path), "--protocol", "sr-x2@1", "--dataset", "packed",
+    assert cli.main(["eval", "--plan", str(path), "--protocol", "sr-x2@2", "--dataset", "packed",
                      "--model", "bicubic"]) == 0
     job = after.find("cell", protocol="sr-x2", dataset="packed", model="bicubic")
     assert records.read(job.record)["spec"] == job.spec

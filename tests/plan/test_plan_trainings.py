@@ -10,6 +10,7 @@ from irbench.catalog import protocols, recipes
 from irbench.core import digests, files, records
 from irbench.core.errors import UserError
 from irbench.jobs import verify
+from irbench.plan import external
 from tests.helpers import tiny
 from tests.helpers.sealed import seal
 
@@ -65,7 +66,7 @@ def test_a_variant_has_its_bases_blind_weights(tmp_path):
     run = plan.load(make(tmp_path))
     assert run.training_of("denoise_color-sigma15@1", "tiny.strong") is run.trainings[NAME]
     assert run.training_of("denoise_color-sigma15@1", "bicubic") is None
-    assert run.training_of("sr-x2@1", "tiny") is None
+    assert run.training_of("sr-x2@2", "tiny") is None
     assert run.trained_on["denoise_color-sigma50@1/tiny.strong"] == {"tinytrain": []}
 
 
@@ -98,12 +99,13 @@ def test_a_recipe_may_be_blind_for_some_tasks_only(tmp_path, monkeypatch):
         NAME: (usual, 4), "sr-x2@1/tiny": (usual, known["demo"]["batch"]),
         "sr-x4@1/tiny": (7, known["demo"]["batch"])}
     # a cell depends on the recipe as it is for its task
-    assert run.cells["sr-x4@1/tinyset/tiny"].model.training.steps == 7
+    assert run.cells["sr-x4@2/tinyset/tiny"].model.training.steps == 7
     assert all(job.model.training.cases is None for job in run.cells.values())
 
 
-def test_versions_do_not_share(tmp_path):
-    more_protocols(tmp_path, denoise_color__sigma25_v2={"seed": 7})
+def test_versions_with_other_inputs_do_not_share(tmp_path):
+    more_protocols(tmp_path, denoise_color__sigma25_v2={
+        "degradation": {"kind": "gaussian_noise", "sigma": 26}})
     run = plan.load(make(tmp_path, ("denoise_color-sigma15", "denoise_color-sigma25@1",
                                     "denoise_color-sigma25@2")))
     assert set(run.trainings) == {NAME, "denoise_color-blind@2/tiny"}
@@ -115,6 +117,62 @@ def test_versions_do_not_share(tmp_path):
         NAME]
 
 
+def test_a_change_of_scoring_alone_neither_trains_again_nor_orphans_weights(tmp_path, monkeypatch):
+    """Train under version 1, then plan version 2 and both: the training and its weights stay."""
+    monkeypatch.chdir(tmp_path)
+
+    def planned(*versions):
+        return plan.load(make(tmp_path, [f"sr-x2@{v}" for v in versions], levels=None))
+
+    old, new, both = planned(1), planned(2), planned(1, 2)
+    for run in (old, new, both):
+        assert list(run.trainings) == ["sr-x2@1/tiny"]
+        job = run.trainings["sr-x2@1/tiny"]
+        assert job.fingerprint == old.trainings["sr-x2@1/tiny"].fingerprint
+        assert job.record == old.trainings["sr-x2@1/tiny"].record
+        assert run.scopes["sr-x2@1/tiny"].id == "sr-x2@1"
+    assert new.training_of("sr-x2@2", "tiny").key["protocol"] == "sr-x2@1"
+    for given in ("sr-x2", "sr-x2@1", "sr-x2@2"):
+        assert new.find("training", protocol=given, model="tiny") == new.trainings["sr-x2@1/tiny"]
+    planned(1)
+    assert cli.main(["train", "--protocol", "sr-x2", "--model", "tiny"]) == 0
+    trained = records.read(old.trainings["sr-x2@1/tiny"].record)["result"]["checkpoint"]["sha256"]
+    planned(2)
+    assert cli.main(["eval", "--protocol", "sr-x2", "--dataset", "tinyset", "--model", "tiny"]) == 0
+    cell = records.read(new.cells["sr-x2@2/tinyset/tiny"].record)
+    assert cell["resolved"]["checkpoint"] == trained
+    assert not [why for why in verify.check(new) if "training" in why]
+
+
+def test_another_gray_source_is_trained_anew(tmp_path):
+    """Its training images differ, so it has a training of its own."""
+    run = plan.load(tiny.make(tmp_path, models={"compacter": {
+        "training": {"recipe": "demo", "data": ["tinytrain"]}, "profile": False}}, cells=[
+            {"protocol": f"denoise_gray-sigma25@{version}", "datasets": ["tinyset"],
+             "models": ["compacter"]} for version in (1, 2)]))
+    fingerprints = {name: job.fingerprint for name, job in run.trainings.items()}
+    assert set(fingerprints) == {f"denoise_gray-sigma25@{v}/compacter" for v in (1, 2)}
+    assert len(set(fingerprints.values())) == 2
+
+
+def test_a_path_with_the_protocols_name_finds_the_weights_of_another_version(tmp_path):
+    template, folder = str(tmp_path / "w/{protocol}.safetensors"), tmp_path / "w"
+    folder.mkdir()
+
+    def filled(protocol):
+        path = external.fill_path(template, protocols.get(protocol), "here")
+        return path.rpartition("/")[2].removesuffix(".safetensors")
+
+    assert filled("sr-x2@2") == "sr-x2@1"       # the name that its trainings have
+    assert filled("denoise_gray-sigma25@2") == "denoise_gray-sigma25@2"
+    for name in ("sr-x2@2", "denoise_gray-sigma25@1"):
+        (folder / f"{name}.safetensors").touch()
+    assert filled("sr-x2@2") == filled("sr-x2@1") == "sr-x2@2"
+    assert filled("denoise_gray-sigma25@2") == "denoise_gray-sigma25@1"
+    (folder / "sr-x2@1.safetensors").touch()
+    assert filled("sr-x2@2") == "sr-x2@1"
+
+
 # -- by hand ---------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("given", ["denoise_color-blind", "denoise_color-blind@1", *LEVELS])
@@ -124,7 +182,7 @@ def test_it_is_found_by_its_scope_and_by_each_protocol_it_serves(tmp_path, given
 
 
 @pytest.mark.parametrize(("key", "message"), [
-    ({"protocol": "sr-x2", "model": "tiny"}, "unknown training job 'sr-x2@1/tiny'.*Valid: denoise"),
+    ({"protocol": "sr-x2", "model": "tiny"}, "unknown training job 'sr-x2@2/tiny'.*Valid: denoise"),
     ({"protocol": "denoise_color-blind", "model": "tny"}, "Did you mean 'denoise_color-blind@1/ti"),
     ({"protocol": "denoise_color-sigma15", "model": "tiny.strong"}, "has the weights of 'tiny'"),
     ({"protocol": "denoise_colour-blind", "model": "tiny"}, "Did you mean 'denoise_color-blind@1/"),
@@ -169,7 +227,7 @@ def test_the_weights_of_a_blind_training_are_those_of_every_level(tmp_path, monk
     (("denoise_color-sigma15",), {"levels": {"sigma": [20, 50]}},
      r"models.tiny.training: recipe demo trains for sigma from 20 to 50 of .*denoise_color; "
      r"denoise_color-sigma15@1 is not among them. Choose a recipe for it, or other `levels`\."),
-    (("sr-x2",), {}, "sr-x2@1 is not among them"),
+    (("sr-x2",), {}, "sr-x2@2 is not among them"),
     (("jpeg_gray-q10",), {}, "jpeg_gray-q10@1 is not among them"),
     (("denoise_color-sigma15",), {"levels": {"quality": [10, 40]}}, "not among them"),
     (LEVELS, {"levels": {"sigma": [50, 15]}}, "levels is .*valid: null, or one range"),
@@ -188,9 +246,11 @@ def test_mistakes_are_explained_at_planning(tmp_path, under, changes, message):
 def test_levels_that_are_trained_otherwise_cannot_share(tmp_path, monkeypatch):
     """A protocol of one's own with another convention, and a recipe that is another at a level."""
     more_protocols(tmp_path, denoise_color__sigma30_v1={
-        "level": "sigma30", "degradation": {"kind": "gaussian_noise", "sigma": 30}, "seed": 9})
+        "level": "sigma30", "degradation": {"kind": "gaussian_noise", "sigma": 30},
+        "color": "gray", "metric": {"color": "gray", "y_rounded": True, "crop": 0,
+                                    "ssim": "gaussian11_valid"}})
     with pytest.raises(UserError, match=r"models.tiny.training: one blind training denoise_color-"
-                       r"blind@1/tiny cannot serve denoise_color-sigma30@1 and .*differ in seed\."):
+                       r"blind@1/tiny cannot serve denoise_color-sigma30@1 .*differ in color\."):
         plan.load(make(tmp_path, (*LEVELS, "denoise_color-sigma30")))
     known = recipes.catalog()
     monkeypatch.setattr(recipes, "catalog", lambda: {"demo": {**known["demo"], "for": [
@@ -206,7 +266,7 @@ def test_checking_data_knows_the_sets_of_recipes(tmp_path, monkeypatch, capsys):
         {"tasks": ["sr"], "set": {"data": ["tinytrain"]}}]}})
     path = tiny.make(tmp_path, models={"tiny": {"training": {"recipe": "demo", "patch": 16}}},
                      cells=[{"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["tiny"]}])
-    assert plan.load(path).trained_on == {"sr-x2@1/tiny": {"tinytrain": []}}
+    assert plan.load(path).trained_on == {"sr-x2@2/tiny": {"tinytrain": []}}
     assert cli.main(["data", "check"]) == 0
     assert [one["dataset"] for one in json.loads(capsys.readouterr().out)["sets"]] == [
         "tinyset", "tinytrain"]

@@ -48,7 +48,7 @@ def fingerprints(path):
 def test_a_variant_is_scored_and_profiled_wherever_its_base_is_and_never_trained(tmp_path):
     found = jobs(edit(tmp_path))
     expected = {f"{kind}{name}" for kind in (
-        "cell sr-x2@1/tinyset/", "cell jpeg_gray-q10@1/tinyset/", "profile sr-x2@1/",
+        "cell sr-x2@2/tinyset/", "cell jpeg_gray-q10@1/tinyset/", "profile sr-x2@2/",
         "profile jpeg_gray-q10@1/") for name in ("tiny.strong", "tiny.bf16")}
     assert {name for name in found if "tiny." in name} == expected
     assert set(found) - expected == set(jobs(edit(tmp_path / "plain", variants=None)))
@@ -99,15 +99,15 @@ def test_a_paper_describes_no_variant_and_no_other_number_type(tmp_path):
 
 def test_a_variant_has_the_training_sets_of_its_base(tmp_path):
     found = plan.load(edit(tmp_path)).trained_on
-    assert found["sr-x2@1/tiny.strong"] == found["sr-x2@1/tiny"] == {"tinytrain": []}
+    assert found["sr-x2@2/tiny.strong"] == found["sr-x2@2/tiny"] == {"tinytrain": []}
 
 
 def test_a_variant_may_keep_to_some_protocols(tmp_path):
-    for given in ("sr-x2", "sr-x2@1"):
+    for given in ("sr-x2", "sr-x2@2"):
         found = jobs(edit(tmp_path, variants={"few": {
             "options": {"strength": 0.2}, "protocols": [given]}}))
         assert {name for name in found if "tiny.few" in name} == {
-            "cell sr-x2@1/tinyset/tiny.few", "profile sr-x2@1/tiny.few"}
+            "cell sr-x2@2/tinyset/tiny.few", "profile sr-x2@2/tiny.few"}
 
 
 def test_third_party_weights_have_variants_of_inference(tmp_path):
@@ -155,7 +155,7 @@ def swinir(**entry):
     (variant(option={"strength": 1}), "variants.v: unknown key 'option'. Did you mean 'options'"),
     (variant(), "variants.v: it is empty"),
     (variant(inference={"compile": True}, protocols=["sr-x4"]),
-     "v.protocols: tiny has no cell under 'sr-x4'. Its protocols: jpeg_gray-q10@1, sr-x2@1"),
+     "v.protocols: tiny has no cell under 'sr-x4'. Its protocols: jpeg_gray-q10@1, sr-x2@2"),
     (variant(inference={"compile": True}, protocols=[]), "v.protocols: it is empty"),
     (lambda value: value["models"]["tiny"].update(variants={"A b": {}}), "the name 'A b' is not"),
     (model(**{"tiny.strong": {"arch": "bicubic"}}), "'tiny.strong' is used twice"),
@@ -265,13 +265,13 @@ def test_references_are_profiled_where_they_can_be_and_nothing_else(tmp_path):
     run = plan.load(edit(tmp_path, lambda value: value["profile"].update(
         references=["swinir-s-random"])))
     mine = [job for job in run.jobs() if "swinir-s-random" in job.key.values()]
-    assert [job.title for job in mine] == ["profile sr-x2@1 / swinir-s-random"]
+    assert [job.title for job in mine] == ["profile sr-x2@2 / swinir-s-random"]
     assert "references" not in mine[0].spec["profile"]
     spec = run.report_spec
     assert spec["references"] == ["swinir-s-random"]
     assert spec["models"]["swinir-s-random"]["reference"] is True
     assert spec["models"]["swinir-s-random"]["note"]
-    assert {"protocol": "sr-x2@1", "model": "swinir-s-random"} in spec["profiles"]
+    assert {"protocol": "sr-x2@2", "model": "swinir-s-random"} in spec["profiles"]
 
 
 def test_a_benchmark_is_a_job_like_any_other(tmp_path):
@@ -291,7 +291,7 @@ def test_a_benchmark_is_a_job_like_any_other(tmp_path):
 # -- weights -----------------------------------------------------------------------------------
 
 def ready(run, name):
-    protocol = run.protocols["sr-x2@1"]
+    protocol = run.protocols["sr-x2@2"]
     cell = run.find("cell", protocol="sr-x2", dataset="tinyset", model=name)
     return loading.ready(cell.model, protocol, run.folder, run.folder,
                              tuple(run.config["plugins"]))

@@ -52,7 +52,7 @@ def collected(run):
 def test_a_file_that_names_its_sets_is_searched(world, tmp_path, capsys):
     shutil.copy(tmp_path / "images/test/img0.png", tmp_path / "images/train/copy.png")
     run = world(datasets=[{"name": "tinytrain", "sha256": digest("tinytrain")}])
-    assert run.trained_on == {"sr-x2@1/bicubic": {}, "sr-x2@1/tiny": {"tinytrain": []}}
+    assert run.trained_on == {"sr-x2@2/bicubic": {}, "sr-x2@2/tiny": {"tinytrain": []}}
     (one, other), = run.leaks["tiny"].spec["pairs"]
     assert (one["name"], other["name"]) == ("tinytrain", "tinyset")
     assert (one["sha256"], one["here"]) == (digest("tinytrain"), "complete")
@@ -75,7 +75,7 @@ def test_what_is_not_known_is_told(world, capsys, sets):
         sets = [{"name": "tinytrain", "sha256": digest("tinytrain")},
                 {"name": "gone", "sha256": "0" * 64}]
     run = world(**({} if sets is None else {"datasets": sets}))
-    assert run.trained_on["sr-x2@1/tiny"] is None and not run.leaks
+    assert run.trained_on["sr-x2@2/tiny"] is None and not run.leaks
     assert list(run.data) == ["tinyset"]
     assert collected(run).leaks.summary() == (
         f"The training data of {TITLE} are unknown and not compared.")
@@ -92,7 +92,7 @@ def test_what_only_a_file_names_is_not_fetched_to_be_searched(world, tmp_path, c
     (tmp_path / "far.csv").write_text(sets.HEAD + sets.line(
         sha256=digests.file_digest(image), size=str(image.stat().st_size)))
     run = world(datasets=[{"name": "far", "sha256": digest("far")}], exclude={"far": ["a"]})
-    assert run.trained_on["sr-x2@1/tiny"] == {"far": ["a"]} and "far" not in run.data
+    assert run.trained_on["sr-x2@2/tiny"] == {"far": ["a"]} and "far" not in run.data
     code, shown, found = searched(capsys)
     assert (code, found["leaks"]) == (3, None)
     assert "NOT COMPARED" in shown and "irbench data fetch far" in shown
@@ -113,7 +113,7 @@ def test_a_third_partys_file_is_of_unknown_data(world, tmp_path):
         models={"swinir-m": {}, "tiny": {"training": {
             "recipe": "demo", "data": ["tinytrain"], "steps": 2, "patch": 16}}})
     run = plan.load(config)
-    assert run.trained_on == {"sr-x2@1/tiny": {"tinytrain": []}, "sr-x2@1/swinir-m": None}
+    assert run.trained_on == {"sr-x2@2/tiny": {"tinytrain": []}, "sr-x2@2/swinir-m": None}
     assert cli.main(["data", "leak", "--on-failure", "record", "--supervised"]) == 0
     wording = collected(run).leaks.summary()
     assert wording.startswith("Training sets (tinytrain) were compared")
@@ -146,11 +146,11 @@ def test_a_file_that_names_images_left_out(world, copied, capsys, exclude, leaks
     copied()
     named = {} if exclude is None else {"exclude": exclude}
     run = world(datasets=[{"name": "tinytrain", "sha256": digest("tinytrain")}], **named)
-    assert run.trained_on["sr-x2@1/tiny"] == {"tinytrain": (exclude or {}).get("tinytrain", [])}
+    assert run.trained_on["sr-x2@2/tiny"] == {"tinytrain": (exclude or {}).get("tinytrain", [])}
     code, shown, found = searched(capsys)
     assert (code, found["leaks"]) == ((1, 1) if leaks else (0, 0))
     pair, = found["pairs"]
-    who = ["sr-x2@1/tiny"]
+    who = ["sr-x2@2/tiny"]
     assert (pair["trained_by"], pair["left_out_by"]) == ((who, []) if leaks else ([], who))
     assert ("1 in common" in shown) == leaks
     assert ("1 left out of the training" in shown) != leaks
@@ -161,7 +161,7 @@ def test_a_file_that_names_images_left_out(world, copied, capsys, exclude, leaks
 def test_a_header_that_leaves_out_what_is_not_there_is_not_believed(world, copied, exclude):
     copied()
     run = world(datasets=[{"name": "tinytrain", "sha256": digest("tinytrain")}], exclude=exclude)
-    assert run.trained_on["sr-x2@1/tiny"] is None
+    assert run.trained_on["sr-x2@2/tiny"] is None
 
 
 TRAINING = {"recipe": "demo", "data": ["tinytrain"], "steps": 2, "patch": 16, "batch": 2}
@@ -181,14 +181,14 @@ def test_trainings_of_one_run_are_told_apart(world, tmp_path, copied, capsys):
     run = plan.load((copied(), train_two(tmp_path))[1])
     careful = {"tinytrain": ["copy"]}
     assert run.trained_on == {
-        "sr-x2@1/tiny": {"tinytrain": []}, "sr-x2@1/careful": careful,
-        "sr-x2@1/careful.strong": careful}
+        "sr-x2@2/tiny": {"tinytrain": []}, "sr-x2@2/careful": careful,
+        "sr-x2@2/careful.strong": careful}
     code, shown, found = searched(capsys)
     assert (code, found["leaks"]) == (1, 1)
     pair, = found["pairs"]
     assert (pair["trained_by"], pair["left_out_by"]) == (
-        ["sr-x2@1/tiny"], ["sr-x2@1/careful", "sr-x2@1/careful.strong"])
-    assert ("left out by sr-x2@1/careful, sr-x2@1/careful.strong, trained on by sr-x2@1/tiny"
+        ["sr-x2@2/tiny"], ["sr-x2@2/careful", "sr-x2@2/careful.strong"])
+    assert ("left out by sr-x2@2/careful, sr-x2@2/careful.strong, trained on by sr-x2@2/tiny"
             in shown)
     # the record is of whole sets: leaving another image out searches nothing again
     before = next(iter(run.leaks.values()))
@@ -217,7 +217,7 @@ def test_the_header_of_a_training_says_what_it_left_out(world, tmp_path, copied,
     shutil.copy("results/tiny/checkpoints/sr-x2@1/careful.safetensors", "w.safetensors")
     value["models"]["careful"] = {"arch": "tiny", "checkpoint": "w.safetensors"}
     path.write_text(yaml.safe_dump(value))
-    assert plan.load(path).trained_on["sr-x2@1/careful"] == {"tinytrain": ["copy"]}
+    assert plan.load(path).trained_on["sr-x2@2/careful"] == {"tinytrain": ["copy"]}
 
 
 @pytest.mark.parametrize(("change", "wording"), [
@@ -240,7 +240,7 @@ def test_what_a_recipe_leaves_out_of_other_sets_does_not_matter(world, tmp_path)
     training = {"recipe": "short", "data": ["tinytrain"], "patch": 16, "holdout": 1}
     run = plan.load(tiny.make(tmp_path, models={"tiny": {"training": training}}, cells=[
         {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["tiny"]}]))
-    assert run.trained_on == {"sr-x2@1/tiny": {"tinytrain": []}}
+    assert run.trained_on == {"sr-x2@2/tiny": {"tinytrain": []}}
     job, = run.trainings.values()
     assert job.model.training.exclude == {}
     cell, = run.cells.values()
@@ -279,16 +279,16 @@ def test_bundled_weights_name_their_sets(world, tmp_path, copied, capsys, monkey
         {"protocol": name, "datasets": ["tinyset"], "models": ["tiny"]}
         for name in ("sr-x2", "sr-x4")]))
     assert run.trained_on == {f"{protocol.id}/tiny": {"tinytrain": ["copy"]},
-                              "sr-x4@1/tiny": {"tinytrain": []}}
+                              "sr-x4@2/tiny": {"tinytrain": []}}
     searched(capsys)
     leaks = {cell.protocol: cell.leak for cell in collected(run).cells}
-    assert leaks["sr-x2@1"] == "" and "is in tinytrain" in leaks["sr-x4@1"]
+    assert leaks["sr-x2@2"] == "" and "is in tinytrain" in leaks["sr-x4@2"]
 
 
 def test_verify_finds_weights_that_were_altered_after_the_run(world, tmp_path):
     """Of bundled weights the plan knows the digest by their catalog."""
     run = world()
-    cell = run.cells["sr-x2@1/tinyset/tiny"]
+    cell = run.cells["sr-x2@2/tinyset/tiny"]
     files.write_json(cell.record, records.make(
         "cell", cell.key, cell.spec, resolved={"checkpoint": "b" * 64},
         result={"images": [], "mean": {}}))
@@ -312,8 +312,8 @@ def test_fetched_weights_are_known_once_they_are_here(world, tmp_path):
         {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["tiny"]}],
         models={"tiny": {"checkpoint": {"url": "https://host.invalid/w.safetensors",
                                         "sha256": sha256}}})
-    assert plan.load(config).trained_on == {"sr-x2@1/tiny": None}
+    assert plan.load(config).trained_on == {"sr-x2@2/tiny": None}
     place = tmp_path / "data" / "checkpoints" / f"{sha256[:16]}.safetensors"
     place.parent.mkdir(parents=True)
     place.write_bytes(data)
-    assert plan.load(config).trained_on == {"sr-x2@1/tiny": {"tinytrain": []}}
+    assert plan.load(config).trained_on == {"sr-x2@2/tiny": {"tinytrain": []}}

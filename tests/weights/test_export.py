@@ -36,7 +36,7 @@ def finish(folder, state, plugin, *, protocol=SR, best=None, **result):
     return folder / file
 
 
-def cell(folder, digest, dataset, psnr, protocol="sr-x2@1", model_name="mine", **model_):
+def cell(folder, digest, dataset, psnr, protocol="sr-x2@2", model_name="mine", **model_):
     spec = {"model": {"options": {"width": 4, "strength": 0.1}, "base": None, **model_}}
     files.write_json(
         folder / "cells" / protocol / dataset / f"{model_name}.json",
@@ -99,8 +99,8 @@ def test_an_export_says_what_is_known_of_the_training(plugin, tmp_path):
     assert storage.header_of(tmp_path, data) == header | {
         "weights": storage.header_of(tmp_path, data)["weights"]}
     assert header["scores"] == [
-        {"protocol": "sr-x2@1", "dataset": "bsd100", "count": 2, "psnr": 30.25, "ssim": None},
-        {"protocol": "sr-x2@1", "dataset": "set5", "count": 2, "psnr": 33.5, "ssim": None}]
+        {"protocol": "sr-x2@2", "dataset": "bsd100", "count": 2, "psnr": 30.25, "ssim": None},
+        {"protocol": "sr-x2@2", "dataset": "set5", "count": 2, "psnr": 33.5, "ssim": None}]
     assert header["leaks"] == [
         {"train": "tinytrain", "test": "set5", "shared": 0, "left_out": 1},
         {"train": "tinytrain", "test": "bsd100", "shared": 1, "left_out": 0}]
@@ -112,7 +112,7 @@ def test_an_export_says_what_is_known_of_the_training(plugin, tmp_path):
 
 def test_optional_fields_of_a_record_may_be_missing(plugin, tmp_path):
     finish(tmp_path, built(plugin).state_dict(), plugin)
-    path = tmp_path / "training/sr-x2@1/mine.json"
+    path = tmp_path / "training/sr-x2@2/mine.json"
     record = json.loads(path.read_text())
     for name in ("validation", "best", "parameters", "device_name"):
         del record["result"][name]
@@ -125,7 +125,7 @@ def test_the_best_weights_are_exported_where_there_are_some(plugin, tmp_path):
     with pytest.raises(UserError, match="kept no best weights.*Omit --best"):
         finish(tmp_path, built(plugin).state_dict(), plugin)
         export(tmp_path, best=True)
-    best = tmp_path / "checkpoints/sr-x2@1/mine.best.safetensors"
+    best = tmp_path / "checkpoints/sr-x2@2/mine.best.safetensors"
     state = built(plugin, seed=5).state_dict()
     finish(tmp_path, state, plugin).rename(best)
     finish(tmp_path, built(plugin).state_dict(), plugin, best={
@@ -146,7 +146,7 @@ def test_a_record_and_a_file_that_do_not_belong_together_are_refused(plugin, tmp
         export(tmp_path)
     # the record's digest is right, but the file is of another training
     loading.save(file, built(plugin).state_dict(), model(plugin), SR, training="e" * 64)
-    path = tmp_path / "training/sr-x2@1/mine.json"
+    path = tmp_path / "training/sr-x2@2/mine.json"
     record = json.loads(path.read_text())
     record["result"]["checkpoint"]["sha256"] = digests.file_digest(file)
     path.write_text(json.dumps(seal(record)))
@@ -162,9 +162,9 @@ def test_no_training_an_unfinished_one_and_values_too_large(plugin, tmp_path):
     with pytest.raises(UserError, match="last.bias has values that float16 cannot hold.*--float32"):
         export(tmp_path)
     assert export(tmp_path, half=False)
-    record = records.make("training", {"protocol": "sr-x2@1", "model": "mine"}, {},
+    record = records.make("training", {"protocol": "sr-x2@2", "model": "mine"}, {},
                           status="failed", reason="the loss is nan")
-    files.write_json(tmp_path / "training/sr-x2@1/mine.json", record)
+    files.write_json(tmp_path / "training/sr-x2@2/mine.json", record)
     with pytest.raises(Unavailable, match="failed: the loss is nan"):
         export(tmp_path)
 
@@ -179,19 +179,19 @@ def test_a_header_is_told_what_is_wrong_with_it(plugin, tmp_path):
 
 
 def test_a_training_under_way_is_not_unknown(plugin, tmp_path):
-    (tmp_path / "training/sr-x2@1").mkdir(parents=True)
-    (tmp_path / "training/sr-x2@1/mine.state").write_bytes(b"")
+    (tmp_path / "training/sr-x2@2").mkdir(parents=True)
+    (tmp_path / "training/sr-x2@2/mine.state").write_bytes(b"")
     with pytest.raises(Unavailable, match="mine.state: the training sr-x2/mine is not finished. "
                                           "Continue it with irbench train; then export"):
         export(tmp_path)
-    (tmp_path / "training/sr-x2@1/mine.state").rename(tmp_path / "training/sr-x2@1/other.state")
+    (tmp_path / "training/sr-x2@2/mine.state").rename(tmp_path / "training/sr-x2@2/other.state")
     with pytest.raises(UserError, match="unknown training"):
         export(tmp_path)
 
 
 def test_uncommitted_changes_are_kept(plugin, tmp_path):
     finish(tmp_path, built(plugin).state_dict(), plugin)
-    path = tmp_path / "training/sr-x2@1/mine.json"
+    path = tmp_path / "training/sr-x2@2/mine.json"
     record = json.loads(path.read_text())
     for git, reported in (({"commit": "a" * 40, "dirty": True}, ("a" * 40, True)),
                           (None, (None, None))):

@@ -118,7 +118,7 @@ def test_macs_by_hand(tmp_path):
 # -- what does not -----------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("make", "protocol", "message"), [
-    (compact, "sr-x3", r"it is RealESRGAN Compact \(SR, x2, 3 channels in, 3 out\); sr-x3@1 needs "
+    (compact, "sr-x3", r"it is RealESRGAN Compact \(SR, x2, 3 channels in, 3 out\); sr-x3@2 needs "
                        "x3 and 3"),
     (compact, "denoise_color-sigma25", "needs x1 and 3"),
     (dncnn, "denoise_color-sigma25", "1 channel in, 1 out.*needs x1 and 3"),

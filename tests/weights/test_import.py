@@ -59,7 +59,7 @@ def test_options_must_agree_with_the_header_of_an_own_file(plugin, tmp_path, opt
     loading.save(path, built(plugin).state_dict(), model(plugin), SR)
     with pytest.raises(UserError, match=f"a.safetensors: .*Omit --{option}"):
         imported(path, tmp_path / "data", plugin, **wanted)
-    assert imported(path, tmp_path / "data", plugin, arch="tiny", protocol="sr-x2@1",
+    assert imported(path, tmp_path / "data", plugin, arch="tiny", protocol="sr-x2@2",
                     options={"width": 4})[0].name == "tiny-sr-x2.safetensors"
 
 

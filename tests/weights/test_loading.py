@@ -22,7 +22,7 @@ def test_what_was_saved_is_loaded_and_says_what_it_is(plugin, tmp_path):
     assert equal(load(plugin, path, sha256=digest), state)
     header = storage.read_header(path)
     assert header == {"model": "mine", "arch": "tiny", "options": model(plugin).options,
-                      "protocol": "sr-x2@1", "steps": 7, "exclude": {},
+                      "protocol": "sr-x2@2", "steps": 7, "exclude": {},
                       "weights": header["weights"]}
     assert header == storage.header_of(path, path.read_bytes())
     shapes = storage.shapes(path)
@@ -68,6 +68,23 @@ def test_blind_weights_serve_every_level_of_their_range(plugin, tmp_path, protoc
 # -- what is refused -------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("levels", "scope", "wanted"), [
+    (None, "sr-x2@1", "sr-x2@2"), (None, "sr-x2@2", "sr-x2@1"),
+    # the noise is the same, whatever gray the weights were trained on
+    (None, "denoise_gray-sigma25@1", "denoise_gray-sigma25@2"),
+    ({"sigma": [15, 50]}, "denoise_gray-blind@1", "denoise_gray-sigma25@2"),
+    ({"sigma": [15, 50]}, "denoise_gray-blind@2", "denoise_gray-sigma25@1")])
+def test_weights_serve_each_version_of_task_level_and_degradation(plugin, tmp_path, levels, scope,
+                                                                  wanted):
+    protocol = protocols.get(wanted)
+    state = built(plugin, protocol).state_dict()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(storage.pack(state, {"arch": "tiny", "options": model(plugin).options,
+                                          "protocol": scope, "levels": levels}))
+    assert equal(load(plugin, path, protocol), state)
+
+
+@pytest.mark.parametrize(("levels", "scope", "wanted"), [
+    (None, "sr-x2@3", "sr-x2@2"),
     ({"sigma": [15, 20]}, "denoise_color-blind@1", "denoise_color-sigma25"),
     ({"sigma": [15, 50]}, "denoise_color-blind@1", "sr-x2"),
     ({"sigma": [15, 50]}, "denoise_color-blind@1", "jpeg_color-q10"),
@@ -147,7 +164,7 @@ def test_other_names_and_shapes_are_named(plugin, tmp_path, change, message, suf
     (torch.save if suffix == "pth" else save_file)(state, path)
     network = built(plugin, seed=1)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    with pytest.raises(UserError, match=f"a.{suffix} does not fit model mine under sr-x2@1: .*"
+    with pytest.raises(UserError, match=f"a.{suffix} does not fit model mine under sr-x2@2: .*"
                                         f"{message}"):
         loading.load(network, path, model(plugin), SR)
     assert equal(network.state_dict(), before)

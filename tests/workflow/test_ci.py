@@ -111,5 +111,5 @@ def test_the_gate_as_the_steps_run_it(tmp_path):
     code, annotations, summary = gate()
     assert code == 1
     error = next(line for line in annotations.splitlines() if line.startswith("::error"))
-    assert "sr-x2@1/tinyset/mine" in error
-    assert "sr-x2@1/tinyset/mine" in summary
+    assert "sr-x2@2/tinyset/mine" in error
+    assert "sr-x2@2/tinyset/mine" in summary

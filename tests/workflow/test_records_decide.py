@@ -20,8 +20,8 @@ WORDS = {"data": "Fetch {dataset}", "training": "Train {model} for {protocol}",
          "cell": "Evaluate {model} on {dataset} under {protocol}",
          "leaks": "Search for test images in the training sets"}
 REPORT = "Render the report"
-CELLS, OWN = "results/tiny/cells/sr-x2@1/tinyset", "results/tiny/training/sr-x2@1/tiny.json"
-BICUBIC, TINY = (f"Evaluate {model} on tinyset under sr-x2@1" for model in ("bicubic", "tiny"))
+CELLS, OWN = "results/tiny/cells/sr-x2@2/tinyset", "results/tiny/training/sr-x2@1/tiny.json"
+BICUBIC, TINY = (f"Evaluate {model} on tinyset under sr-x2@2" for model in ("bicubic", "tiny"))
 TRAIN = "Train tiny for sr-x2@1"
 
 

@@ -79,11 +79,11 @@ def test_every_record_has_a_row_of_its_task(world, monkeypatch):
     rows = {key: snakefile.labels(run, "cells", key.split("/")) for key in run.cells}
     assert all(list(row) == ["task", "level", "dataset", "model", "result"]
                for row in rows.values())
-    good, late = (rows[f"sr-x2@1/tinytoo/{model}"] for model in ("bicubic", "late"))
+    good, late = (rows[f"sr-x2@2/tinytoo/{model}"] for model in ("bicubic", "late"))
     assert [good[name].rstrip() for name in ("task", "level")] == ["sr", "x2"]
     assert re.fullmatch(r"SSIM 0\.\d{4}", good["result"])
     assert late["result"].startswith("n/a: checkpoint late(/script).safetensors: no such file")
-    assert snakefile.subcategory(run, "cells", ["sr-x2@1", "tinyset", "late"]) == "sr"
+    assert snakefile.subcategory(run, "cells", ["sr-x2@2", "tinyset", "late"]) == "sr"
     assert snakefile.labels(run, "data", ["tinytoo"]) == {
         "data": "tinytoo", "run": "tiny\u00a0", "result": "3 images\u00a0"}
     assert snakefile.subcategory(run, "data", ["tinytoo"]) == "data"
@@ -93,7 +93,7 @@ def test_every_record_has_a_row_of_its_task(world, monkeypatch):
 def test_a_file_says_which_task_level_and_set_it_is_about(world, monkeypatch, tmp_path):
     monkeypatch.chdir(world)
     run = plan.load("config.yaml")
-    for name in ("crops-sr-x2@1-tinyset", "crops-sr-x2@1-tinytoo", "latency", "scaling-sr",
+    for name in ("crops-sr-x2@2-tinyset", "crops-sr-x2@2-tinytoo", "latency", "scaling-sr",
                  "training"):
         (tmp_path / f"{name}.png").touch()
 
@@ -101,13 +101,13 @@ def test_a_file_says_which_task_level_and_set_it_is_about(world, monkeypatch, tm
         return [value.rstrip() for value in
                 snakefile.file_labels(run, tmp_path, name, "png").values()]
 
-    assert row("crops-sr-x2@1-tinytoo") == ["crops-sr-x2@1-tinytoo", "sr", "x2", "tinytoo"]
+    assert row("crops-sr-x2@2-tinytoo") == ["crops-sr-x2@2-tinytoo", "sr", "x2", "tinytoo"]
     assert row("scaling-sr") == ["scaling-sr", "sr", "all", "all"]
     assert row("latency") == ["latency", "all", "all", "all"]
     marked = [name for name in ("latency", "scaling-sr", "training") if snakefile.MARK in
               snakefile.file_labels(run, tmp_path, name, "png")["task"]]
     assert marked == ["training"]
-    assert snakefile.drawing("crops-sr-x2@1-tinyset") != snakefile.drawing("latency")
+    assert snakefile.drawing("crops-sr-x2@2-tinyset") != snakefile.drawing("latency")
 
 
 @pytest.mark.parametrize(("kind", "result", "words"), [
@@ -182,5 +182,5 @@ def test_every_table_of_the_page_opens(world, tmp_path):
     assert [row[:4] for row in cells] == [
         ["sr", "x2", dataset, model] for dataset in ("tinyset", "tinytoo")
         for model in ("bicubic", "late", "later")]
-    caption = reported["captions"]["results/tiny/cells/sr-x2@1/tinytoo/late.json"]["caption"]
-    assert all(name in html.unescape(caption) for name in ("late", "tinytoo", "sr-x2@1"))
+    caption = reported["captions"]["results/tiny/cells/sr-x2@2/tinytoo/late.json"]["caption"]
+    assert all(name in html.unescape(caption) for name in ("late", "tinytoo", "sr-x2@2"))

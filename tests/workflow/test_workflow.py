@@ -105,7 +105,7 @@ def test_snakemakes_own_report_holds_every_record(world):
 def test_irbench_verify_agrees(world):
     folder, _ = world
     assert verify(folder).returncode == 0, verify(folder).stderr
-    cell = folder / "results/tiny/cells/sr-x2@1/tinyset/tiny.json"
+    cell = folder / "results/tiny/cells/sr-x2@2/tinyset/tiny.json"
     original = cell.read_text()
     cell.write_text(original.replace('"samples": 3', '"samples": 4').replace('"width": 4',
                                                                             '"width": 5'))
@@ -134,7 +134,7 @@ def test_one_models_change_runs_only_its_jobs(world, tmp_path):
     assert code == 0, output
     changed = {name for name, stamp in stamps(folder).items() if before.get(name) != stamp}
     assert changed == {"results/tiny/training/sr-x2@1/tiny.json",
-                       "results/tiny/cells/sr-x2@1/tinyset/tiny.json"}
+                       "results/tiny/cells/sr-x2@2/tinyset/tiny.json"}
     # a metric less, a cell more: done in one run, too
     config["metrics"] = ["psnr"]
     config["cells"].append({"protocol": "sr-x4", "datasets": ["tinyset"], "models": ["bicubic"]})
@@ -164,8 +164,8 @@ def test_what_cannot_run_becomes_a_footnote_and_is_tried_again(tmp_path):
     arguments = ("--configfile", str(config))
     code, output = snakemake(tmp_path, *arguments)
     assert code == 0, output
-    assert "n/a: cell sr-x2@1 / tinyset / late: checkpoint late.safetensors: no such file" in output
-    cells = tmp_path / "results/tiny/cells/sr-x2@1/tinyset"
+    assert "n/a: cell sr-x2@2 / tinyset / late: checkpoint late.safetensors: no such file" in output
+    cells = tmp_path / "results/tiny/cells/sr-x2@2/tinyset"
     late = records.read(cells / "late.json")
     assert late["status"] == "unavailable"
     assert late["result"] is None
@@ -175,7 +175,7 @@ def test_what_cannot_run_becomes_a_footnote_and_is_tried_again(tmp_path):
     good = (cells / "bicubic.json").stat().st_mtime_ns
     # still missing: tried again, and only this
     code, output = snakemake(tmp_path, *arguments)
-    assert "n/a: cell sr-x2@1 / tinyset / late" in output
+    assert "n/a: cell sr-x2@2 / tinyset / late" in output
     assert records.read(cells / "late.json")["attempt"] == 1
     code, output = snakemake(tmp_path, *arguments, "--report", "own.html")
     assert code == 0, output

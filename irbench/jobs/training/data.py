@@ -200,7 +200,7 @@ def load(plan: Plan, job: Job, protocol: Protocol) -> Patches:
     found = []
     for name in recipe.data:
         data = obtain.obtain(plan.entry(name), root)
-        key = {"set": sets.digest(plan.entry(name)), "color": protocol.color,
+        key = {"set": sets.digest(plan.entry(name)), "color": protocol.color, "gray": protocol.gray,
                "scale": protocol.scale,
                "code": code.of_modules("irbench.imaging.degrade", "irbench.imaging.images")}
         folder = root / "decoded"

@@ -153,6 +153,8 @@ def _figure(table: Table, run: Run, column: Column, row: published.Method | None
     figure = row and row.figures.get((column.level, column.dataset, column.metric))
     if figure is None:
         return Value(text.NONE)
+    if other := published.other_version(figure, column.protocol):
+        return Value(text.NONE, marks=[table.note(f"{figure.shown} is {other}")])
     ssim = (run.protocols.get(column.protocol) or {}).get("metric", {}).get("ssim")
     caveat = published.caveat(figure, ssim)
     return Value(figure.shown, number=None if caveat else figure.value, exact=figure.text,

@@ -6,8 +6,8 @@ asterisk (one model for all levels) is the counterpart of blind weights; a row w
 counterpart of weights for one level. Reads nothing but the collected run and the published values;
 ``tables.verdicts`` makes the table.
 
-This file holds all tolerances with their reasons, except ``Metric.close`` (table of metrics).
-Difference = measured - published.
+This file holds all tolerances with their reasons, except ``Metric.close`` (table of metrics) and
+the ``differs`` of a dataset (its catalog). Difference = measured - published.
 """
 
 from __future__ import annotations
@@ -148,7 +148,8 @@ def _verdict(run: Run, cell: Cell, figure: published.Figure) -> Verdict:
     def result(word: str, tolerance: float | None, reason: str) -> Verdict:
         return Verdict(cell, figure.metric, figure, measured, difference, word, tolerance, reason)
 
-    caveat = cell.leak or published.caveat(figure, (protocol.get("metric") or {}).get("ssim"))
+    caveat = (cell.leak or published.other_version(figure, cell.protocol)
+              or published.caveat(figure, (protocol.get("metric") or {}).get("ssim")))
     if caveat:
         return result(NOT_COMPARABLE, None, caveat)
     least = close(figure)
@@ -156,10 +157,16 @@ def _verdict(run: Run, cell: Cell, figure: published.Figure) -> Verdict:
         return result(REPRODUCED, least, CLOSE_REASON)
     allowed = wider(run.models[cell.model], protocol)
     most = allowed.most.get(figure.metric)
-    if most is not None and abs(difference) <= most + 1e-9:
-        return result(NOISE, most, allowed.reason)
-    return result(DIFFERS, max(least, most or 0), allowed.reason if most is None
-                  else f"more than the known reasons explain: {allowed.reason}")
+    files = run.datasets.get(cell.dataset, {}).get("differs") or {}  # unlike the papers' files
+    more = files.get(figure.metric, 0)
+    reasons = [allowed.reason] * (most is not None) + ([files["reason"]] if more else [])
+    if not reasons:
+        return result(DIFFERS, least, allowed.reason)
+    limit = (least if most is None else most) + more
+    if abs(difference) <= limit + 1e-9:
+        return result(NOISE, limit, "; ".join(reasons))
+    return result(DIFFERS, max(least, limit),
+                  f"more than the known reasons explain: {'; '.join(reasons)}")
 
 
 def by_cell(verdicts: list[Verdict]) -> dict[str, Verdict]:

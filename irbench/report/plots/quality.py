@@ -166,7 +166,8 @@ def _add_published(run: Run, row: Tradeoff) -> None:
     for one in published.rows(row.task, {(row.level, row.dataset)}, run.published):
         figure = one.figures.get((row.level, row.dataset, "psnr"))
         params = one.params_m.get(row.level)
-        if figure and params and float(params) > 0:
+        if (figure and params and float(params) > 0
+                and not published.other_version(figure, row.protocol)):
             row.printed.setdefault(one.method, (float(params) * 1e6, figure.value))
 
 

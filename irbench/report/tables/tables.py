@@ -20,6 +20,7 @@ neither are variants, which are the model of another row run differently.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
@@ -184,20 +185,25 @@ def _denoising(run: Run, counterparts: Counterparts,
                groups: dict[tuple[str, int, bool], list[Cell]]) -> list[Table]:
     """Return the table of colour and gray denoising side by side, if a run has both."""
     made = []
-    for version in dict.fromkeys(version for _, version, _ in groups):
-        both = [groups.get((task, version, False), []) for task in DENOISING]
-        if not all(both):
-            continue
+    versions = [[v for task, v, synthetic in groups if task == one and not synthetic]
+                for one in DENOISING]
+    # two tasks need not have the same versions; of several, those with the same number belong
+    # together
+    pairs = [pair for pair in itertools.product(*versions)
+             if len(set(pair)) == 1 or min(map(len, versions)) == 1]
+    for pair in pairs:
+        both = [groups[task, version, False] for task, version in zip(DENOISING, pair, strict=True)]
+        several = pair[max(range(2), key=lambda i: len(versions[i]))]
         columns = []
         for cells in both:
             found = [column for column in _columns(run, cells) if column.metric == "psnr"]
             order = list(dict.fromkeys(column.dataset for column in found))
             columns += sorted(found, key=lambda column: order.index(column.dataset))
-        several = f"@{version}" * (sum(k[0] == DENOISING[0] for k in groups) > 1)
-        stem = f"denoise{several}"
+        stem = "denoise" + f"@{several}" * (len(pairs) > 1)
         table = Table(stem, f"{text.task_title('denoise')}, PSNR (dB)", NAMING,
                       _headed(columns, ("task", "dataset", "level"), ""), FIELDS,
-                      anchor=stem.replace("@", "-v"), cut=False, task="denoise", version=version)
+                      anchor=stem.replace("@", "-v"), cut=False, task="denoise",
+                      version=pair[0] if len(set(pair)) == 1 else None)
         _fill(table, run, both[0] + both[1], counterparts, lambda row: True)
         if columns:
             made.append(table)
@@ -246,7 +252,7 @@ def _line(table: Table, row: Row, column: Column, entry: Value) -> list:
     parameters, here = row.heads[1], row.source == MEASURED
     # a published value may not follow our protocol exactly
     protocol = column.protocol if here else PRINTED_PROTOCOL
-    return [column.task, table.version, protocol, column.level, column.dataset,
+    return [column.task, text.split_id(column.protocol)[2], protocol, column.level, column.dataset,
             "measured" if here else "published", row.name, row.key if here else "", column.metric,
             metrics.get(column.metric).unit or text.UNITLESS, entry.exact,
             entry.shown if entry.exact else "", entry.rank, entry.place or "",

@@ -241,4 +241,6 @@ def printed(run: Run, cell: Cell, blind: bool) -> Printed:
     if not spec.in_paper:
         notes.append("the model here differs from the paper's in options or number type, "
                      "so the gap compares two different models")
-    return Printed(row.figures[key], row, cell.leak or published.caveat(row.figures[key]), notes)
+    figure = row.figures[key]
+    return Printed(figure, row, cell.leak or published.other_version(figure, cell.protocol)
+                   or published.caveat(figure), notes)

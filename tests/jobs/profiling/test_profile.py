@@ -68,7 +68,7 @@ def test_the_result_is_whole_and_makes_a_record():
         assert result[absent] is None
         assert absent not in result["missing"]
     assert result["device_name"]
-    record = records.make("profile", {"protocol": "sr-x2@1", "model": "m"}, {}, result=result)
+    record = records.make("profile", {"protocol": "sr-x2@2", "model": "m"}, {}, result=result)
     assert json.loads(json.dumps(record))["result"] == result
 
 

@@ -236,7 +236,8 @@ def test_a_bad_loss_stops_with_step_images_and_last_saved_state(folder, monkeypa
     assert train(config) == 2
     wording = capsys.readouterr().err
     assert message in wording
-    batch = data.load(plan.load(config), job(config), plan.load(config).protocols["sr-x2@1"])
+    run = plan.load(config)
+    batch = data.load(run, job(config), run.scopes["sr-x2@1/thin"])
     assert f"Images of the batch: {', '.join(batch.names(9, 4))}. " in wording
     assert "tinytrain/img1" in wording
     path = job(config).record.with_suffix(".state")
