@@ -37,7 +37,7 @@ from snakemake.utils import update_config
 
 from irbench import plan as plans
 from irbench.core import files, locks, metrics, records
-from irbench.core.errors import UserError
+from irbench.core.errors import UserError, refusal
 from irbench.core.run_folder import Stored
 from irbench.fidelity import anchor_run
 from irbench.jobs import verify
@@ -79,7 +79,9 @@ def start(workflow: Workflow, given: dict) -> Workload:
         return Workload(workflow, plans.build(configs.check(given, where), where))
     except UserError as error:
         print(f"irbench: {error}", file=sys.stderr)
-        sys.exit(2)
+    except OSError as error:
+        print(f"irbench: {error.filename or where}: {refusal(error)}", file=sys.stderr)
+    sys.exit(2)
 
 
 class Workload:

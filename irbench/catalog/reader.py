@@ -14,8 +14,10 @@ from pathlib import Path
 
 import yaml
 
+from irbench.core import files as stored
 from irbench.core.errors import UserError, unknown
 
+LARGEST = 16 * 2**20    # bytes of a YAML file
 BUILTIN = Path(__file__).parent
 SECTIONS = ("datasets", "protocols")
 
@@ -39,21 +41,71 @@ def parse(path: str | Path) -> object:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: a folder, not text, or not valid YAML; the message names the line.
+        ValueError: a folder, not text, not valid YAML, or not plain data (see
+            ``core.files.check_plain``); the message names the line or the place.
     """
+    return parse_text(stored.read_text(path, LARGEST))
+
+
+def parse_text(text: str) -> object:
+    """Return the plain data of a YAML text. Raises ValueError as ``parse``."""
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
-    except FileNotFoundError:
-        raise
-    except UnicodeDecodeError:
-        raise ValueError("not a text file in UTF-8") from None
-    except OSError as error:
-        raise ValueError(error.strerror) from None
+        _check_size(text)
+        value = yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise ValueError(f"not valid YAML: {line}{error.problem}") from None
     except yaml.YAMLError as error:
         raise ValueError(f"not valid YAML: {' '.join(str(error).split())}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        # of PyYAML itself, for scalars with a tag that does not fit: !!int x, !!timestamp y
+        raise ValueError(f"not valid YAML: {error}") from None
+    stored.check_plain(value)
+    return value
+
+
+def _check_size(text: str) -> None:
+    """Raise ValueError for a text that would make too many or too deeply nested objects.
+
+    Aliases make a small text large: ten lists, each of ten times the one before, are 10**10 values.
+    """
+    depth, aliases = 0, False
+    for count, event in enumerate(yaml.parse(text, _Loader)):
+        aliases = aliases or isinstance(event, yaml.AliasEvent)
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > stored.DEEPEST:
+            raise ValueError(f"line {event.start_mark.line + 1}: nested deeper than "
+                             f"{stored.DEEPEST} levels")
+        if count > stored.MOST:
+            raise ValueError(f"more than {stored.MOST:,} values")
+    if aliases:
+        _check_aliases(yaml.compose(text, _Loader))
+
+
+def _check_aliases(root: yaml.Node) -> None:
+    """Raise ValueError if aliases stand for too much, or for a part of themselves."""
+    sizes: dict[int, int | None] = {}       # None: the node is being looked at
+
+    # an alias stands for something above it, which is measured by then: no deeper than the text
+    def size(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = None
+            inner = (node.value if isinstance(node, yaml.SequenceNode)
+                     else (one for pair in node.value for one in pair)
+                     if isinstance(node, yaml.MappingNode) else ())
+            sizes[id(node)] = 1 + sum(map(size, inner))
+        found = sizes[id(node)]
+        if found is None:
+            raise ValueError(f"line {node.start_mark.line + 1}: an alias stands for a part of "
+                             "itself")
+        if found > stored.MOST:
+            raise ValueError(f"its aliases stand for more than {stored.MOST:,} values")
+        return found
+
+    size(root)
 
 
 def files(name: str, catalog_paths: Iterable[str | Path] = ()) -> list[Path]:

@@ -11,6 +11,7 @@ Try: ``irbench --help``
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import sys
 import textwrap
@@ -36,7 +37,7 @@ from irbench.cli import (
     train,
     verify,
 )
-from irbench.core.errors import Paused, UserError
+from irbench.core.errors import Paused, UserError, refusal
 
 VERBS = (data, train, evaluate, profile, bench, report, listing, info, verify, anchors, explain,
          compare, check, baseline, history, checkpoints, restore, score)
@@ -50,20 +51,34 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     arguments.argv = argv
     try:
-        return arguments.call(arguments) or 0
+        code = arguments.call(arguments) or 0
+        sys.stdout.flush()      # a full disk shows here, not when Python has ended
+        return code
     except Paused as error:
         print(f"irbench: {error}", file=sys.stderr)
         return 3
     except UserError as error:
         print(f"irbench: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("irbench: interrupted; the same command continues", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         # the reader of our output has closed the pipe (| head): nobody reads a message
         sys.stderr.close()
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"irbench: {where}{refusal(error)}", file=sys.stderr)
+        if error.filename is None:      # of stdout, which Python would try to write again
+            _close_stdout()
+        return 2
+    except KeyboardInterrupt:
+        print("irbench: interrupted; the same command continues", file=sys.stderr)
+        return 130
+
+
+def _close_stdout() -> None:
+    """Give up what stdout could not write; Python would try it again at its end."""
+    with contextlib.suppress(OSError):
+        sys.stdout.close()
 
 
 def _examples(text: str) -> str:

@@ -38,6 +38,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         "is a regression, not advice")
     parser.add_argument("--exact", action="store_true", help="pictures that changed although "
                         "weights, model, data and protocol did not are a regression, not advice")
+    parser.add_argument("--strict-weights", action="store_true", help="other weights from a file "
+                        "must score significantly better, by more than the tolerances; default: "
+                        "better, or equal within the tolerances")
     parser.add_argument("--complete", action="store_true", help="a cell of the baseline that the "
                         "run does not contain is a regression, not a note")
     output.add_output(parser, FORMATS)
@@ -47,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Check the run and print the findings; return the exit code."""
     try:
         return _gate(arguments)
-    except UserError:
+    except (UserError, OSError):
         raise
     except Exception:           # a bug in irbench is not a regression, which is exit code 1
         traceback.print_exc()
@@ -62,6 +65,7 @@ def _gate(arguments: argparse.Namespace) -> int:
         raise UserError(f"{base.where}: the run and its baseline are the same. Give --baseline "
                         "a file that irbench baseline write made earlier.")
     result = gate.check(base, new, limits, speed=arguments.speed,
-                        exact=arguments.exact, complete=arguments.complete)
+                        exact=arguments.exact, complete=arguments.complete,
+                        strict_weights=arguments.strict_weights)
     output.write(arguments, gate_formats.FORMATS, result, gate_formats.counts(result))
     return result.code

@@ -14,9 +14,7 @@ import argparse
 import json
 from pathlib import Path
 
-import yaml
-
-from irbench.catalog import protocols
+from irbench.catalog import protocols, reader
 from irbench.cli import common
 from irbench.core import digests, files
 from irbench.core.errors import UserError
@@ -180,9 +178,9 @@ def _options(given: list[str]) -> dict:
         if not (name and equals):
             raise UserError(f"--options {text}: give NAME=VALUE, such as skip=input.")
         try:
-            found[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UserError(f"--options {text}: its value is not valid YAML.") from None
+            found[name] = reader.parse_text(value)
+        except ValueError as error:
+            raise UserError(f"--options {text}: {error}.") from None
     return found
 
 

@@ -217,8 +217,8 @@ def load(path: Path) -> RunData:
     """
     again = "Write it again: irbench baseline write RUN --output FILE."
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse,
-                             parse_float=_finite, object_pairs_hook=_once)
+        content = files.read_json(path, parse_constant=_refuse, parse_float=_finite,
+                                  object_pairs_hook=_once)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not readable as JSON ({error}). {again}") from None
     if isinstance(content, dict) and "schema_version" in content:
@@ -240,6 +240,13 @@ def _refuse(constant: str) -> float:
 def _finite(text: str) -> float:
     value = float(text)                 # 1e999 is infinite
     return value if math.isfinite(value) else _refuse(text)
+
+
+def _number(value: object) -> float:
+    """Return a finite number as float; a text that Python could read as one is none."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is not a number")
+    return float(value)
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict:
@@ -287,13 +294,13 @@ def _run(content: dict, path: Path) -> RunData:
         for metric, column in columns.items():
             if len(column) != len(names):
                 raise ValueError(f"{key}: {len(column)} {metric} of {len(names)} images")
-        images = {name: {m: float(column[i]) for m, column in columns.items()
+        images = {name: {m: _number(column[i]) for m, column in columns.items()
                          if column[i] is not None} for i, name in enumerate(names)}
         made = _inputs(content, "cell", protocol, model, entry)
         if made:
             made["data"] = entry.get("data", shared.get("sha256"))
         cells[key] = CellData(
-            protocol, dataset, model, "ok", "", {m: float(v) for m, v in entry["mean"].items()},
+            protocol, dataset, model, "ok", "", {m: _number(v) for m, v in entry["mean"].items()},
             images, dict.fromkeys(entry.get("missing") or (), NOT_SCORED), made,
             str(common.get("time") or ""), common)
     profiles = {}
@@ -301,7 +308,7 @@ def _run(content: dict, path: Path) -> RunData:
         protocol, model = key.split("/")
         profiles[key] = ProfileData(
             protocol, model, "ok", "", entry["parameters"], entry["macs"],
-            tuple(map(float, entry["latency_ms"])), entry["condition"],
+            tuple(map(_number, entry["latency_ms"])), entry["condition"],
             entry["peak_memory_bytes"], entry["peak_memory_of"],
             _inputs(content, "profile", protocol, model, entry), str(common.get("time") or ""),
             common)

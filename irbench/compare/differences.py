@@ -14,9 +14,11 @@ from statistics import median
 from irbench.compare import inputs
 from irbench.compare.runs import CellData, ProfileData, RunData
 from irbench.core import metrics, statistics
+from irbench.present import plain
 
 BETTER, WORSE = "better", "worse"
 SHOWN = 3                       # number of images or names that a message lists
+SLACK = 1e-9                    # for sums of floats: 0.02 must not count as more than 0.02
 UNEXPLAINED = "the result changed, but its inputs did not"
 OTHER_IMAGES, REDEFINED = "other images", "another definition"
 OTHER_DATA = "other data under the same name"
@@ -239,6 +241,48 @@ def _metric(base: CellData, new: CellData, name: str) -> Change:
         BETTER if known.sign * paired.mean > 0 else WORSE)
     return Change(name, *means, paired, paired.word, direction, tuple(images),
                   "; ".join(notes))
+
+
+# -- a metric of a cell in words ---------------------------------------------------------------
+
+def named(metric: str) -> tuple[str, str, int]:
+    """Return the title of a metric, its unit after a space, and its decimals."""
+    known = metrics.get(metric)
+    return known.title, f" {known.unit}" if known.unit else "", known.exact_decimals
+
+
+def farthest(found: Change) -> tuple[Image, ...]:
+    """Return the images, the one that changed most first."""
+    return tuple(sorted(found.images, key=lambda i: (-abs(i.difference), i.name)))
+
+
+def most_text(found: Change, limit: float) -> str:
+    """Return how many images changed, and which image changed most."""
+    name, unit, places = named(found.name)
+    moved = [image for image in farthest(found) if abs(image.difference) > limit + SLACK]
+    by = f" by more than {limit:g}{unit}" if limit else ""
+    first = f"{moved[0].name} {moved[0].difference:+.{places}f}{unit}" if moved else "none"
+    return (f"{name} of {len(moved)} of {plain.many(len(found.images), 'image')} changed{by}, most "
+            f"{first}{f'; mean {change_text(found)}' if found.difference is not None else ''}")
+
+
+def verdict_text(found: Change) -> str:
+    """Return the verdict on the mean and the number of images that it rests on."""
+    return f"{found.word} over {plain.many(found.paired.n if found.paired else 0, 'image')}"
+
+
+def change_text(found: Change) -> str:
+    """Return both means and their difference; both must be known."""
+    _, unit, places = named(found.name)
+    return (f"{found.base:.{places}f} -> {found.new:.{places}f}{unit} "
+            f"({found.difference:+.{places}f})")
+
+
+def worst_text(metric: str, images: list[Image] | tuple[Image, ...]) -> str:
+    """Return the first images with their differences."""
+    _, unit, places = named(metric)
+    return "worst: " + ", ".join(f"{image.name} {image.difference:+.{places}f}{unit}"
+                                 for image in images[:SHOWN])
 
 
 # -- a profile ---------------------------------------------------------------------------------

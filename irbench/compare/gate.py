@@ -8,9 +8,13 @@ asks for only gets a note, unless ``complete`` is set. The gate ignores cells th
 Scores on other data under the same names are not compared, unless the scores are equal: data that
 were only stored again give the same images.
 
-A baseline also covers weights from a file: a changed checkpoint that changes the images must score
-significantly better, by more than the tolerance, or the gate fails. Weights trained in the run are
-exempt, because they always differ.
+Other weights from a file give other images, so only the scores can judge them. They pass if they
+are better, or equal within the tolerances: no mean and no single image may fall further than that.
+If a mean is significantly better, a single image may fall further, which is advice: new weights
+always trade some images for others. Within the tolerances a cell with other weights is advice, even
+if it is significantly worse: a significance test finds .001 dB on enough images. With
+``strict_weights`` they must score significantly better, by more than the tolerance. Weights trained
+in the run are exempt from advice, because they always differ.
 
 Pure functions on loaded runs; nothing is read or written.
 
@@ -26,10 +30,17 @@ from dataclasses import dataclass, replace
 from irbench.compare import differences, inputs
 from irbench.compare.differences import (
     SHOWN,
+    SLACK,
     CellDifference,
     Comparison,
     Image,
     ProfileDifference,
+    change_text,
+    farthest,
+    most_text,
+    named,
+    verdict_text,
+    worst_text,
 )
 from irbench.compare.runs import RunData
 from irbench.compare.tolerances import Tolerances
@@ -37,7 +48,6 @@ from irbench.core import metrics, statistics
 from irbench.present import plain
 
 REGRESSION, IMPROVEMENT, ADVICE, NOTE = "regression", "improvement", "advice", "note"
-SLACK = 1e-9                    # for sums of floats: 0.02 must not count as more than 0.02
 PASSED, FAILED, NOTHING = 0, 1, 3       # exit codes; 2 is a usage error
 
 
@@ -98,7 +108,8 @@ class GateResult:
 
 
 def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = False,
-          exact: bool = False, complete: bool = False) -> GateResult:
+          exact: bool = False, complete: bool = False,
+          strict_weights: bool = False) -> GateResult:
     """Compare a run with its baseline.
 
     Args:
@@ -108,6 +119,8 @@ def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = 
         speed: a speed worse than its tolerance is a regression, not advice.
         exact: images that changed although at most the code did are a regression, not advice.
         complete: a cell of the baseline that the run's config does not ask for is a regression.
+        strict_weights: other weights that are not significantly better by more than the tolerance
+            are a regression, not advice.
     """
     comparison = differences.compare(base, new)
     findings = [*_absent(comparison, complete)]
@@ -116,13 +129,14 @@ def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = 
         limits = tolerances.for_key(cell.key)
         if reason := _other_data(cell, comparison):
             cell = replace(cell, reason=reason)
-        judged = list(_cell(cell, comparison, limits["quality"], complete))
+        strict = strict_weights or limits["weights"]["gate"]
+        judged = list(_cell(cell, comparison, limits["quality"], complete, strict))
         findings += judged
         real = {metric.name for metric in cell.metrics if metric.word == statistics.REAL}
         if not cell.reason and not any(
                 one.level == REGRESSION or (one.level == IMPROVEMENT and one.metric in real)
                 for one in judged):
-            findings += _unlike(cell, comparison, limits["exact"], exact)
+            findings += _unlike(cell, comparison, limits, exact, strict)
         watched = any(metric.images and limits["quality"][metric.name] is not None
                       for metric in cell.metrics)
         if not watched and not cell.reason:
@@ -185,8 +199,8 @@ def _absent(comparison: Comparison, complete: bool) -> Iterator[Finding]:
 
 # -- quality -----------------------------------------------------------------------------------
 
-def _cell(cell: CellDifference, comparison: Comparison, limits: dict,
-          complete: bool) -> Iterator[Finding]:
+def _cell(cell: CellDifference, comparison: Comparison, limits: dict, complete: bool,
+          strict: bool) -> Iterator[Finding]:
     changes = cell.changes or tuple(filter(None, [cell.remark]))
     if cell.reason:
         yield _refused(cell, comparison.base.cells[cell.key].status == "ok", changes)
@@ -197,17 +211,12 @@ def _cell(cell: CellDifference, comparison: Comparison, limits: dict,
         found = next((one for one in cell.metrics if one.name == metric), None)
         if limit is None or found is None:
             continue
-        name, _, _ = _named(metric)
+        name, _, _ = named(metric)
         if metric in base.means and metric not in new.means:
             yield _without(cell, name, metric, new.missing.get(metric), base.means[metric],
                            complete)
-        yield from _scores(cell, found, limit, changes)
-
-
-def _named(metric: str) -> tuple[str, str, int]:
-    """Return the title of a metric, its unit after a space, and its decimals."""
-    known = metrics.get(metric)
-    return known.title, f" {known.unit}" if known.unit else "", known.exact_decimals
+        yield from _scores(cell, found, limit, changes,
+                           trades=not strict and _other_weights(cell, comparison))
 
 
 def _refused(cell: CellDifference, known: bool, changes: tuple[str, ...]) -> Finding:
@@ -240,10 +249,18 @@ def _without(cell: CellDifference, name: str, metric: str, reason: str | None, b
                    f"set its tolerance to null.", metric, before)
 
 
+def _other_weights(cell: CellDifference, comparison: Comparison) -> bool:
+    """Whether both sides of a cell name the weights that they used, and these differ."""
+    old, new = (side.cells[cell.key].inputs for side in (comparison.base, comparison.new))
+    return bool(old and new) and old["weights"] != new["weights"]
+
+
 def _scores(cell: CellDifference, found: differences.Change, limit: dict,
-            changes: tuple[str, ...]) -> Iterator[Finding]:
+            changes: tuple[str, ...], *, trades: bool) -> Iterator[Finding]:
+    """Yield the finding on a metric; ``trades``: other weights may lose some images to gain others.
+    """
     sign = metrics.get(found.name).sign
-    name, unit, _ = _named(found.name)
+    name, unit, _ = named(found.name)
     mean, single = limit.get("mean"), limit.get("image")
     gain = None if found.difference is None else sign * found.difference
     broken = [image for image in found.images
@@ -253,79 +270,64 @@ def _scores(cell: CellDifference, found: differences.Change, limit: dict,
     lost = tuple(image for image in found.images if sign * image.difference < 0)
     if fell:
         yield Finding(
-            REGRESSION, cell.key, f"mean {name} {_change(found)}, worse by more than "
-            f"{mean:g}{unit} ({_word(found)}); {_worst(found.name, lost)}.", *figures, mean,
-            lost[:SHOWN], changes)
+            REGRESSION, cell.key, f"mean {name} {change_text(found)}, worse by more than "
+            f"{mean:g}{unit} ({verdict_text(found)}); {worst_text(found.name, lost)}.", *figures,
+            mean, lost[:SHOWN], changes)
     elif broken:
+        gained = trades and found.word == statistics.REAL and found.direction == differences.BETTER
         yield Finding(
-            REGRESSION, cell.key, f"{name} of {len(broken)} of {len(found.images)} images is worse "
-            f"by more than {single:g}{unit}; {_worst(found.name, broken)}"
-            f"{f'; mean {_change(found)}' if found.difference is not None else ''}.", *figures,
+            ADVICE if gained else REGRESSION, cell.key,
+            f"{name} of {len(broken)} of {len(found.images)} images is worse by more than "
+            f"{single:g}{unit}; {worst_text(found.name, broken)}"
+            f"{f'; mean {change_text(found)}' if found.difference is not None else ''}.", *figures,
             single, tuple(broken[:SHOWN]), changes)
     elif gain is not None and mean is not None and gain > mean + SLACK:
-        yield Finding(IMPROVEMENT, cell.key, f"mean {name} {_change(found)}, better by more than "
-                      f"{mean:g}{unit} ({_word(found)}).", *figures, mean, (), changes)
+        yield Finding(IMPROVEMENT, cell.key, f"mean {name} {change_text(found)}, better by more "
+                      f"than {mean:g}{unit} ({verdict_text(found)}).", *figures, mean, (), changes)
 
 
-def _unlike(cell: CellDifference, comparison: Comparison, limits: dict,
-            gate: bool) -> Iterator[Finding]:
+def _unlike(cell: CellDifference, comparison: Comparison, limits: dict, exact: bool,
+            strict: bool) -> Iterator[Finding]:
     """Yield the findings on images that changed within the tolerances of quality."""
     made = [side.cells[cell.key].inputs for side in (comparison.base, comparison.new)]
     if not all(made):
         return
     old, new = made
-    if old["weights"] != new["weights"]:
-        moved = next((m for m in cell.metrics if m.word != statistics.SAME), None)
-        if moved and not (old["training"] or new["training"]):
-            yield Finding(REGRESSION, cell.key, "the weights differ from the baseline, and no "
-                          "metric is significantly better by more than its tolerance: "
-                          f"{_most(moved, 0)} ({_word(moved)}). If the new weights are intended, "
-                          "update the baseline.",
-                          moved.name, moved.base, moved.new,
-                          0, _farthest(moved)[:SHOWN], cell.changes)
+    if _other_weights(cell, comparison):
+        if not (old["training"] or new["training"]):
+            yield from _weights(cell, limits["quality"], strict)
         return
+    limits = limits["exact"]
     if any(True for part in ("data", "model", "settings", "training")
            for _ in inputs.different(old[part], new[part])):
         return
     for found in cell.metrics:
         limit = limits[found.name]
         if limit is not None and any(abs(i.difference) > limit + SLACK for i in found.images):
-            yield Finding(REGRESSION if gate or limits["gate"] else ADVICE, cell.key,
-                          f"the images changed: {_most(found, limit)}. If this is intended, update "
-                          "the baseline.", found.name, found.base, found.new, limit,
-                          _farthest(found)[:SHOWN],
+            yield Finding(REGRESSION if exact or limits["gate"] else ADVICE, cell.key,
+                          f"the images changed: {most_text(found, limit)}. If this is intended, "
+                          "update the baseline.", found.name, found.base, found.new, limit,
+                          farthest(found)[:SHOWN],
                           cell.changes or tuple(filter(None, [cell.remark])))
             return
 
 
-def _farthest(found: differences.Change) -> tuple[Image, ...]:
-    return tuple(sorted(found.images, key=lambda i: (-abs(i.difference), i.name)))
-
-
-def _most(found: differences.Change, limit: float) -> str:
-    """Return how many images changed, and which image changed most."""
-    name, unit, places = _named(found.name)
-    moved = [image for image in _farthest(found) if abs(image.difference) > limit + SLACK]
-    by = f" by more than {limit:g}{unit}" if limit else ""
-    first = f"{moved[0].name} {moved[0].difference:+.{places}f}{unit}" if moved else "none"
-    return (f"{name} of {len(moved)} of {plain.many(len(found.images), 'image')} changed{by}, most "
-            f"{first}{f'; mean {_change(found)}' if found.difference is not None else ''}")
-
-
-def _word(found: differences.Change) -> str:
-    return f"{found.word} over {plain.many(found.paired.n if found.paired else 0, 'image')}"
-
-
-def _change(found: differences.Change) -> str:
-    _, unit, places = _named(found.name)
-    return (f"{found.base:.{places}f} -> {found.new:.{places}f}{unit} "
-            f"({found.difference:+.{places}f})")
-
-
-def _worst(metric: str, images: list[Image] | tuple[Image, ...]) -> str:
-    _, unit, places = _named(metric)
-    return "worst: " + ", ".join(f"{image.name} {image.difference:+.{places}f}{unit}"
-                                 for image in images[:SHOWN])
+def _weights(cell: CellDifference, limits: dict, strict: bool) -> Iterator[Finding]:
+    """Yield the finding on other weights that changed the images, none beyond its tolerance."""
+    moved = [one for one in cell.metrics if one.word != statistics.SAME]
+    if not moved:
+        return
+    # the worst news first: a gated metric that is significantly worse
+    worse = [one for one in moved if one.word == statistics.REAL and limits.get(one.name)
+             and one.direction == differences.WORSE]
+    told = (worse or moved)[0]
+    outcome = ("no metric is significantly better by more than its tolerance" if strict else
+               f"{named(told.name)[0]} is significantly worse, but within its tolerance" if worse
+               else "no metric is significantly worse")
+    yield Finding(REGRESSION if strict else ADVICE, cell.key,
+                  f"the weights differ from the baseline, and {outcome}: {most_text(told, 0)} "
+                  f"({verdict_text(told)}). If the new weights are intended, update the baseline.",
+                  told.name, told.base, told.new, 0, farthest(told)[:SHOWN], cell.changes)
 
 
 # -- size and speed ----------------------------------------------------------------------------

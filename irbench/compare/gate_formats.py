@@ -26,7 +26,8 @@ from irbench.present import plain as layout
 from irbench.present.markdown import code, details, escape
 
 TITLES = {REGRESSION: "Regressions", IMPROVEMENT: "Better than the baseline",
-          ADVICE: "Advice (fails the gate only with --speed or --exact)", NOTE: "Notes"}
+          ADVICE: "Advice (fails the gate only with --speed, --exact or --strict-weights)",
+          NOTE: "Notes"}
 LEVELS = {REGRESSION: "error", ADVICE: "warning", IMPROVEMENT: "notice", NOTE: "notice"}
 
 

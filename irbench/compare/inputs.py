@@ -25,6 +25,8 @@ SHOWING = ("matplotlib", "pandas", "snakemake")     # packages that compute no s
 # settings of a job that affect a result and belong to no other part; {} if not given
 SETTINGS = (*(f"{name}_weights" for name, metric in metrics.METRICS.items() if metric.weights),
             "seed", "profile", "device")
+# where a training's steps were taken, if nothing else was asked for
+USUAL = [{"device": "cpu", "processes": 1, "threads": 1}]
 FILES = 6                       # number of files that a message lists
 TITLES = {"protocol": "protocol", "data": "data", "model": "model", "weights": "weights",
           "training": "training", "settings": "settings"}
@@ -40,6 +42,7 @@ def of_record(record: dict, training: dict | None = None) -> dict:
     spec, resolved = record["spec"], record["resolved"]
     model = spec.get("model") or {}      # plain data: the record may be of any version
     made = (training or {}).get("spec") or {}
+    made_on = ((training or {}).get("resolved") or {}).get("made_on") or USUAL
     settings = {name: spec[name] for name in SETTINGS if spec.get(name) is not None}
     return {
         "protocol": {k: v for k, v in (spec.get("protocol") or {}).items()
@@ -51,7 +54,7 @@ def of_record(record: dict, training: dict | None = None) -> dict:
                         if k not in RECIPE_PROSE}, **(
             {"seed": made.get("seed"), "code": short(made.get("code")),
              "sets": {str(d["name"]): short(d["sha256"]) for d in made.get("datasets") or ()}}
-            if made else {})},
+            if made else {}), **({"made_on": made_on} if made_on != USUAL else {})},
         "settings": settings,
         "code": short(spec.get("code"))}
 

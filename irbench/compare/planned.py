@@ -8,12 +8,12 @@ Try: ``python -c "from irbench.compare.planned import Planned; print(Planned.__d
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from irbench.catalog import protocols
+from irbench.core import files
 from irbench.core.errors import UserError
 from irbench.core.run_folder import RunFolder
 
@@ -87,7 +87,7 @@ def read(folder: Path) -> Planned | None:
     if not path.is_file():
         return None
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = files.read_json(path)
         _check_form(config)
         return from_config(config, {key["protocol"] for kind in ("cell", "profile")
                            for key in run.keys(kind)})

@@ -9,7 +9,6 @@ Try: ``python -c "from irbench.compare import loading; print(loading.load('resul
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from irbench.catalog.model import Inference
 from irbench.compare import inputs, planned
-from irbench.core import metrics, run_folder
+from irbench.core import files, metrics, run_folder
 from irbench.core.errors import UserError
 from irbench.core.run_folder import RunFolder, Stored
 
@@ -172,7 +171,7 @@ def _name(folder: Path) -> str:
 
 def _title(folder: Path) -> str:
     try:
-        config = json.loads(RunFolder(folder).config.read_text())
+        config = files.read_json(RunFolder(folder).config)
         return str(config.get("title") or _name(folder))
     except (OSError, ValueError, AttributeError):
         return _name(folder)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from irbench.core.errors import UserError
 
 DEFAULTS = reader.BUILTIN / "tolerances.yaml"
 SCHEMA = reader.BUILTIN / "tolerances.schema.json"
-SECTIONS = ("quality", "exact", "size", "speed")
+SECTIONS = ("quality", "exact", "weights", "size", "speed")
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,9 @@ class Tolerances:
     notes: tuple[str, ...] = ()         # how a user's file differs from irbench's defaults
 
     def for_key(self, key: str) -> dict:
-        """Return quality, exact, size and speed for PROTOCOL/DATASET/MODEL (or PROTOCOL/*/MODEL).
+        """Return the sections for a cell, PROTOCOL/DATASET/MODEL, or a profile, PROTOCOL/*/MODEL.
 
-        The second form is for a profile. The last matching override counts.
+        The last matching override counts.
         """
         found = self.common
         for override in self.overrides:
@@ -126,17 +125,6 @@ def _check(value: object, where: str) -> None:
                     key=lambda e: [str(p) for p in e.absolute_path])
     if errors:
         raise UserError("\n".join(f"{where}: {_explain(error)}" for error in errors[:5]))
-    if place := _not_finite(value):
-        raise UserError(f"{where}: {place} is not a finite number. Use null for a metric that is "
-                        "not gated.")
-
-
-def _not_finite(value: object, place: str = "") -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        return place
-    items = (value.items() if isinstance(value, dict)
-             else enumerate(value) if isinstance(value, list) else ())
-    return next((p for k, v in items if (p := _not_finite(v, f"{place}.{k}".lstrip(".")))), "")
 
 
 def _explain(error) -> str:

@@ -6,10 +6,19 @@ A message states what was wrong, where, what would be valid, and what to do.
 from __future__ import annotations
 
 import difflib
+import errno
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+# no space on the disk, quota exceeded, file too large
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+ADVICE = {
+    NO_ROOM: "Make room for it, then run the same command again.",
+    (errno.EACCES, errno.EPERM, errno.EROFS): "Choose a place where you may read and write.",
+    (errno.ENOTDIR, errno.EEXIST, errno.EISDIR): "A file stands where a folder should be, or a "
+                                                 "folder where a file should be. Move it away.",
+    (errno.ENAMETOOLONG,): "Choose shorter names."}
 # where code lies that is not the caller's: this package and Python itself
 ELSEWHERE = (str(Path(__file__).parents[1]), str(Path(traceback.__file__).parent))
 
@@ -60,3 +69,14 @@ def in_words(error: BaseException) -> str:
               and not frame.filename.startswith(ELSEWHERE)]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}{f': {text}' if text else ''}{place}"
+
+
+def refusal(error: OSError) -> str:
+    """Return why the system refused something, and what to do where that is known."""
+    advice = next((text for numbers, text in ADVICE.items() if error.errno in numbers), "")
+    return f"{error.strerror or type(error).__name__}. {advice}".rstrip()
+
+
+def not_written(path: str | Path, error: OSError) -> UserError:
+    """Build the error for a file that cannot be written."""
+    return UserError(f"{path}: not written: {refusal(error)}")

@@ -12,7 +12,7 @@ import fcntl
 from pathlib import Path
 from typing import IO
 
-from irbench.core.errors import UserError
+from irbench.core.errors import UserError, not_written
 
 _claims: list = []  # open files: a claim lasts until the process ends
 
@@ -21,10 +21,13 @@ def claim(path: Path) -> None:
     """Claim a run by its lock file until this process ends, even by kill -9.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds it, or its folder cannot be made or written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = path.open("a")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.open("a")
+    except OSError as error:
+        raise not_written(path, error) from None
     if not lock(handle):
         handle.close()
         raise UserError(f"{path.parent}: another run is working in this folder. Wait for it, or "
@@ -32,7 +35,7 @@ def claim(path: Path) -> None:
     _claims.append(handle)
 
 
-def lock(handle: IO, wait: bool = False) -> bool:
+def lock(handle: IO | int, wait: bool = False) -> bool:
     """Lock an open file against other processes, until it is closed or the process ends.
 
     Returns False if another process holds the lock; with ``wait``, waits until it is released. On

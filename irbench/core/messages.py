@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from irbench.core.errors import UserError
+from irbench.core.errors import UserError, refusal
 
 T = TypeVar("T")
 EVERY = 10.0  # seconds between lines
@@ -22,7 +22,11 @@ _muted = False
 
 
 def log_to(path: str | None) -> None:
-    """Send a copy of all messages to a file, which is overwritten."""
+    """Send a copy of all messages to a file, which is overwritten.
+
+    Raises UserError if it cannot be written. If that happens later (the disk is full), the messages
+    go on without the copy: a job does not depend on its log.
+    """
     global _log
     _log = None
     if path:
@@ -30,8 +34,7 @@ def log_to(path: str | None) -> None:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             Path(path).write_text("")
         except OSError as error:
-            raise UserError(f"--log {path}: {error.strerror}. Give a file that can be "
-                            "written.") from None
+            raise UserError(f"--log {path}: not written: {refusal(error)}") from None
         _log = Path(path)
 
 
@@ -43,12 +46,18 @@ def mute() -> None:
 
 def say(message: str) -> None:
     """Print one message."""
+    global _log
     if _muted:
         return
     print(message, file=sys.stderr, flush=True)
     if _log:
-        with _log.open("a") as handle:
-            handle.write(message + "\n")
+        try:
+            with _log.open("a", encoding="utf-8", errors="backslashreplace") as handle:
+                handle.write(message + "\n")
+        except OSError as error:
+            print(f"--log {_log}: no more messages are written to it: {refusal(error)}",
+                  file=sys.stderr, flush=True)
+            _log = None
 
 
 def track(items: Iterable[T], title: str, total: int, start: int = 0) -> Iterator[T]:

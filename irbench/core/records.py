@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from irbench.core import forms
+from irbench.core import files, forms
 from irbench.core.digests import canonical, fingerprint
 from irbench.core.errors import UserError
 from irbench.core.machine import provenance
@@ -187,11 +187,11 @@ def read(path: Path, where: str = "") -> dict:
     """
     where = where or str(path)
     try:
-        record = to_current(json.loads(Path(path).read_text(encoding="utf-8")))
+        record = to_current(files.read_json(path))
         check(record, where)
     except FileNotFoundError:
         raise UserError(f"{where}: no such record. Run the stage that writes it.") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{where}: not readable as JSON ({error}). "
                         "Delete the file and run again.") from None
     return record
@@ -203,8 +203,8 @@ def next_attempt(path: Path, spec: dict | None = None) -> int:
     It changes only when the stored record is a failure, was edited, or was made from another spec.
     """
     try:
-        attempt = int(json.loads(Path(path).read_text(encoding="utf-8"))["attempt"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        attempt = int(files.read_json(path)["attempt"])
+    except (OSError, ValueError, KeyError, TypeError):
         return 0
     try:
         record = read(path)

@@ -32,6 +32,9 @@ from irbench.core import files, records
 from irbench.core.errors import UserError
 
 RESULTS = Path("results")
+# names that no run of a config may have: the folder of ``irbench anchors``; results/README.md, on
+# disks that do not tell upper from lower case
+RESERVED = ("anchors", "readme.md")
 INPUT, TARGET = "_input", "_target"     # used in place of a model's name in images/
 # kind of record -> its place in a run folder, without suffix; the parts of its key are in braces
 PLACES = {

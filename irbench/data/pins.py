@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +36,7 @@ def pinned(url: str, folder: Path) -> str | None:
     """
     pin = _pin(place(url, folder))
     try:
-        found = json.loads(pin.read_text())["sha256"]
+        found = files.read_json(pin)["sha256"]
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -11,11 +11,8 @@ Try: ``irbench anchors --only set5``
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
 import functools
-import io
-import json
 import multiprocessing
 import os
 import signal
@@ -41,6 +38,7 @@ from irbench.inference import allocator
 from irbench.jobs import evaluate
 from irbench.jobs.result import Result, failure, record_of
 from irbench.plan import config as configs
+from irbench.present import tidy
 
 RUN = "anchors"
 FOLDER = RunFolder.of_run(RUN)
@@ -126,7 +124,7 @@ def _config(catalog: Anchors, rows: Iterable[Anchor], data_root: str) -> dict:
         "models": {name: entry for name, entry in catalog.models.items() if name in used},
         "cells": [{"protocol": protocol, "datasets": sets, "models": [model]}
                   for (protocol, model), sets in cells.items()],
-    }, f"anchors {catalog.path}")
+    }, f"anchors {catalog.path}", reserved=())
 
 
 # -- data --------------------------------------------------------------------------------------
@@ -260,16 +258,14 @@ def _evaluate(name: str) -> tuple[dict, bool]:
 # -- tables ------------------------------------------------------------------------------------
 
 def _write(catalog: Anchors, compared: list[ReferenceCheck], attempt: int) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    lines = []
     for c in compared:
         number = [_plain(x) for x in (c.measured, c.expected, c.difference, c.tolerance)]
         reference = c.reference
-        writer.writerow([c.row.protocol, c.row.dataset, c.row.model, reference.metric, number[0],
-                         reference.text or number[1], reference.kind, reference.source, number[2],
-                         number[3], reference.reason, c.verdict, c.note])
-    files.write_atomic(FOLDER.anchors("csv"), text.getvalue())
+        lines.append([c.row.protocol, c.row.dataset, c.row.model, reference.metric, number[0],
+                      reference.text or number[1], reference.kind, reference.source, number[2],
+                      number[3], reference.reason, c.verdict, c.note])
+    files.write_atomic(FOLDER.anchors("csv"), tidy.csv_text(COLUMNS, lines))
     files.write_atomic(FOLDER.anchors("md"), markdown(compared))
     files.write_json(FOLDER.anchors("json"), {**anchors.counts(compared), "attempt": attempt,
                                               "fingerprint": fingerprint(catalog)})
@@ -349,7 +345,7 @@ def is_current() -> bool:
     """Return whether the tables are those of today's data, code, references, with no row left out.
     """
     try:
-        last = json.loads(FOLDER.anchors("json").read_text())
+        last = files.read_json(FOLDER.anchors("json"))
         return last["skip"] == 0 and last["fingerprint"] == fingerprint()
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -358,7 +354,7 @@ def is_current() -> bool:
 def next_attempt() -> int:
     """Return the number of the next attempt; it grows after each attempt that left rows out."""
     try:
-        last = json.loads(FOLDER.anchors("json").read_text())
+        last = files.read_json(FOLDER.anchors("json"))
         return int(last["attempt"]) + (last["skip"] > 0)
     except (OSError, ValueError, KeyError, TypeError):
         return 0

@@ -11,13 +11,15 @@ from __future__ import annotations
 import difflib
 import functools
 import json
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from irbench.catalog import reader
 from irbench.core import metrics
 from irbench.core.errors import UserError
+from irbench.core.run_folder import RESERVED, RESULTS
 from irbench.imaging import metrics as scoring
 
 T = TypeVar("T")
@@ -53,13 +55,25 @@ def read(path: str | Path) -> object:
         raise UserError(f"config {path}: {error}. Correct it.") from None
 
 
-def check(value: object, where: str = "config") -> dict:
-    """Check a config against the schema and return a copy with the defaults filled in."""
+def check(value: object, where: str = "config", reserved: Collection[str] = RESERVED) -> dict:
+    """Check a config against the schema and return a copy with the defaults filled in.
+
+    Args:
+        value: what a file or a program gives.
+        where: the place named in errors.
+        reserved: names that the run may not have.
+
+    Raises:
+        UserError: an unknown key, a value of the wrong kind, a reserved name.
+    """
     schema = _schema()
     errors = sorted(_validator(schema).iter_errors(value),
                     key=lambda e: [str(p) for p in e.absolute_path])
     if errors:
         raise UserError("\n".join(f"{where}: {_explain(error)}" for error in errors[:5]))
+    if value["run"] in reserved:
+        raise UserError(f"{where}: run: the name {value['run']!r} is reserved, because irbench "
+                        f"uses {RESULTS / value['run']} itself. Choose another name.")
     return _complete(value, schema)
 
 
@@ -78,16 +92,26 @@ def _schema() -> dict:
 
 
 def _validator(schema: dict):
-    """Return a validator that does not accept 2.0 as a whole number, like options and recipes.
+    """Return a validator that is strict where JSON Schema is not.
 
-    In Python 2.0 is not a valid count, and a spec with 2.0 would differ from one with 2.
+    2.0 is no whole number, as in options and recipes: it would count as another value than 2 where
+    jobs are told apart, and is no count in Python. A pattern must match the whole text: in Python
+    ``$`` also matches before a newline at the end.
     """
     import jsonschema
 
     strict = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
         "integer", lambda _, value: type(value) is int)
-    return jsonschema.validators.extend(jsonschema.Draft202012Validator,
+    return jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": _pattern},
                                         type_checker=strict)(schema)
+
+
+def _pattern(_, pattern: str, value: object, __) -> Iterator[Exception]:
+    from jsonschema import ValidationError
+
+    if isinstance(value, str) and not re.fullmatch(pattern.removeprefix("^").removesuffix("$"),
+                                                   value):
+        yield ValidationError(f"{value!r} does not match {pattern!r}")
 
 
 def section(name: str, value: dict | None = None) -> dict:

@@ -12,6 +12,7 @@ print(file.read(file.write(plan.load('config.yaml'))).jobs()[0])"``
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -96,12 +97,15 @@ def _job(parts: _Parts, job: Job) -> list:
 class _Lazy(Mapping, Generic[T]):
     """A mapping that creates each value from stored data on first access."""
 
-    def __init__(self, stored: dict[str, object], make: Callable[[str, object], T]) -> None:
-        self._stored, self._make, self._made = stored, make, {}
+    def __init__(self, path: Path, stored: dict[str, object],
+                 make: Callable[[str, object], T]) -> None:
+        self._path, self._stored, self._make, self._made = path, dict(stored), make, {}
 
     def __getitem__(self, name: str) -> T:
         if name not in self._made:
-            self._made[name] = self._make(name, self._stored[name])
+            stored = self._stored[name]
+            with _plan(self._path):
+                self._made[name] = self._make(name, stored)
         return self._made[name]
 
     def __contains__(self, name: object) -> bool:
@@ -112,6 +116,16 @@ class _Lazy(Mapping, Generic[T]):
 
     def __len__(self) -> int:
         return len(self._stored)
+
+
+@contextlib.contextmanager
+def _plan(path: Path) -> Iterator[None]:
+    """Raise UserError for what is not in the form that ``write`` gives it."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise UserError(f"{path}: not a plan. Run the workflow again, which writes it anew."
+                        ) from None
 
 
 def read(path: str | Path) -> Plan:
@@ -125,18 +139,21 @@ def read(path: str | Path) -> Plan:
     """
     path = Path(path)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        version = value["schema_version"]
+        with _plan(path):
+            value = files.read_json(path)
+            version = value["schema_version"]
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}. The workflow writes it when a run starts; "
-                        "to run the job yourself, give --config instead.") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(f"{path}: not a plan. Run the workflow again to write a new one."
-                        ) from None
+                        "by hand give --config instead.") from None
     if version != SCHEMA_VERSION:
         raise UserError(f"{path}: schema_version is {version!r}, this irbench reads "
-                        f"{SCHEMA_VERSION}. Run the workflow again to write a new one.")
-    folder, parts = RunFolder(path.parent), value["parts"]
+                        f"{SCHEMA_VERSION}. Run the workflow again, which writes it anew.")
+    with _plan(path):
+        return _made(path, value, value["parts"])
+
+
+def _made(path: Path, value: dict, parts: list) -> Plan:
+    folder = RunFolder(path.parent)
 
     def protocol(_: str, number: int) -> Protocol:
         return Protocol.from_dict(parts[number])
@@ -150,13 +167,16 @@ def read(path: str | Path) -> Plan:
                        None if model is None else Model.from_dict(parts[model]))
         return make
 
+    def lazy(stored: dict, make: Callable) -> _Lazy:
+        return _Lazy(path, stored, make)
+
     return Plan(
-        value["config"], folder.path, _Lazy(value["protocols"], protocol),
-        _Lazy(value["models"], lambda _, number: Model.from_dict(parts[number])),
-        _Lazy(value["sets"], lambda _, stored: DatasetEntry.from_dict(stored)),
-        scopes=_Lazy(value["scopes"], protocol), references=value["references"],
-        trained_on=_Lazy(value["trained_on"], lambda _, number: parts[number]),
-        **{group: _Lazy(value["jobs"][group], job(group)) for group in GROUPS})
+        dict(value["config"]), folder.path, lazy(value["protocols"], protocol),
+        lazy(value["models"], lambda _, number: Model.from_dict(parts[number])),
+        lazy(value["sets"], lambda _, stored: DatasetEntry.from_dict(stored)),
+        scopes=lazy(value["scopes"], protocol), references=value["references"],
+        trained_on=lazy(value["trained_on"], lambda _, number: parts[number]),
+        **{group: lazy(value["jobs"][group], job(group)) for group in GROUPS})
 
 
 def settled(plan: Plan, job: Job) -> Job:

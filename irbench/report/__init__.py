@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from irbench.core.files import write_atomic
+from irbench.core.files import remove_leftovers, write_atomic
 from irbench.core.run_folder import RunFolder
 from irbench.report import collect, plots
 from irbench.report.facts import verdict
@@ -82,7 +82,9 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
 
 
 def _remove_stale(places: RunFolder, stems: set[str], figures: set[str]) -> None:
-    """Remove files that an earlier build of another plan left, so that no one reads them."""
+    """Remove what no one must read: files of another plan, and temporary ones of a killed build."""
+    for folder in (places.path, places.tables, places.figures):
+        remove_leftovers(folder)
     for path in sorted(places.tables.glob("*")):
         if path.suffix in (".md", ".tex", ".csv") and path.stem not in stems:
             path.unlink()

@@ -29,7 +29,7 @@ def test_a_manifest_with_a_control_character_is_refused(user, column, value):
         sets.manifest(user(HEAD + ",".join(fields) + "\n"))
 
 
-@pytest.mark.parametrize("name", ["mine\n", "mi\nne", "mine\0", "m" * 101])
+@pytest.mark.parametrize("name", ["mine\n", "mi\nne", "m" * 101])
 def test_a_name_with_a_line_break_or_too_long_is_refused(user, name):
     with pytest.raises(UserError, match="not a valid name"):
         user(HEAD + line(), name=name)
@@ -138,7 +138,7 @@ def test_a_wrong_difference_is_explained(user, differs, message):
         user(HEAD + line(), differs=differs)
 
 
-@pytest.mark.parametrize("name", ["My Set", "../x", "a/b", "_input", 5, ""])
+@pytest.mark.parametrize("name", ["My Set", "../x", "a/b", "_input", "x\n", ""])
 def test_bad_names_are_refused(user, name):
     with pytest.raises(UserError, match=r"not a valid name"):
         user(HEAD + line(), name=name)

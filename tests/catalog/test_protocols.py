@@ -183,7 +183,7 @@ def entry_of(kind, **changes):
     ("paired", {"degradation": {"scale": 2}}, "degradation: unknown scale"),
     ("motion_blur", {"seed": None}, "seed is None; valid for motion_blur: a whole number"),
     ("motion_blur", {"degradation": {"bend": 1.5}}, "bend is 1.5; valid: 0 to 1"),
-    ("motion_blur", {"degradation": {"length": float("nan")}}, "length is nan; valid: 1 to 100"),
+    ("motion_blur", {"degradation": {"length": float("nan")}}, "length is not a finite number"),
     ("rain_streaks", {"degradation": {"layers": 2.5}}, "layers is 2.5; valid: whole numbers 1 to"),
     ("rain_streaks", {"degradation": {"angle": -1}}, "angle is -1; valid: 0 to 60"),
     ("low_light", {"degradation": {"exposure": 0}}, "exposure is 0; valid: 0.001 to 1"),

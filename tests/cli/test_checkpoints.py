@@ -355,7 +355,7 @@ def test_a_full_disk_is_one_message_and_a_gone_reader_none(tmp_path, monkeypatch
      "unknown training 'sr-x2/tiny'"),
     (["import", "none.pth"], "checkpoint none.pth: no such file. Give the path"),
     (["import", "w.pth", "--options", "width"], "--options width: give NAME=VALUE"),
-    (["import", "w.pth", "--options", "a=[1"], "its value is not valid YAML"),
+    (["import", "w.pth", "--options", "a=[1"], "not valid YAML"),
     (["import", "w.pth", "--levels", "sigma=15"], "--levels sigma=15: give NAME=LOW,HIGH"),
     (["import", "w.pth"], "Give --model and --protocol"),
     (["import", "w.pth", "--model", "tiny", "--protocol", "sr-x2", "--options", "width=5"],

@@ -258,6 +258,15 @@ def test_a_careless_merge_and_an_infinite_score_are_refused(file, old, new, part
         loading.load(file)
 
 
+@pytest.mark.parametrize("score", ["nan", "31.5", True])
+def test_a_score_that_is_no_number_is_refused(file, score):
+    content = json.loads(file.read_text())
+    next(iter(content["cells"].values()))["psnr"][0] = score
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=f"{score!r} is not a number"):
+        loading.load(file)
+
+
 def test_a_broken_file_in_the_way_is_not_overwritten_and_says_how_to_go_on(folder, file):
     file.write_text("<<<<<<< HEAD\n")
     with pytest.raises(UserError, match="Delete .* first, or give --output another name"):

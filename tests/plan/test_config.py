@@ -72,11 +72,20 @@ def test_a_section_alone_is_completed_too(tmp_path):
     (put("plugins", ["nowhere.py"]), "plugin .*nowhere.py: No such file"),
     (put("models", "tiny", "training", "data", ["weights_dncnn"]), "is a weights set, not a train"),
     (put("models", "tiny", "training", "data", []), "training.data: it is empty"),
-    (put("models", "tiny", "training", "lr", float("nan")), "lr is nan; valid"),
+    (put("models", "tiny", "training", "lr", float("nan")), "lr is not a finite number"),
     (put("models", "tiny", "training", "betas", 5), "betas is 5; valid: two numbers"),
     (put("models", "tiny", "training", "warmup", 5), "warmup is 5; valid: .*below 1"),
     (put("report", {"published": ["SwinIRR"]}), "report.published: .*Did you mean 'SwinIR'"),
-    (lambda value: value.update({1: 2, "foo": 3}), "unknown key"),
+    (lambda value: value.update({"foo": 3}), "unknown key"),
+    (put("run", "tiny\n"), r"run: the name 'tiny\\n' is not valid"),
+    (put("models", "tiny\n", {}), r"models: the name 'tiny\\n' is not valid"),
+    (put("models", "tiny", "variants", {"x\n": {"options": {"k": 2}}}), r"name 'x\\n' is not"),
+    (put("models", "tiny", "arch", "tiny\n"), r"models.tiny.arch: the name 'tiny\\n' is not"),
+    (put("cells", 0, "protocol", "sr-x2@1\n"), r"unknown protocol 'sr-x2@1\\n'"),
+    (put("cells", 0, "datasets", ["tinyset\n"]), r"unknown dataset 'tinyset\\n'"),
+    (put("run", "anchors"), "run: the name 'anchors' is reserved, because irbench uses results"),
+    (put("run", "readme.md"), "run: the name 'readme.md' is reserved"),
+    (lambda value: value.update({1: 2}), "the key 1 is not a text; write it in quotes"),
 ])
 def test_mistakes_are_explained(tmp_path, change, message):
     path = edit(tmp_path, change)

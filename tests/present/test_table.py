@@ -141,3 +141,20 @@ def test_a_table_can_be_had_with_some_of_its_columns(table):
 def test_a_row_names_itself():
     row = Row([Value("A", ["a"], "below")], [Value("1")])
     assert (row.name, row.sub, row.marks, len(row.values)) == ("A", "below", ["a"], 2)
+
+
+@pytest.mark.parametrize("text", [
+    "=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(1)", "\t=1", "\r=1", " =1", "-x",
+    '=HYPERLINK("a")', "\uff1d1+1", "\n=1", "+-1", "--1", "-1-"])
+def test_a_text_in_csv_is_never_a_formula(text):
+    written = tidy.csv_text(["a", "b"], [[text, "x"]])
+    (_, _), (shown, _) = csv.reader(io.StringIO(written, newline=""))
+    assert shown == f"'{text}".replace("\r", "\n")
+
+
+@pytest.mark.parametrize("cell", [
+    -1.5, 1e-9, -3, 0, True, "-0.25", "+1", "-1e-3", "+.5", "-", "x=1", "n/a", "a@b",
+    "sr-x2@1", ""])
+def test_numbers_and_other_texts_stay_as_they_are_in_csv(cell):
+    text = tidy.csv_text(["a"], [[cell]]).splitlines()[1]
+    assert text.strip('"') == (repr(cell) if isinstance(cell, float) else str(cell))

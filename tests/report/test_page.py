@@ -232,6 +232,22 @@ def test_stale_files_are_gone(built):
     assert not {"tables/deblur.md", "figures/crops-old@1-set5.png"} & set(built[1])
 
 
+def test_what_a_killed_report_left_is_gone(tmp_path):
+    builder = fixtures.Builder(tmp_path / "run")
+    builder.dataset("set5", "Set5", 1)
+    builder.model("a", "A")
+    builder.cell("sr-x2@1", "set5", "a", {"psnr": [33.0], "ssim": [0.9]})
+    left = [builder.folder / name for name in (
+        ".report.html.0a1b2c3d.html", "tables/.old.md.0a1b2c3d.md",
+        "figures/.old.png.a_1b2c3d.png")]
+    for path in left:
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text("half of it")
+    report.build(builder.folder, builder.plan)
+    assert not any(path.exists() for path in left)
+    assert not list(builder.folder.rglob(".*.*.*"))
+
+
 def hostile(folder):
     builder = fixtures.Builder(folder, run=f"run {SCRIPT}")
     builder.plan["title"] = f'"{SCRIPT}'

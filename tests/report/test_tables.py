@@ -246,9 +246,9 @@ def test_many_columns_become_one_table_per_level(tmp_path):
 def test_rows_state_how_they_were_trained(sr, x3):
     subs = {row.key: row.sub for row in sr.measured}
     assert subs["bicubic"] == ""
-    assert subs["semanir"] == "trained here: 90 steps, 2.0 h, cpu"
-    assert subs["compacter"] == "trained here: 150 steps, 41 s, cpu"
-    assert next(r for r in x3.measured if r.key == "compacter").sub.endswith("150 steps, 44 s, cpu")
+    assert subs["semanir"] == "trained here: 90 steps, cpu"
+    assert subs["compacter"] == "trained here: 150 steps, cpu"
+    assert next(r for r in x3.measured if r.key == "compacter").sub.endswith("150 steps, cpu")
     assert subs["tiny"] == "weights from a local file"
     assert "reproductions" in sr.caption
 
@@ -267,7 +267,7 @@ def test_a_training_that_did_not_finish_states_no_length(tmp_path):
     builder.training("denoise_color-sigma50@1", "a", {"parameters": 400_000})
     row = next(t for t in build(builder)[1] if t.task == "denoise_color").measured[0]
     assert row.sub == (
-        "trained here: σ = 15: training failed; σ = 50: 150 steps, 41 s; cpu")  # noqa: RUF001
+        "trained here: σ = 15: training failed; σ = 50: 150 steps; cpu")  # noqa: RUF001
     assert row.heads[1].shown == "n/a / 400 K"
 
 
@@ -317,7 +317,7 @@ def test_summary_has_one_line_per_cell_with_unrounded_numbers(small):
     assert line["missing"] == "lpips: no LPIPS weights here"
     assert (line["parameters"], line["macs"], line["macs_input"], line["latency_p50_ms"]) == (
         "11870000", "48000000000", "1×3×64×64", "210.0")  # noqa: RUF001
-    assert (line["training_steps"], line["training_seconds"]) == ("90", "7300.0")
+    assert line["training_steps"] == "90" and "training_seconds" not in line     # no wall time
     x3 = next(r for r in lines if (r["model"], r["level"]) == ("compacter", "x3"))
     assert (x3["macs"], x3["latency_p50_ms"]) == ("", "")       # its profile failed
     assert "0.0" not in (x3["macs"], x3["ssim"], x3["lpips"])

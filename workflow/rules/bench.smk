@@ -21,5 +21,5 @@ rule bench:
     message:
         "Measure {wildcards.bench} by itself"
     shell:
-        "irbench bench {wildcards.bench} --plan {params.plan} --threads {threads}"
-        " --on-failure record --attempt {params.attempt} --log {log} > /dev/null"
+        "irbench bench {wildcards.bench:q} --plan {params.plan:q} --threads {threads:q}"
+        " --on-failure record --attempt {params.attempt:q} --log {log:q} > /dev/null"

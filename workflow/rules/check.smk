@@ -11,12 +11,13 @@ rule anchors:
         str(anchor_run.FOLDER.anchors("csv")),
     params:
         attempt=lambda wildcards: anchor_run.next_attempt(),
-        data_root=RUN.plan.config["data_root"],
+        # from a function, since Snakemake would take braces in a text for wildcards
+        data_root=lambda wildcards: RUN.plan.config["data_root"],
     threads: RUN.cores
     log:
         str(anchor_run.FOLDER.anchors("log")),
     message:
         "Compare the anchors with their known values"
     shell:
-        "irbench anchors --jobs {threads} --data-root {params.data_root}"
-        " --attempt {params.attempt} --log {log}"
+        "irbench anchors --jobs {threads:q} --data-root={params.data_root:q}"
+        " --attempt {params.attempt:q} --log {log:q}"

@@ -17,8 +17,8 @@ rule data:
     message:
         "Fetch {wildcards.dataset}"
     shell:
-        "irbench data fetch {wildcards.dataset} --plan {params.plan}"
-        " --on-failure record --attempt {params.attempt} --log {log} > /dev/null"
+        "irbench data fetch {wildcards.dataset:q} --plan {params.plan:q}"
+        " --on-failure record --attempt {params.attempt:q} --log {log:q} > /dev/null"
 
 
 # Search for test images in the training sets. A leak does not stop the run; the report shows it.
@@ -40,5 +40,5 @@ rule leaks:
     message:
         "Search for test images in the training sets"
     shell:
-        "irbench data leak --plan {params.plan}"
-        " --on-failure record --attempt {params.attempt} --log {log} > /dev/null"
+        "irbench data leak --plan {params.plan:q}"
+        " --on-failure record --attempt {params.attempt:q} --log {log:q} > /dev/null"

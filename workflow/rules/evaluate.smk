@@ -21,7 +21,7 @@ rule evaluate:
     message:
         "Evaluate {wildcards.model} on {wildcards.dataset} under {wildcards.protocol}"
     shell:
-        "irbench eval --plan {params.plan} --protocol {wildcards.protocol}"
-        " --dataset {wildcards.dataset} --model {wildcards.model}"
-        " --threads {threads} --on-failure record --attempt {params.attempt} --log {log}"
+        "irbench eval --plan {params.plan:q} --protocol {wildcards.protocol:q}"
+        " --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
+        " --threads {threads:q} --on-failure record --attempt {params.attempt:q} --log {log:q}"
         " > /dev/null"

@@ -21,6 +21,6 @@ rule profile:
     message:
         "Measure {wildcards.model} for {wildcards.protocol}"
     shell:
-        "irbench profile --plan {params.plan} --protocol {wildcards.protocol}"
-        " --model {wildcards.model} --threads {threads}"
-        " --on-failure record --attempt {params.attempt} --log {log} > /dev/null"
+        "irbench profile --plan {params.plan:q} --protocol {wildcards.protocol:q}"
+        " --model {wildcards.model:q} --threads {threads:q}"
+        " --on-failure record --attempt {params.attempt:q} --log {log:q} > /dev/null"

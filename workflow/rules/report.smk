@@ -39,4 +39,4 @@ rule report:
     message:
         "Render the report"
     shell:
-        "irbench report --config {params.config} --log {log} > /dev/null"
+        "irbench report --config {params.config:q} --log {log:q} > /dev/null"

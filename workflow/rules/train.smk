@@ -4,7 +4,7 @@
 #   --set-resources train:max_minutes=50         pause after 50 minutes; the next run continues
 #   --set-resources train:gpu=4 --resources gpu=4          four GPUs share each batch
 #
-# These are resources, not params, because a change of them must not repeat a training.
+# These are resources: a change of them must not repeat a training.
 rule train:
     input:
         RUN.inputs("trainings"),
@@ -19,6 +19,7 @@ rule train:
     params:
         plan=PLAN,
         attempt=RUN.attempt("trainings"),
+        processes=lambda wildcards, resources: max(1, int(resources.gpu)),
     threads: 1
     resources:
         gpu=RUN.gpu,
@@ -28,7 +29,7 @@ rule train:
     message:
         "Train {wildcards.model} for {wildcards.protocol}"
     shell:
-        "irbench train --plan {params.plan} --protocol {wildcards.protocol}"
-        " --model {wildcards.model} --threads {threads} --max-minutes {resources.max_minutes}"
-        " --processes $(({resources.gpu} > 1 ? {resources.gpu} : 1))"
-        " --on-failure record --attempt {params.attempt} --log {log} > /dev/null"
+        "irbench train --plan {params.plan:q} --protocol {wildcards.protocol:q}"
+        " --model {wildcards.model:q} --threads {threads:q} --max-minutes {resources.max_minutes:q}"
+        " --processes {params.processes:q}"
+        " --on-failure record --attempt {params.attempt:q} --log {log:q} > /dev/null"

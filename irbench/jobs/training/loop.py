@@ -75,6 +75,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
             state = State(network.to(engine.device), model.training, job.fingerprint, place.state)
             state.scaler = engine.scaler
             state.resume()
+            state.goes_on_with(device, engine.num_processes, threads)
             engines.check_together(engine, state)
             validator = validate.Validator(patches, protocol)
         limit = math.inf if max_minutes is None else begun + 60 * max_minutes
@@ -97,8 +98,8 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         messages.say(f"{job.title}: {state.step} steps in "
                      f"{messages.duration_in_words(state.seconds)}, "
                      f"{waiting:.1%} of the time waiting for data")
-        found = Result(resolved={"checkpoint": digest}, threads=threads,
-                       seconds=phases.seconds, result={
+        found = Result(resolved={"checkpoint": digest, "made_on": state.made_on},
+                       threads=threads, seconds=phases.seconds, result={
                 "steps": state.step, "seconds": round(state.seconds, 2),
                 "images_seen": state.images,
                 "images": {"training": len(patches.images), "held_out": len(patches.held_out)},

@@ -63,6 +63,8 @@ class State:
         step, images: steps taken, patches trained on.
         seconds, waited: wall time of the training, and the time spent waiting for data.
         curve, validation, best: points of the two curves, and the best point of the second.
+        made_on: where the steps were taken: device, processes and threads of the CPU, each once in
+            order. The bytes of the weights depend on these, since they fix the order of sums.
         kept: the step of the last saved file; None before the first.
     """
 
@@ -79,6 +81,7 @@ class State:
         self.best: dict | None = None
         self.recent: list[float] = []             # recent losses, to detect a spike
         self.sum, self.count = 0.0, 0             # losses since the curve's last point
+        self.made_on: list[dict] = []
         self.kept: int | None = None
         self._others: dict[Path, str] = {}        # files of other trainings -> fingerprint
         self._saved = time.monotonic()
@@ -97,6 +100,13 @@ class State:
     def aside(self, fingerprint: str) -> Path:
         """Return where a training's file is moved when another training takes its place."""
         return run_folder.aside(self.path, fingerprint)
+
+    def goes_on_with(self, device: str, processes: int, threads: int) -> None:
+        """Note where the next steps are taken. The threads of the CPU change no sum on a GPU."""
+        here = {"device": device, "processes": processes,
+                "threads": threads if device == "cpu" else None}
+        if here not in self.made_on:
+            self.made_on.append(here)
 
     # -- a step --------------------------------------------------------------------------------
 
@@ -174,7 +184,7 @@ class State:
         self.kept, self._saved = self.step, time.monotonic()
 
     _PLAIN = ("fingerprint", "step", "images", "seconds", "waited", "curve", "validation", "best",
-              "recent", "sum", "count")
+              "recent", "sum", "count", "made_on")
 
     def resume(self) -> None:
         """Continue from the file, the previous one or the one set aside.

@@ -86,10 +86,9 @@ def _weights(run: Run, model: str, protocols: list[str]) -> str:
         training = run.training_of(protocol, model)
         if training is None:
             continue
-        steps, seconds = training["steps"], training["seconds"]
-        length = ", ".join(filter(None, [
-            f"{steps} step{'s' * (steps != 1)}" if steps is not None else "",
-            text.duration(seconds) if seconds is not None else ""]))
+        # no wall time: a training repeated must give the same table (tables/training has it)
+        steps = training["steps"]
+        length = f"{steps} step{'s' * (steps != 1)}" if steps is not None else ""
         level = text.level_label(text.split_id(protocol)[1])
         if training["status"] != "ok":
             length = training["unfinished"] or (

@@ -20,7 +20,7 @@ ABOUT = ("protocol", "task", "level", "version", "dataset", "model", "title", "s
 REST = (
     "n_images", "status", "reason", "missing", "parameters", "macs", "macs_input",
     "latency_p50_ms", "latency_p90_ms", "latency_device", "training_steps",
-    "training_seconds", "training_device", "in_paper", "published_psnr_db", "psnr_difference_db",
+    "training_device", "in_paper", "published_psnr_db", "psnr_difference_db",
     "published_method", "published_source", "verdict", "leaked_images", "synthetic", "base",
     "changes", "inference", "tiled_images", "macs_keys_only", "fingerprint", "record",
     "profile_record", "training_record")
@@ -56,7 +56,6 @@ def summary(run: Run) -> str:
             "latency_p90_ms": _number(latency.get("p90")),
             "latency_device": measured.get("device_name") or measured.get("device") or "",
             "training_steps": _number(training.get("steps")),
-            "training_seconds": _number(training.get("seconds")),
             "training_device": training.get("device") or "",
             "in_paper": str(run.models[cell.model].in_paper).lower(),
             **_against(run, cell, verdicts.get(cell.path)),

@@ -11,7 +11,7 @@ import torch
 
 from irbench import plan
 from irbench.catalog import recipes
-from irbench.core import digests, locks
+from irbench.core import digests, locks, records
 from irbench.data import sets
 from irbench.jobs.training import curve, data, losses, state
 from irbench.weights import storage
@@ -133,6 +133,27 @@ def test_a_training_stopped_and_continued_ends_with_the_same_bytes(folder, monke
     assert not job(config).record.exists()
     assert train(config) == 0
     assert outcome(config) == whole
+
+
+def test_the_record_tells_trainings_with_other_threads_apart(folder, monkeypatch):
+    """Threads fix the order of sums, so they are part of what the record's fingerprint covers."""
+    config = trainings.make(folder)
+    found = {}
+    for threads in ("1", "2"):
+        assert train(config, "--threads", threads) == 0
+        found[threads] = records.read(job(config).record)
+        again(config)
+    one, two = found["1"], found["2"]
+    assert one["spec"] == two["spec"]       # the plan accepts both: neither is stale
+    assert one["resolved"]["made_on"] == [{"device": "cpu", "processes": 1, "threads": 1}]
+    assert two["resolved"]["made_on"] == [{"device": "cpu", "processes": 1, "threads": 2}]
+    assert one["fingerprint"] != two["fingerprint"]
+    with monkeypatch.context() as patch:
+        stop_after(patch, 5)
+        assert train(config) == 3
+    assert train(config, "--threads", "2") == 0     # of both
+    assert [where["threads"] for where in records.read(job(config).record)[
+        "resolved"]["made_on"]] == [1, 2]
 
 
 def test_workers_change_nothing(folder):

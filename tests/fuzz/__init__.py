@@ -1,0 +1,1 @@
+"""Hostile files: whatever people hand over gives a result or a message."""
