@@ -16,7 +16,7 @@ import numpy as np
 from irbench.api import references
 from irbench.api.pictures import restore_picture
 from irbench.api.references import ModelReference
-from irbench.catalog.protocols import Protocol
+from irbench.catalog.protocols import Protocol, name_of
 from irbench.core.digests import fingerprint
 from irbench.core.errors import UserError
 from irbench.jobs import evaluate
@@ -57,6 +57,7 @@ class LoadedModel:
         self.fingerprint = fingerprint([job.spec, resolved])
         self.reference = reference
         self._network = network
+        self._accepts = {protocol.id, name_of(protocol.id), *protocol.serves}
 
     def __call__(self, picture: Picture) -> np.ndarray | Image.Image:
         """Restore a picture: the same as ``irbench.restore(picture, model)``."""
@@ -67,8 +68,11 @@ class LoadedModel:
         return f"<irbench model {self.name} for {self.protocol} on {self.device}>"
 
     def check_protocol(self, name: str | None) -> None:
-        """Raise UserError if the model was loaded for another protocol; None is any."""
-        if name is not None and name not in (self.protocol, self.protocol.rpartition("@")[0]):
+        """Raise UserError if the model was loaded for another protocol; None is any.
+
+        A version of its protocol that the same weights serve is not another one.
+        """
+        if name is not None and name not in self._accepts:
             raise UserError(f"model {self.name} was loaded for {self.protocol}, not for {name}. "
                             f"Load it for {name} with load_model.")
 

@@ -146,12 +146,8 @@ def _of_name(name: str, given: _Given, plugins: tuple[str, ...] = ()) -> ModelRe
 
 def _served(*headers: dict) -> tuple[str, ...]:
     """Return the names of the protocols that weights with these headers serve."""
-    return tuple(dict.fromkeys(_unversioned(one.id) for one in protocols.catalog().values()
+    return tuple(dict.fromkeys(protocols.name_of(one.id) for one in protocols.catalog().values()
                                if any(loading.is_for(header, one) for header in headers)))
-
-
-def _unversioned(protocol: str) -> str:
-    return protocol.rpartition("@")[0]
 
 
 def _of_file(path: Path, given: _Given) -> ModelReference:
@@ -189,7 +185,7 @@ def _told_by_spandrel(path: Path) -> tuple[str, ...]:
     """Return the protocol that a super-resolution network's scale implies, () if none does."""
     facts = loading.describe(path)
     name = f"sr-x{facts['scale']}"
-    known = set(map(_unversioned, protocols.catalog()))
+    known = set(map(protocols.name_of, protocols.catalog()))
     return (name,) if facts["purpose"] == "SR" and name in known else ()
 
 

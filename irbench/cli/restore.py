@@ -69,6 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(next(iter(done.refused.values())))
     for reason in done.refused.values():
         messages.say(f"not restored: {reason}")
+    messages.say(f"{len(done.restored)} restored, {len(done.skipped)} were there already, "
+                 f"{len(done.refused)} refused: {arguments.output}")
     print(json.dumps({
         "restored": len(done.restored), "skipped": len(done.skipped), "refused": done.refused,
         "model": model.name, "protocol": model.protocol, "device": model.device,

@@ -59,6 +59,7 @@ class Metric:
         default: whether a run computes it unless its config says otherwise.
         main: whether restoration papers print it, so that it is shown where space is short.
         weights: whether it needs a file of weights, which may be missing.
+        reference: whether it compares with the target; False: it judges the restored image alone.
         exact_decimals: the decimals in comparisons of runs and in baselines; by default one more
             than ``decimals``.
         difference_decimals: the decimals of a printed difference; by default ``decimals``.
@@ -86,6 +87,7 @@ class Metric:
     default: bool = False
     main: bool = False
     weights: bool = False
+    reference: bool = True
     exact_decimals: int | None = None
     difference_decimals: int | None = None
     noise: float | None = None
@@ -197,6 +199,11 @@ def default() -> tuple[str, ...]:
 def main() -> tuple[str, ...]:
     """Return the metrics that restoration papers print."""
     return tuple(name for name, metric in METRICS.items() if metric.main)
+
+
+def alone(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the given metrics that judge a restored image without a target, in their order."""
+    return tuple(name for name in names if name in METRICS and not METRICS[name].reference)
 
 
 def explained() -> tuple[str, ...]:

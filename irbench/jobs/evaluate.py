@@ -80,7 +80,7 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL,
         items = items[:settings.limit]
         network, resolved = ready(plan, job, device, module)
         foreign = guard.guarded(network.network)
-        scorer = metrics.Scorer(protocol, tuple(job.spec["metrics"]))
+        scorer = metrics.Scorer(protocol, tuple(job.spec.get("alone", job.spec["metrics"])))
     images = []
     for item in messages.track(items, job.title, len(items)) if settings.progress else items:
         with named(item, data.name):
@@ -99,7 +99,7 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL,
     names = tuple(job.spec["metrics"])
     return Result(
         {"images": images, "mean": metrics.mean(images, names),
-         "missing": _missing(scorer, images, names), "device": device,
+         "missing": _missing(scorer, images, names, "alone" in job.spec), "device": device,
          "inference": network.options.as_dict(), "tiling": network.record(),
          "dictionary": network.observed or None},
         resolved=resolved, seconds=phases.seconds, threads=settings.threads,
@@ -146,19 +146,29 @@ def ready(plan: Plan, job: Job, device: str = "cpu",
 class Item:
     """The files of one image of a cell. ``source`` is None if the input is made from the target.
 
-    The name is that of the input, because several inputs may share one target.
+    ``target`` is None in a set without targets. The name is that of the input, because several
+    inputs may share one target.
     """
 
     name: str
-    target: sets.ImageFile
+    target: sets.ImageFile | None
     source: sets.ImageFile | None = None
 
-    def load(self, protocol: Protocol) -> tuple[np.ndarray, np.ndarray, bool]:
+    def load(self, protocol: Protocol) -> tuple[np.ndarray, np.ndarray | None, bool]:
         """Return the input float32 (h, w, C), the target uint8 (H, W, C), whether its file is gray.
+
+        Without a target the second is None, and the third says whether the input's file is gray.
 
         Raises Unavailable for a missing file, and Damaged for a broken file or a pair whose images
         do not fit together: these are errors of the data, not of the command.
         """
+        if self.target is None:
+            given = self.source.load()
+            try:
+                degraded = to_float(degrade.scored_target(given, protocol))
+            except UserError as error:
+                raise Damaged(str(error)) from None
+            return degraded, None, given.shape[-1] == 1
         image = self.target.load()
         if self.source:
             given = self.source.load()
@@ -174,6 +184,8 @@ class Item:
 
 def list_items(data: sets.Dataset, protocol: Protocol) -> list[Item]:
     """List the images of a set, sorted by name."""
+    if protocol.paired and "hr" not in data.roles:
+        return [Item(source.name, None, source) for source in data.role("input")]
     if protocol.paired:
         return [Item(source.name, target, source) for source, target in data.pairs()]
     return [Item(target.name, target) for target in data.role("hr")]
@@ -205,7 +217,7 @@ def named(item: Item, dataset: str) -> Iterator[None]:
 
 def _image(item: Item, network: Tiled, job: Job, protocol: Protocol, scorer: metrics.Scorer,
            device: str, phases: records.Phases) -> tuple[dict, tuple[np.ndarray, ...]]:
-    """Process one image; return its scores, and (input, restored, target)."""
+    """Process one image; return its scores, and (input, restored, target or None)."""
     from irbench.inference.guard import check_values
 
     with phases("load"):
@@ -215,8 +227,10 @@ def _image(item: Item, network: Tiled, job: Job, protocol: Protocol, scorer: met
         check_values(values, job.model.name, network.options.dtype)
         restored = to_uint8(values)
     with phases("score"):
-        scores = scorer(restored, target, gray_file=gray_file)
-    size = {"height": target.shape[0], "width": target.shape[1]}
+        # without a target only metrics that do not look at one are prepared
+        found = scorer(restored, restored if target is None else target, gray_file=gray_file)
+        scores = {name: found.get(name) for name in job.spec["metrics"]}
+    size = {"height": restored.shape[0], "width": restored.shape[1]}
     return {**size, **scores}, (degraded, restored, target)
 
 
@@ -278,20 +292,25 @@ def forward(network, degraded: np.ndarray, device: str = "cpu", seed: int = 0) -
 
 
 def _keep(folder: Path, job: Job, name: str, degraded: np.ndarray, restored: np.ndarray,
-          target: np.ndarray) -> str:
+          target: np.ndarray | None) -> str:
     """Write the restored image, the input (rounded) and the target; return the first one's path."""
     run, place = RunFolder(folder), (job.key["protocol"], job.key["dataset"])
     path = run.image(*place, job.key["model"], name)
     write_png(path, restored)
-    for reserved, image in ((INPUT, degraded), (TARGET, to_float(target))):
-        # always written, because the set's files may have changed since an earlier run
-        write_png(run.image(*place, reserved, name), to_uint8(image))
+    # always written, because the set's files may have changed since an earlier run
+    write_png(run.image(*place, INPUT, name), to_uint8(degraded))
+    if target is not None:
+        write_png(run.image(*place, TARGET, name), target)
     return path.relative_to(folder).as_posix()
 
 
-def _missing(scorer: metrics.Scorer, images: list[dict], names: tuple[str, ...]) -> dict:
+def _missing(scorer: metrics.Scorer, images: list[dict], names: tuple[str, ...],
+             targetless: bool) -> dict:
     """Return metric -> reason for each metric without a mean."""
     reasons = dict(scorer.missing)
+    for name in names if targetless else ():
+        if name not in scorer.prepared:
+            reasons[name] = "the set has no targets to compare with"
     for name in names:
         without = [image["name"] for image in images if image[name] is None]
         if without and name not in reasons:

@@ -21,6 +21,7 @@ from irbench.catalog import datasets as entries
 from irbench.catalog import protocols, published, recipes
 from irbench.catalog.model import Model
 from irbench.catalog.protocols import Protocol
+from irbench.core import metrics as table
 from irbench.core import records
 from irbench.core.errors import UserError, unknown
 from irbench.core.run_folder import RunFolder
@@ -234,15 +235,25 @@ def _add_model(plan: Plan, model: Model, protocol: Protocol, sets: list[str], kn
     for dataset in sets:
         _add(plan, plan.cells, "cell",
              {"protocol": protocol.id, "dataset": dataset, "model": name},
-             {**spec, "dataset": plan.data[dataset].spec["dataset"]}, model)
+             {**spec, **of_dataset(config, known[dataset], plan.data[dataset].spec["dataset"])},
+             model)
 
 
 def cell_spec(config: dict, model: Model, protocol: Protocol) -> dict:
-    """Return the spec of a model's cells under a protocol, without their ``dataset``."""
+    """Return the spec of a model's cells under a protocol, without what is of a dataset."""
     return {"protocol": protocol.definition(), "dataset": None,
             "model": model_entries.scored(model), "metrics": config["metrics"],
             **metrics.weights_in_use(config["metrics"]), "keep_images": config["keep_images"],
             "code": sources.digest("cell", model, tuple(config["plugins"]))}
+
+
+def of_dataset(config: dict, entry: datasets.DatasetEntry, found: dict) -> dict:
+    """Return the part of a cell's spec that is of its dataset.
+
+    ``alone``, only for a set without targets: the metrics that its restored images get.
+    """
+    without = {"alone": list(table.alone(config["metrics"]))} if entry.targetless else {}
+    return {"dataset": found, **without}
 
 
 def _add_profile(plan: Plan, model: Model, protocol: Protocol) -> None:

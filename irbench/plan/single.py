@@ -15,7 +15,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from irbench.catalog import datasets as entries
-from irbench.catalog import protocols
 from irbench.catalog.model import MODULE, Model
 from irbench.catalog.protocols import Protocol
 from irbench.core import records
@@ -104,14 +103,10 @@ def module_of(config: dict, name: str, title: str, protocol: Protocol, dataset: 
         raise UserError(f"{dataset!r} is a {entry.use} set, not a test set.")
     entries.check_pairs(entry, protocol, known)
     spec = {**compose.cell_spec(config, model, protocol),
-            "dataset": contents.spec(entry, config["data_root"])["dataset"]}
+            **compose.of_dataset(config, entry, contents.spec(
+                entry, config["data_root"])["dataset"])}
     job = _job(model, protocol, dataset, spec, config["run"])
     return _plan(config, model, protocol, known), job
-
-
-def protocol_of(name: str, config: dict) -> Protocol:
-    """Return a protocol by its name; without a version, the newest one (``protocols.choose``)."""
-    return protocols.get(name, tuple(config["catalog_paths"]))
 
 
 def _plan(config: dict, model: Model, protocol: Protocol, known: dict) -> Plan:

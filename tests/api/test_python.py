@@ -237,7 +237,7 @@ def test_a_module_is_copied_and_left_as_it_was(world):
     assert module.training and module.passes == 0
     with pytest.raises(irbench.UserError, match="identity: it returned a tensor of shape"):
         irbench.load_model(torch.nn.Identity(), "sr-x2")(picture)
-    with pytest.raises(irbench.UserError, match="loaded for sr-x2@1, not for sr-x4"):
+    with pytest.raises(irbench.UserError, match="loaded for sr-x2@2, not for sr-x4"):
         irbench.restore(picture, model, "sr-x4")
 
 
@@ -247,7 +247,7 @@ def test_evaluate_gives_the_pipelines_record(world):
     found = irbench.evaluate("bicubic", "tinyset", "sr-x2", metrics=["psnr", "ssim"], device="cpu",
                              catalog_paths=(world.parent,), progress=False)
     planned = plan.load(world)
-    job = planned.cells["sr-x2@1/tinyset/bicubic"]
+    job = planned.cells["sr-x2@2/tinyset/bicubic"]
     want = jobs.compute(planned, job, RunSettings(device="cpu"))
     assert found.mean == want.result["mean"] and found.complete
     assert found.record["result"]["images"] == [
@@ -257,7 +257,7 @@ def test_evaluate_gives_the_pipelines_record(world):
     assert {**found.record["spec"], "keep_images": True} == job.spec
     records.check(found.record, "it")
     assert not Path("results/python").exists()
-    assert str(found).startswith("bicubic on tinyset under sr-x2@1: PSNR ")
+    assert str(found).startswith("bicubic on tinyset under sr-x2@2: PSNR ")
 
 
 def test_a_module_gives_the_value_of_its_plugin(world):
@@ -268,6 +268,9 @@ def test_a_module_gives_the_value_of_its_plugin(world):
     as_class = irbench.evaluate("net.py:Net", "tinyset", "sr-x2", **catalog)
     loaded = irbench.evaluate(irbench.load_model("net.py:Net", "sr-x2"), "tinyset", **catalog)
     assert module.mean == as_class.mean == loaded.mean
+    older = irbench.evaluate(irbench.load_model("net.py:Net", "sr-x2"), "tinyset", "sr-x2@1",
+                             **catalog)
+    assert older.protocol == "sr-x2@1" and older.mean == loaded.mean    # no file is gray
     assert module.record["resolved"]["checkpoint"] != as_class.record["resolved"]["checkpoint"]
 
 
@@ -316,15 +319,15 @@ def test_what_cannot_be_evaluated_is_refused(world, changes, message):
 
 def test_a_run_is_read_as_data_frames(world):
     planned = plan.load(world)
-    for key in ("sr-x2@1/tinyset/bicubic", "jpeg_gray-q10@1/tinyset/input"):
+    for key in ("sr-x2@2/tinyset/bicubic", "jpeg_gray-q10@1/tinyset/input"):
         jobs.do(planned, planned.cells[key], RunSettings(device="cpu"))
     folder = planned.folder
-    broken = folder / "cells/sr-x2@1/tinyset/broken.json"
+    broken = folder / "cells/sr-x2@2/tinyset/broken.json"
     broken.write_text("{")
     run = irbench.load_run(folder)
     cells = run.cells.set_index("model")
     assert list(cells["status"]) == ["ok", "ok", "damaged"]
-    record = records.read(folder / "cells/sr-x2@1/tinyset/bicubic.json")
+    record = records.read(folder / "cells/sr-x2@2/tinyset/bicubic.json")
     assert cells.loc["bicubic", "psnr"] == record["result"]["mean"]["psnr"]
     assert cells.loc["bicubic", "count"] == 3
     assert "not readable" in cells.loc["broken", "reason"]
@@ -340,7 +343,7 @@ def test_a_run_is_read_as_data_frames(world):
 def test_profiles_and_trainings_are_data_frames(world):
     planned = plan.load(world)
     jobs.do(planned, planned.trainings["sr-x2@1/tiny"], RunSettings(device="cpu"))
-    jobs.do(planned, planned.profiles["sr-x2@1/tiny"], RunSettings(device="cpu"))
+    jobs.do(planned, planned.profiles["sr-x2@2/tiny"], RunSettings(device="cpu"))
     run = irbench.load_run(planned.folder)
     profile, training = run.profiles.iloc[0], run.trainings.iloc[0]
     assert profile["parameters"] > 0 and profile["latency_ms"] > 0 and profile["height"] == 16

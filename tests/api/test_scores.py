@@ -22,9 +22,9 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         planned = plan.load(tiny.make(folder))
-        job = planned.cells["sr-x2@1/tinyset/bicubic"]
+        job = planned.cells["sr-x2@2/tinyset/bicubic"]
         result = jobs.compute(planned, job, RunSettings(device="cpu")).result
-    kept = folder / "results/tiny/images/sr-x2@1/tinyset/bicubic"
+    kept = folder / "results/tiny/images/sr-x2@2/tinyset/bicubic"
     return result, kept, folder / "images/test"
 
 
@@ -102,7 +102,7 @@ def test_a_folder_has_the_pipelines_mean(run):
     result, kept, targets = run
     found = irbench.score(kept, targets, "sr-x2")
     assert found.mean == result["mean"] and not found.missing
-    assert found.protocol == "sr-x2@1"
+    assert found.protocol == "sr-x2@2"
     assert list(found.images.index) == ["img0", "img1", "img2"]
     assert found.images.loc["img1", "ssim"] == result["images"][1]["ssim"]
     assert found.as_dict()["count"] == 3

@@ -63,7 +63,7 @@ def test_a_folder_keeps_names_and_folders(capsys):
     assert np.array_equal(read_image("out/a.png"), doubled(tiny.photo(0, 8, 10)))
     assert np.array_equal(read_image("out/trip/b.png"), doubled(read_image("photos/trip/b.jpg")))
     assert summary(capsys) == {
-        "restored": 2, "skipped": 0, "refused": {}, "model": "double", "protocol": "sr-x2@1",
+        "restored": 2, "skipped": 0, "refused": {}, "model": "double", "protocol": "sr-x2@2",
         "device": "cpu", "output": "out"}
 
 

@@ -31,8 +31,8 @@ def test_a_table_a_json_and_a_csv_of_the_same_values(folders, capsys):
     assert lines[0].split() == ["image", "PSNR", "(dB)", "SSIM"]
     assert lines[2].split() == ["img0", f"{want.scores['img0']['psnr']:.3f}",
                                 f"{want.scores['img0']['ssim']:.5f}"]
-    assert f"mean (sr-x2@1)  {want.mean['psnr']:11.3f}".split() == lines[5].split()[:3]
-    assert json.loads(lines[-1]) == {"protocol": "sr-x2@1", "count": 3, "mean": want.mean,
+    assert f"mean (sr-x2@2)  {want.mean['psnr']:11.3f}".split() == lines[5].split()[:3]
+    assert json.loads(lines[-1]) == {"protocol": "sr-x2@2", "count": 3, "mean": want.mean,
                                      "without_result": []}
     assert json.loads((folders / "out/scores.json").read_text()) == want.as_dict()
     rows = list(csv.DictReader((folders / "scores.csv").open()))
