@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Picture = np.ndarray | Image.Image | str | Path
-USUAL = ("psnr", "ssim")
 
 
 # -- one pair ----------------------------------------------------------------------------------
@@ -170,7 +169,7 @@ class FolderScores:
 
 
 def score(results: str | Path, targets: str | Path, protocol: str,
-          metrics: Iterable[str] = USUAL, *, match: Mapping[str, str] | None = None,
+          metrics: Iterable[str] | None = None, *, match: Mapping[str, str] | None = None,
           progress: bool = False) -> FolderScores:
     """Score the pictures of a folder against the targets in another, under a protocol.
 
@@ -181,7 +180,7 @@ def score(results: str | Path, targets: str | Path, protocol: str,
         results: the folder of restored pictures.
         targets: the folder of clean pictures.
         protocol: see ``psnr``.
-        metrics: names of metrics.
+        metrics: names of metrics; default: those that restoration papers print.
         match: role (``input``: the results, ``hr``: the targets) -> a regular expression of the
             part of a name that is ignored, such as ``{"input": "_x2$"}``.
         progress: report progress on stderr.
@@ -193,7 +192,7 @@ def score(results: str | Path, targets: str | Path, protocol: str,
         UserError: an unknown metric or protocol; a folder that is missing or has no picture; two
             pictures of one name; two results for one target; a pair of two sizes.
     """
-    chosen, names = protocols.get(protocol), table.ordered(_known(metrics))
+    chosen, names = protocols.get(protocol), table.ordered(_known(metrics or table.main()))
     given, wanted = _listed(results, "results"), _listed(targets, "targets")
     pairs, _ = folders.pair(list(given), list(wanted), match or {})
     results_of: dict[str, list[str]] = {}

@@ -36,8 +36,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", metavar="RESULTS", help="the folder of restored pictures")
     parser.add_argument("targets", metavar="TARGETS", help="the folder of clean pictures")
     common.add_protocol(parser)
-    parser.add_argument("--metrics", nargs="+", default=list(scores.USUAL), metavar="NAME",
-                        help=f"default: {' '.join(scores.USUAL)}")
+    parser.add_argument("--metrics", nargs="+", metavar="NAME",
+                        help=f"default: {' '.join(metrics.main())}")
     parser.add_argument("--match", metavar="REGEX", type=_pattern,
                         help="the part of a result's name that its target's name lacks, as '_x2$'")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all scores as JSON")
