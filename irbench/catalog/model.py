@@ -75,6 +75,8 @@ class Checkpoint:
         needs: a package that must be installed to load it.
         weights_key: which set of weights to take from a file that holds several; None: a running
             mean (EMA) first, see ``irbench.weights.naming``.
+        network: of a peer whose network is in ``irbench.models.peers``: its ``architecture`` and
+            the options of its builder. None: spandrel recognises the file.
     """
 
     kind: str = "none"
@@ -84,6 +86,7 @@ class Checkpoint:
     peer: str | None = None
     needs: str | None = None
     weights_key: str | None = None
+    network: dict | None = None
 
     def __post_init__(self) -> None:
         """Raise UserError for a kind that does not exist."""

@@ -20,7 +20,7 @@ from irbench.core.errors import UserError, unknown
 
 CATALOG = reader.BUILTIN / "peers.yaml"
 REQUIRED = {"title", "task", "levels", "source"}
-OPTIONAL = {"url", "sha256", "published_as", "note", "needs"}
+OPTIONAL = {"url", "sha256", "published_as", "note", "needs", "network"}
 DIGEST = re.compile("[0-9a-f]{64}")
 
 
@@ -33,6 +33,8 @@ class Peer:
         sha256: level → the file's SHA-256, None if nobody published one.
         published_as: its name in published.csv, "" if no source prints it.
         needs: a package that must be installed to load it, "" for none.
+        network: for a network of ``irbench.models.peers``, its ``architecture`` and the options of
+            its builder; None: spandrel recognises the file.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Peer:
     published_as: str = ""
     note: str = ""
     needs: str = ""
+    network: dict | None = None
 
     @property
     def summary(self) -> str:
@@ -88,7 +91,12 @@ def _peer(where: str, name: str, entry: object) -> Peer:
     for key, value in texts.items():
         if not isinstance(value, str):
             raise UserError(f"{where}: {key} is {value!r}; valid: a text.")
-    return Peer(name=name, urls=urls, sha256=digests, **texts)
+    network = entry.get("network")
+    if network is not None and not (isinstance(network, dict)
+                                    and isinstance(network.get("architecture"), str)):
+        raise UserError(f"{where}: network is {network!r}; valid: a mapping with `architecture` "
+                        "and options of its builder.")
+    return Peer(name=name, urls=urls, sha256=digests, network=network, **texts)
 
 
 def is_url(text: str) -> bool:

@@ -35,6 +35,8 @@ SOURCES = {
              "(arXiv 2405.20008); they call the method KGT, written SemanIR here",
     "Compacter tables (reading notes)": "printed in the tables of the Compacter paper "
                                         "(ACM MM 2024), from reading notes",
+    "SMFANet repo figs (tables 1 and 2)": "printed in the result tables (pictures) of SMFANet's "
+                                          "repository (ECCV 2024), and for IMDN at x2 of its own",
     "SR literature (SRCNN/VDSR tables)": "bicubic rows printed in the SRCNN and VDSR papers",
 }
 ONE_MODEL = "one model for all levels (the asterisk is the source's)"

@@ -30,17 +30,20 @@ from irbench.cli import (
     history,
     info,
     listing,
+    peers,
     profile,
     report,
     restore,
     score,
+    status,
     train,
     verify,
 )
 from irbench.core.errors import Paused, UserError, refusal
+from irbench.jobs import life
 
-VERBS = (data, train, evaluate, profile, bench, report, listing, info, verify, anchors, explain,
-         compare, check, baseline, history, checkpoints, restore, score)
+VERBS = (data, train, evaluate, profile, bench, report, listing, info, status, verify, anchors,
+         peers, explain, compare, check, baseline, history, checkpoints, restore, score)
 
 WIDTH = 78      # of a verb's description in its help
 
@@ -50,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(argv)
     arguments.argv = argv
+    life.watch()
     try:
         code = arguments.call(arguments) or 0
         sys.stdout.flush()      # a full disk shows here, not when Python has ended

@@ -28,11 +28,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help="show rows and references without computing anything")
     parser.add_argument("--only", metavar="PATTERN",
                         help="rows whose PROTOCOL/DATASET/MODEL contains this (* matches anything)")
-    parser.add_argument("--jobs", type=common.positive, help="processes; default: one per CPU")
-    parser.add_argument("--data-root", default="data",
-                        help="folder for fetched sets, default: %(default)s")
     parser.add_argument("--file", type=Path, help="your own anchors, in the format of irbench's "
                         "catalog/anchors.yaml")
+    add_compute(parser)
+
+
+def add_compute(parser: argparse.ArgumentParser) -> None:
+    """Add the options for computing rows."""
+    parser.add_argument("--jobs", type=common.positive, help="processes; default: one per CPU")
+    parser.add_argument("--data-root", default="data",
+                        help="folder for fetched sets and weights, default: %(default)s")
     common.add_attempt(parser)
     common.add_log(parser)
 
@@ -49,7 +54,16 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{row.name}: {'; '.join(known)}")
         print(json.dumps({"rows": len(rows)}))
         return 0
-    compared = anchor_run.run(catalog, data_root=arguments.data_root, only=arguments.only,
+    return compare(catalog, arguments, arguments.only)
+
+
+def compare(catalog: anchors.Anchors, arguments: argparse.Namespace,
+            only: str | None = None) -> int:
+    """Compute the rows of a catalog, print the comparison, and return the exit code.
+
+    ``arguments`` are those of ``add_compute``; ``only`` selects rows.
+    """
+    compared = anchor_run.run(catalog, data_root=arguments.data_root, only=only,
                               jobs=arguments.jobs or anchor_run.processes(),
                               attempt=arguments.attempt)
     print(anchor_run.table(compared))

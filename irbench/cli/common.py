@@ -20,6 +20,7 @@ from irbench.core import messages
 from irbench.core.errors import unknown
 from irbench.data import sets
 from irbench.jobs import run as jobs
+from irbench.jobs import verify
 from irbench.jobs.result import RunSettings
 from irbench.models import registry
 from irbench.plan import Job, Plan
@@ -137,7 +138,7 @@ def run_job(arguments: argparse.Namespace, plan: Plan, job: Job,
     if (arguments.on_failure == "record" and not arguments.supervised
             and jobs.KINDS[job.kind].computes):
         code, record = jobs.supervise(
-            job, [sys.executable, "-m", "irbench", *arguments.argv, "--supervised"],
+            plan, job, [sys.executable, "-m", "irbench", *arguments.argv, "--supervised"],
             attempt=arguments.attempt, log=arguments.log)
     else:
         messages.log_to(arguments.log)
@@ -149,6 +150,13 @@ def run_job(arguments: argparse.Namespace, plan: Plan, job: Job,
             "record": str(job.record), "status": record["status"], "reason": record["reason"],
             **{name: result[name] for name in SUMMARY if name in result}}))
     return code
+
+
+def count_states(found: Iterable[verify.RecordState]) -> dict[str, int]:
+    """Return how many records are in each state, those that are in none left out."""
+    states = [one.state for one in found]
+    return {state: states.count(state) for state in (*verify.TO_DO, verify.ALTERED, verify.CURRENT)
+            if state in states}
 
 
 # -- the catalogs ------------------------------------------------------------------------------

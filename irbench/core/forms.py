@@ -94,7 +94,8 @@ RESULTS: dict[str, tuple[tuple[str, ...], dict[str, Test]]] = {
         "validation_on": mapping, "waiting": number, "processes": count, **_MACHINE}),
     "cell": (("images", "mean"), {
         "images": every(perhaps("name", name=text, psnr=number, ssim=number, lpips=number,
-                                height=count, width=count, tiles=count, file=text)),
+                                height=count, width=count, tiles=count, file=text,
+                                kept=values(text))),
         "mean": values(_KNOWN), "missing": _TEXTS, "tiling": perhaps(images=count),
         "dictionary": _DICTIONARY, **_MACHINE}),
     "profile": ((), {

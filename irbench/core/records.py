@@ -22,7 +22,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from irbench.core import files, forms
@@ -59,6 +59,25 @@ def decisive(spec: dict) -> dict:
         spec["model"]["checkpoint"] = {k: v for k, v in source.items()
                                        if k not in ("path", "url", "peer")}
     return spec
+
+
+def restricted(spec: dict, metrics: Iterable[str] | None) -> dict:
+    """Return the spec of a cell as if it had been asked for these metrics only.
+
+    It is returned as it is if it lacks one of them, and if ``metrics`` is None, as for a job that
+    scores nothing.
+    """
+    held = spec.get("metrics")
+    if not isinstance(held, list) or metrics is None or not set(metrics) <= set(held):
+        return spec
+    dropped = {f"{name}_weights" for name in set(held) - set(metrics)}
+    return {**{name: value for name, value in spec.items() if name not in dropped},
+            "metrics": list(metrics)}
+
+
+def serves(spec: dict, wanted: dict) -> bool:
+    """Return whether the result for one spec is that for another, which may want fewer metrics."""
+    return restricted(spec, wanted.get("metrics")) == wanted
 
 
 # -- records -----------------------------------------------------------------------------------
@@ -154,7 +173,22 @@ def _problem(record: object) -> str | None:
     if record.get("result_digest") != result_digest(record["result"]):
         return "the result does not match its digest; the file was edited or damaged"
     if record["status"] == "ok":
-        return forms.wrong(record["kind"], record["result"])
+        return (forms.wrong(record["kind"], record["result"])
+                or (_wrong_mean(record["result"]) if record["kind"] == "cell" else None))
+    return None
+
+
+def _wrong_mean(result: dict) -> str | None:
+    """Return which mean of a cell is not that of its images, if any."""
+    for name, mean in result["mean"].items():
+        values = [image.get(name) for image in result["images"]]
+        if not all(map(forms.or_none(forms.number), values)):
+            return f"{name!r} of an image is not a number"
+        known = None if not values or None in values else math.fsum(values) / len(values)
+        if (mean is None) != (known is None) or (
+                known is not None and not math.isclose(mean, known, rel_tol=1e-9, abs_tol=1e-12)):
+            return (f"its mean {name} is {mean}, that of its images {known}; the file was edited "
+                    "or damaged")
     return None
 
 
@@ -210,7 +244,8 @@ def next_attempt(path: Path, spec: dict | None = None) -> int:
         record = read(path)
     except UserError:
         return attempt + 1
-    return attempt + (record["status"] != "ok" or (spec is not None and record["spec"] != spec))
+    return attempt + (record["status"] != "ok" or (
+        spec is not None and not serves(record["spec"], spec)))
 
 
 # -- older versions ------------------------------------------------------------------------------

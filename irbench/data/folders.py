@@ -27,7 +27,7 @@ from typing import TypeVar
 from irbench.catalog.datasets import DatasetEntry
 from irbench.catalog.manifest import UNFIT, ManifestRow
 from irbench.core import messages
-from irbench.core.digests import canonical, file_digest, known_digests
+from irbench.core.digests import canonical, fresh_digests, known_digests
 from irbench.core.errors import Damaged, Unavailable, UserError
 from irbench.core.files import write_atomic
 from irbench.core.messages import some
@@ -273,7 +273,7 @@ def digest_all(paths: Sequence[Path], title: str) -> list[str]:
 def digest_anew(paths: Sequence[Path], title: str) -> list[str]:
     """Return the SHA-256 of each file, in order; all files are read again."""
     try:
-        return list(_several(title, file_digest, paths))
+        return fresh_digests(paths, functools.partial(_several, title))
     except OSError as error:
         raise Unavailable(f"{error.filename}: {error.strerror}.") from None
 

@@ -35,8 +35,9 @@ from irbench.fidelity import anchors
 from irbench.fidelity.anchors import Anchor, Anchors, ReferenceCheck
 from irbench.imaging import degrade
 from irbench.inference import allocator
-from irbench.jobs import evaluate
+from irbench.jobs import evaluate, life
 from irbench.jobs.result import Result, failure, record_of
+from irbench.jobs.run import LET_GO
 from irbench.plan import config as configs
 from irbench.present import tidy
 
@@ -64,7 +65,8 @@ def run(catalog: Anchors, *, data_root: str = "data", only: str | None = None, j
     rows = catalog.select(only)
     config = _config(catalog, rows, data_root)
     plan = plans.build(config, f"anchors {catalog.path}")
-    locks.claim(FOLDER.lock)
+    # in the workflow the anchors of a run that was killed may be about to end
+    locks.claim(FOLDER.lock, LET_GO if life.is_watching() else 0.0)
     files.write_atomic(FOLDER.config, digests.canonical(config) + "\n")
     found = {row.name: _stored(plan.cells[row.name]) for row in rows}
     lacking = _obtain(plan, rows)
@@ -207,13 +209,13 @@ def _results(plan: plans.Plan, names: list[str],
     """Evaluate cells and yield them as they finish (see ``_evaluate``); a crash affects one cell.
     """
     if jobs == 1 or len(names) < 2:
-        _begin(plan.config, main=True)
+        _begin(plan.config)
         for name in names:
             yield name, *_evaluate(name)
         return
     # spawn, because a forked process with threads may hang
     with ProcessPoolExecutor(min(jobs, len(names)), multiprocessing.get_context("spawn"),
-                             _begin, (plan.config,)) as pool:
+                             _begin, (plan.config, life.environment())) as pool:
         futures = {pool.submit(_evaluate, name): name for name in names}
         try:
             for future in as_completed(futures):
@@ -235,10 +237,13 @@ def _results(plan: plans.Plan, names: list[str],
 _plan: plans.Plan | None = None  # of this process
 
 
-def _begin(config: dict, main: bool = False) -> None:
+def _begin(config: dict, watched: dict[str, str] | None = None) -> None:
+    """Plan the run in this process; ``watched`` (``life.environment``) is given to a worker."""
     global _plan
-    if not main:
+    if watched:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends its workers itself
+        os.environ.update(watched)
+        life.watch()
     allocator.keep()
     _plan = plans.build(config, RUN)
 

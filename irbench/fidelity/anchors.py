@@ -240,8 +240,8 @@ def _printed(where: str, entry: dict, protocol: protocols.Protocol,
 
 @functools.cache
 def _figures() -> dict[tuple[str, ...], published.Figure]:
-    return {(f.source, f.task, f.level, f.dataset, f.method, f.metric): f
-            for f in published.load()}
+    return {(f.source, published.TABLE_OF.get(f.task, f.task), f.level, f.dataset,
+             f.method, f.metric): f for f in published.load()}
 
 
 # -- verdicts ----------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irbench.catalog.protocols import Protocol
-from irbench.core import messages, records
+from irbench.core import digests, messages, records
 from irbench.core.errors import Damaged, Unavailable, UserError
 from irbench.core.run_folder import INPUT, TARGET, RunFolder
 from irbench.data import obtain, sets
@@ -55,10 +55,11 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL,
 
     Returns:
         Its ``result``: ``images`` (name, height, width, scores, ``tiles``: 1 is the
-        whole image, ``file``), ``mean``, ``missing``, ``device``, ``inference`` (the options),
-        ``tiling`` (``Tiled.record``, None if every image was restored whole) and ``dictionary``
-        (``interface.diagnose`` of the first image or its first tile; None for a network without
-        this method, and for a compiled one, which cannot be observed).
+        whole image, ``file``, and for kept images ``kept``, the digests of their files), ``mean``,
+        ``missing``, ``device``, ``inference`` (the options), ``tiling`` (``Tiled.record``, None if
+        every image was restored whole) and ``dictionary`` (``interface.diagnose`` of the first
+        image or its first tile; None for a network without this method, and for a compiled one,
+        which cannot be observed).
 
     Raises:
         Unavailable: weights or data are missing, a file is broken, memory ran out.
@@ -89,11 +90,12 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL,
                 with phases("check"):
                     _check_repeatable(network, job.model.name, pictures, seed_for(
                         protocol, item.name), device)
-        kept = None
+        kept = {}
         if settings.keep_images or job.spec["keep_images"]:
             with phases("write"):
                 kept = _keep(plan.folder, job, item.name, *pictures)
-        images.append({"name": item.name, **scores, "tiles": network.tiles, "file": kept})
+        images.append({"name": item.name, **scores, "tiles": network.tiles,
+                       "file": next(iter(kept), None), **({"kept": kept} if kept else {})})
     if facts := interface.diagnosis_in_words(network.network, network.observed):
         messages.say(f"{facts} (first image)")
     names = tuple(job.spec["metrics"])
@@ -292,16 +294,22 @@ def forward(network, degraded: np.ndarray, device: str = "cpu", seed: int = 0) -
 
 
 def _keep(folder: Path, job: Job, name: str, degraded: np.ndarray, restored: np.ndarray,
-          target: np.ndarray | None) -> str:
-    """Write the restored image, the input (rounded) and the target; return the first one's path."""
+          target: np.ndarray | None) -> dict[str, str]:
+    """Write the restored image, the input (rounded) and the target, if there is one.
+
+    Returns their paths, relative to the run folder, with the SHA-256 of each.
+    """
     run, place = RunFolder(folder), (job.key["protocol"], job.key["dataset"])
-    path = run.image(*place, job.key["model"], name)
-    write_png(path, restored)
-    # always written, because the set's files may have changed since an earlier run
-    write_png(run.image(*place, INPUT, name), to_uint8(degraded))
-    if target is not None:
-        write_png(run.image(*place, TARGET, name), target)
-    return path.relative_to(folder).as_posix()
+    kept = {}
+    # input and target are always written: the set's files may have changed since an earlier run
+    for owner, image in ((job.key["model"], restored), (INPUT, to_uint8(degraded)),
+                         (TARGET, target)):
+        if image is None:
+            continue
+        path = run.image(*place, owner, name)
+        write_png(path, image)
+        kept[path.relative_to(folder).as_posix()] = digests.file_digest(path)
+    return kept
 
 
 def _missing(scorer: metrics.Scorer, images: list[dict], names: tuple[str, ...],

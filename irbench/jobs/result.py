@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from irbench.core import records
+from irbench.core import files, records
 from irbench.core.errors import Unavailable, UserError, in_words
 from irbench.core.run_folder import RunFolder
 from irbench.plan import Job
@@ -104,4 +104,5 @@ def write(job: Job, record: dict) -> None:
     folder = RunFolder.of_record(job.record, job.kind)
     old = folder.load(job.kind, job.key).record or {}
     if any(old.get(name) != record[name] for name in DECISIVE):
+        files.set_folder_aside(job.record)
         folder.write(record)

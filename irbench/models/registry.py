@@ -54,6 +54,7 @@ OPTIONAL = {"levels", "note", "published_as", "options", "free", "dtypes", "refe
             "size_multiple"}
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 HERE = Path(__file__).resolve().parent
+PEERS = ("imdn", "ramit", "smfanet")  # the networks of irbench.models.peers
 
 Test = Callable[[object], bool]
 
@@ -199,6 +200,27 @@ def get(name: str, plugins: tuple[str, ...] = ()) -> Card:
     if name not in known:
         raise unknown("model", name, known)
     return known[name]
+
+
+def build_peer(architecture: str, scale: int, channels: int, **options):
+    """Build a network of ``irbench.models.peers`` with random weights.
+
+    Args:
+        architecture: one of ``PEERS``.
+        scale: output size / input size, 2 to 4.
+        channels: of the image; the authors' weights are for 3.
+        options: of the network's own ``build``.
+
+    Returns:
+        A network from (B, channels, H, W), values in [0, 1], to (B, channels, scale*H, scale*W).
+
+    Raises:
+        UserError: an unknown architecture.
+    """
+    if architecture not in PEERS:
+        raise unknown("architecture", architecture, PEERS)
+    module = importlib.import_module(f"irbench.models.peers.{architecture}")
+    return module.build(scale, channels, **options)
 
 
 def _builtin() -> list[Path]:

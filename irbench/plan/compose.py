@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from irbench.catalog.model import Model
 from irbench.catalog.protocols import Protocol
 from irbench.core import metrics as table
 from irbench.core import records
-from irbench.core.errors import UserError, unknown
+from irbench.core.errors import Superseded, UserError, unknown
 from irbench.core.run_folder import RunFolder
 from irbench.data import sets as datasets
 from irbench.imaging import metrics
@@ -58,6 +59,8 @@ class Plan:
     trained_on: dict[str, training_sets.Sets | None] = field(default_factory=dict)
     # read once: _data_spec of a set by its name, training_sets.of_file of weights by their path
     contents: dict[str | Path, dict | None] = field(default_factory=dict)
+    # whether the run still asks for a job; of a plan that was read from a file
+    asks_for: Callable[[Job], bool] = field(default=lambda job: True, repr=False, compare=False)
 
     @property
     def run_folder(self) -> RunFolder:
@@ -133,6 +136,12 @@ class Plan:
         if name not in self.known:
             raise unknown("dataset", name, self.known)
         return self.known[name]
+
+    def check_asked(self, job: Job) -> None:
+        """Raise Superseded if the run has been planned anew and asks for something else now."""
+        if not self.asks_for(job):
+            raise Superseded(f"{job.title}: the run's plan changed meanwhile and no longer asks "
+                             "for this; nothing was written.")
 
     @functools.cached_property
     def report_spec(self) -> dict:
@@ -235,8 +244,7 @@ def _add_model(plan: Plan, model: Model, protocol: Protocol, sets: list[str], kn
     for dataset in sets:
         _add(plan, plan.cells, "cell",
              {"protocol": protocol.id, "dataset": dataset, "model": name},
-             {**spec, **of_dataset(config, known[dataset], plan.data[dataset].spec["dataset"])},
-             model)
+             spec | of_dataset(config, known[dataset], plan.data[dataset].spec["dataset"]), model)
 
 
 def cell_spec(config: dict, model: Model, protocol: Protocol) -> dict:

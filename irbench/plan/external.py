@@ -113,7 +113,8 @@ def _of_peer(model: Model, protocol: Protocol, where: str) -> Checkpoint:
         raise UserError(f"{where}: {model.name} (peer {peer.name}) cannot do {protocol.id}: "
                         f"its weights are for {peer.task} at {', '.join(peer.urls)}.")
     return replace(model.checkpoint, url=peer.urls[protocol.level],
-                   sha256=peer.sha256[protocol.level], needs=peer.needs or None)
+                   sha256=peer.sha256[protocol.level], needs=peer.needs or None,
+                   network=peer.network)
 
 
 def fill(template: str, protocol: Protocol, where: str) -> str:

@@ -56,12 +56,10 @@ OUTSIDE = {
     "irbench.core.messages": "messages",
     "irbench.core.digests": "names values and files",
     "irbench.core.files": "writes",
-    "irbench.core.locks": "keeps other processes out",
     "irbench.core.machine": "provenance",
     "irbench.core.records": "writes and reads; a record's form has a version of its own",
     "irbench.core.run_folder": "places and reads files; a record's form has a version of its own",
     "irbench.jobs.result": "carries results to records",
-    "irbench.jobs.training.processes": "starts and ends the processes of a training",
 }
 # Packages whose next version may change a value -> their distribution. Left out are packages that
 # only read, move or show data (yaml, requests, safetensors, matplotlib) or query the machine.
@@ -102,7 +100,8 @@ def own_module(model: Model, plugins: tuple[str, ...]) -> str | Path | None:
     None for a torch module of a Python program, whose code is in no file that irbench knows.
     """
     if model.external:
-        return EXTERNAL
+        network = model.checkpoint.network
+        return f"irbench.models.peers.{network['architecture']}" if network else EXTERNAL
     if model.arch == MODULE:
         return None
     card = registry.get(model.arch, plugins)

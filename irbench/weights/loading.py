@@ -6,15 +6,17 @@ own files are safetensors whose header names the model, its options and its scop
 task with a range of levels for a blind model. Loading compares the header with the model, so that a
 wrong file is refused instead of giving wrong pictures. For a plain state dict (.pth, .safetensors)
 names and shapes are compared (``irbench.weights.naming``). Third-party files (``external:`` in the
-config, and peers) are loaded by ``irbench.weights.external``; fetched files lie in
-DATA_ROOT/checkpoints.
+config, and peers) are loaded by ``irbench.weights.external``, those of peers whose network irbench
+has by ``irbench.weights.authors``; fetched files lie in DATA_ROOT/checkpoints.
 
 Try: ``irbench checkpoints list``
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +29,7 @@ from irbench.core.errors import Unavailable, UserError, in_words
 from irbench.core.run_folder import RunFolder
 from irbench.data import fetch, pins
 from irbench.models import registry
-from irbench.weights import storage
+from irbench.weights import authors, storage
 
 # fields of a header that a cell's record does not keep: figures of other runs, and what is known
 NOT_RECORDED = ("scores", "scores_of", "weights", "options", "command")
@@ -89,28 +91,36 @@ def resolved(network: nn.Module, digest: str | None) -> dict:
 
 def _external(model: Model, protocol: Protocol, folder: Path) -> tuple[nn.Module, str]:
     """Load a third-party file; a file without a published digest is pinned when it fits."""
-    from irbench.weights import external  # imports torch
-
     source = model.checkpoint
     if source.needs and find_spec(source.needs) is None:
         raise Unavailable(f"model {model.name}: its architecture is not in spandrel, but in the "
                           f"package {source.needs}, which is not installed. "
                           f"pip install {source.needs} (mind its licence), then run again.")
+    read = _reader(source)
     if source.path:
-        return external.load(Path(source.path), protocol, source.sha256, source.weights_key)
+        return read(Path(source.path), protocol, source.sha256, source.weights_key)
     url, expected = source.url, source.sha256
     if expected:
         path = folder / f"{expected[:16]}{Path(pins.place(url, folder)).suffix}"
-        return external.load(fetch.fetch_file(url, path, expected), protocol, expected,
-                             source.weights_key)
+        return read(fetch.fetch_file(url, path, expected), protocol, expected,
+                    source.weights_key)
     path = pins.obtain(url, folder)
     try:
-        network, digest = external.load(path, protocol, key=source.weights_key)
+        network, digest = read(path, protocol, key=source.weights_key)
     except UserError:
         pins.drop(url, folder)
         raise
     pins.keep(url, folder, digest)
     return network, digest
+
+
+def _reader(source: Checkpoint) -> Callable[..., tuple[nn.Module, str]]:
+    """Return the function that reads a third-party file: for the peer's own network, or any."""
+    if source.network:
+        return functools.partial(authors.load, network=source.network)
+    from irbench.weights import external  # imports torch
+
+    return external.load
 
 
 def build(model: Model, protocol: Protocol, plugins: tuple[str, ...] = ()) -> nn.Module:

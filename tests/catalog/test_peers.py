@@ -49,7 +49,8 @@ def cell(run, model):
 
 def test_every_peer_names_a_protocol_a_figure_and_a_file():
     known = {p.id.rpartition("@")[0] for p in protocols.catalog().values()}
-    figures = {(f.task, f.level, f.method) for f in published.load()}
+    figures = {(published.TABLE_OF.get(f.task, f.task), f.level, f.method)
+               for f in published.load()}
     own = set(registry.cards())
     assert len(peers.catalog()) > 20 and not own & set(peers.catalog())
     for name, peer in peers.catalog().items():
@@ -127,7 +128,7 @@ def test_a_partly_pinned_peer_says_which():
     ({"grl-t": {}}, "cannot do sr-x2@2: its weights are for sr at x3, x4"),
     ({"a": {"external": "https://a/b.pth"}}, "is a URL, so the entry needs `sha256`"),
     ({"a": {"external": "https://github.com/OpenModelDB/model-hub/releases/download/dat/"
-                        "4x-DAT.pth"}}, "Or name the peer 'dat'"),
+                        "4x-DAT.pth"}}, "Or use the peer 'dat'"),
     ({"a": {"external": "ftp://a/b.pth"}}, r"a.external: ftp://a/b.pth: not a URL"),
     ({"a": {"external": "b.pth", "sha256": "12"}}, "sha256 is '12'; valid are 64"),
     ({"a": {"external": "b.pth", "options": {"x": 1}}}, "'options' does not apply to `external`"),
@@ -300,3 +301,29 @@ def test_a_broken_pin_is_named(tmp_path):
     pin.write_text("{")
     with pytest.raises(UserError, match="not readable as a pin"):
         pins.obtain("https://a/b.pth", tmp_path)
+
+
+def test_a_peer_with_a_network_of_irbench_builds_it():
+    with_network = {name: peer.network for name, peer in peers.catalog().items() if peer.network}
+    assert {"imdn", "smfanet", "smfanet-plus", "ramit-1"} <= set(with_network)
+    for name, given in with_network.items():
+        options = {key: value for key, value in given.items() if key != "architecture"}
+        assert registry.build_peer(given["architecture"], 2, 3, **options).scale == 2, name
+
+
+@pytest.mark.parametrize("network", ["imdn", ["imdn"], {"width": 3}, {"architecture": 3}])
+def test_a_malformed_network_of_a_peer_is_refused(network):
+    entry = {"title": "A", "task": "sr", "levels": {"x2": "https://a.org/a"}, "source": "A paper",
+             "network": network}
+    with pytest.raises(UserError, match="here: network is .*valid: a mapping with `architecture`"):
+        peers._peer("here", "a", entry)
+
+
+def test_the_verb_lists_and_refuses_what_has_no_known_value(capsys):
+    assert cli.main(["peers", "list"]) == 0
+    assert "smfanet-plus: SMFANet+: sr x2, x3, x4; 3 rows with known values" in (
+        capsys.readouterr().out)
+    assert cli.main(["peers", "verify", "imdm"]) == 2
+    assert "unknown peer 'imdm'. Did you mean 'imdn'" in capsys.readouterr().err
+    assert cli.main(["peers", "verify", "hat"]) == 2
+    assert "hat: no value is known that its weights should give" in capsys.readouterr().err

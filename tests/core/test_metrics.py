@@ -167,7 +167,7 @@ def test_the_table_outdates_the_report_and_no_result():
     assert followed == {kind: kind == "report" for kind in sources.ENTRIES}
 
 
-# the public functions of three metrics; and how far printed values may lie, by how the input is made
+# public functions of three metrics; how far printed values may lie, by how the input is made
 OTHER_TABLES = {"irbench/__init__.py", "irbench/report/facts/verdict.py"}
 
 
@@ -217,7 +217,7 @@ def run(path):
 
 
 def cell_of(name):
-    return plan.load("config.yaml").folder.parent / name / "cells/sr-x2@1/tinyset/bicubic.json"
+    return plan.load("config.yaml").folder.parent / name / "cells/sr-x2@2/tinyset/bicubic.json"
 
 
 def mean_absolute_error(pair):
