@@ -322,6 +322,11 @@ def main() -> tuple[str, ...]:
     return tuple(name for name, metric in METRICS.items() if metric.main)
 
 
+def alone(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the given metrics that judge a restored image without a target, in their order."""
+    return tuple(name for name in names if name in METRICS and not METRICS[name].reference)
+
+
 def explained() -> tuple[str, ...]:
     """Return the metrics that ``irbench explain`` can score under other conventions."""
     return tuple(name for name, metric in METRICS.items() if metric.near is not None)

@@ -284,6 +284,11 @@ class Scorer:
                     self._scores[name] = lambda pair: None
                     self.missing[name] = str(error)
 
+    @property
+    def prepared(self) -> tuple[str, ...]:
+        """The metrics that were asked for, also those without their weights."""
+        return tuple(self._scores)
+
     def __call__(self, restored: np.ndarray, target: np.ndarray,
                  gray_file: bool = False) -> dict[str, float | None]:
         """Score uint8 (H, W, C) against its target; None stands for an unavailable score.

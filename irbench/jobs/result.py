@@ -27,6 +27,8 @@ class RunSettings:
         threads: CPU threads for torch, in each process.
         progress: whether a cell shows its progress.
         keep_images: whether a cell keeps restored images even if the config does not request it.
+        limit: how many images of its set a cell restores; None for all. The result of a part has
+            another spec, so that it never counts as the set's.
         max_minutes: wall time after which a training stops cleanly; None for no limit.
         tensorboard: whether a training also writes TensorBoard's files.
     """
@@ -35,6 +37,7 @@ class RunSettings:
     threads: int = 1
     progress: bool = False
     keep_images: bool = False
+    limit: int | None = None
     max_minutes: float | None = None
     tensorboard: bool = False
 

@@ -320,3 +320,20 @@ def _import_file(path: Path):
             raise UserError(f"plugin {path}: importing it failed: {in_words(error)}. "
                             f"Try: python {path}") from error
     return sys.modules[name]
+
+
+def object_of(path: str | Path, name: str) -> object:
+    """Import a Python file and return the object of a name, such as the class of a network.
+
+    Raises UserError if the file cannot be read or imported, or has no such name.
+    """
+    path = Path(path).expanduser().resolve()
+    if not path.is_file():
+        raise UserError(f"{path}: no such file. Give FILE.py:NAME, the path of a Python file and "
+                        "the name of a class in it.")
+    found = vars(_import_file(path))
+    if name not in found:
+        raise unknown("name", name, (one for one, value in found.items()
+                                     if getattr(value, "__module__", "") == found["__name__"]),
+                      str(path))
+    return found[name]

@@ -22,6 +22,7 @@ from irbench.catalog import datasets as entries
 from irbench.catalog import protocols, published, recipes
 from irbench.catalog.model import Model
 from irbench.catalog.protocols import Protocol
+from irbench.core import metrics as table
 from irbench.core import records
 from irbench.core.errors import Superseded, UserError, unknown
 from irbench.core.run_folder import RunFolder
@@ -233,22 +234,34 @@ def _not_a_model(name: str, models: dict[str, Model], where: str) -> UserError:
 def _add_model(plan: Plan, model: Model, protocol: Protocol, sets: list[str], known: dict,
                where: str) -> None:
     """Add a model's jobs under a protocol: training, profile, and one cell per dataset."""
-    config, plugins = plan.config, tuple(plan.config["plugins"])
-    name = model.name
+    config, name = plan.config, model.name
     if model.training and not model.base:  # a variant has the weights of its base
         _add_training(plan, model, protocol, known, f"{where}: models.{name}.training")
     plan.trained_on[f"{protocol.id}/{name}"] = _trained_on(plan, model, known, where)
     if model.learned and config["models"][model.owner].get("profile", True):
         _add_profile(plan, model, protocol)
-    definition, scored = protocol.definition(), model_entries.scored(model)
-    weights = metrics.weights_in_use(config["metrics"])
-    code = sources.digest("cell", model, plugins)
+    spec = cell_spec(config, model, protocol)
     for dataset in sets:
         _add(plan, plan.cells, "cell",
-             {"protocol": protocol.id, "dataset": dataset, "model": name}, {
-                 "protocol": definition, "dataset": plan.data[dataset].spec["dataset"],
-                 "model": scored, "metrics": config["metrics"], **weights,
-                 "keep_images": config["keep_images"], "code": code}, model)
+             {"protocol": protocol.id, "dataset": dataset, "model": name},
+             spec | of_dataset(config, known[dataset], plan.data[dataset].spec["dataset"]), model)
+
+
+def cell_spec(config: dict, model: Model, protocol: Protocol) -> dict:
+    """Return the spec of a model's cells under a protocol, without what is of a dataset."""
+    return {"protocol": protocol.definition(), "dataset": None,
+            "model": model_entries.scored(model), "metrics": config["metrics"],
+            **metrics.weights_in_use(config["metrics"]), "keep_images": config["keep_images"],
+            "code": sources.digest("cell", model, tuple(config["plugins"]))}
+
+
+def of_dataset(config: dict, entry: datasets.DatasetEntry, found: dict) -> dict:
+    """Return the part of a cell's spec that is of its dataset.
+
+    ``alone``, only for a set without targets: the metrics that its restored images get.
+    """
+    without = {"alone": list(table.alone(config["metrics"]))} if entry.targetless else {}
+    return {"dataset": found, **without}
 
 
 def _add_profile(plan: Plan, model: Model, protocol: Protocol) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from irbench.catalog import published
-from irbench.catalog.model import Model
+from irbench.catalog.model import MODULE, Model
 from irbench.core import code as code_digests
 from irbench.core import digests, machine
 from irbench.core.code import ROOT, Closure
@@ -92,11 +92,16 @@ def stage(kind: str) -> str:
     return digests.fingerprint([code, _parts_of_the_report()]) if kind == "report" else code
 
 
-def own_module(model: Model, plugins: tuple[str, ...]) -> str | Path:
-    """Return the module that holds a model's network: by name, or the path of a plugin's file."""
+def own_module(model: Model, plugins: tuple[str, ...]) -> str | Path | None:
+    """Return the module that holds a model's network: by name, or the path of a plugin's file.
+
+    None for a torch module of a Python program, whose code is in no file that irbench knows.
+    """
     if model.external:
         network = model.checkpoint.network
         return f"irbench.models.peers.{network['architecture']}" if network else EXTERNAL
+    if model.arch == MODULE:
+        return None
     card = registry.get(model.arch, plugins)
     return f"{registry.__package__}.{card.path.stem}" if card.builtin else card.path
 

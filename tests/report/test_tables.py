@@ -159,7 +159,8 @@ def test_a_mean_with_a_hole_below_it_is_refused(tmp_path):
     record["result"]["mean"]["psnr"] = 33.0
     path.write_text(json.dumps(seal(record)))
     (cell,) = build(builder)[0].cells
-    assert cell.status == "failed" and "its mean psnr is 33.0, that of its images None" in cell.reason
+    assert cell.status == "failed"
+    assert "its mean psnr is 33.0, that of its images None" in cell.reason
 
 
 def test_not_asked_for_is_a_dash(x3):
