@@ -12,7 +12,7 @@ Try: ``python -c "import irbench; print(irbench.evaluate('bicubic', 'photos', 's
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -138,7 +138,7 @@ def evaluate(model: LoadedModel | str | Path | nn.Module, dataset: str = "set5",
                            limit=limit)
     before = torch.get_num_threads()
     try:
-        found = cells.run(plan, job, settings, module)
+        found = cells.run(plan, job, replace(settings, module=module))
     finally:
         torch.set_num_threads(before)
     record = results.record_of(job, found)

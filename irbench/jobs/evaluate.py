@@ -41,17 +41,15 @@ if TYPE_CHECKING:
     from irbench.inference.tiling import Tiled
 
 
-def run(plan: Plan, job: Job, settings: RunSettings = USUAL,
-        module: nn.Module | None = None) -> Result:
+def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
     """Evaluate a cell; writes only the images to keep.
 
     Args:
         plan: the run the cell belongs to.
         job: the cell.
-        settings: device, threads, whether to show progress, how many images to restore, and whether
-            to keep the restored images even if the config does not request it.
-        module: the network of a model that is in memory only (``MODULE``); it is moved, cast and
-            guarded in place.
+        settings: device, threads, whether to show progress, how many images to restore, whether to
+            keep the restored images even if the config does not request it, and the network of a
+            model that is in memory only.
 
     Returns:
         Its ``result``: ``images`` (name, height, width, scores, ``tiles``: 1 is the
@@ -79,7 +77,7 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL,
         items = list_items(data, protocol)
         part = settings.limit is not None and settings.limit < len(items)
         items = items[:settings.limit]
-        network, resolved = ready(plan, job, device, module)
+        network, resolved = ready(plan, job, device, settings.module)
         foreign = guard.guarded(network.network)
         scorer = metrics.Scorer(protocol, tuple(job.spec.get("alone", job.spec["metrics"])))
     images = []
@@ -113,7 +111,8 @@ def ready(plan: Plan, job: Job, device: str = "cpu",
     """Return the network of a cell, for use with ``forward``, and the record's ``resolved``.
 
     Its ``tiles``, ``observed`` and ``record()`` describe the forward passes, see ``Tiled``. For
-    ``module`` see ``run``; without it the weights are loaded.
+    ``module`` is the network of a model in memory (``RunSettings``); without it the weights are
+    loaded.
 
     Raises:
         Unavailable: no weights, or no compiler.

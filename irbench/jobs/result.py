@@ -9,11 +9,15 @@ Try: ``python -c "from irbench.jobs.result import failure; print(failure(OSError
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from irbench.core import files, records
 from irbench.core.errors import Unavailable, UserError, in_words
 from irbench.core.run_folder import RunFolder
 from irbench.plan import Job
+
+if TYPE_CHECKING:
+    from torch import nn
 
 DECISIVE = ("status", "reason", "spec", "resolved", "result", "attempt")
 
@@ -29,6 +33,8 @@ class RunSettings:
         keep_images: whether a cell keeps restored images even if the config does not request it.
         limit: how many images of its set a cell restores; None for all. The result of a part has
             another spec, so that it never counts as the set's.
+        module: the network of a cell's model that is in memory only (``MODULE``); it is moved, cast
+            and guarded in place.
         max_minutes: wall time after which a training stops cleanly; None for no limit.
         tensorboard: whether a training also writes TensorBoard's files.
     """
@@ -38,6 +44,7 @@ class RunSettings:
     progress: bool = False
     keep_images: bool = False
     limit: int | None = None
+    module: nn.Module | None = None
     max_minutes: float | None = None
     tensorboard: bool = False
 

@@ -22,7 +22,7 @@ from irbench.core.errors import UserError, unknown
 from irbench.core.run_folder import RunFolder
 from irbench.data import sets
 from irbench.inference import options
-from irbench.plan import compose, contents
+from irbench.plan import compose, contents, scoring
 from irbench.plan import config as configs
 from irbench.plan import models as model_entries
 from irbench.plan.compose import Plan
@@ -94,7 +94,7 @@ def module_of(config: dict, name: str, title: str, protocol: Protocol, dataset: 
     if dataset is None:
         return _plan(config, model, protocol, {}), _job(
             model, protocol, "-", compose.cell_spec(config, model, protocol))
-    configs.check_metrics(config["metrics"], "metrics")
+    scoring.resolve(config["metrics"], config.get("metric_plugins", ()), "metrics")
     known = sets.catalog(config["catalog_paths"], config["data_root"])
     if dataset not in known:
         raise unknown("dataset", dataset, known)

@@ -41,7 +41,7 @@ def test_a_file_in_place_of_the_results_folder(world, capsys):
     ("eval", "--protocol", "sr-x2", "--dataset", "x", "--model", "y", "--config", "bad"),
     ("list", "models", "--config", "bad"), ("verify", "--config", "bad"),
     ("data", "check", "x", "--config", "bad"), ("report", "--config", "bad"),
-    ("check", "--baseline", "bad"), ("check", "--baseline", "x", "--tolerances", "bad"),
+    ("check", "--baseline", "bad"),
     ("anchors", "--file", "bad"), ("eval", "--plan", "bad", "--protocol", "sr-x2", "--dataset",
                                    "x", "--model", "y")])
 def test_a_file_that_is_none_in_every_place_that_takes_one(world, capsys, words, content):

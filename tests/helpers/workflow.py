@@ -19,5 +19,5 @@ def snakemake(folder, *arguments, wait=True):
         start_new_session=True)
     if not wait:
         return process
-    output, _ = process.communicate(timeout=200)
+    output, _ = process.communicate(timeout=900)
     return process.returncode, output
