@@ -29,6 +29,8 @@ class RunSettings:
         keep_images: whether a cell keeps restored images even if the config does not request it.
         max_minutes: wall time after which a training stops cleanly; None for no limit.
         tensorboard: whether a training also writes TensorBoard's files.
+        compile: whether a training runs its network through torch.compile.
+        channels_last: whether a training keeps weights and images in torch's NHWC layout.
     """
 
     device: str = "cpu"
@@ -37,6 +39,8 @@ class RunSettings:
     keep_images: bool = False
     max_minutes: float | None = None
     tensorboard: bool = False
+    compile: bool = False
+    channels_last: bool = False
 
 
 USUAL = RunSettings()
