@@ -79,11 +79,12 @@ def train(found: Findings) -> None:
               options=job.model.options)
     print(f"recipe: {recipe}", flush=True)
     minutes = min(settings["minutes"], settings["stop_after"] or settings["minutes"])
-    # a small budget: with --tiny the start alone takes longer
     left = max(5.0, settings["began"] + 60 * minutes - END - time.time())
+    if settings["tiny"] and not settings["stop_after"]:
+        left = None     # a few steps, however long the start took
     try:
         record = run.do(planned, job, found.run_settings(
-            max_minutes=None if settings["tiny"] else left / 60, compile=settings["compile"],
+            max_minutes=left and left / 60, compile=settings["compile"],
             channels_last=settings["channels_last"]))
         result = record["result"]
         best = result["best"]
