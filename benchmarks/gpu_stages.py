@@ -49,6 +49,7 @@ INFERENCE = {"bf16": {"dtype": "bfloat16"}, "channels-last": {"channels_last": T
 # how the steps of a training are run -> recipe, and settings of the run
 STEPS = {"float32": ({}, {}), "bf16": ({"precision": "bf16"}, {}),
          "channels-last": ({}, {"channels_last": True}), "tf32": ({}, {}),
+         "bf16, muon": ({"precision": "bf16", "optimiser": "muon", "matrix_lr": 8}, {}),
          "bf16, compiled": ({"precision": "bf16"}, {"compile": True}),
          "compiled": ({}, {"compile": True})}
 WARM = 10       # steps that do not count in a speed
@@ -287,7 +288,8 @@ def check_steps(found: Findings, arch: str) -> None:
               "spike": None, "workers": 0 if found.tiny else min(4, found.settings["cores"] - 1),
               "batch": 2 if found.tiny else 16, "patch": 32 if found.tiny else 96}
     forms = {how: form for how, form in STEPS.items() if not (
-        (found.tiny and "compile" in form[1]) or (how == "tf32" and device == "cpu"))}
+        (found.tiny and "compile" in form[1]) or (how == "tf32" and device == "cpu")
+        or ("muon" in how and not hasattr(torch.optim, "Muon")))}   # torch before 2.9
     for how, (own, settings) in forms.items():
         with found.part(how):
             planned, job = gpu_data.training(found.settings, arch, {**recipe, **own},

@@ -343,7 +343,7 @@ def test_a_whole_check(tmp_path, pictures):
     assert models[:2] == ["compacter", "semanir-light"] and "swinir-s-random" in models
     for arch in ("compacter", "semanir-light"):
         rows = {row["form"]: row for row in found[f"steps-{arch}"]["rows"]}
-        assert list(rows) == ["float32", "bf16", "channels-last"]
+        assert list(rows) == ["float32", "bf16", "channels-last", "bf16, muon"]
         assert rows["channels-last"]["losses"] == pytest.approx(rows["float32"]["losses"], rel=1e-4)
         assert rows["bf16"]["losses"] != rows["float32"]["losses"]
     assert found["processes"]["processes"] == 2

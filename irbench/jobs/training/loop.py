@@ -53,7 +53,8 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         max_minutes: stop cleanly after this wall time; the same command continues.
         tensorboard: also write TensorBoard's files, to ``tensorboard/`` of the run.
         compile: run the network through torch.compile. Like the device, this and the next change
-            the speed, and the weights only by rounding.
+            the speed, and the weights by rounding (and by other random numbers, if the network
+            draws some in training).
         channels_last: keep weights and images in torch's NHWC layout.
 
     Raises:
