@@ -69,12 +69,15 @@ STAGES = (
     Stage("machine", 30, "versions, devices, the images to work on"),
     Stage("tests", 80, "the tests marked gpu", ("pytest",)),
     Stage("attention", 45, "every attention implementation over N and k, with memory"),
-    Stage("profiles", 50, "speed and memory of the bundled models and SwinIR", ("safetensors",)),
-    Stage("steps-compacter", 45, "training steps of Compacter in several precisions",
+    Stage("profiles", 45, "speed and memory of the bundled models and SwinIR", ("safetensors",)),
+    Stage("steps-compacter", 30, "training steps of Compacter in several precisions",
           ("accelerate", "safetensors")),
-    Stage("steps-semanir-light", 55, "the same of SemanIR-light", ("accelerate", "safetensors")),
+    Stage("steps-semanir-light", 35, "the same of SemanIR-light", ("accelerate", "safetensors")),
     Stage("evaluation", 30, "the evaluation pipeline on the given images", ("safetensors",)),
     Stage("processes", 30, "one training shared by two GPUs", ("accelerate", "safetensors")),
+    # the last: a compiler may take all the time that is left
+    Stage("compiled", 120, "training steps and profiles of compiled networks",
+          ("accelerate", "safetensors")),
 )
 TRAIN = Stage("train", 0.0, "a training", ("accelerate", "safetensors"), 20.0)
 

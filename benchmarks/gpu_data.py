@@ -6,6 +6,7 @@ Writes  the current folder: copies of a few images, a catalog of sets, links to 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ import yaml
 from PIL import Image
 
 from irbench import plan as plans
-from irbench.catalog import recipes
+from irbench.catalog import protocols, recipes
 from irbench.catalog.datasets import DatasetEntry
 from irbench.catalog.protocols import Protocol
 from irbench.core.errors import UserError
@@ -25,8 +26,10 @@ from irbench.data import sets
 from irbench.data.folders import SUFFIXES
 from irbench.imaging.images import read_image, write_png
 from irbench.plan import Job, Plan, config
+from irbench.weights import bundled, loading
 
-SET, FEW = "given", "few"   # all images of a check, and two of them
+SET, FEW = "given", "few"   # all images of a check; two of them, cut to SMALL
+SMALL = 256                 # pixels
 COUNT = 24                  # images of a check
 LEAST = 128                 # pixels: the smallest side of an image that a check takes
 CATALOG = "datasets.yaml"   # of a check
@@ -56,11 +59,12 @@ def images(settings: dict) -> dict:
         Path(name).mkdir()
     about = {"key": key, **(_given(settings) if settings["data"] else _made_up(settings["tiny"]))}
     for name in about["names"][:2]:
-        shutil.copyfile(Path("images") / name, Path("images-few") / name)
+        write_png(Path("images-few") / name,
+                  read_image(Path("images") / name)[:SMALL, :SMALL])
     entry = {"use": "test", "source": about["of"]}
     Path(CATALOG).write_text(yaml.safe_dump({"datasets": {
         SET: {**entry, "title": "The given images", "local": {"folder": "images"}},
-        FEW: {**entry, "title": "Two of them", "local": {"folder": "images-few"}}}}))
+        FEW: {**entry, "title": "The corners of two of them", "local": {"folder": "images-few"}}}}))
     write_json(index, about)    # last: it says that the others are complete
     return about
 
@@ -143,6 +147,25 @@ def training(settings: dict, arch: str, recipe: dict, *, run: str) -> tuple[Plan
     if not os.environ.get("LOCAL_RANK"):    # else another process may have begun
         shutil.rmtree(planned.folder, ignore_errors=True)
     return planned, job
+
+
+def bundled_models(only: tuple[str, ...] | None = None) -> dict[str, dict[str, dict]]:
+    """Return protocol -> name -> entry of a config, for the bundled weights."""
+    wanted: dict[str, dict[str, dict]] = {}
+    known = [one for one in protocols.catalog().values() if not one.paired]
+    for one in bundled.catalog().values():
+        fitting = [p for p in known if loading.is_for(dataclasses.asdict(one), p)]
+        if fitting and (only is None or fitting[0].task in only):
+            protocol = fitting[len(fitting) // 2]  # of a blind model's levels the middle one
+            wanted.setdefault(protocol.id, {})[one.arch] = {
+                "options": one.options, "checkpoint": "bundled"}
+    return wanted
+
+
+def profile_size(tiny: bool) -> dict:
+    """Return the sizes of a config's section ``profile``."""
+    return ({"height": 24, "width": 24, "warmup": 1, "samples": 2} if tiny else
+            {"height": 256, "width": 256, "warmup": 3, "samples": 30})
 
 
 # -- the sets of a training ----------------------------------------------------------------------

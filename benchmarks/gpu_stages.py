@@ -9,34 +9,30 @@ Try: ``benchmarks/gpu.sh check --device cpu --tiny --only attention --out /tmp/g
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
 import os
 import statistics
 import sys
 import time
-import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager
+from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 
 import gpu_data
 import torch
 from gpu import has
+from gpu_findings import Findings, count
 
 from irbench.catalog import protocols
 from irbench.core import machine, messages
 from irbench.core.errors import Paused, Unavailable, UserError
-from irbench.core.files import write_json
 from irbench.inference import allocator
 from irbench.jobs import bench, run
 from irbench.jobs.profiling import profile
 from irbench.jobs.result import RunSettings
 from irbench.jobs.training import processes
 from irbench.plan import Job, Plan
-from irbench.weights import bundled, loading
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "torchvision", "triton", "numpy", "pillow", "opencv-python-headless",
@@ -44,84 +40,15 @@ PACKAGES = ("torch", "torchvision", "triton", "numpy", "pillow", "opencv-python-
             "scikit-image", "snakemake")
 MADE = ("compacter", "semanir-light", "semanir-s")  # whose speeds are compared with SwinIR's
 SWINIR = ("swinir-s-random", "swinir-m-random")     # spandrel's, with random weights
-INFERENCE = {"bf16": {"dtype": "bfloat16"}, "channels-last": {"channels_last": True},
-             "compiled": {"compile": True}}
+INFERENCE = {"bf16": {"dtype": "bfloat16"}, "channels-last": {"channels_last": True}}
+COMPILED = {"compiled": {"compile": True}}
 # how the steps of a training are run -> recipe, and settings of the run
 STEPS = {"float32": ({}, {}), "bf16": ({"precision": "bf16"}, {}),
          "channels-last": ({}, {"channels_last": True}), "tf32": ({}, {}),
-         "bf16, muon": ({"precision": "bf16", "optimiser": "muon", "matrix_lr": 8}, {}),
-         "bf16, compiled": ({"precision": "bf16"}, {"compile": True}),
-         "compiled": ({}, {"compile": True})}
+         "bf16, muon": ({"precision": "bf16", "optimiser": "muon", "matrix_lr": 8}, {})}
+STEPS_COMPILED = {"bf16, compiled": ({"precision": "bf16"}, {"compile": True}),
+                  "compiled": ({}, {"compile": True})}
 WARM = 10       # steps that do not count in a speed
-
-
-class Findings:
-    """What a stage has found: ``problems`` make it fail, ``short`` is its line in the table."""
-
-    def __init__(self, stage: str, settings: dict) -> None:
-        self.settings = settings
-        self.path = Path(settings["out"]) / f"{stage}.json"
-        self.all: dict = {"status": "running", "problems": [], "notes": []}
-        self.tiny, self.threads = settings["tiny"], settings["threads"]
-
-    def put(self, **values: object) -> None:
-        """Add values and write the file."""
-        self.all |= values
-        write_json(self.path, without_nan(self.all))
-
-    def row(self, table: str, **values: object) -> None:
-        """Add a row to a table, write the file, and print the row."""
-        print(f"{table}: " + ", ".join(f"{name} {value}" for name, value in values.items()
-                                       if not isinstance(value, list | dict)), flush=True)
-        self.all.setdefault(table, []).append(values)
-        self.put()
-
-    def problem(self, text: str) -> None:
-        """Add a problem; the stage goes on, but fails in the end."""
-        print(f"problem: {text}", flush=True)
-        self.all["problems"].append(text)
-        self.put()
-
-    def note(self, text: str) -> None:
-        """Add what was left out, and why; the stage does not fail."""
-        print(f"note: {text}", flush=True)
-        self.all["notes"].append(text)
-        self.put()
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Let an error in one part of a stage cost only this part."""
-        try:
-            yield
-        except Unavailable as error:
-            self.note(f"{name}: {error}")
-        except Exception as error:
-            if not isinstance(error, UserError):
-                traceback.print_exc()
-            self.problem(f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
-
-    def device(self) -> str:
-        """Return cpu or cuda, and note it."""
-        device, reason = profile.pick_device(self.settings["device"])
-        if "device" not in self.all:
-            self.put(device=device, device_name=profile.device_name(device), device_reason=reason)
-        return device
-
-    def run_settings(self, **more: object) -> RunSettings:
-        return RunSettings(device=self.device(), threads=self.threads, **more)
-
-
-def without_nan(value: object) -> object:
-    """Return plain data in which a number that JSON lacks is a text: ``nan``, ``inf``."""
-    if isinstance(value, dict):
-        return {str(key): without_nan(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(one) for one in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 # -- the stages ----------------------------------------------------------------------------------
@@ -214,25 +141,10 @@ def check_attention(found: Findings) -> None:
                         f"{best[-1]['best']}, {best[-1]['best_over_dense'] or 0:.2f} times dense")
 
 
-def bundled_models(only: tuple[str, ...] | None = None) -> dict[str, dict[str, dict]]:
-    """Return protocol -> name -> entry of a config, for the bundled weights."""
-    wanted: dict[str, dict[str, dict]] = {}
-    known = [one for one in protocols.catalog().values() if not one.paired]
-    for one in bundled.catalog().values():
-        fitting = [p for p in known if loading.is_for(dataclasses.asdict(one), p)]
-        if fitting and (only is None or fitting[0].task in only):
-            protocol = fitting[len(fitting) // 2]  # of a blind model's levels the middle one
-            wanted.setdefault(protocol.id, {})[one.arch] = {
-                "options": one.options, "checkpoint": "bundled"}
-    return wanted
-
-
 def check_profiles(found: Findings) -> None:
-    """Profile the bundled models in every form, and SwinIR; the plainest forms first."""
-    size = ({"height": 24, "width": 24, "warmup": 1, "samples": 2} if found.tiny else
-            {"height": 256, "width": 256, "warmup": 3, "samples": 30})
-    first = next(p.id for p in protocols.catalog().values() if p.task == "sr" and p.level == "x2")
-    wanted = bundled_models(("sr",) if found.tiny else None)
+    """Profile the bundled models, in several forms, and SwinIR; the plainest forms first."""
+    first, size = protocols.get("sr-x2").id, gpu_data.profile_size(found.tiny)
+    wanted = gpu_data.bundled_models(("sr",) if found.tiny else None)
     references = [name for name in SWINIR if has("spandrel")]
     if not references:
         found.note("SwinIR: needs the package spandrel, which cannot be imported")
@@ -240,24 +152,26 @@ def check_profiles(found: Findings) -> None:
     for protocol, entries in sorted(wanted.items(), key=lambda item: item[0] != first):
         stem = "" if protocol == first else f"-{protocol.partition('@')[0]}"
         named = {f"{arch}{stem}": {"arch": arch, **entry} for arch, entry in entries.items()}
-        if protocol == first:
+        if protocol == first and not found.tiny:
             named["semanir-s"] = {"training": {"recipe": "demo", "data": [gpu_data.SET]}}
-        forms = {} if found.tiny and stem else INFERENCE
         named |= {f"{name}-{how}": {**entry, "inference": options}
-                  for how, options in forms.items() for name, entry in named.items()}
+                  for how, options in INFERENCE.items() for name, entry in named.items()}
         models |= named
         cells.append({"protocol": protocol, "datasets": [gpu_data.SET], "models": list(named)})
-    if found.tiny:
-        cells = cells[:1]
-        models = {name: entry for name, entry in models.items() if "compiled" not in name
-                  and not name.startswith("semanir-s") and name in cells[0]["models"]}
-        cells[0]["models"], references = list(models), references[:1]
-    planned = gpu_data.plan(found.settings, models=models, cells=cells,
-                            profile={**size, "references": references})
-    jobs = sorted(planned.profiles.values(), key=lambda job: (
-        "compiled" in job.key["model"], any(how in job.key["model"] for how in INFERENCE),
-        job.key["protocol"] != first))
-    for job in jobs:
+        if found.tiny:
+            references = references[:1]
+            break
+    profile_all(found, models, cells, {**size, "references": references})
+    found.put(short=", ".join(f"{row['model']} {row['p50_ms']:.3g} ms"
+                              for row in found.all.get("rows", [])[:4]))
+
+
+def profile_all(found: Findings, models: dict, cells: list[dict], section: dict) -> None:
+    """Profile every model of a run; the plain forms first, of those the first protocol."""
+    planned = gpu_data.plan(found.settings, models=models, cells=cells, profile=section)
+    forms, first = {*INFERENCE, *COMPILED}, cells[0]["protocol"]
+    for job in sorted(planned.profiles.values(), key=lambda job: (
+            any(job.key["model"].endswith(how) for how in forms), job.key["protocol"] != first)):
         with found.part(f"{job.key['model']} under {job.key['protocol']}"):
             result = run.compute(planned, job, found.run_settings()).result
             found.row("rows", model=job.key["model"], protocol=job.key["protocol"],
@@ -266,7 +180,6 @@ def check_profiles(found: Findings) -> None:
                       parameters=result["parameters"], energy=result["energy"],
                       attention=result["attention"], clock_mhz=result["clock_mhz"],
                       precision=result["precision"], missing=result["missing"])
-            found.put(short=f"{len(found.all['rows'])} of {len(jobs)} profiles")
         free()
 
 
@@ -280,32 +193,54 @@ def free() -> None:
 # -- steps of trainings --------------------------------------------------------------------------
 
 def check_steps(found: Findings, arch: str) -> None:
-    """Train a few steps in each form; compare loss and speed."""
+    """Train a few steps in each form that needs no compiler; compare loss and speed."""
+    rows = train_steps(found, arch, STEPS)
+    found.put(short=", ".join(f"{row['form']} {row['images_per_s']:.0f} images/s" for row in rows
+                              if row["images_per_s"]))
+    plain = next((row for row in rows if row["form"] == "float32"), None)
+    for row in rows:
+        if plain and row["loss"] > 1.25 * plain["loss"]:
+            found.problem(f"{row['form']}: the loss is {row['loss']:.4g}, in float32 "
+                          f"{plain['loss']:.4g}")
+
+
+def check_compiled(found: Findings) -> None:
+    """Train and profile compiled networks, SwinIR's aside."""
+    if found.tiny:
+        torch._dynamo.config.disable = True
+        found.note("nothing is compiled with --tiny: a compiler takes minutes on a CPU")
+    first = protocols.get("sr-x2").id
+    for arch, entry in gpu_data.bundled_models(("sr",))[first].items():
+        rows = train_steps(found, arch, STEPS_COMPILED)
+        found.put(short="; ".join(filter(None, [found.all.get("short"), f"{arch}: " + ", ".join(
+            f"{row['form']} {row['images_per_s'] or 0:.0f} images/s, first step "
+            f"{row['first_step_s']:.0f} s" for row in rows)])))
+        profiled = {arch: {"arch": arch, **entry, "inference": COMPILED["compiled"]}}
+        profile_all(found, profiled, [{"protocol": first, "datasets": [gpu_data.SET],
+                                       "models": [arch]}], gpu_data.profile_size(found.tiny))
+
+
+def train_steps(found: Findings, arch: str, wanted: dict) -> list[dict]:
+    """Train a few steps in each of some forms; return the rows of those that worked."""
     device = found.device()
     steps = 3 if found.tiny else 50
     recipe = {"recipe": "short", "steps": steps, "data": [gpu_data.SET], "exclude": {},
               "holdout": 0, "validate_every": None, "save_every": 1000, "optimiser": "adamw",
               "spike": None, "workers": 0 if found.tiny else min(4, found.settings["cores"] - 1),
               "batch": 2 if found.tiny else 16, "patch": 32 if found.tiny else 96}
-    forms = {how: form for how, form in STEPS.items() if not (
-        (found.tiny and "compile" in form[1]) or (how == "tf32" and device == "cpu")
+    forms = {how: form for how, form in wanted.items() if not (
+        (how == "tf32" and device == "cpu")
         or ("muon" in how and not hasattr(torch.optim, "Muon")))}   # torch before 2.9
+    rows = []
     for how, (own, settings) in forms.items():
-        with found.part(how):
+        with found.part(f"{arch}, {how}"):
             planned, job = gpu_data.training(found.settings, arch, {**recipe, **own},
                                              run=f"steps-{''.join(filter(str.isalnum, how))}")
-            found.row("rows", form=how, **steps_of(planned, job, found, how == "tf32", settings))
+            rows.append({"model": arch, "form": how, **steps_of(planned, job, found, how == "tf32",
+                                                                settings)})
+            found.row("steps", **rows[-1])
         free()
-    rows = {row["form"]: row for row in found.all.get("rows", [])}
-    plain = rows.get("float32")
-    for row in rows.values():
-        if not all(math.isfinite(value) for value in row["losses"]):
-            found.problem(f"{row['form']}: the loss is not finite")
-        elif plain and row["loss"] > 1.25 * plain["loss"]:
-            found.problem(f"{row['form']}: the loss is {row['loss']:.4g}, in float32 "
-                          f"{plain['loss']:.4g}")
-    found.put(short=", ".join(f"{row['form']} {row['images_per_s']:.0f} images/s" for row in
-                              rows.values() if row["images_per_s"]))
+    return rows
 
 
 def steps_of(planned: Plan, job: Job, found: Findings, tf32: bool, settings: dict) -> dict:
@@ -337,7 +272,7 @@ def check_evaluation(found: Findings) -> None:
     """Evaluate bundled models on the images; compare with the CPU and with bfloat16."""
     device = found.device()
     models, cells = {}, []
-    for protocol, entries in bundled_models(("sr",) if found.tiny else None).items():
+    for protocol, entries in gpu_data.bundled_models(("sr",) if found.tiny else None).items():
         named = {f"{arch}-{protocol.partition('@')[0]}": {"arch": arch, **entry}
                  for arch, entry in entries.items()}
         models |= named
@@ -358,17 +293,17 @@ def check_evaluation(found: Findings) -> None:
                 found.row("cells", **job.key, **result["mean"], images=len(result["images"]),
                           tiles=max(one["tiles"] for one in result["images"]),
                           seconds=record["seconds"], record=str(job.record))
-    for job in planned.cells.values():  # a second set, of few images, also on the CPU
+    on_cpu: dict[str, list[float]] = {}
+    for job in planned.cells.values():  # a second set, of two small images, also on the CPU
         if job.key["dataset"] != gpu_data.FEW or job.key["protocol"] != cells[0]["protocol"]:
             continue
         with found.part(f"{job.title}, compared"):
-            plain = planned.cells["/".join({**job.key, "model": job.key["model"].removesuffix(
-                "-bf16")}.values())]
-            scores = [[one["psnr"] for one in run.compute(planned, one_job, RunSettings(
-                device=where, threads=found.threads)).result["images"]]
-                for one_job, where in ((job, device), (plain, "cpu"))]
-            apart = max(abs(a - b) for a, b in zip(*scores, strict=True))
-            half = job.key["model"] in halves
+            half, name = job.key["model"] in halves, job.key["model"].removesuffix("-bf16")
+            plain = planned.cells["/".join({**job.key, "model": name}.values())]
+            if name not in on_cpu:
+                on_cpu[name] = scores_of(planned, plain, "cpu", found.threads)
+            apart = max(abs(a - b) for a, b in zip(
+                on_cpu[name], scores_of(planned, job, device, found.threads), strict=True))
             found.row("compared", model=job.key["model"], against="float32 on the CPU",
                       largest_psnr_difference_db=round(apart, 5))
             if apart > (0.3 if half else 0.01):
@@ -376,6 +311,12 @@ def check_evaluation(found: Findings) -> None:
     done = found.all.get("cells", [])
     found.put(short=f"{count(len(done), 'cell')}" + "".join(
         f", {one['model']} {one['psnr']:.2f} dB" for one in done[:2] if one["psnr"]))
+
+
+def scores_of(planned: Plan, job: Job, device: str, threads: int) -> list[float]:
+    """Evaluate a cell without writing its record; return the PSNR of each image."""
+    result = run.compute(planned, job, RunSettings(device=device, threads=threads)).result
+    return [one["psnr"] for one in result["images"]]
 
 
 def check_processes(found: Findings) -> None:
@@ -420,6 +361,7 @@ def worker(settings: dict) -> None:
 CHECKS: dict[str, Callable[[Findings], None]] = {
     "machine": check_machine, "tests": check_tests, "attention": check_attention,
     "profiles": check_profiles, "evaluation": check_evaluation, "processes": check_processes,
+    "compiled": check_compiled,
     **{f"steps-{arch}": lambda found, arch=arch: check_steps(found, arch)
        for arch in ("compacter", "semanir-light")}}
 

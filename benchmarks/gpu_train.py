@@ -11,10 +11,10 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import gpu_data
 import torch
+from gpu_findings import Findings
 
 from irbench.catalog import protocols
 from irbench.catalog.protocols import Protocol
@@ -22,9 +22,6 @@ from irbench.core import run_folder
 from irbench.inference.prepare import check_compiler
 from irbench.jobs import run
 from irbench.plan import Job, Plan
-
-if TYPE_CHECKING:
-    from gpu_stages import Findings
 
 END = 10.0      # seconds before the end at which a training that is not done stops and saves
 

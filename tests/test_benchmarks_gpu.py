@@ -211,8 +211,8 @@ def test_a_signal_ends_the_stage_that_runs_and_what_it_started(tmp_path):
 def test_the_limits_of_the_important_stages_fit_into_the_time_of_all(gpu):
     names = [stage.name for stage in gpu.STAGES]
     assert names == ["machine", "tests", "attention", "profiles", "steps-compacter",
-                     "steps-semanir-light", "evaluation", "processes"]
-    assert sum(stage.seconds for stage in gpu.STAGES[:4]) < 60 * gpu.LIMIT - gpu.RESERVE
+                     "steps-semanir-light", "evaluation", "processes", "compiled"]
+    assert sum(stage.seconds for stage in gpu.STAGES[:6]) < 60 * gpu.LIMIT - gpu.RESERVE
 
 
 # -- data and recipe -----------------------------------------------------------------------------
@@ -313,7 +313,7 @@ def test_patches_fit_into_the_smallest_image_and_any_field_can_be_set(modules, m
 
 
 def test_numbers_that_json_lacks_become_texts(modules):
-    plain = modules("gpu_stages").without_nan({"a": [1.0, float("nan")], "b": (float("inf"),)})
+    plain = modules("gpu_findings").without_nan({"a": [1.0, float("nan")], "b": (float("inf"),)})
     assert plain == {"a": [1.0, "nan"], "b": ["inf"]}
 
 
@@ -337,16 +337,17 @@ def test_a_whole_check(tmp_path, pictures):
     found = {one["stage"]: one for one in summary["stages"]}
     assert {name: (one["status"], one["reason"]) for name, one in found.items()} == (
         dict.fromkeys(found, ("ok", "")))
-    assert len(found) == 8 and done.returncode == 0
+    assert len(found) == 9 and done.returncode == 0
     assert set(found["tests"]["outcomes"].values()) == {"skipped"}
     models = [row["model"] for row in found["profiles"]["rows"]]
     assert models[:2] == ["compacter", "semanir-light"] and "swinir-s-random" in models
     for arch in ("compacter", "semanir-light"):
-        rows = {row["form"]: row for row in found[f"steps-{arch}"]["rows"]}
+        rows = {row["form"]: row for row in found[f"steps-{arch}"]["steps"]}
         assert list(rows) == ["float32", "bf16", "channels-last", "bf16, muon"]
         assert rows["channels-last"]["losses"] == pytest.approx(rows["float32"]["losses"], rel=1e-4)
         assert rows["bf16"]["losses"] != rows["float32"]["losses"]
     assert found["processes"]["processes"] == 2
+    assert len(found["compiled"]["steps"]) == 4 and len(found["compiled"]["rows"]) == 2
     assert all(row["psnr"] > 20 and row["images"] == 3 for row in found["evaluation"]["cells"])
 
 
