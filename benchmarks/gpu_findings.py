@@ -21,6 +21,8 @@ class Findings:
         self.settings = settings
         self.path = Path(settings["out"]) / f"{stage}.json"
         self.all: dict = {"status": "running", "problems": [], "notes": []}
+        self.lost: list[str] = []   # why parts were left out
+        self.rows = 0
         self.tiny, self.threads = settings["tiny"], settings["threads"]
 
     def put(self, **values: object) -> None:
@@ -33,6 +35,7 @@ class Findings:
         print(f"{table}: " + ", ".join(f"{name} {value}" for name, value in values.items()
                                        if not isinstance(value, list | dict)), flush=True)
         self.all.setdefault(table, []).append(values)
+        self.rows += 1
         self.put()
 
     def problem(self, text: str) -> None:
@@ -53,7 +56,8 @@ class Findings:
         try:
             yield
         except Unavailable as error:
-            self.note(f"{name}: {error}")
+            self.lost.append(f"{name}: {error}")
+            self.note(self.lost[-1])
         except Exception as error:
             if not isinstance(error, UserError):
                 traceback.print_exc()

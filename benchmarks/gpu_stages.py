@@ -38,7 +38,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "torchvision", "triton", "numpy", "pillow", "opencv-python-headless",
             "safetensors", "accelerate", "fvcore", "spandrel", "pyiqa", "jsonschema", "pytest",
             "scikit-image", "snakemake")
-MADE = ("compacter", "semanir-light", "semanir-s")  # whose speeds are compared with SwinIR's
 SWINIR = ("swinir-s-random", "swinir-m-random")     # spandrel's, with random weights
 INFERENCE = {"bf16": {"dtype": "bfloat16"}, "channels-last": {"channels_last": True}}
 COMPILED = {"compiled": {"compile": True}}
@@ -104,7 +103,7 @@ def check_tests(found: Findings) -> None:
     with chdir(ROOT):
         code = pytest.main([*map(str, files[:1] if found.tiny else files), *words],
                            plugins=[Watch()])
-    if code not in (0, 1, 5):
+    if code not in (0, 1, 5):   # passed, failed, nothing collected
         found.problem(f"pytest ended with exit code {int(code)}")
     elif device == "cuda" and "passed" not in seen.values():
         found.problem("no test ran")
@@ -153,9 +152,11 @@ def check_profiles(found: Findings) -> None:
         stem = "" if protocol == first else f"-{protocol.partition('@')[0]}"
         named = {f"{arch}{stem}": {"arch": arch, **entry} for arch, entry in entries.items()}
         if protocol == first and not found.tiny:
-            named["semanir-s"] = {"training": {"recipe": "demo", "data": [gpu_data.SET]}}
-        named |= {f"{name}-{how}": {**entry, "inference": options}
-                  for how, options in INFERENCE.items() for name, entry in named.items()}
+            named["semanir-s"] = {"arch": "semanir-s", "training": {
+                "recipe": "demo", "data": [gpu_data.SET]}}
+        if protocol == first:
+            named |= {f"{name}-{how}": {**entry, "inference": options}
+                      for how, options in INFERENCE.items() for name, entry in named.items()}
         models |= named
         cells.append({"protocol": protocol, "datasets": [gpu_data.SET], "models": list(named)})
         if found.tiny:
@@ -278,6 +279,7 @@ def check_evaluation(found: Findings) -> None:
         models |= named
         cells.append({"protocol": protocol, "datasets": [gpu_data.SET, gpu_data.FEW],
                       "models": list(named)})
+    cells.sort(key=lambda group: group["protocol"] != protocols.get("sr-x2").id)
     halves = {f"{name}-bf16": {**models[name], "inference": {"dtype": "bfloat16"}}
               for name in cells[0]["models"]}
     models |= halves
@@ -392,6 +394,8 @@ def main(words: list[str]) -> int:
     except UserError as error:
         found.put(status="failed", reason=str(error))
         return 0
+    if found.lost and not found.rows:   # every part was left out
+        found.problem(found.lost[0])
     problems = found.all["problems"]
     more = f" (and {count(len(problems) - 1, 'more problem')})" if len(problems) > 1 else ""
     found.put(status="failed" if problems else "ok", reason=problems[0] + more if problems else "")

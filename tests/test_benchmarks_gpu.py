@@ -317,6 +317,65 @@ def test_numbers_that_json_lacks_become_texts(modules):
     assert plain == {"a": [1.0, "nan"], "b": ["inf"]}
 
 
+# -- plans of the sizes for a GPU, which no test here runs ---------------------------------------
+
+@pytest.fixture(scope="module")
+def planned(modules, tmp_path_factory):
+    """Let stages plan what they would run on a GPU; return stage -> jobs, and their problems."""
+    from irbench.core.errors import Unavailable
+
+    stages, findings = modules("gpu_stages"), modules("gpu_findings")
+    folder, found = tmp_path_factory.mktemp("planned"), {}
+    (folder / "work").mkdir()
+
+    def compute(plan, job, settings, **_):
+        found.setdefault(name, []).append((job, settings))
+        raise Unavailable("not run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder / "work")
+        patch.setattr(stages.run, "compute", compute)
+        patch.setattr(stages.run, "do", compute)
+        for name in ("profiles", "steps-compacter", "steps-semanir-light", "evaluation",
+                     "compiled"):
+            stage = findings.Findings(name, settings(None, tiny=False, cores=4, out=str(folder)))
+            stages.CHECKS[name](stage)
+            assert stage.all["problems"] == []
+            assert len(stage.lost) == len(found[name]) and not stage.rows
+    return found
+
+
+def test_all_bundled_models_are_profiled_and_evaluated(planned):
+    from irbench.weights import bundled
+
+    archs = sorted(one.arch for one in bundled.catalog().values())
+    plain = [job for job, _ in planned["profiles"] if not job.model.inference.unlike(
+        type(job.model.inference)()) and not job.model.reference and job.model.arch != "semanir-s"]
+    assert sorted(job.model.arch for job in plain) == archs
+    assert sorted(job.model.arch for job, _ in planned["evaluation"]
+                  if job.key["dataset"] == "given") == archs
+    first = [job.key["model"] for job, _ in planned["profiles"][:5]]
+    assert first == ["compacter", "semanir-light", "semanir-s", "swinir-s-random",
+                     "swinir-m-random"]
+    assert all(job.spec["profile"]["height"] == 256 for job, _ in planned["profiles"])
+    # the CPU's values come first, and these fail here
+    few = {(job.key["model"], how.device) for job, how in planned["evaluation"]
+           if job.key["dataset"] == "few"}
+    assert few == {("compacter-sr-x2", "cpu"), ("semanir-light-sr-x2", "cpu")}
+
+
+def test_steps_are_taken_in_every_form(planned):
+    for arch in ("compacter", "semanir-light"):
+        forms = [(job.model.training.precision, job.model.training.optimiser, how.channels_last)
+                 for job, how in planned[f"steps-{arch}"]]
+        assert forms == [("no", "adamw", False), ("bf16", "adamw", False), ("no", "adamw", True),
+                         ("bf16", "muon", False)]
+        assert all(job.model.training.steps == 50 for job, _ in planned[f"steps-{arch}"])
+        compiled = [(job, how) for job, how in planned["compiled"] if job.model.arch == arch]
+        assert [how.compile for job, how in compiled if job.kind == "training"] == [True, True]
+        assert [job.model.inference.compile for job, _ in compiled
+                if job.kind == "profile"] == [True]
+
+
 # -- from end to end, on the CPU -----------------------------------------------------------------
 
 @pytest.fixture(scope="module")
@@ -355,7 +414,8 @@ def test_a_whole_check(tmp_path, pictures):
 def test_a_check_without_the_packages_that_are_not_needed(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(BLOCKER.replace("{names}", repr(set(OPTIONAL))))
     done = run("check", "--device", "cpu", "--tiny", "--patience", 8, "--threads", 1,
-               "--out", tmp_path / "out", env={"PYTHONPATH": str(tmp_path)})
+               "--out", tmp_path / "out", "--only", "machine", "tests", "attention", "profiles",
+               "steps-compacter", "evaluation", env={"PYTHONPATH": str(tmp_path)})
     summary = json.loads(done.stdout.splitlines()[-1])
     found = {one["stage"]: one for one in summary["stages"]}
     skipped = {name: one["reason"] for name, one in found.items() if one["status"] != "ok"}
