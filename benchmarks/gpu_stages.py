@@ -186,7 +186,8 @@ def profile_all(found: Findings, models: dict, cells: list[dict], section: dict)
 
 def free() -> None:
     """Give unused memory of the GPU back, and forget compiled code."""
-    torch._dynamo.reset()
+    if "torch._dynamo" in sys.modules:     # its import takes seconds
+        torch._dynamo.reset()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
