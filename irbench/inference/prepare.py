@@ -65,7 +65,7 @@ def prepare(network: nn.Module, options: Inference = DEFAULT, device: str = "cpu
     if not (options.dtype != "float32" or options.channels_last or options.compile):
         return network
     if options.compile:
-        _check_compiler(device)
+        check_compiler(device)
     return Prepared(network, options, device)
 
 
@@ -79,7 +79,7 @@ def uncompiled(network: nn.Module) -> nn.Module:
     return Prepared(network.network, replace(network.inference, compile=False), network.device)
 
 
-def _check_compiler(device: str) -> None:
+def check_compiler(device: str) -> None:
     """Raise Unavailable if the compiler that torch.compile needs is missing."""
     leave = "Remove `compile`, or use a machine that has one."
     if device == "cuda" and find_spec("triton") is None:

@@ -37,6 +37,8 @@ class RunSettings:
             and guarded in place.
         max_minutes: wall time after which a training stops cleanly; None for no limit.
         tensorboard: whether a training also writes TensorBoard's files.
+        compile: whether a training runs its network through torch.compile.
+        channels_last: whether a training keeps weights and images in torch's NHWC layout.
     """
 
     device: str = "cpu"
@@ -47,6 +49,8 @@ class RunSettings:
     module: nn.Module | None = None
     max_minutes: float | None = None
     tensorboard: bool = False
+    compile: bool = False
+    channels_last: bool = False
 
 
 USUAL = RunSettings()

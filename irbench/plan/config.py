@@ -35,6 +35,11 @@ def load(path: str | Path) -> dict:
     return check(read(path), f"config {path}")
 
 
+def complete(value: dict) -> dict:
+    """Return a config that a program made, with the defaults filled in. It is not checked."""
+    return _complete(value, _schema())
+
+
 def at(where: str, call: Callable[[], T]) -> T:
     """Call a function; prefix its UserError with the place in the config."""
     try:

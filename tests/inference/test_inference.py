@@ -209,7 +209,7 @@ def test_a_type_that_the_card_does_not_name_is_refused():
 def eager(monkeypatch):
     """Compile without generating code, which takes a minute."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
-    monkeypatch.setattr(prepare, "_check_compiler", lambda device: None)
+    monkeypatch.setattr(prepare, "check_compiler", lambda device: None)
 
 
 def test_a_compiled_network_is_the_same_function(x, eager):
@@ -235,7 +235,7 @@ def test_a_failed_compilation_says_what_to_do(x, monkeypatch):
         raise RuntimeError("no such instruction")
 
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=fails))
-    monkeypatch.setattr(prepare, "_check_compiler", lambda device: None)
+    monkeypatch.setattr(prepare, "check_compiler", lambda device: None)
     prepared = prepare.prepare(nn.Tanh(), Inference(compile=True))
     with pytest.raises(Unavailable, match="Tanh on cpu: torch.compile failed .*no such instruct"
                                           ".*Remove `compile`"):
@@ -249,7 +249,7 @@ def test_without_a_compiler_nothing_is_compiled(monkeypatch):
         prepare.prepare(Network(), Inference(compile=True))
     monkeypatch.setattr(prepare, "find_spec", lambda name: None)
     with pytest.raises(Unavailable, match="needs the package triton"):
-        prepare._check_compiler("cuda")
+        prepare.check_compiler("cuda")
 
 
 def test_an_interpreter_that_cannot_compile_is_unavailable(monkeypatch):
@@ -257,7 +257,7 @@ def test_an_interpreter_that_cannot_compile_is_unavailable(monkeypatch):
         raise RuntimeError("torch.compile is not supported on Python 3.99+")
 
     monkeypatch.setattr(torch, "compile", refuse)
-    monkeypatch.setattr(prepare, "_check_compiler", lambda device: None)
+    monkeypatch.setattr(prepare, "check_compiler", lambda device: None)
     with pytest.raises(Unavailable, match="not supported on Python 3.99"):
         prepare.prepare(Network(), Inference(compile=True))
 

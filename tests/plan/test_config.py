@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import yaml
 
@@ -184,3 +186,11 @@ def test_asking_for_a_job_that_is_not_there(tmp_path):
     run = plan.load(tiny.make(tmp_path))
     with pytest.raises(UserError, match="unknown cell job .*Valid: .*sr-x2@2/tinyset/tiny"):
         run.find("cell", protocol="sr-x2", dataset="tinyset", model="tinyy")
+
+
+def test_a_program_can_complete_its_own_config_without_jsonschema(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jsonschema", None)
+    own = {"run": "mine", "models": {"bicubic": None}, "cells": []}
+    found = config.complete(own)
+    assert found["models"] == {"bicubic": {}} and found["data_root"] == "data"
+    assert found["profile"]["samples"] > 1

@@ -46,10 +46,6 @@ from irbench.core.errors import Unavailable, UserError
 from irbench.jobs.profiling.mac_handles import Handles, is_part
 from irbench.models.interface import offered
 
-with warnings.catch_warnings():  # fvcore scripts a function on import, which torch deprecates
-    warnings.simplefilter("ignore", FutureWarning)
-    from fvcore.nn import FlopCountAnalysis
-
 KINDS = ("conv", "linear", "attention", "dictionary", "other")
 HALF = (torch.float16, torch.bfloat16)
 
@@ -101,12 +97,14 @@ def count(model: nn.Module, inputs: tuple[Tensor, ...]) -> MacCount:
         inputs: its positional arguments, all tensors.
 
     Raises:
-        Unavailable: the forward pass cannot be traced (or fails), with the cause.
+        Unavailable: the forward pass cannot be traced (or fails), with the cause; or fvcore is
+            missing.
         UserError: a module's ``count_macs`` returns something else than counts by ``KINDS``.
     """
+    analyse = _tracer()
     model = _textbook(model)
     inputs = tuple(x.float() if x.dtype in HALF else x for x in inputs)
-    analysis = FlopCountAnalysis(model, inputs)
+    analysis = analyse(model, inputs)
     analysis.clear_op_handles().unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     analysis.tracer_warnings("all")  # not shown: one of them is read below
     offers = _Offers(model, analysis.canonical_module_name)
@@ -136,6 +134,18 @@ def count(model: nn.Module, inputs: tuple[Tensor, ...]) -> MacCount:
     everything = sum(by_kind.values())
     return MacCount(everything, by_kind, dict(sorted(uncounted.items())),
                     dict(sorted(handles.excluded.items())), everything - offers.saved)
+
+
+def _tracer() -> type:
+    """Return fvcore's class; raise Unavailable without fvcore, which only this count needs."""
+    try:
+        with warnings.catch_warnings():  # fvcore scripts a function on import: torch deprecates it
+            warnings.simplefilter("ignore", FutureWarning)
+            from fvcore.nn import FlopCountAnalysis
+    except ImportError as error:
+        raise Unavailable(f"MACs need the package fvcore, which cannot be imported ({error}). "
+                          "pip install fvcore, then run again.") from None
+    return FlopCountAnalysis
 
 
 def _textbook(model: nn.Module) -> nn.Module:

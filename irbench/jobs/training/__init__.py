@@ -14,4 +14,5 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result | None:
     from irbench.jobs.training import loop  # imports torch
 
     return loop.run(plan, job, device=settings.device, threads=settings.threads,
-                    max_minutes=settings.max_minutes, tensorboard=settings.tensorboard)
+                    max_minutes=settings.max_minutes, tensorboard=settings.tensorboard,
+                    compile=settings.compile, channels_last=settings.channels_last)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch.utils.data import DataLoader
 
 from irbench.catalog.recipes import Recipe
@@ -27,6 +28,8 @@ def start(device: str, recipe: Recipe, threads: int) -> Accelerator:
     """
     if recipe.precision == "fp16" and device == "cpu":
         raise UserError("precision fp16 trains on a GPU only. Use bf16 or no on a CPU.")
+    # accelerate keeps the precision of the first training for the whole process
+    AcceleratorState._reset_state()
     engine = Accelerator(mixed_precision=recipe.precision, cpu=device == "cpu")
     torch.set_num_threads(threads)  # because accelerate sets its own number
     parts = recipe.accumulate * engine.num_processes

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 
 def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
-        max_minutes: float | None = None, tensorboard: bool = False) -> Result | None:
+        max_minutes: float | None = None, tensorboard: bool = False, compile: bool = False,
+        channels_last: bool = False) -> Result | None:
     """Train a model and write its record; returns None in any process but the first.
 
     The caller holds the job's lock.
@@ -51,17 +52,28 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         threads: CPU threads for torch, in each process.
         max_minutes: stop cleanly after this wall time; the same command continues.
         tensorboard: also write TensorBoard's files, to ``tensorboard/`` of the run.
+        compile: run the network through torch.compile. Like the device, this and the next change
+            the speed, and the weights by rounding (and by other random numbers, if the network
+            draws some in training).
+        channels_last: keep weights and images in torch's NHWC layout.
 
     Raises:
         Paused: stopped by ``max_minutes`` or a signal; the state is saved.
-        Unavailable: the training images are missing, or training stopped on a NaN or a loss spike.
+        Unavailable: the training images are missing, training stopped on a NaN or a loss spike, or
+            there is no compiler.
         Superseded: the plan of the run no longer asks for this training.
         UserError: recipe and images do not fit together.
     """
+    import torch
+
+    from irbench.inference.prepare import check_compiler
     from irbench.inference.seeding import seed_all
     from irbench.jobs.training import engine as engines
     from irbench.jobs.training.state import State, weights
 
+    if compile:
+        check_compiler(device)
+    layout = torch.channels_last if channels_last else torch.preserve_format
     begun = time.monotonic()
     phases = records.Phases()
     protocol, model = plan.scopes["/".join(job.key.values())], job.model
@@ -74,7 +86,8 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
             patches = data.load(plan, job, protocol)
         seed_all(seed_of(job.spec["seed"], protocol.id, model.name))
         network = loading.build(model, protocol, tuple(plan.config["plugins"])).train()
-        state = State(network.to(engine.device), model.training, job.fingerprint, place.state)
+        network = network.to(engine.device, memory_format=layout)
+        state = State(network, model.training, job.fingerprint, place.state)
         state.scaler = engine.scaler
         state.resume()
         state.goes_on_with(device, engine.num_processes, threads)
@@ -84,7 +97,14 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
     board = place.board if tensorboard and engine.is_main_process else None
     with (engines.gentle_end() as asked, curve.Board(board, state.step) as board,
           contextlib.closing(engines.loader(engine, state, patches)) as loader):
-        _train(state, loader, patches, validator, engine, place, board,
+        # accelerate shares gradients among processes and computes in the recipe's precision; the
+        # optimisers stay torch's own, so that several of them and a resumed state need no
+        # accelerate
+        trained = engine.prepare_model(state.network)
+        _train(torch.compile(trained) if compile else trained, state,
+               (tuple(t.to(engine.device, non_blocking=True, memory_format=layout)
+                      for t in pair) for pair in loader),
+               patches, validator, engine, place, board,
                lambda: asked() or time.monotonic() > limit)
     engine.end_training()
     if not engine.is_main_process:
@@ -172,10 +192,10 @@ def _device_name(device: str) -> str:
     return machine.provenance()["hardware"]["cpu"]
 
 
-def _train(state: State, loader: Iterator, patches: data.Patches, validator: validate.Validator,
-           engine: Accelerator, place: _Place, board: curve.Board,
-           stop: Callable[[], bool]) -> None:
-    """Take steps until the budget is spent."""
+def _train(network: Callable[[Tensor], Tensor], state: State, batches: Iterator,
+           patches: data.Patches, validator: validate.Validator, engine: Accelerator,
+           place: _Place, board: curve.Board, stop: Callable[[], bool]) -> None:
+    """Take steps until the budget is spent; ``batches`` are parts of batches on the device."""
     import torch
 
     from irbench.inference.seeding import seed_all
@@ -183,15 +203,12 @@ def _train(state: State, loader: Iterator, patches: data.Patches, validator: val
 
     recipe, title, main = state.recipe, place.job.title, engine.is_main_process
     loss_of = losses.make(recipe)
-    # accelerate shares gradients among processes and computes in the recipe's precision; the
-    # optimisers stay torch's own, so that several of them and a resumed state need no accelerate
-    network = engine.prepare_model(state.network)
     started = time.perf_counter() - state.seconds
     for _ in _reported(state, title):
         lr = state.set_rate()
         # random numbers inside the model (k, dropout) also depend on the step alone
         seed_all(seed_of(patches.seed, title, state.step))
-        loss = _backward(network, loss_of, loader, state, engine)
+        loss = _backward(network, loss_of, batches, state, engine)
         loss, norm = torch.stack([engine.reduce(loss, "mean"), state.clip()]).tolist()
         _check(loss, norm, state, patches, title)
         state.update()
@@ -213,7 +230,7 @@ def _train(state: State, loader: Iterator, patches: data.Patches, validator: val
         place.keep(state)
 
 
-def _backward(network, loss_of, loader: Iterator, state: State, engine: Accelerator) -> Tensor:
+def _backward(network, loss_of, batches: Iterator, state: State, engine: Accelerator) -> Tensor:
     """Compute the gradients of a batch, part by part; return this process's mean loss."""
     import torch
 
@@ -221,7 +238,7 @@ def _backward(network, loss_of, loader: Iterator, state: State, engine: Accelera
     total = torch.zeros((), device=engine.device)
     for part in range(parts):
         asked = time.perf_counter()
-        inputs, targets = (t.to(engine.device, non_blocking=True) for t in next(loader))
+        inputs, targets = next(batches)
         state.waited += time.perf_counter() - asked
         last = part == parts - 1
         with contextlib.nullcontext() if last else engine.no_sync(network):

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from irbench.catalog.recipes import Recipe, in_phase, learning_rate
 from irbench.core import files, messages, run_folder
+from irbench.core.errors import UserError
 
 REMEMBERED = 100    # number of recent losses that a spike is compared with
 POINTS = 200        # largest number of points in the curve
@@ -36,6 +37,8 @@ def optimisers(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer
 
     ``muon`` is torch's Muon (momentum, orthogonalised) for the matrices, the weights of Linear
     layers, at ``matrix_lr`` times the learning rate, and AdamW for everything else.
+
+    Raises UserError for ``muon`` if torch is too old to have it.
     """
     own = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
     betas = tuple(recipe.betas)
@@ -43,16 +46,26 @@ def optimisers(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimiser]
         found = [kind(network.parameters(), betas=betas, **own)]
     else:
+        kind = _muon()
         matrices = {id(m.weight): m.weight for m in network.modules() if isinstance(m, nn.Linear)}
         others = [p for p in network.parameters() if id(p) not in matrices]
         found = [torch.optim.AdamW(others, betas=betas, **own)] if others else []
         if matrices:                # a purely convolutional network has none
-            found.append(torch.optim.Muon(matrices.values(), adjust_lr_fn="match_rms_adamw", **own))
+            found.append(kind(matrices.values(), adjust_lr_fn="match_rms_adamw", **own))
     for optimiser in found:
         for group in optimiser.param_groups:
-            muon = isinstance(optimiser, torch.optim.Muon)
+            muon = recipe.optimiser == "muon" and isinstance(optimiser, kind)
             group["share"] = recipe.matrix_lr if muon else 1.0
     return found
+
+
+def _muon() -> type[torch.optim.Optimizer]:
+    """Return torch's Muon; raise UserError for a torch that is too old to have it."""
+    try:
+        return torch.optim.Muon
+    except AttributeError:
+        raise UserError(f"optimiser muon: torch {torch.__version__} does not have it (torch 2.9 "
+                        "does). Use `optimiser: adamw` or adam, or a newer torch.") from None
 
 
 class State:

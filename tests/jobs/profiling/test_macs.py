@@ -1,5 +1,7 @@
 """MACs against numbers worked out by hand, and against torch's own flop counter."""
 
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from irbench.core.errors import Unavailable
-from irbench.jobs.profiling import macs
+from irbench.jobs.profiling import macs, profile
 from irbench.models import registry
 
 torch.set_num_threads(1)  # several on a busy machine make such small products ten times slower
@@ -334,3 +336,12 @@ def test_what_cannot_be_traced_is_unavailable_and_leaves_the_model_alone():
         macs.count(model, (torch.rand(1, 3),))
     assert model.training
     assert not model.map._forward_hooks
+
+
+def test_without_fvcore_only_the_count_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fvcore.nn", None)
+    with pytest.raises(Unavailable, match=r"fvcore.*pip install fvcore"):
+        macs.count(nn.Conv2d(1, 1, 1), (torch.rand(1, 1, 4, 4),))
+    result = profile.profile(nn.Conv2d(3, 4, 3), channels=3, height=8, width=8, warmup=1, samples=2)
+    assert result["macs"] is None and "fvcore" in result["missing"]["macs"]
+    assert result["latency_ms"]["p50"] > 0

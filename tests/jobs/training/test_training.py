@@ -12,6 +12,7 @@ import torch
 from irbench import plan
 from irbench.catalog import recipes
 from irbench.core import digests, locks, records
+from irbench.core.errors import Unavailable
 from irbench.data import sets
 from irbench.jobs.training import curve, data, losses, state
 from irbench.weights import storage
@@ -337,3 +338,80 @@ def test_a_spike_is_judged_by_the_median_of_enough_losses():
     assert not one.spiked(9.9)
     one.recipe = replace(one.recipe, spike=None)
     assert not one.spiked(math.inf)
+
+
+# -- how it runs: settings that change the weights by rounding only ------------------------------
+
+def losses_of(config, **settings):
+    from irbench.jobs import run
+    from irbench.jobs.result import RunSettings
+
+    planned = plan.load(config)
+    found, = planned.trainings.values()
+    result = run.compute(planned, found, RunSettings(device="cpu", **settings)).result
+    return [point["loss"] for point in result["curve"]]
+
+
+def test_another_layout_in_memory_changes_nothing_but_rounding(folder, monkeypatch):
+    config = trainings.make(folder, noise=0.0)  # a network would draw its noise in another order
+    plain = losses_of(config)
+    seen = []
+    make = losses.make
+
+    def watched(recipe):
+        loss_of = make(recipe)
+
+        def loss(restored, target):
+            seen.append(target.is_contiguous(memory_format=torch.channels_last))
+            return loss_of(restored, target)
+        return loss
+    monkeypatch.setattr(losses, "make", watched)
+    assert losses_of(config, channels_last=True) == pytest.approx(plain, rel=1e-5)
+    assert seen == [True] * 12
+
+
+def test_a_compiled_training_runs_compiled_code_and_saves_plain_weights(folder, monkeypatch):
+    from irbench.inference import prepare
+
+    config = trainings.make(folder)
+    plain, compiled = losses_of(config), []
+    names = set(weights(config))
+
+    def compile(network):   # stands in for a compiler, which takes many seconds
+        return lambda x: compiled.append(len(x)) or network(x)
+    monkeypatch.setattr(torch, "compile", compile)
+    monkeypatch.setattr(prepare, "check_compiler", lambda device: None)
+    assert losses_of(config, compile=True) == plain
+    assert compiled == [4] * 12
+    assert set(weights(config)) == names
+
+
+@pytest.mark.slow
+def test_a_training_can_be_compiled(folder, monkeypatch):
+    # code that another process compiles, or was killed while compiling, is not used
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))
+    config = trainings.make(folder, noise=0.0)  # compiled code draws other random numbers
+    assert losses_of(config, compile=True) == pytest.approx(losses_of(config), rel=1e-4)
+
+
+def test_without_a_compiler_a_compiled_training_is_refused(folder, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(Unavailable, match="no-such-compiler is not found"):
+        losses_of(trainings.make(folder), compile=True)
+
+
+def test_one_process_can_train_in_several_precisions(folder):
+    config = trainings.make(folder)
+    plain = losses_of(config)
+    change(config, precision="bf16")
+    half = losses_of(config)
+    assert half != plain and half == pytest.approx(plain, rel=0.1)
+
+
+def test_an_old_torch_has_no_muon_and_needs_none(folder, monkeypatch, capsys):
+    monkeypatch.delattr(torch.optim, "Muon")
+    config = trainings.make(folder)
+    assert train(config) == 0
+    change(config, optimiser="muon")
+    assert train(config) == 2
+    assert "muon: torch 2" in capsys.readouterr().err
