@@ -17,6 +17,7 @@ from irbench.core import typed
 from irbench.core.errors import unknown
 
 EXTERNAL = "external"   # architecture of third-party weights, and the kind of their checkpoint
+SELF_ENSEMBLE = "self-ensemble (mean over 8 flips and rotations)"
 KINDS = ("none", "trained", "bundled", "file", "url", EXTERNAL)
 
 
@@ -32,6 +33,7 @@ class Inference:
             pixels of the input.
         overlap: pixels of the input that two neighbouring tiles share; None: chosen per network.
         memory_gib: memory the process may use with ``auto``; None: 80 % of the available memory.
+        self_ensemble: whether the output is the mean over the 8 flips and rotations of the input.
     """
 
     dtype: str = "float32"
@@ -40,6 +42,7 @@ class Inference:
     tile: int | str = "auto"
     overlap: int | None = None
     memory_gib: float | None = None
+    self_ensemble: bool = False
 
     def as_dict(self) -> dict:
         """Return all options as plain data."""

@@ -63,7 +63,10 @@ def _family(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> lis
     changed |= inference.changes_model(chosen)
     base = replace(plain, in_paper=plain.in_paper and not changed,
                    note=variants.note(plain.note, changed), inference=chosen)
-    return [base, *variants.variants_of(where, base, plain.note, entry.get("variants") or {}, card)]
+    if chosen.self_ensemble:    # printed values of the method itself are without
+        base = replace(base, title=variants.ensembled(base.title),
+                       published_as=entry.get("published_as", ""))
+    return [base, *variants.variants_of(where, base, plain, entry.get("variants") or {}, card)]
 
 
 def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> Model:
@@ -159,8 +162,10 @@ def fit(model: Model, protocol: Protocol, plugins: tuple[str, ...], where: str) 
     A path may contain the protocol's name; `bundled` becomes the path of the bundled file.
 
     Raises:
-        UserError: the model does not support the protocol, or no bundled file is for it.
+        UserError: the model does not support the protocol, or cannot be run so under it, or no
+            bundled file is for it.
     """
+    inference.check_protocol(model.inference, protocol, f"{where}: {model.name}")
     if model.external:
         return external.fit(model, protocol, where)
     card = registry.get(model.arch, plugins)

@@ -32,7 +32,8 @@ def measured(table: Table, run: Run, model: str, here: Cells, counterparts: Coun
     name = Value(run.model_title(model))
     if not kinds.competes(spec):
         name.marks.append(table.note(family.note(run, model)))
-        spec = run.models.get(spec.base)    # the remarks on the base apply too
+        if spec.base or kinds.is_reference(spec):
+            spec = run.models.get(spec.base)    # the remarks on the base apply too
     if spec and spec.note:
         name.marks.append(table.note(spec.note))
     elif spec and spec.learned and not spec.in_paper:

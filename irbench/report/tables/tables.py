@@ -292,7 +292,7 @@ def _sentences(table: Table, run: Run, cells: list[Cell]) -> list[str]:
         *ranks,
         f"{', '.join(lower)}: lower is better." if lower else "",
         "Variants use the weights of their base model and are not ranked."
-        if any(not kinds.competes(run.models[row.key]) for row in table.measured) else "",
+        if any(kinds.is_variant(run.models[row.key]) for row in table.measured) else "",
         "Models trained here are reproductions from the papers' descriptions, without the authors' "
         "code or weights." if any(sub.startswith("trained here") for sub in subs) else "",
         "Bundled weights come from a short training by this pipeline, with much less data and time "
