@@ -126,6 +126,7 @@ class Model:
         base_options: the options of the base, with which the weights were trained.
         variant: the ``options`` and ``inference`` in which a variant differs from its base.
         reference: whether it has random weights and is only profiled.
+        own: whether its architecture is a user's, from a plugin.
     """
 
     name: str
@@ -143,6 +144,7 @@ class Model:
     base_options: dict | None = None
     variant: dict[str, dict] | None = None
     reference: bool = False
+    own: bool = False
 
     @property
     def external(self) -> bool:
@@ -160,11 +162,11 @@ class Model:
         return self.options if self.base_options is None else self.base_options
 
     def as_dict(self) -> dict:
-        """Return the model as plain data; ``reference`` is omitted if false."""
+        """Return the model as plain data; ``reference`` and ``own`` are omitted if false."""
         plain = _plain(self) | {
             "checkpoint": self.checkpoint.as_dict(), "inference": self.inference.as_dict(),
             "training": self.training and self.training.as_dict()}
-        return {k: v for k, v in plain.items() if k != "reference" or v}
+        return {k: v for k, v in plain.items() if k not in ("reference", "own") or v}
 
     @classmethod
     def from_dict(cls, given: dict) -> Model:

@@ -162,9 +162,9 @@ def everything(config: str | None) -> dict[str, dict]:
     """Return all models, peers, protocols, datasets and recipes by name, with those of a config."""
     loaded = configs.load(config) if config else {"catalog_paths": [], "plugins": []}
     catalogs, plugins = tuple(loaded["catalog_paths"]), tuple(loaded["plugins"])
-    return {"models": registry.cards(plugins), "peers": peers.catalog(),
+    return {"models": registry.cards(plugins), "peers": peers.catalog(catalogs),
             "protocols": protocols.catalog(catalogs), "datasets": sets.catalog(catalogs),
-            "recipes": recipes.catalog()}
+            "recipes": recipes.catalog(catalogs)}
 
 
 def catalog_of(arguments: argparse.Namespace) -> tuple[dict, Path, list[str]]:
@@ -194,7 +194,8 @@ def _trained(config: dict, group: dict) -> Iterable[str]:
         if entry.get("training"):
             protocol = protocol or protocols.get(group["protocol"],
                                                  tuple(config["catalog_paths"]))
-            recipe = recipes.resolve(entry["training"], f"models.{name}.training")
+            recipe = recipes.resolve(entry["training"], f"models.{name}.training",
+                                     recipes.catalog(config["catalog_paths"]))
             yield from recipes.for_model(recipe, entry.get("arch", name), protocol).data
 
 

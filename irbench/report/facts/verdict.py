@@ -131,7 +131,7 @@ def all_verdicts(run: Run) -> list[Verdict]:
         if cell.synthetic:
             continue
         spec = run.models[cell.model]
-        for row in published.rows(cell.task, {(cell.level, cell.dataset)}):
+        for row in published.rows(cell.task, {(cell.level, cell.dataset)}, figures=run.figures):
             if is_counterpart(spec, row.method, run.blind(cell.protocol, cell.model)):
                 found += [_verdict(run, cell, row.figures[key])
                           for metric, known in metrics.METRICS.items() if known.close is not None
