@@ -23,7 +23,7 @@ from irbench.catalog.protocols import Protocol
 from irbench.core.errors import UserError
 from irbench.core.files import write_json
 from irbench.data import sets
-from irbench.data.folders import SUFFIXES
+from irbench.data.tree import SUFFIXES
 from irbench.imaging.images import read_image, write_png
 from irbench.plan import Job, Plan, config
 from irbench.weights import bundled, loading

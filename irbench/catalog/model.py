@@ -18,6 +18,7 @@ from irbench.core.errors import unknown
 
 EXTERNAL = "external"   # architecture of third-party weights, and the kind of their checkpoint
 MODULE = "python"       # architecture of a torch module that a Python program hands in
+SELF_ENSEMBLE = "self-ensemble (mean over 8 flips and rotations)"
 KINDS = ("none", "trained", "bundled", "file", "url", EXTERNAL)
 
 
@@ -33,6 +34,7 @@ class Inference:
             pixels of the input.
         overlap: pixels of the input that two neighbouring tiles share; None: chosen per network.
         memory_gib: memory the process may use with ``auto``; None: 80 % of the available memory.
+        self_ensemble: whether the output is the mean over the 8 flips and rotations of the input.
     """
 
     dtype: str = "float32"
@@ -41,6 +43,7 @@ class Inference:
     tile: int | str = "auto"
     overlap: int | None = None
     memory_gib: float | None = None
+    self_ensemble: bool = False
 
     def as_dict(self) -> dict:
         """Return all options as plain data."""
@@ -125,6 +128,7 @@ class Model:
         base_options: the options of the base, with which the weights were trained.
         variant: the ``options`` and ``inference`` in which a variant differs from its base.
         reference: whether it has random weights and is only profiled.
+        own: whether its architecture is a user's, from a plugin.
     """
 
     name: str
@@ -142,6 +146,7 @@ class Model:
     base_options: dict | None = None
     variant: dict[str, dict] | None = None
     reference: bool = False
+    own: bool = False
 
     @property
     def external(self) -> bool:
@@ -159,11 +164,11 @@ class Model:
         return self.options if self.base_options is None else self.base_options
 
     def as_dict(self) -> dict:
-        """Return the model as plain data; ``reference`` is omitted if false."""
+        """Return the model as plain data; ``reference`` and ``own`` are omitted if false."""
         plain = _plain(self) | {
             "checkpoint": self.checkpoint.as_dict(), "inference": self.inference.as_dict(),
             "training": self.training and self.training.as_dict()}
-        return {k: v for k, v in plain.items() if k != "reference" or v}
+        return {k: v for k, v in plain.items() if k not in ("reference", "own") or v}
 
     @classmethod
     def from_dict(cls, given: dict) -> Model:

@@ -1,7 +1,8 @@
 """Peers: published models of other authors, with the URL and SHA-256 of their weights.
 
-Reads ``catalog/peers.yaml``; writes nothing and does not import torch. A config names a peer
-(``swinir-m:``), which ``irbench.plan.external`` turns into a model of the plan.
+Reads ``catalog/peers.yaml`` and the section ``peers:`` of users' catalogs; writes nothing and does
+not import torch. A config names a peer (``swinir-m:``), which ``irbench.plan.external`` turns into
+a model of the plan.
 
 Try: ``irbench list peers`` and ``irbench info drunet-color``
 """
@@ -10,12 +11,13 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from irbench.catalog import reader
-from irbench.catalog.manifest import SCHEMES
+from irbench.catalog.manifest import NAME, SCHEMES, UNFIT
 from irbench.core.errors import UserError, unknown
 
 CATALOG = reader.BUILTIN / "peers.yaml"
@@ -54,21 +56,34 @@ class Peer:
         return f"{self.title}: {self.task} {', '.join(self.urls)}"
 
 
+def catalog(paths: Iterable[str | Path] = ()) -> dict[str, Peer]:
+    """Return every peer by name: irbench's own and those of the given files or folders.
+
+    Raises UserError for a broken entry, naming it, and for a name defined twice.
+    """
+    found, homes = dict(_builtin()), dict.fromkeys(_builtin(), CATALOG)
+    for path in reader.files_of_users("peers", paths):
+        for name, peer in _of_file(path).items():
+            if name in found:
+                raise reader.taken(path, "peer", name, homes[name])
+            found[name], homes[name] = peer, path
+    return found
+
+
 @functools.cache
-def catalog(path: Path = CATALOG) -> dict[str, Peer]:
-    """Return every peer by name. Raises UserError for a broken entry, naming it."""
-    try:
-        content = reader.parse(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: {error}. It belongs to the package: install irbench again."
-                        ) from None
-    entries = content.get("peers") if isinstance(content, dict) else None
-    if not isinstance(entries, dict):
-        raise UserError(f"{path}: valid is a mapping `peers:` from names to entries.")
-    return {name: _peer(f"{path}: peer {name!r}", name, entry) for name, entry in entries.items()}
+def _builtin() -> dict[str, Peer]:
+    return _of_file(CATALOG)
 
 
-def _peer(where: str, name: str, entry: object) -> Peer:
+def _of_file(path: Path) -> dict[str, Peer]:
+    return {name: _peer(f"{path}: peer {name!r}", name, entry)
+            for name, entry in reader.section(path, "peers").items()}
+
+
+def _peer(where: str, name: object, entry: object) -> Peer:
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise UserError(f"{where}: not a valid name. Valid: lower-case letters, digits and _ . -, "
+                        "beginning with a letter or digit.")
     if not isinstance(entry, dict):
         raise UserError(f"{where}: valid is a mapping with {', '.join(sorted(REQUIRED))}.")
     for key in entry:
@@ -91,6 +106,8 @@ def _peer(where: str, name: str, entry: object) -> Peer:
     for key, value in texts.items():
         if not isinstance(value, str):
             raise UserError(f"{where}: {key} is {value!r}; valid: a text.")
+    if UNFIT.search(texts["title"]):
+        raise UserError(f"{where}: title is {texts['title']!r}; valid: one line of text.")
     network = entry.get("network")
     if network is not None and not (isinstance(network, dict)
                                     and isinstance(network.get("architecture"), str)):

@@ -149,13 +149,15 @@ def catalog(paths: tuple[str, ...] = ()) -> dict[str, Protocol]:
     Raises UserError for a broken entry or an id defined twice.
     """
     found: dict[str, Protocol] = {}
+    homes = {}
     for path in reader.files("protocols", paths):
         for key, entry in reader.section(path, "protocols").items():
             protocol = _protocol(f"catalog {path}: protocol {key!r}", key, entry)
             if protocol.id in found:
-                raise UserError(f"{path}: protocol {protocol.id!r} is already defined. "
-                                "A changed convention is a new version: raise the number after @.")
-            found[protocol.id] = protocol
+                raise UserError(f"{path}: protocol {protocol.id!r} is already defined in "
+                                f"{homes[protocol.id]}. A changed convention is a new version: "
+                                "raise the number after @.")
+            found[protocol.id], homes[protocol.id] = protocol, path
     return _related(found)
 
 

@@ -1,5 +1,8 @@
 """Figures printed in papers, read from ``catalog/published.csv``; none is measured by irbench.
 
+A user's catalog may hold more of them, in a section ``published:``: a list of rows with the same
+fields, of which ``params_m`` and ``versions`` may be omitted.
+
 The printed text is kept (``38.24``, ``.9614``), because the number of decimals matters.
 A row of the file is one figure: source, task, level, dataset, method, params_m, metric, value,
 versions. ``versions`` names the versions of the protocol TASK-LEVEL under which the figure holds,
@@ -16,12 +19,13 @@ from __future__ import annotations
 import csv
 import functools
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from irbench.catalog import protocols
-from irbench.core import metrics
+from irbench.catalog import protocols, reader
+from irbench.catalog.manifest import UNFIT
+from irbench.core import metrics, typed
 from irbench.core.errors import UserError, unknown
 
 CATALOG = Path(__file__).with_name("published.csv")
@@ -67,6 +71,16 @@ class Figure:
     metric: str
     text: str
     versions: tuple[int, ...] = ()
+
+    def as_dict(self) -> dict:
+        """Return the figure as plain data; ``versions`` as a list."""
+        return {**asdict(self), "versions": list(self.versions)}
+
+    @classmethod
+    def from_dict(cls, given: dict) -> Figure:
+        """Return the figure that ``as_dict`` gave. Raises UserError for an unknown key."""
+        return typed.make(cls, {**given, "versions": tuple(given.get("versions") or ())},
+                          "published figure")
 
     @property
     def protocol(self) -> str:
@@ -120,12 +134,66 @@ def load(path: Path = CATALOG) -> tuple[Figure, ...]:
                         "install irbench again.") from None
     seen: dict[tuple, int] = {}
     for number, f in enumerate(found, start=2):
-        key = (f.source, f.task, f.level, f.dataset, f.method, f.metric)
+        key = _key(f)
         if key in seen:
             raise UserError(f"{path}: line {number} repeats line {seen[key]} "
                             f"({', '.join(key)}). Keep one.")
         seen[key] = number
     return tuple(found)
+
+
+def of_users(paths: Iterable[str | Path]) -> tuple[Figure, ...]:
+    """Return the figures of the sections ``published:`` of users' files or folders.
+
+    Raises:
+        UserError: a row of another form, of a protocol or metric that does not exist, or one that
+            repeats another row; the message names the file and the row.
+    """
+    paths = tuple(paths)
+    found: list[Figure] = []
+    seen = {}
+    names = None
+    for path in reader.files_of_users("published", paths):
+        for number, row in enumerate(reader.listed(path, "published"), start=1):
+            where = f"{path}: published row {number}"
+            names = names or {protocols.name_of(one) for one in protocols.catalog(paths)}
+            figure = _row(where, row)
+            if figure.protocol not in names:
+                raise unknown("protocol", figure.protocol, names, f"{where}: task and level")
+            seen = seen or {_key(one): f"irbench's own {CATALOG.name}" for one in load()}
+            if (key := _key(figure)) in seen:
+                raise UserError(f"{where} repeats {seen[key]} ({', '.join(key)}). Keep one.")
+            seen[key] = f"row {number} of {path}"
+            found.append(figure)
+    return tuple(found)
+
+
+def _key(figure: Figure) -> tuple[str, ...]:
+    return (figure.source, figure.task, figure.level, figure.dataset, figure.method,
+            figure.metric)
+
+
+def _row(where: str, row: object) -> Figure:
+    """Return the figure of a row in a user's catalog."""
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: valid is a mapping with {', '.join(FIELDS)}.")
+    for name in row:
+        if name not in FIELDS:
+            raise unknown("field", name, FIELDS, where)
+    if missing := [name for name in FIELDS[:-1] if name not in row and name != "params_m"]:
+        raise UserError(f"{where}: missing {', '.join(missing)}. Add it.")
+    versions = row.get("versions") or []
+    if not isinstance(versions, list) or not all(type(one) is int for one in versions):
+        raise UserError(f"{where}: versions is {versions!r}; valid is a list of versions of the "
+                        "protocol, as [1, 2].")
+    texts = {name: row.get(name, "") for name in FIELDS[:-1]}
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            why = ", which keeps its decimals as printed" if name == "value" else ""
+            raise UserError(f"{where}: {name} is {text!r}; valid is a text in quotes{why}.")
+        if UNFIT.search(text) or not (text or name == "params_m"):
+            raise UserError(f"{where}: {name} is {text!r}; valid is one line of text.")
+    return _figure(where, {**texts, "versions": " ".join(map(str, versions))})
 
 
 def _figure(where: str, row: dict) -> Figure:

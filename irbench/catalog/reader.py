@@ -1,7 +1,7 @@
-"""Catalog files of irbench and of users: YAML with the sections ``datasets:`` and ``protocols:``.
+"""Catalog files of irbench and of users: YAML with the sections that ``SECTIONS`` names.
 
 irbench's own files lie in ``catalog/``, one per section. A config's ``catalog_paths`` names
-folders, which hold ``datasets.yaml``, ``protocols.yaml`` or both, or files, which may hold both
+folders, which hold ``datasets.yaml``, ``protocols.yaml``, ..., or files, which may hold any
 sections.
 
 Try: ``python -c "from irbench.catalog import reader; print(reader.files('protocols', []))"``
@@ -19,7 +19,7 @@ from irbench.core.errors import UserError, unknown
 
 LARGEST = 16 * 2**20    # bytes of a YAML file
 BUILTIN = Path(__file__).parent
-SECTIONS = ("datasets", "protocols")
+SECTIONS = ("datasets", "protocols", "peers", "recipes", "published")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -114,7 +114,12 @@ def files(name: str, catalog_paths: Iterable[str | Path] = ()) -> list[Path]:
     Raises:
         UserError: a path that does not exist.
     """
-    found = [BUILTIN / f"{name}.yaml"]
+    return [BUILTIN / f"{name}.yaml", *files_of_users(name, catalog_paths)]
+
+
+def files_of_users(name: str, catalog_paths: Iterable[str | Path]) -> list[Path]:
+    """Return the users' files that may hold a section. Raises UserError as ``files``."""
+    found = []
     for given in catalog_paths:
         path = Path(given).expanduser().resolve()
         if path.is_dir():
@@ -159,3 +164,18 @@ def section(path: Path, name: str) -> dict:
     if not isinstance(entries, dict):
         raise UserError(f"{path}: section '{name}': valid is a mapping from names to entries.")
     return entries
+
+
+def listed(path: Path, name: str) -> list:
+    """Return a section that is a list, [] if there is none. Raises UserError as ``sections``."""
+    entries = sections(path, SECTIONS, "a catalog").get(name) or []
+    if not isinstance(entries, list):
+        raise UserError(f"{path}: section '{name}': valid is a list of rows.")
+    return entries
+
+
+def taken(path: Path, kind: str, name: str, other: Path) -> UserError:
+    """Return the error for a name that two catalog files define."""
+    where = (f"twice in {path}" if other == path else "already by irbench itself"
+             if other.parent == BUILTIN else f"already by {other}")
+    return UserError(f"{path}: the {kind} {name!r} is defined {where}. Rename one of them.")

@@ -9,132 +9,90 @@ Try: ``irbench info demo``
 from __future__ import annotations
 
 import functools
-import itertools
 import math
-import re
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
+from irbench.catalog import reader
+from irbench.catalog.manifest import NAME
 from irbench.catalog.protocols import Protocol, version_of
-from irbench.core import typed
+from irbench.catalog.recipe import BLIND, FIELDS, Recipe, check
 from irbench.core.errors import UserError, unknown
 
 CATALOG = Path(__file__).with_name("recipes.yaml")
-CHOICES = {"loss": ("l1", "charbonnier", "l1_fft"), "optimiser": ("adamw", "adam", "muon"),
-           "schedule": ("cosine", "milestones"), "precision": ("no", "bf16", "fp16")}
-# field -> (smallest valid value, may it be null)
-NUMBERS = {"patch": (8, False), "batch": (1, False), "accumulate": (1, False),
-           "steps": (1, True), "seconds": (1, True),
-           "lr": (0, False), "matrix_lr": (0, False), "warmup": (0, False),
-           "weight_decay": (0, False),
-           "grad_clip": (0, True), "ema": (0, True), "fft_weight": (0, False),
-           "save_every": (1, False), "save_minutes": (0, False), "spike": (1, True),
-           "holdout": (0, False), "validate_every": (1, True), "workers": (0, False)}
-WHOLE = ("patch", "batch", "accumulate", "steps", "save_every", "holdout", "validate_every",
-         "workers")
-BELOW_ONE = ("warmup", "ema")
-ABOVE = ("lr", "matrix_lr", "grad_clip")  # must be larger than their limit, 0
-# fields that a phase may set for its share of the budget
-OF_A_PHASE = ("patch", "batch", "lr")
-# parameters of a degradation that may have a blind range -> the tasks that have the parameter
-BLIND = {"sigma": ("denoise_gray", "denoise_color"), "quality": ("jpeg_gray", "jpeg_color")}
-HIGHEST = {"sigma": 255, "quality": 100}
+def catalog(paths: Iterable[str | Path] = ()) -> dict[str, dict]:
+    """Return all recipes by name, with missing fields filled in from their bases.
 
+    Args:
+        paths: users' files or folders with recipes of the same form; a recipe without a ``base``
+            has the base ``defaults``.
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is trained; the head of ``recipes.yaml`` explains every field.
-
-    ``recipe`` is its name in the catalog. ``cases`` is the catalog's ``for``: the changes that
-    ``for_model`` applies for some models, tasks and levels; None in its result.
+    Raises:
+        UserError: a recipe of a user that is defined twice, or is not of this form.
     """
-
-    recipe: str
-    steps: int | None
-    seconds: float | None
-    data: list[str] | None
-    patch: int
-    batch: int
-    accumulate: int
-    phases: list[dict] | None
-    optimiser: str
-    lr: float
-    matrix_lr: float
-    warmup: float
-    schedule: str
-    milestones: list[float]
-    weight_decay: float
-    betas: list[float]
-    grad_clip: float | None
-    ema: float | None
-    loss: str
-    fft_weight: float
-    precision: str
-    levels: dict[str, list[float]] | None
-    exclude: dict[str, list[str]]
-    holdout: int
-    validate_every: int | None
-    save_every: int
-    save_minutes: float
-    spike: float | None
-    workers: int
-    unknown: list[str]
-    note: str
-    cases: list[dict] | None = None
-
-    @property
-    def patches(self) -> list[int]:
-        """The sides of the target patches in pixels: the recipe's own, then those of its phases."""
-        return [self.patch, *(p["patch"] for p in self.phases or () if "patch" in p)]
-
-    @property
-    def batches(self) -> list[int]:
-        """The patches per step: the recipe's own, then those of its phases."""
-        return [self.batch, *(p["batch"] for p in self.phases or () if "batch" in p)]
-
-    def as_dict(self) -> dict:
-        """Return the recipe as plain data, without ``for`` if ``cases`` is None."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        cases = plain.pop("cases")
-        return plain if cases is None else {**plain, "for": cases}
-
-    @classmethod
-    def from_dict(cls, given: dict) -> Recipe:
-        """Return the recipe from ``as_dict``'s data; its values are not checked.
-
-        Raises UserError for an unknown or a missing key.
-        """
-        plain = dict(given)
-        if "for" in plain:
-            plain["cases"] = plain.pop("for")
-        return typed.make(cls, plain, f"recipe {given.get('recipe', '')}".strip())
-
-
-# the fields that a config may override
-FIELDS = {field.name for field in fields(Recipe)} - {"recipe", "cases"}
+    found, homes = dict(_builtin()), dict.fromkeys(_builtin(), CATALOG)
+    for path in reader.files_of_users("recipes", paths):
+        for name, entry in reader.section(path, "recipes").items():
+            if name in found:
+                raise reader.taken(path, "recipe", name, homes[name])
+            _check_entry(f"{path}: recipe {name!r}", name, entry, found)
+            found[name], homes[name] = _completed({"base": "defaults", **entry}, found), path
+    del found["defaults"]
+    return found
 
 
 @functools.cache
-def catalog() -> dict[str, dict]:
-    """Return all recipes by name, with missing fields filled in from their bases."""
+def _builtin() -> dict[str, dict]:
     found: dict[str, dict] = {}
     for name, entry in yaml.safe_load(CATALOG.read_text()).items():
-        found[name] = {**found[entry["base"]], **entry} if "base" in entry else {**entry}
-        # a recipe inherits the cases of its base; its own cases come later and win
-        found[name]["for"] = [*found.get(entry.get("base"), {}).get("for", ()),
-                              *entry.get("for", ())]
-    return {name: {k: v for k, v in entry.items() if k != "base"}
-            for name, entry in found.items() if name != "defaults"}
+        found[name] = _completed(entry, found)
+    return found
 
 
-def resolve(training: dict, where: str) -> Recipe:
+def _completed(entry: dict, found: dict[str, dict]) -> dict:
+    base = found.get(entry.get("base"), {})
+    # a recipe inherits the cases of its base; its own cases come later and win
+    return {key: value for key, value in {
+        **base, **entry, "for": [*base.get("for", ()), *entry.get("for", ())]}.items()
+        if key != "base"}
+
+
+def _check_entry(where: str, name: object, entry: object, found: dict[str, dict]) -> None:
+    """Raise UserError unless a user's recipe has the form of the catalog; not its values."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise UserError(f"{where}: not a valid name. Valid: lower-case letters, digits and _ . -, "
+                        "beginning with a letter or digit.")
+    if not isinstance(entry, dict):
+        raise UserError(f"{where}: valid is a mapping from fields to values.")
+    for key in entry:
+        if key not in FIELDS | {"base", "for"}:
+            raise unknown("field", key, FIELDS | {"base", "for"}, where)
+    if not isinstance(entry.get("base", "defaults"), str) or (
+            entry.get("base", "defaults") not in found):
+        raise unknown("recipe", entry["base"], found, f"{where}: base")
+    form = "valid is a list of {models: [..], tasks: [..], at: [..levels], set: {..}}"
+    if not isinstance(entry.get("for", []), list):
+        raise UserError(f"{where}: for: {form}.")
+    for case in entry.get("for", []):
+        if not isinstance(case, dict) or not isinstance(case.get("set"), dict) or not all(
+                isinstance(case[key], list) for key in set(case) - {"set"}):
+            raise UserError(f"{where}: for: {form}.")
+        for key in set(case) - {"models", "tasks", "at", "set"}:
+            raise unknown("key", key, ("models", "tasks", "at", "set"), f"{where}: for")
+        for key in set(case["set"]) - FIELDS:
+            raise unknown("field", key, FIELDS, f"{where}: for: set")
+
+
+def resolve(training: dict, where: str, known: dict[str, dict] | None = None) -> Recipe:
     """Return a recipe with a config's overrides applied.
 
     Args:
         training: the config's entry, with ``recipe`` and any field of recipes.
         where: the place named in errors.
+        known: all recipes, from ``catalog``; None: irbench's own.
 
     Returns:
         The complete recipe; its ``cases`` do not change fields that the config gives.
@@ -143,15 +101,16 @@ def resolve(training: dict, where: str) -> Recipe:
         UserError: unknown recipe or field, a value out of range, no budget or two budgets.
     """
     name = training["recipe"]
-    if name not in catalog():
-        raise unknown("recipe", name, catalog(), where)
+    known = catalog() if known is None else known
+    if name not in known:
+        raise unknown("recipe", name, known, where)
     changes = {k: v for k, v in training.items() if k != "recipe"}
     for key in changes:
         if key not in FIELDS:
             raise unknown("key", key, FIELDS | {"recipe"}, where)
     if changes.get("precision") is False:  # YAML reads an unquoted `no` as false
         changes["precision"] = "no"
-    settings = {**catalog()[name], **changes, "recipe": name}
+    settings = {**known[name], **changes, "recipe": name}
     budget = {"steps", "seconds"} if {"steps", "seconds"} & set(changes) else set()
     settings["for"] = [{**one, "set": {k: v for k, v in one["set"].items()
                                        if k not in {*changes, *budget}}}
@@ -162,9 +121,9 @@ def resolve(training: dict, where: str) -> Recipe:
     if "steps" in changes and "seconds" not in changes:
         settings["seconds"] = None
     recipe = Recipe.from_dict(settings)
-    _check(recipe, where)
+    check(recipe, where)
     for one in recipe.cases:
-        _check(replace(recipe, **one["set"]), where)
+        check(replace(recipe, **one["set"]), where)
     return recipe
 
 
@@ -183,126 +142,6 @@ def for_model(recipe: Recipe, arch: str, protocol: Protocol) -> Recipe:
         raise UserError(f"recipe {recipe.recipe} names no training sets for {protocol.task}. "
                         "Give `data`, a list of datasets.")
     return fitted
-
-
-def _check(recipe: Recipe, where: str) -> None:
-    """Raise UserError for any bad value."""
-    if (recipe.steps is None) == (recipe.seconds is None):
-        raise UserError(f"{where}: give either steps or seconds as the budget, not "
-                        f"{'neither' if recipe.steps is None else 'both'}.")
-    for field in NUMBERS:
-        _check_number(field, getattr(recipe, field), where)
-    for field, valid in CHOICES.items():
-        if (value := getattr(recipe, field)) not in valid:
-            raise unknown(field, value, valid, where)
-    betas = recipe.betas
-    if not (isinstance(betas, list) and len(betas) == 2 and all(
-            _number(b) and 0 <= b < 1 for b in betas)):
-        raise UserError(f"{where}: betas is {betas!r}; valid: two numbers from 0 to below 1.")
-    if not isinstance(recipe.note, str):
-        raise UserError(f"{where}: note is {recipe.note!r}; valid: a text.")
-    if not isinstance(recipe.unknown, list):
-        raise UserError(f"{where}: unknown is {recipe.unknown!r}; valid: a list of fields.")
-    for name in recipe.unknown:
-        if not isinstance(name, str) or name not in FIELDS:
-            raise unknown("field", name, FIELDS, f"{where}: unknown")
-    _check_plan(recipe, where)
-    _check_choice_of_data(recipe, where)
-
-
-def _check_number(field: str, value: object, where: str) -> None:
-    low, nullable = NUMBERS[field]
-    if value is None and nullable:
-        return
-    kind = int if field in WHOLE else (int, float)
-    # `not >=` also refuses NaN
-    if (not isinstance(value, kind) or isinstance(value, bool) or not low <= value < math.inf
-            or (field in BELOW_ONE and value >= 1) or (field in ABOVE and value == low)):
-        raise UserError(f"{where}: {field} is {value!r}; valid: "
-                        f"{'a whole number' if field in WHOLE else 'a number'} "
-                        f"{'>' if field in ABOVE else '>='} {low}"
-                        f"{' or null' if nullable else ''}"
-                        f"{', below 1' if field in BELOW_ONE else ''}.{_as_number(value)}")
-
-
-def _as_number(value: object) -> str:
-    """Return how to write a number that YAML reads as text: with a point and a signed exponent."""
-    parts = re.fullmatch(r"([+-]?\d+)(\.\d*)?e([+-]?)(\d+)", str(value), re.IGNORECASE)
-    if not isinstance(value, str) or not parts:
-        return ""
-    whole, point, sign, power = parts.groups()
-    return f" YAML reads it as a text: write {whole}{point or '.0'}e{sign or '+'}{power}."
-
-
-def _check_plan(recipe: Recipe, where: str) -> None:
-    """Check the fields that refer to the budget: batches, milestones, phases."""
-    if recipe.batch % recipe.accumulate:
-        raise UserError(f"{where}: a batch of {recipe.batch} cannot be made in "
-                        f"{recipe.accumulate} equal parts; choose an `accumulate` that divides "
-                        "it.")
-    stones = recipe.milestones
-    if not (isinstance(stones, list) and all(_number(s) and 0 < s < 1 for s in stones)
-            and stones == sorted(stones)):
-        raise UserError(f"{where}: milestones is {stones!r}; valid: shares of the budget between "
-                        "0 and 1, in rising order.")
-    phases = recipe.phases
-    if phases is None:
-        return
-    if not isinstance(phases, list) or len(phases) < 2:
-        raise UserError(f"{where}: phases is {phases!r}; valid: null, or a list of at least two.")
-    for i, phase in enumerate(phases):
-        place = f"{where}: phases[{i}]"
-        if not isinstance(phase, dict) or "from" not in phase:
-            raise UserError(f"{place} is {phase!r}; valid: a mapping with `from` (share of the "
-                            f"budget) and any of {', '.join(OF_A_PHASE)}.")
-        for key, value in phase.items():
-            if key == "from":
-                continue
-            if key not in OF_A_PHASE:
-                raise unknown("key", key, {"from", *OF_A_PHASE}, place)
-            _check_number(key, value, place)
-        if phase.get("batch", recipe.batch) % recipe.accumulate:
-            raise UserError(f"{place}: a batch of {phase['batch']} cannot be made in "
-                            f"{recipe.accumulate} equal parts.")
-    begins = [phase["from"] for phase in phases]
-    if begins[0] != 0 or any(not _number(b) or b >= 1 for b in begins) \
-            or any(b <= a for a, b in itertools.pairwise(begins)):
-        raise UserError(f"{where}: the phases begin at {begins}; valid: shares of the budget, the "
-                        "first 0, each larger than the one before, below 1.")
-
-
-def _number(value: object) -> bool:
-    """Whether a value is a finite number; true and false are not."""
-    return (isinstance(value, int | float) and not isinstance(value, bool)
-            and math.isfinite(value))
-
-
-def _check_choice_of_data(recipe: Recipe, where: str) -> None:
-    """Check the sets, the blind range and the images to leave out."""
-    sets = recipe.data
-    if sets is not None and not (isinstance(sets, list) and sets
-                                 and all(isinstance(name, str) for name in sets)
-                                 and len(sets) == len(set(sets))):
-        raise UserError(f"{where}: data is {sets!r}; valid: a list of datasets, each once.")
-    levels = recipe.levels
-    if levels is not None and not (isinstance(levels, dict) and len(levels) == 1 and all(
-            key in BLIND and _range(pair, HIGHEST[key], whole=key == "quality")
-            for key, pair in levels.items())):
-        raise UserError(f"{where}: levels is {levels!r}; valid: null, or one range: "
-                        "{sigma: [15, 50]}, above 0 to 255, or {quality: [10, 40]}, whole "
-                        "numbers from 1 to 100; the lower end first.")
-    exclude = recipe.exclude
-    if not (isinstance(exclude, dict) and all(
-            isinstance(names, list) and all(isinstance(n, str) for n in names)
-            for names in exclude.values())):
-        raise UserError(f"{where}: exclude is {exclude!r}; valid: a mapping from a dataset to a "
-                        'list of file names without ending, as {bsds500_train: ["302003"]}.')
-
-
-def _range(pair: object, highest: float, whole: bool) -> bool:
-    return (isinstance(pair, list) and len(pair) == 2 and all(map(_number, pair))
-            and 0 < pair[0] < pair[1] <= highest
-            and not (whole and any(isinstance(v, float) for v in pair)))
 
 
 def in_phase(recipe: Recipe, share: float) -> Recipe:

@@ -172,9 +172,9 @@ def everything(config: str | None) -> dict[str, dict]:
     if config:
         scoring.resolve(loaded["metrics"], loaded["metric_plugins"], f"config {config}")
     catalogs, plugins = tuple(loaded["catalog_paths"]), tuple(loaded["plugins"])
-    return {"models": registry.cards(plugins), "peers": peers.catalog(),
+    return {"models": registry.cards(plugins), "peers": peers.catalog(catalogs),
             "protocols": protocols.catalog(catalogs), "datasets": sets.catalog(catalogs),
-            "recipes": recipes.catalog(), "metrics": scoring.listed()}
+            "recipes": recipes.catalog(catalogs), "metrics": scoring.listed()}
 
 
 def catalog_of(arguments: argparse.Namespace) -> tuple[dict, Path, list[str]]:
@@ -204,7 +204,8 @@ def _trained(config: dict, group: dict) -> Iterable[str]:
         if entry.get("training"):
             protocol = protocol or protocols.get(group["protocol"],
                                                  tuple(config["catalog_paths"]))
-            recipe = recipes.resolve(entry["training"], f"models.{name}.training")
+            recipe = recipes.resolve(entry["training"], f"models.{name}.training",
+                                     recipes.catalog(config["catalog_paths"]))
             yield from recipes.for_model(recipe, entry.get("arch", name), protocol).data
 
 

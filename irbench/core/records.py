@@ -46,7 +46,7 @@ FORM = {
 
 
 # descriptions of a protocol or model, which do not affect results; the report reads the plan's
-PROSE = {"title", "source", "description", "note", "published_as", "in_paper"}
+PROSE = {"title", "source", "description", "note", "published_as", "in_paper", "own"}
 
 
 def decisive(spec: dict) -> dict:

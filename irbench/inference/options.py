@@ -1,4 +1,4 @@
-"""Options for running a network: number type, layout, compilation, tiles.
+"""Options for running a network: number type, layout, compilation, tiles, self-ensemble.
 
 Reads options (a mapping in a config), which ``resolve`` checks once, when the plan is made; writes
 nothing. All options are off by default, and every result stores all of them. A prepared network
@@ -12,6 +12,8 @@ always takes and returns float32, so that the steps before and after it are the 
                     the input
     overlap         pixels of the input that two neighbouring tiles share; null: chosen per network
     memory_gib      memory limit for ``auto``; null: 80 % of the available memory
+    self_ensemble   the mean of the outputs for the 8 flips and rotations of the input, marked "+"
+                    in tables; 8 forward passes
 
 irbench/inference/tiling.py explains how tiles are cut and blended.
 
@@ -24,10 +26,14 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import fields, replace
+from typing import TYPE_CHECKING
 
 from irbench.catalog.model import Inference
 from irbench.core.errors import UserError, unknown
 from irbench.models.registry import DTYPES
+
+if TYPE_CHECKING:
+    from irbench.catalog.protocols import Protocol
 
 DEFAULT = Inference()
 NAMES = tuple(field.name for field in fields(Inference))
@@ -59,6 +65,7 @@ def resolve(given: dict | None, where: str) -> Inference:
     for name, valid, takes in (
             ("channels_last", lambda v: isinstance(v, bool), "true or false"),
             ("compile", lambda v: isinstance(v, bool), "true or false"),
+            ("self_ensemble", lambda v: isinstance(v, bool), "true or false"),
             ("tile", lambda v: v in ("auto", "off") or _whole(v, 1),
              "auto, off or a number of pixels (the tile's side)"),
             ("overlap", lambda v: v is None or _whole(v, 0), "null or a number of pixels"),
@@ -94,7 +101,8 @@ def describe(options: Inference) -> str:
         "compiled" if o.compile else "",
         tile,
         "" if o.overlap is None else f"overlap {o.overlap}",
-        "" if o.memory_gib is None else f"at most {o.memory_gib:g} GiB")))
+        "" if o.memory_gib is None else f"at most {o.memory_gib:g} GiB",
+        "self-ensemble" if o.self_ensemble else "")))
 
 
 def changes_model(options: Inference) -> dict:
@@ -104,6 +112,15 @@ def changes_model(options: Inference) -> dict:
     """
     silent = {"memory_gib", "overlap"} | ({"tile"} if options.tile == "off" else set())
     return {name: value for name, value in options.unlike(DEFAULT).items() if name not in silent}
+
+
+def check_protocol(options: Inference, protocol: Protocol, where: str) -> None:
+    """Raise UserError if the options have no meaning under a protocol."""
+    if options.self_ensemble and protocol.degradation["kind"] == "mosaic":
+        raise UserError(f"{where}: self_ensemble is not possible under {protocol.id}: a flipped "
+                        "mosaic has its colours in another order than the one that the network "
+                        "knows. Remove it, or limit it to other protocols by a variant with "
+                        "`protocols`.")
 
 
 def check_dtype(dtype: str, valid: Collection[str], where: str) -> None:

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from irbench.catalog.model import Inference
 from irbench.core.errors import Unavailable, UserError
 from irbench.inference.budget import Budget, Needs, gib
+from irbench.inference.ensemble import mean_of_all
 from irbench.inference.memory import out_of_memory
 from irbench.inference.options import DEFAULT
 
@@ -192,7 +193,8 @@ class Tiled:
 
     Arguments:
         network: ready to run on the device (``irbench.inference.prepare``).
-        options: how it is run; only ``tile``, ``overlap`` and ``memory_gib`` matter here.
+        options: how it is run; only ``tile``, ``overlap``, ``memory_gib`` and ``self_ensemble``
+            matter here.
         device: ``cpu`` or ``cuda``.
         watch: makes a context for the first forward pass of the first image; its value becomes
             ``observed``.
@@ -241,6 +243,13 @@ class Tiled:
             Unavailable: memory runs out even with the smallest tiles.
             UserError: not even the smallest tile fits the allowed memory.
         """
+        before = self.images
+        y = mean_of_all(self._once, x) if self.options.self_ensemble else self._once(x)
+        self.images = min(self.images, before + 1)  # eight passes over one image
+        return y
+
+    def _once(self, x: Tensor) -> Tensor:
+        """Run one forward pass, in tiles if needed."""
         side = self._side(x)
         while True:
             cut = None if side is None else cut_for(self.network, side, self.options.overlap)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from irbench.catalog import datasets as entries
 from irbench.catalog import protocols, published, recipes
+from irbench.catalog.known import Known
 from irbench.catalog.model import Model
 from irbench.catalog.protocols import Protocol
 from irbench.core import metrics as table
@@ -57,6 +58,7 @@ class Plan:
     # protocol/model -> the sets its weights were trained on, each with the names of the images left
     # out; None if that is not known
     trained_on: dict[str, training_sets.Sets | None] = field(default_factory=dict)
+    figures: tuple[published.Figure, ...] = ()      # printed values of the user's catalogs
     # read once: _data_spec of a set by its name, training_sets.of_file of weights by their path
     contents: dict[str | Path, dict | None] = field(default_factory=dict)
     # whether the run still asks for a job; of a plan that was read from a file
@@ -172,6 +174,8 @@ class Plan:
             "references": self.references,
             "trained_on": self.trained_on,
             "metrics": self.config["metrics"],
+            # those of the user's; irbench's own are part of the report's code
+            "figures": [figure.as_dict() for figure in self.figures],
             "profile": self.config["profile"],
         }
 
@@ -190,13 +194,19 @@ def load(path: str | Path) -> Plan:
 def build(config: dict, where: str = "config") -> Plan:
     """Plan a run from a checked, complete config."""
     catalogs, plugins = tuple(config["catalog_paths"]), tuple(config["plugins"])
-    models = model_entries.resolve(where, config["models"], plugins)
+    scoring.resolve(config["metrics"], config["metric_plugins"], where)
+    others = Known.of(catalogs)
+    models = model_entries.resolve(where, config["models"], plugins, others)
     choice = config["report"]["published"]
     configs.at(f"{where}: report.published",
-               lambda: published.methods_wanted(choice, published.load()))
-    scoring.resolve(config["metrics"], config["metric_plugins"], where)
+               lambda: published.methods_wanted(choice, (*published.load(), *others.figures)))
     known = datasets.catalog(catalogs, config["data_root"])
-    plan = Plan(config, RunFolder.of_run(config["run"]).path, {}, models, known)
+    for figure in others.figures:
+        if figure.dataset not in known:
+            raise unknown("dataset", figure.dataset, known,
+                          f"catalog_paths: published value of {figure.method!r}")
+    plan = Plan(config, RunFolder.of_run(config["run"]).path, {}, models, known,
+                figures=others.figures)
     possible = configs.at(f"{where}: cells[0]", lambda: protocols.catalog(catalogs))
     groups = [(f"{where}: cells[{i}]", group,
                configs.at(f"{where}: cells[{i}]", lambda g=group: protocols.choose(g["protocol"],
@@ -214,7 +224,8 @@ def build(config: dict, where: str = "config") -> Plan:
                 raise _not_a_model(name, models, f"{place}.models")
             for model in models.values():
                 if name in (model.name, model.base) and protocol.id in wanted[model.name]:
-                    fitted = model_entries.fit(model, protocol, plugins, f"{place}.models")
+                    fitted = model_entries.fit(model, protocol, plugins, f"{place}.models",
+                                               others)
                     _add_model(plan, training_sets.settled(fitted), protocol, group["datasets"],
                                known, where)
     _check_excluded(plan, where)

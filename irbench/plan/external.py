@@ -14,7 +14,8 @@ import string
 from dataclasses import replace
 from pathlib import Path
 
-from irbench.catalog import peers, published
+from irbench.catalog import peers
+from irbench.catalog.known import Known
 from irbench.catalog.model import EXTERNAL, Checkpoint, Model
 from irbench.catalog.protocols import Protocol
 from irbench.core.digests import known_digest
@@ -22,30 +23,32 @@ from irbench.core.errors import UserError, unknown
 
 # what a config's entry may hold beside `external`, and beside a peer's name
 OWN_KEYS = {"external", "sha256", "title", "published_as", "profile", "weights_key"}
-PEER_KEYS = {"arch", "profile", "weights_key"}
+PEER_KEYS = {"arch", "profile", "title", "weights_key"}
 UNPINNED = "weights not pinned by a published checksum"
 THIRD = "third-party weights"
 
 
-def resolve(where: str, name: str, entry: dict) -> Model:
+def resolve(where: str, name: str, entry: dict, catalogs: Known) -> Model:
     """Turn a config entry with ``external``, or that names a peer, into a model of the plan.
+
+    ``catalogs`` are those of the run.
 
     Raises UserError for keys that do not apply, a URL without a digest, or a malformed digest.
     """
     if "external" in entry:
-        return _own(where, name, entry)
-    peer = peers.catalog()[entry.get("arch", name)]
+        return _own(where, name, entry, catalogs)
+    peer = catalogs.peers[entry.get("arch", name)]
     _only(where, entry, PEER_KEYS, f"the peer {peer.name}")
     unpinned = [level for level, digest in peer.sha256.items() if digest is None]
     note = THIRD + (f"; {UNPINNED}" if unpinned else "")
     if unpinned and len(unpinned) < len(peer.sha256):
         note += f" ({', '.join(unpinned)})"
-    return Model(name, EXTERNAL, peer.title, note=note, published_as=peer.published_as,
-                 checkpoint=Checkpoint(EXTERNAL, peer=peer.name,
-                                       weights_key=entry.get("weights_key")))
+    return Model(name, EXTERNAL, entry.get("title", peer.title), note=note,
+                 published_as=peer.published_as, checkpoint=Checkpoint(
+                     EXTERNAL, peer=peer.name, weights_key=entry.get("weights_key")))
 
 
-def _own(where: str, name: str, entry: dict) -> Model:
+def _own(where: str, name: str, entry: dict, catalogs: Known) -> Model:
     _only(where, entry, OWN_KEYS, "`external`")
     given, digest = entry["external"], entry.get("sha256")
     try:
@@ -55,12 +58,13 @@ def _own(where: str, name: str, entry: dict) -> Model:
     for level in digest if isinstance(digest, dict) else [""]:
         peers.digest_for(f"{where}.sha256", digest, level)
     if place == "url" and not digest:
-        same = [peer.name for peer in peers.catalog().values() if given in peer.urls.values()]
+        same = [peer.name for peer in catalogs.peers.values()
+                if given in peer.urls.values()]
         hint = (f" Or use the peer {same[0]!r}, which has this file." if same else "")
         raise UserError(f"{where}: `external` is a URL, so the entry needs `sha256`, the digest "
                         f"of the file (sha256sum FILE).{hint}")
     known = entry.get("published_as", "")
-    if known and known not in (methods := published.methods(published.load())):
+    if known and known not in (methods := catalogs.methods):
         raise unknown("published method", known, methods, f"{where}.published_as")
     return Model(name, EXTERNAL, entry.get("title", name), note=THIRD, published_as=known,
                  checkpoint=Checkpoint(EXTERNAL, sha256=digest,
@@ -73,7 +77,7 @@ def _only(where: str, entry: dict, valid: set[str], what: str) -> None:
                         f"are in its file. Valid: {', '.join(sorted(valid))}.")
 
 
-def fit(model: Model, protocol: Protocol, where: str) -> Model:
+def fit(model: Model, protocol: Protocol, where: str, catalogs: Known) -> Model:
     """Return the model with the weights file for a protocol and its expected digest.
 
     The digest is None if it is unknown before the file is fetched.
@@ -83,7 +87,7 @@ def fit(model: Model, protocol: Protocol, where: str) -> Model:
     """
     source = model.checkpoint
     if source.peer:
-        return replace(model, checkpoint=_of_peer(model, protocol, where))
+        return replace(model, checkpoint=_of_peer(model, protocol, where, catalogs))
     return replace(model, checkpoint=file_for(source, model.name, protocol, where))
 
 
@@ -107,8 +111,9 @@ def file_for(source: Checkpoint, name: str, protocol: Protocol, where: str) -> C
     return replace(source, path=path, sha256=digest)
 
 
-def _of_peer(model: Model, protocol: Protocol, where: str) -> Checkpoint:
-    peer = peers.catalog()[model.checkpoint.peer]
+def _of_peer(model: Model, protocol: Protocol, where: str,
+             catalogs: Known) -> Checkpoint:
+    peer = catalogs.peers[model.checkpoint.peer]
     if protocol.task != peer.task or protocol.level not in peer.urls:
         raise UserError(f"{where}: {model.name} (peer {peer.name}) cannot do {protocol.id}: "
                         f"its weights are for {peer.task} at {', '.join(peer.urls)}.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from irbench.catalog import peers, recipes
+from irbench.catalog.known import Known
 from irbench.catalog.model import Checkpoint, Model
 from irbench.catalog.protocols import Protocol
 from irbench.core.errors import UserError, unknown
@@ -26,13 +27,15 @@ BUNDLED = "bundled"  # value of a config's `checkpoint`: the weights that irbenc
 NOT_PROFILED = ("checkpoint", "training", "base", "base_options", "variant")
 
 
-def resolve(where: str, entries: dict[str, dict], plugins: tuple[str, ...]) -> dict[str, Model]:
+def resolve(where: str, entries: dict[str, dict], plugins: tuple[str, ...],
+            catalogs: Known) -> dict[str, Model]:
     """Return every model of a config by name, each base followed by its variants.
 
     Args:
         where: the config, for messages.
         entries: the config's ``models``.
         plugins: Python files with models.
+        catalogs: the peers, recipes and printed values that the run can name.
 
     Raises:
         UserError: an unknown name, key or option; an option of the wrong type; missing weights, or
@@ -42,7 +45,7 @@ def resolve(where: str, entries: dict[str, dict], plugins: tuple[str, ...]) -> d
     found: dict[str, Model] = {}
     for name, entry in entries.items():
         place = f"{where}: models.{name}"
-        for model in _family(place, name, entry, plugins):
+        for model in _family(place, name, entry, plugins, catalogs):
             if model.name in found or model.name in set(entries) - {name}:
                 raise UserError(f"{place}: the name {model.name!r} is used twice, by a model "
                                 "and a variant (BASE.NAME). Rename one of them.")
@@ -50,10 +53,11 @@ def resolve(where: str, entries: dict[str, dict], plugins: tuple[str, ...]) -> d
     return found
 
 
-def _family(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> list[Model]:
+def _family(where: str, name: str, entry: dict, plugins: tuple[str, ...],
+            catalogs: Known) -> list[Model]:
     """Resolve one entry: the base, then its variants."""
     plain = _model(where, name, {k: v for k, v in entry.items()
-                                 if k not in ("inference", "variants")}, plugins)
+                                 if k not in ("inference", "variants")}, plugins, catalogs)
     card = None if plain.external else registry.get(plain.arch, plugins)
     chosen = inference.resolve(entry.get("inference"), f"{where}.inference")
     if card:
@@ -63,25 +67,30 @@ def _family(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> lis
     changed |= inference.changes_model(chosen)
     base = replace(plain, in_paper=plain.in_paper and not changed,
                    note=variants.note(plain.note, changed), inference=chosen)
-    return [base, *variants.variants_of(where, base, plain.note, entry.get("variants") or {}, card)]
+    if chosen.self_ensemble:    # printed values of the method itself are without
+        base = replace(base, title=variants.ensembled(base.title),
+                       published_as=entry.get("published_as", ""))
+    return [base, *variants.variants_of(where, base, plain, entry.get("variants") or {}, card)]
 
 
-def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> Model:
+def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...],
+           catalogs: Known) -> Model:
     """Look up an entry in the registry and among the peers."""
     wanted = entry.get("arch", name)
     known = configs.at(where, lambda: registry.cards(plugins))
     own = {n: card for n, card in known.items() if not card.reference}
-    if "external" in entry or (wanted in peers.catalog() and wanted not in own):
-        return external.resolve(where, name, entry)
+    others = catalogs.peers
+    if "external" in entry or (wanted in others and wanted not in own):
+        return external.resolve(where, name, entry, catalogs)
     if wanted in known and wanted not in own:
         raise UserError(f"{where}: {wanted} is a speed reference with random weights; it cannot "
                         "restore images. Name it under profile.references instead.")
     if wanted not in own:
-        raise unknown("model", wanted, {*own, *peers.catalog()}, where)
+        raise unknown("model", wanted, {*own, *others}, where)
     card = own[wanted]
-    for key in sorted({"title", "published_as"} & set(entry)):
-        raise UserError(f"{where}: {key!r} requires `external`; {card.name} is a model of "
-                        "irbench or of a plugin.")
+    if "published_as" in entry:
+        raise UserError(f"{where}: 'published_as' requires `external`; {card.name} is a model of "
+                        "irbench or of a plugin, whose card has a `published_as`.")
     card.check(f"{where}.options", entry.get("options") or {})
     training, checkpoint = entry.get("training"), _written_out(where, entry)
     if card.learned and (training is None) == (checkpoint is None):
@@ -90,14 +99,17 @@ def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> Mode
     if not card.learned and (training or checkpoint):
         raise UserError(f"{where}: {card.name} has no weights; remove "
                         f"{'training' if training else 'checkpoint'}.")
-    resolved = recipes.resolve(training, f"{where}.training") if training else None
-    return replace(_of_card(card, name), options={**card.options, **entry.get("options", {})},
+    resolved = (recipes.resolve(training, f"{where}.training", catalogs.recipes)
+                if training else None)
+    named = _of_card(card, name)
+    return replace(named, title=entry.get("title", named.title),
+                   options={**card.options, **entry.get("options", {})},
                    checkpoint=_checkpoint(where, checkpoint, bool(training)), training=resolved)
 
 
 def _of_card(card: registry.Card, name: str) -> Model:
     return Model(name, card.name, card.title, card.in_paper, card.note, card.published_as,
-                 card.learned, dict(card.options))
+                 card.learned, dict(card.options), own=not card.builtin)
 
 
 def _written_out(where: str, entry: dict) -> str | dict | None:
@@ -153,16 +165,19 @@ def references(where: str, names: list[str], models: dict[str, Model],
     return found
 
 
-def fit(model: Model, protocol: Protocol, plugins: tuple[str, ...], where: str) -> Model:
+def fit(model: Model, protocol: Protocol, plugins: tuple[str, ...], where: str,
+        catalogs: Known) -> Model:
     """Check that a model supports a protocol, and find its weights file for it.
 
     A path may contain the protocol's name; `bundled` becomes the path of the bundled file.
 
     Raises:
-        UserError: the model does not support the protocol, or no bundled file is for it.
+        UserError: the model does not support the protocol, or cannot be run so under it, or no
+            bundled file is for it.
     """
+    inference.check_protocol(model.inference, protocol, f"{where}: {model.name}")
     if model.external:
-        return external.fit(model, protocol, where)
+        return external.fit(model, protocol, where, catalogs)
     card = registry.get(model.arch, plugins)
     if not card.can(protocol.task, protocol.level):
         levels = card.levels.get(protocol.task)

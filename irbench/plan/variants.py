@@ -13,20 +13,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from irbench.catalog.model import Model
+from irbench.catalog.model import SELF_ENSEMBLE, Model
 from irbench.core.errors import UserError
 from irbench.inference import options as inference
 from irbench.models.registry import Card
 
 
-def variants_of(where: str, base: Model, plain_note: str, given: dict[str, dict],
+def variants_of(where: str, base: Model, plain: Model, given: dict[str, dict],
                 card: Card | None) -> list[Model]:
     """Return the variants of a model of the plan, in the config's order.
 
     Args:
         where: the base's place in the config, for messages.
         base: the base, complete.
-        plain_note: the base's note without the part about its own options and inference.
+        plain: the base as its card describes it: its title and note without the parts about its
+            own options and inference.
         given: the config's ``variants``.
         card: the card of its architecture; None for third-party weights (options are in the file).
 
@@ -34,11 +35,11 @@ def variants_of(where: str, base: Model, plain_note: str, given: dict[str, dict]
         UserError: an option that is unknown, changes weights or has a value of the wrong type; bad
             inference; a variant equal to its base.
     """
-    return [_variant(f"{where}.variants.{name}", name, base, plain_note, entry or {}, card)
+    return [_variant(f"{where}.variants.{name}", name, base, plain, entry or {}, card)
             for name, entry in given.items()]
 
 
-def _variant(where: str, name: str, base: Model, plain_note: str, entry: dict,
+def _variant(where: str, name: str, base: Model, plain: Model, entry: dict,
              card: Card | None) -> Model:
     asked = entry.get("options") or {}
     _check_options(f"{where}.options", asked, base, card)
@@ -53,20 +54,31 @@ def _variant(where: str, name: str, base: Model, plain_note: str, entry: dict,
         raise UserError(f"{where}: it is equal to {base.name}. Give `options` or `inference` "
                         f"with another value. {_free(base, card)}")
     words = [f"{option} = {value}" for option, value in difference["options"].items()]
-    if difference["inference"]:
-        words.append(inference.describe(way) or "default inference")
+    title = ensembled(plain.title) if way.self_ensemble else plain.title
+    if difference["inference"]:     # the + in the title says it is a self-ensemble
+        described = inference.describe(replace(way, self_ensemble=False))
+        words += ([described] if described
+                  else [] if way.self_ensemble else ["default inference"])
     unlike = changed(card.options if card else {}, chosen) | way.unlike(inference.DEFAULT)
     return replace(
-        base, name=f"{base.name}.{name}", title=_title(base.title, words),
+        base, name=f"{base.name}.{name}", title=_title(title, words),
         in_paper=False, published_as="",    # no published value is compared with a variant
-        note=note(plain_note, unlike, base.name), options=chosen, inference=way, base=base.name,
+        note=note(plain.note, unlike, base.name), options=chosen, inference=way, base=base.name,
         base_options=base.options, variant=difference)
 
 
 def _title(base: str, words: list[str]) -> str:
     """Add the differences in parentheses; use the pair at the end of the title if there is one."""
     joined = ", ".join(words)
+    if not joined:
+        return base
     return f"{base[:-1]}; {joined})" if base.endswith(")") else f"{base} ({joined})"
+
+
+def ensembled(title: str) -> str:
+    """Return the title of a model that is run as a self-ensemble: its name with a + behind it."""
+    name, space, beside = title.partition(" (")
+    return f"{name}+{space}{beside}"
 
 
 def changed(usual: dict, values: dict) -> dict:
@@ -82,7 +94,8 @@ def note(plain: str, unlike: dict, base: str = "") -> str:
         unlike: options that differ from the card's, and inference that differs from the default.
         base: the model whose weights it uses, if it is a variant.
     """
-    words = [f"{name} = {value}" for name, value in unlike.items()]
+    words = [SELF_ENSEMBLE if name == "self_ensemble" and value else f"{name} = {value}"
+             for name, value in unlike.items()]
     words += [f"weights of {base}"] if base else []
     return "; ".join(filter(None, [plain, words and f"variant: {', '.join(words)}"]))
 

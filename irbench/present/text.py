@@ -12,6 +12,7 @@ import re
 import textwrap
 from decimal import Decimal
 
+from irbench.catalog.model import SELF_ENSEMBLE
 from irbench.catalog.protocols import SYNTHETIC
 from irbench.core import metrics
 
@@ -166,7 +167,8 @@ def inference(settings: dict) -> str:
         "tile": lambda t: {"auto": "tiles where needed", "off": "never in tiles"}.get(
             t, f"tiles of {t}"),
         "overlap": lambda px: "usual overlap" if px is None else f"overlap {px}",
-        "memory_gib": lambda n: "usual memory" if n is None else f"at most {n:g} GiB"}
+        "memory_gib": lambda n: "usual memory" if n is None else f"at most {n:g} GiB",
+        "self_ensemble": lambda on: SELF_ENSEMBLE if on else "no self-ensemble"}
     known = [how(settings[key]) for key, how in words.items() if key in settings]
     return ", ".join(known + [f"{k} = {v}" for k, v in settings.items() if k not in words])
 

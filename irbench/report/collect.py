@@ -15,6 +15,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+from irbench.catalog import published
 from irbench.catalog.model import Model
 from irbench.catalog.protocols import SYNTHETIC
 from irbench.core import digests, metrics, records, run_folder
@@ -60,6 +61,7 @@ def collect(folder: Path, plan: dict) -> Run:
                jobs["profiles"], protocols, datasets, models, plan.get("published", "all"),
                tuple(plan.get("metrics") or ()), found, sets, benches,
                dict(plan.get("profile") or {}), dict(plan.get("trained_as") or {}),
+               (*published.load(), *map(published.Figure.from_dict, plan.get("figures") or ())),
                bool(plan.get("differences")))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from irbench.catalog import published
 from irbench.catalog.model import Model
 from irbench.core import headers, metrics
 from irbench.present import text
@@ -99,6 +100,7 @@ class Run:
     asked: dict = field(default_factory=dict)       # the config's `profile`, {} if not given
     # protocol -> the id of its trainings, where that is another version of it
     trained_as: dict[str, str] = field(default_factory=dict)
+    figures: tuple[published.Figure, ...] = field(default_factory=published.load)  # printed
     differences: bool = False       # show differences to published values in the cells of tables
 
     def parameters(self, protocol: str, model: str) -> int | None:

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from irbench.catalog import protocols, recipes
+from irbench.catalog import protocols, recipe, recipes
 from irbench.catalog.model import Model
 from irbench.catalog.protocols import Protocol
 from irbench.core import digests, files, headers, run_folder
@@ -339,7 +339,7 @@ def _protocol(wanted: Wanted) -> Protocol:
                             "sigma=15,50.")
         return protocols.get(wanted.protocol, wanted.catalogs)
     (name, (low, high)), = wanted.levels.items()
-    if name not in recipes.BLIND or not 0 < low < high <= recipes.HIGHEST[name]:
+    if name not in recipes.BLIND or not 0 < low < high <= recipe.HIGHEST[name]:
         raise UserError(f"--levels {name}={low:g},{high:g}: valid is sigma=LOW,HIGH, above 0 to "
                         "255, or quality=LOW,HIGH, above 0 to 100; the lower end first.")
     among = ([p for p in protocols.catalog(wanted.catalogs).values() if p.task == blind[1]

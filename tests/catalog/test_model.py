@@ -60,7 +60,8 @@ def test_the_keys_that_records_hold():
                            "base_options", "variant"]
     assert plain["checkpoint"] == {"kind": "trained"}
     assert plain["inference"] == {"dtype": "float32", "channels_last": False, "compile": False,
-                                  "tile": "auto", "overlap": None, "memory_gib": None}
+                                  "tile": "auto", "overlap": None, "memory_gib": None,
+                                  "self_ensemble": False}
     assert set(plain["training"]) == recipes.FIELDS | {"recipe"}
     assert set(RECIPE.as_dict()) == recipes.FIELDS | {"recipe", "for"}
     assert Recipe.from_dict(RECIPE.as_dict()) == RECIPE

@@ -13,6 +13,7 @@ from spandrel.architectures.Compact import Compact
 
 from irbench import cli, plan
 from irbench.catalog import peers, protocols, published
+from irbench.catalog.known import Known
 from irbench.catalog.model import Checkpoint
 from irbench.core import digests, machine
 from irbench.core.errors import Unavailable, UserError
@@ -81,11 +82,11 @@ def test_a_broken_entry_is_named(tmp_path, change, message):
     entry = {"title": "A", "task": "sr", "levels": {"x2": "https://a/b.pth"}, "source": "made up"}
     path = tmp_path / "peers.yaml"
     path.write_text(yaml.safe_dump({"peers": {"one": entry}}))
-    assert peers.catalog(path)["one"].sha256 == {"x2": None}
+    assert peers.catalog([path])["one"].sha256 == {"x2": None}
     path = tmp_path / "broken.yaml"
     path.write_text(yaml.safe_dump({"peers": {"one": {**entry, **change}}}))
     with pytest.raises(UserError, match=message) as caught:
-        peers.catalog(path)
+        peers.catalog([path])
     assert "ftp" in str(change) or "peer 'one'" in str(caught.value)
 
 
@@ -113,9 +114,9 @@ def test_a_peer_becomes_a_model_of_the_plan(tmp_path):
 
 
 def test_a_partly_pinned_peer_says_which():
-    model = external.resolve("here", "dncnn", {})
+    model = external.resolve("here", "dncnn", {}, Known.of())
     assert model.note.endswith("checksum (sigma15, sigma50)")
-    fitted = external.fit(model, protocols.get("denoise_gray-sigma25"), "here")
+    fitted = external.fit(model, protocols.get("denoise_gray-sigma25"), "here", Known.of())
     assert fitted.checkpoint.sha256.startswith("0451a7")
 
 
@@ -135,7 +136,7 @@ def test_a_partly_pinned_peer_says_which():
     ({"a": {"external": "b.pth", "published_as": "SwinIRR"}}, "published method 'SwinIRR'. Did"),
     ({"a": {"external": "{what}.pth"}}, "may only contain"),
     ({"a": {"external": "https://a/{level}", "sha256": {"x3": "0" * 64}}}, "no digest for the le"),
-    ({"bicubic": {"title": "B"}}, "'title' requires `external`"),
+    ({"bicubic": {"published_as": "B"}}, "'published_as' requires `external`"),
     ({"a": {"external": 3}}, "models.a.external: expected string, found 3"),
 ])
 def test_mistakes_are_explained(tmp_path, models, message):
@@ -235,7 +236,8 @@ def test_a_peer_that_needs_a_package_says_so(tmp_path):
     from irbench.weights import loading
 
     protocol = protocols.get("deblur-motion")
-    model = external.fit(external.resolve("here", "restormer-deblur", {}), protocol, "here")
+    model = external.fit(external.resolve("here", "restormer-deblur", {}, Known.of()), protocol,
+                         "here", Known.of())
     model = replace(model, checkpoint=replace(model.checkpoint, needs="no_such_package"))
     with pytest.raises(Unavailable, match="pip install no_such_package"):
         loading.ready(model, protocol, tmp_path, tmp_path)

@@ -62,7 +62,7 @@ def test_nothing_is_on_by_default():
     assert options.resolve(None, "x") == options.resolve({}, "x") == options.DEFAULT
     assert options.DEFAULT.as_dict() == {
         "dtype": "float32", "channels_last": False, "compile": False, "tile": "auto",
-        "overlap": None, "memory_gib": None}
+        "overlap": None, "memory_gib": None, "self_ensemble": False}
 
 
 def test_resolving_twice_changes_nothing():

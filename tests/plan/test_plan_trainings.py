@@ -85,7 +85,7 @@ def test_models_with_other_ranges_are_apart(tmp_path):
 
 def test_a_recipe_may_be_blind_for_some_tasks_only(tmp_path, monkeypatch):
     known = recipes.catalog()
-    monkeypatch.setattr(recipes, "catalog", lambda: {"some": {**known["demo"], "for": [
+    monkeypatch.setattr(recipes, "catalog", lambda *paths: {"some": {**known["demo"], "for": [
         {"tasks": ["denoise_color"], "set": {"levels": {"sigma": [15, 50]}, "batch": 4}},
         {"tasks": ["sr"], "at": ["x4"], "set": {"steps": 7}},
         {"models": ["another"], "set": {"steps": 9}}]}})
@@ -253,7 +253,7 @@ def test_levels_that_are_trained_otherwise_cannot_share(tmp_path, monkeypatch):
                        r"blind@1/tiny cannot serve denoise_color-sigma30@1 .*differ in color\."):
         plan.load(make(tmp_path, (*LEVELS, "denoise_color-sigma30")))
     known = recipes.catalog()
-    monkeypatch.setattr(recipes, "catalog", lambda: {"demo": {**known["demo"], "for": [
+    monkeypatch.setattr(recipes, "catalog", lambda *paths: {"demo": {**known["demo"], "for": [
         {"at": ["sigma50"], "set": {"lr": 1e-5}}]}})
     with pytest.raises(UserError, match=r"cannot serve denoise_color-sigma50@1 .*in training\."):
         plan.load(make(tmp_path))
@@ -262,7 +262,7 @@ def test_levels_that_are_trained_otherwise_cannot_share(tmp_path, monkeypatch):
 def test_checking_data_knows_the_sets_of_recipes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     known = recipes.catalog()
-    monkeypatch.setattr(recipes, "catalog", lambda: {"demo": {**known["demo"], "for": [
+    monkeypatch.setattr(recipes, "catalog", lambda *paths: {"demo": {**known["demo"], "for": [
         {"tasks": ["sr"], "set": {"data": ["tinytrain"]}}]}})
     path = tiny.make(tmp_path, models={"tiny": {"training": {"recipe": "demo", "patch": 16}}},
                      cells=[{"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["tiny"]}])

@@ -11,6 +11,7 @@ from irbench.core import digests, files, records
 from irbench.core.errors import Unavailable, UserError
 from irbench.jobs import verify
 from irbench.plan import config
+from irbench.report.facts import kinds
 from irbench.weights import loading
 from tests.helpers import tiny
 
@@ -124,6 +125,34 @@ def test_third_party_weights_have_variants_of_inference(tmp_path):
     assert run.models["swinir-s.fast"].published_as == ""
 
 
+def test_a_self_ensemble_has_a_plus_and_no_printed_values_of_a_single_pass(tmp_path):
+    def change(value):
+        value["models"] |= {
+            "swinir-s": {"variants": {"plus": {"inference": {"self_ensemble": True}},
+                                      "half": {"inference": {"self_ensemble": True,
+                                                             "dtype": "bfloat16"}}}},
+            "swinir-m": {"inference": {"self_ensemble": True},
+                         "variants": {"one": {"inference": {"self_ensemble": False}}}}}
+    models = plan.load(edit(tmp_path, change)).models
+    assert models["swinir-s.plus"].title == "SwinIR-S+ (light)"
+    assert models["swinir-s.half"].title == "SwinIR-S+ (light; bfloat16)"
+    assert "self-ensemble (mean over 8 flips and rotations)" in models["swinir-s.plus"].note
+    assert models["swinir-m"].title == "SwinIR-M+"
+    assert models["swinir-m"].published_as == ""    # printed for one forward pass: SwinIR
+    assert models["swinir-m.one"].title == "SwinIR-M (default inference)"
+    assert "self-ensemble" not in models["swinir-m.one"].note
+    assert not kinds.competes(models["swinir-m"])
+
+
+def test_a_self_ensemble_of_a_mosaic_is_refused(tmp_path):
+    def change(value):
+        value["models"]["malvar"] = {"inference": {"self_ensemble": True}}
+        value["cells"].append({"protocol": "demosaic-rggb", "datasets": ["tinyset"],
+                               "models": ["malvar"]})
+    with pytest.raises(UserError, match="self_ensemble is not possible under demosaic-rggb@1"):
+        plan.load(edit(tmp_path, change))
+
+
 # -- mistakes ----------------------------------------------------------------------------------
 
 def variant(**entry):
@@ -152,6 +181,7 @@ def swinir(**entry):
     (variant(inference={"dtype": "int8"}), "v.inference.dtype: 'int8' is not valid. Valid: float3"),
     (variant(inference={"tiles": 3}), "v.inference: unknown key 'tiles'. Did you mean 'tile'"),
     (variant(inference={"tile": "none"}), "v.inference: tile is 'none'; it takes auto, off or"),
+    (variant(inference={"self_ensemble": 8}), "self_ensemble: expected boolean, found 8"),
     (variant(option={"strength": 1}), "variants.v: unknown key 'option'. Did you mean 'options'"),
     (variant(), "variants.v: it is empty"),
     (variant(inference={"compile": True}, protocols=["sr-x4"]),

@@ -73,8 +73,9 @@ def test_planning_reads_no_more_for_more_cells(benchmark, counted, tmp_path, mon
         read.append(planned(folder, counted)[1])
     assert read[0] == read[1]
     assert read[0]["entry_points"] == 1
-    # config, and the catalog for datasets and protocols, ours and the run's; no image
-    assert read[0]["parse"] == 5
+    # config, the catalog for datasets and protocols, ours and the run's, and the run's for peers,
+    # recipes and printed values; no image
+    assert read[0]["parse"] == 8
     assert "file_digest" not in read[0]
 
 

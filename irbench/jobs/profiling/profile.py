@@ -13,6 +13,8 @@ runs with its inference options (irbench/inference/options.py), by default in fl
     tiles     only if the options give a side. Otherwise the whole image is run, and there is no
               result if it does not fit, because tiles chosen by the available memory would not be
               comparable.
+    self-ensemble  all 8 forward passes, flips and mean are in latency, throughput, energy and
+              memory, and the MACs of all 8 are added up.
     memory    peak of one forward pass after the warm-up (inference/memory.py). CUDA: weights, input
               and all allocations of the pass. CPU: the allocations of the pass including its
               output, without weights and input. The two must not be compared.
@@ -47,6 +49,7 @@ from irbench.core import machine
 from irbench.core.errors import Unavailable, UserError, unknown
 from irbench.imaging.photograph import photograph
 from irbench.inference import budget, memory
+from irbench.inference.ensemble import VIEWS, mean_of_all
 from irbench.inference.memory import cuda_peak, out_of_memory, resident_peak
 from irbench.inference.options import DEFAULT, DTYPES
 from irbench.inference.prepare import prepare, uncompiled
@@ -166,6 +169,16 @@ class Subject:
 
     def passes(self, shape: tuple[int, ...]) -> Counter[tuple[int, int]]:
         """Return (height, width) -> how many inputs of this size go through the network."""
+        tiles = self.tiles(shape)
+        if not self.options.self_ensemble:
+            return tiles
+        found = Counter()
+        for _, _, swapped in VIEWS:
+            found += Counter({size[::-1] if swapped else size: n for size, n in tiles.items()})
+        return found
+
+    def tiles(self, shape: tuple[int, ...]) -> Counter[tuple[int, int]]:
+        """Return (height, width) -> how many tiles of this size make up one image."""
         height, width = shape[-2:]
         cut = self.cut(shape)
         rows, columns = ([(0, height)], [(0, width)]) if cut is None else (
@@ -178,9 +191,11 @@ class Subject:
         generator = torch.Generator().manual_seed(SEED)
         x = torch.rand(shape, generator=generator).to(self.device)
         cut = self.cut(shape)
-        if cut is None:
-            return lambda: self.network(x)
-        return lambda: in_tiles(self.network, x, cut)
+
+        def once(x: torch.Tensor) -> torch.Tensor:
+            return self.network(x) if cut is None else in_tiles(self.network, x, cut)[0]
+
+        return lambda: mean_of_all(once, x) if self.options.self_ensemble else once(x)
 
 
 def _measure(subject: Subject, shape: tuple[int, ...], warmup: int, samples: int) -> dict:
@@ -204,7 +219,7 @@ def _measure(subject: Subject, shape: tuple[int, ...], warmup: int, samples: int
     return {
         "parameters": sum(p.numel() for p in model.parameters()), **counted,
         "input": {"batch": batch, "channels": channels, "height": height, "width": width},
-        "tiles": subject.passes(shape).total(),
+        "tiles": subject.tiles(shape).total(),
         "inference": subject.options.as_dict(), "latency_ms": times,
         "throughput": throughput(times["p50"], shape),
         "peak_memory_bytes": peak, "peak_memory_of": peak_of, "energy": energy,
@@ -262,7 +277,7 @@ def _dictionary(subject: Subject, shape: tuple[int, ...]) -> tuple[list[dict] | 
     """Return the network's facts about itself and the image's name; None if it offers none."""
     if not interface.offered(subject.model, "diagnose"):
         return None, None
-    x, title = photograph(shape[1], *max(subject.passes(shape)))
+    x, title = photograph(shape[1], *max(subject.tiles(shape)))
     network = uncompiled(subject.network)
     with interface.diagnose(network) as found:
         network(x.to(subject.device))

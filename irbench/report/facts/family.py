@@ -30,12 +30,13 @@ def sub(run: Run, model: str) -> str:
 
 
 def note(run: Run, model: str) -> str:
-    """Return the footnote of a variant's or a reference's row, "" for any other model."""
+    """Return the footnote of the row of a variant, a reference or a self-ensemble, else ""."""
     spec = run.models[model]
     if kinds.is_reference(spec):
         return f"{REFERENCE}; not ranked"
     if not kinds.is_variant(spec):
-        return ""
+        return (f"{text.inference({'self_ensemble': True})}; not ranked"
+                if spec.inference.self_ensemble else "")
     how = sub(run, model) or "run as its name states"
     return (f"variant of {run.model_title(spec.base)}: the same weights, {how}; not in the "
             "paper, not ranked")
@@ -71,6 +72,16 @@ def way(result: dict) -> str:
     """Return in full how the network of a record was run; "" if the record does not hold it."""
     return text.inference({name: value for name, value in (result.get("inference") or {}).items()
                            if value is not None})
+
+
+def passes(result: dict) -> list[str]:
+    """Return notes on a profile of which one image is more than one forward pass."""
+    tiles = result.get("tiles") or 1
+    many = (result.get("inference") or {}).get("self_ensemble")
+    return ([f"the input goes through the network in {tiles} tiles; all values are for all tiles"]
+            if tiles > 1 else []) + (
+        ["self-ensemble: 8 forward passes for one image; time, memory, energy and MACs are for all "
+         "of them"] if many else [])
 
 
 def circumstances(cell: Cell) -> list[str]:

@@ -3,7 +3,8 @@
 A variant (``BASE.NAME``) is a base model with the same weights that is run differently: with
 options that change no weight, or with another dtype, layout or compiler. A reference is a network
 with random weights that is only timed. Variants and references are not ranked and have no verdict,
-because no paper describes them.
+because no paper describes them. A model that is run as a self-ensemble is not ranked either: its
+rows are not compared with rows that took one forward pass.
 
 Pure functions of a model of the plan.
 """
@@ -31,4 +32,4 @@ def is_reference(spec: Model) -> bool:
 
 def competes(spec: Model) -> bool:
     """Return whether the scores of a model are ranked."""
-    return not is_variant(spec) and not is_reference(spec)
+    return not (is_variant(spec) or is_reference(spec) or spec.inference.self_ensemble)

@@ -32,10 +32,11 @@ def measured(table: Table, run: Run, model: str, here: Cells, counterparts: Coun
     name = Value(run.model_title(model))
     if not kinds.competes(spec):
         name.marks.append(table.note(family.note(run, model)))
-        spec = run.models.get(spec.base)    # the remarks on the base apply too
+        if spec.base or kinds.is_reference(spec):
+            spec = run.models.get(spec.base)    # the remarks on the base apply too
     if spec and spec.note:
         name.marks.append(table.note(spec.note))
-    elif spec and spec.learned and not spec.in_paper:
+    elif spec and spec.learned and not (spec.in_paper or spec.own):
         name.marks.append(table.note("this variant is not in the paper"))
     protocols = dict.fromkeys(column.protocol for column in table.columns)
     planned = [p for p in protocols if any(k[0] == p and k[2] == model for k in here)]

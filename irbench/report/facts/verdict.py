@@ -99,7 +99,7 @@ def is_counterpart(spec: Model, method: str, blind: bool = False) -> bool:
     Case does not matter. A variant (changed options or inference) or a reference never is.
     ``blind``: the weights of the model serve a range of levels.
     """
-    if not kinds.competes(spec):
+    if kinds.is_variant(spec) or kinds.is_reference(spec):
         return False
     name = spec.published_as
     itself = spec.in_paper or spec.external or not spec.learned
@@ -131,7 +131,7 @@ def all_verdicts(run: Run) -> list[Verdict]:
         if cell.synthetic:
             continue
         spec = run.models[cell.model]
-        for row in published.rows(cell.task, {(cell.level, cell.dataset)}):
+        for row in published.rows(cell.task, {(cell.level, cell.dataset)}, figures=run.figures):
             if is_counterpart(spec, row.method, run.blind(cell.protocol, cell.model)):
                 found += [_verdict(run, cell, row.figures[key])
                           for metric, known in metrics.METRICS.items() if known.close is not None

@@ -137,7 +137,8 @@ class Origins:
         origins |= {anchor: {"title": "Published value", "facts": facts([
             ("Source", name), ("Where", published.SOURCES.get(name, "")),
             ("Measured", "not by irbench: copied from the source, with the printed decimals"),
-            ("Kept in", "irbench/catalog/published.csv")])}
+            ("Kept in", "irbench/catalog/published.csv" if name in published.SOURCES
+             else "a catalog of the user")])}
             for name, anchor in self.sources.items()}
         return {"terms": [[term, term in CODE] for term in terms], "texts": list(texts),
                 "origins": origins}

@@ -95,7 +95,7 @@ def disturbances(run: Run, shown: Iterable[tuple[str, str]], mark: str = MARK) -
 
 def name(run: Run, model: str, result: dict) -> str:
     """Return the title of a model with the settings that the measuring condition omits."""
-    if not kinds.competes(run.models[model]):
+    if kinds.is_variant(spec := run.models[model]) or kinds.is_reference(spec):
         return run.model_title(model)
     settings = result.get("inference") or {}
     way = text.inference({key: True for key in ("channels_last", "compile")

@@ -163,7 +163,7 @@ def _add_measured(run: Run, row: Tradeoff, kind: str, read) -> None:
 
 
 def _add_published(run: Run, row: Tradeoff) -> None:
-    for one in published.rows(row.task, {(row.level, row.dataset)}, run.published):
+    for one in published.rows(row.task, {(row.level, row.dataset)}, run.published, run.figures):
         figure = one.figures.get((row.level, row.dataset, "psnr"))
         params = one.params_m.get(row.level)
         if (figure and params and float(params) > 0

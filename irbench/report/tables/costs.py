@@ -236,10 +236,9 @@ def _is_reference(run: Run, job: Outcome) -> str:
 
 
 def _first(made: Table, run: Run, job: Outcome) -> Value:
-    tiles = job.result.get("tiles") or 1
-    return Value(latency.name(run, job.model, job.result), sub=family.sub(run, job.model), marks=[
-        made.note(f"the input goes through the network in {tiles} tiles; all values are for all "
-                  "tiles")] if tiles > 1 else [], record=job.path if job.record else "")
+    return Value(latency.name(run, job.model, job.result), sub=family.sub(run, job.model),
+                 marks=[made.note(sentence) for sentence in family.passes(job.result)],
+                 record=job.path if job.record else "")
 
 
 def _figures(made: Table, job: Outcome, name: str, how: Callable = text.parameters) -> Value:

@@ -116,12 +116,9 @@ def _figure(made: Table, job: Outcome | None, name: str, number: float | None,
 
 def _of_latency(result: dict, mixed: bool) -> list[str]:
     """Return the notes on a latency: how it was measured, and what disturbed it."""
-    tiles = result.get("tiles") or 1
-    return [sentence for sentence in (
+    return [*(sentence for sentence in (
         f"measured on {latency.condition(result)}" if mixed else "",
-        latency.disturbed(result),
-        f"the input goes through the network in {tiles} tiles; all values are for all tiles"
-        if tiles > 1 else "") if sentence]
+        latency.disturbed(result)) if sentence), *family.passes(result)]
 
 
 def _score(made: Table, run: Run, model: str, cell: Cell | None) -> list[Value]:

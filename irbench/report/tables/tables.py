@@ -87,7 +87,7 @@ def _light(run: Run, cells: list[Cell]) -> list[Cell]:
     For a model with an unknown number of parameters, its printed counterpart decides.
     """
     pairs = {(cell.level, cell.dataset) for cell in cells}
-    printed = [row for row in published.rows("sr", pairs) if is_light(row)]
+    printed = [row for row in published.rows("sr", pairs, figures=run.figures) if is_light(row)]
 
     def small(cell: Cell) -> bool:
         count = run.parameters(cell.protocol, cell.model)
@@ -98,7 +98,8 @@ def _light(run: Run, cells: list[Cell]) -> list[Cell]:
 
     light = [cell for cell in cells if small(cell)]
     learned = any(run.models[cell.model].learned for cell in light)
-    shown = any(row.task == LIGHT_CLASS for row in published.rows("sr", pairs, run.published))
+    shown = any(row.task == LIGHT_CLASS for row in published.rows("sr", pairs, run.published,
+                                                                       run.figures))
     large = any((run.parameters(cell.protocol, cell.model) or 0) >= LIGHT for cell in cells)
     return light if learned and (shown or large) else []
 
@@ -291,7 +292,7 @@ def _printed(table: Table, run: Run, keep: Keep) -> Iterable[dict[str, published
     tasks = dict.fromkeys(column.task for column in table.columns)
     for task in tasks:
         pairs = {(c.level, c.dataset) for c in table.columns if c.task == task}
-        for row in filter(keep, published.rows(task, pairs, run.published)):
+        for row in filter(keep, published.rows(task, pairs, run.published, run.figures)):
             here = {c.metric for c in table.columns}
             if any(metric in here for _, _, metric in row.figures):
                 own = row.task if len(tasks) == 1 else ""
@@ -319,7 +320,7 @@ def _sentences(table: Table, run: Run, cells: list[Cell]) -> list[str]:
           f"{f' (and {len(reasons) - 1} more reasons)' if len(reasons) > 1 else ''}."
           for name, reasons in _lacking(run, cells).items()),
         "Variants use the weights of their base model and are not ranked."
-        if any(not kinds.competes(run.models[row.key]) for row in table.measured) else "",
+        if any(kinds.is_variant(run.models[row.key]) for row in table.measured) else "",
         "Models trained here are reproductions from the papers' descriptions, without the authors' "
         "code or weights." if any(sub.startswith("trained here") for sub in subs) else "",
         "Bundled weights come from a short training by this pipeline, with much less data and time "

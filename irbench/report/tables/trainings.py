@@ -230,7 +230,7 @@ def printed(run: Run, cell: Cell, blind: bool) -> Printed:
     if not name:
         return Printed(None, None, "no paper prints values for this model")
     key = (cell.level, cell.dataset, "psnr")
-    rows = [row for row in published.rows(cell.task, {key[:2]})
+    rows = [row for row in published.rows(cell.task, {key[:2]}, figures=run.figures)
             if row.name.lower() == name and key in row.figures]
     if not rows:
         return Printed(None, None, "the paper prints no PSNR on this test set at this level")

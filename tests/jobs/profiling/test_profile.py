@@ -86,6 +86,21 @@ def test_runs_are_in_eval_and_inference_mode_with_the_given_threads():
     model.conv(torch.rand(1, 3, 4, 4)).sum().backward()  # the weights still take a gradient
 
 
+def test_a_self_ensemble_is_measured_and_counted_as_eight_passes():
+    Watched.calls.clear()
+    once = profile.profile(Watched(), **SIZE)
+    plain = len(Watched.calls)
+    Watched.calls.clear()
+    plus = profile.profile(Watched(), **SIZE, inference=Inference(self_ensemble=True))
+    assert plus["macs"] == 8 * once["macs"]
+    assert plus["tiles"] == 1
+    assert plus["parameters"] == once["parameters"]
+    # warm-up, samples and memory are 8 passes each; the count takes one for each size of input
+    shapes = [call.shape[-2:] for call in Watched.calls]
+    assert shapes[:8] == [(8, 10), (10, 8)] * 4
+    assert len(shapes) - plain >= 7 * (1 + 3 + 1)
+
+
 def test_inference_options_are_applied_to_all_but_the_count():
     Watched.calls.clear()
     result = profile.profile(Watched(), **SIZE, inference=Inference(dtype="bfloat16"))
