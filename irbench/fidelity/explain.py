@@ -278,6 +278,10 @@ def _pictures(plan: Plan, job: Job, protocol: Protocol, saved: dict[str, Path] |
     data_root = Path(plan.config["data_root"])
     data = obtain.obtain(plan.entry(job.key["dataset"]), data_root)
     network = None
+    if saved is None and job.model.given:
+        raise UserError(f"{job.title}: only its result images are given, so it cannot be run "
+                        "again. Evaluate the cell with --keep-images, and explain it without "
+                        "--rerun.")
     if saved is None:
         network, _ = evaluate.ready(plan, job)  # run in the same way as the cell
     for item in progress(evaluate.list_items(data, protocol)):

@@ -18,7 +18,7 @@ from pathlib import Path
 from irbench.catalog.model import EXTERNAL, Checkpoint
 from irbench.core import digests, messages
 from irbench.core.run_folder import Stored
-from irbench.data import pins, sets
+from irbench.data import outputs, pins, sets
 from irbench.plan import Job, Plan
 
 AGAIN = "run the workflow again"
@@ -125,6 +125,9 @@ def _check_files(plan: Plan, job: Job, record: dict, digest: Callable[[Path], st
         path = Path(source.path)
         if not path.is_file() or digest(path) != source.sha256:
             return f"its weights, {path}, are missing or were altered; get the file again"
+    if job.kind == "cell" and job.model.given and source.sha256:
+        changed = outputs.altered(source.path, source.sha256, digest)
+        return f"its result images, {source.path}, {changed}; {AGAIN}" if changed else None
     return None
 
 

@@ -28,7 +28,7 @@ from irbench.data import sets as datasets
 from irbench.imaging import metrics
 from irbench.models import registry
 from irbench.plan import config as configs
-from irbench.plan import contents, sources, variants
+from irbench.plan import contents, external, sources, variants
 from irbench.plan import models as model_entries
 from irbench.plan import trained_on as training_sets
 from irbench.plan.job import Job
@@ -116,6 +116,8 @@ class Plan:
         entry = self.config["models"].get(model.owner) or {}
         if not model.learned:
             why = "has no weights"
+        elif model.given:
+            why = "is given by its result images"
         elif kind == "training" and not model.training:
             why = "takes its weights from a file"
         elif kind == "training" and model.base:
@@ -229,16 +231,19 @@ def _add_model(plan: Plan, model: Model, protocol: Protocol, sets: list[str], kn
     if model.training and not model.base:  # a variant has the weights of its base
         _add_training(plan, model, protocol, known, f"{where}: models.{name}.training")
     plan.trained_on[f"{protocol.id}/{name}"] = _trained_on(plan, model, known, where)
-    if model.learned and config["models"][model.owner].get("profile", True):
+    if model.learned and not model.given and config["models"][model.owner].get("profile", True):
         _add_profile(plan, model, protocol)
-    definition, scored = protocol.definition(), model_entries.scored(model)
+    definition = protocol.definition()
     weights = metrics.weights_in_use(config["metrics"])
     code = sources.digest("cell", model, plugins)
     for dataset in sets:
+        if model.given:
+            model = external.fit_given(plan.models[name], protocol, dataset,
+                                       f"{where}: models.{name}.outputs")
         _add(plan, plan.cells, "cell",
              {"protocol": protocol.id, "dataset": dataset, "model": name}, {
                  "protocol": definition, "dataset": plan.data[dataset].spec["dataset"],
-                 "model": scored, "metrics": config["metrics"], **weights,
+                 "model": model_entries.scored(model), "metrics": config["metrics"], **weights,
                  "keep_images": config["keep_images"], "code": code}, model)
 
 

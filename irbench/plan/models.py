@@ -52,6 +52,8 @@ def resolve(where: str, entries: dict[str, dict], plugins: tuple[str, ...]) -> d
 
 def _family(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> list[Model]:
     """Resolve one entry: the base, then its variants."""
+    if "outputs" in entry:
+        return [external.given(where, name, entry)]
     plain = _model(where, name, {k: v for k, v in entry.items()
                                  if k not in ("inference", "variants")}, plugins)
     card = None if plain.external else registry.get(plain.arch, plugins)
@@ -80,8 +82,8 @@ def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...]) -> Mode
         raise unknown("model", wanted, {*own, *peers.catalog()}, where)
     card = own[wanted]
     for key in sorted({"title", "published_as"} & set(entry)):
-        raise UserError(f"{where}: {key!r} requires `external`; {card.name} is a model of "
-                        "irbench or of a plugin.")
+        raise UserError(f"{where}: {key!r} requires `external` or `outputs`; {card.name} is a "
+                        "model of irbench or of a plugin.")
     card.check(f"{where}.options", entry.get("options") or {})
     training, checkpoint = entry.get("training"), _written_out(where, entry)
     if card.learned and (training is None) == (checkpoint is None):
@@ -161,6 +163,8 @@ def fit(model: Model, protocol: Protocol, plugins: tuple[str, ...], where: str) 
     Raises:
         UserError: the model does not support the protocol, or no bundled file is for it.
     """
+    if model.given:  # the folder may differ between sets, too: see external.fit_given
+        return model
     if model.external:
         return external.fit(model, protocol, where)
     card = registry.get(model.arch, plugins)

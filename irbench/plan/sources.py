@@ -96,11 +96,16 @@ def stage(kind: str) -> str:
     return digests.fingerprint([code, _parts_of_the_report()]) if kind == "report" else code
 
 
-def own_module(model: Model, plugins: tuple[str, ...]) -> str | Path:
-    """Return the module that holds a model's network: by name, or the path of a plugin's file."""
+def own_module(model: Model, plugins: tuple[str, ...]) -> str | Path | None:
+    """Return the module that holds a model's network: by name, or the path of a plugin's file.
+
+    None for a model of which only result images are given.
+    """
     if model.external:
         network = model.checkpoint.network
         return f"irbench.models.peers.{network['architecture']}" if network else EXTERNAL
+    if model.given:
+        return None
     card = registry.get(model.arch, plugins)
     return f"{registry.__package__}.{card.path.stem}" if card.builtin else card.path
 

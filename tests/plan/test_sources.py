@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from irbench import plan
+from irbench.catalog.model import EXTERNAL, Model
 from irbench.core import code as code_digests
 from irbench.plan import sources
 
@@ -200,7 +201,7 @@ def test_a_module_counts_for_the_jobs_that_run_it(module, expected):
 
 
 def test_third_party_weights_count_with_the_module_that_runs_them():
-    code = sources.closure("cell", sources.own_module(SimpleNamespace(external=True), ()))
+    code = sources.closure("cell", sources.own_module(Model("theirs", EXTERNAL), ()))
     assert "irbench.weights.external" in code.modules
     assert "irbench.jobs.profiling.profile" not in code.modules
 
