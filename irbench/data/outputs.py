@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from irbench.catalog.datasets import WILDCARD
 from irbench.core.digests import fingerprint
 from irbench.core.errors import Unavailable
 from irbench.core.messages import some
@@ -25,7 +26,6 @@ from irbench.data import folders, tree
 from irbench.data.sets import Dataset, ImageFile
 
 ROLE = "output"
-WILDCARD = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)

@@ -274,7 +274,7 @@ def _add_references(plan: Plan, where: str) -> None:
     profiled = list(dict.fromkeys(job.key["protocol"] for job in plan.profiles.values()))
     for name, model in found.items():
         card = registry.get(model.arch, plugins)
-        able = [p for p in map(plan.protocols.get, profiled) if card.can(p.task, p.level)]
+        able = [p for p in map(plan.protocols.get, profiled) if card.can(p.task, p.level, p.scale)]
         if not able:
             raise UserError(f"{where}: {name} supports none of the profiled protocols of this "
                             f"run ({', '.join(profiled) or 'there are none'}); it supports "

@@ -168,7 +168,7 @@ def fit(model: Model, protocol: Protocol, plugins: tuple[str, ...], where: str) 
     if model.external:
         return external.fit(model, protocol, where)
     card = registry.get(model.arch, plugins)
-    if not card.can(protocol.task, protocol.level):
+    if not card.can(protocol.task, protocol.level, protocol.scale):
         levels = card.levels.get(protocol.task)
         can = (f"it does {protocol.task} at {', '.join(levels)}" if levels
                else f"it does {', '.join(card.tasks)}")

@@ -8,7 +8,6 @@ import io
 import shutil
 import tokenize
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
