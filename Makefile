@@ -19,7 +19,8 @@ test: env
 
 env: $(STAMP)
 
-# The stamp is written last: an installation that was interrupted is done again.
+# The stamp is written last: an installation that was interrupted is done again. The lock is complete,
+# and --no-deps keeps to it: pyiqa's other dependencies are left out on purpose (pyproject.toml).
 $(STAMP): requirements.lock pyproject.toml
 	@command -v $(PYTHON) > /dev/null || { echo "irbench needs Python 3.11, found no $(PYTHON)." \
 	  "Install it, or give its path: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
@@ -29,7 +30,7 @@ $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing the locked packages into $(VENV) (several GB, a few minutes)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  --require-hashes -r requirements.lock
+	  --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  --no-deps --no-build-isolation -e .
 	touch $@
@@ -38,8 +39,9 @@ lint: env
 	$(BIN)/ruff check .
 
 lock:
-	uv pip compile --universal --generate-hashes --python-version 3.11 --extra dev --no-header \
-	  --upgrade pyproject.toml -o requirements.lock
+	uv pip compile --universal --generate-hashes --python-version 3.11 --extra dev \
+	  --extra tensorboard --group weights --no-header --upgrade pyproject.toml \
+	  -o requirements.lock
 
 clean:
 	rm -rf $(VENV) .snakemake results/*/ data

@@ -39,6 +39,7 @@ import yaml
 from irbench import plan
 from irbench.core import files, machine, records
 from irbench.core.errors import UserError
+from irbench.imaging import metrics
 from irbench.imaging.images import write_png
 from irbench.jobs import verify
 
@@ -88,12 +89,11 @@ def finish(folder: Path) -> None:
     """Write the record of every job of a run, and its report, as if all had been done."""
     os.chdir(folder)
     run = plan.load("config.yaml")
+    images = [{"name": f"image{i:03d}", "height": SIDE, "width": SIDE, "psnr": 30.0 + i / 7,
+               "tiles": 1, "file": None} for i in range(SCORED)]
     results = {"data": {"count": 1},
-               "cell": {"images": [{"name": f"image{i:03d}", "height": SIDE, "width": SIDE,
-                                    "psnr": 30.0 + i / 7, "tiles": 1, "file": None}
-                                   for i in range(SCORED)],
-                        "mean": {"psnr": 30.0}, "missing": {}, "device": "cpu", "inference": {},
-                        "tiling": None, "dictionary": None}}
+               "cell": {"images": images, "mean": metrics.mean(images, ("psnr",)), "missing": {},
+                        "device": "cpu", "inference": {}, "tiling": None, "dictionary": None}}
     for job in run.jobs():
         files.write_json(job.record, records.make(job.kind, job.key, job.spec,
                                                   result=results[job.kind]))
@@ -101,7 +101,7 @@ def finish(folder: Path) -> None:
         (run.folder / name).write_text("\n")
     for name in ("tables", "figures"):
         (run.folder / name).mkdir()
-    files.write_atomic(run.run_folder.report_digest, verify.report_digest(run))
+    verify.note_report(run, verify.report_digest(run))
 
 
 # -- measuring ---------------------------------------------------------------------------------

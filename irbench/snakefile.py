@@ -40,7 +40,7 @@ from irbench.core import files, locks, metrics, records
 from irbench.core.errors import UserError, refusal
 from irbench.core.run_folder import Stored
 from irbench.fidelity import anchor_run
-from irbench.jobs import verify
+from irbench.jobs import life, verify
 from irbench.plan import Job, Plan
 from irbench.plan import config as configs
 from irbench.plan import file as plan_file
@@ -76,12 +76,15 @@ def start(workflow: Workflow, given: dict) -> Workload:
         if not workflow.overwrite_configfiles:
             update_config(read[0], given)
             given = read[0]
-        return Workload(workflow, plans.build(configs.check(given, where), where))
+        planned = plans.build(configs.check(given, where), where)
     except UserError as error:
         print(f"irbench: {error}", file=sys.stderr)
+        sys.exit(2)
     except OSError as error:
         print(f"irbench: {error.filename or where}: {refusal(error)}", file=sys.stderr)
-    sys.exit(2)
+        sys.exit(2)
+    os.environ.update(life.environment())   # its jobs end with it
+    return Workload(workflow, planned)
 
 
 class Workload:
@@ -199,6 +202,8 @@ class Workload:
         """
         try:
             locks.claim(self.folder.lock)
+            for path in (*self.folder.files(), *(job.record for job in self.plan.jobs())):
+                files.set_folder_aside(path)
             # in the config's order, which is the order of the report's rows
             files.write_json(self.folder.config, self.plan.config)
             plan_file.write(self.plan)
@@ -306,8 +311,7 @@ def outcome(stored: Stored) -> str:
 
 
 def _cell(result: dict) -> str:
-    # a metric of a plugin may be unknown here
-    return ", ".join(metrics.METRICS.get(name, metrics.Metric(name, name)).worded(value)
+    return ", ".join(metrics.get(name).worded(value)
                      for name, value in result["mean"].items() if value is not None) or "no metric"
 
 

@@ -7,20 +7,22 @@ from collections import defaultdict
 
 import pytest
 
+import irbench
 from tests.helpers.paths import ROOT
 
 PACKAGE = ROOT / "irbench"
 PAGE = ROOT / "docs" / "architecture.md"
 # an import inside a function is for these, which take a second or more, and for what loads them
 HEAVY = {"torch", "torchvision", "matplotlib", "pandas", "seaborn", "pyiqa", "lpips", "fvcore",
+         "huggingface_hub",
          "spandrel", "spandrel_extra_arches", "accelerate", "triton", "safetensors.torch"}
 # and for these, which few commands need -> milliseconds of CPU time that the import takes.
 # Quicker ones (tabulate 60, tqdm 50, psutil 20, PIL 20) are imported at a module's head.
 SLOW = {"scipy": 780, "cv2": 130, "numpy": 100, "requests": 95, "pooch": 80, "jsonschema": 80}
 # these import a module by a name that is data; elsewhere such an import would hide an arrow
-BY_NAME = {"irbench.plan": "the names of its face", "irbench.report.plots": "the list of plots",
+BY_NAME = {"irbench": "its public names", "irbench.plan": "the names of its face",
+           "irbench.report.plots": "the list of plots",
            "irbench.models.registry": "architectures",
-           "irbench.models.peers": "networks of other groups",
            "irbench.models.attention": "implementations, one of which needs triton"}
 LINES, MODULES = 400, 15
 
@@ -134,7 +136,7 @@ def test_the_page_names_files_that_exist():
 
 
 def test_no_import_goes_against_the_table():
-    may = table()
+    may = table() | {"irbench": {"api", "core"}}
     wrong = [f"{name}:{line} imports {target}" for name in MODULES_BY_NAME
              for target, line, _, _ in arrows(name)
              if target in MODULES_BY_NAME and layer(name) != "__main__"
@@ -151,8 +153,10 @@ def test_nobody_imports_the_command_line_but_main():
 
 
 def test_there_is_no_circle():
-    graph = {name: {target for target, _, _, types in arrows(name)
-                    if target in MODULES_BY_NAME and target != name} for name in MODULES_BY_NAME}
+    # the public names are typed, but imported on first use: any module may ask for the version
+    graph = {name: {target for target, _, _, types in arrows(name) if target in MODULES_BY_NAME
+                    and target != name and not (types and name == "irbench")}
+             for name in MODULES_BY_NAME}
     done, path = set(), []
 
     def visit(name):
@@ -188,6 +192,18 @@ def test_an_import_inside_a_function_is_for_what_takes_long():
 def test_planning_and_the_command_line_load_nothing_heavy():
     for name in ("irbench.cli", "irbench.plan.compose", "irbench.snakefile"):
         assert not [one for one in outside(name) if among({one}, HEAVY)], name
+
+
+def test_the_public_names_are_of_the_api_and_load_nothing():
+    """The names that type checkers see are those that are imported on first use."""
+    typed = {(target, alias.name) for target, line, _, types in arrows("irbench") if types
+             for node in ast.walk(tree("irbench")) if getattr(node, "lineno", 0) == line
+             and isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert typed == {(home, name) for name, home in irbench.HOMES.items()}
+    assert {home for home, _ in typed} <= {*MODULES_BY_NAME}
+    assert all(layer(home) == "api" or home == "irbench.core.errors" for home, _ in typed)
+    assert sorted(irbench.HOMES) == sorted(irbench.__all__)
+    assert not [one for one in outside("irbench") if one not in ("importlib", "typing")]
 
 
 def test_few_modules_import_others_by_a_name_that_is_data():

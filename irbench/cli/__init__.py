@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import sys
+import textwrap
 
 from irbench import __version__
 from irbench.cli import (
@@ -31,13 +33,19 @@ from irbench.cli import (
     peers,
     profile,
     report,
+    restore,
+    score,
+    status,
     train,
     verify,
 )
 from irbench.core.errors import Paused, UserError, refusal
+from irbench.jobs import life
 
-VERBS = (data, train, evaluate, profile, bench, report, listing, info, verify, anchors, peers,
-         explain, compare, check, baseline, history, checkpoints)
+VERBS = (data, train, evaluate, profile, bench, report, listing, info, status, verify, anchors,
+         peers, explain, compare, check, baseline, history, checkpoints, restore, score)
+
+WIDTH = 78      # of a verb's description in its help
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(argv)
     arguments.argv = argv
+    life.watch()
     try:
         code = arguments.call(arguments) or 0
         sys.stdout.flush()      # a full disk shows here, not when Python has ended
@@ -76,6 +85,12 @@ def _close_stdout() -> None:
         sys.stdout.close()
 
 
+def _examples(text: str) -> str:
+    """Return the commands of a module's text, as the end of its help."""
+    found = re.findall(r"``(irbench [^`]*)``", text.partition("Try:")[2])
+    return "\n  ".join(["examples:", *(" ".join(one.split()) for one in found)]) if found else ""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="irbench", description="Benchmark image restoration and reproduce published values.",
@@ -83,7 +98,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"irbench {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for verb in VERBS:
-        sub = verbs.add_parser(verb.NAME, help=verb.HELP, description=verb.HELP)
+        sub = verbs.add_parser(verb.NAME, help=verb.HELP,
+                               description=textwrap.fill(verb.HELP, WIDTH),
+                               formatter_class=argparse.RawDescriptionHelpFormatter)
         sub.set_defaults(call=verb.run)
         verb.add_options(sub)
+        sub.epilog = "\n\n".join(filter(None, [textwrap.fill(sub.epilog or "", WIDTH),
+                                               _examples(verb.__doc__ or "")]))
     return parser

@@ -58,9 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _gate(arguments: argparse.Namespace) -> int:
-    limits = tolerances.load(arguments.tolerances)
     base = loading.load(arguments.baseline)
     new = loading.load(arguments.run) if arguments.run else loading.of_config(arguments.config)
+    limits = tolerances.load(arguments.tolerances)      # may name the metrics of these runs
     if Path(base.where).resolve() == Path(new.where).resolve():
         raise UserError(f"{base.where}: the run and its baseline are the same. Give --baseline "
                         "a file that irbench baseline write made earlier.")

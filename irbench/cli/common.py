@@ -20,9 +20,10 @@ from irbench.core import messages
 from irbench.core.errors import unknown
 from irbench.data import sets
 from irbench.jobs import run as jobs
+from irbench.jobs import verify
 from irbench.jobs.result import RunSettings
 from irbench.models import registry
-from irbench.plan import Job, Plan
+from irbench.plan import Job, Plan, scoring
 from irbench.plan import config as configs
 from irbench.plan import file as plan_file
 
@@ -137,7 +138,7 @@ def run_job(arguments: argparse.Namespace, plan: Plan, job: Job,
     if (arguments.on_failure == "record" and not arguments.supervised
             and jobs.KINDS[job.kind].computes):
         code, record = jobs.supervise(
-            job, [sys.executable, "-m", "irbench", *arguments.argv, "--supervised"],
+            plan, job, [sys.executable, "-m", "irbench", *arguments.argv, "--supervised"],
             attempt=arguments.attempt, log=arguments.log)
     else:
         messages.log_to(arguments.log)
@@ -151,6 +152,13 @@ def run_job(arguments: argparse.Namespace, plan: Plan, job: Job,
     return code
 
 
+def count_states(found: Iterable[verify.RecordState]) -> dict[str, int]:
+    """Return how many records are in each state, those that are in none left out."""
+    states = [one.state for one in found]
+    return {state: states.count(state) for state in (*verify.TO_DO, verify.ALTERED, verify.CURRENT)
+            if state in states}
+
+
 # -- the catalogs ------------------------------------------------------------------------------
 
 def has_config(arguments: argparse.Namespace) -> bool:
@@ -159,12 +167,14 @@ def has_config(arguments: argparse.Namespace) -> bool:
 
 
 def everything(config: str | None) -> dict[str, dict]:
-    """Return all models, peers, protocols, datasets and recipes by name, with those of a config."""
+    """Return models, peers, protocols, datasets, recipes and metrics; a config may add some."""
     loaded = configs.load(config) if config else {"catalog_paths": [], "plugins": []}
+    if config:
+        scoring.resolve(loaded["metrics"], loaded["metric_plugins"], f"config {config}")
     catalogs, plugins = tuple(loaded["catalog_paths"]), tuple(loaded["plugins"])
     return {"models": registry.cards(plugins), "peers": peers.catalog(),
             "protocols": protocols.catalog(catalogs), "datasets": sets.catalog(catalogs),
-            "recipes": recipes.catalog()}
+            "recipes": recipes.catalog(), "metrics": scoring.listed()}
 
 
 def catalog_of(arguments: argparse.Namespace) -> tuple[dict, Path, list[str]]:

@@ -87,7 +87,7 @@ def _list(arguments: argparse.Namespace) -> int:
         count, size = sets.extent(entry, root)
         lines.append([
             entry.name, " ".join(entry.tasks) or "-", entry.use,
-            "-" if count is None else f"{count}{' pairs' if entry.paired else ''}",
+            "-" if count is None else f"{count}{' pairs' * (check.unit(entry) == 'pairs')}",
             "-" if size is None else f"{size / 1e6:.1f}", _origin(entry),
             sets.state(entry, root)])
     print(tabulate(lines, ["dataset", "tasks", "use", "count", "MB", "from",

@@ -1,8 +1,8 @@
-"""``irbench list``: all available models, peers, protocols, datasets and recipes.
+"""``irbench list``: all models, peers, protocols, datasets, recipes and metrics available.
 
 Reads   the catalogs, and a config if one is given.
 
-Try: ``irbench list protocols``
+Try: ``irbench list metrics``
      ``irbench list models --config config.yaml``
 """
 
@@ -13,13 +13,13 @@ import argparse
 from irbench.cli import common
 
 NAME = "list"
-HELP = "list models, peers, protocols, datasets and recipes"
+HELP = "list models, peers, protocols, datasets, recipes and metrics"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument("what", nargs="?",
-                        choices=["models", "peers", "protocols", "datasets", "recipes"])
+                        choices=["models", "peers", "protocols", "datasets", "recipes", "metrics"])
     parser.add_argument("--config", help="also list what this config adds")
 
 

@@ -14,7 +14,7 @@ import json
 
 from irbench import plan, report
 from irbench.cli import common
-from irbench.core import files, messages
+from irbench.core import messages
 from irbench.jobs import verify
 
 NAME = "report"
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.differences:   # differs from the config, so the next run renders it again
         planned.run_folder.report_digest.unlink(missing_ok=True)
     else:
-        files.write_atomic(planned.run_folder.report_digest, made_from + "\n")
+        verify.note_report(planned, made_from)
     messages.say(f"report: {page}")
     print(json.dumps({"report": str(page)}))
     return 0

@@ -1,6 +1,9 @@
 """``irbench verify``: check that a run's results belong to the present config, code, data, weights.
 
-Reads   the config and the run. Exit code: 1 if something is missing, stale or altered.
+Records that are missing, stale or damaged come first: after a whole run there are none. Those that
+say why there is no result are listed apart.
+
+Reads   the config and the run. Exit code: 1 if there is anything to say.
 
 Try: ``irbench verify``
      ``irbench verify --config workflow/configs/benchmark.yaml``
@@ -17,6 +20,7 @@ from irbench.cli import common
 from irbench.jobs import verify
 
 NAME = "verify"
+WITHOUT_RESULT = ("failed", "unavailable")
 HELP = "check that a run's results belong to the present config, code and weights"
 
 
@@ -27,8 +31,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one sentence per problem; return the exit code."""
-    problems = verify.check(plan.load(arguments.config))
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    print(json.dumps({"problems": len(problems)}))
-    return 1 if problems else 0
+    found = verify.find(plan.load(arguments.config))
+    without = [one for one in found if one.state in WITHOUT_RESULT]
+    for one in (one for one in found if one not in without):
+        print(one, file=sys.stderr)
+    if without:
+        print(f"Without a result, which the next run tries to get ({len(without)}):",
+              file=sys.stderr)
+        for one in without:
+            print(f"  {one}", file=sys.stderr)
+    print(json.dumps({"problems": len(found), **common.count_states(found)}))
+    return 1 if found else 0

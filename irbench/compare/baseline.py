@@ -91,6 +91,8 @@ def form(run: RunData) -> dict:
     for section in ("datasets", "protocols", "models"):
         content[section] = dict(sorted(content[section].items()))
     content["code"] = {kind: dict(sorted(made.items())) for kind, made in content["code"].items()}
+    if rows := metrics.described({name for cell in run.cells.values() for name in cell.means}):
+        content["metrics"] = rows       # of those that are not irbench's own
     return content
 
 
@@ -285,6 +287,7 @@ def _check_form(content: dict) -> None:
 def _run(content: dict, path: Path) -> RunData:
     common = content["provenance"]
     _check_form(content)
+    metrics.adopt_all(content.get("metrics") or (), f"{path}: metrics")
     cells = {}
     for key, entry in sorted(content["cells"].items()):
         protocol, dataset, model = key.split("/")

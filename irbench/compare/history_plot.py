@@ -57,7 +57,7 @@ def draw(history: History, folder: Path) -> list[style.Drawn]:
                 panels.setdefault((one.protocol, one.dataset or one.condition), []).append(one)
         panels = {key: held for key, held in panels.items()
                   if any(len(one.points) > 1 for one in held)}
-        for stem, part in _parts(f"history-{metric}", panels):
+        for stem, part in _parts(f"history-{metric.replace(':', '_')}", panels):
             with style.look():
                 drawn.append(_figure(metric, part, stem, folder, looks, timeline))
     return drawn

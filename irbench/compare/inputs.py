@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from irbench.core import digests, metrics, records
+from irbench.core import digests, records
 from irbench.plan import sources
 
 SHORT = 12                      # hex digits of a digest in files and messages
@@ -23,8 +23,8 @@ NAMES = ("name", "checkpoint", "training", "base", "base_options", "learned", "v
 RECIPE_PROSE = ("note", "unknown")      # prose in a recipe: a note, and what its paper omits
 SHOWING = ("matplotlib", "pandas", "snakemake")     # packages that compute no score
 # settings of a job that affect a result and belong to no other part; {} if not given
-SETTINGS = (*(f"{name}_weights" for name, metric in metrics.METRICS.items() if metric.weights),
-            "seed", "profile", "device")
+SETTINGS = ("seed", "profile", "device")
+FILE_OF_METRIC = "_weights"     # NAME_weights: the file of weights or code that a metric needs
 # where a training's steps were taken, if nothing else was asked for
 USUAL = [{"device": "cpu", "processes": 1, "threads": 1}]
 FILES = 6                       # number of files that a message lists
@@ -43,7 +43,8 @@ def of_record(record: dict, training: dict | None = None) -> dict:
     model = spec.get("model") or {}      # plain data: the record may be of any version
     made = (training or {}).get("spec") or {}
     made_on = ((training or {}).get("resolved") or {}).get("made_on") or USUAL
-    settings = {name: spec[name] for name in SETTINGS if spec.get(name) is not None}
+    names = [*(name for name in spec if name.endswith(FILE_OF_METRIC)), *SETTINGS]
+    settings = {name: spec[name] for name in names if spec.get(name) is not None}
     return {
         "protocol": {k: v for k, v in (spec.get("protocol") or {}).items()
                      if k not in records.PROSE},

@@ -15,6 +15,7 @@ from pathlib import Path
 from irbench import plan
 from irbench.compare import baseline, planned, runs
 from irbench.compare.runs import RunData
+from irbench.core import records
 from irbench.core.errors import UserError
 
 OUTDATED = "outdated"
@@ -62,7 +63,7 @@ def _checked(run, one, job):
     if stored.record is None:
         return replace(one, status=OUTDATED, reason=stored.problem)
     spec = stored.record["spec"]
-    if spec == job.spec:
+    if records.serves(spec, job.spec):
         return one
     parts = sorted(k for k in {*spec, *job.spec} if spec.get(k) != job.spec.get(k))
     return replace(one, status=OUTDATED,

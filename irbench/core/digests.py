@@ -50,12 +50,26 @@ def known_digests(paths: Iterable[str | Path], each: Callable = map) -> list[str
     paths = [Path(path).absolute() for path in paths]
     known = digest_cache.find(paths)
     missing = [path for path in dict.fromkeys(paths) if path not in known]
-    found = []
     if missing:
-        try:
-            for one in each(lambda path: digest_cache.measure(path, file_digest), missing):
-                found.append(one)
-        finally:
-            digest_cache.keep(found)
-    known |= {one.path: one.sha256 for one in found}
+        known |= dict(zip(missing, fresh_digests(missing, each), strict=True))
     return [known[path] for path in paths]
+
+
+def fresh_digests(paths: Iterable[str | Path], each: Callable = map) -> list[str]:
+    """Return the SHA-256 (hex) of files, in order; all are read, and their digests known from now.
+
+    Arguments and errors as of ``known_digests``.
+    """
+    found = []
+    try:
+        for one in each(lambda path: digest_cache.measure(path, file_digest),
+                        [Path(path).absolute() for path in paths]):
+            found.append(one)
+    finally:
+        digest_cache.keep(found)
+    return [one.sha256 for one in found]
+
+
+def fresh_digest(path: str | Path) -> str:
+    """Return the SHA-256 (hex) of a file, which is read."""
+    return fresh_digests([path])[0]

@@ -47,6 +47,10 @@ class Paused(Unavailable):
     """Stopped early on request; the same command continues. Exit code 3 on the command line."""
 
 
+class Superseded(Unavailable):
+    """The plan of the run no longer asks for what a job computed: nothing is written."""
+
+
 def unknown(kind: str, name: str, valid: Iterable[str], where: str = "") -> UserError:
     """Build the error for a name that is not in a closed list, with the nearest valid names."""
     valid = sorted(valid)

@@ -10,6 +10,7 @@ Try: ``python -c "from irbench.core import files; files.write_json('one.json', {
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -97,6 +98,15 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a file atomically: completely or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def set_folder_aside(path: Path) -> None:
+    """Rename a folder that lies where a file is to be written; it becomes NAME.1, say."""
+    path = Path(path)
+    if path.is_dir() and not path.is_symlink():
+        numbers = itertools.count(1)
+        path.rename(next(free for number in numbers
+                         if not (free := path.with_name(f"{path.name}.{number}")).exists()))
 
 
 def write_json(path: Path, value: object) -> None:

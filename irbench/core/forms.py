@@ -81,6 +81,16 @@ _MACHINE = {"device": text, "device_name": text, "dtype": text, "threads": count
 _DICTIONARY = every(perhaps(n=number, k=number, self=number, used=number, overlap=number))
 _PAIR = {"train": text, "test": text}
 _POINT = {"step": count, "seconds": number}
+_OF_IMAGE = {"name": text, "height": count, "width": count, "tiles": count, "file": text,
+             "kept": values(text), "output": text, "sha256": text}
+
+
+def _image(value: object) -> bool:
+    """Whether a value is an image of a cell: beside these fields it holds scores only."""
+    return isinstance(value, dict) and "name" in value and all(
+        (one is None and name != "name") or _OF_IMAGE.get(name, number)(one)
+        for name, one in value.items())
+
 
 # kind of record -> the fields that must be there, the fields that are read and their form
 RESULTS: dict[str, tuple[tuple[str, ...], dict[str, Test]]] = {
@@ -93,8 +103,7 @@ RESULTS: dict[str, tuple[tuple[str, ...], dict[str, Test]]] = {
         "validation": every(perhaps("step", "psnr", **_POINT, psnr=number)),
         "validation_on": mapping, "waiting": number, "processes": count, **_MACHINE}),
     "cell": (("images", "mean"), {
-        "images": every(perhaps("name", name=text, psnr=number, ssim=number, lpips=number,
-                                height=count, width=count, tiles=count, file=text)),
+        "images": every(_image),
         "mean": values(_KNOWN), "missing": _TEXTS, "tiling": perhaps(images=count),
         "dictionary": _DICTIONARY, **_MACHINE}),
     "profile": ((), {

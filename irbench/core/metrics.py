@@ -5,7 +5,11 @@ compute the metrics are in ``irbench.imaging.metrics``, under the same names. Th
 import this one, so that a new title does not make results outdated. The gate's tolerances are data
 (``catalog/tolerances.yaml``) and are checked against this table.
 
-To add a metric, call ``register`` here and in ``irbench.imaging.metrics``.
+The table is open. A run's config adds rows: a user's own metrics (``metric_plugins``) and metrics
+of pyiqa (``pyiqa:NAME``). Records and baselines that hold such a metric hold its row, too
+(``described``), so that whoever reads them needs neither the config nor the user's file.
+
+To add a metric to irbench itself, call ``register`` here and in ``irbench.imaging.metrics``.
 
 Try: ``python -c "from irbench.core.metrics import METRICS; print(*METRICS.values(), sep='\\n')"``
 """
@@ -15,18 +19,21 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 
 from irbench.core.errors import UserError, unknown
 
 HIGHER, LOWER = "higher", "lower"
-NAME = re.compile(r"[a-z][a-z0-9_]*")
+PYIQA = "pyiqa:"        # begins the name of a metric of pyiqa
+NAME = re.compile(rf"[a-z][a-z0-9_]*|{PYIQA}[a-zA-Z][a-zA-Z0-9_+-]*")
+HOW_TO_ADD = (f"Any metric of pyiqa: {PYIQA}NAME, as {PYIQA}vsi. A metric of your own: name its "
+              "file under `metric_plugins` (docs/metrics.md).")
 # keys that stand beside the scores in a record, a baseline, a checkpoint's header, a file of
 # tolerances or a history; a metric of the same name would be confused with them
 RESERVED = frozenset({
-    "name", "height", "width", "tiles", "file", "mean", "images", "missing", "data", "protocol",
-    "dataset", "count", "model", "weights", "training", "settings", "code", "gate", "parameters",
-    "macs", "latency", "memory", "published"})
+    "name", "height", "width", "tiles", "file", "output", "sha256", "mean", "images",
+    "missing", "data", "protocol", "dataset", "count", "model", "weights", "training",
+    "settings", "code", "gate", "parameters", "macs", "latency", "memory", "published"})
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,8 @@ class Metric:
         default: whether a run computes it unless its config says otherwise.
         main: whether restoration papers print it, so that it is shown where space is short.
         weights: whether it needs a file of weights, which may be missing.
+        reference: whether it compares with the target; False: it judges the restored image alone.
+        source: the paper that defines it.
         exact_decimals: the decimals in comparisons of runs and in baselines; by default one more
             than ``decimals``.
         difference_decimals: the decimals of a printed difference; by default ``decimals``.
@@ -86,6 +95,8 @@ class Metric:
     default: bool = False
     main: bool = False
     weights: bool = False
+    reference: bool = True
+    source: str = ""
     exact_decimals: int | None = None
     difference_decimals: int | None = None
     noise: float | None = None
@@ -116,6 +127,21 @@ class Metric:
                 object.__setattr__(self, field, value)
 
     @property
+    def stem(self) -> str:
+        """The name as part of columns of a CSV: ``pyiqa_vsi`` for pyiqa:vsi."""
+        return self.name.replace(":", "_")
+
+    @property
+    def summary(self) -> str:
+        """The line that ``irbench list metrics`` shows."""
+        low, high = (None if math.isinf(end) else f"{end:g}" for end in self.range)
+        limits = (f"{low} to {high}" if low and high else f"from {low}" if low
+                  else f"up to {high}" if high else "")
+        return ", ".join(filter(None, (
+            self.label, f"{self.direction} is better", limits,
+            "" if self.reference else "no reference", "needs weights" if self.weights else "")))
+
+    @property
     def sign(self) -> int:
         """1 if a higher value is better, -1 if a lower one is."""
         return -1 if self.direction == LOWER else 1
@@ -143,7 +169,7 @@ class Metric:
 
     def column(self, *words: str) -> str:
         """Return the name of a column of a CSV, which ends in the unit: ``psnr_difference_db``."""
-        return "_".join(filter(None, (self.name, *words, self.unit.lower())))
+        return "_".join(filter(None, (self.stem, *words, self.unit.lower())))
 
 
 METRICS: dict[str, Metric] = {}
@@ -168,10 +194,107 @@ register(Metric(
     difference_decimals=3, noise=0.001, close=0.01, near=0.1, height=0.5))
 register(Metric(
     "ssim", "SSIM", range=(-1.0, 1.0), default=True, main=True,
-    noise=0.00005, close=0.0005, near=0.002, height=0.005))
+    noise=0.00005, close=0.0005, near=0.002, height=0.005,
+    source="Wang et al., IEEE TIP 2004"))
 register(Metric(
     "lpips", "LPIPS", direction=LOWER, range=(0.0, math.inf), default=True, weights=True,
-    noise=0.0001, alike=0.00005, height=0.01))
+    noise=0.0001, alike=0.00005, height=0.01,
+    source="Zhang et al., CVPR 2018, version 0.1 on AlexNet"))
+register(Metric(
+    "lpips_vgg", "LPIPS (VGG)", direction=LOWER, range=(0.0, math.inf), weights=True,
+    noise=0.0001, alike=0.00005, height=0.01,
+    source="Zhang et al., CVPR 2018, version 0.1 on VGG16"))
+register(Metric(
+    "dists", "DISTS", direction=LOWER, range=(0.0, 1.0), weights=True,
+    noise=0.0001, alike=0.00005, height=0.01, source="Ding et al., IEEE TPAMI 2020"))
+register(Metric(
+    "ms_ssim", "MS-SSIM", range=(0.0, 1.0), noise=0.00005, height=0.005,
+    source="Wang et al., Asilomar 2003"))
+register(Metric(
+    "gmsd", "GMSD", direction=LOWER, range=(0.0, 1.0), noise=0.00005, height=0.005,
+    source="Xue et al., IEEE TIP 2014"))
+register(Metric(
+    "fsim", "FSIM", range=(0.0, 1.0), noise=0.00005, height=0.005,
+    source="Zhang et al., IEEE TIP 2011, with colour (FSIMc)"))
+register(Metric(
+    "vif", "VIF", range=(0.0, math.inf), noise=0.00005, height=0.005,
+    source="Sheikh and Bovik, IEEE TIP 2006"))
+register(Metric(
+    "niqe", "NIQE", "", 3, LOWER, range=(0.0, math.inf), weights=True, reference=False,
+    source="Mittal et al., IEEE SPL 2013"))
+BUILT_IN = frozenset(METRICS)
+
+
+# -- rows of other origin ----------------------------------------------------------------------
+
+def adopt(metric: Metric) -> Metric:
+    """Add the row of a user's or pyiqa's metric, in place of an earlier one of the same name.
+
+    Raises:
+        UserError: the name is that of a metric of irbench.
+    """
+    if metric.name in BUILT_IN:
+        raise UserError(f"metric {metric.name!r} already exists, as {METRICS[metric.name]}. "
+                        "Give yours another name.")
+    METRICS[metric.name] = metric
+    return metric
+
+
+def described(names: Iterable[str]) -> list[dict]:
+    """Return the rows of the named metrics that are not irbench's own, as plain data (JSON)."""
+    return [plain(METRICS[name]) for name in ordered(names) if name not in BUILT_IN]
+
+
+def plain(metric: Metric) -> dict:
+    """Return the fields of a row that differ from the defaults; an infinite end of a range is null.
+    """
+    usual = {field.name: field.default for field in fields(Metric)}
+    found = {key: value for key, value in asdict(metric).items() if value != usual[key]}
+    if "range" in found:
+        found["range"] = [None if math.isinf(end) else end for end in metric.range]
+    return found
+
+
+def adopt_all(rows: Iterable[object], where: str) -> None:
+    """Add the rows that a record or baseline holds (``described``) and the table does not have.
+
+    Raises:
+        UserError: one is not such a row.
+    """
+    for one in [row(value, where) for value in rows]:
+        METRICS.setdefault(one.name, one)
+
+
+def row(value: object, where: str = "metric") -> Metric:
+    """Return a row from plain data (``described``), without adding it to the table.
+
+    Raises:
+        UserError: an unknown or missing field, a value of a wrong type or that cannot be.
+    """
+    known = {field.name for field in fields(Metric)} - {"default", "main"}
+    if not isinstance(value, dict) or not {"name", "title"} <= set(value):
+        raise UserError(f"{where}: {value!r} is not a mapping with name and title.")
+    for key in value:
+        if key not in known:
+            raise unknown("field", key, known, where)
+    given = dict(value)
+    for key, types in {"name": str, "title": str, "unit": str, "source": str, "direction": str,
+                       "decimals": int, "weights": bool, "reference": bool}.items():
+        if key in given and type(given[key]) is not types:
+            raise UserError(f"{where}: {key} is {given[key]!r}; it takes a {types.__name__}.")
+    try:
+        if "range" in given:
+            low, high = given["range"]
+            given["range"] = (-math.inf if low is None else float(low),
+                              math.inf if high is None else float(high))
+        if given.get("tolerance") is not None:
+            given["tolerance"] = Tolerance(**given["tolerance"])
+        return Metric(**given)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: {error}. Valid: a range of two numbers (null: no limit), a "
+                        "tolerance with mean, image and exact, numbers elsewhere.") from None
 
 
 # -- questions to the table --------------------------------------------------------------------
@@ -179,7 +302,7 @@ register(Metric(
 def get(name: str, where: str = "") -> Metric:
     """Return a row by its name. Raises UserError with near names if there is none."""
     if name not in METRICS:
-        raise unknown("metric", name, METRICS, where)
+        raise UserError(f"{unknown('metric', name, METRICS, where)} {HOW_TO_ADD}")
     return METRICS[name]
 
 
@@ -197,6 +320,11 @@ def default() -> tuple[str, ...]:
 def main() -> tuple[str, ...]:
     """Return the metrics that restoration papers print."""
     return tuple(name for name, metric in METRICS.items() if metric.main)
+
+
+def alone(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the given metrics that judge a restored image without a target, in their order."""
+    return tuple(name for name in names if name in METRICS and not METRICS[name].reference)
 
 
 def explained() -> tuple[str, ...]:

@@ -5,7 +5,8 @@ A record states what was computed (``key``), from what (``spec``, ``resolved`` a
 ``result_digest``), how long each phase took (``seconds``) and where (``provenance``). Time, git
 state and paths are provenance: they never enter the fingerprint, so that two runs with the same
 inputs have the same fingerprint. Reading a record checks both digests, so that an edited or damaged
-value is noticed.
+value is noticed. ``metrics``, where it is there, holds the rows of the metrics that are not
+irbench's own; reading a record adds them to the table (``irbench.core.metrics``).
 
 Records of older versions are migrated in memory when they are read, one version at a time.
 Version 1 has no digest of the result, so an edit made before the migration goes unnoticed.
@@ -22,10 +23,10 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from irbench.core import files, forms
+from irbench.core import files, forms, metrics
 from irbench.core.digests import canonical, fingerprint
 from irbench.core.errors import UserError
 from irbench.core.machine import provenance
@@ -38,6 +39,7 @@ FORM = {
     "spec": forms.perhaps(protocol=forms.mapping, model=forms.mapping, dataset=forms.mapping,
                           metrics=forms.every(forms.text)),
     "reason": forms.or_none(forms.text), "attempt": forms.count,
+    "metrics": forms.or_none(forms.every(forms.mapping)),
     "seconds": forms.values(forms.number),
     "provenance": forms.perhaps(time=forms.text, git=forms.mapping, packages=forms.mapping,
                                 hardware=forms.mapping, threads=forms.count)}
@@ -59,6 +61,25 @@ def decisive(spec: dict) -> dict:
         spec["model"]["checkpoint"] = {k: v for k, v in source.items()
                                        if k not in ("path", "url", "peer")}
     return spec
+
+
+def restricted(spec: dict, metrics: Iterable[str] | None) -> dict:
+    """Return the spec of a cell as if it had been asked for these metrics only.
+
+    It is returned as it is if it lacks one of them, and if ``metrics`` is None, as for a job that
+    scores nothing.
+    """
+    held = spec.get("metrics")
+    if not isinstance(held, list) or metrics is None or not set(metrics) <= set(held):
+        return spec
+    dropped = {f"{name}_weights" for name in set(held) - set(metrics)}
+    return {**{name: value for name, value in spec.items() if name not in dropped},
+            "metrics": list(metrics)}
+
+
+def serves(spec: dict, wanted: dict) -> bool:
+    """Return whether the result for one spec is that for another, which may want fewer metrics."""
+    return restricted(spec, wanted.get("metrics")) == wanted
 
 
 # -- records -----------------------------------------------------------------------------------
@@ -108,6 +129,8 @@ def make(kind: str, key: dict, spec: dict, *, status: str = "ok", reason: str | 
         "seconds": {name: round(value, 4) for name, value in (seconds or {}).items()},
         "provenance": provenance(threads),
     }
+    if rows := metrics.described(spec.get("metrics") or ()):
+        record["metrics"] = rows
     if not _not_finite(result):     # else the check says where
         record["result_digest"] = result_digest(result)
     check(record, "a new record")
@@ -154,7 +177,22 @@ def _problem(record: object) -> str | None:
     if record.get("result_digest") != result_digest(record["result"]):
         return "the result does not match its digest; the file was edited or damaged"
     if record["status"] == "ok":
-        return forms.wrong(record["kind"], record["result"])
+        return (forms.wrong(record["kind"], record["result"])
+                or (_wrong_mean(record["result"]) if record["kind"] == "cell" else None))
+    return None
+
+
+def _wrong_mean(result: dict) -> str | None:
+    """Return which mean of a cell is not that of its images, if any."""
+    for name, mean in result["mean"].items():
+        values = [image.get(name) for image in result["images"]]
+        if not all(map(forms.or_none(forms.number), values)):
+            return f"{name!r} of an image is not a number"
+        known = None if not values or None in values else math.fsum(values) / len(values)
+        if (mean is None) != (known is None) or (
+                known is not None and not math.isclose(mean, known, rel_tol=1e-9, abs_tol=1e-12)):
+            return (f"its mean {name} is {mean}, that of its images {known}; the file was edited "
+                    "or damaged")
     return None
 
 
@@ -189,6 +227,7 @@ def read(path: Path, where: str = "") -> dict:
     try:
         record = to_current(files.read_json(path))
         check(record, where)
+        metrics.adopt_all(record.get("metrics") or (), f"{where}: metrics")
     except FileNotFoundError:
         raise UserError(f"{where}: no such record. Run the stage that writes it.") from None
     except ValueError as error:
@@ -210,7 +249,8 @@ def next_attempt(path: Path, spec: dict | None = None) -> int:
         record = read(path)
     except UserError:
         return attempt + 1
-    return attempt + (record["status"] != "ok" or (spec is not None and record["spec"] != spec))
+    return attempt + (record["status"] != "ok" or (
+        spec is not None and not serves(record["spec"], spec)))
 
 
 # -- older versions ------------------------------------------------------------------------------

@@ -4,13 +4,13 @@ All other modules get the path of a run's file from here; a test checks that non
 A run folder holds::
 
     config.json  plan.json  .lock            what the run asks for; the workflow's lock
-    .report                                  the digest of the report's inputs
+    .report                                  the digests of the report's inputs and files
     data/DATASET.json                        the records, one a job
-    training/SCOPE/MODEL.json                beside it .csv (the curve), .state and .lock
+    training/SCOPE/MODEL.json                beside it .csv (the curve) and .state
     cells/PROTOCOL/DATASET/MODEL.json
     profiles/PROTOCOL/MODEL.json
     benches/BENCH.json
-    leaks.json
+    leaks.json                               beside a record, while its job runs: .lock
     checkpoints/SCOPE/MODEL.safetensors      the weights, and .best.safetensors
     images/PROTOCOL/DATASET/MODEL/IMAGE.png  beside the models' _input and _target
     tensorboard/SCOPE/MODEL/
@@ -62,6 +62,11 @@ def kind_of(place: str) -> str:
 def parts(kind: str) -> tuple[str, ...]:
     """Return the key parts in the path of a kind of record; () if a run has only one."""
     return tuple(re.findall(r"\{(\w+)\}", PLACES[kind]))
+
+
+def lock_of(record: Path) -> Path:
+    """Return the file that is locked while a process does the job of a record."""
+    return record.with_name(record.name.removesuffix(RECORD) + LOCK)
 
 
 def previous(state: Path) -> Path:
@@ -120,7 +125,8 @@ class RunFolder:
     lock = property(lambda self: self.path / ".lock", doc="Held by the workflow at work in it.")
     report = property(lambda self: self.path / "report.html", doc="The page.")
     report_digest = property(lambda self: self.path / ".report",
-                             doc="Holds the digest of all that the report was made from.")
+                             doc="Holds the digests of what the report was made from, and of its "
+                                 "files.")
     summary = property(lambda self: self.path / "summary.csv", doc="Every value of the report.")
     tables = property(lambda self: self.path / "tables", doc="The folder of tables.")
     figures = property(lambda self: self.path / "figures", doc="The folder of plots.")
@@ -136,6 +142,15 @@ class RunFolder:
     def image(self, protocol: str, dataset: str, model: str, name: str) -> Path:
         """Return the path of a kept image; ``model`` may also be ``INPUT`` or ``TARGET``."""
         return self.path / "images" / protocol / dataset / model / f"{name}.png"
+
+    def files(self) -> tuple[Path, ...]:
+        """Return the files that lie in the run folder itself, but no records."""
+        return self.config, self.plan, self.report, self.report_digest, self.summary
+
+    def report_files(self) -> list[Path]:
+        """Return the files of the report that are here: page, summary, tables and plots."""
+        found = [self.report, self.summary, *self.tables.glob("*"), *self.figures.glob("*")]
+        return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
     # -- files of a training -----------------------------------------------------------------------
 
@@ -153,7 +168,7 @@ class RunFolder:
         return self.path / "tensorboard" / scope / model
 
     def beside(self, key: Mapping[str, str], suffix: str) -> Path:
-        """Return a file beside the record of a training: ``STATE``, ``CURVE`` or ``LOCK``."""
+        """Return a file beside the record of a training: ``STATE`` or ``CURVE``."""
         return self.path / f"{PLACES['training'].format_map(key)}{suffix}"
 
     # -- records -----------------------------------------------------------------------------------

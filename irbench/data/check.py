@@ -111,7 +111,9 @@ def check(entry: DatasetEntry, data_root: str | Path, accept: bool = False) -> S
 
 def unit(entry: DatasetEntry) -> str:
     """Return the unit of a set's count: pairs, images, or files (of weights)."""
-    return "pairs" if entry.paired else "files" if entry.use == "weights" else "images"
+    if entry.paired:
+        return "images" if entry.targetless else "pairs"
+    return "files" if entry.use == "weights" else "images"
 
 
 def _look(entry: DatasetEntry, files: Sequence[tuple[str, Path]]) -> list[_Seen]:
@@ -144,7 +146,7 @@ def _compare(result: SetCheck, entry: DatasetEntry, rows: Sequence[ManifestRow] 
         result.found[one.held.role] = result.found.get(one.held.role, 0) + 1
     if rows is not None:
         expected = {sets.place(entry, row): row for row in rows}
-        role = {"pairs": "input", "images": "hr", "files": "weights"}[unit(entry)]
+        role = "input" if entry.paired else "weights" if entry.use == "weights" else "hr"
         if result.expected is None:
             result.expected = sum(row.role == role for row in rows)
         changed = [f"{row.role}/{row.file}" for path, row in expected.items()

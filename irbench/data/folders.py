@@ -26,7 +26,7 @@ from typing import TypeVar
 from irbench.catalog.datasets import DatasetEntry
 from irbench.catalog.manifest import UNFIT, ManifestRow
 from irbench.core import messages
-from irbench.core.digests import canonical, file_digest, known_digests
+from irbench.core.digests import canonical, fresh_digests, known_digests
 from irbench.core.errors import Damaged, Unavailable, UserError
 from irbench.core.files import write_atomic
 from irbench.core.messages import some
@@ -56,7 +56,7 @@ def look_up(entry: DatasetEntry) -> dict[str, list[Path]]:
         Unavailable: a folder cannot be read, a link leads to nothing, or a name cannot be written
             to a record.
     """
-    patterns = {"hr": entry.hr} | ({} if entry.input is None else {"input": entry.input})
+    patterns = _patterns(entry)
     wrong = Unavailable if entry.frozen else UserError
     try:
         found = dict(zip(patterns, tree.find(entry.home.absolute(), list(patterns.values())),
@@ -75,10 +75,17 @@ def look_up(entry: DatasetEntry) -> dict[str, list[Path]]:
             if not path.exists():
                 raise Unavailable(f"{title(entry)}: {path} is a link to a file that does not "
                                   "exist. Correct or remove it.")
+    found.setdefault("hr", [])
     if both := set(found["hr"]) & set(found.get("input", [])):
         raise wrong(f"{entry}: {min(both)} is both an input and a target. Correct the patterns "
-                    "'hr' and 'input', or the folders.")
+                    "'hr' and 'input', or the folders. A set without targets has no 'hr'.")
     return found
+
+
+def _patterns(entry: DatasetEntry) -> dict[str, str | None]:
+    """Return role -> the pattern of its files; None chooses all images directly in the folder."""
+    targets = {} if entry.targetless else {"hr": entry.hr}
+    return targets | ({} if entry.input is None else {"input": entry.input})
 
 
 def _check_name(entry: DatasetEntry, path: Path) -> None:
@@ -124,7 +131,7 @@ def shortcomings(entry: DatasetEntry, found: Mapping[str, Sequence[Path]]) -> li
     if entry.count is not None and len(leading) != entry.count:
         what = "inputs" if entry.paired else "images"
         reasons.append(f"{len(leading)} {what} in {entry.home}, expected {entry.count}")
-    if entry.paired:
+    if entry.paired and not entry.targetless:
         labels = names(entry, found)
         reasons += pair([stem(labels[path]) for path in found["input"]],
                         [stem(labels[path]) for path in found["hr"]], entry.match)[1]
@@ -137,9 +144,8 @@ def left_out(entry: DatasetEntry) -> list[str]:
     Returns [] if there are none. Raises Unavailable if a folder cannot be read.
     """
     home = entry.home.absolute()
-    patterns = [entry.hr] + ([] if entry.input is None else [entry.input])
     try:
-        left = tree.left_out(home, patterns, entry.leave_out)
+        left = tree.left_out(home, list(_patterns(entry).values()), entry.leave_out)
     except OSError as error:
         raise _unreadable(entry, error) from None
     if not left:
@@ -235,7 +241,7 @@ def digest_all(paths: Sequence[Path], title: str) -> list[str]:
 def digest_anew(paths: Sequence[Path], title: str) -> list[str]:
     """Return the SHA-256 of each file, in order; all files are read again."""
     try:
-        return list(_several(title, file_digest, paths))
+        return fresh_digests(paths, functools.partial(_several, title))
     except OSError as error:
         raise Unavailable(f"{error.filename}: {error.strerror}.") from None
 

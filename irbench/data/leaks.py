@@ -108,7 +108,8 @@ def signatures(data: sets.Dataset, digest: str, data_root: str | Path,
     if known is not None:
         return known
     names, files, pixels, pictures = [], [], [], []
-    for item in progress(data.role("hr")):
+    # a set without targets may have the very photographs of a training set as its inputs
+    for item in progress(data.role("hr" if "hr" in data.roles else "input")):
         image = item.load()
         names.append(item.name)
         files.append(item.sha256)

@@ -78,7 +78,7 @@ def listed(entry: DatasetEntry, found: dict[str, list[Path]],
                               f"paths below {entry.home}, such as {first}.")
         taken |= fitting
     chosen = {**found, leading: [path for path in found[leading] if path in taken]}
-    if leading == "input":
+    if leading == "input" and not entry.targetless:
         labels = names(entry, found)
         pairs, _ = pair(*([stem(labels[path]) for path in found[role]] for role in ("input", "hr")),
                         entry.match)

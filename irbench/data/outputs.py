@@ -134,6 +134,10 @@ def _namings(data: Dataset) -> list[dict[str, str]]:
     """Return the ways to name a set's pictures: name of a picture -> name of the image."""
     if "input" not in data.roles:
         return [{image.name: image.name for image in data.role("hr")}]
+    if "hr" not in data.roles:  # without targets
+        whole = {image.name: image.name for image in data.role("input")}
+        reduced = _reduced(whole, data.match.get("input"))
+        return [whole] + [reduced] * (len(reduced) == len(whole))
     pairs = [(source.name, target.name) for source, target in data.pairs()]
     ways = [{source: source for source, _ in pairs},
             {target: source for source, target in pairs},

@@ -228,13 +228,15 @@ def open_local(entry: DatasetEntry, data_root: str | Path) -> Dataset:
     return dataset(entry, rows, places)
 
 
-def altered(entry: DatasetEntry) -> list[Path]:
-    """Hash the files of a set that are present; return those that do not match their digest.
+def altered(entry: DatasetEntry, anew: bool = True) -> list[Path]:
+    """Return the files of a set that are present and do not match their digest.
 
-    Raises as ``manifest``.
+    Every file is read, or without ``anew`` only those that changed since they were hashed. Raises
+    as ``manifest``.
     """
     rows = [(path, row) for row in manifest(entry) if (path := place(entry, row)).is_file()]
-    digests = folders.digest_anew([path for path, _ in rows], entry.name)
+    hash_all = folders.digest_anew if anew else folders.digest_all
+    digests = hash_all([path for path, _ in rows], entry.name)
     return [path for (path, row), sha256 in zip(rows, digests, strict=True)
             if sha256 != row.sha256]
 

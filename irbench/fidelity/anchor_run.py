@@ -35,8 +35,9 @@ from irbench.fidelity import anchors
 from irbench.fidelity.anchors import Anchor, Anchors, ReferenceCheck
 from irbench.imaging import degrade
 from irbench.inference import allocator
-from irbench.jobs import evaluate
+from irbench.jobs import evaluate, life
 from irbench.jobs.result import Result, failure, record_of
+from irbench.jobs.run import LET_GO
 from irbench.plan import config as configs
 from irbench.present import tidy
 
@@ -62,9 +63,10 @@ def run(catalog: Anchors, *, data_root: str = "data", only: str | None = None, j
         UserError: the anchors cannot be planned, or another run works in the folder.
     """
     rows = catalog.select(only)
-    config = _config(catalog, rows, data_root)
-    plan = plans.build(config, f"anchors {catalog.path}")
-    locks.claim(FOLDER.lock)
+    config, asked = _config(catalog, rows, data_root), {row.name: row.metrics for row in rows}
+    plan = _plan_of(config, asked, f"anchors {catalog.path}")
+    # in the workflow the anchors of a run that was killed may be about to end
+    locks.claim(FOLDER.lock, LET_GO if life.is_watching() else 0.0)
     files.write_atomic(FOLDER.config, digests.canonical(config) + "\n")
     found = {row.name: _stored(plan.cells[row.name]) for row in rows}
     lacking = _obtain(plan, rows)
@@ -95,7 +97,8 @@ def run(catalog: Anchors, *, data_root: str = "data", only: str | None = None, j
             compared += _without(row, lacking[row.name])
         elif record["status"] == "ok":
             try:
-                compared += anchors.compare(row, record["result"]["mean"], expect)
+                result = record["result"]
+                compared += anchors.compare(row, result["mean"], expect, result.get("missing"))
             except Unavailable as error:  # a file has changed since the cell was computed
                 compared += _without(row, error)
         else:  # missing weights show only when the cell is computed
@@ -119,12 +122,24 @@ def _config(catalog: Anchors, rows: Iterable[Anchor], data_root: str) -> dict:
     used = {model for _, model in cells}
     return configs.check({
         "run": RUN, "title": "Anchors: rows whose figures are known", "data_root": data_root,
-        "device": "cpu", "metrics": list(metrics.main()),
+        "device": "cpu",
+        "metrics": list(metrics.ordered(name for row in rows for name in row.metrics)),
         "catalog_paths": list(catalog.catalog_paths), "plugins": list(catalog.plugins),
         "models": {name: entry for name, entry in catalog.models.items() if name in used},
         "cells": [{"protocol": protocol, "datasets": sets, "models": [model]}
                   for (protocol, model), sets in cells.items()],
     }, f"anchors {catalog.path}", reserved=())
+
+
+def _plan_of(config: dict, asked: dict[str, tuple[str, ...]], where: str) -> plans.Plan:
+    """Plan the rows, each scored with its own metrics only: some cost seconds an image."""
+    plan = plans.build(config, where)
+    for name, wanted in asked.items():
+        job = plan.cells[name]
+        others = {f"{other}_weights" for other in set(config["metrics"]) - set(wanted)}
+        spec = {key: value for key, value in job.spec.items() if key not in others}
+        plan.cells[name] = dataclasses.replace(job, spec={**spec, "metrics": list(wanted)})
+    return plan
 
 
 # -- data --------------------------------------------------------------------------------------
@@ -206,14 +221,15 @@ def _results(plan: plans.Plan, names: list[str],
              jobs: int) -> Iterator[tuple[str, dict, bool]]:
     """Evaluate cells and yield them as they finish (see ``_evaluate``); a crash affects one cell.
     """
+    asked = {name: tuple(plan.cells[name].spec["metrics"]) for name in plan.cells}
     if jobs == 1 or len(names) < 2:
-        _begin(plan.config, main=True)
+        _begin(plan.config, asked)
         for name in names:
             yield name, *_evaluate(name)
         return
     # spawn, because a forked process with threads may hang
     with ProcessPoolExecutor(min(jobs, len(names)), multiprocessing.get_context("spawn"),
-                             _begin, (plan.config,)) as pool:
+                             _begin, (plan.config, asked, life.environment())) as pool:
         futures = {pool.submit(_evaluate, name): name for name in names}
         try:
             for future in as_completed(futures):
@@ -235,12 +251,16 @@ def _results(plan: plans.Plan, names: list[str],
 _plan: plans.Plan | None = None  # of this process
 
 
-def _begin(config: dict, main: bool = False) -> None:
+def _begin(config: dict, asked: dict[str, tuple[str, ...]],
+           watched: dict[str, str] | None = None) -> None:
+    """Plan the run in this process; ``watched`` (``life.environment``) is given to a worker."""
     global _plan
-    if not main:
+    if watched:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends its workers itself
+        os.environ.update(watched)
+        life.watch()
     allocator.keep()
-    _plan = plans.build(config, RUN)
+    _plan = _plan_of(config, asked, RUN)
 
 
 def _evaluate(name: str) -> tuple[dict, bool]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class Reference:
     Attributes:
         kind: published, independent or expectation.
         source: its origin, for people.
-        metric: one of ``metrics.main()``.
+        metric: one of irbench's own metrics.
         text: the figure as given; "" for an expectation, which is computed from the images.
         tolerance: in the metric's unit; for an expectation the number of standard errors.
         reason: the reason for this tolerance.
@@ -66,6 +66,11 @@ class Anchor:
     def name(self) -> str:
         """The name of the cell: PROTOCOL/DATASET/MODEL."""
         return f"{self.protocol}/{self.dataset}/{self.model}"
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What the cell is scored with: PSNR, SSIM, and the other metrics of its references."""
+        return metrics.ordered({*metrics.main(), *(one.metric for one in self.references)})
 
 
 @dataclass(frozen=True)
@@ -158,8 +163,8 @@ def _check_reference(where: str, entry: object) -> None:
     _keys(where, entry, names)
     size, more = KINDS[entry["kind"]]
     for metric, tolerance in entry["tolerance"].items():
-        if metric not in metrics.main():
-            raise unknown("metric", metric, metrics.main(), f"{where}: tolerance")
+        if metric not in metrics.BUILT_IN:
+            raise unknown("metric", metric, metrics.BUILT_IN, f"{where}: tolerance")
         _keys(f"{where}: tolerance: {metric}", tolerance, {size, "reason"}, more)
         if not isinstance(tolerance[size], int | float) or tolerance[size] < 0:
             raise UserError(f"{where}: tolerance: {metric}: {size} is {tolerance[size]!r}; valid: "
@@ -246,16 +251,24 @@ def _figures() -> dict[tuple[str, ...], published.Figure]:
 
 # -- verdicts ----------------------------------------------------------------------------------
 
-def compare(row: Anchor, means: dict[str, float | None], expect=None) -> list[ReferenceCheck]:
+def compare(row: Anchor, means: dict[str, float | None], expect=None,
+            missing: dict[str, str] | None = None) -> list[ReferenceCheck]:
     """Compare a row's mean scores with its references.
 
     Args:
         row: the row.
         means: metric -> mean over the set, None if it is missing.
         expect: returns (figure, standard error) for a reference of kind expectation.
+        missing: metric -> why it has no mean. Without its weights its references are skipped.
     """
-    return [_compare(row, reference, means.get(reference.metric), expect)
-            for reference in row.references]
+    found = []
+    for reference in row.references:
+        measured, why = means.get(reference.metric), (missing or {}).get(reference.metric)
+        if measured is None and why and metrics.get(reference.metric).weights:
+            found += without(replace(row, references=(reference,)), "SKIP", why)
+        else:
+            found.append(_compare(row, reference, measured, expect))
+    return found
 
 
 def _compare(row: Anchor, reference: Reference, measured: float | None, expect) -> ReferenceCheck:

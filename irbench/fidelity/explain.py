@@ -164,8 +164,8 @@ def explain(plan: Plan, job: Job, published: str, metric: str = "psnr", *, rerun
         progress: wraps the list of images.
 
     Raises:
-        UserError: a metric without conventions; a figure that is not a number; or saved images that
-            do not match the record.
+        UserError: a metric without conventions; a set without targets; a figure that is not a
+            number; or saved images that do not match the record.
         Unavailable: data or weights are missing.
     """
     if metric not in metrics.explained():
@@ -175,6 +175,9 @@ def explain(plan: Plan, job: Job, published: str, metric: str = "psnr", *, rerun
         raise UserError(f"--published {published}: not a figure of this metric. Give it as "
                         "printed: PSNR in dB, e.g. 33.66, or with --metric ssim one up to 1, e.g. "
                         ".9299.")
+    if "alone" in job.spec:
+        raise UserError(f"{job.title}: the set has no targets, so no value of {metric} can be "
+                        "explained.")
     protocol = plan.protocols[job.key["protocol"]]
     saved, why_not = (None, "asked to") if rerun else _saved(plan, job)
     found: list[Choice] = []

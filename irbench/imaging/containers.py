@@ -49,6 +49,10 @@ class NotPlain(Exception):
     """The file's pixels are not plain 8-bit gray or RGB, or the file is damaged."""
 
 
+class MoreBits(NotPlain):
+    """The file has more than 8 bits per channel."""
+
+
 def examine(data: bytes) -> bytes:
     """Check a file's headers and its end; return the bytes to decode.
 
@@ -133,7 +137,7 @@ def _orientation(exif: bytes) -> int:
 # -- reasons -----------------------------------------------------------------------------------
 
 def _bits(what: object) -> NotPlain:
-    return NotPlain(f"the image has more than 8 bits per channel ({what}). {CONVERT}")
+    return MoreBits(f"the image has more than 8 bits per channel ({what}). {CONVERT}")
 
 
 def _few_bits(bits: object) -> NotPlain:

@@ -91,6 +91,18 @@ def align_pair(input_image: np.ndarray, target_image: np.ndarray,
                  for image in (input_image, target_image))
 
 
+def scored_target(image: np.ndarray, protocol: Protocol) -> np.ndarray:
+    """Return what a restored image is compared with, made from a file's image as in a cell.
+
+    Takes uint8 (H, W, 1 or 3) and returns uint8 (H', W', channels). Raises UserError as
+    ``prepare_target``.
+    """
+    target = prepare_target(image, protocol)
+    if not protocol.paired:
+        return target
+    return _lanczos(target, paired_size(*image.shape[:2], protocol))
+
+
 def paired_size(height: int, width: int, protocol: Protocol) -> tuple[int, int]:
     """Return height and width at which a paired protocol works.
 

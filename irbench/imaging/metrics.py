@@ -1,40 +1,32 @@
-"""PSNR, SSIM and LPIPS of a restored image under a protocol, and the functions of all metrics.
+"""PSNR and SSIM of a restored image under a protocol, and the functions of all metrics.
 
 ``irbench.core.metrics`` holds the name and format of each metric; ``register`` adds the function
-that computes it.
+that computes it. The functions of pyiqa's and of a user's metrics are added by ``irbench.plan``.
 
 PSNR and SSIM are computed here in float64, on planes prepared here. pyiqa's versions are not used,
 for two reasons, which a test shows. Its luma is full-range YIQ, 1.32 dB off the figures in papers.
 Its SSIM sets negative contrast-structure terms to zero, unlike the published definition. This lifts
 noisy images, the more the stronger the noise: photographs of Kodak24 by .0007 on average at sigma
-50 (one by .0012), by .002 at sigma 100 (.004), by .003 at sigma 150 (.005). LPIPS is pyiqa's. SSIM
-is written for speed; ``benchmarks/metrics.py`` measures it.
+50 (one by .0012), by .002 at sigma 100 (.004), by .003 at sigma 150 (.005). SSIM is
+written for speed; ``benchmarks/metrics.py`` measures it. LPIPS and DISTS are in
+``irbench.imaging.perceptual``, what pyiqa computes in ``irbench.imaging.pyiqa_metrics``.
 
-Try: ``python -c "from irbench.imaging import metrics; print(metrics.lpips_weights())"``
+Try: ``python -c "from irbench.imaging import metrics; print(*metrics.COMPUTED)"``
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import importlib.util
 import math
-import os
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
 from irbench.catalog.protocols import Protocol
 from irbench.core.errors import Unavailable, UserError, unknown
-from irbench.imaging.images import crop_border, luma, to_rgb
-
-# Both files as torchvision and the authors of LPIPS publish them; the names end in the first
-# eight hex digits of the SHA-256, which is checked.
-BACKBONE = "alexnet-owt-7be5be79.pth"
-BACKBONE_URL = f"https://download.pytorch.org/models/{BACKBONE}"
+from irbench.imaging import backbones, perceptual, pyiqa_metrics
+from irbench.imaging.images import crop_border, luma
 
 
 def planes(image: np.ndarray, protocol: Protocol, gray_file: bool = False) -> np.ndarray:
@@ -176,95 +168,6 @@ def _across(taps: np.ndarray, channels: int) -> np.ndarray:
     return weights
 
 
-# -- LPIPS -------------------------------------------------------------------------------------
-
-def lpips_weights() -> tuple[Path | None, str]:
-    """Find AlexNet's weights without importing torch; return (path or None, the reason).
-
-    Searches torch's hub folder (respecting TORCH_HOME), then IRBENCH_MIRROR if it is a folder. A
-    file is not used if its SHA-256 does not begin with the digits in its name.
-    """
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "torch"
-    hub = Path(os.environ.get("TORCH_HOME", cache)).expanduser() / "hub" / "checkpoints" / BACKBONE
-    places = [hub]
-    mirror = os.environ.get("IRBENCH_MIRROR", "")
-    if mirror and not mirror.startswith(("http://", "https://")):
-        places.append(Path(mirror).expanduser() / BACKBONE_URL.split("://")[1])
-    for path in places:
-        if path.is_file():
-            if _intact(path, path.stat().st_mtime_ns):
-                return path, f"AlexNet weights from {path.parent}"
-            return None, f"{BACKBONE} is there but its checksum is wrong; delete it and fetch again"
-    return None, (f"needs AlexNet's weights: put {BACKBONE} (from {BACKBONE_URL}) "
-                  "into torch's hub folder, hub/checkpoints")
-
-
-@functools.cache
-def _intact(path: Path, _mtime: int) -> bool:
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return digest.startswith(BACKBONE.rsplit("-", 1)[1].removesuffix(".pth"))
-
-
-def make_lpips(backbone: dict | None = None) -> Callable[[np.ndarray, np.ndarray], float]:
-    """Build LPIPS 0.1 on AlexNet (Zhang et al. 2018), using pyiqa's implementation.
-
-    The five linear layers come from the ``lpips`` package, the backbone from torch's hub folder
-    or the mirror.
-
-    Args:
-        backbone: torchvision's AlexNet state dict; by default read from ``lpips_weights()``.
-
-    Returns:
-        A function that maps two uint8 images (H, W, C) to their distance (0 = same). Gray images
-        are repeated to RGB.
-
-    Raises:
-        Unavailable: the weights are missing; the message says what to do.
-    """
-    path = None
-    if backbone is None:  # checked before the imports, which take seconds
-        path, reason = lpips_weights()
-        if path is None:
-            raise Unavailable(f"LPIPS {reason}.")
-    import torch
-    import torchvision
-    from pyiqa.archs import lpips_arch
-
-    if path:
-        backbone = torch.load(path, map_location="cpu", weights_only=True)
-    network = torchvision.models.alexnet(weights=None)
-    network.load_state_dict(backbone)
-    # pyiqa always asks torchvision to download; give it the network that is already loaded
-    theirs = lpips_arch.models
-    lpips_arch.models = SimpleNamespace(alexnet=lambda weights: network)
-    try:
-        net = lpips_arch.LPIPS(net="alex", version="0.1", pretrained=False)
-    finally:
-        lpips_arch.models = theirs
-    net.load_state_dict(_linear_layers(), strict=False)
-    net.eval()
-
-    def distance(restored: np.ndarray, target: np.ndarray) -> float:
-        pair = [torch.from_numpy(to_rgb(p).astype(np.float32) / 255).permute(2, 0, 1)[None]
-                for p in (restored, target)]
-        with torch.inference_mode():
-            return float(net(*pair))
-
-    return distance
-
-
-def _linear_layers() -> dict:
-    """Return the learned weights of the five layers (version 0.1) from the ``lpips`` package."""
-    import torch
-
-    spec = importlib.util.find_spec("lpips")
-    path = spec and Path(spec.origin).parent / "weights" / "v0.1" / "alex.pth"
-    if not (path and path.is_file()):
-        raise Unavailable("LPIPS needs its linear layers: install the package lpips, "
-                          "which holds them.")
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
 # -- all of them -------------------------------------------------------------------------------
 
 @dataclass(frozen=True)
@@ -282,22 +185,23 @@ class Pair:
     planes: tuple[np.ndarray, np.ndarray]
 
 
-Score = Callable[[Pair], float | None]      # None: not defined for this pair
-Weights = Callable[[], tuple[Path | None, str]]     # the path (None: missing) and the reason
+# None: not defined for this pair. It may raise Unavailable for an image that it cannot score
+Score = Callable[[Pair], float | None]
+Prepare = Callable[[Protocol], Score]
+Finder = Callable[[], backbones.Found]
 
-# metric -> the function that prepares it for a protocol, and the one that finds its weights
-COMPUTED: dict[str, Callable[[Protocol], Score]] = {}
-WEIGHTS: dict[str, Weights] = {}
+# metric -> the function that prepares it for a protocol, and the one that finds its files
+COMPUTED: dict[str, Prepare] = {}
+FILES: dict[str, Finder] = {}
 
 
-def register(name: str, prepare: Callable[[Protocol], Score],
-             weights: Weights | None = None) -> None:
+def register(name: str, prepare: Prepare, files: Finder | None = None) -> None:
     """Register the function that computes a metric of the table (``irbench.core.metrics``).
 
     Args:
         name: the name of its row.
         prepare: returns the function that scores a pair under a protocol. It may raise Unavailable.
-        weights: finds the file of weights that it needs.
+        files: finds the file that it needs, of weights or of a user's code.
 
     Raises:
         UserError: another function already computes the metric.
@@ -305,20 +209,37 @@ def register(name: str, prepare: Callable[[Protocol], Score],
     if COMPUTED.setdefault(name, prepare) != prepare:
         raise UserError(f"metric {name!r} is already computed by {COMPUTED[name].__module__}. "
                         "Give yours another name.")
-    if weights:
-        WEIGHTS[name] = weights
+    if files:
+        FILES[name] = files
+
+
+def offer(name: str, prepare: Prepare, files: Finder | None = None) -> None:
+    """Register a metric of pyiqa or of a user, in place of an earlier one of this name."""
+    COMPUTED.pop(name, None)
+    FILES.pop(name, None)
+    register(name, prepare, files)
+
+
+def on_images(make: Callable[[], Callable[[np.ndarray, np.ndarray], float]]) -> Prepare:
+    """Return what prepares a metric that takes two images whatever the protocol scores."""
+    def prepare(_protocol: Protocol) -> Score:
+        measure = make()
+        return lambda pair: measure(pair.restored, pair.target)
+    return prepare
 
 
 register("psnr", lambda protocol: lambda pair: psnr(*pair.planes))
 register("ssim", lambda protocol: lambda pair: ssim(*pair.planes, protocol.metric.ssim))
-
-
-def _prepare_lpips(_protocol: Protocol) -> Score:
-    distance = make_lpips()
-    return lambda pair: distance(pair.restored, pair.target)
-
-
-register("lpips", _prepare_lpips, lpips_weights)
+register("lpips", on_images(functools.partial(perceptual.make_lpips, "alex")),
+         functools.partial(backbones.find, "alex"))
+register("lpips_vgg", on_images(functools.partial(perceptual.make_lpips, "vgg")),
+         functools.partial(backbones.find, "vgg"))
+register("dists", on_images(perceptual.make_dists), backbones.find_dists)
+register("ms_ssim", on_images(functools.partial(pyiqa_metrics.make, "ms_ssim")))
+register("gmsd", on_images(functools.partial(pyiqa_metrics.make, "gmsd")))
+register("fsim", on_images(functools.partial(pyiqa_metrics.make, "fsim")))
+register("vif", on_images(functools.partial(pyiqa_metrics.make, "vif")))
+register("niqe", on_images(pyiqa_metrics.make_niqe), pyiqa_metrics.find_niqe)
 
 
 def check(names: Iterable[str], where: str = "") -> None:
@@ -331,14 +252,19 @@ def check(names: Iterable[str], where: str = "") -> None:
 def weights_in_use(names: Iterable[str]) -> dict[str, str | None]:
     """Return NAME_weights -> the file that a metric needs (None: missing), for a job's spec.
 
-    With it in the spec, cells run again once the weights become available.
+    With it in the spec, cells run again once the weights become available, and when a user's metric
+    changes.
     """
-    found = {name: WEIGHTS[name]()[0] for name in names if name in WEIGHTS}
-    return {f"{name}_weights": path and path.name for name, path in found.items()}
+    return {f"{name}_weights": FILES[name]().name for name in names if name in FILES}
 
 
 class Scorer:
-    """Scores image pairs under one protocol; ``missing`` holds why a metric is unavailable."""
+    """Scores image pairs under one protocol.
+
+    Attributes:
+        missing: metric -> why it is unavailable for all images.
+        failed: metric -> why it has no score for the first image without one.
+    """
 
     def __init__(self, protocol: Protocol, names: Collection[str]) -> None:
         """Prepare the metrics in ``names``; those without their weights are put in ``missing``.
@@ -348,6 +274,7 @@ class Scorer:
         check(names)
         self.protocol = protocol
         self.missing: dict[str, str] = {}
+        self.failed: dict[str, str] = {}
         self._scores: dict[str, Score] = {}
         for name, prepare in COMPUTED.items():
             if name in names:
@@ -356,6 +283,11 @@ class Scorer:
                 except Unavailable as error:
                     self._scores[name] = lambda pair: None
                     self.missing[name] = str(error)
+
+    @property
+    def prepared(self) -> tuple[str, ...]:
+        """The metrics that were asked for, also those without their weights."""
+        return tuple(self._scores)
 
     def __call__(self, restored: np.ndarray, target: np.ndarray,
                  gray_file: bool = False) -> dict[str, float | None]:
@@ -369,7 +301,18 @@ class Scorer:
         crop = self.protocol.metric.crop
         pair = Pair(crop_border(restored, crop), crop_border(target, crop),
                     tuple(planes(image, self.protocol, gray_file) for image in (restored, target)))
-        return {name: score(pair) for name, score in self._scores.items()}
+        return {name: self._score(name, score, pair) for name, score in self._scores.items()}
+
+    def _score(self, name: str, score: Score, pair: Pair) -> float | None:
+        try:
+            value = score(pair)
+        except Unavailable as error:
+            self.failed.setdefault(name, str(error))
+            return None
+        if value is not None and not math.isfinite(value):
+            self.failed.setdefault(name, f"{name} is {value}")
+            return None
+        return value
 
 
 def mean(scores: list[dict[str, float | None]], names: tuple[str, ...]) -> dict:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from irbench.core import records
+from irbench.core import messages, records
+from irbench.core.errors import Damaged
 from irbench.data import obtain, sets
 from irbench.jobs.result import USUAL, Result, RunSettings
 from irbench.plan import Job, Plan, contents
@@ -30,7 +31,15 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
     if spec["dataset"]["sha256"] is None:
         # the content of the set is known only now
         spec = contents.spec(entry, plan.config["data_root"])
+    if changed := sets.altered(entry, anew=False):
+        raise Damaged(f"{entry.name}: {words_of_altered(entry.name, changed)}")
     images = found.role("input" if entry.paired else "hr")
     return Result({"count": len(images), "sha256": sets.digest(entry),
                    "bytes": sum(item.bytes for item in found.images),
                    "images": [item.name for item in images]}, seconds=phases.seconds, spec=spec)
+
+
+def words_of_altered(name: str, changed: list[Path]) -> str:
+    """Say that files of a set are others than those that its digest, and all scores, are of."""
+    return (f"{len(changed)} files changed after they were scored ({messages.some(changed)}); "
+            f"irbench data check {name} shows what to do")

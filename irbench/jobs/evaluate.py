@@ -24,39 +24,44 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irbench.catalog.protocols import Protocol
-from irbench.core import messages, records
+from irbench.core import digests, messages, records
 from irbench.core.errors import Damaged, Unavailable, UserError
 from irbench.core.run_folder import INPUT, TARGET, RunFolder
 from irbench.data import obtain, outputs, sets
 from irbench.imaging import degrade, metrics
-from irbench.imaging.images import to_float, to_rgb, to_uint8, write_png
+from irbench.imaging.images import as_channels, to_float, to_rgb, to_uint8, write_png
 from irbench.jobs.result import USUAL, Result, RunSettings
 from irbench.models import interface, registry
 from irbench.plan import Job, Plan
-from irbench.weights import loading
+from irbench.weights import loading, storage
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from irbench.catalog.model import Model
     from irbench.inference.tiling import Tiled
 
 
-def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
+def run(plan: Plan, job: Job, settings: RunSettings = USUAL,
+        module: nn.Module | None = None) -> Result:
     """Evaluate a cell; writes only the images to keep.
 
     Args:
         plan: the run the cell belongs to.
         job: the cell.
-        settings: device, threads, whether to show progress, and whether to keep the restored
-            images even if the config does not request it.
+        settings: device, threads, whether to show progress, how many images to restore, and whether
+            to keep the restored images even if the config does not request it.
+        module: the network of a model that is in memory only (``MODULE``); it is moved, cast and
+            guarded in place.
 
     Returns:
         Its ``result``: ``images`` (name, height, width, scores, ``tiles``: 1 is the
-        whole image, ``file``), ``mean``, ``missing``, ``device``, ``inference`` (the options),
-        ``tiling`` (``Tiled.record``, None if every image was restored whole) and ``dictionary``
-        (``interface.diagnose`` of the first image or its first tile; None for a network without
-        this method, and for a compiled one, which cannot be observed). A model given by its
-        result images (``Model.given``) has only ``images`` (with ``output`` and ``sha256`` of each
-        given file), ``mean`` and ``missing``.
+        whole image, ``file``, and for kept images ``kept``, the digests of their files), ``mean``,
+        ``missing``, ``device``, ``inference`` (the options), ``tiling`` (``Tiled.record``, None if
+        every image was restored whole) and ``dictionary`` (``interface.diagnose`` of the first
+        image or its first tile; None for a network without this method, and for a compiled one,
+        which cannot be observed). A model given by its result images (``Model.given``) has only
+        ``images`` (with ``output`` and ``sha256`` of each given file), ``mean`` and ``missing``.
 
     Raises:
         Unavailable: weights or data are missing, a file is broken, memory ran out.
@@ -74,12 +79,16 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
     with phases("load"):
         data = obtain.obtain(plan.entry(job.key["dataset"]), Path(plan.config["data_root"]))
         items = list_items(data, protocol)
-        scorer = metrics.Scorer(protocol, tuple(job.spec["metrics"]))
+        part = settings.limit is not None and settings.limit < len(items)
+        items = items[:settings.limit]
+        scorer = metrics.Scorer(protocol, tuple(job.spec.get("alone", job.spec["metrics"])))
         if job.model.given:
             given, resolved = _outputs(job.model, data)
-            return _scored(plan, job, settings, items, given, resolved, scorer, phases)
-        network, resolved = ready(plan, job, device)
-        foreign = guard.guarded(network.network)
+        else:
+            network, resolved = ready(plan, job, device, module)
+            foreign = guard.guarded(network.network)
+    if job.model.given:
+        return _scored(plan, job, settings, items, given, resolved, scorer, phases)
     images = []
     for item in messages.track(items, job.title, len(items)) if settings.progress else items:
         with named(item, data.name):
@@ -88,20 +97,22 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
                 with phases("check"):
                     _check_repeatable(network, job.model.name, pictures, seed_for(
                         protocol, item.name), device)
-        kept = None
+        kept = {}
         if settings.keep_images or job.spec["keep_images"]:
             with phases("write"):
                 kept = _keep(plan.folder, job, item.name, *pictures)
-        images.append({"name": item.name, **scores, "tiles": network.tiles, "file": kept})
+        images.append({"name": item.name, **scores, "tiles": network.tiles,
+                       "file": next(iter(kept), None), **({"kept": kept} if kept else {})})
     if facts := interface.diagnosis_in_words(network.network, network.observed):
         messages.say(f"{facts} (first image)")
     names = tuple(job.spec["metrics"])
     return Result(
         {"images": images, "mean": metrics.mean(images, names),
-         "missing": _missing(scorer, images, names), "device": device,
+         "missing": _missing(scorer, images, names, "alone" in job.spec), "device": device,
          "inference": network.options.as_dict(), "tiling": network.record(),
          "dictionary": network.observed or None},
-        resolved=resolved, seconds=phases.seconds, threads=settings.threads)
+        resolved=resolved, seconds=phases.seconds, threads=settings.threads,
+        spec={**job.spec, "limit": len(items)} if part else None)
 
 
 def _outputs(model: Model, data: sets.Dataset) -> tuple[dict[str, sets.ImageFile], dict]:
@@ -129,34 +140,38 @@ def _scored(plan: Plan, job: Job, settings: RunSettings, items: list[Item],
         file = given[item.name]
         with named(item, job.key["dataset"], file):
             with phases("load"):
-                degraded, target, gray_file = item.load(protocol)
-                restored = _fitting(file.load(), target)
+                degraded, target, gray = item.load(protocol)
+                size = [protocol.scale * side for side in degraded.shape[:2]]
+                restored = _fitting(file.load(), (*size, degraded.shape[-1]))
             with phases("score"):
-                scores = scorer(restored, target, gray_file=gray_file)
-        kept = None
+                found = scorer(restored, restored if target is None else target, gray_file=gray)
+        kept = {}
         if settings.keep_images or job.spec["keep_images"]:
             with phases("write"):
                 kept = _keep(plan.folder, job, item.name, degraded, restored, target)
-        images.append({"name": item.name, "height": target.shape[0], "width": target.shape[1],
-                       **scores, "output": f"{file.path.parent.name}/{file.path.name}",
-                       "sha256": file.sha256, "file": kept})
+        images.append({"name": item.name, "height": size[0], "width": size[1],
+                       **{name: found.get(name) for name in job.spec["metrics"]},
+                       "output": f"{file.path.parent.name}/{file.path.name}",
+                       "sha256": file.sha256, "file": next(iter(kept), None),
+                       **({"kept": kept} if kept else {})})
     names = tuple(job.spec["metrics"])
     return Result({"images": images, "mean": metrics.mean(images, names),
-                   "missing": _missing(scorer, images, names)},
-                  resolved=resolved, seconds=phases.seconds)
+                   "missing": _missing(scorer, images, names, "alone" in job.spec)},
+                  resolved=resolved, seconds=phases.seconds,
+                  spec={**job.spec, "limit": len(items)} if len(given) > len(items) else None)
 
 
-def _fitting(picture: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return a given picture in the colours of its target, both uint8 (H, W, C).
+def _fitting(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return a given picture, uint8 (H, W, 1 or 3), in the colours of ``shape`` (H, W, C).
 
     A gray picture of a colour target has its value in all channels, and a colour file with three
     equal channels is a gray picture. Raises Damaged for another size, or colours without need.
     """
-    (h, w), (th, tw) = picture.shape[:2], target.shape[:2]
+    (h, w), (th, tw) = picture.shape[:2], shape[:2]
     if (h, w) != (th, tw):
         raise Damaged(f"the result image is {h}x{w} pixels (height x width), its target {th}x{tw} "
                       "(cropped as the protocol asks). They must have the same size.")
-    if target.shape[-1] == 3:
+    if shape[-1] == 3:
         return to_rgb(picture)
     if (picture != picture[..., :1]).any():
         raise Damaged("the result image has colours, but the protocol scores gray images. Give "
@@ -164,27 +179,36 @@ def _fitting(picture: np.ndarray, target: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(picture[..., :1])
 
 
-def ready(plan: Plan, job: Job, device: str = "cpu") -> tuple[Tiled, dict]:
+def ready(plan: Plan, job: Job, device: str = "cpu",
+          module: nn.Module | None = None) -> tuple[Tiled, dict]:
     """Return the network of a cell, for use with ``forward``, and the record's ``resolved``.
 
-    Its ``tiles``, ``observed`` and ``record()`` describe the forward passes, see ``Tiled``.
+    Its ``tiles``, ``observed`` and ``record()`` describe the forward passes, see ``Tiled``. For
+    ``module`` see ``run``; without it the weights are loaded.
 
     Raises:
         Unavailable: no weights, or no compiler.
         UserError: weights or inference options do not fit the model.
     """
+    from irbench.inference import guard
     from irbench.inference.prepare import prepare
     from irbench.inference.seeding import seeded
     from irbench.inference.tiling import Tiled
 
     model, plugins = job.model, tuple(plan.config["plugins"])
     protocol = plan.protocols[job.key["protocol"]]
-    with seeded(seed_for(protocol, model.arch)):  # of a network that draws what no file holds
-        network, digest = loading.ready(model, protocol, plan.folder,
-                                        Path(plan.config["data_root"]), plugins)
+    if module is not None:
+        digest = storage.state_digest(module.state_dict())
+        network = guard.guard(module, model.name, scale=protocol.scale,
+                              channels=protocol.channels)
+    else:
+        with seeded(seed_for(protocol, model.arch)):  # of a network that draws what no file holds
+            network, digest = loading.ready(model, protocol, plan.folder,
+                                            Path(plan.config["data_root"]), plugins)
     resolved = loading.resolved(network, digest)
     # a third party's network has its own list of number types
-    dtypes = None if model.external else registry.get(model.arch, plugins).dtypes
+    dtypes = (None if model.external or module is not None
+              else registry.get(model.arch, plugins).dtypes)
     network = prepare(network, model.inference, device, dtypes)
     watch = (None if model.inference.compile
              else functools.partial(interface.diagnose, network))
@@ -195,19 +219,31 @@ def ready(plan: Plan, job: Job, device: str = "cpu") -> tuple[Tiled, dict]:
 class Item:
     """The files of one image of a cell. ``source`` is None if the input is made from the target.
 
-    The name is that of the input, because several inputs may share one target.
+    ``target`` is None in a set without targets. The name is that of the input, because several
+    inputs may share one target.
     """
 
     name: str
-    target: sets.ImageFile
+    target: sets.ImageFile | None
     source: sets.ImageFile | None = None
 
-    def load(self, protocol: Protocol) -> tuple[np.ndarray, np.ndarray, bool]:
+    def load(self, protocol: Protocol) -> tuple[np.ndarray, np.ndarray | None, bool]:
         """Return the input float32 (h, w, C), the target uint8 (H, W, C), whether its file is gray.
+
+        Without a target the second is None, and the third says whether the input's file is gray.
 
         Raises Unavailable for a missing file, and Damaged for a broken file or a pair whose images
         do not fit together: these are errors of the data, not of the command.
         """
+        if self.target is None:
+            given = self.source.load()
+            try:
+                degraded = to_float(
+                    as_channels(given, protocol.color, protocol.gray) if protocol.scale > 1
+                    else degrade.scored_target(given, protocol))
+            except UserError as error:
+                raise Damaged(str(error)) from None
+            return degraded, None, given.shape[-1] == 1
         image = self.target.load()
         if self.source:
             given = self.source.load()
@@ -223,6 +259,8 @@ class Item:
 
 def list_items(data: sets.Dataset, protocol: Protocol) -> list[Item]:
     """List the images of a set, sorted by name."""
+    if protocol.paired and "hr" not in data.roles:
+        return [Item(source.name, None, source) for source in data.role("input")]
     if protocol.paired:
         return [Item(source.name, target, source) for source, target in data.pairs()]
     return [Item(target.name, target) for target in data.role("hr")]
@@ -254,7 +292,7 @@ def named(item: Item, dataset: str, output: sets.ImageFile | None = None) -> Ite
 
 def _image(item: Item, network: Tiled, job: Job, protocol: Protocol, scorer: metrics.Scorer,
            device: str, phases: records.Phases) -> tuple[dict, tuple[np.ndarray, ...]]:
-    """Process one image; return its scores, and (input, restored, target)."""
+    """Process one image; return its scores, and (input, restored, target or None)."""
     from irbench.inference.guard import check_values
 
     with phases("load"):
@@ -264,8 +302,10 @@ def _image(item: Item, network: Tiled, job: Job, protocol: Protocol, scorer: met
         check_values(values, job.model.name, network.options.dtype)
         restored = to_uint8(values)
     with phases("score"):
-        scores = scorer(restored, target, gray_file=gray_file)
-    size = {"height": target.shape[0], "width": target.shape[1]}
+        # without a target only metrics that do not look at one are prepared
+        found = scorer(restored, restored if target is None else target, gray_file=gray_file)
+        scores = {name: found.get(name) for name in job.spec["metrics"]}
+    size = {"height": restored.shape[0], "width": restored.shape[1]}
     return {**size, **scores}, (degraded, restored, target)
 
 
@@ -327,22 +367,34 @@ def forward(network, degraded: np.ndarray, device: str = "cpu", seed: int = 0) -
 
 
 def _keep(folder: Path, job: Job, name: str, degraded: np.ndarray, restored: np.ndarray,
-          target: np.ndarray) -> str:
-    """Write the restored image, the input (rounded) and the target; return the first one's path."""
+          target: np.ndarray | None) -> dict[str, str]:
+    """Write the restored image, the input (rounded) and the target, if there is one.
+
+    Returns their paths, relative to the run folder, with the SHA-256 of each.
+    """
     run, place = RunFolder(folder), (job.key["protocol"], job.key["dataset"])
-    path = run.image(*place, job.key["model"], name)
-    write_png(path, restored)
-    for reserved, image in ((INPUT, degraded), (TARGET, to_float(target))):
-        # always written, because the set's files may have changed since an earlier run
-        write_png(run.image(*place, reserved, name), to_uint8(image))
-    return path.relative_to(folder).as_posix()
+    kept = {}
+    # input and target are always written: the set's files may have changed since an earlier run
+    for owner, image in ((job.key["model"], restored), (INPUT, to_uint8(degraded)),
+                         (TARGET, target)):
+        if image is None:
+            continue
+        path = run.image(*place, owner, name)
+        write_png(path, image)
+        kept[path.relative_to(folder).as_posix()] = digests.file_digest(path)
+    return kept
 
 
-def _missing(scorer: metrics.Scorer, images: list[dict], names: tuple[str, ...]) -> dict:
+def _missing(scorer: metrics.Scorer, images: list[dict], names: tuple[str, ...],
+             targetless: bool) -> dict:
     """Return metric -> reason for each metric without a mean."""
     reasons = dict(scorer.missing)
+    for name in names if targetless else ():
+        if name not in scorer.prepared:
+            reasons[name] = "the set has no targets to compare with"
     for name in names:
         without = [image["name"] for image in images if image[name] is None]
         if without and name not in reasons:
-            reasons[name] = f"{', '.join(without)}: identical to the target, {name} is infinite"
+            why = scorer.failed.get(name, f"identical to the target, {name} is infinite")
+            reasons[name] = f"{', '.join(without)}: {why}"
     return reasons

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from irbench.core import records
+from irbench.core import files, records
 from irbench.core.errors import Unavailable, UserError, in_words
 from irbench.core.run_folder import RunFolder
 from irbench.plan import Job
@@ -27,6 +27,8 @@ class RunSettings:
         threads: CPU threads for torch, in each process.
         progress: whether a cell shows its progress.
         keep_images: whether a cell keeps restored images even if the config does not request it.
+        limit: how many images of its set a cell restores; None for all. The result of a part has
+            another spec, so that it never counts as the set's.
         max_minutes: wall time after which a training stops cleanly; None for no limit.
         tensorboard: whether a training also writes TensorBoard's files.
     """
@@ -35,6 +37,7 @@ class RunSettings:
     threads: int = 1
     progress: bool = False
     keep_images: bool = False
+    limit: int | None = None
     max_minutes: float | None = None
     tensorboard: bool = False
 
@@ -101,4 +104,5 @@ def write(job: Job, record: dict) -> None:
     folder = RunFolder.of_record(job.record, job.kind)
     old = folder.load(job.kind, job.key).record or {}
     if any(old.get(name) != record[name] for name in DECISIVE):
+        files.set_folder_aside(job.record)
         folder.write(record)

@@ -4,7 +4,8 @@ Reads   what the job reads.
 Writes  the job's record; kinds write more (see their modules).
 
 The workflow runs each job that computes in a separate process (``supervise``), so that a crashed or
-killed job affects only its own record.
+killed job affects only its own record. A job holds the lock of its record while it runs, ends with
+its run (``irbench.jobs.life``), and writes only what the run's plan still asks for.
 
 Try: ``python -c "from irbench import plan; from irbench.jobs import run
 planned = plan.load('config.yaml')
@@ -13,19 +14,26 @@ print(run.do(planned, next(iter(planned.cells.values())))['result']['mean'])"``
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import signal
 import subprocess
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from irbench.core import messages
-from irbench.core.errors import UserError
+from irbench.core import files, locks, messages
+from irbench.core.errors import Superseded, UserError
+from irbench.core.run_folder import lock_of
 from irbench.inference import allocator
-from irbench.jobs import bench, data, evaluate, leaks, profile, training
+from irbench.jobs import bench, data, evaluate, leaks, life, profile, training, verify
 from irbench.jobs.result import Result, RunSettings, expected, failure, record_of, write
 from irbench.plan import Job, Plan
+from irbench.plan import file as plan_file
+
+LET_GO = 15.0   # seconds that a command by hand waits for another process that does the same job
+REMIND = 60.0   # seconds between two messages that a job of a run waits
 
 
 @dataclass(frozen=True)
@@ -68,8 +76,17 @@ def do(plan: Plan, job: Job, settings: RunSettings | None = None, *, on_failure:
         The record; None if another process of the same training writes it.
 
     Raises:
-        UserError: the job's error, with ``stop``. Any other error is a bug of irbench or a model.
+        Superseded: the run's plan changed meanwhile and asks for something else; nothing is
+            written.
+        UserError: of the job, with ``stop``; also if another process is doing the job. With
+            ``record`` this one waits for it. Any other error is a bug of irbench or a model.
     """
+    with _alone(plan, job, wait=on_failure == "record") as done:
+        return done or _do(plan, job, settings, on_failure, attempt)
+
+
+def _do(plan: Plan, job: Job, settings: RunSettings | None, on_failure: str,
+        attempt: int) -> dict | None:
     allocator.keep()
     messages.say(f"{job.title}: started")
     try:
@@ -77,7 +94,7 @@ def do(plan: Plan, job: Job, settings: RunSettings | None = None, *, on_failure:
         if found is None:
             return None
         record = record_of(job, found, attempt)
-    except (KeyboardInterrupt, GeneratorExit):
+    except (KeyboardInterrupt, GeneratorExit, Superseded):
         raise
     except BaseException as error:  # sys.exit in a model's code, too: it must not pass for success
         found = failure(error)
@@ -90,10 +107,34 @@ def do(plan: Plan, job: Job, settings: RunSettings | None = None, *, on_failure:
             messages.say(traceback.format_exc())
         record = record_of(job, found, attempt)
         messages.say(f"{job.title}: {found.status}: {found.reason}")
+    plan.check_asked(job)
     write(job, record)
     if record["status"] == "ok":
         messages.say(f"{job.title}: done, {job.record}")
     return record
+
+
+@contextlib.contextmanager
+def _alone(plan: Plan, job: Job, wait: bool) -> Iterator[dict | None]:
+    """Hold the lock of a job; yields its record if another process has done the job meanwhile."""
+    lock, said = lock_of(job.record), [0]
+
+    def waiting(seconds: float) -> None:
+        if not wait and seconds > LET_GO:
+            raise UserError(f"{job.title}: another process runs it ({lock}). Wait for that "
+                            "process, or end it first.")
+        if wait and seconds >= REMIND * said[0]:
+            said[0] += 1
+            messages.say(f"{job.title}: waiting for another process that does it ({lock})")
+
+    with locks.hold(lock, waiting) as waited:
+        yield _done(plan, plan_file.settled(plan, job)) if waited else None
+
+
+def _done(plan: Plan, job: Job) -> dict | None:
+    """Return the record of a job if it is current."""
+    known = verify.Records(plan)
+    return None if known.problem(job) else known.stored(job).record
 
 
 def compute(plan: Plan, job: Job, settings: RunSettings | None = None) -> Result | None:
@@ -118,7 +159,7 @@ def pick_device(name: str) -> str:
     return device
 
 
-def supervise(job: Job, command: list[str], *, attempt: int = 0,
+def supervise(plan: Plan, job: Job, command: list[str], *, attempt: int = 0,
               log: str | None = None) -> tuple[int, dict | None]:
     """Run the command of a job in a separate process, which writes the job's record.
 
@@ -126,17 +167,28 @@ def supervise(job: Job, command: list[str], *, attempt: int = 0,
     record. Signals reach the job: a training then saves its state.
 
     Args:
+        plan: the run.
         job: the job that the command runs.
         command: the program and its arguments. It must run the job itself, not call this again.
         attempt: how often an earlier attempt had failed.
         log: the file with the command's messages; the reason of a failure names it.
 
     Returns:
-        (0, None) if the command wrote a record, (130, None) if Ctrl-C ended it, otherwise 0 and
-        the record that was written for it.
+        (0, None) if the command wrote a record, or none is wanted, because the run has ended or
+        asks for something else; (130, None) if Ctrl-C ended it; otherwise 0 and the record that was
+        written for it, or by another process that did the same job.
     """
+    with _alone(plan, job, wait=True) as done:
+        return (0, done) if done else _supervise(plan, job, command, attempt, log)
+
+
+def _supervise(plan: Plan, job: Job, command: list[str], attempt: int,
+               log: str | None) -> tuple[int, dict | None]:
+    files.set_folder_aside(job.record)
     job.record.unlink(missing_ok=True)
-    process = subprocess.Popen(command)
+    lock, kept_open = locks.passed_on()
+    process = subprocess.Popen(command, env={**os.environ, **lock, **life.environment()},
+                               pass_fds=kept_open)
     # Ctrl-C reaches the job directly
     before = {number: signal.signal(number, handler) for number, handler in (
         (signal.SIGTERM, lambda *_: process.terminate()), (signal.SIGINT, signal.SIG_IGN))}
@@ -151,6 +203,8 @@ def supervise(job: Job, command: list[str], *, attempt: int = 0,
              if code < 0 else f"ended with exit code {code}")
     reason = f"the process {ended} and left no result; see {log or 'its messages'}"
     messages.say(f"{job.title}: failed: {reason}")
+    if life.ended() or not plan.asks_for(job):
+        return 0, None      # nobody waits for a record; the next run does the job
     record = record_of(job, Result(status="failed", reason=reason), attempt)
     write(job, record)
     return 0, record

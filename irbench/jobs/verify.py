@@ -12,16 +12,46 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from irbench.catalog.model import EXTERNAL, Checkpoint
-from irbench.core import digests, messages
+from irbench.core import digests, files, records
+from irbench.core.errors import UserError
 from irbench.core.run_folder import Stored
 from irbench.data import outputs, pins, sets
+from irbench.jobs.data import words_of_altered
 from irbench.plan import Job, Plan
+from irbench.plan import file as plan_file
 
 AGAIN = "run the workflow again"
+CURRENT = "current"
+# what makes the next run do a job: there is no record, it belongs to something else, it cannot be
+# trusted, or it says that there is no result
+TO_DO = ("missing", "stale", "damaged", "failed", "unavailable")
+# a record is current, but a file that it was made from is not: no run can mend that
+ALTERED = "altered"
+
+
+@dataclass(frozen=True)
+class RecordState:
+    """What is to be said of a job's record.
+
+    Attributes:
+        job: the job.
+        state: one of ``TO_DO``, ``ALTERED`` or ``CURRENT``.
+        reason: one sentence; "" if the record is current.
+    """
+
+    job: Job
+    state: str = CURRENT
+    reason: str = ""
+
+    def __str__(self) -> str:
+        """Return the job and the sentence."""
+        return f"{self.job.title}: {self.reason}"
 
 
 class Records:
@@ -35,7 +65,7 @@ class Records:
         """Keep the plan; nothing is read yet."""
         self.plan = plan
         self._stored: dict[Path, Stored] = {}
-        self._problems: dict[Path, str | None] = {}
+        self._findings: dict[Path, RecordState] = {}
 
     def stored(self, job: Job) -> Stored:
         """Return what is stored at the path of a job's record."""
@@ -45,55 +75,71 @@ class Records:
 
     def problem(self, job: Job) -> str | None:
         """Return why a job must run (again), in one sentence; None if its record is current.
-
-        Files of weights are compared by their known digests (``digests.known_digest``).
         """
-        if job.record not in self._problems:
-            self._problems[job.record] = self._problem(job)
-        return self._problems[job.record]
+        return self.find(job).reason or None
 
-    def _problem(self, job: Job) -> str | None:
+    def find(self, job: Job) -> RecordState:
+        """Return what is to be said of a job's record, in as little time as possible.
+
+        Files count by their known digests (``digests.known_digest``).
+        """
+        if job.record not in self._findings:
+            self._findings[job.record] = RecordState(job, *self._find(job))
+        return self._findings[job.record]
+
+    def _find(self, job: Job) -> tuple[str, str]:
         stored = self.stored(job)
         if stored.missing:
-            return f"not computed ({job.record})"
+            return "missing", f"not computed ({job.record})"
         if stored.problem:
-            return f"{self.plan.folder}/{stored.problem}"
+            return "damaged", f"{self.plan.folder}/{stored.problem}"
         record = stored.record
         if record["status"] != "ok":
-            return f"{record['status']}: {record['reason']}"
-        if record["spec"] != job.spec:
+            return record["status"], f"{record['status']}: {record['reason']}"
+        if not records.serves(record["spec"], job.spec):
             changed = sorted(key for key in job.spec if record["spec"].get(key) != job.spec[key])
-            return f"stale: its {', '.join(changed) or 'spec'} changed since; {AGAIN}"
-        if job.kind == "training":
-            return _check_weights(self.plan, record, digests.known_digest)
+            return "stale", f"stale: its {', '.join(changed) or 'spec'} changed since; {AGAIN}"
+        if problem := _check_outputs(self.plan, job, record, digests.known_digest):
+            return "damaged", problem
+        if job.kind == "data":
+            problem = _check_images(self.plan, job.key["dataset"], anew=False)
+            return ("damaged", problem) if problem else (CURRENT, "")
         trained = (self.plan.training_of(job.key["protocol"], job.key["model"])
                    if job.kind == "cell" else None)
         if trained and self.problem(trained):
-            return f"its training is missing or not current; {AGAIN}"
+            return "stale", f"its training is missing or not current; {AGAIN}"
         if trained and (self.stored(trained).record["result"]["checkpoint"]["sha256"]
                         != record["resolved"].get("checkpoint")):
-            return f"computed with other weights than the training's record names; {AGAIN}"
+            return "stale", f"computed with other weights than the training's record names; {AGAIN}"
         source = job.model.checkpoint if job.model else Checkpoint()
         if source.kind == EXTERNAL and source.url and not source.sha256:
             pin = pins.pinned(source.url, Path(self.plan.config["data_root"]) / "checkpoints")
             if pin and pin != record["resolved"].get("checkpoint"):
-                return f"computed with other weights than those pinned today; {AGAIN}"
-        return None
+                return "stale", f"computed with other weights than those pinned today; {AGAIN}"
+        return CURRENT, ""
 
 
 def check(plan: Plan) -> list[str]:
-    """Return one sentence per result that is missing, a failure, stale or altered; [] if none.
+    """Return one sentence per result that is missing, a failure, stale or altered; [] if none."""
+    return [str(finding) for finding in find(plan)]
 
-    In addition to the checks of ``Records``, all images and weights are hashed.
+
+def find(plan: Plan) -> list[RecordState]:
+    """Return what is wrong with a run's records and their files, in the order of the stages.
+
+    Beyond what a run does again by itself (``Records``) all images and weights are hashed. A run
+    sees what is found: the digests are known from now on.
     """
-    problems = []
+    found = []
     known = Records(plan)
-    digest = functools.cache(digests.file_digest)  # reads each file of weights once
+    digest = functools.cache(digests.fresh_digest)  # of weights: read once, now
     for job in plan.jobs():
-        problem = known.problem(job) or _check_files(plan, job, known.stored(job).record, digest)
-        if problem:
-            problems.append(f"{job.title}: {problem}")
-    return problems
+        finding = known.find(job)
+        if finding.state == CURRENT:
+            finding = _check_files(plan, job, known.stored(job).record, digest)
+        if finding.state != CURRENT:
+            found.append(finding)
+    return found
 
 
 def report_digest(plan: Plan) -> str:
@@ -105,46 +151,76 @@ def report_digest(plan: Plan) -> str:
     return digests.fingerprint({"plan": plan.report_fingerprint, "records": content})
 
 
+def note_report(plan: Plan, made_from: str) -> None:
+    """Keep what the report was made from (``report_digest``), and its files' digests."""
+    folder = plan.run_folder
+    files.write_json(folder.report_digest, {"made_from": made_from, "files": {
+        path.relative_to(folder.path).as_posix(): digests.file_digest(path)
+        for path in folder.report_files()}})
+
+
 def report_is_current(plan: Plan) -> bool:
-    """Return whether the report was made from the present plan, code and records."""
+    """Return whether the report was made from the present plan, code and records.
+
+    Its files must be unchanged. Its config and plan, which other commands read, must be those of
+    the run; a run by hand has none.
+    """
+    folder = plan.run_folder
     try:
-        return plan.run_folder.report_digest.read_text().strip() == report_digest(plan)
-    except OSError:
+        noted = json.loads(folder.report_digest.read_text(encoding="utf-8"))
+        return (noted["made_from"] == report_digest(plan)
+                and all(digests.known_digest(folder.path / name) == sha256
+                        for name, sha256 in noted["files"].items())
+                and (not folder.config.exists() or plan.config == json.loads(
+                    folder.config.read_text(encoding="utf-8")))
+                and (not folder.plan.exists() or plan_file.is_of(plan)))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 
-def _check_files(plan: Plan, job: Job, record: dict, digest: Callable[[Path], str]) -> str | None:
-    """Hash the files that a current record was made from, and the files it describes."""
-    if job.kind == "data":
-        return _check_images(plan, job.key["dataset"])
-    if job.kind == "training":
-        return _check_weights(plan, record, digests.file_digest)
+def _check_files(plan: Plan, job: Job, record: dict, digest: Callable[[Path], str]) -> RecordState:
+    """Hash what the result of a current record was made from, or consists of."""
     source = job.model.checkpoint if job.model else Checkpoint()
+    if job.kind == "data" and (problem := _check_images(plan, job.key["dataset"])):
+        return RecordState(job, "damaged", problem)
+    if problem := _check_outputs(plan, job, record, digest):
+        return RecordState(job, "damaged", problem)
     if job.kind == "cell" and source.kind == "file" and source.sha256:
         # for bundled weights the plan has the digest of the catalog, not of the file
         path = Path(source.path)
         if not path.is_file() or digest(path) != source.sha256:
-            return f"its weights, {path}, are missing or were altered; get the file again"
+            return RecordState(job, ALTERED,
+                           f"its weights, {path}, are missing or were altered; get the file again")
     if job.kind == "cell" and job.model.given and source.sha256:
         changed = outputs.altered(source.path, source.sha256, digest)
-        return f"its result images, {source.path}, {changed}; {AGAIN}" if changed else None
-    return None
+        if changed:
+            return RecordState(job, ALTERED,
+                               f"its result images, {source.path}, {changed}; {AGAIN}")
+    return RecordState(job)
 
 
-def _check_images(plan: Plan, name: str) -> str | None:
-    """Hash the present files of a set; missing files can be fetched again."""
-    if changed := sets.altered(plan.entry(name)):
-        return (f"{len(changed)} files changed after they were scored ({messages.some(changed)}); "
-                f"irbench data check {name} shows what to do")
-    return None
+def _check_images(plan: Plan, name: str, anew: bool = True) -> str | None:
+    """Hash the files of a set that are here; those that are gone can be fetched again."""
+    try:
+        changed = sets.altered(plan.entry(name), anew)
+    except UserError as error:
+        return str(error)
+    return words_of_altered(name, changed) if changed else None
 
 
-def _check_weights(plan: Plan, record: dict, digest: Callable[[Path], str]) -> str | None:
-    """Compare the weights of a training with its record."""
-    kept = record["result"]["checkpoint"]
-    path = plan.folder / kept["file"]
-    if not path.is_file():
-        return f"{path} is missing; {AGAIN}"
-    if digest(path) != kept["sha256"]:
-        return f"{path} was altered; {AGAIN}"
+def _check_outputs(plan: Plan, job: Job, record: dict,
+                   digest: Callable[[Path], str]) -> str | None:
+    """Compare the files that a job wrote beside its record with those that the record names."""
+    result, written = record["result"], {}
+    if job.kind == "training":
+        written = {result["checkpoint"]["file"]: result["checkpoint"]["sha256"]}
+    elif job.kind == "cell" and job.spec["keep_images"]:
+        for image in result["images"]:
+            written |= image.get("kept") or {}
+    for name, sha256 in written.items():
+        path = plan.folder / name
+        if not path.is_file():
+            return f"{path} is missing; {AGAIN}"
+        if digest(path) != sha256:
+            return f"{path} was altered; {AGAIN}"
     return None

@@ -56,6 +56,7 @@ OPTIONAL = {"levels", "note", "published_as", "options", "free", "dtypes", "refe
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 EVERY = "*"     # among the tasks of a card
 HERE = Path(__file__).resolve().parent
+PEERS = ("imdn", "ramit", "smfanet")  # the networks of irbench.models.peers
 
 Test = Callable[[object], bool]
 
@@ -204,6 +205,27 @@ def get(name: str, plugins: tuple[str, ...] = ()) -> Card:
     return known[name]
 
 
+def build_peer(architecture: str, scale: int, channels: int, **options):
+    """Build a network of ``irbench.models.peers`` with random weights.
+
+    Args:
+        architecture: one of ``PEERS``.
+        scale: output size / input size, 2 to 4.
+        channels: of the image; the authors' weights are for 3.
+        options: of the network's own ``build``.
+
+    Returns:
+        A network from (B, channels, H, W), values in [0, 1], to (B, channels, scale*H, scale*W).
+
+    Raises:
+        UserError: an unknown architecture.
+    """
+    if architecture not in PEERS:
+        raise unknown("architecture", architecture, PEERS)
+    module = importlib.import_module(f"irbench.models.peers.{architecture}")
+    return module.build(scale, channels, **options)
+
+
 def _builtin() -> list[Path]:
     return sorted(p for p in HERE.glob("*.py") if "\nCARDS" in p.read_text(encoding="utf-8"))
 
@@ -301,3 +323,20 @@ def _import_file(path: Path):
             raise UserError(f"plugin {path}: importing it failed: {in_words(error)}. "
                             f"Try: python {path}") from error
     return sys.modules[name]
+
+
+def object_of(path: str | Path, name: str) -> object:
+    """Import a Python file and return the object of a name, such as the class of a network.
+
+    Raises UserError if the file cannot be read or imported, or has no such name.
+    """
+    path = Path(path).expanduser().resolve()
+    if not path.is_file():
+        raise UserError(f"{path}: no such file. Give FILE.py:NAME, the path of a Python file and "
+                        "the name of a class in it.")
+    found = vars(_import_file(path))
+    if name not in found:
+        raise unknown("name", name, (one for one, value in found.items()
+                                     if getattr(value, "__module__", "") == found["__name__"]),
+                      str(path))
+    return found[name]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,14 +22,15 @@ from irbench.catalog import datasets as entries
 from irbench.catalog import protocols, published, recipes
 from irbench.catalog.model import Model
 from irbench.catalog.protocols import Protocol
+from irbench.core import metrics as table
 from irbench.core import records
-from irbench.core.errors import UserError, unknown
+from irbench.core.errors import Superseded, UserError, unknown
 from irbench.core.run_folder import RunFolder
 from irbench.data import sets as datasets
 from irbench.imaging import metrics
 from irbench.models import registry
 from irbench.plan import config as configs
-from irbench.plan import contents, external, sources, variants
+from irbench.plan import contents, external, scoring, sources, variants
 from irbench.plan import models as model_entries
 from irbench.plan import trained_on as training_sets
 from irbench.plan.job import Job
@@ -57,6 +59,8 @@ class Plan:
     trained_on: dict[str, training_sets.Sets | None] = field(default_factory=dict)
     # read once: _data_spec of a set by its name, training_sets.of_file of weights by their path
     contents: dict[str | Path, dict | None] = field(default_factory=dict)
+    # whether the run still asks for a job; of a plan that was read from a file
+    asks_for: Callable[[Job], bool] = field(default=lambda job: True, repr=False, compare=False)
 
     @property
     def run_folder(self) -> RunFolder:
@@ -135,6 +139,12 @@ class Plan:
             raise unknown("dataset", name, self.known)
         return self.known[name]
 
+    def check_asked(self, job: Job) -> None:
+        """Raise Superseded if the run has been planned anew and asks for something else now."""
+        if not self.asks_for(job):
+            raise Superseded(f"{job.title}: the run's plan changed meanwhile and no longer asks "
+                             "for this; nothing was written.")
+
     @functools.cached_property
     def report_spec(self) -> dict:
         """The report's input as plain data; see ``irbench.report.build``."""
@@ -186,7 +196,7 @@ def build(config: dict, where: str = "config") -> Plan:
     choice = config["report"]["published"]
     configs.at(f"{where}: report.published",
                lambda: published.methods_wanted(choice, published.load()))
-    configs.check_metrics(config["metrics"], f"{where}: metrics")
+    scoring.resolve(config["metrics"], config["metric_plugins"], where)
     known = datasets.catalog(catalogs, config["data_root"])
     plan = Plan(config, RunFolder.of_run(config["run"]).path, {}, models, known)
     possible = configs.at(f"{where}: cells[0]", lambda: protocols.catalog(catalogs))
@@ -203,7 +213,7 @@ def build(config: dict, where: str = "config") -> Plan:
             _add_data(plan, dataset, known, f"{place}.datasets", "test", protocol)
         for name in group["models"]:
             if name not in config["models"]:
-                raise _not_a_model(name, models, f"{place}.models")
+                raise variants.not_a_model(name, models, f"{place}.models")
             for model in models.values():
                 if name in (model.name, model.base) and protocol.id in wanted[model.name]:
                     fitted = model_entries.fit(model, protocol, plugins, f"{place}.models")
@@ -216,35 +226,41 @@ def build(config: dict, where: str = "config") -> Plan:
     return plan
 
 
-def _not_a_model(name: str, models: dict[str, Model], where: str) -> UserError:
-    if name in models:
-        return UserError(f"{where}: {name} is a variant; it runs wherever {models[name].base} "
-                         f"does (or under its `protocols`). Name {models[name].base}.")
-    return unknown("model", name, [n for n, m in models.items() if not m.base], where)
-
-
 def _add_model(plan: Plan, model: Model, protocol: Protocol, sets: list[str], known: dict,
                where: str) -> None:
     """Add a model's jobs under a protocol: training, profile, and one cell per dataset."""
-    config, plugins = plan.config, tuple(plan.config["plugins"])
-    name = model.name
+    config, name = plan.config, model.name
     if model.training and not model.base:  # a variant has the weights of its base
         _add_training(plan, model, protocol, known, f"{where}: models.{name}.training")
     plan.trained_on[f"{protocol.id}/{name}"] = _trained_on(plan, model, known, where)
     if model.learned and not model.given and config["models"][model.owner].get("profile", True):
         _add_profile(plan, model, protocol)
-    definition = protocol.definition()
-    weights = metrics.weights_in_use(config["metrics"])
-    code = sources.digest("cell", model, plugins)
+    spec = cell_spec(config, model, protocol)
     for dataset in sets:
         if model.given:
             model = external.fit_given(plan.models[name], protocol, dataset,
                                        f"{where}: models.{name}.outputs")
+            spec["model"] = model_entries.scored(model)
         _add(plan, plan.cells, "cell",
-             {"protocol": protocol.id, "dataset": dataset, "model": name}, {
-                 "protocol": definition, "dataset": plan.data[dataset].spec["dataset"],
-                 "model": model_entries.scored(model), "metrics": config["metrics"], **weights,
-                 "keep_images": config["keep_images"], "code": code}, model)
+             {"protocol": protocol.id, "dataset": dataset, "model": name},
+             spec | of_dataset(config, known[dataset], plan.data[dataset].spec["dataset"]), model)
+
+
+def cell_spec(config: dict, model: Model, protocol: Protocol) -> dict:
+    """Return the spec of a model's cells under a protocol, without what is of a dataset."""
+    return {"protocol": protocol.definition(), "dataset": None,
+            "model": model_entries.scored(model), "metrics": config["metrics"],
+            **metrics.weights_in_use(config["metrics"]), "keep_images": config["keep_images"],
+            "code": sources.digest("cell", model, tuple(config["plugins"]))}
+
+
+def of_dataset(config: dict, entry: datasets.DatasetEntry, found: dict) -> dict:
+    """Return the part of a cell's spec that is of its dataset.
+
+    ``alone``, only for a set without targets: the metrics that its restored images get.
+    """
+    without = {"alone": list(table.alone(config["metrics"]))} if entry.targetless else {}
+    return {"dataset": found, **without}
 
 
 def _add_profile(plan: Plan, model: Model, protocol: Protocol) -> None:

@@ -12,7 +12,7 @@ import difflib
 import functools
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,7 +20,6 @@ from irbench.catalog import reader
 from irbench.core import metrics
 from irbench.core.errors import UserError
 from irbench.core.run_folder import RESERVED, RESULTS
-from irbench.imaging import metrics as scoring
 
 T = TypeVar("T")
 DEFAULT = "config.yaml"
@@ -75,13 +74,6 @@ def check(value: object, where: str = "config", reserved: Collection[str] = RESE
         raise UserError(f"{where}: run: the name {value['run']!r} is reserved, because irbench "
                         f"uses {RESULTS / value['run']} itself. Choose another name.")
     return _complete(value, schema)
-
-
-def check_metrics(names: Iterable[str], where: str) -> None:
-    """Raise UserError for an unknown metric, or one that irbench does not compute."""
-    for name in names:
-        metrics.get(name, where)
-    scoring.check(names, where)
 
 
 @functools.cache

@@ -22,10 +22,11 @@ from typing import Generic, TypeVar
 from irbench.catalog.datasets import DatasetEntry
 from irbench.catalog.model import Model
 from irbench.catalog.protocols import Protocol
-from irbench.core import digests, files
+from irbench.core import digests, files, records
 from irbench.core.errors import UserError
 from irbench.core.run_folder import RunFolder
-from irbench.plan import compose, contents, sources
+from irbench.imaging import metrics
+from irbench.plan import compose, contents, scoring, sources
 from irbench.plan.compose import Plan
 from irbench.plan.job import Job
 
@@ -139,6 +140,7 @@ def read(path: str | Path) -> Plan:
     """
     path = Path(path)
     try:
+        state = _state(path)
         with _plan(path):
             value = files.read_json(path)
             version = value["schema_version"]
@@ -149,11 +151,16 @@ def read(path: str | Path) -> Plan:
         raise UserError(f"{path}: schema_version is {version!r}, this irbench reads "
                         f"{SCHEMA_VERSION}. Run the workflow again, which writes it anew.")
     with _plan(path):
-        return _made(path, value, value["parts"])
+        return _made(path, value, value["parts"], state)
 
 
-def _made(path: Path, value: dict, parts: list) -> Plan:
+def _made(path: Path, value: dict, parts: list, state: tuple | None) -> Plan:
     folder = RunFolder(path.parent)
+    config = dict(value["config"])
+    scoring.resolve(config["metrics"], config.get("metric_plugins", ()), str(path))
+
+    def asks_for(job: Job) -> bool:
+        return _state(path) == state or _same_job(found, path, job)
 
     def protocol(_: str, number: int) -> Protocol:
         return Protocol.from_dict(parts[number])
@@ -170,13 +177,47 @@ def _made(path: Path, value: dict, parts: list) -> Plan:
     def lazy(stored: dict, make: Callable) -> _Lazy:
         return _Lazy(path, stored, make)
 
-    return Plan(
-        dict(value["config"]), folder.path, lazy(value["protocols"], protocol),
+    found = Plan(
+        config, folder.path, lazy(value["protocols"], protocol),
         lazy(value["models"], lambda _, number: Model.from_dict(parts[number])),
         lazy(value["sets"], lambda _, stored: DatasetEntry.from_dict(stored)),
         scopes=lazy(value["scopes"], protocol), references=value["references"],
         trained_on=lazy(value["trained_on"], lambda _, number: parts[number]),
+        asks_for=asks_for,
         **{group: lazy(value["jobs"][group], job(group)) for group in GROUPS})
+    return found
+
+
+def is_of(plan: Plan) -> bool:
+    """Return whether the file of a plan's run can be read and has the same jobs, by their names."""
+    try:
+        stored = read(plan.run_folder.plan)
+    except UserError:
+        return False
+    return all(list(getattr(stored, group)) == list(getattr(plan, group)) for group in GROUPS)
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file is written anew; None if there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def _same_job(before: Plan, path: Path, job: Job) -> bool:
+    """Return whether the plan that a file holds now asks for a job as an earlier plan did."""
+    group = next(group for group, kind in KINDS.items() if kind == job.kind)
+    name = "/".join(job.key.values())
+    try:
+        plan = read(path)
+        old, new = (getattr(one, group).get(name) for one in (before, plan))
+        return None not in (old, new) and (
+            records.serves(old.spec, new.spec)
+            or records.serves(settled(before, old).spec, settled(plan, new).spec))
+    except UserError:
+        return False
 
 
 def settled(plan: Plan, job: Job) -> Job:
@@ -208,6 +249,7 @@ def settled(plan: Plan, job: Job) -> Job:
             spec = dict(again.spec) if again else spec
     elif job.kind == "cell":
         spec["dataset"] = now(spec["dataset"])
+        spec |= metrics.weights_in_use(spec["metrics"])
     elif job.kind == "training":
         spec["datasets"] = [now(one) for one in spec["datasets"]]
     if "code" in spec:

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from irbench.catalog import published
-from irbench.catalog.model import Model
+from irbench.catalog.model import MODULE, Model
 from irbench.core import code as code_digests
 from irbench.core import digests, machine
 from irbench.core.code import ROOT, Closure
@@ -56,12 +56,10 @@ OUTSIDE = {
     "irbench.core.messages": "messages",
     "irbench.core.digests": "names values and files",
     "irbench.core.files": "writes",
-    "irbench.core.locks": "keeps other processes out",
     "irbench.core.machine": "provenance",
     "irbench.core.records": "writes and reads; a record's form has a version of its own",
     "irbench.core.run_folder": "places and reads files; a record's form has a version of its own",
     "irbench.jobs.result": "carries results to records",
-    "irbench.jobs.training.processes": "starts and ends the processes of a training",
 }
 # Packages whose next version may change a value -> their distribution. Left out are packages that
 # only read, move or show data (yaml, requests, safetensors, matplotlib) or query the machine.
@@ -70,13 +68,11 @@ PACKAGES = {
     "accelerate": "accelerate",         # casts, scales and averages gradients
     "cv2": "opencv-python-headless",    # filters of SSIM
     "fvcore": "fvcore",                 # counts MACs
-    "lpips": "lpips",                   # learned weights of LPIPS
     "numpy": "numpy",
     "pyiqa": "pyiqa",                   # LPIPS
     "scipy": "scipy",                   # intervals of a sweep's fit
     "skimage": "scikit-image",          # the photograph that profiles run on
     "torch": "torch",
-    "torchvision": "torchvision",       # the backbone of LPIPS
     "triton": "triton",
 }
 # Third-party networks. irbench itself uses this package only to read names in nested files, so it
@@ -99,12 +95,13 @@ def stage(kind: str) -> str:
 def own_module(model: Model, plugins: tuple[str, ...]) -> str | Path | None:
     """Return the module that holds a model's network: by name, or the path of a plugin's file.
 
-    None for a model of which only result images are given.
+    None for a model of which only result images are given, and for a torch module of a Python
+    program, whose code is in no file that irbench knows.
     """
     if model.external:
         network = model.checkpoint.network
         return f"irbench.models.peers.{network['architecture']}" if network else EXTERNAL
-    if model.given:
+    if model.given or model.arch == MODULE:
         return None
     card = registry.get(model.arch, plugins)
     return f"{registry.__package__}.{card.path.stem}" if card.builtin else card.path

@@ -140,7 +140,8 @@ def _other_definition(record: dict, path: str, key: dict, protocols: dict, plan:
     if digest and wanted and digest != wanted:
         return f"its record was computed on another version of {key['dataset']}; run it again"
     expected = (plan.get("fingerprints") or {}).get(path)
-    if expected and digests.fingerprint(record["spec"]) != expected:
+    asked = records.restricted(record["spec"], plan.get("metrics"))
+    if expected and digests.fingerprint(asked) != expected:
         return ("its record was computed from other inputs than the run has now (model, recipe, "
                 "settings, code or package versions); run it again")
     return ""
@@ -185,22 +186,25 @@ def _cell(folder: Path, key: dict, protocols: dict, datasets: dict, plan: dict) 
     means: dict[str, float] = {}
     missing: dict[str, str] = {}
     if status == "ok" and record:
-        means, missing = _means(record, datasets.get(key["dataset"]) or {})
+        means, missing = _means(record, datasets.get(key["dataset"]) or {}, plan.get("metrics"))
     return Cell(key["protocol"], key["model"], run_folder.place("cell", key), status, reason,
                 record,
                 str(planned.get("task") or task), str(planned.get("level") or level), version,
                 key["dataset"], means, missing)
 
 
-def _means(record: dict, dataset: dict) -> tuple[dict[str, float], dict[str, str]]:
+def _means(record: dict, dataset: dict,
+           asked: list[str] | None) -> tuple[dict[str, float], dict[str, str]]:
     """Return the means that may be shown, and the reasons why the others may not.
 
-    A set with a missing image has no mean, even if the record holds one.
+    A set with a missing image has no mean, even if the record holds one. ``asked`` are the metrics
+    that the run asks for now, None for those of the record: it may hold more.
     """
     result, images = record["result"], record["result"].get("images") or []
     means: dict[str, float] = {}
     missing: dict[str, str] = {}
-    for metric in metrics.ordered(record["spec"].get("metrics") or ()):
+    spec = records.restricted(record["spec"], asked)
+    for metric in metrics.ordered(spec.get("metrics") or ()):
         number = (result.get("mean") or {}).get(metric)
         without = sum(image.get(metric) is None for image in images)
         if dataset.get("count") not in (None, len(images)):

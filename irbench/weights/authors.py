@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from irbench.catalog.protocols import Protocol
 from irbench.core.errors import UserError
-from irbench.models import peers
+from irbench.models import registry
 from irbench.weights import storage
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def load(path: Path, protocol: Protocol, sha256: str | None = None, key: str | N
         protocol: the protocol that the model must serve; gives scale and channels.
         sha256: the digest that the file must have, None for any.
         key: which set of weights to take from a file that holds several; None: EMA first.
-        network: ``architecture``, one of ``peers.ARCHITECTURES``, and options of its builder.
+        network: ``architecture``, one of ``registry.PEERS``, and options of its builder.
 
     Returns:
         The network in evaluation mode, with facts about the file as its attribute ``about``; and
@@ -50,7 +50,8 @@ def load(path: Path, protocol: Protocol, sha256: str | None = None, key: str | N
         raise UserError(f"checkpoint {path}: its SHA-256 is {digest}, expected {sha256}: the file "
                         "was altered or is another one. Delete it and run again.")
     options = {name: value for name, value in network.items() if name != "architecture"}
-    built = peers.build(network["architecture"], protocol.scale, protocol.channels, **options)
+    built = registry.build_peer(network["architecture"], protocol.scale, protocol.channels,
+                                **options)
     state, taken = naming.choose(storage.tensors(path, data), built.state_dict(), str(path),
                                  network["architecture"], key)
     built.load_state_dict(state)

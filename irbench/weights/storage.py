@@ -153,6 +153,17 @@ def pack(state: Mapping[str, Tensor], header: dict) -> bytes:
         {**header, "weights": _digest(table, plain)})})
 
 
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """Return a SHA-256 of the names, types, shapes and values of tensors in memory."""
+    import torch
+
+    found = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        found.update(digests.canonical([name, str(value.dtype), list(value.shape)]).encode())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
+
+
 # -- from bytes to tensors ---------------------------------------------------------------------
 
 def tensors(path: Path, data: bytes) -> dict:

@@ -304,13 +304,11 @@ def test_a_broken_pin_is_named(tmp_path):
 
 
 def test_a_peer_with_a_network_of_irbench_builds_it():
-    from irbench.models import peers as networks
-
     with_network = {name: peer.network for name, peer in peers.catalog().items() if peer.network}
     assert {"imdn", "smfanet", "smfanet-plus", "ramit-1"} <= set(with_network)
     for name, given in with_network.items():
         options = {key: value for key, value in given.items() if key != "architecture"}
-        assert networks.build(given["architecture"], 2, 3, **options).scale == 2, name
+        assert registry.build_peer(given["architecture"], 2, 3, **options).scale == 2, name
 
 
 @pytest.mark.parametrize("network", ["imdn", ["imdn"], {"width": 3}, {"architecture": 3}])

@@ -7,6 +7,7 @@ import yaml
 
 from irbench import cli, plan
 from irbench.core import digests, records
+from irbench.jobs import verify
 from tests.helpers import tiny
 
 STILL = '''
@@ -188,7 +189,6 @@ def test_fetching_again_changes_no_record(world):
 
 def test_keeping_images_by_hand_is_no_other_result(world):
     assert evaluate("input", "--keep-images") == 0
-    from irbench.jobs import verify
     problems = verify.check(plan.load(world))
     assert not [p for p in problems if "tinyset / input" in p]
 
@@ -201,12 +201,30 @@ def test_a_report_shows_no_number_of_other_inputs(world):
     number = f"{cell['result']['mean']['psnr']:.2f}"
     assert number in table
     config = yaml.safe_load(world.read_text())
-    config["metrics"] = ["psnr"]
+    config["keep_images"] = False
     world.write_text(yaml.safe_dump(config))
     assert cli.main(["report"]) == 0
     table = (world.parent / "results/tiny/tables/jpeg_gray.md").read_text()
     assert number not in table
     assert "computed from other inputs" in table
+
+
+def test_a_metric_taken_off_the_config_keeps_the_others(world, capsys):
+    evaluate("input")
+    cell = plan.load(world).cells["jpeg_gray-q10@1/tinyset/input"]
+    mean = records.read(cell.record)["result"]["mean"]
+    shown = {name: f"{mean[name]:.{decimals}f}" for name, decimals in (("psnr", 2), ("ssim", 4))}
+    config = yaml.safe_load(world.read_text())
+    for asked in (["psnr"], ["ssim", "psnr"], ["ssim"], ["psnr", "ssim"]):
+        world.write_text(yaml.safe_dump(config | {"metrics": asked}))
+        assert not [one for one in verify.check(plan.load(world)) if one.startswith(cell.title)]
+        assert cli.main(["report"]) == 0
+        table = (world.parent / "results/tiny/tables/jpeg_gray.md").read_text()
+        assert {name for name, text in shown.items() if text in table} == set(asked)
+    # a metric that no record holds is computed
+    world.write_text(yaml.safe_dump(config | {"metrics": ["psnr", "ssim", "lpips"]}))
+    assert [one for one in verify.check(plan.load(world)) if one.startswith(
+        f"{cell.title}: stale: its") and "metrics" in one]
 
 
 def test_a_profile_by_hand(world, capsys):
@@ -280,7 +298,6 @@ def test_the_attention_benchmark_of_a_run(world, capsys):
     assert (record["kind"], record["status"]) == ("bench", "ok")
     assert {(row["implementation"], row["k"]) for row in record["result"]["rows"]} == {
         ("dense", None), ("mask", 4)}
-    from irbench.jobs import verify
     assert not [p for p in verify.check(plan.load(world)) if p.startswith("bench")]
 
 

@@ -31,6 +31,16 @@ def test_a_verb_has_the_shape_of_all(verb):
         assert cli._parser().parse_args(words).call
 
 
+@pytest.mark.parametrize("verb", cli.VERBS, ids=lambda verb: verb.NAME)
+def test_every_help_has_the_two_examples(verb, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([verb.NAME, "--help"])
+    text = capsys.readouterr().out
+    shown = [shlex.split(line)[1:] for line in text.partition("examples:\n")[2].splitlines()]
+    assert shown == examples(verb)
+    assert max(map(len, text.partition("examples:")[0].splitlines())) <= 80
+
+
 def test_all_modules_are_verbs_but_what_they_share():
     modules = {one.name for one in pkgutil.iter_modules(cli.__path__)}
     verbs = {verb.__name__.rpartition(".")[2] for verb in (*cli.VERBS, leaks)}

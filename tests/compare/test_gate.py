@@ -465,7 +465,7 @@ def test_no_such_file_and_an_empty_one(tmp_path):
 
 
 def test_defaults_are_those_of_the_issue():
-    assert {m: v["mean"] for m, v in OURS.common["quality"].items()} == {
-        "psnr": 0.02, "ssim": 0.0005, "lpips": 0.002}
+    means = {m: v["mean"] for m, v in OURS.common["quality"].items()}
+    assert means.items() >= {"psnr": 0.02, "ssim": 0.0005, "lpips": 0.002}.items()
     assert OURS.common["size"] == {"parameters": 0, "macs": 0}
     assert OURS.common["speed"]["gate"] is False

@@ -53,7 +53,7 @@ def test_a_mean_that_is_not_of_its_images_is_no_result(folder):
     assert cell.status == "failed" and "does not match its digest" in cell.reason
     (folder / CELL).write_text(json.dumps(seal(record)))
     cell = loading.load(folder).cells[KEY]
-    assert cell.status == "partial" and "edited" in cell.reason
+    assert cell.status == "failed" and "that of its images" in cell.reason
 
 
 def test_fewer_images_than_the_set_has_is_partial(folder):

@@ -259,3 +259,15 @@ def test_images_of_a_set_are_hashed_once_until_they_change(cache, reads, tmp_pat
 def test_a_set_whose_file_goes_while_it_is_hashed_is_unavailable(cache, tmp_path):
     with pytest.raises(Unavailable, match=r"gone\.png: No such file"):
         folders.digest_all([tmp_path / "gone.png"], "mine")
+
+
+def test_a_fresh_digest_takes_the_place_of_a_wrong_known_one(cache, tmp_path):
+    """A file whose bytes changed on the disk, by no program: what verify finds, the next run sees.
+    """
+    path = tmp_path / "image.png"
+    path.write_bytes(b"good")
+    digest_cache.keep([digest_cache.Measured(path, digest_cache._state(path), "0" * 64)])
+    assert digests.known_digest(path) == "0" * 64
+    assert digests.fresh_digest(path) == sha(b"good") == digests.known_digest(path)
+    later_process()
+    assert digests.known_digest(path) == sha(b"good")

@@ -24,7 +24,8 @@ def test_canonical_json_is_a_round_trip_and_ignores_order(value):
 
 def record(**changes):
     return {**records.make("cell", {"model": "a"}, {"x": 1},
-                           result={"images": [], "mean": {"psnr": 1.0}}), **changes}
+                           result={"images": [{"name": "b", "psnr": 1.0}],
+                                   "mean": {"psnr": 1.0}}), **changes}
 
 
 def test_write_and_read(tmp_path):
@@ -167,3 +168,35 @@ def test_the_time_of_a_phase_adds_up(monkeypatch):
         with phases(name):
             pass
     assert phases.seconds == {"load": 3.0, "score": 0.5}
+
+
+def test_a_record_serves_a_spec_that_wants_fewer_metrics():
+    held = {"metrics": ["psnr", "lpips", "ssim"], "lpips_weights": "alex", "code": "c"}
+    for wanted, serves in [
+            (held, True),
+            ({"metrics": ["ssim", "psnr"], "code": "c"}, True),     # another order, too
+            ({"metrics": ["lpips"], "lpips_weights": "alex", "code": "c"}, True),
+            ({"metrics": ["lpips"], "lpips_weights": None, "code": "c"}, False),
+            ({"metrics": ["psnr"], "code": "d"}, False),
+            ({"metrics": ["psnr", "mae"], "code": "c"}, False),
+            ({"code": "c"}, False)]:
+        assert records.serves(held, wanted) == serves, wanted
+    assert not records.serves({"metrics": ["ssim"], "code": "c"}, held)
+    assert records.serves({"x": 1}, {"x": 1}) and not records.serves({"x": 1}, {"x": 2})
+    assert not records.serves({"metrics": "ssim"}, {"metrics": ["s"]})      # edited
+
+
+@pytest.mark.parametrize(("images", "mean", "good"), [
+    ([1.0, 2.0], 1.5, True), ([1.0, 2.0], 1.5001, False), ([1.0, None], None, True),
+    ([1.0, None], 1.0, False), ([1.0, 2.0], None, False), ([], None, True), ([], 1.0, False),
+    ([1.0, "2"], 1.5, False), ([0.1, 0.2], 0.15000000000000002, True),
+])
+def test_a_mean_is_that_of_its_images(images, mean, good):
+    """Also with digests that fit, or of version 1, which has none."""
+    result = {"images": [{"name": str(i), "mae": value} for i, value in enumerate(images)],
+              "mean": {"mae": mean}}
+    if good:
+        assert records.make("cell", {}, {}, result=result)["result"] == result
+    else:
+        with pytest.raises(UserError, match="mean mae is|'images' of its result is"):
+            records.make("cell", {}, {}, result=result)

@@ -131,9 +131,9 @@ def test_without_its_folder_the_cell_is_unavailable(world):
 def test_gray_protocols_take_gray_pictures_even_in_a_colour_file(tmp_path):
     target = photo(1)[..., :1]
     colour = target.repeat(3, axis=-1)
-    assert (evaluate._fitting(colour, target) == target).all()
+    assert (evaluate._fitting(colour, target.shape) == target).all()
     with pytest.raises(UserError, match="has colours"):
-        evaluate._fitting(photo(2), target)
+        evaluate._fitting(photo(2), target.shape)
 
 
 @pytest.mark.parametrize(("entry", "word"), [

@@ -111,6 +111,7 @@ TOLERANCES = {
     "printed_smfanet_plus": {"psnr": 0, "ssim": 0},
     "measured_peers": {"psnr": 0.005, "ssim": 0.0005},
     "expectation": {"psnr": 3},
+    "calibration": {"lpips": 0.0001, "dists": 0.0001},
 }
 
 
@@ -121,7 +122,7 @@ def test_no_tolerance_is_wider_than_is_known_here():
                    for metric, tolerance in entry["tolerance"].items()}
             for name, entry in references.items()} == TOLERANCES
     # half a digit of what is printed, and the most that a spread may be
-    most = {"psnr": 0.005 + 0.03, "ssim": 0.0005 + 0.001}
+    most = {"psnr": 0.005 + 0.03, "ssim": 0.0005 + 0.001, "lpips": 0.0001, "dists": 0.0001}
     assert not [(row.name, r) for row in anchors.load().rows for r in row.references
                 if r.kind != "expectation" and r.tolerance > most[r.metric] + 1e-12]
 
@@ -381,3 +382,26 @@ def test_an_anchor_cannot_name_a_figure_that_no_source_prints(tmp_path):
 def test_a_pattern_without_rows_is_an_error(capsys):
     assert main(["anchors", "--list", "--only", "set6"]) == 2
     assert "no anchor has such a name" in capsys.readouterr().err
+
+
+def test_a_reference_without_the_weights_of_its_metric_is_skipped_with_the_reason():
+    (row,) = anchors.load().select("iqa_calibration")
+    assert row.metrics == ("psnr", "ssim", "lpips", "dists")
+    checks = anchors.compare(row, {"psnr": 30.0, "lpips": 0.30181, "dists": None},
+                             missing={"dists": "DISTS needs weights"})
+    assert [(c.reference.metric, c.verdict) for c in checks] == [
+        ("lpips", "PASS"), ("dists", "SKIP")]
+    assert checks[1].note == "DISTS needs weights"
+    assert anchors.compare(row, {"lpips": None})[0].verdict == "FAIL"       # no reason is known
+
+
+def test_a_row_is_scored_with_its_own_metrics_only():
+    rows = [row for row in anchors.load().rows
+            if row.dataset in ("iqa_calibration", "set5") and "sr-x2@1" not in row.name]
+    config = anchor_run._config(anchors.load(), rows, "data")
+    assert config["metrics"] == ["psnr", "ssim", "lpips", "dists"]
+    planned = anchor_run._plan_of(config, {row.name: row.metrics for row in rows}, "here")
+    for name, job in planned.cells.items():
+        own = name.endswith("iqa_calibration/input")
+        assert job.spec["metrics"] == ["psnr", "ssim", *["lpips", "dists"] * own]
+        assert ("lpips_weights" in job.spec) == ("dists_weights" in job.spec) == own

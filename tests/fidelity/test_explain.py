@@ -370,7 +370,7 @@ def test_a_gray_file_taken_as_y(tmp_path, monkeypatch):
     values = [db(cut(np.round(a) @ LIMITED, 2), cut(b @ LIMITED, 2)) for a, b in pairs(tmp_path)]
     values[1] += 20 * np.log10(219 / 255)
     found = explain.explain(run, job(run), f"{np.mean(values):.6f}")
-    assert found.simplest[0].differences == (
+    assert found.causes[0].differences == (
         "gray files taken as Y, as old MATLAB scripts (SRCNN, VDSR)",)
 
 

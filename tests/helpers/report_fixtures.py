@@ -130,9 +130,9 @@ class Builder:
                 result["images"].append({
                     "name": image, "height": 96, "width": 96,
                     **{m: scores[m][i] if m in scores else None
-                       for m in ("psnr", "ssim", "lpips")},
+                       for m in dict.fromkeys(("psnr", "ssim", "lpips", *scores))},
                     "file": f"images/{name}/{dataset}/{model}/{image}.png" if kept else None})
-            for m in ("psnr", "ssim", "lpips"):
+            for m in dict.fromkeys(("psnr", "ssim", "lpips", *scores)):
                 values = scores.get(m) or [None]
                 result["mean"][m] = (None if None in values
                                      else float(np.mean(values)))

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy.ndimage import correlate
 
 from irbench.catalog import protocols
-from irbench.core.errors import UserError
-from irbench.core.metrics import METRICS
+from irbench.core.errors import Unavailable, UserError
 from irbench.imaging import metrics
+from irbench.imaging.backbones import Found
 
 SR = protocols.get("sr-x2")
 COLOR = protocols.get("denoise_color-sigma25")
@@ -214,49 +214,11 @@ def test_why_pyiqas_ssim_is_not_used():
     assert theirs(*unrelated) > metrics.ssim(*(p.astype(float) for p in unrelated)) + 1e-3
 
 
-# the package asks torchvision in the old way
-@pytest.mark.filterwarnings("ignore::UserWarning:torchvision")
-def test_lpips_agrees_with_its_authors_package():
-    """pyiqa's LPIPS and the package ``lpips`` on the same random AlexNet."""
-    import lpips
-    import torch
-    import torchvision
-
-    torch.manual_seed(0)
-    backbone = torchvision.models.alexnet(weights=None).state_dict()
-    distance = metrics.make_lpips(backbone)
-    theirs = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).eval()
-    with torch.no_grad():
-        for name, value in theirs.net.named_parameters():
-            _slice, layer, kind = name.split(".")
-            value.copy_(backbone[f"features.{layer}.{kind}"])
-    restored, target = pair(h=64, w=80)
-    tensors = [torch.from_numpy(p.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
-               for p in (restored, target)]
-    with torch.no_grad():
-        expected = theirs(*tensors).item()
-    assert expected > 1e-3
-    assert distance(restored, target) == pytest.approx(expected, rel=1e-5)
-    assert distance(target, target) == 0
-    gray = (restored[..., :1], target[..., :1])
-    assert distance(*gray) == pytest.approx(distance(*(np.repeat(g, 3, -1) for g in gray)))
-
-
-def test_lpips_without_weights_is_null_with_a_reason(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.delenv("IRBENCH_MIRROR", raising=False)
-    scorer = metrics.Scorer(COLOR, METRICS)
-    scores = scorer(*pair())
-    assert scores["lpips"] is None
-    assert scores["psnr"] > 0
-    assert "alexnet-owt-7be5be79.pth" in scorer.missing["lpips"]
-    assert metrics.mean([scores, scores], tuple(METRICS))["lpips"] is None
-
-
 def test_a_job_names_the_weights_of_the_metrics_it_asks_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(metrics, "WEIGHTS", {"lpips": lambda: (tmp_path / "net.pth", "here")})
+    here = Found(tmp_path / "net.pth", "net.pth", "here")
+    monkeypatch.setattr(metrics, "FILES", {"lpips": lambda: here})
     assert metrics.weights_in_use(["psnr", "lpips"]) == {"lpips_weights": "net.pth"}
-    monkeypatch.setattr(metrics, "WEIGHTS", {"lpips": lambda: (None, "not here")})
+    monkeypatch.setattr(metrics, "FILES", {"lpips": lambda: Found(None, None, "not here")})
     assert metrics.weights_in_use(["psnr", "lpips"]) == {"lpips_weights": None}
     assert metrics.weights_in_use(["psnr"]) == {}
 
@@ -266,26 +228,19 @@ def test_a_metric_that_nothing_computes_is_refused():
         metrics.Scorer(COLOR, ("psnr", "lpip"))
 
 
-def test_lpips_weights_are_found_in_hub_and_mirror_and_checked(tmp_path, monkeypatch):
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub_home"))
-    monkeypatch.setenv("IRBENCH_MIRROR", str(tmp_path / "mirror"))
-    assert metrics.lpips_weights()[0] is None
-    # a file whose SHA-256 begins with its name's digits stands for the real one
-    content = b"stand-in"
-    digest = __import__("hashlib").sha256(content).hexdigest()[:8]
-    name = f"alexnet-owt-{digest}.pth"
-    monkeypatch.setattr(metrics, "BACKBONE", name)
-    monkeypatch.setattr(metrics, "BACKBONE_URL", f"https://download.pytorch.org/models/{name}")
-    mirrored = tmp_path / "mirror" / "download.pytorch.org" / "models" / name
-    mirrored.parent.mkdir(parents=True)
-    mirrored.write_bytes(content)
-    assert metrics.lpips_weights()[0] == mirrored
-    hub = tmp_path / "hub_home" / "hub" / "checkpoints" / name
-    hub.parent.mkdir(parents=True)
-    hub.write_bytes(b"damaged")
-    path, reason = metrics.lpips_weights()
-    assert path is None
-    assert "checksum is wrong" in reason
+@pytest.mark.parametrize(("value", "reason"), [
+    (float("nan"), "odd is nan"), (float("inf"), "odd is inf"),
+    (Unavailable("too small"), "too small")])
+def test_an_image_without_a_score_has_none_and_a_reason(monkeypatch, value, reason):
+    def score(_pair):
+        if isinstance(value, Exception):
+            raise value
+        return value
+    monkeypatch.setitem(metrics.COMPUTED, "odd", lambda protocol: score)
+    scorer = metrics.Scorer(COLOR, ("psnr", "odd"))
+    scores = scorer(*pair())
+    assert scores["odd"] is None and scores["psnr"] > 0
+    assert scorer.failed == {"odd": reason} and not scorer.missing
 
 
 def test_identical_images_have_no_psnr_and_no_mean():

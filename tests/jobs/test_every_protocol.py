@@ -75,6 +75,8 @@ def target_of(protocol, index):
     if protocol.id == "weather-mixed@1":
         size = tuple(-(-side // 16) * 16 for side in image.shape[:2])
         return np.asarray(Image.fromarray(image).resize(size[::-1], Image.LANCZOS))
+    if protocol.color == "gray" and protocol.gray == "full_range":    # 15 bits, as OpenCV
+        return ((image.astype(int) @ [9798, 19235, 3735] + 2**14) >> 15).astype(np.uint8)[..., None]
     if protocol.color == "gray":
         return np.round(y_of(image)).astype(np.uint8)[..., None]
     scale = protocol.scale

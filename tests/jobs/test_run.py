@@ -3,16 +3,19 @@
 import inspect
 import json
 import sys
+import threading
 
 import pytest
 import yaml
 
 from irbench import plan
-from irbench.core import records
-from irbench.core.errors import Paused, Unavailable, UserError
-from irbench.jobs import evaluate
+from irbench.core import locks, records
+from irbench.core.errors import Paused, Superseded, Unavailable, UserError
+from irbench.core.run_folder import lock_of
+from irbench.jobs import evaluate, life
 from irbench.jobs import run as jobs
 from irbench.jobs.result import USUAL, Result, failure, record_of, write
+from irbench.plan import file as plan_file
 from tests.helpers import tiny
 
 KEY = "jpeg_gray-q10@1/tinyset/input"
@@ -142,11 +145,11 @@ def test_the_device_is_the_configs_unless_settings_name_one(cell, monkeypatch):
     ("raise SystemExit(130)", False, None),
 ])
 def test_a_process_of_its_own_leaves_a_record(cell, code, left, expected):
-    _, job = cell
+    planned, job = cell
     write(job, record_of(job, Result({"images": [], "mean": {}})))
     if left:
         code = f"open({str(job.record)!r}, 'w').write('its own')\n{code}"
-    ended, record = jobs.supervise(job, [sys.executable, "-c", code], attempt=3)
+    ended, record = jobs.supervise(planned, job, [sys.executable, "-c", code], attempt=3)
     if expected is None:
         assert (ended, record) == (130 if "130" in code else 0, None)
         assert job.record.exists() == left  # the old record is gone in any case
@@ -156,3 +159,121 @@ def test_a_process_of_its_own_leaves_a_record(cell, code, left, expected):
     assert records.read(job.record) == record
     assert (record["status"], record["attempt"]) == ("failed", 3)
     assert expected in record["reason"]
+
+
+def test_a_folder_in_a_records_place_is_set_aside(cell):
+    planned, job = cell
+    for number, work in enumerate((lambda: write(job, done(job)),
+                                   lambda: jobs.supervise(planned, job, ["false"])), 1):
+        (job.record / "something").mkdir(parents=True)
+        work()
+        assert records.read(job.record)["kind"] == "cell"
+        assert (job.record.with_name(f"input.json.{number}") / "something").is_dir()
+        job.record.unlink()
+
+
+# -- one process a job, and only what the run asks for -------------------------------------------
+
+def done(job):
+    return record_of(job, Result({"images": [], "mean": {}}))
+
+
+def test_a_job_of_a_run_waits_for_another_process_and_takes_its_result(cell, monkeypatch, capsys):
+    """The other process is an orphan of a killed run, or was started by hand."""
+    planned, job = cell
+    monkeypatch.setitem(jobs.KINDS, "cell", jobs.Kind(lambda *_: pytest.fail("done twice")))
+    monkeypatch.setattr(locks, "EVERY", 0.01)
+    path = lock_of(job.record)
+    path.parent.mkdir(parents=True)
+    for work in (lambda: jobs.do(planned, job, USUAL, on_failure="record"),
+                 lambda: jobs.supervise(planned, job, ["false"])[1]):
+        found, other = [], path.open("a")
+        locks.lock(other)
+        thread = threading.Thread(target=lambda work=work, found=found: found.append(work()))
+        thread.start()
+        while "waiting for another process" not in capsys.readouterr().err:
+            assert thread.is_alive()
+        write(job, done(job))
+        other.close()
+        thread.join(30)
+        assert found == [records.read(job.record)] and not path.exists()
+        job.record.unlink()
+        path.touch()
+
+
+def test_by_hand_it_gives_up_and_says_so(cell, monkeypatch):
+    planned, job = cell
+    monkeypatch.setattr(jobs, "LET_GO", 0.05)
+    lock_of(job.record).parent.mkdir(parents=True)
+    with lock_of(job.record).open("a") as other:
+        locks.lock(other)
+        with pytest.raises(UserError, match=r"another process runs it .*input\.lock"):
+            jobs.do(planned, job, USUAL)
+
+
+def change_plan(world, **changes):
+    """Plan the run anew, with another config."""
+    config = yaml.safe_load(world.read_text())
+    config.update(changes)
+    world.write_text(yaml.safe_dump(config))
+    plan_file.write(plan.load(world))
+
+
+NEW_PLANS = {
+    "the same": ({}, True),
+    "other cells beside it": ({"cells": [{"protocol": "jpeg_gray-q10", "datasets": ["tinyset"],
+                                          "models": ["input"]}]}, True),
+    "fewer metrics": ({"metrics": ["ssim"]}, True),
+    "another option": ({"keep_images": False}, False),
+    "no such cell": ({"cells": [{"protocol": "sr-x2", "datasets": ["tinyset"],
+                                 "models": ["bicubic"]}]}, False),
+}
+
+
+@pytest.mark.parametrize("name", NEW_PLANS)
+def test_a_job_writes_only_what_the_plan_still_asks_for(cell, world, monkeypatch, name):
+    changes, asked = NEW_PLANS[name]
+    planned = plan.read(plan_file.write(cell[0]))
+    job = plan_file.settled(planned, planned.cells[KEY])
+
+    def work(*_):
+        change_plan(world, **changes)
+        return Result({"images": [], "mean": {}})
+
+    monkeypatch.setitem(jobs.KINDS, "cell", jobs.Kind(work))
+    for on_failure in ("record", "stop"):
+        if asked:
+            assert jobs.do(planned, job, USUAL, on_failure=on_failure) == records.read(job.record)
+            job.record.unlink()
+        else:
+            with pytest.raises(Superseded, match="no longer asks"):
+                jobs.do(planned, job, USUAL, on_failure=on_failure)
+            assert not job.record.exists()
+    # nor does the process that watches it, for one that was killed
+    found = jobs.supervise(planned, job, ["false"])
+    assert (found[1] is not None) == asked == job.record.exists()
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("{")])
+def test_without_a_plan_nothing_is_asked_for(cell, damage):
+    planned = plan.read(plan_file.write(cell[0]))
+    assert planned.asks_for(planned.cells[KEY])
+    damage(planned.run_folder.plan)
+    assert not planned.asks_for(planned.cells[KEY])
+    assert cell[0].asks_for(planned.cells[KEY])     # planned from a config: by hand
+
+
+def test_a_job_whose_run_has_ended_leaves_no_failure(cell, monkeypatch):
+    planned, job = cell
+    monkeypatch.setattr(life, "ended", lambda: True)
+    assert jobs.supervise(planned, job, [sys.executable, "-c", "raise SystemExit(-15)"]) == (
+        0, None)
+    assert not job.record.exists()
+
+
+def test_the_process_of_a_job_holds_its_lock_and_ends_with_its_starter(cell, tmp_path):
+    planned, job = cell
+    code = ("import os, sys; from irbench.core import locks; from irbench.jobs import life\n"
+            "open(sys.argv[1], 'w').write(f'{len(locks.passed_on()[1])} {len(life._watched())}')")
+    jobs.supervise(planned, job, [sys.executable, "-c", code, str(tmp_path / "seen")])
+    assert (tmp_path / "seen").read_text() == "1 1"

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from irbench.core.errors import UserError
-from irbench.models import peers
+from irbench.models import registry
 from irbench.models.peers import ramit
 
 # (architecture, options) -> parameters of the authors' files at x2, counted once
@@ -17,7 +17,7 @@ NETWORKS = {("imdn", ()): 694_404, ("smfanet", ()): 185_628,
 @pytest.mark.parametrize("size", [(2, 3), (7, 33)])
 def test_any_size_is_enlarged(architecture, options, size):
     torch.manual_seed(0)
-    network = peers.build(architecture, 3, 3, **dict(options)).eval()
+    network = registry.build_peer(architecture, 3, 3, **dict(options)).eval()
     with torch.inference_mode():
         y = network(torch.rand(2, 3, *size))
     assert y.shape == (2, 3, 3 * size[0], 3 * size[1]) and y.isfinite().all()
@@ -25,7 +25,7 @@ def test_any_size_is_enlarged(architecture, options, size):
 
 @pytest.mark.parametrize(("architecture", "options"), NETWORKS)
 def test_a_network_has_the_parameters_of_the_authors_files(architecture, options):
-    network = peers.build(architecture, 2, 3, **dict(options))
+    network = registry.build_peer(architecture, 2, 3, **dict(options))
     assert sum(p.numel() for p in network.parameters()) == NETWORKS[architecture, options]
 
 
@@ -55,4 +55,4 @@ def test_windows_are_rolled_and_come_back():
 
 def test_an_unknown_architecture_is_named():
     with pytest.raises(UserError, match="unknown architecture 'imdm'. Did you mean 'imdn'"):
-        peers.build("imdm", 2, 3)
+        registry.build_peer("imdm", 2, 3)

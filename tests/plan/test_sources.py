@@ -8,11 +8,12 @@ import io
 import shutil
 import tokenize
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from irbench import plan
-from irbench.catalog.model import EXTERNAL, Model
+from irbench.catalog.model import Checkpoint
 from irbench.core import code as code_digests
 from irbench.plan import sources
 
@@ -200,15 +201,28 @@ def test_a_module_counts_for_the_jobs_that_run_it(module, expected):
 
 
 def test_third_party_weights_count_with_the_module_that_runs_them():
-    code = sources.closure("cell", sources.own_module(Model("theirs", EXTERNAL), ()))
+    code = sources.closure("cell", sources.own_module(SimpleNamespace(
+        external=True, checkpoint=Checkpoint("external")), ()))
     assert "irbench.weights.external" in code.modules
     assert "irbench.jobs.profiling.profile" not in code.modules
+
+
+def test_a_peer_whose_network_irbench_has_counts_with_that_network():
+    network = {"architecture": "imdn"}
+    own = sources.own_module(SimpleNamespace(
+        external=True, checkpoint=Checkpoint("external", network=network)), ())
+    code = sources.closure("cell", own)
+    assert own == "irbench.models.peers.imdn" and own in code.modules
+    assert "irbench.models.peers.ramit" not in code.modules
+    assert "irbench.weights.external" not in code.modules
+
 
 
 # -- what is not followed ------------------------------------------------------------------------
 
 OWN = ("models.classical", "models.compacter", "models.semanir", "models.semanir_unet",
-       "models.reference", "weights.external")
+       "models.reference", "models.peers.imdn", "models.peers.smfanet", "models.peers.ramit",
+       "weights.external")
 
 
 @functools.cache

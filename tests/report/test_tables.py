@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from irbench.core import records
+from irbench.core import metrics, records
 from irbench.core.errors import UserError
 from irbench.present import text
+from irbench.present.latex import to_latex
 from irbench.present.markdown import to_markdown
 from irbench.present.table import Column, Row, Value
 from irbench.present.tidy import to_csv
@@ -157,7 +158,9 @@ def test_a_mean_with_a_hole_below_it_is_refused(tmp_path):
     record = json.loads(path.read_text())
     record["result"]["mean"]["psnr"] = 33.0
     path.write_text(json.dumps(seal(record)))
-    assert build(builder)[0].cells[0].missing["psnr"] == "1 of 2 images have no PSNR"
+    (cell,) = build(builder)[0].cells
+    assert cell.status == "failed"
+    assert "its mean psnr is 33.0, that of its images None" in cell.reason
 
 
 def test_not_asked_for_is_a_dash(x3):
@@ -305,6 +308,43 @@ def test_lpips_columns_only_where_asked_for(sr, small):
     noise = next(t for t in build(small)[1] if t.task == "denoise_color")
     assert {c.metric for c in noise.columns} == {"psnr", "ssim"}
     assert "LPIPS: lower is better" in sr.caption
+
+
+def test_a_metric_that_no_cell_has_gets_no_column_and_one_note(tmp_path):
+    def table(**given):
+        builder = fixtures.Builder(tmp_path / str(len(given)))
+        builder.dataset("mine", "Mine", 2)
+        for name in ("bicubic", "input"):
+            builder.model(name, name.title(), learned=False)
+            builder.cell("sr-x2@1", "mine", name, {"psnr": [33.0, 34.0], **(
+                {"lpips": [0.1, 0.2]} if name in given else {})}, metrics=("psnr", "lpips"),
+                missing={} if name in given else {"lpips": "LPIPS needs weights: get them."})
+        return build(builder)[1][0]
+
+    without = table()
+    assert {c.metric for c in without.columns} == {"psnr"}
+    assert without.caption.count("No LPIPS: LPIPS needs weights: get them.") == 1
+    assert "LPIPS" not in to_latex([without]).replace("No LPIPS: LPIPS", "")
+    some = table(bicubic=True)
+    assert {c.metric for c in some.columns} == {"psnr", "lpips"}
+    assert "No LPIPS" not in some.caption
+
+
+def test_a_metric_of_any_name_in_every_form_of_a_table(tmp_path, monkeypatch):
+    row = metrics.Metric("pyiqa:a+_b", "A_b 50% & $c (pyiqa)", "", 3, metrics.LOWER)
+    monkeypatch.setitem(metrics.METRICS, row.name, row)
+    builder = fixtures.Builder(tmp_path)
+    builder.dataset("mine", "Mine", 2)
+    for name, scores in (("bicubic", [0.1, 0.2]), ("input", [0.5, 0.6])):
+        builder.model(name, name.title(), learned=False)
+        builder.cell("sr-x2@1", "mine", name, {"psnr": [33.0, 34.0], row.name: scores},
+                   metrics=("psnr", row.name))
+    table = build(builder)[1][0]
+    assert "A\\_b 50\\% \\& \\$c (pyiqa)" in to_latex([table])
+    assert "A\\_b 50% &amp; $c (pyiqa)" in to_markdown(table)
+    ranked = {r.key: r.entries[-1] for r in table.measured}
+    assert (ranked["bicubic"].shown, ranked["bicubic"].rank) == ("0.150", "best")
+    assert row.column() == "pyiqa_a+_b"
 
 
 def test_summary_has_one_line_per_cell_with_unrounded_numbers(small):

@@ -320,6 +320,7 @@ def test_a_set_that_is_not_here_is_one_footnote(built):
     assert table.notes[mark].startswith("unavailable: GoPro is not here")
 
 
+@pytest.mark.slow
 def test_a_set_someone_supplied_says_so_under_its_table(tmp_path):
     builder = fixtures.wide_run(tmp_path)
     builder.plan["datasets"]["hide"]["supplied"] = True
@@ -337,6 +338,7 @@ def test_a_set_that_is_not_here_needs_no_record(tmp_path):
     assert (cell.status, cell.reason) == ("unavailable", "GoPro is not here.")
 
 
+@pytest.mark.slow
 def test_paired_images_make_crops_and_the_page_stands(tmp_path):
     builder = fixtures.wide_run(tmp_path)
     kept = [c for c in builder.plan["cells"] if c["dataset"] != "hide"]

@@ -7,7 +7,7 @@ import torch
 
 from irbench.catalog import protocols
 from irbench.core.errors import Unavailable, UserError
-from irbench.models import peers
+from irbench.models import registry
 from irbench.weights import authors
 
 X2 = protocols.get("sr-x2")
@@ -18,7 +18,7 @@ SMALL = {"architecture": "smfanet", "width": 8, "blocks": 1}
 def file(tmp_path):
     """A file as a training with DataParallel leaves it."""
     torch.manual_seed(0)
-    state = peers.build("smfanet", 2, 3, width=8, blocks=1).state_dict()
+    state = registry.build_peer("smfanet", 2, 3, width=8, blocks=1).state_dict()
     path = tmp_path / "a.pth"
     torch.save({"params": {f"module.{name}": value for name, value in state.items()}}, path)
     return path, state

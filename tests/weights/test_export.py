@@ -42,7 +42,8 @@ def cell(folder, digest, dataset, psnr, protocol="sr-x2@2", model_name="mine", *
         folder / "cells" / protocol / dataset / f"{model_name}.json",
         records.make("cell", {"protocol": protocol, "dataset": dataset, "model": model_name}, spec,
                      resolved={"checkpoint": digest},
-                     result={"images": [{"name": "a"}, {"name": "b"}],
+                     result={"images": [{"name": name, "psnr": psnr, "ssim": None}
+                                        for name in "ab"],
                              "mean": {"psnr": psnr, "ssim": None}}))
 
 

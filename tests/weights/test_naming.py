@@ -130,7 +130,7 @@ def test_a_refusal_names_what_is_missing_and_what_there_is_instead(plugin, tmp_p
                                                                   message):
     path = tmp_path / "w.pth"
     torch.save(change(states[0]), path)
-    with pytest.raises(UserError, match=rf"w\.pth.* does not fit model mine under sr-x2@1: .*"
+    with pytest.raises(UserError, match=rf"w\.pth.* does not fit model mine under sr-x2@2: .*"
                                         rf"{message}|w\.pth {message}") as caught:
         load(plugin, path)
     assert "\n" not in str(caught.value)

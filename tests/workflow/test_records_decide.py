@@ -20,6 +20,7 @@ WORDS = {"data": "Fetch {dataset}", "training": "Train {model} for {protocol}",
          "cell": "Evaluate {model} on {dataset} under {protocol}",
          "leaks": "Search for test images in the training sets"}
 REPORT = "Render the report"
+PICTURES = "results/tiny/images/sr-x2@2/tinyset"
 CELLS, OWN = "results/tiny/cells/sr-x2@2/tinyset", "results/tiny/training/sr-x2@1/tiny.json"
 BICUBIC, TINY = (f"Evaluate {model} on tinyset under sr-x2@2" for model in ("bicubic", "tiny"))
 TRAIN = "Train tiny for sr-x2@1"
@@ -30,7 +31,7 @@ def finished(tmp_path_factory):
     """A finished run that Snakemake has never seen."""
     folder = tmp_path_factory.mktemp("finished")
     training = {"recipe": "demo", "data": ["tinytrain"], "steps": 2, "patch": 16, "batch": 2}
-    tiny.make(folder, metrics=["ssim"], keep_images=False, cells=[
+    tiny.make(folder, metrics=["ssim"], cells=[
         {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["bicubic", "tiny"]}],
         models={"bicubic": {}, "tiny": {"training": training, "profile": False}})
     with pytest.MonkeyPatch.context() as patch:
@@ -94,6 +95,10 @@ def ask_for_more_steps(folder):
     edit_config(folder, lambda config: config["models"]["tiny"]["training"].update(steps=3))
 
 
+def tiny_config():
+    return plan.load("config.yaml").config
+
+
 def edit_config(folder, change):
     config = yaml.safe_load((folder / "config.yaml").read_text())
     change(config)
@@ -118,6 +123,14 @@ MORE = {
     "a cell gone": (lambda folder: (folder / CELLS / "tiny.json").unlink(), {TINY}),
     "a set's record gone": (lambda folder: (folder / "results/tiny/data/tinyset.json").unlink(),
                             {"Fetch tinyset"}),
+    "a record emptied": (lambda folder: (folder / CELLS / "bicubic.json").write_text(""),
+                         {BICUBIC}),
+    "a picture gone": (lambda folder: (folder / PICTURES / "bicubic/img0.png").unlink(),
+                       {BICUBIC}),
+    "a picture edited": (lambda folder: (folder / PICTURES / "tiny/img2.png").write_bytes(b"no"),
+                         {TINY}),
+    "a picture of all models gone": (lambda folder: (folder / PICTURES / "_input/img1.png")
+                                     .unlink(), {BICUBIC, TINY}),
     "a record cut off": (lambda folder: (folder / "results/tiny/leaks.json").write_text("{"),
                          {WORDS["leaks"]}),
     "a failure": (lambda folder: edit(folder / CELLS / "bicubic.json", fail), {BICUBIC}),
@@ -148,13 +161,22 @@ def test_the_next_run_does_what_verify_finds(world, change, expected):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", ["a page gone", "a table's folder gone", "another title",
-                                    "a record that is newer"])
+                                    "a record that is newer", "a table gone", "a plot edited",
+                                    "a damaged plan", "the config of another run"])
 def test_the_report_is_made_again_by_itself(world, change):
     folder = world / "results/tiny"
     if change == "a page gone":
         (folder / "report.html").unlink()
     elif change == "a table's folder gone":
         shutil.rmtree(folder / "tables")
+    elif change == "a table gone":
+        (folder / "tables/sr.csv").unlink()
+    elif change == "a plot edited":
+        next(folder.glob("figures/*.png")).write_bytes(b"no")
+    elif change == "a damaged plan":
+        (folder / "plan.json").write_text("{")
+    elif change == "the config of another run":
+        (folder / "config.json").write_text(json.dumps(tiny_config() | {"seed": 7}))
     elif change == "another title":
         edit_config(world, lambda config: config.update(title="Another"))
     else:
@@ -168,8 +190,11 @@ def test_a_run_that_was_damaged_is_whole_again(world):
     """Several things at once, for real; Snakemake's notes of a run before are thrown away."""
     assert "Nothing to be done" in run(world)[1]
     shutil.rmtree(world / ".snakemake")
-    for name in ("a cell edited", "a training's record gone", "weights gone", "a record cut off"):
+    for name in ("a training's record gone", "weights gone", "a record cut off"):
         ({**CHANGES, **MORE}[name])[0](world)
+    cell = world / CELLS / "bicubic.json"
+    cell.unlink()
+    (cell / "a folder in its place").mkdir(parents=True)
     expected = found()
     assert expected == {BICUBIC, TRAIN, TINY, WORDS["leaks"]}
     before = state(world / "results")
@@ -177,8 +202,9 @@ def test_a_run_that_was_damaged_is_whole_again(world):
     after = state(world / "results")
     kept = {path.name for path in before if after[path] == before[path]}
     assert {"tinyset.json", "tinytrain.json"} <= kept
-    assert not {"bicubic.json", "tiny.json", "leaks.json", "report.html"} & kept
+    assert not {"tiny.json", "leaks.json", "report.html"} & kept
     assert found() == set()
+    assert (cell.with_name("bicubic.json.1") / "a folder in its place").is_dir()    # set aside
     assert "Nothing to be done" in run(world)[1]
     # the plan that the jobs read is in the folder now, and says the same
     assert plan.read("results/tiny/plan.json").jobs() == plan.load("config.yaml").jobs()

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from irbench.catalog.recipes import Recipe
 from irbench.core.errors import UserError
-from irbench.jobs.training import data, processes
+from irbench.jobs.training import data
 from irbench.jobs.training.state import State
 
 
@@ -112,7 +112,8 @@ def _undisturbed(_: int) -> None:
 def gentle_end() -> Iterator[Callable[[], bool]]:
     """Let SIGTERM and Ctrl-C end the training after the present step, a second Ctrl-C at once.
 
-    Yields a function that returns whether a signal came or the starting process is gone.
+    Yields a function that returns whether a signal came. A process whose starter is gone sends
+    itself one (``irbench.core.life``).
     """
     came = []
 
@@ -126,7 +127,7 @@ def gentle_end() -> Iterator[Callable[[], bool]]:
         for number in (signal.SIGTERM, signal.SIGINT):
             before[number] = signal.signal(number, note)
     try:
-        yield lambda: bool(came) or processes.orphaned()
+        yield lambda: bool(came)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

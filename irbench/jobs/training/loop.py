@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irbench.catalog.recipes import in_phase
-from irbench.core import digests, locks, machine, messages, records, run_folder
-from irbench.core.errors import Paused, Unavailable, UserError
+from irbench.core import digests, machine, messages, records, run_folder
+from irbench.core.errors import Paused, Unavailable
 from irbench.imaging.degrade import seed_of
 from irbench.jobs.result import Result, record_of, write
 from irbench.jobs.training import curve, data, losses, validate
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
     from irbench.jobs.training.state import State
 
-LET_GO = 15.0  # seconds to wait for a killed training's helpers to end
-
 
 def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         max_minutes: float | None = None, tensorboard: bool = False) -> Result | None:
     """Train a model and write its record; returns None in any process but the first.
+
+    The caller holds the job's lock.
 
     Args:
         plan: the run's plan.
@@ -55,7 +55,8 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
     Raises:
         Paused: stopped by ``max_minutes`` or a signal; the state is saved.
         Unavailable: the training images are missing, or training stopped on a NaN or a loss spike.
-        UserError: recipe and images do not fit together, or another process runs this training.
+        Superseded: the plan of the run no longer asks for this training.
+        UserError: recipe and images do not fit together.
     """
     from irbench.inference.seeding import seed_all
     from irbench.jobs.training import engine as engines
@@ -66,53 +67,55 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
     protocol, model = plan.scopes["/".join(job.key.values())], job.model
     engine = engines.start(device, model.training, threads)
     place = _Place(plan, job, protocol)
-    with place.claimed() if engine.is_main_process else contextlib.nullcontext():
-        with phases("load"):
-            with engine.main_process_first():   # one process decodes, the others use its files
-                patches = data.load(plan, job, protocol)
-            seed_all(seed_of(job.spec["seed"], protocol.id, model.name))
-            network = loading.build(model, protocol, tuple(plan.config["plugins"])).train()
-            state = State(network.to(engine.device), model.training, job.fingerprint, place.state)
-            state.scaler = engine.scaler
-            state.resume()
-            state.goes_on_with(device, engine.num_processes, threads)
-            engines.check_together(engine, state)
-            validator = validate.Validator(patches, protocol)
-        limit = math.inf if max_minutes is None else begun + 60 * max_minutes
-        board = place.board if tensorboard and engine.is_main_process else None
-        with (engines.gentle_end() as asked, curve.Board(board, state.step) as board,
-              contextlib.closing(engines.loader(engine, state, patches)) as loader):
-            _train(state, loader, patches, validator, engine, place, board,
-                   lambda: asked() or time.monotonic() > limit)
-        engine.end_training()
-        if not engine.is_main_process:
-            return None
-        phases.seconds["train"] = state.seconds
-        with phases("write"):
-            digest = place.save(weights(state), state.step)
-            best = place.best_of(state)
-            if best is None:  # an existing file belongs to an older training
-                place.best.unlink(missing_ok=True)
-            curve.write_csv(place.csv, state)
-        waiting = state.waited / state.seconds if state.seconds else 0.0
-        messages.say(f"{job.title}: {state.step} steps in "
-                     f"{messages.duration_in_words(state.seconds)}, "
-                     f"{waiting:.1%} of the time waiting for data")
-        found = Result(resolved={"checkpoint": digest, "made_on": state.made_on},
-                       threads=threads, seconds=phases.seconds, result={
-                "steps": state.step, "seconds": round(state.seconds, 2),
-                "images_seen": state.images,
-                "images": {"training": len(patches.images), "held_out": len(patches.held_out)},
-                "parameters": sum(p.numel() for p in network.parameters()),
-                "final_loss": curve.final_loss(state.curve),
-                "checkpoint": {"file": place.name(place.last), "sha256": digest},
-                "best": best, "curve": state.curve,
-                "validation": state.validation, "validation_on": validator.about,
-                "waiting": round(waiting, 4), "processes": engine.num_processes,
-                "device": device, "device_name": _device_name(device)})
-        # the record is written before the state is removed, so that nothing is lost in between
-        write(job, record_of(job, found))
-        state.discard()
+    if engine.is_main_process:
+        place.tidy()
+    with phases("load"):
+        with engine.main_process_first():   # one process decodes, the others use its files
+            patches = data.load(plan, job, protocol)
+        seed_all(seed_of(job.spec["seed"], protocol.id, model.name))
+        network = loading.build(model, protocol, tuple(plan.config["plugins"])).train()
+        state = State(network.to(engine.device), model.training, job.fingerprint, place.state)
+        state.scaler = engine.scaler
+        state.resume()
+        state.goes_on_with(device, engine.num_processes, threads)
+        engines.check_together(engine, state)
+        validator = validate.Validator(patches, protocol)
+    limit = math.inf if max_minutes is None else begun + 60 * max_minutes
+    board = place.board if tensorboard and engine.is_main_process else None
+    with (engines.gentle_end() as asked, curve.Board(board, state.step) as board,
+          contextlib.closing(engines.loader(engine, state, patches)) as loader):
+        _train(state, loader, patches, validator, engine, place, board,
+               lambda: asked() or time.monotonic() > limit)
+    engine.end_training()
+    if not engine.is_main_process:
+        return None
+    phases.seconds["train"] = state.seconds
+    with phases("write"):
+        plan.check_asked(job)
+        digest = place.save(weights(state), state.step)
+        best = place.best_of(state)
+        if best is None:  # an existing file belongs to an older training
+            place.best.unlink(missing_ok=True)
+        curve.write_csv(place.csv, state)
+    waiting = state.waited / state.seconds if state.seconds else 0.0
+    messages.say(f"{job.title}: {state.step} steps in "
+                 f"{messages.duration_in_words(state.seconds)}, "
+                 f"{waiting:.1%} of the time waiting for data")
+    found = Result(resolved={"checkpoint": digest, "made_on": state.made_on},
+                   threads=threads, seconds=phases.seconds, result={
+            "steps": state.step, "seconds": round(state.seconds, 2),
+            "images_seen": state.images,
+            "images": {"training": len(patches.images), "held_out": len(patches.held_out)},
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "final_loss": curve.final_loss(state.curve),
+            "checkpoint": {"file": place.name(place.last), "sha256": digest},
+            "best": best, "curve": state.curve,
+            "validation": state.validation, "validation_on": validator.about,
+            "waiting": round(waiting, 4), "processes": engine.num_processes,
+            "device": device, "device_name": _device_name(device)})
+    # the record is written before the state is removed, so that nothing is lost in between
+    write(job, record_of(job, found))
+    state.discard()
     return found
 
 
@@ -124,30 +127,19 @@ class _Place:
         self.plan, self.job, self.protocol = plan, job, protocol
         self.last, self.best = (run.weights(protocol.id, name, best=best)
                                 for best in (False, True))
-        self.state, self.csv, self.lock = (run.beside(job.key, suffix) for suffix in (
-            run_folder.STATE, run_folder.CURVE, run_folder.LOCK))
+        self.state, self.csv = (run.beside(job.key, suffix) for suffix in (
+            run_folder.STATE, run_folder.CURVE))
         self.board = run.board(protocol.id, name)
 
     def name(self, path: Path) -> str:
         """Return a file's path as in records: relative to the run folder."""
         return path.relative_to(self.plan.folder).as_posix()
 
-    @contextlib.contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Lock this training against other processes, and remove a killed process's partial files.
-        """
-        self.lock.parent.mkdir(parents=True, exist_ok=True)
-        with self.lock.open("a") as handle:
-            patience = time.monotonic() + LET_GO
-            while not locks.lock(handle):
-                if time.monotonic() > patience:
-                    raise UserError(f"{self.job.title}: another process runs it ({self.lock}). "
-                                    "Wait for that process, or end it first.")
-                time.sleep(0.2)
-            for path in (self.state, self.csv, self.last, self.best):
-                for begun in path.parent.glob(f".{glob.escape(path.name)}.*{path.suffix}"):
-                    begun.unlink(missing_ok=True)
-            yield
+    def tidy(self) -> None:
+        """Remove the partial files of a process that was killed; this one holds the job's lock."""
+        for path in (self.state, self.csv, self.last, self.best):
+            for begun in path.parent.glob(f".{glob.escape(path.name)}.*{path.suffix}"):
+                begun.unlink(missing_ok=True)
 
     def keep(self, state: State) -> None:
         """Write the state and the curve so far."""

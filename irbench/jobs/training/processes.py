@@ -16,8 +16,10 @@ import socket
 import subprocess
 import time
 
+from irbench.core import locks
+from irbench.jobs import life
+
 GRACE = 20.0  # seconds the others have to end after one has failed; then they are terminated
-LAUNCHER = "IRBENCH_LAUNCHER"
 
 
 def started() -> bool:
@@ -28,11 +30,6 @@ def started() -> bool:
 def rank() -> int:
     """Return the number of this process: 0 is the one that reports and writes."""
     return int(os.environ.get("RANK", 0)) if started() else 0
-
-
-def orphaned() -> bool:
-    """Whether the process that started this one, as one of several, has ended."""
-    return os.environ.get(LAUNCHER, str(os.getppid())) != str(os.getppid())
 
 
 def launch(command: list[str], count: int, threads: int) -> int:
@@ -46,11 +43,12 @@ def launch(command: list[str], count: int, threads: int) -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    shared = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-              "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
-              "OMP_NUM_THREADS": str(threads), LAUNCHER: str(os.getpid())}
-    members = [subprocess.Popen(command, env={**shared, "RANK": str(i), "LOCAL_RANK": str(i)})
-               for i in range(count)]
+    lock, kept_open = locks.passed_on()
+    shared = {**os.environ, **lock, **life.environment(), "MASTER_ADDR": "127.0.0.1",
+              "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
+              "OMP_NUM_THREADS": str(threads)}
+    members = [subprocess.Popen(command, env={**shared, "RANK": str(i), "LOCAL_RANK": str(i)},
+                                pass_fds=kept_open) for i in range(count)]
     # a signal to this process is passed on to all; Ctrl-C reaches them directly
     before = {number: signal.signal(number, handler) for number, handler in (
         (signal.SIGTERM, lambda *_: _each(members, "terminate")), (signal.SIGINT, signal.SIG_IGN))}

@@ -4,7 +4,7 @@ Hui, Gao, Yang, Wang, "Lightweight Image Super-Resolution with Information Multi
 Network", ACM MM 2019: the network in section 3.1 (Figure 2), the block in 3.2 (Figure 3, Table 1),
 contrast-aware attention in 3.2 (Figure 4). 694 to 715 thousand parameters, as printed.
 
-Try: ``python -c "from irbench.models import peers; print(peers.build('imdn', 2, 3))"``
+Try: ``python -c "from irbench.models.peers import imdn; print(imdn.build(2, 3))"``
 """
 
 from __future__ import annotations

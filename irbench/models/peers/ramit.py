@@ -10,7 +10,7 @@ normalisation of the image) was read in the authors' repository.
 Images are padded to multiples of 32 by mirroring that repeats the edge, as the authors evaluate;
 zeros give 37.59 dB instead of 38.18 on Set5 x2.
 
-Try: ``python -c "from irbench.models import peers; print(peers.build('ramit', 2, 3))"``
+Try: ``python -c "from irbench.models.peers import ramit; print(ramit.build(2, 3))"``
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Efficient Image Super-Resolution", ECCV 2024: section 3.1 (Figure 2), the aggreg
 (Equations 2 to 6), the partial convolution in 3.3 (Equation 7). SMFANet has 36 channels and 8
 blocks, SMFANet+ 48 and 12 (section 4.1).
 
-Try: ``python -c "from irbench.models import peers; print(peers.build('smfanet', 2, 3))"``
+Try: ``python -c "from irbench.models.peers import smfanet; print(smfanet.build(2, 3))"``
 """
 
 from __future__ import annotations

@@ -93,6 +93,10 @@ def _compare(run: Run) -> tuple[list[VisualComparison], list[str]]:
         shown = [c for c in cells if window.files(run.folder, c)]
         names = [n for n in window.names(shown)
                  if window.reserved(run.folder, protocol, dataset, window.TARGET, n)]
+        if not names and window.names(shown):
+            left_out.append(f"{_place(run, cells[0])}: no crops, because the set has no targets; "
+                            "the restored images are in the run's folder images.")
+            continue
         if not names:
             without.append(_place(run, cells[0]))
             continue

@@ -133,7 +133,11 @@ def _blocks(run: Run, counterparts: Counterparts, stem: str, title: str, cells: 
 
 
 def _columns(run: Run, cells: list[Cell]) -> list[Column]:
-    """Return a column for each metric requested on a dataset under a protocol."""
+    """Return a column for each metric requested on a dataset under a protocol.
+
+    A metric that no cell has gets none: the caption says why (``_lacking``).
+    """
+    lacking = _lacking(run, cells)
     anywhere = set(run.metrics) | {metric for cell in cells for metric in cell.metrics}
     sets: dict[str, dict[str, list[Cell]]] = {}
     for cell in cells:
@@ -144,8 +148,28 @@ def _columns(run: Run, cells: list[Cell]) -> list[Column]:
             asked = {metric for cell in here for metric in cell.metrics} | set(run.metrics)
             asked = asked or anywhere or metrics.main()
             columns += [_column(run, protocol, here[0].level, dataset, m)
-                        for m in metrics.ordered(asked)]
+                        for m in metrics.ordered(asked) if m not in lacking]
     return columns
+
+
+def _lacking(run: Run, cells: list[Cell]) -> dict[str, list[str]]:
+    """Return metric -> reasons of the metrics that no successful cell of a table has.
+
+    A metric that a paper prints for the same sets keeps its column. If no metric would be left,
+    all stay, as n/a.
+    """
+    done = [cell for cell in cells if cell.status == "ok"]
+    pairs = {(cell.level, cell.dataset) for cell in cells}
+    tasks = {cell.task for cell in cells}
+    printed = {metric for task in tasks for row in published.rows(task, pairs, run.published)
+               for _, _, metric in row.figures}
+    asked = metrics.ordered({name for cell in done for name in cell.metrics})
+    found = {}
+    for name in asked:
+        reasons = list(dict.fromkeys(cell.missing[name] for cell in done if name in cell.missing))
+        if reasons and name not in printed and not any(name in cell.means for cell in done):
+            found[name] = reasons
+    return found if len(found) < len(asked) else {}
 
 
 def _column(run: Run, protocol: str, level: str, dataset: str, metric: str) -> Column:
@@ -291,6 +315,9 @@ def _sentences(table: Table, run: Run, cells: list[Cell]) -> list[str]:
         "name. The other methods are in the super-resolution table." if light else "",
         *ranks,
         f"{', '.join(lower)}: lower is better." if lower else "",
+        *(f"No {metrics.get(name).title}: {reasons[0].rstrip('.')}"
+          f"{f' (and {len(reasons) - 1} more reasons)' if len(reasons) > 1 else ''}."
+          for name, reasons in _lacking(run, cells).items()),
         "Variants use the weights of their base model and are not ranked."
         if any(not kinds.competes(run.models[row.key]) for row in table.measured) else "",
         "Models trained here are reproductions from the papers' descriptions, without the authors' "

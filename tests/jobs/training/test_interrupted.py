@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 
@@ -11,8 +12,10 @@ import torch
 
 from irbench.catalog import recipes
 from irbench.core import records
+from irbench.jobs import life
 from irbench.jobs.training import state
 from tests.helpers import trainings
+from tests.helpers.paths import ROOT
 from tests.helpers.trainings import Apart, again, change, job, outcome, result, train
 
 # every kind of state at once
@@ -163,6 +166,23 @@ def test_ctrl_c_saves_too(folder):
 
 
 @pytest.mark.slow
+def test_a_training_whose_run_was_killed_saves_and_ends(folder):
+    run = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(300)"])
+    named = f"{life._machine()}:{run.pid}:{life._started(run.pid)}"
+    config = trainings.make(folder, steps=100_000, save_every=3)
+    one = subprocess.Popen(
+        [sys.executable, "-m", "irbench", "train", "--config", str(config), "--protocol", "sr-x2",
+         "--model", "thin", "--on-failure", "record"],
+        env={**os.environ, life.VARIABLE: named, "PYTHONPATH": str(ROOT)})
+    path = job(config).record.with_suffix(".state")
+    wait_for(path)
+    run.kill()      # not waited for: it stays a zombie, and counts as ended
+    assert one.wait(60) == 0
+    run.wait()
+    assert state.read(path)["step"] >= 3
+    assert not path.with_suffix(".lock").exists()
+
+
 def test_a_signal_to_the_process_that_watches_a_job_reaches_the_job(folder):
     """As a cluster sends it to what it started: the training saves what it has and says so."""
     config = trainings.make(folder, steps=100_000, save_every=3)

@@ -180,12 +180,12 @@ def test_a_batch_in_two_parts_gives_the_same_step(folder):
 
 
 def test_a_training_that_another_process_is_at_is_left_alone(folder, monkeypatch, capsys):
-    from irbench.jobs.training import loop
+    from irbench.jobs import run as jobs
 
     config = trainings.make(folder)
     lock = job(config).record.with_suffix(".lock")
     lock.parent.mkdir(parents=True)
-    monkeypatch.setattr(loop, "LET_GO", 0.1)
+    monkeypatch.setattr(jobs, "LET_GO", 0.1)
     with lock.open("a") as other:
         assert locks.lock(other)
         assert train(config) == 2

@@ -1,0 +1,159 @@
+"""``irbench.evaluate``: score a model on a dataset under a protocol, as a run's cell does.
+
+The cell is planned and computed by the same code as in a run, so its value is the pipeline's to the
+last digit.
+
+Reads the set, which is fetched into ``data_root`` if it is missing, and the weights. Writes a
+record only if ``run`` names a run.
+
+Try: ``python -c "import irbench; print(irbench.evaluate('bicubic', 'photos', 'sr-x2').mean)"``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from irbench.api import references
+from irbench.api.models import LoadedModel
+from irbench.catalog import protocols
+from irbench.core import metrics as table
+from irbench.core.errors import UserError
+from irbench.jobs import evaluate as cells
+from irbench.jobs import result as results
+from irbench.jobs.result import RunSettings
+from irbench.plan import single
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import nn
+
+DEFAULT = "sr-x2"       # the protocol, for a model that is not loaded for one
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of ``irbench.evaluate``.
+
+    Attributes:
+        record: the record of the cell, as a run stores it (plain data).
+        complete: whether all images of the set were restored; False with ``limit``.
+    """
+
+    record: dict
+    complete: bool = True
+
+    @property
+    def protocol(self) -> str:
+        """The id of the protocol, such as ``sr-x2@1``."""
+        return self.record["key"]["protocol"]
+
+    @property
+    def mean(self) -> dict[str, float | None]:
+        """Metric -> mean over the images, in the metric's unit; None if an image has no value.
+
+        With ``limit`` it is the mean of that part, which is not the set's.
+        """
+        return self.record["result"]["mean"]
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Metric -> why it has no mean."""
+        return self.record["result"]["missing"]
+
+    @property
+    def images(self) -> pd.DataFrame:
+        """One row per image: index ``name``; height and width in pixels, and its scores."""
+        import pandas as pd
+
+        columns = ["name", "height", "width", *self.mean]
+        return pd.DataFrame(self.record["result"]["images"])[columns].set_index("name")
+
+    def __str__(self) -> str:
+        """Return one line: the cell, its means, and how many images they are of."""
+        key, count = self.record["key"], len(self.record["result"]["images"])
+        shown = ", ".join(table.get(name).worded(value) for name, value in self.mean.items()
+                          if value is not None)
+        part = "" if self.complete else " of the set, not its mean"
+        cell = f"{key['model']} on {key['dataset']} under {key['protocol']}"
+        return f"{cell}: {shown or 'no value'} ({count} images{part})"
+
+
+def evaluate(model: LoadedModel | str | Path | nn.Module, dataset: str = "set5",
+             protocol: str | None = None, limit: int | None = None, device: str = "auto", *,
+             metrics: Iterable[str] | None = None, weights: str | Path | None = None,
+             options: dict | None = None, inference: dict | None = None, threads: int = 1,
+             data_root: str | Path = "data", catalog_paths: tuple[str, ...] = (),
+             run: str | None = None, progress: bool = True) -> Evaluation:
+    """Score a model on a dataset under a protocol.
+
+    Args:
+        model: from ``irbench.load_model``, or what that takes.
+        dataset: a name (``irbench.list_datasets()``); a set that is missing is fetched.
+        protocol: a name such as ``sr-x2`` (the newest version) or ``sr-x2@1``. Default: the
+            protocol that the model was loaded for, otherwise ``sr-x2``.
+        limit: restore only the first images by name, for a quick look. The result is never stored
+            as the set's.
+        device: ``auto`` (a GPU if torch finds one), ``cpu`` or ``cuda``.
+        metrics: names of metrics; default: those of a run.
+        weights, options, inference: see ``irbench.load_model``.
+        threads: CPU threads. A run uses 1; with more, sums in another order may move the last
+            digits of a score.
+        data_root: the folder of all data.
+        catalog_paths: catalogs with datasets and protocols of your own.
+        run: store the record in ``results/RUN``; default: write nothing.
+        progress: report progress on stderr.
+
+    Returns:
+        ``mean``, ``images`` (a data frame) and ``record``.
+
+    Raises:
+        Unavailable: the set or the weights are missing and cannot be fetched, an image is damaged,
+            or memory runs out.
+        UserError: an unknown name, a limit below 1, or things that do not fit together.
+    """
+    import torch
+
+    from irbench.jobs.profiling.profile import pick_device
+
+    if limit is not None and (type(limit) is not int or limit < 1):
+        raise UserError(f"limit is {limit!r}; it takes a whole number of at least 1, or None.")
+    if limit is not None and run is not None:
+        raise UserError("limit and run exclude each other: the result of a part of a set is not "
+                        "stored as the set's. Omit one of them.")
+    reference = _reference(model, protocol, weights, options, inference)
+    chosen = protocol or (model.protocol if isinstance(model, LoadedModel) else DEFAULT)
+    config = single.settings(
+        run=run, metrics=None if metrics is None else list(metrics), data_root=str(data_root),
+        catalog_paths=tuple(map(str, catalog_paths)), plugins=reference.plugins)
+    wanted = protocols.get(chosen, tuple(config["catalog_paths"]))
+    module = reference.build(wanted) if reference.build else None
+    plan, job = (single.cell_of(config, reference.name, reference.entry(wanted), wanted.id, dataset)
+                 if module is None else
+                 single.module_of(config, reference.name, reference.name, wanted, dataset,
+                                  reference.inference))
+    settings = RunSettings(device=pick_device(device)[0], threads=threads, progress=progress,
+                           limit=limit)
+    before = torch.get_num_threads()
+    try:
+        found = cells.run(plan, job, settings, module)
+    finally:
+        torch.set_num_threads(before)
+    record = results.record_of(job, found)
+    if run is not None:
+        results.write(job, record)
+    return Evaluation(record, complete=found.spec is None)
+
+
+def _reference(model: object, protocol: str | None, weights: object, options: dict | None,
+               inference: dict | None) -> references.ModelReference:
+    """Return what to evaluate; a loaded model is only evaluated under what it was loaded for."""
+    if not isinstance(model, LoadedModel):
+        return references.refer(model, weights, options, inference)
+    if weights or options or inference:
+        raise UserError(f"model {model.name} is loaded already: give weights, options and "
+                        "inference to load_model.")
+    model.check_protocol(protocol)
+    return model.reference

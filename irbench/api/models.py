@@ -1,0 +1,158 @@
+"""``irbench.load_model``: a model, ready to restore pictures.
+
+Reads weights (a published model is fetched into ``data_root``/checkpoints); writes nothing else.
+
+Try: ``python -c "import irbench; print(irbench.load_model('compacter', 'sr-x2'))"``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from irbench.api import references
+from irbench.api.pictures import restore_picture
+from irbench.api.references import ModelReference
+from irbench.catalog.protocols import Protocol, name_of
+from irbench.core.digests import fingerprint
+from irbench.core.errors import UserError
+from irbench.jobs import evaluate
+from irbench.plan import single
+from irbench.plan.job import Job
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import nn
+
+    from irbench.inference.tiling import Tiled
+
+    Picture = TypeVar("Picture", np.ndarray, Image.Image, str, Path)
+
+
+class LoadedModel:
+    """A model that is ready to restore pictures; ``irbench.load_model`` makes it.
+
+    Attributes:
+        name: its name in records and messages.
+        protocol: the id of the protocol that it serves, such as ``sr-x2@1``.
+        scale: sides of the output / sides of the input.
+        channels: of input and output, 1 (gray) or 3 (RGB).
+        device: where it runs.
+        fingerprint: SHA-256 (hex) of all that decides its output: weights, options, how it is run,
+            the protocol, and the code.
+        reference: what it was loaded from.
+    """
+
+    def __init__(self, reference: ModelReference, protocol: Protocol, network: Tiled, device: str,
+                 job: Job, resolved: dict) -> None:
+        """Keep the parts; see ``load_model``."""
+        self.name = reference.name
+        self.protocol = protocol.id
+        self.scale = protocol.scale
+        self.channels = protocol.channels
+        self.device = device
+        self.fingerprint = fingerprint([job.spec, resolved])
+        self.reference = reference
+        self._network = network
+        self._accepts = {protocol.id, name_of(protocol.id), *protocol.serves}
+
+    def __call__(self, picture: Picture) -> np.ndarray | Image.Image:
+        """Restore a picture: the same as ``irbench.restore(picture, model)``."""
+        return restore_picture(picture, self)
+
+    def __repr__(self) -> str:
+        """Name the model, its protocol and where it runs."""
+        return f"<irbench model {self.name} for {self.protocol} on {self.device}>"
+
+    def check_protocol(self, name: str | None) -> None:
+        """Raise UserError if the model was loaded for another protocol; None is any.
+
+        A version of its protocol that the same weights serve is not another one.
+        """
+        if name is not None and name not in self._accepts:
+            raise UserError(f"model {self.name} was loaded for {self.protocol}, not for {name}. "
+                            f"Load it for {name} with load_model.")
+
+    def forward(self, image: np.ndarray,
+                tile: Callable[[int, int], None] | None = None) -> np.ndarray:
+        """Map float32 (h, w, channels) in [0, 1] to float32 (scale h, scale w, channels).
+
+        The output is neither clipped nor rounded. An image that does not fit into memory is
+        restored in tiles; ``tile`` is then called after each with the number of finished tiles and
+        of all tiles.
+
+        Raises:
+            Unavailable: memory runs out even with the smallest tiles.
+            UserError: the network refuses the image, or returns something else than an image with
+                values in [0, 1].
+        """
+        from irbench.inference.guard import check_values
+
+        self._network.done = tile
+        try:
+            found = evaluate.forward(self._network, image, self.device)
+        finally:
+            self._network.done = None
+        check_values(found, self.name, self._network.options.dtype)
+        return found
+
+
+def load_model(model: str | Path | nn.Module, protocol: str | None = None, *,
+               weights: str | Path | None = None, options: dict | None = None,
+               inference: dict | None = None, device: str = "auto",
+               data_root: str | Path = "data",
+               catalog_paths: tuple[str, ...] = ()) -> LoadedModel:
+    """Load a model for a protocol.
+
+    Args:
+        model: one of
+            a name (``irbench.list_models()``), with the weights that come with irbench, or those
+            of the published model, which are fetched;
+            ``FILE.py:NAME``, a model that a plugin file registers (``CARDS``), or a class of a
+            network in it, which is called with those of ``task``, ``scale`` and ``channels`` that
+            it takes;
+            the path of a file of weights, irbench's own or of any architecture that spandrel knows;
+            a ``torch.nn.Module`` from float32 (B, channels, H, W) in [0, 1] to (B, channels,
+            scale H, scale W). A copy of it is used.
+        protocol: what it is to do, such as ``sr-x2`` (the newest version) or ``sr-x2@1``. It may be
+            omitted if the weights are for one protocol only.
+        weights: a file of weights, for a name or a class.
+        options: options of the architecture, by name.
+        inference: how the network is run: dtype, channels_last, compile, tile, overlap, memory_gib
+            (irbench/inference/options.py).
+        device: ``auto`` (a GPU if torch finds one), ``cpu`` or ``cuda``.
+        data_root: the folder for fetched files.
+        catalog_paths: catalogs with protocols of your own.
+
+    Returns:
+        The model. Call it with a picture, or give it to ``irbench.restore`` and
+        ``irbench.evaluate``.
+
+    Raises:
+        Unavailable: the weights are missing, or cannot be fetched.
+        UserError: an unknown name, or a model, weights, options or protocol that do not fit
+            together; the message says what is valid.
+    """
+    reference = references.refer(model, weights, options, inference)
+    return load(reference, protocol, device, data_root, catalog_paths)
+
+
+def load(reference: ModelReference, protocol: str | None, device: str = "auto",
+         data_root: str | Path = "data", catalog_paths: tuple[str, ...] = ()) -> LoadedModel:
+    """Load what a reference means; see ``load_model``."""
+    from irbench.jobs.profiling.profile import pick_device
+
+    wanted = reference.protocol(protocol, catalog_paths)
+    config = single.settings(data_root=str(data_root), catalog_paths=catalog_paths,
+                             plugins=reference.plugins, metrics=("psnr",))  # none is computed
+    module = reference.build(wanted) if reference.build else None
+    plan, job = (single.model_of(config, reference.name, reference.entry(wanted), wanted)
+                 if module is None else
+                 single.module_of(config, reference.name, reference.name, wanted,
+                                  inference=reference.inference))
+    chosen, _ = pick_device(device)
+    network, resolved = evaluate.ready(plan, job, chosen, module)
+    return LoadedModel(reference, wanted, network, chosen, job, resolved)

@@ -1,0 +1,133 @@
+"""``irbench.load_run``: the results of a run as data frames.
+
+Reads the records below the run's folder; writes nothing. It shows what the records hold; whether
+they belong to the present config and code is for ``irbench verify`` to say.
+
+Try: ``python -c "import irbench; print(irbench.load_run('results/photos').cells)"``
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from irbench.core.errors import UserError
+from irbench.core.run_folder import RunFolder, Stored, parts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KINDS = ("cell", "profile", "training")
+DAMAGED = "damaged"     # the status of a record that cannot be read
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run's results; each attribute is a pandas data frame, read on first use.
+
+    All but ``images`` have one row per record, with ``status`` (ok, unavailable, failed, or damaged
+    for a file that cannot be read), ``reason`` (why there is no result) and ``record`` (the path of
+    the file). Values that a record lacks are missing (NaN).
+
+    Attributes:
+        path: the run's folder.
+    """
+
+    path: Path
+
+    @functools.cached_property
+    def cells(self) -> pd.DataFrame:
+        """One row per cell: protocol, dataset, model, count of images, and the mean of each metric.
+
+        Means are in the metrics' units (PSNR in dB).
+        """
+        return self._frame("cell", _cell)
+
+    @functools.cached_property
+    def images(self) -> pd.DataFrame:
+        """One row per image of a cell: protocol, dataset, model, name, height, width, scores."""
+        import pandas as pd
+
+        rows = [{**stored.key, **image} for stored in self._stored("cell")
+                if stored.record and stored.record["result"]
+                for image in stored.record["result"]["images"]]
+        return pd.DataFrame(rows, columns=None if rows else [*parts("cell"), "name"])
+
+    @functools.cached_property
+    def profiles(self) -> pd.DataFrame:
+        """One row per profile: protocol, model and its cost.
+
+        ``parameters``; ``macs``; ``latency_ms`` and ``latency_ms_p90`` (median and 90th
+        percentile); ``peak_memory_bytes``; ``height``, ``width`` and ``batch`` of the input;
+        ``device``, ``dtype`` and ``threads``.
+        """
+        return self._frame("profile", _profile)
+
+    @functools.cached_property
+    def trainings(self) -> pd.DataFrame:
+        """One row per training: protocol (of a blind one its scope), model and its outcome.
+
+        ``steps``, ``seconds``, ``final_loss``, ``best_psnr`` (dB, on the validation images) and
+        ``best_step``, ``parameters``, ``checkpoint`` (path) and ``sha256`` of the weights.
+        """
+        return self._frame("training", self._training)
+
+    def _stored(self, kind: str) -> Iterator[Stored]:
+        return RunFolder(self.path).each(kind)
+
+    def _frame(self, kind: str, values: Callable[[dict], dict]) -> pd.DataFrame:
+        import pandas as pd
+
+        rows = []
+        for stored in self._stored(kind):
+            record = stored.record or {"status": DAMAGED, "reason": stored.problem, "result": None}
+            rows.append({**stored.key, "status": record["status"], "reason": record["reason"] or "",
+                         **(values(record["result"]) if record["result"] else {}),
+                         "record": str(self.path / stored.place)})
+        columns = [*parts(kind), "status", "reason"]
+        frame = pd.DataFrame(rows, columns=None if rows else [*columns, "record"])
+        return frame[[*(name for name in frame if name != "record"), "record"]]
+
+    def _training(self, result: dict) -> dict:
+        best, weights = result.get("best") or {}, result["checkpoint"]
+        return {**_some(result, "steps", "seconds", "final_loss", "parameters", "device"),
+                "best_psnr": best.get("psnr"), "best_step": best.get("step"),
+                "checkpoint": str(self.path / weights["file"]), "sha256": weights["sha256"]}
+
+
+def load_run(path: str | Path) -> LoadedRun:
+    """Return the results of a run.
+
+    Args:
+        path: the run's folder, such as ``results/photos``.
+
+    Returns:
+        ``cells``, ``images``, ``profiles`` and ``trainings``, each a data frame.
+
+    Raises:
+        UserError: no such folder, or one without records.
+    """
+    folder = RunFolder(Path(path).expanduser())
+    if not any(folder.has(kind) for kind in KINDS):
+        what = "it has no records" if folder.path.is_dir() else "no such folder"
+        raise UserError(f"run {path}: {what}. Give the folder of a run, such as results/photos.")
+    return LoadedRun(folder.path)
+
+
+def _cell(result: dict) -> dict:
+    return {"count": len(result["images"]), **result["mean"], "device": result.get("device")}
+
+
+def _profile(result: dict) -> dict:
+    latency, given = result.get("latency_ms") or {}, result.get("input") or {}
+    return {**_some(result, "parameters", "macs"), "latency_ms": latency.get("p50"),
+            "latency_ms_p90": latency.get("p90"), **_some(result, "peak_memory_bytes"),
+            **_some(given, "height", "width", "batch"),
+            **_some(result, "device", "dtype", "threads")}
+
+
+def _some(values: dict, *names: str) -> dict:
+    return {name: values.get(name) for name in names}

@@ -1,0 +1,269 @@
+"""Score pictures against their targets under a protocol: one pair, or two folders.
+
+The metrics are those of the pipeline (``irbench.imaging.metrics``), prepared as in a cell: colour,
+border and luma follow the protocol, and a target is first cropped to a multiple of its scale.
+
+Reads images; writes nothing.
+
+Try: ``python -c "import irbench; print(irbench.psnr('restored.png', 'target.png', 'sr-x2'))"``
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from irbench.catalog import protocols
+from irbench.catalog.datasets import DatasetEntry
+from irbench.catalog.protocols import Protocol
+from irbench.core import messages
+from irbench.core import metrics as table
+from irbench.core.errors import Unavailable, UserError
+from irbench.data import folders
+from irbench.imaging import degrade, metrics
+from irbench.imaging.images import decode, read_image, to_rgb
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Picture = np.ndarray | Image.Image | str | Path
+
+
+# -- one pair ----------------------------------------------------------------------------------
+
+def psnr(restored: Picture, target: Picture, protocol: str) -> float:
+    """Return the peak signal-to-noise ratio under a protocol, in dB; higher is better.
+
+    Args:
+        restored: uint8 (H, W, 3), RGB, or (H, W), gray, in [0, 255]; a Pillow image of 8 bits; or
+            the path of a file.
+        target: the same. It may be larger than the restored one by less than the protocol's scale:
+            it is cropped on the right and bottom to a multiple of the scale, as in a run.
+        protocol: such as ``sr-x2`` (the newest version) or ``sr-x2@1``; it fixes colour, luma and
+            border.
+
+    Returns:
+        The value; ``math.inf`` for identical pictures.
+
+    Raises:
+        UserError: pictures of another form or of two sizes, or an unknown protocol.
+    """
+    found = _one("psnr", restored, target, protocol)
+    return math.inf if found is None else found
+
+
+def ssim(restored: Picture, target: Picture, protocol: str) -> float:
+    """Return the structural similarity under a protocol, in [-1, 1]; 1 is identical.
+
+    The variant is the protocol's. Arguments as for ``psnr``.
+
+    Raises UserError as ``psnr``, and for pictures smaller than a window.
+    """
+    return _one("ssim", restored, target, protocol)
+
+
+def lpips(restored: Picture, target: Picture, protocol: str) -> float:
+    """Return LPIPS 0.1 on AlexNet under a protocol; 0 is identical, lower is better.
+
+    Arguments as for ``psnr``.
+
+    Raises:
+        Unavailable: AlexNet's weights are missing; the message says where to put them.
+        UserError: as ``psnr``.
+    """
+    return _one("lpips", restored, target, protocol)
+
+
+def _one(name: str, restored: Picture, target: Picture, protocol: str) -> float | None:
+    chosen = protocols.get(protocol)
+    scorer = metrics.Scorer(chosen, (name,))
+    if scorer.missing:
+        raise Unavailable(scorer.missing[name])
+    return _scores(scorer, chosen, _pixels(restored, "restored"), _pixels(target, "target"))[name]
+
+
+def _pixels(picture: Picture, role: str) -> np.ndarray:
+    """Return a picture as uint8 (H, W, 1 or 3). Raises UserError for any other."""
+    if isinstance(picture, str | Path):
+        return read_image(picture)
+    if isinstance(picture, Image.Image):
+        if picture.mode not in ("L", "RGB"):
+            raise UserError(f"{role}: a Pillow image of mode {picture.mode}. Valid: L (gray) and "
+                            "RGB. Convert it first.")
+        picture = np.asarray(picture)
+    if not isinstance(picture, np.ndarray):
+        raise UserError(f"{role}: a picture of type {type(picture).__name__}. Valid: a numpy "
+                        "array, a Pillow image, or the path of an image file.")
+    if picture.dtype != np.uint8:
+        raise UserError(f"{role}: an array of {picture.dtype}. Metrics are computed of uint8 in "
+                        "[0, 255]: round first, as numpy.round(numpy.clip(x, 0, 1) * 255).")
+    if picture.ndim == 2:
+        return picture[..., None]
+    if picture.ndim != 3 or picture.shape[-1] not in (1, 3):
+        raise UserError(f"{role}: an array of shape {picture.shape}. Valid: (H, W, 3), RGB, or "
+                        "(H, W), gray.")
+    return picture
+
+
+def _scores(scorer: metrics.Scorer, protocol: Protocol, restored: np.ndarray,
+            target: np.ndarray) -> dict[str, float | None]:
+    wanted = degrade.scored_target(target, protocol)
+    if restored.shape[:2] != wanted.shape[:2]:
+        (h, w), (th, tw) = restored.shape[:2], target.shape[:2]
+        cut = ("" if wanted.shape[:2] == (th, tw) else
+               f", which {protocol.id} scores at {wanted.shape[0]} x {wanted.shape[1]}")
+        raise UserError(f"the restored picture has {h} x {w} pixels (height x width), its target "
+                        f"{th} x {tw}{cut}. The two must have the same size: check that they "
+                        "belong together, and that the scale is the protocol's.")
+    if protocol.channels == 1:
+        if (restored != restored[..., :1]).any():
+            raise UserError(f"the restored picture has colours, and {protocol.id} scores gray "
+                            "pictures. Convert it as its method does.")
+        restored = restored[..., :1]
+    return scorer(restored if protocol.channels == 1 else to_rgb(restored), wanted,
+                  gray_file=target.shape[-1] == 1)
+
+
+# -- two folders -------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class FolderScores:
+    """The result of ``irbench.score``.
+
+    Attributes:
+        protocol: the id of the protocol.
+        scores: name of a target -> metric -> score in the metric's unit, or None.
+        mean: metric -> mean over all targets; None if one has no score, or no result.
+        missing: metric -> why it has no mean.
+        without_result: names of the targets without a result.
+        ignored: names of the results that belong to no target.
+    """
+
+    protocol: str
+    scores: dict[str, dict[str, float | None]]
+    mean: dict[str, float | None]
+    missing: dict[str, str]
+    without_result: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> pd.DataFrame:
+        """One row per target with a result: index ``name``, a column per metric."""
+        import pandas as pd
+
+        return pd.DataFrame.from_dict(self.scores, orient="index", columns=list(
+            self.mean)).rename_axis("name")
+
+    def as_dict(self) -> dict:
+        """Return all as plain data (JSON)."""
+        return {"protocol": self.protocol, "count": len(self.scores), "mean": self.mean,
+                "missing": self.missing, "without_result": list(self.without_result),
+                "ignored": list(self.ignored),
+                "images": [{"name": name, **scores} for name, scores in self.scores.items()]}
+
+
+def score(results: str | Path, targets: str | Path, protocol: str,
+          metrics: Iterable[str] | None = None, *, match: Mapping[str, str] | None = None,
+          progress: bool = False) -> FolderScores:
+    """Score the pictures of a folder against the targets in another, under a protocol.
+
+    Pictures are matched by name without suffix, never by order; those directly in the folders are
+    taken. Every target needs its result, otherwise there is no mean.
+
+    Args:
+        results: the folder of restored pictures.
+        targets: the folder of clean pictures.
+        protocol: see ``psnr``.
+        metrics: names of metrics; default: those that restoration papers print.
+        match: role (``input``: the results, ``hr``: the targets) -> a regular expression of the
+            part of a name that is ignored, such as ``{"input": "_x2$"}``.
+        progress: report progress on stderr.
+
+    Returns:
+        Scores and means; ``images`` is a data frame.
+
+    Raises:
+        UserError: an unknown metric or protocol; a folder that is missing or has no picture; two
+            pictures of one name; two results for one target; a pair of two sizes.
+    """
+    chosen, names = protocols.get(protocol), table.ordered(_known(metrics or table.main()))
+    given, wanted = _listed(results, "results"), _listed(targets, "targets")
+    pairs, _ = folders.pair(list(given), list(wanted), match or {})
+    results_of: dict[str, list[str]] = {}
+    for i, j in pairs:
+        results_of.setdefault(list(wanted)[j], []).append(list(given)[i])
+    for target, several in results_of.items():
+        if len(several) > 1:
+            raise UserError(f"{results}: {' and '.join(several)} both belong to the target "
+                            f"{target}. Keep one of them.")
+    scorer = _scorer(chosen, names)
+    scores = {}
+    todo = [name for name in wanted if name in results_of]
+    for name in messages.track(todo, f"score {chosen.id}", len(todo)) if progress else todo:
+        ours, theirs = given[results_of[name][0]], wanted[name]
+        try:
+            scores[name] = _scores(scorer, chosen, _decoded(ours), _decoded(theirs))
+        except UserError as error:
+            text = str(error)
+            raise type(error)(text if str(ours) in text or str(theirs) in text else
+                              f"{ours} with {theirs}: {text}") from None
+    lacking = tuple(name for name in wanted if name not in results_of)
+    used = {one for several in results_of.values() for one in several}
+    return FolderScores(
+        chosen.id, scores, _mean(scores, names, lacking), _reasons(scorer, scores, names, lacking),
+        lacking, tuple(name for name in given if name not in used))
+
+
+def _known(names: Iterable[str]) -> tuple[str, ...]:
+    names = tuple(names)
+    for name in names:
+        table.get(name, "metrics")
+    return names
+
+
+def _scorer(protocol: Protocol, names: tuple[str, ...]) -> metrics.Scorer:
+    return metrics.Scorer(protocol, names)
+
+
+def _listed(folder: str | Path, role: str) -> dict[str, Path]:
+    """Return name -> path of the pictures directly in a folder, sorted by name."""
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise UserError(f"{role} {folder}: not a folder.")
+    found = folders.look_up(DatasetEntry(role, role, "test", path, folder=path.absolute()))["hr"]
+    if not found:
+        raise UserError(f"{role} {folder}: no picture lies directly in this folder.")
+    return {one.stem: one for one in sorted(found, key=lambda one: one.stem)}
+
+
+def _decoded(path: Path) -> np.ndarray:
+    try:
+        return decode(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}.") from None
+
+
+def _mean(scores: dict[str, dict], names: tuple[str, ...],
+          lacking: tuple[str, ...]) -> dict[str, float | None]:
+    return dict.fromkeys(names) if lacking else metrics.mean(list(scores.values()), names)
+
+
+def _reasons(scorer: metrics.Scorer, scores: dict[str, dict], names: tuple[str, ...],
+             lacking: tuple[str, ...]) -> dict[str, str]:
+    """Return metric -> why it has no mean."""
+    found = {}
+    for name in names:
+        without = [image for image, values in scores.items() if values[name] is None]
+        if name in scorer.missing:
+            found[name] = scorer.missing[name]
+        elif lacking:
+            found[name] = f"targets without a result: {messages.some(lacking)}"
+        elif without:
+            found[name] = f"{messages.some(without)}: identical to the target, {name} is infinite"
+    return found

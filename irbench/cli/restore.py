@@ -1,0 +1,78 @@
+"""``irbench restore``: restore photographs that have no target. Nothing is degraded first.
+
+Reads   a file, a folder (all photographs below it), or a pattern in quotes.
+Writes  one file of the same name for each (``irbench.api.files``); the same command continues.
+
+Try: ``irbench restore photos --output restored --model compacter --protocol sr-x2``
+     ``irbench restore photo.jpg --output large.png --model swinir-m --protocol sr-x4``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from irbench.api import files, models
+from irbench.cli import common
+from irbench.core import messages
+from irbench.core.errors import UserError
+
+NAME = "restore"
+HELP = ("restore photographs without targets: a file, a folder or a pattern; exit 1 if some could "
+        "not be restored")
+FORMATS = {"png": ".png", "jpeg": ".jpg", "tiff": ".tif", "webp": ".webp"}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("inputs", metavar="IN", nargs="+",
+                        help="a photograph, a folder, or a pattern such as 'photos/*.jpg'")
+    parser.add_argument("--output", required=True, metavar="OUT",
+                        help="the folder to write to; for one photograph also a file, whose suffix "
+                             "decides the format")
+    parser.add_argument("--model", required=True, help="a name (irbench list models), "
+                        "FILE.py:NAME, or a file of weights")
+    parser.add_argument("--protocol", help="what the model is to do, such as sr-x2; may be omitted "
+                        "if its weights are for one protocol only")
+    parser.add_argument("--weights", metavar="FILE", help="weights for a name or FILE.py:NAME")
+    parser.add_argument("--format", choices=FORMATS, help="default: png, or the suffix of OUT")
+    parser.add_argument("--overwrite", action="store_true",
+                        help="replace existing files that this model did not make")
+    parser.add_argument("--tile", type=common.positive, metavar="PIXELS",
+                        help="restore in tiles of at most this side; default: only if the whole "
+                             "picture does not fit into memory")
+    parser.add_argument("--data-root", metavar="FOLDER", default="data",
+                        help="where fetched weights lie, in checkpoints; default: %(default)s")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto",
+                        help="default: %(default)s")
+    parser.add_argument("--threads", type=common.positive, help="CPU threads; default: torch's")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Restore the photographs; return the exit code."""
+    import torch
+
+    suffix = FORMATS.get(arguments.format)
+    tasks = files.find(arguments.inputs, arguments.output, suffix)
+    if suffix and tasks[0].target == Path(arguments.output).expanduser():
+        raise UserError(f"--format {arguments.format}: --output {arguments.output} names a file, "
+                        "whose suffix decides the format. Omit one of them.")
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    model = models.load_model(
+        arguments.model, arguments.protocol, weights=arguments.weights, device=arguments.device,
+        inference={"tile": arguments.tile} if arguments.tile else None,
+        data_root=arguments.data_root)
+    done = files.restore_files(tasks, model, overwrite=arguments.overwrite)
+    if done.refused and len(tasks) == 1:
+        raise UserError(next(iter(done.refused.values())))
+    for reason in done.refused.values():
+        messages.say(f"not restored: {reason}")
+    messages.say(f"{len(done.restored)} restored, {len(done.skipped)} were there already, "
+                 f"{len(done.refused)} refused: {arguments.output}")
+    print(json.dumps({
+        "restored": len(done.restored), "skipped": len(done.skipped), "refused": done.refused,
+        "model": model.name, "protocol": model.protocol, "device": model.device,
+        "output": arguments.output}))
+    return 1 if done.refused else 0

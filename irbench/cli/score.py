@@ -1,0 +1,108 @@
+"""``irbench score``: score a folder of restored pictures against a folder of targets.
+
+Reads   the pictures directly in both folders, matched by name. Writes only what ``--json`` and
+        ``--csv`` name.
+
+Try: ``irbench score results targets --protocol sr-x2``
+     ``irbench score results targets --protocol sr-x4 --match '_x4$' --csv scores.csv``
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+from tabulate import tabulate
+
+from irbench.api import scores
+from irbench.api.scores import FolderScores
+from irbench.cli import common
+from irbench.core import messages, metrics
+from irbench.core.errors import UserError
+from irbench.core.files import write_atomic
+
+NAME = "score"
+HELP = ("score a folder of restored pictures against a folder of targets; exit 1 if a target has "
+        "no result or a metric has no mean")
+MEAN, NONE = "mean", "n/a"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("results", metavar="RESULTS", help="the folder of restored pictures")
+    parser.add_argument("targets", metavar="TARGETS", help="the folder of clean pictures")
+    common.add_protocol(parser)
+    parser.add_argument("--metrics", nargs="+", metavar="NAME",
+                        help=f"default: {' '.join(metrics.main())}")
+    parser.add_argument("--match", metavar="REGEX", type=_pattern,
+                        help="the part of a result's name that its target's name lacks, as '_x2$'")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write all scores as JSON")
+    parser.add_argument("--csv", metavar="FILE", type=Path, help="write the scores of each image")
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from None
+    return text
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Score the folders, print the table; return the exit code."""
+    found = scores.score(arguments.results, arguments.targets, arguments.protocol,
+                         arguments.metrics, progress=True,
+                         match={"input": arguments.match} if arguments.match else None)
+    if not found.scores:
+        raise UserError(f"no picture in {arguments.results} has the name of a target in "
+                        f"{arguments.targets} (targets: {messages.some(found.without_result)}; "
+                        f"results: {messages.some(found.ignored)}). Rename them, or give --match.")
+    for path, text in ((arguments.json, json.dumps(found.as_dict(), indent=1) + "\n"),
+                       (arguments.csv, _csv(found))):
+        if path:
+            _write(path, text)
+    print(_table(found))
+    for name, reason in found.missing.items():
+        print(f"no mean of {metrics.get(name).title}: {reason}")
+    if found.ignored:
+        print(f"results without a target, ignored: {messages.some(found.ignored)}")
+    print(json.dumps({"protocol": found.protocol, "count": len(found.scores), "mean": found.mean,
+                      "without_result": list(found.without_result)}))
+    return 1 if found.missing else 0
+
+
+def _table(found: FolderScores) -> str:
+    rows = [metrics.get(name) for name in found.mean]
+
+    def line(title: str, values: dict[str, float | None]) -> list[str]:
+        return [title, *(NONE if values.get(row.name) is None else
+                         f"{values[row.name]:.{row.exact_decimals}f}" for row in rows)]
+
+    lines = [line(name, values) for name, values in found.scores.items()]
+    lines += [line(name, {}) for name in found.without_result]
+    return tabulate([*lines, line(f"{MEAN} ({found.protocol})", found.mean)],
+                    ["image", *(row.label for row in rows)], disable_numparse=True,
+                    colalign=["left", *["right"] * len(rows)])
+
+
+def _csv(found: FolderScores) -> str:
+    """Return one line per image, and the mean; columns end in their unit. Unknown is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "protocol", *(metrics.get(name).column() for name in found.mean)])
+    for name, values in [*found.scores.items(),
+                         *((name, {}) for name in found.without_result), (MEAN, found.mean)]:
+        writer.writerow([name, found.protocol, *(
+            "" if values.get(metric) is None else repr(values[metric]) for metric in found.mean)])
+    return text.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_atomic(path, text)
+    except OSError as error:
+        raise UserError(f"{path}: not written: {error.strerror}.") from None

@@ -1,0 +1,67 @@
+"""``irbench status``: what the next run would do, and why.
+
+Each job is missing, stale (with what changed), damaged, failed, unavailable or current; all but the
+current ones would be done. ``irbench verify`` also reads every image and all weights anew.
+
+Reads   the config and the run's records. Writes nothing, imports no torch.
+
+Try: ``irbench status``
+     ``irbench status results/photos``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from irbench import plan
+from irbench.cli import common
+from irbench.core.errors import UserError, unknown
+from irbench.core.run_folder import RESULTS, RunFolder, runs
+from irbench.jobs import verify
+
+NAME = "status"
+HELP = "say what the next run would do, and why"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("run", nargs="?", default=common.CONFIG, metavar="CONFIG|RUN",
+                        help="a config file; or a run by its name or folder, which is then asked "
+                             "for what it last was (default: %(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print one line per job that would be done, then how many there are; return the exit code."""
+    planned = plan.load(_config(arguments.run))
+    known = verify.Records(planned)
+    states = [known.find(job) for job in planned.jobs()]
+    to_do = [one for one in states if one.state != verify.CURRENT]
+    for one in to_do:
+        print(f"{one.state:11} {one}", file=sys.stderr)
+    counts = common.count_states(states)
+    report = not to_do and verify.report_is_current(planned)
+    counted = ", ".join(f"{count} {state}" for state, count in counts.items())
+    print(f"{planned.folder}: {counted}; the report "
+          f"{'is current' if report else 'would be made'}.", file=sys.stderr)
+    print(json.dumps({
+        "run": planned.config["run"], "would_run": len(to_do), "report_current": report, **counts,
+        "jobs": [{"kind": one.job.kind, "key": one.job.key, "state": one.state,
+                  "reason": one.reason or None} for one in states]}))
+    return 0
+
+
+def _config(given: str) -> Path:
+    """Return the config file that is named, or that of the run that is named."""
+    path = Path(given)
+    if path.is_file() or given == common.CONFIG:
+        return path
+    for folder in (RunFolder(path), RunFolder.of_run(given)):
+        if folder.config.is_file():
+            return folder.config
+    if path.suffix in (".yaml", ".yml", ".json"):
+        raise UserError(f"config {given}: no such file.")
+    raise unknown("run", given, [one.path.name for one in runs() if one.config.is_file()],
+                  str(RESULTS))

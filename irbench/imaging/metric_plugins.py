@@ -1,0 +1,137 @@
+"""A user's own metrics: Python files, read without being imported.
+
+A file holds a literal ``METRICS`` and the functions that it names, as a file of models holds
+``CARDS``. A config names the files under ``metric_plugins``, and the metrics under ``metrics``::
+
+    METRICS = {"mae": {"title": "MAE", "unit": "levels", "decimals": 3, "direction": "lower",
+                       "range": [0, 255], "function": "mae", "on": "planes"}}
+
+    def mae(restored, target):
+        return abs(restored - target).mean()
+
+An entry's fields:
+    title       the printed name
+    function    the function of the file that computes it, ``function(restored, target)``; without a
+                reference ``function(restored)``. It returns a number, or None where it is undefined
+    on          (optional) ``image``, the default: uint8 (H, W, C) without the protocol's border; or
+                ``planes``: float64 (H, W, C') in [0, 255], what PSNR is computed on
+    weights     (optional) a file that the function needs, relative to the Python file; a metric
+                without it is unavailable, and changed weights make its results outdated
+    reference, unit, decimals, direction, range, noise, tolerance, source, ...
+                (optional) see ``irbench.core.metrics.Metric``
+
+Try: ``python -c "from irbench.imaging import metric_plugins; print(metric_plugins.read('m.py'))"``
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+from irbench.core.errors import UserError, unknown
+
+INPUTS = ("image", "planes")
+
+
+@dataclass(frozen=True)
+class MetricCard:
+    """An entry of a file: how a metric is computed, and in ``row`` what is printed of it."""
+
+    name: str
+    path: Path
+    function: str
+    on: str = "image"
+    weights: Path | None = None
+    row: dict = field(default_factory=dict)
+
+    @property
+    def reference(self) -> bool:
+        """Whether the function takes the target, too."""
+        return self.row.get("reference", True) is not False
+
+    def load(self) -> Callable:
+        """Import the file and return the function.
+
+        Raises UserError if the file cannot be imported or lacks the function.
+        """
+        module = _import_file(self.path)
+        function = getattr(module, self.function, None)
+        if not callable(function):
+            raise UserError(f"{self.path}: METRICS names the function {self.function!r} for "
+                            f"{self.name!r}, which the file does not define.")
+        return function
+
+
+def read(path: str | Path) -> dict[str, MetricCard]:
+    """Return the metrics of a file by name, without importing it.
+
+    Raises:
+        UserError: the file cannot be read, or its METRICS is missing or not of the right form.
+    """
+    path = Path(path).expanduser().resolve()
+    where = f"metric_plugins: {path}"
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise UserError(f"{where}: {error.strerror}. Give the path of a Python file that holds "
+                        "METRICS.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{where}: not a text file in UTF-8.") from None
+    except SyntaxError as error:
+        raise UserError(f"{where}: line {error.lineno}: {error.msg}.") from None
+    for node in tree.body:
+        targets = getattr(node, "targets", [getattr(node, "target", None)])
+        if any(isinstance(one, ast.Name) and one.id == "METRICS" for one in targets):
+            return {name: _card(where, path, name, fields)
+                    for name, fields in _table(where, node.value).items()}
+    raise UserError(f"{where}: no METRICS found. See docs/metrics.md.")
+
+
+def _table(where: str, node: ast.expr | None) -> dict:
+    try:
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError):
+        raise UserError(f"{where}: METRICS must be a literal (no names, no calls), so that it can "
+                        "be read without importing the file.") from None
+    if not isinstance(value, dict) or not all(isinstance(one, dict) for one in value.values()):
+        raise UserError(f"{where}: METRICS must be a dict of dicts: a metric's name -> its fields.")
+    return value
+
+
+def _card(where: str, path: Path, name: str, fields: dict) -> MetricCard:
+    place = f"{where}: metric {name!r}"
+    for key in ("title", "function"):
+        if not isinstance(fields.get(key), str):
+            raise UserError(f"{place}: {key} is {fields.get(key)!r}; it takes a text.")
+    if fields.get("on", "image") not in INPUTS:
+        raise unknown("value of on", fields["on"], INPUTS, place)
+    weights = fields.get("weights")
+    if weights is not None and not isinstance(weights, str):
+        raise UserError(f"{place}: weights is {weights!r}; it takes the path of a file.")
+    row = {key: value for key, value in fields.items() if key not in ("function", "on", "weights")}
+    return MetricCard(name, path, fields["function"], fields.get("on", "image"),
+                      weights and path.parent / Path(weights).expanduser(),
+                      {"name": name, **row, **({"weights": True} if weights else {})})
+
+
+def _import_file(path: Path) -> ModuleType:
+    # files in two folders may share a name, so the module's name identifies the path and content
+    digest = hashlib.sha256(f"{path}\n{path.read_text(encoding='utf-8')}".encode()).hexdigest()
+    name = f"irbench_metric_{path.stem}_{digest[:12]}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[name]
+            raise UserError(f"metric_plugins: {path}: importing it failed: {type(error).__name__}: "
+                            f"{error}. Try: python {path}") from error
+    return sys.modules[name]

@@ -1,0 +1,117 @@
+"""A process that ends with the processes it works for: a job with its run, a helper with its job.
+
+A job that outlived its run would compute what nobody waits for, and stand in the way of the next
+run. So a process that starts another one names itself in the environment (``environment``). The
+started process watches (``watch``) all that are named there, and its own parent, such as the shell
+that Snakemake puts between. When one of them has ended, even by kill -9, it sends itself SIGTERM:
+a training saves its state first, everything else ends at once. A command that is started by hand
+finds no name, so that ``nohup irbench ...`` outlives its shell. Processes of other machines are
+named, too, but not watched: on a cluster a job ends with the Snakemake process of its own machine.
+
+Reads ``/proc`` where there is one; writes nothing.
+
+Try: ``python -c "from irbench.jobs import life; print(life.environment())"``
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+VARIABLE = "IRBENCH_LIFE"
+EVERY = 0.25     # seconds between two looks
+PATIENCE = 600.0  # seconds that a process has to save and end; then it is killed
+PROC = Path("/proc")
+_gone: Callable[[], bool] = lambda: False  # noqa: E731
+
+
+def environment() -> dict[str, str]:
+    """Return the variable for a process that must not outlive this one, nor what this one watches.
+    """
+    own = f"{_machine()}:{os.getpid()}:{_started(os.getpid())}"
+    named = [name for name in os.environ.get(VARIABLE, "").split(",") if name]
+    return {VARIABLE: ",".join(dict.fromkeys([*named, own]))}
+
+
+def watch() -> None:
+    """End this process soon after one that it works for; does nothing if none is named."""
+    global _gone
+    if not is_watching():
+        return
+    _gone = functools.partial(_any_gone, _watched(), os.getppid())
+    threading.Thread(target=_wait, daemon=True, name="life").start()
+
+
+def is_watching() -> bool:
+    """Return whether this process works for another one."""
+    return VARIABLE in os.environ
+
+
+def ended() -> bool:
+    """Return whether a process that this one works for has ended."""
+    return _gone()
+
+
+def _watched() -> dict[int, str]:
+    """Return the processes of this machine that are named, each with its start."""
+    found = {}
+    for name in os.environ[VARIABLE].split(","):
+        machine, _, process = name.partition(":")
+        number, _, started = process.partition(":")
+        if machine == _machine() and number.isdigit() and int(number) != os.getpid():
+            found[int(number)] = started
+    return found
+
+
+def _any_gone(watched: dict[int, str], parent: int) -> bool:
+    return os.getppid() != parent or any(
+        _started(number) != started for number, started in watched.items())
+
+
+def _wait() -> None:
+    while not _gone():
+        time.sleep(EVERY)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(PATIENCE)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _started(number: int) -> str:
+    """Return when a process was started, as text that tells it from a later one of its number.
+
+    "" for a process that has ended, though nobody may have asked for its exit code yet.
+    """
+    try:
+        text = (PROC / str(number) / "stat").read_text(errors="replace")
+        fields = text.rpartition(")")[2].split()   # a name in parentheses may hold anything
+        return "" if fields[0] in "ZX" else fields[19]
+    except (OSError, IndexError):
+        if (PROC / "self" / "stat").exists():
+            return ""
+    try:
+        process = psutil.Process(number)
+        return "" if process.status() == psutil.STATUS_ZOMBIE else str(process.create_time())
+    except psutil.Error:
+        return ""
+
+
+@functools.cache
+def _machine() -> str:
+    """Return what numbers of processes are valid in: a machine since its start, or a container."""
+    marks = [platform.node()]
+    for path, read in ((PROC / "sys/kernel/random/boot_id", Path.read_text),
+                       (PROC / "self/ns/pid", os.readlink)):
+        try:
+            marks.append(str(read(path)))
+        except OSError:
+            marks.append("")
+    return hashlib.sha256("\n".join(marks).encode()).hexdigest()[:12]

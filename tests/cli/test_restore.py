@@ -1,0 +1,197 @@
+"""``irbench restore``, as a photographer calls it."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+import irbench
+from irbench import cli
+from irbench.api import files
+from irbench.imaging import photo
+from irbench.imaging.images import imresize, read_image, write_png
+from irbench.weights import bundled
+from tests.helpers import tiny
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Photographs in a folder and one below it, and a network that doubles each pixel."""
+    monkeypatch.chdir(tmp_path)
+    write_png(tmp_path / "photos/a.png", tiny.photo(0, 8, 10))
+    (tmp_path / "photos/trip").mkdir()
+    Image.fromarray(tiny.photo(1, 9, 7)).save("photos/trip/b.jpg")
+    (tmp_path / "photos/notes.txt").write_text("no photograph")
+    write_png(tmp_path / "photos/.hidden.png", tiny.photo(0, 8, 10))
+    (tmp_path / "net.py").write_text(NET)
+    return tmp_path
+
+
+NET = '''
+from torch import nn
+
+class Double(nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.up = nn.Upsample(scale_factor=scale)
+
+    def forward(self, x):
+        return self.up(x)
+'''
+
+
+def restore(*arguments, model="net.py:Double", protocol="sr-x2"):
+    return cli.main(["restore", *map(str, arguments), "--model", model, "--device", "cpu",
+                     *(["--protocol", protocol] if protocol else [])])
+
+
+def summary(capsys):
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def doubled(image):
+    return image.repeat(2, 0).repeat(2, 1)
+
+
+def test_a_folder_keeps_names_and_folders(capsys):
+    assert restore("photos", "--output", "out") == 0
+    found = sorted(str(path) for path in Path("out").rglob("*") if path.is_file())
+    assert found == ["out/a.png", "out/trip/b.png"]
+    assert np.array_equal(read_image("out/a.png"), doubled(tiny.photo(0, 8, 10)))
+    assert np.array_equal(read_image("out/trip/b.png"), doubled(read_image("photos/trip/b.jpg")))
+    assert summary(capsys) == {
+        "restored": 2, "skipped": 0, "refused": {}, "model": "double", "protocol": "sr-x2@2",
+        "device": "cpu", "output": "out"}
+
+
+def test_it_is_the_function_of_python():
+    restore("photos/a.png", "--output", "out.png", model="semanir-light")
+    want = irbench.restore("photos/a.png", "semanir-light", "sr-x2", device="cpu")
+    assert np.array_equal(read_image("out.png"), np.asarray(want))
+
+
+def test_one_file_and_a_pattern():
+    assert restore("photos/a.png", "--output", "large.webp") == 0
+    assert np.array_equal(read_image("large.webp"), doubled(tiny.photo(0, 8, 10)))
+    assert restore("photos/**/*.jpg", "--output", "out", "--format", "tiff") == 0
+    assert np.array_equal(read_image("out/trip/b.tif"), doubled(read_image("photos/trip/b.jpg")))
+
+
+def test_the_same_command_continues(capsys, monkeypatch):
+    restore("photos", "--output", "out")
+    before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*.png")}
+    Path("out/trip/b.png").unlink()
+    capsys.readouterr()
+    assert restore("photos", "--output", "out") == 0
+    found = summary(capsys)
+    assert (found["restored"], found["skipped"]) == (1, 1)
+    assert Path("out/a.png").stat().st_mtime_ns == before[Path("out/a.png")]
+
+
+@pytest.mark.parametrize("change", ["photograph", "model", "other program"])
+def test_another_result_is_not_replaced_unless_asked(change, capsys):
+    restore("photos", "--output", "out")
+    model = "net.py:Double"
+    if change == "photograph":
+        write_png(Path("photos/a.png"), tiny.photo(5, 8, 10))
+    elif change == "model":
+        model = "bicubic"
+    else:
+        write_png(Path("out/a.png"), tiny.photo(6, 8, 10))
+    before = Path("out/a.png").read_bytes()
+    assert restore("photos", "--output", "out", model=model) == 2
+    assert "results exist already" in capsys.readouterr().err
+    assert Path("out/a.png").read_bytes() == before
+    assert restore("photos", "--output", "out", "--overwrite", model=model) == 0
+    assert Path("out/a.png").read_bytes() != before
+
+
+def test_a_result_inside_the_folder_is_not_restored_again():
+    for _ in range(2):
+        assert restore("photos", "--output", "photos/large") == 0
+    assert not Path("photos/large/large").exists()
+
+
+def test_a_photograph_that_cannot_be_restored_does_not_stop_the_others(capsys):
+    Path("photos/broken.png").write_bytes(b"no image")
+    Image.fromarray(tiny.photo(0, 8, 8)).convert("CMYK").save("photos/print.tif")
+    assert restore("photos", "--output", "out") == 1
+    out = capsys.readouterr()
+    found = json.loads(out.out.splitlines()[-1])
+    assert found["restored"] == 2 and set(found["refused"]) == {
+        "photos/broken.png", "photos/print.tif"}
+    assert "not restored: photos/print.tif: the image has the colour space CMYK" in out.err
+    assert not list(Path("out").glob(".*"))
+    assert restore("photos/print.tif", "--output", "large.png") == 2
+    assert not Path("large.png").exists()
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (("nothing", "--output", "out"), "nothing: no such file or folder"),
+    (("net.py", "--output", "out"), "net.py: not an image file"),
+    (("*.txt", "--output", "out"), "no photograph there"),
+    (("photos", "--output", "out.png"), "names a file, but several"),
+    (("photos", "--output", "photos"), "this is a photograph to restore"),
+    (("photos/a.png", "--output", "out.png", "--format", "webp"), "Omit one of them"),
+    (("photos/a.png", "--output", "out.bmp"), "the suffix '.bmp'"),
+    (("photos/a.png", "--output", "net.py/out.png"), "not written"),
+])
+def test_what_cannot_be_done_is_said_in_one_sentence(arguments, message, capsys):
+    assert restore(*arguments) == 2
+    err = capsys.readouterr().err
+    assert message in err and "Traceback" not in err
+
+
+def test_two_photographs_of_one_name_are_refused(capsys):
+    Image.fromarray(tiny.photo(3, 8, 8)).save("photos/A.jpg")
+    assert restore("photos", "--output", "out") == 2
+    assert "photos/A.jpg and photos/a.png would both become out/a.png" in capsys.readouterr().err
+
+
+def test_the_protocol_may_be_omitted_if_there_is_one(capsys):
+    path = bundled.catalog()["semanir-light-sr-x2"].path
+    assert restore("photos/a.png", "--output", "out", model=str(path), protocol=None) == 0
+    assert restore("photos/a.png", "--output", "two", model="compacter", protocol=None) == 2
+    assert "which protocol? It has weights for" in capsys.readouterr().err
+
+
+def test_nothing_is_degraded_first():
+    """A denoiser gets the photograph, not a noisy copy: the input comes back as it is."""
+    assert restore("photos/a.png", "--output", "same.png", model="input",
+                   protocol="denoise_color-sigma50") == 0
+    assert np.array_equal(read_image("same.png"), tiny.photo(0, 8, 10))
+
+
+def test_tiles_give_the_same_and_show_progress(monkeypatch):
+    seen = []
+    track = files.messages.track
+
+    def spy(items, title, total, start=0):
+        seen.append((title, total))
+        return track(items, title, total, start)
+
+    monkeypatch.setattr(files.messages, "track", spy)
+    assert restore("photos/a.png", "--output", "out.png", "--tile", "6") == 0
+    assert np.array_equal(read_image("out.png"), doubled(tiny.photo(0, 8, 10)))
+    assert ("restore with double", 1) in seen
+    assert any(title == "a.png, tiles" and total > 1 for title, total in seen)
+
+
+def test_what_a_photographer_keeps():
+    """Upright, 16 bits, alpha, profile, EXIF: all in one file."""
+    deep = np.random.default_rng(0).integers(0, 65536, (8, 10, 4), dtype=np.uint16)
+    data = cv2.imencode(".png", deep[..., [2, 1, 0, 3]])[1].tobytes()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Artist] = 3, "me"
+    chunks = photo._chunk(b"eXIf", exif.tobytes()[6:])
+    Path("photos/deep.png").write_bytes(data[:33] + chunks + data[33:])
+    assert restore("photos/deep.png", "--output", "out") == 0
+    found = photo.read("out/deep.png")
+    assert found.pixels.dtype == np.uint16
+    assert np.array_equal(found.pixels, doubled(deep[::-1, ::-1, :3]))
+    enlarged = imresize(deep[::-1, ::-1, 3:] / 65535, 2)[..., 0]
+    assert np.array_equal(found.alpha, np.round(np.clip(enlarged, 0, 1) * 65535))
+    assert found.exif[ExifTags.Base.Artist] == "me" and ExifTags.Base.Orientation not in found.exif

@@ -1,0 +1,74 @@
+"""``irbench score``: a folder against a folder."""
+
+import csv
+import json
+
+import pytest
+
+from irbench import cli
+from irbench.api import scores
+from irbench.imaging.images import write_png
+from tests.helpers import tiny
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for i in range(3):
+        write_png(tmp_path / "targets" / f"img{i}.png", tiny.photo(i, 30, 32))
+        write_png(tmp_path / "results" / f"img{i}.png", tiny.photo(i + 5, 30, 32))
+    return tmp_path
+
+
+def score(*more):
+    return cli.main(["score", "results", "targets", "--protocol", "sr-x2", *map(str, more)])
+
+
+def test_a_table_a_json_and_a_csv_of_the_same_values(folders, capsys):
+    assert score("--json", "out/scores.json", "--csv", "scores.csv") == 0
+    want = scores.score("results", "targets", "sr-x2")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["image", "PSNR", "(dB)", "SSIM"]
+    assert lines[2].split() == ["img0", f"{want.scores['img0']['psnr']:.3f}",
+                                f"{want.scores['img0']['ssim']:.5f}"]
+    assert f"mean (sr-x2@2)  {want.mean['psnr']:11.3f}".split() == lines[5].split()[:3]
+    assert json.loads(lines[-1]) == {"protocol": "sr-x2@2", "count": 3, "mean": want.mean,
+                                     "without_result": []}
+    assert json.loads((folders / "out/scores.json").read_text()) == want.as_dict()
+    rows = list(csv.DictReader((folders / "scores.csv").open()))
+    assert [row["image"] for row in rows] == ["img0", "img1", "img2", "mean"]
+    assert float(rows[3]["psnr_db"]) == want.mean["psnr"]
+    assert float(rows[1]["ssim"]) == want.scores["img1"]["ssim"]
+
+
+def test_a_target_without_a_result_leaves_no_mean_and_is_named(folders, capsys):
+    (folders / "results/img1.png").rename(folders / "results/other.png")
+    assert score("--csv", "scores.csv") == 1
+    out = capsys.readouterr().out
+    assert "no mean of PSNR: targets without a result: img1" in out
+    assert "results without a target, ignored: other" in out
+    assert json.loads(out.splitlines()[-1])["mean"] == {"psnr": None, "ssim": None}
+    rows = list(csv.DictReader((folders / "scores.csv").open()))
+    assert [row["psnr_db"] == "" for row in rows] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("more, message", [
+    (["--match", "["], "not a regular expression"),
+    (["--metrics", "pnsr"], "unknown metric 'pnsr'"),
+    (["--csv", "targets"], "targets: not written"),
+])
+def test_what_cannot_be_done_is_said_in_one_sentence(more, message, capsys):
+    try:
+        code = score(*more)
+    except SystemExit as error:
+        code = error.code
+    assert code == 2 and message in capsys.readouterr().err
+
+
+def test_folders_without_a_common_name_are_refused(folders, capsys):
+    for path in (folders / "results").iterdir():
+        path.rename(path.with_stem(f"{path.stem}_x2"))
+    assert score() == 2
+    err = capsys.readouterr().err
+    assert "targets: img0, img1, img2" in err and "give --match" in err
+    assert score("--match", "_x2$") == 0

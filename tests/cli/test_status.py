@@ -1,0 +1,105 @@
+"""What the next run would do, in words and as one JSON document."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from irbench import cli, plan
+from irbench.core import files
+from irbench.core.errors import Unavailable
+from irbench.jobs import run as jobs
+from irbench.jobs.result import Result, failure, record_of, write
+from tests.helpers import tiny
+from tests.helpers.paths import ROOT
+
+RESULTS = {"cell": {"images": [], "mean": {}}, "data": {"count": 3}}
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    """A run with a record of each kind of state."""
+    monkeypatch.chdir(tmp_path)
+    path = tiny.make(tmp_path)
+    planned = plan.load(path)
+    cells = list(planned.cells.values())
+    for job in planned.jobs():
+        if job.kind != "training":
+            write(job, record_of(job, Result(RESULTS.get(job.kind, {}))))
+    cells[0].record.write_text("{")
+    write(cells[2], record_of(cells[2], failure(Unavailable("the set is not here"))))
+    write(planned.data["tinytrain"], record_of(planned.data["tinytrain"], failure(
+        ValueError("a defect"))))
+    profile = planned.profiles["sr-x2@2/tiny"]
+    write(profile, {**record_of(profile, Result({}, spec={**profile.spec, "device": "cuda"}))})
+    files.write_json(planned.run_folder.config, planned.config)
+    return path
+
+
+@pytest.mark.parametrize("words", [(), ("config.yaml",), ("tiny",), ("results/tiny",)])
+def test_each_job_has_a_state_and_a_reason(world, words, capsys):
+    assert cli.main(["status", *words]) == 0
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    states = {f"{one['kind']} {' / '.join(one['key'].values())}": (one["state"], one["reason"])
+              for one in found.pop("jobs")}
+    assert set(states) == {job.title for job in plan.load(world).jobs()}
+    assert found == {"run": "tiny", "would_run": 8, "report_current": False, "missing": 2,
+                     "stale": 3, "damaged": 1, "failed": 1, "unavailable": 1, "current": 3}
+    for title, state, words in (
+            ("training sr-x2@1 / tiny", "missing", "not computed"),
+            ("cell sr-x2@2 / tinyset / bicubic", "damaged", "Delete the file and run again"),
+            ("cell sr-x2@2 / tinyset / tiny", "stale", "its training is missing or not current"),
+            ("profile sr-x2@2 / tiny", "stale", "its device changed since"),
+            ("data tinytrain", "failed", "a defect"),
+            ("cell jpeg_gray-q10@1 / tinyset / input", "unavailable", "the set is not here")):
+        assert states[title][0] == state and words in states[title][1]
+        assert f"{state:11} {title}: {states[title][1]}" in printed.err
+    assert states["data tinyset"] == ("current", None) and "data tinyset" not in printed.err
+    assert "2 missing, 3 stale, 1 damaged, 1 failed, 1 unavailable, 3 current" in printed.err
+
+
+def test_verify_lists_apart_what_gave_no_result(world, capsys):
+    assert cli.main(["verify"]) == 1
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"problems": 8, "missing": 2, "stale": 3, "damaged": 1,
+                                       "failed": 1, "unavailable": 1}
+    first, apart = printed.err.split("Without a result, which the next run tries to get (2):")
+    assert "a defect" in apart and "the set is not here" in apart and len(first.splitlines()) == 6
+
+
+def test_a_run_that_is_not_there_is_named_with_those_that_are(world, capsys):
+    assert cli.main(["status", "tinny"]) == 2
+    assert "unknown run 'tinny'. Did you mean 'tiny'? Valid: tiny." in capsys.readouterr().err
+    assert cli.main(["status", "other.yaml"]) == 2
+    assert "config other.yaml: no such file" in capsys.readouterr().err
+
+
+def test_a_finished_run_has_nothing_to_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    path = tiny.make(tmp_path, models={"bicubic": {}}, metrics=["ssim"], cells=[
+        {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["bicubic"]}])
+    planned = plan.load(path)
+    for job in planned.jobs():
+        jobs.do(planned, job)
+    capsys.readouterr()
+    assert cli.main(["status"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["would_run"] == 0
+    assert printed.err == "results/tiny: 2 current; the report would be made.\n"
+    # a copy at another place, with a set whose image is another one now, of the same size
+    image = tmp_path / "images/test/img0.png"
+    content = image.read_bytes()
+    image.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    cli.main(["status"])
+    assert json.loads(capsys.readouterr().out)["would_run"] == 2
+
+
+def test_it_loads_no_torch(world):
+    code = ("import sys; from irbench import cli; cli.main(['status'])\n"
+            "assert not {'torch', 'pyiqa', 'matplotlib', 'pandas', 'snakemake'} & set(sys.modules)")
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True,
+                   env={"PYTHONPATH": str(ROOT)})
+    assert yaml.safe_load(world.read_text())["run"] == "tiny"

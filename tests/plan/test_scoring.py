@@ -1,0 +1,224 @@
+"""Metrics of a config: pyiqa's by name and a user's own file, from the config to gate and table."""
+
+import csv
+import json
+
+import pytest
+import yaml
+
+from irbench import cli, plan
+from irbench.compare import tolerances
+from irbench.core import metrics, records
+from irbench.core.errors import UserError
+from irbench.imaging import metrics as scoring
+from irbench.plan import file as plan_file
+from irbench.plan import scoring as resolving
+from tests.helpers import tiny
+
+OWN = """
+METRICS = {
+    "mae": {"title": "MAE", "unit": "levels", "decimals": 3, "direction": "lower",
+            "range": [0, 255], "function": "mean_absolute_error", "on": "planes"},
+    "bright": {"title": "Brightness", "function": "brightness", "reference": False},
+}
+
+
+def mean_absolute_error(restored, target):
+    return abs(restored - target).mean()
+
+
+def brightness(restored):
+    return restored.mean() / 255
+"""
+
+
+@pytest.fixture(autouse=True)
+def table_as_before():
+    """Take what a config added off the table again."""
+    rows, computed, files = dict(metrics.METRICS), dict(scoring.COMPUTED), dict(scoring.FILES)
+    yield
+    for table, before in ((metrics.METRICS, rows), (scoring.COMPUTED, computed),
+                          (scoring.FILES, files)):
+        table.clear()
+        table.update(before)
+
+
+def config(folder, names, run="one", source=OWN):
+    """A config of one cell of bicubic under sr-x2, with the file of metrics beside it."""
+    (folder / "mine.py").write_text(source)
+    path = tiny.make(folder, run=run, models={"bicubic": {}}, keep_images=False, cells=[
+        {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["bicubic"]}])
+    content = yaml.safe_load(path.read_text())
+    content |= {"metrics": names, "metric_plugins": ["mine.py"]}
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def evaluate(path):
+    code = cli.main(["eval", "--config", str(path), "--protocol", "sr-x2", "--dataset", "tinyset",
+                     "--model", "bicubic"])
+    (job,) = plan.load(path).cells.values()
+    return code, records.read(job.record)
+
+
+def forget():
+    """Leave only irbench's own metrics in the table, as in another process."""
+    for table in (metrics.METRICS, scoring.COMPUTED, scoring.FILES):
+        for name in set(table) - metrics.BUILT_IN:
+            del table[name]
+
+
+def test_a_users_metric_from_the_config_to_report_compare_and_gate(folder, capsys):
+    names = ["psnr", "mae", "bright", "pyiqa:gmsd"]
+    code, record = evaluate(config(folder, names))
+    assert code == 0
+    mean = record["result"]["mean"]
+    assert list(mean) == names and all(value > 0 for value in mean.values())
+    assert [row["name"] for row in record["metrics"]] == ["mae", "bright", "pyiqa:gmsd"]
+    assert record["spec"]["mae_weights"].startswith("mine.py ")
+    forget()                                    # readers need neither the config nor the file
+    (folder / "mine.py").unlink()
+    assert cli.main(["baseline", "write", "results/one", "--output", "base.json"]) == 0
+    forget()
+    capsys.readouterr()
+    assert cli.main(["check", "results/one", "--baseline", "base.json"]) == 0
+    assert cli.main(["baseline", "show", "base.json"]) == 0
+    shown = capsys.readouterr().out
+    assert "MAE, levels" in shown and "GMSD (pyiqa)" in shown
+    assert tolerances.load().for_key("a/b/c")["quality"]["mae"] == {"mean": 0.02, "image": 0.1}
+    forget()
+    assert cli.main(["history", "results", "--metric", "pyiqa:gmsd", "--format", "json"]) == 3
+    (series,) = json.loads(capsys.readouterr().out)["series"]
+    assert series["metric"] == "pyiqa:gmsd"
+
+
+def test_a_worse_value_of_a_users_metric_is_a_regression(folder, capsys):
+    evaluate(config(folder, ["mae"]))
+    evaluate(config(folder, ["mae"], run="worse",
+                    source=OWN.replace(".mean()\n\n", ".mean() + 0.5\n\n", 1)))
+    forget()
+    assert cli.main(["baseline", "write", "results/one", "--output", "base.json"]) == 0
+    assert cli.main(["check", "results/worse", "--baseline", "base.json"]) == 1
+    assert "mean MAE" in capsys.readouterr().out
+
+
+def test_the_report_has_a_column_for_it(folder):
+    path = config(folder, ["psnr", "mae", "pyiqa:gmsd"])
+    evaluate(path)
+    assert cli.main(["report", "--config", str(path)]) == 0
+    tables = folder / "results/one/tables"
+    head = (tables / "sr.md").read_text().splitlines()[2]
+    assert "MAE (levels) \u2193" in head and "GMSD (pyiqa) \u2193" in head
+    (line,) = csv.DictReader((folder / "results/one/summary.csv").open())
+    assert float(line["mae_levels"]) > 0 and float(line["pyiqa_gmsd"]) > 0
+
+
+def test_a_job_that_reads_the_plans_file_knows_it_and_sees_changed_code(folder):
+    path = config(folder, ["mae"])
+    planned = plan_file.write(plan.load(path))
+    forget()
+    (job,) = plan_file.read(planned).cells.values()
+    assert "mae" in scoring.COMPUTED and job.spec["mae_weights"].startswith("mine.py ")
+    (folder / "mine.py").write_text(OWN + "\n# a comment")
+    assert plan.load(path).cells[next(iter(plan.load(path).cells))].spec == job.spec
+    (folder / "mine.py").write_text(OWN.replace("abs(", "2 * abs("))
+    (changed,) = plan.load(path).cells.values()
+    assert changed.spec["mae_weights"] != job.spec["mae_weights"]
+
+
+def test_a_metric_without_its_weights_is_unavailable_with_a_reason(folder):
+    source = OWN.replace('"reference": False', '"reference": False, "weights": "net.bin"')
+    path = config(folder, ["psnr", "bright"], source=source)
+    code, record = evaluate(path)
+    assert code == 0 and record["result"]["mean"]["bright"] is None
+    assert "net.bin, which does not exist" in record["result"]["missing"]["bright"]
+    assert record["spec"]["bright_weights"] is None
+    (folder / "net.bin").write_bytes(b"w")
+    assert evaluate(path)[1]["result"]["mean"]["bright"] > 0
+
+
+@pytest.mark.parametrize(("source", "message"), [
+    ("a = 1", "no METRICS found"), ("METRICS = f()", "must be a literal"),
+    ("METRICS = [", "line 1"), ("METRICS = {'a': 1}", "a dict of dicts"),
+    ("METRICS = {'a': {'title': 'A'}}", "function is None"),
+    ("METRICS = {'a': {'title': 'A', 'function': 'f', 'on': 'plane'}}", "Did you mean 'planes'"),
+    ("METRICS = {'a': {'title': 'A', 'function': 'f', 'unti': 'dB'}}", "Did you mean 'unit'"),
+    ("METRICS = {'a': {'title': 'A', 'function': 'f', 'decimals': '2'}}", "decimals is '2'"),
+    ("METRICS = {'a': {'title': 'A', 'function': 'f', 'range': 3}}", "a range of two numbers"),
+    ("METRICS = {'A b': {'title': 'A', 'function': 'f'}}", "the name is not valid"),
+    ("METRICS = {'psnr': {'title': 'A', 'function': 'f'}}", "metric 'psnr' already exists"),
+    ("METRICS = {'a': {'title': 'A', 'function': 'f', 'direction': 'up'}}", "unknown direction"),
+])
+def test_a_file_that_cannot_be_used_is_refused(folder, source, message):
+    with pytest.raises(UserError, match=message) as caught:
+        plan.load(config(folder, ["psnr"], source=source))
+    assert "metric_plugins" in str(caught.value) and "mine.py" in str(caught.value)
+
+
+@pytest.mark.parametrize(("body", "message"), [
+    ("raise ImportError('no such thing')", "importing it failed: ImportError"),
+    ("", "the file does not define"),
+    ("def f(restored, target):\n    return 'x'", "metric a .*ValueError"),
+    ("def f(restored):\n    return 1", "metric a .*TypeError"),
+    ("def f(restored, target):\n    return [][0]", "metric a .*IndexError"),
+])
+def test_a_function_that_fails_is_an_error_that_names_it(folder, capsys, body, message):
+    import re
+
+    source = f"METRICS = {{'a': {{'title': 'A', 'function': 'f'}}}}\n{body}"
+    assert cli.main(["eval", "--config", str(config(folder, ["a"], source=source)), "--protocol",
+                     "sr-x2", "--dataset", "tinyset", "--model", "bicubic"]) == 2
+    said = capsys.readouterr().err
+    assert re.search(message, said) and "mine.py" in said and "Traceback" not in said
+
+
+def test_two_files_with_one_name_are_refused(folder):
+    path = config(folder, ["psnr"])
+    (folder / "other.py").write_text(OWN)
+    content = yaml.safe_load(path.read_text()) | {"metric_plugins": ["mine.py", "other.py"]}
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError, match="the metric 'mae' is also in .*mine.py. Rename one"):
+        plan.load(path)
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("psnr_y", "unknown metric 'psnr_y'.*Valid: .*lpips_vgg.*pyiqa:NAME.*metric_plugins"),
+    ("pyiqa:vis", "metrics: pyiqa:vis: unknown metric of pyiqa 'vis'. Did you mean 'vsi'"),
+    ("pyiqa:fid", "judges a whole folder"),
+])
+def test_an_unknown_name_is_refused_with_the_valid_ones_and_how_to_add_one(folder, name, message):
+    with pytest.raises(UserError, match=message):
+        plan.load(config(folder, ["psnr", name]))
+
+
+def test_the_row_of_a_metric_of_pyiqa_follows_its_table():
+    resolving.resolve(["pyiqa:piqe", "pyiqa:vsi"], [], "here")
+    piqe, vsi = metrics.METRICS["pyiqa:piqe"], metrics.METRICS["pyiqa:vsi"]
+    assert (piqe.direction, piqe.reference, piqe.range, piqe.decimals) == (
+        "lower", False, (0.0, 100.0), 2)
+    assert (vsi.direction, vsi.reference, vsi.range[0], vsi.decimals) == ("higher", True, 0.0, 4)
+    assert vsi.tolerance.mean == pytest.approx(20 * vsi.noise)
+
+
+def test_every_metric_is_listed_with_direction_and_needs(folder, capsys):
+    assert cli.main(["list", "metrics", "--config", str(config(folder, ["mae"]))]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()[1:]}
+    assert set(lines) == metrics.BUILT_IN | {"mae", "bright"}
+    assert "lower is better, 0 to 255" in lines["mae"]
+    assert "no reference, needs weights" in lines["niqe"]
+    assert "AlexNet" in lines["lpips"]
+
+
+def test_a_broken_row_in_a_record_makes_the_record_invalid(folder):
+    _, record = evaluate(config(folder, ["mae"]))
+    path = next((folder / "results/one/cells").rglob("*.json"))
+    for rows in ([{"name": "mae"}], [{"name": "mae", "title": "MAE", "range": "wide"}], "mae"):
+        path.write_text(json.dumps(record | {"metrics": rows}))
+        with pytest.raises(UserError, match="metrics|'metrics'"):
+            records.read(path)

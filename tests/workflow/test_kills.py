@@ -1,0 +1,78 @@
+"""kill -9 at random moments (benchmarks/kill.py): a few of its cycles, and that it finds faults."""
+
+import random
+import time
+from importlib import util
+
+import psutil
+import pytest
+
+from irbench.core import files, records
+from irbench.core.errors import UserError
+from tests.helpers.paths import ROOT
+
+
+@pytest.fixture(scope="module")
+def kills():
+    spec = util.spec_from_file_location("benchmark_of_kills", ROOT / "benchmarks" / "kill.py")
+    module = util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_after_kills_the_next_run_is_right(kills, tmp_path):
+    found = kills.campaign(tmp_path, 2, seed=5)
+    assert found["kills"] >= 2 and found["unclean"] == []
+
+
+@pytest.mark.slow
+def test_jobs_end_with_snakemake_and_the_next_run_goes_on(kills, tmp_path):
+    """Snakemake alone is killed while a job of it is at work; the next run starts at once."""
+    kills.write_world(tmp_path)
+    first = kills.start(tmp_path, "first.yaml", whole=False)
+    until = time.monotonic() + 120
+    while not list(tmp_path.glob("results/killed/training/*/*.lock")):
+        assert time.monotonic() < until and first.poll() is None
+        time.sleep(0.02)
+    assert kills.kill(first, "snakemake", random.Random(0))
+    first.wait()
+    orphans = kills.workers(tmp_path)
+    assert orphans
+    assert kills.start(tmp_path, "second.yaml", whole=False).wait(300) == 0, (
+        tmp_path / "log.txt").read_text()
+    assert not any(map(psutil.Process.is_running, orphans))
+    stored = [records.read(tmp_path / f"results/killed/{name}.json") for name in kills.RECORDS]
+    assert [one["status"] for one in stored] == ["ok"] * 6
+    training = records.read(tmp_path / "results/killed/training/sr-x2@1/smallest.json")
+    assert training["spec"]["model"]["options"]["strength"] == 0.2
+
+
+def test_every_damage_of_a_record_is_noticed(kills, tmp_path):
+    for name, damage in kills.DAMAGES.items():
+        path = tmp_path / name / "one.json"
+        files.write_json(path, records.make("cell", {"model": "a"}, {"x": 1}, result={
+            "images": [{"name": "b", "ssim": 0.25}], "mean": {"ssim": 0.25}}))
+        assert records.read(path)
+        damage(path)
+        with pytest.raises(UserError, match="no such record|not readable|not a valid"):
+            records.read(path)
+
+
+def test_a_fault_makes_a_cycle_unclean(kills, tmp_path, monkeypatch):
+    """Another value, a failed run, a lock that is left: each is told."""
+    monkeypatch.setattr(kills.plan, "load", lambda config: None)
+    monkeypatch.setattr(kills.verify, "find", lambda planned: [])
+    run = tmp_path / "results/killed/cells"
+    files.write_json(run / "one.json", {"result": {"mean": 1}, "seconds": 3})
+    expected = kills.values(tmp_path)
+    assert kills.problems(tmp_path, "first.yaml", 0, expected) == []
+    files.write_json(run / "one.json", {"result": {"mean": 1}, "seconds": 4})
+    assert kills.problems(tmp_path, "first.yaml", 0, expected) == []
+    files.write_json(run / "one.json", {"result": {"mean": 2}, "seconds": 4})
+    (run / "one.lock").touch()
+    monkeypatch.setattr(kills.verify, "find", lambda planned: ["data x: not computed"])
+    assert kills.problems(tmp_path, "first.yaml", 1, expected) == [
+        "the run ended with code 1", "data x: not computed",
+        "results/killed/cells/one.json: not the values of an undisturbed run",
+        "results/killed/cells/one.lock is left over"]
