@@ -18,13 +18,13 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
-from irbench.catalog.manifest import LONGEST, NAME, UNFIT, read_manifest, scheme
+from irbench.catalog.archives import Archive, parse_archives
+from irbench.catalog.manifest import NAME, UNFIT, read_manifest
 from irbench.core import metrics, typed
 from irbench.core.errors import UserError, unknown
 
@@ -33,39 +33,21 @@ if TYPE_CHECKING:
 
 USES = ("test", "train", "weights")
 TASKS = ("sr", "denoise_gray", "denoise_color", "jpeg_gray", "jpeg_color", "demosaic", "deblur",
-         "derain", "lowlight", "weather")
+         "derain", "lowlight", "weather", "denoise_real", "dehaze")
 KINDS = ("manifest", "archive", "manual", "local")
+WILDCARD = re.compile(r"[*?\[]")    # in a glob pattern
 PATHS = ("catalog", "manifest", "folder", "root")    # fields of an entry
 REQUIRED = {"title", "use"}
-OPTIONAL = {"tasks", "source", "terms", "notes", "match", "differs", *KINDS}
-KEYS = {"local": {"folder", "pattern", "hr", "input", "leave_out"},
-        "manual": {"folder", "hr", "input", "leave_out", "count", "get"},
-        "archive": {"files", "hr", "input", "leave_out", "count"}}
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz")
+OPTIONAL = {"tasks", "source", "terms", "notes", "match", "differs", "target_crop", *KINDS}
+KEYS = {"local": {"folder", "pattern", "hr", "input", "leave_out", "list"},
+        "manual": {"folder", "hr", "input", "leave_out", "list", "count", "get"},
+        "archive": {"files", "hr", "input", "leave_out", "list", "count"}}
 FORMS = {"local": "{folder: path, pattern: '*.png'}, or with hr and input for pairs, or with input "
                   "alone for images without targets",
          "manual": "{folder: name, hr: 'target/*', input: 'input/*', count: 100, get: how to "
                    "get it}",
          "archive": "{files: [{url: https://..., sha256: null, bytes: null}], hr: '**/*.png', "
                     "count: 100}"}
-
-
-@dataclass(frozen=True)
-class Archive:
-    """One archive file of a set; unknown values are None.
-
-    ``limit`` is the largest size in bytes that is downloaded while ``bytes`` is not known.
-    """
-
-    url: str
-    sha256: str | None = None
-    bytes: int | None = None
-    limit: int | None = None
-
-    @property
-    def name(self) -> str:
-        """The file's name: the end of its address."""
-        return Path(unquote(urlsplit(self.url).path)).name
 
 
 @dataclass(frozen=True)
@@ -85,6 +67,9 @@ class DatasetEntry:
             ``input`` and without ``hr`` it is a set without targets (``targetless``).
         leave_out: glob patterns for images in the same folders that do not belong to the set; an
             image that no pattern names makes the set incomplete.
+        list: a text file below ``folder`` that names the images to take, one on a line: inputs of
+            pairs, or images; None: all.
+        target_crop: pixels that are cut from each side of the clean images of pairs.
         match: role to the part of a name (a regular expression) that is ignored when the names
             of a pair are compared.
         count: how many images (of a paired set: pairs) it must have; None: not known.
@@ -105,7 +90,9 @@ class DatasetEntry:
     hr: str | None = None
     input: str | None = None
     leave_out: tuple[str, ...] = ()
+    list: str | None = None
     match: Mapping[str, str] = field(default_factory=dict, hash=False)
+    target_crop: int = 0
     count: int | None = None
     get: str = ""
     archives: tuple[Archive, ...] = ()
@@ -155,7 +142,8 @@ class DatasetEntry:
 
     def definition(self) -> dict:
         """The fields that decide which files belong to a set without manifest, as plain data."""
-        return {"hr": self.hr, "input": self.input, "match": dict(self.match), "count": self.count}
+        return {"hr": self.hr, "input": self.input, "match": dict(self.match), "count": self.count,
+                **({"list": self.list} if self.list else {})}
 
     def as_dict(self) -> dict:
         """Return all fields as plain data; paths with forward slashes."""
@@ -180,7 +168,8 @@ class DatasetEntry:
 
 # -- one entry ---------------------------------------------------------------------------------
 
-def parse(path: Path, name: object, fields: object, root: Path) -> DatasetEntry:
+def parse(path: Path, name: object, fields: object, root: Path,
+          known_tasks: Collection[str] = TASKS) -> DatasetEntry:
     """Turn one item of a catalog's section ``datasets:`` into an entry.
 
     Args:
@@ -188,6 +177,7 @@ def parse(path: Path, name: object, fields: object, root: Path) -> DatasetEntry:
         name: the item's key.
         fields: the item's value.
         root: the folder of all data.
+        known_tasks: the tasks that it may be for.
 
     Raises:
         UserError: an invalid item; the message states what would be valid.
@@ -215,8 +205,8 @@ def parse(path: Path, name: object, fields: object, root: Path) -> DatasetEntry:
     if not isinstance(tasks, list):
         raise UserError(f"{where}: tasks: valid is a list, such as [sr, jpeg_gray].")
     for task in tasks:
-        if task not in TASKS:
-            raise unknown("task", task, TASKS, where)
+        if task not in known_tasks:
+            raise unknown("task", task, known_tasks, where)
     if isinstance(fields["title"], str) and UNFIT.search(fields["title"]):
         raise UserError(f"{where}: title: {fields['title']!r}: valid is one line of text.")
     texts = {key: _text(where, key, fields.get(key))
@@ -225,6 +215,7 @@ def parse(path: Path, name: object, fields: object, root: Path) -> DatasetEntry:
         name=name, use=fields["use"], catalog=path, tasks=tuple(tasks), root=root,
         match=_match(where, fields.get("match")),
         differs=_differs(f"{where}: differs", fields.get("differs")), **texts,
+        target_crop=_target_crop(where, fields.get("target_crop", 0)),
         **_files_of(path, where, name, kinds[0], fields[kinds[0]]))
     if entry.targetless and entry.use != "test":
         raise UserError(f"{where}: 'input' without 'hr' is a set without targets, which can only "
@@ -232,7 +223,17 @@ def parse(path: Path, name: object, fields: object, root: Path) -> DatasetEntry:
     if fields.get("match") and not entry.manifest and not entry.input:
         raise UserError(f"{where}: match: only a set with 'input:' images has pairs. Add 'input:' "
                         "or remove 'match'.")
+    if entry.target_crop and not entry.manifest and not entry.input:
+        raise UserError(f"{where}: target_crop: only a set with 'input:' images has targets that "
+                        "are larger than their inputs. Add 'input:' or remove 'target_crop'.")
     return entry
+
+
+def _target_crop(where: str, value: object) -> int:
+    if type(value) is not int or not 0 <= value <= 1000:
+        raise UserError(f"{where}: target_crop: {value!r} is not valid. Valid: how many pixels are "
+                        "cut from each side of the targets, 0 to 1000.")
+    return value
 
 
 def _text(where: str, key: str, value: object) -> str:
@@ -291,14 +292,14 @@ def _files_of(path: Path, where: str, name: str, kind: str, value: object) -> di
         raise UserError(f"{where}: 'pattern' and 'hr' mean the same; give one of them.")
     hr = _pattern(where, "pattern" if "pattern" in value else "hr", value)
     found = {"hr": hr, "input": _pattern(where, "input", value), "count": _count(where, value),
-             "leave_out": _leave_out(where, value.get("leave_out"))}
+             "leave_out": _leave_out(where, value.get("leave_out")), "list": _list(where, value)}
     if found["input"] and not hr and kind != "local":
         raise UserError(f"{where}: 'input' needs 'hr' beside it: which files are the targets. (A "
                         "set without targets is 'local'.)")
     if kind == "local":
         return found | {"folder": _relative(path, f"{where}: folder", value["folder"])}
     if kind == "archive":
-        return found | {"folder": Path(name), "archives": _archives(where, value["files"])}
+        return found | {"folder": Path(name), "archives": parse_archives(where, value["files"])}
     folder = value["folder"]
     if not isinstance(folder, str) or not re.fullmatch(r"[^/\\.][^\\]*", folder) or (
             ".." in folder.split("/")) or UNFIT.search(folder):
@@ -319,6 +320,14 @@ def _leave_out(where: str, value: object) -> tuple[str, ...]:
     return tuple(_pattern(where, "leave_out", {"leave_out": one or ""}) for one in patterns)
 
 
+def _list(where: str, value: dict) -> str | None:
+    name = _pattern(where, "list", value)
+    if name and WILDCARD.search(name):
+        raise UserError(f"{where}: list: {name!r} is not valid. Valid: the path of one text file "
+                        "below the folder, such as test.txt.")
+    return name
+
+
 def _pattern(where: str, key: str, value: dict) -> str | None:
     pattern = value.get(key)
     if pattern is not None and (not isinstance(pattern, str) or pattern.startswith("/")
@@ -335,44 +344,6 @@ def _count(where: str, value: dict) -> int | None:
         raise UserError(f"{where}: count: {count!r} is not valid. Valid: how many images (or "
                         "pairs) the set has, or null if that is not known.")
     return count
-
-
-def _archives(where: str, value: object) -> tuple[Archive, ...]:
-    form = "valid is a list of {url: https://..., sha256: null, bytes: null, limit: null}"
-    if not isinstance(value, list):
-        raise UserError(f"{where}: files: {form}.")
-    found = []
-    for i, item in enumerate(value):
-        here = f"{where}: files[{i}]"
-        if not isinstance(item, dict) or not isinstance(item.get("url"), str):
-            raise UserError(f"{here}: {form}.")
-        for key in item:
-            if key not in ("url", "sha256", "bytes", "limit"):
-                raise unknown("key", key, ("url", "sha256", "bytes", "limit"), here)
-        archive, sha256, size = Archive(item["url"]), item.get("sha256"), item.get("bytes")
-        if scheme(archive.url) not in ("http", "https"):
-            raise UserError(f"{here}: url {archive.url!r}: valid schemes are https and http.")
-        if len(archive.name.encode()) > LONGEST:
-            raise UserError(f"{here}: url {archive.url!r}: its file name is longer than {LONGEST} "
-                            "bytes.")
-        if not archive.name.lower().endswith(ARCHIVES) or archive.name.startswith("."):
-            raise UserError(f"{here}: url {archive.url!r}: valid are files named "
-                            f"{', '.join('*' + s for s in ARCHIVES)}. Any other set can be "
-                            "'manual': the user unpacks it.")
-        if sha256 is not None and not (isinstance(sha256, str)
-                                       and re.fullmatch("[0-9a-fA-F]{64}", sha256)):
-            raise UserError(f"{here}: sha256 {sha256!r}: valid are 64 hexadecimal digits "
-                            "(sha256sum FILE), in quotes, or null if not known.")
-        limit = item.get("limit")
-        if size is not None and (type(size) is not int or size < 1):
-            raise UserError(f"{here}: bytes {size!r}: valid is the file's size, or null.")
-        if limit is not None and (type(limit) is not int or limit < 1):
-            raise UserError(f"{here}: limit {limit!r}: valid is the largest size in bytes that is "
-                            "downloaded while 'bytes' is not known, or null.")
-        if archive.name in {other.name for other in found}:
-            raise UserError(f"{here}: two files are named {archive.name!r}.")
-        found.append(Archive(archive.url, sha256 and sha256.lower(), size, limit))
-    return tuple(found)
 
 
 def check_pairs(entry: DatasetEntry, protocol: Protocol, known: Mapping[str, DatasetEntry]) -> None:

@@ -7,10 +7,12 @@ Try: ``python -c "from irbench.catalog.known import Known; print(len(Known.of(()
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from irbench.catalog import peers, published, recipes
+from irbench.core.errors import unknown
 
 
 @dataclass(frozen=True)
@@ -30,3 +32,10 @@ class Known:
     def methods(self) -> list[str]:
         """The names of all printed methods."""
         return published.methods((*published.load(), *self.figures))
+
+    def check_datasets(self, known: Collection[str]) -> None:
+        """Raise UserError for a printed value on a dataset that the run does not know."""
+        for figure in self.figures:
+            if figure.dataset not in known:
+                raise unknown("dataset", figure.dataset, known,
+                              f"catalog_paths: published value of {figure.method!r}")

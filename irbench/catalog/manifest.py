@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from irbench.core.errors import UserError
@@ -38,8 +38,8 @@ class ManifestRow:
 
     @property
     def name(self) -> str:
-        """The file's name without its suffix."""
-        return Path(self.file).stem
+        """The file's name without its suffix; with folders if names repeat between folders."""
+        return PurePosixPath(self.file).with_suffix("").as_posix()
 
 
 def scheme(url: str) -> str:

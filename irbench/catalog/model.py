@@ -17,9 +17,10 @@ from irbench.core import typed
 from irbench.core.errors import unknown
 
 EXTERNAL = "external"   # architecture of third-party weights, and the kind of their checkpoint
+OUTPUTS = "outputs"     # the same of a model of which only result images are given
 MODULE = "python"       # architecture of a torch module that a Python program hands in
 SELF_ENSEMBLE = "self-ensemble (mean over 8 flips and rotations)"
-KINDS = ("none", "trained", "bundled", "file", "url", EXTERNAL)
+KINDS = ("none", "trained", "bundled", "file", "url", EXTERNAL, OUTPUTS)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class Checkpoint:
         kind: none: the model has no weights. trained: by a training of the run. bundled: shipped
             with irbench; for a given protocol they become a file. file: irbench's own format, at
             ``path``. url: the same, fetched from ``url``. external: third-party weights, at
-            ``path`` or ``url``, or those of a ``peer``.
+            ``path`` or ``url``, or those of a ``peer``. outputs: no weights, but result images at
+            ``path``, with ``sha256`` over all of them (``irbench.data.outputs``).
         path: the file. In the plan's models it may hold {protocol}, {task} and {level}, which are
             filled in for each protocol.
         url: the file's address, which may hold the same.
@@ -152,6 +154,11 @@ class Model:
     def external(self) -> bool:
         """Whether it has third-party weights, whose file determines the architecture."""
         return self.arch == EXTERNAL
+
+    @property
+    def given(self) -> bool:
+        """Whether it is scored from result images that somebody else made, instead of being run."""
+        return self.arch == OUTPUTS
 
     @property
     def owner(self) -> str:

@@ -29,7 +29,7 @@ DEGRADATIONS = {
     "gaussian_noise": (("sigma", 0, 255),),
     "jpeg": (("quality", 1, 100),),
     "mosaic": (("pattern", None, None),),
-    "paired": (("multiple", 1, 256), ("longest", 16, 65536)),
+    "paired": (("multiple", 1, 256), ("longest", 16, 65536), ("scale", 1, 8)),
     "motion_blur": (("length", 1, 100), ("bend", 0, 1), ("gamma", 1, 3)),
     "rain_streaks": (("density", 0, 20), ("length", 2, 200), ("angle", 0, 60), ("opacity", 0, 1),
                      ("layers", 1, 6)),
@@ -69,6 +69,7 @@ class Protocol:
     ``serves`` are the other ids with the same task, level and degradation, whose weights serve this
     protocol. ``trained_as`` is the id that trainings have: that of the first version that trains on
     the same inputs and targets. So versions that differ only in scoring share one training.
+    ``borrows`` is another task whose blind weights serve this protocol, too.
     """
 
     id: str
@@ -81,6 +82,7 @@ class Protocol:
     metric: Scoring
     source: str
     gray: str = "matlab_y"
+    borrows: str = ""
     serves: tuple[str, ...] = ()
     trained_as: str = ""
 
@@ -118,6 +120,8 @@ class Protocol:
         plain = {k: v for k, v in asdict(self).items() if k not in ("serves", "trained_as")}
         if self.gray == GRAY_SOURCES[0]:
             del plain["gray"]
+        if not self.borrows:
+            del plain["borrows"]
         if self.metric.gray_files == GRAY_FILES[0]:
             del plain["metric"]["gray_files"]
         return plain
@@ -208,7 +212,8 @@ def _protocol(where: str, key: str, entry: object) -> Protocol:
     if not match:
         raise UserError(f"{where}: an id has the form TASK-LEVEL@VERSION, e.g. sr-x2@1.")
     _keys(where, entry, {"title", "task", "level", "degradation", "color", "seed", "metric",
-                         "source"}, {"gray"})
+                         "source"}, {"gray", "borrows"})
+    entry = {**entry, "degradation": _complete(entry)}
     if match["name"] != f"{entry['task']}-{entry['level']}":
         raise UserError(f"{where}: the id must begin with {entry['task']}-{entry['level']}, "
                         "its task and level.")
@@ -247,12 +252,27 @@ def _protocol(where: str, key: str, entry: object) -> Protocol:
             else entry["seed"] is None):
         raise UserError(f"{where}: seed is {entry['seed']!r}; valid for {kind}: "
                         f"{'a whole number from 0' if random else 'null, nothing is random'}.")
-    for field in ("title", "source"):
-        if not isinstance(entry[field], str):
+    for field in ("title", "source", "borrows"):
+        if not isinstance(entry.get(field, ""), str):
             raise UserError(f"{where}: {field} is {entry[field]!r}; valid: a text.")
     if UNFIT.search(entry["title"]):
         raise UserError(f"{where}: title is {entry['title']!r}; valid: one line of text.")
     return Protocol(id=key, **{**entry, "metric": metric})
+
+
+def _complete(entry: dict) -> object:
+    """Return a degradation with the defaults of pairs: unchanged size, and a scale other than 1.
+
+    The scale of super-resolution from given images is that of its level: 2 for ``realsr_x2``.
+    """
+    given = entry["degradation"]
+    if not isinstance(given, dict) or given.get("kind") != "paired":
+        return given
+    level = re.search(r"x([1-8])$", str(entry["level"])) if entry["task"] == "sr" else None
+    whole = {"multiple": 1, "longest": None, "scale": int(level[1]) if level else 1, **given}
+    if whole["scale"] == 1:
+        del whole["scale"]
+    return whole
 
 
 def _degradation(where: str, value: object) -> None:
@@ -261,8 +281,12 @@ def _degradation(where: str, value: object) -> None:
     if not isinstance(value["kind"], str) or value["kind"] not in DEGRADATIONS:
         raise unknown("degradation", value["kind"], DEGRADATIONS, where)
     parameters = DEGRADATIONS[value["kind"]]
-    _keys(f"{where}: degradation", value, {"kind", *(name for name, _, _ in parameters)})
+    optional = {"scale"} if value["kind"] == "paired" else set()
+    _keys(f"{where}: degradation", value,
+          {"kind", *(name for name, _, _ in parameters)} - optional, optional)
     for name, low, high in parameters:
+        if name in optional - set(value):
+            continue
         given = value[name]
         if name in CHOICES:
             if given not in CHOICES[name]:
@@ -276,6 +300,11 @@ def _degradation(where: str, value: object) -> None:
             raise UserError(f"{where}: {name} is {given!r}; valid: "
                             f"{'' if name in FRACTIONS else 'whole numbers '}{low:g} to {high:g}"
                             f"{' or null' if name in NULLABLE else ''}.")
+
+
+    if "scale" in optional & set(value) and (value["multiple"], value["longest"]) != (1, None):
+        raise UserError(f"{where}: pairs of scale {value['scale']} are never resized. Valid with "
+                        "a scale: multiple 1, longest null.")
 
 
 def _whole(value: object) -> bool:

@@ -82,7 +82,7 @@ _DICTIONARY = every(perhaps(n=number, k=number, self=number, used=number, overla
 _PAIR = {"train": text, "test": text}
 _POINT = {"step": count, "seconds": number}
 _OF_IMAGE = {"name": text, "height": count, "width": count, "tiles": count, "file": text,
-             "kept": values(text)}
+             "kept": values(text), "output": text, "sha256": text}
 
 
 def _image(value: object) -> bool:

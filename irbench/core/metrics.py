@@ -31,9 +31,9 @@ HOW_TO_ADD = (f"Any metric of pyiqa: {PYIQA}NAME, as {PYIQA}vsi. A metric of you
 # keys that stand beside the scores in a record, a baseline, a checkpoint's header, a file of
 # tolerances or a history; a metric of the same name would be confused with them
 RESERVED = frozenset({
-    "name", "height", "width", "tiles", "file", "mean", "images", "missing", "data", "protocol",
-    "dataset", "count", "model", "weights", "training", "settings", "code", "gate", "parameters",
-    "macs", "latency", "memory", "published"})
+    "name", "height", "width", "tiles", "file", "output", "sha256", "mean", "images",
+    "missing", "data", "protocol", "dataset", "count", "model", "weights", "training",
+    "settings", "code", "gate", "parameters", "macs", "latency", "memory", "published"})
 
 
 @dataclass(frozen=True)

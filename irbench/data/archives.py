@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from irbench.catalog.datasets import Archive
+from irbench.catalog.archives import Archive
 from irbench.catalog.manifest import UNFIT
 from irbench.core import messages
 from irbench.core.digests import file_digest

@@ -21,6 +21,8 @@ from irbench.data import folders, sets
 from irbench.data.sets import DatasetEntry
 from irbench.imaging.images import decode
 
+LARGEST_SCALE = 8   # of super-resolution from given images
+
 
 @dataclass
 class SetCheck:
@@ -166,16 +168,25 @@ def _compare(result: SetCheck, entry: DatasetEntry, rows: Sequence[ManifestRow] 
     result.problems += _sizes(entry, list(here.values()))
 
 
+def _fit(entry: DatasetEntry, given: tuple[int, int], target: tuple[int, int]) -> bool:
+    """Whether the size of an input fits that of its target; in super-resolution at any scale."""
+    whole = tuple(side - 2 * entry.target_crop for side in target)
+    scales = range(1, LARGEST_SCALE + 1) if "sr" in entry.tasks else (1,)
+    return any(given == tuple(side // scale for side in whole) for scale in scales)
+
+
 def _sizes(entry: DatasetEntry, seen: Sequence[_Seen]) -> list[str]:
     """Describe the pairs of unequal size, and for a manifest the images without partner."""
     inputs, targets = ([one for one in seen if one.held.role == role] for role in ("input", "hr"))
     if not inputs:
         return []
-    pairs, lonely = folders.pair([one.held.path.stem for one in inputs],
-                               [one.held.path.stem for one in targets], entry.match)
+    labels = folders.names(entry, {"input": [one.held.path for one in inputs],
+                                   "hr": [one.held.path for one in targets]})
+    pairs, lonely = folders.pair(*([folders.stem(labels[one.held.path]) for one in role]
+                                   for role in (inputs, targets)), entry.match)
     differ = [f"{a.held.path.name}: {a.shape[0]}x{a.shape[1]} against {b.shape[0]}x{b.shape[1]}"
               for a, b in ((inputs[i], targets[j]) for i, j in pairs)
-              if a.shape and b.shape and a.shape != b.shape]
+              if a.shape and b.shape and not _fit(entry, a.shape, b.shape)]
     problems = lonely if entry.manifest is not None else []
     if differ:
         problems = [*problems, f"{len(differ)} pairs whose input and target differ in height x "

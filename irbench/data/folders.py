@@ -17,7 +17,6 @@ import functools
 import io
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from irbench.core.files import write_atomic
 from irbench.core.messages import some
 from irbench.data import tree
 from irbench.data.fetch import location
+from irbench.data.naming import listed, names, pair, stem
 
 T = TypeVar("T")
 COLUMNS = ["role", "path", "sha256", "bytes"]
@@ -44,13 +44,15 @@ THREADS = min(8, os.cpu_count() or 1)
 def look_up(entry: DatasetEntry) -> dict[str, list[Path]]:
     """Return the paths of each role's images, sorted by name; a role may have none.
 
+    With a ``list``, only the images that it names, and the targets of those.
+
     The patterns are those of ``irbench.data.tree``: suffixes are compared without case, links are
     followed, hidden files are ignored, and a pattern without a suffix (``input/*``) matches images
     only.
 
     Raises:
-        UserError: two files of one role have the same name, or one file has two roles (Unavailable
-            for a ``manual`` or ``archive`` set, whose folder is then wrong).
+        UserError: two files of one role have the same name (``names``), or one file has two roles
+            (Unavailable for a ``manual`` or ``archive`` set, whose folder is then wrong).
         Unavailable: a folder cannot be read, a link leads to nothing, or a name cannot be written
             to a record.
     """
@@ -61,11 +63,13 @@ def look_up(entry: DatasetEntry) -> dict[str, list[Path]]:
                          strict=True))
     except OSError as error:
         raise _unreadable(entry, error) from None
+    found = listed(entry, found, title(entry))
+    known = names(entry, found)
     for paths in found.values():
         seen: dict[str, Path] = {}
         for path in paths:
             _check_name(entry, path)
-            if (first := seen.setdefault(path.stem.casefold(), path)) != path:
+            if (first := seen.setdefault(stem(known[path]).casefold(), path)) != path:
                 raise wrong(f"{entry}: {first} and {path} have the same name without suffix, which "
                             "names an image in every result. Rename or remove one of them.")
             if not path.exists():
@@ -128,8 +132,9 @@ def shortcomings(entry: DatasetEntry, found: Mapping[str, Sequence[Path]]) -> li
         what = "inputs" if entry.paired else "images"
         reasons.append(f"{len(leading)} {what} in {entry.home}, expected {entry.count}")
     if entry.paired and not entry.targetless:
-        reasons += pair([path.stem for path in found["input"]],
-                        [path.stem for path in found["hr"]], entry.match)[1]
+        labels = names(entry, found)
+        reasons += pair([stem(labels[path]) for path in found["input"]],
+                        [stem(labels[path]) for path in found["hr"]], entry.match)[1]
     return reasons + left_out(entry)
 
 
@@ -170,50 +175,6 @@ def advice(entry: DatasetEntry) -> str:
     return "Put the images there, or correct 'local' in the catalog."
 
 
-# -- pairs -------------------------------------------------------------------------------------
-
-def pair(inputs: Sequence[str], targets: Sequence[str],
-         match: Mapping[str, str]) -> tuple[list[tuple[int, int]], list[str]]:
-    """Match inputs with targets by name, never by order.
-
-    Two images belong together if they have the same name; otherwise, if they have the same name
-    after removal of the parts that ``match`` describes. Several inputs may share a target.
-
-    Args:
-        inputs: names (without suffix) of the degraded images.
-        targets: names of the clean images.
-        match: role (``input``, ``hr``) to a regular expression.
-
-    Returns:
-        Indices (input, target) in the order of the inputs' names, and one phrase for each kind of
-        unmatched images.
-    """
-    exact = {name: i for i, name in enumerate(targets)}
-    reduced: dict[str, list[int]] = {}
-    for i, name in enumerate(targets):
-        reduced.setdefault(_reduce(name, match.get("hr")), []).append(i)
-    pairs, lonely, unsure = [], [], []
-    for i in sorted(range(len(inputs)), key=inputs.__getitem__):
-        name = inputs[i]
-        partners = ([exact[name]] if name in exact else
-                    reduced.get(_reduce(name, match.get("input")), []))
-        if len(partners) == 1:
-            pairs.append((i, partners[0]))
-        else:
-            (unsure if partners else lonely).append(name)
-    taken = {j for _, j in pairs}
-    unused = sorted(name for j, name in enumerate(targets) if j not in taken)
-    problems = [f"{len(names)} {what} ({some(names)})"
-                for what, names in (("inputs without a target of that name", lonely),
-                                    ("inputs with several targets", unsure),
-                                    ("targets without an input", unused)) if names]
-    return pairs, problems
-
-
-def _reduce(name: str, pattern: str | None) -> str:
-    return re.sub(pattern, "", name) if pattern else name
-
-
 # -- files and their checksums -----------------------------------------------------------------
 
 def rows(entry: DatasetEntry) -> list[ManifestRow]:
@@ -233,7 +194,8 @@ def rows(entry: DatasetEntry) -> list[ManifestRow]:
     found = require(entry)
     listed = [(role, path) for role, paths in found.items() for path in paths]
     digests = digest_all([path for _, path in listed], entry.name)
-    return [_row(role, path, sha256, path.stat().st_size)
+    labels = names(entry, found)
+    return [ManifestRow(role, labels[path], path.absolute().as_uri(), sha256, path.stat().st_size)
             for (role, path), sha256 in zip(listed, digests, strict=True)]
 
 
@@ -258,8 +220,14 @@ def _still_here(entry: DatasetEntry, known: Sequence[ManifestRow]) -> None:
             f"the change is meant: irbench data check {entry.name} --accept")
 
 
-def _row(role: str, path: Path, sha256: str, size: int) -> ManifestRow:
-    return ManifestRow(role, path.name, path.absolute().as_uri(), sha256, size)
+def _rows(entry: DatasetEntry, held: Sequence[Held]) -> list[ManifestRow]:
+    """Return the rows of pinned files."""
+    found: dict[str, list[Path]] = {}
+    for file in held:
+        found.setdefault(file.role, []).append(file.path)
+    labels = names(entry, found)
+    return [ManifestRow(file.role, labels[file.path], file.path.absolute().as_uri(), file.sha256,
+                        file.bytes) for file in held]
 
 
 def digest_all(paths: Sequence[Path], title: str) -> list[str]:
@@ -319,7 +287,7 @@ def freeze(entry: DatasetEntry, files: Iterable[Held]) -> list[ManifestRow]:
         raise UserError(f"{path}: {error.strerror}. Choose a data_root that is writable."
                         ) from None
     messages.say(f"{entry.name}: {len(files)} files, now pinned by {path}")
-    return [_row(file.role, file.path, file.sha256, file.bytes) for file in files]
+    return _rows(entry, files)
 
 
 def frozen(entry: DatasetEntry) -> list[ManifestRow] | None:
@@ -334,8 +302,8 @@ def frozen(entry: DatasetEntry) -> list[ManifestRow] | None:
             return None
         lines = list(csv.DictReader(io.StringIO(rest)))
         home = entry.home.absolute()
-        rows = [_row(line["role"], home / line["path"], line["sha256"], int(line["bytes"]))
-                for line in lines]
+        rows = _rows(entry, [Held(line["role"], home / line["path"], line["sha256"],
+                                  int(line["bytes"])) for line in lines])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:

@@ -28,7 +28,7 @@ from irbench.core.digests import fingerprint
 from irbench.core.errors import Damaged, Unavailable, UserError, unknown
 from irbench.data import fetch as fetching
 from irbench.data import folders
-from irbench.imaging.images import decode
+from irbench.imaging.images import crop_border, decode
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,13 +39,18 @@ __all__ = ["TASKS", "USES", "Dataset", "DatasetEntry", "ImageFile", "altered", "
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A file of a dataset that is present (or, for ``weights``, a checkpoint)."""
+    """A file of a dataset that is present (or, for ``weights``, a checkpoint).
+
+    ``crop`` is how many pixels ``load`` cuts from each side: the targets of some sets of pairs are
+    larger than their inputs.
+    """
 
     name: str
     role: str
     path: Path
     sha256: str
     bytes: int
+    crop: int = 0
 
     def read(self) -> bytes:
         """Return the file's bytes.
@@ -75,7 +80,7 @@ class ImageFile:
         """
         data = self.read()
         try:
-            return decode(data, str(self.path))
+            return crop_border(decode(data, str(self.path)), self.crop)
         except UserError as error:
             raise Damaged(str(error)) from None
 
@@ -134,14 +139,23 @@ def catalog(catalog_paths: Iterable[str | Path] = (),
     """
     root = _root(data_root)
     found: dict[str, DatasetEntry] = {}
+    catalog_paths = tuple(catalog_paths)
+    tasks = _tasks(catalog_paths)
     for path in reader.files("datasets", catalog_paths):
         for name, fields in reader.section(path, "datasets").items():
-            entry = datasets.parse(path, name, fields, root)
+            entry = datasets.parse(path, name, fields, root, tasks)
             if name in found:
                 raise UserError(f"{path}: the dataset name {name!r} is already taken by "
                                 f"{found[name].catalog}. Rename one of them.")
             found[name] = entry
     return found
+
+
+def _tasks(catalog_paths: Iterable[str | Path]) -> tuple[str, ...]:
+    """Return irbench's tasks and those of the protocols in users' catalogs."""
+    own = (str(key).partition("-")[0] for path in reader.files("protocols", catalog_paths)[1:]
+           for key in reader.section(path, "protocols"))
+    return tuple(dict.fromkeys((*TASKS, *own)))
 
 
 def get(name: str, catalog_paths: Iterable[str | Path] = (),
@@ -174,7 +188,8 @@ def digest(entry: DatasetEntry, rows: Sequence[ManifestRow] | None = None) -> st
     """Return the SHA-256 (hex) of a dataset's content.
 
     The digest covers role, file name and sha256 of every file and, for a paired set, which input
-    belongs to which target. URLs, paths and the order of lines have no influence.
+    belongs to which target, and how far targets are cropped. URLs, paths and the
+    order of lines have no influence.
 
     Args:
         entry: the dataset.
@@ -187,7 +202,8 @@ def digest(entry: DatasetEntry, rows: Sequence[ManifestRow] | None = None) -> st
     inputs, targets = ([row.name for row in rows if row.role == role] for role in ("input", "hr"))
     if inputs:
         pairs, _ = folders.pair(inputs, targets, entry.match)
-        content = {"files": content, "pairs": sorted([inputs[i], targets[j]] for i, j in pairs)}
+        content = {"files": content, "pairs": sorted([inputs[i], targets[j]] for i, j in pairs),
+                   **({"target_crop": entry.target_crop} if entry.target_crop else {})}
     return fingerprint(content)
 
 
@@ -318,5 +334,6 @@ def _has(path: Path, row: ManifestRow) -> bool:
 def dataset(entry: DatasetEntry, rows: Sequence[ManifestRow], places: Sequence[Path]) -> Dataset:
     """Return a dataset of files that are here, from its manifest and the place of each row."""
     return Dataset(entry.name, tuple(
-        ImageFile(row.name, row.role, path, row.sha256, row.bytes)
+        ImageFile(row.name, row.role, path, row.sha256, row.bytes,
+                  entry.target_crop if row.role == "hr" else 0)
         for row, path in zip(rows, places, strict=True)), entry.match)

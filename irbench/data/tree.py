@@ -69,6 +69,16 @@ def left_out(home: Path, patterns: Sequence[str | None], ignored: Sequence[str])
     return sorted(left)
 
 
+def distinct(home: Path, pattern: str | None, path: Path) -> str:
+    """Return a path below a folder without the folders that a pattern states word for word.
+
+    What is left distinguishes the files that the pattern chooses: ``V/1.png`` for
+    ``test/V/sharp/1.png`` and the pattern ``test/*/sharp/*.png``.
+    """
+    *parts, name = path.relative_to(home).parts
+    return "/".join((*(_varying(parts, _split(pattern)[0]) or ()), name))
+
+
 # -- patterns ----------------------------------------------------------------------------------
 
 def _split(pattern: str | None) -> tuple[tuple[str, ...], str]:
@@ -113,6 +123,21 @@ def _fits(parts: Sequence[str], folders: Sequence[str], beginning: bool = False)
             and _fits(parts[1:], folders, beginning))
     return (bool(parts) and _visible(parts[0], folders[0]) and fnmatchcase(parts[0], folders[0])
             and _fits(parts[1:], folders[1:], beginning))
+
+
+def _varying(parts: Sequence[str], folders: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the parts of a path that the wildcards of a pattern took; None if it does not fit."""
+    if not folders:
+        return None if parts else ()
+    if folders[0] == "**":
+        rest = _varying(parts, folders[1:])
+        if rest is None and parts and (rest := _varying(parts[1:], folders)) is not None:
+            return (parts[0], *rest)
+        return rest
+    if not parts or not fnmatchcase(parts[0], folders[0]):
+        return None
+    rest = _varying(parts[1:], folders[1:])
+    return rest if rest is None or folders[0] == parts[0] else (parts[0], *rest)
 
 
 # -- folders -----------------------------------------------------------------------------------

@@ -281,6 +281,10 @@ def _pictures(plan: Plan, job: Job, protocol: Protocol, saved: dict[str, Path] |
     data_root = Path(plan.config["data_root"])
     data = obtain.obtain(plan.entry(job.key["dataset"]), data_root)
     network = None
+    if saved is None and job.model.given:
+        raise UserError(f"{job.title}: only its result images are given, so it cannot be run "
+                        "again. Evaluate the cell with --keep-images, and explain it without "
+                        "--rerun.")
     if saved is None:
         network, _ = evaluate.ready(plan, job)  # run in the same way as the cell
     for item in progress(evaluate.list_items(data, protocol)):
@@ -300,7 +304,7 @@ def _pictures(plan: Plan, job: Job, protocol: Protocol, saved: dict[str, Path] |
 
 def _is_bicubic(job: Job, protocol: Protocol) -> bool:
     """Return whether a cell is the bicubic baseline, which needs no network."""
-    return (job.model.arch, protocol.task) == ("bicubic", "sr")
+    return (job.model.arch, protocol.task, protocol.paired) == ("bicubic", "sr", False)
 
 
 def _read(saved: dict[str, Path], name: str, target: np.ndarray) -> np.ndarray:

@@ -52,15 +52,16 @@ def prepare_pair(input_image: np.ndarray, target_image: np.ndarray,
     """Convert the two images of a pair to a model's input and its target.
 
     Args:
-        input_image: the degraded file's image, uint8 (H, W, 1 or 3).
-        target_image: the clean file's, uint8 (H, W, 1 or 3).
+        input_image: the degraded file's image, uint8 (h, w, 1 or 3).
+        target_image: the clean file's, uint8 (H, W, 1 or 3); H, W = scale * h, w.
         protocol: a paired protocol, which determines colour and size.
 
     Returns:
-        Input float32 (H', W', C) in [0, 1] and target uint8 (H', W', C).
+        Input float32 (h', w', C) in [0, 1] and target uint8 (H', W', C).
 
     Raises:
-        UserError: the images differ in size or are too small, or the protocol is not paired.
+        UserError: the target's sides (cropped to multiples of the protocol's scale) are not those
+            of the input times the scale, an image is too small, or the protocol is not paired.
     """
     degraded, target = align_pair(input_image, target_image, protocol)
     return to_float(degraded), target
@@ -72,11 +73,19 @@ def align_pair(input_image: np.ndarray, target_image: np.ndarray,
     if not protocol.paired:
         raise UserError(f"{protocol.id} makes its inputs from clean images, not from "
                         "pairs.")
-    if input_image.shape[:2] != target_image.shape[:2]:
-        (h, w), (th, tw) = input_image.shape[:2], target_image.shape[:2]
+    (h, w), (th, tw), scale = input_image.shape[:2], target_image.shape[:2], protocol.scale
+    if (h, w) != (th // scale, tw // scale):
+        valid = ("the images of a pair have the same size" if scale == 1 else
+                 f"under {protocol.id} the target is {scale} times as large")
+        border = (th - h * scale) // 2
+        hint = (f" If the targets of the set have a border of {border} pixels, add `target_crop: "
+                f"{border}` to the set in its catalog." if border > 0 and (
+                    (h, w) == ((th - 2 * border) // scale, (tw - 2 * border) // scale)) else "")
         raise UserError(f"the input is {h}x{w} pixels (height x width), its target {th}x{tw}; "
-                        "the images of a pair have the same size. Check that the files belong "
-                        "together.")
+                        f"{valid}. Check that the files belong together.{hint}")
+    if scale > 1:
+        return (as_channels(input_image, protocol.color, protocol.gray),
+                prepare_target(target_image, protocol))
     size = paired_size(*target_image.shape[:2], protocol)
     return tuple(_lanczos(prepare_target(image, protocol), size)
                  for image in (input_image, target_image))

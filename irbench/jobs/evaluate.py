@@ -27,9 +27,9 @@ from irbench.catalog.protocols import Protocol
 from irbench.core import digests, messages, records
 from irbench.core.errors import Damaged, Unavailable, UserError
 from irbench.core.run_folder import INPUT, TARGET, RunFolder
-from irbench.data import obtain, sets
+from irbench.data import obtain, outputs, sets
 from irbench.imaging import degrade, metrics
-from irbench.imaging.images import to_float, to_uint8, write_png
+from irbench.imaging.images import as_channels, to_float, to_rgb, to_uint8, write_png
 from irbench.jobs.result import USUAL, Result, RunSettings
 from irbench.models import interface, registry
 from irbench.plan import Job, Plan
@@ -38,6 +38,7 @@ from irbench.weights import loading, storage
 if TYPE_CHECKING:
     from torch import nn
 
+    from irbench.catalog.model import Model
     from irbench.inference.tiling import Tiled
 
 
@@ -57,7 +58,8 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
         ``missing``, ``device``, ``inference`` (the options), ``tiling`` (``Tiled.record``, None if
         every image was restored whole) and ``dictionary`` (``interface.diagnose`` of the first
         image or its first tile; None for a network without this method, and for a compiled one,
-        which cannot be observed).
+        which cannot be observed). A model given by its result images (``Model.given``) has only
+        ``images`` (with ``output`` and ``sha256`` of each given file), ``mean`` and ``missing``.
 
     Raises:
         Unavailable: weights or data are missing, a file is broken, memory ran out.
@@ -77,9 +79,14 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
         items = list_items(data, protocol)
         part = settings.limit is not None and settings.limit < len(items)
         items = items[:settings.limit]
-        network, resolved = ready(plan, job, device, settings.module)
-        foreign = guard.guarded(network.network)
         scorer = metrics.Scorer(protocol, tuple(job.spec.get("alone", job.spec["metrics"])))
+        if job.model.given:
+            given, resolved = _outputs(job.model, data)
+        else:
+            network, resolved = ready(plan, job, device, settings.module)
+            foreign = guard.guarded(network.network)
+    if job.model.given:
+        return _scored(plan, job, settings, items, given, resolved, scorer, phases)
     images = []
     for item in messages.track(items, job.title, len(items)) if settings.progress else items:
         with named(item, data.name):
@@ -104,6 +111,70 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
          "dictionary": network.observed or None},
         resolved=resolved, seconds=phases.seconds, threads=settings.threads,
         spec={**job.spec, "limit": len(items)} if part else None)
+
+
+def _outputs(model: Model, data: sets.Dataset) -> tuple[dict[str, sets.ImageFile], dict]:
+    """Return the given result image of each image of a set, and the record's ``resolved``.
+
+    Raises Unavailable if there are none, or not one for each image.
+    """
+    where = model.checkpoint.path
+    found = outputs.find(where)
+    if found is None:
+        raise Unavailable(f"{where}: no images there. Put the result images of {data.name!r} into "
+                          f"this folder, or correct `outputs` of models.{model.name}.")
+    given, suffix = outputs.match(found, data)
+    return given, {"checkpoint": found.sha256,
+                   "outputs": {"path": where, "files": len(given), "suffix": suffix}}
+
+
+def _scored(plan: Plan, job: Job, settings: RunSettings, items: list[Item],
+            given: dict[str, sets.ImageFile], resolved: dict, scorer: metrics.Scorer,
+            phases: records.Phases) -> Result:
+    """Score result images that somebody else made; no network runs. See ``run``."""
+    protocol = plan.protocols[job.key["protocol"]]
+    images = []
+    for item in messages.track(items, job.title, len(items)) if settings.progress else items:
+        file = given[item.name]
+        with named(item, job.key["dataset"], file):
+            with phases("load"):
+                degraded, target, gray = item.load(protocol)
+                size = [protocol.scale * side for side in degraded.shape[:2]]
+                restored = _fitting(file.load(), (*size, degraded.shape[-1]))
+            with phases("score"):
+                found = scorer(restored, restored if target is None else target, gray_file=gray)
+        kept = {}
+        if settings.keep_images or job.spec["keep_images"]:
+            with phases("write"):
+                kept = _keep(plan.folder, job, item.name, degraded, restored, target)
+        images.append({"name": item.name, "height": size[0], "width": size[1],
+                       **{name: found.get(name) for name in job.spec["metrics"]},
+                       "output": f"{file.path.parent.name}/{file.path.name}",
+                       "sha256": file.sha256, "file": next(iter(kept), None),
+                       **({"kept": kept} if kept else {})})
+    names = tuple(job.spec["metrics"])
+    return Result({"images": images, "mean": metrics.mean(images, names),
+                   "missing": _missing(scorer, images, names, "alone" in job.spec)},
+                  resolved=resolved, seconds=phases.seconds,
+                  spec={**job.spec, "limit": len(items)} if len(given) > len(items) else None)
+
+
+def _fitting(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return a given picture, uint8 (H, W, 1 or 3), in the colours of ``shape`` (H, W, C).
+
+    A gray picture of a colour target has its value in all channels, and a colour file with three
+    equal channels is a gray picture. Raises Damaged for another size, or colours without need.
+    """
+    (h, w), (th, tw) = picture.shape[:2], shape[:2]
+    if (h, w) != (th, tw):
+        raise Damaged(f"the result image is {h}x{w} pixels (height x width), its target {th}x{tw} "
+                      "(cropped as the protocol asks). They must have the same size.")
+    if shape[-1] == 3:
+        return to_rgb(picture)
+    if (picture != picture[..., :1]).any():
+        raise Damaged("the result image has colours, but the protocol scores gray images. Give "
+                      "the gray results.")
+    return np.ascontiguousarray(picture[..., :1])
 
 
 def ready(plan: Plan, job: Job, device: str = "cpu",
@@ -166,7 +237,9 @@ class Item:
         if self.target is None:
             given = self.source.load()
             try:
-                degraded = to_float(degrade.scored_target(given, protocol))
+                degraded = to_float(
+                    as_channels(given, protocol.color, protocol.gray) if protocol.scale > 1
+                    else degrade.scored_target(given, protocol))
             except UserError as error:
                 raise Damaged(str(error)) from None
             return degraded, None, given.shape[-1] == 1
@@ -193,13 +266,13 @@ def list_items(data: sets.Dataset, protocol: Protocol) -> list[Item]:
 
 
 @contextlib.contextmanager
-def named(item: Item, dataset: str) -> Iterator[None]:
+def named(item: Item, dataset: str, output: sets.ImageFile | None = None) -> Iterator[None]:
     """Add the image's name to every error; to the traceback of a bug as a note.
 
     The message is stored in the cell's record, so absolute paths, which are specific to this
     machine, are replaced by ``DATASET/FOLDER/FILE``.
     """
-    paths = [file.path for file in (item.source, item.target) if file]
+    paths = [file.path for file in (output, item.source, item.target) if file]
     names = {str(path): f"{dataset}/{path.parent.name}/{path.name}" if path.is_absolute()
              else str(path) for path in paths}
     try:

@@ -21,7 +21,7 @@ from irbench.catalog.model import EXTERNAL, Checkpoint
 from irbench.core import digests, files, records
 from irbench.core.errors import UserError
 from irbench.core.run_folder import Stored
-from irbench.data import pins, sets
+from irbench.data import outputs, pins, sets
 from irbench.jobs.data import words_of_altered
 from irbench.plan import Job, Plan
 from irbench.plan import file as plan_file
@@ -191,6 +191,11 @@ def _check_files(plan: Plan, job: Job, record: dict, digest: Callable[[Path], st
         if not path.is_file() or digest(path) != source.sha256:
             return RecordState(job, ALTERED,
                            f"its weights, {path}, are missing or were altered; get the file again")
+    if job.kind == "cell" and job.model.given and source.sha256:
+        changed = outputs.altered(source.path, source.sha256, digest)
+        if changed:
+            return RecordState(job, ALTERED,
+                               f"its result images, {source.path}, {changed}; {AGAIN}")
     return RecordState(job)
 
 

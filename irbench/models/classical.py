@@ -18,7 +18,7 @@ CARDS = {
         "title": "Input",
         "builder": "build_input",
         "tasks": ["denoise_gray", "denoise_color", "jpeg_gray", "jpeg_color", "demosaic",
-                  "deblur", "derain", "lowlight", "weather"],
+                  "deblur", "derain", "lowlight", "weather", "denoise_real", "dehaze", "*"],
         "in_paper": True,
         "learned": False,
         "published_as": "input",

@@ -63,7 +63,7 @@ CARDS = {
         "title": "Compacter",
         "builder": "compacter",
         "tasks": ["sr", "denoise_gray", "denoise_color", "jpeg_gray", "jpeg_color", "demosaic",
-                  "deblur", "derain", "lowlight", "weather"],
+                  "deblur", "derain", "lowlight", "weather", "denoise_real", "dehaze"],
         "levels": {"sr": ["x2", "x3", "x4"]},
         "in_paper": True,
         "published_as": "Compacter",

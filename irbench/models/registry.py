@@ -11,7 +11,8 @@ A card's fields:
                     ``builder(task: str, scale: int, channels: int, **options) -> torch.nn.Module``,
                     a module from (B, channels, H, W) to (B, channels, scale*H, scale*W), float32
                     in [0, 1], for any H, W >= 2
-    tasks           the tasks it can do
+    tasks           the tasks it can do; "*" stands for any task whose output is as large as its
+                    input, those of a user's own protocols included
     levels          (optional) task -> levels, if it does not support all levels of a task
     in_paper        whether the paper describes exactly this variant
     note            (optional) a note that tables must show, e.g. that it is not in the paper
@@ -53,6 +54,7 @@ REQUIRED = {"title", "builder", "tasks", "in_paper", "source", "learned"}
 OPTIONAL = {"levels", "note", "published_as", "options", "free", "dtypes", "reference",
             "size_multiple"}
 DTYPES = ("float32", "float64", "float16", "bfloat16")
+EVERY = "*"     # among the tasks of a card
 HERE = Path(__file__).resolve().parent
 PEERS = ("imdn", "ramit", "smfanet")  # the networks of irbench.models.peers
 
@@ -117,9 +119,10 @@ class Card:
         """The line that ``irbench list`` shows."""
         return f"{self.title}: {self.note}" if self.reference and self.note else self.title
 
-    def can(self, task: str, level: str) -> bool:
-        """Whether the model supports a task at a level."""
-        return task in self.tasks and level in self.levels.get(task, [level])
+    def can(self, task: str, level: str, scale: int = 1) -> bool:
+        """Whether the model supports a task at a level; ``scale`` is output size / input size."""
+        named = task in self.tasks or (EVERY in self.tasks and scale == 1)
+        return named and level in self.levels.get(task, [level])
 
     def check(self, where: str, given: dict) -> None:
         """Check a config's options against the defaults, before any job.

@@ -108,7 +108,7 @@ CARDS = {
         "title": "SemanIR-light (ours, not in the paper)",
         "builder": "semanir_light",
         "tasks": ["sr", "denoise_gray", "denoise_color", "jpeg_gray", "jpeg_color", "demosaic",
-                  "deblur", "derain", "lowlight", "weather"],
+                  "deblur", "derain", "lowlight", "weather", "denoise_real", "dehaze"],
         "levels": {"sr": ["x2", "x3", "x4"]},
         "in_paper": False,
         "note": "A small variant of ours with SemanIR's blocks; the paper has none of this size.",

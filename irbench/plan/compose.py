@@ -31,7 +31,7 @@ from irbench.data import sets as datasets
 from irbench.imaging import metrics
 from irbench.models import registry
 from irbench.plan import config as configs
-from irbench.plan import contents, scoring, sources, variants
+from irbench.plan import contents, external, scoring, sources, variants
 from irbench.plan import models as model_entries
 from irbench.plan import trained_on as training_sets
 from irbench.plan.job import Job
@@ -122,6 +122,8 @@ class Plan:
         entry = self.config["models"].get(model.owner) or {}
         if not model.learned:
             why = "has no weights"
+        elif model.given:
+            why = "is given by its result images"
         elif kind == "training" and not model.training:
             why = "takes its weights from a file"
         elif kind == "training" and model.base:
@@ -201,10 +203,7 @@ def build(config: dict, where: str = "config") -> Plan:
     configs.at(f"{where}: report.published",
                lambda: published.methods_wanted(choice, (*published.load(), *others.figures)))
     known = datasets.catalog(catalogs, config["data_root"])
-    for figure in others.figures:
-        if figure.dataset not in known:
-            raise unknown("dataset", figure.dataset, known,
-                          f"catalog_paths: published value of {figure.method!r}")
+    others.check_datasets(known)
     plan = Plan(config, RunFolder.of_run(config["run"]).path, {}, models, known,
                 figures=others.figures)
     possible = configs.at(f"{where}: cells[0]", lambda: protocols.catalog(catalogs))
@@ -221,25 +220,18 @@ def build(config: dict, where: str = "config") -> Plan:
             _add_data(plan, dataset, known, f"{place}.datasets", "test", protocol)
         for name in group["models"]:
             if name not in config["models"]:
-                raise _not_a_model(name, models, f"{place}.models")
+                raise variants.not_a_model(name, models, f"{place}.models")
             for model in models.values():
                 if name in (model.name, model.base) and protocol.id in wanted[model.name]:
                     fitted = model_entries.fit(model, protocol, plugins, f"{place}.models",
                                                others)
                     _add_model(plan, training_sets.settled(fitted), protocol, group["datasets"],
                                known, where)
-    _check_excluded(plan, where)
+    training_sets.check_excluded(config["models"], plan.trainings.values(), where)
     _add_references(plan, f"{where}: profile.references")
     _add_benches(plan)
     _add_leaks(plan, known)
     return plan
-
-
-def _not_a_model(name: str, models: dict[str, Model], where: str) -> UserError:
-    if name in models:
-        return UserError(f"{where}: {name} is a variant; it runs wherever {models[name].base} "
-                         f"does (or under its `protocols`). Name {models[name].base}.")
-    return unknown("model", name, [n for n, m in models.items() if not m.base], where)
 
 
 def _add_model(plan: Plan, model: Model, protocol: Protocol, sets: list[str], known: dict,
@@ -249,10 +241,14 @@ def _add_model(plan: Plan, model: Model, protocol: Protocol, sets: list[str], kn
     if model.training and not model.base:  # a variant has the weights of its base
         _add_training(plan, model, protocol, known, f"{where}: models.{name}.training")
     plan.trained_on[f"{protocol.id}/{name}"] = _trained_on(plan, model, known, where)
-    if model.learned and config["models"][model.owner].get("profile", True):
+    if model.learned and not model.given and config["models"][model.owner].get("profile", True):
         _add_profile(plan, model, protocol)
     spec = cell_spec(config, model, protocol)
     for dataset in sets:
+        if model.given:
+            model = external.fit_given(plan.models[name], protocol, dataset,
+                                       f"{where}: models.{name}.outputs")
+            spec["model"] = model_entries.scored(model)
         _add(plan, plan.cells, "cell",
              {"protocol": protocol.id, "dataset": dataset, "model": name},
              spec | of_dataset(config, known[dataset], plan.data[dataset].spec["dataset"]), model)
@@ -284,16 +280,6 @@ def _add_profile(plan: Plan, model: Model, protocol: Protocol) -> None:
         "code": sources.digest("profile", model, tuple(plan.config["plugins"]))}, model)
 
 
-def _check_excluded(plan: Plan, where: str) -> None:
-    """Raise UserError if `exclude` in the config names a set that its model is not trained on."""
-    for name, entry in plan.config["models"].items():
-        data = {one for job in plan.trainings.values() if job.key["model"] == name
-                for one in job.model.training.data}
-        for dataset in ((entry.get("training") or {}).get("exclude") or ()) if data else ():
-            if dataset not in data:
-                raise unknown("dataset", dataset, data, f"{where}: models.{name}.training.exclude")
-
-
 def _add_references(plan: Plan, where: str) -> None:
     """Profile each reference for every profiled protocol that it supports."""
     plugins = tuple(plan.config["plugins"])
@@ -302,7 +288,7 @@ def _add_references(plan: Plan, where: str) -> None:
     profiled = list(dict.fromkeys(job.key["protocol"] for job in plan.profiles.values()))
     for name, model in found.items():
         card = registry.get(model.arch, plugins)
-        able = [p for p in map(plan.protocols.get, profiled) if card.can(p.task, p.level)]
+        able = [p for p in map(plan.protocols.get, profiled) if card.can(p.task, p.level, p.scale)]
         if not able:
             raise UserError(f"{where}: {name} supports none of the profiled protocols of this "
                             f"run ({', '.join(profiled) or 'there are none'}); it supports "

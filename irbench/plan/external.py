@@ -3,7 +3,8 @@
 Reads the catalog of peers; writes nothing, imports no torch. A config names a peer
 (``swinir-m:``), or gives a file of its own (``my-model: {external: URL or path, sha256: ...}``);
 either becomes a model with ``arch`` "external" and a checkpoint of kind "external". Its
-architecture is known only when the file is loaded (``irbench.weights.external``).
+architecture is known only when the file is loaded (``irbench.weights.external``). An entry may also
+name a folder of result images (``outputs: FOLDER``, ``irbench.data.outputs``).
 
 Try: ``irbench list peers`` and ``irbench info drunet-color``
 """
@@ -16,16 +17,19 @@ from pathlib import Path
 
 from irbench.catalog import peers
 from irbench.catalog.known import Known
-from irbench.catalog.model import EXTERNAL, Checkpoint, Model
+from irbench.catalog.model import EXTERNAL, OUTPUTS, Checkpoint, Model
 from irbench.catalog.protocols import Protocol
 from irbench.core.digests import known_digest
-from irbench.core.errors import UserError, unknown
+from irbench.core.errors import Unavailable, UserError, unknown
+from irbench.data import outputs
 
 # what a config's entry may hold beside `external`, and beside a peer's name
 OWN_KEYS = {"external", "sha256", "title", "published_as", "profile", "weights_key"}
 PEER_KEYS = {"arch", "profile", "title", "weights_key"}
+OUTPUTS_KEYS = {"outputs", "title", "published_as"}
 UNPINNED = "weights not pinned by a published checksum"
 THIRD = "third-party weights"
+GIVEN = "scored from given pictures; the model was not run here"
 
 
 def resolve(where: str, name: str, entry: dict, catalogs: Known) -> Model:
@@ -63,12 +67,46 @@ def _own(where: str, name: str, entry: dict, catalogs: Known) -> Model:
         hint = (f" Or use the peer {same[0]!r}, which has this file." if same else "")
         raise UserError(f"{where}: `external` is a URL, so the entry needs `sha256`, the digest "
                         f"of the file (sha256sum FILE).{hint}")
+    return Model(name, EXTERNAL, entry.get("title", name), note=THIRD,
+                 published_as=_published_as(where, entry, catalogs),
+                 checkpoint=Checkpoint(EXTERNAL, sha256=digest,
+                                       weights_key=entry.get("weights_key"), **{place: given}))
+
+
+def given(where: str, name: str, entry: dict, catalogs: Known) -> Model:
+    """Turn a config entry with ``outputs`` into a model of the plan, which is never run.
+
+    Raises UserError for keys that do not apply, or an unknown published method.
+    """
+    if extra := sorted(set(entry) - OUTPUTS_KEYS):
+        raise UserError(f"{where}: {extra[0]!r} does not apply to `outputs`: the pictures in the "
+                        f"folder are scored as they are. Valid: {', '.join(sorted(OUTPUTS_KEYS))}.")
+    return Model(name, OUTPUTS, entry.get("title", name), note=GIVEN,
+                 published_as=_published_as(where, entry, catalogs),
+                 checkpoint=Checkpoint(OUTPUTS, path=entry["outputs"]))
+
+
+def fit_given(model: Model, protocol: Protocol, dataset: str, where: str) -> Model:
+    """Return a model of result images with the folder for a cell, and the digest of its pictures.
+
+    The digest is None while there are none: the cell is then unavailable.
+
+    Raises UserError for an unknown placeholder in the path.
+    """
+    path = _filled(model.checkpoint.path, protocol, protocol.id, where, dataset=dataset)
+    try:
+        found = outputs.find(path)
+    except Unavailable:  # the cell says why
+        found = None
+    return replace(model, checkpoint=replace(model.checkpoint, path=path,
+                                             sha256=found and found.sha256))
+
+
+def _published_as(where: str, entry: dict, catalogs: Known) -> str:
     known = entry.get("published_as", "")
     if known and known not in (methods := catalogs.methods):
         raise unknown("published method", known, methods, f"{where}.published_as")
-    return Model(name, EXTERNAL, entry.get("title", name), note=THIRD, published_as=known,
-                 checkpoint=Checkpoint(EXTERNAL, sha256=digest,
-                                       weights_key=entry.get("weights_key"), **{place: given}))
+    return known
 
 
 def _only(where: str, entry: dict, valid: set[str], what: str) -> None:
@@ -134,9 +172,10 @@ def fill(template: str, protocol: Protocol, where: str) -> str:
     return _filled(template, protocol, protocol.training_id, where)
 
 
-def _filled(template: str, protocol: Protocol, name: str, where: str) -> str:
+def _filled(template: str, protocol: Protocol, name: str, where: str, **more: str) -> str:
     values = {"protocol": name, "task": protocol.task, "level": protocol.level,
-              "scale": str(protocol.scale)}
+              "scale": str(protocol.scale), **more}
+    named = [f"{{{name}}}" for name in values]
     values |= {name.upper(): value.upper() for name, value in values.items()}
     try:
         parts = list(string.Formatter().parse(template))
@@ -144,8 +183,8 @@ def _filled(template: str, protocol: Protocol, name: str, where: str) -> str:
         parts = [("", "", "", None)]
     if any(name is not None and (name not in values or spec or convert)
            for _, name, spec, convert in parts):
-        raise UserError(f"{where}: the checkpoint path {template!r} may only contain {{protocol}}, "
-                        "{task}, {level} and {scale} (in capitals: {LEVEL} is X2).")
+        raise UserError(f"{where}: the path {template!r} may only contain "
+                        f"{', '.join(named[:-1])} and {named[-1]} (in capitals: {{LEVEL}} is X2).")
     return "".join(text + values.get(name, "") for text, name, _, _ in parts)
 
 

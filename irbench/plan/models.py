@@ -56,6 +56,8 @@ def resolve(where: str, entries: dict[str, dict], plugins: tuple[str, ...],
 def _family(where: str, name: str, entry: dict, plugins: tuple[str, ...],
             catalogs: Known) -> list[Model]:
     """Resolve one entry: the base, then its variants."""
+    if "outputs" in entry:
+        return [external.given(where, name, entry, catalogs)]
     plain = _model(where, name, {k: v for k, v in entry.items()
                                  if k not in ("inference", "variants")}, plugins, catalogs)
     card = None if plain.external else registry.get(plain.arch, plugins)
@@ -89,8 +91,8 @@ def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...],
         raise unknown("model", wanted, {*own, *others}, where)
     card = own[wanted]
     if "published_as" in entry:
-        raise UserError(f"{where}: 'published_as' requires `external`; {card.name} is a model of "
-                        "irbench or of a plugin, whose card has a `published_as`.")
+        raise UserError(f"{where}: 'published_as' requires `external` or `outputs`; {card.name} "
+                        "is a model of irbench or of a plugin, whose card has a `published_as`.")
     card.check(f"{where}.options", entry.get("options") or {})
     training, checkpoint = entry.get("training"), _written_out(where, entry)
     if card.learned and (training is None) == (checkpoint is None):
@@ -176,10 +178,12 @@ def fit(model: Model, protocol: Protocol, plugins: tuple[str, ...], where: str,
             bundled file is for it.
     """
     inference.check_protocol(model.inference, protocol, f"{where}: {model.name}")
+    if model.given:  # the folder may differ between sets, too: see external.fit_given
+        return model
     if model.external:
         return external.fit(model, protocol, where, catalogs)
     card = registry.get(model.arch, plugins)
-    if not card.can(protocol.task, protocol.level):
+    if not card.can(protocol.task, protocol.level, protocol.scale):
         levels = card.levels.get(protocol.task)
         can = (f"it does {protocol.task} at {', '.join(levels)}" if levels
                else f"it does {', '.join(card.tasks)}")

@@ -95,12 +95,13 @@ def stage(kind: str) -> str:
 def own_module(model: Model, plugins: tuple[str, ...]) -> str | Path | None:
     """Return the module that holds a model's network: by name, or the path of a plugin's file.
 
-    None for a torch module of a Python program, whose code is in no file that irbench knows.
+    None for a model of which only result images are given, and for a torch module of a Python
+    program, whose code is in no file that irbench knows.
     """
     if model.external:
         network = model.checkpoint.network
         return f"irbench.models.peers.{network['architecture']}" if network else EXTERNAL
-    if model.arch == MODULE:
+    if model.given or model.arch == MODULE:
         return None
     card = registry.get(model.arch, plugins)
     return f"{registry.__package__}.{card.path.stem}" if card.builtin else card.path

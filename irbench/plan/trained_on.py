@@ -17,9 +17,10 @@ from pathlib import Path
 
 from irbench.catalog.model import Model
 from irbench.catalog.recipes import Recipe
-from irbench.core.errors import Unavailable, UserError
+from irbench.core.errors import Unavailable, UserError, unknown
 from irbench.data import folders, sets
 from irbench.data.sets import DatasetEntry
+from irbench.plan.job import Job
 from irbench.weights import storage
 
 Sets = dict[str, list[str]]  # name -> names of images left out
@@ -95,3 +96,17 @@ def left_out(entry: DatasetEntry, images: Iterable[str], where: str) -> list[str
     pairs = (folders.pair(inputs, targets, entry.match)[0] if entry.paired
              else [(i, i) for i in range(len(targets))])
     return sorted(set(targets) - {targets[j] for i, j in pairs if inputs[i] not in images})
+
+
+def check_excluded(entries: dict[str, dict], trainings: Iterable[Job], where: str) -> None:
+    """Raise UserError if `exclude` in the config names a set that its model is not trained on.
+
+    ``entries`` are the config's models, ``trainings`` the run's.
+    """
+    trainings = list(trainings)
+    for name, entry in entries.items():
+        data = {one for job in trainings if job.key["model"] == name
+                for one in job.model.training.data}
+        for dataset in ((entry.get("training") or {}).get("exclude") or ()) if data else ():
+            if dataset not in data:
+                raise unknown("dataset", dataset, data, f"{where}: models.{name}.training.exclude")

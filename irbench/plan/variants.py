@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from irbench.catalog.model import SELF_ENSEMBLE, Model
-from irbench.core.errors import UserError
+from irbench.core.errors import UserError, unknown
 from irbench.inference import options as inference
 from irbench.models.registry import Card
 
@@ -148,3 +148,11 @@ def under(where: str, settings: dict, model: Model, own: list[str]) -> set[str]:
 
 def _unversioned(protocol: str) -> str:
     return protocol.rpartition("@")[0]
+
+
+def not_a_model(name: str, models: dict[str, Model], where: str) -> UserError:
+    """Return the error for a name among a cell's models that is a variant, or nothing."""
+    if name in models:
+        return UserError(f"{where}: {name} is a variant; it runs wherever {models[name].base} "
+                         f"does (or under its `protocols`). Name {models[name].base}.")
+    return unknown("model", name, [n for n, m in models.items() if not m.base], where)

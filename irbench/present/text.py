@@ -26,7 +26,8 @@ TASKS = {
     "denoise_color": "Colour denoising", "jpeg_gray": "JPEG artefact removal (gray)",
     "jpeg_color": "JPEG artefact removal (colour)", "demosaic": "Demosaicking",
     "deblur": "Deblurring", "derain": "Deraining", "lowlight": "Low-light enhancement",
-    "weather": "Adverse weather", "denoise": "Colour and gray denoising",
+    "weather": "Adverse weather", "denoise_real": "Denoising of real noise",
+    "dehaze": "Dehazing", "denoise": "Colour and gray denoising",
 }
 SUPPLIED = ("files supplied by the user; their number, names and sizes were checked, but there is "
             "no published checksum to prove that they are the authors' files")
@@ -34,6 +35,7 @@ UNITLESS = "1"                  # the unit of a ratio or an index, in a CSV
 LEVELS = {
     "rggb": "RGGB", "motion": "motion blur", "streak": "rain streaks", "lol": "LOL",
     "mixed": "resized to multiples of 16", "native": "native size",
+    "polyu": "PolyU", "reside": "RESIDE",
     "synthetic_snow": "synthetic snow", "synthetic_drops": "synthetic drops",
 }
 _GRAY_FILES = {"converted": "gray files converted to Y like RGB files",
@@ -207,9 +209,12 @@ def protocol_sentence(definition: dict | None) -> str:
 def _paired(settings: dict) -> str:
     """Describe pairs of degraded and clean images, and changes to their size."""
     multiple, longest = settings.pop("multiple", 1), settings.pop("longest", None)
+    scale = settings.pop("scale", 1)
     size = "; ".join(filter(None, [
         f"both resized to sides that are multiples of {multiple}" if multiple != 1 else "",
-        f"the longer side at most {longest} px" if longest else ""])) or "sizes untouched"
+        f"the longer side at most {longest} px" if longest else "",
+        f"the target {scale} times as large, cropped to a multiple of {scale}" if scale != 1
+        else ""])) or "sizes untouched"
     return _fields(f"pairs of degraded and clean images; {size}", settings)
 
 

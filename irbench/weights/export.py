@@ -323,7 +323,7 @@ def _made(path: Path, wanted: Wanted) -> dict:
         if option not in card.options:
             raise unknown(f"option of {card.name}", option, card.options, "--options")
     protocol = _protocol(wanted)
-    if not card.can(protocol.task, protocol.level):
+    if not card.can(protocol.task, protocol.level, protocol.scale):
         raise UserError(f"{card.name} cannot do {protocol.id}; it does {', '.join(card.tasks)}.")
     return {"arch": card.name, "options": {**card.options, **wanted.options},
             "protocol": recipes.scope(wanted.levels, protocol),

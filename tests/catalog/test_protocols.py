@@ -13,6 +13,7 @@ PAPERS = {  # task -> levels of the issue, as the papers report them
     "deblur": ["motion", "synthetic"], "derain": ["streak", "synthetic"],
     "lowlight": ["lol", "synthetic"],
     "weather": ["mixed", "native", "synthetic_drops", "synthetic_snow"],
+    "denoise_real": ["polyu"], "dehaze": ["reside"],  # not of the papers
 }
 
 
@@ -41,6 +42,7 @@ def test_how_each_task_is_scored_never_changes_under_an_id():
         "jpeg_color": ("rgb", False, 0, valid), "demosaic": ("rgb", False, 10, valid),
         "deblur": ("rgb", False, 0, volume), "derain": ("y", True, 0, valid),
         "lowlight": ("rgb", False, 0, valid), "weather": ("y", False, 0, valid),
+        "denoise_real": ("rgb", False, 0, valid), "dehaze": ("rgb", False, 0, valid),
     }
     for protocol in protocols.catalog().values():
         metric = protocol.metric
@@ -89,7 +91,7 @@ def test_synthetic_levels_say_so_and_no_others_do():
             assert "no published figure" in protocol.source
     paired = {p.id for p in protocols.catalog().values() if p.paired}
     assert paired == {"deblur-motion@1", "derain-streak@1", "lowlight-lol@1", "weather-mixed@1",
-                      "weather-native@1"}
+                      "weather-native@1", "denoise_real-polyu@1", "dehaze-reside@1"}
 
 
 def test_an_added_protocol_is_one_entry_and_leaves_the_others(tmp_path):
@@ -182,7 +184,10 @@ def entry_of(kind, **changes):
     ("paired", {"degradation": {"multiple": None}}, "multiple is None; valid"),
     ("paired", {"degradation": {"longest": 1.5}},
      "longest is 1.5; valid: whole numbers 16 to 65536 or null"),
-    ("paired", {"degradation": {"scale": 2}}, "degradation: unknown scale"),
+    ("paired", {"degradation": {"scale": 9}}, "scale is 9; valid: whole numbers 1 to 8"),
+    ("paired", {"degradation": {"scale": 2, "multiple": 16}}, "pairs of scale 2 are never resized"),
+    ("paired", {"degradation": {"scale": 2, "longest": 64}}, "pairs of scale 2 are never resized"),
+    ("paired", {"degradation": {"factor": 2}}, "degradation: unknown factor"),
     ("motion_blur", {"seed": None}, "seed is None; valid for motion_blur: a whole number"),
     ("motion_blur", {"degradation": {"bend": 1.5}}, "bend is 1.5; valid: 0 to 1"),
     ("motion_blur", {"degradation": {"length": float("nan")}}, "length is not a finite number"),
@@ -207,11 +212,27 @@ def test_broken_entries_of_the_other_kinds_are_explained(tmp_path, kind, change,
 @pytest.mark.parametrize("kind", protocols.DEGRADATIONS)
 def test_each_kind_takes_its_limits(tmp_path, kind):
     for end in (1, 2):
-        limits = {row[0]: row[end] for row in protocols.DEGRADATIONS[kind] if row[end] is not None}
+        limits = {row[0]: row[end] for row in protocols.DEGRADATIONS[kind]
+                  if row[end] is not None and (kind, row[0]) != ("paired", "scale")}
         key, entry = entry_of(kind, degradation=limits)
         (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"protocols": {key: entry}}))
         got = protocols.catalog((str(tmp_path),))[key]
         assert {k: got.degradation[k] for k in limits} == limits
+
+
+@pytest.mark.parametrize(("task", "level", "given", "scale"), [
+    ("sr", "realsr_x4", {}, 4), ("sr", "x3_own", {}, 1), ("sr", "drealsr", {"scale": 2}, 2),
+    ("deblur", "motion_x2", {}, 1), ("dewarp", "any", {"scale": 1}, 1)])
+def test_pairs_have_the_scale_that_is_given_or_that_of_the_level(tmp_path, task, level, given,
+                                                                 scale):
+    _, entry = entry_of("paired")
+    entry |= {"task": task, "level": level, "degradation": {"kind": "paired", **given}}
+    (tmp_path / "protocols.yaml").write_text(
+        yaml.safe_dump({"protocols": {f"{task}-{level}@1": entry}}))
+    got = protocols.catalog((str(tmp_path),))[f"{task}-{level}@1"]
+    assert got.scale == scale
+    assert got.degradation == {"kind": "paired", "multiple": 1, "longest": None,
+                               **({"scale": scale} if scale > 1 else {})}
 
 
 def test_a_definition_gives_the_protocol_back():

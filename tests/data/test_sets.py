@@ -18,7 +18,7 @@ from tests.helpers.sets import HEAD, SHA, line, make, photo
 COUNTS = {"photos": 4, "photos_train": 10, "set5": 20, "set14": 14, "bsd100": 100, "urban100": 100,
           "set12": 12, "bsd68": 68, "cbsd68": 68, "kodak24": 24, "mcmaster": 18, "classic5": 5,
           "live1_gray": 29, "live1_color": 29, "bsds500_test": 200, "bsds500_train": 200,
-          "weights_dncnn": 1, "iqa_calibration": 10}
+          "weights_dncnn": 1, "iqa_calibration": 10, "polyu": 200}
 
 
 @pytest.fixture
@@ -32,9 +32,9 @@ def user(tmp_path):
 MANUAL = {"manga109": 109, "gopro": 1111, "gopro_train": 2103, "hide": 2025, "rain13k": 13711,
           "test100": 98, "rain100h": 100, "lol_v1": 15, "lol_v1_train": 485, "raindrop": 58,
           "raindrop_train": 861, "snow100k_l": 16801, "outdoor_rain_test1": 750,
-          "allweather": 18069, "wed": 4744}
+          "allweather": 18069, "wed": 4744, "reside_sots_indoor": 500, "reside_sots_outdoor": 500}
 ARCHIVES = {"div2k_train": 800, "div2k_valid": 100, "flickr2k": 2650}
-PAIRED = (set(MANUAL) - {"manga109", "wed"}) | {"iqa_calibration"}
+PAIRED = (set(MANUAL) - {"manga109", "wed"}) | {"iqa_calibration", "polyu"}
 
 
 def pinned() -> dict[str, sets.DatasetEntry]:

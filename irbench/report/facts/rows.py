@@ -112,8 +112,9 @@ def _weights(run: Run, model: str, protocols: list[str]) -> str:
 def _parameters(table: Table, run: Run, model: str, protocols: list[str]) -> Value:
     counts = [run.parameters(protocol, model) for protocol in protocols]
     if all(count is None for count in counts):
-        return Value(text.NA, marks=[table.note("no profile or training record to count "
-                                                "parameters from")])
+        why = ("no network to count parameters of" if run.models[model].given else
+               "no profile or training record to count parameters from")
+        return Value(text.NA, marks=[table.note(why)])
     shown = [text.NA if count is None else text.parameters(count) for count in counts]
     return Value(_per_level(shown), exact="/".join("" if c is None else str(c)
                                                    for c in dict.fromkeys(counts)))

@@ -102,7 +102,7 @@ def is_counterpart(spec: Model, method: str, blind: bool = False) -> bool:
     if kinds.is_variant(spec) or kinds.is_reference(spec):
         return False
     name = spec.published_as
-    itself = spec.in_paper or spec.external or not spec.learned
+    itself = spec.in_paper or spec.external or spec.given or not spec.learned
     return bool(name) and itself and f"{name}{'*' * blind}".lower() == method.lower()
 
 
@@ -117,7 +117,7 @@ def wider(spec: Model, protocol: dict) -> Allowance:
     known = {"trained": TRAINED, "bundled": BUNDLED}
     if spec.checkpoint.kind in known:
         return known[spec.checkpoint.kind]
-    if spec.learned and not spec.external:
+    if spec.learned and not spec.external and not spec.given:
         return OTHER_WEIGHTS
     return BY_INPUT.get((protocol.get("degradation") or {}).get("kind"), NOTHING_KNOWN)
 

@@ -80,7 +80,9 @@ def _row(made: Table, run: Run, protocol: str, model: str, job: Outcome | None, 
     parameters = (made.absent("no profile or training record to count parameters from")
                   if count is None else Value(f"{count / 1e6:.3f}" if count else "0"))
     time = (result.get("latency_ms") or {}).get("p50")
-    unplanned = ("not profiled in this run" if run.models[model].learned else
+    unplanned = ("scored from given pictures, so there is no network to profile"
+                 if run.models[model].given else
+                 "not profiled in this run" if run.models[model].learned else
                  "a model without a network has no profile")
     row = [name, Value(protocol), parameters, *(
         _figure(made, job, key, number, how, unplanned) for key, number, how in (
