@@ -37,7 +37,8 @@ def list_models(protocol: str | None = None, plugins: tuple[str | Path, ...] = (
     found = {peer.name for peer in published.values()
              if peer.task == chosen.task and chosen.level in peer.urls}
     for name, card in cards.items():
-        if card.can(chosen.task, chosen.level) and (not card.learned or _bundled(name, chosen)):
+        if card.can(chosen.task, chosen.level, chosen.scale) and (
+                not card.learned or _bundled(name, chosen)):
             found.add(name)
     return sorted(found)
 

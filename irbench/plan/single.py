@@ -15,6 +15,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from irbench.catalog import datasets as entries
+from irbench.catalog.known import Known
 from irbench.catalog.model import MODULE, Model
 from irbench.catalog.protocols import Protocol
 from irbench.core import records
@@ -63,8 +64,9 @@ def model_of(config: dict, name: str, entry: dict, protocol: Protocol) -> tuple[
     known = configs.check({**config, "models": {name: entry}, "cells": [
         {"protocol": protocol.id, "datasets": ["-"], "models": [name]}]}, "model")
     plugins = tuple(config["plugins"])
-    found = model_entries.resolve("model", known["models"], plugins)
-    model = model_entries.fit(list(found.values())[-1], protocol, plugins, "model")
+    catalogs = Known.of(tuple(config["catalog_paths"]))
+    found = model_entries.resolve("model", known["models"], plugins, catalogs)
+    model = model_entries.fit(list(found.values())[-1], protocol, plugins, "model", catalogs)
     return _plan(known, model, protocol, {}), _job(
         model, protocol, "-", compose.cell_spec(known, model, protocol))
 

@@ -48,6 +48,7 @@ OUTSIDE = {
     "irbench.catalog.reader": "reads YAML; the values are in a job's spec",
     "irbench.core.code": "names caches by the code that fills them",
     "irbench.data.obtain": "fetches files; a set's digest is in a job's spec",
+    "irbench.data.outputs": "finds and pairs result images; their digest is in a job's spec",
     "irbench.data.sets": "finds and pairs files; a set's digest is in a job's spec",
     "irbench.core.errors": "messages",
     "irbench.data.fetch": "moves files; fetched files have a digest in the spec or the record",

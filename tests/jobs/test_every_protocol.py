@@ -260,5 +260,5 @@ def test_a_pair_of_two_sizes_is_named_in_training():
 def test_every_protocol_has_a_model_without_weights_and_one_that_learns():
     cards = registry.cards().values()
     for protocol in CATALOG.values():
-        able = [card for card in cards if card.can(protocol.task, protocol.level)]
+        able = [card for card in cards if card.can(protocol.task, protocol.level, protocol.scale)]
         assert {card.learned for card in able} == {True, False}, protocol.id

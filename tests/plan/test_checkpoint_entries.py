@@ -40,7 +40,7 @@ def test_placeholders(template, path):
                                       "{level.__class__}", "{level!r}", "{level:>999999999}",
                                       "{level[0]}"])
 def test_anything_else_in_braces_is_refused(template):
-    with pytest.raises(UserError, match=r"here: the checkpoint path .* may only contain \{prot"):
+    with pytest.raises(UserError, match=r"here: the path .* may only contain \{prot"):
         external.fill(template, protocols.get("sr-x2"), "here")
 
 

@@ -74,8 +74,8 @@ def test_planning_reads_no_more_for_more_cells(benchmark, counted, tmp_path, mon
     assert read[0] == read[1]
     assert read[0]["entry_points"] == 1
     # config, the catalog for datasets and protocols, ours and the run's, and the run's for peers,
-    # recipes and printed values; no image
-    assert read[0]["parse"] == 8
+    # recipes, printed values and names of tasks; no image
+    assert read[0]["parse"] == 9
     assert "file_digest" not in read[0]
 
 
