@@ -61,6 +61,7 @@ def test_a_file_that_is_no_record_costs_its_own_place(builder, path, text):
     assert others(builder, path) == before
 
 
+@pytest.mark.slow
 def test_the_page_names_each_file_that_is_no_record(builder):
     for number, path in enumerate(PLACES):
         (builder.folder / path).write_text(NO_RECORD[number % len(NO_RECORD)])
@@ -95,6 +96,7 @@ def test_a_value_of_another_form_costs_its_own_record(builder, path, change):
     assert others(builder, path) == before
 
 
+@pytest.mark.slow
 def test_the_page_stands_beside_values_of_another_form(builder):
     for path, change in reversed(OTHER_FORMS):                  # of each record the first change
         misshape(builder, path, change)

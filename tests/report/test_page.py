@@ -333,6 +333,7 @@ def test_a_figure_is_there_as_soon_as_its_page(built):
     assert "<img" in page and 'decoding="async"' not in page and 'loading="lazy"' not in page
 
 
+@pytest.mark.slow
 def test_the_best_of_a_set_names_who_shares_its_rank(tmp_path):
     build = papers_run(tmp_path)
     source = report.build(tmp_path, build.plan).read_text()
@@ -347,6 +348,7 @@ def test_the_best_of_a_set_names_who_shares_its_rank(tmp_path):
     assert "without a significant difference to the best" in source
 
 
+@pytest.mark.slow
 def test_heads_and_coverage_on_the_page_are_those_of_the_files(tmp_path):
     build = papers_run(tmp_path)
     source = report.build(tmp_path, build.plan).read_text()
