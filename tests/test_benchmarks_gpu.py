@@ -388,7 +388,7 @@ def pictures(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_a_whole_check(tmp_path, pictures):
     done = run("check", "--device", "cpu", "--tiny", "--patience", 8, "--threads", 1,
                "--data", pictures, "--out", tmp_path / "out")
@@ -410,7 +410,7 @@ def test_a_whole_check(tmp_path, pictures):
     assert all(row["psnr"] > 20 and row["images"] == 3 for row in found["evaluation"]["cells"])
 
 
-@pytest.mark.slow
+@pytest.mark.minutes
 def test_a_check_without_the_packages_that_are_not_needed(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(BLOCKER.replace("{names}", repr(set(OPTIONAL))))
     done = run("check", "--device", "cpu", "--tiny", "--patience", 8, "--threads", 1,
