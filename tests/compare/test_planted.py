@@ -21,6 +21,7 @@ import sys
 import pytest
 
 from irbench import cli
+from irbench.catalog import protocols
 from irbench.core import records
 from irbench.inference import tiling
 from tests.helpers import planted
@@ -61,6 +62,12 @@ def check(capsys, *arguments):
     return code, found
 
 
+def key(cell):
+    """The name of a cell, PROTOCOL/MODEL, in a comparison."""
+    protocol, model = cell.split("/")
+    return f"{protocols.get(protocol).id}/crops/{model}"
+
+
 def scores(folder):
     """Return the scores of every image of a run's cells."""
     return {"/".join(path.parts[-3:]): [(image["psnr"], image["ssim"]) for image in
@@ -76,7 +83,7 @@ def test_a_fault_in_the_code_is_caught(world, capsys, fault, cell):
     planted.evaluate(cell)
     code, found = check(capsys)
     assert code == 1
-    assert list(found) == [cell.replace("/", "@1/crops/")]
+    assert list(found) == [key(cell)]
 
 
 def test_a_seam_of_tiles_that_is_not_written_is_caught(world, capsys, monkeypatch):
@@ -100,7 +107,7 @@ def test_half_of_k_is_caught(world, capsys):
     planted.settle(world, **{"semanir-light": {"options": {"k": 16}}})
     planted.evaluate("sr-x2/semanir-light")
     code, found = check(capsys)
-    assert (code, list(found)) == (1, ["sr-x2@1/crops/semanir-light"])
+    assert (code, list(found)) == (1, ["sr-x2@2/crops/semanir-light"])
 
 
 @pytest.mark.parametrize(("cell", "asked"), [
@@ -108,14 +115,14 @@ def test_half_of_k_is_caught(world, capsys):
 def test_weights_rounded_to_8_bit_are_caught(world, capsys, cell, asked):
     """In the second cell the mean PSNR gains 0.02 dB, which only ``--strict-weights`` fails."""
     protocol, model = cell.split("/")
-    name = f"{model}-{protocol}@1"
+    name = f"{model}-{protocols.get(protocol).id}"
     state = planted.rounded(planted.tensors(planted.WEIGHTS[name]))
     planted.save(world / f"{name}.safetensors", state)
     planted.evaluate(cell)
     if asked:
         assert check(capsys) == (0, {})
     code, found = check(capsys, *asked)
-    assert (code, list(found)) == (1, [f"{protocol}@1/crops/{model}"])
+    assert (code, list(found)) == (1, [key(cell)])
 
 
 def test_the_same_run_twice_is_no_change(world, good, capsys):
