@@ -56,7 +56,8 @@ OPTIONAL = {"levels", "note", "published_as", "options", "free", "dtypes", "refe
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 EVERY = "*"     # among the tasks of a card
 HERE = Path(__file__).resolve().parent
-PEERS = ("imdn", "ramit", "smfanet")  # the networks of irbench.models.peers
+# the networks of irbench.models.peers
+PEERS = tuple(sorted(path.stem for path in (HERE / "peers").glob("[!_]*.py")))
 
 Test = Callable[[object], bool]
 
