@@ -9,14 +9,15 @@ from tests.helpers import tiny
 
 BESIDE = Path(__file__).parents[2] / "shared" / "mirror"
 GIVEN = os.environ.get("IRBENCH_MIRROR")
-LONGEST = ("test_workflow", "test_training_interrupted", "test_report_page", "test_report_fast",
-           "test_report_wide", "test_attention_kernels")
+LONGEST = ("workflow/test_workflow.py", "report/test_page.py", "jobs/training/test_interrupted.py",
+           "cli/test_cli.py", "report/test_fast.py", "workflow/test_records_decide.py")
 
 
 def pytest_collection_modifyitems(items):
     """Begin with the files that take longest: of two processes none is left alone at the end."""
-    order = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+    order = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    assert all(path.is_file() for path in order)
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 @pytest.fixture(autouse=True)

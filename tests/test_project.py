@@ -71,6 +71,7 @@ def test_the_makefile_installs_the_lock_and_nothing_else():
     assert "--no-deps --require-hashes -r requirements.lock" in text
 
 
+@pytest.mark.slow
 def test_what_is_imported_is_in_the_lock():
     """irbench at the head of its modules, and pyiqa for the metrics that irbench offers."""
     code = """

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from irbench import plan
-from irbench.core import locks, records
+from irbench.core import locks, messages, records
 from irbench.core.errors import Paused, Superseded, Unavailable, UserError
 from irbench.core.run_folder import lock_of
 from irbench.jobs import evaluate, life
@@ -178,11 +178,14 @@ def done(job):
     return record_of(job, Result({"images": [], "mean": {}}))
 
 
-def test_a_job_of_a_run_waits_for_another_process_and_takes_its_result(cell, monkeypatch, capsys):
+def test_a_job_of_a_run_waits_for_another_process_and_takes_its_result(cell, monkeypatch):
     """The other process is an orphan of a killed run, or was started by hand."""
     planned, job = cell
     monkeypatch.setitem(jobs.KINDS, "cell", jobs.Kind(lambda *_: pytest.fail("done twice")))
     monkeypatch.setattr(locks, "EVERY", 0.01)
+    waits = threading.Event()
+    monkeypatch.setattr(messages, "say", lambda text: waits.set()
+                        if "waiting for another process" in text else None)
     path = lock_of(job.record)
     path.parent.mkdir(parents=True)
     for work in (lambda: jobs.do(planned, job, USUAL, on_failure="record"),
@@ -191,8 +194,8 @@ def test_a_job_of_a_run_waits_for_another_process_and_takes_its_result(cell, mon
         locks.lock(other)
         thread = threading.Thread(target=lambda work=work, found=found: found.append(work()))
         thread.start()
-        while "waiting for another process" not in capsys.readouterr().err:
-            assert thread.is_alive()
+        assert waits.wait(30)
+        waits.clear()
         write(job, done(job))
         other.close()
         thread.join(30)

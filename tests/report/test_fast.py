@@ -159,14 +159,17 @@ def built(tmp_path_factory):
     for stale in ("ksweep-old.png", "scaling-old.pdf", "latency-old.svg", "mine.png"):
         (builder.folder / "figures" / stale).write_text("of an earlier plan")
     report.build(builder.folder, builder.plan)
-    first = files(builder.folder)
-    report.build(builder.folder, json.loads(json.dumps(builder.plan, sort_keys=True)))
-    return builder, first
+    return builder, files(builder.folder)
 
 
+@pytest.mark.slow
+@pytest.mark.formats
 def test_the_same_records_give_the_same_bytes(built):
-    assert {name for name, content in files(built[0].folder).items()
-            if built[1].get(name) != content} == set()
+    """In another process, too: tests/report/test_page.py."""
+    builder, first = built
+    report.build(builder.folder, json.loads(json.dumps(builder.plan, sort_keys=True)))
+    assert {name for name, content in files(builder.folder).items()
+            if first.get(name) != content} == set()
 
 
 def test_what_is_written_and_what_is_removed(built):
@@ -278,6 +281,7 @@ def strange(folder):
     return builder
 
 
+@pytest.mark.formats
 def test_strange_text_breaks_no_format(tmp_path):
     built = sheets.build(collected(strange(tmp_path)))
     assert set(built) == set(fixtures.GOLDEN_SHEETS)

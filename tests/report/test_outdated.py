@@ -102,6 +102,7 @@ def test_a_set_that_is_gone_is_the_reason_not_its_old_record(builder):
     assert (cell.status, cell.reason) == ("unavailable", "Set5 is not here.")
 
 
+@pytest.mark.formats
 def test_the_page_shows_what_is_outdated(builder):
     builder.plan["fingerprints"] = {CELL: "0" * 64}
     page = report.build(builder.folder, builder.plan).read_text()

@@ -263,6 +263,7 @@ def hostile(folder):
     return builder
 
 
+@pytest.mark.formats
 def test_nothing_a_user_wrote_becomes_markup(tmp_path):
     builder = hostile(tmp_path)
     source = report.build(builder.folder, builder.plan).read_text()

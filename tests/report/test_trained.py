@@ -205,6 +205,7 @@ def test_images_left_out_of_the_training_are_no_leak(run, tmp_path):
 
 # -- the figure ----------------------------------------------------------------------------------
 
+@pytest.mark.formats
 def test_the_figure_has_a_column_for_each_scope(tmp_path):
     run = collected(trained_run(tmp_path))
     drawn, = curves.draw(run).figures

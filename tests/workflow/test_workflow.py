@@ -58,6 +58,12 @@ def test_a_run_ends_by_naming_its_report(world):
         assert list((folder / "results/tiny" / name).iterdir())
 
 
+def test_a_config_file_stands_alone(world):
+    """Nothing of the root config.yaml may enter a run of another file."""
+    written = json.loads((world[0] / "results/tiny/config.json").read_text())
+    assert set(written["models"]) == {"input", "bicubic", "tiny", "sem"}
+
+
 def test_a_variant_a_sweep_and_a_benchmark_went_the_whole_way(world):
     folder = world[0] / "results/tiny"
     base, k8 = (records.read(folder / f"cells/jpeg_gray-q10@1/tinyset/{name}.json")
@@ -83,6 +89,7 @@ def test_the_second_run_does_nothing(world):
     assert stamps(folder) == before
 
 
+@pytest.mark.slow
 def test_snakemakes_own_report_holds_every_record(world):
     """More on it in tests/workflow/test_report.py."""
     folder, _ = world
@@ -227,15 +234,6 @@ def test_a_bad_config_stops_before_anything_runs(tmp_path, change, message):
     assert message in output
     assert "Traceback" not in output
     assert not (tmp_path / "results").exists()
-
-
-def test_a_config_file_stands_alone(tmp_path):
-    """Nothing of the root config.yaml may enter a run of another file."""
-    config = tiny.make(tmp_path)
-    code, output = snakemake(tmp_path, "--configfile", str(config), "--until", "data")
-    assert code == 0, output
-    written = json.loads((tmp_path / "results/tiny/config.json").read_text())
-    assert set(written["models"]) == {"input", "bicubic", "tiny"}
 
 
 @pytest.mark.slow

@@ -1,0 +1,15 @@
+"""Fixtures of the report's tests."""
+
+import pytest
+
+from irbench.present import style
+
+
+@pytest.fixture(autouse=True)
+def one_format(request, monkeypatch):
+    """A figure that a test draws for its caption is written as SVG alone, which is the fastest.
+
+    Tests that use a finished report, and those marked ``formats``, have every format.
+    """
+    if not request.node.get_closest_marker("formats"):
+        monkeypatch.setattr(style, "KINDS", ("svg",))
