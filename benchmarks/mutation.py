@@ -26,6 +26,7 @@ import ast
 import functools
 import gc
 import importlib
+import itertools
 import json
 import os
 import random
@@ -79,8 +80,7 @@ MODULES = {
 }
 # imported before the forks
 HEAVY = ("numpy", "scipy.stats", "scipy.ndimage", "PIL.Image", "cv2", "yaml", "jsonschema", "torch",
-         "hypothesis.strategies", "pytest", "requests", "pooch", "skimage.metrics", "tabulate",
-         "pyiqa")
+         "hypothesis.strategies", "pytest", "requests", "pooch", "skimage.metrics", "tabulate")
 SAID = os.dup(2)    # where progress goes, also from forks
 COMPARED = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
             ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot,
@@ -153,7 +153,9 @@ def mutants(source: str) -> Iterator[Mutant]:
                 for new in replacements(node):
                     put(ast.fix_missing_locations(ast.copy_location(new, node)))
                     after = short(shown if shown is parent else new)
-                    yield Mutant(f"{where}: {before} -> {after}".lstrip(": "), tree,
+                    said = (f"{before} -> {after}" if before != after
+                            else f"{short(node)} -> {short(new)} in {before}")
+                    yield Mutant(f"{where}: {said}".lstrip(": "), tree,
                                  mine or (node.lineno, node.end_lineno))
                     put(node)
                 named = isinstance(node, (ast.FunctionDef, ast.ClassDef))
@@ -212,13 +214,13 @@ class Takeover:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.failed |= report.failed
 
-    def fails(self, items: list[pytest.Item]) -> bool:
-        """Run tests in this process until one fails."""
+    def failing(self, items: list[pytest.Item]) -> str:
+        """Run tests in this process until one fails; return its name, "" if none does."""
         for item, following in zip(items, [*items[1:], None], strict=True):
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             if self.failed:
-                return True
-        return False
+                return item.nodeid
+        return ""
 
 
 def collected(tests: list[str], folder: str, work: Callable[..., object]) -> object:
@@ -226,7 +228,9 @@ def collected(tests: list[str], folder: str, work: Callable[..., object]) -> obj
     plugin = Takeover(lambda items: work(plugin, items))
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-    pytest.main(["-qs", "-n0", "-p", "no:cacheprovider", f"--basetemp={folder}/t",
+    # the last of these would search the memory for garbage, which takes longer than a test
+    without = ("cacheprovider", "faulthandler", "unraisableexception")
+    pytest.main(["-qs", "-n0", *(f"-pno:{name}" for name in without), f"--basetemp={folder}/t",
                  *(f"tests/{test}" for test in tests)], plugins=[plugin])
     return plugin.returned
 
@@ -256,20 +260,25 @@ class Lines:
 
 # -- one module ----------------------------------------------------------------------------------
 
+KILLED, SURVIVES, NOT_RUN = "killed", "survives", "no test runs it"
+
+
 class Module:
     """A module and the tests that may notice a change of it."""
 
-    def __init__(self, name: str, folder: str) -> None:
+    def __init__(self, name: str, folder: str, seconds: float) -> None:
+        """Keep ``seconds``, the time for the tests of a mutant; what is left over is not run."""
         file, *self.tests = MODULES[name].split()
-        self.path, self.folder = ROOT / "irbench" / file, folder
+        self.path, self.folder, self.seconds = ROOT / "irbench" / file, folder, seconds
+        self.runs: dict[str, tuple[float, list[int]]] = {}
+        self.killers: list[str] = []        # tests that noticed a mutant, the last one last
         self.source = self.path.read_text(encoding="utf-8")
 
     def inside(self, chosen: set[int]) -> dict:
         """Try the mutants inside functions, in forks of a process that has imported the tests.
 
-        Returns the fields: ``runs``, test -> [seconds, lines of the module that it runs], the
-        quickest first; ``imported``, the lines that run on import; ``outcomes``, mutant -> outcome,
-        where None stands for one that has to be tried in a fresh process.
+        Returns ``runs``, test -> [seconds, lines of the module that it runs], the quickest first,
+        and ``outcomes``, mutant -> outcome; None stands for one that needs a fresh process.
         """
         tracer = Lines(self.path)
 
@@ -279,34 +288,42 @@ class Module:
             for f in gc.get_objects():
                 if isinstance(f, types.FunctionType) and f.__code__.co_filename == str(self.path):
                     places.setdefault(_place(f.__code__), []).append(f)
-            gc.collect()
-            gc.freeze()     # so that a fork shares the memory
-            runs = {item.nodeid: forked(lambda i=item: self._measure(plugin, i), 600)
-                    for item in items}
-            for name in [name for name, run in runs.items() if run is None]:
-                say(f"left out, since it fails without any change: {name}")
-            runs = {name: run for name, run in sorted(runs.items(), key=lambda r: (r[1] or [0])[0])
-                    if run and run[1]}
-            by_name, outcomes = {item.nodeid: item for item in items}, {}
+            gc.freeze()
+            by_name = {item.nodeid: item for item in items}
+            self.measure(plugin, by_name)
+            say(f"{len(self.runs)} of {len(items)} tests run lines of {self.path.name}, in "
+                f"{sum(seconds for seconds, _ in self.runs.values()):.1f} s")
+            outcomes = {}
             for i, mutant in enumerate(mutants(self.source)):
                 if i in chosen:
-                    fitting = [name for name, (_, lines) in runs.items() if mutant.meets(lines)]
-                    outcomes[i] = (None if mutant.meets(imported) else "not run" if not fitting
-                                   else self._put(plugin, mutant, places, runs,
+                    fitting = [name for name, (_, lines) in self.runs.items()
+                               if mutant.meets(lines)]
+                    outcomes[i] = (None if mutant.meets(imported) else NOT_RUN if not fitting
+                                   else self._put(plugin, mutant, places,
                                                   [by_name[name] for name in fitting]))
-            return {"runs": runs, "outcomes": outcomes}
+            return {"runs": self.runs, "outcomes": outcomes}
 
         tracer.start()
         return collected(self.tests, self.folder, work)
 
-    def _measure(self, plugin: Takeover, item: pytest.Item) -> tuple[float, list[int]] | None:
-        tracer, start = Lines(self.path), time.process_time()
-        tracer.start()
-        failed = plugin.fails([item])
-        lines = tracer.stop()
-        return None if failed else (time.process_time() - start, lines)
+    def measure(self, plugin: Takeover, items: dict[str, pytest.Item]) -> None:
+        """Learn how long each test takes and which lines of the module it runs."""
+        def run(item: pytest.Item) -> tuple[float, list[int]] | None:
+            tracer, start = Lines(self.path), time.process_time()
+            tracer.start()
+            failed = plugin.failing([item])
+            lines = tracer.stop()
+            return None if failed else (time.process_time() - start, lines)
 
-    def _put(self, plugin: Takeover, mutant: Mutant, places: dict, runs: dict,
+        for name, item in items.items():
+            found = forked(functools.partial(run, item), 600)
+            if not found:
+                say(f"left out, since it fails without any change: {name}")
+            elif found[1]:
+                self.runs[name] = found
+        self.runs = dict(sorted(self.runs.items(), key=lambda run: run[1][0]))
+
+    def _put(self, plugin: Takeover, mutant: Mutant, places: dict,
              items: list[pytest.Item]) -> str | None:
         """Run the tests with the functions of a mutant; None if it cannot be put in place."""
         codes = list(_codes(compile(mutant.tree, self.path, "exec")))
@@ -317,14 +334,16 @@ class Module:
                 f.__code__.co_freevars != code.co_freevars for f, code in changed):
             return None
 
-        def run() -> bool:
+        chosen = self._sorted(items)
+
+        def run() -> str:
             for function, code in changed:
                 function.__code__ = code
-            return plugin.fails(items)
+            return plugin.failing(chosen)
 
-        return _outcome(forked(run, 5 + 5 * sum(runs[item.nodeid][0] for item in items)))
+        return self._outcome(run, sum(self.runs[item.nodeid][0] for item in chosen))
 
-    def afresh(self, mutant: Mutant, runs: dict) -> str:
+    def afresh(self, mutant: Mutant) -> str:
         """Run the tests with a mutant that is imported in place of the module's file."""
         usual = SourceFileLoader.get_code
 
@@ -332,22 +351,32 @@ class Module:
             return (compile(mutant.tree, self.path, "exec") if Path(loader.path) == self.path
                     else usual(loader, name))
 
-        def work(plugin: Takeover, items: list[pytest.Item]) -> bool:
-            order = {name: place for place, name in enumerate(runs)}
-            wanted = [item for item in items if item.nodeid in order]
+        def work(plugin: Takeover, items: list[pytest.Item]) -> str:
+            wanted = [item for item in items if item.nodeid in self.runs]
             # a test is missing if a change of a constant has taken it away
-            return len(wanted) < len(order) or plugin.fails(
-                sorted(wanted, key=lambda item: order[item.nodeid]))
+            return ("missing" if len(wanted) < len(self.runs)
+                    else plugin.failing(self._sorted(wanted)))
 
         def run() -> object:
             SourceFileLoader.get_code = get_code
-            return collected(self.tests, self.folder, work)
+            found = collected(self.tests, self.folder, work)
+            return "not collected" if found is None else found
 
-        return _outcome(forked(run, 20 + 5 * sum(seconds for seconds, _ in runs.values())))
+        return self._outcome(run, min(self.seconds, sum(runs[0] for runs in self.runs.values())))
 
+    def _sorted(self, items: list[pytest.Item]) -> list[pytest.Item]:
+        """Sort tests: those that failed last come first, then the quickest, while time is left."""
+        order = list(dict.fromkeys([*reversed(self.killers), *self.runs]))
+        items = sorted(items, key=lambda item: order.index(item.nodeid))
+        taken = itertools.accumulate(self.runs[item.nodeid][0] for item in items)
+        return [item for item, seconds in zip(items, taken, strict=True) if seconds < self.seconds]
 
-def _outcome(failed: object) -> str:
-    return "survives" if failed is False else "killed"
+    def _outcome(self, run: Callable[[], str], usual: float) -> str:
+        """Return SURVIVES if no test fails, else KILLED: also after far more than usual seconds."""
+        failing = forked(run, 5 + 3 * usual)
+        if failing in self.runs:
+            self.killers.append(failing)
+        return SURVIVES if failing == "" else KILLED
 
 
 def _place(code: types.CodeType) -> tuple[str, int]:
@@ -367,23 +396,24 @@ def say(line: str) -> None:
     os.write(SAID, f"{line}\n".encode())
 
 
-def tried(name: str, only: list[str], sample: int | None, folder: str) -> dict:
+def tried(name: str, options: argparse.Namespace, folder: str) -> dict:
     """Try the mutants of a module; return their number and the texts of those that survive."""
-    module = Module(name, folder)
+    module = Module(name, folder, options.seconds)
     texts = [mutant.text for mutant in mutants(module.source)]
-    chosen = [i for i, text in enumerate(texts) if any(part in text for part in only)]
-    if sample:
-        chosen = random.Random(0).sample(chosen, min(sample, len(chosen)))
+    chosen = [i for i, text in enumerate(texts) if any(part in text for part in options.only)]
+    if options.sample:
+        chosen = random.Random(0).sample(chosen, min(options.sample, len(chosen)))
     found = forked(lambda: module.inside(set(chosen)), 10**6)
     if found is None:
         raise SystemExit(f"{name}: its tests cannot be collected: {' '.join(module.tests)}")
+    module.runs = found["runs"]
     outcomes = {int(i): outcome for i, outcome in found["outcomes"].items()}
     for i, mutant in enumerate(mutants(module.source)):
         if i in chosen and outcomes[i] is None:
-            outcomes[i] = module.afresh(mutant, found["runs"])
+            outcomes[i] = module.afresh(mutant)
     return {"mutants": len(texts), "tried": len(chosen),
-            "survive": [texts[i] for i in sorted(chosen) if outcomes[i] != "killed"],
-            "not_run": [texts[i] for i in sorted(chosen) if outcomes[i] == "not run"]}
+            "survive": [texts[i] for i in sorted(chosen) if outcomes[i] != KILLED],
+            "not_run": [texts[i] for i in sorted(chosen) if outcomes[i] == NOT_RUN]}
 
 
 def main() -> int:
@@ -391,6 +421,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(MODULES)}")
     parser.add_argument("--sample", type=int, help="so many mutants of each module, by chance")
+    parser.add_argument("--seconds", type=float, default=10,
+                        help="CPU time for the tests of a mutant, the quickest first (10)")
     parser.add_argument("--only", nargs="+", default=[""], help="mutants that contain one of these")
     arguments = parser.parse_args()
     if unknown := set(arguments.modules) - set(MODULES):
@@ -403,22 +435,23 @@ def main() -> int:
         "mutation", database=None, deadline=None, derandomize=True, suppress_health_check=list(
             hypothesis.HealthCheck), phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate))
     hypothesis.settings.load_profile("mutation")
+    gc.freeze()     # a fork shares the memory and searches none of it for garbage
     # an entry that ends in ... stands for all mutants that begin so
     reasons = re.findall(r"`([a-z_.]+: [^`]+)`", REASONS.read_text(encoding="utf-8"))
     result, new = {}, 0
     with tempfile.TemporaryDirectory() as folder:
         for name in arguments.modules or MODULES:
-            result[name] = tried(name, arguments.only, arguments.sample, folder)
+            result[name] = tried(name, arguments, folder)
             for text in result[name]["survive"]:
                 entry = f"{name}: {text}"
                 known = any(entry == r or (r.endswith("...") and entry.startswith(r[:-3]))
                             for r in reasons)
                 new += not known
                 print("known   " if known else "SURVIVES", entry,
-                      "(no test runs it)" * (text in result[name]["not_run"]), flush=True)
-            say("{}: {tried} of {mutants} mutants tried, {} survive; {} s of CPU time so far".format(
-                name, len(result[name]["survive"]), int(sum(resource.getrusage(
-                    resource.RUSAGE_CHILDREN)[:2])), **result[name]))
+                      f"({NOT_RUN})" * (text in result[name]["not_run"]), flush=True)
+            seconds = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+            say("{}: {tried} of {mutants} mutants tried, {} survive; {:.0f} s of CPU so far".format(
+                name, len(result[name]["survive"]), seconds, **result[name]))
     print(json.dumps(result))
     return int(new > 0)
 
