@@ -61,6 +61,7 @@ def test_an_absent_set_stops_nothing(world):
     assert spec["dataset"]["reason"].startswith(
         "dataset 'rain': the folder data/rain does not exist. How")
     assert spec["count"] == 2
+    assert run.data["tinyset"].spec["count"] == len(list((world.parent / "images/test").iterdir()))
     assert run.report_spec["datasets"]["rain"]["sha256"] is None
     cell = run.find("cell", protocol=PAIRED, dataset="rain", model="input")
     assert cell.spec["dataset"] == spec["dataset"]
