@@ -61,7 +61,8 @@ MODULES = {
     "plan.external": "plan/external.py plan/test_checkpoint_entries.py plan/test_plan_trainings.py "
                      "catalog/test_peers.py",
     "plan.file": "plan/file.py plan/test_file.py plan/test_planning.py plan/test_scoring.py",
-    "plan.job": "plan/job.py plan/test_planning.py plan/test_config.py",
+    "plan.job": "plan/job.py plan/test_config.py plan/test_plan_trainings.py "
+                "catalog/test_model.py",
     "plan.models": "plan/models.py plan/test_plan_variants.py plan/test_plan_trainings.py "
                    "plan/test_checkpoint_entries.py plan/test_config.py",
     "plan.scoring": "plan/scoring.py plan/test_scoring.py core/test_metrics.py",
@@ -421,8 +422,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(MODULES)}")
     parser.add_argument("--sample", type=int, help="so many mutants of each module, by chance")
-    parser.add_argument("--seconds", type=float, default=10,
-                        help="CPU time for the tests of a mutant, the quickest first (10)")
+    parser.add_argument("--seconds", type=float, default=60,
+                        help="CPU time for the tests of a mutant, the quickest first (60)")
     parser.add_argument("--only", nargs="+", default=[""], help="mutants that contain one of these")
     arguments = parser.parse_args()
     if unknown := set(arguments.modules) - set(MODULES):

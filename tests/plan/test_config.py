@@ -46,6 +46,9 @@ def test_a_section_alone_is_completed_too(tmp_path):
     assert config.choices("attention_bench")["dtype"] == ["float32", "float16", "bfloat16"]
     assert set(config.choices("attention_bench")) == {"dtype", "implementations"}
     assert config.choices("profile") == {}
+    with pytest.raises(UserError, match="^profile.batch: 0 is not valid; it takes a number of at "
+                                        "least 1"):
+        config.section("profile", {"batch": 0})
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -78,7 +81,12 @@ def test_a_section_alone_is_completed_too(tmp_path):
     (put("models", "tiny", "training", "betas", 5), "betas is 5; valid: two numbers"),
     (put("models", "tiny", "training", "warmup", 5), "warmup is 5; valid: .*below 1"),
     (put("report", {"published": ["SwinIRR"]}), "report.published: .*Did you mean 'SwinIR'"),
+    (put("report", {"published": 3}), "report.published: 3 is not valid. Valid: all, none, or a"),
     (lambda value: value.update({"foo": 3}), "unknown key"),
+    (lambda value: value.pop("models"), "top level: missing key 'models'"),
+    (put("metrics", ["psnr", "psnr"]), r"metrics: \['psnr', 'psnr'\] contains a duplicate"),
+    (put("seed", -1), "seed: -1 is not valid; it takes a number of at least 0"),
+    (put("attention_bench", {"n": [20000]}), r"n\[0\]: 20000 .*number of at most 16384"),
     (put("run", "tiny\n"), r"run: the name 'tiny\\n' is not valid"),
     (put("models", "tiny\n", {}), r"models: the name 'tiny\\n' is not valid"),
     (put("models", "tiny", "variants", {"x\n": {"options": {"k": 2}}}), r"name 'x\\n' is not"),
@@ -94,6 +102,11 @@ def test_mistakes_are_explained(tmp_path, change, message):
     with pytest.raises(UserError, match=message) as caught:
         plan.load(path)
     assert str(path) in str(caught.value) or "plugin" in str(caught.value)
+
+
+def test_a_rule_of_the_schema_without_words_of_its_own_is_explained_by_the_library():
+    error = next(config._validator({"const": 1}).iter_errors(2))
+    assert config._explain(error) == "top level: 1 was expected."
 
 
 def test_no_config_no_yaml(tmp_path):
