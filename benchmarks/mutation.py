@@ -317,9 +317,9 @@ class Module:
             return None if failed else (time.process_time() - start, lines)
 
         for name, item in items.items():
-            found = forked(functools.partial(run, item), 600)
+            found = forked(functools.partial(run, item), self.seconds)
             if not found:
-                say(f"left out, since it fails without any change: {name}")
+                say(f"left out, since it fails unchanged, or takes over {self.seconds:g} s: {name}")
             elif found[1]:
                 self.runs[name] = found
         self.runs = dict(sorted(self.runs.items(), key=lambda run: run[1][0]))
