@@ -201,6 +201,24 @@ def test_asking_for_a_job_that_is_not_there(tmp_path):
         run.find("cell", protocol="sr-x2", dataset="tinyset", model="tinyy")
 
 
+@pytest.mark.parametrize(("entry", "name"), [
+    ({"training": {"recipe": "demo", "data": ["tinytrain"], "patch": 16}}, "tiny"),
+    ({"checkpoint": "w.pt"}, "tiny"),
+    ({"checkpoint": "w.pt", "variants": {"k": {"options": {"strength": 0.5}}}}, "tiny.k")])
+def test_a_profile_under_another_protocol_is_merely_not_asked_for(tmp_path, entry, name):
+    """The model could have one, so no reason is given why it has none."""
+    run = plan.load(tiny.make(tmp_path, models={"tiny": entry}, cells=[
+        {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["tiny"]}]))
+    assert run.find("profile", protocol="sr-x2", model=name).key["protocol"] == "sr-x2@2"
+    with pytest.raises(UserError, match="unknown profile job 'sr-x4@2/tiny"):
+        run.find("profile", protocol="sr-x4", model=name)
+    with pytest.raises(UserError, match="its config asks for no bench jobs, so there is no 'atten"):
+        run.find("bench", bench="attention")
+    run.config["models"]["tiny"]["profile"] = False
+    with pytest.raises(UserError, match=f"the model '{name}' has `profile: false`, so there is no"):
+        run.find("profile", protocol="sr-x4", model=name)
+
+
 def test_a_program_can_complete_its_own_config_without_jsonschema(monkeypatch):
     monkeypatch.setitem(sys.modules, "jsonschema", None)
     own = {"run": "mine", "models": {"bicubic": None}, "cells": []}

@@ -62,7 +62,10 @@ def test_an_absent_set_stops_nothing(world):
         "dataset 'rain': the folder data/rain does not exist. How")
     assert spec["count"] == 2
     assert run.data["tinyset"].spec["count"] == len(list((world.parent / "images/test").iterdir()))
-    assert run.report_spec["datasets"]["rain"]["sha256"] is None
+    about = run.report_spec["datasets"]
+    assert about["rain"]["sha256"] is None
+    assert {name: one["supplied"] for name, one in about.items()} == {
+        "rain": True, "tinyset": False}
     cell = run.find("cell", protocol=PAIRED, dataset="rain", model="input")
     assert cell.spec["dataset"] == spec["dataset"]
     assert cli.main(["data", "fetch", "--on-failure", "record"]) == 0
