@@ -4,57 +4,84 @@ A change (mutant) that no test notices survives: either a test is missing, or th
 effect that matters. docs/testing.md lists the survivors of the second kind with their reasons; any
 other survivor makes the exit code 1.
 
-The module is changed in memory, in a forked process: no file is written. Constants of a module are
-changed as well, such as thresholds; docs/testing.md says why no other tool is used.
+No file is written, and a mutant costs a fraction of a second:
+
+1. A process imports the tests and forks for each of them, to learn which lines it runs.
+2. A mutant inside a function is put into the function in another fork. Only the tests that run its
+   line are run there, the shortest first, until one fails.
+3. A mutant in a line that runs on import (a constant, a default) needs a process that imports the
+   changed module: a fork with everything loaded but irbench.
+
+A mutant that uses far more time than its tests usually need counts as killed. Constants of a module
+are changed as well, such as thresholds; docs/testing.md says why no other tool is used.
 
 Try: ``python benchmarks/mutation.py statistics --sample 20``
-     ``python benchmarks/mutation.py``        # all modules: hours
+     ``python benchmarks/mutation.py``        # all modules: an hour
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
 import functools
+import gc
 import importlib
+import itertools
 import json
 import os
 import random
 import re
+import resource
 import signal
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
+import hypothesis
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 REASONS = ROOT / "docs" / "testing.md"
-# name -> the module, and the fast tests that cover it
+# name -> the module, and the tests whose runs are looked at; those that never enter it cost nothing
 MODULES = {
-    "statistics": "core/statistics.py core/test_statistics.py",
-    "records": "core/records.py core/test_records.py",
-    "protocols": "catalog/protocols.py catalog/test_protocols.py",
-    "metrics": "imaging/metrics.py imaging/test_metrics.py",
-    "degrade": "imaging/degrade.py imaging/test_degrade.py",
-    "leaks": "data/leaks.py data/test_leaks.py",
-    "gate": "compare/gate.py compare/test_gate.py compare/test_planted.py",
-    "ranking": "report/facts/ranking.py report/test_ranking.py",
-    "plan.compose": "plan/compose.py plan/test_planning.py plan/test_plan_variants.py",
-    "plan.config": "plan/config.py plan/test_config.py",
-    "plan.contents": "plan/contents.py plan/test_planning.py",
-    "plan.file": "plan/file.py plan/test_file.py",
-    "plan.job": "plan/job.py plan/test_planning.py plan/test_config.py",
-    "plan.models": "plan/models.py plan/test_plan_variants.py plan/test_plan_trainings.py",
-    "plan.sources": "plan/sources.py plan/test_sources.py",
+    "metrics": "imaging/metrics.py imaging/test_metrics.py core/test_metrics.py "
+               "plan/test_scoring.py",
+    "gate": "compare/gate.py compare/test_gate.py compare/test_planted.py compare/test_formats.py",
+    "records": "core/records.py core/test_records.py core/test_run_folder.py plan/test_scoring.py",
+    "plan.compose": "plan/compose.py plan/test_planning.py plan/test_plan_variants.py "
+                    "plan/test_plan_trainings.py plan/test_datasets_plan.py plan/test_config.py",
+    "plan.config": "plan/config.py plan/test_config.py plan/test_planning.py",
+    "plan.contents": "plan/contents.py plan/test_planning.py plan/test_datasets_plan.py",
+    "plan.external": "plan/external.py plan/test_checkpoint_entries.py plan/test_plan_trainings.py "
+                     "catalog/test_peers.py data/test_outputs.py",
+    "plan.file": "plan/file.py plan/test_file.py jobs/test_run.py",
+    "plan.job": "plan/job.py plan/test_config.py plan/test_plan_trainings.py "
+                "catalog/test_model.py",
+    "plan.models": "plan/models.py plan/test_plan_variants.py plan/test_plan_trainings.py "
+                   "plan/test_checkpoint_entries.py plan/test_config.py data/test_outputs.py",
+    "plan.scoring": "plan/scoring.py plan/test_scoring.py core/test_metrics.py",
+    "plan.single": "plan/single.py api/test_python.py",
+    "plan.sources": "plan/sources.py plan/test_sources.py plan/test_config.py",
     "plan.trained_on": "plan/trained_on.py plan/test_trained_on.py",
     "plan.variants": "plan/variants.py plan/test_plan_variants.py",
+    "jobs.verify": "jobs/verify.py jobs/test_verify.py cli/test_status.py data/test_outputs.py "
+                   "plan/test_plan_variants.py plan/test_plan_trainings.py catalog/test_peers.py",
+    "statistics": "core/statistics.py core/test_statistics.py",
+    "protocols": "catalog/protocols.py catalog/test_protocols.py",
+    "ranking": "report/facts/ranking.py report/test_ranking.py",
+    "degrade": "imaging/degrade.py imaging/test_degrade.py",
+    "leaks": "data/leaks.py data/test_leaks.py",
 }
 # imported before the forks
-HEAVY = ("numpy", "scipy.stats", "scipy.ndimage", "PIL.Image", "cv2", "yaml", "jsonschema",
+HEAVY = ("numpy", "scipy.stats", "scipy.ndimage", "PIL.Image", "cv2", "yaml", "jsonschema", "torch",
          "hypothesis.strategies", "pytest", "requests", "pooch", "skimage.metrics", "tabulate")
+SAID = os.dup(2)    # where progress goes, also from forks
 COMPARED = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
             ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot,
             ast.IsNot: ast.Is}
@@ -88,14 +115,26 @@ def replacements(node: ast.AST) -> Iterator[ast.AST]:
             yield ast.Break()
 
 
-def mutants(source: str) -> Iterator[tuple[str, ast.Module]]:
-    """Yield (what is changed, the changed module) for every place of a source.
+@dataclass(frozen=True)
+class Mutant:
+    """A changed module: what is changed, its code, and the lines of the changed statement."""
+
+    text: str
+    tree: ast.Module
+    lines: tuple[int, int]
+
+    def meets(self, lines: Iterable[int]) -> bool:
+        return any(self.lines[0] <= line <= self.lines[1] for line in lines)
+
+
+def mutants(source: str) -> Iterator[Mutant]:
+    """Yield a changed module for every place of a source; it is valid until the next one.
 
     Messages (f-strings, the arguments of ``raise``), annotations and docstrings are left alone.
     """
     tree = ast.parse(source)
 
-    def visit(parent: ast.AST, where: str) -> Iterator[tuple[str, ast.Module]]:
+    def visit(parent: ast.AST, where: str, lines: tuple[int, int] | None) -> Iterator[Mutant]:
         for field, value in ast.iter_fields(parent):
             if field in ("annotation", "returns") or isinstance(parent, ast.Raise):
                 continue
@@ -105,18 +144,25 @@ def mutants(source: str) -> Iterator[tuple[str, ast.Module]]:
                     continue
                 put = (functools.partial(value.__setitem__, i) if places is value
                        else functools.partial(setattr, parent, field))
+                # the lines of a simple statement, or of one expression in the head of another
+                mine = lines or ((node.lineno, node.end_lineno) if hasattr(node, "lineno")
+                                 and not hasattr(node, "body") else None)
                 # a constant says little without what it stands in
                 shown = parent if isinstance(node, ast.Constant) else node
                 before = short(shown)
                 for new in replacements(node):
                     put(ast.fix_missing_locations(ast.copy_location(new, node)))
                     after = short(shown if shown is parent else new)
-                    yield f"{where}: {before} -> {after}".lstrip(": "), tree
+                    said = (f"{before} -> {after}" if before != after
+                            else f"{short(node)} -> {short(new)} in {before}")
+                    yield Mutant(f"{where}: {said}".lstrip(": "), tree,
+                                 mine or (node.lineno, node.end_lineno))
                     put(node)
                 named = isinstance(node, (ast.FunctionDef, ast.ClassDef))
-                yield from visit(node, f"{where}.{node.name}".lstrip(".") if named else where)
+                yield from visit(node, f"{where}.{node.name}".lstrip(".") if named else where,
+                                 mine)
 
-    yield from visit(tree, "")
+    yield from visit(tree, "", None)
 
 
 def short(node: ast.AST) -> str:
@@ -124,31 +170,270 @@ def short(node: ast.AST) -> str:
     return text if len(text) <= 90 else f"{text[:60]} ... {text[-25:]}"
 
 
-def survives(path: Path, tree: ast.Module, tests: list[str], seconds: float) -> bool:
-    """Run the tests in a forked process with a changed module; False if one fails or hangs."""
+
+
+# -- forks ---------------------------------------------------------------------------------------
+
+def forked(call: Callable[[], object], cpu: float) -> object:
+    """Return what a function returns in a forked process; None if it raises, hangs or is killed.
+
+    Args:
+        call: returns what JSON can hold, but not None.
+        cpu: seconds of CPU time that it may take. Of the clock's time it gets far more: other
+            processes may use the machine.
+    """
+    result, to = os.pipe()
     child = os.fork()
     if not child:
-        signal.alarm(int(seconds))      # ends the process
-        _run(path, tree, tests)
-    return os.waitpid(child, 0)[1] == 0
+        try:
+            signal.alarm(int(60 + 20 * cpu))
+            resource.setrlimit(resource.RLIMIT_CPU, (int(cpu) + 1, int(cpu) + 1))
+            returned = json.dumps(call())
+            with os.fdopen(to, "w", encoding="utf-8") as file:
+                file.write(returned)
+        finally:
+            os._exit(0)
+    os.close(to)
+    with os.fdopen(result, encoding="utf-8") as file:
+        text = file.read()
+    os.waitpid(child, 0)
+    return json.loads(text) if text else None
 
 
-def _run(path: Path, tree: ast.Module, tests: list[str]) -> None:
-    """Import the changed module instead of its file; leave the process with pytest's code."""
-    usual, code = SourceFileLoader.get_code, 1
+class Takeover:
+    """A plugin that does something else with the collected tests than to run them once."""
 
-    def get_code(self: SourceFileLoader, name: str) -> object:
-        return compile(tree, path, "exec") if Path(self.path) == path else usual(self, name)
+    def __init__(self, work: Callable[[list[pytest.Item]], object]) -> None:
+        self.work, self.returned, self.failed = work, None, False
 
-    with contextlib.suppress(BaseException), tempfile.TemporaryDirectory() as folder:
-        SourceFileLoader.get_code = get_code
-        for stream in (1, 2):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
-        os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = folder
-        code = importlib.import_module("pytest").main([
-            "-xq", "-n0", "-p", "no:cacheprovider", "--hypothesis-seed=0", f"--basetemp={folder}/t",
-            *(f"tests/{test}" for test in tests)])
-    os._exit(int(code))
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        if not session.testsfailed:     # every file could be imported
+            self.returned = self.work(session.items)
+        return True
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.failed |= report.failed
+
+    def failing(self, items: list[pytest.Item]) -> str:
+        """Run tests in this process until one fails; return its name, "" if none does."""
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+            if self.failed:
+                return item.nodeid
+        return ""
+
+
+def collected(tests: list[str], folder: str, work: Callable[..., object]) -> object:
+    """Import test files and return ``work(the plugin, their tests)``; None if one has an error."""
+    plugin = Takeover(lambda items: work(plugin, items))
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    # the last of these would search the memory for garbage, which takes longer than a test
+    without = ("cacheprovider", "faulthandler", "unraisableexception")
+    pytest.main(["-qs", "-n0", *(f"-pno:{name}" for name in without), f"--basetemp={folder}/t",
+                 *(f"tests/{test}" for test in tests)], plugins=[plugin])
+    return plugin.returned
+
+
+class Lines:
+    """Notes which lines of a module run between ``start`` and ``stop``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.seen = str(path), set()
+
+    def start(self) -> None:
+        threading.settrace(self._call)
+        sys.settrace(self._call)
+
+    def stop(self) -> list[int]:
+        sys.settrace(None)
+        threading.settrace(None)
+        return sorted(self.seen)
+
+    def _call(self, frame: types.FrameType, _event: str, _arg: object) -> object:
+        return self._line if frame.f_code.co_filename == self.path else None
+
+    def _line(self, frame: types.FrameType, _event: str, _arg: object) -> object:
+        self.seen.add(frame.f_lineno)
+        return self._line
+
+
+# -- one module ----------------------------------------------------------------------------------
+
+KILLED, SURVIVES, NOT_RUN = "killed", "survives", "no test runs it"
+
+
+class Module:
+    """A module and the tests that may notice a change of it."""
+
+    def __init__(self, name: str, folder: str, seconds: float) -> None:
+        """Keep ``seconds``, the time for the tests of a mutant; what is left over is not run."""
+        file, *self.tests = MODULES[name].split()
+        self.path, self.folder, self.seconds = ROOT / "irbench" / file, folder, seconds
+        self.runs: dict[str, tuple[float, list[int]]] = {}
+        self.killers: list[str] = []        # tests that noticed a mutant, the last one last
+        self.source = self.path.read_text(encoding="utf-8")
+
+    def inside(self, chosen: set[int]) -> dict:
+        """Try the mutants inside functions, in forks of a process that has imported the tests.
+
+        Returns ``runs``, test -> [seconds, lines of the module that it runs], the quickest first,
+        and ``outcomes``, mutant -> outcome; None stands for one that needs a fresh process.
+        """
+        tracer = Lines(self.path)
+
+        def work(plugin: Takeover, items: list[pytest.Item]) -> dict:
+            imported = tracer.stop()
+            places: dict = {}
+            for f in gc.get_objects():
+                if isinstance(f, types.FunctionType) and f.__code__.co_filename == str(self.path):
+                    places.setdefault(_place(f.__code__), []).append(f)
+            by_name = {item.nodeid: item for item in items}
+            # what irbench reads once in a process, forks have read
+            plugin.failing(list({item.path: item for item in items}.values()))
+            plugin.failed = False
+            _forget(self.path)
+            gc.freeze()
+            self.measure(plugin, by_name)
+            say(f"{len(self.runs)} of {len(items)} tests run lines of {self.path.name}, in "
+                f"{sum(seconds for seconds, _ in self.runs.values()):.1f} s")
+            outcomes = {}
+            for i, mutant in enumerate(mutants(self.source)):
+                if i in chosen:
+                    fitting = [name for name, (_, lines) in self.runs.items()
+                               if mutant.meets(lines)]
+                    outcomes[i] = (None if mutant.meets(imported) else NOT_RUN if not fitting
+                                   else self._put(plugin, mutant, places,
+                                                  [by_name[name] for name in fitting]))
+            return {"runs": self.runs, "outcomes": outcomes}
+
+        tracer.start()
+        return collected(self.tests, self.folder, work)
+
+    def measure(self, plugin: Takeover, items: dict[str, pytest.Item]) -> None:
+        """Learn how long each test takes and which lines of the module it runs."""
+        def run(item: pytest.Item) -> tuple[float, list[int]] | None:
+            tracer, start = Lines(self.path), time.process_time()
+            tracer.start()
+            failed = plugin.failing([item])
+            lines = tracer.stop()
+            return None if failed else (time.process_time() - start, lines)
+
+        for name, item in items.items():
+            found = forked(functools.partial(run, item), self.seconds)
+            if not found:
+                say(f"left out, since it fails unchanged, or takes over {self.seconds:g} s: {name}")
+            elif found[1]:
+                self.runs[name] = found
+        self.runs = dict(sorted(self.runs.items(), key=lambda run: run[1][0]))
+
+    def _put(self, plugin: Takeover, mutant: Mutant, places: dict,
+             items: list[pytest.Item]) -> str | None:
+        """Run the tests with the functions of a mutant; None if it cannot be put in place."""
+        codes = list(_codes(compile(mutant.tree, self.path, "exec")))
+        new = {_place(code): code for code in codes}
+        changed = [(f, new[place]) for place, functions in places.items() for f in functions
+                   if place in new and f.__code__ != new[place]]
+        if not changed or len(new) < len(codes) or any(
+                f.__code__.co_freevars != code.co_freevars for f, code in changed):
+            return None
+
+        chosen = self._sorted(items)
+
+        def run() -> str:
+            for function, code in changed:
+                function.__code__ = code
+            return plugin.failing(chosen)
+
+        return self._outcome(run, sum(self.runs[item.nodeid][0] for item in chosen))
+
+    def afresh(self, mutant: Mutant) -> str:
+        """Run the tests with a mutant that is imported in place of the module's file."""
+        usual = SourceFileLoader.get_code
+
+        def get_code(loader: SourceFileLoader, name: str) -> object:
+            return (compile(mutant.tree, self.path, "exec") if Path(loader.path) == self.path
+                    else usual(loader, name))
+
+        def work(plugin: Takeover, items: list[pytest.Item]) -> str:
+            wanted = [item for item in items if item.nodeid in self.runs]
+            # a test is missing if a change of a constant has taken it away
+            return ("missing" if len(wanted) < len(self.runs)
+                    else plugin.failing(self._sorted(wanted)))
+
+        def run() -> object:
+            SourceFileLoader.get_code = get_code
+            found = collected(self.tests, self.folder, work)
+            return "not collected" if found is None else found
+
+        return self._outcome(run, min(self.seconds, sum(runs[0] for runs in self.runs.values())))
+
+    def _sorted(self, items: list[pytest.Item]) -> list[pytest.Item]:
+        """Sort tests: those that failed last come first, then the quickest, while time is left."""
+        order = list(dict.fromkeys([*reversed(self.killers), *self.runs]))
+        items = sorted(items, key=lambda item: order.index(item.nodeid))
+        taken = itertools.accumulate(self.runs[item.nodeid][0] for item in items)
+        return [item for item, seconds in zip(items, taken, strict=True) if seconds < self.seconds]
+
+    def _outcome(self, run: Callable[[], str], usual: float) -> str:
+        """Return SURVIVES if no test fails, else KILLED: also after far more than usual seconds."""
+        failing = forked(run, 5 + 3 * usual)
+        if failing in self.runs:
+            self.killers.append(failing)
+        return SURVIVES if failing == "" else KILLED
+
+
+def _forget(path: Path) -> None:
+    """Empty the caches of a module and of all modules that import it, themselves or by others."""
+    loaded = {name: module for name, module in sys.modules.items()
+              if name.partition(".")[0] in ("irbench", "tests")}
+    uses = {name: {getattr(value, "__name__" if isinstance(value, types.ModuleType)
+                           else "__module__", None) for value in vars(module).values()}
+            for name, module in loaded.items()}
+    affected = {name for name, module in loaded.items() if module.__file__ == str(path)}
+    while more := {name for name in uses if uses[name] & affected} - affected:
+        affected |= more
+    for name in affected:
+        for value in [*vars(loaded[name]).values()]:
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
+
+
+def _place(code: types.CodeType) -> tuple[str, int]:
+    return code.co_qualname, code.co_firstlineno
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield inner
+            yield from _codes(inner)
+
+
+# -- the command ---------------------------------------------------------------------------------
+
+def say(line: str) -> None:
+    os.write(SAID, f"{line}\n".encode())
+
+
+def tried(name: str, options: argparse.Namespace, folder: str) -> dict:
+    """Try the mutants of a module; return their number and the texts of those that survive."""
+    module = Module(name, folder, options.seconds)
+    texts = [mutant.text for mutant in mutants(module.source)]
+    chosen = [i for i, text in enumerate(texts) if any(part in text for part in options.only)]
+    if options.sample:
+        chosen = random.Random(0).sample(chosen, min(options.sample, len(chosen)))
+    found = forked(lambda: module.inside(set(chosen)), 10**6)
+    if found is None:
+        raise SystemExit(f"{name}: its tests cannot be collected: {' '.join(module.tests)}")
+    module.runs = found["runs"]
+    outcomes = {int(i): outcome for i, outcome in found["outcomes"].items()}
+    for i, mutant in enumerate(mutants(module.source)):
+        if i in chosen and outcomes[i] is None:
+            outcomes[i] = module.afresh(mutant)
+    return {"mutants": len(texts), "tried": len(chosen),
+            "survive": [texts[i] for i in sorted(chosen) if outcomes[i] != KILLED],
+            "not_run": [texts[i] for i in sorted(chosen) if outcomes[i] == NOT_RUN]}
 
 
 def main() -> int:
@@ -156,41 +441,39 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"of {', '.join(MODULES)}")
     parser.add_argument("--sample", type=int, help="so many mutants of each module, by chance")
+    parser.add_argument("--seconds", type=float, default=60,
+                        help="CPU time for the tests of a mutant, the quickest first (60)")
     parser.add_argument("--only", nargs="+", default=[""], help="mutants that contain one of these")
     arguments = parser.parse_args()
     if unknown := set(arguments.modules) - set(MODULES):
         parser.error(f"{', '.join(unknown)}: valid are {', '.join(MODULES)}")
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
+    os.environ["OMP_NUM_THREADS"] = "1"     # threads do not survive a fork
     for name in HEAVY:
         importlib.import_module(name)
+    hypothesis.settings.register_profile(
+        "mutation", database=None, deadline=None, derandomize=True, suppress_health_check=list(
+            hypothesis.HealthCheck), phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate))
+    hypothesis.settings.load_profile("mutation")
+    gc.freeze()     # a fork shares the memory and searches none of it for garbage
+    sys.modules["cv2"].setNumThreads(1)
     # an entry that ends in ... stands for all mutants that begin so
     reasons = re.findall(r"`([a-z_.]+: [^`]+)`", REASONS.read_text(encoding="utf-8"))
     result, new = {}, 0
-    for name in arguments.modules or MODULES:
-        file, *tests = MODULES[name].split()
-        path = ROOT / "irbench" / file
-        source = path.read_text(encoding="utf-8")
-        start = time.monotonic()
-        if not survives(path, ast.parse(source), tests, 600):
-            parser.error(f"{name}: its tests fail unchanged: {' '.join(tests)}")
-        limit = 10 + 5 * (time.monotonic() - start)
-        texts = [text for text, _ in mutants(source)]
-        chosen = [i for i, text in enumerate(texts) if any(part in text for part in arguments.only)]
-        if arguments.sample:
-            chosen = random.Random(0).sample(chosen, min(arguments.sample, len(chosen)))
-        lived = []
-        for i, (text, tree) in enumerate(mutants(source)):
-            if i not in chosen or not survives(path, tree, tests, limit):
-                continue
-            known = any(f"{name}: {text}" == r or (
-                r.endswith("...") and f"{name}: {text}".startswith(r[:-3])) for r in reasons)
-            lived.append(text)
-            new += not known
-            print(f"{'known   ' if known else 'SURVIVES'} {name}: {text}", flush=True)
-        print(f"{name}: {len(chosen)} of {len(texts)} mutants tried, {len(lived)} survive",
-              file=sys.stderr, flush=True)
-        result[name] = {"mutants": len(texts), "tried": len(chosen), "survive": lived}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in arguments.modules or MODULES:
+            result[name] = tried(name, arguments, folder)
+            for text in result[name]["survive"]:
+                entry = f"{name}: {text}"
+                known = any(entry == r or (r.endswith("...") and entry.startswith(r[:-3]))
+                            for r in reasons)
+                new += not known
+                print("known   " if known else "SURVIVES", entry,
+                      f"({NOT_RUN})" * (text in result[name]["not_run"]), flush=True)
+            seconds = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+            say("{}: {tried} of {mutants} mutants tried, {} survive; {:.0f} s of CPU so far".format(
+                name, len(result[name]["survive"]), seconds, **result[name]))
     print(json.dumps(result))
     return int(new > 0)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from irbench.catalog.model import Model
-from irbench.core import digests, typed
+from irbench.core import digests
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,3 @@ class Job:
     def title(self) -> str:
         """The job in words, for messages."""
         return f"{self.kind} {' / '.join(self.key.values())}"
-
-    def as_dict(self) -> dict:
-        """Return the job as plain data."""
-        return {"kind": self.kind, "key": self.key, "spec": self.spec,
-                "record": self.record.as_posix(), "model": self.model and self.model.as_dict()}
-
-    @classmethod
-    def from_dict(cls, given: dict) -> Job:
-        """Return a job from ``as_dict``'s output. Raises UserError for an unknown or missing key.
-        """
-        job = typed.make(cls, given, "job")
-        return cls(job.kind, job.key, job.spec, Path(job.record),
-                   job.model and Model.from_dict(job.model))

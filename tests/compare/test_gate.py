@@ -59,6 +59,9 @@ def test_exactly_the_tolerance_passes():
     for start in (30.0, 27.13, 41.9):
         assert not quality([start], [start - 0.02], limits)
         assert quality([start], [start - 0.0201], limits)
+        assert not findings([start], [start + 0.02], limits)
+        gain, = findings([start], [start + 0.0201], limits)
+        assert gain.level == IMPROVEMENT
 
 
 def test_one_broken_image_fails_though_the_mean_rose(world):
@@ -67,6 +70,16 @@ def test_one_broken_image_fails_though_the_mean_rose(world):
     assert "1 of 8 images" in found.message and "image3 -0.700 dB" in found.message
     assert [image.name for image in found.images] == ["image3"] and found.tolerance == 0.1
     assert result.code == 1
+
+
+def test_a_regression_lists_only_the_images_that_lost(world):
+    found = one(after(world, shift("psnr", 0.01, 0.0, -0.9)))
+    assert [image.name for image in found.images] == ["image2"]
+
+
+def test_a_metric_without_a_tolerance_does_not_hide_the_next(world, tmp_path):
+    edit(world[1], CELL, shift("ssim", every=-0.01))
+    assert one(held(world, read(tmp_path, "quality: {psnr: null}"))).metric == "ssim"
 
 
 def test_a_gain_is_reported_and_passes(world):
@@ -97,14 +110,19 @@ def test_another_machine_raises_no_false_alarm(world):
         assert not result.findings_of(IMPROVEMENT) and not result.findings_of(ADVICE)
 
 
-def quality(base, new, limits=None, metric="psnr"):
+def quality(*args):
     """The regressions of one cell."""
+    return [found for found in findings(*args) if found.level == REGRESSION]
+
+
+def findings(base, new, limits=None, metric="psnr"):
+    """What the gate says of one cell."""
     sides = [RunData("r", "r", {"p@1/d/m": CellData(
         "p@1", "d", "m", "ok", "", {metric: sum(scores) / len(scores)},
         {f"i{k}": {metric: v} for k, v in enumerate(scores)})}, {}, {}, "r")
         for scores in (base, new)]
     ours = replace(OURS, common={**OURS.common, "quality": {metric: limits}}) if limits else OURS
-    return gate.check(*sides, ours).findings_of(REGRESSION)
+    return gate.check(*sides, ours).findings
 
 
 ROWS = st.lists(st.tuples(st.floats(10, 50), st.floats(-1, 1)), min_size=1, max_size=20)
@@ -163,6 +181,7 @@ def test_the_finding_on_other_weights_says_what_they_do_to_the_scores(world):
     assert message(*(0.003,) * 8).startswith(
         "the weights differ from the baseline, and no metric is significantly worse: PSNR of 8 of 8"
         " images changed")
+    assert held(world).findings[0].tolerance == 0
     assert "PSNR is significantly worse, but within its tolerance" in message(*(-0.006,) * 8)
     assert "update the baseline" in message(*(-0.006,) * 8)
 
@@ -188,12 +207,15 @@ def test_a_tolerances_file_can_ask_for_really_better_weights(world, tmp_path):
     assert held(world, tolerances.load(strict)).code == 1
 
 
-def test_weights_trained_in_the_run_may_differ(world):
-    for side in world[1], None:
-        edit(world[1], CELL, lambda r: r["spec"]["model"].update(
-            checkpoint={"kind": "trained"}, training={"recipe": "demo"}))
-        if side:
-            baseline.write(world[0], loading.load(side))
+def trained(record):
+    record["spec"]["model"].update(checkpoint={"kind": "trained"}, training={"recipe": "demo"})
+
+
+@pytest.mark.parametrize("sides", ["both", "run"])
+def test_weights_trained_in_the_run_may_differ(world, sides):
+    edit(world[1], CELL, trained)
+    if sides == "both":
+        baseline.write(world[0], loading.load(world[1]))
     result = after(world, both(other_weights, shift("psnr", 0.015, -0.01, 0.02)))
     assert result.code == 0 and result.findings == ()
 
@@ -208,6 +230,20 @@ def test_pictures_that_only_code_changed_are_advice_unless_asked(world):
     limits = replace(OURS, common={**OURS.common, "exact": {**OURS.common["exact"],
                                                             "psnr": None}})
     assert held(world, limits, exact=True).code == 0
+
+
+def test_scores_that_moved_by_exactly_what_exactness_allows_are_no_change(world):
+    result = after(world, both(shift("psnr", 0.005), lambda r: r["spec"].update(code="x")),
+                   exact=True)
+    assert result.findings == ()
+
+
+def test_a_side_that_does_not_know_its_inputs_has_no_other_weights(world):
+    base, new = map(loading.load, world)
+    base.cells[KEY] = replace(base.cells[KEY], inputs={})
+    assert gate.check(base, new, OURS).findings == ()
+    edit(world[1], CELL, shift("psnr", 0.003))
+    assert gate.check(base, loading.load(world[1]), OURS).code == 0
 
 
 def test_other_options_are_no_matter_of_exactness(world):
@@ -252,6 +288,21 @@ def test_a_missing_cell_fails_if_the_config_asks_for_it(world):
     assert "asks for it" in one(held(world)).message
     (world[1] / "config.json").unlink()
     assert "no config.json" in one(held(world)).message
+
+
+def test_a_baseline_without_a_result_cannot_fail_the_run(world, tmp_path):
+    """A run as the baseline: its failures count for nothing, whether the run has them or not."""
+    folder = fixtures.make(tmp_path, "other")
+    for path in (CELL, PROFILE, f"cells/{X4}/set8/bicubic.json"):
+        edit(folder, path, fixtures.fail())
+    result = gate.check(loading.load(folder), loading.load(world[1]), OURS)
+    assert result.code == 0
+    assert {found.key for found in result.findings_of(NOTE)} == {
+        KEY, f"{X2}/semanir", f"{X4}/set8/bicubic"}
+    for path in (CELL, PROFILE, f"cells/{X2}/set8/{K}.json"):
+        (world[1] / path).unlink()
+    result = gate.check(loading.load(folder), loading.load(world[1]), OURS)
+    assert one(result).key == f"{X2}/set8/{K}"      # the only one that the baseline has
 
 
 def ask_for(world, *models):
@@ -331,6 +382,13 @@ def test_cells_that_nothing_watches_are_named(world):
 def test_counts_may_not_grow(world, field, value, level):
     result = after(world, lambda r: r["result"].update({field: value}), PROFILE)
     assert one(result, level).metric == field and result.code == (level == REGRESSION)
+
+
+def test_a_growth_of_exactly_what_is_allowed_passes(world, tmp_path):
+    limits = read(tmp_path, "size: {parameters: 0.1}")
+    for parameters, code in ((431_420, 0), (431_421, 1)):       # of 392,200
+        edit(world[1], PROFILE, lambda r, n=parameters: r["result"].update(parameters=n))
+        assert held(world, limits).code == code
 
 
 def test_macs_of_another_size_are_no_matter(world):

@@ -39,6 +39,8 @@ def test_write_and_read(tmp_path):
     ({"schema_version": 99}, "schema_version is 99, this irbench reads 1 to 2"),
     ({"status": "fine"}, "status 'fine' is not one of ok, unavailable, failed"),
     ({"status": "failed"}, "needs a reason and no result"),
+    ({"status": "failed", "reason": "no"}, "needs a reason and no result"),
+    ({"status": "failed", "result": None, "result_digest": None}, "needs a reason and no result"),
     ({"result": None}, "no result"),
     ({"spec": {"x": 2}}, "the file was edited"),
     ({"result": {"psnr": float("inf")}}, "record.result.psnr is inf"),
@@ -153,6 +155,21 @@ def test_a_locked_file_is_anothers(tmp_path):
     locks._claims.pop().close()
 
 
+def test_a_mean_of_what_is_no_metric_is_refused():
+    with pytest.raises(UserError, match="'name' of an image is not a number"):
+        records.make("cell", {}, {}, result={"images": [{"name": "b"}], "mean": {"name": None}})
+
+
+def test_a_new_record_is_of_the_first_attempt_and_rounds_its_times():
+    made = records.make("bench", {}, {}, result={}, seconds={"load": 1.23456})
+    assert made["attempt"] == 0 and made["seconds"] == {"load": 1.2346}
+
+
+def test_what_is_no_record_of_an_older_version_is_left_as_it_is():
+    for value in ([1], None, {"schema_version": True}, {"schema_version": 99}):
+        assert records.to_current(value) is value
+
+
 def test_time_and_place_are_not_in_the_fingerprint():
     a, b = record(), record()
     b["provenance"]["time"] = "another"
@@ -175,6 +192,7 @@ def test_a_record_serves_a_spec_that_wants_fewer_metrics():
     for wanted, serves in [
             (held, True),
             ({"metrics": ["ssim", "psnr"], "code": "c"}, True),     # another order, too
+            (held | {"metrics": ["ssim", "psnr", "lpips"]}, True),
             ({"metrics": ["lpips"], "lpips_weights": "alex", "code": "c"}, True),
             ({"metrics": ["lpips"], "lpips_weights": None, "code": "c"}, False),
             ({"metrics": ["psnr"], "code": "d"}, False),

@@ -180,6 +180,9 @@ def test_a_gray_file_of_a_colour_set_is_y_or_is_converted_to_it(scale):
     assert new(restored, target, gray_file=False) == other
     colour = pair(noise=9)
     assert old(*colour) == new(*colour) == new(*colour, gray_file=False)
+    # a file is not gray unless the caller says so
+    one, other = (metrics.planes(target, old.protocol, *more) for more in ((), (True,)))
+    assert (one == metrics.planes(target, new.protocol)).all() and (one != other).any()
 
 
 def test_why_pyiqas_own_luma_is_not_used():
@@ -221,6 +224,15 @@ def test_a_job_names_the_weights_of_the_metrics_it_asks_for(tmp_path, monkeypatc
     monkeypatch.setattr(metrics, "FILES", {"lpips": lambda: Found(None, None, "not here")})
     assert metrics.weights_in_use(["psnr", "lpips"]) == {"lpips_weights": None}
     assert metrics.weights_in_use(["psnr"]) == {}
+
+
+def test_a_scorer_names_what_it_was_asked_for_in_the_order_of_the_table(monkeypatch):
+    def missing(_protocol):
+        raise Unavailable("no weights")
+    monkeypatch.setitem(metrics.COMPUTED, "lpips", missing)
+    scorer = metrics.Scorer(COLOR, ("lpips", "ssim", "psnr"))
+    assert scorer.prepared == ("psnr", "ssim", "lpips")
+    assert scorer.missing == {"lpips": "no weights"}
 
 
 def test_a_metric_that_nothing_computes_is_refused():

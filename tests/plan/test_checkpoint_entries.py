@@ -68,6 +68,21 @@ def test_a_path_without_a_digest_has_that_of_its_file(planned, tmp_path):
     assert found["sigma25"].sha256 is None
 
 
+def test_a_stated_digest_counts_whatever_the_file_holds(planned, tmp_path):
+    """The job, which reads the file, refuses it then."""
+    (tmp_path / "SIGMA15.pt").write_bytes(b"weights")
+    found = planned({"arch": "tiny", "checkpoint": "{LEVEL}.pt", "sha256": SHA})
+    assert found["sigma15"].sha256 == "1" * 64
+
+
+def test_a_peer_is_for_its_own_task_alone(planned):
+    """Weights for colour images have the levels of those for gray ones."""
+    with pytest.raises(UserError, match="peer drunet-color.* cannot do denoise_gray-sigma25@2: its "
+                                        "weights are for denoise_color at"):
+        planned({"arch": "drunet-color"}, [
+            {"protocol": "denoise_gray-sigma25", "datasets": ["tinyset"], "models": ["m"]}])
+
+
 def test_the_set_of_weights_is_part_of_the_spec(planned, tmp_path):
     specs = set()
     for key in (None, "params"):

@@ -46,6 +46,9 @@ def test_a_section_alone_is_completed_too(tmp_path):
     assert config.choices("attention_bench")["dtype"] == ["float32", "float16", "bfloat16"]
     assert set(config.choices("attention_bench")) == {"dtype", "implementations"}
     assert config.choices("profile") == {}
+    with pytest.raises(UserError, match="^profile.batch: 0 is not valid; it takes a number of at "
+                                        "least 1"):
+        config.section("profile", {"batch": 0})
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -78,7 +81,12 @@ def test_a_section_alone_is_completed_too(tmp_path):
     (put("models", "tiny", "training", "betas", 5), "betas is 5; valid: two numbers"),
     (put("models", "tiny", "training", "warmup", 5), "warmup is 5; valid: .*below 1"),
     (put("report", {"published": ["SwinIRR"]}), "report.published: .*Did you mean 'SwinIR'"),
+    (put("report", {"published": 3}), "report.published: 3 is not valid. Valid: all, none, or a"),
     (lambda value: value.update({"foo": 3}), "unknown key"),
+    (lambda value: value.pop("models"), "top level: missing key 'models'"),
+    (put("metrics", ["psnr", "psnr"]), r"metrics: \['psnr', 'psnr'\] contains a duplicate"),
+    (put("seed", -1), "seed: -1 is not valid; it takes a number of at least 0"),
+    (put("attention_bench", {"n": [20000]}), r"n\[0\]: 20000 .*number of at most 16384"),
     (put("run", "tiny\n"), r"run: the name 'tiny\\n' is not valid"),
     (put("models", "tiny\n", {}), r"models: the name 'tiny\\n' is not valid"),
     (put("models", "tiny", "variants", {"x\n": {"options": {"k": 2}}}), r"name 'x\\n' is not"),
@@ -94,6 +102,11 @@ def test_mistakes_are_explained(tmp_path, change, message):
     with pytest.raises(UserError, match=message) as caught:
         plan.load(path)
     assert str(path) in str(caught.value) or "plugin" in str(caught.value)
+
+
+def test_a_rule_of_the_schema_without_words_of_its_own_is_explained_by_the_library():
+    error = next(config._validator({"const": 1}).iter_errors(2))
+    assert config._explain(error) == "top level: 1 was expected."
 
 
 def test_no_config_no_yaml(tmp_path):
@@ -186,6 +199,24 @@ def test_asking_for_a_job_that_is_not_there(tmp_path):
     run = plan.load(tiny.make(tmp_path))
     with pytest.raises(UserError, match="unknown cell job .*Valid: .*sr-x2@2/tinyset/tiny"):
         run.find("cell", protocol="sr-x2", dataset="tinyset", model="tinyy")
+
+
+@pytest.mark.parametrize(("entry", "name"), [
+    ({"training": {"recipe": "demo", "data": ["tinytrain"], "patch": 16}}, "tiny"),
+    ({"checkpoint": "w.pt"}, "tiny"),
+    ({"checkpoint": "w.pt", "variants": {"k": {"options": {"strength": 0.5}}}}, "tiny.k")])
+def test_a_profile_under_another_protocol_is_merely_not_asked_for(tmp_path, entry, name):
+    """The model could have one, so no reason is given why it has none."""
+    run = plan.load(tiny.make(tmp_path, models={"tiny": entry}, cells=[
+        {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["tiny"]}]))
+    assert run.find("profile", protocol="sr-x2", model=name).key["protocol"] == "sr-x2@2"
+    with pytest.raises(UserError, match="unknown profile job 'sr-x4@2/tiny"):
+        run.find("profile", protocol="sr-x4", model=name)
+    with pytest.raises(UserError, match="its config asks for no bench jobs, so there is no 'atten"):
+        run.find("bench", bench="attention")
+    run.config["models"]["tiny"]["profile"] = False
+    with pytest.raises(UserError, match=f"the model '{name}' has `profile: false`, so there is no"):
+        run.find("profile", protocol="sr-x4", model=name)
 
 
 def test_a_program_can_complete_its_own_config_without_jsonschema(monkeypatch):

@@ -61,7 +61,11 @@ def test_an_absent_set_stops_nothing(world):
     assert spec["dataset"]["reason"].startswith(
         "dataset 'rain': the folder data/rain does not exist. How")
     assert spec["count"] == 2
-    assert run.report_spec["datasets"]["rain"]["sha256"] is None
+    assert run.data["tinyset"].spec["count"] == len(list((world.parent / "images/test").iterdir()))
+    about = run.report_spec["datasets"]
+    assert about["rain"]["sha256"] is None
+    assert {name: one["supplied"] for name, one in about.items()} == {
+        "rain": True, "tinyset": False}
     cell = run.find("cell", protocol=PAIRED, dataset="rain", model="input")
     assert cell.spec["dataset"] == spec["dataset"]
     assert cli.main(["data", "fetch", "--on-failure", "record"]) == 0

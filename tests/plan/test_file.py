@@ -100,6 +100,26 @@ def test_another_file_is_refused(tmp_path, text, message):
     assert str(path) in str(caught.value)
 
 
+def test_a_job_whose_name_lacks_a_part_makes_no_plan(world):
+    path = file.write(world)
+    path.write_text(path.read_text().replace('"sr-x2@2/tinyset/bicubic":', '"sr-x2@2/tinyset":'))
+    with pytest.raises(UserError, match="plan.json: not a plan. Run the workflow again"):
+        dict(file.read(path).cells)
+
+
+def test_a_plan_that_is_written_again_asks_for_the_same_jobs(world):
+    """Also if the file is another one, as after a restart of the workflow."""
+    read = file.read(file.write(world))
+    text = world.run_folder.plan.read_text()
+    world.run_folder.plan.unlink()
+    world.run_folder.plan.write_text(text + " ")
+    assert all(read.asks_for(job) for job in read.jobs())
+    stored = json.loads(text)
+    name = stored["jobs"]["cells"].popitem()[0]
+    world.run_folder.plan.write_text(json.dumps(stored))
+    assert [name for name, job in read.cells.items() if not read.asks_for(job)] == [name]
+
+
 def test_a_set_that_comes_later_settles(tmp_path, monkeypatch):
     """Only specs that contain the set change, and they become those of the next plan."""
     monkeypatch.chdir(tmp_path)

@@ -2,15 +2,20 @@
 
 import csv
 import json
+import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
 
 from irbench import cli, plan
+from irbench.catalog import protocols
 from irbench.compare import tolerances
 from irbench.core import metrics, records
 from irbench.core.errors import UserError
 from irbench.imaging import metrics as scoring
+from irbench.imaging import pyiqa_metrics
 from irbench.plan import file as plan_file
 from irbench.plan import scoring as resolving
 from tests.helpers import tiny
@@ -204,6 +209,50 @@ def test_the_row_of_a_metric_of_pyiqa_follows_its_table():
         "lower", False, (0.0, 100.0), 2)
     assert (vsi.direction, vsi.reference, vsi.range[0], vsi.decimals) == ("higher", True, 0.0, 4)
     assert vsi.tolerance.mean == pytest.approx(20 * vsi.noise)
+
+
+@pytest.mark.parametrize(("text", "numbers", "decimals"), [
+    ("0, 10", (0, 10), 2), ("0, 9", (0, 9), 4), ("~, 1", (-math.inf, 1), 4),
+    ("0, ~", (0, math.inf), 4), ("1, 1", (-math.inf, math.inf), 4),
+    ("1, 0", (-math.inf, math.inf), 4)])
+def test_a_range_of_pyiqa_decides_the_decimals(monkeypatch, text, numbers, decimals):
+    real = pyiqa_metrics.facts
+    monkeypatch.setattr(pyiqa_metrics, "facts", lambda name: replace(real(name), range=text))
+    resolving.resolve(["pyiqa:vsi"], [], "here")
+    found = metrics.METRICS["pyiqa:vsi"]
+    assert (found.range, found.decimals) == (numbers, decimals)
+
+
+def test_a_metric_without_tolerances_gets_those_of_ours_in_units_of_its_noise():
+    plain = {"name": "mae", "title": "MAE", "noise": 0.01}
+    found = resolving._with_defaults(metrics.row(plain))
+    assert vars(found.tolerance) == pytest.approx({"mean": 0.2, "image": 1.0, "exact": 0.05})
+    stated = metrics.row({**plain, "tolerance": {"mean": 1, "image": 2, "exact": 3}})
+    assert resolving._with_defaults(stated) == stated
+
+
+def test_a_users_function_gets_planes_or_images_and_may_refuse_a_pair(folder):
+    (folder / "mine.py").write_text("""
+from irbench.core.errors import Unavailable
+METRICS = {
+    "planes": {"title": "P", "function": "channels", "on": "planes"},
+    "picture": {"title": "I", "function": "channels", "on": "image"},
+    "never": {"title": "N", "function": "never"},
+}
+
+
+def channels(restored, target):
+    return restored.shape[2] * 10 + target.shape[2]
+
+
+def never(restored, target):
+    raise Unavailable("too dark")
+""")
+    resolving.resolve(["psnr"], [folder / "mine.py"], "here")
+    scorer = scoring.Scorer(protocols.get("sr-x2"), ("planes", "picture", "never"))
+    image = np.zeros((20, 20, 3), np.uint8)
+    assert scorer(image, image) == {"planes": 11, "picture": 33, "never": None}
+    assert scorer.failed == {"never": "too dark"}
 
 
 def test_every_metric_is_listed_with_direction_and_needs(folder, capsys):

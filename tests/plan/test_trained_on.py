@@ -260,6 +260,11 @@ def test_a_target_is_left_out_with_the_last_of_its_inputs(tmp_path):
         trained_on.left_out(entry, ["2"], "here")
 
 
+def test_what_is_left_out_of_a_missing_set_is_taken_as_named(tmp_path):
+    entry = sets.make(tmp_path, local={"folder": "nowhere"})
+    assert trained_on.left_out(entry, ["b", "a", "b"], "here") == ["a", "b"]
+
+
 # -- bundled and fetched weights -------------------------------------------------------------------
 
 def test_bundled_weights_name_their_sets(world, tmp_path, copied, capsys, monkeypatch):

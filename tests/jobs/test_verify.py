@@ -1,0 +1,116 @@
+"""What ``irbench verify`` and the workflow make of records and files; no run of Snakemake."""
+
+import hashlib
+import shutil
+
+import pytest
+
+from irbench import plan
+from irbench.core import files
+from irbench.data import folders
+from irbench.jobs import verify
+from irbench.jobs.result import Result, record_of, write
+from irbench.plan import file as plan_file
+from tests.helpers import tiny
+
+KEPT = "kept/img0.png"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run of one cell, which keeps its images; its records are all there."""
+    monkeypatch.chdir(tmp_path)
+    planned = plan.load(tiny.make(
+        tmp_path, models={"bicubic": {}}, metrics=["ssim"], keep_images=True,
+        cells=[{"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["bicubic"]}]))
+    files.write_atomic(planned.folder / KEPT, "image")
+    results = {"data": {"count": 3}, "cell": {"images": [
+        {"name": "img0", "kept": {KEPT: hashlib.sha256(b"image").hexdigest()}}, {"name": "img1"}],
+        "mean": {}}}
+    for job in planned.jobs():
+        write(job, record_of(job, Result(results[job.kind])))
+    assert verify.check(planned) == []
+    return planned
+
+
+def problem(run):
+    """What both ways of checking a run say of it."""
+    known = verify.Records(run)
+    found = {known.problem(job) for job in run.jobs()} - {None}
+    assert {finding.reason for finding in verify.find(run)} == found
+    return found
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (lambda path: path.unlink(), "is missing; run the workflow again"),
+    (lambda path: path.write_text("other"), "was altered; run the workflow again")])
+def test_an_image_that_was_kept_is_checked(run, change, words):
+    change(run.folder / KEPT)
+    assert problem(run) == {f"results/tiny/{KEPT} {words}"}
+
+
+def test_a_set_that_is_gone_is_damage_of_its_job_alone(run, tmp_path):
+    shutil.rmtree(tmp_path / "images")
+    found, = verify.find(run)
+    assert (found.job.kind, found.state) == ("data", "damaged")
+    assert "images/test" in found.reason and str(found) == f"{found.job.title}: {found.reason}"
+
+
+def test_a_run_reads_only_what_changed_and_verify_reads_every_image(run, monkeypatch):
+    read, real = [], {"digest_all": folders.digest_all, "digest_anew": folders.digest_anew}
+    for name in real:
+        monkeypatch.setattr(folders, name, lambda *args, name=name: (
+            read.append(name), real[name](*args))[1])
+    verify.Records(run).find(run.data["tinyset"])
+    assert set(read) == {"digest_all"}
+    verify.find(run)
+    assert set(read) == {"digest_all", "digest_anew"}
+
+
+# -- the report ------------------------------------------------------------------------------------
+
+@pytest.fixture
+def reported(run):
+    """The run with a report, and with the config and plan that the workflow writes."""
+    folder = run.run_folder
+    files.write_atomic(folder.report, "page")
+    files.write_atomic(folder.tables / "sr.md", "table")
+    files.write_json(folder.config, run.config)
+    plan_file.write(run)
+    verify.note_report(run, verify.report_digest(run))
+    return run
+
+
+def test_a_report_is_current_also_without_config_and_plan(reported):
+    assert verify.report_is_current(reported)
+    reported.run_folder.config.unlink()         # made by hand
+    assert verify.report_is_current(reported)
+    reported.run_folder.plan.unlink()
+    assert verify.report_is_current(reported)
+
+
+@pytest.mark.parametrize("change", [
+    lambda run: (run.run_folder.tables / "sr.md").write_text("other"),
+    lambda run: (run.run_folder.tables / "sr.md").unlink(),
+    lambda run: next(iter(run.cells.values())).record.unlink(),
+    lambda run: files.write_json(run.run_folder.config, {**run.config, "title": "another"}),
+    lambda run: run.run_folder.plan.write_text("{"),
+    lambda run: run.run_folder.report_digest.unlink(),
+    lambda run: run.run_folder.report_digest.write_text("{"),
+    lambda run: run.run_folder.report_digest.write_text("[1]"),
+    lambda run: files.write_json(run.run_folder.report_digest, {
+        "made_from": "0" * 64, "files": {}}),
+])
+def test_a_report_is_outdated_once_something_of_it_changed(reported, change):
+    change(reported)
+    assert not verify.report_is_current(reported)
+
+
+def test_a_plan_with_other_jobs_outdates_the_report(reported, tmp_path):
+    """The plan's file is of a run that also profiled a model."""
+    more = plan.load(tiny.make(tmp_path, metrics=["ssim"], keep_images=True))
+    plan_file.write(more)
+    assert plan_file.is_of(more) and not plan_file.is_of(reported)
+    assert not verify.report_is_current(reported)
+    more.run_folder.plan.unlink()
+    assert not plan_file.is_of(more)
