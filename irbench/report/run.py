@@ -65,6 +65,10 @@ class Cell(Outcome):
         """Per-image scores, in the record's order."""
         return self.result.get("images") or []
 
+    def scores(self, metric: str) -> dict[str, float]:
+        """Return the score of each image by its name, in the record's order."""
+        return {str(image["name"]): image[metric] for image in self.images}
+
     @property
     def header(self) -> dict:
         """The header of the weights file; {} for weights trained in this run."""
