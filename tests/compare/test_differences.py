@@ -47,8 +47,7 @@ def test_a_shift_of_every_image_is_real_and_has_a_direction(pair, name, by, word
 
 
 def test_many_comparisons_are_corrected_for_their_number(pair):
-    """All eight images gain, so p is 2 / 256: enough for 3 comparisons, not for 15.
-    """
+    """All eight images gain, so p is 2 / 256: enough for 3 comparisons, not for 15."""
     def all_up(record):
         for image in record["result"]["images"]:
             for name in ("psnr", "ssim", "lpips"):
