@@ -96,7 +96,7 @@ def test_the_more_rows_the_surer_each_comparison_must_be():
 
 
 def test_all_columns_and_blocks_of_a_table_are_one_family(tmp_path):
-    """Alone each column would rank its two rows apart; the caption says of how many they are one."""
+    """Alone each column would rank its two rows apart. The caption states the number."""
     build = fixtures.Builder(tmp_path)
     build.dataset("photos", "Photos", 6)
     for name, more in (("a", 0.0), ("b", 0.5)):

@@ -10,7 +10,7 @@ Try: ``irbench report``
 
 from __future__ import annotations
 
-from irbench.core import metrics
+from irbench.core import metrics, statistics
 from irbench.present import text
 from irbench.present.tidy import csv_text
 from irbench.report.facts import family, kinds, verdict
@@ -19,7 +19,7 @@ from irbench.report.run import Cell, Run
 ABOUT = ("protocol", "task", "level", "version", "dataset", "model", "title", "source")
 REST = (
     "n_images", "status", "reason", "missing", "parameters", "macs", "macs_input",
-    "latency_p50_ms", "latency_p90_ms", "latency_device", "training_steps",
+    "latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "latency_device", "training_steps",
     "training_device", "in_paper", "published_psnr_db", "psnr_difference_db",
     "published_method", "published_source", "verdict", "leaked_images", "synthetic", "base",
     "changes", "inference", "tiled_images", "macs_keys_only", "fingerprint", "record",
@@ -53,7 +53,8 @@ def summary(run: Run) -> str:
             "macs": _number(measured.get("macs")),
             "macs_input": text.input_size(measured["input"]) if measured.get("input") else "",
             "latency_p50_ms": _number(latency.get("p50")),
-            "latency_p90_ms": _number(latency.get("p90")),
+            **{f"latency_p{percent}_ms": _number(statistics.percentile(
+                latency.get("samples") or [], percent)) for percent in (90, 99)},
             "latency_device": measured.get("device_name") or measured.get("device") or "",
             "training_steps": _number(training.get("steps")),
             "training_device": training.get("device") or "",
