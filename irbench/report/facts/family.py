@@ -43,8 +43,8 @@ def note(run: Run, model: str) -> str:
 
 
 def by_colour(models: dict[str, Model]) -> dict[str, Model]:
-    """Return models in the order of their colours: variants last, so that base models differ."""
-    return ({n: s for n, s in models.items() if kinds.competes(s)}
+    """Return models in the order of their colours: variants and other seeds last."""
+    return ({n: s for n, s in models.items() if kinds.competes(s) and not kinds.is_repeat(s)}
             | {n: s for n, s in models.items() if kinds.is_reference(s)} | models)
 
 
@@ -66,6 +66,21 @@ def variants(run: Run) -> dict[str, list[str]]:
         if kinds.is_variant(spec):
             found.setdefault(spec.base, []).append(name)
     return found
+
+
+def seeds(cell: Cell, metric: str) -> list[str]:
+    """Return a note on a mean over seeds that not all seeds have, else []."""
+    known = cell.of(metric)
+    lost = [f"seed {number}: {one.reason or one.missing.get(metric) or one.status}".rstrip(".")
+            for number, one in enumerate(cell.seeds, 1) if one not in known]
+    return [f"{'mean of ' if len(known) > 1 else ''}{len(known)} of {len(cell.seeds)} seeds "
+            f"({'; '.join(lost)})"] if lost and known else []
+
+
+def spread(cell: Cell, metric: str) -> str:
+    """Return the standard deviation of a mean over seeds as shown, "" without one."""
+    found = cell.spread.get(metric)
+    return "" if found is None else text.difference(metric, found).removeprefix("+")
 
 
 def way(result: dict) -> str:

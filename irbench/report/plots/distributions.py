@@ -56,7 +56,7 @@ class ImageScores:
 def rows(run: Run) -> list[ImageScores]:
     """Return the protocols and datasets that can be compared image by image."""
     groups: dict[tuple[str, str], dict[str, Cell]] = {}
-    for cell in run.cells:
+    for cell in run.rows:
         if "psnr" in cell.means and kinds.competes(run.models[cell.model]):
             groups.setdefault((cell.protocol, cell.dataset), {})[cell.model] = cell
     found = []

@@ -110,7 +110,7 @@ def rows(run: Run) -> tuple[list[Tradeoff], list[str]]:
     """Return one row per protocol and dataset, and the models with unknown parameters."""
     found: dict[tuple[str, str], Tradeoff] = {}
     omitted: list[str] = []
-    for cell in run.cells:
+    for cell in run.rows:
         psnr = cell.means.get("psnr")
         if psnr is None or not kinds.competes(run.models[cell.model]):
             continue

@@ -33,8 +33,8 @@ from irbench.report.facts.rows import Counterparts
 from irbench.report.run import Cell, Run
 
 FIELDS = ("task", "version", "protocol", "level", "dataset", "block", "method", "model", "metric",
-          "unit", "value", "shown", "rank", "place", "difference", "against", "parameters",
-          "weights", "status", "reason", "source", "record", "notes")
+          "unit", "value", "shown", "spread", "seeds", "rank", "place", "difference", "against",
+          "parameters", "weights", "status", "reason", "source", "record", "notes")
 PRINTED_PROTOCOL = "the source's own"
 NAMING = [Column("Method", left=True), Column("Parameters")]    # the columns that name a row
 # the heads that a table may have above its scores: the text of a column for each head
@@ -58,7 +58,7 @@ def build(run: Run) -> list[Table]:
     """Return the tables of a run in the order of its plan; those of two tasks or a class last."""
     counterparts = verdict.compared(run)
     groups: dict[tuple[str, int, bool], list[Cell]] = {}
-    for cell in run.cells:
+    for cell in run.rows:
         groups.setdefault((cell.task, cell.version, cell.synthetic), []).append(cell)
     forms = [(task, synthetic) for task, _, synthetic in groups]
     found, more = [], []
@@ -290,7 +290,8 @@ def _line(table: Table, row: Row, column: Column, entry: Value) -> list:
     return [column.task, text.split_id(column.protocol)[2], protocol, column.level, column.dataset,
             "measured" if here else "published", row.name, row.key if here else "", column.metric,
             metrics.get(column.metric).unit or text.UNITLESS, entry.exact,
-            entry.shown if entry.exact else "", entry.rank, entry.place or "",
+            entry.shown if entry.exact else "", entry.spread,
+            entry.seeds if here and entry.exact else "", entry.rank, entry.place or "",
             "" if entry.apart is None else f"{entry.apart:.6f}", entry.against,
             parameters.shown if parameters.exact else "",
             row.sub, entry.status, entry.reason, row.source, entry.record, notes]
@@ -330,6 +331,9 @@ def _sentences(table: Table, run: Run, cells: list[Cell], comparisons: int) -> l
         *(f"No {metrics.get(name).title}: {reasons[0].rstrip('.')}"
           f"{f' (and {len(reasons) - 1} more reasons)' if len(reasons) > 1 else ''}."
           for name, reasons in _lacking(run, cells).items()),
+        "±: sample standard deviation over the seeds of a training; the value is their mean. Ranks "
+        "compare these means image by image and do not account for the spread between seeds."
+        if any(entry.spread for row in table.measured for entry in row.entries) else "",
         "Variants use the weights of their base model and are not ranked."
         if any(kinds.is_variant(run.models[row.key]) for row in table.measured) else "",
         "Models trained here are reproductions from the papers' descriptions, without the authors' "
