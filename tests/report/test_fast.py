@@ -232,8 +232,8 @@ def test_figures_and_ratios_of_disturbed_latencies_are_marked(tmp_path, monkeypa
             "p50": 2.0, "samples": [2.0, 2.0], "busy_elsewhere": busy},
             "macs_keys_only": 9})
     run = collected(builder)
-    for figure, how in ((latency, "marked '?'"), (quality, "marked '?'"),
-                        (ksweep, "hollow, without a line")):
+    for figure, how in ((latency, "marked '?'"), (ksweep, "hollow, without a line"),
+                        (quality, "marked '?', not in the Pareto front")):
         [caption] = [one.caption for one in figure.draw(run).figures]
         assert f"not reliable ({how}): A on sr-x2@1 (1.0 cores)." in caption, figure
     marks = {stem: [label.get_text() for label in figure.findobj(Text) if "?" in label.get_text()]

@@ -6,6 +6,8 @@ which models are variants or references.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from irbench.catalog.model import Model
 from irbench.present import text
 from irbench.report.facts import kinds
@@ -49,12 +51,13 @@ def by_colour(models: dict[str, Model]) -> dict[str, Model]:
 
 
 def ordered(models: dict[str, Model]) -> dict[str, Model]:
-    """Return models with each base followed by its variants; references last."""
+    """Return models with each base followed by its other seeds and variants; references last."""
     found: dict[str, Model] = {}
     for name, spec in models.items():
-        if kinds.is_reference(spec) or spec.base in models:
+        if kinds.is_reference(spec) or {spec.base, spec.seed_of} & {*models}:
             continue
         found[name] = spec
+        found |= {n: s for n, s in models.items() if s.seed_of == name}
         found |= {n: s for n, s in models.items() if s.base == name}
     return {**found, **models}
 
@@ -75,6 +78,12 @@ def seeds(cell: Cell, metric: str) -> list[str]:
             for number, one in enumerate(cell.seeds, 1) if one not in known]
     return [f"{'mean of ' if len(known) > 1 else ''}{len(known)} of {len(cell.seeds)} seeds "
             f"({'; '.join(lost)})"] if lost and known else []
+
+
+def seeded(cells: Iterable[Cell]) -> str:
+    """Return a sentence for the caption of a plot on the means over seeds, "" if there are none."""
+    return ("Of a training with several seeds the mean over them is shown."
+            if any(cell.seeds for cell in cells) else "")
 
 
 def spread(cell: Cell, metric: str) -> str:

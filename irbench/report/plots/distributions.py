@@ -22,7 +22,7 @@ from matplotlib.ticker import MaxNLocator
 
 from irbench.core import metrics, statistics
 from irbench.present import style, text
-from irbench.report.facts import kinds
+from irbench.report.facts import family, kinds
 from irbench.report.plots import split
 from irbench.report.run import Cell, Run
 
@@ -216,6 +216,7 @@ def _caption(run: Run, found: list[ImageScores], comparisons: int) -> str:
     few = any(len(row.images) <= JOINED for row in found)
     fewest = [row for row in found if len(row.images) < statistics.FEWEST]
     few_images = text.few_images()
+    shown = {model for row in found for model in row.psnr}
     return " ".join(filter(None, [
         "Left: PSNR (dB) of every image under every model; the model with the best mean is at the "
         "top. Right: difference of each image to that model. Number of images: " + counts + ".",
@@ -225,6 +226,7 @@ def _caption(run: Run, found: list[ImageScores], comparisons: int) -> str:
         f"{text.significance(comparisons, 'figure')}; otherwise \"within noise\", or \"no "
         f"change\" if no image differs by more than {PSNR.alike} dB.",
         f"{few_images[0].upper()}{few_images[1:]}." if fewest else "",
+        family.seeded(cell for cell in run.rows if cell.model in shown),
         "If two models have weights, the differences omit models without weights."
         if any(len(row.against) + 1 < len(row.psnr) for row in found) else ""]))
 

@@ -31,8 +31,8 @@ def summary(run: Run) -> str:
     """Return summary.csv: one line per planned cell; unknown is empty, numbers are unrounded.
 
     A variant has no verdict, because no paper prints values for it. Of several seeds of a training
-    each has its line; the first also has the mean over them, which its verdict and difference are
-    of.
+    each has its line; the first with a result also has the mean over them, which its verdict and
+    difference are of.
     """
     scores = [metrics.get(name) for name in metrics.ordered(
         {*metrics.default(), *(name for cell in run.cells for name in cell.metrics)})]
