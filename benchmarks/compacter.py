@@ -61,7 +61,7 @@ def build(scale: int) -> dict[str, nn.Module]:
     model = compacter("sr", scale, 3)
     plain = plain_compacter.load(plain_compacter.plain(scale, 3), model.state_dict())
     lazy = With(plain, plain_compacter, "channels_first", lambda x: x.permute(0, 3, 1, 2))
-    whole = With(model, strips, "fit", lambda x: False)
+    whole = With(model, strips, "apply_to", lambda x: False)
     return {"plain": plain.eval(), "plain, lazy": lazy, "irbench, whole": whole,
             "irbench": model.eval()}
 
