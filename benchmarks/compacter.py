@@ -28,6 +28,7 @@ from unittest import mock
 
 import numpy as np
 import plain_compacter
+import spread
 import torch
 from latency import by_operation
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ def build(scale: int) -> dict[str, nn.Module]:
     model = compacter("sr", scale, 3)
     plain = plain_compacter.load(plain_compacter.plain(scale, 3), model.state_dict())
     lazy = With(plain, plain_compacter, "channels_first", lambda x: x.permute(0, 3, 1, 2))
-    whole = With(model, strips, "fit", lambda x: False)
+    whole = With(model, strips, "apply_to", lambda x: False)
     return {"plain": plain.eval(), "plain, lazy": lazy, "irbench, whole": whole,
             "irbench": model.eval()}
 
@@ -75,10 +76,11 @@ def measure(runs: dict[str, Callable[[], object]], *, rounds: int, warmup: int) 
                 spent[name].append(ms)
     found = {}
     for name in runs:
-        low, middle, high = np.percentile(np.divide(spent["plain"], spent[name]), [10, 50, 90])
+        ratios = np.divide(spent["plain"], spent[name])
+        low, high = spread.ends(ratios)
         found[name] = {"p50_ms": round(float(np.median(spent[name])), 3),
-                       "ratio": round(float(middle), 3), "ratio_p10": round(float(low), 3),
-                       "ratio_p90": round(float(high), 3)}
+                       "ratio": round(float(np.median(ratios)), 3),
+                       "ratio_low": round(low, 3), "ratio_high": round(high, 3)}
     return found
 
 
@@ -123,11 +125,11 @@ def show(found: dict) -> None:
     def say(text: str) -> None:
         print(text, file=sys.stderr)
 
-    say(f"{'version':<16}{'times as fast':>14}{'p10':>7}{'p90':>7}{'p50 ms':>10}{'MiB':>7}"
-        f"{'difference':>12}")
+    say(f"{'version':<16}{'times as fast':>14}{'low':>7}{'high':>7}{'p50 ms':>10}{'MiB':>7}"
+        f"{'difference':>12}\n{spread.LEGEND}")
     for name, row in found.items():
         bytes_ = row["peak_memory_bytes"]
-        say(f"{name:<16}{row['ratio']:>14.2f}{row['ratio_p10']:>7.2f}{row['ratio_p90']:>7.2f}"
+        say(f"{name:<16}{row['ratio']:>14.2f}{row['ratio_low']:>7.2f}{row['ratio_high']:>7.2f}"
             f"{row['p50_ms']:>10.1f}{'n/a' if bytes_ is None else round(bytes_ / 2**20):>7}"
             f"{row['difference']:>12.1e}")
     for name, row in found.items():

@@ -24,6 +24,7 @@ import time
 from collections import Counter
 
 import numpy as np
+import spread
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity
@@ -76,11 +77,12 @@ def measure(models: dict[str, nn.Module], reference: str, x: Tensor, *, rounds: 
                     spent[name].append(ms)
     found = {}
     for name, model in models.items():
-        low, middle, high = np.percentile(np.divide(spent[name], spent[reference]), [10, 50, 90])
+        ratios = np.divide(spent[name], spent[reference])
+        low, high = spread.ends(ratios)
         counted = macs.count(model, (x,))
         found[name] = {"p50_ms": round(float(np.median(spent[name])), 3),
-                       "ratio": round(float(middle), 3),
-                       "ratio_p10": round(float(low), 3), "ratio_p90": round(float(high), 3),
+                       "ratio": round(float(np.median(ratios)), 3),
+                       "ratio_low": round(low, 3), "ratio_high": round(high, 3),
                        "parameters": sum(p.numel() for p in model.parameters()),
                        "macs": counted.total, "macs_by_kind": counted.by_kind,
                        "macs_keys_only": counted.keys_only}
@@ -158,10 +160,10 @@ def show(found: dict, reference: str) -> None:
     def say(text: str) -> None:
         print(text, file=sys.stderr)
 
-    say(f"{'model':<18}{'ratio':>8}{'p10':>8}{'p90':>8}{'p50 ms':>10}{'GMACs':>8}{'k only':>8}"
-        f"{'params':>10}   (ratio to {reference})")
+    say(f"{'model':<18}{'ratio':>8}{'low':>8}{'high':>8}{'p50 ms':>10}{'GMACs':>8}{'k only':>8}"
+        f"{'params':>10}   (ratio to {reference})\n{spread.LEGEND}")
     for name, row in found.items():
-        say(f"{name:<18}{row['ratio']:>8.2f}{row['ratio_p10']:>8.2f}{row['ratio_p90']:>8.2f}"
+        say(f"{name:<18}{row['ratio']:>8.2f}{row['ratio_low']:>8.2f}{row['ratio_high']:>8.2f}"
             f"{row['p50_ms']:>10.1f}{row['macs'] / 1e9:>8.2f}{row['macs_keys_only'] / 1e9:>8.2f}"
             f"{row['parameters']:>10}")
     for name, row in found.items():

@@ -29,6 +29,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import spread
 import torch
 from cell import bsd100
 from pyiqa.archs.psnr_arch import psnr as pyiqa_psnr
@@ -161,15 +162,15 @@ def main() -> int:
     rival = min((name for name in scores if name != OURS), key=lambda name: rows[name]["p50_ms"])
     with_luma = np.median((spent[rival] + spent[LUMA])[:, 0] / (spent[OURS] + spent[LUMA])[:, 0])
     agree = all(rows[name]["largest_difference"] <= TOLERANCE for name in scores)
-    print(f"PSNR and SSIM on Y of {what}, one thread", file=sys.stderr)
-    print(f"{'':<22}{'p50 ms':>9}{'p10':>9}{'p90':>9}{'wall':>9}{'x ours':>8}{'p10':>7}{'p90':>7}"
+    print(f"PSNR and SSIM on Y of {what}, one thread ({spread.LEGEND})", file=sys.stderr)
+    print(f"{'':<22}{'p50 ms':>9}{'low':>9}{'high':>9}{'wall':>9}{'x ours':>8}{'low':>7}{'high':>7}"
           f"{'PSNR':>10}{'SSIM':>10}{'differs':>10}", file=sys.stderr)
     for name, row in rows.items():
         scored = (f"{row['psnr']:>10.4f}{row['ssim']:>10.6f}{row['largest_difference']:>10.1e}"
                   if name in scores else "")
-        print(f"{name:<22}{row['p50_ms']:>9.2f}{row['p10_ms']:>9.2f}{row['p90_ms']:>9.2f}"
-              f"{row['wall_p50_ms']:>9.2f}{row['ratio']:>8.2f}{row['ratio_p10']:>7.2f}"
-              f"{row['ratio_p90']:>7.2f}{scored}", file=sys.stderr)
+        print(f"{name:<22}{row['p50_ms']:>9.2f}{row['low_ms']:>9.2f}{row['high_ms']:>9.2f}"
+              f"{row['wall_p50_ms']:>9.2f}{row['ratio']:>8.2f}{row['ratio_low']:>7.2f}"
+              f"{row['ratio_high']:>7.2f}{scored}", file=sys.stderr)
     print(f"{rival} takes {rows[rival]['ratio']:.2f} times as long, with the luma on both sides "
           f"{with_luma:.2f}", file=sys.stderr)
     if not agree:
@@ -187,9 +188,10 @@ def summary(times: np.ndarray, own: np.ndarray) -> dict:
     """Summarise milliseconds (pairs, 2) of CPU and wall; ratios are those to ours, pair by pair."""
     figures = {}
     for key, values in (("_ms", times[:, 0]), ("", times[:, 0] / own[:, 0])):
-        for percent in (50, 10, 90):
-            name = f"p{percent}{key}" if key else "ratio" + (f"_p{percent}", "")[percent == 50]
-            figures[name] = round(float(np.percentile(values, percent)), 3)
+        low, high = spread.ends(values)
+        for word, value in (("p50", np.median(values)), ("low", low), ("high", high)):
+            name = f"{word}{key}" if key else "ratio" + (f"_{word}", "")[word == "p50"]
+            figures[name] = round(float(value), 3)
     return {**figures, "wall_p50_ms": round(float(np.median(times[:, 1])), 3)}
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from irbench.core import machine, statistics
 from irbench.core.errors import UserError
 from irbench.core.run_folder import RunFolder, Stored, parts
 
@@ -60,8 +61,10 @@ class LoadedRun:
     def profiles(self) -> pd.DataFrame:
         """One row per profile: protocol, model and its cost.
 
-        ``parameters``; ``macs``; ``latency_ms`` and ``latency_ms_p90`` (median and 90th
-        percentile); ``peak_memory_bytes``; ``height``, ``width`` and ``batch`` of the input;
+        ``parameters``; ``macs``; ``latency_ms`` (median), ``latency_ms_p90`` and
+        ``latency_ms_p99`` (percentiles; unknown from fewer than 64 and 662 samples);
+        ``latency_disturbed`` (whether other processes kept cores busy); ``peak_memory_bytes``;
+        ``height``, ``width`` and ``batch`` of the input;
         ``device``, ``dtype`` and ``threads``.
         """
         return self._frame("profile", _profile)
@@ -123,8 +126,12 @@ def _cell(result: dict) -> dict:
 
 def _profile(result: dict) -> dict:
     latency, given = result.get("latency_ms") or {}, result.get("input") or {}
+    samples = latency.get("samples") or []
     return {**_some(result, "parameters", "macs"), "latency_ms": latency.get("p50"),
-            "latency_ms_p90": latency.get("p90"), **_some(result, "peak_memory_bytes"),
+            **{f"latency_ms_p{percent}": statistics.percentile(samples, percent)
+               for percent in (90, 99)},
+            "latency_disturbed": bool(machine.busy(latency.get("busy_elsewhere"))),
+            **_some(result, "peak_memory_bytes"),
             **_some(given, "height", "width", "batch"),
             **_some(result, "device", "dtype", "threads")}
 

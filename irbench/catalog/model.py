@@ -20,6 +20,7 @@ EXTERNAL = "external"   # architecture of third-party weights, and the kind of t
 OUTPUTS = "outputs"     # the same of a model of which only result images are given
 MODULE = "python"       # architecture of a torch module that a Python program hands in
 SELF_ENSEMBLE = "self-ensemble (mean over 8 flips and rotations)"
+OF_SOME = ("reference", "own", "seed_of", "seed")   # fields of a model that few have
 KINDS = ("none", "trained", "bundled", "file", "url", EXTERNAL, OUTPUTS)
 
 
@@ -131,6 +132,9 @@ class Model:
         variant: the ``options`` and ``inference`` in which a variant differs from its base.
         reference: whether it has random weights and is only profiled.
         own: whether its architecture is a user's, from a plugin.
+        seed_of: the model whose training this one repeats with another seed; None for the first
+            seed, and for a model that is trained with one.
+        seed: which of the seeds of that training this is, from 2 on; None for the first.
     """
 
     name: str
@@ -149,6 +153,8 @@ class Model:
     variant: dict[str, dict] | None = None
     reference: bool = False
     own: bool = False
+    seed_of: str | None = None
+    seed: int | None = None
 
     @property
     def external(self) -> bool:
@@ -166,16 +172,21 @@ class Model:
         return self.base or self.name
 
     @property
+    def entry(self) -> str:
+        """The config's model that it comes from: for a variant or another seed the base."""
+        return self.base or self.seed_of or self.name
+
+    @property
     def trained_options(self) -> dict:
         """The options that the weights were trained with."""
         return self.options if self.base_options is None else self.base_options
 
     def as_dict(self) -> dict:
-        """Return the model as plain data; ``reference`` and ``own`` are omitted if false."""
+        """Return the model as plain data; what only some models have is omitted if not set."""
         plain = _plain(self) | {
             "checkpoint": self.checkpoint.as_dict(), "inference": self.inference.as_dict(),
             "training": self.training and self.training.as_dict()}
-        return {k: v for k, v in plain.items() if k not in ("reference", "own") or v}
+        return {name: value for name, value in plain.items() if name not in OF_SOME or value}
 
     @classmethod
     def from_dict(cls, given: dict) -> Model:

@@ -23,6 +23,9 @@ from irbench.catalog.recipe import BLIND, FIELDS, Recipe, check
 from irbench.core.errors import UserError, unknown
 
 CATALOG = Path(__file__).with_name("recipes.yaml")
+BESIDE = {"recipe", "seeds"}    # keys of a config's `training` that are no fields of a recipe
+
+
 def catalog(paths: Iterable[str | Path] = ()) -> dict[str, dict]:
     """Return all recipes by name, with missing fields filled in from their bases.
 
@@ -90,7 +93,8 @@ def resolve(training: dict, where: str, known: dict[str, dict] | None = None) ->
     """Return a recipe with a config's overrides applied.
 
     Args:
-        training: the config's entry, with ``recipe`` and any field of recipes.
+        training: the config's entry, with ``recipe`` and any field of recipes; ``seeds`` is
+            not one, as each seed is trained by the same recipe.
         where: the place named in errors.
         known: all recipes, from ``catalog``; None: irbench's own.
 
@@ -104,10 +108,10 @@ def resolve(training: dict, where: str, known: dict[str, dict] | None = None) ->
     known = catalog() if known is None else known
     if name not in known:
         raise unknown("recipe", name, known, where)
-    changes = {k: v for k, v in training.items() if k != "recipe"}
+    changes = {k: v for k, v in training.items() if k not in BESIDE}
     for key in changes:
         if key not in FIELDS:
-            raise unknown("key", key, FIELDS | {"recipe"}, where)
+            raise unknown("key", key, FIELDS | BESIDE, where)
     if changes.get("precision") is False:  # YAML reads an unquoted `no` as false
         changes["precision"] = "no"
     settings = {**known[name], **changes, "recipe": name}

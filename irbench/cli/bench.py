@@ -46,6 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--implementations", nargs="+", choices=choices["implementations"],
                         metavar="NAME", help="in addition to dense attention, default: "
                         f"{' '.join(usual['implementations'])}")
+    common.add_wait_quiet(parser)
     common.add_job(parser)
 
 
@@ -73,7 +74,7 @@ def _by_hand(arguments: argparse.Namespace, sizes: dict) -> int:
     allocator.keep()
     messages.log_to(arguments.log)
     how = RunSettings(device=jobs.pick_device(arguments.device or "auto"),
-                      threads=arguments.threads)
+                      threads=arguments.threads, wait_quiet=arguments.wait_quiet or 0)
     print(json.dumps(bench.measure(sizes, how)))
     return 0
 

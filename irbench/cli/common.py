@@ -28,6 +28,7 @@ from irbench.plan import config as configs
 from irbench.plan import file as plan_file
 
 CONFIG = configs.DEFAULT
+PATIENCE = 300.0    # seconds
 SUMMARY = ("mean", "count", "steps", "final_loss", "parameters", "macs")
 
 
@@ -91,6 +92,19 @@ def add_job(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
         parser.add_argument("--threads", type=positive, default=1, help="CPU threads (default 1)")
 
 
+def add_wait_quiet(parser: argparse.ArgumentParser) -> None:
+    """Add the option of a job that measures time: how long it may wait for a quiet machine."""
+    parser.add_argument("--wait-quiet", type=seconds, nargs="?", const=PATIENCE, metavar="SECONDS",
+                        help="while other processes keep the machine busy, wait or measure again, "
+                             f"for so long at most (without a number: {PATIENCE:g}; 0: never). "
+                             "Default: the config's wait_quiet, or 0")
+
+
+def seconds(text: str) -> float:
+    """Parse an option's value as a number of seconds of at least 0."""
+    return _duration(text, "seconds")
+
+
 def positive(text: str) -> int:
     """Parse an option's value as a whole number of at least 1."""
     if not text.isdigit() or int(text) < 1:
@@ -100,12 +114,16 @@ def positive(text: str) -> int:
 
 def minutes(text: str) -> float:
     """Parse an option's value as a number of minutes of at least 0."""
+    return _duration(text, "minutes")
+
+
+def _duration(text: str, unit: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a non-negative number of minutes")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a non-negative number of {unit}")
     return value
 
 
@@ -113,6 +131,8 @@ def minutes(text: str) -> float:
 
 def settings(arguments: argparse.Namespace, plan: Plan, **more: object) -> RunSettings:
     """Return the settings of a job that computes; ``more`` are settings of its kind."""
+    asked = getattr(arguments, "wait_quiet", None)      # only of jobs that measure time
+    more["wait_quiet"] = plan.config.get("wait_quiet", 0) if asked is None else asked
     return RunSettings(device=arguments.device or plan.config["device"],
                        threads=arguments.threads, progress=True, **more)
 

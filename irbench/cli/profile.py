@@ -3,7 +3,7 @@
 Reads   the config. Writes the profile's record.
 
 Try: ``irbench profile --protocol sr-x2 --model compacter``
-     ``irbench profile --protocol sr-x2 --model compacter --device cuda``
+     ``irbench profile --protocol sr-x2 --model compacter --device cuda --wait-quiet``
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     common.add_run(parser)
     common.add_protocol(parser)
     common.add_model(parser)
+    common.add_wait_quiet(parser)
     common.add_job(parser)
 
 

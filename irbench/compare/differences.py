@@ -8,7 +8,7 @@ Try: ``irbench compare results/photos results/photos``
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 from irbench.compare import inputs
@@ -83,7 +83,11 @@ class CellDifference:
 
 @dataclass(frozen=True)
 class Latency:
-    """Medians in ms, their ratio NEW / BASE, and the p of a Mann-Whitney test on the samples."""
+    """Medians in ms, their ratio NEW / BASE, and the p of a Mann-Whitney test on the samples.
+
+    ``p`` is that of this test alone; ``adjusted`` is corrected for all latencies that the runs
+    have in common, and decides ``word``.
+    """
 
     base: float
     new: float
@@ -91,6 +95,12 @@ class Latency:
     p: float
     word: str                   # "no change", "within noise" or "real"
     note: str = ""
+    adjusted: float = 1.0
+
+    @property
+    def tested(self) -> bool:
+        """Whether chance was tested, so that the comparison counts in its family."""
+        return self.word != statistics.SAME
 
 
 @dataclass(frozen=True)
@@ -139,14 +149,56 @@ class Comparison:
         """The number of cells and profiles that were compared."""
         return sum(not one.reason for one in (*self.cells, *self.profiles))
 
+    @property
+    def tests(self) -> int:
+        """The number of tested differences of scores, which are one family."""
+        return sum(one.paired is not None and one.paired.tested
+                   for cell in self.cells for one in cell.metrics)
+
+    @property
+    def timings(self) -> int:
+        """The number of tested differences of latencies, which are one family."""
+        return sum(one.latency is not None and one.latency.tested for one in self.profiles)
+
 
 def compare(base: RunData, new: RunData) -> Comparison:
-    """Compare every cell and profile of the same protocol (with its version), dataset and model."""
-    cells = tuple(cell(base.cells[key], new.cells[key])
-                  for key in sorted({*base.cells} & {*new.cells}))
-    profiles = tuple(profile(base.profiles[key], new.profiles[key])
-                     for key in sorted({*base.profiles} & {*new.profiles}))
-    return Comparison(base, new, cells, profiles, _only(base, new), _only(new, base))
+    """Compare every cell and profile of the same protocol (with its version), dataset and model.
+
+    The p of all scores are corrected for their number, and so are those of all latencies
+    (``statistics.holm``).
+    """
+    cells = [cell(base.cells[key], new.cells[key])
+             for key in sorted({*base.cells} & {*new.cells})]
+    profiles = [profile(base.profiles[key], new.profiles[key])
+                for key in sorted({*base.profiles} & {*new.profiles})]
+    return Comparison(base, new, _corrected(cells), _corrected_timings(profiles),
+                      _only(base, new), _only(new, base))
+
+
+def _corrected(cells: list[CellDifference]) -> tuple[CellDifference, ...]:
+    """Return the cells with verdicts that are corrected for the number of all comparisons."""
+    verdicts = iter(statistics.corrected([
+        one.paired for cell in cells for one in cell.metrics if one.paired]))
+
+    def change(found: Change) -> Change:
+        if found.paired is None:
+            return found
+        paired = next(verdicts)
+        return replace(found, paired=paired, word=paired.word)
+
+    return tuple(replace(cell, metrics=tuple(map(change, cell.metrics))) for cell in cells)
+
+
+def _corrected_timings(profiles: list[ProfileDifference]) -> tuple[ProfileDifference, ...]:
+    tested = [one.latency for one in profiles if one.latency and one.latency.tested]
+    ps = iter(statistics.holm([one.p for one in tested]))
+    return tuple(replace(one, latency=replace(
+        one.latency, adjusted=(p := next(ps)), word=_word(p)))
+        if one.latency and one.latency.tested else one for one in profiles)
+
+
+def _word(p: float) -> str:
+    return statistics.REAL if p < statistics.LEVEL else statistics.NOISE
 
 
 def _only(one: RunData, other: RunData) -> dict[str, str]:
@@ -320,8 +372,7 @@ def _apart(base: ProfileData, new: ProfileData) -> str:
 def _latency(base: ProfileData, new: ProfileData) -> Latency:
     p = statistics.mann_whitney(base.latency, new.latency)
     a, b = median(base.latency), median(new.latency)
-    word = (statistics.SAME if base.latency == new.latency
-            else statistics.REAL if p < statistics.LEVEL else statistics.NOISE)
+    word = statistics.SAME if base.latency == new.latency else _word(p)
     fewest = min(len(base.latency), len(new.latency))
     note = f"{fewest} samples on one side: too few for a test" if fewest < 4 else ""
-    return Latency(a, b, b / a if a else float("nan"), p, word, note)
+    return Latency(a, b, b / a if a else float("nan"), p, word, note, p)

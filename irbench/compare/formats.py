@@ -24,6 +24,7 @@ from irbench.core import metrics
 from irbench.core.statistics import FEWEST, REAL, SAME, Paired
 from irbench.present import ci
 from irbench.present import plain as layout
+from irbench.present import text as words
 from irbench.present.markdown import COMMENT, details, escape, pipes
 from irbench.present.table import Block, Column, Table, Value
 
@@ -33,10 +34,19 @@ QUALITY = Table("quality", "Quality", [Column("cell", left=True)], [
     Column("metric"), *NUMBERS, Column("95 % interval"), Column("p"), Column("images"), VERDICT])
 SIZES = Table("sizes", "Size and speed", [Column("profile", left=True)], [
     Column("figure"), *NUMBERS, Column("p"), VERDICT])
-READING = ("Differences are NEW minus BASE. A difference is \"real\" if the 95 % bootstrap "
-           "interval of the mean difference over the images excludes 0 and a sign test has "
-           "p < 0.05. With fewer than 6 images (\"few images\") the sign test cannot reach this p, "
-           "so the interval alone decides. Latency: Mann-Whitney test on the samples.")
+
+
+def reading(comparison: Comparison) -> str:
+    """Return how to read the tables, with the number of comparisons that each of them makes."""
+    quality = (f"A difference of scores is \"real\" if {words.significance(comparison.tests)}. "
+               f"The interval is the 95 % bootstrap interval of this mean alone. With fewer than "
+               f"{FEWEST} images (\"few images\") the sign test cannot reach this p, so a paired "
+               "t-test decides.")
+    speed = ("Latency: Mann-Whitney test on the samples"
+             + (f", p with Holm's correction for {layout.many(comparison.timings, 'comparison')}"
+                if comparison.timings > 1 else "") + ".")
+    return " ".join(["Differences are NEW minus BASE; p is shown after the correction.",
+                     *[quality] * bool(comparison.tests), *[speed] * bool(comparison.timings)])
 
 
 def counts(comparison: Comparison) -> dict:
@@ -88,6 +98,8 @@ def text(comparison: Comparison, everything: bool = False) -> str:
     parts += map(layout.to_text, _tables(comparison, everything))
     parts += [f"{title}:\n" + "\n".join(f"  {line}" for line in lines)
               for title, lines in _lists(comparison)]
+    if comparison.tests or comparison.timings:
+        parts.append(reading(comparison))
     return "\n\n".join([*parts, sentence(comparison)])
 
 
@@ -100,7 +112,7 @@ def markdown(comparison: Comparison, everything: bool = False) -> str:
             f"- {escape(line)}" for line in lines)))
     sides = "\n".join(f"- {side}: {escape(layout.about(run))}" for side, run in (
         ("BASE", comparison.base), ("NEW", comparison.new)))
-    parts.append(details("What was compared, and how", f"{sides}\n\n{READING}"))
+    parts.append(details("What was compared, and how", f"{sides}\n\n{reading(comparison)}"))
     return "\n\n".join(parts)
 
 
@@ -153,7 +165,7 @@ def _row(cell: CellDifference, metric: Change) -> list[str]:
     note = f" ({'; '.join(filter(None, notes))})" if any(notes) else ""
     return [cell.key, layout.metric(name), layout.score(name, metric.base),
             layout.score(name, metric.new), layout.change(name, moved), spread,
-            f"{paired.p:.2g}" if paired else layout.NA, str(paired.n if paired else 0),
+            f"{paired.adjusted:.2g}" if paired else layout.NA, str(paired.n if paired else 0),
             word + note]
 
 
@@ -179,7 +191,7 @@ def _sizes(profile: ProfileDifference, everything: bool) -> list[list[str]]:
         word = {REAL: "real, slower" if found.factor > 1 else "real, faster"}.get(found.word,
                                                                                  found.word)
         rows.append([profile.key, "latency, ms", f"{found.base:.4g}", f"{found.new:.4g}",
-                     f"x {found.factor:.3f}", f"{found.p:.2g}",
+                     f"x {found.factor:.3f}", f"{found.adjusted:.2g}",
                      word + (f" ({found.note})" if found.note else "")])
     return rows
 
@@ -220,6 +232,7 @@ def plain(comparison: Comparison) -> dict:
     """Return everything as plain data; unknown is null."""
     return {
         "base": comparison.base.where, "new": comparison.new.where, "counts": counts(comparison),
+        "comparisons": {"scores": comparison.tests, "latencies": comparison.timings},
         "cells": [{
             "cell": cell.key, "compared": not cell.reason, "reason": cell.reason or None,
             "verdict": _standing(cell), "changes": list(cell.changes),
@@ -233,7 +246,8 @@ def _metric(metric: Change) -> dict:
     paired = metric.paired
     return {"base": metric.base, "new": metric.new, "difference": metric.difference,
             "interval": [paired.low, paired.high] if paired and paired.low is not None else None,
-            "p": paired.p if paired else None, "images": paired.n if paired else 0,
+            "p": paired.p if paired else None,
+            "p_corrected": paired.adjusted if paired else None, "images": paired.n if paired else 0,
             "verdict": metric.word, "direction": metric.direction or None,
             "note": metric.note or None,
             "worst": [{"image": i.name, "base": i.base, "new": i.new, "difference": i.difference}
@@ -248,6 +262,7 @@ def _profile(profile: ProfileDifference) -> dict:
             "macs": dict(zip(("base", "new"), profile.macs, strict=True)),
             "latency_ms": found and {
                 "base": found.base, "new": found.new, "factor": found.factor, "p": found.p,
+                "p_corrected": found.adjusted,
                 "verdict": found.word, "note": found.note or None},
             "peak_memory_bytes": dict(zip(("base", "new"), profile.memory, strict=True)),
             "not_comparable": profile.apart or None, "changes": list(profile.changes)}

@@ -16,6 +16,9 @@ if it is significantly worse: a significance test finds .001 dB on enough images
 ``strict_weights`` they must score significantly better, by more than the tolerance. Weights trained
 in the run are exempt from advice, because they always differ.
 
+Significance of scores is that of ``irbench compare``, corrected for the number of comparisons. Of a
+latency it is the ``p`` of the tolerances, uncorrected: its factor must exceed a tolerance as well.
+
 Pure functions on loaded runs; nothing is read or written.
 
 Try: ``irbench check --baseline photos.json results/photos``

@@ -46,6 +46,7 @@ class Planned:
             return any(cell[0] == protocol for cell in self.cells)
         base = self._base(model)
         return ((self.models.get(base) or {}).get("profile", True)
+                and model.removeprefix(f"{base}.") not in _seeds(self.models.get(base) or {})
                 and any((cell[0], cell[2]) == (protocol, base) for cell in self.cells)
                 and self._stands(protocol, model))
 
@@ -53,28 +54,34 @@ class Planned:
         """Return the key of every requested cell, with those of variants, sorted."""
         found = set()
         for protocol, dataset, base in self.cells:
-            variants = (self.models.get(base) or {}).get("variants") or {}
+            entry = self.models.get(base) or {}
             found |= {f"{protocol}/{dataset}/{name}"
-                      for name in (base, *(f"{base}.{variant}" for variant in variants))
+                      for name in (base, *(f"{base}.{one}" for one in (
+                          *_seeds(entry), *(entry.get("variants") or {}))))
                       if self._stands(protocol, name)}
         return sorted(found)
 
     def _base(self, model: str) -> str:
-        """Return the config's model of a model or variant."""
+        """Return the config's model of a model, a variant or another seed."""
         if model in self.models:
             return model
         return next((base for base, entry in self.models.items()
-                     if model.removeprefix(f"{base}.") in ((entry or {}).get("variants") or {})
-                     and model.startswith(f"{base}.")), model)
+                     if model.startswith(f"{base}.") and model.removeprefix(f"{base}.") in (
+                         *((entry or {}).get("variants") or {}), *_seeds(entry or {}))), model)
 
     def _stands(self, protocol: str, model: str) -> bool:
         """Whether a variant is planned under a protocol of its base; always True for a model."""
         base = self._base(model)
         if base == model:
             return True
-        variant = self.models[base]["variants"][model.removeprefix(f"{base}.")] or {}
-        only = variant.get("protocols")
+        found = (self.models[base].get("variants") or {}).get(model.removeprefix(f"{base}."))
+        only = (found or {}).get("protocols")   # another seed is planned wherever its base is
         return only is None or protocol in only or protocol.rpartition("@")[0] in only
+
+
+def _seeds(entry: dict) -> list[str]:
+    """Return the names of the other seeds of a training, below the model's name."""
+    return [f"seed{n}" for n in range(2, (entry.get("training") or {}).get("seeds", 1) + 1)]
 
 
 def read(folder: Path) -> Planned | None:
@@ -102,6 +109,9 @@ def _check_form(config: dict) -> None:
         for variant in ((model or {}).get("variants") or {}).values():
             if not isinstance((variant or {}).get("protocols"), list | None):
                 raise TypeError(f"models.{name}: the protocols of a variant are not a list")
+        if type(seeds := ((model or {}).get("training") or {}).get("seeds", 1)) is not int or (
+                seeds > 99):
+            raise TypeError(f"models.{name}: training.seeds is not a number from 1 to 99")
     for group in config["cells"]:
         if not all(isinstance(part, str) for part in
                    (group["protocol"], *group["datasets"], *group["models"])):

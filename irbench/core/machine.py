@@ -22,6 +22,7 @@ import psutil
 
 from irbench import __version__
 
+BUSY = 0.2                      # cores; the load of an idle system stays below this
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "pyiqa", "fvcore",
             "scikit-image", "safetensors", "snakemake", "pandas", "matplotlib")
 
@@ -45,6 +46,12 @@ def versions_of(*names: str) -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
     return versions
+
+
+def busy(cores: float | None) -> float:
+    """Return how many cores other processes used during a measurement, 0 if negligible or unknown.
+    """
+    return cores if cores and cores >= BUSY else 0.0
 
 
 @functools.cache

@@ -30,6 +30,7 @@ def measure(sizes: dict, settings: RunSettings) -> dict:
     """
     from irbench.jobs.profiling import attention  # imports torch
 
-    result = attention.run(**sizes, device=settings.device, threads=settings.threads)
+    result = attention.run(**sizes, device=settings.device, threads=settings.threads,
+                           wait_quiet=settings.wait_quiet)
     print(attention.table(result), file=sys.stderr)
     return result

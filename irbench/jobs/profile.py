@@ -41,7 +41,7 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
     with phases("measure"):
         result = profile.profile(
             network, channels=protocol.channels, device=settings.device, threads=settings.threads,
-            inference=model.inference, **job.spec["profile"])
+            inference=model.inference, wait_quiet=settings.wait_quiet, **job.spec["profile"])
     if chosen := result.get("attention"):
         messages.say(f"attention {chosen['implementation']}: {chosen['reason']}")
     if facts := interface.diagnosis_in_words(network, result["dictionary"]):

@@ -39,6 +39,7 @@ class RunSettings:
         tensorboard: whether a training also writes TensorBoard's files.
         compile: whether a training runs its network through torch.compile.
         channels_last: whether a training keeps weights and images in torch's NHWC layout.
+        wait_quiet: seconds that a profile or benchmark may wait for a quiet machine.
     """
 
     device: str = "cpu"
@@ -51,6 +52,7 @@ class RunSettings:
     tensorboard: bool = False
     compile: bool = False
     channels_last: bool = False
+    wait_quiet: float = 0.0
 
 
 USUAL = RunSettings()

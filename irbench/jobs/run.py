@@ -140,7 +140,8 @@ def _done(plan: Plan, job: Job) -> dict | None:
 def compute(plan: Plan, job: Job, settings: RunSettings | None = None) -> Result | None:
     """Run a job and return the result, without making a record or catching errors."""
     kind = KINDS[job.kind]
-    settings = settings or RunSettings(device=plan.config["device"], progress=True)
+    settings = settings or RunSettings(
+        device=plan.config["device"], progress=True, wait_quiet=plan.config.get("wait_quiet", 0))
     if kind.computes:
         settings = dataclasses.replace(settings, device=pick_device(settings.device))
     return kind.run(plan, job, settings)

@@ -119,7 +119,7 @@ class Plan:
         model = self.models.get(name)
         if model is None or kind not in ("training", "profile"):
             return
-        entry = self.config["models"].get(model.owner) or {}
+        entry = self.config["models"].get(model.entry) or {}
         if not model.learned:
             why = "has no weights"
         elif model.given:
@@ -130,6 +130,8 @@ class Plan:
             why = f"has the weights of {model.base!r}"
         elif kind == "profile" and not entry.get("profile", True):
             why = "has `profile: false`"
+        elif kind == "profile" and model.seed_of:
+            why = f"is as fast as {model.seed_of!r}, another seed of the same training"
         else:
             return
         raise UserError(f"run {self.config['run']!r}: the model {name!r} {why}, so there is no "
@@ -212,7 +214,7 @@ def build(config: dict, where: str = "config") -> Plan:
                                                                                    possible)))
               for i, group in enumerate(config["cells"])]
     wanted = {name: variants.under(where, config, model, [
-        protocol.id for _, group, protocol in groups if model.owner in group["models"]])
+        protocol.id for _, group, protocol in groups if model.entry in group["models"]])
         for name, model in models.items()}
     for place, group, protocol in groups:
         plan.protocols[protocol.id] = protocol
@@ -222,7 +224,7 @@ def build(config: dict, where: str = "config") -> Plan:
             if name not in config["models"]:
                 raise variants.not_a_model(name, models, f"{place}.models")
             for model in models.values():
-                if name in (model.name, model.base) and protocol.id in wanted[model.name]:
+                if name == model.entry and protocol.id in wanted[model.name]:
                     fitted = model_entries.fit(model, protocol, plugins, f"{place}.models",
                                                others)
                     _add_model(plan, training_sets.settled(fitted), protocol, group["datasets"],
@@ -239,9 +241,10 @@ def _add_model(plan: Plan, model: Model, protocol: Protocol, sets: list[str], kn
     """Add a model's jobs under a protocol: training, profile, and one cell per dataset."""
     config, name = plan.config, model.name
     if model.training and not model.base:  # a variant has the weights of its base
-        _add_training(plan, model, protocol, known, f"{where}: models.{name}.training")
+        _add_training(plan, model, protocol, known, f"{where}: models.{model.entry}.training")
     plan.trained_on[f"{protocol.id}/{name}"] = _trained_on(plan, model, known, where)
-    if model.learned and not model.given and config["models"][model.owner].get("profile", True):
+    if (model.learned and not model.given and not model.seed_of
+            and config["models"][model.entry].get("profile", True)):
         _add_profile(plan, model, protocol)
     spec = cell_spec(config, model, protocol)
     for dataset in sets:
@@ -338,7 +341,7 @@ def _trained_on(plan: Plan, model: Model, known: dict, where: str) -> training_s
         return {}
     if model.training:
         return training_sets.of_recipe(model.training, known,
-                                       f"{where}: models.{model.owner}.training")
+                                       f"{where}: models.{model.entry}.training")
     path = loading.on_disk(model.checkpoint, Path(plan.config["data_root"]))
     if path and path not in plan.contents:
         plan.contents[path] = training_sets.of_file(path, known, lambda entry: _data_spec(
@@ -381,7 +384,7 @@ def _add_training(plan: Plan, model: Model, protocol: Protocol, known: dict, whe
     trained_for = configs.at(where, lambda: recipes.trained_for(recipe, protocol))
     spec = {"protocol": trained_for.training_definition(), "model": model_entries.trained(model),
             "datasets": [plan.data[name].spec["dataset"] for name in recipe.data],
-            "seed": plan.config["seed"],
+            "seed": plan.config["seed"] + (model.seed or 1) - 1,
             "code": sources.digest("training", model, tuple(plan.config["plugins"]))}
     name = f"{trained_for.id}/{model.name}"
     before = plan.trainings.get(name)

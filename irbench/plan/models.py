@@ -29,7 +29,7 @@ NOT_PROFILED = ("checkpoint", "training", "base", "base_options", "variant")
 
 def resolve(where: str, entries: dict[str, dict], plugins: tuple[str, ...],
             catalogs: Known) -> dict[str, Model]:
-    """Return every model of a config by name, each base followed by its variants.
+    """Return every model of a config by name, each base followed by its seeds and variants.
 
     Args:
         where: the config, for messages.
@@ -48,14 +48,15 @@ def resolve(where: str, entries: dict[str, dict], plugins: tuple[str, ...],
         for model in _family(place, name, entry, plugins, catalogs):
             if model.name in found or model.name in set(entries) - {name}:
                 raise UserError(f"{place}: the name {model.name!r} is used twice, by a model "
-                                "and a variant (BASE.NAME). Rename one of them.")
+                                "and a variant (BASE.NAME) or seed (BASE.seedN). Rename one of "
+                                "them.")
             found[model.name] = model
     return found
 
 
 def _family(where: str, name: str, entry: dict, plugins: tuple[str, ...],
             catalogs: Known) -> list[Model]:
-    """Resolve one entry: the base, then its variants."""
+    """Resolve one entry: the base, then the other seeds of its training, then its variants."""
     if "outputs" in entry:
         return [external.given(where, name, entry, catalogs)]
     plain = _model(where, name, {k: v for k, v in entry.items()
@@ -72,7 +73,18 @@ def _family(where: str, name: str, entry: dict, plugins: tuple[str, ...],
     if chosen.self_ensemble:    # printed values of the method itself are without
         base = replace(base, title=variants.ensembled(base.title),
                        published_as=entry.get("published_as", ""))
-    return [base, *variants.variants_of(where, base, plain, entry.get("variants") or {}, card)]
+    return [base, *_other_seeds(base, entry),
+            *variants.variants_of(where, base, plain, entry.get("variants") or {}, card)]
+
+
+def _other_seeds(base: Model, entry: dict) -> list[Model]:
+    """Return the models BASE.seed2, BASE.seed3, ... that repeat the training of an entry.
+
+    The first seed is the base itself, so that asking for more seeds trains nothing again.
+    """
+    return [replace(base, name=f"{base.name}.seed{number}", seed_of=base.name, seed=number,
+                    title=variants.titled(base.title, [f"seed {number}"]))
+            for number in range(2, (entry.get("training") or {}).get("seeds", 1) + 1)]
 
 
 def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...],

@@ -66,7 +66,8 @@ def model_of(config: dict, name: str, entry: dict, protocol: Protocol) -> tuple[
     plugins = tuple(config["plugins"])
     catalogs = Known.of(tuple(config["catalog_paths"]))
     found = model_entries.resolve("model", known["models"], plugins, catalogs)
-    model = model_entries.fit(list(found.values())[-1], protocol, plugins, "model", catalogs)
+    last = [one for one in found.values() if not one.seed_of][-1]
+    model = model_entries.fit(last, protocol, plugins, "model", catalogs)
     return _plan(known, model, protocol, {}), _job(
         model, protocol, "-", compose.cell_spec(known, model, protocol))
 
@@ -81,8 +82,8 @@ def cell_of(config: dict, name: str, entry: dict, protocol: str,
         **config, "models": {name: {**entry, "profile": False}},
         "cells": [{"protocol": protocol, "datasets": [dataset], "models": [name]}]}, "cell"),
         "irbench")
-    # a variant follows its base
-    return plan, list(plan.cells.values())[-1]
+    # a variant follows its base and the other seeds of its training
+    return plan, [job for job in plan.cells.values() if not job.model.seed_of][-1]
 
 
 def module_of(config: dict, name: str, title: str, protocol: Protocol, dataset: str | None = None,

@@ -61,13 +61,13 @@ def _variant(where: str, name: str, base: Model, plain: Model, entry: dict,
                   else [] if way.self_ensemble else ["default inference"])
     unlike = changed(card.options if card else {}, chosen) | way.unlike(inference.DEFAULT)
     return replace(
-        base, name=f"{base.name}.{name}", title=_title(title, words),
+        base, name=f"{base.name}.{name}", title=titled(title, words),
         in_paper=False, published_as="",    # no published value is compared with a variant
         note=note(plain.note, unlike, base.name), options=chosen, inference=way, base=base.name,
         base_options=base.options, variant=difference)
 
 
-def _title(base: str, words: list[str]) -> str:
+def titled(base: str, words: list[str]) -> str:
     """Add the differences in parentheses; use the pair at the end of the title if there is one."""
     joined = ", ".join(words)
     if not joined:
@@ -132,7 +132,7 @@ def under(where: str, settings: dict, model: Model, own: list[str]) -> set[str]:
     Raises:
         UserError: a protocol under which the base has no cell.
     """
-    if model.base is None:
+    if model.base is None:      # other seeds, too
         return set(own)
     name = model.name.removeprefix(f"{model.base}.")
     wanted = (settings["models"][model.base]["variants"][name] or {}).get("protocols")
@@ -153,6 +153,8 @@ def _unversioned(protocol: str) -> str:
 def not_a_model(name: str, models: dict[str, Model], where: str) -> UserError:
     """Return the error for a name among a cell's models that is a variant, or nothing."""
     if name in models:
-        return UserError(f"{where}: {name} is a variant; it runs wherever {models[name].base} "
-                         f"does (or under its `protocols`). Name {models[name].base}.")
-    return unknown("model", name, [n for n, m in models.items() if not m.base], where)
+        kind = "another seed" if models[name].seed_of else "a variant"
+        only = "" if models[name].seed_of else " (or under its `protocols`)"
+        return UserError(f"{where}: {name} is {kind}; it runs wherever {models[name].entry} "
+                         f"does{only}. Name {models[name].entry}.")
+    return unknown("model", name, [n for n, m in models.items() if m.entry == n], where)

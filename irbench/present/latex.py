@@ -28,7 +28,7 @@ def _environment(table: Table) -> str:
     columns = table.all_columns
     keys = len(table.heads)
     widths = [max([len(column.title), *(
-        fitting.letters(row.values[i].shown + _apart(table, row.values[i]), row.values[i].marks)
+        fitting.letters(row.values[i].full + _apart(table, row.values[i]), row.values[i].marks)
         for row in table.rows)]) for i, column in enumerate(columns)]
     left = [column.left for column in columns]
     spans = [width for _, width in table.headings()[0]]
@@ -107,5 +107,5 @@ def _apart(table: Table, value: Value) -> str:
 
 def _value(table: Table, value: Value) -> str:
     marks = rf"\textsuperscript{{{','.join(value.marks)}}}" if value.marks else ""
-    return (RANKS.get(value.rank, "%s") % text.latex(value.shown)
+    return (RANKS.get(value.rank, "%s") % text.latex(value.full)
             + _apart(table, value).replace("-", "$-$") + marks)

@@ -87,5 +87,5 @@ def pipes(table: Table, look: Look) -> str:
 def _value(value: Value, escape: Callable[[str], str], differences: bool) -> str:
     apart = f" ({value.difference})" if differences and value.difference else ""
     marks = f"<sup>{','.join(value.marks)}</sup>" if value.marks else ""
-    first = RANKS.get(value.rank, "{}").format(escape(value.shown)) + apart + marks
+    first = RANKS.get(value.rank, "{}").format(escape(value.full)) + apart + marks
     return "<br>".join([first, *map(escape, filter(None, (value.sub, *value.lines)))])

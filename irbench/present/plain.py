@@ -72,7 +72,7 @@ def to_text(table: Table, room: int = 0) -> str:
 
 def _lines(value: Value) -> list[str]:
     marks = f" [{','.join(value.marks)}]" if value.marks else ""
-    return [value.shown + marks, *filter(None, [value.sub]), *value.lines]
+    return [value.full + marks, *filter(None, [value.sub]), *value.lines]
 
 
 def compact(value: object) -> str:

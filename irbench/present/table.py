@@ -66,6 +66,8 @@ class Value:
         difference: measured - printed, signed, with the decimals of ``shown``.
         apart: the same difference, unrounded.
         against: the method of the printed value, and its source.
+        spread: the standard deviation of the values that ``shown`` is the mean of, as shown.
+        seeds: how many values it is the mean of: trainings with different seeds.
     """
 
     shown: str
@@ -82,6 +84,13 @@ class Value:
     difference: str = ""
     apart: float | None = None
     against: str = ""
+    spread: str = ""
+    seeds: int = 1
+
+    @property
+    def full(self) -> str:
+        """The text with its spread: ``32.10 ± 0.021``."""
+        return f"{self.shown} ± {self.spread}" if self.spread else self.shown
 
 
 @dataclass

@@ -14,7 +14,7 @@ from decimal import Decimal
 
 from irbench.catalog.model import SELF_ENSEMBLE
 from irbench.catalog.protocols import SYNTHETIC
-from irbench.core import metrics
+from irbench.core import metrics, statistics
 
 ID = re.compile(r"(?P<task>.+)-(?P<level>[^-@]+)@(?P<version>[0-9]+)")
 NA = "n/a"
@@ -93,6 +93,23 @@ def value(metric: str, number: float) -> str:
 def difference(metric: str, number: float) -> str:
     """Return a signed difference; for PSNR with one decimal more than the mean: ``+0.018``."""
     return metrics.get(metric).difference(number)
+
+
+def significance(comparisons: int, what: str = "table") -> str:
+    """Return the criterion of a real difference between models, for a caption.
+
+    ``comparisons``: how many the ``what`` makes; their p are corrected for their number.
+    """
+    correction = (f" after Holm's correction for the {comparisons} comparisons of this {what}"
+                  if comparisons > 1 else "")
+    return (f"p < {statistics.LEVEL}{correction}, where p is the larger of that of a sign test "
+            "over the images and that of the bootstrap interval of the mean difference")
+
+
+def few_images() -> str:
+    """Return how sets of few images are tested, for a caption; without a full stop."""
+    return (f"with fewer than {statistics.FEWEST} images the sign test cannot reach p < "
+            f"{statistics.LEVEL}, so a paired t-test decides")
 
 
 def parameters(count: int) -> str:

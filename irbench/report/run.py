@@ -6,12 +6,14 @@ and writes nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import functools
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 
 from irbench.catalog import published
 from irbench.catalog.model import Model
-from irbench.core import headers, metrics
+from irbench.core import headers, metrics, statistics
 from irbench.present import text
 from irbench.report.facts import kinds, leakage
 
@@ -59,11 +61,30 @@ class Cell(Outcome):
     missing: dict[str, str] = field(default_factory=dict)
     synthetic: bool = False         # our own degradation; there are no published values for it
     leak: str = ""
+    # of a cell that stands for several seeds of a training (``Run.rows``): the cells of all seeds,
+    # in order, and the sample standard deviation of each mean over those with a result
+    seeds: tuple[Cell, ...] = ()
+    spread: dict[str, float] = field(default_factory=dict)
 
     @property
     def images(self) -> list[dict]:
         """Per-image scores, in the record's order."""
         return self.result.get("images") or []
+
+    def scores(self, metric: str) -> dict[str, float]:
+        """Return the score of each image by its name, in the record's order.
+
+        Of several seeds it is their mean, over those with a mean.
+        """
+        if not self.seeds:
+            return {str(image["name"]): image[metric] for image in self.images}
+        found = [one.scores(metric) for one in self.of(metric)]
+        return {name: fmean(scores[name] for scores in found)
+                for name in (found[0] if found else ()) if all(name in one for one in found)}
+
+    def of(self, metric: str) -> list[Cell]:
+        """Return the seeds that have a mean of a metric; the cell itself if there is only one."""
+        return [one for one in self.seeds or (self,) if metric in one.means]
 
     @property
     def header(self) -> dict:
@@ -75,6 +96,21 @@ class Cell(Outcome):
         """The metrics that the record asks for, in the order of tables; () without a record."""
         asked = self.record["spec"].get("metrics") if self.record else ()
         return metrics.ordered(asked or ())
+
+
+def _together(seeds: list[Cell]) -> Cell:
+    """Return one cell for all seeds of a training: the first with a result, with their means."""
+    if len(seeds) == 1:
+        return seeds[0]
+    first = next((one for one in seeds if one.means), seeds[0])
+    found = {metric: [one.means[metric] for one in seeds if metric in one.means]
+             for metric in metrics.ordered({name for one in seeds for name in one.means})}
+    return replace(
+        first, model=seeds[0].model, seeds=tuple(seeds),
+        means={metric: fmean(values) for metric, values in found.items()},
+        missing={metric: why for metric, why in first.missing.items() if metric not in found},
+        spread={metric: statistics.spread(values) for metric, values in found.items()
+                if len(values) > 1})
 
 
 @dataclass(frozen=True)
@@ -102,6 +138,16 @@ class Run:
     trained_as: dict[str, str] = field(default_factory=dict)
     figures: tuple[published.Figure, ...] = field(default_factory=published.load)  # printed
     differences: bool = False       # show differences to published values in the cells of tables
+
+    @functools.cached_property
+    def rows(self) -> list[Cell]:
+        """The cells as rows of methods: the seeds of one training are one cell, their mean."""
+        others: dict[tuple[str, str, str], list[Cell]] = {}
+        for cell in self.cells:
+            if first := self.models[cell.model].seed_of:
+                others.setdefault((cell.protocol, cell.dataset, first), []).append(cell)
+        return [_together([cell, *others.get((cell.protocol, cell.dataset, cell.model), ())])
+                for cell in self.cells if not self.models[cell.model].seed_of]
 
     def parameters(self, protocol: str, model: str) -> int | None:
         """Return the number of parameters; 0 for a model without weights, None if unknown."""

@@ -7,6 +7,7 @@ import yaml
 
 from irbench import cli, plan
 from irbench.core import digests, records
+from irbench.jobs import run as jobs
 from irbench.jobs import verify
 from tests.helpers import tiny
 
@@ -234,6 +235,28 @@ def test_a_profile_by_hand(world, capsys):
     assert record["result"]["parameters"] == (27 * 4 + 4) + (36 * 12 + 12)
     assert record["result"]["macs"] == 16 * 16 * (27 * 4 + 36 * 12)
     assert len(record["result"]["latency_ms"]["samples"]) == 3
+
+
+@pytest.mark.parametrize(("options", "seconds"), [
+    ([], 7), (["--wait-quiet"], 300), (["--wait-quiet", "2.5"], 2.5), (["--wait-quiet", "0"], 0)])
+def test_how_long_a_profile_waits_for_a_quiet_machine(world, monkeypatch, options, seconds):
+    """The config says it for the workflow, an option for one job; the result is the same."""
+    planned = plan.load(world)
+    config = yaml.safe_load(world.read_text())
+    world.write_text(yaml.safe_dump(config | {"wait_quiet": 7}))
+    again = plan.load(world)
+    assert {job.title: job.fingerprint for job in planned.jobs()} == {
+        job.title: job.fingerprint for job in again.jobs()}
+    asked = []
+    monkeypatch.setattr(jobs, "do", lambda plan, job, how, **_: asked.append(how.wait_quiet))
+    assert cli.main(["profile", "--protocol", "sr-x2", "--model", "tiny", *options]) == 0
+    assert asked == [seconds]
+
+
+def test_a_negative_patience_is_refused(world, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["profile", "--protocol", "sr-x2", "--model", "tiny", "--wait-quiet", "-1"])
+    assert "is not a non-negative number of seconds" in capsys.readouterr().err
 
 
 def test_a_profile_is_of_the_inference_asked_for(world, capsys):

@@ -46,6 +46,26 @@ def test_a_shift_of_every_image_is_real_and_has_a_direction(pair, name, by, word
     assert found.difference == pytest.approx(by) and found.paired.n == 8
 
 
+def test_many_comparisons_are_corrected_for_their_number(pair):
+    """All eight images gain, so p is 2 / 256: enough for 3 comparisons, not for 15."""
+    def all_up(record):
+        for image in record["result"]["images"]:
+            for name in ("psnr", "ssim", "lpips"):
+                image[name] += 0.01
+    first, *others = [stored.relative_to(pair[1]) for stored in sorted(
+        (pair[1] / "cells").rglob("*.json"))]
+    edit(pair[1], first, all_up)
+    alone = compared(pair)
+    real = [m for cell in alone.cells for m in cell.metrics if m.word == "real"]
+    assert alone.tests == len(real) == 3 and {m.paired.p for m in real} == {2 / 256}
+    assert {round(m.paired.adjusted, 9) for m in real} == {3 * 2 / 256}
+    for other in others:
+        edit(pair[1], other, all_up)
+    many = compared(pair)
+    assert many.tests == 15
+    assert {m.word for cell in many.cells for m in cell.metrics} == {"within noise"}
+
+
 def test_images_that_go_both_ways_are_noise(pair):
     found = metric_of(pair, shift("psnr", 0.3, -0.4, 0.2, -0.1, 0.1, -0.2, 0.05, 0.01))
     assert found.word == "within noise"

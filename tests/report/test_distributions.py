@@ -33,8 +33,9 @@ def test_differences_are_paired_and_to_the_best(tmp_path):
     assert row.best == "b" and list(row.psnr) == ["b", "a", "bicubic"]
     assert np.array_equal(row.against["a"], [-1.0, 1.0, -3.0])
     assert set(row.against) == {"a"}            # not the one without weights: two have them
-    assert row.verdict("a") == statistics.verdict([-1.0, 1.0, -3.0], X2, "photos", "a", "b",
-                                                  least=0.001)
+    assert distributions.judge([row]) == 1
+    assert row.verdicts["a"] == statistics.verdict([-1.0, 1.0, -3.0], X2, "photos", "a", "b",
+                                                    least=0.001)
     drawing = distributions.draw(run)
     assert [f.stem for f in drawing.figures] == ["distributions"]
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {
@@ -84,8 +85,19 @@ def test_another_set_of_images_is_not_compared(tmp_path):
 def test_the_same_scores_are_no_change(tmp_path):
     run = collected(built(tmp_path, {"a": [30.0, 31.0], "b": [30.0, 31.0]}))
     row, = distributions.rows(run)
-    assert row.verdict("b").word == statistics.SAME
+    assert distributions.judge([row]) == 0 and row.verdicts["b"].word == statistics.SAME
     assert "no change" in distributions.draw(run).figures[0].alt
+
+
+def test_the_verdicts_of_a_figure_are_one_family(tmp_path):
+    six = [30.0, 31.0, 32.0, 33.0, 34.0, 35.0]
+    two = {"a": six, "b": [x - 0.5 for x in six]}
+    alone = distributions.draw(collected(built(tmp_path / "two", two))).figures[0]
+    assert "(real)" in alone.alt and "Holm" not in alone.caption
+    three = distributions.draw(collected(built(
+        tmp_path / "three", {**two, "c": [x - 0.7 for x in six]}))).figures[0]
+    assert "(real)" not in three.alt
+    assert "Holm's correction for the 2 comparisons of this figure" in three.caption
 
 
 def test_many_images_are_spread(tmp_path):

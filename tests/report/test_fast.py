@@ -217,7 +217,7 @@ def test_a_latency_taken_beside_other_work_says_so(tmp_path):
     builder.cell("sr-x2@1", "set5", "a", {"psnr": [33.0], "ssim": [0.9]})
     for busy, words in ((1.04, "other processes kept 1.0 cores busy"), (0.03, ""), (None, "")):
         builder.profile("sr-x2@1", "a", {"latency_ms": {
-            "p50": 2.0, "p90": 3.0, "samples": [2.0, 2.0], "busy_elsewhere": busy}})
+            "p50": 2.0, "samples": [2.0, 2.0], "busy_elsewhere": busy}})
         table = to_markdown(sheets.build(collected(builder))["profiles"])
         assert words in table and ("busy" in table) == bool(words)
 
@@ -232,15 +232,21 @@ def test_figures_and_ratios_of_disturbed_latencies_are_marked(tmp_path, monkeypa
     for model, busy in (("a", 1.04), ("a.k8", 0.03)):
         builder.cell("sr-x2@1", "set5", model, {"psnr": [33.0], "ssim": [0.9]})
         builder.profile("sr-x2@1", model, {"latency_ms": {
-            "p50": 2.0, "p90": 3.0, "samples": [2.0, 2.0], "busy_elsewhere": busy},
+            "p50": 2.0, "samples": [2.0, 2.0], "busy_elsewhere": busy},
             "macs_keys_only": 9})
     run = collected(builder)
-    for figure in (latency.draw, quality.draw, ksweep.draw):
-        [caption] = [one.caption for one in figure(run).figures]
-        assert "not reliable (marked '?'): A on sr-x2@1 (1.0 cores)." in caption, figure
+    for figure, how in ((latency, "marked '?'"), (ksweep, "hollow, without a line"),
+                        (quality, "marked '?', not in the Pareto front")):
+        [caption] = [one.caption for one in figure.draw(run).figures]
+        assert f"not reliable ({how}): A on sr-x2@1 (1.0 cores)." in caption, figure
     marks = {stem: [label.get_text() for label in figure.findobj(Text) if "?" in label.get_text()]
              for stem, figure in figures.items()}
-    assert marks == {"latency": ["2 ms?"], "quality": ["?"], "ksweep": ["?"]}
+    assert marks == {"latency": ["2 ms?"], "quality": ["?"], "ksweep": []}
+    # k = 4 was disturbed: nothing leads to it, and it is hollow
+    lines = [(list(line.get_xdata()), line.get_linestyle(), line.get_markerfacecolor())
+             for line in figures["ksweep"].axes[1].lines if line.get_marker() == "o"]
+    assert [(ks, style, look == "none") for ks, style, look in lines] == [
+        ([4], "None", True), ([8], "-", False)]
     table = to_markdown(sheets.build(run)["variants"])
     assert "other processes kept 1.0 cores busy" in table and "one of the two" in table
 
@@ -252,9 +258,9 @@ def test_a_ratio_to_a_disturbed_reference_says_so(tmp_path):
     for busy in (1.04, 0.03):
         for model, cores in (("a", 0.0), ("slow", busy)):
             builder.profile("sr-x2@1", model, {"latency_ms": {
-                "p50": 2.0, "p90": 3.0, "samples": [2.0, 2.0], "busy_elsewhere": cores}})
+                "p50": 2.0, "samples": [2.0, 2.0], "busy_elsewhere": cores}})
         made = sheets.build(collected(builder))["profiles"]
-        [ratio] = [row.values[6] for row in made.rows if row.name == "A"]
+        [ratio] = [row.values[5] for row in made.rows if row.name == "A"]
         assert ratio.shown.startswith("1.00")
         assert [made.notes[mark] for mark in ratio.marks] == [latency.ONE_DISTURBED] * (busy > 1)
 

@@ -30,18 +30,16 @@ def rows_of_scores(rows, images):
 
 
 def naive(scores, metric="psnr"):
-    """The definition, written down: 1 + the rows that are really better."""
+    """The definition, written down: 1 + the rows that are really better, in a family of all pairs.
+    """
     sign = -1 if metric == "lpips" else 1
-
-    def better(a, b):
-        first, second = sorted((a, b))
-        apart = [sign * (x - y) for x, y in zip(scores[first], scores[second], strict=True)]
-        found = statistics.verdict(apart, metric, str(first), str(second),
-                                   least=METRICS[metric].alike)
-        return found.word == "real" and (found.mean > 0) == (a == first)
-
-    return [1 + sum(better(other, one) for other in range(len(scores)) if other != one)
-            for one in range(len(scores))]
+    pairs = list(itertools.combinations(range(len(scores)), 2))
+    found = statistics.corrected([statistics.verdict(
+        [sign * (x - y) for x, y in zip(scores[a], scores[b], strict=True)], metric, str(a), str(b),
+        least=METRICS[metric].alike) for a, b in pairs])
+    lost = [b if one.mean > 0 else a for (a, b), one in zip(pairs, found, strict=True)
+            if one.word == "real"]
+    return [1 + lost.count(row) for row in range(len(scores))]
 
 
 @settings(max_examples=40, deadline=None)
@@ -74,7 +72,7 @@ def test_no_order_among_all_is_needed():
 
 @pytest.mark.parametrize(("images", "expected"), [
     ([30.0], [1, 1]),               # one image says nothing of others
-    ([30.0, 31.0], [2, 1]),         # the interval alone decides
+    ([30.0, 31.0], [2, 1]),         # a t-test decides
     (TEN, [2, 1])])
 def test_few_images(images, expected):
     assert ranking.places([images, shifted(images, 0.5)]) == expected
@@ -85,6 +83,32 @@ def test_the_noise_of_machines_is_no_difference():
     assert ranking.places([TEN, shifted(TEN, 0.0011)]) == [2, 1]
     assert ranking.places([TEN, shifted(TEN, 0.004)], shown=["34.50", "34.50"]) == [1, 1]
     assert ranking.places([[], []]) == [1, 1]
+
+
+def test_the_more_rows_the_surer_each_comparison_must_be():
+    """Six images, all better by far: p is 1/32, enough for one comparison and not for one of three.
+    """
+    six = TEN[:6]
+    assert ranking.places([six, shifted(six, 0.5, 0.6)]) == [2, 1]
+    assert ranking.places([six, shifted(six, 0.5, 0.6), shifted(six, -0.5, -0.6)]) == [1, 1, 1]
+    # ten images suffice for three
+    assert ranking.places([TEN, shifted(TEN, 0.5, 0.6), shifted(TEN, -0.5, -0.6)]) == [2, 1, 3]
+
+
+def test_all_columns_and_blocks_of_a_table_are_one_family(tmp_path):
+    """Alone each column would rank its two rows apart. The caption states the number."""
+    build = fixtures.Builder(tmp_path)
+    build.dataset("photos", "Photos", 6)
+    for name, more in (("a", 0.0), ("b", 0.5)):
+        build.model(name, name.upper())
+        for protocol in ("sr-x2@1", "sr-x3@1"):
+            build.cell(protocol, "photos", name, {"psnr": shifted(TEN[:6], more, more + 0.1 * more),
+                                                  "ssim": [0.9] * 6})
+    found = tables.build(collect.collect(tmp_path, build.plan))
+    assert len(found) == 2
+    for table in found:
+        assert places(table) == {"a": (1, ""), "b": (1, "")}
+        assert "Holm's correction for the 2 comparisons of this table" in table.caption
 
 
 def test_lower_is_better_for_lpips():
@@ -147,7 +171,7 @@ def test_rows_without_a_significant_difference_share_a_rank(tmp_path):
     table = table_of(tmp_path, {
         "a": TEN, "b": [x + w for x, w in zip(TEN, wave, strict=True)], "c": shifted(TEN, -1.0)})
     assert places(table) == {"a": (1, "best"), "b": (1, "best"), "c": (3, "")}
-    assert "share a rank" in table.caption and "sets of fewer" not in table.caption
+    assert "share a rank" in table.caption and "fewer than 6" not in table.caption
 
 
 def test_images_are_matched_by_name(tmp_path):
@@ -161,13 +185,13 @@ def test_images_are_matched_by_name(tmp_path):
 def test_the_caption_names_sets_of_few_images(tmp_path):
     table = table_of(tmp_path, {"a": [30.0, 31.0, 32.0], "b": [30.5, 31.5, 32.5]})
     assert places(table) == {"a": (2, "second"), "b": (1, "best")}
-    assert "On sets of fewer than 6 images (Photos: 3)" in table.caption
+    assert "so a paired t-test decides (Photos: 3)" in table.caption
 
 
 def test_one_image_and_one_row(tmp_path):
     table = table_of(tmp_path, {"a": [30.0]})
     assert places(table) == {"a": (1, "")}
-    assert "On sets of fewer than 6 images (Photos: 1)" in table.caption
+    assert "so a paired t-test decides (Photos: 1)" in table.caption
 
 
 @pytest.mark.parametrize(("metric", "expected"), [

@@ -95,6 +95,10 @@ def ask_for_more_steps(folder):
     edit_config(folder, lambda config: config["models"]["tiny"]["training"].update(steps=3))
 
 
+def ask_for_another_seed(folder):
+    edit_config(folder, lambda config: config["models"]["tiny"]["training"].update(seeds=2))
+
+
 def tiny_config():
     return plan.load("config.yaml").config
 
@@ -141,6 +145,9 @@ MORE = {
         {TRAIN, TINY}),
     "another metric": (ask_for_another_metric, {BICUBIC, TINY}),
     "another recipe": (ask_for_more_steps, {TRAIN, TINY}),
+    # the first seed is the training that is there
+    "another seed": (ask_for_another_seed, {TRAIN.replace("tiny", "tiny.seed2"),
+                                            TINY.replace(" tiny ", " tiny.seed2 ")}),
     "a set without its images": (lambda folder: [path.unlink() for path in (
         folder / "images/test").iterdir()], {"Fetch tinyset", BICUBIC, TINY, WORDS["leaks"]}),
 }

@@ -31,10 +31,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from irbench.core import messages
+from irbench.core import machine, messages
 from irbench.core.errors import Unavailable, UserError, unknown
 from irbench.inference import memory
-from irbench.jobs.profiling import profile
+from irbench.jobs.profiling import elsewhere, profile
 from irbench.models.attention import IMPLEMENTATIONS, KeyDictionary, Keys, attend
 
 DENSE, BUILD, REFERENCE = "dense", "dictionary", "reference"
@@ -51,7 +51,7 @@ GOALS = {
 
 def run(*, n: list[int], k: list[int], windows: int, heads: int, head_dim: int, samples: int,
         warmup: int = 1, device: str = "auto", dtype: str = "float32", threads: int | None = None,
-        implementations: list[str] | None = None) -> dict:
+        implementations: list[str] | None = None, wait_quiet: float = 0.0) -> dict:
     """Measure all implementations at every N and k; see the module's text for the method.
 
     Args:
@@ -66,13 +66,15 @@ def run(*, n: list[int], k: list[int], windows: int, heads: int, head_dim: int, 
         dtype: one of ``DTYPES``, for all inputs.
         threads: CPU threads for torch, restored afterwards; None leaves them as they are.
         implementations: names in ``attention.IMPLEMENTATIONS``; None for all.
+        wait_quiet: seconds that the timed runs may wait for a quiet machine, all together.
 
     Returns:
         The ``result`` of a bench record: ``rows`` (implementation, n, k, windows, heads, head_dim,
         latency_ms as in a profile, peak_memory_bytes, peak_memory_of, max_error, reason), with k
         None for ``dense`` and null with a reason for what cannot run here; ``build`` (n, k,
         latency_ms, peak_memory_bytes, peak_memory_of, reason); ``ratios`` (n, k, best, and the
-        names in ``GOALS``); device, device_name, dtype, precision, threads, torch.
+        names in ``GOALS``); device, device_name, dtype, precision, threads, torch. All rows of an
+        N have one ``busy_elsewhere`` in latency_ms, because they were timed together.
 
     Raises:
         UserError: a value out of range, an unknown device, dtype or implementation.
@@ -92,15 +94,15 @@ def run(*, n: list[int], k: list[int], windows: int, heads: int, head_dim: int, 
                             "of at least 1.")
     device, _ = profile.pick_device(device)
     result: dict = {"rows": [], "build": [], "ratios": []}
-    shape = (windows, heads, head_dim)
+    shape, patience = (windows, heads, head_dim), elsewhere.Patience(wait_quiet)
     with profile.cpu_threads(threads), torch.inference_mode():
         for tokens in dict.fromkeys(n):
             ks = [x for x in dict.fromkeys(k) if x <= tokens]
             if len(ks) < len(set(k)):
                 messages.say(f"attention: at N = {tokens} larger k are skipped")
             entries = _entries(_Inputs.make(shape, tokens, device, dtype), ks, names)
-            _measure(entries, device, samples, warmup)
-            _collect(result, entries, warmup)
+            cores = _measure(entries, device, samples, warmup, patience)
+            _collect(result, entries, warmup, cores)
             messages.say(f"attention: N = {tokens} done")
         result["threads"] = torch.get_num_threads()
     tf32 = device == "cuda" and torch.backends.cuda.matmul.allow_tf32
@@ -208,18 +210,28 @@ def _refused(name: str) -> str:
 
 # -- measuring ----------------------------------------------------------------------------------
 
-def _measure(entries: list[_Entry], device: str, samples: int, warmup: int) -> None:
-    """Try each entry, time the working ones in turns, then measure the memory of each."""
+def _measure(entries: list[_Entry], device: str, samples: int, warmup: int,
+             patience: elsewhere.Patience) -> float | None:
+    """Try each entry, time the working ones in turns, then measure the memory of each.
+
+    Returns how many cores other processes used during the timed runs, which all entries share.
+    """
     for entry in entries:
         _guarded(entry, lambda entry=entry: _try(entry))
     running = [e for e in entries if not e.reasons]
-    for turn in range(warmup - 1 + samples):  # the trial was the first
+
+    def in_turns() -> list[list[float]]:
+        return [[profile.timed(entry.once, device) for entry in running] for _ in range(samples)]
+
+    for _ in range(warmup - 1):  # the trial was the first
         for entry in running:
-            ms = profile.timed(entry.once, device)
-            if turn >= warmup - 1:
-                entry.spent.append(ms)
+            profile.timed(entry.once, device)
+    rounds, cores = patience.measured(in_turns)
+    for entry, spent in zip(running, zip(*rounds, strict=True), strict=True):
+        entry.spent = list(spent)
     for entry in running:
         _guarded(entry, lambda entry=entry: _memory(entry, device))
+    return cores
 
 
 def _guarded(entry: _Entry, step: Callable[[], None]) -> None:
@@ -256,11 +268,12 @@ def _memory(entry: _Entry, device: str) -> None:
 
 # -- the result ---------------------------------------------------------------------------------
 
-def _collect(result: dict, entries: list[_Entry], warmup: int) -> None:
+def _collect(result: dict, entries: list[_Entry], warmup: int, cores: float | None) -> None:
     """Add the rows and ratios of one N to a result."""
     for entry in entries:
-        common = {"k": entry.k,
-                  "latency_ms": profile.latency(entry.spent, warmup) if entry.spent else None,
+        times = {**profile.latency(entry.spent, warmup), "busy_elsewhere": cores} \
+            if entry.spent else None
+        common = {"k": entry.k, "latency_ms": times,
                   "peak_memory_bytes": entry.peak, "peak_memory_of": entry.peak_of,
                   "reason": "; ".join(entry.reasons)}
         if entry.name == BUILD:
@@ -298,7 +311,7 @@ def table(result: dict) -> str:
     """Format a result as text of fixed width: times, memory and error, then the ratios."""
     lines = [f"{result['device_name']}, {result['dtype']}, {result['threads']} threads, "
              f"torch {result['torch']}",
-             f"{'N':>6}{'k':>6}  {'implementation':<15}{'p50 ms':>10}{'p90 ms':>10}{'/ dense':>9}"
+             f"{'N':>6}{'k':>6}  {'implementation':<15}{'p50 ms':>10}{'/ dense':>9}"
              f"{'peak MiB':>10}{'error':>10}"]
     dense = {row["n"]: row["latency_ms"] for row in result["rows"]
              if row["implementation"] == DENSE}
@@ -307,8 +320,8 @@ def table(result: dict) -> str:
     notes: dict[str, int] = {}
     for row in sorted(rows, key=lambda r: (r["n"], r["k"] or 0, r["implementation"] not in first)):
         line = _line(row, dense[row["n"]])
-        if row["reason"]:
-            line += f"  [{notes.setdefault(row['reason'], len(notes) + 1)}]"
+        for note in filter(None, (row["reason"], _disturbed(row))):
+            line += f"  [{notes.setdefault(note, len(notes) + 1)}]"
         lines.append(line)
     lines += [f"  [{number}] {reason}" for reason, number in notes.items()]
     if result["ratios"]:
@@ -321,11 +334,18 @@ def table(result: dict) -> str:
     return "\n".join(lines)
 
 
+def _disturbed(row: dict) -> str:
+    """Return a note on a row that other processes disturbed, else ""."""
+    cores = machine.busy((row["latency_ms"] or {}).get("busy_elsewhere"))
+    return (f"other processes kept {cores:.1f} cores busy at this N: not reliable (--wait-quiet "
+            "waits for a quiet machine)") if cores else ""
+
+
 def _line(row: dict, dense: dict | None) -> str:
     times, peak = row["latency_ms"] or {}, row["peak_memory_bytes"]
     over = times["p50"] / dense["p50"] if times and dense else None
     return (f"{row['n']:>6}{row['k'] or 'all':>6}  {row['implementation']:<15}"
-            f"{_shown(times.get('p50'), '.2f'):>10}{_shown(times.get('p90'), '.2f'):>10}"
+            f"{_shown(times.get('p50'), '.2f'):>10}"
             f"{_shown(over, '.2f'):>9}{_shown(None if peak is None else peak / 2**20, '.1f'):>10}"
             f"{_shown(row.get('max_error'), '.1e'):>10}")
 

@@ -8,8 +8,9 @@ runs with its inference options (irbench/inference/options.py), by default in fl
               float32 output. After the warm-up, which also compiles if that is requested, every
               run is timed separately and kept: on the CPU by
               ``time.perf_counter``, on CUDA by a pair of events around the forward pass,
-              synchronised before and after. p50 and p90 are ``numpy.percentile`` with linear
-              interpolation. Throughput is computed from p50.
+              synchronised before and after. p50 is the median; other percentiles are for those who
+              print the samples. Throughput is computed from p50. ``busy_elsewhere``: how many
+              cores other processes used meanwhile (``elsewhere``).
     tiles     only if the options give a side. Otherwise the whole image is run, and there is no
               result if it does not fit, because tiles chosen by the available memory would not be
               comparable.
@@ -89,15 +90,15 @@ def pick_device(name: str) -> tuple[str, str]:
 
 def profile(model: nn.Module, *, channels: int, height: int, width: int, batch: int = 1,
             device: str = "cpu", inference: Inference = DEFAULT, warmup: int, samples: int,
-            threads: int | None = None, sweep: dict | None = None) -> dict:
+            threads: int | None = None, sweep: dict | None = None,
+            wait_quiet: float = 0.0) -> dict:
     """Measure a model on random images; see the module's text for the method.
 
     Args:
         model: from (batch, channels, height, width) to any tensor; it is moved to the device,
             cast according to ``inference``, put into eval mode, and left there.
         channels: channels of the input that the model expects.
-        height: height of the input in pixels.
-        width: width of the input in pixels.
+        height, width: of the input, in pixels.
         batch: images at once.
         device: ``cpu``, ``cuda`` or ``auto``.
         inference: how it is run, from ``irbench.inference.options.resolve``.
@@ -106,6 +107,7 @@ def profile(model: nn.Module, *, channels: int, height: int, width: int, batch: 
         samples: timed runs, at least 1.
         threads: CPU threads for torch, restored afterwards; None leaves them as they are.
         sweep: settings of ``irbench.jobs.profiling.sweep.check``; None for no sweep.
+        wait_quiet: seconds that the timed runs may wait for a quiet machine, all together.
 
     Returns:
         The ``result`` of a profile record: parameters, macs, macs_by_kind, macs_keys_only,
@@ -118,10 +120,9 @@ def profile(model: nn.Module, *, channels: int, height: int, width: int, batch: 
         UserError: a value out of range, an unknown device.
         Unavailable: not enough memory, or a missing compiler.
     """
-    numbers = {"channels": channels, "height": height, "width": width, "batch": batch,
-               "warmup": warmup, "samples": samples,
-               **({} if threads is None else {"threads": threads})}
-    for name, value in numbers.items():
+    for name, value in {"channels": channels, "height": height, "width": width, "batch": batch,
+                        "warmup": warmup, "samples": samples,
+                        "threads": 1 if threads is None else threads}.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(f"profile: {name} is {value!r}; it must be a whole number of at "
                             "least 1.")
@@ -132,13 +133,14 @@ def profile(model: nn.Module, *, channels: int, height: int, width: int, batch: 
         others = memory.allocated_by_others(model) if device == "cuda" else 0
         # outside inference mode, in which moved weights could not have gradients again
         subject = Subject(model, prepare(model, inference, device), inference, device, others)
+        patience = elsewhere.Patience(wait_quiet)
         with torch.inference_mode():
-            result = _measure(subject, shape, warmup, samples)
+            result = _measure(subject, shape, warmup, samples, patience)
             if series is not None:
-                result["sweep"] = sweeps.run(
-                    lambda h, w, b: _point(subject, (b, channels, h, w), series["samples"]),
-                    series, height=height, width=width, batch=batch,
-                    free=lambda: budget.available(device))
+                usual = result["latency_ms"]["busy_elsewhere"]
+                result["sweep"] = sweeps.run(lambda h, w, b: _point(
+                    subject, (b, channels, h, w), series["samples"], patience, usual), series,
+                    height=height, width=width, batch=batch, free=lambda: budget.available(device))
     return result
 
 
@@ -198,15 +200,16 @@ class Subject:
         return lambda: mean_of_all(once, x) if self.options.self_ensemble else once(x)
 
 
-def _measure(subject: Subject, shape: tuple[int, ...], warmup: int, samples: int) -> dict:
+def _measure(subject: Subject, shape: tuple[int, ...], warmup: int, samples: int,
+             patience: elsewhere.Patience) -> dict:
     batch, channels, height, width = shape
     device, model = subject.device, subject.model
     missing: dict[str, str] = {}
     forward = subject.forward(shape)
     for _ in range(warmup):
         forward()
-    with elsewhere.Elsewhere() as others:
-        spent, energy, reason = _timed_with_energy(forward, device, samples, batch)
+    (spent, energy, reason), cores = patience.measured(
+        lambda: _timed_with_energy(forward, device, samples, batch))
     if reason:
         missing["energy"] = reason
     clock = _clock(device)  # right after the runs, before the device slows down again
@@ -215,7 +218,7 @@ def _measure(subject: Subject, shape: tuple[int, ...], warmup: int, samples: int
         missing["peak_memory_bytes"] = reason
     dictionary, dictionary_of = _dictionary(subject, shape)
     counted = _count(subject, shape, missing)
-    times = {**latency(spent, warmup), "busy_elsewhere": others.cores}
+    times = {**latency(spent, warmup), "busy_elsewhere": cores}
     return {
         "parameters": sum(p.numel() for p in model.parameters()), **counted,
         "input": {"batch": batch, "channels": channels, "height": height, "width": width},
@@ -231,8 +234,12 @@ def _measure(subject: Subject, shape: tuple[int, ...], warmup: int, samples: int
     }
 
 
-def _point(subject: Subject, shape: tuple[int, ...], samples: int) -> dict:
-    """Measure one point of a sweep: latency and memory, after one warm-up."""
+def _point(subject: Subject, shape: tuple[int, ...], samples: int,
+           patience: elsewhere.Patience, usual: float | None) -> dict:
+    """Measure one point of a sweep: latency and memory, after one warm-up.
+
+    ``usual``: the load elsewhere of a point that is too short for the counters of CPU time.
+    """
     missing: dict[str, str] = {}
     try:
         with _memory_errors(subject.model, shape, subject.device, subject.options.dtype):
@@ -240,7 +247,9 @@ def _point(subject: Subject, shape: tuple[int, ...], samples: int) -> dict:
                 torch._dynamo.reset()  # so that it is compiled for this size only
             forward = subject.forward(shape)
             forward()
-            times = latency([timed(forward, subject.device) for _ in range(samples)], 1)
+            spent, cores = patience.measured(lambda: [
+                timed(forward, subject.device) for _ in range(samples)], elsewhere.COUNTABLE)
+            times = {**latency(spent, 1), "busy_elsewhere": usual if cores is None else cores}
             peak, _, reason = memory.peak(forward, subject.device, subject.others)
     except Unavailable as error:
         times, peak, reason = None, None, str(error)
@@ -253,8 +262,7 @@ def _point(subject: Subject, shape: tuple[int, ...], samples: int) -> dict:
 
 
 def _count(subject: Subject, shape: tuple[int, ...], missing: dict[str, str]) -> dict:
-    """Count the MACs, of all tiles if there are any; put the reason for a failure in ``missing``.
-    """
+    """Count the MACs of all tiles; put the reason for a failure in ``missing``."""
     model = subject.model
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
 
@@ -285,7 +293,6 @@ def _dictionary(subject: Subject, shape: tuple[int, ...]) -> tuple[list[dict] | 
 
 
 # -- time --------------------------------------------------------------------------------------
-
 def timed(forward: Callable[[], object], device: str) -> float:
     """Run once and return the milliseconds it took, complete and synchronised on CUDA."""
     if device == "cuda":
@@ -336,11 +343,9 @@ def throughput(p50: float, shape: tuple[int, ...]) -> dict:
 
 
 def latency(samples: list[float], warmup: int) -> dict:
-    """Summarise milliseconds: p50, p90, all samples in their order (0.1 microseconds kept)."""
-    p50, p90 = np.percentile(samples, [50, 90], method="linear")
-    return {"p50": round(float(p50), 4), "p90": round(float(p90), 4),
-            "samples": [round(s, 4) for s in samples], "warmup": warmup,
-            "method": "numpy.percentile, linear"}
+    """Summarise milliseconds: p50, all samples in their order (0.1 microseconds kept)."""
+    return {"p50": round(float(np.median(samples)), 4),
+            "samples": [round(s, 4) for s in samples], "warmup": warmup, "method": "median"}
 
 
 @contextlib.contextmanager
@@ -353,13 +358,13 @@ def _memory_errors(model: nn.Module, shape: tuple[int, ...], device: str,
         if not out_of_memory(error):
             raise
         size = " x ".join(map(str, shape))
-        raise Unavailable(f"not enough memory to profile {type(model).__name__} on {device} "
-                          f"with an input of {size} ({dtype}). Profile a smaller height, width "
-                          "or batch, or use a device with more memory.") from error
+        raise Unavailable(
+            f"not enough memory to profile {type(model).__name__} on {device} with an input of "
+            f"{size} ({dtype}). Profile a smaller height, width or batch, or use a device with "
+            "more memory.") from error
 
 
 # -- the machine -------------------------------------------------------------------------------
-
 @contextlib.contextmanager
 def cpu_threads(number: int | None) -> Iterator[None]:
     """Set the number of torch's CPU threads inside the context; None leaves it unchanged."""
@@ -379,7 +384,7 @@ def device_name(device: str) -> str:
 
 
 def _clock(device: str) -> int | None:
-    """Return the device's clock in MHz, None if it is unknown."""
+    """Return the device's clock in MHz, None if unknown."""
     try:
         found = torch.cuda.clock_rate() if device == "cuda" else psutil.cpu_freq().current
     except Exception:  # torch passes on any error of NVML; this value is only informative

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from irbench.core import machine
 from irbench.core.errors import UserError
 
 SETTINGS = ("sizes", "batches", "samples")
@@ -58,8 +59,8 @@ def run(measure: Callable[[int, int, int], dict], settings: dict, *, height: int
     """Measure all points of a sweep.
 
     Args:
-        measure: (height, width, batch) to the point's values: latency_ms (with p50) or None,
-            peak_memory_bytes or None, missing (name → reason).
+        measure: (height, width, batch) to the point's values: latency_ms (with p50 and
+            busy_elsewhere) or None, peak_memory_bytes or None, missing (name → reason).
         settings: from ``check``.
         height: height of the input while the batch varies, in pixels.
         width: its width.
@@ -68,7 +69,8 @@ def run(measure: Callable[[int, int, int], dict], settings: dict, *, height: int
 
     Returns:
         ``size`` and ``batch``, each with its points, the exponent (see ``fit_exponent``) of p50
-        against the input's pixels or the batch, and the reason if there is none.
+        against the input's pixels or the batch, and the reason if there is none. Points that other
+        processes disturbed do not count for the exponent.
     """
     return {"size": _series(measure, [(s, s, batch) for s in settings["sizes"]], free,
                             lambda point: point["height"] * point["width"]),
@@ -86,10 +88,14 @@ def _series(measure: Callable[[int, int, int], dict], shapes: list[tuple[int, in
                    "missing": dict.fromkeys(("latency_ms", "peak_memory_bytes"), reason)}
                   if reason else measure(height, width, batch))
         points.append(point)
-    timed = [point for point in points if point["latency_ms"]]
+    known = [point for point in points if point["latency_ms"]]
+    timed = [point for point in known
+             if not machine.busy(point["latency_ms"].get("busy_elsewhere"))]
     exponent = fit_exponent([against(p) for p in timed], [p["latency_ms"]["p50"] for p in timed])
     reason = "" if exponent else (f"an exponent needs {LEAST_POINTS} timed points; "
                                   f"there are {len(timed)}")
+    if reason and len(timed) < len(known):
+        reason += f" beside {len(known) - len(timed)} that other processes disturbed"
     return {"points": points, "exponent": exponent, "reason": reason}
 
 

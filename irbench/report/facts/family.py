@@ -6,6 +6,8 @@ which models are variants or references.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from irbench.catalog.model import Model
 from irbench.present import text
 from irbench.report.facts import kinds
@@ -43,18 +45,19 @@ def note(run: Run, model: str) -> str:
 
 
 def by_colour(models: dict[str, Model]) -> dict[str, Model]:
-    """Return models in the order of their colours: variants last, so that base models differ."""
-    return ({n: s for n, s in models.items() if kinds.competes(s)}
+    """Return models in the order of their colours: variants and other seeds last."""
+    return ({n: s for n, s in models.items() if kinds.competes(s) and not kinds.is_repeat(s)}
             | {n: s for n, s in models.items() if kinds.is_reference(s)} | models)
 
 
 def ordered(models: dict[str, Model]) -> dict[str, Model]:
-    """Return models with each base followed by its variants; references last."""
+    """Return models with each base followed by its other seeds and variants; references last."""
     found: dict[str, Model] = {}
     for name, spec in models.items():
-        if kinds.is_reference(spec) or spec.base in models:
+        if kinds.is_reference(spec) or {spec.base, spec.seed_of} & {*models}:
             continue
         found[name] = spec
+        found |= {n: s for n, s in models.items() if s.seed_of == name}
         found |= {n: s for n, s in models.items() if s.base == name}
     return {**found, **models}
 
@@ -66,6 +69,27 @@ def variants(run: Run) -> dict[str, list[str]]:
         if kinds.is_variant(spec):
             found.setdefault(spec.base, []).append(name)
     return found
+
+
+def seeds(cell: Cell, metric: str) -> list[str]:
+    """Return a note on a mean over seeds that not all seeds have, else []."""
+    known = cell.of(metric)
+    lost = [f"seed {number}: {one.reason or one.missing.get(metric) or one.status}".rstrip(".")
+            for number, one in enumerate(cell.seeds, 1) if one not in known]
+    return [f"{'mean of ' if len(known) > 1 else ''}{len(known)} of {len(cell.seeds)} seeds "
+            f"({'; '.join(lost)})"] if lost and known else []
+
+
+def seeded(cells: Iterable[Cell]) -> str:
+    """Return a sentence for the caption of a plot on the means over seeds, "" if there are none."""
+    return ("Of a training with several seeds the mean over them is shown."
+            if any(cell.seeds for cell in cells) else "")
+
+
+def spread(cell: Cell, metric: str) -> str:
+    """Return the standard deviation of a mean over seeds as shown, "" without one."""
+    found = cell.spread.get(metric)
+    return "" if found is None else text.difference(metric, found).removeprefix("+")
 
 
 def way(result: dict) -> str:

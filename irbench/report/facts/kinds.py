@@ -30,6 +30,11 @@ def is_reference(spec: Model) -> bool:
     return spec.reference
 
 
+def is_repeat(spec: Model) -> bool:
+    """Return whether a model is another seed of the training of a model of the run."""
+    return bool(spec.seed_of)
+
+
 def competes(spec: Model) -> bool:
     """Return whether the scores of a model are ranked."""
     return not (is_variant(spec) or is_reference(spec) or spec.inference.self_ensemble)

@@ -40,7 +40,8 @@ def measured(table: Table, run: Run, model: str, here: Cells, counterparts: Coun
         name.marks.append(table.note("this variant is not in the paper"))
     protocols = dict.fromkeys(column.protocol for column in table.columns)
     planned = [p for p in protocols if any(k[0] == p and k[2] == model for k in here)]
-    name.sub = _weights(run, model, planned)
+    seeds = max([len(k.seeds) for k in here.values() if k.model == model], default=0)
+    name.sub = _weights(run, model, planned) + (f"; {seeds} seeds" if seeds else "")
     row = Row([name, _parameters(table, run, model, planned)], key=model)
     for column in table.columns:
         cell = here.get((column.protocol, column.dataset, model))
@@ -55,10 +56,12 @@ def _entry(table: Table, column: Column, cell: Cell | None, ranked: bool,
         return Value(text.NONE)
     if column.metric in cell.means:
         number = cell.means[column.metric]
-        remarks = ([cell.leak] if cell.leak else []) + family.circumstances(cell)
+        remarks = [*filter(None, [cell.leak]), *family.seeds(cell, column.metric),
+                   *family.circumstances(cell)]
         entry = Value(text.value(column.metric, number),
                       number=number if ranked and not cell.leak else None, exact=repr(number),
-                      status="ok", marks=[table.note(one) for one in remarks], record=cell.path)
+                      status="ok", marks=[table.note(one) for one in remarks], record=cell.path,
+                      spread=family.spread(cell, column.metric), seeds=len(cell.of(column.metric)))
         if counterpart:
             entry.apart = counterpart.difference
             entry.difference = metrics.signed(entry.apart,

@@ -18,7 +18,8 @@ from decimal import Decimal
 
 from irbench.catalog import published
 from irbench.catalog.model import Model
-from irbench.core import metrics
+from irbench.core import metrics, statistics
+from irbench.present import text
 from irbench.report.facts import kinds
 from irbench.report.run import Cell, Run
 
@@ -59,8 +60,8 @@ BY_INPUT = {
 }
 # ... and for weights about which less is known
 TRAINED = Allowance(
-    {}, "trained here, for the time stated in the row of the model; the spread between two "
-    "seeds of one training is unknown, so no extra tolerance is given for it")
+    {}, "trained here, for the time stated in the row of the model; with one seed the spread "
+    "between seeds is unknown, so no extra tolerance is given for it (`seeds: 3` measures it)")
 BUNDLED = Allowance(
     {}, "bundled weights, trained with this pipeline for the time stated in the table of "
     "trainings, which is not the training of the papers: no extra tolerance is given for it")
@@ -112,6 +113,23 @@ def close(figure: published.Figure) -> float:
     return float(Decimal(1).scaleb(exponent) / 2) + metrics.get(figure.metric).close
 
 
+def retrained(cell: Cell, metric: str) -> Allowance | None:
+    """Return the tolerance of weights that were trained here with several seeds, as measured.
+
+    It is the 95 % prediction interval of one more training: a printed value is one training too, as
+    far as is known. None for weights of one seed.
+    """
+    values = [one.means[metric] for one in cell.of(metric)]
+    if not cell.seeds or len(values) < 2:
+        return None
+    unit = metrics.get(metric).unit
+    return Allowance({metric: statistics.prediction(values)}, (
+        f"trained here with {len(values)} seeds; the standard deviation between them is "
+        f"{text.difference(metric, statistics.spread(values)).removeprefix('+')}"
+        f"{f' {unit}' if unit else ''}, and the tolerance is the 95 % prediction interval of one "
+        "more training"))
+
+
 def wider(spec: Model, protocol: dict) -> Allowance:
     """Return the tolerance of "within noise" for a model under a protocol."""
     known = {"trained": TRAINED, "bundled": BUNDLED}
@@ -127,7 +145,7 @@ def all_verdicts(run: Run) -> list[Verdict]:
     found = []
     if run.published == "none":
         return found
-    for cell in run.cells:
+    for cell in run.rows:
         if cell.synthetic:
             continue
         spec = run.models[cell.model]
@@ -155,7 +173,7 @@ def _verdict(run: Run, cell: Cell, figure: published.Figure) -> Verdict:
     least = close(figure)
     if abs(difference) <= least + 1e-9:
         return result(REPRODUCED, least, CLOSE_REASON)
-    allowed = wider(run.models[cell.model], protocol)
+    allowed = retrained(cell, figure.metric) or wider(run.models[cell.model], protocol)
     most = allowed.most.get(figure.metric)
     files = run.datasets.get(cell.dataset, {}).get("differs") or {}  # unlike the papers' files
     more = files.get(figure.metric, 0)
@@ -196,7 +214,7 @@ def summary(run: Run, verdicts: list[Verdict]) -> str:
     parts = [f"{counts[word]} {words}" for word, words in (
         (REPRODUCED, "reproduced"), (NOISE, "within noise"), (DIFFERS, "differ"),
         (NOT_COMPARABLE, "not comparable")) if counts[word]]
-    with_result = [cell for cell in run.cells if cell.means]
+    with_result = [cell for cell in run.rows if cell.means]
     compared = {verdict.cell.path for verdict in verdicts}
     without = sum(cell.path not in compared for cell in with_result)
     return (f"Of {len(verdicts)} values with a published counterpart: {', '.join(parts)}. "

@@ -114,8 +114,10 @@ class Origins:
         if entry.status == "published":
             return anchor, (f"{shown}, as printed: {row.name} on {column.dataset_title}, "
                             f"{text.level_label(column.level)}")
-        return anchor, shown + (f"; {entry.difference} to the printed value of {entry.against}"
-                               if entry.difference else "")
+        return anchor, "".join([
+            shown, f", mean over {entry.seeds} seeds ± {entry.spread}" if entry.spread else "",
+            f"; {entry.difference} to the printed value of {entry.against}"
+            if entry.difference else ""])
 
     def data(self) -> dict:
         """Return the data for the script of the page.

@@ -29,7 +29,8 @@ DENSE, BUILD = "dense", "dictionary"
 ORDER = ("reference", "mask", "gather", "flex", "triton")    # of lines, colours and columns
 PER_LINE = 3                    # values of N side by side
 FIELDS = ("n", "k", "implementation", "windows", "heads", "head_dim", "latency_p50_ms",
-          "latency_p90_ms", "timed_passes", "time_over_dense", "peak_memory_bytes",
+          "latency_p90_ms", "timed_passes", "busy_elsewhere_cores", "time_over_dense",
+          "peak_memory_bytes",
           "peak_memory_of", "max_error", "reason", "device", "device_name", "dtype", "threads",
           "record")
 
@@ -55,6 +56,10 @@ class Benchmark:
     def keys(self, n: int) -> list[int]:
         """The values of k that were measured at N."""
         return sorted({k for m, k, _ in self.rows if m == n and k is not None})
+
+    def disturbed(self, n: int) -> float:
+        """Return how many cores other processes used while N was measured, 0 if negligible."""
+        return max(latency.busy(row) for (m, _, _), row in self.rows.items() if m == n)
 
     def row(self, n: int, k: int | None, name: str) -> dict:
         """Return one row, {} if there is none. Dense attention has one row for every k."""
@@ -147,6 +152,8 @@ def _time(made: Table, name: str, row: dict, dense: float | None) -> Value:
     value = _value(made, name, row, p50(row), lambda ms: text.milliseconds(ms).removesuffix(" ms"))
     if p50(row) is not None and dense and name not in (DENSE, BUILD):
         value.shown += f" ({text.ratio(p50(row) / dense)})"
+    if disturbed := latency.disturbed(row):
+        value.marks.append(made.note(disturbed))
     return value
 
 
@@ -161,7 +168,8 @@ def _line(found: Benchmark, n: int, k: int | None, name: str, row: dict) -> list
     time, dense = row.get("latency_ms") or {}, p50(found.row(n, k, DENSE))
     over = round(p50(row) / dense, 6) if p50(row) is not None and dense and name != BUILD else None
     return [n, k, name, row.get("windows"), row.get("heads"), row.get("head_dim"),
-            time.get("p50"), time.get("p90"), len(time.get("samples") or []) or None, over,
+            time.get("p50"), latency.percentile(time, 90), len(time.get("samples") or []) or None,
+            time.get("busy_elsewhere"), over,
             peak(row), row.get("peak_memory_of"), row.get("max_error"), row.get("reason") or "",
             *(found.result.get(key) for key in ("device", "device_name", "dtype", "threads")),
             RECORD]
@@ -189,12 +197,15 @@ def draw(run: Run) -> style.Drawing:
         for index, chunk in enumerate(chunks):
             for column in range(len(chunks[0])):
                 for line, (number, label) in enumerate((
-                        (p50, "Time, p50 (ms, log scale)"),
                         (lambda row: (peak(row) or 0) / 2**20 or None,
-                         "Peak memory (MiB, log scale)"))):
-                    ax = axes[2 * index + line][column]
+                         "Peak memory (MiB, log scale)"),
+                        (p50, "Time, p50 (ms, log scale)"))):
+                    # the legend has the lines of memory: disturbed times have none
+                    ax = axes[2 * index + 1 - line][column]
                     if column < len(chunk):
-                        handles |= _panel(ax, found, chunk[column], number, label)
+                        drawn = _panel(ax, found, chunk[column], number, label,
+                                       number is p50 and found.disturbed(chunk[column]))
+                        handles = drawn | handles
                     else:
                         ax.set_axis_off()
         order = [n for n in (*found.names, DENSE) if n in handles]
@@ -210,8 +221,12 @@ def _no_result(job: Outcome) -> str:
     return f"No attention plot: {job.reason or job.status}."
 
 
-def _panel(ax: Axes, found: Benchmark, n: int, number: Callable, label: str) -> dict:
-    """Draw one quantity at one N; return the line of each implementation drawn."""
+def _panel(ax: Axes, found: Benchmark, n: int, number: Callable, label: str,
+           disturbed: bool) -> dict:
+    """Draw one quantity at one N; return the line of each implementation drawn.
+
+    ``disturbed``: the points are hollow, and no line joins them.
+    """
     hues, shapes = style.colors(found.names), style.markers(found.names)
     handles, values = {}, []
     for name in found.names:
@@ -219,10 +234,11 @@ def _panel(ax: Axes, found: Benchmark, n: int, number: Callable, label: str) -> 
                   if (v := number(found.row(n, k, name))) is not None and v > 0]
         if points:
             handles[name], = ax.plot(*zip(*points, strict=True), color=hues[name],
-                                     marker=shapes[name], markersize=3.4, markeredgewidth=0)
+                                     marker=shapes[name], markersize=3.4,
+                                     **(latency.HOLLOW if disturbed else {"markeredgewidth": 0}))
             values += [v for _, v in points]
     dense = number(found.row(n, None, DENSE))
-    if dense:
+    if dense and not disturbed:
         handles[DENSE] = ax.axhline(dense, color=style.INK, linestyle=(0, (4, 2)), linewidth=1)
         values.append(dense)
     keys = found.keys(n)
@@ -277,13 +293,19 @@ def _missing(found: Benchmark) -> str:
         for (name, why), places in reasons.items()) + "." if reasons else ""
 
 
+def _disturbances(found: Benchmark) -> str:
+    busy = [f"N = {n} ({cores:.1f} cores)" for n in found.sizes if (cores := found.disturbed(n))]
+    return ("Other processes kept cores busy during these measurements, so the times are not "
+            f"reliable (hollow, without a line): {', '.join(busy)}." if busy else "")
+
+
 def _caption(found: Benchmark) -> str:
     zero = sorted({name for (_, _, name), row in found.rows.items() if peak(row) == 0})
     return " ".join(filter(None, [
         "Time (above) and peak memory (below) of one attention against k, for each number of "
         "tokens N per window. The dashed line is attention over all N keys, without a "
         "dictionary. Building the dictionary is not included; see the table.",
-        conditions(found.result, list(found.rows.values())), _missing(found),
+        conditions(found.result, list(found.rows.values())), _disturbances(found), _missing(found),
         f"A peak memory of 0 (below the resolution of the counters) cannot be shown on a log "
         f"scale: {', '.join(zero)}." if zero else "",
         "The memory values of SemanIR's paper are not known here and not shown."]))

@@ -81,7 +81,7 @@ def _compare(run: Run) -> tuple[list[VisualComparison], list[str]]:
     """Return the comparisons, and sentences on cells without one."""
     groups: dict[tuple[str, str], list[Cell]] = {}
     variants, without = set(), []
-    for cell in run.cells:
+    for cell in run.rows:
         if kinds.competes(run.models[cell.model]):
             groups.setdefault((cell.protocol, cell.dataset), []).append(cell)
         elif any(image.get("file") for image in cell.images):
@@ -312,7 +312,7 @@ def _caption(run: Run, one: VisualComparison, end: int, beyond: bool) -> str:
         sentences.append(f"The input is enlarged {text.TIMES}{one.scale} and has no error map.")
     elif one.cells[0].task.startswith("denoise"):
         sentences.append("The input is shown clipped to 0-255.")
-    absent = [run.model_title(c.model) for c in run.cells
+    absent = [run.model_title(c.model) for c in run.rows
               if (c.protocol, c.dataset) == (one.protocol, one.dataset)
               and kinds.competes(run.models[c.model]) and c not in one.cells]
     if absent:

@@ -22,7 +22,7 @@ from matplotlib.ticker import MaxNLocator
 
 from irbench.core import metrics, statistics
 from irbench.present import style, text
-from irbench.report.facts import kinds
+from irbench.report.facts import family, kinds
 from irbench.report.plots import split
 from irbench.report.run import Cell, Run
 
@@ -45,30 +45,25 @@ class ImageScores:
     images: list[str]
     psnr: dict[str, np.ndarray] = field(default_factory=dict)       # (N,), the best mean first
     against: dict[str, np.ndarray] = field(default_factory=dict)    # (N,), model minus the best
+    verdicts: dict[str, statistics.Paired] = field(default_factory=dict)    # on ``against``
 
     @property
     def best(self) -> str:
         """The model with the highest mean."""
         return next(iter(self.psnr))
 
-    def verdict(self, model: str) -> statistics.Paired:
-        """Return whether the mean difference of a model to the best model is significant."""
-        return statistics.verdict(self.against[model].tolist(), self.protocol, self.dataset,
-                                  model, self.best, least=PSNR.alike)
-
 
 def rows(run: Run) -> list[ImageScores]:
     """Return the protocols and datasets that can be compared image by image."""
     groups: dict[tuple[str, str], dict[str, Cell]] = {}
-    for cell in run.cells:
+    for cell in run.rows:
         if "psnr" in cell.means and kinds.competes(run.models[cell.model]):
             groups.setdefault((cell.protocol, cell.dataset), {})[cell.model] = cell
     found = []
     for (protocol, dataset), cells in groups.items():
         first = next(iter(cells.values()))
         names = [str(image["name"]) for image in first.images]
-        scores = {model: {str(i["name"]): i["psnr"] for i in cell.images}
-                  for model, cell in cells.items()}
+        scores = {model: cell.scores("psnr") for model, cell in cells.items()}
         # a different number of images means a different set, even under the same name
         scores = {model: by_name for model, by_name in scores.items() if set(by_name) == set(names)}
         if len(scores) < 2 or len(names) < LEAST:
@@ -85,6 +80,18 @@ def rows(run: Run) -> list[ImageScores]:
     return found
 
 
+def judge(found: list[ImageScores]) -> int:
+    """Set the verdicts of the rows of one figure, as one family; return the number of comparisons.
+    """
+    tests = [(row, model, statistics.verdict(values.tolist(), row.protocol, row.dataset, model,
+                                             row.best, least=PSNR.alike))
+             for row in found for model, values in row.against.items()]
+    for (row, model, _), verdict in zip(tests, statistics.corrected(
+            [one for *_, one in tests]), strict=True):
+        row.verdicts[model] = verdict
+    return sum(one.tested for *_, one in tests)
+
+
 def draw(run: Run) -> style.Drawing:
     """Draw the plots; write nothing if no two models were scored on the same images."""
     drawing = style.Drawing()
@@ -95,6 +102,7 @@ def draw(run: Run) -> style.Drawing:
 
 
 def _figure(run: Run, found: list[ImageScores], stem: str, title: str) -> style.Drawn:
+    comparisons = judge(found)
     with style.look():
         heights = [_height(run, row) for row in found]
         figure = style.figure(sum(heights))
@@ -114,7 +122,7 @@ def _figure(run: Run, found: list[ImageScores], stem: str, title: str) -> style.
                               label="95 % interval of the mean difference"))
         style.legend(figure, handles, 4)
         style.save(figure, run.folder, stem)
-    return style.Drawn(stem, title, _caption(run, found), _alt(run, found))
+    return style.Drawn(stem, title, _caption(run, found, comparisons), _alt(run, found))
 
 
 def _name(run: Run, model: str) -> str:
@@ -156,7 +164,7 @@ def _differences(ax: Axes, run: Run, row: ImageScores) -> None:
     for model, values in row.against.items():
         height = heights[model]
         _points(ax, values, height, hues[model], shapes[model], len(row.images) > JOINED)
-        verdict = row.verdict(model)
+        verdict = row.verdicts[model]
         if verdict.low is not None and verdict.word != statistics.SAME:
             ax.plot([verdict.low, verdict.high], [height + 0.33] * 2, color=style.INK,
                     linewidth=1.2, zorder=5, solid_capstyle="butt")
@@ -202,21 +210,23 @@ def _heading(ax: Axes, words: str) -> None:
                 fontsize=style.SMALL, color=style.GRAY, va="bottom")
 
 
-def _caption(run: Run, found: list[ImageScores]) -> str:
+def _caption(run: Run, found: list[ImageScores], comparisons: int) -> str:
     counts = "; ".join(f"{row.protocol} on {run.dataset_title(row.dataset)}: {len(row.images)}"
                        for row in found)
     few = any(len(row.images) <= JOINED for row in found)
     fewest = [row for row in found if len(row.images) < statistics.FEWEST]
+    few_images = text.few_images()
+    shown = {model for row in found for model in row.psnr}
     return " ".join(filter(None, [
         "Left: PSNR (dB) of every image under every model; the model with the best mean is at the "
         "top. Right: difference of each image to that model. Number of images: " + counts + ".",
         f"Up to {JOINED} images are joined across models, one line per image." if few else "",
-        "At the right edge: the mean difference, with its 95 % bootstrap interval as a black line "
-        "below the points. It is \"real\" if the interval excludes 0 and the sign test over the "
-        f"images has p < {statistics.LEVEL}, otherwise \"within noise\", or \"no change\" if no "
-        f"image differs by more than {PSNR.alike} dB.",
-        f"With fewer than {statistics.FEWEST} images the sign test cannot reach that p, so the "
-        "interval alone decides." if fewest else "",
+        "At the right edge: the mean difference, with its 95 % bootstrap interval (of this mean "
+        "alone) as a black line below the points. It is \"real\" if "
+        f"{text.significance(comparisons, 'figure')}; otherwise \"within noise\", or \"no "
+        f"change\" if no image differs by more than {PSNR.alike} dB.",
+        f"{few_images[0].upper()}{few_images[1:]}." if fewest else "",
+        family.seeded(cell for cell in run.rows if cell.model in shown),
         "If two models have weights, the differences omit models without weights."
         if any(len(row.against) + 1 < len(row.psnr) for row in found) else ""]))
 
@@ -225,6 +235,6 @@ def _alt(run: Run, found: list[ImageScores]) -> str:
     return "Dot plots of PSNR per image. " + " ".join(
         f"{row.protocol} on {run.dataset_title(row.dataset)}: " + "; ".join(
             f"{run.model_title(m)} {v.min():.2f} to {v.max():.2f} dB, mean {v.mean():.2f} dB"
-            + (f", {PSNR.difference(row.verdict(m).mean)} dB to the best "
-               f"({row.verdict(m).word})" if m in row.against else "")
+            + (f", {PSNR.difference(row.verdicts[m].mean)} dB to the best "
+               f"({row.verdicts[m].word})" if m in row.against else "")
             for m, v in row.psnr.items()) + "." for row in found)

@@ -9,7 +9,9 @@ dictionary only, as in the papers. Reads nothing but the collected run; writes
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import seaborn as sns
@@ -40,6 +42,7 @@ class KSweep:
     psnr: dict[str, dict[int, float]] = field(default_factory=dict)     # dataset -> k -> dB
     p50: dict[int, float] = field(default_factory=dict)                 # ms
     macs: dict[int, int] = field(default_factory=dict)                  # over keys only
+    disturbed: set[int] = field(default_factory=set)                    # k, as to latency
     condition: str = ""
     size: str = ""                                  # of the input that MACs are for
     missing: list[str] = field(default_factory=list)
@@ -108,6 +111,7 @@ def _cost(run: Run, row: KSweep, k: int, model: str) -> None:
     reasons = result.get("missing") or {}
     if time is not None:
         row.p50[k] = time
+        row.disturbed |= {k} if latency.busy(result) else set()
     else:
         row.missing.append(f"latency at k = {k} ({reasons.get('latency_ms', 'not recorded')})")
     if macs is not None:
@@ -146,12 +150,7 @@ def _figure(run: Run, drawn: list[KSweep], stem: str, title: str) -> style.Drawn
         for line, row in zip(axes, drawn, strict=True):
             _quality_panel(line[0], run, row, largest.get(row.size, 0))
             hue = style.colors(list(run.models))[row.base]
-            _cost_panel(line[1], row, row.p50, "Latency, p50 (ms)", hue)
-            names = members(run)[row.base]
-            for k in row.p50:
-                if latency.busy(run.profiles[row.protocol, names[k]].result):
-                    line[1].annotate(latency.MARK, (k, row.p50[k]), (3, 2), fontweight="bold",
-                                     textcoords="offset points", fontsize=6.5, color=hue)
+            _cost_panel(line[1], row, row.p50, "Latency, p50 (ms)", hue, row.disturbed)
             unit, size = next((u for u in UNITS if max(row.macs.values(), default=0) >= u[1]),
                               UNITS[-1])
             _cost_panel(line[2], row, {k: m / size for k, m in row.macs.items()},
@@ -192,9 +191,14 @@ def _quality_panel(ax: Axes, run: Run, row: KSweep, largest: int) -> None:
               handlelength=3, ncols=2)
 
 
-def _cost_panel(ax: Axes, row: KSweep, points: dict[int, float], label: str, hue: object) -> None:
+def _cost_panel(ax: Axes, row: KSweep, points: dict[int, float], label: str, hue: object,
+                disturbed: Collection[int] = ()) -> None:
+    """Draw a cost against k; disturbed points are hollow, and no line goes through them."""
     ks = sorted(points)
-    ax.plot(ks, [points[k] for k in ks], color=hue, marker="o", markersize=3.6, markeredgewidth=0)
+    for quiet, some in itertools.groupby(ks, lambda k: k not in disturbed):
+        part = list(some)
+        ax.plot(part, [points[k] for k in part], color=hue, marker="o", markersize=3.6,
+                **({"markeredgewidth": 0} if quiet else latency.HOLLOW))
     _axes(ax, row, ks)
     ax.set_ylabel(label)
     if points:
@@ -241,7 +245,7 @@ def _caption(run: Run, drawn: list[KSweep]) -> str:
         f"The dotted line is the k of the base model ({'; '.join(owns)}).",
         f"Measured on: {'; '.join(hows)}." if hows else "",
         latency.disturbances(run, [(row.protocol, members(run)[row.base][k]) for row in drawn
-                                   for k in row.p50]),
+                                   for k in row.p50], "hollow, without a line"),
         f"Missing values: {'; '.join(missing)}." if missing else ""]))
 
 

@@ -1,4 +1,4 @@
-"""The latency plot: every timed sample, the median (p50) and p90 of each model.
+"""The latency plot: every timed sample, the median (p50) of each model, and the p90 of many.
 
 One panel per protocol and measuring condition (device, dtype, input size, batch, threads), because
 latencies of different conditions do not compare. Reads nothing but the collected run; writes
@@ -14,16 +14,17 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from irbench.core import machine, statistics
 from irbench.present import style, text
 from irbench.report.facts import kinds
 from irbench.report.plots import split
 from irbench.report.run import Run
 
-BUSY = 0.2                      # cores; the load of an idle system stays below this
 LOG_FROM = 12.0                 # from this ratio of slowest to fastest on, the scale is logarithmic
 MAX_PANELS = 8                  # in one figure
 ONE_DISTURBED = "other processes disturbed one of the two measurements"
 MARK = "?"                      # beside a latency that other processes disturbed
+HOLLOW = {"linestyle": "", "markerfacecolor": "none", "markeredgewidth": 0.8}   # disturbed points
 ROW = 0.29                      # inches per model
 
 
@@ -69,8 +70,12 @@ def condition(result: dict, but: tuple[str, ...] = ()) -> str:
 
 def busy(result: dict) -> float:
     """Return how many cores other processes used during a profile, 0 if negligible."""
-    cores = (result.get("latency_ms") or {}).get("busy_elsewhere") or 0
-    return cores if cores >= BUSY else 0
+    return machine.busy((result.get("latency_ms") or {}).get("busy_elsewhere"))
+
+
+def percentile(latency: dict, percent: int) -> float | None:
+    """Return a percentile in ms of a record's ``latency_ms``; None from too few samples."""
+    return statistics.percentile(latency.get("samples") or [], percent)
 
 
 def disturbed(result: dict) -> str:
@@ -80,17 +85,18 @@ def disturbed(result: dict) -> str:
             if cores else "")
 
 
-def disturbances(run: Run, shown: Iterable[tuple[str, str]], mark: str = MARK) -> str:
+def disturbances(run: Run, shown: Iterable[tuple[str, str]],
+                 how: str = f"marked {MARK!r}") -> str:
     """Return a sentence on the disturbed latencies among ``shown`` (protocol, model), or "".
 
-    ``mark``: the mark beside them in a plot, "" for none.
+    ``how``: how they look in the plot.
     """
     found = [(*key, busy(run.profiles[key].result)) for key in dict.fromkeys(shown)
              if key in run.profiles]
     names = [f"{run.model_title(model)} on {protocol} ({cores:.1f} cores)"
              for protocol, model, cores in found if cores]
     return ("Other processes kept cores busy during these measurements, so the latencies are not "
-            f"reliable{f' (marked {mark!r})' * bool(mark)}: {', '.join(names)}." if names else "")
+            f"reliable ({how}): {', '.join(names)}." if names else "")
 
 
 def name(run: Run, model: str, result: dict) -> str:
@@ -155,11 +161,15 @@ def _figure(run: Run, shown: list[LatencyPanel], stem: str, title: str) -> style
                    label="one timed pass"),
             Line2D([], [], linestyle="", marker="|", markersize=10, markeredgewidth=2,
                    color=style.INK, label="p50 (median)"),
-            Line2D([], [], linestyle="", marker="|", markersize=7, markeredgewidth=1,
-                   color=style.INK, label="p90"),
+            *([Line2D([], [], linestyle="", marker="|", markersize=7, markeredgewidth=1,
+                      color=style.INK, label="p90")] if _has_p90(shown) else []),
         ], loc="outside lower center", ncols=3, frameon=False)
         style.save(figure, run.folder, stem)
     return style.Drawn(stem, title, _caption(run, shown), _alt(run, shown))
+
+
+def _has_p90(panels: list[LatencyPanel]) -> bool:
+    return any(percentile(one, 90) is not None for p in panels for one in p.models.values())
 
 
 def _panel(ax: Axes, run: Run, panel: LatencyPanel) -> None:
@@ -175,10 +185,9 @@ def _panel(ax: Axes, run: Run, panel: LatencyPanel) -> None:
         ax.plot([latency["p50"]] * 2, [row - 0.36, row + 0.36], color=hues[model], linewidth=2,
                 solid_capstyle="butt", zorder=4)
         values += [*samples, latency["p50"]]
-        if latency.get("p90") is not None:
-            ax.plot([latency["p90"]] * 2, [row - 0.24, row + 0.24], color=hues[model],
-                    linewidth=1, zorder=4)
-            values.append(latency["p90"])
+        if (p90 := percentile(latency, 90)) is not None:
+            ax.plot([p90] * 2, [row - 0.24, row + 0.24], color=hues[model], linewidth=1, zorder=4)
+            values.append(p90)
     low, high = min(values), max(values)
     if low > 0 and high / low > LOG_FROM:
         ax.set_xscale("log")
@@ -187,7 +196,7 @@ def _panel(ax: Axes, run: Run, panel: LatencyPanel) -> None:
     else:
         ax.set_xlim(0, high * 1.08)
     for row, model in enumerate(models):
-        p50, p90 = panel.models[model]["p50"], panel.models[model].get("p90")
+        p50, p90 = panel.models[model]["p50"], percentile(panel.models[model], 90)
         mark = MARK if busy({"latency_ms": panel.models[model]}) else ""
         ax.text(1.02, row, text.milliseconds(p50) + mark,
                 transform=ax.get_yaxis_transform(), va="center" if p90 is None else "bottom",
@@ -214,9 +223,11 @@ def _caption(run: Run, panels: list[LatencyPanel]) -> str:
                      if p.get("samples")})
     passes = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(*counts) if counts else "?"
     disturbed = disturbances(run, [(p.protocol, m) for p in panels for m in p.models])
+    p90 = (f" The thin mark and the second number are p90, from {statistics.least_samples(90)} or "
+           "more passes." if _has_p90(panels) else "")
     return (f"Latency in ms of one forward pass after warm-up. Each dot is one timed pass "
-            f"({passes} per model). The thick mark and the first number are the median (p50); "
-            f"the thin mark and the second number are p90. Measured on: {'; '.join(hows)}. Latency "
+            f"({passes} per model). The thick mark and the first number are the median (p50)."
+            f"{p90} Measured on: {'; '.join(hows)}. Latency "
             "depends on the machine and its load: treat it as a guide."
             + (f" {disturbed}" if disturbed else ""))
 

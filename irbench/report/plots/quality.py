@@ -110,7 +110,7 @@ def rows(run: Run) -> tuple[list[Tradeoff], list[str]]:
     """Return one row per protocol and dataset, and the models with unknown parameters."""
     found: dict[tuple[str, str], Tradeoff] = {}
     omitted: list[str] = []
-    for cell in run.cells:
+    for cell in run.rows:
         psnr = cell.means.get("psnr")
         if psnr is None or not kinds.competes(run.models[cell.model]):
             continue
@@ -228,14 +228,17 @@ def _panel(ax: Axes, run: Run, row: Tradeoff, kind: str) -> list[Point]:
         ax.set_xticks([])
         return []
     (low, high), floor = ax.get_xlim(), ax.get_ylim()[0]
-    ax.plot(*zip(*pareto.steps(row.points(kind), low, high, floor), strict=True), zorder=2,
-            **FRONT)
+    disturbed = {model for model in costs if kind == "latency"
+                 and latency.busy(run.profiles[row.protocol, model].result)}
+    if front := pareto.steps({model: place for model, place in row.points(kind).items()
+                              if model not in disturbed}, low, high, floor):
+        ax.plot(*zip(*front, strict=True), zorder=2, **FRONT)
     points = []
     for model, cost in costs.items():
         ax.plot([cost], [row.psnr[model]], color=hues[model], marker=shapes[model], markersize=6,
                 markeredgecolor="white", markeredgewidth=0.6, zorder=4, linestyle="")
         points.append(Point(cost, row.psnr[model], "", 3.0, hues[model]))
-        if kind == "latency" and latency.busy(run.profiles[row.protocol, model].result):
+        if model in disturbed:
             ax.annotate(latency.MARK, (cost, row.psnr[model]), (3, 2), fontweight="bold",
                         textcoords="offset points", fontsize=6.5, color=hues[model])
     # methods reproduced here are labelled first, in the colour of their model
@@ -320,6 +323,9 @@ def _caption(run: Run, found: list[Tradeoff], unlabelled: list[str]) -> str:
         sentences.append("Models without weights are dashed lines, or only named if they are far "
                          "below. They count as 0 parameters in the front for parameters and are "
                          "not in the other fronts.")
+    if seeds := family.seeded(cell for cell in run.rows if any(
+            cell.model in row.psnr and cell.protocol == row.protocol for row in found)):
+        sentences.append(seeds)
     sizes = sorted({row.conditions["macs"] for row in found if "macs" in row.conditions})
     if sizes:
         sentences.append(f"MACs are for an input of {' or '.join(sizes)} (batch, channels, height, "
@@ -329,7 +335,8 @@ def _caption(run: Run, found: list[Tradeoff], unlabelled: list[str]) -> str:
         sentences.append(f"Latency was measured on: {'; '.join(hows)}. It depends on the machine "
                          "and its load: treat it as a guide.")
         sentences.append(latency.disturbances(run, [(row.protocol, model) for row in found
-                                                    for model in row.costs.get("latency", {})]))
+                                                    for model in row.costs.get("latency", {})],
+                                              f"marked {latency.MARK!r}, not in the Pareto front"))
     if any(row.printed for row in found):
         sentences.append("Hollow diamonds are values from papers, at the published number of "
                          "parameters. They were not measured here, their other costs are not "

@@ -52,7 +52,7 @@ def panels(run: Run) -> list[RadarPanel]:
     """Return the protocols with an informative radar."""
     found: dict[str, dict[str, dict[str, float]]] = {}
     tasks = {}
-    for cell in run.cells:
+    for cell in run.rows:
         if "psnr" in cell.means and kinds.competes(run.models[cell.model]):
             found.setdefault(cell.protocol, {}).setdefault(cell.model, {})[
                 cell.dataset] = cell.means["psnr"]

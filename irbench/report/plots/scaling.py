@@ -26,13 +26,17 @@ WIDE = 1.0                      # half interval beyond which an exponent is not 
 
 @dataclass
 class Curve:
-    """One model's sweep: (x, p50 in ms) and the exponent as recorded, {} if there is none."""
+    """One model's sweep: (x, p50 in ms) and the exponent as recorded, {} if there is none.
+
+    ``disturbed`` are the points that other processes disturbed: no exponent is fitted to them.
+    """
 
     title: str
     points: list[tuple[int, float]]
     exponent: dict
     label: str = ""             # the title, or the name of the model if the title is long
     missing: list[str] = field(default_factory=list)
+    disturbed: list[tuple[int, float]] = field(default_factory=list)
 
 
 @dataclass
@@ -91,21 +95,29 @@ def rows(run: Run) -> list[Sweeps]:
             key = (protocol, latency.condition(job.result))
             row = found.setdefault(key, Sweeps(protocol))
             row.conditions[kind] = latency.condition(job.result, (kind,))
-            row.curves.setdefault(kind, {})[model] = Curve(
-                latency.name(run, model, job.result),
-                sorted((x_of(kind, p), p["latency_ms"]["p50"]) for p in points
-                       if (p.get("latency_ms") or {}).get("p50") is not None),
-                sweep[kind].get("exponent") or {}, latency.label(run, model, job.result, 36),
-                [f"{place(kind, p)} ({reason(p)})" for p in points
-                 if (p.get("latency_ms") or {}).get("p50") is None])
+            row.curves.setdefault(kind, {})[model] = _curve(run, model, job.result, kind)
     return list(found.values())
+
+
+def _curve(run: Run, model: str, result: dict, kind: str) -> Curve:
+    points, exponent = (result["sweep"][kind].get(name) for name in ("points", "exponent"))
+    known = [p for p in points if (p.get("latency_ms") or {}).get("p50") is not None]
+    # records of older versions hold no load for the points, and their exponents are of all points
+    own = [p for p in known if "busy_elsewhere" in p["latency_ms"]]
+    busy = [p for p in known if latency.busy(p if p in own else result)]
+    quiet, disturbed = (sorted((x_of(kind, p), p["latency_ms"]["p50"]) for p in some)
+                        for some in ([p for p in known if p not in busy], busy))
+    return Curve(latency.name(run, model, result), quiet,
+                 {} if busy and len(own) < len(known) else exponent or {},
+                 latency.label(run, model, result, 36),
+                 [f"{place(kind, p)} ({reason(p)})" for p in points if p not in known], disturbed)
 
 
 def draw(run: Run) -> style.Drawing:
     """Draw the plots; write nothing if no profile has a sweep."""
     drawing = style.Drawing()
     found = rows(run)
-    drawn = [row for row in found if any(c.points for k in row.curves.values()
+    drawn = [row for row in found if any(c.points or c.disturbed for k in row.curves.values()
                                          for c in k.values())]
     if not drawn:
         if found or run.asked.get("sweep"):
@@ -127,7 +139,8 @@ def _figure(run: Run, drawn: list[Sweeps], stem: str, title: str) -> style.Drawn
         axes = figure.subplots(len(drawn), len(kinds), squeeze=False)
         for line, row in zip(axes, drawn, strict=True):
             for ax, kind in zip(line, kinds, strict=True):
-                if any(curve.points for curve in row.curves.get(kind, {}).values()):
+                if any(curve.points or curve.disturbed
+                       for curve in row.curves.get(kind, {}).values()):
                     _panel(ax, run, row, kind)
                 else:
                     ax.set_axis_off()
@@ -140,18 +153,21 @@ def _panel(ax: Axes, run: Run, row: Sweeps, kind: str) -> None:
     hues, shapes = style.colors(names), style.markers(names)
     ticks, values = set(), []
     for model, curve in row.curves[kind].items():
-        if not curve.points:
+        together = [*curve.points, *curve.disturbed]
+        if not together:
             continue
-        ax.plot(*zip(*curve.points, strict=True), color=hues[model], marker=shapes[model],
-                markersize=4, linestyle="", markeredgewidth=0, zorder=3)
+        for points, look in ((curve.points, {"linestyle": "", "markeredgewidth": 0}),
+                             (curve.disturbed, latency.HOLLOW)):
+            ax.plot([x for x, _ in points], [y for _, y in points], color=hues[model],
+                    marker=shapes[model], markersize=4, zorder=3, **look)
         fitted = _line(curve)
         ax.plot([x for x, _ in fitted], [y for _, y in fitted], color=hues[model], alpha=0.75)
         # the legend shows line and marker; a marker alone means that there is no fit
         ax.plot([], [], color=hues[model], marker=shapes[model], markersize=4,
                 label=f"{curve.label}: {interval(curve.exponent)}",
                 linestyle="-" if fitted else "", markeredgewidth=0)
-        ticks |= {x for x, _ in curve.points}
-        values += [y for _, y in (*curve.points, *fitted)]
+        ticks |= {x for x, _ in together}
+        values += [y for _, y in (*together, *fitted)]
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.set_xlim(min(ticks) / 1.3, max(ticks) * 1.3)
@@ -199,20 +215,28 @@ def _missing(found: list[Sweeps]) -> str:
 def _caption(run: Run, drawn: list[Sweeps]) -> str:
     curves = [c for row in drawn for kind in row.curves.values() for c in kind.values()]
     hows = dict.fromkeys(how for row in drawn for how in row.conditions.values())
+    disturbed = any(c.disturbed for c in curves)
     return " ".join(filter(None, [
         "Median latency (p50, ms) of one forward pass against the size of the input and against "
         "the batch, on logarithmic axes. The number of each model is the fitted exponent p of "
         "latency ~ x^p (1 is linear, 2 quadratic) ± half of its 95 % interval, from least squares "
         "on the logarithms.",
-        "No fit: fewer than three points." if any(c.exponent.get("value") is None
-                                                  for c in curves) else "",
+        f"No fit: fewer than three{' undisturbed' * disturbed} points."
+        if any(c.exponent.get("value") is None for c in curves) else "",
         f"No line is drawn if the interval is wider than ± {WIDE:g}."
         if any(c.exponent.get("value") is not None and len(c.points) > 1 and not _line(c)
                for c in curves) else "",
         f"Measured on: {'; '.join(hows)}.",
-        latency.disturbances(run, [(row.protocol, model) for row in drawn
-                                   for kind in row.curves.values() for model in kind], mark=""),
-        _missing(drawn)]))
+        _disturbances(drawn), _missing(drawn)]))
+
+
+def _disturbances(found: list[Sweeps]) -> str:
+    busy = [f"{curve.title} ({row.protocol}, {kind}: {len(curve.disturbed)} of "
+            f"{len(curve.points) + len(curve.disturbed)} points)"
+            for row in found for kind, curves in row.curves.items() for curve in curves.values()
+            if curve.disturbed]
+    return ("Hollow points were measured while other processes kept cores busy, so they are not "
+            f"reliable; no line or exponent uses them: {', '.join(busy)}." if busy else "")
 
 
 def _alt(drawn: list[Sweeps]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from irbench.core import statistics
 from irbench.present import text
 from irbench.present.table import Column, Table, Value
 from irbench.report.facts import family, kinds
@@ -17,10 +18,12 @@ from irbench.report.run import Outcome, Run
 
 KINDS = ("linear", "conv", "attention", "dictionary", "other")
 CIRCUMSTANCES = ("device", "dtype", "size", "batch", "threads")
-SPEED = ("model", "protocol", "reference", "parameters", "latency_p50_ms", "latency_p90_ms",
-         "timed_passes", "images_per_s", "input_megapixels_per_s", "joules_per_image",
-         "energy_method", "peak_memory_bytes", "peak_memory_of", "attention", "attention_reason",
-         *CIRCUMSTANCES, "inference", "ratios", "status", "reason", "missing", "record")
+TAILS = (90, 99)                # percentiles that are printed where there are samples enough
+SPEED = ("model", "protocol", "reference", "parameters", "latency_p50_ms",
+         *(f"latency_p{percent}_ms" for percent in TAILS), "timed_passes", "busy_elsewhere_cores",
+         "images_per_s", "input_megapixels_per_s", "joules_per_image", "energy_method",
+         "peak_memory_bytes", "peak_memory_of", "attention", "attention_reason", *CIRCUMSTANCES,
+         "inference", "ratios", "status", "reason", "missing", "record")
 OPERATIONS = ("model", "protocol", "reference", "input", "parameters", "macs",
               *(f"macs_{kind}" for kind in KINDS), "macs_keys_only", "uncounted", "status",
               "reason", "record")
@@ -69,9 +72,12 @@ def over(run: Run, job: Outcome, reference: str) -> tuple[float | None, str]:
 def speed(run: Run) -> Table:
     """Return the table of latency, throughput, energy, memory and ratios to the references."""
     named = references(run)
+    tails = [percent for percent in TAILS if any(
+        latency.percentile(_time(job), percent) is not None for job in run.profiles.values())]
     made = Table("profiles", "Speed", [Column("Model", left=True)], [
         Column("Protocol", left=True), Column("Parameters"),
-        Column("p50", ("Latency",)), Column("p90", ("Latency",)), Column("passes", ("Latency",)),
+        Column("p50", ("Latency",)), *(Column(f"p{one}", ("Latency",)) for one in tails),
+        Column("passes", ("Latency",)),
         *(Column(name, ("p50 over that of",)) for name in named),
         Column("images/s", ("Throughput",)), Column("input MP/s", ("Throughput",)),
         Column("J/image", ("Energy",)), Column("Peak memory"), Column("Attention", left=True),
@@ -81,12 +87,13 @@ def speed(run: Run) -> Table:
             _no_result(made, run, job, SPEED)
             continue
         row = [_first(made, run, job), Value(job.protocol), _figures(made, job, "parameters")]
-        time = job.result.get("latency_ms") or {}
-        row += [_figure(made, job, "latency_ms", time.get(name), text.milliseconds)
-                for name in ("p50", "p90")]
+        time = _time(job)
+        times = [_figure(made, job, "latency_ms", time.get("p50"), text.milliseconds),
+                 *(_tail(made, job, percent) for percent in tails)]
         if disturbed := latency.disturbed(job.result):
-            row[-2].marks.append(made.note(disturbed))
-            row[-1].marks.append(made.note(disturbed))
+            for value in times:
+                value.marks.append(made.note(disturbed))
+        row += times
         passes = len(time.get("samples") or []) or None
         row.append(_figure(made, job, "samples", passes, str))
         ratios = {name: over(run, job, name) for name in named}
@@ -98,15 +105,28 @@ def speed(run: Run) -> Table:
                 _attention(made, job), Value(latency.condition(job.result))]
         made.add(row)
         made.lines.append(_speed_line(run, job, ratios))
-    made.sentences = _speed_sentences(run, named)
+    made.sentences = _speed_sentences(run, named, tails)
     return made
 
 
-def _speed_sentences(run: Run, named: list[str]) -> list[str]:
+def _time(job: Outcome) -> dict:
+    return job.result.get("latency_ms") or {}
+
+
+def _tail(made: Table, job: Outcome, percent: int) -> Value:
+    """Return a percentile of the latency, or n/a if there are too few samples for it."""
+    found = latency.percentile(_time(job), percent)
+    if found is None:
+        return made.absent(f"a p{percent} needs {statistics.least_samples(percent)} timed passes")
+    return Value(text.milliseconds(found), record=job.path)
+
+
+def _speed_sentences(run: Run, named: list[str], tails: list[int]) -> list[str]:
+    also = "".join(f", and their {one}th percentile (p{one}) where there are "
+                   f"{statistics.least_samples(one)} or more" for one in tails)
     return [
-        "One forward pass after warm-up: median (p50) and 90th percentile (p90) of the timed "
-        "passes. MP: 10^6 input pixels. Input as "
-        f"channels{text.TIMES}height{text.TIMES}width.",
+        f"One forward pass after warm-up: median (p50) of the timed passes{also}. "
+        f"MP: 10^6 input pixels. Input as channels{text.TIMES}height{text.TIMES}width.",
         "Throughput is for the batch size in the row. Energy is what the driver of the device "
         "reports; n/a if it reports none.",
         f"{' and '.join(f'{run.model_title(name)} ({name})' for name in named)} "
@@ -154,12 +174,13 @@ def _attention(made: Table, job: Outcome) -> Value:
 
 def _speed_line(run: Run, job: Outcome, ratios: dict[str, tuple]) -> list:
     result = job.result
-    time, rates = result.get("latency_ms") or {}, result.get("throughput") or {}
+    time, rates = _time(job), result.get("throughput") or {}
     energy, chosen = result.get("energy") or {}, result.get("attention") or {}
     how = latency.circumstances(result)
     return [
         job.model, job.protocol, _is_reference(run, job), result.get("parameters"),
-        time.get("p50"), time.get("p90"), len(time.get("samples") or []) or None,
+        time.get("p50"), *(latency.percentile(time, percent) for percent in TAILS),
+        len(time.get("samples") or []) or None, time.get("busy_elsewhere"),
         rates.get("images_per_s"), rates.get("megapixels_per_s"), energy.get("joules_per_image"),
         energy.get("method"), result.get("peak_memory_bytes"), result.get("peak_memory_of"),
         chosen.get("implementation"), chosen.get("reason"), *(how[n] for n in CIRCUMSTANCES),

@@ -66,7 +66,7 @@ def _found(run: Run):
         if entries:
             on = str(job.result.get("dictionary_of") or "an input that the record does not name")
             yield model, protocol, "profile", "", on, "untrained weights", entries, job.path
-    for cell in run.cells:
+    for cell in run.rows:
         entries = cell.result.get("dictionary")
         if entries and cell.status == "ok":
             first = f", {cell.images[0]['name']}" if cell.images else ""

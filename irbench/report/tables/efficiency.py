@@ -36,7 +36,7 @@ def sheet(run: Run) -> Table | None:
     hows = {latency.condition(job.result): None for job in run.profiles.values() if job.result}
     names = list(family.ordered(run.models))
     for protocol in dict.fromkeys(protocol for protocol, _ in run.profiles):
-        cells = {(cell.model, cell.dataset): cell for cell in run.cells
+        cells = {(cell.model, cell.dataset): cell for cell in run.rows
                  if cell.protocol == protocol}
         dataset = _most_scored(list(cells.values()))
         models = {model for model, _ in cells} | {m for p, m in run.profiles if p == protocol}
@@ -57,6 +57,8 @@ def sheet(run: Run) -> Table | None:
         if hows else "",
         "PSNR: the mean over all images of the test set in the row, under the protocol in the row. "
         "It is the set on which most models have a result; the CSV has all sets.",
+        "±: sample standard deviation over the seeds of a training; the value is their mean."
+        if any(value.spread for row in made.rows for value in row.values) else "",
         "Latency depends on the machine and its load: treat it as a guide."]
     return made
 
@@ -135,8 +137,10 @@ def _score(made: Table, run: Run, model: str, cell: Cell | None) -> list[Value]:
         score = made.absent(why)
     else:
         score = Value(text.value("psnr", known),
-                      [made.note(sentence) for sentence in ([cell.leak] if cell.leak else [])
-                       + family.circumstances(cell)])
+                      [made.note(sentence) for sentence in (
+                          *filter(None, [cell.leak]), *family.seeds(cell, "psnr"),
+                          *family.circumstances(cell))],
+                      spread=family.spread(cell, "psnr"), seeds=len(cell.of("psnr")))
     score.record = cell.path if cell.record else ""
     return [score, Value(run.dataset_title(cell.dataset))]
 

@@ -10,7 +10,7 @@ Try: ``irbench report``
 
 from __future__ import annotations
 
-from irbench.core import metrics
+from irbench.core import metrics, statistics
 from irbench.present import text
 from irbench.present.tidy import csv_text
 from irbench.report.facts import family, kinds, verdict
@@ -19,9 +19,10 @@ from irbench.report.run import Cell, Run
 ABOUT = ("protocol", "task", "level", "version", "dataset", "model", "title", "source")
 REST = (
     "n_images", "status", "reason", "missing", "parameters", "macs", "macs_input",
-    "latency_p50_ms", "latency_p90_ms", "latency_device", "training_steps",
+    "latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "latency_device", "training_steps",
     "training_device", "in_paper", "published_psnr_db", "psnr_difference_db",
-    "published_method", "published_source", "verdict", "leaked_images", "synthetic", "base",
+    "published_method", "published_source", "verdict", "seed_of", "seed", "seeds",
+    "psnr_mean_of_seeds_db", "psnr_spread_of_seeds_db", "leaked_images", "synthetic", "base",
     "changes", "inference", "tiled_images", "macs_keys_only", "fingerprint", "record",
     "profile_record", "training_record")
 
@@ -29,12 +30,15 @@ REST = (
 def summary(run: Run) -> str:
     """Return summary.csv: one line per planned cell; unknown is empty, numbers are unrounded.
 
-    A variant has no verdict, because no paper prints values for it.
+    A variant has no verdict, because no paper prints values for it. Of several seeds of a training
+    each has its line; the first with a result also has the mean over them, which its verdict and
+    difference are of.
     """
     scores = [metrics.get(name) for name in metrics.ordered(
         {*metrics.default(), *(name for cell in run.cells for name in cell.metrics)})]
     fields = (*ABOUT, *(one.column() for one in scores), *REST)
     lines = []
+    rows = {row.path: row for row in run.rows if row.seeds}
     verdicts = verdict.by_cell(verdict.all_verdicts(run))
     for cell in run.cells:
         profile = run.profiles.get((cell.protocol, cell.model))
@@ -53,7 +57,8 @@ def summary(run: Run) -> str:
             "macs": _number(measured.get("macs")),
             "macs_input": text.input_size(measured["input"]) if measured.get("input") else "",
             "latency_p50_ms": _number(latency.get("p50")),
-            "latency_p90_ms": _number(latency.get("p90")),
+            **{f"latency_p{percent}_ms": _number(statistics.percentile(
+                latency.get("samples") or [], percent)) for percent in (90, 99)},
             "latency_device": measured.get("device_name") or measured.get("device") or "",
             "training_steps": _number(training.get("steps")),
             "training_device": training.get("device") or "",
@@ -62,6 +67,7 @@ def summary(run: Run) -> str:
             "leaked_images": _number(_leaked(run, cell)),
             "synthetic": str(cell.synthetic).lower(),
             "base": run.models[cell.model].base or "",
+            **_seeds(run, cell, rows.get(cell.path)),
             "changes": family.changes(run.models[cell.model]),
             # as recorded; records without this key were made in float32
             "inference": family.way(cell.result),
@@ -76,10 +82,20 @@ def summary(run: Run) -> str:
     return csv_text(fields, lines)
 
 
+def _seeds(run: Run, cell: Cell, row: Cell | None) -> dict[str, object]:
+    """Return which seed of a training a cell is; with ``row`` also the figures over all seeds."""
+    spec = run.models[cell.model]
+    return {"seed_of": spec.seed_of or "", "seed": spec.seed or (1 if spec.training else ""),
+            "seeds": len(row.of("psnr")) if row else "",
+            "psnr_mean_of_seeds_db": _number(row.means.get("psnr")) if row else "",
+            "psnr_spread_of_seeds_db": _number(row.spread.get("psnr")) if row else ""}
+
+
 def _against(run: Run, cell: Cell, found: verdict.Verdict | None) -> dict[str, str]:
     """Return the columns on the published PSNR; they are empty without a result."""
     if found is None:
-        comparable = "psnr" in cell.means and kinds.competes(run.models[cell.model])
+        spec = run.models[cell.model]
+        comparable = "psnr" in cell.means and kinds.competes(spec) and not kinds.is_repeat(spec)
         word = verdict.NOTHING if comparable and run.published != "none" else ""
         return {"published_psnr_db": "", "psnr_difference_db": "", "published_method": "",
                 "published_source": "", "verdict": word}

@@ -33,8 +33,8 @@ from irbench.report.facts.rows import Counterparts
 from irbench.report.run import Cell, Run
 
 FIELDS = ("task", "version", "protocol", "level", "dataset", "block", "method", "model", "metric",
-          "unit", "value", "shown", "rank", "place", "difference", "against", "parameters",
-          "weights", "status", "reason", "source", "record", "notes")
+          "unit", "value", "shown", "spread", "seeds", "rank", "place", "difference", "against",
+          "parameters", "weights", "status", "reason", "source", "record", "notes")
 PRINTED_PROTOCOL = "the source's own"
 NAMING = [Column("Method", left=True), Column("Parameters")]    # the columns that name a row
 # the heads that a table may have above its scores: the text of a column for each head
@@ -58,7 +58,7 @@ def build(run: Run) -> list[Table]:
     """Return the tables of a run in the order of its plan; those of two tasks or a class last."""
     counterparts = verdict.compared(run)
     groups: dict[tuple[str, int, bool], list[Cell]] = {}
-    for cell in run.cells:
+    for cell in run.rows:
         groups.setdefault((cell.task, cell.version, cell.synthetic), []).append(cell)
     forms = [(task, synthetic) for task, _, synthetic in groups]
     found, more = [], []
@@ -128,8 +128,8 @@ def _blocks(run: Run, counterparts: Counterparts, stem: str, title: str, cells: 
         table = Table(stem, task_title + f", {ending}" * bool(ending) + remark, NAMING,
                       _headed(part, heads, by), FIELDS, anchor=anchor.replace("@", "-v"),
                       cut=False, task=task, version=cells[0].version, part=name, common_title=title)
-        _fill(table, run, cells, counterparts, keep)
         made.append(table)
+    _fill(made, run, cells, counterparts, keep)
     return made
 
 
@@ -229,14 +229,28 @@ def _denoising(run: Run, counterparts: Counterparts,
                       _headed(columns, ("task", "dataset", "level"), ""), FIELDS,
                       anchor=stem.replace("@", "-v"), cut=False, task="denoise",
                       version=pair[0] if len(set(pair)) == 1 else None)
-        _fill(table, run, both[0] + both[1], counterparts, lambda row: True)
         if columns:
+            _fill([table], run, both[0] + both[1], counterparts, lambda row: True)
             made.append(table)
     return made
 
 
-def _fill(table: Table, run: Run, cells: list[Cell], counterparts: Counterparts,
+def _fill(parts: list[Table], run: Run, cells: list[Cell], counterparts: Counterparts,
           keep: Keep) -> None:
+    """Fill the tables of one stem. Their comparisons are one family, as they are one table."""
+    for table in parts:
+        _fill_rows(table, run, cells, counterparts, keep)
+    comparisons = ranking.measured(
+        [(table.measured, table.columns) for table in parts],
+        {(cell.protocol, cell.dataset, cell.model): cell for cell in cells})
+    for table in parts:
+        ranking.printed(table.published, table.columns)
+        table.sentences = _sentences(table, run, cells, comparisons)
+        table.lines = list(_lines(table))
+
+
+def _fill_rows(table: Table, run: Run, cells: list[Cell], counterparts: Counterparts,
+               keep: Keep) -> None:
     shown = {(column.protocol, column.dataset) for column in table.columns}
     here = {(c.protocol, c.dataset, c.model): c for c in cells
             if (c.protocol, c.dataset) in shown}
@@ -245,10 +259,8 @@ def _fill(table: Table, run: Run, cells: list[Cell], counterparts: Counterparts,
     table.blocks = [Block(rows=here_rows), Block(PUBLISHED_RULE, printed_rows, strong=False)]
     for model in family.ordered({model: run.models[model] for _, _, model in here}):
         here_rows.append(rows.measured(table, run, model, here, counterparts))
-    ranking.measured(here_rows, table.columns, here)
     if not all(cell.synthetic for cell in here.values()):
         printed_rows += [rows.printed(table, run, row) for row in _printed(table, run, keep)]
-    ranking.printed(printed_rows, table.columns)
     protocols = list(dict.fromkeys(protocol for protocol, _, _ in here))
     table.terms = {p: text.protocol_sentence(run.protocols.get(p)) for p in protocols}
     # a user who supplies a set is trusted that it is the set of its column
@@ -256,8 +268,6 @@ def _fill(table: Table, run: Run, cells: list[Cell], counterparts: Counterparts,
                     if run.datasets[c.dataset].get("supplied")}
     table.cells = [cell.status if cell.status != "ok" or cell.means else "without a mean"
                    for cell in here.values()]
-    table.sentences = _sentences(table, run, cells)
-    table.lines = list(_lines(table))
 
 
 def _lines(table: Table) -> Iterator[list]:
@@ -280,7 +290,8 @@ def _line(table: Table, row: Row, column: Column, entry: Value) -> list:
     return [column.task, text.split_id(column.protocol)[2], protocol, column.level, column.dataset,
             "measured" if here else "published", row.name, row.key if here else "", column.metric,
             metrics.get(column.metric).unit or text.UNITLESS, entry.exact,
-            entry.shown if entry.exact else "", entry.rank, entry.place or "",
+            entry.shown if entry.exact else "", entry.spread,
+            entry.seeds if here and entry.exact else "", entry.rank, entry.place or "",
             "" if entry.apart is None else f"{entry.apart:.6f}", entry.against,
             parameters.shown if parameters.exact else "",
             row.sub, entry.status, entry.reason, row.source, entry.record, notes]
@@ -300,7 +311,7 @@ def _printed(table: Table, run: Run, keep: Keep) -> Iterable[dict[str, published
     return found.values()
 
 
-def _sentences(table: Table, run: Run, cells: list[Cell]) -> list[str]:
+def _sentences(table: Table, run: Run, cells: list[Cell], comparisons: int) -> list[str]:
     """Return the sentences of the caption after the title."""
     here = dict.fromkeys(column.metric for column in table.columns)
     lower = [one.title for one in map(metrics.get, here) if one.sign < 0]
@@ -310,7 +321,8 @@ def _sentences(table: Table, run: Run, cells: list[Cell]) -> list[str]:
     light = table.stem.startswith(LIGHT_CLASS)
     # from the cells of all blocks, so that every block has the same sentences
     ranks = ranking.sentences([cell for cell in cells if cell.means],
-                              {cell.dataset: run.dataset_title(cell.dataset) for cell in cells})
+                              {cell.dataset: run.dataset_title(cell.dataset) for cell in cells},
+                              comparisons)
     return [sentence for sentence in (
         f"Lightweight: fewer than {LIGHT / 1e6:.0f} M parameters, or printed in a table with that "
         "name. The other methods are in the super-resolution table." if light else "",
@@ -319,6 +331,9 @@ def _sentences(table: Table, run: Run, cells: list[Cell]) -> list[str]:
         *(f"No {metrics.get(name).title}: {reasons[0].rstrip('.')}"
           f"{f' (and {len(reasons) - 1} more reasons)' if len(reasons) > 1 else ''}."
           for name, reasons in _lacking(run, cells).items()),
+        "±: sample standard deviation over the seeds of a training; the value is their mean. Ranks "
+        "compare these means image by image and do not account for the spread between seeds."
+        if any(entry.spread for row in table.measured for entry in row.entries) else "",
         "Variants use the weights of their base model and are not ranked."
         if any(kinds.is_variant(run.models[row.key]) for row in table.measured) else "",
         "Models trained here are reproductions from the papers' descriptions, without the authors' "

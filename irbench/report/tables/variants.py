@@ -47,7 +47,9 @@ def sheet(run: Run) -> Table | None:
         "under the protocol in the row. Difference: variant minus base, so + is better. Latency is "
         "the median of one forward pass, for base and variant on the same device, input and threads"
         + (f" ({'; '.join(hows)})" if hows else "") + ". Variants are not in the papers and are "
-        "not ranked."]
+        "not ranked.",
+        "Of several seeds of a training, base and variant are the first."
+        if {spec.seed_of for spec in run.models.values()} & {*family.variants(run)} else ""]
     return made
 
 

@@ -12,12 +12,14 @@ from irbench.present.latex import to_latex
 from irbench.present.markdown import to_markdown
 from irbench.present.table import Column, Row, Table, Value
 from irbench.present.tidy import to_csv
+from irbench.report.facts import family
 from irbench.report.facts.verdict import Verdict
 from irbench.report.run import Run
 
 STEM = "verdicts"
 FIELDS = ("protocol", "task", "level", "dataset", "model", "method", "source", "metric", "unit",
-          "measured", "published", "difference", "tolerance", "verdict", "reason")
+          "measured", "spread", "seeds", "published", "difference", "tolerance", "verdict",
+          "reason")
 
 
 def texts(run: Run, found: list[Verdict]) -> dict[str, str]:
@@ -36,6 +38,9 @@ def build(run: Run, found: list[Verdict], noted: bool = False) -> Table:
     made.sentences = ["Difference: measured minus published, for the same method on the same set. "
                       "Tolerance: the largest difference that this verdict allows or, for "
                       "\"differs\", the limit that was exceeded."]
+    if any(one.cell.spread for one in found):
+        made.sentences.append("±: sample standard deviation over the seeds of a training, of which "
+                              "the measured value is the mean.")
     for reason in dict.fromkeys(one.reason for one in found) if noted else ():
         made.notes[str(len(made.notes) + 1)] = reason
     marks = {reason: mark for mark, reason in made.notes.items()}
@@ -52,7 +57,8 @@ def _row(run: Run, one: Verdict, shown: Value, reasoned: bool) -> Row:
     return Row([Value(one.cell.protocol)], [
         Value(run.dataset_title(one.cell.dataset)), Value(run.model_title(one.cell.model)),
         Value(text.metric_label(metric, arrow=False)),
-        Value(text.value(metric, one.measured), exact=repr(one.measured), record=one.cell.path),
+        Value(text.value(metric, one.measured), exact=repr(one.measured), record=one.cell.path,
+              spread=family.spread(one.cell, metric), seeds=len(one.cell.of(metric))),
         Value(one.figure.shown, exact=one.figure.text),
         Value(text.difference(metric, one.difference) if compared else text.NONE),
         Value(f"±{one.tolerance:.{known.exact_decimals}f}" if compared else text.NONE),
@@ -64,5 +70,6 @@ def _line(one: Verdict) -> list:
     return [one.cell.protocol, one.cell.task, one.cell.level, one.cell.dataset, one.cell.model,
             one.figure.method, one.figure.source, one.metric,
             metrics.get(one.metric).unit or text.UNITLESS, one.measured,
+            one.cell.spread.get(one.metric), len(one.cell.of(one.metric)),
             metrics.leading_zero(one.figure.text), f"{one.difference:.6f}" if compared else None,
             f"{one.tolerance:.6f}" if compared else None, one.as_shown, one.reason]

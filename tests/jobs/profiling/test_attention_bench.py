@@ -9,7 +9,7 @@ import torch
 
 from irbench.core.errors import UserError
 from irbench.jobs.profiling import attention as bench
-from irbench.jobs.profiling import profile
+from irbench.jobs.profiling import elsewhere, profile
 from irbench.models import attention
 from tests.helpers.paths import ROOT
 
@@ -141,9 +141,26 @@ def test_ratios_are_of_times_of_the_same_round():
         "best_over_dense": 1.5, "peak_over_mask": None}
 
 
+def test_the_load_elsewhere_is_recorded_and_a_disturbed_n_is_measured_again(monkeypatch):
+    """At each N all rows are timed in turns, so they share what disturbed them."""
+    loads = iter([1.5, 0.3])
+    monkeypatch.setattr(elsewhere.Elsewhere, "__exit__",
+                        lambda self, *_: setattr(self, "cores", next(loads)))
+    found = run(n=[16, 25], k=[4], implementations=["mask"])
+    for n, cores in ((16, 1.5), (25, 0.3)):
+        rows = [row for row in (*found["rows"], *found["build"]) if row["n"] == n]
+        assert [row["latency_ms"]["busy_elsewhere"] for row in rows] == [cores] * 3
+    monkeypatch.setattr(elsewhere, "WINDOW", 0.01)
+    loads = iter([0.0, 1.5, 0.0, 0.0])
+    found = run(n=[16], k=[4], implementations=["mask"], wait_quiet=60)
+    assert not list(loads)
+    assert {row["latency_ms"]["busy_elsewhere"] for row in found["rows"]} == {0.0}
+    assert {len(row["latency_ms"]["samples"]) for row in found["rows"]} == {2}
+
+
 def test_the_table():
     def times(p50):
-        return {"p50": p50, "p90": 2 * p50}
+        return {"p50": p50, "busy_elsewhere": None}
 
     row = {"n": 64, "k": 16, "latency_ms": times(3.0), "peak_memory_bytes": 3 * 2**20, "reason": ""}
     none = {**row, "latency_ms": None, "peak_memory_bytes": None, "reason": "not here"}
@@ -151,7 +168,8 @@ def test_the_table():
         "device_name": "a chip", "dtype": "float32", "threads": 1, "torch": "2.15", "rows": [
             {**row, "implementation": "dense", "k": None, "latency_ms": times(2.0),
              "max_error": None},
-            {**row, "implementation": "mask", "max_error": 1.5e-6},
+            {**row, "implementation": "mask", "max_error": 1.5e-6,
+             "latency_ms": {"p50": 3.0, "busy_elsewhere": 1.2}},
             {**none, "implementation": "triton", "max_error": None},
             {**none, "implementation": "triton", "k": 32, "max_error": None}],
         "build": [row],
@@ -159,13 +177,15 @@ def test_the_table():
                     "build_over_mask": 1.0, "best_over_dense": 1.5, "peak_over_mask": None}]})
     assert shown.startswith("""\
 a chip, float32, 1 threads, torch 2.15
-     N     k  implementation     p50 ms    p90 ms  / dense  peak MiB     error
-    64   all  dense                2.00      4.00     1.00       3.0         -
-    64    16  dictionary           3.00      6.00     1.50       3.0         -
-    64    16  mask                 3.00      6.00     1.50       3.0   1.5e-06
-    64    16  triton                  -         -        -         -         -  [1]
-    64    32  triton                  -         -        -         -         -  [1]
-  [1] not here
+     N     k  implementation     p50 ms  / dense  peak MiB     error
+    64   all  dense                2.00     1.00       3.0         -
+    64    16  dictionary           3.00     1.50       3.0         -
+    64    16  mask                 3.00     1.50       3.0   1.5e-06  [1]
+    64    16  triton                  -        -         -         -  [2]
+    64    32  triton                  -        -         -         -  [2]
+  [1] other processes kept 1.2 cores busy at this N: not reliable (--wait-quiet waits for a quiet \
+machine)
+  [2] not here
 
      N     k  fastest          mask_over_dense  build_over_mask  best_over_dense   peak_over_mask
     64    16  mask                        1.50             1.00             1.50                -
