@@ -211,7 +211,7 @@ def build_peer(architecture: str, scale: int, channels: int, **options):
 
     Args:
         architecture: one of ``PEERS``.
-        scale: output size / input size, 2 to 4.
+        scale: output size / input size: 2 to 4 for super-resolution, else 1.
         channels: of the image; the authors' weights are for 3.
         options: of the network's own ``build``.
 
@@ -219,7 +219,7 @@ def build_peer(architecture: str, scale: int, channels: int, **options):
         A network from (B, channels, H, W), values in [0, 1], to (B, channels, scale*H, scale*W).
 
     Raises:
-        UserError: an unknown architecture.
+        UserError: an unknown architecture, or one of another scale.
     """
     if architecture not in PEERS:
         raise unknown("architecture", architecture, PEERS)
