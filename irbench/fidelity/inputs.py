@@ -122,7 +122,7 @@ def other_inputs(protocol: Protocol, target: np.ndarray,
     """Return a network's inputs under the conventions in which toolkits differ, float32."""
     kind = protocol.degradation["kind"]
     found = {}
-    if kind == "matlab_bicubic":
+    if kind == "matlab_bicubic" and protocol.unit == protocol.scale:
         found = {name: to_float(small) for name, small in shrunk(target, protocol.scale).items()}
         small = imresize(target.astype(np.float64), 1 / protocol.scale)
         found["float"] = (small / 255).astype(np.float32)
