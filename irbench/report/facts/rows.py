@@ -11,7 +11,7 @@ from irbench.catalog import published
 from irbench.core import metrics
 from irbench.present import text
 from irbench.present.table import Column, Row, Table, Value
-from irbench.report.facts import family, kinds, verdict
+from irbench.report.facts import family, kinds, verdict, weights
 from irbench.report.run import Cell, Run
 
 Cells = dict[tuple[str, str, str], Cell]                # by protocol, dataset and model
@@ -55,7 +55,8 @@ def _entry(table: Table, column: Column, cell: Cell | None, ranked: bool,
         return Value(text.NONE)
     if column.metric in cell.means:
         number = cell.means[column.metric]
-        remarks = ([cell.leak] if cell.leak else []) + family.circumstances(cell)
+        remarks = [*([cell.leak] if cell.leak else []), *weights.borrowed(cell),
+                   *family.circumstances(cell)]
         entry = Value(text.value(column.metric, number),
                       number=number if ranked and not cell.leak else None, exact=repr(number),
                       status="ok", marks=[table.note(one) for one in remarks], record=cell.path)
