@@ -105,6 +105,8 @@ def test_bicubic_enlarges_by_any_scale(world, name, scale, sides):
     images = record["result"]["images"]
     assert [(image["height"], image["width"]) for image in images] == sides
     if scale == 2.5:
+        assert cli.main(["explain", f"{name}@1/street/bicubic", "--published", "30.1",
+                         "--rerun"]) == 0
         for image, (h, w) in zip(images, sides, strict=True):
             target = read_image(world / "street" / f"{image['name']}.png")[:h, :w]
             small = imresize(target, 1 / 2.5)

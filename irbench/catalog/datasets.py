@@ -167,7 +167,7 @@ class DatasetEntry:
         paths = {name: given[name] and Path(given[name]) for name in PATHS}
         return typed.make(cls, {
             **given, **paths, "tasks": tuple(given["tasks"]),
-            "blocks": given["blocks"] and Blocks.from_dict(given["blocks"]),
+            "blocks": given.get("blocks") and Blocks.from_dict(given["blocks"]),
             "leave_out": tuple(given["leave_out"]), "archives": tuple(
                 typed.make(Archive, archive, where) for archive in given["archives"])}, where)
 

@@ -48,6 +48,7 @@ STEPS = "steps"                 # the kind of a list
 STEP_KINDS = tuple(kind for kind in DEGRADATIONS if kind != "paired")
 MOST_STEPS = 10
 LARGEST_SCALE = 16              # of all steps together
+LARGEST_UNIT = 128              # pixels of a target that may have to be cut off
 # parameters that need not be whole numbers: (kind, name), or the name for all kinds
 FRACTIONS = ("sigma", "length", "bend", "gamma", "density", "angle", "opacity", "exposure",
              "photons", "read_noise", ("snow", "size"), "motion", "haze", "count", "radius",
@@ -105,6 +106,10 @@ def check(where: str, value: object) -> None:
     if not scale(value) <= LARGEST_SCALE:
         raise UserError(f"{where}: degradation: all steps together reduce the sides by "
                         f"{scale(value):g}; valid: at most {LARGEST_SCALE}.")
+    if unit(value) > LARGEST_UNIT:
+        raise UserError(f"{where}: degradation: these scales leave whole sides only if the "
+                        f"target's are multiples of {unit(value)}; valid: at most {LARGEST_UNIT}. "
+                        "Choose other scales.")
 
 
 def _check_one(where: str, name: str, value: dict, kinds: Collection[str]) -> None:
