@@ -18,7 +18,8 @@ HEAVY = {"torch", "torchvision", "matplotlib", "pandas", "seaborn", "pyiqa", "lp
          "spandrel", "spandrel_extra_arches", "accelerate", "triton", "safetensors.torch"}
 # and for these, which few commands need -> milliseconds of CPU time that the import takes.
 # Quicker ones (tabulate 60, tqdm 50, psutil 20, PIL 20) are imported at a module's head.
-SLOW = {"scipy": 780, "cv2": 130, "numpy": 100, "requests": 95, "pooch": 80, "jsonschema": 80}
+SLOW = {"scipy": 780, "cv2": 130, "numpy": 100, "requests": 95, "pooch": 80, "jsonschema": 80,
+        "h5py": 50}
 # these import a module by a name that is data; elsewhere such an import would hide an arrow
 BY_NAME = {"irbench": "its public names", "irbench.plan": "the names of its face",
            "irbench.report.plots": "the list of plots",

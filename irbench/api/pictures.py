@@ -120,7 +120,7 @@ def _restored(given: Photo, model: PictureModel, tile: Callable | None) -> Photo
     levels = LEVELS.get(pixels.dtype)
     x = pixels.astype(np.float32) / np.float32(levels or 1)
     y = model.forward(to_rgb(x) if model.channels == 3 else x, tile)
-    h, w = (side * model.scale for side in pixels.shape[:2])
+    h, w = (round(side * model.scale) for side in pixels.shape[:2])
     if y.shape != (h, w, model.channels):
         raise UserError(f"model {model.name} returned {y.shape} for a picture of "
                         f"{pixels.shape[:2]}; valid is {(h, w, model.channels)} (H, W, C).")

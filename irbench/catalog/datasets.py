@@ -23,7 +23,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from irbench.catalog import blocks
 from irbench.catalog.archives import Archive, parse_archives
+from irbench.catalog.blocks import Blocks
 from irbench.catalog.manifest import NAME, UNFIT, read_manifest
 from irbench.core import metrics, typed
 from irbench.core.errors import UserError, unknown
@@ -39,8 +41,8 @@ WILDCARD = re.compile(r"[*?\[]")    # in a glob pattern
 PATHS = ("catalog", "manifest", "folder", "root")    # fields of an entry
 REQUIRED = {"title", "use"}
 OPTIONAL = {"tasks", "source", "terms", "notes", "match", "differs", "target_crop", *KINDS}
-KEYS = {"local": {"folder", "pattern", "hr", "input", "leave_out", "list"},
-        "manual": {"folder", "hr", "input", "leave_out", "list", "count", "get"},
+KEYS = {"local": {"folder", "pattern", "hr", "input", "leave_out", "list", "boxes"},
+        "manual": {"folder", "hr", "input", "leave_out", "list", "count", "get", "boxes"},
         "archive": {"files", "hr", "input", "leave_out", "list", "count"}}
 FORMS = {"local": "{folder: path, pattern: '*.png'}, or with hr and input for pairs, or with input "
                   "alone for images without targets",
@@ -75,6 +77,7 @@ class DatasetEntry:
         count: how many images (of a paired set: pairs) it must have; None: not known.
         get: how a user gets the set, if no program can fetch it.
         archives: the archives that are unpacked to ``folder``.
+        blocks: the MATLAB files whose images are unpacked to ``folder``; None: there are none.
         root: the folder of all data (``data_root``).
         differs: metric to how far a mean may be from the published one because the files are not
             quite those of the papers, with the ``reason``; {} if they are the same.
@@ -96,6 +99,7 @@ class DatasetEntry:
     count: int | None = None
     get: str = ""
     archives: tuple[Archive, ...] = ()
+    blocks: Blocks | None = None
     source: str = ""
     terms: str = ""
     notes: str = ""
@@ -152,6 +156,7 @@ class DatasetEntry:
         return plain | {"tasks": list(self.tasks), "match": dict(self.match),
                         "leave_out": list(self.leave_out),
                         "differs": dict(self.differs),
+                        "blocks": self.blocks and self.blocks.as_dict(),
                         "archives": [asdict(archive) for archive in self.archives]}
 
     @classmethod
@@ -162,6 +167,7 @@ class DatasetEntry:
         paths = {name: given[name] and Path(given[name]) for name in PATHS}
         return typed.make(cls, {
             **given, **paths, "tasks": tuple(given["tasks"]),
+            "blocks": given.get("blocks") and Blocks.from_dict(given["blocks"]),
             "leave_out": tuple(given["leave_out"]), "archives": tuple(
                 typed.make(Archive, archive, where) for archive in given["archives"])}, where)
 
@@ -293,11 +299,14 @@ def _files_of(path: Path, where: str, name: str, kind: str, value: object) -> di
     hr = _pattern(where, "pattern" if "pattern" in value else "hr", value)
     found = {"hr": hr, "input": _pattern(where, "input", value), "count": _count(where, value),
              "leave_out": _leave_out(where, value.get("leave_out")), "list": _list(where, value)}
-    if found["input"] and not hr and kind != "local":
+    boxes = _pattern(where, "boxes", value)
+    packed = (found["input"] or "").lower().endswith(blocks.SUFFIX)
+    if found["input"] and not hr and kind != "local" and not packed:
         raise UserError(f"{where}: 'input' needs 'hr' beside it: which files are the targets. (A "
                         "set without targets is 'local'.)")
     if kind == "local":
-        return found | {"folder": _relative(path, f"{where}: folder", value["folder"])}
+        folder = _relative(path, f"{where}: folder", value["folder"])
+        return blocks.split(where, name, found | {"folder": folder}, boxes)
     if kind == "archive":
         return found | {"folder": Path(name), "archives": parse_archives(where, value["files"])}
     folder = value["folder"]
@@ -305,7 +314,8 @@ def _files_of(path: Path, where: str, name: str, kind: str, value: object) -> di
             ".." in folder.split("/")) or UNFIT.search(folder):
         raise UserError(f"{where}: folder: {folder!r} is not valid. Valid: a path below data_root, "
                         "such as gopro.")
-    return found | {"folder": Path(folder), "get": _text(where, "get", value["get"])}
+    return blocks.split(where, name, found | {
+        "folder": Path(folder), "get": _text(where, "get", value["get"])}, boxes)
 
 
 def _relative(path: Path, where: str, value: object) -> Path:

@@ -78,7 +78,7 @@ class Checkpoint:
         sha256: the digest that the file must have; None if it is not known (yet). In the plan's
             models also a mapping from levels to digests.
         peer: the peer of the catalog that the file belongs to.
-        needs: a package that must be installed to load it.
+        needs: a package that must be installed to load it, as pip names it.
         weights_key: which set of weights to take from a file that holds several; None: a running
             mean (EMA) first, see ``irbench.weights.naming``.
         network: of a peer whose network is in ``irbench.models.peers``: its ``architecture`` and

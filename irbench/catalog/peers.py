@@ -34,7 +34,7 @@ class Peer:
         urls: level → the URL of its file; one file may serve several levels.
         sha256: level → the file's SHA-256, None if nobody published one.
         published_as: its name in published.csv, "" if no source prints it.
-        needs: a package that must be installed to load it, "" for none.
+        needs: a package that must be installed to load it, as pip names it, "" for none.
         network: for a network of ``irbench.models.peers``, its ``architecture`` and the options of
             its builder; None: spandrel recognises the file.
     """

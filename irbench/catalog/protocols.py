@@ -6,10 +6,9 @@ Try: ``irbench info sr-x2``
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 
-from irbench.catalog import reader
+from irbench.catalog import degradations, reader
 from irbench.catalog.manifest import UNFIT
 from irbench.core import typed
 from irbench.core.errors import UserError, unknown
@@ -21,33 +20,6 @@ GRAY_FILES = ("y", "converted")
 # gray of a colour source: MATLAB's rounded Y (16 to 235), or full-range BT.601 luma (0 to 255)
 GRAY_SOURCES = ("matlab_y", "full_range")
 SSIM_VARIANTS = ("gaussian11_valid", "gaussian11_same", "gaussian11_3d", "uniform7")
-# kind -> parameters: (name, smallest, largest valid value). What they mean:
-# irbench/imaging/degrade.py,
-# irbench/imaging/mosaic.py and, for the synthetic kinds, irbench/imaging/synthetic.py.
-DEGRADATIONS = {
-    "matlab_bicubic": (("scale", 2, 8),),
-    "gaussian_noise": (("sigma", 0, 255),),
-    "jpeg": (("quality", 1, 100),),
-    "mosaic": (("pattern", None, None),),
-    "paired": (("multiple", 1, 256), ("longest", 16, 65536), ("scale", 1, 8)),
-    "motion_blur": (("length", 1, 100), ("bend", 0, 1), ("gamma", 1, 3)),
-    "rain_streaks": (("density", 0, 20), ("length", 2, 200), ("angle", 0, 60), ("opacity", 0, 1),
-                     ("layers", 1, 6)),
-    "low_light": (("exposure", 0.001, 1), ("gamma", 1, 3), ("photons", 10, 1e6),
-                  ("read_noise", 0, 1000)),
-    "snow": (("density", 0, 20), ("size", 1, 50), ("motion", 0, 50), ("opacity", 0, 1),
-             ("haze", 0, 0.9)),
-    "drops": (("count", 0, 1000), ("radius", 2, 200), ("magnification", 1, 20), ("blur", 0, 20),
-              ("opacity", 0, 1)),
-}
-SYNTHETIC = ("motion_blur", "rain_streaks", "low_light", "snow", "drops")
-RANDOM = ("gaussian_noise", *SYNTHETIC)
-# parameters that need not be whole numbers, may be null, or are names
-FRACTIONS = ("sigma", "length", "bend", "gamma", "density", "angle", "opacity", "exposure",
-             "photons", "read_noise", "size", "motion", "haze", "count", "radius",
-             "magnification", "blur")
-NULLABLE = ("longest",)
-CHOICES = {"pattern": ("rggb",)}
 
 
 @dataclass(frozen=True)
@@ -87,9 +59,24 @@ class Protocol:
     trained_as: str = ""
 
     @property
-    def scale(self) -> int:
-        """The factor between the sides of target and input."""
-        return self.degradation.get("scale", 1)
+    def scale(self) -> int | float:
+        """The factor between the sides of target and input; an int if it is whole."""
+        return degradations.scale(self.degradation)
+
+    @property
+    def unit(self) -> int:
+        """The number of which the sides of a target are multiples, see ``degradations.unit``."""
+        return degradations.unit(self.degradation)
+
+    @property
+    def steps(self) -> tuple[dict, ...]:
+        """The steps that make an input from a target, in their order; most protocols have one."""
+        return degradations.steps(self.degradation)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of these steps."""
+        return degradations.kinds(self.degradation)
 
     @property
     def paired(self) -> bool:
@@ -99,7 +86,7 @@ class Protocol:
     @property
     def synthetic(self) -> bool:
         """Whether the input is made by irbench's own degradation, which no paper uses."""
-        return self.degradation["kind"] in SYNTHETIC
+        return bool(set(self.kinds) & set(degradations.SYNTHETIC))
 
     @property
     def channels(self) -> int:
@@ -211,14 +198,15 @@ def _protocol(where: str, key: str, entry: object) -> Protocol:
     match = ID.fullmatch(str(key))
     if not match:
         raise UserError(f"{where}: an id has the form TASK-LEVEL@VERSION, e.g. sr-x2@1.")
-    _keys(where, entry, {"title", "task", "level", "degradation", "color", "seed", "metric",
-                         "source"}, {"gray", "borrows"})
-    entry = {**entry, "degradation": _complete(entry)}
+    reader.check_keys(where, entry, {"title", "task", "level", "degradation", "color", "seed",
+                                     "metric", "source"}, {"gray", "borrows"})
+    entry = {**entry, "degradation": degradations.complete(
+        entry["degradation"], str(entry["task"]), str(entry["level"]))}
     if match["name"] != f"{entry['task']}-{entry['level']}":
         raise UserError(f"{where}: the id must begin with {entry['task']}-{entry['level']}, "
                         "its task and level.")
-    _keys(f"{where}: metric", entry["metric"], {"color", "y_rounded", "crop", "ssim"},
-          {"gray_files"})
+    reader.check_keys(f"{where}: metric", entry["metric"],
+                      {"color", "y_rounded", "crop", "ssim"}, {"gray_files"})
     metric = Scoring(**entry["metric"])
     for value, valid, name in ((entry["color"], ("rgb", "gray"), "color"),
                                (entry.get("gray", GRAY_SOURCES[0]), GRAY_SOURCES, "gray"),
@@ -240,17 +228,18 @@ def _protocol(where: str, key: str, entry: object) -> Protocol:
     if entry.get("gray", GRAY_SOURCES[0]) != GRAY_SOURCES[0] and entry["color"] != "gray":
         raise UserError(f"{where}: gray is {entry['gray']!r}, but only color gray converts "
                         f"colour sources to gray, not {entry['color']!r}. Omit it.")
-    _degradation(where, entry["degradation"])
-    kind = entry["degradation"]["kind"]
-    if kind == "mosaic" and entry["color"] != "rgb":
+    degradations.check(where, entry["degradation"])
+    kinds = degradations.kinds(entry["degradation"])
+    if "mosaic" in kinds and entry["color"] != "rgb":
         raise UserError(f"{where}: color is {entry['color']!r}; a mosaic is of colours: rgb.")
     if metric.ssim == "gaussian11_3d" and metric.color != "rgb":
         raise UserError(f"{where}: ssim gaussian11_3d runs over the three colours; it needs "
                         f"metric color rgb, not {metric.color!r}.")
-    random = kind in RANDOM
+    random = bool(set(kinds) & set(degradations.RANDOM))
     if not (_whole(entry["seed"]) and 0 <= entry["seed"] < 2**32 if random
             else entry["seed"] is None):
-        raise UserError(f"{where}: seed is {entry['seed']!r}; valid for {kind}: "
+        raise UserError(f"{where}: seed is {entry['seed']!r}; valid for "
+                        f"{', '.join(kinds)}: "
                         f"{'a whole number from 0' if random else 'null, nothing is random'}.")
     for field in ("title", "source", "borrows"):
         if not isinstance(entry.get(field, ""), str):
@@ -260,66 +249,5 @@ def _protocol(where: str, key: str, entry: object) -> Protocol:
     return Protocol(id=key, **{**entry, "metric": metric})
 
 
-def _complete(entry: dict) -> object:
-    """Return a degradation with the defaults of pairs: unchanged size, and a scale other than 1.
-
-    The scale of super-resolution from given images is that of its level: 2 for ``realsr_x2``.
-    """
-    given = entry["degradation"]
-    if not isinstance(given, dict) or given.get("kind") != "paired":
-        return given
-    level = re.search(r"x([1-8])$", str(entry["level"])) if entry["task"] == "sr" else None
-    whole = {"multiple": 1, "longest": None, "scale": int(level[1]) if level else 1, **given}
-    if whole["scale"] == 1:
-        del whole["scale"]
-    return whole
-
-
-def _degradation(where: str, value: object) -> None:
-    if not isinstance(value, dict) or "kind" not in value:
-        raise UserError(f"{where}: degradation needs a kind. Valid: {', '.join(DEGRADATIONS)}.")
-    if not isinstance(value["kind"], str) or value["kind"] not in DEGRADATIONS:
-        raise unknown("degradation", value["kind"], DEGRADATIONS, where)
-    parameters = DEGRADATIONS[value["kind"]]
-    optional = {"scale"} if value["kind"] == "paired" else set()
-    _keys(f"{where}: degradation", value,
-          {"kind", *(name for name, _, _ in parameters)} - optional, optional)
-    for name, low, high in parameters:
-        if name in optional - set(value):
-            continue
-        given = value[name]
-        if name in CHOICES:
-            if given not in CHOICES[name]:
-                raise unknown(name, given, CHOICES[name], where)
-            continue
-        if given is None and name in NULLABLE:
-            continue
-        number = _whole(given) or (isinstance(given, float) and name in FRACTIONS)
-        # this comparison also refuses NaN
-        if not (number and low <= given <= high):
-            raise UserError(f"{where}: {name} is {given!r}; valid: "
-                            f"{'' if name in FRACTIONS else 'whole numbers '}{low:g} to {high:g}"
-                            f"{' or null' if name in NULLABLE else ''}.")
-
-
-    if "scale" in optional & set(value) and (value["multiple"], value["longest"]) != (1, None):
-        raise UserError(f"{where}: pairs of scale {value['scale']} are never resized. Valid with "
-                        "a scale: multiple 1, longest null.")
-
-
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _keys(where: str, entry: object, needed: set[str],
-          more: Collection[str] = frozenset()) -> None:
-    have = set(entry) if isinstance(entry, dict) else set()
-    if not isinstance(entry, dict) or not needed <= have <= needed | set(more):
-        missing, extra = needed - have, have - needed - set(more)
-        raise UserError(
-            f"{where}: "
-            + "; ".join(filter(None, [
-                f"missing {', '.join(sorted(missing))}" if missing else "",
-                f"unknown {', '.join(sorted(map(str, extra)))}" if extra else ""]))
-            + f". Needed: {', '.join(sorted(needed))}"
-            + (f"; optional: {', '.join(sorted(more))}." if more else "."))

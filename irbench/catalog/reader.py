@@ -179,3 +179,19 @@ def taken(path: Path, kind: str, name: str, other: Path) -> UserError:
     where = (f"twice in {path}" if other == path else "already by irbench itself"
              if other.parent == BUILTIN else f"already by {other}")
     return UserError(f"{path}: the {kind} {name!r} is defined {where}. Rename one of them.")
+
+
+def check_keys(where: str, entry: object, needed: set[str],
+               more: Collection[str] = frozenset()) -> None:
+    """Raise UserError unless a mapping has the needed keys, and no others than those and ``more``.
+    """
+    have = set(entry) if isinstance(entry, dict) else set()
+    if not isinstance(entry, dict) or not needed <= have <= needed | set(more):
+        missing, extra = needed - have, have - needed - set(more)
+        raise UserError(
+            f"{where}: "
+            + "; ".join(filter(None, [
+                f"missing {', '.join(sorted(missing))}" if missing else "",
+                f"unknown {', '.join(sorted(map(str, extra)))}" if extra else ""]))
+            + f". Needed: {', '.join(sorted(needed))}"
+            + (f"; optional: {', '.join(sorted(more))}." if more else "."))

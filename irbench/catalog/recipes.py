@@ -195,9 +195,10 @@ def trained_for(recipe: Recipe, protocol: Protocol) -> Protocol:
             level; or the protocol's scale does not divide a patch.
     """
     for patch in dict.fromkeys(recipe.patches):
-        if patch % protocol.scale:
-            raise UserError(f"patch {patch} is not divisible by the scale {protocol.scale} of "
-                            f"{protocol.id}.")
+        if patch % protocol.unit:
+            why = (f"the scale {protocol.scale} of" if protocol.unit == protocol.scale else
+                   f"{protocol.unit}, as the steps to scale {protocol.scale:g} ask in")
+            raise UserError(f"patch {patch} is not divisible by {why} {protocol.id}.")
     if not recipe.levels:
         return replace(protocol, id=protocol.training_id, serves=(), trained_as="")
     (parameter, (low, high)), = recipe.levels.items()

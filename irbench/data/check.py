@@ -17,7 +17,7 @@ from pathlib import Path
 from irbench.catalog.manifest import ManifestRow
 from irbench.core import messages
 from irbench.core.errors import Unavailable, UserError
-from irbench.data import folders, sets
+from irbench.data import blocks, folders, sets
 from irbench.data.sets import DatasetEntry
 from irbench.imaging.images import decode
 
@@ -87,6 +87,8 @@ def check(entry: DatasetEntry, data_root: str | Path, accept: bool = False) -> S
         return result
     result.expected = entry.count
     try:
+        if entry.blocks:
+            blocks.unpack(entry)
         found = folders.look_up(entry)
     except UserError as error:
         result.problems.append(str(error))

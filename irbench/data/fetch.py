@@ -57,8 +57,8 @@ def location(url: str) -> Path | None:
                         "characters.")
     spec = importlib.util.find_spec(parts.netloc)
     if spec is None or not spec.submodule_search_locations:
-        raise Unavailable(f"{url}: the package {parts.netloc!r} is not installed. Install it "
-                          "(irbench depends on it), then run again.")
+        raise Unavailable(f"{url}: the package {parts.netloc!r} is not installed. Install it, then "
+                          "run again.")
     return Path(next(iter(spec.submodule_search_locations))) / inside
 
 
@@ -162,8 +162,8 @@ def fetch_file(url: str, path: Path, sha256: str | None, size: int | None = None
 
 def _in_place(file: RemoteFile) -> str:
     if file.url.startswith("package:"):
-        return (f"Install the version of {urlsplit(file.url).netloc!r} that requirements.lock "
-                "names, or reinstall it.")
+        return (f"Install the version of {urlsplit(file.url).netloc!r} that requirements.lock or "
+                "`needs` of the peer names, or reinstall it.")
     return f"Put the right file there, or correct the checksum in {file.pin}."
 
 

@@ -30,7 +30,7 @@ from irbench.core.digests import canonical, fresh_digests, known_digests
 from irbench.core.errors import Damaged, Unavailable, UserError
 from irbench.core.files import write_atomic
 from irbench.core.messages import some
-from irbench.data import tree
+from irbench.data import blocks, tree
 from irbench.data.fetch import location
 from irbench.data.naming import listed, names, pair, stem
 
@@ -166,7 +166,8 @@ def title(entry: DatasetEntry) -> str:
 def advice(entry: DatasetEntry) -> str:
     """Return how to get a set."""
     if entry.kind == "manual":
-        return (f"How to get it: {entry.get.rstrip('.')}. Put or link it as {entry.home}; "
+        place = entry.root / entry.blocks.folder if entry.blocks else entry.home
+        return (f"How to get it: {entry.get.rstrip('.')}. Put or link it as {place}; "
                 f"irbench data check {entry.name} shows what is still missing.")
     if entry.kind == "archive":
         return f"Run: irbench data fetch {entry.name}"
@@ -188,6 +189,8 @@ def rows(entry: DatasetEntry) -> list[ManifestRow]:
         Damaged: the size of a file has changed since the set was checked.
         UserError: see ``look_up``.
     """
+    if entry.blocks and (why := blocks.outdated(entry)):
+        raise Unavailable(f"{title(entry)}: {why}. Run: irbench data fetch {entry.name}")
     if entry.frozen and (known := frozen(entry)) is not None:
         _still_here(entry, known)
         return known

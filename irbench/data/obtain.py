@@ -14,7 +14,7 @@ from pathlib import Path
 
 from irbench.catalog.datasets import DatasetEntry
 from irbench.core.errors import Unavailable
-from irbench.data import archives, check, folders, sets
+from irbench.data import archives, blocks, check, folders, sets
 from irbench.data import fetch as fetching
 from irbench.data.sets import Dataset
 
@@ -26,7 +26,8 @@ def fetch(entry: DatasetEntry, data_root: str | Path, progress: bool = True,
     Args:
         entry: the dataset.
         data_root: files of a manifest go to ``<data_root>/<dataset>/<role>/<file>``, except those
-            that come with a package; what an archive holds goes to ``<data_root>/<dataset>/``. A
+            that come with a package; what an archive holds goes to ``<data_root>/<dataset>/``,
+            images inside MATLAB files to ``<data_root>/blocks/<dataset>/``. A
             folder of the user's own stays where it is, and no program can fetch a ``manual`` set.
         progress: show one bar for the set on stderr.
         options: of ``irbench.data.fetch.fetch_all`` (jobs, attempts, backoff, timeout, mirror).
@@ -35,6 +36,8 @@ def fetch(entry: DatasetEntry, data_root: str | Path, progress: bool = True,
     ``irbench.data.sets.manifest``.
     """
     entry = sets.at(entry, data_root)
+    if entry.blocks:
+        blocks.unpack(entry)
     if entry.kind == "archive" and _lacking(entry):
         archives.fetch(entry.archives, entry.home, entry.root / "archives" / entry.name,
                        lambda: _complete(entry), name=entry.name, progress=progress, **options)
@@ -57,7 +60,7 @@ def obtain(entry: DatasetEntry, data_root: str | Path) -> Dataset:
     try:
         return sets.open_local(entry, data_root)
     except Unavailable:
-        if entry.kind in ("manual", "local"):
+        if entry.kind in ("manual", "local") and not entry.blocks:
             raise  # no program can fetch it
         return fetch(entry, data_root)
 

@@ -26,8 +26,8 @@ from irbench.catalog.datasets import TASKS, USES, DatasetEntry
 from irbench.catalog.manifest import UNFIT, ManifestRow, read_manifest
 from irbench.core.digests import fingerprint
 from irbench.core.errors import Damaged, Unavailable, UserError, unknown
+from irbench.data import blocks, folders
 from irbench.data import fetch as fetching
-from irbench.data import folders
 from irbench.imaging.images import crop_border, decode
 
 if TYPE_CHECKING:
@@ -246,11 +246,14 @@ def state(entry: DatasetEntry, data_root: str | Path) -> str:
 
     ``complete``, ``partial 3/14``, ``absent``; for a ``manual`` or ``archive`` set also
     ``unchecked`` (the expected number of files, not pinned yet) or ``3 of 14 expected``; for a
-    folder also ``incomplete`` (pairs, images that no pattern takes) and ``unusable``.
+    folder also ``incomplete`` (pairs, images that no pattern takes) and ``unusable``; for images
+    inside MATLAB files also ``not unpacked``.
     ``irbench data check`` shows details.
     """
     entry = at(entry, data_root)
     try:
+        if entry.blocks and not entry.home.is_dir() and any(blocks.files(entry).values()):
+            return "not unpacked"
         rows = folders.frozen(entry) if entry.frozen else None
         if entry.manifest is not None:
             rows = manifest(entry)

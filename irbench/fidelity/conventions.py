@@ -143,7 +143,7 @@ def choices(protocol: Protocol, metric: str, kinds: set[Kind],
 
 def _axes(protocol: Protocol, metric: str) -> dict[str, list]:
     """Return for each convention the values other than the protocol's, the best known first."""
-    own, s = base(protocol), protocol.scale
+    own, s = base(protocol), math.ceil(protocol.scale)
     gray = protocol.color == "gray"
     axes = {
         "gt_mean": list(GT_MEAN) if protocol.task == "lowlight" else [],

@@ -304,7 +304,8 @@ def _pictures(plan: Plan, job: Job, protocol: Protocol, saved: dict[str, Path] |
 
 def _is_bicubic(job: Job, protocol: Protocol) -> bool:
     """Return whether a cell is the bicubic baseline, which needs no network."""
-    return (job.model.arch, protocol.task, protocol.paired) == ("bicubic", "sr", False)
+    return (job.model.arch, protocol.task, protocol.kinds) == (
+        "bicubic", "sr", ("matlab_bicubic",)) and protocol.unit == protocol.scale
 
 
 def _read(saved: dict[str, Path], name: str, target: np.ndarray) -> np.ndarray:

@@ -120,7 +120,7 @@ def bicubic_rows(target: np.ndarray, degraded: np.ndarray, scale: int,
 def other_inputs(protocol: Protocol, target: np.ndarray,
                  degraded: np.ndarray) -> dict[str, np.ndarray]:
     """Return a network's inputs under the conventions in which toolkits differ, float32."""
-    kind = protocol.degradation["kind"]
+    kind = _kind(protocol)
     found = {}
     if kind == "matlab_bicubic":
         found = {name: to_float(small) for name, small in shrunk(target, protocol.scale).items()}
@@ -131,6 +131,11 @@ def other_inputs(protocol: Protocol, target: np.ndarray,
             found["bgr"] = degrade.degrade(target[..., ::-1], protocol)[..., ::-1]
         found["rounded"] = to_float(to_uint8(degraded))
     return found
+
+
+def _kind(protocol: Protocol) -> str:
+    """Return the degradation; "" for a scale that is not whole, which only irbench makes."""
+    return protocol.degradation["kind"] if protocol.unit == protocol.scale else ""
 
 
 def padded(image: np.ndarray, run: str) -> np.ndarray:
@@ -198,7 +203,7 @@ def untried(protocol: Protocol, *, learned: bool, bicubic: bool, ran: bool) -> s
         kinds = {"matlab_bicubic": ["float"] if bicubic else ["cv2", "pillow", "float"],
                  "gaussian_noise": ["bgr", "rounded"] if protocol.channels == 3 else ["rounded"]}
         names = ["outputs not rounded to uint8",
-                 *(INPUTS[name] for name in kinds.get(protocol.degradation["kind"], ()))]
+                 *(INPUTS[name] for name in kinds.get(_kind(protocol), ()))]
     if learned:
         names.append(f"input padded to a multiple of {', '.join(map(str, MULTIPLES))}")
     return "; ".join(names)

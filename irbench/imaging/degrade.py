@@ -1,5 +1,11 @@
 """The degradations of the protocols: they turn a clean image into the input of a model.
 
+A protocol has one step or a list of steps (``irbench.catalog.degradations``). An image of 8 bits
+stays one through ``matlab_bicubic``, ``subsample``, ``mosaic`` and the synthetic kinds, as in a
+file. ``gaussian_blur`` and ``gaussian_noise`` give floating-point values, which later steps neither
+clip nor round, but ``jpeg``, ``round`` and the synthetic kinds, which take images of 8 bits, clip
+and round to them.
+
 Reads and writes arrays only. To see degraded inputs, set ``keep_images: true`` in a config: a run
 then writes them beside the restored images.
 """
@@ -13,10 +19,11 @@ import math
 import numpy as np
 from PIL import Image
 
+from irbench.catalog import degradations
 from irbench.catalog.protocols import Protocol
 from irbench.core.errors import UserError
 from irbench.imaging import synthetic
-from irbench.imaging.images import as_channels, crop_to_multiple, imresize, to_float
+from irbench.imaging.images import as_channels, crop_to_multiple, imresize, to_float, to_uint8
 from irbench.imaging.mosaic import malvar, mosaic
 
 
@@ -29,6 +36,8 @@ def seed_of(*parts: object) -> int:
 def prepare_target(image: np.ndarray, protocol: Protocol) -> np.ndarray:
     """Convert a file's image to the protocol's colour and crop it to a multiple of its scale.
 
+    For a scale that is not whole, the sides become multiples of ``Protocol.unit``: of 5 for 2.5.
+
     Args:
         image: uint8 (H, W, 1 or 3).
         protocol: determines colour and scale.
@@ -40,11 +49,12 @@ def prepare_target(image: np.ndarray, protocol: Protocol) -> np.ndarray:
         UserError: the image is so small that the input would have a side of one pixel.
     """
     h, w = image.shape[:2]
-    least = 2 * protocol.scale
+    # two pixels of the input, and whole units
+    least = math.ceil(2 * protocol.scale / protocol.unit) * protocol.unit
     if min(h, w) < least:
         raise UserError(f"the image is {h}x{w} pixels (height x width); {protocol.id} needs at "
                         f"least {least} on each side.")
-    return crop_to_multiple(as_channels(image, protocol.color, protocol.gray), protocol.scale)
+    return crop_to_multiple(as_channels(image, protocol.color, protocol.gray), protocol.unit)
 
 
 def prepare_pair(input_image: np.ndarray, target_image: np.ndarray,
@@ -131,12 +141,13 @@ def degrade(target: np.ndarray, protocol: Protocol,
     """Return a model's input for a target.
 
     Args:
-        target: uint8 (H, W, C), sides divisible by the protocol's scale.
+        target: uint8 (H, W, C), sides divisible by the protocol's ``unit``.
         protocol: names the degradation.
-        rng: the source of randomness. The default is numpy's legacy generator. For noise it is
-            seeded with the protocol's seed, like ``np.random.seed(0)`` before each image in the
-            published toolkits. For the synthetic degradations it is seeded with a hash of that
-            seed and ``name``, so that no two images of a set get the same rain.
+        rng: the source of randomness of all steps, in their order. The default is numpy's legacy
+            generator. For noise it is seeded with the protocol's seed, like ``np.random.seed(0)``
+            before each image in the published toolkits. With a synthetic degradation among the
+            steps it is seeded with a hash of that seed and ``name``, so that no two images of a
+            set get the same rain.
         name: the image's name.
 
     Returns:
@@ -145,30 +156,66 @@ def degrade(target: np.ndarray, protocol: Protocol,
     Raises:
         UserError: the protocol is paired; its inputs are files.
     """
-    parameters = {k: v for k, v in protocol.degradation.items() if k != "kind"}
-    kind = protocol.degradation["kind"]
     if protocol.paired:
         raise UserError(f"{protocol.id} takes its inputs from a dataset of pairs; it cannot "
                         "degrade a clean image. The protocols named synthetic can.")
-    if kind == "matlab_bicubic":
-        return to_float(imresize(target, 1 / parameters["scale"]))
-    if kind == "jpeg":
-        return to_float(jpeg(target, parameters["quality"]))
-    if kind == "mosaic":
-        return to_float(malvar(mosaic(target)))
-    if kind == "gaussian_noise":
-        return add_noise(target, parameters["sigma"], rng or np.random.RandomState(protocol.seed))
-    rng = rng or np.random.RandomState(seed_of(protocol.seed, name))
-    return to_float(synthetic.apply(kind, target, rng, parameters))
+    if rng is None:
+        rng = np.random.RandomState(seed_of(protocol.seed, name) if protocol.synthetic
+                                    else protocol.seed)
+    image = target
+    for step in protocol.steps:
+        image = apply(step, image, rng)
+    return _signal(image).astype(np.float32)
+
+
+def apply(step: dict, image: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+    """Apply one step of a degradation.
+
+    Args:
+        step: its ``kind`` and parameters, see ``degradations.DEGRADATIONS``.
+        image: uint8 (H, W, C), or float (H, W, C) in about [0, 1].
+        rng: the source of randomness.
+
+    Returns:
+        uint8 or float (h, w, C); the head of this module says which.
+
+    Raises:
+        UserError: values that are not finite cannot be rounded.
+    """
+    kind, parameters = step["kind"], {k: v for k, v in step.items() if k != "kind"}
+    if kind in degradations.SYNTHETIC:
+        return synthetic.apply(kind, _rounded(image), rng, parameters)
+    return STEPS[kind](image, rng, **parameters)
+
+
+def _rounded(image: np.ndarray) -> np.ndarray:
+    """Return an image of 8 bits, as a file would hold it."""
+    return image if image.dtype == np.uint8 else to_uint8(image)
+
+
+def _signal(image: np.ndarray) -> np.ndarray:
+    """Return floating-point values, in [0, 1] for an image of 8 bits."""
+    return to_float(image) if image.dtype == np.uint8 else image
+
+
+def blur(image: np.ndarray, sigma: float, size: int) -> np.ndarray:
+    """Blur with a Gaussian of ``size`` x ``size`` pixels, whose sum is 1.
+
+    Beyond the border the image is mirrored without repeating the edge, as cv2's filters do. Takes
+    uint8 or float (H, W, C); returns float64 (H, W, C).
+    """
+    line = np.exp(-0.5 * ((np.arange(size) - size // 2) / sigma) ** 2)
+    kernel = np.outer(line, line)
+    return synthetic.convolve(_signal(image).astype(np.float64), kernel / kernel.sum())
 
 
 def add_noise(image: np.ndarray, sigma: float, rng: np.random.RandomState) -> np.ndarray:
     """Add white Gaussian noise of standard deviation sigma/255, drawn in (H, W, C) order.
 
-    Takes uint8 (H, W, C) and returns float32 (H, W, C), neither clipped nor rounded.
+    Takes uint8 or float (H, W, C) and returns float32 (H, W, C), neither clipped nor rounded.
     """
     noise = rng.normal(0, sigma / 255.0, image.shape)
-    return (to_float(image) + noise).astype(np.float32)
+    return (_signal(image) + noise).astype(np.float32)
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
@@ -181,3 +228,15 @@ def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
         buffer, "JPEG", quality=int(quality), subsampling=-1 if image.shape[-1] == 1 else "4:2:0")
     with Image.open(buffer) as decoded:
         return np.asarray(decoded).reshape(image.shape).copy()
+
+
+# kind -> the step as a function of image, source of randomness and the parameters
+STEPS = {
+    "matlab_bicubic": lambda image, rng, scale: imresize(image, 1 / scale),
+    "gaussian_blur": lambda image, rng, sigma, size: blur(image, sigma, size),
+    "subsample": lambda image, rng, scale: image[::scale, ::scale],     # from the top left
+    "gaussian_noise": lambda image, rng, sigma: add_noise(image, sigma, rng),
+    "jpeg": lambda image, rng, quality: jpeg(_rounded(image), quality),
+    "round": lambda image, rng: _rounded(image),
+    "mosaic": lambda image, rng, pattern: malvar(mosaic(image)),
+}

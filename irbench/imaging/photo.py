@@ -266,13 +266,13 @@ def encode(photo: Photo, suffix: str, where: str, software: str = "") -> bytes:
     return buffer.getvalue()
 
 
-def check_format(photo: Photo, suffix: str, where: str, scale: int = 1) -> None:
+def check_format(photo: Photo, suffix: str, where: str, scale: int | float = 1) -> None:
     """Raise UserError if a format cannot hold a photograph, enlarged by a scale."""
     if suffix.lower() not in WRITTEN:
         raise UserError(f"{where}: the suffix {suffix!r} is of no format that irbench writes. "
                         f"Valid: {', '.join(WRITTEN)}.")
     kind = FORMATS[suffix.lower()]
-    height, width = (scale * side for side in photo.pixels.shape[:2])
+    height, width = (round(scale * side) for side in photo.pixels.shape[:2])
     if max(height, width) > LONGEST.get(kind, height + width):
         raise UserError(f"{where}: {height} x {width} pixels (height x width) are more than {kind} "
                         f"holds ({LONGEST[kind]} on a side). Write PNG.")

@@ -27,7 +27,7 @@ def apply(kind: str, image: np.ndarray, rng: np.random.RandomState,
     """Degrade an image.
 
     Args:
-        kind: one of ``protocols.SYNTHETIC``.
+        kind: one of ``degradations.SYNTHETIC``.
         image: uint8 (H, W, C).
         rng: the source of randomness; the degradation is a function of its state.
         parameters: the parameters of the kind; see the function of the same name.

@@ -147,7 +147,7 @@ def measure(network: nn.Module, channels: int, device: str, multiple: int) -> Ne
         if peak is None:
             return Needs(None, reason=reason)
         points.append((s * s, peak))
-    return Needs(tuple(points), scale=shapes[-1][-1] // s, channels=shapes[-1][1],
+    return Needs(tuple(points), scale=-(-shapes[-1][-1] // s), channels=shapes[-1][1],
                  slack=SLACK[device])
 
 

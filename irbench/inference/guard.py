@@ -42,7 +42,7 @@ class ForwardFailed(UserError):
     """A network's forward pass raised an error, which is the cause of this one."""
 
 
-def guard(network: nn.Module, name: str, *, scale: int, channels: int,
+def guard(network: nn.Module, name: str, *, scale: int | float, channels: int,
           multiple: int = 1) -> nn.Module:
     """Put a guard before and after a network's forward pass, in place; return the network.
 
@@ -90,7 +90,7 @@ class _Guarded:
 
     forward: Callable[[Tensor], object]
     name: str
-    scale: int
+    scale: int | float
     channels: int
     multiple: int
 
@@ -104,7 +104,7 @@ class _Guarded:
             y = run(self.forward, given.clone() if given is x else given, f"model {self.name}",
                     scale=self.scale, channels=self.channels,
                     advice=self._advice(height, width))
-        return crop(y, self.scale * height, self.scale * width)
+        return crop(y, *_enlarged(height, width, self.scale))
 
     def _advice(self, height: int, width: int) -> str:
         if self.multiple > 1 or not (height % USUAL or width % USUAL):
@@ -113,8 +113,8 @@ class _Guarded:
                 "`size_multiple` on its card: irbench then pads and crops.")
 
 
-def run(forward: Callable[[Tensor], object], x: Tensor, name: str, *, scale: int, channels: int,
-        advice: str = "") -> Tensor:
+def run(forward: Callable[[Tensor], object], x: Tensor, name: str, *, scale: int | float,
+        channels: int, advice: str = "") -> Tensor:
     """Run a forward pass of others' code and check the form of what it returns.
 
     Args:
@@ -143,13 +143,19 @@ def run(forward: Callable[[Tensor], object], x: Tensor, name: str, *, scale: int
         advice = advice if isinstance(error, OF_SIZES) else ""
         raise ForwardFailed(f"{name}: its forward pass failed on an input of {shape} (batch, "
                             f"channels, height, width): {in_words(error)}.{advice}") from error
-    valid = (batch, channels, scale * height, scale * width)
+    valid = (batch, channels, *_enlarged(height, width, scale))
     if not (isinstance(y, Tensor) and tuple(y.shape) == valid and y.is_floating_point()
             and y.layout == torch.strided and y.device.type != "meta"):
         raise UserError(f"{name}: it returned {_described(y)} for an input of {shape}; valid is "
                         f"one floating-point tensor of shape {valid} (batch, channels, height, "
                         "width).")
     return y
+
+
+def _enlarged(height: int, width: int, scale: int | float) -> tuple[int, int]:
+    """Return the sides of an output. A whole scale is not rounded: a trace has no plain numbers."""
+    sides = scale * height, scale * width
+    return sides if isinstance(scale, int) else tuple(round(side) for side in sides)
 
 
 def _described(y: object) -> str:

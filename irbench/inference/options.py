@@ -116,7 +116,7 @@ def changes_model(options: Inference) -> dict:
 
 def check_protocol(options: Inference, protocol: Protocol, where: str) -> None:
     """Raise UserError if the options have no meaning under a protocol."""
-    if options.self_ensemble and protocol.degradation["kind"] == "mosaic":
+    if options.self_ensemble and "mosaic" in protocol.kinds:
         raise UserError(f"{where}: self_ensemble is not possible under {protocol.id}: a flipped "
                         "mosaic has its colours in another order than the one that the network "
                         "knows. Remove it, or limit it to other protocols by a variant with "

@@ -139,7 +139,7 @@ def _scored(plan: Plan, job: Job, settings: RunSettings, items: list[Item],
         with named(item, job.key["dataset"], file):
             with phases("load"):
                 degraded, target, gray = item.load(protocol)
-                size = [protocol.scale * side for side in degraded.shape[:2]]
+                size = [round(protocol.scale * side) for side in degraded.shape[:2]]
                 restored = _fitting(file.load(), (*size, degraded.shape[-1]))
             with phases("score"):
                 found = scorer(restored, restored if target is None else target, gray_file=gray)

@@ -40,6 +40,7 @@ CARDS = {
         "title": "Bicubic",
         "builder": "build_bicubic",
         "tasks": ["sr"],
+        "any_scale": True,
         "in_paper": True,
         "learned": False,
         "published_as": "Bicubic",
@@ -51,7 +52,7 @@ CARDS = {
 class Bicubic(nn.Module):
     """(B, C, H, W) to (B, C, scale*H, scale*W) by MATLAB's bicubic, in float64 inside."""
 
-    def __init__(self, scale: int) -> None:
+    def __init__(self, scale: int | float) -> None:
         """Enlarge by ``scale``."""
         super().__init__()
         self.scale = scale
@@ -68,6 +69,6 @@ def build_input(task: str, scale: int, channels: int) -> nn.Module:
     return nn.Identity()
 
 
-def build_bicubic(task: str, scale: int, channels: int) -> nn.Module:
+def build_bicubic(task: str, scale: int | float, channels: int) -> nn.Module:
     """Build MATLAB's bicubic enlargement."""
     return Bicubic(scale)

@@ -26,6 +26,8 @@ A card's fields:
     dtypes          the floating types it runs in
     reference       (optional) True: a third-party network with random weights, only for comparing
                     speed (``profile.references``); it is never trained or evaluated
+    any_scale       (optional) True: in super-resolution it also enlarges by factors that are not
+                    whole, such as 2.5
     size_multiple   (optional) the sides of images that the network takes are multiples of this
                     number: irbench pads images on the bottom and right by reflection and crops the
                     result (irbench/inference/guard.py)
@@ -52,7 +54,7 @@ from irbench.core.errors import UserError, in_words, unknown
 
 REQUIRED = {"title", "builder", "tasks", "in_paper", "source", "learned"}
 OPTIONAL = {"levels", "note", "published_as", "options", "free", "dtypes", "reference",
-            "size_multiple"}
+            "any_scale", "size_multiple"}
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 EVERY = "*"     # among the tasks of a card
 HERE = Path(__file__).resolve().parent
@@ -78,7 +80,7 @@ def _flag(value: object) -> bool:
 # field -> the test of its value, and what it takes, in words
 FORMS: dict[str, tuple[Test, str]] = {
     **dict.fromkeys(("title", "builder", "source", "note", "published_as"), (forms.text, "a text")),
-    **dict.fromkeys(("in_paper", "learned", "reference"), (_flag, "True or False")),
+    **dict.fromkeys(("in_paper", "learned", "reference", "any_scale"), (_flag, "True or False")),
     **dict.fromkeys(("tasks", "free"), (_list_of(forms.text), "a list of texts")),
     "dtypes": (_list_of(DTYPES.__contains__), f"a list of {', '.join(DTYPES)}"),
     "options": (_mapping(forms.text), "a mapping from names to defaults"),
@@ -108,6 +110,7 @@ class Card:
     free: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = ("float32",)
     reference: bool = False
+    any_scale: bool = False
     size_multiple: int = 1
 
     @property
@@ -120,10 +123,11 @@ class Card:
         """The line that ``irbench list`` shows."""
         return f"{self.title}: {self.note}" if self.reference and self.note else self.title
 
-    def can(self, task: str, level: str, scale: int = 1) -> bool:
+    def can(self, task: str, level: str, scale: int | float = 1) -> bool:
         """Whether the model supports a task at a level; ``scale`` is output size / input size."""
         named = task in self.tasks or (EVERY in self.tasks and scale == 1)
-        return named and level in self.levels.get(task, [level])
+        return (named and level in self.levels.get(task, [level])
+                and (scale == int(scale) or self.any_scale))
 
     def check(self, where: str, given: dict) -> None:
         """Check a config's options against the defaults, before any job.
@@ -211,7 +215,7 @@ def build_peer(architecture: str, scale: int, channels: int, **options):
 
     Args:
         architecture: one of ``PEERS``.
-        scale: output size / input size, 2 to 4.
+        scale: output size / input size: 2 to 4 for super-resolution, else 1.
         channels: of the image; the authors' weights are for 3.
         options: of the network's own ``build``.
 
@@ -219,7 +223,7 @@ def build_peer(architecture: str, scale: int, channels: int, **options):
         A network from (B, channels, H, W), values in [0, 1], to (B, channels, scale*H, scale*W).
 
     Raises:
-        UserError: an unknown architecture.
+        UserError: an unknown architecture, or one of another scale.
     """
     if architecture not in PEERS:
         raise unknown("architecture", architecture, PEERS)

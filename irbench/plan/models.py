@@ -198,7 +198,10 @@ def fit(model: Model, protocol: Protocol, plugins: tuple[str, ...], where: str,
     if not card.can(protocol.task, protocol.level, protocol.scale):
         levels = card.levels.get(protocol.task)
         can = (f"it does {protocol.task} at {', '.join(levels)}" if levels
-               else f"it does {', '.join(card.tasks)}")
+               else f"it does {', '.join(map(_in_words, card.tasks))}")
+        if protocol.scale != int(protocol.scale) and not card.any_scale:
+            can += (f", and no scale that is not whole, such as {protocol.scale:g} (`any_scale` on "
+                    "the card of a model that does)")
         raise UserError(f"{where}: {model.name} ({card.name}) cannot do {protocol.id}: {can}.")
     if model.training:
         return replace(model, training=recipes.for_model(model.training, card.name, protocol))
@@ -209,6 +212,10 @@ def fit(model: Model, protocol: Protocol, plugins: tuple[str, ...], where: str,
     if source.kind not in ("file", "url"):
         return model
     return replace(model, checkpoint=external.file_for(source, model.name, protocol, where))
+
+
+def _in_words(task: str) -> str:
+    return "any other task without enlargement" if task == registry.EVERY else task
 
 
 def profiled(model: Model) -> dict:

@@ -12,8 +12,8 @@ import re
 import textwrap
 from decimal import Decimal
 
+from irbench.catalog import degradations
 from irbench.catalog.model import SELF_ENSEMBLE
-from irbench.catalog.protocols import SYNTHETIC
 from irbench.core import metrics, statistics
 
 ID = re.compile(r"(?P<task>.+)-(?P<level>[^-@]+)@(?P<version>[0-9]+)")
@@ -35,7 +35,7 @@ UNITLESS = "1"                  # the unit of a ratio or an index, in a CSV
 LEVELS = {
     "rggb": "RGGB", "motion": "motion blur", "streak": "rain streaks", "lol": "LOL",
     "mixed": "resized to multiples of 16", "native": "native size",
-    "polyu": "PolyU", "reside": "RESIDE",
+    "polyu": "PolyU", "sidd": "SIDD", "dnd": "DND", "reside": "RESIDE",
     "synthetic_snow": "synthetic snow", "synthetic_drops": "synthetic drops",
 }
 _GRAY_FILES = {"converted": "gray files converted to Y like RGB files",
@@ -57,6 +57,8 @@ _KINDS = {
     "motion_blur": "synthetic motion blur along random paths",
     "rain_streaks": "synthetic rain streaks", "low_light": "synthetic darkness with noise",
     "snow": "synthetic snow", "drops": "synthetic drops on the lens",
+    "gaussian_blur": "Gaussian blur, neither clipped nor rounded",
+    "subsample": "subsampling from the top left", "round": "rounding to 8 bits",
 }
 
 
@@ -66,11 +68,15 @@ def task_title(task: str) -> str:
 
 
 def level_label(level: str) -> str:
-    """Return ``×2`` for x2, ``σ = 25`` for sigma25, ``q = 10`` for q10; others in words."""
-    match = re.fullmatch(r"(x|sigma|q)(\d+)", level)
+    """Return ``×2`` for x2, ``×2.5`` for x2_5, ``σ = 25`` for sigma25, ``q = 10`` for q10.
+
+    Others in words.
+    """
+    match = re.fullmatch(r"(x|sigma|q)(\d+)(_\d)?", level)
     if not match:
         return LEVELS.get(level, level.replace("_", " "))
-    return {"x": "×", "sigma": "σ = ", "q": "q = "}[match[1]] + match[2]
+    return ({"x": "×", "sigma": "σ = ", "q": "q = "}[match[1]] + match[2]
+            + (match[3] or "").replace("_", "."))
 
 
 def split_id(protocol: str) -> tuple[str, str, int]:
@@ -207,20 +213,31 @@ def protocol_sentence(definition: dict | None) -> str:
     if not definition:
         return "its definition was not given."
     parts = [str(definition.get("title") or definition.get("id") or "untitled")]
-    degradation = dict(definition.get("degradation") or {})
-    kind = str(degradation.pop("kind", "unnamed")) if degradation else ""
-    if kind:
-        parts.append(_paired(degradation) if kind == "paired" else
-                     "degradation: " + _fields(_KINDS.get(kind, kind), degradation))
+    degradation = definition.get("degradation") or {}
+    own = bool(set(degradations.kinds(degradation)) & set(degradations.SYNTHETIC))
+    if degradation:
+        parts.append(_degradation(degradation))
     if definition.get("gray"):
         parts.append(_GRAY.get(definition["gray"], f"gray: {definition['gray']}"))
     if definition.get("seed") is not None:
-        named = " with its name" if kind in SYNTHETIC else ""
+        named = " with its name" if own else ""
         parts.append(f"seed {definition['seed']}{named} before each image")
     parts += _metric(dict(definition.get("metric") or {}))
     if definition.get("source"):
-        parts.append("after " * (kind not in SYNTHETIC) + definition["source"])
+        parts.append("after " * (not own) + definition["source"])
     return "; ".join(parts) + "."
+
+
+def _degradation(degradation: dict) -> str:
+    """Describe how the input is made: each step with its parameters, in their order."""
+    words = []
+    for step in degradations.steps(degradation):
+        settings = dict(step)
+        kind = str(settings.pop("kind", "unnamed"))
+        if kind == "paired":
+            return _paired(settings)
+        words.append(_fields(_KINDS.get(kind, kind), settings))
+    return "degradation: " + ", then ".join(words)
 
 
 def _paired(settings: dict) -> str:

@@ -15,9 +15,8 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from irbench.catalog import published
+from irbench.catalog import degradations, published
 from irbench.catalog.model import Model
-from irbench.catalog.protocols import SYNTHETIC
 from irbench.core import digests, metrics, records, run_folder
 from irbench.core.errors import UserError
 from irbench.core.run_folder import RunFolder
@@ -82,7 +81,8 @@ def _training_sets(plan: dict, cell: Cell,
 
 
 def _synthetic(protocol: dict | None) -> bool:
-    return ((protocol or {}).get("degradation") or {}).get("kind") in SYNTHETIC
+    return bool(set(degradations.kinds((protocol or {}).get("degradation")))
+                & set(degradations.SYNTHETIC))
 
 
 def _keys(plan: dict, kind: str, names: tuple[str, ...]) -> list[dict]:

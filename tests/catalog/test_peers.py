@@ -59,7 +59,9 @@ def test_every_peer_names_a_protocol_a_figure_and_a_file():
             {"protocol": "p", "datasets": ["d"], "models": [name]}]})
         for level, url in peer.urls.items():
             assert f"{peer.task}-{level}" in known, name
-            assert urlsplit(url).scheme == "https", name
+            assert urlsplit(url).scheme in ("https", "package"), name
+            if url.startswith("package"):   # its version is fixed, and so is the file
+                assert peer.sha256[level] and peer.needs.startswith(f"{urlsplit(url).netloc}==")
             if peer.published_as:
                 assert (peer.task, level, peer.published_as) in figures, (name, level)
     # the asterisk is for one file that serves several levels
@@ -243,6 +245,34 @@ def test_a_peer_that_needs_a_package_says_so(tmp_path):
         loading.ready(model, protocol, tmp_path, tmp_path)
 
 
+def test_weights_inside_a_package_are_read_where_they_are(tmp_path, monkeypatch):
+    """Nothing of the package is imported; another version of it is refused."""
+    from irbench.weights import loading
+
+    package = tmp_path / "demosaicnet"
+    (package / "data").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('not to be imported')")
+    file = package / "data" / "bayer.pth"
+    torch.manual_seed(0)
+    torch.save(registry.build_peer("deepjoint", 1, 3).state_dict(), file)
+    protocol = protocols.get("demosaic-rggb")
+    model = external.fit(external.resolve("here", "deepjoint", {}, Known.of()), protocol, "here",
+                         Known.of())
+    monkeypatch.setattr(loading, "find_spec", lambda name: None)
+    with pytest.raises(Unavailable, match="its weights are in the package demosaicnet, which is "
+                                          "not installed. pip install --no-deps demosaicnet=="):
+        loading.ready(model, protocol, tmp_path, tmp_path)
+    monkeypatch.undo()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(Unavailable, match="not the expected file.*`needs` of the peer"):
+        loading.ready(model, protocol, tmp_path, tmp_path)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    model = replace(model, checkpoint=replace(model.checkpoint, sha256=digest))
+    network, found = loading.ready(model, protocol, tmp_path, tmp_path)
+    assert found == digest and network.about["architecture"] == "deepjoint"
+    assert not (tmp_path / "checkpoints").exists()
+
+
 # -- files without a published digest ----------------------------------------------------------
 
 def mirrored(folder, monkeypatch):
@@ -307,10 +337,12 @@ def test_a_broken_pin_is_named(tmp_path):
 
 def test_a_peer_with_a_network_of_irbench_builds_it():
     with_network = {name: peer.network for name, peer in peers.catalog().items() if peer.network}
-    assert {"imdn", "smfanet", "smfanet-plus", "ramit-1"} <= set(with_network)
+    assert {"imdn", "smfanet", "smfanet-plus", "ramit-1", "deepjoint"} <= set(with_network)
     for name, given in with_network.items():
         options = {key: value for key, value in given.items() if key != "architecture"}
-        assert registry.build_peer(given["architecture"], 2, 3, **options).scale == 2, name
+        peer = peers.catalog()[name]
+        scale = protocols.get(f"{peer.task}-{next(iter(peer.urls))}").scale
+        assert registry.build_peer(given["architecture"], scale, 3, **options).scale == scale, name
 
 
 @pytest.mark.parametrize("network", ["imdn", ["imdn"], {"width": 3}, {"architecture": 3}])

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from irbench.catalog import protocols, published
+from irbench.catalog import degradations, protocols, published
 from irbench.core.errors import UserError
 
 PAPERS = {  # task -> levels of the issue, as the papers report them
@@ -13,7 +13,7 @@ PAPERS = {  # task -> levels of the issue, as the papers report them
     "deblur": ["motion", "synthetic"], "derain": ["streak", "synthetic"],
     "lowlight": ["lol", "synthetic"],
     "weather": ["mixed", "native", "synthetic_drops", "synthetic_snow"],
-    "denoise_real": ["polyu"], "dehaze": ["reside"],  # not of the papers
+    "denoise_real": ["polyu", "sidd", "dnd"], "dehaze": ["reside"],  # not of the papers
 }
 
 
@@ -42,7 +42,9 @@ def test_how_each_task_is_scored_never_changes_under_an_id():
         "jpeg_color": ("rgb", False, 0, valid), "demosaic": ("rgb", False, 10, valid),
         "deblur": ("rgb", False, 0, volume), "derain": ("y", True, 0, valid),
         "lowlight": ("rgb", False, 0, valid), "weather": ("y", False, 0, valid),
-        "denoise_real": ("rgb", False, 0, valid), "dehaze": ("rgb", False, 0, valid),
+        "denoise_real-polyu@1": ("rgb", False, 0, valid),
+        # MATLAB's ssim of the toolkits
+        "denoise_real": ("rgb", False, 0, volume), "dehaze": ("rgb", False, 0, valid),
     }
     for protocol in protocols.catalog().values():
         metric = protocol.metric
@@ -91,7 +93,8 @@ def test_synthetic_levels_say_so_and_no_others_do():
             assert "no published figure" in protocol.source
     paired = {p.id for p in protocols.catalog().values() if p.paired}
     assert paired == {"deblur-motion@1", "derain-streak@1", "lowlight-lol@1", "weather-mixed@1",
-                      "weather-native@1", "denoise_real-polyu@1", "dehaze-reside@1"}
+                      "weather-native@1", "denoise_real-polyu@1", "denoise_real-sidd@1",
+                      "denoise_real-dnd@1", "dehaze-reside@1"}
 
 
 def test_an_added_protocol_is_one_entry_and_leaves_the_others(tmp_path):
@@ -142,13 +145,42 @@ def test_unknown_names_get_near_ones():
     ({"metric": {"color": "rgb", "y_rounded": True, "crop": 2, "ssim": "uniform7",
                  "gray_files": "converted"}}, "only metric color y treats gray files"),
     ({"degradation": {"kind": "matlab_bicubc", "scale": 2}}, "Did you mean 'matlab_bicubic'"),
-    ({"degradation": {"kind": "matlab_bicubic", "scale": 1}}, "scale is 1; valid: whole numbers 2"),
+    ({"degradation": {"kind": "matlab_bicubic", "scale": 1}},
+     "scale is 1; valid: 1.1 to 8 with at most one decimal"),
     ({"degradation": {"kind": "jpeg"}}, "degradation: missing quality"),
     ({"seed": "none"}, "seed is 'none'; valid for matlab_bicubic: null"),
     ({"seed": 0}, "seed is 0; valid for matlab_bicubic: null"),
     ({"degradation": {"kind": "gaussian_noise", "sigma": 5}}, "seed is None; valid for gaussian"),
     ({"degradation": {"kind": ["x"]}}, "unknown degradation"),
-    ({"degradation": {"kind": "matlab_bicubic", "scale": 2.5}}, "scale is 2.5; valid: whole"),
+    ({"degradation": {"kind": "matlab_bicubic", "scale": 2.25}}, "scale is 2.25; valid: 1.1 to 8"),
+    ({"degradation": {"kind": "subsample", "scale": 2.5}}, "scale is 2.5; valid: whole numbers 2"),
+    ({"degradation": {"kind": "gaussian_blur", "sigma": 1, "size": 8}},
+     "size is 8; valid: odd numbers 3 to 201"),
+    ({"degradation": {"kind": "gaussian_blur", "sigma": float("nan"), "size": 7}}, "sigma is "),
+    ({"degradation": []}, "valid is a list of 1 to 10 steps"),
+    ({"degradation": [{"kind": "round"}] * 11}, "valid is a list of 1 to 10 steps"),
+    ({"degradation": [{"kind": "round"}, 3]}, "step 2: valid is a mapping with a kind"),
+    ({"degradation": [3]}, "needs a kind, or is a list of steps"),
+    ({"degradation": [{"kind": "round"}, {"quality": 3}]}, "step 2: valid is a mapping with a"),
+    ({"degradation": [{"kind": "round"}, {"kind": "jpg", "quality": 3}]},
+     "step 2: unknown degradation 'jpg'. Did you mean 'jpeg'"),
+    ({"degradation": [{"kind": "round"}, {"kind": "jpeg", "quality": 0}]},
+     "step 2: quality is 0; valid: whole numbers 1 to 100"),
+    ({"degradation": [{"kind": "round"}, {"kind": "jpeg"}]}, r"step 2 \(jpeg\): missing quality"),
+    ({"degradation": [{"kind": "round", "to": 8}, {"kind": "round"}]}, "unknown to"),
+    ({"degradation": [{"kind": "round"}, {"kind": "paired"}]},
+     "step 2: unknown degradation 'paired'"),
+    ({"degradation": [{"kind": "round"}, {"kind": "steps", "steps": []}]},
+     "step 2: unknown degradation 'steps'"),
+    ({"degradation": [{"kind": "matlab_bicubic", "scale": 5}, {"kind": "subsample", "scale": 4}]},
+     "all steps together reduce the sides by 20; valid: at most 16"),
+    ({"degradation": [{"kind": "matlab_bicubic", "scale": 1.1}, {"kind": "matlab_bicubic",
+                                                                  "scale": 1.3}]},
+     "whole sides only if the target's are multiples of 143; valid: at most 128"),
+    ({"degradation": [{"kind": "mosaic", "pattern": "rggb"}, {"kind": "round"}]},
+     "step 1: a mosaic is the last step"),
+    ({"degradation": [{"kind": "gaussian_noise", "sigma": 5}, {"kind": "jpeg", "quality": 9}]},
+     "seed is None; valid for gaussian_noise, jpeg: a whole number"),
     ({"color": "gray"}, "metric color 'y' does not fit color 'gray'"),
     ({"metric": {"color": "y", "y_rounded": "no", "crop": 2, "ssim": "gaussian11_valid"}},
      "y_rounded is 'no'; valid: true, false"),
@@ -166,10 +198,12 @@ def test_broken_entries_are_explained(tmp_path, change, message):
 
 def entry_of(kind, **changes):
     """Return a valid entry of a kind, changed; seeds are as the kind needs them."""
-    like = next(p for p in protocols.catalog().values() if p.degradation["kind"] == kind)
+    of_kind = [p for p in protocols.catalog().values() if p.degradation["kind"] == kind]
+    like = of_kind[0] if of_kind else protocols.get("deblur-motion")
     entry = like.definition()
     del entry["id"]
-    degradation = {**entry["degradation"], **changes.pop("degradation", {})}
+    own = entry["degradation"] if of_kind else {"kind": kind}
+    degradation = {**own, **changes.pop("degradation", {})}
     return like.id.replace("@1", "@9"), {**entry, "degradation": degradation, **changes}
 
 
@@ -209,15 +243,51 @@ def test_broken_entries_of_the_other_kinds_are_explained(tmp_path, kind, change,
         protocols.catalog((str(tmp_path),))
 
 
-@pytest.mark.parametrize("kind", protocols.DEGRADATIONS)
+@pytest.mark.parametrize("kind", degradations.DEGRADATIONS)
 def test_each_kind_takes_its_limits(tmp_path, kind):
     for end in (1, 2):
-        limits = {row[0]: row[end] for row in protocols.DEGRADATIONS[kind]
+        limits = {row[0]: row[end] for row in degradations.DEGRADATIONS[kind]
                   if row[end] is not None and (kind, row[0]) != ("paired", "scale")}
         key, entry = entry_of(kind, degradation=limits)
         (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"protocols": {key: entry}}))
         got = protocols.catalog((str(tmp_path),))[key]
         assert {k: got.degradation[k] for k in limits} == limits
+
+
+def chain(tmp_path, degradation, seed=None, level="own"):
+    """Return the protocol of a user's catalog with this degradation."""
+    entry = {**protocols.get("sr-x2").definition(), "degradation": degradation, "seed": seed,
+             "level": level}
+    del entry["id"]
+    (tmp_path / "steps.yaml").write_text(yaml.safe_dump({"protocols": {f"sr-{level}@1": entry}}))
+    return protocols.catalog((str(tmp_path / "steps.yaml"),))[f"sr-{level}@1"]
+
+
+def test_a_list_of_steps_is_a_degradation(tmp_path):
+    given = [{"kind": "gaussian_blur", "sigma": 1.6, "size": 7}, {"kind": "subsample", "scale": 3},
+             {"kind": "gaussian_noise", "sigma": 5}, {"kind": "jpeg", "quality": 40}]
+    own = chain(tmp_path, given, seed=0)
+    assert own.steps == tuple(given) and own.kinds == tuple(step["kind"] for step in given)
+    assert (own.scale, own.unit, own.paired, own.synthetic) == (3, 3, False, False)
+    # as stored in a plan or a record, and as such in a catalog again
+    assert protocols.Protocol.from_dict(own.as_dict()) == own
+    assert chain(tmp_path, own.definition()["degradation"], seed=0) == own
+    assert chain(tmp_path, [*given, {"kind": "snow", "density": 1, "size": 9, "motion": 6,
+                                     "opacity": 0.9, "haze": 0}], seed=0).synthetic
+    # a list of one step is that step
+    assert chain(tmp_path, [given[2]], seed=0).degradation == given[2]
+
+
+@pytest.mark.parametrize(("scales", "scale", "unit"), [
+    ([2], 2, 2), ([2.5], 2.5, 5), ([1.1], 1.1, 11), ([2, 2], 4, 4), ([1.5, 2], 3, 3),
+    ([2, 1.5], 3, 6), ([1.5, 1.5], 2.25, 9), ([2.5, 2], 5, 5), ([3.0], 3, 3)])
+def test_sides_stay_whole_through_all_steps(tmp_path, scales, scale, unit):
+    own = chain(tmp_path, [{"kind": "matlab_bicubic", "scale": one} for one in scales])
+    assert (own.scale, own.unit) == (scale, unit) and isinstance(own.scale, type(scale))
+    side = unit
+    for one in scales:
+        side = round(side / one, 9)
+        assert side == int(side)
 
 
 @pytest.mark.parametrize(("task", "level", "given", "scale"), [

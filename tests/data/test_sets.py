@@ -32,7 +32,8 @@ def user(tmp_path):
 MANUAL = {"manga109": 109, "gopro": 1111, "gopro_train": 2103, "hide": 2025, "rain13k": 13711,
           "test100": 98, "rain100h": 100, "lol_v1": 15, "lol_v1_train": 485, "raindrop": 58,
           "raindrop_train": 861, "snow100k_l": 16801, "outdoor_rain_test1": 750,
-          "allweather": 18069, "wed": 4744, "reside_sots_indoor": 500, "reside_sots_outdoor": 500}
+          "allweather": 18069, "wed": 4744, "reside_sots_indoor": 500, "reside_sots_outdoor": 500,
+          "sidd_validation": 1280, "sidd_benchmark": 1280, "dnd": 1000}
 ARCHIVES = {"div2k_train": 800, "div2k_valid": 100, "flickr2k": 2650}
 PAIRED = (set(MANUAL) - {"manga109", "wed"}) | {"iqa_calibration", "polyu"}
 

@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from irbench.catalog import protocols
+from irbench.catalog import degradations, protocols
 from irbench.core.errors import UserError
 from irbench.imaging import degrade, images, mosaic
 
@@ -223,3 +224,112 @@ def test_resized_pairs_fit_the_protocol(h, w):
     assert degrade.paired_size(w, h, protocols.get("weather-mixed")) == size[::-1]
     assert degrade.paired_size(*size, protocols.get("weather-mixed")) == size
     assert degrade.paired_size(h, w, protocols.get("weather-native")) == (h, w)
+
+
+# -- lists of steps --------------------------------------------------------------------------------
+
+def made(*steps, seed=0, color="rgb", task="deblur"):
+    """Return a protocol that makes its inputs by these steps."""
+    given = degradations.complete(list(steps))
+    degradations.check("here", given)
+    return replace(protocols.get("deblur-motion"), id=f"{task}-own@1", task=task, level="own",
+                   degradation=given, seed=seed, color=color)
+
+
+def step(kind, **parameters):
+    return {"kind": kind, **parameters}
+
+
+STEP = st.one_of(
+    st.builds(step, st.just("gaussian_blur"), sigma=st.floats(0.1, 50),
+              size=st.integers(1, 20).map(lambda n: 2 * n + 1)),
+    st.builds(step, st.just("matlab_bicubic"), scale=st.sampled_from([1.5, 2, 2.5])),
+    st.builds(step, st.just("subsample"), scale=st.sampled_from([2, 3])),
+    st.builds(step, st.just("gaussian_noise"), sigma=st.floats(0, 255)),
+    st.builds(step, st.just("jpeg"), quality=st.integers(1, 100)),
+    st.just(step("round")),
+    st.just(step("motion_blur", length=5, bend=0.5, gamma=2.2)))
+CHAIN = st.lists(STEP, min_size=1, max_size=4).filter(
+    lambda steps: degradations.unit(degradations.complete(steps)) <= 30)
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(steps=CHAIN, h=st.integers(60, 75), w=st.integers(60, 75), seed=st.integers(0, 9),
+       color=st.sampled_from(["rgb", "gray"]))
+def test_any_list_of_steps_gives_an_input_of_the_right_size_again_and_again(steps, h, w, seed,
+                                                                            color):
+    protocol = made(*steps, seed=seed, color=color)
+    target = degrade.prepare_target(noise_image(seed, h, w), protocol)
+    before = target.copy()
+    degraded = degrade.degrade(target, protocol, name="a")
+    assert degraded.dtype == np.float32 and np.isfinite(degraded).all()
+    assert degraded.shape == (*(round(side / protocol.scale) for side in target.shape[:2]),
+                              protocol.channels)
+    assert all(round(protocol.scale * own) == side and side <= given < side + protocol.unit
+               for own, side, given in zip(degraded.shape, target.shape, (h, w), strict=False))
+    assert np.array_equal(degraded, degrade.degrade(target, protocol, name="a"))
+    assert np.array_equal(target, before)
+    # two lists in a row are one list
+    rng = np.random.RandomState(seed)
+    image = target
+    for one in protocol.steps:
+        image = degrade.apply(one, image, rng)
+    whole = degrade.degrade(target, protocol, np.random.RandomState(seed))
+    assert np.array_equal(whole, degrade._signal(image).astype(np.float32))
+    if protocol.kinds[-1] in ("jpeg", "round", "motion_blur"):
+        levels = whole * 255.0
+        assert 0 <= whole.min() <= whole.max() <= 1
+        assert np.abs(levels - np.round(levels)).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["sr-x2", "sr-x4", "denoise_color-sigma25", "jpeg_color-q10",
+                                  "derain-synthetic", "demosaic-rggb"])
+def test_a_protocol_of_one_kind_is_a_list_of_one_step(name):
+    protocol = protocols.get(name)
+    rest = [step("gaussian_noise", sigma=0)] if "sigma" not in protocol.level else []
+    if "mosaic" in protocol.kinds:      # it is the last one
+        rest = []
+    target = degrade.prepare_target(noise_image(0, 48, 60), protocol)
+    own = replace(protocol, degradation=degradations.complete([protocol.degradation, *rest]),
+                  seed=protocol.seed or 0)
+    assert np.array_equal(degrade.degrade(target, own, name="a"),
+                          degrade.degrade(target, protocol, name="a"))
+
+
+def test_blur_then_downsample_then_noise_then_jpeg_is_what_it_says():
+    image = noise_image(5, 48, 60)
+    line = cv2.getGaussianKernel(7, 1.6)
+    blurred = cv2.sepFilter2D(image / 255.0, cv2.CV_64F, line, line)
+    own = made(step("gaussian_blur", sigma=1.6, size=7), step("subsample", scale=3), task="sr")
+    assert np.abs(degrade.degrade(image, own) - blurred[::3, ::3]).max() < 1e-6
+    np.random.seed(0)   # as noise is seeded under all protocols
+    noisy = blurred[::3, ::3] + np.random.normal(0, 10 / 255, (16, 20, 3))
+    own = made(*own.steps, step("gaussian_noise", sigma=10), task="sr")
+    assert np.abs(degrade.degrade(image, own) - noisy).max() < 1e-6
+    own = made(*own.steps, step("jpeg", quality=40), task="sr")
+    wanted = degrade.jpeg(images.to_uint8(noisy), 40)
+    assert np.abs(images.to_uint8(degrade.degrade(image, own)).astype(int) - wanted).max() <= 1
+
+
+def test_eight_bits_stay_until_a_step_leaves_them():
+    image, rng = noise_image(2, 24, 24), np.random.RandomState(0)
+    for one in (step("matlab_bicubic", scale=2), step("subsample", scale=2), step("round"),
+                step("jpeg", quality=50), step("mosaic", pattern="rggb")):
+        assert degrade.apply(one, image, rng).dtype == np.uint8
+        signal = degrade.apply(one, image / 255.0, rng)
+        assert (signal.dtype == np.uint8) == (one["kind"] in ("round", "jpeg"))
+    half = np.full((4, 4, 1), 0.5 + 0.3 / 255)
+    assert np.array_equal(degrade.apply(step("round"), half, rng), np.full((4, 4, 1), 128))
+    over = degrade.apply(step("gaussian_noise", sigma=200), image, rng)
+    assert over.min() < 0 and over.max() > 1
+    assert degrade.apply(step("matlab_bicubic", scale=2), over, rng).min() < 0  # not clipped
+
+
+@pytest.mark.parametrize(("sides", "after"), [((64, 63), (60, 60)), ((5, 9), (5, 5))])
+def test_a_scale_that_is_not_whole_cuts_the_target_to_whole_pixels(sides, after):
+    own = made(step("matlab_bicubic", scale=2.5), task="sr")
+    target = degrade.prepare_target(noise_image(0, *sides), own)
+    assert target.shape[:2] == after
+    assert degrade.degrade(target, own).shape[:2] == tuple(side * 2 // 5 for side in after)
+    with pytest.raises(UserError, match="needs at least 5 on each side"):
+        degrade.prepare_target(noise_image(0, 4, 30), own)

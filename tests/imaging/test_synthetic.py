@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irbench.catalog import protocols
+from irbench.catalog import degradations, protocols
 from irbench.imaging import synthetic
 
 PARAMETERS = {p.degradation["kind"]: {k: v for k, v in p.degradation.items() if k != "kind"}
@@ -25,10 +25,10 @@ def photo(h=96, w=128):
 
 
 def test_there_is_a_catalogued_protocol_of_every_kind():
-    assert set(PARAMETERS) == set(protocols.SYNTHETIC)
+    assert set(PARAMETERS) == set(degradations.SYNTHETIC)
 
 
-@pytest.mark.parametrize("kind", protocols.SYNTHETIC)
+@pytest.mark.parametrize("kind", degradations.SYNTHETIC)
 def test_a_degradation_is_a_function_of_its_seed(kind):
     image = photo()
     before = image.copy()
@@ -41,10 +41,10 @@ def test_a_degradation_is_a_function_of_its_seed(kind):
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
-@given(kind=st.sampled_from(protocols.SYNTHETIC), h=st.integers(16, 50), w=st.integers(16, 50),
+@given(kind=st.sampled_from(degradations.SYNTHETIC), h=st.integers(16, 50), w=st.integers(16, 50),
        channels=st.sampled_from([1, 3]), end=st.sampled_from([1, 2]))
 def test_any_size_and_the_limits_of_all_parameters(kind, h, w, channels, end):
-    limits = {row[0]: row[end] for row in protocols.DEGRADATIONS[kind]}
+    limits = {row[0]: row[end] for row in degradations.DEGRADATIONS[kind]}
     degraded = apply(kind, np.full((h, w, channels), 77, np.uint8), **limits)
     assert degraded.shape == (h, w, channels)
 

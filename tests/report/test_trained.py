@@ -285,3 +285,24 @@ def test_weights_of_a_variant_are_listed_once(tmp_path):
     run = collect.collect(tmp_path, build.plan)
     assert len(trainings.sheet(run).rows) == 1
     assert run.training_of(X2, variant)["steps"] == 400
+
+
+def test_weights_of_another_task_say_so(tmp_path):
+    build = fixtures.Builder(tmp_path)
+    build.dataset("polyu", "PolyU", 2)
+    build.dataset("cbsd68", "CBSD68", 2)
+    build.model("input", "Input", learned=False)
+    build.model("a", "A", checkpoint={"kind": "bundled"})
+    blind = header(BLIND, levels={"sigma": [15, 50]})
+    for protocol, dataset in (("denoise_real-polyu@1", "polyu"),
+                              ("denoise_color-sigma25@1", "cbsd68")):
+        build.cell(protocol, dataset, "input", {"psnr": [30.0, 31.0], "ssim": [0.9, 0.9]})
+        build.cell(protocol, dataset, "a", {"psnr": [35.0, 36.0], "ssim": [0.9, 0.9]},
+                   weights=blind)
+    found = {(row.key, column.protocol): [table.notes[mark] for mark in value.marks]
+             for table in methods.build(collected(build)) for row in table.measured
+             for column, value in zip(table.columns, row.entries, strict=True)}
+    assert found["a", "denoise_real-polyu@1"] == [
+        "weights trained for another degradation (Colour denoising, sigma 15 to 50), run as they "
+        "are"]
+    assert not any(notes for key, notes in found.items() if key != ("a", "denoise_real-polyu@1"))

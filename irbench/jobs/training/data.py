@@ -142,7 +142,7 @@ class Patches:
         levels = self.recipe.levels
         for n, (source, i) in enumerate(self.held_out):
             given, target = source.pair(i)
-            unit = self.protocol.scale * 2  # even in the input too, since a mosaic begins with red
+            unit = self.protocol.unit * 2   # even in the input too, since a mosaic begins with red
             sides = [min(SIDE, side) // unit * unit for side in target.shape[:2]]
             top, left = ((side - cut) // 2 // unit * unit
                          for side, cut in zip(target.shape[:2], sides, strict=True))
@@ -201,7 +201,7 @@ def load(plan: Plan, job: Job, protocol: Protocol) -> Patches:
     for name in recipe.data:
         data = obtain.obtain(plan.entry(name), root)
         key = {"set": sets.digest(plan.entry(name)), "color": protocol.color, "gray": protocol.gray,
-               "scale": protocol.scale,
+               "unit": protocol.unit,
                "code": code.of_modules("irbench.imaging.degrade", "irbench.imaging.images")}
         folder = root / "decoded"
         if protocol.paired:
@@ -213,7 +213,8 @@ def load(plan: Plan, job: Job, protocol: Protocol) -> Patches:
             continue
         targets = decoded.obtain(folder, name, key, lambda d=data: _targets(d, protocol))
         inputs = None
-        if protocol.degradation["kind"] == "matlab_bicubic":
+        # a whole scale: corners of patches lie on whole pixels of the input
+        if protocol.kinds == ("matlab_bicubic",) and protocol.unit == protocol.scale:
             inputs = decoded.obtain(
                 folder, f"{name}-x{protocol.scale}", [key, protocol.degradation],
                 lambda t=targets: ((t.names[i], imresize(t[i], 1 / protocol.scale))

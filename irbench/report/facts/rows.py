@@ -11,7 +11,7 @@ from irbench.catalog import published
 from irbench.core import metrics
 from irbench.present import text
 from irbench.present.table import Column, Row, Table, Value
-from irbench.report.facts import family, kinds, verdict
+from irbench.report.facts import family, kinds, verdict, weights
 from irbench.report.run import Cell, Run
 
 Cells = dict[tuple[str, str, str], Cell]                # by protocol, dataset and model
@@ -56,7 +56,8 @@ def _entry(table: Table, column: Column, cell: Cell | None, ranked: bool,
         return Value(text.NONE)
     if column.metric in cell.means:
         number = cell.means[column.metric]
-        remarks = [*filter(None, [cell.leak]), *family.seeds(cell, column.metric),
+        remarks = [*filter(None, [cell.leak]), *weights.borrowed(cell),
+                   *family.seeds(cell, column.metric),
                    *family.circumstances(cell)]
         entry = Value(text.value(column.metric, number),
                       number=number if ranked and not cell.leak else None, exact=repr(number),

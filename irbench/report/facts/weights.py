@@ -137,6 +137,16 @@ def levels(ranges: dict) -> str:
                      if isinstance(ends, list) and len(ends) == 2)
 
 
+def borrowed(cell: Cell) -> list[str]:
+    """Return a note if a cell ran weights that were trained for another task, else []."""
+    task = text.split_id(str(cell.header.get("protocol", "")))[0]
+    if task in ("", cell.task):
+        return []
+    ranges = levels(cell.header.get("levels", {}))
+    return [f"weights trained for another degradation ({text.task_title(task)}"
+            f"{f', {ranges}' if ranges else ''}), run as they are"]
+
+
 def data(one: Weights) -> str:
     """Return the training sets and the number of their images, "" if unknown."""
     count = one.images.get("training")

@@ -139,7 +139,10 @@ def _comparison(run: Run, cells: list[Cell], judged: list[Cell], choice: window.
     degraded = window.reserved(run.folder, protocol, dataset, window.INPUT, choice.name)
     if degraded:
         pixels = window.load(degraded)
-        if not any(np.array_equal(pixels, window.load(one.path)) for one in versions):
+        # under a scale that is not whole, no part of the input is the same region
+        sides = tuple(choice.scale * side for side in pixels.shape[:2])
+        shown = [window.load(one.path) for one in versions]
+        if sides == shown[0].shape[:2] and not any(np.array_equal(pixels, one) for one in shown):
             versions.insert(0, Version(INPUT, degraded, {}))
     target = window.reserved(run.folder, protocol, dataset, window.TARGET, choice.name)
     versions.append(Version("Target", target, {}))

@@ -133,7 +133,10 @@ def choose(folder: Path, cells: list[Cell], images: list[str]) -> Window | None:
         degraded = reserved(folder, protocol, dataset, INPUT, name)
         if degraded:
             with Image.open(degraded) as image:
-                scale = max(1, round(target.shape[0] / image.height))
+                # a scale that is not whole counts as 1: then the input is not shown
+                scale = max(1, target.shape[0] // image.height)
+                if (scale * image.height, scale * image.width) != target.shape[:2]:
+                    scale = 1
         shorter = min(target.shape[:2])
         side = min(WINDOW, max(shorter // 3, min(24, shorter)))
         side = max(side - side % scale, scale)
