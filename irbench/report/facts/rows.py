@@ -1,8 +1,8 @@
 """Rows of the tables of methods: one model measured here, or one method as printed.
 
-A measured row states how its weights were made; a printed row states where it was printed. A
-footnote gives the reason why a value is missing or cannot be compared. Reads nothing but the
-collected run and the published values.
+A footnote of a measured row states how its weights were made; a printed row states where it was
+printed. A footnote also gives the reason why a value is missing or cannot be compared. Reads
+nothing but the collected run and the published values.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from irbench.catalog import published
 from irbench.core import metrics
 from irbench.present import text
+from irbench.present.notes import in_order
 from irbench.present.table import Column, Row, Table, Value
 from irbench.report.facts import family, kinds, verdict
 from irbench.report.run import Cell, Run
@@ -40,8 +41,11 @@ def measured(table: Table, run: Run, model: str, here: Cells, counterparts: Coun
         name.marks.append(table.note("this variant is not in the paper"))
     protocols = dict.fromkeys(column.protocol for column in table.columns)
     planned = [p for p in protocols if any(k[0] == p and k[2] == model for k in here)]
-    name.sub = _weights(run, model, planned)
-    row = Row([name, _parameters(table, run, model, planned)], key=model)
+    origin = _weights(run, model, planned)
+    if origin and not kinds.is_variant(run.models[model]):   # a variant's note names its base
+        name.marks.append(table.note(origin))
+    name.marks = in_order(name.marks)
+    row = Row([name, _parameters(table, run, model, planned)], key=model, origin=origin)
     for column in table.columns:
         cell = here.get((column.protocol, column.dataset, model))
         row.entries.append(_entry(table, column, cell, kinds.competes(run.models[model]),

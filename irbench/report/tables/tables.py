@@ -283,7 +283,7 @@ def _line(table: Table, row: Row, column: Column, entry: Value) -> list:
             entry.shown if entry.exact else "", entry.rank, entry.place or "",
             "" if entry.apart is None else f"{entry.apart:.6f}", entry.against,
             parameters.shown if parameters.exact else "",
-            row.sub, entry.status, entry.reason, row.source, entry.record, notes]
+            row.origin or row.sub, entry.status, entry.reason, row.source, entry.record, notes]
 
 
 def _printed(table: Table, run: Run, keep: Keep) -> Iterable[dict[str, published.Method]]:
@@ -304,7 +304,7 @@ def _sentences(table: Table, run: Run, cells: list[Cell]) -> list[str]:
     """Return the sentences of the caption after the title."""
     here = dict.fromkeys(column.metric for column in table.columns)
     lower = [one.title for one in map(metrics.get, here) if one.sign < 0]
-    subs = [row.sub for row in table.measured]
+    origins = [row.origin for row in table.measured]
     entries = [value for row in table.rows for value in (row.heads[1], *row.entries)]
     shown = {entry.shown for entry in entries}
     light = table.stem.startswith(LIGHT_CLASS)
@@ -322,10 +322,10 @@ def _sentences(table: Table, run: Run, cells: list[Cell]) -> list[str]:
         "Variants use the weights of their base model and are not ranked."
         if any(kinds.is_variant(run.models[row.key]) for row in table.measured) else "",
         "Models trained here are reproductions from the papers' descriptions, without the authors' "
-        "code or weights." if any(sub.startswith("trained here") for sub in subs) else "",
+        "code or weights." if any(origin.startswith("trained here") for origin in origins) else "",
         "Bundled weights come from a short training by this pipeline, with much less data and time "
         "than in the papers. The training table lists its cost."
-        if any(sub.startswith("weights bundled") for sub in subs) else "",
+        if any(origin.startswith("weights bundled") for origin in origins) else "",
         "Measured and published rows are ranked separately: published values come from papers, all "
         "others were measured here. Published rows are ranked by the printed values alone; equal "
         "values share a rank." if table.published else "",
