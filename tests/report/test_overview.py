@@ -159,6 +159,25 @@ def test_the_page_says_each_note_once(tmp_path):
     assert len(reader.ids) == len(set(reader.ids))
 
 
+# -- one table of lightweight models -------------------------------------------------------------
+
+@pytest.mark.parametrize(("methods", "parameters", "stems"), [
+    (["SMFANet", "bicubic"], 400_000, ["sr_light"]),
+    (["SMFANet", "RCAN"], 400_000, ["sr", "sr_light"]),         # RCAN is printed with 15 M
+    (["SMFANet", "bicubic"], 12_000_000, ["sr"])])
+def test_lightweight_models_alone_have_one_table(tmp_path, methods, parameters, stems):
+    build = fixtures.Builder(tmp_path, published=methods)
+    build.dataset("set5", "Set5", 2)
+    build.model("bicubic", "Bicubic", learned=False)
+    build.model("a", "A", in_paper=False)
+    for model, psnr in (("bicubic", 33.0), ("a", 38.0)):
+        build.cell("sr-x2@2", "set5", model, {"psnr": [psnr] * 2, "ssim": [0.9] * 2})
+    build.profile("sr-x2@2", "a", {"parameters": parameters})
+    made = tables.build(collected(build))
+    assert [table.stem for table in made] == stems
+    assert ("The other methods are in" in made[-1].caption) == (stems == ["sr", "sr_light"])
+
+
 # -- the efficiency table ------------------------------------------------------------------------
 
 def test_efficiency_has_the_default_metrics_that_the_run_has(builder):

@@ -9,7 +9,8 @@ them below each other; the page shows them separately, because nobody sorts acro
   it has more than ``MAX_COLUMNS`` columns;
 - JPEG: a block per set, columns quality x metrics;
 - the lightweight class of super-resolution: ``sr_light``, the models with fewer than ``LIGHT``
-  parameters beside the methods that papers print in tables with that name;
+  parameters beside the methods that papers print in tables with that name. If there is nothing
+  else, it is the only table;
 - denoising: ``denoise``, colour and gray side by side, sets x sigma, PSNR only, if a run has both;
   each also has its own table with all metrics.
 
@@ -67,8 +68,10 @@ def build(run: Run) -> list[Table]:
         stem = f"{task}-synthetic" * synthetic or task
         title = text.task_title(task) + SYNTHETIC_TITLE * synthetic
         light = _light(run, cells) if task == "sr" else []
-        found += _blocks(run, counterparts, stem + several, title, cells,
-                         lambda row, apart=bool(light): not (apart and row.task == LIGHT_CLASS))
+        alone = bool(light) and _nothing_else(run, cells, light)
+        if not alone:
+            found += _blocks(run, counterparts, stem + several, title, cells,
+                             lambda row, apart=bool(light): not (apart and row.task == LIGHT_CLASS))
         if light:
             more += _blocks(run, counterparts, LIGHT_CLASS + several,
                             f"Lightweight {text.task_title(task).lower()}", light, is_light)
@@ -102,6 +105,13 @@ def _light(run: Run, cells: list[Cell]) -> list[Cell]:
                                                                        run.figures))
     large = any((run.parameters(cell.protocol, cell.model) or 0) >= LIGHT for cell in cells)
     return light if learned and (shown or large) else []
+
+
+def _nothing_else(run: Run, cells: list[Cell], light: list[Cell]) -> bool:
+    """Return whether the lightweight table shows all that the table of all models would show."""
+    pairs = {(cell.level, cell.dataset) for cell in cells}
+    return len(light) == len(cells) and all(
+        is_light(row) for row in published.rows("sr", pairs, run.published, run.figures))
 
 
 def _blocks(run: Run, counterparts: Counterparts, stem: str, title: str, cells: list[Cell],
@@ -313,7 +323,10 @@ def _sentences(table: Table, run: Run, cells: list[Cell]) -> list[str]:
                               {cell.dataset: run.dataset_title(cell.dataset) for cell in cells})
     return [sentence for sentence in (
         f"Lightweight: fewer than {LIGHT / 1e6:.0f} M parameters, or printed in a table with that "
-        "name. The other methods are in the super-resolution table." if light else "",
+        "name." if light else "",
+        "The other methods are in the super-resolution table." if light and not _nothing_else(
+            run, [cell for cell in run.cells if (cell.task, cell.version) == (
+                cells[0].task, cells[0].version)], cells) else "",
         *ranks,
         f"{', '.join(lower)}: lower is better." if lower else "",
         *(f"No {metrics.get(name).title}: {reasons[0].rstrip('.')}"
