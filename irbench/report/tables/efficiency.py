@@ -36,10 +36,10 @@ def sheet(run: Run) -> Table | None:
     made = Table(STEM, "Efficiency", [Column("Model", left=True)], [
         Column("Protocol", left=True), Column("Parameters (M)"),
         Column("MACs (G)"), Column("Latency, p50 (ms)"), Column("Peak memory (MiB)"),
-        *(Column(metrics.get(name).label) for name in shown), Column("Test set", left=True)],
-        FIELDS)
+        *(Column(metrics.get(name).label) for name in shown)], FIELDS)
     hows = {latency.condition(job.result): None for job in run.profiles.values() if job.result}
     names = list(family.ordered(run.models))
+    sets: list[str] = []        # of each row, "" without a cell
     for protocol in dict.fromkeys(protocol for protocol, _ in run.profiles):
         cells = {(cell.model, cell.dataset): cell for cell in run.cells
                  if cell.protocol == protocol}
@@ -47,10 +47,16 @@ def sheet(run: Run) -> Table | None:
         models = {model for model, _ in cells} | {m for p, m in run.profiles if p == protocol}
         for model in sorted(models, key=names.index):
             job = run.profiles.get((protocol, model))
-            made.add(_row(made, run, protocol, model, job, cells.get((model, dataset)),
-                          len(hows) > 1, shown))
+            cell = cells.get((model, dataset))
+            sets.append(run.dataset_title(cell.dataset) if cell else "")
+            made.add(_row(made, run, protocol, model, job, cell, len(hows) > 1, shown))
             made.lines += [_line(run, protocol, model, job, cell) for cell in
                            [cell for (m, _), cell in cells.items() if m == model] or [None]]
+    one = len({*sets} - {""}) == 1      # then the caption names it, and not each row
+    if not one:
+        made.columns.append(Column("Test set", left=True))
+        for row, title in zip(made.rows, sets, strict=True):
+            row.entries.append(Value(title or text.NONE))
     made.folded = len(made.rows) > FOLD
     made.sentences = [
         "Parameters in millions. Multiply-adds (MACs) in 10^9, latency and peak memory are for one "
@@ -60,9 +66,9 @@ def sheet(run: Run) -> Table | None:
         if len(hows) == 1 else
         "Compare latencies only if their notes name the same device, dtype, input and threads."
         if hows else "",
-        f"{', '.join(metrics.get(name).title for name in shown)}: the mean over all images of the "
-        "test set in the row, under the protocol in the row. It is the set on which most models "
-        "have a result; the CSV has all sets.",
+        f"{', '.join(metrics.get(name).title for name in shown)}: the mean over all images of "
+        f"{max(sets) if one else 'the test set in the row'}, under the protocol in the row. It is "
+        "the set on which most models have a result; the CSV has all sets.",
         "Latency depends on the machine and its load: treat it as a guide."]
     return made
 
@@ -107,8 +113,7 @@ def _row(made: Table, run: Run, protocol: str, model: str, job: Outcome | None, 
         row[5].marks.append(made.note(f"peak memory: {result['peak_memory_of']}"))
     for value in row[2:]:
         value.record = job.path if job and job.record else ""
-    return [*row, *(_score(made, run, model, cell, name) for name in shown),
-            Value(run.dataset_title(cell.dataset) if cell else text.NONE)]
+    return [*row, *(_score(made, run, model, cell, name) for name in shown)]
 
 
 def digits(number: float) -> str:
