@@ -118,16 +118,62 @@ def test_the_lock_pins_everything_with_hashes_and_names_no_host():
     assert all("sys_platform" in e or "platform_machine" in e for e in pinned["triton"])
 
 
-@pytest.mark.parametrize("path", ["config.yaml", "workflow/configs/benchmark.yaml",
-                                  "workflow/configs/paper.yaml"])
+CONFIGS = ["config.yaml", *(path.relative_to(ROOT).as_posix() for path in sorted(
+    (ROOT / "workflow" / "configs").glob("*.yaml")))]
+
+
+@pytest.mark.parametrize("path", CONFIGS)
 def test_shipped_configs_are_valid(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert plan.load(path).cells
 
 
+@pytest.mark.parametrize("path", [path for path in CONFIGS if "benchmark" not in path])
+def test_every_task_of_a_shipped_config_has_a_network(path, monkeypatch):
+    """Else its table would show the input alone. (benchmark.yaml tests the pipeline so, too.)"""
+    monkeypatch.chdir(ROOT)
+    run = plan.load(path)
+    tasks = {job.key["protocol"]: False for job in run.cells.values()}
+    for job in run.cells.values():
+        tasks[job.key["protocol"]] |= job.model.learned
+    assert [protocol for protocol, network in tasks.items() if not network] == []
+
+
+def test_the_default_run_has_the_metrics_that_its_report_shows():
+    assert config.load(ROOT / "config.yaml")["metrics"] == ["psnr", "ssim", "lpips"]
+
+
+def test_the_baseline_has_the_jobs_of_the_default_run(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    run = plan.load("config.yaml")
+    baseline = json.loads((ROOT / "baselines" / "photos.json").read_text())
+    for group in ("cells", "profiles"):
+        assert set(baseline[group]) == set(getattr(run, group)), group
+    assert set(baseline["protocols"]) == set(run.protocols)
+
+
+def test_the_table_of_lightweight_models_is_complete(monkeypatch):
+    """All models on all sets, except bundled weights at x3, which do not exist."""
+    monkeypatch.chdir(ROOT)
+    run = plan.load("workflow/configs/lightweight.yaml")
+    others = {"bicubic", "imdn", "smfanet", "smfanet-plus", "ramit-1", "dctlsa"}
+    own = {"compacter", "semanir-light"}
+    assert {tuple(job.key.values()) for job in run.cells.values()} == {
+        (f"sr-{level}@2", dataset, model) for dataset in ("set5", "set14", "bsd100")
+        for level in ("x2", "x3", "x4") for model in others | (own if level != "x3" else set())}
+    sizes = {(job.spec["profile"]["height"], job.spec["profile"]["width"])
+             for job in run.profiles.values()}
+    assert sizes == {(128, 128)}
+    assert {(job.key["protocol"], job.key["model"]) for job in run.profiles.values()} == {
+        (job.key["protocol"], job.key["model"]) for job in run.cells.values()
+        if job.key["model"] != "bicubic"}
+    assert run.config["metrics"] == ["psnr", "ssim", "lpips"]
+
+
 def test_no_scene_is_in_training_and_test(monkeypatch):
     monkeypatch.chdir(ROOT)
-    for path in ("config.yaml", "workflow/configs/benchmark.yaml"):
+    for path in ("config.yaml", "workflow/configs/benchmark.yaml",
+                 "workflow/configs/synthetic.yaml"):
         run = plan.load(path)
         from irbench.data import sets
         test = {name for job in run.cells.values() for name in [job.key["dataset"]]}

@@ -105,7 +105,7 @@ CARDS = {
         "dtypes": ["float32", "float64", "bfloat16", "float16"],
     },
     "semanir-light": {
-        "title": "SemanIR-light (ours, not in the paper)",
+        "title": "SemanIR-light",
         "builder": "semanir_light",
         "tasks": ["sr", "denoise_gray", "denoise_color", "jpeg_gray", "jpeg_color", "demosaic",
                   "deblur", "derain", "lowlight", "weather", "denoise_real", "dehaze"],

@@ -13,6 +13,11 @@ def letters(index: int) -> str:
     return found
 
 
+def in_order(marks: list[str]) -> list[str]:
+    """Return marks sorted as their notes are: a, b, ..., z, aa, ..."""
+    return sorted(marks, key=lambda mark: (len(mark), mark))
+
+
 class Noted:
     """Base class for objects with ``notes``: mark -> sentence."""
 

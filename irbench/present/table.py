@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from irbench.present import text
-from irbench.present.notes import Noted
+from irbench.present.notes import Noted, in_order
 
 MEASURED = "measured"           # the source of a row that is not copied from print
 BEST, SECOND = "best", "second"
@@ -98,13 +98,14 @@ class Row:
     """One row: the values of the heads, which name the row, then the values of the columns.
 
     ``key`` is the name of the row for programs. ``source`` is "measured", or the place where the
-    row was printed.
+    row was printed. ``origin`` states where the weights of a measured row come from.
     """
 
     heads: list[Value]
     entries: list[Value] = field(default_factory=list)
     key: str = ""
     source: str = MEASURED
+    origin: str = ""
 
     @property
     def values(self) -> list[Value]:
@@ -260,7 +261,7 @@ class Table(Noted):
     def remarked(self, marks: dict[str, str]) -> list[Block]:
         """Return the blocks with renamed footnote marks: old -> new."""
         def other(values: list[Value]) -> list[Value]:
-            return [replace(value, marks=[marks[mark] for mark in value.marks])
+            return [replace(value, marks=in_order([marks[mark] for mark in value.marks]))
                     for value in values]
         return [replace(block, rows=[replace(row, heads=other(row.heads),
                                              entries=other(row.entries)) for row in block.rows])
@@ -298,3 +299,19 @@ def joined(tables: list[Table]) -> Table:
         whole.blocks += [replace(named, title=table.part), *others]
         whole.terms |= table.terms
     return whole
+
+
+def with_common_notes(tables: list[Table]) -> tuple[list[Table], Table]:
+    """Return the tables of a page with common marks, and the table that has their notes.
+
+    The second is ``joined``: its caption, coverage, notes and terms are those of all tables. Its
+    caption names no version if the tables have several.
+    """
+    whole = joined(tables)
+    if len(tables) == 1:
+        return tables, whole
+    if len({table.version for table in tables}) > 1:
+        whole = replace(whole, version=None)
+    return [replace(table, blocks=table.remarked({
+        mark: whole.note(sentence) for mark, sentence in table.notes.items()}))
+        for table in tables], whole

@@ -164,12 +164,23 @@ class Run:
         """Return the title of a dataset, or its name."""
         return str(self.datasets.get(name, {}).get("title") or name)
 
+    def protocol_title(self, protocol: str) -> str:
+        """Return task and level as the tables name them, with the version if there are several."""
+        task, level, version = text.split_id(protocol)
+        title = ", ".join(filter(None, [text.task_title(task) if level else task,
+                                        text.level_label(level)]))
+        several = len([one for one in self.protocols if text.split_id(one)[:2] == (task, level)])
+        return title + f", version {version}" * (several > 1)
+
     def model_title(self, name: str) -> str:
-        """Return the title of a model, with its name if two models share a title."""
+        """Return the title of a model, with its name if two models share a title.
+
+        The model whose name is the title, in small letters, keeps the title alone.
+        """
         titles = {n: m.title or n for n, m in self.models.items()}
         title = titles.get(name, name)
         twins = [n for n in titles if titles[n] == title]
-        return f"{title} ({name})" if len(twins) > 1 else title
+        return title if len(twins) < 2 or name == title.lower() else f"{title} ({name})"
 
     def training(self, protocol: str | None, model: str | None) -> Outcome | None:
         """Return the training whose weights a model uses under a protocol; it may be blind."""

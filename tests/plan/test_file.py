@@ -51,8 +51,8 @@ def test_what_is_written_is_read_back(world):
         assert file.settled(again, job) == job      # nothing has changed since
 
 
-@pytest.mark.parametrize("name", ["config.yaml", "workflow/configs/benchmark.yaml",
-                                  "workflow/configs/weights.yaml", "workflow/configs/paper.yaml"])
+@pytest.mark.parametrize("name", ["config.yaml", *(
+    path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "workflow/configs").glob("*")))])
 def test_the_configs_that_come_with_irbench_are_read_back(name, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     run = plan.load(name)

@@ -162,8 +162,9 @@ def test_comparisons_that_find_no_room_are_named(tmp_path, monkeypatch):
         builder.cell("denoise_color-sigma25@1", name, "compacter",
                      {"psnr": [30.0], "ssim": [0.9]}, kept=True)
     monkeypatch.setattr(comparisons, "PIXELS", 3 * 96 * 96)
-    made, left_out = comparisons.build(collect.collect(tmp_path, builder.plan))
-    assert len(made["denoise_color"]) == 1
+    made, left_out, lead = comparisons.build(collect.collect(tmp_path, builder.plan))
+    assert [one["lead"] for one in made["denoise_color"]] == [True]
+    assert lead == "crops-denoise_color-sigma25@1-set5"     # the other one is not on the page
     assert "denoise_color-sigma25@1 on Set14" in left_out[0]
 
 

@@ -22,7 +22,7 @@ def stale(builder, *paths):
 
 
 def sources(table):
-    return {row.key: row.sub for row in table.measured}
+    return {row.key: row.origin for row in table.measured}
 
 
 def test_an_outdated_training_did_not_fail(tmp_path):

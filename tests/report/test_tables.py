@@ -247,12 +247,16 @@ def test_many_columns_become_one_table_per_level(tmp_path):
 
 
 def test_rows_state_how_they_were_trained(sr, x3):
-    subs = {row.key: row.sub for row in sr.measured}
-    assert subs["bicubic"] == ""
-    assert subs["semanir"] == "trained here: 90 steps, cpu"
-    assert subs["compacter"] == "trained here: 150 steps, cpu"
-    assert next(r for r in x3.measured if r.key == "compacter").sub.endswith("150 steps, cpu")
-    assert subs["tiny"] == "weights from a local file"
+    origins = {row.key: row.origin for row in sr.measured}
+    assert origins["bicubic"] == ""
+    assert origins["semanir"] == "trained here: 90 steps, cpu"
+    assert origins["compacter"] == "trained here: 150 steps, cpu"
+    assert next(r for r in x3.measured if r.key == "compacter").origin.endswith("150 steps, cpu")
+    assert origins["tiny"] == "weights from a local file"
+    # said once, in a note, and not below each name
+    assert not any(row.sub for row in sr.measured)
+    for row in sr.measured:
+        assert row.origin in ["", *(sr.notes[mark] for mark in row.marks)]
     assert "reproductions" in sr.caption
 
 
@@ -261,15 +265,15 @@ def test_a_training_that_did_not_finish_states_no_length(tmp_path):
     builder.dataset("set5", "Set5", 1)
     builder.model("a", "A", checkpoint={"kind": "trained"})
     builder.cell("sr-x2@1", "set5", "a", status="unavailable", reason="not trained")
-    assert build(builder)[1][0].measured[0].sub == "no training record"
+    assert build(builder)[1][0].measured[0].origin == "no training record"
     builder.training("sr-x2@1", "a", status="failed", reason="NaN")
-    assert build(builder)[1][0].measured[0].sub == "training failed"
+    assert build(builder)[1][0].measured[0].origin == "training failed"
     for name in ("denoise_color-sigma15@1", "denoise_color-sigma50@1"):
         builder.cell(name, "set5", "a", {"psnr": [33.0], "ssim": [0.9]})
     builder.training("denoise_color-sigma15@1", "a", status="failed", reason="NaN")
     builder.training("denoise_color-sigma50@1", "a", {"parameters": 400_000})
     row = next(t for t in build(builder)[1] if t.task == "denoise_color").measured[0]
-    assert row.sub == (
+    assert row.origin == (
         "trained here: σ = 15: training failed; σ = 50: 150 steps; cpu")  # noqa: RUF001
     assert row.heads[1].shown == "n/a / 400 K"
 
@@ -283,7 +287,8 @@ def test_parameters(sr, built):
 
 def test_a_variant_that_is_not_in_the_paper_says_so(sr):
     tiny = next(row for row in sr.measured if row.key == "tiny")
-    assert [sr.notes[mark] for mark in tiny.marks] == ["a size that no paper has"]
+    assert [sr.notes[mark] for mark in tiny.marks] == [
+        "a size that no paper has", "weights from a local file"]
 
 
 def test_models_with_one_title_show_their_names(tmp_path):

@@ -96,9 +96,9 @@ def test_a_blind_training_serves_the_levels_of_its_task(run, lines_by_key):
     assert run.training("denoise_color-sigma25@2", "compacter") is None
     assert run.training("denoise_gray-sigma25@1", "compacter") is None
     table = next(t for t in methods.build(run) if t.task == "denoise_color")
-    subs = {row.key: row.sub for row in table.measured}
-    assert subs["compacter"] == "trained here: 800 steps, cpu"
-    assert subs["bundled"] == "weights bundled with irbench: 20000 steps, cpu"
+    origins = {row.key: row.origin for row in table.measured}
+    assert origins["compacter"] == "trained here: 800 steps, cpu"
+    assert origins["bundled"] == "weights bundled with irbench: 20000 steps, cpu"
     assert "much less data and time" in table.caption
     assert "counterpart above: Compacter" in next(
         row.sub for row in table.published if row.name == "Compacter*")
@@ -159,7 +159,7 @@ def test_a_paused_training_says_how_far_it_came(run, lines_by_key, builder):
     assert paused["published_psnr_db"] == "32.53" and paused["gap_db"] == ""
     sr = next(table for table in methods.build(run) if table.anchor == "sr-x4")
     assert "stopped after step 120 of 400" in next(
-        row.sub for row in sr.measured if row.key == "compacter")
+        row.origin for row in sr.measured if row.key == "compacter")
 
 
 @pytest.mark.parametrize(("curve", "unfinished"), [

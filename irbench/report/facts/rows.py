@@ -1,8 +1,8 @@
 """Rows of the tables of methods: one model measured here, or one method as printed.
 
-A measured row states how its weights were made; a printed row states where it was printed. A
-footnote gives the reason why a value is missing or cannot be compared. Reads nothing but the
-collected run and the published values.
+A footnote of a measured row states how its weights were made; a printed row states where it was
+printed. A footnote also gives the reason why a value is missing or cannot be compared. Reads
+nothing but the collected run and the published values.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from irbench.catalog import published
 from irbench.core import metrics
 from irbench.present import text
+from irbench.present.notes import in_order
 from irbench.present.table import Column, Row, Table, Value
 from irbench.report.facts import family, kinds, verdict, weights
 from irbench.report.run import Cell, Run
@@ -40,9 +41,13 @@ def measured(table: Table, run: Run, model: str, here: Cells, counterparts: Coun
         name.marks.append(table.note("this variant is not in the paper"))
     protocols = dict.fromkeys(column.protocol for column in table.columns)
     planned = [p for p in protocols if any(k[0] == p and k[2] == model for k in here)]
+    origin = _weights(run, model, planned)
+    if origin and not kinds.is_variant(run.models[model]):   # a variant's note names its base
+        name.marks.append(table.note(origin))
     seeds = max([len(k.seeds) for k in here.values() if k.model == model], default=0)
-    name.sub = _weights(run, model, planned) + (f"; {seeds} seeds" if seeds else "")
-    row = Row([name, _parameters(table, run, model, planned)], key=model)
+    name.sub = f"{seeds} seeds" if seeds else ""
+    name.marks = in_order(name.marks)
+    row = Row([name, _parameters(table, run, model, planned)], key=model, origin=origin)
     for column in table.columns:
         cell = here.get((column.protocol, column.dataset, model))
         row.entries.append(_entry(table, column, cell, kinds.competes(run.models[model]),

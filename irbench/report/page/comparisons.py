@@ -20,16 +20,17 @@ from irbench.report.plots import crops
 from irbench.report.plots.crops import VisualComparison
 from irbench.report.run import Run
 
-PIXELS = 1_300_000              # of all versions of all comparisons: 2 MB or so
+PIXELS = 1_500_000              # of all versions of all comparisons: 2 MB or so
 SIDES = (512, 384, 320, 256, 224, 192, 160, 128, 96)    # of a region, in pixels of the target
 
 
-def build(run: Run) -> tuple[dict[str, list[dict]], list[str]]:
-    """Return the comparisons by task, and a sentence on those without room on the page.
+def build(run: Run) -> tuple[dict[str, list[dict]], list[str], str]:
+    """Return the comparisons by task, a sentence on those without room on the page, and the lead.
 
-    A comparison has protocol, dataset, title, note, width and height (of the region, in pixels of
-    the target), versions: label, src (a data URI), scores (as shown, may be ""), and first: the
-    indices of the two to show first.
+    A comparison has task and title (texts), note, width and height (of the region, in pixels of
+    the target), versions: label, src (a data URI), scores (as shown, may be ""), first: the
+    indices of the two to show first, and lead: whether the overview shows it first. The lead is the
+    comparison in which a network gains most; the third value is the stem of its figure, or "".
     """
     found = crops.comparisons(run)
     tasks = {cell.protocol: cell.task for cell in run.cells}
@@ -38,13 +39,28 @@ def build(run: Run) -> tuple[dict[str, list[dict]], list[str]]:
                       [(size, len(one.versions)) for one, size in zip(found, sizes, strict=True)],
                       PIXELS)
     made: dict[str, list[dict]] = {}
+    lead = max(kept, key=lambda index: gain(run, found[index]), default=None)
     for index in kept:
         one = found[index]
-        made.setdefault(tasks[one.protocol], []).append(_comparison(run, one, sizes[index], side))
+        made.setdefault(tasks[one.protocol], []).append(
+            {**_comparison(run, one, sizes[index], side), "lead": index == lead})
     left_out = [f"{one.protocol} on {run.dataset_title(one.dataset)}"
                 for index, one in enumerate(found) if index not in kept]
     return made, ([f"The slider omits, to keep the page small: {', '.join(left_out)}."]
-                  if left_out else [])
+                  if left_out else []), "" if lead is None else found[lead].stem
+
+
+def gain(run: Run, one: VisualComparison) -> float:
+    """Return by how many dB the best network restores the image better than all other methods.
+
+    0 without a network or another method to compare it with.
+    """
+    psnr: dict[bool, list[float]] = {True: [], False: []}
+    for cell in one.cells:
+        image = next(image for image in cell.images if str(image["name"]) == one.name)
+        if image.get("psnr") is not None:
+            psnr[run.models[cell.model].learned].append(image["psnr"])
+    return max(psnr[True]) - max(psnr[False]) if all(psnr.values()) else 0.0
 
 
 def room(tasks: Sequence[str], sizes: Sequence[tuple[tuple[int, int], int]],
@@ -116,6 +132,7 @@ def _comparison(run: Run, one: VisualComparison, size: tuple[int, int], side: in
             "the results differ most")
     small = one.scale > 1 and any(label == crops.INPUT for label, *_ in one.versions)
     return {
+        "task": text.task_title(text.split_id(one.protocol)[0]),
         "title": f"{text.level_label(text.split_id(one.protocol)[1])}, "
                  f"{run.dataset_title(one.dataset)}, {one.name}",
         "note": f"{one.protocol} on {run.dataset_title(one.dataset)}, image {one.name}: {part}. "

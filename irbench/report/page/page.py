@@ -22,7 +22,7 @@ from irbench.catalog import published
 from irbench.core import metrics
 from irbench.present import text
 from irbench.present.style import Drawing
-from irbench.present.table import Row, Table, Value
+from irbench.present.table import Row, Table, Value, with_common_notes
 from irbench.report.facts import family, kinds, verdict, weights
 from irbench.report.page import comparisons, embed
 from irbench.report.page.provenance import Origins, groups, kind
@@ -61,7 +61,7 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Table],
         by_task.setdefault(table.task, []).append(table)
     origins = Origins(run, jobs, [*(r.source for t in tables for r in t.published),
                                   *(one.figure.source for one in verdicts)])
-    compared, no_room = comparisons.build(run)
+    compared, no_room, lead = comparisons.build(run)
     files = {stem: embed.tables(run.folder, stem)
              for stem in [*(t.stem for t in tables), *sheets, *(["verdicts"] if verdicts else [])]}
     taken = sum(len(version["src"]) for ones in compared.values() for one in ones
@@ -74,21 +74,24 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Table],
     judged_table = judging.build(run, verdicts, noted=True)
     scripts = embed.scripts()
     page = _environment().get_template(TEMPLATE).render(
-        run=run, tasks=by_task, drawings=drawings, text=text, version=__version__,
+        run=run, tasks={task: with_common_notes(ones) for task, ones in by_task.items()},
+        drawings=drawings, text=text, version=__version__,
         css=Markup(_asset("page.css")), scripts=[Markup(one) for one in scripts],
         metric=metrics.get, policy=embed.policy(scripts), pictures=pictures, files=files,
         summary=embed.summary(run.folder), families=_families(run),
         sheets={stem: sheets.get(stem) for stem in PLAIN}, rule=PUBLISHED_RULE,
         more_sheets=[one for stem, one in sheets.items() if stem not in PLAIN],
-        figures=_places(drawings, by_task, run),
+        figures=_places(drawings, by_task, run, lead),
         headings={plot.name: plot.heading for plot in PLOTS},
-        published=any(t.published for t in tables), headline=headline(tables),
+        published=any(t.published for t in tables), headline=headline(run, tables),
         counts=[(label, status, sum(c.status == status for c in run.cells))
                 for status, label in STATUS.items()],
         judged=[(word, sum(v.word == word for v in verdicts)) for word in (
             verdict.REPRODUCED, verdict.NOISE, verdict.DIFFERS, verdict.NOT_COMPARABLE)],
         task_verdicts=_task_verdicts(verdicts),
-        warnings=[*warnings(run, circumstances)], groups=circumstances, times=times,
+        warnings=warnings(run, circumstances), groups=circumstances,
+        serious=bool(run.leaks.pairs) or any(cell.status != "ok" for cell in run.cells),
+        times=times,
         verdicts=list(zip(verdicts, judged_table.rows, strict=True)), judged_table=judged_table,
         verdict_summary=verdict.summary(run, verdicts), unfold=len(verdicts) <= OPEN_VERDICTS,
         bundled=weights.bundled(run), origins=origins, compared=compared, no_room=no_room,
@@ -123,8 +126,14 @@ def _families(run: Run) -> str:
 
 # -- what goes where -----------------------------------------------------------------------------
 
-def _places(drawings: dict[str, Drawing], tasks: dict, run: Run) -> dict[str, dict]:
-    """Return the figures of each task, by stem, and the others by the name of their drawing."""
+def _places(drawings: dict[str, Drawing], tasks: dict, run: Run, lead: str) -> dict:
+    """Return the figures of each task, by stem, and the others by the name of their drawing.
+
+    Two figures are on the overview instead: ``lead``, the restored images with this stem
+    (``lead_task`` is their task), and ``cost``, the first one of quality against cost.
+    """
+    first, its_task = None, None
+    cost = next(iter(drawings["quality"].figures), None)
     protocols = {cell.protocol: cell.task for cell in run.cells}
     here: dict[str, list] = {task: [] for task in tasks}
     others: dict[str, list] = {}
@@ -136,32 +145,57 @@ def _places(drawings: dict[str, Drawing], tasks: dict, run: Run) -> dict[str, di
                          if re.search(rf"-{re.escape(protocol)}(-|$)", drawn.stem)), None)
             task = task or next((task for task in tasks if re.fullmatch(
                 rf"{re.escape(name)}-{re.escape(task)}([-@].*)?", drawn.stem)), None)
+            if drawn.stem == lead:
+                first, its_task = drawn, task
+            if drawn in (first, cost):
+                continue
             (here[task] if task in here else others.setdefault(name, [])).append(drawn)
         if drawing.left_out:
             others.setdefault(name, [])
-    return {"tasks": here, "others": others}
+    return {"tasks": here, "others": others, "lead": first, "lead_task": its_task, "cost": cost}
 
 
-def headline(tables: list[Table]) -> list[dict]:
-    """Return, per protocol and dataset, the best measured PSNR with its origin.
+def headline(run: Run, tables: list[Table]) -> list[dict]:
+    """Return, per protocol and dataset, the network with the best mean PSNR, and its origin.
 
-    ``alike`` lists the rows that share its rank, because a paired test shows no difference.
+    ``entry`` is its PSNR, ``others`` its other metrics, by name. ``base`` is the best row without
+    a network (the input, bicubic), None if there is none, and ``gain`` the difference to it in dB,
+    as shown. ``alike`` lists the rows that share its rank, because a paired test shows no
+    difference. A set that no network was scored on is left out.
 
     Only ranked rows count: no variants, no references, no models trained on images of the set.
     """
     found: dict[tuple[str, str], dict] = {}
     for table in tables:
         for index, column in enumerate(table.columns):
-            rows = [row for row in table.measured if row.entries[index].number is not None]
-            if column.metric != "psnr" or not rows:
+            ranked = [row for row in table.measured if row.entries[index].number is not None]
+            networks = [row for row in ranked if _is_network(run, row)]
+            if column.metric != "psnr" or not networks:
                 continue
-            best = max(rows, key=lambda row: row.entries[index].number)
-            alike = [row.name for row in rows if row is not best and row.entries[index].place == 1]
+
+            def psnr(row: Row, index: int = index) -> float:
+                return row.entries[index].number
+
+            best = max(networks, key=psnr)
+            base = max((row for row in ranked if row not in networks), key=psnr, default=None)
+            alike = [row.name for row in ranked if row is not best
+                     and row.entries[index].place == best.entries[index].place == 1]
+            others = {other.metric: (other, entry)
+                      for other, entry in zip(table.columns, best.entries, strict=True)
+                      if (other.protocol, other.dataset) == (column.protocol, column.dataset)
+                      and other is not column and entry.status == "ok"}
             # a cell may be in more than one table; the first is the table of its task
             found.setdefault((column.protocol, column.dataset), {
                 "table": table, "column": column, "row": best, "alike": alike,
-                "entry": best.entries[index], "of": len(rows)})
+                "entry": best.entries[index], "others": others, "of": len(networks),
+                "base": base, "gain": base and metrics.signed(
+                    psnr(best) - psnr(base), metrics.get("psnr").decimals)})
     return list(found.values())
+
+
+def _is_network(run: Run, row: Row) -> bool:
+    spec = run.models[row.key]
+    return spec.learned or bool(spec.given)
 
 
 def _task_verdicts(verdicts: list[verdict.Verdict]) -> dict[str, str]:
@@ -174,7 +208,7 @@ def _task_verdicts(verdicts: list[verdict.Verdict]) -> dict[str, str]:
 
 
 def warnings(run: Run, circumstances: list[dict]) -> list[str]:
-    """Return the warnings that a reader should see before comparing values."""
+    """Return what a reader should know before comparing values, the most serious first."""
     sentences = run.leaks.warnings((run.trained_on.get((c.protocol, c.model)) or {}, c.dataset)
                                    for c in run.cells)
     sentences += weights.unfinished(run)

@@ -64,6 +64,11 @@ class VisualComparison:
     judged: tuple[str, ...] = ()    # the models whose results determined the window
     searched: tuple[int, int] = (0, 0)      # number of images searched, and of all images
 
+    @property
+    def stem(self) -> str:
+        """The name of its figure's files, without suffix."""
+        return f"crops-{self.protocol}-{self.dataset}"
+
 
 @dataclass
 class Crops(style.Drawing):
@@ -157,10 +162,9 @@ def draw(run: Run) -> Crops:
     found, left_out = _compare(run)
     drawing = Crops(left_out=left_out, comparisons=found)
     for one in found:
-        stem = f"crops-{one.protocol}-{one.dataset}"
-        end, beyond = _figure(run, one, stem)
+        end, beyond = _figure(run, one, one.stem)
         drawing.figures.append(style.Drawn(
-            stem, _place(run, one.cells[0]), _caption(run, one, end, beyond), _alt(one)))
+            one.stem, _place(run, one.cells[0]), _caption(run, one, end, beyond), _alt(one)))
     return drawing
 
 

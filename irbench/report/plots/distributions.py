@@ -147,7 +147,7 @@ def _images(ax: Axes, run: Run, row: ImageScores) -> None:
         f"{_name(run, model)}\nmean {values.mean():.2f} dB"
         for model, values in row.psnr.items()])
     ax.set_xlabel("PSNR of an image (dB)")
-    ax.set_title(f"{row.protocol}\n")
+    ax.set_title(f"{run.protocol_title(row.protocol)}\n")
     _heading(ax, f"{run.dataset_title(row.dataset)}, {len(row.images)} images")
     _frame(ax, len(row.psnr))
 

@@ -178,7 +178,7 @@ def _quality_panel(ax: Axes, run: Run, row: KSweep, largest: int) -> None:
         values += points.values()
     _axes(ax, row, sorted({k for points in row.psnr.values() for k in points}))
     ax.set_ylabel("PSNR (dB)")
-    ax.set_title(f"{row.protocol}\n")
+    ax.set_title(f"{run.protocol_title(row.protocol)}\n")
     ax.text(0, 1.025, text.wrap(run.model_title(row.base), 44, 1), transform=ax.transAxes,
             va="bottom", fontsize=6, color=style.GRAY)
     if not values:

@@ -210,7 +210,7 @@ def _panel(ax: Axes, run: Run, panel: LatencyPanel) -> None:
     ax.tick_params(axis="y", length=0)
     log = " (log scale)" if ax.get_xscale() == "log" else ""
     ax.set_xlabel(f"Latency, ms{log}")
-    ax.set_title(f"{panel.protocol}\n\n")
+    ax.set_title(f"{run.protocol_title(panel.protocol)}\n\n")
     device, _, rest = panel.condition.partition(", ")
     ax.annotate(f"{text.wrap(device, 44, 1)}\n{rest}", (0, 1), (0, 4), xycoords="axes fraction",
                 textcoords="offset points", fontsize=style.SMALL, color=style.GRAY, va="bottom")

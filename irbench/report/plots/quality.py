@@ -280,7 +280,7 @@ def _axes(ax: Axes, run: Run, row: Tradeoff, kind: str, costs: list[float]) -> N
         ax.set_xlim(10 ** (low - pad), 10 ** (high + pad))
         style.log_ticks(ax.xaxis, text.si if kind != "latency" else "{:g}".format)
     ax.set_xlabel(COSTS[kind])
-    ax.set_title(f"{row.protocol}\n" if kind == "parameters" else "\n")
+    ax.set_title(f"{run.protocol_title(row.protocol)}\n" if kind == "parameters" else "\n")
     first, _, rest = row.conditions.get(kind, "").partition(", ")
     heading = {"parameters": run.dataset_title(row.dataset),
                "macs": f"for {first}" if first else "",

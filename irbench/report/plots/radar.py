@@ -122,7 +122,7 @@ def _panel(ax: Axes, run: Run, panel: RadarPanel) -> None:
     for label in ax.get_yticklabels():                      # a line may pass below it
         label.set_bbox({"facecolor": "white", "alpha": 0.75, "pad": 0.4, "linewidth": 0})
     ax.spines["polar"].set_visible(False)
-    ax.set_title(f"{panel.protocol}\n", pad=16)
+    ax.set_title(f"{run.protocol_title(panel.protocol)}\n", pad=16)
     ax.annotate(f"gain over {run.model_title(panel.base)}", (0, 1), (0, 17), va="bottom",
                 xycoords="axes fraction", textcoords="offset points", fontsize=style.SMALL,
                 color=style.GRAY)

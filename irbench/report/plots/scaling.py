@@ -180,7 +180,7 @@ def _panel(ax: Axes, run: Run, row: Sweeps, kind: str) -> None:
     style.log_ticks(ax.yaxis, "{:g}".format)
     ax.set_xlabel(KINDS[kind])
     ax.set_ylabel("Latency, p50 (ms, log scale)")
-    ax.set_title(f"{row.protocol}\n\n")
+    ax.set_title(f"{run.protocol_title(row.protocol)}\n\n")
     device, _, rest = row.conditions[kind].partition(", ")
     ax.annotate(f"{text.wrap(device, 48, 1)}\n{rest}", (0, 1), (0, 4), xycoords="axes fraction",
                 textcoords="offset points", fontsize=style.SMALL, color=style.GRAY, va="bottom")

@@ -1,15 +1,17 @@
-"""The efficiency table: cost and score side by side, one row per protocol and model.
+"""The efficiency table: cost and scores side by side, one row per protocol and model.
 
-Joins profiles (parameters, multiply-adds, latency, peak memory) and cells (PSNR). A row shows the
-PSNR on one set: the set of the protocol on which most models have a result. The CSV has a line for
-every set. Latencies of different conditions do not compare, so each row states its condition if
-they differ. Reads nothing but the collected run; goes to ``tables/efficiency.{md,tex,csv}``.
+Joins profiles (parameters, multiply-adds, latency, peak memory) and cells (PSNR, and SSIM and LPIPS
+if the run has them). A row shows the scores on one set: the set of the protocol on which most
+models have a result. The CSV has a line for every set. Latencies of different conditions do not
+compare, so each row states its condition if they differ. Reads nothing but the collected run; goes
+to ``tables/efficiency.{md,tex,csv}``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from irbench.core import metrics
 from irbench.present import text
 from irbench.present.table import Column, Table, Value
 from irbench.report.facts import family, kinds
@@ -19,7 +21,8 @@ from irbench.report.run import Cell, Outcome, Run
 STEM = "efficiency"
 CIRCUMSTANCES = ("device", "dtype", "size", "batch", "threads")
 FIELDS = ("model", "protocol", "dataset", "parameters", "macs", "latency_p50_ms",
-          "peak_memory_bytes", "peak_memory_of", "psnr_db", "ssim", "images", *CIRCUMSTANCES,
+          "peak_memory_bytes", "peak_memory_of",
+          *(metrics.get(name).column() for name in metrics.default()), "images", *CIRCUMSTANCES,
           "inference", "reference", "profile_status", "profile_reason", "profile_record",
           "cell_status", "cell_reason", "cell_record")
 FOLD = 30                       # rows that the page shows unfolded
@@ -29,12 +32,14 @@ def sheet(run: Run) -> Table | None:
     """Return the table, None if no profile was planned."""
     if not run.profiles:
         return None
+    shown = _shown(run)
     made = Table(STEM, "Efficiency", [Column("Model", left=True)], [
         Column("Protocol", left=True), Column("Parameters (M)"),
         Column("MACs (G)"), Column("Latency, p50 (ms)"), Column("Peak memory (MiB)"),
-        Column("PSNR (dB)"), Column("Test set", left=True)], FIELDS)
+        *(Column(metrics.get(name).label) for name in shown)], FIELDS)
     hows = {latency.condition(job.result): None for job in run.profiles.values() if job.result}
     names = list(family.ordered(run.models))
+    sets: list[str] = []        # of each row, "" without a cell
     for protocol in dict.fromkeys(protocol for protocol, _ in run.profiles):
         cells = {(cell.model, cell.dataset): cell for cell in run.rows
                  if cell.protocol == protocol}
@@ -42,10 +47,16 @@ def sheet(run: Run) -> Table | None:
         models = {model for model, _ in cells} | {m for p, m in run.profiles if p == protocol}
         for model in sorted(models, key=names.index):
             job = run.profiles.get((protocol, model))
-            made.add(_row(made, run, protocol, model, job, cells.get((model, dataset)),
-                          len(hows) > 1))
+            cell = cells.get((model, dataset))
+            sets.append(run.dataset_title(cell.dataset) if cell else "")
+            made.add(_row(made, run, protocol, model, job, cell, len(hows) > 1, shown))
             made.lines += [_line(run, protocol, model, job, cell) for cell in
                            [cell for (m, _), cell in cells.items() if m == model] or [None]]
+    one = len({*sets} - {""}) == 1      # then the caption names it, and not each row
+    if not one:
+        made.columns.append(Column("Test set", left=True))
+        for row, title in zip(made.rows, sets, strict=True):
+            row.entries.append(Value(title or text.NONE))
     made.folded = len(made.rows) > FOLD
     made.sentences = [
         "Parameters in millions. Multiply-adds (MACs) in 10^9, latency and peak memory are for one "
@@ -55,8 +66,9 @@ def sheet(run: Run) -> Table | None:
         if len(hows) == 1 else
         "Compare latencies only if their notes name the same device, dtype, input and threads."
         if hows else "",
-        "PSNR: the mean over all images of the test set in the row, under the protocol in the row. "
-        "It is the set on which most models have a result; the CSV has all sets.",
+        f"{', '.join(metrics.get(name).title for name in shown)}: the mean over all images of "
+        f"{max(sets) if one else 'the test set in the row'}, under the protocol in the row. It is "
+        "the set on which most models have a result; the CSV has all sets.",
         "±: sample standard deviation over the seeds of a training; the value is their mean."
         if any(value.spread for row in made.rows for value in row.values) else "",
         "Latency depends on the machine and its load: treat it as a guide."]
@@ -73,8 +85,14 @@ def _most_scored(cells: list[Cell]) -> str:
     return max(scored, key=lambda name: (len(scored[name]), max(scored[name])), default=planned)
 
 
+def _shown(run: Run) -> list[str]:
+    """Return the metrics with a column: PSNR, and the other default ones that a cell has."""
+    return [name for name in metrics.default()
+            if name == "psnr" or any(name in cell.means for cell in run.cells)]
+
+
 def _row(made: Table, run: Run, protocol: str, model: str, job: Outcome | None, cell: Cell | None,
-         mixed: bool) -> list[Value]:
+         mixed: bool, shown: list[str]) -> list[Value]:
     """Return a row; ``mixed``: the latencies of the table have different conditions."""
     result = job.result if job else {}
     name = Value(latency.name(run, model, result), sub=family.sub(run, model))
@@ -97,7 +115,7 @@ def _row(made: Table, run: Run, protocol: str, model: str, job: Outcome | None, 
         row[5].marks.append(made.note(f"peak memory: {result['peak_memory_of']}"))
     for value in row[2:]:
         value.record = job.path if job and job.record else ""
-    return [*row, *_score(made, run, model, cell)]
+    return [*row, *(_score(made, run, model, cell, name) for name in shown)]
 
 
 def digits(number: float) -> str:
@@ -125,24 +143,24 @@ def _of_latency(result: dict, mixed: bool) -> list[str]:
         latency.disturbed(result)) if sentence), *family.passes(result)]
 
 
-def _score(made: Table, run: Run, model: str, cell: Cell | None) -> list[Value]:
-    """Return the PSNR and the set it was measured on."""
+def _score(made: Table, run: Run, model: str, cell: Cell | None, metric: str) -> Value:
     if cell is None:
-        return [made.absent(family.REFERENCE) if kinds.is_reference(run.models[model])
-                else Value(text.NONE), Value(text.NONE)]
-    known = cell.means.get("psnr")
+        return (made.absent(family.REFERENCE) if kinds.is_reference(run.models[model])
+                else Value(text.NONE))
+    known = cell.means.get(metric)
     if known is None:
-        why = cell.missing.get("psnr") or "PSNR was not requested" if cell.status == "ok" else (
-            cell.reason if cell.status == "missing" else f"{cell.status}: {cell.reason}")
+        why = (cell.missing.get(metric) or f"{metrics.get(metric).title} was not requested"
+               if cell.status == "ok" else
+               cell.reason if cell.status == "missing" else f"{cell.status}: {cell.reason}")
         score = made.absent(why)
     else:
-        score = Value(text.value("psnr", known),
+        score = Value(text.value(metric, known),
                       [made.note(sentence) for sentence in (
-                          *filter(None, [cell.leak]), *family.seeds(cell, "psnr"),
+                          *filter(None, [cell.leak]), *family.seeds(cell, metric),
                           *family.circumstances(cell))],
-                      spread=family.spread(cell, "psnr"), seeds=len(cell.of("psnr")))
+                      spread=family.spread(cell, metric), seeds=len(cell.of(metric)))
     score.record = cell.path if cell.record else ""
-    return [score, Value(run.dataset_title(cell.dataset))]
+    return score
 
 
 def _line(run: Run, protocol: str, model: str, job: Outcome | None, cell: Cell | None) -> list:
@@ -152,8 +170,8 @@ def _line(run: Run, protocol: str, model: str, job: Outcome | None, cell: Cell |
         model, protocol, cell.dataset if cell else None, run.parameters(protocol, model),
         result.get("macs"), (result.get("latency_ms") or {}).get("p50"),
         result.get("peak_memory_bytes"), result.get("peak_memory_of"),
-        *((cell.means.get("psnr"), cell.means.get("ssim"), len(cell.images) or None) if cell
-          else (None,) * 3),
+        *(cell.means.get(name) if cell else None for name in metrics.default()),
+        len(cell.images) or None if cell else None,
         *(how[name] for name in CIRCUMSTANCES), family.way(result),
         str(kinds.is_reference(run.models[model])).lower(),
         *((job.status, job.reason, job.path if job.record else None) if job else (None,) * 3),

@@ -9,7 +9,8 @@ them below each other; the page shows them separately, because nobody sorts acro
   it has more than ``MAX_COLUMNS`` columns;
 - JPEG: a block per set, columns quality x metrics;
 - the lightweight class of super-resolution: ``sr_light``, the models with fewer than ``LIGHT``
-  parameters beside the methods that papers print in tables with that name;
+  parameters beside the methods that papers print in tables with that name. If there is nothing
+  else, it is the only table;
 - denoising: ``denoise``, colour and gray side by side, sets x sigma, PSNR only, if a run has both;
   each also has its own table with all metrics.
 
@@ -67,8 +68,10 @@ def build(run: Run) -> list[Table]:
         stem = f"{task}-synthetic" * synthetic or task
         title = text.task_title(task) + SYNTHETIC_TITLE * synthetic
         light = _light(run, cells) if task == "sr" else []
-        found += _blocks(run, counterparts, stem + several, title, cells,
-                         lambda row, apart=bool(light): not (apart and row.task == LIGHT_CLASS))
+        alone = bool(light) and _nothing_else(run, cells, light)
+        if not alone:
+            found += _blocks(run, counterparts, stem + several, title, cells,
+                             lambda row, apart=bool(light): not (apart and row.task == LIGHT_CLASS))
         if light:
             more += _blocks(run, counterparts, LIGHT_CLASS + several,
                             f"Lightweight {text.task_title(task).lower()}", light, is_light)
@@ -102,6 +105,13 @@ def _light(run: Run, cells: list[Cell]) -> list[Cell]:
                                                                        run.figures))
     large = any((run.parameters(cell.protocol, cell.model) or 0) >= LIGHT for cell in cells)
     return light if learned and (shown or large) else []
+
+
+def _nothing_else(run: Run, cells: list[Cell], light: list[Cell]) -> bool:
+    """Return whether the lightweight table shows all that the table of all models would show."""
+    pairs = {(cell.level, cell.dataset) for cell in cells}
+    return len(light) == len(cells) and all(
+        is_light(row) for row in published.rows("sr", pairs, run.published, run.figures))
 
 
 def _blocks(run: Run, counterparts: Counterparts, stem: str, title: str, cells: list[Cell],
@@ -294,7 +304,7 @@ def _line(table: Table, row: Row, column: Column, entry: Value) -> list:
             entry.seeds if here and entry.exact else "", entry.rank, entry.place or "",
             "" if entry.apart is None else f"{entry.apart:.6f}", entry.against,
             parameters.shown if parameters.exact else "",
-            row.sub, entry.status, entry.reason, row.source, entry.record, notes]
+            row.origin or row.sub, entry.status, entry.reason, row.source, entry.record, notes]
 
 
 def _printed(table: Table, run: Run, keep: Keep) -> Iterable[dict[str, published.Method]]:
@@ -315,7 +325,7 @@ def _sentences(table: Table, run: Run, cells: list[Cell], comparisons: int) -> l
     """Return the sentences of the caption after the title."""
     here = dict.fromkeys(column.metric for column in table.columns)
     lower = [one.title for one in map(metrics.get, here) if one.sign < 0]
-    subs = [row.sub for row in table.measured]
+    origins = [row.origin for row in table.measured]
     entries = [value for row in table.rows for value in (row.heads[1], *row.entries)]
     shown = {entry.shown for entry in entries}
     light = table.stem.startswith(LIGHT_CLASS)
@@ -325,7 +335,10 @@ def _sentences(table: Table, run: Run, cells: list[Cell], comparisons: int) -> l
                               comparisons)
     return [sentence for sentence in (
         f"Lightweight: fewer than {LIGHT / 1e6:.0f} M parameters, or printed in a table with that "
-        "name. The other methods are in the super-resolution table." if light else "",
+        "name." if light else "",
+        "The other methods are in the super-resolution table." if light and not _nothing_else(
+            run, [cell for cell in run.cells if (cell.task, cell.version) == (
+                cells[0].task, cells[0].version)], cells) else "",
         *ranks,
         f"{', '.join(lower)}: lower is better." if lower else "",
         *(f"No {metrics.get(name).title}: {reasons[0].rstrip('.')}"
@@ -337,10 +350,10 @@ def _sentences(table: Table, run: Run, cells: list[Cell], comparisons: int) -> l
         "Variants use the weights of their base model and are not ranked."
         if any(kinds.is_variant(run.models[row.key]) for row in table.measured) else "",
         "Models trained here are reproductions from the papers' descriptions, without the authors' "
-        "code or weights." if any(sub.startswith("trained here") for sub in subs) else "",
+        "code or weights." if any(origin.startswith("trained here") for origin in origins) else "",
         "Bundled weights come from a short training by this pipeline, with much less data and time "
         "than in the papers. The training table lists its cost."
-        if any(sub.startswith("weights bundled") for sub in subs) else "",
+        if any(origin.startswith("weights bundled") for origin in origins) else "",
         "Measured and published rows are ranked separately: published values come from papers, all "
         "others were measured here. Published rows are ranked by the printed values alone; equal "
         "values share a rank." if table.published else "",

@@ -168,8 +168,11 @@
 
   // -- two images, one above the other, with a divider to move -----------------------------------
   const compared = read("comparisons");
+  const everything = all(".compare[data-task]").flatMap(({ dataset }) => compared[dataset.task] ?? [])
+    .sort((a, b) => b.lead - a.lead);
   all(".compare").forEach((figure) => {
-    const ones = compared[figure.dataset.task];
+    const { task } = figure.dataset;          // without one, on the overview: those of all tasks
+    const ones = task ? compared[task] : everything;
     const slider = figure.querySelector("img-comparison-slider");
     const which = figure.querySelector("select[data-which]");
     const sides = all("select[data-side]", figure);
@@ -202,7 +205,8 @@
       });
       show();
     };
-    which.replaceChildren(...ones.map(({ title }, n) => make("option", title, { value: n })));
+    which.replaceChildren(...ones.map((one, n) =>
+      make("option", task ? one.title : `${one.task}, ${one.title}`, { value: n })));
     which.closest("label").hidden = ones.length < 2;
     which.addEventListener("change", choose);
     sides.forEach((side) => side.addEventListener("change", show));
