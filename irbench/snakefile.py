@@ -57,25 +57,21 @@ UNFIT = str.maketrans("{}<>", "()()")
 
 # -- the run -----------------------------------------------------------------------------------
 
-def start(workflow: Workflow, given: dict) -> Workload:
+def start(workflow: Workflow) -> Workload:
     """Plan the run that Snakemake was asked for; end with exit code 2 if its config is wrong.
 
     A config file stands alone: config.yaml beside the Snakefile is read only when no other file was
-    given, since Snakemake would merge the two.
-
-    Args:
-        workflow: Snakemake's.
-        given: what Snakemake has read: the files of ``--configfile``, changed by ``--config``.
+    given, since Snakemake would merge the two. The files of ``--configfile`` are read here, because
+    the paths in each are relative to it; those of ``--config`` are relative to the current folder.
     """
     default = Path(workflow.basedir) / configs.DEFAULT
     paths = workflow.overwrite_configfiles or [default]
     where = f"config {' + '.join(map(str, paths))}"
     try:
         # unlike Snakemake, this rejects a duplicate key
-        read = [configs.read(path) for path in paths]
-        if not workflow.overwrite_configfiles:
-            update_config(read[0], given)
-            given = read[0]
+        given, *others = [configs.read(path) for path in paths]
+        for changes in (*others, workflow.config_settings.config) if isinstance(given, dict) else ():
+            update_config(given, changes)
         planned = plans.build(configs.check(given, where), where)
     except UserError as error:
         print(f"irbench: {error}", file=sys.stderr)
