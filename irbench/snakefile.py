@@ -69,9 +69,10 @@ def start(workflow: Workflow) -> Workload:
     where = f"config {' + '.join(map(str, paths))}"
     try:
         # unlike Snakemake, this rejects a duplicate key
-        given, *others = [configs.read(path) for path in paths]
-        for changes in (*others, workflow.config_settings.config) if isinstance(given, dict) else ():
-            update_config(given, changes)
+        given, *changes = [configs.read(path) for path in paths]
+        if isinstance(given, dict):
+            for more in (*changes, workflow.config_settings.config):
+                update_config(given, more)
         planned = plans.build(configs.check(given, where), where)
     except UserError as error:
         print(f"irbench: {error}", file=sys.stderr)
@@ -79,6 +80,7 @@ def start(workflow: Workflow) -> Workload:
     except OSError as error:
         print(f"irbench: {error.filename or where}: {refusal(error)}", file=sys.stderr)
         sys.exit(2)
+    life.watch()    # it ends with `irbench run`
     os.environ.update(life.environment())   # its jobs end with it
     return Workload(workflow, planned)
 

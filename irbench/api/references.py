@@ -22,7 +22,7 @@ from irbench.catalog import peers, protocols
 from irbench.catalog.protocols import Protocol
 from irbench.core.errors import UserError, in_words, unknown
 from irbench.models import registry
-from irbench.weights import bundled, loading, storage
+from irbench.weights import bundled, loading, serving, storage
 from irbench.weights.cards import SUFFIXES
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _of_name(name: str, given: _Given, plugins: tuple[str, ...] = ()) -> ModelRe
 def _served(*headers: dict) -> tuple[str, ...]:
     """Return the names of the protocols that weights with these headers serve."""
     return tuple(dict.fromkeys(protocols.name_of(one.id) for one in protocols.catalog().values()
-                               if any(loading.is_for(header, one) for header in headers)))
+                               if any(serving.is_for(header, one) for header in headers)))
 
 
 def _of_file(path: Path, given: _Given) -> ModelReference:

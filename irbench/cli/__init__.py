@@ -29,11 +29,13 @@ from irbench.cli import (
     explain,
     history,
     info,
+    init,
     listing,
     peers,
     profile,
     report,
     restore,
+    run,
     score,
     status,
     train,
@@ -42,8 +44,8 @@ from irbench.cli import (
 from irbench.core.errors import Paused, UserError, refusal
 from irbench.jobs import life
 
-VERBS = (data, train, evaluate, profile, bench, report, listing, info, status, verify, anchors,
-         peers, explain, compare, check, baseline, history, checkpoints, restore, score)
+VERBS = (init, run, data, train, evaluate, profile, bench, report, listing, info, status, verify,
+         anchors, peers, explain, compare, check, baseline, history, checkpoints, restore, score)
 
 WIDTH = 78      # of a verb's description in its help
 
@@ -94,7 +96,7 @@ def _examples(text: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="irbench", description="Benchmark image restoration and reproduce published values.",
-        epilog="Each verb has its own --help. The whole run: snakemake --cores all")
+        epilog="Each verb has its own --help, with examples. The whole pipeline: irbench run")
     parser.add_argument("--version", action="version", version=f"irbench {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for verb in VERBS:

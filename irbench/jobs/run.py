@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import signal
 import subprocess
 import traceback
 from collections.abc import Callable, Iterator
@@ -189,14 +188,7 @@ def _supervise(plan: Plan, job: Job, command: list[str], attempt: int,
     lock, kept_open = locks.passed_on()
     process = subprocess.Popen(command, env={**os.environ, **lock, **life.environment()},
                                pass_fds=kept_open)
-    # Ctrl-C reaches the job directly
-    before = {number: signal.signal(number, handler) for number, handler in (
-        (signal.SIGTERM, lambda *_: process.terminate()), (signal.SIGINT, signal.SIG_IGN))}
-    try:
-        code = process.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    code = life.wait(process)
     if code == 130 or (code == 0 and job.record.exists()):
         return code, None
     ended = (f"was ended by signal {-code}{' (out of memory?)' if code == -9 else ''}"

@@ -97,7 +97,8 @@ def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...],
     training, checkpoint = entry.get("training"), _written_out(where, entry)
     if card.learned and (training is None) == (checkpoint is None):
         raise UserError(f"{where}: {card.name} has weights, so the entry needs either `training` "
-                        "(train them here) or `checkpoint` (take them from a file).")
+                        "(train them here) or `checkpoint` (take them from a file)."
+                        f"{bundled.hint(card.name, None, _options(card, entry))}")
     if not card.learned and (training or checkpoint):
         raise UserError(f"{where}: {card.name} has no weights; remove "
                         f"{'training' if training else 'checkpoint'}.")
@@ -105,8 +106,12 @@ def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...],
                 if training else None)
     named = _of_card(card, name)
     return replace(named, title=entry.get("title", named.title),
-                   options={**card.options, **entry.get("options", {})},
+                   options=_options(card, entry),
                    checkpoint=_checkpoint(where, checkpoint, bool(training)), training=resolved)
+
+
+def _options(card: registry.Card, entry: dict) -> dict:
+    return {**card.options, **entry.get("options", {})}
 
 
 def _of_card(card: registry.Card, name: str) -> Model:
