@@ -99,7 +99,7 @@ class Workload:
         # a GPU runs one job at a time (profiles/default limits the resource); without a GPU no
         # job waits for one
         device = self.plan.config["device"]
-        return int(device == "cuda"
+        return int(device.startswith(("cuda", "mps"))
                    or (device == "auto" and shutil.which("nvidia-smi") is not None))
 
     @property

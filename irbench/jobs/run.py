@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from irbench.core import files, locks, messages
 from irbench.core.errors import Superseded, UserError
 from irbench.core.run_folder import lock_of
-from irbench.inference import allocator
+from irbench.inference import allocator, devices
 from irbench.jobs import bench, data, evaluate, leaks, life, profile, training, verify
 from irbench.jobs.result import Result, RunSettings, expected, failure, record_of, write
 from irbench.plan import Job, Plan
@@ -146,15 +146,19 @@ def compute(plan: Plan, job: Job, settings: RunSettings | None = None) -> Result
 
 
 def pick_device(name: str) -> str:
-    """Return ``cpu`` or ``cuda`` for ``cpu``, ``cuda`` or ``auto``, and print the reason.
+    """Return ``cpu``, ``cuda`` or ``mps`` for a requested device, and print the reason.
+
+    A CUDA device with a number becomes the current one of the process.
 
     Raises:
-        UserError: an unknown name, or ``cuda`` if torch finds no CUDA device.
+        UserError: an unknown name, or a device that is not there.
     """
-    from irbench.jobs.profiling import profile as profiling  # imports torch
+    device, reason = devices.pick_device(name)
+    messages.say(f"device {name if devices.number_of(name) is not None else device}: {reason}")
+    if (number := devices.number_of(name)) is not None:
+        import torch
 
-    device, reason = profiling.pick_device(name)
-    messages.say(f"device {device}: {reason}")
+        torch.cuda.set_device(number)
     return device
 
 
