@@ -36,11 +36,12 @@ from snakemake.settings.types import RerunTrigger
 from snakemake.utils import update_config
 
 from irbench import plan as plans
-from irbench.core import files, locks, metrics, records
+from irbench.core import files, locks, records
 from irbench.core.errors import UserError, refusal
 from irbench.core.run_folder import Stored
 from irbench.fidelity import anchor_run
 from irbench.jobs import life, verify
+from irbench.jobs import outcome as outcomes
 from irbench.plan import Job, Plan
 from irbench.plan import config as configs
 from irbench.plan import file as plan_file
@@ -303,35 +304,7 @@ def outcome(stored: Stored) -> str:
     record = stored.record
     if record is None:
         return f"n/a: {stored.problem}"
-    if record["status"] != "ok":
-        return f"n/a: {record['reason']}"
-    return OUTCOMES[record["kind"]](record["result"])
-
-
-def _cell(result: dict) -> str:
-    return ", ".join(metrics.get(name).worded(value)
-                     for name, value in result["mean"].items() if value is not None) or "no metric"
-
-
-def _profile(result: dict) -> str:
-    known = [("{:.1f} k parameters", result.get("parameters"), 1e3),
-             ("{:.2f} GMACs", result.get("macs"), 1e9)]
-    return ", ".join(text.format(value / unit) for text, value, unit in known
-                     if value is not None) or "neither parameters nor MACs are known"
-
-
-def _training(result: dict) -> str:
-    known = [("{} steps", result.get("steps")), ("final loss {:.4f}", result.get("final_loss"))]
-    return ", ".join(text.format(value) for text, value in known if value is not None)
-
-
-OUTCOMES: dict[str, Callable[[dict], str]] = {
-    "cell": _cell, "profile": _profile,
-    "training": _training,
-    "data": lambda result: f"{result['count']} images",
-    "bench": lambda result: f"{len(result.get('rows') or ())} rows",
-    "leaks": lambda result: f"{len(result.get('pairs') or ())} pairs of equal or similar images",
-}
+    return outcomes.in_words(record)
 
 
 def _table(plan: Plan, job: Job) -> str:

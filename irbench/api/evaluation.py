@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 from irbench.api import references
 from irbench.api.models import LoadedModel
 from irbench.catalog import protocols
-from irbench.core import metrics as table
 from irbench.core.errors import UserError
 from irbench.inference.devices import pick_device, using
 from irbench.jobs import evaluate as cells
+from irbench.jobs import outcome
 from irbench.jobs import result as results
 from irbench.jobs.result import RunSettings
 from irbench.plan import single
@@ -73,13 +73,10 @@ class Evaluation:
         return pd.DataFrame(self.record["result"]["images"])[columns].set_index("name")
 
     def __str__(self) -> str:
-        """Return one line: the cell, its means, and how many images they are of."""
-        key, count = self.record["key"], len(self.record["result"]["images"])
-        shown = ", ".join(table.get(name).worded(value) for name, value in self.mean.items()
-                          if value is not None)
-        part = "" if self.complete else " of the set, not its mean"
+        """Return one line: the cell, its means, how many images they are of, and the time."""
+        key = self.record["key"]
         cell = f"{key['model']} on {key['dataset']} under {key['protocol']}"
-        return f"{cell}: {shown or 'no value'} ({count} images{part})"
+        return f"{cell}: {outcome.with_time(self.record)}"
 
 
 def evaluate(model: LoadedModel | str | Path | nn.Module, dataset: str = "set5",

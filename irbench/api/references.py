@@ -89,11 +89,16 @@ def refer(model: object, weights: str | Path | None = None, options: dict | None
     if not isinstance(model, str | Path):
         return _of_module(model, given)
     text = str(model)
+    if not is_path(text):
+        return _of_name(text, given)
     if match := PLUGIN.fullmatch(text):
         return _of_plugin(Path(match["file"]).expanduser(), match["name"], given)
-    if Path(text).suffix.lower() in SUFFIXES or "/" in text:
-        return _of_file(Path(text).expanduser(), given)
-    return _of_name(text, given)
+    return _of_file(Path(text).expanduser(), given)
+
+
+def is_path(text: str) -> bool:
+    """Return whether a text means a plugin file or a file of weights, not the name of a model."""
+    return bool(PLUGIN.fullmatch(text)) or Path(text).suffix.lower() in SUFFIXES or "/" in text
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from irbench.core import files, locks, messages
 from irbench.core.errors import Superseded, UserError
 from irbench.core.run_folder import lock_of
 from irbench.inference import allocator, devices
-from irbench.jobs import bench, data, evaluate, leaks, life, profile, training, verify
+from irbench.jobs import bench, data, evaluate, leaks, life, outcome, profile, training, verify
 from irbench.jobs.result import Result, RunSettings, expected, failure, record_of, write
 from irbench.plan import Job, Plan
 from irbench.plan import file as plan_file
@@ -109,7 +109,7 @@ def _do(plan: Plan, job: Job, settings: RunSettings | None, on_failure: str,
     plan.check_asked(job)
     write(job, record)
     if record["status"] == "ok":
-        messages.say(f"{job.title}: done, {job.record}")
+        messages.say(f"{job.title}: {outcome.with_time(record)}: {job.record}")
     return record
 
 
