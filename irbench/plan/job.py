@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from irbench.catalog.model import Model
-from irbench.core import digests, typed
+from irbench.core import digests, records, typed
+from irbench.core.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -55,3 +56,10 @@ class Job:
         job = typed.make(cls, given, "job")
         return cls(job.kind, job.key, job.spec, Path(job.record),
                    job.model and Model.from_dict(job.model))
+
+
+def add(group: dict[str, Job], folder: RunFolder, kind: str, key: dict[str, str], spec: dict,
+        model: Model | None = None) -> None:
+    """Add a job to a group of a plan, under the values of its key joined by '/'."""
+    group["/".join(key.values())] = Job(kind, key, records.decisive(spec),
+                                        folder.record(kind, key), model)
