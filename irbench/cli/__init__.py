@@ -24,6 +24,7 @@ from irbench.cli import (
     check,
     checkpoints,
     compare,
+    completion,
     data,
     evaluate,
     explain,
@@ -45,7 +46,8 @@ from irbench.core.errors import Paused, UserError, refusal
 from irbench.jobs import life
 
 VERBS = (init, run, data, train, evaluate, profile, bench, report, listing, info, status, verify,
-         anchors, peers, explain, compare, check, baseline, history, checkpoints, restore, score)
+         anchors, peers, explain, compare, check, baseline, history, checkpoints, restore, score,
+         completion)
 
 WIDTH = 78      # of a verb's description in its help
 
@@ -53,8 +55,12 @@ WIDTH = 78      # of a verb's description in its help
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    arguments = _parser().parse_args(argv)
-    arguments.argv = argv
+    parser = _parser()
+    if unfinished := _unfinished(parser, argv):
+        unfinished.print_help()
+        return 0
+    arguments = parser.parse_args(argv)
+    arguments.argv, arguments.parser = argv, parser
     life.watch()
     try:
         code = arguments.call(arguments) or 0
@@ -79,6 +85,17 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("irbench: interrupted; the same command continues", file=sys.stderr)
         return 130
+
+
+def _unfinished(parser: argparse.ArgumentParser,
+                argv: list[str]) -> argparse.ArgumentParser | None:
+    """Return the parser that asks for one more word: no verb is given, or a verb has actions."""
+    below = next((one for one in parser._actions if isinstance(one, argparse._SubParsersAction)),
+                 None)
+    if below is None:
+        return None
+    return _unfinished(below.choices[argv[0]], argv[1:]) if argv and argv[0] in below.choices else (
+        None if argv else parser)
 
 
 def _close_stdout() -> None:

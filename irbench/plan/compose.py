@@ -30,7 +30,7 @@ from irbench.core.run_folder import RunFolder
 from irbench.data import sets as datasets
 from irbench.imaging import metrics
 from irbench.plan import config as configs
-from irbench.plan import contents, costs, external, scoring, sources, variants
+from irbench.plan import contents, external, scoring, sources, variants
 from irbench.plan import job as jobs
 from irbench.plan import models as model_entries
 from irbench.plan import trained_on as training_sets
@@ -233,8 +233,8 @@ def build(config: dict, where: str = "config") -> Plan:
                     _add_model(plan, training_sets.settled(fitted), protocol, group["datasets"],
                                known, where)
     training_sets.check_excluded(config["models"], plan.trainings.values(), where)
-    costs.add_references(plan, f"{where}: profile.references")
-    costs.add_benches(plan)
+    _add_references(plan, f"{where}: profile.references")
+    _add_benches(plan)
     _add_leaks(plan, known)
     return plan
 
@@ -247,7 +247,7 @@ def _add_model(plan: Plan, model: Model, protocol: Protocol, sets: list[str], kn
         _add_training(plan, model, protocol, known, f"{where}: models.{name}.training")
     plan.trained_on[f"{protocol.id}/{name}"] = _trained_on(plan, model, known, where)
     if model.learned and not model.given and config["models"][model.owner].get("profile", True):
-        costs.add_profile(plan, model, protocol)
+        _add_profile(plan, model, protocol)
     spec = cell_spec(config, model, protocol)
     for dataset in sets:
         if model.given:
@@ -274,6 +274,44 @@ def of_dataset(config: dict, entry: datasets.DatasetEntry, found: dict) -> dict:
     """
     without = {"alone": list(table.alone(config["metrics"]))} if entry.targetless else {}
     return {"dataset": found, **without}
+
+
+def _add_profile(plan: Plan, model: Model, protocol: Protocol) -> None:
+    """Add the profile of a model, or note the profile of an equal one, which it shares."""
+    name = f"{protocol.id}/{model.name}"
+    shared = plan.profiled.setdefault(model_entries.cost_of(model, protocol), name)
+    if shared != name:
+        plan.costs[name] = shared
+        return
+    # references do not affect the results of other models
+    settings = {k: v for k, v in plan.config["profile"].items() if k != "references"}
+    jobs.add(plan.profiles, plan.run_folder, "profile",
+             {"protocol": protocol.id, "model": model.name}, {
+        "protocol": protocol.definition(), "model": model_entries.profiled(model),
+        "profile": settings, "device": plan.config["device"],
+        "code": sources.digest("profile", model, tuple(plan.config["plugins"]))}, model)
+
+
+def _add_references(plan: Plan, where: str) -> None:
+    """Profile each reference for every profiled protocol that it supports."""
+    plugins = tuple(plan.config["plugins"])
+    found = model_entries.references(where, plan.config["profile"]["references"], plan.models,
+                                     plugins)
+    profiled = list(dict.fromkeys(job.key["protocol"] for job in plan.profiles.values()))
+    for name, model in found.items():
+        for protocol in model_entries.supported(where, model, [
+                plan.protocols[one] for one in profiled], plugins):
+            _add_profile(plan, model, protocol)
+        plan.models[name] = model
+        plan.references.append(name)
+
+
+def _add_benches(plan: Plan) -> None:
+    """Add the attention benchmark if the config asks for it."""
+    settings = plan.config["attention_bench"]
+    if settings:
+        jobs.add(plan.benches, plan.run_folder, "bench", {"bench": "attention"}, {
+            "bench": settings, "device": plan.config["device"], "code": sources.stage("bench")})
 
 
 def _add_leaks(plan: Plan, known: dict) -> None:
