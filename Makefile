@@ -1,15 +1,24 @@
-# make reproduce   environment, then the default run (config.yaml): results/photos/report.html
-# make test        environment, then the tests
-# make lock        write requirements.lock anew from pyproject.toml (needs uv)
+# make help, or make alone, prints these lines:
 #
-# PYTHON=/path/to/python3.11 chooses the interpreter.
+#   make reproduce   environment, then the default run (config.yaml): results/photos/report.html
+#   make test        environment, then the tests
+#   make env         the environment in .venv alone
+#   make lint        ruff
+#   make lock        write requirements.lock anew from pyproject.toml (needs uv)
+#   make clean       remove the environment, all results and all data
+#
+#   PYTHON=/path/to/python3.11 chooses the interpreter: make test PYTHON=...
 
+.DEFAULT_GOAL := help
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 
-.PHONY: reproduce test env lint lock clean
+.PHONY: help reproduce test env lint lock clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
 
 reproduce: env
 	PATH="$(CURDIR)/$(BIN):$$PATH" snakemake --cores all

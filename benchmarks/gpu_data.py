@@ -26,7 +26,7 @@ from irbench.data import sets
 from irbench.data.tree import SUFFIXES
 from irbench.imaging.images import read_image, write_png
 from irbench.plan import Job, Plan, config
-from irbench.weights import bundled, loading
+from irbench.weights import bundled, serving
 
 SET, FEW = "given", "few"   # all images of a check; two of them, cut to SMALL
 SMALL = 256                 # pixels
@@ -154,7 +154,7 @@ def bundled_models(only: tuple[str, ...] | None = None) -> dict[str, dict[str, d
     wanted: dict[str, dict[str, dict]] = {}
     known = [one for one in protocols.catalog().values() if not one.paired]
     for one in bundled.catalog().values():
-        fitting = [p for p in known if loading.is_for(dataclasses.asdict(one), p)]
+        fitting = [p for p in known if serving.is_for(dataclasses.asdict(one), p)]
         if fitting and (only is None or fitting[0].task in only):
             protocol = fitting[len(fitting) // 2]  # of a blind model's levels the middle one
             wanted.setdefault(protocol.id, {})[one.arch] = {

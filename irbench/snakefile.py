@@ -36,11 +36,12 @@ from snakemake.settings.types import RerunTrigger
 from snakemake.utils import update_config
 
 from irbench import plan as plans
-from irbench.core import files, locks, metrics, records
+from irbench.core import files, locks, records
 from irbench.core.errors import UserError, refusal
 from irbench.core.run_folder import Stored
 from irbench.fidelity import anchor_run
 from irbench.jobs import life, verify
+from irbench.jobs import outcome as outcomes
 from irbench.plan import Job, Plan
 from irbench.plan import config as configs
 from irbench.plan import file as plan_file
@@ -57,25 +58,22 @@ UNFIT = str.maketrans("{}<>", "()()")
 
 # -- the run -----------------------------------------------------------------------------------
 
-def start(workflow: Workflow, given: dict) -> Workload:
+def start(workflow: Workflow) -> Workload:
     """Plan the run that Snakemake was asked for; end with exit code 2 if its config is wrong.
 
     A config file stands alone: config.yaml beside the Snakefile is read only when no other file was
-    given, since Snakemake would merge the two.
-
-    Args:
-        workflow: Snakemake's.
-        given: what Snakemake has read: the files of ``--configfile``, changed by ``--config``.
+    given, since Snakemake would merge the two. The files of ``--configfile`` are read here, because
+    the paths in each are relative to it; those of ``--config`` are relative to the current folder.
     """
     default = Path(workflow.basedir) / configs.DEFAULT
     paths = workflow.overwrite_configfiles or [default]
     where = f"config {' + '.join(map(str, paths))}"
     try:
         # unlike Snakemake, this rejects a duplicate key
-        read = [configs.read(path) for path in paths]
-        if not workflow.overwrite_configfiles:
-            update_config(read[0], given)
-            given = read[0]
+        given, *changes = [configs.read(path) for path in paths]
+        if isinstance(given, dict):
+            for more in (*changes, workflow.config_settings.config):
+                update_config(given, more)
         planned = plans.build(configs.check(given, where), where)
     except UserError as error:
         print(f"irbench: {error}", file=sys.stderr)
@@ -83,6 +81,7 @@ def start(workflow: Workflow, given: dict) -> Workload:
     except OSError as error:
         print(f"irbench: {error.filename or where}: {refusal(error)}", file=sys.stderr)
         sys.exit(2)
+    life.watch()    # it ends with `irbench run`
     os.environ.update(life.environment())   # its jobs end with it
     return Workload(workflow, planned)
 
@@ -101,7 +100,7 @@ class Workload:
         # a GPU runs one job at a time (profiles/default limits the resource); without a GPU no
         # job waits for one
         device = self.plan.config["device"]
-        return int(device == "cuda"
+        return int(device.startswith(("cuda", "mps"))
                    or (device == "auto" and shutil.which("nvidia-smi") is not None))
 
     @property
@@ -305,35 +304,7 @@ def outcome(stored: Stored) -> str:
     record = stored.record
     if record is None:
         return f"n/a: {stored.problem}"
-    if record["status"] != "ok":
-        return f"n/a: {record['reason']}"
-    return OUTCOMES[record["kind"]](record["result"])
-
-
-def _cell(result: dict) -> str:
-    return ", ".join(metrics.get(name).worded(value)
-                     for name, value in result["mean"].items() if value is not None) or "no metric"
-
-
-def _profile(result: dict) -> str:
-    known = [("{:.1f} k parameters", result.get("parameters"), 1e3),
-             ("{:.2f} GMACs", result.get("macs"), 1e9)]
-    return ", ".join(text.format(value / unit) for text, value, unit in known
-                     if value is not None) or "neither parameters nor MACs are known"
-
-
-def _training(result: dict) -> str:
-    known = [("{} steps", result.get("steps")), ("final loss {:.4f}", result.get("final_loss"))]
-    return ", ".join(text.format(value) for text, value in known if value is not None)
-
-
-OUTCOMES: dict[str, Callable[[dict], str]] = {
-    "cell": _cell, "profile": _profile,
-    "training": _training,
-    "data": lambda result: f"{result['count']} images",
-    "bench": lambda result: f"{len(result.get('rows') or ())} rows",
-    "leaks": lambda result: f"{len(result.get('pairs') or ())} pairs of equal or similar images",
-}
+    return outcomes.in_words(record)
 
 
 def _table(plan: Plan, job: Job) -> str:

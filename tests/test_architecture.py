@@ -20,6 +20,7 @@ HEAVY = {"torch", "torchvision", "matplotlib", "pandas", "seaborn", "pyiqa", "lp
 # Quicker ones (tabulate 60, tqdm 50, psutil 20, PIL 20) are imported at a module's head.
 SLOW = {"scipy": 780, "cv2": 130, "numpy": 100, "requests": 95, "pooch": 80, "jsonschema": 80,
         "h5py": 50}
+OPTIONAL = {"shtab"}    # of an extra, and not installed everywhere
 # these import a module by a name that is data; elsewhere such an import would hide an arrow
 BY_NAME = {"irbench": "its public names", "irbench.plan": "the names of its face",
            "irbench.report.plots": "the list of plots",
@@ -184,7 +185,7 @@ def test_an_import_inside_a_function_is_for_what_takes_long():
             if target in MODULES_BY_NAME:
                 allowed = among(outside(target), HEAVY)
             else:
-                allowed = among({target}, HEAVY | SLOW.keys())
+                allowed = among({target}, HEAVY | SLOW.keys() | OPTIONAL)
             if not allowed:
                 wrong.append(f"{name}:{line} imports {target}")
     assert not wrong, "\n".join(wrong)

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 from irbench.api import references
 from irbench.api.models import LoadedModel
 from irbench.catalog import protocols
-from irbench.core import metrics as table
 from irbench.core.errors import UserError
+from irbench.inference.devices import pick_device, using
 from irbench.jobs import evaluate as cells
+from irbench.jobs import outcome
 from irbench.jobs import result as results
 from irbench.jobs.result import RunSettings
 from irbench.plan import single
@@ -72,13 +73,10 @@ class Evaluation:
         return pd.DataFrame(self.record["result"]["images"])[columns].set_index("name")
 
     def __str__(self) -> str:
-        """Return one line: the cell, its means, and how many images they are of."""
-        key, count = self.record["key"], len(self.record["result"]["images"])
-        shown = ", ".join(table.get(name).worded(value) for name, value in self.mean.items()
-                          if value is not None)
-        part = "" if self.complete else " of the set, not its mean"
+        """Return one line: the cell, its means, how many images they are of, and the time."""
+        key = self.record["key"]
         cell = f"{key['model']} on {key['dataset']} under {key['protocol']}"
-        return f"{cell}: {shown or 'no value'} ({count} images{part})"
+        return f"{cell}: {outcome.with_time(self.record)}"
 
 
 def evaluate(model: LoadedModel | str | Path | nn.Module, dataset: str = "set5",
@@ -96,7 +94,8 @@ def evaluate(model: LoadedModel | str | Path | nn.Module, dataset: str = "set5",
             protocol that the model was loaded for, otherwise ``sr-x2``.
         limit: restore only the first images by name, for a quick look. The result is never stored
             as the set's.
-        device: ``auto`` (a GPU if torch finds one), ``cpu`` or ``cuda``.
+        device: ``auto`` (a GPU if torch finds one), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``
+            (untested).
         metrics: names of metrics; default: those of a run.
         weights, options, inference: see ``irbench.load_model``.
         threads: CPU threads. A run uses 1; with more, sums in another order may move the last
@@ -115,8 +114,6 @@ def evaluate(model: LoadedModel | str | Path | nn.Module, dataset: str = "set5",
         UserError: an unknown name, a limit below 1, or things that do not fit together.
     """
     import torch
-
-    from irbench.jobs.profiling.profile import pick_device
 
     if limit is not None and (type(limit) is not int or limit < 1):
         raise UserError(f"limit is {limit!r}; it takes a whole number of at least 1, or None.")
@@ -138,7 +135,8 @@ def evaluate(model: LoadedModel | str | Path | nn.Module, dataset: str = "set5",
                            limit=limit)
     before = torch.get_num_threads()
     try:
-        found = cells.run(plan, job, replace(settings, module=module))
+        with using(device):
+            found = cells.run(plan, job, replace(settings, module=module))
     finally:
         torch.set_num_threads(before)
     record = results.record_of(job, found)

@@ -19,6 +19,7 @@ from irbench.api.references import ModelReference
 from irbench.catalog.protocols import Protocol, name_of
 from irbench.core.digests import fingerprint
 from irbench.core.errors import UserError
+from irbench.inference.devices import pick_device, using
 from irbench.jobs import evaluate
 from irbench.plan import single
 from irbench.plan.job import Job
@@ -93,7 +94,8 @@ class LoadedModel:
 
         self._network.done = tile
         try:
-            found = evaluate.forward(self._network, image, self.device)
+            with using(self.device):
+                found = evaluate.forward(self._network, image, self.device.partition(":")[0])
         finally:
             self._network.done = None
         check_values(found, self.name, self._network.options.dtype)
@@ -123,7 +125,8 @@ def load_model(model: str | Path | nn.Module, protocol: str | None = None, *,
         options: options of the architecture, by name.
         inference: how the network is run: dtype, channels_last, compile, tile, overlap, memory_gib
             (irbench/inference/options.py).
-        device: ``auto`` (a GPU if torch finds one), ``cpu`` or ``cuda``.
+        device: ``auto`` (a GPU if torch finds one), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``
+            (untested).
         data_root: the folder for fetched files.
         catalog_paths: catalogs with protocols of your own.
 
@@ -143,8 +146,6 @@ def load_model(model: str | Path | nn.Module, protocol: str | None = None, *,
 def load(reference: ModelReference, protocol: str | None, device: str = "auto",
          data_root: str | Path = "data", catalog_paths: tuple[str, ...] = ()) -> LoadedModel:
     """Load what a reference means; see ``load_model``."""
-    from irbench.jobs.profiling.profile import pick_device
-
     wanted = reference.protocol(protocol, catalog_paths)
     config = single.settings(data_root=str(data_root), catalog_paths=catalog_paths,
                              plugins=reference.plugins, metrics=("psnr",))  # none is computed
@@ -154,5 +155,7 @@ def load(reference: ModelReference, protocol: str | None, device: str = "auto",
                  single.module_of(config, reference.name, reference.name, wanted,
                                   inference=reference.inference))
     chosen, _ = pick_device(device)
-    network, resolved = evaluate.ready(plan, job, chosen, module)
-    return LoadedModel(reference, wanted, network, chosen, job, resolved)
+    with using(device):
+        network, resolved = evaluate.ready(plan, job, chosen, module)
+    return LoadedModel(reference, wanted, network, chosen if device == "auto" else device, job,
+                       resolved)

@@ -22,7 +22,7 @@ from irbench.catalog import peers, protocols
 from irbench.catalog.protocols import Protocol
 from irbench.core.errors import UserError, in_words, unknown
 from irbench.models import registry
-from irbench.weights import bundled, loading, storage
+from irbench.weights import bundled, loading, serving, storage
 from irbench.weights.cards import SUFFIXES
 
 if TYPE_CHECKING:
@@ -89,11 +89,16 @@ def refer(model: object, weights: str | Path | None = None, options: dict | None
     if not isinstance(model, str | Path):
         return _of_module(model, given)
     text = str(model)
+    if not is_path(text):
+        return _of_name(text, given)
     if match := PLUGIN.fullmatch(text):
         return _of_plugin(Path(match["file"]).expanduser(), match["name"], given)
-    if Path(text).suffix.lower() in SUFFIXES or "/" in text:
-        return _of_file(Path(text).expanduser(), given)
-    return _of_name(text, given)
+    return _of_file(Path(text).expanduser(), given)
+
+
+def is_path(text: str) -> bool:
+    """Return whether a text means a plugin file or a file of weights, not the name of a model."""
+    return bool(PLUGIN.fullmatch(text)) or Path(text).suffix.lower() in SUFFIXES or "/" in text
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ def _of_name(name: str, given: _Given, plugins: tuple[str, ...] = ()) -> ModelRe
 def _served(*headers: dict) -> tuple[str, ...]:
     """Return the names of the protocols that weights with these headers serve."""
     return tuple(dict.fromkeys(protocols.name_of(one.id) for one in protocols.catalog().values()
-                               if any(loading.is_for(header, one) for header in headers)))
+                               if any(serving.is_for(header, one) for header in headers)))
 
 
 def _of_file(path: Path, given: _Given) -> ModelReference:

@@ -24,16 +24,19 @@ from irbench.cli import (
     check,
     checkpoints,
     compare,
+    completion,
     data,
     evaluate,
     explain,
     history,
     info,
+    init,
     listing,
     peers,
     profile,
     report,
     restore,
+    run,
     score,
     status,
     train,
@@ -42,8 +45,9 @@ from irbench.cli import (
 from irbench.core.errors import Paused, UserError, refusal
 from irbench.jobs import life
 
-VERBS = (data, train, evaluate, profile, bench, report, listing, info, status, verify, anchors,
-         peers, explain, compare, check, baseline, history, checkpoints, restore, score)
+VERBS = (init, run, data, train, evaluate, profile, bench, report, listing, info, status, verify,
+         anchors, peers, explain, compare, check, baseline, history, checkpoints, restore, score,
+         completion)
 
 WIDTH = 78      # of a verb's description in its help
 
@@ -51,8 +55,12 @@ WIDTH = 78      # of a verb's description in its help
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    arguments = _parser().parse_args(argv)
-    arguments.argv = argv
+    parser = _parser()
+    if unfinished := _unfinished(parser, argv):
+        unfinished.print_help()
+        return 0
+    arguments = parser.parse_args(argv)
+    arguments.argv, arguments.parser = argv, parser
     life.watch()
     try:
         code = arguments.call(arguments) or 0
@@ -79,6 +87,17 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
+def _unfinished(parser: argparse.ArgumentParser,
+                argv: list[str]) -> argparse.ArgumentParser | None:
+    """Return the parser that asks for one more word: no verb is given, or a verb has actions."""
+    below = next((one for one in parser._actions if isinstance(one, argparse._SubParsersAction)),
+                 None)
+    if below is None:
+        return None
+    return _unfinished(below.choices[argv[0]], argv[1:]) if argv and argv[0] in below.choices else (
+        None if argv else parser)
+
+
 def _close_stdout() -> None:
     """Give up what stdout could not write; Python would try it again at its end."""
     with contextlib.suppress(OSError):
@@ -94,7 +113,7 @@ def _examples(text: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="irbench", description="Benchmark image restoration and reproduce published values.",
-        epilog="Each verb has its own --help. The whole run: snakemake --cores all")
+        epilog="Each verb has its own --help, with examples. The whole pipeline: irbench run")
     parser.add_argument("--version", action="version", version=f"irbench {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for verb in VERBS:

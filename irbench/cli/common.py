@@ -17,8 +17,9 @@ from pathlib import Path
 from irbench import plan as plans
 from irbench.catalog import peers, protocols, recipes
 from irbench.core import messages
-from irbench.core.errors import unknown
+from irbench.core.errors import UserError, unknown
 from irbench.data import sets
+from irbench.inference import devices
 from irbench.jobs import run as jobs
 from irbench.jobs import verify
 from irbench.jobs.result import RunSettings
@@ -87,8 +88,7 @@ def add_job(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
     parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
     add_log(parser)
     if device:
-        parser.add_argument("--device", choices=["auto", "cpu", "cuda"],
-                            help="default: the config's")
+        add_device(parser, "default: the config's")
         parser.add_argument("--threads", type=positive, default=1, help="CPU threads (default 1)")
 
 
@@ -103,6 +103,20 @@ def add_wait_quiet(parser: argparse.ArgumentParser) -> None:
 def seconds(text: str) -> float:
     """Parse an option's value as a number of seconds of at least 0."""
     return _duration(text, "seconds")
+
+
+def add_device(parser: argparse.ArgumentParser, default: str = "default: auto") -> None:
+    """Add the option that names the device; whether it is there is checked before the work."""
+    parser.add_argument("--device", type=_device, metavar="DEVICE",
+                        help="auto, cpu, cuda, cuda:1 (a GPU by its number, from 0) or mps; "
+                             f"{default}")
+
+
+def _device(text: str) -> str:
+    try:
+        return devices.check_name(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def positive(text: str) -> int:

@@ -1,16 +1,26 @@
-"""``irbench eval``: one cell, a model on a dataset under a protocol.
+"""``irbench eval``: one cell, a model on a dataset under a protocol; from a config, or without one.
 
-Reads   the config, the set and the weights. Writes the cell's record, and images if requested.
+Reads   the config, the set and the weights. Writes the cell's record, and images if requested. A
+        cell without a config, and one of a part of its set, is printed and not stored in a run.
 
-Try: ``irbench eval --protocol sr-x2 --dataset photos --model bicubic``
-     ``irbench eval --protocol sr-x2 --dataset photos --model bicubic --keep-images``
+Try: ``irbench eval --protocol sr-x2 --dataset photos --model bicubic --limit 2``
+     ``irbench eval --protocol sr-x2 --dataset set5 --model my_model.py:Net --weights w.pth``
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 
+from irbench.api import references
+from irbench.api.evaluation import Evaluation, evaluate
 from irbench.cli import common
+from irbench.core import files, messages
+from irbench.core.errors import UserError
+from irbench.jobs import run as jobs
+from irbench.jobs.result import record_of
+from irbench.plan import Job, Plan
 
 NAME = "eval"
 HELP = "evaluate one cell: model, dataset, protocol"
@@ -19,17 +29,100 @@ HELP = "evaluate one cell: model, dataset, protocol"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     common.add_run(parser)
+    parser.add_argument("--no-config", action="store_true",
+                        help=f"do without a config although there is a {common.CONFIG}")
     common.add_protocol(parser)
-    parser.add_argument("--dataset", required=True)
-    parser.add_argument("--keep-images", action="store_true", help="keep restored images")
-    common.add_model(parser)
+    parser.add_argument("--dataset", required=True, help="a name (irbench data list)")
+    parser.add_argument("--model", required=True, help="a name under `models` in the config; "
+                        "without a config a name (irbench list models), FILE.py:NAME, or a file of "
+                        "weights")
+    parser.add_argument("--limit", type=common.positive, metavar="N",
+                        help="a quick look: only the first N images of the set; the result is "
+                             "marked, and stored in no run")
+    parser.add_argument("--output", metavar="FILE", type=Path,
+                        help="also write the record to this JSON file (with --limit or without a "
+                             "config)")
+    parser.add_argument("--keep-images", action="store_true",
+                        help="keep the restored images in the run")
+    alone = parser.add_argument_group("without a config")
+    alone.add_argument("--weights", metavar="FILE", help="weights for a name or FILE.py:NAME")
+    alone.add_argument("--metrics", nargs="+", metavar="NAME", help="default: those of a run")
+    alone.add_argument("--catalog", metavar="FILE", action="append", default=[],
+                       help="your own datasets and protocols; may be given more than once")
+    common.add_data_root(alone)
     common.add_job(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate the cell; return the exit code."""
+    alone = _is_alone(arguments)
+    if not alone and not arguments.limit:
+        if arguments.output:
+            raise UserError("--output goes with --limit, or without a config. The record of a cell "
+                            "of a run is in the run's folder.")
+        planned, job = _planned(arguments)
+        return common.run_job(arguments, planned, job, common.settings(
+            arguments, planned, keep_images=arguments.keep_images))
+    if arguments.keep_images or arguments.on_failure == "record":
+        given = "--keep-images" if arguments.keep_images else "--on-failure record"
+        raise UserError(f"{given} needs a run to write to: it goes with a config, and without "
+                        "--limit.")
+    messages.log_to(arguments.log)
+    found = _alone(arguments) if alone else _part(arguments)
+    messages.say(str(found))
+    if arguments.output:
+        _write(arguments.output, found.record)
+    record = found.record
+    print(json.dumps({
+        "record": str(arguments.output) if arguments.output else None, "status": record["status"],
+        "reason": record["reason"], **record["key"], "mean": found.mean,
+        "device": record["result"].get("device"),
+        "count": len(record["result"]["images"]), "complete": found.complete}))
+    return 0
+
+
+def _is_alone(arguments: argparse.Namespace) -> bool:
+    """Return whether the cell is evaluated without a config; raise UserError if that is unclear."""
+    path = references.is_path(arguments.model)
+    wanted = [text for text, given in (
+        ("--no-config", arguments.no_config), (f"--model {arguments.model}", path),
+        ("--weights", arguments.weights), ("--metrics", arguments.metrics),
+        ("--catalog", arguments.catalog), ("--data-root", arguments.data_root)) if given]
+    named = arguments.plan or arguments.config != common.CONFIG
+    if wanted and named:
+        raise UserError(f"{wanted[0]} goes without a config, but "
+                        f"{'--plan' if arguments.plan else '--config'} names one. Omit one of "
+                        "them; a config has keys for the same: plugins, checkpoint, metrics, "
+                        "catalog_paths, data_root.")
+    return bool(wanted) or not (named or common.has_config(arguments))
+
+
+def _planned(arguments: argparse.Namespace) -> tuple[Plan, Job]:
     planned = common.load_plan(arguments)
-    job = planned.find("cell", protocol=arguments.protocol, dataset=arguments.dataset,
-                       model=arguments.model)
-    return common.run_job(arguments, planned, job, common.settings(
-        arguments, planned, keep_images=arguments.keep_images))
+    try:
+        return planned, planned.find("cell", protocol=arguments.protocol,
+                                     dataset=arguments.dataset, model=arguments.model)
+    except UserError as error:
+        raise UserError(f"{error} To evaluate without the config, give --no-config.") from None
+
+
+def _alone(arguments: argparse.Namespace) -> Evaluation:
+    return evaluate(arguments.model, arguments.dataset, arguments.protocol, arguments.limit,
+                    arguments.device or "auto", metrics=arguments.metrics,
+                    weights=arguments.weights, threads=arguments.threads,
+                    catalog_paths=tuple(arguments.catalog),
+                    data_root=arguments.data_root or "data")
+
+
+def _part(arguments: argparse.Namespace) -> Evaluation:
+    """Evaluate a part of the set of a run's cell; nothing of the run is changed."""
+    planned, job = _planned(arguments)
+    found = jobs.compute(planned, job, common.settings(arguments, planned, limit=arguments.limit))
+    return Evaluation(record_of(job, found), complete=found.spec is None)
+
+
+def _write(path: Path, record: dict) -> None:
+    try:
+        files.write_json(path, record)
+    except OSError as error:
+        raise UserError(f"--output {path}: not written: {error.strerror}.") from None

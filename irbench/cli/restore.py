@@ -44,8 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                              "picture does not fit into memory")
     parser.add_argument("--data-root", metavar="FOLDER", default="data",
                         help="where fetched weights lie, in checkpoints; default: %(default)s")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto",
-                        help="default: %(default)s")
+    common.add_device(parser)
     parser.add_argument("--threads", type=common.positive, help="CPU threads; default: torch's")
 
 
@@ -61,7 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     model = models.load_model(
-        arguments.model, arguments.protocol, weights=arguments.weights, device=arguments.device,
+        arguments.model, arguments.protocol, weights=arguments.weights,
+        device=arguments.device or "auto",
         inference={"tile": arguments.tile} if arguments.tile else None,
         data_root=arguments.data_root)
     done = files.restore_files(tasks, model, overwrite=arguments.overwrite)

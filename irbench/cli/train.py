@@ -14,6 +14,7 @@ import sys
 from irbench.cli import common
 from irbench.core import messages
 from irbench.core.errors import Paused, UserError
+from irbench.inference import devices
 from irbench.jobs import run as jobs
 from irbench.jobs.training import processes
 
@@ -55,6 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"irbench: process {processes.rank()}: {error}", file=sys.stderr)
             return 0 if recorded else 2
         return 0
+    if arguments.processes > 1 and devices.number_of(how.device) is not None:
+        raise UserError(f"--device {how.device} is one GPU, but --processes {arguments.processes} "
+                        "gives each process its own. Give --device cuda, and choose GPUs with "
+                        "CUDA_VISIBLE_DEVICES.")
     several = arguments.processes > 1 and not processes.started()
     if several and (arguments.supervised or not recorded):
         return processes.launch([sys.executable, "-m", "irbench", *arguments.argv],

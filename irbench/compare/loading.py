@@ -16,7 +16,7 @@ from irbench import plan
 from irbench.compare import baseline, planned, runs
 from irbench.compare.runs import RunData
 from irbench.core import records
-from irbench.core.errors import UserError
+from irbench.core.errors import UserError, unknown
 
 OUTDATED = "outdated"
 
@@ -36,6 +36,23 @@ def load(path: str | Path) -> RunData:
                         f"results/{runs.near(path)}; irbench baseline write makes a baseline of a "
                         "run.")
     return runs.of_folder(path)
+
+
+def of_model(run: RunData, model: str, named: str) -> RunData:
+    """Return the results of one model of a run, under another name.
+
+    Two models can be compared once both have the same name.
+
+    Raises UserError if the run has no result of that model.
+    """
+    known = dict.fromkeys(one.model for one in (*run.cells.values(), *run.profiles.values()))
+    if model not in known:
+        raise unknown("model", model, known, run.where)
+    cells, profiles = ({one.key: one for one in (replace(
+        one, model=named) for one in group.values() if one.model == model)}
+        for group in (run.cells, run.profiles))
+    return replace(run, name=f"{run.name}: {model}", title=f"{run.title}: {model}", cells=cells,
+                   profiles=profiles, planned=None, from_earlier=())
 
 
 def of_config(config: str) -> RunData:

@@ -56,10 +56,15 @@ def busy(cores: float | None) -> float:
 
 @functools.cache
 def _git() -> dict | None:
+    """Return the commit of the checkout that this file belongs to; None if it was installed.
+
+    A file that lies in somebody else's repository, as in a virtual environment, is not tracked.
+    """
     def run(*args: str) -> str:
         return subprocess.run(["git", *args], cwd=Path(__file__).parent, check=True, text=True,
                               capture_output=True, timeout=10).stdout.strip()
     try:
+        run("ls-files", "--error-unmatch", Path(__file__).name)
         return {"commit": run("rev-parse", "HEAD"), "dirty": bool(run("status", "--porcelain"))}
     except (OSError, subprocess.SubprocessError):
         return None

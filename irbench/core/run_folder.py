@@ -114,6 +114,16 @@ class RunFolder:
         return cls(RESULTS / name)
 
     @classmethod
+    def working_folder(cls, config: Path) -> Path | None:
+        """Return the folder in which a run was made, from the path of the config that it keeps.
+
+        None if the path is not that of a run's config.
+        """
+        whole = Path(config).absolute()
+        kept = whole == cls(whole.parent).config and whole.parent.parent.name == RESULTS.name
+        return whole.parents[2] if kept else None
+
+    @classmethod
     def of_record(cls, path: Path, kind: str) -> RunFolder:
         """Return the folder in which a record of a kind lies."""
         return cls(Path(path).parents[PLACES[kind].count("/")])
@@ -208,6 +218,9 @@ class RunFolder:
             found, other = " / ".join(record["key"].values()), " / ".join(wanted.values())
             return Stored(wanted, where, None, f"{where}: the record is of {record['kind']} "
                           f"{found}, not of {kind} {other}. Delete the file and run again.")
+        if "limit" in record["spec"]:
+            return Stored(wanted, where, None, f"{where}: the record is of the first images of the "
+                          "set only (--limit). Delete the file and run again.")
         return Stored(wanted, where, record)
 
     def each(self, kind: str) -> Iterator[Stored]:

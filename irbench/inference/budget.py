@@ -148,7 +148,7 @@ def measure(network: nn.Module, channels: int, device: str, multiple: int) -> Ne
             return Needs(None, reason=reason)
         points.append((s * s, peak))
     return Needs(tuple(points), scale=-(-shapes[-1][-1] // s), channels=shapes[-1][1],
-                 slack=SLACK[device])
+                 slack=SLACK.get(device, SLACK["cpu"]))
 
 
 # -- the machine -------------------------------------------------------------------------------

@@ -120,6 +120,7 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an exception means that memory could not be allocated."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    # the CPU's allocator raises a plain RuntimeError; the texts are those of Linux and Windows
+    # others than CUDA's raise a plain RuntimeError; the texts are those of Linux, Windows and MPS
     return isinstance(error, RuntimeError) and any(
-        text in str(error) for text in ("can't allocate memory", "not enough memory"))
+        text in str(error) for text in ("can't allocate memory", "not enough memory",
+                                        "MPS backend out of memory"))

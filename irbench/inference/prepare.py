@@ -41,7 +41,7 @@ def prepare(network: nn.Module, options: Inference = DEFAULT, device: str = "cpu
         network: from (B, C, H, W) to (B, C, sH, sW). It is moved and cast in place, and must not
             be used for anything else afterwards.
         options: checked options from ``irbench.inference.options.resolve``.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda`` or ``mps``.
         dtypes: the types that the model runs in; None: the network's own ``dtypes``, or any.
 
     Returns:
@@ -49,13 +49,15 @@ def prepare(network: nn.Module, options: Inference = DEFAULT, device: str = "cpu
         It takes and returns float32.
 
     Raises:
-        UserError: a dtype that the model does not run in.
+        UserError: a dtype that the model or the device does not run in.
         Unavailable: the compiler that torch.compile needs is missing.
     """
     dtypes = dtypes if dtypes is not None else getattr(network, "dtypes", None)
     if dtypes is not None:
         name = getattr(network, "name", type(network).__name__)
         check_dtype(options.dtype, dtypes, f"inference of {name}")
+    if device == "mps" and options.dtype == "float64":
+        raise UserError("inference: device 'mps' has no float64. Use another dtype, or the CPU.")
     network = network.to(device)
     network.eval()
     if options.dtype != "float32":

@@ -20,6 +20,7 @@ import hashlib
 import os
 import platform
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -40,6 +41,20 @@ def environment() -> dict[str, str]:
     own = f"{_machine()}:{os.getpid()}:{_started(os.getpid())}"
     named = [name for name in os.environ.get(VARIABLE, "").split(",") if name]
     return {VARIABLE: ",".join(dict.fromkeys([*named, own]))}
+
+
+def wait(process: subprocess.Popen) -> int:
+    """Wait for a process that does this one's work, and return its exit code.
+
+    SIGTERM is passed on to it. Ctrl-C reaches it directly, and this process goes on waiting.
+    """
+    before = {number: signal.signal(number, handler) for number, handler in (
+        (signal.SIGTERM, lambda *_: process.terminate()), (signal.SIGINT, signal.SIG_IGN))}
+    try:
+        return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def watch() -> None:

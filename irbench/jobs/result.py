@@ -27,7 +27,8 @@ class RunSettings:
     """How a job runs. This is not part of its spec; a kind ignores settings that it does not need.
 
     Attributes:
-        device: ``cpu`` or ``cuda``; ``irbench.jobs.run`` also takes ``auto``.
+        device: ``cpu``, ``cuda`` or ``mps``; ``irbench.jobs.run`` takes every name of
+            ``irbench.inference.devices``.
         threads: CPU threads for torch, in each process.
         progress: whether a cell shows its progress.
         keep_images: whether a cell keeps restored images even if the config does not request it.

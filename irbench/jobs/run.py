@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import signal
 import subprocess
 import traceback
 from collections.abc import Callable, Iterator
@@ -26,8 +25,8 @@ from dataclasses import dataclass
 from irbench.core import files, locks, messages
 from irbench.core.errors import Superseded, UserError
 from irbench.core.run_folder import lock_of
-from irbench.inference import allocator
-from irbench.jobs import bench, data, evaluate, leaks, life, profile, training, verify
+from irbench.inference import allocator, devices
+from irbench.jobs import bench, data, evaluate, leaks, life, outcome, profile, training, verify
 from irbench.jobs.result import Result, RunSettings, expected, failure, record_of, write
 from irbench.plan import Job, Plan
 from irbench.plan import file as plan_file
@@ -110,7 +109,7 @@ def _do(plan: Plan, job: Job, settings: RunSettings | None, on_failure: str,
     plan.check_asked(job)
     write(job, record)
     if record["status"] == "ok":
-        messages.say(f"{job.title}: done, {job.record}")
+        messages.say(f"{job.title}: {outcome.with_time(record)}: {job.record}")
     return record
 
 
@@ -148,15 +147,19 @@ def compute(plan: Plan, job: Job, settings: RunSettings | None = None) -> Result
 
 
 def pick_device(name: str) -> str:
-    """Return ``cpu`` or ``cuda`` for ``cpu``, ``cuda`` or ``auto``, and print the reason.
+    """Return ``cpu``, ``cuda`` or ``mps`` for a requested device, and print the reason.
+
+    A CUDA device with a number becomes the current one of the process.
 
     Raises:
-        UserError: an unknown name, or ``cuda`` if torch finds no CUDA device.
+        UserError: an unknown name, or a device that is not there.
     """
-    from irbench.jobs.profiling import profile as profiling  # imports torch
+    device, reason = devices.pick_device(name)
+    messages.say(f"device {name if devices.number_of(name) is not None else device}: {reason}")
+    if (number := devices.number_of(name)) is not None:
+        import torch
 
-    device, reason = profiling.pick_device(name)
-    messages.say(f"device {device}: {reason}")
+        torch.cuda.set_device(number)
     return device
 
 
@@ -190,14 +193,7 @@ def _supervise(plan: Plan, job: Job, command: list[str], attempt: int,
     lock, kept_open = locks.passed_on()
     process = subprocess.Popen(command, env={**os.environ, **lock, **life.environment()},
                                pass_fds=kept_open)
-    # Ctrl-C reaches the job directly
-    before = {number: signal.signal(number, handler) for number, handler in (
-        (signal.SIGTERM, lambda *_: process.terminate()), (signal.SIGINT, signal.SIG_IGN))}
-    try:
-        code = process.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    code = life.wait(process)
     if code == 130 or (code == 0 and job.record.exists()):
         return code, None
     ended = (f"was ended by signal {-code}{' (out of memory?)' if code == -9 else ''}"

@@ -29,9 +29,9 @@ from irbench.core.errors import Superseded, UserError, unknown
 from irbench.core.run_folder import RunFolder
 from irbench.data import sets as datasets
 from irbench.imaging import metrics
-from irbench.models import registry
 from irbench.plan import config as configs
 from irbench.plan import contents, external, scoring, sources, variants
+from irbench.plan import job as jobs
 from irbench.plan import models as model_entries
 from irbench.plan import trained_on as training_sets
 from irbench.plan.job import Job
@@ -58,6 +58,9 @@ class Plan:
     # protocol/model -> the sets its weights were trained on, each with the names of the images left
     # out; None if that is not known
     trained_on: dict[str, training_sets.Sets | None] = field(default_factory=dict)
+    # protocol/model -> that of the model whose profile it shares; they differ in their weights only
+    costs: dict[str, str] = field(default_factory=dict)
+    profiled: dict[str, str] = field(default_factory=dict)  # digest of what a profile is of -> name
     figures: tuple[published.Figure, ...] = ()      # printed values of the user's catalogs
     # read once: _data_spec of a set by its name, training_sets.of_file of weights by their path
     contents: dict[str | Path, dict | None] = field(default_factory=dict)
@@ -106,6 +109,7 @@ class Plan:
             if blind and blind.key["model"] == key["model"]:  # not the training of a variant's base
                 return blind
         name = "/".join(key.values())
+        name = self.costs.get(name, name) if kind == "profile" else name
         if name not in group:
             self._check_possible(kind, key.get("model"))
             if not group:
@@ -176,6 +180,7 @@ class Plan:
             "datasets": about,
             "models": {name: model.as_dict() for name, model in self.models.items()},
             "references": self.references,
+            "costs": self.costs,
             "trained_on": self.trained_on,
             "metrics": self.config["metrics"],
             # those of the user's; irbench's own are part of the report's code
@@ -252,7 +257,7 @@ def _add_model(plan: Plan, model: Model, protocol: Protocol, sets: list[str], kn
             model = external.fit_given(plan.models[name], protocol, dataset,
                                        f"{where}: models.{name}.outputs")
             spec["model"] = model_entries.scored(model)
-        _add(plan, plan.cells, "cell",
+        jobs.add(plan.cells, plan.run_folder, "cell",
              {"protocol": protocol.id, "dataset": dataset, "model": name},
              spec | of_dataset(config, known[dataset], plan.data[dataset].spec["dataset"]), model)
 
@@ -275,9 +280,16 @@ def of_dataset(config: dict, entry: datasets.DatasetEntry, found: dict) -> dict:
 
 
 def _add_profile(plan: Plan, model: Model, protocol: Protocol) -> None:
+    """Add the profile of a model, or note the profile of an equal one, which it shares."""
+    name = f"{protocol.id}/{model.name}"
+    shared = plan.profiled.setdefault(model_entries.cost_of(model, protocol), name)
+    if shared != name:
+        plan.costs[name] = shared
+        return
     # references do not affect the results of other models
     settings = {k: v for k, v in plan.config["profile"].items() if k != "references"}
-    _add(plan, plan.profiles, "profile", {"protocol": protocol.id, "model": model.name}, {
+    jobs.add(plan.profiles, plan.run_folder, "profile",
+             {"protocol": protocol.id, "model": model.name}, {
         "protocol": protocol.definition(), "model": model_entries.profiled(model),
         "profile": settings, "device": plan.config["device"],
         "code": sources.digest("profile", model, tuple(plan.config["plugins"]))}, model)
@@ -290,13 +302,8 @@ def _add_references(plan: Plan, where: str) -> None:
                                      plugins)
     profiled = list(dict.fromkeys(job.key["protocol"] for job in plan.profiles.values()))
     for name, model in found.items():
-        card = registry.get(model.arch, plugins)
-        able = [p for p in map(plan.protocols.get, profiled) if card.can(p.task, p.level, p.scale)]
-        if not able:
-            raise UserError(f"{where}: {name} supports none of the profiled protocols of this "
-                            f"run ({', '.join(profiled) or 'there are none'}); it supports "
-                            f"{', '.join(card.tasks)}. Remove it.")
-        for protocol in able:
+        for protocol in model_entries.supported(where, model, [
+                plan.protocols[one] for one in profiled], plugins):
             _add_profile(plan, model, protocol)
         plan.models[name] = model
         plan.references.append(name)
@@ -306,7 +313,7 @@ def _add_benches(plan: Plan) -> None:
     """Add the attention benchmark if the config asks for it."""
     settings = plan.config["attention_bench"]
     if settings:
-        _add(plan, plan.benches, "bench", {"bench": "attention"}, {
+        jobs.add(plan.benches, plan.run_folder, "bench", {"bench": "attention"}, {
             "bench": settings, "device": plan.config["device"], "code": sources.stage("bench")})
 
 
@@ -351,12 +358,6 @@ def _trained_on(plan: Plan, model: Model, known: dict, where: str) -> training_s
 
 # -- jobs --------------------------------------------------------------------------------------
 
-def _add(plan: Plan, group: dict, kind: str, key: dict, spec: dict,
-         model: Model | None = None) -> None:
-    group["/".join(key.values())] = Job(kind, key, records.decisive(spec),
-                                        plan.run_folder.record(kind, key), model)
-
-
 def _add_data(plan: Plan, name: str, known: dict, where: str, use: str,
               protocol: Protocol) -> None:
     if name not in known:
@@ -366,7 +367,7 @@ def _add_data(plan: Plan, name: str, known: dict, where: str, use: str,
         raise UserError(f"{where}: {name!r} is a {entry.use} set, not a {use} set.")
     configs.at(where, lambda: entries.check_pairs(entry, protocol, known))
     if name not in plan.data:
-        _add(plan, plan.data, "data", {"dataset": name},
+        jobs.add(plan.data, plan.run_folder, "data", {"dataset": name},
              configs.at(where, lambda: _data_spec(plan, entry)))
 
 
@@ -388,7 +389,7 @@ def _add_training(plan: Plan, model: Model, protocol: Protocol, known: dict, whe
             "code": sources.digest("training", model, tuple(plan.config["plugins"]))}
     name = f"{trained_for.id}/{model.name}"
     before = plan.trainings.get(name)
-    _add(plan, plan.trainings, "training",
+    jobs.add(plan.trainings, plan.run_folder, "training",
          {"protocol": trained_for.id, "model": model.name}, spec, model)
     if before and before.spec != plan.trainings[name].spec:
         now = plan.trainings[name].spec

@@ -1,7 +1,7 @@
 """Read a run's config, check it against ``catalog/config.schema.json``, and fill in defaults.
 
 The schema checks keys and types; the plan checks whether the names in the config exist.
-Paths in a config are relative to the folder the command runs in.
+Paths in a config are relative to the config's file (``irbench.plan.places``).
 
 Try: ``irbench list --config config.yaml``
 """
@@ -20,6 +20,7 @@ from irbench.catalog import reader
 from irbench.core import metrics
 from irbench.core.errors import UserError
 from irbench.core.run_folder import RESERVED, RESULTS
+from irbench.plan import places
 
 T = TypeVar("T")
 DEFAULT = "config.yaml"
@@ -49,9 +50,12 @@ def at(where: str, call: Callable[[], T]) -> T:
 
 
 def read(path: str | Path) -> object:
-    """Read a YAML or JSON file, unchecked. Raises UserError if it is missing or neither."""
+    """Read a YAML or JSON file, unchecked, with its paths made valid in the current folder.
+
+    Raises UserError if it is missing or neither.
+    """
     try:
-        return reader.parse(path)
+        return places.resolve(reader.parse(path), _schema(), path)
     except FileNotFoundError as error:
         raise UserError(f"config {path}: {error.strerror}. Give a file with --config, "
                         "or run in a folder that contains config.yaml.") from None
@@ -171,6 +175,9 @@ def _explain(error) -> str:
         word = "least" if error.validator == "minimum" else "most"
         return (f"{place}: {error.instance!r} is not valid; it takes a number of at {word} "
                 f"{error.validator_value}.")
+    if error.validator == "pattern" and place == "device":
+        return (f"{place}: {error.instance!r} is not valid. Valid: auto, cpu, cuda, cuda:1 (a GPU "
+                "by its number, from 0), mps.")
     if error.validator == "pattern":
         return (f"{place}: the name {error.instance!r} is not valid. Names hold lower-case "
                 "letters, digits, '.', '_' and '-', and begin with a letter or digit.")

@@ -31,7 +31,7 @@ from irbench.plan import compose, contents, scoring, sources
 from irbench.plan.compose import Plan
 from irbench.plan.job import Job
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # the groups of jobs in a plan -> the names of the parts of their keys
 GROUPS = {"data": ("dataset",), "trainings": ("protocol", "model"),
           "cells": ("protocol", "dataset", "model"), "profiles": ("protocol", "model"),
@@ -77,6 +77,7 @@ def write(plan: Plan) -> Path:
         "models": {name: parts.number(one.as_dict()) for name, one in plan.models.items()},
         "sets": {name: plan.known[name].as_dict() for name in used},
         "references": plan.references,
+        "costs": plan.costs,
         "figures": [figure.as_dict() for figure in plan.figures],
         "trained_on": {name: parts.number(one) for name, one in plan.trained_on.items()},
         "jobs": {group: {name: _job(parts, job) for name, job in getattr(plan, group).items()}
@@ -184,6 +185,7 @@ def _made(path: Path, value: dict, parts: list, state: tuple | None) -> Plan:
         lazy(value["models"], lambda _, number: Model.from_dict(parts[number])),
         lazy(value["sets"], lambda _, stored: DatasetEntry.from_dict(stored)),
         scopes=lazy(value["scopes"], protocol), references=value["references"],
+        costs=value["costs"],
         figures=tuple(map(Figure.from_dict, value["figures"])),
         trained_on=lazy(value["trained_on"], lambda _, number: parts[number]),
         asks_for=asks_for,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from irbench.catalog.model import Model
-from irbench.core import digests
+from irbench.core import digests, records
+from irbench.core.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -42,3 +43,11 @@ class Job:
     def title(self) -> str:
         """The job in words, for messages."""
         return f"{self.kind} {' / '.join(self.key.values())}"
+
+
+
+def add(group: dict[str, Job], folder: RunFolder, kind: str, key: dict[str, str], spec: dict,
+        model: Model | None = None) -> None:
+    """Add a job to a group of a plan, under the values of its key joined by '/'."""
+    group["/".join(key.values())] = Job(kind, key, records.decisive(spec),
+                                        folder.record(kind, key), model)

@@ -13,6 +13,7 @@ from irbench.catalog import peers, recipes
 from irbench.catalog.known import Known
 from irbench.catalog.model import Checkpoint, Model
 from irbench.catalog.protocols import Protocol
+from irbench.core import digests
 from irbench.core.errors import UserError, unknown
 from irbench.inference import options as inference
 from irbench.models import registry
@@ -24,6 +25,7 @@ from irbench.weights import bundled
 NOT_TRAINED = ("inference", "base", "base_options", "variant")
 BUNDLED = "bundled"  # value of a config's `checkpoint`: the weights that irbench includes
 # fields that speed and size do not depend on
+NAMING = ("name", "title", "note", "in_paper", "published_as")
 NOT_PROFILED = ("checkpoint", "training", "base", "base_options", "variant")
 
 
@@ -109,7 +111,8 @@ def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...],
     training, checkpoint = entry.get("training"), _written_out(where, entry)
     if card.learned and (training is None) == (checkpoint is None):
         raise UserError(f"{where}: {card.name} has weights, so the entry needs either `training` "
-                        "(train them here) or `checkpoint` (take them from a file).")
+                        "(train them here) or `checkpoint` (take them from a file)."
+                        f"{bundled.hint(card.name, None, _options(card, entry))}")
     if not card.learned and (training or checkpoint):
         raise UserError(f"{where}: {card.name} has no weights; remove "
                         f"{'training' if training else 'checkpoint'}.")
@@ -117,8 +120,12 @@ def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...],
                 if training else None)
     named = _of_card(card, name)
     return replace(named, title=entry.get("title", named.title),
-                   options={**card.options, **entry.get("options", {})},
+                   options=_options(card, entry),
                    checkpoint=_checkpoint(where, checkpoint, bool(training)), training=resolved)
+
+
+def _options(card: registry.Card, entry: dict) -> dict:
+    return {**card.options, **entry.get("options", {})}
 
 
 def _of_card(card: registry.Card, name: str) -> Model:
@@ -179,6 +186,21 @@ def references(where: str, names: list[str], models: dict[str, Model],
     return found
 
 
+def supported(where: str, model: Model, profiled: list[Protocol],
+              plugins: tuple[str, ...]) -> list[Protocol]:
+    """Return those of the profiled protocols that a reference supports.
+
+    Raises UserError if it supports none.
+    """
+    card = registry.get(model.arch, plugins)
+    able = [one for one in profiled if card.can(one.task, one.level, one.scale)]
+    if not able:
+        names = ", ".join(one.id for one in profiled) or "there are none"
+        raise UserError(f"{where}: {model.name} supports none of the profiled protocols of this "
+                        f"run ({names}); it supports {', '.join(card.tasks)}. Remove it.")
+    return able
+
+
 def fit(model: Model, protocol: Protocol, plugins: tuple[str, ...], where: str,
         catalogs: Known) -> Model:
     """Check that a model supports a protocol, and find its weights file for it.
@@ -221,6 +243,15 @@ def _in_words(task: str) -> str:
 def profiled(model: Model) -> dict:
     """Return what speed and size depend on: the architecture, or a third party's file."""
     return scored(model) if model.external else _without(model, NOT_PROFILED)
+
+
+def cost_of(model: Model, protocol: Protocol) -> str:
+    """Return a digest that is equal for models whose forward pass costs the same.
+
+    It follows from architecture, options and inference, not from weights and names.
+    """
+    what = {k: v for k, v in profiled(model).items() if k not in NAMING}
+    return digests.fingerprint([protocol.id, what])
 
 
 def trained(model: Model) -> dict:

@@ -42,6 +42,9 @@ def collect(folder: Path, plan: dict) -> Run:
     jobs = {kind: {(k["protocol"], k["model"]): _job(folder, one, k, protocols, plan)
                    for k in _keys(plan, kind, ("protocol", "model"))}
             for kind, one in (("trainings", "training"), ("profiles", "profile"))}
+    jobs["profiles"] |= {tuple(name.split("/")): replace(jobs["profiles"][tuple(
+        other.split("/"))], model=name.split("/")[1], shared=other.split("/")[1])
+        for name, other in (plan.get("costs") or {}).items()}
     jobs["trainings"] = {key: _progressed(folder, job) for key, job in jobs["trainings"].items()}
     for cell in cells:              # if the plan has no definition, take that of the record
         if cell.record:

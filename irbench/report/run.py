@@ -37,6 +37,8 @@ class Outcome:
     record: dict | None = None
     # for a training that began and did not end: how far it got, in words; "" otherwise
     unfinished: str = field(default="", kw_only=True)
+    # of a profile: the model whose record it is, if that has the same architecture and options
+    shared: str = field(default="", kw_only=True)
 
     @property
     def result(self) -> dict:

@@ -20,7 +20,7 @@ from irbench.catalog.protocols import Protocol
 from irbench.core import digests, files, headers
 from irbench.core.errors import UserError
 from irbench.models import registry
-from irbench.weights import loading, storage
+from irbench.weights import serving, storage
 
 CATALOG = Path(__file__).parents[1] / "catalog" / "weights.yaml"
 FOLDER = Path(__file__).parent / "data"
@@ -77,7 +77,7 @@ def find(arch: str, protocol: Protocol) -> BundledWeights:
     Raises UserError, which names the existing files.
     """
     fitting = [one for one in catalog().values()
-               if one.arch == arch and loading.is_for(asdict(one), protocol)]
+               if one.arch == arch and serving.is_for(asdict(one), protocol)]
     if fitting:
         return min(fitting, key=lambda one: one.levels is not None)
     own = [_scope(one) for one in catalog().values() if one.arch == arch]
@@ -103,8 +103,7 @@ def resolve(model: Model, protocol: Protocol) -> Checkpoint:
     one = find(model.arch, protocol)
     options = model.trained_options
     if options != one.options:
-        usual = registry.get(one.arch).options
-        needed = {name: value for name, value in one.options.items() if value != usual.get(name)}
+        needed = _needed(one)
         differing = sorted(name for name in {*options, *one.options}
                            if options.get(name) != one.options.get(name))
         raise UserError(f"the bundled weights {one.name} were trained with other options "
@@ -112,6 +111,29 @@ def resolve(model: Model, protocol: Protocol) -> Checkpoint:
                         f"Give `options: {digests.canonical(needed)}`; options that do not change "
                         "weights may then differ in `variants`.")
     return Checkpoint("file", path=str(one.path), sha256=one.sha256)
+
+
+def hint(arch: str, protocol: Protocol | None, options: dict) -> str:
+    """Return a sentence that names ``checkpoint: bundled`` if there is such a file, "" if not.
+
+    Args:
+        arch: the architecture of a model without weights.
+        protocol: what they should be for; None: any.
+        options: the options that the model has.
+    """
+    fitting = [one for one in catalog().values() if one.arch == arch and (
+        protocol is None or serving.is_for(asdict(one), protocol))]
+    if not fitting:
+        return ""
+    one = next((one for one in fitting if one.options == options), fitting[0])
+    beside = f" and `options: {digests.canonical(_needed(one))}`" if one.options != options else ""
+    return f" irbench comes with weights for it: `checkpoint: bundled`{beside}."
+
+
+def _needed(one: BundledWeights) -> dict:
+    """Return the options of a file that are not its architecture's default."""
+    usual = registry.get(one.arch).options
+    return {name: value for name, value in one.options.items() if value != usual.get(name)}
 
 
 def altered(one: BundledWeights) -> str:

@@ -19,7 +19,7 @@ from irbench.catalog import protocols, published
 from irbench.core import digests, headers, metrics, run_folder
 from irbench.core.errors import UserError, unknown
 from irbench.models import registry
-from irbench.weights import bundled, export, loading, storage
+from irbench.weights import bundled, export, loading, serving, storage
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 BUNDLED, HERE, RUN = "bundled", "data", "run"
@@ -215,7 +215,7 @@ def _file(one: Listed, about: dict) -> str:
 
 def _what(header: dict, plugins: tuple[str, ...]) -> list[tuple[str, str]]:
     known = registry.cards(plugins).get(header["arch"])
-    served = [p for p in protocols.catalog().values() if loading.is_for(header, p)]
+    served = [p for p in protocols.catalog().values() if serving.is_for(header, p)]
     levels = ", ".join(f"{name} {low:g} to {high:g}"
                        for name, (low, high) in (header.get("levels") or {}).items())
     return [

@@ -22,7 +22,7 @@ from irbench.core import digests, files, headers, run_folder
 from irbench.core.errors import Unavailable, UserError, unknown
 from irbench.core.run_folder import RunFolder
 from irbench.models import registry
-from irbench.weights import bundled, loading, storage
+from irbench.weights import bundled, loading, serving, storage
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 # half precision is the number type of the file only; its weights are loaded as float32
@@ -307,7 +307,7 @@ def _checked(path: Path, header: dict, wanted: Wanted) -> dict:
                             f"{what}, or give another file.")
     own = header["protocol"]
     if wanted.protocol and wanted.protocol not in (own, own.rpartition("@")[0]) and not (
-            loading.is_for(header, protocols.get(wanted.protocol, wanted.catalogs))):
+            serving.is_for(header, protocols.get(wanted.protocol, wanted.catalogs))):
         raise UserError(f"checkpoint {path}: it is for {header['protocol']}, not for --protocol "
                         f"{wanted.protocol}. Omit --protocol, or give another file.")
     return {name: value for name, value in header.items() if name != "weights"}
@@ -359,7 +359,7 @@ def scope_of(header: dict, catalogs: tuple[str, ...] = ()) -> Protocol:
     Raises UserError if none is known here.
     """
     found = next((p for p in protocols.catalog(catalogs).values()
-                  if loading.is_for(header, p)), None)
+                  if serving.is_for(header, p)), None)
     if found is None:
         raise unknown("protocol", header.get("protocol"), protocols.catalog(catalogs),
                       "the file's header")

@@ -23,13 +23,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from irbench.catalog import recipes
-from irbench.catalog.protocols import version_of
 from irbench.core import files, headers, messages
 from irbench.core.errors import Unavailable, UserError, in_words
 from irbench.core.run_folder import RunFolder
 from irbench.data import fetch, pins
 from irbench.models import registry
-from irbench.weights import authors, storage
+from irbench.weights import authors, bundled, serving, storage
 
 # fields of a header that a cell's record does not keep: figures of other runs, and what is known
 NOT_RECORDED = ("scores", "scores_of", "weights", "options", "command")
@@ -221,8 +220,8 @@ def load(network: nn.Module, path: Path, model: Model, protocol: Protocol,
     if path.is_dir():
         raise Unavailable(f"checkpoint {path}: a folder, not a file. Correct the path of "
                           f"models.{name}.")
-    data = storage.read(
-        path, f"Train it (irbench train) or correct the path of models.{name}.")
+    data = storage.read(path, f"Train it (irbench train) or correct the path of models.{name}."
+                        f"{bundled.hint(model.arch, protocol, model.trained_options)}")
     digest = hashlib.sha256(data).hexdigest()
     if sha256 and digest != sha256:
         raise UserError(f"checkpoint {path}: its SHA-256 begins with {digest[:12]}, expected "
@@ -233,7 +232,7 @@ def load(network: nn.Module, path: Path, model: Model, protocol: Protocol,
     for field, expected in (("arch", model.arch), ("options", model.trained_options),
                             ("protocol", protocol.id)):
         if field not in header or header[field] == expected or (
-                field == "protocol" and is_for(header, protocol)):
+                field == "protocol" and serving.is_for(header, protocol)):
             continue
         other = (" (To run its weights with another value of an option that does not change "
                  "weights, give the options it was trained with, and the others in `variants`.)"
@@ -261,26 +260,6 @@ def _say_choice(path: Path, taken: dict) -> None:
     if taken.get("others"):
         messages.say(f"checkpoint {path}: took the weights {taken['key']!r}; the file also has "
                      f"{', '.join(map(repr, taken['others']))} (choose with `weights_key`)")
-
-
-def is_for(header: dict, protocol: Protocol) -> bool:
-    """Whether weights with this header serve a protocol.
-
-    They serve their own, every other version of it with the same task, level and degradation, and
-    the protocols in a blind range of their task. Blind weights of another task also serve a
-    protocol that ``borrows`` them.
-    """
-    scope, levels = header.get("protocol"), header.get("levels")
-    versions = (protocol.id, *protocol.serves)
-    if scope in versions:
-        return True
-    if protocol.borrows and str(scope).startswith(f"{protocol.borrows}-blind@"):
-        return True
-    try:
-        return recipes.covers(levels, protocol) and scope in {
-            f"{protocol.task}-blind@{version_of(one)}" for one in versions}
-    except (AttributeError, KeyError, TypeError, ValueError):  # a header that irbench did not write
-        return False
 
 
 def _range(header: dict) -> str:

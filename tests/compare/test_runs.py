@@ -164,3 +164,35 @@ def test_a_run_of_version_1_is_loaded_and_compared():
     assert [profile.status for profile in old.profiles.values()] == ["ok", "ok"]
     found = differences.compare(old, old)
     assert len([cell for cell in found.cells if cell.metrics and cell.same]) == 5
+
+
+def test_two_models_of_a_run_are_compared_image_by_image(tmp_path, capsys):
+    """The second against the first; each difference is the one that was planted."""
+    folder = str(fixtures.make(tmp_path))
+    words = ["compare", folder, "--models", fixtures.CUBIC, fixtures.NET]
+    assert cli.main([*words, "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [cell["cell"] for cell in found["cells"]] == [
+        f"{protocol}/set8/bicubic -> semanir" for protocol in (X2, X4)]
+    for cell in found["cells"]:
+        psnr = cell["metrics"]["psnr"]
+        assert psnr["difference"] == pytest.approx(2)
+        assert (psnr["verdict"], psnr["direction"]) == ("real", "better")
+    assert cli.main(words) == 0
+    text = capsys.readouterr().out
+    assert f"BASE  {folder}: base: bicubic" in text and f"NEW   {folder}: base: semanir" in text
+    # in the other order, and against another run
+    other = str(fixtures.make(tmp_path, "new"))
+    assert cli.main(["compare", folder, other, "--models", fixtures.NET, fixtures.CUBIC,
+                     "--format", "json"]) == 0
+    cell = json.loads(capsys.readouterr().out)["cells"][0]
+    assert cell["metrics"]["psnr"]["direction"] == "worse"
+
+
+@pytest.mark.parametrize(("more", "message"), [
+    ([], "needs two runs, or one run and --models"),
+    (["--models", "bicubic", "semanirr"], "unknown model 'semanirr'. Did you mean 'semanir'"),
+])
+def test_what_cannot_be_compared_is_said(tmp_path, capsys, more, message):
+    assert cli.main(["compare", str(fixtures.make(tmp_path)), *more]) == 2
+    assert message in capsys.readouterr().err

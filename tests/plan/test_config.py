@@ -185,7 +185,8 @@ def test_code_is_part_of_a_fingerprint(tmp_path):
     assert changed == {name for name in before if name.endswith("/tiny")}
 
 
-def test_a_checkpoint_path_may_name_the_protocol(tmp_path):
+def test_a_checkpoint_path_may_name_the_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     path = edit(tmp_path, put("models", "tiny", {"checkpoint": "{task}/{level}.safetensors"}))
     cell = plan.load(path).find("cell", protocol="sr-x2", dataset="tinyset", model="tiny")
     assert cell.spec["model"]["checkpoint"] == {

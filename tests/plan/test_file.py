@@ -89,7 +89,7 @@ def test_a_job_costs_no_more_in_a_large_run(world, monkeypatch):
 
 @pytest.mark.parametrize(("text", "message"), [
     (None, "No such file"), ("{", "not a plan"), ("[]", "not a plan"), ("{}", "not a plan"),
-    ('{"schema_version": 99}', "schema_version is 99, this irbench reads 2"),
+    ('{"schema_version": 99}', "schema_version is 99, this irbench reads 3"),
 ])
 def test_another_file_is_refused(tmp_path, text, message):
     path = tmp_path / "plan.json"

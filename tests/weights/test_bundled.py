@@ -8,9 +8,10 @@ from irbench import cli, plan
 from irbench.catalog import protocols
 from irbench.catalog.model import Checkpoint, Model
 from irbench.core import digests, records
-from irbench.core.errors import UserError
+from irbench.core.errors import Unavailable, UserError
+from irbench.jobs import run as jobs
 from irbench.models import registry
-from irbench.weights import bundled, loading, storage
+from irbench.weights import bundled, loading, serving, storage
 from tests.helpers import tiny
 
 SMALL = {"width": 12, "layers": 1}
@@ -28,7 +29,7 @@ def check(one):
     assert (header["arch"], header["protocol"], header["levels"], header["options"]) == (
         one.arch, one.protocol, one.levels, one.options)
     assert one.name == bundled.name_of(one.arch, one.protocol)
-    served = [p for p in protocols.catalog().values() if loading.is_for(header, p)]
+    served = [p for p in protocols.catalog().values() if serving.is_for(header, p)]
     assert served if one.levels else {p.id for p in served} == {
         one.protocol, *protocols.get(one.protocol).serves}
     model = Model(one.name, one.arch, options=one.options)
@@ -248,3 +249,27 @@ def test_the_catalog_that_is_shipped_is_of_the_files_that_are_shipped(tmp_path, 
     monkeypatch.setattr(bundled, "CATALOG", tmp_path / "weights.yaml")
     bundled.rewrite()
     assert bundled.CATALOG.read_bytes() == shipped
+
+
+def test_missing_weights_name_those_that_come_with_irbench(tmp_path, monkeypatch):
+    """Where a config forgets them, and where its file is missing; not where there are none."""
+    monkeypatch.chdir(tmp_path)
+    cells = [{"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["compacter"]}]
+
+    def planned(**models):
+        return plan.load(tiny.make(tmp_path, models=models, cells=[
+            {**cells[0], "models": list(models)}]))
+
+    with pytest.raises(UserError, match=r"from a file\)\. irbench comes with weights for it: "
+                       r'`checkpoint: bundled` and `options: {"skip":"input"}`\.$'):
+        planned(compacter=None)
+    with pytest.raises(UserError, match=r"from a file\)\.$"):
+        planned(**{"semanir-b": None})
+    for name, options, beside in (("compacter", {}, ' and `options: {"skip":"input"}`'),
+                                  ("compacter", {"skip": "input"}, "")):
+        run = planned(**{name: {"checkpoint": "none.pth", "options": options}})
+        with pytest.raises(Unavailable) as caught:
+            jobs.compute(run, next(iter(run.cells.values())))
+        assert str(caught.value) == (
+            "checkpoint none.pth: no such file. Train it (irbench train) or correct the path of "
+            f"models.compacter. irbench comes with weights for it: `checkpoint: bundled`{beside}.")

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from irbench.catalog import protocols
 from irbench.core import digests
 from irbench.core.errors import Unavailable, UserError
-from irbench.weights import loading, storage
+from irbench.weights import loading, serving, storage
 from tests.helpers.weights import BLIND, SIGMA, SR, built, equal, flip, load, model
 
 # -- what is loaded ------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def test_weights_serve_each_version_of_task_level_and_degradation(plugin, tmp_pa
 ])
 def test_weights_for_something_else_are_refused(plugin, tmp_path, levels, scope, wanted):
     header = {"protocol": scope, "levels": levels}
-    assert not loading.is_for(header, protocols.get(wanted))
+    assert not serving.is_for(header, protocols.get(wanted))
     path = tmp_path / "a.safetensors"
     path.write_bytes(storage.pack(
         built(plugin).state_dict(), {"arch": "tiny", "options": model(plugin).options,

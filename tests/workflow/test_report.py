@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irbench import cli, plan, snakefile
+from irbench.jobs import outcome
 from tests.helpers import tiny
 from tests.helpers.workflow import snakemake
 
@@ -122,7 +123,7 @@ def test_a_file_says_which_task_level_and_set_it_is_about(world, monkeypatch, tm
     ("leaks", {"pairs": []}, "0 pairs of equal or similar images"),
 ])
 def test_a_result_has_its_unit_and_what_is_unknown_is_left_out(kind, result, words):
-    assert snakefile.OUTCOMES[kind](result) == words
+    assert outcome.OUTCOMES[kind](result) == words
 
 
 def test_no_reason_breaks_the_page_or_a_wildcard():

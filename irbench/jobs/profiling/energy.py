@@ -65,8 +65,10 @@ def meter(device: str) -> tuple[Meter | None, str]:
     """Return a device's energy meter and ""; or None and the reason why there is none.
 
     Args:
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu``, ``cuda`` or ``mps``.
     """
+    if device == "mps":
+        return None, "no energy counter of Apple's GPUs is read"
     try:
         return (_nvml() if device == "cuda" else _rapl()), ""
     except Unavailable as error:

@@ -47,9 +47,10 @@ from torch import nn
 
 from irbench.catalog.model import Inference
 from irbench.core import machine
-from irbench.core.errors import Unavailable, UserError, unknown
+from irbench.core.errors import Unavailable, UserError
 from irbench.imaging.photograph import photograph
 from irbench.inference import budget, memory
+from irbench.inference.devices import DEVICES, pick_device
 from irbench.inference.ensemble import VIEWS, mean_of_all
 from irbench.inference.memory import cuda_peak, out_of_memory, resident_peak
 from irbench.inference.options import DEFAULT, DTYPES
@@ -63,29 +64,7 @@ from irbench.models import interface
 __all__ = ["DEVICES", "DTYPES", "cuda_peak", "latency", "out_of_memory", "pick_device", "profile",
            "resident_peak", "throughput", "timed"]
 
-DEVICES = ("auto", "cpu", "cuda")
 SEED = 0  # of the input's values, which hardly affect a latency
-
-
-def pick_device(name: str) -> tuple[str, str]:
-    """Return (``cpu`` or ``cuda``, the reason) for a requested device: auto, cpu or cuda.
-
-    Raises:
-        UserError: another name, or ``cuda`` if torch finds no CUDA device.
-    """
-    if name not in DEVICES:
-        raise unknown("device", name, DEVICES)
-    if name == "cpu":
-        return "cpu", "asked for"
-    if torch.cuda.is_available():
-        found = torch.cuda.get_device_name()
-        return "cuda", f"asked for; it is {found}" if name == "cuda" else f"torch found {found}"
-    why = ("this torch is built without CUDA" if torch.version.cuda is None
-           else "torch finds no usable CUDA device")
-    if name == "cuda":
-        raise UserError(f"device 'cuda': {why}. Use --device cpu or auto, or check the driver "
-                        "with nvidia-smi.")
-    return "cpu", why
 
 
 def profile(model: nn.Module, *, channels: int, height: int, width: int, batch: int = 1,
@@ -294,7 +273,7 @@ def _dictionary(subject: Subject, shape: tuple[int, ...]) -> tuple[list[dict] | 
 
 # -- time --------------------------------------------------------------------------------------
 def timed(forward: Callable[[], object], device: str) -> float:
-    """Run once and return the milliseconds it took, complete and synchronised on CUDA."""
+    """Run once and return the milliseconds it took, synchronised with the GPU if there is one."""
     if device == "cuda":
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize()
@@ -303,8 +282,11 @@ def timed(forward: Callable[[], object], device: str) -> float:
         end.record()
         torch.cuda.synchronize()
         return start.elapsed_time(end)
+    wait = torch.mps.synchronize if device == "mps" else lambda: None
+    wait()
     begin = time.perf_counter()
     forward()
+    wait()
     return 1000 * (time.perf_counter() - begin)
 
 

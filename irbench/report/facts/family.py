@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from irbench.catalog.model import Model
 from irbench.present import text
 from irbench.report.facts import kinds
-from irbench.report.run import Cell, Run
+from irbench.report.run import Cell, Outcome, Run
 
 REFERENCE = "reference: random weights, speed only"
 
@@ -106,6 +106,17 @@ def passes(result: dict) -> list[str]:
             if tiles > 1 else []) + (
         ["self-ensemble: 8 forward passes for one image; time, memory, energy and MACs are for all "
          "of them"] if many else [])
+
+
+def of_shared(run: Run, job: Outcome | None) -> list[str]:
+    """Return a note if the profile of a model was measured with another one, else []."""
+    return ([f"cost measured with {run.model_title(job.shared)}, which has the same architecture "
+             "and options"] if job and job.shared else [])
+
+
+def of_profile(run: Run, job: Outcome) -> list[str]:
+    """Return the notes on the values of a profile."""
+    return [*of_shared(run, job), *passes(job.result)]
 
 
 def circumstances(cell: Cell) -> list[str]:

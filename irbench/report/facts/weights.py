@@ -195,7 +195,7 @@ def bundled(run: Run) -> str:
     if not ones:
         return ""
     longest = max((one.facts["seconds"] for one in ones if "seconds" in one.facts), default=None)
-    names = {"cpu": "a CPU", "cuda": "a GPU"}
+    names = {"cpu": "a CPU", "cuda": "a GPU", "mps": "a GPU"}
     devices = sorted({names[one.hardware["device"]] for one in ones
                       if one.hardware.get("device") in names})
     cost = "" if longest is None else f", {text.duration(longest)} at most" + (

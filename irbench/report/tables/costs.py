@@ -258,7 +258,7 @@ def _is_reference(run: Run, job: Outcome) -> str:
 
 def _first(made: Table, run: Run, job: Outcome) -> Value:
     return Value(latency.name(run, job.model, job.result), sub=family.sub(run, job.model),
-                 marks=[made.note(sentence) for sentence in family.passes(job.result)],
+                 marks=[made.note(sentence) for sentence in family.of_profile(run, job)],
                  record=job.path if job.record else "")
 
 

@@ -95,7 +95,8 @@ def _row(made: Table, run: Run, protocol: str, model: str, job: Outcome | None, 
          mixed: bool, shown: list[str]) -> list[Value]:
     """Return a row; ``mixed``: the latencies of the table have different conditions."""
     result = job.result if job else {}
-    name = Value(latency.name(run, model, result), sub=family.sub(run, model))
+    name = Value(latency.name(run, model, result), sub=family.sub(run, model),
+                 marks=[made.note(sentence) for sentence in family.of_shared(run, job)])
     count = run.parameters(protocol, model)
     parameters = (made.absent("no profile or training record to count parameters from")
                   if count is None else Value(f"{count / 1e6:.3f}" if count else "0"))

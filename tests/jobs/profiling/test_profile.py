@@ -333,7 +333,8 @@ def test_a_device_comes_with_a_reason(monkeypatch):
     with pytest.raises(UserError, match=r"device 'cuda': .*CUDA.* auto"):
         profile.pick_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "H100")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "H100")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert profile.pick_device("auto") == ("cuda", "torch found H100")
     assert profile.pick_device("cpu") == ("cpu", "asked for")
     assert profile.pick_device("cuda")[0] == "cuda"

@@ -1,0 +1,122 @@
+"""``irbench run``: the whole pipeline of a config, from an installed package or a checkout.
+
+It runs Snakemake with the rules that come with irbench: sets, trainings, cells, profiles, report.
+The records decide what is done; the same command continues after an interruption.
+
+Reads   a config file, or one that comes with irbench, by its name.
+Writes  ``results/RUN`` in the current folder; sets go to ``data``.
+
+Try: ``irbench run``
+     ``irbench run config.yaml --cores 4 --dry-run``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from irbench import plan as plans
+from irbench.cli import common
+from irbench.core.errors import UserError, unknown
+from irbench.core.run_folder import RunFolder
+from irbench.jobs import life
+from irbench.plan import config as configs
+from irbench.plan import shipped
+
+NAME = "run"
+HELP = "run the whole pipeline of a config: sets, trainings, cells, profiles and report"
+DEFAULT = "default"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("run_config", nargs="?", metavar="CONFIG",
+                        help="a config file, or the name of one that comes with irbench, such as "
+                             f"benchmark or paper; default: {common.CONFIG}, or without one the "
+                             "default run of irbench")
+    parser.add_argument("--cores", default="all", type=_cores, metavar="N",
+                        help="CPU cores to use; default: %(default)s")
+    parser.add_argument("--dry-run", action="store_true", help="only print what would run")
+    parser.add_argument("--snakemake", default="", metavar="OPTIONS",
+                        help="more options of Snakemake, in quotes, such as "
+                             "--snakemake='--set-resources train:max_minutes=50'")
+
+
+def _cores(text: str) -> str:
+    return text if text == "all" else str(common.positive(text))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the pipeline; return the exit code."""
+    config = _config(arguments.run_config)
+    folder = RunFolder.of_run(configs.load(config)["run"])      # a mistake is one message, now
+    code = _snakemake(config, arguments)
+    if code == 0 and not arguments.dry_run:
+        print(json.dumps(_summary(folder)))
+    return code
+
+
+def _config(given: str | None) -> Path:
+    """Return the config file that is meant."""
+    known = shipped.configs()
+    if given is None and not Path(common.CONFIG).is_file():
+        print(f"irbench: there is no {common.CONFIG} here, so this runs the config that comes with "
+              "irbench. `irbench init` writes one of your own.", file=sys.stderr)
+        given = DEFAULT
+    path = Path(common.CONFIG if given is None else given)
+    if path.is_file() or path.suffix or len(path.parts) > 1:
+        return path
+    if given not in known:
+        raise unknown("config", given, known)
+    return known[given]
+
+
+def _snakemake(config: Path, arguments: argparse.Namespace) -> int:
+    """Run Snakemake in the current folder; return the exit code for its own."""
+    home = shipped.home()
+    # a profile of the folder's own comes first; Snakemake finds it
+    profile = [] if shipped.PROFILE.is_dir() else ["--workflow-profile", home / shipped.PROFILE]
+    try:
+        more = shlex.split(arguments.snakemake)
+    except ValueError as error:
+        raise UserError(f"--snakemake {arguments.snakemake!r}: {error}. Close the quotes."
+                        ) from None
+    command = [sys.executable, "-m", "snakemake", "--snakefile", home / shipped.SNAKEFILE,
+               "--configfile", config, "--cores", arguments.cores, *profile,
+               *(["--dry-run"] if arguments.dry_run else []), *more]
+    process = subprocess.Popen(list(map(str, command)), env={
+        **os.environ, **life.environment(), "PATH": _path()})
+    code = life.wait(process)
+    return code if code in (0, 2, 130) else 1
+
+
+def _path() -> str:
+    """Return a PATH on which the rules find the command ``irbench`` of this Python.
+
+    Raises UserError if there is none.
+    """
+    own = [str(Path(sys.executable).parent), sysconfig.get_path("scripts")]
+    if Path(sys.argv[0]).stem == "irbench":
+        own.insert(0, str(Path(sys.argv[0]).absolute().parent))
+    path = os.pathsep.join([*dict.fromkeys(own), os.environ.get("PATH", os.defpath)])
+    if not shutil.which("irbench", path=path):
+        raise UserError("the command irbench is not on the PATH, but the workflow's rules need it. "
+                        f"Install irbench for this Python ({sys.executable}), or add the folder of "
+                        "the command to the PATH.")
+    return path
+
+
+def _summary(folder: RunFolder) -> dict:
+    """Return what became of a run's jobs."""
+    states = [stored.record["status"] if stored.record else "damaged" for job in
+              plans.read(folder.plan).jobs() for stored in [folder.load(job.kind, job.key)]
+              if not stored.missing]
+    return {"run": folder.path.name, "report": str(folder.report), "jobs": len(states),
+            "without_result": sum(state != "ok" for state in states)}

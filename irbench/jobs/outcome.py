@@ -1,0 +1,71 @@
+"""The result of a record in a few words, for messages and for Snakemake's report.
+
+Reads and writes nothing.
+
+Try: ``python -c "from irbench.jobs import outcome; print(outcome.duration(75.2))"``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from irbench.core import metrics
+
+
+def in_words(record: dict) -> str:
+    """Return the result of a record in the units of the report, or why there is none."""
+    if record["status"] != "ok":
+        return f"n/a: {record['reason']}"
+    return OUTCOMES[record["kind"]](record["result"])
+
+
+def with_time(record: dict) -> str:
+    """Return the result of a record, of how many images it is if it is of images, and its time."""
+    images = (record["result"] or {}).get("images") if record["kind"] == "cell" else None
+    part = "" if images is None else f"{counted(len(images))}{of_part(record['spec'])}, "
+    time = duration(sum(record["seconds"].values()))
+    return f"{in_words(record) or 'done'} ({part}{time})"
+
+
+def of_part(spec: dict) -> str:
+    """Return the mark of a result that is only of a set's first images, "" for other results."""
+    return " of the set, not its mean" if "limit" in spec else ""
+
+
+def counted(images: int) -> str:
+    """Return a number of images with its noun."""
+    return f"{images} image{'s' * (images != 1)}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: ``3.2 s``, ``2 min 5 s``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
+
+
+def _cell(result: dict) -> str:
+    return ", ".join(metrics.get(name).worded(value)
+                     for name, value in result["mean"].items() if value is not None) or "no metric"
+
+
+def _profile(result: dict) -> str:
+    known = [("{:.1f} k parameters", result.get("parameters"), 1e3),
+             ("{:.2f} GMACs", result.get("macs"), 1e9)]
+    return ", ".join(text.format(value / unit) for text, value, unit in known
+                     if value is not None) or "neither parameters nor MACs are known"
+
+
+def _training(result: dict) -> str:
+    known = [("{} steps", result.get("steps")), ("final loss {:.4f}", result.get("final_loss"))]
+    return ", ".join(text.format(value) for text, value in known if value is not None)
+
+
+OUTCOMES: dict[str, Callable[[dict], str]] = {
+    "cell": _cell, "profile": _profile,
+    "training": _training,
+    "data": lambda result: f"{result['count']} images",
+    "bench": lambda result: f"{len(result.get('rows') or ())} rows",
+    "leaks": lambda result: f"{len(result.get('pairs') or ())} pairs of equal or similar images",
+}

@@ -1,0 +1,154 @@
+"""``irbench eval``: with and without a config, a part of a set, and what it says to people."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import irbench
+from irbench import cli, plan
+from irbench.compare import loading
+from irbench.core import records
+from irbench.core.run_folder import RunFolder
+from irbench.jobs import outcome
+from tests.helpers import tiny
+
+NET = '''
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, scale, channels):
+        super().__init__()
+        self.up, self.mix = nn.Upsample(scale_factor=scale), nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x):
+        return self.mix(self.up(x)).clamp(0, 1)
+'''
+CELL = ["--protocol", "sr-x2", "--dataset", "tinyset"]
+ALONE = [*CELL, "--catalog", "datasets.yaml"]
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny.make(tmp_path)
+    (tmp_path / "net.py").write_text(NET)
+    return tmp_path
+
+
+def evaluate(capsys, *words):
+    """Return what a person reads last, and the JSON."""
+    capsys.readouterr()
+    assert cli.main(["eval", *words]) == 0
+    done = capsys.readouterr()
+    return done.err.splitlines()[-1], json.loads(done.out)
+
+
+def refused(capsys, *words):
+    capsys.readouterr()
+    assert cli.main(["eval", *words]) == 2
+    return capsys.readouterr().err
+
+
+def test_without_a_config_it_is_the_value_of_the_run(world, capsys):
+    """To the last digit; and nothing is written."""
+    line, cell = evaluate(capsys, *CELL, "--model", "bicubic")
+    assert re.fullmatch(r"cell sr-x2@2 / tinyset / bicubic: PSNR [\d.]+ dB, SSIM 0\.\d+ "
+                        r"\(3 images, \d+\.\d s\): results/tiny/cells/.*bicubic.json", line)
+    (world / "config.yaml").rename("mine.yaml")
+    before = sorted(Path().rglob("*"))
+    for more in ([], ["--no-config"]):
+        line, found = evaluate(capsys, *ALONE, "--model", "bicubic", "--metrics", "psnr", "ssim",
+                               *more)
+        assert found["mean"] == cell["mean"]
+        assert (found["record"], found["complete"], found["count"]) == (None, True, 3)
+        assert re.fullmatch(r"bicubic on tinyset under sr-x2@2: PSNR [\d.]+ dB, SSIM 0\.\d+ "
+                            r"\(3 images, \d+\.\d s\)", line)
+    assert sorted(Path().rglob("*")) == before
+    assert found["mean"] == irbench.evaluate("bicubic", "tinyset", metrics=["psnr", "ssim"],
+                                             catalog_paths=("datasets.yaml",)).mean
+
+
+def test_a_class_with_weights_needs_no_config_even_beside_one(world, capsys):
+    weights = {"mix.weight": torch.eye(3)[..., None, None], "mix.bias": torch.zeros(3)}
+    torch.save(weights, "w.pth")
+    _, found = evaluate(capsys, *ALONE, "--model", "net.py:Net", "--weights", "w.pth", "--metrics",
+                        "psnr", "--output", "out/record.json")
+    assert found["model"] == "net" and found["record"] == "out/record.json"
+    record = records.read(Path("out/record.json"))
+    assert record["result"]["mean"] == found["mean"]
+    torch.save({**weights, "mix.bias": torch.ones(3)}, "w.pth")
+    _, other = evaluate(capsys, *ALONE, "--model", "net.py:Net", "--weights", "w.pth", "--metrics",
+                        "psnr")
+    assert other["mean"]["psnr"] < found["mean"]["psnr"]    # the weights decide
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_part_of_a_set_is_marked_and_stored_nowhere(world, capsys, alone):
+    words = [*(ALONE if alone else CELL), "--model", "bicubic", "--limit", "2"]
+    line, found = evaluate(capsys, *words, "--output", "part.json")
+    assert "(2 images of the set, not its mean, " in line
+    assert (found["complete"], found["count"]) == (False, 2)
+    assert records.read(Path("part.json"))["spec"]["limit"] == 2
+    assert not Path("results/tiny/cells").exists()
+    assert evaluate(capsys, *words[:-1], "3")[1]["complete"]
+
+
+def test_a_part_of_a_set_never_passes_for_the_set(world, capsys):
+    """Even if somebody puts its record where that of the cell belongs."""
+    place = plan.load("config.yaml").cells["sr-x2@2/tinyset/bicubic"].record
+    place.parent.mkdir(parents=True)
+    _, found = evaluate(capsys, *CELL, "--model", "bicubic", "--limit", "2", "--output", str(place))
+    shown = f"{found['mean']['psnr']:.2f}"
+    assert cli.main(["report"]) == 0
+    assert shown not in Path("results/tiny/tables/sr.md").read_text()
+    assert "of the first images of the set only" in Path("results/tiny/tables/sr.md").read_text()
+    frame = irbench.load_run("results/tiny").cells
+    assert list(frame["status"]) == ["damaged"]
+    run = loading.load("results/tiny")
+    assert run.cells["sr-x2@2/tinyset/bicubic"].means == {}
+    assert RunFolder("results/tiny").load("cell", plan.load("config.yaml").cells[
+        "sr-x2@2/tinyset/bicubic"].key).record is None
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--model", "bicubic", "--limit", "2", "--keep-images"], "--keep-images needs a run to write"),
+    (["--model", "bicubic", "--limit", "2", "--on-failure", "record"], "--on-failure record needs"),
+    (["--model", "bicubic", "--output", "x.json"], "--output goes with --limit, or without a conf"),
+    (["--model", "net.py:Net", "--config", "other.yaml"], "--model net.py:Net goes without a con"),
+    (["--model", "bicubic", "--weights", "w", "--plan", "p.json"], "--weights goes without .*--pl"),
+    (["--model", "swinir-m"], "unknown cell job .* To evaluate without the config, give --no-conf"),
+    (["--model", "bicubic", "--weights", "w.pth"], "bicubic has no weights; it takes no weights"),
+    (["--model", "net.py:Nets"], "Nets"),
+    (["--model", "none.pth"], "none.pth: no such file"),
+])
+def test_what_does_not_go_together_is_said(world, capsys, words, message):
+    text = refused(capsys, *CELL, *words)
+    assert re.search(message, text) and "Traceback" not in text
+
+
+def test_a_time_and_an_outcome_in_words():
+    assert [outcome.duration(s) for s in (0.04, 3.21, 59.9, 60, 3725)] == [
+        "0.0 s", "3.2 s", "59.9 s", "1 min 0 s", "62 min 5 s"]
+    record = {"kind": "cell", "status": "ok", "reason": None, "spec": {}, "seconds": {"load": 1.5},
+              "result": {"mean": {"psnr": 30.0, "ssim": None}, "images": [{}]}}
+    assert outcome.with_time(record) == "PSNR 30.00 dB (1 image, 1.5 s)"
+    failed = {**record, "status": "failed", "reason": "why", "result": None}
+    assert outcome.with_time(failed) == "n/a: why (1.5 s)"
+
+
+def test_the_line_of_every_kind_of_job_has_its_result(world, capsys):
+    assert cli.main(["data", "fetch", "tinyset"]) == 0
+    assert re.search(r"data tinyset: 3 images \(\d+\.\d s\): results", capsys.readouterr().err)
+    value = yaml.safe_load(Path("config.yaml").read_text())
+    value["models"]["tiny"]["training"]["steps"] = 2
+    Path("config.yaml").write_text(yaml.safe_dump(value))
+    assert cli.main(["train", "--protocol", "sr-x2", "--model", "tiny"]) == 0
+    assert re.search(r"training sr-x2@1 / tiny: 2 steps, final loss 0\.\d+ \(",
+                     capsys.readouterr().err)
+    assert cli.main(["profile", "--protocol", "sr-x2", "--model", "tiny"]) == 0
+    assert re.search(r"profile sr-x2@2 / tiny: 0\.6 k parameters, 0\.00 GMACs \(",
+                     capsys.readouterr().err)

@@ -1,0 +1,103 @@
+"""``irbench run`` and ``irbench init``: the pipeline from any folder, and what to start from."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from irbench import cli, plan
+from irbench.cli import run
+from irbench.core.errors import UserError
+from irbench.models import registry
+from irbench.plan import shipped
+from tests.helpers import tiny
+from tests.helpers.paths import ROOT
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    # its processes need the command, also where the environment is not activated
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return tmp_path
+
+
+def test_what_init_writes_is_a_plan_with_a_model_of_its_own(here, capsys):
+    assert cli.main(["init", "mine"]) == 0
+    done = capsys.readouterr()
+    assert json.loads(done.out) == {"written": ["mine/config.yaml", "mine/my_model.py"]}
+    assert done.err == "Run it: cd mine && irbench run\n"
+    planned = plan.load("mine/config.yaml")     # from here, too
+    assert [name.rpartition("/")[2] for name in planned.cells] == [
+        "bicubic", "compacter", "my-model"]
+    card = registry.get("my-model", tuple(planned.config["plugins"]))
+    network = card.load()(task="sr", scale=2, channels=3, **card.options)
+    assert network(torch.rand(1, 3, 5, 7)).shape == (1, 3, 10, 14)
+    # what its comments offer is valid as well
+    text = Path("mine/config.yaml").read_text()
+    for comment in ("# variants: ", "# swinir-m:", "# theirs: "):
+        assert comment in text
+        text = text.replace(comment, comment[2:])
+    Path("mine/config.yaml").write_text(text)
+    assert {"swinir-m", "theirs", "my-model.tiles"} <= set(plan.load("mine/config.yaml").models)
+
+
+def test_init_replaces_nothing(here, capsys):
+    (here / "my_model.py").write_text("mine")
+    assert cli.main(["init"]) == 2
+    assert "my_model.py exists already; nothing was written" in capsys.readouterr().err
+    assert not (here / "config.yaml").exists()
+
+
+def test_a_config_is_a_file_or_one_that_comes_with_irbench(here, capsys):
+    assert run._config(None) == ROOT / "config.yaml"
+    assert "no config.yaml here" in capsys.readouterr().err
+    assert run._config("benchmark") == ROOT / "workflow/configs/benchmark.yaml"
+    with pytest.raises(UserError, match="unknown config 'papre'. Did you mean 'paper'"):
+        run._config("papre")
+    (here / "paper").write_text("")     # a file comes first
+    (here / "config.yaml").write_text("")
+    assert run._config("paper") == Path("paper")
+    assert run._config(None) == Path("config.yaml")
+    assert capsys.readouterr().err == ""
+    assert cli.main(["run", "none.yaml"]) == 2
+    assert "config none.yaml: No such file" in capsys.readouterr().err
+
+
+def test_the_files_come_from_the_package_if_it_is_installed(tmp_path, monkeypatch):
+    """As the wheel lays them out; without them the reason is said."""
+    monkeypatch.setattr(shipped, "PLACES", (tmp_path / "irbench/pipeline", tmp_path))
+    with pytest.raises(UserError, match="comes without its Snakefile"):
+        shipped.home()
+    shutil.copytree(ROOT / "workflow", tmp_path / "irbench/pipeline/workflow")
+    shutil.copy(ROOT / "Snakefile", tmp_path / "irbench/pipeline")
+    assert shipped.home() == tmp_path / "irbench/pipeline"
+    assert {"default", "benchmark", "paper", "weights"} <= set(shipped.configs())
+
+
+def test_the_rules_need_the_command(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    monkeypatch.setattr(run.sysconfig, "get_path", lambda _: "/nowhere")
+    with pytest.raises(UserError, match="irbench is not on the PATH"):
+        run._path()
+
+
+def test_a_run_of_a_config_in_another_folder(here, capfd):
+    """By Snakemake itself, which takes seconds; tests/test_wheel.py runs all of it."""
+    tiny.make(here / "mine", models={"bicubic": None}, metrics=["psnr"], cells=[
+        {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["bicubic"]}])
+    assert cli.main(["run", "mine/config.yaml", "--cores", "1",
+                     "--snakemake=results/tiny/data/tinyset.json --quiet progress"]) == 0
+    done = capfd.readouterr()
+    assert json.loads(done.out.splitlines()[-1]) == {
+        "run": "tiny", "report": "results/tiny/report.html", "jobs": 1, "without_result": 0}
+    assert Path("results/tiny/data/tinyset.json").is_file()
+    assert yaml.safe_load(Path("results/tiny/config.json").read_text())["run"] == "tiny"
+    assert cli.main(["run", "mine/config.yaml", "--snakemake='"]) == 2
+    assert "Close the quotes" in capfd.readouterr().err
