@@ -4,6 +4,7 @@
 #   make test        environment, then the tests
 #   make env         the environment in .venv alone
 #   make lint        ruff
+#   make docs        the site of docs/ in site/, with an environment of its own in .venv-docs
 #   make lock        write requirements.lock anew from pyproject.toml (needs uv)
 #   make clean       remove the environment, all results and all data
 #
@@ -15,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 
-.PHONY: help reproduce test env lint lock clean
+.PHONY: help reproduce test env lint docs lock clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -47,10 +48,21 @@ $(STAMP): requirements.lock pyproject.toml
 lint: env
 	$(BIN)/ruff check .
 
+# The site needs none of irbench's packages: its API pages are read from the source.
+docs: .venv-docs/.complete
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	@echo "The site: $(CURDIR)/site/index.html"
+
+.venv-docs/.complete: pyproject.toml
+	$(PYTHON) -m venv --clear .venv-docs
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["docs"], sep="\n")' \
+	  | .venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
+	touch $@
+
 lock:
 	uv pip compile --universal --generate-hashes --python-version 3.11 --extra dev \
 	  --extra tensorboard --group weights --no-header --upgrade pyproject.toml \
 	  -o requirements.lock
 
 clean:
-	rm -rf $(VENV) .snakemake results/*/ data
+	rm -rf $(VENV) .venv-docs site .snakemake results/*/ data

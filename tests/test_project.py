@@ -186,16 +186,6 @@ def test_no_scene_is_in_training_and_test(monkeypatch):
                 assert not digests[a] & digests[b], (path, a, b)
 
 
-def test_the_readme_names_every_verb_and_make_target():
-    text = (ROOT / "README.md").read_text()
-    from irbench.cli import _parser
-    verbs = next(a for a in _parser()._actions if a.choices).choices
-    for verb in verbs:
-        assert f"`irbench {verb}" in text, verb
-    for target in ("make reproduce", "make test"):
-        assert target in text
-
-
 def test_every_config_key_has_its_place_in_the_schema():
     for path in ("config.yaml", "workflow/configs/benchmark.yaml"):
         assert config.load(ROOT / path)["run"]

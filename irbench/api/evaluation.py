@@ -97,7 +97,9 @@ def evaluate(model: LoadedModel | str | Path | nn.Module, dataset: str = "set5",
         device: ``auto`` (a GPU if torch finds one), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``
             (untested).
         metrics: names of metrics; default: those of a run.
-        weights, options, inference: see ``irbench.load_model``.
+        weights: a file of weights, see ``irbench.load_model``.
+        options: options of the architecture, see ``irbench.load_model``.
+        inference: how the network is run, see ``irbench.load_model``.
         threads: CPU threads. A run uses 1; with more, sums in another order may move the last
             digits of a score.
         data_root: the folder of all data.

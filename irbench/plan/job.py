@@ -45,7 +45,6 @@ class Job:
         return f"{self.kind} {' / '.join(self.key.values())}"
 
 
-
 def add(group: dict[str, Job], folder: RunFolder, kind: str, key: dict[str, str], spec: dict,
         model: Model | None = None) -> None:
     """Add a job to a group of a plan, under the values of its key joined by '/'."""

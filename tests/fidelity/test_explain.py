@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from irbench.fidelity import conventions, explain, inputs
 from irbench.imaging import images
 from irbench.weights import loading
 from tests.helpers import tiny
-from tests.helpers.paths import ROOT
 
 SIZES = ((40, 52), (48, 44))
 
@@ -543,18 +541,6 @@ def test_all_causes_are_shown_however_few_lines(cell, monkeypatch, capsys):
 def shown(capsys, published):
     assert main(["explain", "sr-x2/tinyset/bicubic", "--published", published, "--top", "1"]) == 0
     return capsys.readouterr().out.splitlines()
-
-
-@pytest.mark.slow  # on the default run's photographs, 512 x 512 pixels, in all pairs of conventions
-def test_the_example_of_the_readme(tmp_path, monkeypatch, capsys):
-    text = (ROOT / "README.md").read_text()
-    command, = re.findall(r"`irbench (explain sr[^`]*)`", text)
-    (tmp_path / "config.yaml").write_text((ROOT / "config.yaml").read_text())
-    monkeypatch.chdir(tmp_path)
-    assert main(command.split()) == 0
-    verdict = capsys.readouterr().out.splitlines()[-2]
-    assert verdict.startswith("30.7 is consistent with: RGB instead of Y")
-    assert "30.7 is consistent with RGB instead\nof Y" in text
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

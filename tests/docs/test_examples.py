@@ -1,6 +1,4 @@
-"""The README's example works, and what it links to exists."""
-
-import re
+"""The examples of four pages work: they are planned, trained and evaluated on little images."""
 
 import yaml
 
@@ -8,22 +6,17 @@ from irbench import cli, plan
 from irbench.core import records
 from irbench.imaging.images import write_png
 from tests.helpers import tiny
-from tests.helpers.paths import ROOT
+from tests.helpers.snippets import block
 
-TEXT = (ROOT / "README.md").read_text()
-
-
-def block(language, holding=""):
-    """The first example in a language, or the first that holds a text."""
-    return next(found for found in re.findall(rf"```{language}\n(.*?)```", TEXT, re.S)
-                if holding in found)
+MODEL, DATA, COST = "docs/my-model.md", "docs/my-data.md", "docs/cost.md"
+METRICS = "docs/metrics.md"
 
 
 def test_the_example_model_is_trained_and_evaluated(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny.make(tmp_path)
-    (tmp_path / "my_model.py").write_text(block("python"))
-    example = yaml.safe_load(block("yaml", "plugins: [my_model.py]"))
+    (tmp_path / "my_model.py").write_text(block(MODEL, "python"))
+    example = yaml.safe_load(block(MODEL, "yaml", "plugins: [my_model.py]"))
     # as printed, but on the tests' little images and for a few steps
     training = example["models"]["my-model"]["training"]
     training |= {"data": ["tinytrain"], "steps": 3, "patch": 16, "batch": 2}
@@ -39,7 +32,7 @@ def test_the_example_model_is_trained_and_evaluated(tmp_path, monkeypatch):
 
 def test_the_example_of_variants_is_three_more_models(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = tiny.make(tmp_path, models=yaml.safe_load(block("yaml", "variants:"))["models"],
+    config = tiny.make(tmp_path, models=yaml.safe_load(block(COST, "yaml", "variants:"))["models"],
                        cells=[{"protocol": "sr-x2", "datasets": ["photos"],
                                "models": ["semanir-light"]}])
     planned = plan.load(config)
@@ -52,8 +45,8 @@ def test_the_example_dataset_and_protocol_are_one_entry_each(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     for i in range(2):
         write_png(tmp_path / "street" / f"photo{i}.png", tiny.photo(i, 40, 48))
-    (tmp_path / "my_catalog.yaml").write_text(block("yaml", "sigma75@1"))
-    example = yaml.safe_load(block("yaml", "catalog_paths: [my_catalog.yaml]"))
+    (tmp_path / "my_catalog.yaml").write_text(block(DATA, "yaml", "sigma75@1"))
+    example = yaml.safe_load(block(DATA, "yaml", "catalog_paths: [my_catalog.yaml]"))
     config = {"run": "example", "metrics": ["psnr"], "models": {"input": {}}, **example}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     cell = ["--protocol", "denoise_color-sigma75", "--dataset", "street", "--model", "input"]
@@ -66,7 +59,7 @@ def test_the_example_dataset_and_protocol_are_one_entry_each(tmp_path, monkeypat
 
 def test_the_example_of_other_peoples_weights_is_a_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    tiny.make(tmp_path, models=yaml.safe_load(block("yaml", "external:"))["models"],
+    tiny.make(tmp_path, models=yaml.safe_load(block(MODEL, "yaml", "external:"))["models"],
               cells=[{"protocol": "denoise_gray-sigma25", "datasets": ["tinyset"],
                       "models": ["my-dncnn"]}])
     job = plan.load("config.yaml").find("cell", protocol="denoise_gray-sigma25",
@@ -74,18 +67,15 @@ def test_the_example_of_other_peoples_weights_is_a_model(tmp_path, monkeypatch):
     assert job.spec["model"]["arch"] == "external"
 
 
-def test_tables_are_whole_and_name_each_verb_once():
-    tables = re.findall(r"(?:^\|.*\n)+", TEXT, re.MULTILINE)
-    for table in tables:
-        assert len({line.count("|") for line in table.splitlines()}) == 1, table
-    verbs = [line.split("|")[1] for line in tables[0].splitlines()[2:]]
-    assert "irbench train" in " ".join(verbs)
-    assert len(set(verbs)) == len(verbs)
-
-
-def test_links_and_files_named_exist():
-    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
-        if "://" not in target:
-            assert (ROOT / target).exists(), target
-    for path in re.findall(r"`((?:irbench|workflow|tests|benchmarks|profiles)/[^`\s]*)`", TEXT):
-        assert (ROOT / path).exists(), path
+def test_the_example_metric_is_scored_beside_the_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(block(METRICS, "python", "mine.py"))
+    example = yaml.safe_load(block(METRICS, "yaml", "metric_plugins"))
+    tiny.make(tmp_path, **example)
+    cell = ["--protocol", "sr-x2", "--dataset", "tinyset", "--model", "bicubic"]
+    assert cli.main(["eval", *cell]) == 0
+    mean = records.read(next((tmp_path / "results/tiny/cells").rglob("bicubic.json")))[
+        "result"]["mean"]
+    assert list(mean) == ["psnr", "ssim", "mae"]
+    # the mean absolute error is at most the root of the mean squared one
+    assert 0 < mean["mae"] <= 255 * 10 ** (-mean["psnr"] / 20) * 1.2
