@@ -23,6 +23,7 @@ from irbench.cli import (
     bench,
     check,
     checkpoints,
+    cite,
     compare,
     data,
     evaluate,
@@ -36,6 +37,7 @@ from irbench.cli import (
     restore,
     score,
     status,
+    table,
     train,
     verify,
 )
@@ -43,7 +45,8 @@ from irbench.core.errors import Paused, UserError, refusal
 from irbench.jobs import life
 
 VERBS = (data, train, evaluate, profile, bench, report, listing, info, status, verify, anchors,
-         peers, explain, compare, check, baseline, history, checkpoints, restore, score)
+         peers, explain, compare, check, baseline, history, checkpoints, restore, score, table,
+         cite)
 
 WIDTH = 78      # of a verb's description in its help
 
