@@ -14,6 +14,7 @@ from irbench.present import fitting, text
 from irbench.present.table import BEST, SECOND, Block, Row, Table, Value, joined
 
 PAGE = 45                       # rows of a table that fit on a page with notes
+WIDEST_COLUMN = 300             # points; of a page with two columns
 RANKS = {BEST: r"\textbf{%s}", SECOND: r"\underline{%s}"}
 
 
@@ -80,9 +81,11 @@ def to_paper(table: Table, room: str | float = "column", *, bare: bool = False,
     grid = [*(f"{command}%" for command in layout.commands),
             *_tabular(table, table.blocks, layout)]
     grid[-1] += "%"
-    environment = "table*" if room == "page" else "table"
+    # no column of two is so wide; on a page with one, both environments are the same
+    wide = room != "text" and points > WIDEST_COLUMN
+    environment = "table*" if wide else "table"
     needs = (rf"% needs \usepackage{{booktabs}}; made for {points:g} pt"
-             f"{f', a {environment} in two columns' * (room == 'page')}")
+             f"{', a table* in two columns' * wide}")
     if bare:
         comments = [f"% {' '.join(one.split())}" for one in remarks]
         return "\n".join([needs, *comments, "{%", *grid, "}", ""])
