@@ -23,6 +23,7 @@ from irbench.cli import (
     bench,
     check,
     checkpoints,
+    cite,
     compare,
     completion,
     data,
@@ -39,6 +40,7 @@ from irbench.cli import (
     run,
     score,
     status,
+    table,
     train,
     verify,
 )
@@ -47,7 +49,7 @@ from irbench.jobs import life
 
 VERBS = (init, run, data, train, evaluate, profile, bench, report, listing, info, status, verify,
          anchors, peers, explain, compare, check, baseline, history, checkpoints, restore, score,
-         completion)
+         table, cite, completion)
 
 WIDTH = 78      # of a verb's description in its help
 

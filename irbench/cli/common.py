@@ -18,6 +18,7 @@ from irbench import plan as plans
 from irbench.catalog import peers, protocols, recipes
 from irbench.core import messages
 from irbench.core.errors import UserError, unknown
+from irbench.core.run_folder import RESULTS, RunFolder, runs
 from irbench.data import sets
 from irbench.inference import devices
 from irbench.jobs import run as jobs
@@ -27,6 +28,8 @@ from irbench.models import registry
 from irbench.plan import Job, Plan, scoring
 from irbench.plan import config as configs
 from irbench.plan import file as plan_file
+from irbench.report import collect
+from irbench.report.run import Run
 
 CONFIG = configs.DEFAULT
 PATIENCE = 300.0    # seconds
@@ -45,6 +48,14 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     group = parser.add_mutually_exclusive_group()
     group.add_argument("--config", default=CONFIG, help="default: %(default)s")
     add_plan(group)
+
+
+def add_config_or_run(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name a run whose results are shown: a config, or the run itself."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--config", default=CONFIG, help="default: %(default)s")
+    group.add_argument("--run", metavar="RUN",
+                       help="a run by its name or folder, as results/photos")
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:
@@ -154,6 +165,36 @@ def settings(arguments: argparse.Namespace, plan: Plan, **more: object) -> RunSe
 def load_plan(arguments: argparse.Namespace) -> Plan:
     """Return the run's plan: read from the given file, or planned from the config."""
     return plans.read(arguments.plan) if arguments.plan else plans.load(arguments.config)
+
+
+def config_of(given: str) -> tuple[Path, RunFolder | None]:
+    """Return the config file that is named, or that of the run that is named, and its folder.
+
+    Raises UserError for a name that is neither.
+    """
+    path = Path(given)
+    if path.is_file() or given == CONFIG:
+        return path, None
+    for folder in (RunFolder(path), RunFolder.of_run(given)):
+        if folder.config.is_file():
+            return folder.config, folder
+    if path.suffix in (".yaml", ".yml", ".json"):
+        raise UserError(f"config {given}: no such file.")
+    raise unknown("run", given, [one.path.name for one in runs() if one.config.is_file()],
+                  str(RESULTS))
+
+
+def collected(given: str) -> Run:
+    """Return the records of a config or a run as the report reads them.
+
+    A run's folder may lie anywhere. The titles of sets that the run does not use are known, too.
+    """
+    config, folder = config_of(given)
+    planned = plans.load(config)
+    spec = planned.report_spec
+    titles = {name: {"title": entry.title} for name, entry in planned.known.items()}
+    return collect.collect(folder.path if folder else planned.folder,
+                                    spec | {"datasets": titles | spec["datasets"]})
 
 
 def settled(arguments: argparse.Namespace, plan: Plan, job: Job) -> Job:

@@ -14,12 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 
 from irbench import plan
 from irbench.cli import common
-from irbench.core.errors import UserError, unknown
-from irbench.core.run_folder import RESULTS, RunFolder, runs
 from irbench.jobs import verify
 
 NAME = "status"
@@ -35,7 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one line per job that would be done, then how many there are; return the exit code."""
-    planned = plan.load(_config(arguments.run))
+    planned = plan.load(common.config_of(arguments.run)[0])
     known = verify.Records(planned)
     states = [known.find(job) for job in planned.jobs()]
     to_do = [one for one in states if one.state != verify.CURRENT]
@@ -51,17 +48,3 @@ def run(arguments: argparse.Namespace) -> int:
         "jobs": [{"kind": one.job.kind, "key": one.job.key, "state": one.state,
                   "reason": one.reason or None} for one in states]}))
     return 0
-
-
-def _config(given: str) -> Path:
-    """Return the config file that is named, or that of the run that is named."""
-    path = Path(given)
-    if path.is_file() or given == common.CONFIG:
-        return path
-    for folder in (RunFolder(path), RunFolder.of_run(given)):
-        if folder.config.is_file():
-            return folder.config
-    if path.suffix in (".yaml", ".yml", ".json"):
-        raise UserError(f"config {given}: no such file.")
-    raise unknown("run", given, [one.path.name for one in runs() if one.config.is_file()],
-                  str(RESULTS))

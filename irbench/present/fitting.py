@@ -1,10 +1,12 @@
 """Fit LaTeX tables to a page without packages: smaller letters, broken lines, several parts.
 
-Widths are estimated from the number of letters. Pure functions; nothing is read or written.
+Widths of the report's tables are estimated from the number of letters, those of a paper's table
+letter by letter (``fitted``). Pure functions; nothing is read or written.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 PAGE = 450                      # greatest width of a table in points: A4 with margins of an inch
@@ -15,6 +17,23 @@ PER_LINE = 120                  # letters per line of a caption or a note
 GAP = (4, 2)                    # points beside a column, in scriptsize and in tiny
 NARROW = 14                     # least width in letters of a column with broken lines
 RAISED = 0.7                    # width of a letter of a footnote mark
+# the room for a table of a paper in points, at most what the usual classes have in 10 pt: article's
+# column on A4 has 221 (letter 229, CVPR 237, ACM 241, IEEE 252), its two columns together 452
+# (IEEE 516), its page with one column 345. The latter also serves 11 and 12 pt, where \small is
+# larger but the text is hardly wider
+ROOMS = {"column": 220, "text": 328, "page": 450}
+# sizes of letters, with the width of an em (Computer Modern: small letters are relatively wider),
+# and gaps beside a column in points; the first with which a table fits is taken
+STEPS = tuple((size, em, gap) for size, em, gaps in (
+    (r"\normalsize", 10.0, (6,)), (r"\small", 9.25, (6, 4)), (r"\footnotesize", 8.5, (4, 3)),
+    (r"\scriptsize", 7.97, (3, 2))) for gap in gaps)
+# widths of letters in em, of Computer Modern, which is wider than Times
+WIDTHS = {letter: width for letters, width in (
+    ("ijl.,:;'|!", 0.31), (" -", 0.334), ("frstI()[]", 0.4), ("0123456789/*", 0.5),
+    ("acegoJz", 0.514), ("S", 0.556), ("EFLP", 0.681), ("mwMW+=<>%@&_#$", 1.03))
+    for letter in letters}
+LOWER, UPPER, SIGN = 0.556, 0.785, 1.03     # widths of all other letters, and of signs
+BOLD = 1.16                     # bold letters are wider by this factor
 
 
 @dataclass(frozen=True)
@@ -35,6 +54,37 @@ class Layout:
 def letters(shown: str, marks: list[str]) -> float:
     """Return the width of a value with its footnote marks, in letters."""
     return len(shown) + RAISED * len(",".join(marks))
+
+
+def ems(shown: str, marks: Iterable[str] = (), bold: bool = False) -> float:
+    """Return the greatest width of a text with its footnote marks, in em of its letters."""
+    wide = sum(WIDTHS.get(letter, SIGN if not letter.isascii() else
+                          UPPER if letter.isupper() else LOWER) for letter in shown)
+    return wide * (BOLD if bold else 1) + 0.8 * sum(map(ems, marks))
+
+
+def fitted(widths: list[float], left: list[bool], heads: list[list[tuple[float, int]]],
+           room: float) -> Layout | None:
+    """Return the layout of a table without outer gaps that fits ``room`` points, None if none does.
+
+    Args:
+        widths: widths of the columns in em, see ``ems``.
+        left: whether a column has words, aligned left.
+        heads: rows of common heads: the width in em of each, and how many columns it spans.
+        room: points.
+    """
+    for size, em, gap in STEPS:
+        points = [width * em for width in widths]
+        for row in heads:
+            start = 0
+            for width, count in row:        # TeX widens the last column below a wide head
+                own = sum(points[start:start + count]) + 2 * gap * (count - 1)
+                points[start + count - 1] += max(0.0, width * em - own)
+                start += count
+        if sum(points) + 2 * gap * (len(points) - 1) <= room:
+            kinds = "".join("l" if flush else "r" for flush in left)
+            return Layout(size, gap, f"@{{}}{kinds}@{{}}", frozenset())
+    return None
 
 
 def layout(widths: list[float], left: list[bool]) -> Layout:

@@ -1,15 +1,20 @@
 r"""Print a table as LaTeX; the document needs ``\usepackage{booktabs}`` only.
 
-A table wider than a page is split into parts below each other, each with the heads of its rows.
-Text that a user can write is escaped. Reads and writes nothing.
+A table of the report wider than a page is split into parts below each other, each with the heads of
+its rows. A table of a paper (``to_paper``) is never split: its letters get as small as its place
+asks for. Text that a user can write is escaped. Reads and writes nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from irbench.core.errors import UserError
 from irbench.present import fitting, text
 from irbench.present.table import BEST, SECOND, Block, Row, Table, Value, joined
 
 PAGE = 45                       # rows of a table that fit on a page with notes
+WIDEST_COLUMN = 300             # points; of a page with two columns
 RANKS = {BEST: r"\textbf{%s}", SECOND: r"\underline{%s}"}
 
 
@@ -36,14 +41,72 @@ def _environment(table: Table) -> str:
     for number, part in enumerate(fitting.parts(widths, left, keys, spans)):
         layout = fitting.layout([widths[i] for i in part], [left[i] for i in part])
         here = table.only(i - keys for i in part[keys:])
-        tabulars += [_tabular(here, blocks, layout) for blocks in _cut(here, number, layout)]
-    notes = [*([text.latex(table.coverage)] if table.coverage else []),
-             *(rf"\textsuperscript{{{mark}}}~{text.latex(sentence)}"
-               for mark, sentence in table.notes.items()),
-             *(rf"\texttt{{{text.latex(name)}}}: {text.latex(sentence)}"
-               for name, sentence in table.terms.items())]
+        tabulars += [[*layout.commands, *_tabular(here, blocks, layout)]
+                     for blocks in _cut(here, number, layout)]
     return "\n".join(fitting.pages(text.latex(table.title), text.latex(table.full_caption),
-                                   table.anchor.replace("_", "-"), tabulars, notes))
+                                   table.anchor.replace("_", "-"), tabulars, _notes(table)))
+
+
+def _notes(table: Table) -> list[str]:
+    return [*([text.latex(table.coverage)] if table.coverage else []),
+            *(rf"\textsuperscript{{{text.latex(mark)}}}~{text.latex(sentence)}"
+              for mark, sentence in table.notes.items()),
+            *(rf"\texttt{{{text.latex(name)}}}: {text.latex(sentence)}"
+              for name, sentence in table.terms.items())]
+
+
+def to_paper(table: Table, room: str | float = "column", *, bare: bool = False,
+             remarks: Iterable[str] = ()) -> str:
+    """Return a table for a paper, in the largest letters with which it fits.
+
+    Args:
+        table: the table; its rows have one line each.
+        room: its place: ``column`` (of a page with two; a table that does not fit there gets both
+            columns, as ``table*``), ``page`` (both columns), ``text`` (a page with one column), or
+            a width in points.
+        bare: return the tabular alone, without environment, caption and notes.
+        remarks: sentences for comments above a bare table.
+
+    Raises:
+        UserError: the table does not fit even in the smallest letters.
+    """
+    layout = _fitted(table, fitting.ROOMS.get(room, room))
+    if layout is None and room == "column":
+        room, layout = "page", _fitted(table, fitting.ROOMS["page"])
+    points = fitting.ROOMS.get(room, room)
+    if layout is None:
+        raise UserError(f"the table has {len(table.all_columns)} columns and does not fit "
+                        f"{points:g} pt even in {fitting.STEPS[-1][0]}. Show fewer --columns, "
+                        "--metrics or levels (--protocol), or make several tables.")
+    grid = [*(f"{command}%" for command in layout.commands),
+            *_tabular(table, table.blocks, layout)]
+    grid[-1] += "%"
+    # no column of two is so wide; on a page with one, both environments are the same
+    wide = room != "text" and points > WIDEST_COLUMN
+    environment = "table*" if wide else "table"
+    needs = (rf"% needs \usepackage{{booktabs}}; made for {points:g} pt"
+             f"{', a table* in two columns' * wide}")
+    if bare:
+        comments = [f"% {' '.join(one.split())}" for one in remarks]
+        return "\n".join([needs, *comments, "{%", *grid, "}", ""])
+    notes = _notes(table)
+    # a narrow column may ask for wide spaces in the lines of the caption
+    lines = [needs, rf"\begin{{{environment}}}[t]", r"\centering\sloppy",
+             rf"\caption{{{text.latex(table.full_caption)}}}",
+             rf"\label{{tab:{table.anchor.replace('_', '-')}}}", "{%", *grid, "}"]
+    if notes:
+        lines += [r"\par\smallskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright",
+                  *(rf"{note}\par" for note in notes), r"\end{minipage}"]
+    return "\n".join([*lines, rf"\end{{{environment}}}", ""])
+
+
+def _fitted(table: Table, room: float) -> fitting.Layout | None:
+    *groups, titles = [[(fitting.ems(title), count) for title, count in row]
+                       for row in table.headings(heads=True)]
+    widths = [max([title, *(fitting.ems(row.values[i].shown, row.values[i].marks,
+                                        row.values[i].rank == BEST) for row in table.rows)])
+              for i, (title, _) in enumerate(titles)]
+    return fitting.fitted(widths, [column.left for column in table.all_columns], groups, room)
 
 
 def _cut(table: Table, part: int, layout: fitting.Layout) -> list[list[Block]]:
@@ -58,7 +121,7 @@ def _cut(table: Table, part: int, layout: fitting.Layout) -> list[list[Block]]:
 
 def _tabular(table: Table, blocks: list[Block], layout: fitting.Layout) -> list[str]:
     width = len(table.all_columns)
-    lines = [*layout.commands, rf"\begin{{tabular}}{{{layout.kinds}}}", r"\toprule"]
+    lines = [rf"\begin{{tabular}}{{{layout.kinds}}}", r"\toprule"]
     *groups, titles = table.headings(heads=True)
     for group in groups:
         lines += _common_heads(group)
@@ -106,6 +169,6 @@ def _apart(table: Table, value: Value) -> str:
 
 
 def _value(table: Table, value: Value) -> str:
-    marks = rf"\textsuperscript{{{','.join(value.marks)}}}" if value.marks else ""
+    marks = rf"\textsuperscript{{{','.join(map(text.latex, value.marks))}}}" if value.marks else ""
     return (RANKS.get(value.rank, "%s") % text.latex(value.full)
             + _apart(table, value).replace("-", "$-$") + marks)

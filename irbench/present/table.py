@@ -22,6 +22,7 @@ from irbench.present.notes import Noted, in_order
 
 MEASURED = "measured"           # the source of a row that is not copied from print
 BEST, SECOND = "best", "second"
+DAGGER = "†"                    # mark of published rows that stand among measured ones
 
 
 @dataclass(frozen=True)
@@ -256,6 +257,15 @@ class Table(Noted):
         kept = list(columns)
         return replace(self, columns=[self.columns[i] for i in kept], blocks=[
             replace(block, rows=[replace(row, entries=[row.entries[i] for i in kept])
+                                 for row in block.rows]) for block in self.blocks])
+
+    def bare(self) -> Table:
+        """Return the table without caption and notes; only the dagger of published rows stays."""
+        def plain(values: list[Value]) -> list[Value]:
+            return [replace(value, sub="", marks=[m for m in value.marks if m == DAGGER])
+                    for value in values]
+        return replace(self, notes={}, terms={}, sentences=[], cells=[], version=None, blocks=[
+            replace(block, rows=[replace(row, heads=plain(row.heads), entries=plain(row.entries))
                                  for row in block.rows]) for block in self.blocks])
 
     def remarked(self, marks: dict[str, str]) -> list[Block]:

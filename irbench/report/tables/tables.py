@@ -22,7 +22,7 @@ neither are variants, which are the model of another row run differently.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from irbench.catalog import published
@@ -136,7 +136,7 @@ def _blocks(run: Run, counterparts: Counterparts, stem: str, title: str, cells: 
         heads = ("dataset", "level", "metric") if by == "dataset" else (
             "level", "dataset", "metric")
         table = Table(stem, task_title + f", {ending}" * bool(ending) + remark, NAMING,
-                      _headed(part, heads, by), FIELDS, anchor=anchor.replace("@", "-v"),
+                      headed(part, heads, by), FIELDS, anchor=anchor.replace("@", "-v"),
                       cut=False, task=task, version=cells[0].version, part=name, common_title=title)
         made.append(table)
     _fill(made, run, cells, counterparts, keep)
@@ -158,7 +158,7 @@ def _columns(run: Run, cells: list[Cell]) -> list[Column]:
         for dataset, here in datasets.items():
             asked = {metric for cell in here for metric in cell.metrics} | set(run.metrics)
             asked = asked or anywhere or metrics.main()
-            columns += [_column(run, protocol, here[0].level, dataset, m)
+            columns += [column_of(run, protocol, here[0].level, dataset, m)
                         for m in metrics.ordered(asked) if m not in lacking]
     return columns
 
@@ -183,23 +183,24 @@ def _lacking(run: Run, cells: list[Cell]) -> dict[str, list[str]]:
     return found if len(found) < len(asked) else {}
 
 
-def _column(run: Run, protocol: str, level: str, dataset: str, metric: str) -> Column:
+def column_of(run: Run, protocol: str, level: str, dataset: str, metric: str) -> Column:
     """Return a column of scores without a title."""
     return Column("", protocol=protocol, level=level, dataset=dataset,
                   dataset_title=run.dataset_title(dataset), metric=metric)
 
 
-def _headed(columns: list[Column], heads: tuple[str, ...], by: str) -> list[Column]:
-    """Return columns with their titles and common heads (from ``HEADS``), outermost first.
+def headed(columns: list[Column], heads: tuple[str, ...], by: str,
+           labels: Mapping[str, Callable[[Column], str]] = HEADS) -> list[Column]:
+    """Return columns with their titles and common heads (from ``labels``), outermost first.
 
     A row of heads that is the same for all columns is left out, except the last row and the
     dataset, whose name must appear unless it names the block.
     """
-    labels = [[HEADS[name](column) for name in heads] for column in columns]
+    shown = [[labels[name](column) for name in heads] for column in columns]
     kept = [depth for depth, name in enumerate(heads) if depth == len(heads) - 1
-            or (name == "dataset" and by != "dataset") or len({one[depth] for one in labels}) > 1]
+            or (name == "dataset" and by != "dataset") or len({one[depth] for one in shown}) > 1]
     return [replace(column, title=titles[-1], over=tuple(titles[depth] for depth in kept[:-1]))
-            for column, titles in zip(columns, labels, strict=True)]
+            for column, titles in zip(columns, shown, strict=True)]
 
 
 def _aligned(run: Run, columns: list[Column], by: str, value: str) -> list[Column]:
@@ -211,7 +212,7 @@ def _aligned(run: Run, columns: list[Column], by: str, value: str) -> list[Colum
     made = []
     for name in outer:
         level, dataset = (value, name) if by == "level" else (name, value)
-        made += [_column(run, protocols[level], level, dataset, metric)
+        made += [column_of(run, protocols[level], level, dataset, metric)
                  for metric in metrics.METRICS if (name, metric) in asked]
     return made
 
@@ -236,7 +237,7 @@ def _denoising(run: Run, counterparts: Counterparts,
             columns += sorted(found, key=lambda column: order.index(column.dataset))
         stem = "denoise" + f"@{several}" * (len(pairs) > 1)
         table = Table(stem, f"{text.task_title('denoise')}, PSNR (dB)", NAMING,
-                      _headed(columns, ("task", "dataset", "level"), ""), FIELDS,
+                      headed(columns, ("task", "dataset", "level"), ""), FIELDS,
                       anchor=stem.replace("@", "-v"), cut=False, task="denoise",
                       version=pair[0] if len(set(pair)) == 1 else None)
         if columns:
@@ -256,7 +257,7 @@ def _fill(parts: list[Table], run: Run, cells: list[Cell], counterparts: Counter
     for table in parts:
         ranking.printed(table.published, table.columns)
         table.sentences = _sentences(table, run, cells, comparisons)
-        table.lines = list(_lines(table))
+        table.lines = list(lines_of(table))
 
 
 def _fill_rows(table: Table, run: Run, cells: list[Cell], counterparts: Counterparts,
@@ -280,7 +281,7 @@ def _fill_rows(table: Table, run: Run, cells: list[Cell], counterparts: Counterp
                    for cell in here.values()]
 
 
-def _lines(table: Table) -> Iterator[list]:
+def lines_of(table: Table) -> Iterator[list]:
     """Yield one line of the CSV per value: unrounded or as printed, and as shown in the table.
 
     The difference is measured - printed, unrounded, to the value that ``against`` names.

@@ -1,0 +1,51 @@
+"""The papers behind methods, printed values, datasets, metrics and models, as BibTeX.
+
+Reads ``catalog/citations.yaml``, which explains its form; writes nothing.
+
+Try: ``python -c "from irbench.catalog import citations;
+print(citations.bibtex(citations.keys('datasets', 'set5')))"``
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+
+from irbench.catalog import reader
+
+CATALOG = Path(__file__).with_name("citations.yaml")
+GROUPS = ("methods", "sources", "datasets", "metrics", "models")
+# the kinds of entries, each with the fields that it must have
+KINDS = {"article": ("author", "title", "journal", "year"),
+         "inproceedings": ("author", "title", "booktitle", "year"),
+         "misc": ("author", "title", "year")}
+
+
+@functools.cache
+def load() -> dict[str, dict]:
+    """Return the file: ``entries`` by key, and ``uses`` by group and name."""
+    return reader.sections(CATALOG, ("entries", "uses"), "the citations of irbench")
+
+
+def keys(group: str, name: str) -> tuple[str, ...] | None:
+    """Return the keys of what to cite for a name, () for nothing, None if that is not known.
+
+    Args:
+        group: one of ``GROUPS``.
+        name: a name of that group; of a method, with or without its asterisk.
+    """
+    known = load()["uses"][group]
+    general = name.partition(":")[0] + ":"      # all metrics of pyiqa
+    found = known.get(name.removesuffix("*") if group == "methods" else name, known.get(general))
+    return None if found is None else tuple([found] if isinstance(found, str) else found)
+
+
+def bibtex(keys: Iterable[str]) -> str:
+    """Return the entries with these keys, sorted by key, each once."""
+    return "\n".join(_entry(key, load()["entries"][key]) for key in sorted(set(keys)))
+
+
+def _entry(key: str, fields: dict) -> str:
+    lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if name != "type"]
+    return "\n".join([f"@{fields['type']}{{{key},", *lines, "}", ""])

@@ -1,0 +1,50 @@
+"""``irbench cite``: what to cite for a run, as BibTeX: models, methods, datasets and metrics.
+
+Reads   a config or a run and its records, and the catalog. Prints BibTeX; ``--output`` writes it.
+
+Try: ``irbench cite results/photos``
+     ``irbench cite --all --output refs.bib``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from irbench.catalog import citations
+from irbench.cli import common
+from irbench.core import messages
+from irbench.core.errors import not_written
+from irbench.core.files import write_atomic
+from irbench.report.facts import citing
+
+NAME = "cite"
+HELP = "print what to cite for a run, as BibTeX: models, methods, datasets and metrics"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("run", nargs="?", default=common.CONFIG, metavar="CONFIG|RUN",
+                        help="a config file, or a run by its name or folder (default: %(default)s)")
+    parser.add_argument("--all", action="store_true", help="print every entry that irbench has")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write this file instead")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print or write the entries; return the exit code."""
+    if arguments.all:
+        cited = citing.Cited(tuple(sorted(citations.load()["entries"])), ())
+    else:
+        cited = citing.of_run(common.collected(arguments.run))
+    if cited.remark:
+        messages.say(cited.remark)
+    if not arguments.output:
+        print(cited.bibtex, end="")
+        return 0
+    try:
+        write_atomic(arguments.output, cited.bibtex)
+    except OSError as error:
+        raise not_written(arguments.output, error) from None
+    print(json.dumps({"citations": str(arguments.output), "entries": len(cited.keys)}))
+    return 0

@@ -1,0 +1,140 @@
+"""``irbench table``: a table for a paper from a run's records: the rows and columns you name.
+
+Reads   a config or a run, and the run's records. Prints the table; ``--output`` writes it instead.
+        Reasons for what is missing go to stderr, so that a bare table does not lose them.
+
+Try: ``irbench table sr --rows SwinIR compacter --columns set5 --metrics psnr ssim --latex --bare``
+     ``irbench table sr --protocol x2 x4 --bold best --fit page --output table.tex --cite refs.bib``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from irbench.cli import common
+from irbench.core import messages
+from irbench.core.errors import UserError, not_written
+from irbench.core.files import write_atomic
+from irbench.present import fitting, plain
+from irbench.present.html import to_html
+from irbench.present.latex import to_paper
+from irbench.present.markdown import PAGE, pipes, to_markdown
+from irbench.present.table import Table
+from irbench.present.tidy import to_csv
+from irbench.report.facts import citing
+from irbench.report.tables import paper
+
+NAME = "table"
+HELP = ("print a table for a paper: chosen models and published methods, in LaTeX, Markdown, HTML "
+        "or CSV")
+SUFFIXES = {".tex": "latex", ".md": "markdown", ".html": "html", ".csv": "csv", ".txt": "text"}
+FITS = "column, page, text or a width in points"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's options."""
+    parser.add_argument("task", metavar="TASK", help="a task of the run, e.g. sr")
+    common.add_config_or_run(parser)
+    parser.add_argument("--rows", nargs="+", default=[], metavar="NAME",
+                        help="models of the run and published methods, in this order; "
+                             f"{paper.PRINTED}NAME is the published one if a model has the same "
+                             "name (default: all models)")
+    parser.add_argument("--columns", nargs="+", default=[], metavar="DATASET",
+                        help="default: those of the run")
+    parser.add_argument("--metrics", nargs="+", default=[], metavar="METRIC",
+                        help="default: those of the run")
+    parser.add_argument("--protocol", nargs="+", default=[], metavar="PROTOCOL",
+                        help="sr-x2, sr-x2@1 or only x2; several stand side by side (default: all "
+                             "of the task)")
+    parser.add_argument("--bold", default=paper.NO_BOLD, metavar="WHAT",
+                        help="best: the best value of each column; none; or a row by its name "
+                             "(default: %(default)s)")
+    parser.add_argument("--parameters", action="store_true",
+                        help="add a column with the number of parameters")
+    formats = parser.add_mutually_exclusive_group()
+    for name in dict.fromkeys(SUFFIXES.values()):
+        formats.add_argument(f"--{name}", dest="format", action="store_const", const=name,
+                             help=argparse.SUPPRESS if name == "text" else f"print {name}")
+    parser.add_argument("--bare", action="store_true",
+                        help="neither caption nor notes; in LaTeX the tabular alone")
+    parser.add_argument("--fit", default="column", type=_room, metavar="ROOM",
+                        help="LaTeX: where the table must fit: column (of two; a wide table gets "
+                             "both, as table*), page (both columns), text (a page with one "
+                             "column), or a width in points (default: %(default)s)")
+    parser.add_argument("--output", type=Path, metavar="FILE",
+                        help=f"write this file; its suffix ({', '.join(SUFFIXES)}) chooses the "
+                             "format")
+    parser.add_argument("--cite", type=Path, metavar="FILE",
+                        help="also write the BibTeX entries of all that the table shows")
+
+
+def _room(given: str) -> str | float:
+    """Parse a place of a table, or its width in points."""
+    if given in fitting.ROOMS:
+        return given
+    try:
+        points = float(given)
+    except ValueError:
+        points = -1.0
+    if not 20 <= points <= 10_000:
+        raise argparse.ArgumentTypeError(f"{given!r} is not valid: {FITS} (20 or more)")
+    return points
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print or write the table; return the exit code."""
+    form = _format(arguments)
+    found = common.collected(arguments.run or arguments.config)
+    table = paper.build(found, paper.Selection(
+        arguments.task, tuple(arguments.rows), tuple(arguments.columns), tuple(arguments.metrics),
+        tuple(arguments.protocol), arguments.bold, arguments.parameters))
+    content = _printed(table, form, arguments)
+    files = {}
+    if arguments.cite:
+        cited = citing.of_table(found, table)
+        files[arguments.cite] = cited.bibtex
+        if cited.unknown:
+            messages.say(cited.remark)
+    if arguments.output:
+        files[arguments.output] = content
+    for path, text in files.items():
+        try:
+            write_atomic(path, text)
+        except OSError as error:
+            raise not_written(path, error) from None
+    if arguments.bare or form == "text":
+        for remark in paper.remarks(table):
+            messages.say(remark)
+    if arguments.output:
+        print(json.dumps({"table": str(arguments.output), "rows": len(table.rows)}))
+    else:
+        print(content, end="")
+    return 0
+
+
+def _format(arguments: argparse.Namespace) -> str:
+    """Return the format that is asked for. Raises UserError for a suffix that tells none."""
+    if arguments.format or not arguments.output:
+        return arguments.format or "text"
+    suffix = arguments.output.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(f"--output {arguments.output}: unknown format. Give --latex, --markdown, "
+                        f"--html or --csv, or a name ending in {', '.join(SUFFIXES)}.")
+    return SUFFIXES[suffix]
+
+
+def _printed(table: Table, form: str, arguments: argparse.Namespace) -> str:
+    """Return the table in a format."""
+    bare = arguments.bare
+    if form == "latex":
+        return to_paper(table.bare() if bare else table, arguments.fit, bare=bare,
+                        remarks=paper.remarks(table))
+    if form == "csv":
+        return to_csv(table)
+    if form == "html":
+        return to_html(table.bare() if bare else table)
+    if form == "markdown":
+        return pipes(table.bare(), PAGE) + "\n" if bare else to_markdown(table)
+    return plain.to_text(table.bare() if bare else table) + "\n"

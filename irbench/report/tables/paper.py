@@ -1,0 +1,305 @@
+"""A table for a paper: chosen rows in a given order, measured and published ones side by side.
+
+It is made of the rows that the report's own tables have (``irbench.report.facts.rows``). Other than
+there, all rows are in one block, in the order given; a published row has a dagger where the table
+also has measured rows; every value that is missing is n/a, with its reason; and one order of values
+decides which are in bold. Reads nothing but the collected run and the published values.
+
+Try: ``irbench table sr --rows compacter SwinIR --columns set5 --bold best``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from irbench.catalog import published
+from irbench.core import metrics
+from irbench.core.errors import UserError, unknown
+from irbench.present import text
+from irbench.present.notes import letters
+from irbench.present.table import BEST, DAGGER, Block, Column, Row, Table, Value
+from irbench.report.facts import family, rows
+from irbench.report.run import MISSING, Cell, Run
+from irbench.report.tables import tables
+
+PRINTED = "published:"          # before the name of a row: the published one, not the run's
+NO_BOLD, BOLD_BEST = "none", "best"
+NOT_PRINTED = "not printed in the source"
+HEADS = {**tables.HEADS, "metric": lambda column: metrics.get(column.metric).title}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a table for a paper shows; () stands for all that the run has.
+
+    Attributes:
+        task: a task of the run's protocols, e.g. ``sr``.
+        rows: models of the run and published methods, in this order; ``published:NAME`` is a
+            published method whose name a model of the run has, too.
+        columns: datasets.
+        metrics: names of metrics, e.g. ``psnr``.
+        protocols: ids, ids without version, or levels (``x2``).
+        bold: "best", "none", or one of the rows.
+        parameters: whether a column shows the number of parameters.
+    """
+
+    task: str
+    rows: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    protocols: tuple[str, ...] = ()
+    bold: str = NO_BOLD
+    parameters: bool = False
+
+
+def build(run: Run, selection: Selection) -> Table:
+    """Return the table; its notes say where values come from and why others are missing.
+
+    Raises:
+        UserError: a name that is neither in the run nor among the published values, with the valid
+            ones; or two versions of one protocol, whose values must not be compared.
+    """
+    cells = [cell for cell in run.cells if cell.task == selection.task]
+    if not cells:
+        raise unknown("task", selection.task, {cell.task for cell in run.cells}, "table")
+    cells = _under(cells, selection.protocols)
+    names = _Names(run, cells)
+    columns = _columns(run, cells, selection, names)
+    used = {(column.protocol, column.dataset) for column in columns}
+    here = {(c.protocol, c.dataset, c.model): c for c in cells if (c.protocol, c.dataset) in used}
+    levels = dict.fromkeys(text.level_label(column.level) for column in columns)
+    versions = {cell.version for cell in cells}
+    title = text.task_title(selection.task) + f", {' and '.join(levels)}" * (len(levels) == 1)
+    table = Table(selection.task, title, tables.NAMING, columns, tables.FIELDS, cut=False,
+                  task=selection.task, version=versions.pop() if len(versions) == 1 else None)
+    chosen = dict.fromkeys([one for name in selection.rows for one in names.find(name, "--rows")]
+                           or family.ordered({cell.model: run.models[cell.model]
+                                              for cell in cells}))
+    for one in chosen:
+        table.blocks[0].rows.append(_measured(table, run, one, here) if isinstance(one, str) else
+                                    _printed(table, run, names.methods[one]))
+    if not selection.parameters:
+        for row in table.rows:
+            row.heads[1].marks = []
+    _name_apart(run, table.rows)
+    if selection.bold == BOLD_BEST:
+        _bold_best(table)
+    elif selection.bold != NO_BOLD:
+        _bold_row(table, selection.bold, names, list(chosen))
+    table.terms = {name: text.protocol_sentence(run.protocols.get(name))
+                   for name in dict.fromkeys(column.protocol for column in columns)}
+    table = _with_sources(table, selection)
+    table.lines = list(tables.lines_of(table))
+    return table if selection.parameters else replace(
+        table, heads=table.heads[:1], blocks=[Block(rows=[replace(row, heads=row.heads[:1])
+                                                          for row in table.rows])])
+
+
+def remarks(table: Table) -> list[str]:
+    """Return the notes of a table in sentences that name the values they are about.
+
+    For a table that is printed without its notes.
+    """
+    about: dict[str, list[str]] = {}
+    names = [row.name for row in table.rows]
+    for row in table.rows:
+        known = row.name + f" ({row.key})" * (names.count(row.name) > 1 and row in table.measured)
+        for column, value in zip(table.all_columns, row.values, strict=True):
+            where = " ".join([known, *column.over, column.title] if column.metric else [known])
+            for mark in value.marks:
+                about.setdefault(mark, []).append(where)
+    return [f"{', '.join(dict.fromkeys(about[mark]))}: {sentence}" if mark != DAGGER else
+            f"{mark} {sentence}" for mark, sentence in table.notes.items() if mark in about]
+
+
+# -- names ---------------------------------------------------------------------------------------
+
+def _under(cells: list[Cell], names: Sequence[str]) -> list[Cell]:
+    """Return the cells under the named protocols, in the order of the names."""
+    by_name: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        for name in (cell.protocol, cell.protocol.partition("@")[0], cell.level):
+            by_name.setdefault(name.lower(), {})[cell.protocol] = None
+    found: dict[str, None] = {}
+    for name in names:
+        if name.lower() not in by_name:
+            raise unknown("protocol", name, {cell.protocol for cell in cells}, "--protocol")
+        found |= by_name[name.lower()]
+    found = found or dict.fromkeys(cell.protocol for cell in cells)
+    versions: dict[str, list[str]] = {}
+    for protocol in found:
+        versions.setdefault(protocol.partition("@")[0], []).append(protocol)
+    for same in versions.values():
+        if len(same) > 1:
+            raise UserError(f"{' and '.join(same)} follow different conventions, so that their "
+                            f"values must not be compared. Choose one: --protocol {same[-1]}.")
+    return sorted((cell for cell in cells if cell.protocol in found),
+                  key=lambda cell: list(found).index(cell.protocol))
+
+
+class _Names:
+    """The names that a row may be chosen by, and what each stands for.
+
+    Attributes:
+        models: the models of the run that have a cell, by their names in lower case.
+        methods: the published methods of the task by (source, task, method).
+    """
+
+    def __init__(self, run: Run, cells: list[Cell]) -> None:
+        """Find the names for some cells of one task."""
+        levels = {cell.level for cell in cells if not cell.synthetic}
+        pairs = {(one.level, one.dataset) for one in run.figures if one.level in levels}
+        self.models = {cell.model.lower(): cell.model for cell in cells}
+        self.methods = {(one.source, one.task, one.method): one for one in
+                        published.rows(cells[0].task, pairs, figures=run.figures)}
+        self._printed: dict[str, list[tuple]] = {}
+        for key, one in self.methods.items():
+            self._printed.setdefault(one.method.lower(), []).append(key)
+            self._printed[f"{one.source}/{one.method}".lower()] = [key]
+        for key, one in self.methods.items():       # the asterisk may be left out
+            if not any(other.method == one.name for other in self.methods.values()):
+                self._printed.setdefault(one.name.lower(), []).append(key)
+
+    def find(self, name: str, where: str) -> list[str | tuple]:
+        """Return the model, or the keys of the published methods, that a name stands for."""
+        printed = name.lower().removeprefix(PRINTED)
+        if name.lower() in self.models:
+            return [self.models[name.lower()]]
+        if printed in self._printed:
+            return self._printed[printed]
+        raise unknown("row", name, {*self.models.values(),
+                                    *(one.method for one in self.methods.values())}, where)
+
+    @property
+    def datasets(self) -> set[str]:
+        """The datasets for which a method has a published value."""
+        return {dataset for one in self.methods.values() for _, dataset, _ in one.figures}
+
+
+# -- columns -------------------------------------------------------------------------------------
+
+def _columns(run: Run, cells: list[Cell], selection: Selection,
+             names: _Names) -> list[Column]:
+    levels = {cell.protocol: cell.level for cell in cells}
+    sets = {name.lower(): name for name in (*names.datasets, *(cell.dataset for cell in cells))}
+    for name in selection.columns:
+        if name.lower() not in sets:
+            raise unknown("dataset", name, sets.values(), "--columns")
+    named = list(dict.fromkeys(sets[name.lower()] for name in selection.columns))
+    asked = list(dict.fromkeys(metrics.get(name, "--metrics").name for name in selection.metrics))
+    asked = asked or list(metrics.ordered({*run.metrics, *(
+        metric for cell in cells for metric in cell.metrics)}) or metrics.main())
+    columns = []
+    for protocol, level in levels.items():
+        own = dict.fromkeys(cell.dataset for cell in cells if cell.protocol == protocol)
+        columns += [tables.column_of(run, protocol, level, dataset, metric)
+                    for dataset in named or own for metric in asked]
+    return tables.headed(columns, ("level", "dataset", "metric"), "", HEADS)
+
+
+# -- rows ----------------------------------------------------------------------------------------
+
+def _measured(table: Table, run: Run, model: str, here: rows.Cells) -> Row:
+    row = rows.measured(table, run, model, here, {})
+    name = row.heads[0]
+    if name.sub:
+        name.marks.append(table.note(name.sub))
+    row.heads[0] = replace(name, sub="")
+    for index, (column, value) in enumerate(zip(table.columns, row.entries, strict=True)):
+        if value.shown == text.NONE:
+            cell = here.get((column.protocol, column.dataset, model))
+            row.entries[index] = _absent(table, "the run does not score this metric here" if cell
+                                         else "the run has no cell for it")
+    return row
+
+
+def _printed(table: Table, run: Run, method: published.Method) -> Row:
+    row = rows.printed(table, run, {table.task: method})
+    marks = [table.note(published.ONE_MODEL)] if method.one_model else []
+    row.heads[0] = replace(row.heads[0], sub="", marks=marks)
+    if row.heads[1].shown == text.NONE:
+        row.heads[1] = _absent(table, NOT_PRINTED)
+    for index, (column, value) in enumerate(zip(table.columns, row.entries, strict=True)):
+        if value.shown == text.NONE:
+            figure = method.figures.get((column.level, column.dataset, column.metric))
+            row.entries[index] = _absent(table, published.other_version(figure, column.protocol)
+                                         if figure else NOT_PRINTED)
+    return row
+
+
+def _absent(table: Table, reason: str) -> Value:
+    return replace(table.absent(reason), status=MISSING)
+
+
+def _name_apart(run: Run, made: list[Row]) -> None:
+    """Drop what tells a title from those of models that the table does not show."""
+    keys = [row.key for row in made if row.key in run.models]
+    titles = [run.models[key].title or key for key in keys]
+    for row in made:
+        if row.key in run.models and titles.count(run.models[row.key].title or row.key) == 1:
+            row.heads[0] = replace(row.heads[0], shown=run.models[row.key].title or row.key)
+
+
+# -- bold ----------------------------------------------------------------------------------------
+
+def _bold_best(table: Table) -> None:
+    """Put the best value of each column in bold, among all rows; equal values share it.
+
+    As in the report, a value without ``number`` is left out: of a model that was trained on the
+    test images, of a self-ensemble or a variant, or printed under another convention.
+    """
+    for index, column in enumerate(table.columns):
+        values = [row.entries[index] for row in table.rows]
+        ranked = [value for value in values if value.number is not None]
+        sign = metrics.get(column.metric).sign
+        scores = {id(value): sign * float(value.shown) for value in ranked}
+        for value in ranked:
+            first = scores[id(value)] == max(scores.values()) > min(scores.values())
+            value.rank = BEST if first else ""
+
+
+def _bold_row(table: Table, name: str, names: _Names, chosen: list[str | tuple]) -> None:
+    """Put a whole row in bold."""
+    named = names.find(name, f"--bold {BOLD_BEST}, {NO_BOLD}, or a row")
+    if not set(named) & set(chosen):
+        raise UserError(f"--bold {name}: the table has no such row. Valid: {BOLD_BEST}, {NO_BOLD}, "
+                        f"{', '.join(row.name for row in table.rows)}.")
+    for one, row in zip(chosen, table.rows, strict=True):
+        if one in named:
+            for value in row.values:
+                value.rank = BEST
+
+
+# -- notes ---------------------------------------------------------------------------------------
+
+def _with_sources(table: Table, selection: Selection) -> Table:
+    """Return the table with one note on all published rows, and no note that nothing refers to."""
+    used = dict.fromkeys(mark for row in table.rows for value in row.values for mark in value.marks)
+    names = {mark: letters(number) for number, mark in enumerate(used)}
+    made = replace(table, blocks=table.remarked(names),
+                   notes={new: table.notes[old] for old, new in names.items()})
+    sources: dict[str, list[str]] = {}
+    for row in made.published:
+        sources.setdefault(row.source, []).append(row.name)
+    copied = "; ".join(f"{', '.join(found)}: {published.SOURCES.get(source, source)}"
+                       for source, found in sources.items())
+    if made.measured and made.published:
+        for row in made.published:
+            row.heads[0].marks.insert(0, DAGGER)
+        made.notes = {DAGGER: f"published values, not measured here. {copied}", **made.notes}
+    made.sentences = list(_sentences(made, selection, copied))
+    return made
+
+
+def _sentences(table: Table, selection: Selection, copied: str) -> Iterable[str]:
+    here = [metrics.get(name) for name in dict.fromkeys(c.metric for c in table.columns)]
+    for one in here:
+        direction = "higher" if one.sign > 0 else "lower"
+        yield f"{one.title}{f' in {one.unit}' * bool(one.unit)}: {direction} is better."
+    if selection.bold == BOLD_BEST:
+        yield "The best value of each column is in bold."
+    if table.published and not table.measured:
+        yield f"Published values, not measured here. {copied}."
+    if any(value.shown == text.NA for row in table.rows for value in row.values):
+        yield f"{text.NA}: see the note."
