@@ -1,9 +1,8 @@
 """From a config to jobs: resolve every name, and give each job all that its result depends on.
 
-A job is one dataset to fetch, one training, one cell, one profile or one benchmark of a part. Its
-``spec`` is plain data: protocol, model, recipe, digests of datasets and of the code it runs. The
-record stores the spec, so that the workflow runs a job again exactly when one of its inputs
-changed, and ``irbench verify`` can check it.
+A job's ``spec`` is plain data: protocol, model, recipe, digests of datasets and of the code it
+runs. The record stores the spec, so that the workflow runs a job again exactly when one of its
+inputs changed, and ``irbench verify`` can check it.
 
 Planning is quick: this module does not import torch.
 

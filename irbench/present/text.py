@@ -101,13 +101,15 @@ def difference(metric: str, number: float) -> str:
     return metrics.get(metric).difference(number)
 
 
-def significance(comparisons: int, what: str = "table") -> str:
+def significance(comparisons: int | None, what: str = "table") -> str:
     """Return the criterion of a real difference between models, for a caption.
 
-    ``comparisons``: how many the ``what`` makes; their p are corrected for their number.
+    ``comparisons``: how many the ``what`` makes; their p are corrected for their number. None if
+    another sentence states it.
     """
-    correction = (f" after Holm's correction for the {comparisons} comparisons of this {what}"
-                  if comparisons > 1 else "")
+    count = "all" if comparisons is None else f"the {comparisons}"
+    correction = (f" after Holm's correction for {count} comparisons of this {what}"
+                  if comparisons is None or comparisons > 1 else "")
     return (f"p < {statistics.LEVEL}{correction}, where p is the larger of that of a sign test "
             "over the images and that of the bootstrap interval of the mean difference")
 

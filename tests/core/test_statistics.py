@@ -144,7 +144,7 @@ def test_turned_signs_turn_the_answer(values):
     other = statistics.verdict([-v for v in values], "a")
     # other numbers are drawn, so the p of the interval differs a little
     assert other.mean == pytest.approx(-one.mean)
-    assert other.p == pytest.approx(one.p, abs=0.03)
+    assert other.p == pytest.approx(one.p, abs=0.06)
 
 
 @given(SOME, SOME)

@@ -49,7 +49,7 @@ def test_a_row_is_the_mean_of_its_seeds_with_their_spread(tmp_path):
     table = tables.build(collected(build))[0]
     assert [row.key for row in table.measured] == ["bicubic", "semanir"]
     row = table.measured[1]
-    assert row.sub == "trained here: 150 steps, cpu; 3 seeds"
+    assert (row.sub, row.origin) == ("3 seeds", "trained here: 150 steps, cpu")
     assert (row.entries[0].full, row.entries[0].seeds) == ("35.20 ± 0.100", 3)
     assert row.entries[1].full == "0.9400 ± 0.0000"
     assert "±: sample standard deviation over the seeds" in table.caption
@@ -129,6 +129,7 @@ def test_the_images_of_seeds_are_averaged_for_ranks(tmp_path):
     assert len(run.cells) == 3 and len(run.rows) == 2
 
 
+@pytest.mark.formats
 def test_a_report_with_seeds_is_built_and_names_them(tmp_path):
     build = seeded(tmp_path, [35.2, 35.3, 35.1])
     build.profile(X2, "semanir")

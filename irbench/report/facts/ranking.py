@@ -147,8 +147,10 @@ def sentences(cells: Sequence[Cell], titles: Mapping[str, str], comparisons: int
     return [
         "The best value of each column is in bold, the second is underlined. The rank of a "
         "measured row is 1 + the number of measured rows that are significantly better: "
-        f"{text.significance(comparisons)}. Rows without a significant difference share a rank; "
+        f"{text.significance(None)}. Rows without a significant difference share a rank; "
         "after a shared first rank there may be no second.",
+        # apart, because tables on one page share their other sentences
+        f"This table makes {comparisons} comparison{'s' * (comparisons != 1)}.",
         *([f"{few[0].upper()}{few[1:]} "
            f"({', '.join(f'{title}: {n}' for title, n in small.items())}); "
            "with one image there is no test."] if small else [])]

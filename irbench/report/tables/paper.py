@@ -60,9 +60,9 @@ def build(run: Run, selection: Selection) -> Table:
         UserError: a name that is neither in the run nor among the published values, with the valid
             ones; or two versions of one protocol, whose values must not be compared.
     """
-    cells = [cell for cell in run.cells if cell.task == selection.task]
+    cells = [cell for cell in run.rows if cell.task == selection.task]
     if not cells:
-        raise unknown("task", selection.task, {cell.task for cell in run.cells}, "table")
+        raise unknown("task", selection.task, {cell.task for cell in run.rows}, "table")
     cells = _under(cells, selection.protocols)
     names = _Names(run, cells)
     columns = _columns(run, cells, selection, names)
