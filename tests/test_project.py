@@ -94,7 +94,7 @@ print(json.dumps({name: found[name] for name in names if name in found}))
     found = json.loads(done.stdout.splitlines()[-1])
     if (ROOT / ".venv/.complete").exists() and Path(sys.prefix) == ROOT / ".venv":
         assert found["cv2"] == ["opencv-python-headless"]   # the other one needs libGL
-    known = in_lock() | {"irbench"}
+    known = in_lock() | {"irbench", project()["name"]}      # an older environment has the old name
     foreign = {name: owners for name, owners in found.items()
                if not {owner.lower().replace("_", "-").replace(".", "-") for owner in owners}
                & {one.replace(".", "-") for one in known}}

@@ -89,6 +89,9 @@ def changes(base: dict, new: dict, before: dict | None = None,
         if not one or not other:        # only one side has this part
             found += [f"{title}: {_say(one)} -> {_say(other)}"] if one or other else []
             continue
+        if part == "model" and isinstance(one, dict) and isinstance(other, dict) and (
+                one.get("arch") != other.get("arch")):      # whose options differ in any case
+            one, other = ({"arch": side.get("arch")} for side in (one, other))
         found += [f"{title}{f' {path}' if path else ''}: {_say(a)} -> {_say(b)}"
                   for path, a, b in different(one, other)]
     if base.get("code") != new.get("code"):

@@ -181,6 +181,7 @@ def test_two_models_of_a_run_are_compared_image_by_image(tmp_path, capsys):
     assert cli.main(words) == 0
     text = capsys.readouterr().out
     assert f"BASE  {folder}: base: bicubic" in text and f"NEW   {folder}: base: semanir" in text
+    assert "model arch: bicubic -> semanir" in text and "model options" not in text
     # in the other order, and against another run
     other = str(fixtures.make(tmp_path, "new"))
     assert cli.main(["compare", folder, other, "--models", fixtures.NET, fixtures.CUBIC,

@@ -1,6 +1,9 @@
 """kill -9 at random moments (benchmarks/kill.py): a few of its cycles, and that it finds faults."""
 
+import os
 import random
+import subprocess
+import sys
 import time
 from importlib import util
 
@@ -46,6 +49,26 @@ def test_jobs_end_with_snakemake_and_the_next_run_goes_on(kills, tmp_path):
     assert [one["status"] for one in stored] == ["ok"] * 6
     training = records.read(tmp_path / "results/killed/training/sr-x2@1/smallest.json")
     assert training["spec"]["model"]["options"]["strength"] == 0.2
+
+
+@pytest.mark.slow
+def test_everything_ends_with_irbench_run(kills, tmp_path):
+    """Its Snakemake, and the jobs of that; ``irbench run`` alone is killed."""
+    kills.write_world(tmp_path)
+    with (tmp_path / "log.txt").open("w") as log:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "irbench", "run", "first.yaml", "--cores", "2"], cwd=tmp_path,
+            stdout=log, stderr=log, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)})
+    until = time.monotonic() + 120
+    while not list(tmp_path.glob("results/killed/training/*/*.lock")):
+        assert time.monotonic() < until and run.poll() is None, (tmp_path / "log.txt").read_text()
+        time.sleep(0.02)
+    run.kill()
+    run.wait()
+    left = kills.workers(tmp_path)
+    assert any("snakemake" in one.cmdline() for one in left)
+    assert psutil.wait_procs(left, 60)[1] == []
 
 
 def test_every_damage_of_a_record_is_noticed(kills, tmp_path):
