@@ -12,8 +12,9 @@ No file is written, and a mutant costs a fraction of a second:
 3. A mutant in a line that runs on import (a constant, a default) needs a process that imports the
    changed module: a fork with everything loaded but irbench.
 
-A mutant that uses far more time than its tests usually need counts as killed. Constants of a module
-are changed as well, such as thresholds; docs/testing.md says why no other tool is used.
+A mutant that uses far more time than its tests usually need is stopped and counts as killed.
+Constants of a module are changed as well, such as thresholds; docs/testing.md says why no other
+tool is used.
 
 Try: ``python benchmarks/mutation.py statistics --sample 20``
      ``python benchmarks/mutation.py``        # all modules: an hour
@@ -179,14 +180,14 @@ def forked(call: Callable[[], object], cpu: float) -> object:
 
     Args:
         call: returns what JSON can hold, but not None.
-        cpu: seconds of CPU time that it may take. Of the clock's time it gets far more: other
-            processes may use the machine.
+        cpu: seconds of CPU time that it may take. It may sleep for ten minutes, and longer where
+            other processes use the machine.
     """
     result, to = os.pipe()
     child = os.fork()
     if not child:
         try:
-            signal.alarm(int(60 + 20 * cpu))
+            signal.alarm(int(600 + 100 * cpu))
             resource.setrlimit(resource.RLIMIT_CPU, (int(cpu) + 1, int(cpu) + 1))
             returned = json.dumps(call())
             with os.fdopen(to, "w", encoding="utf-8") as file:
@@ -260,7 +261,7 @@ class Lines:
 
 # -- one module ----------------------------------------------------------------------------------
 
-KILLED, SURVIVES, NOT_RUN = "killed", "survives", "no test runs it"
+KILLED, STOPPED, SURVIVES, NOT_RUN = "killed", "stopped", "survives", "no test runs it"
 
 
 class Module:
@@ -376,11 +377,11 @@ class Module:
         return [item for item, seconds in zip(items, taken, strict=True) if seconds < self.seconds]
 
     def _outcome(self, run: Callable[[], str], usual: float) -> str:
-        """Return SURVIVES if no test fails, else KILLED: also after far more than usual seconds."""
+        """Return SURVIVES if no test fails, KILLED if one does, STOPPED if they take far longer."""
         failing = forked(run, 5 + 3 * usual)
         if failing in self.runs:
             self.killers.append(failing)
-        return SURVIVES if failing == "" else KILLED
+        return STOPPED if failing is None else KILLED if failing else SURVIVES
 
 
 def _forget(path: Path) -> None:
@@ -432,7 +433,8 @@ def tried(name: str, options: argparse.Namespace, folder: str) -> dict:
         if i in chosen and outcomes[i] is None:
             outcomes[i] = module.afresh(mutant)
     return {"mutants": len(texts), "tried": len(chosen),
-            "survive": [texts[i] for i in sorted(chosen) if outcomes[i] != KILLED],
+            "stopped": list(outcomes.values()).count(STOPPED),
+            "survive": [texts[i] for i in sorted(chosen) if outcomes[i] in (SURVIVES, NOT_RUN)],
             "not_run": [texts[i] for i in sorted(chosen) if outcomes[i] == NOT_RUN]}
 
 
@@ -472,8 +474,8 @@ def main() -> int:
                 print("known   " if known else "SURVIVES", entry,
                       f"({NOT_RUN})" * (text in result[name]["not_run"]), flush=True)
             seconds = sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
-            say("{}: {tried} of {mutants} mutants tried, {} survive; {:.0f} s of CPU so far".format(
-                name, len(result[name]["survive"]), seconds, **result[name]))
+            say("{}: {tried} of {mutants} mutants tried, {stopped} stopped, {} survive; {:.0f} s "
+                "of CPU so far".format(name, len(result[name]["survive"]), seconds, **result[name]))
     print(json.dumps(result))
     return int(new > 0)
 
