@@ -108,7 +108,7 @@ def test_all_columns_and_blocks_of_a_table_are_one_family(tmp_path):
     assert len(found) == 2
     for table in found:
         assert places(table) == {"a": (1, ""), "b": (1, "")}
-        assert "Holm's correction for the 2 comparisons of this table" in table.caption
+        assert "This table makes 2 comparisons." in table.caption
 
 
 def test_lower_is_better_for_lpips():
