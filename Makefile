@@ -8,10 +8,13 @@
 #   make lock        write requirements.lock anew from pyproject.toml (needs uv)
 #   make clean       remove the environment, all results and all data
 #
-#   PYTHON=/path/to/python3.11 chooses the interpreter: make test PYTHON=...
+#   PYTHON=/path/to/python3.13 chooses the interpreter, any from 3.11 to 3.14: make test PYTHON=...
+#   Without it: what uv finds or brings, if uv is installed; else the first of python3.11 to python3.14.
 
 .DEFAULT_GOAL := help
-PYTHON ?= python3.11
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+FOUND = $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,\
+  $(shell $(name) -c '$(FITS)' 2> /dev/null && echo $(name))))
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
@@ -32,13 +35,23 @@ env: $(STAMP)
 # The stamp is written last: an installation that was interrupted is done again. The lock is complete,
 # and --no-deps keeps to it: pyiqa's other dependencies are left out on purpose (pyproject.toml).
 $(STAMP): requirements.lock pyproject.toml
-	@command -v $(PYTHON) > /dev/null || { echo "irbench needs Python 3.11, found no $(PYTHON)." \
-	  "Install it, or give its path: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
-	  echo "irbench's lock is for Python 3.11; $(PYTHON) is $$($(PYTHON) -V)." \
-	  "Give its path: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
+ifdef PYTHON
+	@command -v $(PYTHON) > /dev/null || { echo "found no $(PYTHON). Give the path of a Python from 3.11" \
+	  "to 3.14: make PYTHON=/path/to/python3.13 $(MAKECMDGOALS)" >&2; exit 2; }
+	@$(PYTHON) -c '$(FITS)' || { echo "irbench needs Python 3.11 to 3.14; $(PYTHON) is" \
+	  "$$($(PYTHON) -V 2> /dev/null || echo none). Give the path of another: make PYTHON=/path/to/python3.13" \
+	  "$(MAKECMDGOALS)" >&2; exit 2; }
 	$(PYTHON) -m venv --clear $(VENV)
-	@echo "Installing the locked packages into $(VENV) (several GB, a few minutes)"
+else
+	@if command -v uv > /dev/null; then \
+	  uv venv --quiet --seed --clear --python '>=3.11,<3.15' $(VENV); \
+	elif [ -n "$(FOUND)" ]; then $(FOUND) -m venv --clear $(VENV); \
+	else echo "irbench needs Python 3.11 to 3.14, and found none. Install one, or uv (which brings" \
+	  "one: https://docs.astral.sh/uv), or give its path: make PYTHON=/path/to/python3.13" \
+	  "$(MAKECMDGOALS)" >&2; exit 2; fi
+endif
+	@echo "Installing the locked packages into $(VENV), with $$($(BIN)/python -V) of" \
+	  "$$($(BIN)/python -c 'import sys; print(sys.base_prefix)') (several GB, a few minutes)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	  --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
@@ -54,8 +67,8 @@ docs: .venv-docs/.complete
 	@echo "The site: $(CURDIR)/site/index.html"
 
 .venv-docs/.complete: pyproject.toml
-	$(PYTHON) -m venv --clear .venv-docs
-	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["docs"], sep="\n")' \
+	$(or $(PYTHON),$(FOUND),python3) -m venv --clear .venv-docs
+	.venv-docs/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["docs"], sep="\n")' \
 	  | .venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -r /dev/stdin
 	touch $@
 
