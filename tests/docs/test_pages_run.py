@@ -61,6 +61,7 @@ def checkout(tmp_path_factory):
 @pytest.fixture
 def folder(checkout, monkeypatch):
     monkeypatch.chdir(checkout)
+    monkeypatch.syspath_prepend(checkout)       # as in a notebook or `python -c`
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield checkout
@@ -107,6 +108,7 @@ def python_page(names, folder):
     text = (ROOT / "docs/python.md").read_text()
     printed = re.search(r"print\(result\) +# (.*?), \.\.\.", text)[1]
     assert str(names["result"]).startswith(printed)
+    assert names["mine"].complete and names["mine"].mean["psnr"] is not None
     assert len(names["run"].cells) and len(names["run"].images) == 4
 
 
