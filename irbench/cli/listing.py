@@ -3,7 +3,6 @@
 Reads   the catalogs, and a config if one is given.
 
 Try: ``irbench list metrics``
-     ``irbench list models --config config.yaml``
      ``irbench list protocols --markdown``
 """
 

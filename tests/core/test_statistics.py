@@ -185,6 +185,12 @@ def test_real_means_five_percent_as_the_reports_print(plus, minus, p, word):
     assert found.word == word
 
 
+def test_one_pair_that_differs_makes_an_interval():
+    for values in ([0.1] + [0.5] * 6, [0.5] * 6 + [0.9]):
+        found = statistics.verdict(values, "x")
+        assert min(values) <= found.low < found.mean < found.high <= max(values)
+
+
 def test_few_pairs_are_said_to_be_few():
     assert statistics.verdict([0.1, 0.2, 0.3, 0.2, 0.1], "a").note == (
         "5 pairs: too few for a sign test, a t-test decides")
@@ -252,6 +258,9 @@ def test_the_interval_of_any_confidence_excludes_0_below_its_p():
     values = np.random.default_rng(18).normal(0.35, 1, 40)
     values[0] -= 3
     p = statistics.paired_p(values, "x")
+    for other in (values / 100, 100 * values):      # in another unit
+        assert statistics.paired_p(other, "x") == pytest.approx(p)
+    assert statistics.paired_p(-values / 100, "x") == pytest.approx(p, abs=0.003)
     assert statistics.sign_test(values) < p < 0.05     # that of the interval
     assert statistics.bootstrap(values, "x", confidence=1 - 1.1 * p)[0] > 0
     assert statistics.bootstrap(values, "x", confidence=1 - 0.9 * p)[0] < 0

@@ -56,7 +56,7 @@ class Patience:
     """The seconds that a job may lose, over all its measurements, for a quiet machine.
 
     Only time that the machine was busy counts; without any time left, each measurement is made once
-    and at once. So a job never takes longer than these seconds more.
+    and at once. So a job takes at most about these seconds longer.
     """
 
     def __init__(self, seconds: float = 0.0) -> None:
