@@ -59,8 +59,8 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     parser = _parser()
     if unfinished := _unfinished(parser, argv):
-        unfinished.print_help()
-        return 0
+        unfinished.print_help(sys.stderr if argv else sys.stdout)
+        return 2 if argv else 0     # a verb without its action is a mistake
     arguments = parser.parse_args(argv)
     arguments.argv, arguments.parser = argv, parser
     life.watch()

@@ -67,7 +67,7 @@ def of_config(config: str) -> RunData:
                         f"workflow (snakemake --configfile {config}), or name a run folder.")
     loaded = runs.of_folder(run.folder, planned.from_config(run.config))
     cells = {key: _checked(run, one, run.cells.get(key)) for key, one in loaded.cells.items()}
-    profiles = {key: _checked(run, one, run.profiles.get(key))
+    profiles = {key: _checked(run, one, run.profiles.get(run.costs.get(key, key)))
                 for key, one in loaded.profiles.items()}
     return replace(loaded, cells=cells, profiles=profiles)
 

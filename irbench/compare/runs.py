@@ -10,7 +10,7 @@ Try: ``python -c "from irbench.compare import loading; print(loading.load('resul
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from irbench.catalog.model import Inference
@@ -154,6 +154,10 @@ def of_folder(folder: Path, asked: planned.Planned | None = None) -> RunData:
             from_earlier.append("/".join(key))
             continue
         profiles["/".join(key)] = _formed(ProfileData, key, _profile, stored)
+    for name, other in _shared(run):
+        if other in profiles and (not wanted or wanted.profile(*name.split("/"))):
+            profiles[name] = replace(profiles[other], model=name.partition("/")[2])
+    profiles = dict(sorted(profiles.items()))
     if not cells and not profiles and not from_earlier:
         raise UserError(f"{folder}: not a run folder: it holds no record under cells/ or "
                         f"profiles/. Give the folder of a run{near(folder)}.")
@@ -161,6 +165,15 @@ def of_folder(folder: Path, asked: planned.Planned | None = None) -> RunData:
     newest = max(known, key=lambda p: str(p.get("time")), default={})
     return RunData(_name(folder), _title(folder), cells, profiles, newest, str(folder), wanted,
                    tuple(from_earlier))
+
+
+def _shared(run: RunFolder) -> list[tuple[str, str]]:
+    """Return the profiles that a run measured once for several models: (name, measured name)."""
+    try:
+        return [(name, other) for name, other in files.read_json(run.plan)["costs"].items()
+                if name.count("/") == 1 and isinstance(other, str)]
+    except (OSError, *FORM):    # made by hand, by an older version, or damaged
+        return []
 
 
 def _name(folder: Path) -> str:

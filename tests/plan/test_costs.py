@@ -1,11 +1,13 @@
 """One profile for each architecture and options, however many weights a run has for them."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
 
 from irbench import cli, plan
+from irbench.compare import loading
 from irbench.core.errors import UserError
 from irbench.plan import file as plan_file
 from tests.helpers import tiny
@@ -38,6 +40,27 @@ def test_models_that_differ_in_weights_only_share_a_profile(world):
         assert one.find("profile", protocol="sr-x2", model="wider").key["model"] == "wider"
         with pytest.raises(UserError, match="unknown profile job"):
             one.find("profile", protocol="sr-x2", model="thirds")
+
+
+def test_comparing_and_the_gate_know_the_profile_of_each(world, capsys):
+    """A baseline made before profiles were shared still finds all of them."""
+    planned = plan.load(world)
+    plan_file.write(planned)
+    planned.run_folder.config.write_text(json.dumps(planned.config))
+    for name in ("first", "wider", "half"):
+        assert cli.main(["profile", "--protocol", "sr-x2", "--model", name]) == 0
+    for run in (loading.load("results/tiny"), loading.of_config(str(world))):
+        assert list(run.profiles) == [f"sr-x2@2/{name}" for name in (
+            "first", "half", "second", "third", "wider")]
+        assert run.profiles["sr-x2@2/third"].latency == run.profiles["sr-x2@2/first"].latency
+        assert {one.status for one in run.profiles.values()} == {"ok"}
+    capsys.readouterr()
+    assert cli.main(["compare", "results/tiny", "--models", "second", "wider", "--format",
+                     "json"]) == 0
+    found, = json.loads(capsys.readouterr().out)["profiles"]
+    assert found["parameters"]["base"] == 556 < found["parameters"]["new"]
+    planned.run_folder.plan.write_text('{"costs": {"a": 1, "b/c": [2]}}')      # damaged
+    assert len(loading.load("results/tiny").profiles) == 3
 
 
 def test_the_report_shows_the_cost_of_each_and_where_it_was_measured(world):
