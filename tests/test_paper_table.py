@@ -1,0 +1,154 @@
+"""The guide docs/paper-table.md works as printed, and so do ``irbench table`` and ``irbench cite``."""
+
+import csv
+import json
+import re
+import shlex
+import shutil
+import subprocess
+
+import pytest
+
+from irbench import cli, plan
+from irbench.core import files
+from irbench.jobs.result import Result, record_of, write
+from tests.helpers.latex import needs_latex
+from tests.helpers.paths import ROOT
+
+TEXT = (ROOT / "docs" / "paper-table.md").read_text()
+CONFIG, = re.findall(r"```yaml\n(.*?)```", TEXT, re.S)
+PAPER, = re.findall(r"```latex\n(.*?)```", TEXT, re.S)
+COMMANDS = [line for block in re.findall(r"```console\n(.*?)```", TEXT, re.S)
+            for line in block.splitlines()]
+VALUES = {"bicubic": 30.0, "compacter": 37.0, "mine": 39.0}
+ROWS = ["--rows", "SwinIR", "mine", "--columns", "set5", "--metrics", "psnr"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The guide's run, with made-up scores."""
+    folder = tmp_path_factory.mktemp("paper")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        (folder / "config.yaml").write_text(CONFIG)
+        planned = plan.load("config.yaml")
+        for job in planned.cells.values():
+            score = {"psnr": VALUES[job.key["model"]], "ssim": VALUES[job.key["model"]] / 40}
+            images = [{"name": f"i{i}", "height": 8, "width": 8, **score, "file": None}
+                      for i in range(planned.data[job.key["dataset"]].spec["count"])]
+            write(job, record_of(job, Result({"images": images, "mean": score, "missing": {}})))
+        files.write_json(planned.run_folder.config, planned.config)
+    return folder
+
+
+@pytest.fixture
+def world(made, tmp_path, monkeypatch):
+    """A copy of it, in which the current folder is."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def irbench(line, capsys, code=0):
+    """Run a command; return what it printed."""
+    words = shlex.split(line) if isinstance(line, str) else line
+    assert cli.main(words[words[0] == "irbench":]) == code
+    return capsys.readouterr()
+
+
+def test_the_commands_of_the_guide_work(world, capsys):
+    printed = [irbench(line, capsys) for line in COMMANDS]
+    assert all(line.startswith("irbench ") for line in COMMANDS) and len(COMMANDS) == 7
+    table = (world / "table.tex").read_text()
+    rows = [line.partition(" &")[0] for line in table.splitlines() if line.endswith(r"\\")]
+    assert rows[2:] == [r"SwinIR\textsuperscript{$\dagger$}", r"IMDN\textsuperscript{$\dagger$}",
+                        "Compacter", "Ours"]
+    assert r"Ours & \textbf{39.00} & \textbf{0.9750} & \textbf{39.00} & \textbf{0.9750}" in table
+    assert json.loads(printed[0].out) == {"table": "table.tex", "rows": 4}
+    keys = re.findall(r"^@\w+\{(\w+),", (world / "refs.bib").read_text(), re.M)
+    assert {"liang2021swinir", "hui2019imdn", "wu2024compacter", "bevilacqua2012set5",
+            "zeyde2010set14", "wang2004ssim"} <= set(keys) and "keys1981cubic" not in keys
+    wide = (world / "wide.tex").read_text()
+    assert r"\begin{table*}" in wide and "$\\times$4" in wide
+    assert "| Compacter<sup>†</sup> | 38.24 | 0.9619 |" in printed[2].out
+    assert "<td align=\"right\">39.00</td>" in (world / "table.html").read_text()
+    lines = list(csv.DictReader((world / "table.csv").open()))
+    assert {line["model"] for line in lines} == set(VALUES) and lines[0]["value"] == "30.0"
+    assert "@inproceedings{bevilacqua2012set5," in printed[5].out
+    assert "keys1981cubic" in printed[5].out
+    assert (world / "all.bib").read_text().count("\n@") > 90
+
+
+@needs_latex
+def test_the_paper_of_the_guide_compiles_without_a_box_too_wide(world, capsys):
+    irbench(COMMANDS[0], capsys)
+    (world / "paper.tex").write_text(PAPER)
+    for step in ("pdflatex", "bibtex", "pdflatex"):
+        if shutil.which(step):
+            words = ["paper"] if step == "bibtex" else ["-draftmode", "-interaction=nonstopmode",
+                                                        "paper"]
+            subprocess.run([step, *words], cwd=world, capture_output=True, timeout=60, check=False)
+    log = (world / "paper.log").read_text(errors="replace")
+    assert not re.findall(r"^(?:!|Overfull).*", log, re.M)
+    assert not shutil.which("bibtex") or "Liang" in (world / "paper.bbl").read_text()
+
+
+def test_reasons_of_a_bare_table_are_messages(world, capsys):
+    (world / "results/mypaper/cells/sr-x2@2/set5/mine.json").unlink()
+    printed = irbench(["table", "sr", *ROWS, "--protocol", "x2", "x4", "--bare"], capsys)
+    assert printed.out.splitlines()[3].split() == ["Ours", "n/a", "39.00"]
+    assert "Ours ×2 Set5 PSNR: not computed" in printed.err     # noqa: RUF001
+    assert "† published values, not measured here. SwinIR: printed in" in printed.err
+
+
+@pytest.mark.parametrize("place", ["mypaper", "results/mypaper", "elsewhere/copied"])
+def test_a_run_is_named_by_its_name_or_folder(world, place, capsys):
+    if place.startswith("elsewhere"):
+        (world / "elsewhere").mkdir()
+        (world / "results/mypaper").rename(world / place)
+    (world / "config.yaml").unlink()
+    printed = irbench(["table", "sr", *ROWS, "--protocol", "x2", "--run", place], capsys)
+    assert printed.out.splitlines()[-1].split()[-1] == "39.00"
+    assert "bevilacqua2012set5" in irbench(["cite", place], capsys).out
+
+
+def test_a_set_that_the_run_does_not_use_has_its_title_and_published_values(world, capsys):
+    printed = irbench(["table", "sr", "--rows", "SwinIR", "mine", "--columns", "urban100",
+                       "--metrics", "psnr", "--protocol", "x2", "--markdown", "--bare"], capsys)
+    assert printed.out.splitlines()[0] == "| Method | Urban100 PSNR |"
+    assert printed.out.splitlines()[2:] == ["| SwinIR<sup>†</sup> | 33.81 |", "| Ours | n/a |"]
+
+
+def test_the_users_own_model_has_no_entry_and_that_is_said(world, capsys):
+    (world / "mine.py").write_text(
+        'from torch import nn\nCARDS = {"net": {"title": "Net", "builder": "build", '
+        '"tasks": ["sr"], "in_paper": False, "source": "mine", "learned": False}}\n'
+        "def build(task, scale, channels):\n    return nn.Upsample(scale_factor=scale)\n")
+    (world / "config.yaml").write_text(
+        CONFIG.replace("run: mypaper", "run: mypaper\nplugins: [mine.py]").replace(
+            "  bicubic:\n", "  bicubic:\n  net:\n").replace("[bicubic, ", "[net, bicubic, "))
+    printed = irbench(["cite"], capsys)
+    assert printed.err == "irbench has no BibTeX entry for Net.\n"
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["table", "sr", "--rows", "swinr"], "--rows: unknown row 'swinr'. Did you mean 'SwinIR'"),
+    (["table", "sr", "--output", "a.docx"], "--output a.docx: unknown format. Give --latex"),
+    (["table", "sr", "--latex", "--fit", "40"], "does not fit 40 pt even in"),
+    (["table", "sr", "--run", "mypapr"], "unknown run 'mypapr'. Did you mean 'mypaper'"),
+    (["table", "sr", "--output", "no/file/here/t.tex", "--cite", "config.yaml/x"], "not written"),
+    (["table", "denoise"], "table: unknown task 'denoise'"),
+    (["cite", "nothing.yaml"], "config nothing.yaml: no such file"),
+])
+def test_mistakes_are_explained_and_nothing_is_written(world, words, message, capsys):
+    before = sorted(path.name for path in world.iterdir())
+    printed = irbench(words, capsys, code=2)
+    assert message in printed.err and "Traceback" not in printed.err and not printed.out
+    assert sorted(path.name for path in world.iterdir()) == before
+
+
+@pytest.mark.parametrize("room", ["wide", "5", "nan", "-3"])
+def test_a_place_that_is_none_is_refused(room, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["table", "sr", "--fit", room])
+    assert "is not valid: column, page, text or a width in points" in capsys.readouterr().err
