@@ -199,6 +199,31 @@ class Table(Noted):
         """Return n/a with its reason as a footnote."""
         return Value(text.NA, [self.note(reason)], reason=reason)
 
+    def leave_out_unknown(self, columns: Iterable[Column]) -> None:
+        """Remove those of these columns that hold n/a in every row; the caption gives the reasons.
+
+        Notes that no other value has are removed, and the marks of the others follow each other.
+        """
+        unknown = [index for index, column in enumerate(self.columns) if column in columns
+                   and all(row.entries[index].shown in (text.NA, text.NONE) for row in self.rows)]
+        if not unknown or not self.rows:
+            return
+        lacking: dict[str, list[str]] = {}      # reasons -> headings
+        for index in unknown:
+            reasons = dict.fromkeys(row.entries[index].reason.rstrip(".") for row in self.rows)
+            lacking.setdefault("; ".join(filter(None, reasons)), []).append(
+                " ".join((*self.columns[index].over, self.columns[index].title)))
+        self.sentences += [f"No column {', '.join(names)}: {reasons}."
+                           for reasons, names in lacking.items()]
+        kept = [index for index in range(len(self.columns)) if index not in unknown]
+        self.columns = [self.columns[index] for index in kept]
+        for row in self.rows:
+            row.entries = [row.entries[index] for index in kept]
+        notes, self.notes = self.notes, {}
+        used = {mark for row in self.rows for value in row.values for mark in value.marks}
+        self.blocks = self.remarked({mark: self.note(sentence) for mark, sentence in notes.items()
+                                     if mark in used})
+
     @property
     def rows(self) -> list[Row]:
         """The rows of all blocks."""

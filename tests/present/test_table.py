@@ -158,3 +158,31 @@ def test_a_text_in_csv_is_never_a_formula(text):
 def test_numbers_and_other_texts_stay_as_they_are_in_csv(cell):
     text = tidy.csv_text(["a"], [[cell]]).splitlines()[1]
     assert text.strip('"') == (repr(cell) if isinstance(cell, float) else str(cell))
+
+
+# -- columns without a value ---------------------------------------------------------------------
+
+def test_a_column_without_any_value_goes_and_the_caption_says_why():
+    made = Table("t", "T", [Column("Model", left=True)],
+                 [Column("ms"), Column("J", ("Energy",)), Column("W", ("Energy",)), Column("MiB")])
+    for name, memory in (("A", "3"), ("B", "n/a")):
+        made.add([Value(name), Value("1"), made.absent("no counter."), made.absent("no counter"),
+                  made.absent("no memory") if memory == "n/a" else Value(memory)])
+    lines = list(made.lines)
+    made.leave_out_unknown([column for column in made.columns if column.title != "ms"])
+    assert [column.title for column in made.columns] == ["ms", "MiB"]
+    assert [[value.shown for value in row.values] for row in made.rows] == [
+        ["A", "1", "3"], ["B", "1", "n/a"]]
+    assert made.caption == "No column Energy J, Energy W: no counter."
+    # the note of a column that went is gone, and the one that stayed is the first
+    assert made.notes == {"a": "no memory"} and made.rows[1].entries[1].marks == ["a"]
+    assert made.lines == lines
+
+
+def test_a_column_that_was_not_named_stays_and_so_does_an_empty_table():
+    made = Table("t", "T", [Column("Model", left=True)], [Column("ms")])
+    made.leave_out_unknown(made.columns)
+    assert len(made.columns) == 1 and not made.caption
+    made.add([Value("A"), made.absent("failed")])
+    made.leave_out_unknown([Column("other")])
+    assert len(made.columns) == 1 and made.notes == {"a": "failed"}

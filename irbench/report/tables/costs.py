@@ -27,6 +27,7 @@ SPEED = ("model", "protocol", "reference", "parameters", "latency_p50_ms",
 OPERATIONS = ("model", "protocol", "reference", "input", "parameters", "macs",
               *(f"macs_{kind}" for kind in KINDS), "macs_keys_only", "uncounted", "status",
               "reason", "record")
+ENERGY = Column("J/image", ("Energy",))
 FOLD = 30                       # rows that the page shows unfolded
 
 
@@ -80,7 +81,7 @@ def speed(run: Run) -> Table:
         Column("passes", ("Latency",)),
         *(Column(name, ("p50 over that of",)) for name in named),
         Column("images/s", ("Throughput",)), Column("input MP/s", ("Throughput",)),
-        Column("J/image", ("Energy",)), Column("Peak memory"), Column("Attention", left=True),
+        ENERGY, Column("Peak memory"), Column("Attention", left=True),
         Column("Measured on", left=True)], SPEED)
     for job in _ordered(run):
         if not job.result:
@@ -105,7 +106,8 @@ def speed(run: Run) -> Table:
                 _attention(made, job), Value(latency.condition(job.result))]
         made.add(row)
         made.lines.append(_speed_line(run, job, ratios))
-    made.sentences = _speed_sentences(run, named, tails)
+    made.leave_out_unknown([ENERGY])
+    made.sentences[:0] = _speed_sentences(run, named, tails, ENERGY in made.columns)
     return made
 
 
@@ -121,14 +123,16 @@ def _tail(made: Table, job: Outcome, percent: int) -> Value:
     return Value(text.milliseconds(found), record=job.path)
 
 
-def _speed_sentences(run: Run, named: list[str], tails: list[int]) -> list[str]:
+def _speed_sentences(run: Run, named: list[str], tails: list[int],
+                     energy: bool) -> list[str]:
     also = "".join(f", and their {one}th percentile (p{one}) where there are "
                    f"{statistics.least_samples(one)} or more" for one in tails)
     return [
         f"One forward pass after warm-up: median (p50) of the timed passes{also}. "
         f"MP: 10^6 input pixels. Input as channels{text.TIMES}height{text.TIMES}width.",
-        "Throughput is for the batch size in the row. Energy is what the driver of the device "
-        "reports; n/a if it reports none.",
+        "Throughput is for the batch size in the row.",
+        "Energy is what the driver of the device reports; n/a if it reports none."
+        if energy else "",
         f"{' and '.join(f'{run.model_title(name)} ({name})' for name in named)} "
         f"{'have' if len(named) > 1 else 'has'} random weights and "
         f"{'are' if len(named) > 1 else 'is'} included for speed only. A ratio above 1 means "

@@ -54,6 +54,7 @@ def sheet(run: Run) -> Table | None:
         Column("Final loss"), Column("Parameters"), Column("Patches seen"),
         Column("Waiting for data"), Column("Recipe", left=True),
         Column("Trained on", left=True)], FIELDS)
+    against = made.columns[5:7]
     found = weights.all_weights(run)
     for one in found:
         line = _cost_line(one)
@@ -65,20 +66,22 @@ def sheet(run: Run) -> Table | None:
             made.add([*before, *scores, *after])
             made.lines.append([*line, *score_fields[:-1], _record(one) or None, score_fields[-1]])
     made.folded = len(made.rows) > FOLD
-    made.sentences = _sentences(found)
+    made.leave_out_unknown(against)
+    made.sentences[:0] = _sentences(found, against[1] in made.columns)
     return made
 
 
-def _sentences(found: list[Weights]) -> list[str]:
+def _sentences(found: list[Weights], gaps: bool) -> list[str]:
     origins = {one.origin for one in found}
     return [
         "Training cost of each set of weights, and its mean PSNR (dB) on the test sets of this run "
-        "under the protocol in the row. Gap: measured minus published in the model's own paper.",
+        "under the protocol in the row.",
+        "Gap: measured minus published in the model's own paper." if gaps else "",
         "Weights bundled with irbench come from a short training on little data, whereas the "
         "papers trained on much more data for days on GPUs." if weights.BUNDLED in origins else "",
         "Weights trained in this run had the steps and the time stated, which may differ from the "
         "paper's." if weights.HERE in origins else "",
-        "A gap reflects the training as much as the model.",
+        "A gap reflects the training as much as the model." if gaps else "",
         "Wall time: the training alone, without interruptions. Patches seen: with repeats. Waiting "
         "for data: share of the wall time in which the model had no batch. Final loss: mean over "
         "the last tenth of the curve, in the loss of the recipe (unitless), so losses of different "
