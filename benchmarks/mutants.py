@@ -10,8 +10,13 @@ from __future__ import annotations
 
 import ast
 import functools
+import gc
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FunctionType
+
+Places = dict[tuple[str, int], list[FunctionType]]      # name and first line -> functions
 
 COMPARED = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
             ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot,
@@ -55,7 +60,42 @@ class Mutant:
     lines: tuple[int, int]
 
     def meets(self, lines: Iterable[int]) -> bool:
+        """Whether one of the lines is among those of the changed statement."""
         return any(self.lines[0] <= line <= self.lines[1] for line in lines)
+
+    def changed(self, path: Path, places: Places) -> list[tuple[FunctionType, CodeType]]:
+        """Return the functions that the change is in, with their new code.
+
+        [] if it cannot be put into functions: on a line with two functions of one name, or where
+        the change takes away a variable of the function around it.
+        """
+        codes = list(_codes(compile(self.tree, path, "exec")))
+        new = {_place(code): code for code in codes}
+        found = [(f, new[place]) for place, known in places.items() for f in known
+                 if place in new and f.__code__ != new[place]]
+        fits = len(new) == len(codes) and all(
+            f.__code__.co_freevars == code.co_freevars for f, code in found)
+        return found if fits else []
+
+
+def functions(path: Path) -> Places:
+    """Return the functions of a module that are in memory, by name and first line."""
+    places: Places = {}
+    for f in gc.get_objects():
+        if isinstance(f, FunctionType) and f.__code__.co_filename == str(path):
+            places.setdefault(_place(f.__code__), []).append(f)
+    return places
+
+
+def _place(code: CodeType) -> tuple[str, int]:
+    return code.co_qualname, code.co_firstlineno
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield inner
+            yield from _codes(inner)
 
 
 def mutants(source: str) -> Iterator[Mutant]:

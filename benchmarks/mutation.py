@@ -6,7 +6,8 @@ other survivor makes the exit code 1.
 
 No file is written, and a mutant costs a fraction of a second:
 
-1. A process imports the tests and forks for each of them, to learn which lines it runs.
+1. A process imports the tests and forks for each of them, to learn which lines it runs. Run in
+   turn, they must pass with the unchanged module.
 2. A mutant inside a function is put into the function in another fork. Only the tests that run its
    line are run there, the shortest first, until one fails.
 3. A mutant in a line that runs on import (a constant, a default) needs a process that imports the
@@ -38,13 +39,13 @@ import tempfile
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import hypothesis
 import pytest
-from mutants import Mutant, mutants
+from mutants import Mutant, Places, functions, mutants
 
 ROOT = Path(__file__).resolve().parents[1]
 REASONS = ROOT / "docs" / "testing.md"
@@ -196,10 +197,7 @@ class Module:
 
         def work(plugin: Takeover, items: list[pytest.Item]) -> dict:
             imported = tracer.stop()
-            places: dict = {}
-            for f in gc.get_objects():
-                if isinstance(f, types.FunctionType) and f.__code__.co_filename == str(self.path):
-                    places.setdefault(_place(f.__code__), []).append(f)
+            places = functions(self.path)
             by_name = {item.nodeid: item for item in items}
             # what irbench reads once in a process, forks have read
             plugin.failing(list({item.path: item for item in items}.values()))
@@ -207,6 +205,7 @@ class Module:
             _forget(self.path)
             gc.freeze()
             self.measure(plugin, by_name)
+            self.control(plugin, by_name)
             say(f"{len(self.runs)} of {len(items)} tests run lines of {self.path.name}, in "
                 f"{sum(seconds for seconds, _ in self.runs.values()):.1f} s")
             outcomes = {}
@@ -239,18 +238,23 @@ class Module:
                 self.runs[name] = found
         self.runs = dict(sorted(self.runs.items(), key=lambda run: run[1][0]))
 
-    def _put(self, plugin: Takeover, mutant: Mutant, places: dict,
+    def control(self, plugin: Takeover, items: dict[str, pytest.Item]) -> None:
+        """Leave out tests that fail with the unchanged module if they run after the others."""
+        def run() -> str:
+            return plugin.failing(self._sorted([items[name] for name in self.runs]))
+
+        while (failing := forked(run, 60 + 5 * self.seconds)) != "":
+            if failing is None:
+                raise RuntimeError(f"the tests of {self.path.name} hang if they run in turn")
+            say(f"left out, since it fails after other tests: {failing}")
+            del self.runs[failing]
+
+    def _put(self, plugin: Takeover, mutant: Mutant, places: Places,
              items: list[pytest.Item]) -> str | None:
         """Run the tests with the functions of a mutant; None if it cannot be put in place."""
-        codes = list(_codes(compile(mutant.tree, self.path, "exec")))
-        new = {_place(code): code for code in codes}
-        changed = [(f, new[place]) for place, functions in places.items() for f in functions
-                   if place in new and f.__code__ != new[place]]
-        if not changed or len(new) < len(codes) or any(
-                f.__code__.co_freevars != code.co_freevars for f, code in changed):
+        changed, chosen = mutant.changed(self.path, places), self._sorted(items)
+        if not changed:
             return None
-
-        chosen = self._sorted(items)
 
         def run() -> str:
             for function, code in changed:
@@ -309,17 +313,6 @@ def _forget(path: Path) -> None:
         for value in [*vars(loaded[name]).values()]:
             if hasattr(value, "cache_clear"):
                 value.cache_clear()
-
-
-def _place(code: types.CodeType) -> tuple[str, int]:
-    return code.co_qualname, code.co_firstlineno
-
-
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    for inner in code.co_consts:
-        if isinstance(inner, types.CodeType):
-            yield inner
-            yield from _codes(inner)
 
 
 # -- the command ---------------------------------------------------------------------------------
