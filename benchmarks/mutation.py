@@ -6,7 +6,8 @@ other survivor makes the exit code 1.
 
 No file is written, and a mutant costs a fraction of a second:
 
-1. A process imports the tests and forks for each of them, to learn which lines it runs.
+1. A process imports the tests and forks for each of them, to learn which lines it runs. Run in
+   turn, they must pass with the unchanged module.
 2. A mutant inside a function is put into the function in another fork. Only the tests that run its
    line are run there, the shortest first, until one fails.
 3. A mutant in a line that runs on import (a constant, a default) needs a process that imports the
@@ -23,7 +24,6 @@ Try: ``python benchmarks/mutation.py statistics --sample 20``
 from __future__ import annotations
 
 import argparse
-import ast
 import functools
 import gc
 import importlib
@@ -39,13 +39,13 @@ import tempfile
 import threading
 import time
 import types
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import hypothesis
 import pytest
+from mutants import Mutant, Places, functions, mutants
 
 ROOT = Path(__file__).resolve().parents[1]
 REASONS = ROOT / "docs" / "testing.md"
@@ -83,94 +83,6 @@ MODULES = {
 HEAVY = ("numpy", "scipy.stats", "scipy.ndimage", "PIL.Image", "cv2", "yaml", "jsonschema", "torch",
          "hypothesis.strategies", "pytest", "requests", "pooch", "skimage.metrics", "tabulate")
 SAID = os.dup(2)    # where progress goes, also from forks
-COMPARED = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
-            ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot,
-            ast.IsNot: ast.Is}
-COMPUTED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult,
-            ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult, ast.Pow: ast.Mult, ast.BitOr: ast.BitAnd,
-            ast.BitAnd: ast.BitOr, ast.BitXor: ast.BitAnd}
-
-
-def replacements(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield the changed copies of a node, none if it is of no kind that is changed."""
-    match node:
-        case ast.Compare(left, [operator, *more], right):
-            yield ast.Compare(left, [COMPARED[type(operator)](), *more], right)
-        case ast.BinOp(left, operator, right) if type(operator) in COMPUTED:
-            yield ast.BinOp(left, COMPUTED[type(operator)](), right)
-        case ast.BoolOp(operator, values):
-            yield ast.BoolOp(ast.Or() if isinstance(operator, ast.And) else ast.And(), values)
-        case ast.UnaryOp(ast.Not() | ast.USub(), operand):
-            yield operand
-        case ast.Constant(bool(value)):
-            yield ast.Constant(not value)
-        case ast.Constant(int(value)):
-            yield ast.Constant(value + 1)
-        case ast.Constant(float(value)):
-            yield ast.Constant(value * 2 + (value == 0))
-        case ast.Return(value) if value is not None and not isinstance(value, ast.Constant):
-            yield ast.Return(ast.Constant(None))
-        case ast.Raise() | ast.AugAssign():
-            yield ast.Pass()
-        case ast.Continue():
-            yield ast.Break()
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A changed module: what is changed, its code, and the lines of the changed statement."""
-
-    text: str
-    tree: ast.Module
-    lines: tuple[int, int]
-
-    def meets(self, lines: Iterable[int]) -> bool:
-        return any(self.lines[0] <= line <= self.lines[1] for line in lines)
-
-
-def mutants(source: str) -> Iterator[Mutant]:
-    """Yield a changed module for every place of a source; it is valid until the next one.
-
-    Messages (f-strings, the arguments of ``raise``), annotations and docstrings are left alone.
-    """
-    tree = ast.parse(source)
-
-    def visit(parent: ast.AST, where: str, lines: tuple[int, int] | None) -> Iterator[Mutant]:
-        for field, value in ast.iter_fields(parent):
-            if field in ("annotation", "returns") or isinstance(parent, ast.Raise):
-                continue
-            places = value if isinstance(value, list) else [value]
-            for i, node in enumerate(places):
-                if not isinstance(node, ast.AST) or isinstance(node, ast.JoinedStr):
-                    continue
-                put = (functools.partial(value.__setitem__, i) if places is value
-                       else functools.partial(setattr, parent, field))
-                # the lines of a simple statement, or of one expression in the head of another
-                mine = lines or ((node.lineno, node.end_lineno) if hasattr(node, "lineno")
-                                 and not hasattr(node, "body") else None)
-                # a constant says little without what it stands in
-                shown = parent if isinstance(node, ast.Constant) else node
-                before = short(shown)
-                for new in replacements(node):
-                    put(ast.fix_missing_locations(ast.copy_location(new, node)))
-                    after = short(shown if shown is parent else new)
-                    said = (f"{before} -> {after}" if before != after
-                            else f"{short(node)} -> {short(new)} in {before}")
-                    yield Mutant(f"{where}: {said}".lstrip(": "), tree,
-                                 mine or (node.lineno, node.end_lineno))
-                    put(node)
-                named = isinstance(node, (ast.FunctionDef, ast.ClassDef))
-                yield from visit(node, f"{where}.{node.name}".lstrip(".") if named else where,
-                                 mine)
-
-    yield from visit(tree, "", None)
-
-
-def short(node: ast.AST) -> str:
-    text = " ".join(ast.unparse(node).split())
-    return text if len(text) <= 90 else f"{text[:60]} ... {text[-25:]}"
-
-
 
 
 # -- forks ---------------------------------------------------------------------------------------
@@ -285,10 +197,7 @@ class Module:
 
         def work(plugin: Takeover, items: list[pytest.Item]) -> dict:
             imported = tracer.stop()
-            places: dict = {}
-            for f in gc.get_objects():
-                if isinstance(f, types.FunctionType) and f.__code__.co_filename == str(self.path):
-                    places.setdefault(_place(f.__code__), []).append(f)
+            places = functions(self.path)
             by_name = {item.nodeid: item for item in items}
             # what irbench reads once in a process, forks have read
             plugin.failing(list({item.path: item for item in items}.values()))
@@ -296,6 +205,7 @@ class Module:
             _forget(self.path)
             gc.freeze()
             self.measure(plugin, by_name)
+            self.control(plugin, by_name)
             say(f"{len(self.runs)} of {len(items)} tests run lines of {self.path.name}, in "
                 f"{sum(seconds for seconds, _ in self.runs.values()):.1f} s")
             outcomes = {}
@@ -328,18 +238,23 @@ class Module:
                 self.runs[name] = found
         self.runs = dict(sorted(self.runs.items(), key=lambda run: run[1][0]))
 
-    def _put(self, plugin: Takeover, mutant: Mutant, places: dict,
+    def control(self, plugin: Takeover, items: dict[str, pytest.Item]) -> None:
+        """Leave out tests that fail with the unchanged module if they run after the others."""
+        def run() -> str:
+            return plugin.failing(self._sorted([items[name] for name in self.runs]))
+
+        while (failing := forked(run, 60 + 5 * self.seconds)) != "":
+            if failing is None:
+                raise RuntimeError(f"the tests of {self.path.name} hang if they run in turn")
+            say(f"left out, since it fails after other tests: {failing}")
+            del self.runs[failing]
+
+    def _put(self, plugin: Takeover, mutant: Mutant, places: Places,
              items: list[pytest.Item]) -> str | None:
         """Run the tests with the functions of a mutant; None if it cannot be put in place."""
-        codes = list(_codes(compile(mutant.tree, self.path, "exec")))
-        new = {_place(code): code for code in codes}
-        changed = [(f, new[place]) for place, functions in places.items() for f in functions
-                   if place in new and f.__code__ != new[place]]
-        if not changed or len(new) < len(codes) or any(
-                f.__code__.co_freevars != code.co_freevars for f, code in changed):
+        changed, chosen = mutant.changed(self.path, places), self._sorted(items)
+        if not changed:
             return None
-
-        chosen = self._sorted(items)
 
         def run() -> str:
             for function, code in changed:
@@ -398,17 +313,6 @@ def _forget(path: Path) -> None:
         for value in [*vars(loaded[name]).values()]:
             if hasattr(value, "cache_clear"):
                 value.cache_clear()
-
-
-def _place(code: types.CodeType) -> tuple[str, int]:
-    return code.co_qualname, code.co_firstlineno
-
-
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    for inner in code.co_consts:
-        if isinstance(inner, types.CodeType):
-            yield inner
-            yield from _codes(inner)
 
 
 # -- the command ---------------------------------------------------------------------------------
