@@ -157,7 +157,7 @@ def test_a_paused_training_says_how_far_it_came(run, lines_by_key, builder):
     paused = lines_by_key["compacter", X4, X4, "set5"]
     assert (paused["steps"], paused["status"], paused["psnr_db"]) == ("", "unavailable", "")
     assert paused["published_psnr_db"] == "32.53" and paused["gap_db"] == ""
-    sr = next(table for table in methods.build(run) if table.anchor == "sr-x4")
+    sr = next(table for table in methods.build(run) if table.anchor == "sr_light-x4")
     assert "stopped after step 120 of 400" in next(
         row.origin for row in sr.measured if row.key == "compacter")
 
