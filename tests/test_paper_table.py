@@ -1,4 +1,4 @@
-"""The guide docs/paper-table.md works as printed, as do ``irbench table`` and ``irbench cite``."""
+"""The guide docs/paper-table.md works as printed: ``irbench table`` and ``irbench cite``."""
 
 import csv
 import json

@@ -89,6 +89,8 @@ def test_published_rows_have_a_dagger_among_measured_ones_only(run):
     alone = made(run, rows=["rcan", "swinir"], columns=["set5"])
     assert DAGGER not in alone.notes and not any(row.marks for row in alone.rows)
     assert "Published values, not measured here. RCAN, SwinIR: printed" in alone.caption
+    assert paper.remarks(alone)[0].startswith("Published values, not measured here. RCAN, SwinIR")
+    assert paper.remarks(table)[-1].startswith("sr-x2@1: ")
     bare = table.bare()
     assert [row.marks for row in bare.rows] == [[DAGGER], [DAGGER], [], []]
     assert not bare.notes and not bare.terms and not bare.sentences

@@ -97,9 +97,9 @@ def build(run: Run, selection: Selection) -> Table:
 
 
 def remarks(table: Table) -> list[str]:
-    """Return the notes of a table in sentences that name the values they are about.
+    """Return what a reader must know of a table that is printed without caption and notes.
 
-    For a table that is printed without its notes.
+    Its notes name the values they are about; the protocols follow.
     """
     about: dict[str, list[str]] = {}
     names = [row.name for row in table.rows]
@@ -109,8 +109,10 @@ def remarks(table: Table) -> list[str]:
             where = " ".join([known, *column.over, column.title] if column.metric else [known])
             for mark in value.marks:
                 about.setdefault(mark, []).append(where)
-    return [f"{', '.join(dict.fromkeys(about[mark]))}: {sentence}" if mark != DAGGER else
-            f"{mark} {sentence}" for mark, sentence in table.notes.items() if mark in about]
+    notes = [f"{', '.join(dict.fromkeys(about[mark]))}: {sentence}" if mark != DAGGER else
+             f"{mark} {sentence}" for mark, sentence in table.notes.items()]
+    return [*_only_published(table), *notes,
+            *(f"{name}: {sentence}" for name, sentence in table.terms.items())]
 
 
 # -- names ---------------------------------------------------------------------------------------
@@ -279,27 +281,37 @@ def _with_sources(table: Table, selection: Selection) -> Table:
     names = {mark: letters(number) for number, mark in enumerate(used)}
     made = replace(table, blocks=table.remarked(names),
                    notes={new: table.notes[old] for old, new in names.items()})
-    sources: dict[str, list[str]] = {}
-    for row in made.published:
-        sources.setdefault(row.source, []).append(row.name)
-    copied = "; ".join(f"{', '.join(found)}: {published.SOURCES.get(source, source)}"
-                       for source, found in sources.items())
     if made.measured and made.published:
         for row in made.published:
             row.heads[0].marks.insert(0, DAGGER)
-        made.notes = {DAGGER: f"published values, not measured here. {copied}", **made.notes}
-    made.sentences = list(_sentences(made, selection, copied))
+        made.notes = {DAGGER: f"published values, not measured here. {_sources(made)}",
+                      **made.notes}
+    made.sentences = list(_sentences(made, selection))
     return made
 
 
-def _sentences(table: Table, selection: Selection, copied: str) -> Iterable[str]:
+def _sources(table: Table) -> str:
+    """Return where the published rows were printed."""
+    sources: dict[str, list[str]] = {}
+    for row in table.published:
+        sources.setdefault(row.source, []).append(row.name)
+    return "; ".join(f"{', '.join(found)}: {published.SOURCES.get(source, source)}"
+                     for source, found in sources.items())
+
+
+def _only_published(table: Table) -> list[str]:
+    """Return the sentence of a table without measured rows, where no row has a dagger."""
+    return ([f"Published values, not measured here. {_sources(table)}."]
+            if table.published and not table.measured else [])
+
+
+def _sentences(table: Table, selection: Selection) -> Iterable[str]:
     here = [metrics.get(name) for name in dict.fromkeys(c.metric for c in table.columns)]
     for one in here:
         direction = "higher" if one.sign > 0 else "lower"
         yield f"{one.title}{f' in {one.unit}' * bool(one.unit)}: {direction} is better."
     if selection.bold == BOLD_BEST:
         yield "The best value of each column is in bold."
-    if table.published and not table.measured:
-        yield f"Published values, not measured here. {copied}."
+    yield from _only_published(table)
     if any(value.shown == text.NA for row in table.rows for value in row.values):
         yield f"{text.NA}: see the note."
