@@ -18,7 +18,7 @@ Constants of a module are changed as well, such as thresholds; docs/testing.md s
 tool is used.
 
 Try: ``python benchmarks/mutation.py statistics --sample 20``
-     ``python benchmarks/mutation.py``        # all modules: an hour
+     ``python benchmarks/mutation.py``        # all modules: half an hour of CPU time, or more
 """
 
 from __future__ import annotations
