@@ -1,4 +1,4 @@
-"""The guide docs/paper-table.md works as printed, and so do ``irbench table`` and ``irbench cite``."""
+"""The guide docs/paper-table.md works as printed, and so do its verbs, table and cite."""
 
 import csv
 import json
