@@ -21,15 +21,16 @@ from tests.helpers import snippets, tiny
 from tests.helpers.paths import ROOT
 
 LINKED = ("Snakefile", "workflow", "profiles", "baselines", "benchmarks", "irbench", "tests")
-# their commands need no model, or run it on little pictures; all other pages have only blocks that
-# are not run, or are tested in test_examples and test_own_table
-ELSEWHERE = {"docs/my-data.md", "docs/my-model.md", "docs/cost.md", "docs/own-table.md",
-             "docs/metrics.md"}
+# their commands run here; their Python and YAML are tested in test_examples
+EXAMPLES = {"docs/my-data.md", "docs/my-model.md", "docs/cost.md", "docs/metrics.md"}
+# each is a world of its own, with a test that runs all its blocks
+GUIDES = {"docs/own-table.md": "test_own_table.py", "docs/own-task.md": "test_own_task.py",
+          "docs/real-noise.md": "test_real_noise.py", "docs/paper-table.md": "test_paper_table.py"}
 
 
 def runs(one):
-    return not one.not_run and (one.language in snippets.SHELLS or (
-        one.language == "python" and one.page not in ELSEWHERE))
+    return not one.not_run and one.page not in GUIDES and (one.language in snippets.SHELLS or (
+        one.language == "python" and one.page not in EXAMPLES))
 
 
 PAGES = [page for page in snippets.PAGES if any(map(runs, snippets.of_page(page)))]
@@ -91,7 +92,7 @@ def test_the_blocks_of_a_page_run_in_order(page, folder):
         if one.language == "text" and one.follows and printed is not None:
             assert re.search(expected(one.text), printed, re.S), f"{one.where}\n{printed}"
         printed = None
-        if one.file and one.page not in ELSEWHERE:
+        if one.file and one.page not in EXAMPLES:
             (folder / one.file).parent.mkdir(parents=True, exist_ok=True)
             (folder / one.file).write_text(one.text)
         elif runs(one) and one.language == "python":
@@ -135,9 +136,9 @@ def test_every_page_with_commands_is_run_or_says_why_not():
     for page in snippets.PAGES:
         for one in snippets.of_page(page):
             if one.language in snippets.SHELLS:
-                assert page in PAGES or one.not_run
+                assert page in PAGES or page in GUIDES or one.not_run
             if one.language == "python":
-                assert page in PAGES or page in ELSEWHERE
-    other = "".join((ROOT / "tests" / name).read_text() for name in (
-        "docs/test_examples.py", "test_own_table.py"))
-    assert all(Path(page).name in other for page in ELSEWHERE), "tests that read these pages"
+                assert page in PAGES or page in EXAMPLES or page in GUIDES
+    tests = {**dict.fromkeys(EXAMPLES, "docs/test_examples.py"), **GUIDES}
+    for page, test in tests.items():
+        assert Path(page).name in (ROOT / "tests" / test).read_text(), "a test that reads the page"

@@ -19,12 +19,12 @@ from irbench.weights import bundled
 from tests.helpers import snippets
 from tests.helpers.paths import ROOT
 
-LANGUAGES = ("console", "bash", "python", "yaml", "text", "bibtex")
+LANGUAGES = ("console", "bash", "python", "yaml", "text", "bibtex", "latex")
 SECTIONS = {"datasets": sets.catalog, "protocols": protocols.catalog, "recipes": recipes.catalog,
             "peers": peers.catalog, "published": published.of_users}    # of a catalog
 COMMANDS = [(one, words) for one in snippets.everywhere(*snippets.SHELLS)
             for words in one.commands]
-LEFT_TO_THE_SHELL = {"source", "pip"}   # in blocks that are not run, which give the reason
+LEFT_TO_THE_SHELL = {"source", "pip", "cd"}   # in blocks that are not run, which give the reason
 
 
 def of_pages(*languages):
@@ -67,6 +67,7 @@ def test_a_command_is_one_that_exists(snippet, words):
 
 
 def irbench_command(snippet, arguments):
+    arguments = numbers(arguments)
     given = parsed(arguments[:arguments.index(">")] if ">" in arguments else arguments)
     own = page_yaml(snippet.page)
     known = {
@@ -104,9 +105,14 @@ def peer_names():
     return {*peers.catalog(), *(one.arch for one in bundled.catalog().values())}
 
 
+def numbers(arguments):
+    """The arguments with a number for each variable of the shell."""
+    return [re.sub(r"^\$.*", "4", word) for word in arguments]
+
+
 def snakemake_command(snippet, arguments):
     with contextlib.suppress(SystemExit):
-        plain = [re.sub(r"^\$.*", "4", word) for word in arguments]
+        plain = numbers(arguments)
         if "--executor" in plain:       # its choices are the plugins that are installed
             assert snippet.not_run
             del plain[(place := plain.index("--executor")):place + 2]

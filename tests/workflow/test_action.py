@@ -226,7 +226,7 @@ def test_the_check_passes_fails_and_says_when_nothing_was_compared(runner):
 @pytest.mark.slow   # makes an environment and runs a workflow with its report
 def test_all_scripts_in_order_in_a_repository_that_is_not_irbench(runner):
     """The lock is empty here: the packages are those of this environment; all else is real."""
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "hatch_build.py", "config.yaml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, runner.action)
     shutil.copytree(ROOT / "irbench", runner.action / "irbench",
                     ignore=shutil.ignore_patterns("__pycache__"))
