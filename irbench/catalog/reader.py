@@ -9,6 +9,8 @@ Try: ``python -c "from irbench.catalog import reader; print(reader.files('protoc
 
 from __future__ import annotations
 
+import functools
+import pickle
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -49,6 +51,12 @@ def parse(path: str | Path) -> object:
 
 def parse_text(text: str) -> object:
     """Return the plain data of a YAML text. Raises ValueError as ``parse``."""
+    # each caller has objects of its own, which it may change
+    return pickle.loads(_pickled(text))
+
+
+@functools.lru_cache(64)    # one process reads the same catalogs many times, at 20 ms each
+def _pickled(text: str) -> bytes:
     try:
         _check_size(text)
         value = yaml.load(text, _Loader)
@@ -61,7 +69,7 @@ def parse_text(text: str) -> object:
         # of PyYAML itself, for scalars with a tag that does not fit: !!int x, !!timestamp y
         raise ValueError(f"not valid YAML: {error}") from None
     stored.check_plain(value)
-    return value
+    return pickle.dumps(value)
 
 
 def _check_size(text: str) -> None:

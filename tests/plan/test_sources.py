@@ -166,10 +166,15 @@ def test_a_changed_constant_moves_exactly_the_jobs_that_run_it():
         assert moved, label
 
 
+@functools.cache
+def modules_of(kind, own):
+    return sources.closure(kind, own).modules
+
+
 def users(label):
     """Return the kinds and architectures of the jobs that run a module."""
     return {f"{kind} {Path(str(own)).suffix.removeprefix('.') or own}".removesuffix(" None")
-            for kind, own in set(jobs().values()) if label in sources.closure(kind, own).modules}
+            for kind, own in set(jobs().values()) if label in modules_of(kind, own)}
 
 
 @pytest.mark.parametrize(("module", "expected"), [
