@@ -38,7 +38,7 @@ from snakemake.utils import update_config
 from irbench import plan as plans
 from irbench.core import files, locks, records
 from irbench.core.errors import UserError, refusal
-from irbench.core.run_folder import Stored
+from irbench.core.run_folder import Stored, lock_of
 from irbench.fidelity import anchor_run
 from irbench.jobs import life, verify
 from irbench.jobs import outcome as outcomes
@@ -203,6 +203,8 @@ class Workload:
             locks.claim(self.folder.lock)
             for path in (*self.folder.files(), *(job.record for job in self.plan.jobs())):
                 files.set_folder_aside(path)
+            for job in self.plan.jobs():
+                locks.clear(lock_of(job.record))
             # in the config's order, which is the order of the report's rows
             files.write_json(self.folder.config, self.plan.config)
             plan_file.write(self.plan)

@@ -82,6 +82,19 @@ def hold(path: Path, waiting: Callable[[float], None]) -> Iterator[bool]:
         handle.close()
 
 
+def clear(path: Path) -> None:
+    """Remove a lock file that no process holds.
+
+    A process that was killed between the end of its work and the removal leaves one, and no later
+    job need ever use it again.
+    """
+    if not path.is_file():
+        return
+    with contextlib.suppress(OSError), path.open("a") as handle:
+        if lock(handle) and _is(handle, path):
+            path.unlink()
+
+
 def passed_on() -> tuple[dict[str, str], tuple[int, ...]]:
     """Return environment and open files with which a started process shares this one's lock.
 

@@ -60,7 +60,7 @@ def test_the_same_cell_twice_gives_the_same_bytes(world):
     assert first == second
 
 
-@pytest.mark.parametrize("damage", ["truncated", "text"])
+@pytest.mark.parametrize("damage", [pytest.param("truncated", marks=pytest.mark.slow), "text"])
 def test_a_broken_image_leaves_no_mean_and_no_record(world, capsys, damage):
     victim = world.parent / "images" / "test" / "img1.png"
     victim.write_bytes(victim.read_bytes()[:90] if damage == "truncated" else b"no image")

@@ -38,6 +38,17 @@ def test_a_lock_leaves_no_file(tmp_path):
         assert not waited
 
 
+def test_what_a_killed_process_left_is_cleared_unless_it_is_held(tmp_path):
+    path = tmp_path / "one.lock"
+    locks.clear(path)       # none is there
+    path.touch()
+    locks.clear(path)
+    assert not path.exists()
+    with locks.hold(path, never):
+        locks.clear(path)
+        assert path.exists()
+
+
 @pytest.mark.parametrize("how", ["ends", "is killed"])
 def test_one_process_waits_for_the_other(tmp_path, how):
     path, seen = tmp_path / "one.lock", []

@@ -118,12 +118,12 @@ def fail(record):
 CHANGES = {
     # name -> what is done to the folder, what the next run then does
     "nothing": (lambda folder: None, set()),
-    "files of another age": (age, set()),
     "a cell edited": (lambda folder: edit(folder / CELLS / "bicubic.json", lambda one: one[
         "result"]["mean"].update(ssim=0.5)), {BICUBIC}),
     "a training's record gone": (lambda folder: (folder / OWN).unlink(), {TRAIN, TINY}),
 }
 MORE = {
+    "files of another age": (age, set()),
     "a cell gone": (lambda folder: (folder / CELLS / "tiny.json").unlink(), {TINY}),
     "a set's record gone": (lambda folder: (folder / "results/tiny/data/tinyset.json").unlink(),
                             {"Fetch tinyset"}),
