@@ -247,7 +247,9 @@ def _built(kind: Callable, where: str, protocol: Protocol, given: _Given) -> nn.
     facts = {"task": protocol.task, "scale": protocol.scale, "channels": protocol.channels}
     try:
         takes = inspect.signature(kind).parameters
-        everything = any(one.kind is one.VAR_KEYWORD for one in takes.values())
+        # a class without an __init__ of its own has that of nn.Module, whose **kwargs takes nothing
+        everything = (getattr(kind, "__init__", None) is not nn.Module.__init__
+                      and any(one.kind is one.VAR_KEYWORD for one in takes.values()))
         known = {key: value for key, value in facts.items()
                  if (key in takes or everything) and key not in given.options}
         network = kind(**known, **given.options)

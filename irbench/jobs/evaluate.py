@@ -96,7 +96,7 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
                     _check_repeatable(network, job.model.name, pictures, seed_for(
                         protocol, item.name), device)
         kept = {}
-        if settings.keep_images or job.spec["keep_images"]:
+        if settings.keeps(job.spec["keep_images"]):
             with phases("write"):
                 kept = _keep(plan.folder, job, item.name, *pictures)
         images.append({"name": item.name, **scores, "tiles": network.tiles,
@@ -144,7 +144,7 @@ def _scored(plan: Plan, job: Job, settings: RunSettings, items: list[Item],
             with phases("score"):
                 found = scorer(restored, restored if target is None else target, gray_file=gray)
         kept = {}
-        if settings.keep_images or job.spec["keep_images"]:
+        if settings.keeps(job.spec["keep_images"]):
             with phases("write"):
                 kept = _keep(plan.folder, job, item.name, degraded, restored, target)
         images.append({"name": item.name, "height": size[0], "width": size[1],

@@ -55,6 +55,13 @@ class RunSettings:
     channels_last: bool = False
     wait_quiet: float = 0.0
 
+    def keeps(self, requested: bool) -> bool:
+        """Return whether a cell writes its images; those of a part of a set would replace a run's.
+
+        ``requested``: whether the config requests it.
+        """
+        return self.limit is None and (self.keep_images or requested)
+
 
 USUAL = RunSettings()
 

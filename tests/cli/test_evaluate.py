@@ -93,8 +93,16 @@ def test_a_part_of_a_set_is_marked_and_stored_nowhere(world, capsys, alone):
     assert "(2 images of the set, not its mean, " in line
     assert (found["complete"], found["count"]) == (False, 2)
     assert records.read(Path("part.json"))["spec"]["limit"] == 2
-    assert not Path("results/tiny/cells").exists()
+    assert not Path("results/tiny/cells").exists() and not Path("results/tiny/images").exists()
     assert evaluate(capsys, *words[:-1], "3")[1]["complete"]
+
+
+def test_a_class_without_an_init_of_its_own(world, capsys):
+    Path("plain.py").write_text(
+        "import torch\n\n\nclass Net(torch.nn.Module):\n    def forward(self, x):\n        return "
+        "torch.nn.functional.interpolate(x, scale_factor=2, mode='bicubic').clamp(0, 1)\n")
+    _, found = evaluate(capsys, *ALONE, "--model", "plain.py:Net", "--metrics", "psnr")
+    assert found["mean"]["psnr"] > 20
 
 
 def test_a_part_of_a_set_never_passes_for_the_set(world, capsys):
