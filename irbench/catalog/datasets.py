@@ -27,7 +27,7 @@ from irbench.catalog import blocks
 from irbench.catalog.archives import Archive, parse_archives
 from irbench.catalog.blocks import Blocks
 from irbench.catalog.manifest import NAME, UNFIT, read_manifest
-from irbench.core import metrics, typed
+from irbench.core import forms, metrics
 from irbench.core.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -165,11 +165,11 @@ class DatasetEntry:
         """
         where = f"dataset {given.get('name', '')}".strip()
         paths = {name: given[name] and Path(given[name]) for name in PATHS}
-        return typed.make(cls, {
+        return forms.make(cls, {
             **given, **paths, "tasks": tuple(given["tasks"]),
             "blocks": given.get("blocks") and Blocks.from_dict(given["blocks"]),
             "leave_out": tuple(given["leave_out"]), "archives": tuple(
-                typed.make(Archive, archive, where) for archive in given["archives"])}, where)
+                forms.make(Archive, archive, where) for archive in given["archives"])}, where)
 
 
 # -- one entry ---------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from irbench.catalog.recipes import Recipe
-from irbench.core import typed
+from irbench.core import forms
 from irbench.core.errors import unknown
 
 EXTERNAL = "external"   # architecture of third-party weights, and the kind of their checkpoint
@@ -54,7 +54,7 @@ class Inference:
     @classmethod
     def from_dict(cls, given: dict) -> Inference:
         """Return options from ``as_dict``'s data, unchecked. Raises UserError for unknown keys."""
-        return typed.make(cls, given, "inference")
+        return forms.make(cls, given, "inference")
 
     def unlike(self, usual: Inference) -> dict:
         """Return the options that differ from ``usual``, as plain data."""
@@ -107,7 +107,7 @@ class Checkpoint:
     @classmethod
     def from_dict(cls, given: dict) -> Checkpoint:
         """Return the checkpoint from ``as_dict``'s data. Raises UserError for a bad key or kind."""
-        return typed.make(cls, given, "checkpoint")
+        return forms.make(cls, given, "checkpoint")
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ class Model:
         parts = {name: kind.from_dict(given[name]) for name, kind in (
             ("checkpoint", Checkpoint), ("training", Recipe), ("inference", Inference))
             if given.get(name) is not None}
-        return typed.make(cls, {**given, **parts}, f"model {given.get('name', '')}".strip())
+        return forms.make(cls, {**given, **parts}, f"model {given.get('name', '')}".strip())
 
 
 def _plain(one: object) -> dict:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 
 from irbench.catalog import degradations, reader
 from irbench.catalog.manifest import UNFIT
-from irbench.core import typed
+from irbench.core import forms
 from irbench.core.errors import UserError, unknown
 
 ID = re.compile(r"(?P<name>[a-z_]+-[A-Za-z0-9_]+)@(?P<version>[1-9][0-9]*)")
@@ -130,8 +130,8 @@ class Protocol:
         Raises UserError for an unknown key.
         """
         where = f"protocol {given.get('id', '')}".strip()
-        return typed.make(cls, {**given, "serves": tuple(given.get("serves") or ()),
-                                "metric": typed.make(Scoring, given.get("metric"), where)}, where)
+        return forms.make(cls, {**given, "serves": tuple(given.get("serves") or ()),
+                                "metric": forms.make(Scoring, given.get("metric"), where)}, where)
 
 
 def catalog(paths: tuple[str, ...] = ()) -> dict[str, Protocol]:

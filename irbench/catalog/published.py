@@ -25,7 +25,7 @@ from pathlib import Path
 
 from irbench.catalog import protocols, reader
 from irbench.catalog.manifest import UNFIT
-from irbench.core import metrics, typed
+from irbench.core import forms, metrics
 from irbench.core.errors import UserError, unknown
 
 CATALOG = Path(__file__).with_name("published.csv")
@@ -79,7 +79,7 @@ class Figure:
     @classmethod
     def from_dict(cls, given: dict) -> Figure:
         """Return the figure that ``as_dict`` gave. Raises UserError for an unknown key."""
-        return typed.make(cls, {**given, "versions": tuple(given.get("versions") or ())},
+        return forms.make(cls, {**given, "versions": tuple(given.get("versions") or ())},
                           "published figure")
 
     @property

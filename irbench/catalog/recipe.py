@@ -12,7 +12,7 @@ import math
 import re
 from dataclasses import dataclass, fields
 
-from irbench.core import typed
+from irbench.core import forms
 from irbench.core.errors import UserError, unknown
 
 CHOICES = {"loss": ("l1", "charbonnier", "l1_fft"), "optimiser": ("adamw", "adam", "muon"),
@@ -102,7 +102,7 @@ class Recipe:
         plain = dict(given)
         if "for" in plain:
             plain["cases"] = plain.pop("for")
-        return typed.make(cls, plain, f"recipe {given.get('recipe', '')}".strip())
+        return forms.make(cls, plain, f"recipe {given.get('recipe', '')}".strip())
 
 
 # the fields that a config may override

@@ -2,7 +2,8 @@
 
 A record may have been written by another version, by hand or by a defective program. A value of a
 wrong type must make only its own record unusable, not the report or comparison that reads it:
-``wrong`` names the first such value of a result. Reads and writes nothing.
+``wrong`` names the first such value of a result. ``make`` turns plain data into a dataclass. Reads
+and writes nothing.
 
 Try: ``python -c "from irbench.core import forms; print(forms.wrong('data', {'count': 'many'}))"``
 """
@@ -10,10 +11,39 @@ Try: ``python -c "from irbench.core import forms; print(forms.wrong('data', {'co
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import MISSING
+from dataclasses import fields as fields_of
+from typing import TypeVar
+
+from irbench.core.errors import UserError, unknown
 
 LARGEST = 1e18
 
 Test = Callable[[object], bool]
+T = TypeVar("T")
+
+
+def make(kind: type[T], given: dict, where: str) -> T:
+    """Return an instance of a dataclass with the given fields; missing fields get their defaults.
+
+    Args:
+        kind: a dataclass.
+        given: field -> value, in the types of the fields.
+        where: the beginning of error messages.
+
+    Raises:
+        UserError: not a mapping, an unknown field, or a missing field without a default.
+    """
+    if not isinstance(given, dict):
+        raise UserError(f"{where}: {given!r} is not a mapping from fields to values.")
+    known = {field.name: field for field in fields_of(kind)}
+    for name in given:
+        if name not in known:
+            raise unknown("key", name, known, where)
+    for name, field in known.items():
+        if name not in given and field.default is MISSING and field.default_factory is MISSING:
+            raise UserError(f"{where}: missing key {name!r}.")
+    return kind(**given)
 
 
 def text(value: object) -> bool:

@@ -25,18 +25,15 @@ Try: ``python -c "from irbench.imaging import metric_plugins; print(metric_plugi
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 
+from irbench.core import plugin_files
 from irbench.core.errors import UserError, unknown
 
 INPUTS = ("image", "planes")
+PLUGIN = "metric_plugins:"   # in messages
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class MetricCard:
 
         Raises UserError if the file cannot be imported or lacks the function.
         """
-        module = _import_file(self.path)
+        module = plugin_files.load(self.path, PLUGIN)
         function = getattr(module, self.function, None)
         if not callable(function):
             raise UserError(f"{self.path}: METRICS names the function {self.function!r} for "
@@ -75,33 +72,8 @@ def read(path: str | Path) -> dict[str, MetricCard]:
         UserError: the file cannot be read, or its METRICS is missing or not of the right form.
     """
     path = Path(path).expanduser().resolve()
-    where = f"metric_plugins: {path}"
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    except OSError as error:
-        raise UserError(f"{where}: {error.strerror}. Give the path of a Python file that holds "
-                        "METRICS.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{where}: not a text file in UTF-8.") from None
-    except SyntaxError as error:
-        raise UserError(f"{where}: line {error.lineno}: {error.msg}.") from None
-    for node in tree.body:
-        targets = getattr(node, "targets", [getattr(node, "target", None)])
-        if any(isinstance(one, ast.Name) and one.id == "METRICS" for one in targets):
-            return {name: _card(where, path, name, fields)
-                    for name, fields in _table(where, node.value).items()}
-    raise UserError(f"{where}: no METRICS found. See docs/metrics.md.")
-
-
-def _table(where: str, node: ast.expr | None) -> dict:
-    try:
-        value = ast.literal_eval(node)
-    except (ValueError, TypeError):
-        raise UserError(f"{where}: METRICS must be a literal (no names, no calls), so that it can "
-                        "be read without importing the file.") from None
-    if not isinstance(value, dict) or not all(isinstance(one, dict) for one in value.values()):
-        raise UserError(f"{where}: METRICS must be a dict of dicts: a metric's name -> its fields.")
-    return value
+    return {name: _card(f"{PLUGIN} {path}", path, name, fields)
+            for name, fields in plugin_files.table(path, "METRICS", PLUGIN).items()}
 
 
 def _card(where: str, path: Path, name: str, fields: dict) -> MetricCard:
@@ -118,20 +90,3 @@ def _card(where: str, path: Path, name: str, fields: dict) -> MetricCard:
     return MetricCard(name, path, fields["function"], fields.get("on", "image"),
                       weights and path.parent / Path(weights).expanduser(),
                       {"name": name, **row, **({"weights": True} if weights else {})})
-
-
-def _import_file(path: Path) -> ModuleType:
-    # files in two folders may share a name, so the module's name identifies the path and content
-    digest = hashlib.sha256(f"{path}\n{path.read_text(encoding='utf-8')}".encode()).hexdigest()
-    name = f"irbench_metric_{path.stem}_{digest[:12]}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        except Exception as error:
-            del sys.modules[name]
-            raise UserError(f"metric_plugins: {path}: importing it failed: {type(error).__name__}: "
-                            f"{error}. Try: python {path}") from error
-    return sys.modules[name]

@@ -38,25 +38,23 @@ its forward pass, and its multiply-adds: see ``irbench.models.interface``.
 
 from __future__ import annotations
 
-import ast
 import functools
-import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from irbench.core import forms
-from irbench.core.errors import UserError, in_words, unknown
+from irbench.core import forms, plugin_files
+from irbench.core.errors import UserError, unknown
 
 REQUIRED = {"title", "builder", "tasks", "in_paper", "source", "learned"}
 OPTIONAL = {"levels", "note", "published_as", "options", "free", "dtypes", "reference",
             "any_scale", "size_multiple"}
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 EVERY = "*"     # among the tasks of a card
+PLUGIN = "plugin"   # in messages
 HERE = Path(__file__).resolve().parent
 # the networks of irbench.models.peers
 PEERS = tuple(sorted(path.stem for path in (HERE / "peers").glob("[!_]*.py")))
@@ -161,7 +159,7 @@ class Card:
         if self.builtin:
             module = importlib.import_module(f"irbench.models.{self.path.stem}")
         else:
-            module = _import_file(self.path)
+            module = plugin_files.load(self.path, PLUGIN)
         try:
             return getattr(module, self.builder)
         except AttributeError:
@@ -251,42 +249,8 @@ def _entry_points() -> list[Path]:
 
 @functools.cache
 def _read(path: Path) -> tuple[Card, ...]:
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
-    except OSError as error:
-        raise UserError(f"plugin {path}: {error.strerror}. Give the path of a Python file "
-                        "that holds CARDS.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"plugin {path}: not a text file in UTF-8. Give the path of a Python file "
-                        "that holds CARDS.") from None
-    except SyntaxError as error:
-        place = f"line {error.lineno}: " if error.lineno else ""
-        raise UserError(f"plugin {path}: {place}{error.msg}.") from None
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise UserError(f"plugin {path}: Python cannot parse it ({error}). Give the path of a "
-                        "Python file that holds CARDS.") from None
-    for node in tree.body:
-        targets = getattr(node, "targets", [getattr(node, "target", None)])
-        if any(isinstance(t, ast.Name) and t.id == "CARDS" for t in targets):
-            return tuple(_card(path, name, fields)
-                         for name, fields in _table(path, node.value).items())
-    raise UserError(f"plugin {path}: no CARDS found. See irbench/models/registry.py.")
-
-
-def _table(path: Path, node: ast.expr | None) -> dict:
-    try:
-        table = ast.literal_eval(node)
-    except (ValueError, TypeError, RecursionError, MemoryError):
-        raise UserError(f"{path}: CARDS must be a literal (no names, no calls), so that "
-                        "it can be read without importing the module.") from None
-    if not isinstance(table, dict) or not all(isinstance(f, dict) for f in table.values()):
-        raise UserError(f"{path}: CARDS must be a dict of dicts: a model's name -> its fields.")
-    if len(table) < len(node.keys):
-        names = [ast.literal_eval(key) for key in node.keys]
-        twice = sorted({name for name in names if names.count(name) > 1}, key=str)
-        raise UserError(f"{path}: CARDS holds {', '.join(map(repr, twice))} twice. "
-                        "Rename one of them.")
-    return table
+    return tuple(_card(path, name, fields)
+                 for name, fields in plugin_files.table(path, "CARDS", PLUGIN).items())
 
 
 def _card(path: Path, name: str, fields: dict) -> Card:
@@ -311,25 +275,6 @@ def _card(path: Path, name: str, fields: dict) -> Card:
     return Card(name=name, path=path, **fields)
 
 
-def _import_file(path: Path):
-    # Plugins in two folders may share a file name, so the module's name identifies the folder.
-    name = f"irbench_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        except KeyboardInterrupt:
-            del sys.modules[name]
-            raise
-        except BaseException as error:  # sys.exit, too, must not end the program
-            del sys.modules[name]
-            raise UserError(f"plugin {path}: importing it failed: {in_words(error)}. "
-                            f"Try: python {path}") from error
-    return sys.modules[name]
-
-
 def object_of(path: str | Path, name: str) -> object:
     """Import a Python file and return the object of a name, such as the class of a network.
 
@@ -339,7 +284,7 @@ def object_of(path: str | Path, name: str) -> object:
     if not path.is_file():
         raise UserError(f"{path}: no such file. Give FILE.py:NAME, the path of a Python file and "
                         "the name of a class in it.")
-    found = vars(_import_file(path))
+    found = vars(plugin_files.load(path, PLUGIN))
     if name not in found:
         raise unknown("name", name, (one for one, value in found.items()
                                      if getattr(value, "__module__", "") == found["__name__"]),

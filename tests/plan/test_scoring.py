@@ -151,6 +151,8 @@ def test_a_metric_without_its_weights_is_unavailable_with_a_reason(folder):
 @pytest.mark.parametrize(("source", "message"), [
     ("a = 1", "no METRICS found"), ("METRICS = f()", "must be a literal"),
     ("METRICS = [", "line 1"), ("METRICS = {'a': 1}", "a dict of dicts"),
+    ("METRICS = {}\0", "null bytes"), ("METRICS = " + "[" * 5000, "."),
+    ("METRICS = {'a': {'title': 'A', 'function': 'f'}, 'a': {}}", "holds 'a' twice"),
     ("METRICS = {'a': {'title': 'A'}}", "function is None"),
     ("METRICS = {'a': {'title': 'A', 'function': 'f', 'on': 'plane'}}", "Did you mean 'planes'"),
     ("METRICS = {'a': {'title': 'A', 'function': 'f', 'unti': 'dB'}}", "Did you mean 'unit'"),
@@ -168,6 +170,7 @@ def test_a_file_that_cannot_be_used_is_refused(folder, source, message):
 
 @pytest.mark.parametrize(("body", "message"), [
     ("raise ImportError('no such thing')", "importing it failed: ImportError"),
+    ("raise SystemExit(0)", "importing it failed: .*SystemExit"),
     ("", "the file does not define"),
     ("def f(restored, target):\n    return 'x'", "metric a .*ValueError"),
     ("def f(restored):\n    return 1", "metric a .*TypeError"),
