@@ -27,6 +27,7 @@ def run(benchmark, capsys, *words):
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_all_three_train_in_turns(benchmark, monkeypatch, tmp_path, capsys):
     monkeypatch.delenv("IRBENCH_MIRROR", raising=False)
     monkeypatch.chdir(tmp_path)

@@ -263,6 +263,7 @@ def test_torchvisions_file_is_found_in_hub_and_mirror_and_checked(alone, monkeyp
     assert "checksum is wrong" in backbones.find("alex").reason
 
 
+@pytest.mark.slow
 def test_lpips_needs_neither_pyiqa_nor_torchvision():
     """Importing them costs each cell 2 to 3 s."""
     code = ("import sys; from irbench.imaging import perceptual\n"

@@ -225,6 +225,7 @@ def test_a_compiled_network_is_the_same_function(x, eager):
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+@pytest.mark.slow
 def test_compiling_generates_code(x):
     prepared = prepare.prepare(nn.Tanh(), Inference(compile=True))
     assert torch.allclose(run(prepared, x), x.tanh(), atol=1e-6)

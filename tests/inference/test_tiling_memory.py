@@ -159,6 +159,7 @@ def test_weights_beyond_the_budget_are_said(monkeypatch):
 
 
 @linux
+@pytest.mark.slow
 def test_a_real_budget_is_kept():
     """A network of 150 MB for the whole image, 90 MB allowed: in tiles it stays below."""
     network = Convolutions(depth=3, width=64)

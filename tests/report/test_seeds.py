@@ -130,6 +130,7 @@ def test_the_images_of_seeds_are_averaged_for_ranks(tmp_path):
 
 
 @pytest.mark.formats
+@pytest.mark.slow
 def test_a_report_with_seeds_is_built_and_names_them(tmp_path):
     build = seeded(tmp_path, [35.2, 35.3, 35.1])
     build.profile(X2, "semanir")

@@ -223,7 +223,7 @@ def test_killed_and_started_again(tmp_path):
 
 
 @pytest.mark.parametrize(("change", "message"), [
-    ({"run": "Tiny!"}, "run: the name 'Tiny!' is not valid"),
+    pytest.param({"run": "Tiny!"}, "run: the name 'Tiny!' is not valid", marks=pytest.mark.slow),
     ({"cells": [{"protocol": "sr-x2", "datasets": ["nowhere"], "models": ["bicubic"]}]},
      "unknown dataset 'nowhere'"),
 ])
@@ -321,6 +321,7 @@ def test_a_blind_training_is_one_job_of_the_workflow(tmp_path):
     assert output.count("Train tiny for denoise_color-blind@1") == 1
 
 
+@pytest.mark.slow
 def test_lint_has_the_one_finding_the_readme_explains():
     process = subprocess.run(
         [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"),

@@ -211,6 +211,7 @@ def test_threads_are_restored():
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.slow
 def test_the_command():
     program = ROOT / "benchmarks" / "attention.py"
     done = subprocess.run(
