@@ -9,7 +9,7 @@ from irbench.present import style
 def one_format(request, monkeypatch):
     """A figure that a test draws for its caption is written as SVG alone, which is the fastest.
 
-    Tests that use a finished report, and those marked ``formats``, have every format.
+    Tests that use a finished report, and those marked ``formats`` or ``slow``, have every format.
     """
-    if not request.node.get_closest_marker("formats"):
+    if not any(map(request.node.get_closest_marker, ("formats", "slow"))):
         monkeypatch.setattr(style, "KINDS", ("svg",))
