@@ -345,11 +345,12 @@ def test_the_best_of_a_set_names_who_shares_its_rank(tmp_path):
     found = page.headline(run, tables.build(run))
     alike = {(one["column"].protocol, one["column"].dataset): (one["row"].name, one["alike"])
              for one in found}
-    # Compacter wins on some images and loses on others; on x2 of Urban100 as on Set5
-    assert alike["sr-x2@1", "urban100"] == ("SwinIR", ["Compacter"])
-    assert alike["jpeg_color-q10@1", "live1_color"] == ("SwinIR", [])
-    words = "shares its rank: Compacter"
-    assert source.count(words) == sum(others == ["Compacter"] for _, others in alike.values())
+    # Compacter wins on some images and loses on others; bicubic always loses, but eight images are
+    # too few for the correction of so many comparisons
+    assert alike["sr-x2@1", "urban100"] == ("SwinIR", ["Bicubic", "Compacter"])
+    for others in {tuple(others) for _, others in alike.values() if others}:
+        words = f"shares its rank: {', '.join(others)}</small>"
+        assert source.count(words) == sum(tuple(one) == others for _, one in alike.values())
     assert "without a significant difference to the best" in source
 
 
