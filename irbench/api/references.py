@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from irbench.catalog import peers, protocols
 from irbench.catalog.protocols import Protocol
+from irbench.core import messages
 from irbench.core.errors import UserError, in_words, unknown
 from irbench.models import registry
 from irbench.weights import bundled, loading, serving, storage
@@ -267,6 +268,8 @@ def _built(kind: Callable, where: str, protocol: Protocol, given: _Given) -> nn.
         state, network.taken = naming.choose(storage.tensors(given.weights, data),
                                              network.state_dict(), str(given.weights), where)
         network.load_state_dict(state)
+    elif any(True for _ in network.parameters()):
+        messages.say(f"{where}: no weights were given, so its parameters are as its code sets them")
     return network
 
 

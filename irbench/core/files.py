@@ -10,6 +10,7 @@ Try: ``python -c "from irbench.core import files; files.write_json('one.json', {
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import math
@@ -66,6 +67,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 def _begin(path: Path) -> tuple[Path, int]:
     """Make a temporary file beside a target and lock it; return its path and the open file."""
+    if not path.name or path.name == "..":      # ".", "/" and "": pathlib has no name for them
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     remove_leftovers(path.parent, lambda name: name == path.name[:LONGEST])
     while True:
         name = f".{path.name[:LONGEST]}.{secrets.token_hex(4)}{path.suffix[:20]}"

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from irbench.core import files
 from irbench.core.errors import UserError, in_words
 
 
@@ -34,11 +35,13 @@ def table(path: Path, name: str, kind: str) -> dict[object, dict]:
     where = f"{kind} {path}"
     valid = f"Give the path of a Python file that holds {name}."
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        text = files.read_text(path)
     except OSError as error:
         raise UserError(f"{where}: {error.strerror}. {valid}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{where}: not a text file in UTF-8. {valid}") from None
+    except ValueError as error:
+        raise UserError(f"{where}: {error}. {valid}") from None
+    try:
+        tree = ast.parse(text, str(path))
     except SyntaxError as error:
         place = f"line {error.lineno}: " if error.lineno else ""
         raise UserError(f"{where}: {place}{error.msg}.") from None
@@ -73,11 +76,11 @@ def load(path: Path, kind: str) -> ModuleType:
     Raises UserError if the import fails, or ends the program (``sys.exit``).
     """
     try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{kind} {path}: {error.strerror}.") from None
+        text = files.read_text(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{kind} {path}: {getattr(error, 'strerror', None) or error}.") from None
     # files in two folders may share a name, and a file may change while a program runs
-    digest = hashlib.sha256(f"{path}\n".encode() + text).hexdigest()
+    digest = hashlib.sha256(f"{path}\n{text}".encode()).hexdigest()
     name = f"irbench_{path.stem}_{digest[:12]}"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, path)

@@ -80,6 +80,8 @@ def test_a_class_with_weights_needs_no_config_even_beside_one(world, capsys):
     assert found["model"] == "net" and found["record"] == "out/record.json"
     record = records.read(Path("out/record.json"))
     assert record["result"]["mean"] == found["mean"]
+    assert cli.main(["eval", *ALONE, "--model", "net.py:Net", "--metrics", "psnr"]) == 0
+    assert "net.py:Net: no weights were given" in capsys.readouterr().err
     torch.save({**weights, "mix.bias": torch.ones(3)}, "w.pth")
     _, other = evaluate(capsys, *ALONE, "--model", "net.py:Net", "--weights", "w.pth", "--metrics",
                         "psnr")

@@ -198,3 +198,9 @@ def test_every_file_of_the_package_is_written_here():
     """Another way to make temporary files would miss the umask, the lock and the messages."""
     for path in sorted(Path(files.__file__).parents[1].rglob("*.py")):
         assert "mkstemp" not in path.read_text(), path
+
+
+@pytest.mark.parametrize("name", [".", "/", "", ".."])
+def test_a_path_without_a_name_is_no_file_to_write(name):
+    with pytest.raises(UserError, match="Is a directory"):
+        files.write_atomic(Path(name), "text")

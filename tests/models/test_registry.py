@@ -142,7 +142,7 @@ GOOD = PLUGIN.format(name="toy")
     ("CARDS = {'a': " + "[" * 150 + "]" * 150 + "}", "dict of dicts"),
     ("CARDS = {'a': " + "[" * 3000 + "]" * 3000 + "}", "too many|cannot parse"),
     ("CARDS = {'a': " + "-" * 3000 + "1}", "cannot parse|must be a literal"),
-    ("CARDS = {}\0", "null bytes"),
+    ("CARDS = {}\0", "holds the character NUL"),
     *[(GOOD.replace('"levels"', f'"{key}": {value}, "levels"'), f"{key} is .*; it takes {takes}")
       for key, value, takes in (
           ("note", "3", "a text"), ("published_as", "None", "a text"),

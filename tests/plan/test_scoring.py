@@ -151,7 +151,7 @@ def test_a_metric_without_its_weights_is_unavailable_with_a_reason(folder):
 @pytest.mark.parametrize(("source", "message"), [
     ("a = 1", "no METRICS found"), ("METRICS = f()", "must be a literal"),
     ("METRICS = [", "line 1"), ("METRICS = {'a': 1}", "a dict of dicts"),
-    ("METRICS = {}\0", "null bytes"), ("METRICS = " + "[" * 5000, "."),
+    ("METRICS = {}\0", "holds the character NUL"), ("METRICS = " + "[" * 5000, "."),
     ("METRICS = {'a': {'title': 'A', 'function': 'f'}, 'a': {}}", "holds 'a' twice"),
     ("METRICS = {'a': {'title': 'A'}}", "function is None"),
     ("METRICS = {'a': {'title': 'A', 'function': 'f', 'on': 'plane'}}", "Did you mean 'planes'"),
