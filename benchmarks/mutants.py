@@ -124,9 +124,9 @@ def mutants(source: str) -> Iterator[Mutant]:
                 for new in replacements(node):
                     put(ast.fix_missing_locations(ast.copy_location(new, node)))
                     after = short(shown if shown is parent else new)
-                    said = (f"{before} -> {after}" if before != after
+                    change = (f"{before} -> {after}" if before != after
                             else f"{short(node)} -> {short(new)} in {before}")
-                    yield Mutant(f"{where}: {said}".lstrip(": "), tree,
+                    yield Mutant(f"{where}: {change}".lstrip(": "), tree,
                                  mine or (node.lineno, node.end_lineno))
                     put(node)
                 named = isinstance(node, (ast.FunctionDef, ast.ClassDef))
