@@ -201,5 +201,16 @@ class Model:
         return forms.make(cls, {**given, **parts}, f"model {given.get('name', '')}".strip())
 
 
+def teacher_of(recipe: Recipe | None) -> Model | None:
+    """Return the teacher of a recipe that was fitted to a protocol, as a model; None without one.
+    """
+    teacher = recipe.teacher if recipe else None
+    if not teacher or "checkpoint" not in teacher:
+        return None
+    return Model.from_dict({"name": teacher["model"], **{
+        name: teacher[name] for name in ("arch", "title", "options", "checkpoint", "inference")
+        if name in teacher}})
+
+
 def _plain(one: object) -> dict:
     return {field.name: getattr(one, field.name) for field in fields(one)}

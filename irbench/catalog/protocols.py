@@ -84,6 +84,15 @@ class Protocol:
         return self.degradation["kind"] == "paired"
 
     @property
+    def fixed_input(self) -> bool:
+        """Whether all patches of a training image are cut from one input of the whole image.
+
+        That is so for pairs, and for images shrunk by a whole number, where corners of patches lie
+        on whole pixels of the input. Otherwise each patch is degraded by itself, noise drawn anew.
+        """
+        return self.paired or (self.kinds == ("matlab_bicubic",) and self.unit == self.scale)
+
+    @property
     def synthetic(self) -> bool:
         """Whether the input is made by irbench's own degradation, which no paper uses."""
         return bool(set(self.kinds) & set(degradations.SYNTHETIC))

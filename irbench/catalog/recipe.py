@@ -12,6 +12,7 @@ import math
 import re
 from dataclasses import dataclass, fields
 
+from irbench.catalog import peers
 from irbench.core import forms
 from irbench.core.errors import UserError, unknown
 
@@ -31,6 +32,9 @@ BELOW_ONE = ("warmup", "ema")
 ABOVE = ("lr", "matrix_lr", "grad_clip")  # must be larger than their limit, 0
 # fields that a phase may set for its share of the budget
 OF_A_PHASE = ("patch", "batch", "lr")
+# fields that most recipes do not have; a recipe without them keeps the plain data it always had
+OF_FEW = ("init", "teacher")
+BUNDLED = "bundled"     # value of `init`: the weights that irbench includes
 # parameters of a degradation that may have a blind range -> the tasks that have the parameter
 BLIND = {"sigma": ("denoise_gray", "denoise_color"), "quality": ("jpeg_gray", "jpeg_color")}
 HIGHEST = {"sigma": 255, "quality": 100}
@@ -41,7 +45,9 @@ class Recipe:
     """How a model is trained; the head of ``recipes.yaml`` explains every field.
 
     ``recipe`` is its name in the catalog. ``cases`` is the catalog's ``for``: the changes that
-    ``for_model`` applies for some models, tasks and levels; None in its result.
+    ``for_model`` applies for some models, tasks and levels; None in its result. ``init`` and
+    ``teacher`` are as written in the config; the plan replaces them by the files that they mean
+    (``irbench.plan.training_inputs``).
     """
 
     recipe: str
@@ -76,6 +82,8 @@ class Recipe:
     unknown: list[str]
     note: str
     cases: list[dict] | None = None
+    init: str | dict | None = None
+    teacher: dict | None = None
 
     @property
     def patches(self) -> list[int]:
@@ -88,8 +96,10 @@ class Recipe:
         return [self.batch, *(p["batch"] for p in self.phases or () if "batch" in p)]
 
     def as_dict(self) -> dict:
-        """Return the recipe as plain data, without ``for`` if ``cases`` is None."""
+        """Return the recipe as plain data, without ``for``, ``init`` and ``teacher`` if not set."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain = {name: value for name, value in plain.items()
+                 if name not in OF_FEW or value is not None}
         cases = plain.pop("cases")
         return plain if cases is None else {**plain, "for": cases}
 
@@ -132,6 +142,8 @@ def check(recipe: Recipe, where: str) -> None:
             raise unknown("field", name, FIELDS, f"{where}: unknown")
     _check_plan(recipe, where)
     _check_choice_of_data(recipe, where)
+    _check_init(recipe.init, f"{where}: init")
+    _check_teacher(recipe.teacher, f"{where}: teacher")
 
 
 def _check_number(field: str, value: object, where: str) -> None:
@@ -227,3 +239,48 @@ def _range(pair: object, highest: float, whole: bool) -> bool:
     return (isinstance(pair, list) and len(pair) == 2 and all(map(_number, pair))
             and 0 < pair[0] < pair[1] <= highest
             and not (whole and any(isinstance(v, float) for v in pair)))
+
+
+# -- what a training begins with and learns from --------------------------------------------------
+
+def _check_init(init: object, where: str) -> None:
+    """Check the form of `init`; whether there is such a file is the plan's question."""
+    if init is None:
+        return
+    if isinstance(init, str):
+        if peers.is_url(init):
+            raise UserError(f"{where}: a URL needs the digest of its file: "
+                            f"{{url: {init}, sha256: 64 hexadecimal digits (sha256sum FILE)}}.")
+        if init:
+            return
+    keys = {BUNDLED, "path", "url", "sha256", "weights_key"}
+    if not isinstance(init, dict) or not all(
+            isinstance(value, str) and value for key, value in init.items() if key != "sha256") or (
+            len({BUNDLED, "path", "url"} & set(init)) != 1):
+        raise UserError(f"{where} is {init!r}; valid: null, bundled, a path, {{bundled: NAME}}, "
+                        "{path: PATH} or {url: URL, sha256: DIGEST}.")
+    for key in init:
+        if key not in keys:
+            raise unknown("key", key, keys, where)
+    if BUNDLED in init and len(init) > 1:
+        raise UserError(f"{where}: bundled weights need nothing beside their name.")
+    digest = init.get("sha256")
+    for level in digest if isinstance(digest, dict) else [""]:
+        peers.digest_for(where, digest, level)
+    if "url" in init and not digest:
+        raise UserError(f"{where}: `url` needs `sha256`, the digest of the file (sha256sum FILE), "
+                        "or a mapping from levels to digests.")
+    if "url" in init and not peers.is_url(init["url"]):
+        raise UserError(f"{where}: {init['url']!r} is not a URL. Give a file with `path`.")
+
+
+def _check_teacher(teacher: object, where: str) -> None:
+    """Check the form of `teacher`; whether there is such a model is the plan's question."""
+    if teacher is None:
+        return
+    form = ("valid: null, or {model: NAME, weight: 0.5}, with the name of a peer or of a model of "
+            "the config that has weights, and a weight above 0, at most 1")
+    if not isinstance(teacher, dict) or set(teacher) - {"model", "weight"} or not isinstance(
+            teacher.get("model"), str) or not _number(teacher.get("weight")) or not (
+            0 < teacher["weight"] <= 1):
+        raise UserError(f"{where} is {teacher!r}; {form}.")

@@ -19,7 +19,7 @@ import yaml
 from irbench.catalog import reader
 from irbench.catalog.manifest import NAME
 from irbench.catalog.protocols import Protocol, version_of
-from irbench.catalog.recipe import BLIND, FIELDS, Recipe, check
+from irbench.catalog.recipe import BLIND, BUNDLED, FIELDS, Recipe, check
 from irbench.core.errors import UserError, unknown
 
 CATALOG = Path(__file__).with_name("recipes.yaml")
@@ -42,7 +42,8 @@ def catalog(paths: Iterable[str | Path] = ()) -> dict[str, dict]:
             if name in found:
                 raise reader.taken(path, "recipe", name, homes[name])
             _check_entry(f"{path}: recipe {name!r}", name, entry, found)
-            found[name], homes[name] = _completed({"base": "defaults", **entry}, found), path
+            found[name], homes[name] = _completed(
+                {"base": "defaults", **_beside(entry, path.parent)}, found), path
     del found["defaults"]
     return found
 
@@ -61,6 +62,24 @@ def _completed(entry: dict, found: dict[str, dict]) -> dict:
     return {key: value for key, value in {
         **base, **entry, "for": [*base.get("for", ()), *entry.get("for", ())]}.items()
         if key != "base"}
+
+
+def _beside(entry: dict, folder: Path) -> dict:
+    """Return a user's recipe with the path in ``init`` relative to its catalog's folder."""
+    def placed(init: object) -> object:
+        if isinstance(init, dict):
+            return {**init, "path": placed(init["path"])} if "path" in init else init
+        if not isinstance(init, str) or init in ("", BUNDLED) or "://" in init:
+            return init
+        # the folder's name is no template
+        braces = str.maketrans({"{": "{{", "}": "}}"})
+        return init if init.startswith("~") else str(Path(str(folder).translate(braces)) / init)
+
+    def of(fields: dict) -> dict:
+        return {**fields, "init": placed(fields["init"])} if "init" in fields else fields
+
+    return of(entry) if "for" not in entry else {
+        **of(entry), "for": [{**case, "set": of(case["set"])} for case in entry["for"]]}
 
 
 def _check_entry(where: str, name: object, entry: object, found: dict[str, dict]) -> None:

@@ -122,6 +122,11 @@ def _image(value: object) -> bool:
         for name, one in value.items())
 
 
+# which tensors of a file a training began with, and the teacher it learned from
+BEGUN = having(sha256=text, of=text, taken=count, new=every(text), left=every(text),
+               data_known=lambda value: isinstance(value, bool))
+TAUGHT = having(title=text, sha256=text, weight=number)
+
 # kind of record -> the fields that must be there, the fields that are read and their form
 RESULTS: dict[str, tuple[tuple[str, ...], dict[str, Test]]] = {
     "data": (("count",), {"count": count}),
@@ -131,7 +136,8 @@ RESULTS: dict[str, tuple[tuple[str, ...], dict[str, Test]]] = {
         "best": having(step=count, psnr=number),
         "curve": every(perhaps("step", "loss", **_POINT, loss=number, lr=number)),
         "validation": every(perhaps("step", "psnr", **_POINT, psnr=number)),
-        "validation_on": mapping, "waiting": number, "processes": count, **_MACHINE}),
+        "validation_on": mapping, "waiting": number, "processes": count, "init": BEGUN,
+        "teacher": TAUGHT, **_MACHINE}),
     "cell": (("images", "mean"), {
         "images": every(_image),
         "mean": values(_KNOWN), "missing": _TEXTS, "tiling": perhaps(images=count),

@@ -7,13 +7,25 @@ refuse such a file or list it as unusable. Reads and writes nothing.
 
 from __future__ import annotations
 
-from irbench.core.forms import Test, count, every, having, mapping, number, or_none, text
+from irbench.core.forms import (
+    BEGUN,
+    TAUGHT,
+    Test,
+    count,
+    every,
+    having,
+    mapping,
+    number,
+    or_none,
+    text,
+)
 
 # types of the fields that the report uses
 TYPES = {"protocol": str, "levels": dict, "recipe": dict, "datasets": list, "exclude": dict,
          "images": dict, "steps": int, "seconds": float, "images_seen": int, "parameters": int,
          "hardware": dict, "final_loss": float, "waiting": float, "validation": list,
-         "validation_on": dict}
+         "validation_on": dict, "init": dict, "teacher": dict}
+FEW = 3     # names in a sentence
 COUNTS = ("threads", "processes", "cores")      # of the hardware; the rest are names
 
 
@@ -28,6 +40,9 @@ def checked(header: object) -> dict:
     if "hardware" in found:
         found["hardware"] = {name: value for name, value in found["hardware"].items()
                              if is_a(value, int if name in COUNTS else str)}
+    for name, form in (("init", BEGUN), ("teacher", TAUGHT)):
+        if not form(found.get(name)):
+            found.pop(name, None)
     return found
 
 
@@ -37,6 +52,20 @@ def is_a(value: object, kind: type) -> bool:
         return (isinstance(value, int if kind is int else (int, float))
                 and not isinstance(value, bool) and value >= 0)
     return isinstance(value, kind)
+
+
+def begun(facts: dict) -> str:
+    """Return which tensors a training began with, in words, from the field ``init`` of a header."""
+    new, left = facts["new"], facts["left"]
+    return "; ".join(filter(None, [
+        f"{facts['taken']} of {facts['taken'] + len(new)} tensors of "
+        f"{facts['of'] or 'a file'} (SHA-256 {facts['sha256'][:12]})",
+        f"new: {_few(new)}" if new else "", f"not used: {_few(left)}" if left else ""]))
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+    return f"{', '.join(names[:FEW])}{more}"
 
 
 # -- the whole header of a file ------------------------------------------------------------------
@@ -76,6 +105,7 @@ FIELDS = NEEDED | {name: or_none(test) for name, test in {
     "scores": every(_score),
     "leaks": every(having(train=text, test=text, shared=count, left_out=count)),
     "imported": having(file=text, sha256=text),
+    "init": BEGUN, "teacher": TAUGHT,
 }.items()}
 
 

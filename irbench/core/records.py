@@ -47,20 +47,35 @@ FORM = {
 
 # descriptions of a protocol or model, which do not affect results; the report reads the plan's
 PROSE = {"title", "source", "description", "note", "published_as", "in_paper", "own"}
+ORIGIN = ("path", "url", "peer")    # where weights come from: their digest says what they are
 
 
 def decisive(spec: dict) -> dict:
     """Return the part of a job's spec that determines its result.
 
-    Left out are descriptions of protocol and model, and the origin of weights with known digest.
+    Left out are descriptions of protocol and model, and the origin of weights with known digest:
+    those of the model, those that its training begins with, and those of its teacher.
     """
     spec = {key: {k: v for k, v in value.items() if k not in PROSE}
             if key in ("protocol", "model") else value for key, value in spec.items()}
-    source = (spec.get("model") or {}).get("checkpoint") or {}
-    if source.get("sha256"):
-        spec["model"]["checkpoint"] = {k: v for k, v in source.items()
-                                       if k not in ("path", "url", "peer")}
+    model = spec.get("model") or {}
+    if (model.get("checkpoint") or {}).get("sha256"):
+        model["checkpoint"] = _of_digest(model["checkpoint"])
+    recipe = model.get("training") or {}
+    if isinstance(init := recipe.get("init"), dict):
+        recipe = {**recipe, "init": _of_digest(init)}
+    if teacher := recipe.get("teacher"):
+        recipe = {**recipe, "teacher": {name: _of_digest(value) if name == "checkpoint" else value
+                                        for name, value in teacher.items()
+                                        if name not in ("model", "title")}}
+    if recipe:
+        model["training"] = recipe
     return spec
+
+
+def _of_digest(source: dict) -> dict:
+    """Return a source of weights with a known digest without its place."""
+    return {k: v for k, v in source.items() if k not in ORIGIN} if source.get("sha256") else source
 
 
 def restricted(spec: dict, metrics: Iterable[str] | None) -> dict:

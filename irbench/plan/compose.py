@@ -20,7 +20,7 @@ from pathlib import Path
 from irbench.catalog import datasets as entries
 from irbench.catalog import protocols, published, recipes
 from irbench.catalog.known import Known
-from irbench.catalog.model import Model
+from irbench.catalog.model import Checkpoint, Model
 from irbench.catalog.protocols import Protocol
 from irbench.core import metrics as table
 from irbench.core import records
@@ -230,7 +230,7 @@ def build(config: dict, where: str = "config") -> Plan:
             for model in models.values():
                 if name == model.entry and protocol.id in wanted[model.name]:
                     fitted = model_entries.fit(model, protocol, plugins, f"{place}.models",
-                                               others)
+                                               others, models)
                     _add_model(plan, training_sets.settled(fitted), protocol, group["datasets"],
                                known, where)
     training_sets.check_excluded(config["models"], plan.trainings.values(), where)
@@ -339,20 +339,16 @@ def _add_leaks(plan: Plan, known: dict) -> None:
 
 
 def _trained_on(plan: Plan, model: Model, known: dict, where: str) -> training_sets.Sets | None:
-    """Return the sets that a model's weights were trained on; None if unknown.
+    """Return the sets that a model's weights were trained on; None if unknown."""
+    def of_file(source: Checkpoint) -> training_sets.Sets | None:
+        path = loading.on_disk(source, Path(plan.config["data_root"]))
+        if path and path not in plan.contents:
+            plan.contents[path] = training_sets.of_file(path, known, lambda entry: _data_spec(
+                plan, entry)["dataset"]["sha256"])
+        return plan.contents[path] if path else None
 
-    Weights that irbench trained name their sets in the header, and so do the bundled weights.
-    """
-    if not model.learned:
-        return {}
-    if model.training:
-        return training_sets.of_recipe(model.training, known,
-                                       f"{where}: models.{model.entry}.training")
-    path = loading.on_disk(model.checkpoint, Path(plan.config["data_root"]))
-    if path and path not in plan.contents:
-        plan.contents[path] = training_sets.of_file(path, known, lambda entry: _data_spec(
-            plan, entry)["dataset"]["sha256"])
-    return plan.contents[path] if path else None
+    return training_sets.of_model(model, known, of_file,
+                                  f"{where}: models.{model.entry}.training")
 
 
 # -- jobs --------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ Try: ``python -c "from irbench import plan; print(plan.load('config.yaml').model
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from irbench.catalog import peers, recipes
@@ -18,7 +19,7 @@ from irbench.core.errors import UserError, unknown
 from irbench.inference import options as inference
 from irbench.models import registry
 from irbench.plan import config as configs
-from irbench.plan import external, variants
+from irbench.plan import external, training_inputs, variants
 from irbench.weights import bundled
 
 # fields that a training does not depend on: it runs in float32, once for all variants
@@ -202,14 +203,16 @@ def supported(where: str, model: Model, profiled: list[Protocol],
 
 
 def fit(model: Model, protocol: Protocol, plugins: tuple[str, ...], where: str,
-        catalogs: Known) -> Model:
+        catalogs: Known, models: Mapping[str, Model]) -> Model:
     """Check that a model supports a protocol, and find its weights file for it.
 
-    A path may contain the protocol's name; `bundled` becomes the path of the bundled file.
+    A path may contain the protocol's name; `bundled` becomes the path of the bundled file. A model
+    to be trained gets its recipe for the protocol; ``models`` are those of the run, one of which
+    may be the teacher.
 
     Raises:
         UserError: the model does not support the protocol, or cannot be run so under it, or no
-            bundled file is for it.
+            bundled file is for it; or see ``training_inputs.fit``.
     """
     inference.check_protocol(model.inference, protocol, f"{where}: {model.name}")
     if model.given:  # the folder may differ between sets, too: see external.fit_given
@@ -226,7 +229,10 @@ def fit(model: Model, protocol: Protocol, plugins: tuple[str, ...], where: str,
                     "the card of a model that does)")
         raise UserError(f"{where}: {model.name} ({card.name}) cannot do {protocol.id}: {can}.")
     if model.training:
-        return replace(model, training=recipes.for_model(model.training, card.name, protocol))
+        fitted = replace(model, training=recipes.for_model(model.training, card.name, protocol))
+        return training_inputs.fit(
+            fitted, protocol, models, plugins, where, catalogs,
+            lambda teacher: fit(teacher, protocol, plugins, where, catalogs, models))
     source = model.checkpoint
     if source.kind == BUNDLED:
         return replace(model, checkpoint=configs.at(

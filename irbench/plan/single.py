@@ -67,7 +67,7 @@ def model_of(config: dict, name: str, entry: dict, protocol: Protocol) -> tuple[
     catalogs = Known.of(tuple(config["catalog_paths"]))
     found = model_entries.resolve("model", known["models"], plugins, catalogs)
     last = [one for one in found.values() if not one.seed_of][-1]
-    model = model_entries.fit(last, protocol, plugins, "model", catalogs)
+    model = model_entries.fit(last, protocol, plugins, "model", catalogs, found)
     return _plan(known, model, protocol, {}), _job(
         model, protocol, "-", compose.cell_spec(known, model, protocol))
 

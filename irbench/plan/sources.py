@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from irbench.catalog import published
-from irbench.catalog.model import MODULE, Model
+from irbench.catalog.model import MODULE, Model, teacher_of
 from irbench.core import code as code_digests
 from irbench.core import digests, machine
 from irbench.core.code import ROOT, Closure
@@ -54,6 +54,7 @@ OUTSIDE = {
     "irbench.data.fetch": "moves files; fetched files have a digest in the spec or the record",
     "irbench.data.pins": "keeps the digests of files that were fetched",
     "irbench.plan": "makes a job's spec, which contains its decisions",
+    "irbench.plan.sources": "names caches by the code that fills them",
     "irbench.core.messages": "messages",
     "irbench.core.digests": "names values and files",
     "irbench.core.files": "writes",
@@ -83,8 +84,20 @@ DISTRIBUTIONS = frozenset({*PACKAGES.values(), *NETWORKS.values()})
 
 
 def digest(kind: str, model: Model, plugins: tuple[str, ...]) -> str:
-    """Return the digest of a job with a model: the code of its kind and network, and packages."""
-    return _digest(kind, own_module(model, plugins))
+    """Return the digest of a job with a model: the code of its kind and network, and packages.
+
+    The network of a training's teacher counts, too.
+    """
+    own = _digest(kind, own_module(model, plugins))
+    teacher = teacher_of(model.training) if kind == "training" else None
+    return digests.fingerprint([own, of_network(teacher, plugins)]) if teacher else own
+
+
+def of_network(model: Model, plugins: tuple[str, ...]) -> str:
+    """Return the digest of a network alone: its code, and the packages that it computes with."""
+    code = code_digests.closure([own_module(model, plugins)], OUTSIDE, ROOT)
+    return digests.fingerprint([code.digest, machine.versions_of(*sorted(
+        {known[name] for known in (PACKAGES, NETWORKS) for name in code.packages & set(known)}))])
 
 
 def stage(kind: str) -> str:

@@ -1,6 +1,7 @@
 """What weights were trained on: which sets, and which of their images were left out.
 
-A training has this in its recipe (``data`` and ``exclude``), a file in its header. The result maps
+A training has this in its recipe (``data`` and ``exclude``), a file in its header; a training that
+begins with the weights of a file (``init``) has both. The result maps
 the names of sets to the names of the clean images that were left out. If the search for leaks
 (``irbench data leak``) finds one of these images in a test set, it is not a leak.
 
@@ -15,13 +16,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from irbench.catalog.model import Model
+from irbench.catalog.model import Checkpoint, Model
 from irbench.catalog.recipes import Recipe
 from irbench.core.errors import Unavailable, UserError, unknown
 from irbench.data import folders, sets
 from irbench.data.sets import DatasetEntry
 from irbench.plan.job import Job
-from irbench.weights import storage
+from irbench.weights import first, storage
 
 Sets = dict[str, list[str]]  # name -> names of images left out
 
@@ -36,6 +37,32 @@ def settled(model: Model) -> Model:
         return model
     exclude = {name: images for name, images in recipe.exclude.items() if name in recipe.data}
     return replace(model, training=replace(recipe, exclude=exclude))
+
+
+def of_model(model: Model, known: dict[str, DatasetEntry],
+             of_weights: Callable[[Checkpoint], Sets | None], where: str) -> Sets | None:
+    """Return the sets that a model's weights were trained on; None if unknown.
+
+    Args:
+        model: a model of the plan, fitted to a protocol.
+        known: the catalog.
+        of_weights: returns the sets of a file of weights, None if unknown. Weights that irbench
+            trained name their sets in the header, and so do the bundled weights.
+        where: the place named in errors.
+
+    Raises:
+        UserError: as ``of_recipe``.
+    """
+    if not model.learned:
+        return {}
+    recipe = model.training
+    if not recipe:
+        return of_weights(model.checkpoint)
+    own = of_recipe(recipe, known, where)
+    if not recipe.init:
+        return own
+    before = of_weights(Checkpoint.from_dict(recipe.init))
+    return None if before is None else first.joined(own, before)
 
 
 def of_recipe(recipe: Recipe, known: dict[str, DatasetEntry], where: str) -> Sets:
@@ -63,6 +90,8 @@ def of_file(path: Path, known: dict[str, DatasetEntry],
     """
     try:
         header = storage.read_header(path)
+        if not (header.get("init") or {"data_known": True})["data_known"]:
+            return None
         then = {str(one["name"]): one["sha256"] for one in header.get("datasets") or ()}
         exclude = {name: list(header.get("exclude", {}).get(name, ())) for name in then}
         same = all(sha256 and name in known and digest(known[name]) == sha256

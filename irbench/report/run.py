@@ -209,7 +209,8 @@ class Run:
         return job.protocol != self.trained_as.get(protocol, protocol)
 
     def training_of(self, protocol: str, model: str) -> dict | None:
-        """Return how a model's weights were trained: status, unfinished, steps, device.
+        """Return how a model's weights were trained: status, unfinished, steps, device, and, if
+        they had any, the teacher and the weights they began with (``init``).
 
         For weights that were not trained in this run the header of their file is used. Planned
         steps do not count: without a finished training the values are None. Returns None if
@@ -226,4 +227,5 @@ class Run:
             result = job.result if job else {}
             status, unfinished = (job.status, job.unfinished) if job else (MISSING, "")
         return {"status": status, "unfinished": unfinished, "steps": result.get("steps"),
-                "device": result.get("device")}
+                "device": result.get("device"), "teacher": result.get("teacher"),
+                "init": result.get("init")}

@@ -240,6 +240,8 @@ def _training(header: dict) -> list[tuple[str, str]]:
         ("imported", origin and f"from {origin['file']} (SHA-256 {origin['sha256']})"),
         ("trained on", _data(header)),
         ("leaks", _leaks(header)),
+        ("began with", headers.begun(header["init"]) if header.get("init") else ""),
+        ("teacher", _teacher(header.get("teacher"))),
         ("recipe", _recipe(header)),
         ("cost", _cost(header)),
         ("validation", _validation(header)),
@@ -259,9 +261,11 @@ def _data(header: dict) -> str:
     named = ", ".join(one["name"] for one in sets)
     left_out = [f"{', '.join(names)} of {name}"
                 for name, names in (header.get("exclude") or {}).items()]
+    unknown = not (header.get("init") or {"data_known": True})["data_known"]
     return named + (f" without {' and '.join(left_out)}" if left_out else "") + (
         f": {counts['training']} images, and {counts['held_out']} held out for validation"
-        if counts else "")
+        if counts else "") + (
+        "; the sets of the weights that it began with are unknown" if unknown else "")
 
 
 def _leaks(header: dict) -> str:
@@ -290,9 +294,26 @@ def _recipe(header: dict) -> str:
         return ""
     parts = [f"{recipe.get('recipe')}: {header.get('steps')} steps of {recipe.get('batch')} "
              f"patches of {recipe.get('patch')} x {recipe.get('patch')} pixels"]
-    parts += [f"{name} {recipe[name]}" for name in ("loss", "optimiser", "lr", "ema", "schedule")
-              if recipe.get(name) is not None]
-    return ", ".join(parts) + ("; in phases" if recipe.get("phases") else "")
+    parts += [f"{name} {recipe[name]}" for name in ("loss", "optimiser", "lr", "warmup", "ema",
+                                                    "schedule") if recipe.get(name) is not None]
+    return ", ".join(parts) + _phases(recipe.get("phases"))
+
+
+def _phases(phases: object) -> str:
+    """Return the phases of a recipe in words: ``; from 50 % on patch 96, batch 4``."""
+    if not isinstance(phases, list):
+        return ""
+    changed = [(phase.get("from"), ", ".join(f"{name} {value}" for name, value in phase.items()
+                                             if name != "from"))
+               for phase in phases if isinstance(phase, dict)]
+    return "".join(f"; from {100 * share:g} % on {values}" for share, values in changed
+                   if isinstance(share, int | float) and values)
+
+
+def _teacher(teacher: dict | None) -> str:
+    return "" if not teacher else (
+        f"distilled from {teacher['title']} (SHA-256 {teacher['sha256']}), weight "
+        f"{teacher['weight']:g} of the loss")
 
 
 def _cost(header: dict) -> str:

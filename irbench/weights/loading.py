@@ -276,11 +276,8 @@ def locate(model: Model, protocol: Protocol, folder: Path,
         Unavailable: the training has not run, has failed, or the file cannot be fetched.
     """
     source = model.checkpoint
-    if source.kind == "file":
-        return Path(source.path), source.sha256
-    if source.kind == "url":
-        return fetch.fetch_file(source.url, _fetched(source, data_root),
-                                source.sha256), source.sha256
+    if source.kind in ("file", "url"):
+        return of_source(source, data_root), source.sha256
     name = model.owner
     # one blind training serves several protocols
     scope = recipes.scope(model.training.levels, protocol)
@@ -295,6 +292,16 @@ def locate(model: Model, protocol: Protocol, folder: Path,
         raise Unavailable(f"its training {record['status']}: {record['reason']}")
     trained = record["result"]["checkpoint"]
     return folder / trained["file"], trained["sha256"]
+
+
+def of_source(source: Checkpoint, data_root: Path) -> Path:
+    """Return the path of a file that is given by path, or by URL and digest; fetch the latter.
+
+    Raises Unavailable if it cannot be fetched.
+    """
+    if source.kind == "file":
+        return Path(source.path)
+    return fetch.fetch_file(source.url, _fetched(source, data_root), source.sha256)
 
 
 def on_disk(source: Checkpoint, data_root: Path) -> Path | None:

@@ -90,12 +90,7 @@ def choose(found: Mapping, own: Mapping[str, Tensor], where: str, purpose: str,
         UserError: no set has this key; none fits, with the missing names and those that the file
             has instead; or several fit equally well.
     """
-    readings = [reading for name, tensors in sets_of(found).items()
-                for reading in _readings(name, tensors, own)]
-    if key is not None:
-        readings = [one for one in readings if one.label == key or one.label.startswith(f"{key}.")]
-        if not readings:
-            raise unknown("weights_key", key, sets_of(found), f"checkpoint {where}")
+    readings = _all_readings(found, own, where, key)
     fitting = sorted((one for one in readings if one.fits), key=lambda one: one.rank)
     if not fitting:
         best = min(readings, key=lambda one: (len(one.missing), len(one.shapes + one.types),
@@ -109,6 +104,39 @@ def choose(found: Mapping, own: Mapping[str, Tensor], where: str, purpose: str,
                         f"{', '.join([taken.label, *labels])}. Choose one with `weights_key`.")
     state = {name: taken.state.get(name, value) for name, value in own.items()}
     return state, {"key": taken.label, "others": labels} if taken.label or rest else {}
+
+
+def overlap(found: Mapping, own: Mapping[str, Tensor], where: str,
+            key: str | None = None) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the tensors of a file that fit a network, by name, and the names of its others.
+
+    Only real numbers count: tables of indices follow from the network's options. Of several sets
+    of weights, or prefixes of names, the one with most fitting values is taken; if several have as
+    many, the one that ``choose`` would take.
+
+    Args:
+        found: the content of the file, nested dicts.
+        own: the network's state dict.
+        where: the file's name in messages.
+        key: the set that the user asks for; None for any.
+
+    Raises:
+        UserError: no set has this key.
+    """
+    readings = _all_readings(found, own, where, key)
+
+    def fitting(one: Reading) -> dict[str, Tensor]:
+        return {name: value for name, value in one.state.items() if name in own
+                and not unusual(value) and value.is_floating_point()
+                and own[name].is_floating_point() and value.shape == own[name].shape}
+
+    every = [(one, fitting(one)) for one in readings]
+    if not every:
+        return {}, []
+    best, taken = min(every, key=lambda pair: (-sum(t.numel() for t in pair[1].values()),
+                                               pair[0].rank))
+    return taken, sorted(name for name, value in best.state.items()
+                         if name not in taken and value.is_floating_point())
 
 
 def sets_of(found: Mapping) -> dict[str, dict[str, Tensor]]:
@@ -161,6 +189,19 @@ def _stripped(label: str, tensors: dict[str, Tensor]) -> Iterator[tuple[str, dic
 
 
 # -- a set and a network -----------------------------------------------------------------------
+
+def _all_readings(found: Mapping, own: Mapping[str, Tensor], where: str,
+                  key: str | None) -> list[Reading]:
+    """Return every way to read a file for a network; with a key those of the set asked for."""
+    readings = [reading for name, tensors in sets_of(found).items()
+                for reading in _readings(name, tensors, own)]
+    if key is None:
+        return readings
+    asked = [one for one in readings if one.label == key or one.label.startswith(f"{key}.")]
+    if not asked:
+        raise unknown("weights_key", key, sets_of(found), f"checkpoint {where}")
+    return asked
+
 
 def _readings(label: str, tensors: dict[str, Tensor],
               own: Mapping[str, Tensor]) -> Iterator[Reading]:

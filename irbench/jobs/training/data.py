@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from irbench.catalog.model import teacher_of
 from irbench.catalog.protocols import Protocol
 from irbench.catalog.recipes import Recipe, in_phase
 from irbench.core import code
@@ -25,7 +26,7 @@ from irbench.core.errors import UserError
 from irbench.data import obtain, sets
 from irbench.imaging.degrade import align_pair, degrade, prepare_target, seed_of
 from irbench.imaging.images import imresize, to_float
-from irbench.jobs.training import decoded
+from irbench.jobs.training import decoded, teacher
 
 if TYPE_CHECKING:
     from irbench.plan import Job, Plan
@@ -67,6 +68,7 @@ class Patches:
                 not exist.
         """
         self.protocol, self.recipe, self.seed = protocol, recipe, seed
+        self.taught: teacher.Taught | None = None   # a teacher's images of the training images
         every = [(source, i) for source in images for i in range(len(source.targets))]
         every = [one for one in every if not _excluded(*one, recipe.exclude)]
         _check_excluded(images, recipe.exclude)
@@ -86,8 +88,8 @@ class Patches:
                 f"no training image is left of {len(every)}, {len(self.held_out)} of them held out "
                 "for validation. Give more `data`, or lower `holdout`.")
 
-    def sample(self, step: int, index: int, patch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return input and target of a sample.
+    def sample(self, step: int, index: int, patch: int) -> tuple[np.ndarray, ...]:
+        """Return input and target of a sample, and with a teacher the patch of its image.
 
         Args:
             step: the step of the training, from 0.
@@ -95,8 +97,9 @@ class Patches:
             patch: side of the target in pixels.
 
         Returns:
-            Input float32 (C, patch/scale, patch/scale), in [0, 1] except for noise, and target
-            float32 (C, patch, patch) in [0, 1].
+            Input float32 (C, patch/scale, patch/scale), in [0, 1] except for noise; target
+            float32 (C, patch, patch) in [0, 1]; and the teacher's image of the same patch, of the
+            same shape, not clipped.
         """
         source, i = self._choose(step, index)
         rng = np.random.RandomState(seed_of(self.seed, self.protocol.id, source.name(i), step,
@@ -106,14 +109,17 @@ class Patches:
         # a corner that the scale divides, so that input and target are aligned
         top, left = (rng.randint(0, (n - patch) // scale + 1) * scale for n in target.shape[:2])
         turns, mirrored = rng.randint(4), rng.randint(2)
-        target = _cut(target, top, left, patch, turns, mirrored)
+        place = (top, left, patch, turns, mirrored)
+        more = [] if self.taught is None else [
+            _cut(self.taught[source.name(i)], *place).astype(np.float32)]
+        target = _cut(target, *place)
         if given is None:
             degraded = degrade(target, self._level(rng), rng)
         else:
             degraded = to_float(_cut(given, top // scale, left // scale, patch // scale, turns,
                                      mirrored))
-        return tuple(np.ascontiguousarray(a.transpose(2, 0, 1)) for a in (degraded,
-                                                                          to_float(target)))
+        return tuple(np.ascontiguousarray(a.transpose(2, 0, 1))
+                     for a in (degraded, to_float(target), *more))
 
     def names(self, step: int, batch: int) -> list[str]:
         """Return the names of the images in a step's batch."""
@@ -189,12 +195,14 @@ def _check_excluded(images: list[Source], exclude: dict[str, list[str]]) -> None
 
 # -- from the sets -------------------------------------------------------------------------------
 
-def load(plan: Plan, job: Job, protocol: Protocol) -> Patches:
-    """Return the samples of a training; its sets are decoded once.
+def load(plan: Plan, job: Job, protocol: Protocol, device: str = "cpu") -> Patches:
+    """Return the samples of a training; its sets are decoded, and restored by a teacher, once.
+
+    ``device`` is where a teacher runs.
 
     Raises:
-        Unavailable: a set is missing.
-        UserError: images and recipe do not fit together.
+        Unavailable: a set is missing, or the weights of the teacher.
+        UserError: images and recipe do not fit together, or the teacher does not fit.
     """
     recipe, root = job.model.training, Path(plan.config["data_root"])
     found = []
@@ -213,14 +221,18 @@ def load(plan: Plan, job: Job, protocol: Protocol) -> Patches:
             continue
         targets = decoded.obtain(folder, name, key, lambda d=data: _targets(d, protocol))
         inputs = None
-        # a whole scale: corners of patches lie on whole pixels of the input
-        if protocol.kinds == ("matlab_bicubic",) and protocol.unit == protocol.scale:
+        if protocol.fixed_input:
             inputs = decoded.obtain(
                 folder, f"{name}-x{protocol.scale}", [key, protocol.degradation],
                 lambda t=targets: ((t.names[i], imresize(t[i], 1 / protocol.scale))
                                    for i in range(len(t))))
         found.append(Source(name, targets, inputs))
-    return Patches(found, protocol, recipe, job.spec["seed"])
+    patches = Patches(found, protocol, recipe, job.spec["seed"])
+    if model := teacher_of(recipe):
+        patches.taught = teacher.restored(
+            plan, model, protocol, ((source.name(i), *source.pair(i))
+                                    for source, i in patches.images), len(patches.images), device)
+    return patches
 
 
 def _targets(data: sets.Dataset, protocol: Protocol) -> Iterator[tuple[str, np.ndarray]]:

@@ -71,7 +71,7 @@ def obtain(folder: Path, name: str, key: object,
 
 
 def _write(path: Path, index: Path, images: Iterator[tuple[str, np.ndarray]]) -> dict:
-    _sweep(path.parent)
+    sweep(path.parent, path.suffix)
     names, shapes = [], []
     with files.atomic_path(path) as temporary:
         with temporary.open("wb") as handle:
@@ -86,9 +86,9 @@ def _write(path: Path, index: Path, images: Iterator[tuple[str, np.ndarray]]) ->
     return about
 
 
-def _sweep(folder: Path) -> None:
-    """Remove unfinished files of killed processes, but not of one that may still be decoding."""
-    for begun in folder.glob(".*.u8"):
+def sweep(folder: Path, suffix: str) -> None:
+    """Remove unfinished files of killed processes, but not of one that may still be writing."""
+    for begun in folder.glob(f".*{suffix}"):
         with contextlib.suppress(OSError):  # already removed, or owned by another user
             if time.time() - begun.stat().st_mtime > BEGUN:
                 begun.unlink()

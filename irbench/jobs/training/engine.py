@@ -80,8 +80,8 @@ class _Samples:
 def loader(engine: Accelerator, state: State, patches: data.Patches) -> Iterator:
     """Yield this process's parts of the batches from the state's step on, until it is closed.
 
-    Each is a pair of float32 tensors: inputs (B, C, h, w), targets (B, C, H, W). Closing it ends
-    the processes that prepare data.
+    Each is float32 tensors: inputs (B, C, h, w), targets (B, C, H, W), and with a teacher its
+    images of the targets' shape. Closing it ends the processes that prepare data.
     """
     def batches():
         step, recipe = state.step, state.recipe

@@ -22,18 +22,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from irbench.catalog.model import Checkpoint, teacher_of
 from irbench.catalog.recipes import in_phase
 from irbench.core import digests, machine, messages, records, run_folder
 from irbench.core.errors import Paused, Unavailable
 from irbench.imaging.degrade import seed_of
 from irbench.jobs.result import Result, record_of, write
-from irbench.jobs.training import curve, data, losses, validate
+from irbench.jobs.training import curve, data, losses, teacher, validate
 from irbench.plan import Job, Plan
-from irbench.weights import loading
+from irbench.weights import first, loading
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from irbench.jobs.training.state import State
 
@@ -82,10 +83,12 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
     if engine.is_main_process:
         place.tidy()
     with phases("load"):
-        with engine.main_process_first():   # one process decodes, the others use its files
-            patches = data.load(plan, job, protocol)
+        with engine.main_process_first():   # one process makes files, the others use them
+            patches = data.load(plan, job, protocol, device)
         seed_all(seed_of(job.spec["seed"], protocol.id, model.name))
         network = loading.build(model, protocol, tuple(plan.config["plugins"])).train()
+        with engine.main_process_first():
+            place.begin(network)
         network = network.to(engine.device, memory_format=layout)
         state = State(network, model.training, job.fingerprint, place.state)
         state.scaler = engine.scaler
@@ -103,7 +106,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         trained = engine.prepare_model(state.network)
         _train(torch.compile(trained) if compile else trained, state,
                (tuple(t.to(engine.device, non_blocking=True, memory_format=layout)
-                      for t in pair) for pair in loader),
+                      for t in part) for part in loader),
                patches, validator, engine, place, board,
                lambda: asked() or time.monotonic() > limit)
     engine.end_training()
@@ -132,7 +135,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
             "best": best, "curve": state.curve,
             "validation": state.validation, "validation_on": validator.about,
             "waiting": round(waiting, 4), "processes": engine.num_processes,
-            "device": device, "device_name": _device_name(device)})
+            "device": device, "device_name": _device_name(device), **place.sources})
     # the record is written before the state is removed, so that nothing is lost in between
     write(job, record_of(job, found))
     state.discard()
@@ -150,6 +153,29 @@ class _Place:
         self.state, self.csv = (run.beside(job.key, suffix) for suffix in (
             run_folder.STATE, run_folder.CURVE))
         self.board = run.board(protocol.id, name)
+        recipe = job.model.training
+        self.datasets, self.exclude = job.spec["datasets"], recipe.exclude
+        # facts about the teacher and the first weights, for the record and the headers
+        self.sources = {} if not (model := teacher_of(recipe)) else {
+            "teacher": teacher.facts(model, recipe.teacher["weight"])}
+
+    def begin(self, network: nn.Module) -> None:
+        """Put the weights that the training begins with into its network, if there are any.
+
+        The weights of this training are then of the sets of both.
+        """
+        init = self.job.model.training.init
+        if init:
+            begun = first.begin(network, Checkpoint.from_dict(init), self.job.model.name,
+                                Path(self.plan.config["data_root"]))
+            self.sources["init"] = begun.facts
+            named = {one["name"] for one in self.datasets}
+            left_out = first.joined(
+                {name: self.exclude.get(name, ()) for name in sorted(named)},
+                {one["name"]: begun.exclude.get(one["name"], ()) for one in begun.datasets})
+            self.datasets = [*self.datasets, *(one for one in begun.datasets
+                                               if one["name"] not in named)]
+            self.exclude = {name: images for name, images in left_out.items() if images}
 
     def name(self, path: Path) -> str:
         """Return a file's path as in records: relative to the run folder."""
@@ -171,9 +197,9 @@ class _Place:
         recipe = self.job.model.training
         return loading.save(
             self.best if best else self.last, weights, self.job.model, self.protocol,
-            steps=steps, recipe=recipe.as_dict(), levels=recipe.levels,
-            datasets=self.job.spec["datasets"], exclude=recipe.exclude,
-            training=self.job.fingerprint)
+            steps=steps, recipe=self.job.spec["model"]["training"], levels=recipe.levels,
+            datasets=self.datasets, exclude=self.exclude,
+            training=self.job.fingerprint, **self.sources)
 
     def best_of(self, state: State) -> dict | None:
         """Return the best validation and its file; None if there is none."""
@@ -238,11 +264,11 @@ def _backward(network, loss_of, batches: Iterator, state: State, engine: Acceler
     total = torch.zeros((), device=engine.device)
     for part in range(parts):
         asked = time.perf_counter()
-        inputs, targets = next(batches)
+        inputs, *targets = next(batches)
         state.waited += time.perf_counter() - asked
         last = part == parts - 1
         with contextlib.nullcontext() if last else engine.no_sync(network):
-            loss = loss_of(network(inputs).float(), targets) / parts
+            loss = loss_of(network(inputs).float(), *targets) / parts
             engine.backward(loss)
         total += loss.detach()
     return total

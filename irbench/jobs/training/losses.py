@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -31,8 +33,17 @@ def l1_fft(restored: Tensor, target: Tensor, weight: float) -> Tensor:
     return l1(restored, target) + weight * difference.abs().mean()
 
 
-def make(recipe: Recipe):
-    """Return the loss function a recipe names."""
-    if recipe.loss == "l1_fft":
-        return lambda restored, target: l1_fft(restored, target, recipe.fft_weight)
-    return {"l1": l1, "charbonnier": charbonnier}[recipe.loss]
+def make(recipe: Recipe) -> Callable[..., Tensor]:
+    """Return the loss of a recipe: a function of the restored patches and the targets.
+
+    With a teacher of weight w it takes the teacher's patches too, and is (1 - w) times the loss to
+    the target plus w times the L1 to the teacher's.
+    """
+    loss = {"l1": l1, "charbonnier": charbonnier,
+            "l1_fft": lambda restored, target: l1_fft(restored, target, recipe.fft_weight),
+            }[recipe.loss]
+    if not recipe.teacher:
+        return loss
+    weight = recipe.teacher["weight"]
+    return lambda restored, target, taught: (
+        (1 - weight) * loss(restored, target) + weight * l1(restored, taught))

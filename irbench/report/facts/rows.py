@@ -44,6 +44,7 @@ def measured(table: Table, run: Run, model: str, here: Cells, counterparts: Coun
     origin = _weights(run, model, planned)
     if origin and not kinds.is_variant(run.models[model]):   # a variant's note names its base
         name.marks.append(table.note(origin))
+        name.marks += [table.note(one) for one in _sources(run, model, planned)]
     seeds = max([len(k.seeds) for k in here.values() if k.model == model], default=0)
     name.sub = f"{seeds} seeds" if seeds else ""
     name.marks = in_order(name.marks)
@@ -116,6 +117,16 @@ def _weights(run: Run, model: str, protocols: list[str]) -> str:
         return (origin + "; ".join(lengths)
                 + (", " if len(by_length) == 1 else "; ") * bool(devices) + " and ".join(devices))
     return from_file
+
+
+def _sources(run: Run, model: str, protocols: list[str]) -> list[str]:
+    """Return the teacher of the weights and what they began with, with levels if they differ."""
+    levels: dict[str, list[str]] = {}
+    for protocol in protocols:
+        for one in weights.origins(run.training_of(protocol, model) or {}):
+            levels.setdefault(one, []).append(text.level_label(text.split_id(protocol)[1]))
+    return [one if len(found) == len(protocols) else f"{' and '.join(found)}: {one}"
+            for one, found in levels.items()]
 
 
 def _parameters(table: Table, run: Run, model: str, protocols: list[str]) -> Value:

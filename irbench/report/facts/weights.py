@@ -47,6 +47,11 @@ class Weights:
     best: tuple[int, float] | None = None
 
     @property
+    def sources(self) -> list[str]:
+        """What the training used beside its sets, in words: ``origins`` of its facts."""
+        return origins(self.facts)
+
+    @property
     def last(self) -> tuple[int, float] | None:
         """The last validation."""
         return self.validation[-1] if self.validation else None
@@ -151,6 +156,16 @@ def data(one: Weights) -> str:
     """Return the training sets and the number of their images, "" if unknown."""
     count = one.images.get("training")
     return ", ".join(one.datasets) + (f": {count} images" if one.datasets and count else "")
+
+
+def origins(facts: dict) -> list[str]:
+    """Return what a training used beside its sets, in words: a teacher, weights to begin with.
+
+    ``facts`` is the result of a training's record, or the checked header of a file.
+    """
+    teacher, init = facts.get("teacher"), facts.get("init")
+    return [*([f"distilled from {teacher['title']}"] if teacher else []),
+            *([f"began with {headers.begun(init)}"] if init else [])]
 
 
 def left_out(one: Weights) -> str:

@@ -226,7 +226,7 @@ def _training(one: weights.Weights) -> str:
         f"{steps} steps" if steps is not None else "",
         text.duration(seconds) if seconds is not None else "", weights.machine(one),
         f"on {weights.data(one)}" if weights.data(one) else "", weights.left_out(one),
-        f"recipe {one.recipe}" if one.recipe else "",
+        f"recipe {one.recipe}" if one.recipe else "", *one.sources,
         "" if one.known else "not recorded"]))
 
 

@@ -148,7 +148,7 @@ def _recipe(made: Table, one: Weights) -> Value:
     if not one.recipe:
         return _absent(made, one, "recipe")
     details = "; ".join(filter(None, [
-        one.note, f"our own settings, not from the paper: {', '.join(one.ours)}"
+        one.note, *one.sources, f"our own settings, not from the paper: {', '.join(one.ours)}"
         if one.ours else ""]))
     return Value(one.recipe + (f", loss {one.loss}" if one.loss else ""),
                  [made.note(f"{one.recipe}: {details}")] if details else [])
