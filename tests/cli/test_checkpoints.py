@@ -140,6 +140,10 @@ HEADER = {
     "git": "c" * 40, "storage": "float16", "command": "irbench train --protocol x"}
 
 
+INIT = {"sha256": "e" * 64, "of": "", "taken": 8, "new": ["a", "b"], "left": ["c", "d", "e", "f"],
+        "data_known": False}
+
+
 def write(path, **changes):
     path.parent.mkdir(parents=True, exist_ok=True)
     header = {name: value for name, value in {**HEADER, **changes}.items() if value is not None}
@@ -200,6 +204,15 @@ def test_the_gap_is_measured_less_published(tmp_path):
     ({"best": {"step": 4000, "psnr": 30.75}}, "these weights are from step 4000"),
     ({"imported": {"file": "x.pth", "sha256": "d" * 64}}, "imported from x.pth (SHA-256 dddd"),
     ({"arch": "unheard-of"}, "model unheard-of"),
+    ({"recipe": {**HEADER["recipe"], "warmup": 0.02, "phases": [
+        {"from": 0}, {"from": 0.5, "patch": 96, "batch": 4}]}},
+     "patches of 64 x 64 pixels, loss l1, warmup 0.02; from 50 % on patch 96, batch 4"),
+    ({"recipe": {**HEADER["recipe"], "phases": [7, {"lr": 1}]}}, "64 x 64 pixels, loss l1 cost"),
+    ({"teacher": {"title": "DCTLSA", "sha256": "d" * 64, "weight": 0.5}},
+     f"teacher distilled from DCTLSA (SHA-256 {'d' * 64}), weight 0.5 of the loss"),
+    ({"init": INIT}, "began with 8 of 10 tensors of a file (SHA-256 eeeeeeeeeeee); new: a, b; not "
+     "used: c, d, e and 1 more"),
+    ({"init": INIT}, "; the sets of the weights that it began with are unknown"),
     ({"scores": []}, "again irbench train")])
 def test_a_card_states_what_is_missing(tmp_path, changes, wording):
     assert wording in " ".join(show(write(tmp_path / "a.safetensors", **changes)).split())
@@ -256,6 +269,7 @@ def test_an_altered_bundled_file_is_told_by_list_and_show(tmp_path, capsys, dama
     {"seconds": "long"}, {"seconds": 10**400}, {"arch": ["a"]}, {"options": "none"},
     {"scores": [{"psnr": 1}]}, {"scores": {"a": 1}}, {"validation": [[1]]}, {"best": {"psnr": 1}},
     {"leaks": [{"train": "a"}]}, {"exclude": {"a": 1}}, {"hardware": {"cpu": 1}}, {"steps": -1},
+    {"init": {"taken": 1}}, {"teacher": {"title": 7}},
     {"images": {"training": 1}}, {"imported": "x"}, {"recipe": []}, {"git": 7},
     {"command": "\x1b[2J"}, {"hardware": {"x": ["\x1b[2J"]}}])
 def test_an_odd_header_costs_no_list_and_is_refused_by_name(tmp_path, capsys, changes):

@@ -182,6 +182,33 @@ def test_a_training_that_ended_is_not_paused(tmp_path):
     assert collected(build).trainings[X2, "compacter"].unfinished == ""
 
 
+def test_a_teacher_and_the_first_weights_stand_beside_the_row(tmp_path):
+    teacher = {"title": "DCTLSA", "sha256": "a" * 64, "weight": 0.5}
+    init = {"sha256": "b" * 64, "of": "compacter for sr-x2@1", "taken": 8, "new": ["head"],
+            "left": [], "data_known": True}
+    began = "began with 8 of 9 tensors of compacter for sr-x2@1 (SHA-256 bbbbbbbbbbbb); new: head"
+    build = trained_run(tmp_path)
+    build.training(X2, "compacter", result(X2, 400, (30.1, 32.4), teacher=teacher))
+    build.cell(X2, "set5", "bundled", {"psnr": [35, 36], "ssim": [0.9, 0.9]},
+               weights=header(X2, teacher=teacher, init=init))
+    build.cell(X2, "set5", "light", {"psnr": [35, 36], "ssim": [0.9, 0.9]},
+               weights=header(X2, teacher={"title": 7}, init="x"))      # of another program
+    run = collected(build)
+    table = next(table for table in methods.build(run) if table.anchor == "sr-x2")
+    notes = {row.key: [table.notes[mark] for mark in row.heads[0].marks] for row in table.measured}
+    assert "distilled from DCTLSA" in notes["compacter"]
+    assert [note for note in notes["bundled"] if note in ("distilled from DCTLSA", began)] == [
+        "distilled from DCTLSA", began]
+    assert not any("distilled" in note or "began" in note for note in notes["light"])
+    recipes = [note for note in trainings.sheet(run).notes.values() if note.startswith("short: ")]
+    assert any(f"distilled from DCTLSA; {began}" in note for note in recipes)
+    # of a table with two levels, only one of which had a teacher
+    both = next(table for table in methods.build(run) if table.task == "sr"
+                and len(dict.fromkeys(column.level for column in table.columns)) > 1)
+    row = next(row for row in both.measured if row.key == "compacter")
+    assert "x2: distilled from DCTLSA" in [both.notes[mark] for mark in row.heads[0].marks]
+
+
 # -- leaks ---------------------------------------------------------------------------------------
 
 def test_images_left_out_of_the_training_are_no_leak(run, tmp_path):
