@@ -222,8 +222,8 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", metavar="NAME", help="some of the changes: "
                         + ", ".join(CHANGES))
     parser.add_argument("--change", action="append", default=[], metavar="NAME=JSON",
-                        help="another change: fields of a recipe, paths absolute; may be given more "
-                        "than once")
+                        help="another change: fields of a recipe, with absolute paths; may be "
+                        "given more than once")
     parser.add_argument("--fields", type=json.loads, default={},
                         help="JSON, fields of the recipe for all of them")
     parser.add_argument("--model", default="compacter")

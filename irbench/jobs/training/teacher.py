@@ -130,8 +130,11 @@ def _network(plan: Plan, model: Model, protocol: Protocol, device: str) -> Tiled
     from irbench.inference.tiling import Tiled
 
     plugins = tuple(plan.config["plugins"])
+    # the run's version of the protocol, which knows the others whose weights serve it
+    served = next((one for one in plan.protocols.values() if one.training_id == protocol.id),
+                  protocol)
     with seeded(seed_of("teacher", protocol.id, model.arch)):  # of what no file holds
-        network, _ = loading.ready(model, protocol, plan.folder, Path(plan.config["data_root"]),
+        network, _ = loading.ready(model, served, plan.folder, Path(plan.config["data_root"]),
                                    plugins)
     dtypes = None if model.external else registry.get(model.arch, plugins).dtypes
     return Tiled(prepare(network, model.inference, device, dtypes), model.inference, device)
@@ -157,7 +160,9 @@ def _restored(network: Tiled, model: Model, given: np.ndarray, shape: tuple[int,
     if image.shape != tuple(shape):
         raise UserError(f"teacher {model.name}: it makes {' x '.join(map(str, image.shape))} of "
                         f"{name}, whose target is {' x '.join(map(str, shape))}.")
-    if not np.isfinite(image.astype(np.float16)).all():
+    with np.errstate(over="ignore"):
+        whole = np.isfinite(image.astype(np.float16)).all()
+    if not whole:
         raise UserError(f"teacher {model.name}: its image of {name} has values that are not finite "
                         "in float16. Choose another teacher.")
     return image
