@@ -252,6 +252,8 @@ def main(words: list[str] | None = None) -> int:
     arguments.out.mkdir(parents=True, exist_ok=True)
     with contextlib.chdir(arguments.out):
         try:
+            # a mistake in one of the changes is told before anything is computed
+            plan.build(config.check(settings_of(arguments, changes, dict.fromkeys(changes, 1))))
             costs = steps_of(arguments, changes, Path("costs.json"))
             settings = settings_of(arguments, changes, {name: cost["steps"]
                                                         for name, cost in costs.items()})

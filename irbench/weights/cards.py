@@ -16,6 +16,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from irbench.catalog import protocols, published
+from irbench.catalog.recipe import OF_A_PHASE
 from irbench.core import digests, headers, metrics, run_folder
 from irbench.core.errors import UserError, unknown
 from irbench.models import registry
@@ -303,8 +304,8 @@ def _phases(phases: object) -> str:
     """Return the phases of a recipe in words: ``; from 50 % on patch 96, batch 4``."""
     if not isinstance(phases, list):
         return ""
-    changed = [(phase.get("from"), ", ".join(f"{name} {value}" for name, value in phase.items()
-                                             if name != "from"))
+    changed = [(phase.get("from"), ", ".join(f"{name} {phase[name]}" for name in OF_A_PHASE
+                                             if name in phase))
                for phase in phases if isinstance(phase, dict)]
     return "".join(f"; from {100 * share:g} % on {values}" for share, values in changed
                    if isinstance(share, int | float) and values)

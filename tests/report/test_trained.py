@@ -6,11 +6,12 @@ import pytest
 
 from irbench import report
 from irbench.core import headers
+from irbench.present import text
 from irbench.report import collect
 from irbench.report.facts import verdict
 from irbench.report.page import page, provenance
 from irbench.report.plots import curves
-from irbench.report.tables import summary, trainings
+from irbench.report.tables import paper, summary, trainings
 from irbench.report.tables import tables as methods
 from tests.helpers import report_fixtures as fixtures
 from tests.helpers.report_fast import collected, edit, lines
@@ -194,7 +195,8 @@ def test_a_teacher_and_the_first_weights_stand_beside_the_row(tmp_path):
     build.cell(X2, "set5", "light", {"psnr": [35, 36], "ssim": [0.9, 0.9]},
                weights=header(X2, teacher={"title": 7}, init="x"))      # of another program
     run = collected(build)
-    table = next(table for table in methods.build(run) if table.anchor == "sr-x2")
+    table = next(table for table in methods.build(run)
+                 if any(column.protocol == X2 for column in table.columns))
     notes = {row.key: [table.notes[mark] for mark in row.heads[0].marks] for row in table.measured}
     assert "distilled from DCTLSA" in notes["compacter"]
     assert [note for note in notes["bundled"] if note in ("distilled from DCTLSA", began)] == [
@@ -202,11 +204,11 @@ def test_a_teacher_and_the_first_weights_stand_beside_the_row(tmp_path):
     assert not any("distilled" in note or "began" in note for note in notes["light"])
     recipes = [note for note in trainings.sheet(run).notes.values() if note.startswith("short: ")]
     assert any(f"distilled from DCTLSA; {began}" in note for note in recipes)
-    # of a table with two levels, only one of which had a teacher
-    both = next(table for table in methods.build(run) if table.task == "sr"
-                and len(dict.fromkeys(column.level for column in table.columns)) > 1)
+    # of two levels, only one of which had a teacher
+    both = paper.build(run, paper.Selection("sr"))
     row = next(row for row in both.measured if row.key == "compacter")
-    assert "x2: distilled from DCTLSA" in [both.notes[mark] for mark in row.heads[0].marks]
+    level = text.level_label("x2")
+    assert f"{level}: distilled from DCTLSA" in [both.notes[mark] for mark in row.heads[0].marks]
 
 
 # -- leaks ---------------------------------------------------------------------------------------

@@ -168,8 +168,11 @@ class _Place:
         if init:
             begun = first.begin(network, Checkpoint.from_dict(init), self.job.model.name,
                                 Path(self.plan.config["data_root"]))
-            self.sources["init"] = begun.facts
-            named = {one["name"] for one in self.datasets}
+            named = {one["name"]: one["sha256"] for one in self.datasets}
+            # a set of one name with other images cannot be told from this one
+            same = all(named.get(one["name"], one.get("sha256")) == one.get("sha256")
+                       for one in begun.datasets)
+            self.sources["init"] = {**begun.facts, "data_known": begun.facts["data_known"] and same}
             left_out = first.joined(
                 {name: self.exclude.get(name, ()) for name in sorted(named)},
                 {one["name"]: begun.exclude.get(one["name"], ()) for one in begun.datasets})

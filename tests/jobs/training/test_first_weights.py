@@ -161,6 +161,16 @@ def test_the_sets_are_unknown_if_the_file_does_not_say_its_own(folder, capsys):
     assert "sets of the weights that it began with are unknown" in capsys.readouterr().out
 
 
+def test_a_set_that_had_other_images_is_unknown(folder):
+    network, model = thin(folder)
+    loading.save(folder / "w.safetensors", network.state_dict(), model, protocols.get("sr-x2"),
+                 datasets=[{"name": "tinytrain", "sha256": "1" * 64}])
+    config = trainings.make(folder, init="w.safetensors", steps=1)
+    assert plan.load(config).trained_on["sr-x2@2/thin"] is None
+    assert train(config) == 0
+    assert not result(config)["init"]["data_known"]
+
+
 def test_without_steps_the_weights_would_be_those_of_the_file(folder):
     """A learning rate next to nothing shows that training starts from the file."""
     network, model = thin(folder)

@@ -74,7 +74,8 @@ def test_it_restores_each_image_once_and_whole(folder, monkeypatch):
         patch.setattr(teacher, "_network", None)
         again_ = loaded(config)
     name = patches.images[0][0].name(patches.images[0][1])
-    assert np.array_equal(again_.taught[name], patches.taught[name])
+    image = np.array(patches.taught[name])
+    assert np.array_equal(again_.taught[name], image)
     whole = [path.read_bytes() for path in files]
     files[0].write_bytes(whole[0][:-1] + bytes([whole[0][-1] ^ 1]))
     files[1].write_bytes(whole[1][:-2])
@@ -82,7 +83,7 @@ def test_it_restores_each_image_once_and_whole(folder, monkeypatch):
     assert [path.read_bytes() for path in files] == whole
     # a process that prepares data maps the files itself
     copied = pickle.loads(pickle.dumps(again_.taught))
-    assert np.array_equal(copied[name], patches.taught[name])
+    assert np.array_equal(copied[name], image)
     assert len(pickle.dumps(again_.taught)) < 2000
 
 
