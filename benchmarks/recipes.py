@@ -24,7 +24,6 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import fmean, median
 from unittest import mock
@@ -37,7 +36,8 @@ from irbench.inference import allocator
 from irbench.jobs import run as jobs
 from irbench.jobs import verify
 from irbench.jobs.result import RunSettings
-from irbench.jobs.training import engine, loop
+from irbench.jobs.training import loop
+from irbench.jobs.training.state import State
 from irbench.plan import config
 
 BASE = "base"
@@ -77,20 +77,20 @@ def settings_of(arguments: argparse.Namespace, changes: dict[str, dict],
 
 def calibrate(arguments: argparse.Namespace, name: str, change: dict) -> dict:
     """Take some steps of a change; return its CPU seconds a step, and those before the first."""
-    settings = settings_of(arguments, {name: change}, {name: arguments.calibrate})
+    settings = settings_of(arguments, {name: change}, {name: arguments.calibrate + 1})
     settings["models"][name]["training"] |= {"seeds": 1, "validate_every": None}
     run = plan.build(config.check({**settings, "run": "calibration"}))
     job, = run.trainings.values()
     times: list[float] = []
+    begin_step = State.set_rate
 
-    @contextlib.contextmanager
-    def watched() -> Iterator[Callable[[], bool]]:
+    def watched(state: State) -> float:
         times.append(time.process_time())
-        yield lambda: times.append(time.process_time()) is not None     # never asks it to stop
+        return begin_step(state)
 
     shutil.rmtree(run.folder, ignore_errors=True)   # of an interrupted one
     begun = time.process_time()
-    with mock.patch.object(engine, "gentle_end", watched):
+    with mock.patch.object(State, "set_rate", watched):
         loop.run(run, job, threads=arguments.threads)
     shutil.rmtree(run.folder)
     return {"cpu_seconds_a_step": a_step(job.model.training, times),
@@ -98,15 +98,15 @@ def calibrate(arguments: argparse.Namespace, name: str, change: dict) -> dict:
 
 
 def a_step(recipe: Recipe, times: list[float]) -> float:
-    """Return the mean seconds of a step, from the times before the first and after each.
+    """Return the mean seconds of a step, from the times at which each of some steps began.
 
     Phases count by their shares of the budget, each with the median of its steps but the first,
     which allocates memory.
     """
-    steps = len(times) - 1
+    steps = len(times) - 1      # that of the last one is not known
     of_phase: dict[tuple[int, int], list[float]] = {}
     for i in range(steps):
-        now = in_phase(recipe, i / steps)
+        now = in_phase(recipe, i / len(times))
         of_phase.setdefault((now.patch, now.batch), []).append(times[i + 1] - times[i])
     return sum(len(found) / steps * median(found[1:] or found) for found in of_phase.values())
 

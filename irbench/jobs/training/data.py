@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from irbench.catalog.model import teacher_of
 from irbench.catalog.protocols import Protocol
 from irbench.catalog.recipes import Recipe, in_phase
 from irbench.core import code
@@ -26,9 +25,10 @@ from irbench.core.errors import UserError
 from irbench.data import obtain, sets
 from irbench.imaging.degrade import align_pair, degrade, prepare_target, seed_of
 from irbench.imaging.images import imresize, to_float
-from irbench.jobs.training import decoded, teacher
+from irbench.jobs.training import decoded
 
 if TYPE_CHECKING:
+    from irbench.jobs.training.teacher import Taught
     from irbench.plan import Job, Plan
 
 SIDE = 192   # of the crops that validation uses, in pixels of the target
@@ -68,7 +68,7 @@ class Patches:
                 not exist.
         """
         self.protocol, self.recipe, self.seed = protocol, recipe, seed
-        self.taught: teacher.Taught | None = None   # a teacher's images of the training images
+        self.taught: Taught | None = None   # a teacher's images of the training images
         every = [(source, i) for source in images for i in range(len(source.targets))]
         every = [one for one in every if not _excluded(*one, recipe.exclude)]
         _check_excluded(images, recipe.exclude)
@@ -195,14 +195,14 @@ def _check_excluded(images: list[Source], exclude: dict[str, list[str]]) -> None
 
 # -- from the sets -------------------------------------------------------------------------------
 
-def load(plan: Plan, job: Job, protocol: Protocol, device: str = "cpu") -> Patches:
-    """Return the samples of a training; its sets are decoded, and restored by a teacher, once.
+def load(plan: Plan, job: Job, protocol: Protocol) -> Patches:
+    """Return the samples of a training; its sets are decoded once.
 
-    ``device`` is where a teacher runs.
+    With a teacher ``irbench.jobs.training.teacher.teach`` must follow.
 
     Raises:
-        Unavailable: a set is missing, or the weights of the teacher.
-        UserError: images and recipe do not fit together, or the teacher does not fit.
+        Unavailable: a set is missing.
+        UserError: images and recipe do not fit together.
     """
     recipe, root = job.model.training, Path(plan.config["data_root"])
     found = []
@@ -227,12 +227,7 @@ def load(plan: Plan, job: Job, protocol: Protocol, device: str = "cpu") -> Patch
                 lambda t=targets: ((t.names[i], imresize(t[i], 1 / protocol.scale))
                                    for i in range(len(t))))
         found.append(Source(name, targets, inputs))
-    patches = Patches(found, protocol, recipe, job.spec["seed"])
-    if model := teacher_of(recipe):
-        patches.taught = teacher.restored(
-            plan, model, protocol, ((source.name(i), *source.pair(i))
-                                    for source, i in patches.images), len(patches.images), device)
-    return patches
+    return Patches(found, protocol, recipe, job.spec["seed"])
 
 
 def _targets(data: sets.Dataset, protocol: Protocol) -> Iterator[tuple[str, np.ndarray]]:

@@ -84,7 +84,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         place.tidy()
     with phases("load"):
         with engine.main_process_first():   # one process makes files, the others use them
-            patches = data.load(plan, job, protocol, device)
+            patches = data.load(plan, job, protocol)
         seed_all(seed_of(job.spec["seed"], protocol.id, model.name))
         network = loading.build(model, protocol, tuple(plan.config["plugins"])).train()
         with engine.main_process_first():
@@ -98,17 +98,23 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         validator = validate.Validator(patches, protocol)
     limit = math.inf if max_minutes is None else begun + 60 * max_minutes
     board = place.board if tensorboard and engine.is_main_process else None
-    with (engines.gentle_end() as asked, curve.Board(board, state.step) as board,
-          contextlib.closing(engines.loader(engine, state, patches)) as loader):
-        # accelerate shares gradients among processes and computes in the recipe's precision; the
-        # optimisers stay torch's own, so that several of them and a resumed state need no
-        # accelerate
-        trained = engine.prepare_model(state.network)
-        _train(torch.compile(trained) if compile else trained, state,
-               (tuple(t.to(engine.device, non_blocking=True, memory_format=layout)
-                      for t in part) for part in loader),
-               patches, validator, engine, place, board,
-               lambda: asked() or time.monotonic() > limit)
+    with engines.gentle_end() as asked:
+        def stop() -> bool:
+            return asked() or time.monotonic() > limit
+
+        if model.training.teacher:
+            with phases("teacher"), engine.main_process_first():
+                teacher.teach(patches, plan, job, device, stop)
+        with (curve.Board(board, state.step) as board,
+              contextlib.closing(engines.loader(engine, state, patches)) as loader):
+            # accelerate shares gradients among processes and computes in the recipe's precision;
+            # the optimisers stay torch's own, so that several of them and a resumed state need no
+            # accelerate
+            trained = engine.prepare_model(state.network)
+            _train(torch.compile(trained) if compile else trained, state,
+                   (tuple(t.to(engine.device, non_blocking=True, memory_format=layout)
+                          for t in part) for part in loader),
+                   patches, validator, engine, place, board, stop)
     engine.end_training()
     if not engine.is_main_process:
         return None

@@ -3,8 +3,8 @@
 The restored images lie in DATA_ROOT/teachers, in a folder for each teacher, protocol and version of
 its code, one file an image: the SHA-256 of the content, then the pixels in float16. The file is
 named after the content of the image's input, so sets and recipes share it. A training that is
-killed meanwhile continues with the next image. A damaged file is made again; all of them may be
-deleted at any time.
+stopped or killed meanwhile continues with the next image. A damaged file is made again; all of them
+may be deleted at any time.
 
 Reads the weights of the teacher (fetched if needed) and training images; writes these files.
 
@@ -14,16 +14,16 @@ Try: ``training: {recipe: short, teacher: {model: dctlsa, weight: 0.5}}`` for a 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from irbench.catalog.model import Model
+from irbench.catalog.model import Model, teacher_of
 from irbench.catalog.protocols import Protocol
 from irbench.core import digests, files, messages
-from irbench.core.errors import Unavailable, UserError
+from irbench.core.errors import Paused, Unavailable, UserError
 from irbench.imaging.degrade import seed_of
 from irbench.imaging.images import to_float
 from irbench.jobs.training import decoded
@@ -33,7 +33,8 @@ from irbench.weights import loading
 
 if TYPE_CHECKING:
     from irbench.inference.tiling import Tiled
-    from irbench.plan import Plan
+    from irbench.jobs.training.data import Patches
+    from irbench.plan import Job, Plan
 
 FORMAT = 1  # version of the files' format
 SUFFIX = ".f16"
@@ -60,36 +61,43 @@ class Taught:
         return Taught, (self.places,)
 
 
-def restored(plan: Plan, model: Model, protocol: Protocol,
-             images: Iterable[tuple[str, np.ndarray, np.ndarray]], count: int,
-             device: str = "cpu") -> Taught:
-    """Return a teacher's images; those that do not exist yet are restored now.
+def teach(patches: Patches, plan: Plan, job: Job, device: str = "cpu",
+          stop: Callable[[], bool] = lambda: False) -> None:
+    """Give the samples of a training its teacher's images.
+
+    Images that do not exist yet are restored now.
 
     Args:
+        patches: the samples; their ``taught`` is set.
         plan: the run: the folder of all data, and plugins.
-        model: the teacher, with the file of its weights.
-        protocol: of the training.
-        images: name, input and target of each training image, uint8 (H, W, C).
-        count: the number of images, for the progress.
+        job: the training, of a recipe with a teacher.
         device: where the teacher runs.
+        stop: asked before each image that is to be restored.
 
     Raises:
+        Paused: asked to stop; the images so far are kept.
         Unavailable: the weights are missing, or memory runs out.
         UserError: the weights do not fit the teacher or the protocol, or it returns values that
             are not finite, or images of another size than the targets.
     """
+    model, protocol = teacher_of(job.model.training), patches.protocol
     folder = folder_of(plan, model, protocol)
     decoded.sweep(folder, SUFFIX)
     network, places = None, {}
-    for name, given, target in messages.track(images, f"teacher {model.title}", count):
+    count = len(patches.images)
+    for source, i in messages.track(patches.images, f"teacher {model.title}", count):
+        name, (given, target) = source.name(i), source.pair(i)
         content = hashlib.sha256(digests.canonical(list(given.shape)).encode() + given.tobytes())
         path = folder / f"{content.hexdigest()[:32]}{SUFFIX}"
         if not _is_whole(path, target.shape):
+            if stop():
+                raise Paused(f"{job.title}: stopped after the teacher restored {len(places)} of "
+                             f"{count} images; they are kept, the same command continues.")
             network = network or _network(plan, model, protocol, device)
             _write(path, _restored(network, model, given, target.shape, device,
                                    seed_of("teacher", protocol.id, content.hexdigest()), name))
         places[name] = (path, target.shape)
-    return Taught(places)
+    patches.taught = Taught(places)
 
 
 def folder_of(plan: Plan, model: Model, protocol: Protocol) -> Path:

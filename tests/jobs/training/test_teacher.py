@@ -12,7 +12,7 @@ from irbench import cli, plan
 from irbench.catalog import peers, protocols, recipes
 from irbench.catalog.model import Model, teacher_of
 from irbench.core import records
-from irbench.core.errors import UserError
+from irbench.core.errors import Paused, UserError
 from irbench.imaging.images import to_float
 from irbench.jobs.training import data, losses, teacher
 from irbench.weights import loading, storage
@@ -45,9 +45,11 @@ def taught(folder, **recipe):
     return config, network
 
 
-def loaded(config):
+def loaded(config, stop=lambda: False):
     run = plan.load(config)
-    return data.load(run, job(config), run.scopes["sr-x2@1/thin"])
+    patches = data.load(run, job(config), run.scopes["sr-x2@1/thin"])
+    teacher.teach(patches, run, job(config), stop=stop)
+    return patches
 
 
 # -- its images ----------------------------------------------------------------------------------
@@ -102,6 +104,19 @@ def test_interrupted_it_goes_on_with_the_next_image(folder, monkeypatch):
     loaded(config)
     one, two, three = dict.fromkeys(asked)
     assert asked == [one, two, two, three]
+
+
+def test_out_of_time_it_keeps_the_images_so_far(folder, capsys):
+    config, _ = taught(folder)
+    assert train(config, "--max-minutes", "1e-9") == 3
+    assert "stopped after the teacher restored 0 of 3 images; they are kept, the same command" in (
+        capsys.readouterr().err)
+    asked = []
+    with pytest.raises(Paused, match="restored 2 of 3 images"):
+        loaded(config, lambda: asked.append(1) or len(asked) == 3)
+    assert len(list((folder / "data" / "teachers").rglob("*.f16"))) == 2
+    assert train(config) == 0
+    assert loaded(config, lambda: True).taught      # nothing is left to restore
 
 
 def test_other_weights_options_or_ways_to_run_have_images_of_their_own(folder):
