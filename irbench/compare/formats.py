@@ -19,7 +19,7 @@ from irbench.compare.differences import (
     ProfileDifference,
     some,
 )
-from irbench.compare.runs import RunData
+from irbench.compare.runs import RunData, judged
 from irbench.core import metrics
 from irbench.core.statistics import FEWEST, REAL, SAME, Paired
 from irbench.present import ci
@@ -130,6 +130,7 @@ def held(run: RunData) -> list[Table]:
     Scores are means in the unit of the metric. A cell without a result shows its status instead
     of its weights.
     """
+    run = judged(run)
     known = metrics.ordered({*metrics.default(), *(m for c in run.cells.values() for m in c.means)})
     cells = Table("cells", "Cells", [Column("cell", left=True)], [
         Column("images"), *map(Column, map(layout.metric, known)), Column("weights", left=True)])

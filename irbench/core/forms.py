@@ -10,6 +10,7 @@ Try: ``python -c "from irbench.core import forms; print(forms.wrong('data', {'co
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import MISSING
 from dataclasses import fields as fields_of
@@ -18,6 +19,11 @@ from typing import TypeVar
 from irbench.core.errors import UserError, unknown
 
 LARGEST = 1e18
+MOST_DECIMALS = 15      # that a float has
+# control characters, ends of lines, and what Python makes of bytes that are not UTF-8
+UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# the same, and what turns the direction of the letters behind it
+HIDDEN = re.compile(f"{UNFIT.pattern[:-1]}\u202a-\u202e\u2066-\u2069]")
 
 Test = Callable[[object], bool]
 T = TypeVar("T")
@@ -51,6 +57,23 @@ def text(value: object) -> bool:
     return isinstance(value, str)
 
 
+def line(value: object) -> bool:
+    """Whether a value is a text that stays within its line and its cell of a table.
+
+    Titles and units from people's files must be such texts: else they could forge rows of a table,
+    or text in a terminal.
+    """
+    return isinstance(value, str) and not HIDDEN.search(value)
+
+
+def shown(value: str) -> str:
+    """Return a text of any origin as one ``line``: ends of lines are spaces, the rest is escaped.
+    """
+    if not HIDDEN.search(value):
+        return value
+    return HIDDEN.sub(lambda found: ascii(found[0])[1:-1], " ".join(value.splitlines()))
+
+
 def mapping(value: object) -> bool:
     """Whether a value is a JSON object."""
     return isinstance(value, dict)
@@ -65,6 +88,11 @@ def number(value: object) -> bool:
 def count(value: object) -> bool:
     """Whether a value is a non-negative whole number."""
     return isinstance(value, int) and number(value) and value >= 0
+
+
+def size(value: object) -> bool:
+    """Whether a value is a non-negative number."""
+    return number(value) and value >= 0
 
 
 def or_none(test: Test) -> Test:
@@ -152,6 +180,26 @@ RESULTS: dict[str, tuple[tuple[str, ...], dict[str, Test]]] = {
         "compared": every(having(**_PAIR, train_images=count, test_images=count)),
         "not_compared": every(having(**_PAIR, reason=text))}),
 }
+
+
+# -- rows of metrics -------------------------------------------------------------------------------
+
+_LINE = (line, "one line of text")
+_YES = (lambda value: isinstance(value, bool), "true or false")
+_SIZE = (or_none(size), "a number from 0 on")
+_MORE = (or_none(lambda value: size(value) and value > 0), "a number above 0")
+_PLACES = (lambda value: count(value) and value <= MOST_DECIMALS,
+           f"a whole number from 0 to {MOST_DECIMALS}")
+# field of ``irbench.core.metrics.Metric`` -> its test, and what is valid in words
+METRIC: dict[str, tuple[Test, str]] = {
+    "title": (lambda value: line(value) and bool(value.strip()), _LINE[1]),
+    "unit": _LINE, "source": _LINE,
+    "decimals": _PLACES, "exact_decimals": (or_none(_PLACES[0]), _PLACES[1]),
+    "difference_decimals": (or_none(_PLACES[0]), _PLACES[1]),
+    "default": _YES, "main": _YES, "weights": _YES, "reference": _YES,
+    "range": (lambda value: isinstance(value, tuple) and len(value) == 2 and all(
+        isinstance(end, float) and end == end for end in value), "two numbers (none: no limit)"),
+    "noise": _MORE, "height": _MORE, "alike": _SIZE, "close": _SIZE, "near": _SIZE}
 
 
 def wrong(kind: str, result: dict) -> str | None:
