@@ -21,6 +21,7 @@ from irbench.compare.differences import (
 )
 from irbench.compare.runs import RunData, judged
 from irbench.core import metrics
+from irbench.core.forms import shown
 from irbench.core.statistics import FEWEST, REAL, SAME, Paired
 from irbench.present import ci
 from irbench.present import plain as layout
@@ -96,7 +97,7 @@ def text(comparison: Comparison, everything: bool = False) -> str:
     """
     parts = [f"BASE  {layout.about(comparison.base)}\nNEW   {layout.about(comparison.new)}"]
     parts += map(layout.to_text, _tables(comparison, everything))
-    parts += [f"{title}:\n" + "\n".join(f"  {line}" for line in lines)
+    parts += [f"{title}:\n" + "\n".join(f"  {shown(line)}" for line in lines)
               for title, lines in _lists(comparison)]
     if comparison.tests or comparison.timings:
         parts.append(reading(comparison))

@@ -79,6 +79,11 @@ def mapping(value: object) -> bool:
     return isinstance(value, dict)
 
 
+def flag(value: object) -> bool:
+    """Whether a value is true or false."""
+    return isinstance(value, bool)
+
+
 def number(value: object) -> bool:
     """Whether a value is a number that a float can hold, and not NaN or infinite."""
     return (isinstance(value, int | float) and not isinstance(value, bool)
@@ -98,6 +103,11 @@ def size(value: object) -> bool:
 def or_none(test: Test) -> Test:
     """Return a test for null or a value that passes ``test``."""
     return lambda value: value is None or test(value)
+
+
+def either(*tests: Test) -> Test:
+    """Return a test for a value that passes one of the tests."""
+    return lambda value: any(test(value) for test in tests)
 
 
 def every(test: Test) -> Test:
@@ -130,12 +140,48 @@ def _first_wrong(value: dict, needed: tuple[str, ...], fields: dict[str, Test]) 
                  and not test(value.get(name))), None)
 
 
+# -- inputs and circumstances of records -----------------------------------------------------------
+
+_SET = perhaps(name=text, sha256=text, reason=text, here=text)
+_STEP = perhaps("kind", kind=text)
+_PROTOCOL = perhaps(
+    id=text, title=text, task=text, level=text, color=text, gray=text, source=text, borrows=text,
+    seed=count, degradation=either(_STEP, every(_STEP)),
+    metric=perhaps(color=text, y_rounded=flag, crop=count, ssim=text, gray_files=text))
+_INFERENCE = perhaps(dtype=text, channels_last=flag, compile=flag, tile=either(text, count),
+                     overlap=count, memory_gib=number, self_ensemble=flag)
+_RECIPE = perhaps(
+    **dict.fromkeys(("recipe", "note", "optimiser", "schedule", "loss", "precision"), text),
+    **dict.fromkeys(("steps", "seconds", "patch", "batch", "accumulate", "lr", "matrix_lr",
+                     "warmup", "weight_decay", "grad_clip", "ema", "fft_weight", "holdout",
+                     "validate_every", "save_every", "save_minutes", "spike", "workers"), number),
+    data=every(text), unknown=every(text), levels=values(every(number)), phases=every(mapping),
+    exclude=values(every(text)), milestones=every(number), betas=every(number))
+_MODEL = perhaps(
+    name=text, arch=text, title=text, note=text, published_as=text, base=text, seed_of=text,
+    in_paper=flag, learned=flag, reference=flag, own=flag, seed=count, options=mapping,
+    base_options=mapping, variant=values(or_none(mapping)), inference=_INFERENCE, training=_RECIPE,
+    checkpoint=perhaps(kind=text, path=text, url=text, peer=text, needs=text, weights_key=text,
+                       network=mapping, sha256=either(text, values(text))))
+SPEC = perhaps(
+    protocol=_PROTOCOL, model=_MODEL, dataset=_SET, datasets=every(_SET), metrics=every(text),
+    alone=every(text), code=text, device=text, seed=count, limit=count, count=count, names=text,
+    keep_images=flag, profile=mapping, bench=mapping, data_root=text,
+    pairs=every(lambda pair: every(_SET)(pair) and len(pair) == 2))
+RESOLVED = perhaps(made_on=every(perhaps(device=text, processes=count, threads=count)),
+                   checkpoint=text, weights=mapping, outputs=mapping,
+                   external=mapping)
+PROVENANCE = perhaps(
+    time=text, irbench=text, python=text, threads=count, packages=values(or_none(text)),
+    git=perhaps(commit=text, dirty=flag),
+    hardware=perhaps(platform=text, cpu=text, gpu=text, cores=count, memory_bytes=count))
+
 # -- results of records ----------------------------------------------------------------------------
 
 _KNOWN = or_none(number)
 _TEXTS = values(or_none(text))
 _MACHINE = {"device": text, "device_name": text, "dtype": text, "threads": count,
-            "inference": mapping}
+            "inference": _INFERENCE}
 _DICTIONARY = every(perhaps(n=number, k=number, self=number, used=number, overlap=number))
 _PAIR = {"train": text, "test": text}
 _POINT = {"step": count, "seconds": number}

@@ -36,14 +36,11 @@ SCHEMA_VERSION = 2
 STATUSES = ("ok", "unavailable", "failed")
 # the form of the fields that every kind of record has
 FORM = {
-    "kind": forms.text, "key": forms.values(forms.text), "resolved": forms.mapping,
-    "spec": forms.perhaps(protocol=forms.mapping, model=forms.mapping, dataset=forms.mapping,
-                          metrics=forms.every(forms.text)),
+    "kind": forms.text, "key": forms.values(forms.text), "resolved": forms.RESOLVED,
+    "spec": forms.SPEC,
     "reason": forms.or_none(forms.text), "attempt": forms.count,
     "metrics": forms.or_none(forms.every(forms.mapping)),
-    "seconds": forms.values(forms.number),
-    "provenance": forms.perhaps(time=forms.text, git=forms.mapping, packages=forms.mapping,
-                                hardware=forms.mapping, threads=forms.count)}
+    "seconds": forms.values(forms.number), "provenance": forms.PROVENANCE}
 
 
 # descriptions of a protocol or model, which do not affect results; the report reads the plan's

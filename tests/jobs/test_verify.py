@@ -25,8 +25,8 @@ def run(tmp_path, monkeypatch):
         cells=[{"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["bicubic"]}]))
     files.write_atomic(planned.folder / KEPT, "image")
     results = {"data": {"count": 3}, "cell": {"images": [
-        {"name": "img0", "kept": {KEPT: hashlib.sha256(b"image").hexdigest()}}, {"name": "img1"}],
-        "mean": {}}}
+        {"name": "img0", "kept": {KEPT: hashlib.sha256(b"image").hexdigest()}}, {"name": "img1"},
+        {"name": "img2"}], "mean": {}}}
     for job in planned.jobs():
         write(job, record_of(job, Result(results[job.kind])))
     assert verify.check(planned) == []
