@@ -185,6 +185,14 @@ _MACHINE = {"device": text, "device_name": text, "dtype": text, "threads": count
 _DICTIONARY = every(perhaps(n=number, k=number, self=number, used=number, overlap=number))
 _PAIR = {"train": text, "test": text}
 _POINT = {"step": count, "seconds": number}
+_LATENCY = perhaps(p50=number, p90=number, samples=every(number), busy_elsewhere=number)
+_SWEPT = perhaps("height", "width", "batch", height=number, width=number, batch=number,
+                 latency_ms=_LATENCY, missing=either(_TEXTS, text), reason=text)
+_MEASURED = every(perhaps(
+    "n", **dict.fromkeys(("n", "k", "windows", "heads", "head_dim", "peak_memory_bytes",
+                          "max_error"), number),
+    **dict.fromkeys(("implementation", "peak_memory_of", "reason", *_MACHINE), text) | _MACHINE,
+    latency_ms=_LATENCY))
 _OF_IMAGE = {"name": text, "height": count, "width": count, "tiles": count, "file": text,
              "kept": values(text), "output": text, "sha256": text}
 
@@ -198,7 +206,8 @@ def _image(value: object) -> bool:
 
 # kind of record -> the fields that must be there, the fields that are read and their form
 RESULTS: dict[str, tuple[tuple[str, ...], dict[str, Test]]] = {
-    "data": (("count",), {"count": count}),
+    "data": (("count",), {"count": count, "sha256": text, "bytes": count,
+                          "images": every(text)}),
     "training": (("checkpoint",), {
         "checkpoint": having(file=text, sha256=text), "steps": count, "seconds": number,
         "images_seen": count, "images": values(_KNOWN), "parameters": count, "final_loss": number,
@@ -213,14 +222,14 @@ RESULTS: dict[str, tuple[tuple[str, ...], dict[str, Test]]] = {
     "profile": ((), {
         "parameters": number, "macs": number, "macs_keys_only": number,
         "macs_by_kind": values(_KNOWN), "uncounted": values(_KNOWN), "input": values(_KNOWN),
-        "latency_ms": perhaps(p50=number, p90=number, samples=every(number),
-                              busy_elsewhere=number),
+        "latency_ms": _LATENCY,
         "throughput": values(_KNOWN), "energy": perhaps(joules_per_image=number, method=text),
         "peak_memory_bytes": number, "peak_memory_of": text, "missing": _TEXTS, "tiles": count,
         "attention": perhaps(implementation=text, reason=text), "precision": mapping,
         "dictionary": _DICTIONARY, "dictionary_of": text,
-        "sweep": values(or_none(perhaps(points=every(mapping), exponent=mapping))), **_MACHINE}),
-    "bench": ((), {"rows": every(mapping), "build": every(mapping), **_MACHINE}),
+        "sweep": values(or_none(perhaps(points=every(_SWEPT), exponent=perhaps(
+            value=number, low=number, high=number), reason=text))), **_MACHINE}),
+    "bench": ((), {"rows": _MEASURED, "build": _MEASURED, **_MACHINE}),
     "leaks": ((), {
         "pairs": every(having(**_PAIR, train_image=text, test_image=text, kind=text)),
         "compared": every(having(**_PAIR, train_images=count, test_images=count)),
