@@ -10,7 +10,7 @@ A file holds a literal ``METRICS`` and the functions that it names, as a file of
         return abs(restored - target).mean()
 
 An entry's fields:
-    title       the printed name
+    title       the printed name, one line of text
     function    the function of the file that computes it, ``function(restored, target)``; without a
                 reference ``function(restored)``. It returns a number, or None where it is undefined
     on          (optional) ``image``, the default: float64 (H, W, C), whole numbers in [0, 255],
