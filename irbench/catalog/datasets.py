@@ -213,7 +213,7 @@ def parse(path: Path, name: object, fields: object, root: Path,
     for task in tasks:
         if task not in known_tasks:
             raise unknown("task", task, known_tasks, where)
-    if isinstance(fields["title"], str) and UNFIT.search(fields["title"]):
+    if isinstance(fields["title"], str) and not forms.line(fields["title"]):
         raise UserError(f"{where}: title: {fields['title']!r}: valid is one line of text.")
     texts = {key: _text(where, key, fields.get(key))
              for key in ("title", "source", "terms", "notes")}

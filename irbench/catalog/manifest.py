@@ -15,15 +15,13 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from irbench.core.errors import UserError
+from irbench.core.forms import UNFIT
 
 SCHEMES = ("https", "http", "package", "file")
 COLUMNS = ("role", "file", "url", "sha256", "bytes")
 # names of datasets and roles are also names of folders and, with a suffix, of files
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
 LONGEST = 200  # bytes of a file's name; a partial download adds its digest, and systems allow 255
-# control characters, ends of lines, and what Python makes of bytes that are not UTF-8: no name in a
-# record, a table or a catalog has them
-UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from irbench.catalog import reader
-from irbench.catalog.manifest import NAME, SCHEMES, UNFIT
+from irbench.catalog.manifest import NAME, SCHEMES
+from irbench.core import forms
 from irbench.core.errors import UserError, unknown
 
 CATALOG = reader.BUILTIN / "peers.yaml"
@@ -106,7 +107,7 @@ def _peer(where: str, name: object, entry: object) -> Peer:
     for key, value in texts.items():
         if not isinstance(value, str):
             raise UserError(f"{where}: {key} is {value!r}; valid: a text.")
-    if UNFIT.search(texts["title"]):
+    if not forms.line(texts["title"]):
         raise UserError(f"{where}: title is {texts['title']!r}; valid: one line of text.")
     network = entry.get("network")
     if network is not None and not (isinstance(network, dict)

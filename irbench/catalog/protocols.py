@@ -9,7 +9,6 @@ import re
 from dataclasses import asdict, dataclass, replace
 
 from irbench.catalog import degradations, reader
-from irbench.catalog.manifest import UNFIT
 from irbench.core import forms
 from irbench.core.errors import UserError, unknown
 
@@ -253,7 +252,7 @@ def _protocol(where: str, key: str, entry: object) -> Protocol:
     for field in ("title", "source", "borrows"):
         if not isinstance(entry.get(field, ""), str):
             raise UserError(f"{where}: {field} is {entry[field]!r}; valid: a text.")
-    if UNFIT.search(entry["title"]):
+    if not forms.line(entry["title"]):
         raise UserError(f"{where}: title is {entry['title']!r}; valid: one line of text.")
     return Protocol(id=key, **{**entry, "metric": metric})
 

@@ -44,6 +44,7 @@ from irbench.cli import (
     train,
     verify,
 )
+from irbench.core import messages
 from irbench.core.errors import Paused, UserError, refusal
 from irbench.jobs import life
 
@@ -69,10 +70,10 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()      # a full disk shows here, not when Python has ended
         return code
     except Paused as error:
-        print(f"irbench: {error}", file=sys.stderr)
+        print(f"irbench: {messages.readable(error)}", file=sys.stderr)
         return 3
     except UserError as error:
-        print(f"irbench: {error}", file=sys.stderr)
+        print(f"irbench: {messages.readable(error)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # the reader of our output has closed the pipe (| head): nobody reads a message

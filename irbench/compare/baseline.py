@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from irbench.compare import inputs, migrate
-from irbench.compare.runs import CellData, ProfileData, RunData
+from irbench.compare.runs import CellData, ProfileData, RunData, judged
 from irbench.core import files, metrics, statistics
 from irbench.core.errors import UserError
 from irbench.core.metrics import METRICS
@@ -60,7 +60,8 @@ def write(path: Path, run: RunData, *, partial: bool = False) -> dict:
     except UserError as error:
         raise UserError(f"{error}\nThe file was not overwritten, because it may not be a baseline. "
                         f"Delete {path} first, or give --output another name.") from None
-    content = form(settle(run, previous) if previous else run)
+    run = judged(run)
+    content = form(settle(run, judged(previous)) if previous else run)
     if not content["cells"] and not content["profiles"]:
         raise UserError(f"{run.where}: it contains no result to record.")
     files.write_atomic(path, text(content))
@@ -287,7 +288,7 @@ def _check_form(content: dict) -> None:
 def _run(content: dict, path: Path) -> RunData:
     common = content["provenance"]
     _check_form(content)
-    metrics.adopt_all(content.get("metrics") or (), f"{path}: metrics")
+    rows = metrics.adopt_all(content.get("metrics") or (), f"{path}: metrics")
     cells = {}
     for key, entry in sorted(content["cells"].items()):
         protocol, dataset, model = key.split("/")
@@ -304,7 +305,8 @@ def _run(content: dict, path: Path) -> RunData:
             made["data"] = entry.get("data", shared.get("sha256"))
         cells[key] = CellData(
             protocol, dataset, model, "ok", "", {m: _number(v) for m, v in entry["mean"].items()},
-            images, dict.fromkeys(entry.get("missing") or (), NOT_SCORED), made,
+            images, dict.fromkeys(entry.get("missing") or (), NOT_SCORED),
+            {name: rows[name] for name in entry["mean"] if name in rows}, made,
             str(common.get("time") or ""), common)
     profiles = {}
     for key, entry in sorted(content["profiles"].items()):
@@ -316,10 +318,15 @@ def _run(content: dict, path: Path) -> RunData:
             _inputs(content, "profile", protocol, model, entry), str(common.get("time") or ""),
             common)
     for one in cells.values():
+        for name, scores in (*one.images.items(), ("its mean", one.means)):
+            if bad := next((m for m, v in scores.items()
+                            if not (rows.get(m) or METRICS[m]).holds(v)), None):
+                raise ValueError(f"{one.key}: {bad} of {name} is {scores[bad]}, outside of its "
+                                 "range")
         for metric, mean in one.means.items():
             scores = [image[metric] for image in one.images.values() if metric in image]
             if scores and abs(math.fsum(scores) / len(scores) - mean) > (
-                    EDITED * METRICS[metric].noise):
+                    EDITED * (rows.get(metric) or METRICS[metric]).noise):
                 raise ValueError(f"{one.key}: its mean {metric} is not the mean over its images")
     return RunData(content["run"], content["title"], cells, profiles, common, str(path),
                    baseline=True)

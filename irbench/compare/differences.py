@@ -12,16 +12,18 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 
 from irbench.compare import inputs
-from irbench.compare.runs import CellData, ProfileData, RunData
+from irbench.compare.runs import CellData, ProfileData, RunData, judged
 from irbench.core import metrics, statistics
 from irbench.present import plain
 
-BETTER, WORSE = "better", "worse"
+BETTER, WORSE, NOT_COMPARED = "better", "worse", "not compared"
 SHOWN = 3                       # number of images or names that a message lists
 SLACK = 1e-9                    # for sums of floats: 0.02 must not count as more than 0.02
 UNEXPLAINED = "the result changed, but its inputs did not"
 OTHER_IMAGES, REDEFINED = "other images", "another definition"
 OTHER_DATA = "other data under the same name"
+NO_MEAN = "no mean in"
+MAY_BE_INTENDED = (OTHER_IMAGES, OTHER_DATA, NO_MEAN)   # beginnings of reasons
 UNKNOWN = "BASE does not record its inputs"
 
 
@@ -44,7 +46,7 @@ class Change:
         new: the same for NEW.
         paired: mean difference, interval and sign test over the images with a score on both sides;
             None if there are none.
-        word: "no change", "within noise" or "real".
+        word: "no change", "within noise", "real" or "not compared".
         direction: "better" or "worse" by the mean difference; "" without a difference.
         images: sorted by difference; the image that lost most is first.
         note: why a side has no mean.
@@ -165,8 +167,9 @@ def compare(base: RunData, new: RunData) -> Comparison:
     """Compare every cell and profile of the same protocol (with its version), dataset and model.
 
     The p of all scores are corrected for their number, and so are those of all latencies
-    (``statistics.holm``).
+    (``statistics.holm``). Values of metrics that a record defines otherwise are not compared.
     """
+    base, new = judged(base), judged(new)
     cells = [cell(base.cells[key], new.cells[key])
              for key in sorted({*base.cells} & {*new.cells})]
     profiles = [profile(base.profiles[key], new.profiles[key])
@@ -229,7 +232,10 @@ def cell(base: CellData, new: CellData) -> CellDifference:
                               changes if reason.startswith(OTHER_IMAGES) else ())
     both = tuple(_metric(base, new, name) for name in metrics.METRICS
                  if name in base.means or name in new.means
-                 or any(name in scores for scores in base.images.values()))
+                 or any(name in scores for scores in base.images.values())
+                 or defined_otherwise(base, new, name))
+    if both and all(one.word == NOT_COMPARED for one in both):
+        return CellDifference(base.key, (), both[0].note, changes)
     found = CellDifference(base.key, both, "", changes)
     if found.same or changes:
         return found
@@ -266,6 +272,12 @@ def redefined(base: CellData, new: CellData) -> str:
     return f"{REDEFINED} of {base.protocol}: {', '.join(parts)}" if parts else ""
 
 
+def defined_otherwise(base: CellData, new: CellData, metric: str) -> str:
+    """Return how the definitions of a metric differ between two cells, "" if they do not."""
+    return next((note for one in (base, new)
+                 if (note := one.missing.get(metric, "")).startswith(metrics.REDEFINED)), "")
+
+
 def some(names: Iterable[str]) -> str:
     """List the first few names, and the number of the others."""
     names = list(names)
@@ -281,9 +293,11 @@ def _metric(base: CellData, new: CellData, name: str) -> Change:
     known = metrics.get(name)
     images.sort(key=lambda image: (known.sign * image.difference, image.name))
     means = base.means.get(name), new.means.get(name)
-    notes = [f"no mean in {side}: {one.missing.get(name, 'not requested')}"
+    notes = [f"{NO_MEAN} {side}: {one.missing.get(name, 'not requested')}"
              for side, one, mean in (("BASE", base, means[0]), ("NEW", new, means[1]))
              if mean is None]
+    if defined_otherwise(base, new, name):
+        return Change(name, *means, None, NOT_COMPARED, "", (), "; ".join(notes))
     if not images:
         return Change(name, *means, None, statistics.NOISE, "", (), "; ".join(notes))
     # sums over images in another order differ in the last bits

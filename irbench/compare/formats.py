@@ -19,8 +19,9 @@ from irbench.compare.differences import (
     ProfileDifference,
     some,
 )
-from irbench.compare.runs import RunData
+from irbench.compare.runs import RunData, judged
 from irbench.core import metrics
+from irbench.core.forms import shown
 from irbench.core.statistics import FEWEST, REAL, SAME, Paired
 from irbench.present import ci
 from irbench.present import plain as layout
@@ -96,7 +97,7 @@ def text(comparison: Comparison, everything: bool = False) -> str:
     """
     parts = [f"BASE  {layout.about(comparison.base)}\nNEW   {layout.about(comparison.new)}"]
     parts += map(layout.to_text, _tables(comparison, everything))
-    parts += [f"{title}:\n" + "\n".join(f"  {line}" for line in lines)
+    parts += [f"{title}:\n" + "\n".join(f"  {shown(line)}" for line in lines)
               for title, lines in _lists(comparison)]
     if comparison.tests or comparison.timings:
         parts.append(reading(comparison))
@@ -130,6 +131,7 @@ def held(run: RunData) -> list[Table]:
     Scores are means in the unit of the metric. A cell without a result shows its status instead
     of its weights.
     """
+    run = judged(run)
     known = metrics.ordered({*metrics.default(), *(m for c in run.cells.values() for m in c.means)})
     cells = Table("cells", "Cells", [Column("cell", left=True)], [
         Column("images"), *map(Column, map(layout.metric, known)), Column("weights", left=True)])

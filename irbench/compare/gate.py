@@ -126,8 +126,7 @@ def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = 
             are a regression, not advice.
     """
     comparison = differences.compare(base, new)
-    findings = [*_absent(comparison, complete)]
-    compared = []
+    findings, compared = [*_absent(comparison, complete)], []
     for cell in comparison.cells:
         limits = tolerances.for_key(cell.key)
         if reason := _other_data(cell, comparison):
@@ -214,10 +213,10 @@ def _cell(cell: CellDifference, comparison: Comparison, limits: dict, complete: 
         found = next((one for one in cell.metrics if one.name == metric), None)
         if limit is None or found is None:
             continue
-        name, _, _ = named(metric)
-        if metric in base.means and metric not in new.means:
-            yield _without(cell, name, metric, new.missing.get(metric), base.means[metric],
-                           complete)
+        other = differences.defined_otherwise(base, new, metric)
+        if other or (metric in base.means and metric not in new.means):
+            reason = other or new.missing.get(metric)
+            yield _without(cell, metric, reason, base.means.get(metric), complete)
         yield from _scores(cell, found, limit, changes,
                            trades=not strict and _other_weights(cell, comparison))
 
@@ -227,7 +226,7 @@ def _refused(cell: CellDifference, known: bool, changes: tuple[str, ...]) -> Fin
     advice = ("A changed convention needs a new version: raise the number after the @ and update "
               "the baseline." if cell.reason.startswith(differences.REDEFINED) else
               "If this is intended, update the baseline."
-              if cell.reason.startswith((differences.OTHER_IMAGES, differences.OTHER_DATA))
+              if cell.reason.startswith(differences.MAY_BE_INTENDED)
               else _again(cell.reason).strip()) if known else ""
     return Finding(REGRESSION if known else NOTE, cell.key,
                    f"not compared: {cell.reason.rstrip('.')}.{f' {advice}' if advice else ''}",
@@ -239,17 +238,18 @@ def _again(reason: str) -> str:
     return "" if "run again" in reason else " Run the workflow again."
 
 
-def _without(cell: CellDifference, name: str, metric: str, reason: str | None, before: float,
+def _without(cell: CellDifference, metric: str, reason: str | None, before: float | None,
              complete: bool) -> Finding:
-    """Return the finding on a metric that has a mean only in the baseline."""
+    """Return the finding on a metric whose mean in this run cannot be compared."""
+    name = named(metric)[0]
     if reason is None:
-        return Finding(REGRESSION if complete else NOTE, cell.key,
-                       f"no {name} in this run: its config does not ask for it.", metric, before)
+        return Finding(REGRESSION if complete else NOTE, cell.key, f"no {name} in this run: its "
+                       "config does not ask for it.", metric, before)
     if "infinite" in reason:        # an image equal to its target: a perfect score
         return Finding(NOTE, cell.key, f"no mean {name}: {reason}. Either the result is perfect, "
                        "or the target reached the output: look at the image.", metric, before)
     return Finding(REGRESSION, cell.key, f"no {name}: {reason.rstrip('.')}. To ignore this metric, "
-                   f"set its tolerance to null.", metric, before)
+                   "set its tolerance to null.", metric, before)
 
 
 def _other_weights(cell: CellDifference, comparison: Comparison) -> bool:
@@ -316,8 +316,8 @@ def _unlike(cell: CellDifference, comparison: Comparison, limits: dict, exact: b
 
 
 def _weights(cell: CellDifference, limits: dict, strict: bool) -> Iterator[Finding]:
-    """Yield the finding on other weights that changed the images, none beyond its tolerance."""
-    moved = [one for one in cell.metrics if one.word != statistics.SAME]
+    """Yield the finding on other weights that changed images, none beyond its tolerance."""
+    moved = [one for one in cell.metrics if one.images and one.word != statistics.SAME]
     if not moved:
         return
     # the worst news first: a gated metric that is significantly worse

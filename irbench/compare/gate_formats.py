@@ -21,6 +21,7 @@ from irbench.compare.gate import (
     Finding,
     GateResult,
 )
+from irbench.core.forms import shown
 from irbench.present import ci
 from irbench.present import plain as layout
 from irbench.present.markdown import code, details, escape
@@ -73,8 +74,8 @@ def _causes_once(found: list[Finding]) -> list[Finding]:
 
 
 def _lines(one: Finding) -> str:
-    return "\n    ".join([f"  {f'{one.key}: ' if one.key else ''}{one.message}",
-                          *map(_cause, one.changes)])
+    return "\n    ".join([shown(f"  {f'{one.key}: ' if one.key else ''}{one.message}"),
+                          *(shown(_cause(change)) for change in one.changes)])
 
 
 def _cause(change: str) -> str:

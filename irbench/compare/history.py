@@ -208,8 +208,18 @@ def _runs(folder: Path) -> tuple[list[DatedRun], list[tuple[str, str]]]:
     if not found:
         why = "; ".join(f"{name}: {reason}" for name, reason in skipped)
         raise UserError(f"{folder}: no run in it{f' ({why})' if why else ''}. {RUN_FOLDER}.")
+    # the table of metrics is complete now
+    found = [replace(run, data=runs.judged(run.data)) for run in found]
+    skipped += [(run.name, f"no value of {metric}: {note}") for run in found
+                for metric, note in _redefined(run.data).items()]
     found, twins = _once(sorted(found, key=lambda run: (run.time, run.name)))
     return found, sorted([*skipped, *twins])
+
+
+def _redefined(data: runs.RunData) -> dict[str, str]:
+    """Return metric -> how the run defines it otherwise than the runs before it."""
+    return {metric: note for cell in data.cells.values() for metric, note in cell.missing.items()
+            if note.startswith(metrics.REDEFINED)}
 
 
 def _placed(path: Path, data: runs.RunData) -> DatedRun:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from irbench.compare.history import PROFILED, History, Series, quantity
 from irbench.compare.steps import Step
 from irbench.core import metrics
+from irbench.core.forms import shown
 from irbench.present import text
 from irbench.present.markdown import PAGE, pipes
 from irbench.present.plain import to_text
@@ -155,7 +156,7 @@ def notes(history: History) -> list[str]:
 def terminal(history: History) -> str:
     """Return the runs, the table and the notes for a terminal."""
     return "\n".join([to_text(listed(history), ROOM), "", to_text(table(history), ROOM), "",
-                      *notes(history)])
+                      *map(shown, notes(history))])
 
 
 def markdown(history: History) -> str:

@@ -9,14 +9,14 @@ Try: ``python -c "from irbench.compare import loading; print(loading.load('resul
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from irbench.catalog.model import Inference
 from irbench.compare import inputs, planned
-from irbench.core import files, metrics, run_folder
+from irbench.core import files, metrics, records, run_folder
 from irbench.core.errors import UserError
+from irbench.core.metrics import Metric
 from irbench.core.run_folder import RunFolder, Stored
 
 PARTIAL = "partial"             # a cell whose record is ok, but lacks images or means
@@ -33,6 +33,7 @@ class CellData:
         means: metric -> mean over all images, in the unit of the metric.
         images: name -> metric -> score; a metric without a score is left out.
         missing: metric -> why it has no mean.
+        rows: how the record defines metrics that are not irbench's own, by name.
         inputs: the inputs of the result (``irbench.compare.inputs``).
         time: time of the record, ISO 8601 in UTC; "" if unknown.
         provenance: code and machine that made the result.
@@ -47,6 +48,7 @@ class CellData:
     means: dict[str, float] = field(default_factory=dict)
     images: dict[str, dict[str, float]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
+    rows: dict[str, Metric] = field(default_factory=dict)
     inputs: dict = field(default_factory=dict)
     time: str = ""
     provenance: dict = field(default_factory=dict)
@@ -118,6 +120,27 @@ class RunData:
     baseline: bool = False
 
 
+def judged(run: RunData) -> RunData:
+    """Return a run without the values of metrics that its records define otherwise than the table.
+
+    ``missing`` says so: such values cannot be compared with those of other records. The table
+    depends on what was read, so this comes last, before values are compared.
+    """
+    return replace(run, cells={key: _judged(cell) for key, cell in run.cells.items()})
+
+
+def _judged(cell: CellData) -> CellData:
+    named = {*cell.means, *(name for scores in cell.images.values() for name in scores)}
+    other = metrics.otherwise(metrics.ordered(named), cell.rows)
+    if not other:
+        return cell
+    return replace(
+        cell, means={m: v for m, v in cell.means.items() if m not in other},
+        images={name: {m: v for m, v in scores.items() if m not in other}
+                for name, scores in cell.images.items()},
+        missing={**cell.missing, **other})
+
+
 def near(path: Path) -> str:
     """Return which run folders are here, in brackets for a message; "" if there are none."""
     try:
@@ -139,7 +162,7 @@ def of_folder(folder: Path, asked: planned.Planned | None = None) -> RunData:
     """
     wanted, run = asked or planned.read(folder), RunFolder(folder)
     trainings = {tuple(one.key.values()): one.record for one in run.each("training") if one.record}
-    counts = {one.key["dataset"]: one.record["result"]["count"] for one in run.each("data")
+    sets = {one.key["dataset"]: one.record for one in run.each("data")
               if one.record and one.record["status"] == "ok"}
     cells, profiles, from_earlier = {}, {}, []
     for stored in run.each("cell"):
@@ -147,7 +170,7 @@ def of_folder(folder: Path, asked: planned.Planned | None = None) -> RunData:
         if wanted and not wanted.cell(*key):
             from_earlier.append("/".join(key))
             continue
-        cells["/".join(key)] = _formed(CellData, key, _cell, stored, trainings, counts)
+        cells["/".join(key)] = _formed(CellData, key, _cell, stored, trainings, sets)
     for stored in run.each("profile"):
         key = tuple(stored.key.values())
         if wanted and not wanted.profile(*key):
@@ -213,12 +236,13 @@ def _line(text: object) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
 
 
-def _cell(key: tuple[str, ...], stored: Stored, trainings: dict, counts: dict) -> CellData:
+def _cell(key: tuple[str, ...], stored: Stored, trainings: dict, sets: dict) -> CellData:
     record, path = stored.record, stored.place
     if record is None:
         return CellData(*key, "failed", _line(stored.problem), path=path)
     provenance = {k: record["provenance"].get(k) for k in PROVENANCE}
-    about = {"inputs": inputs.of_record(record, _training(record, trainings)),
+    about = {"rows": metrics.held(record.get("metrics") or (), "metrics"),
+             "inputs": inputs.of_record(record, _training(record, trainings)),
              "time": str(provenance["time"] or ""), "provenance": provenance, "path": path}
     if record["status"] != "ok":
         return CellData(*key, record["status"], _line(record["reason"]), **about)
@@ -232,21 +256,24 @@ def _cell(key: tuple[str, ...], stored: Stored, trainings: dict, counts: dict) -
     asked = metrics.ordered(record["spec"].get("metrics") or ())
     missing = {m: _line((result.get("missing") or {}).get(m) or "no mean")
                for m in asked if m not in means}
-    wrong = _wrong(images, means, result.get("images") or (), counts.get(key[1]))
+    wrong = _wrong(images, means, record, sets.get(key[1]))
     return CellData(*key, PARTIAL if wrong else "ok", wrong, {} if wrong else means, images,
                     missing, **about)
 
 
-def _wrong(images: dict, means: dict, rows: Iterable[dict], count: int | None) -> str:
-    """Return why the scores of a record are not a complete result, "" if they are."""
+def _wrong(images: dict, means: dict, record: dict, of_set: dict | None) -> str:
+    """Return why the scores of a record are not a complete result, "" if they are.
+
+    ``of_set``: the record of its set, if there is one.
+    """
     if not images:
         return "the record holds no image"
-    if not all(isinstance(name, str) for name in images):
-        raise TypeError("the name of an image is not a string")
-    if len(images) != len(list(rows)):
-        return "the record lists an image twice"
-    if count not in (None, len(images)):
-        return f"scored on {len(images)} of {count} images"
+    made = (of_set or {}).get("spec") or {}
+    # of another version of the set the names do not matter: its digest differs
+    same = made.get("dataset") == record["spec"].get("dataset")
+    if other := records.other_images(record, of_set and of_set["result"]["count"],
+                                     made.get("names") if same else None):
+        return other
     for metric in means:
         scores = [scores[metric] for scores in images.values() if metric in scores]
         if len(scores) < len(images):

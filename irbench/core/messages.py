@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from irbench.core import forms
 from irbench.core.errors import UserError, refusal
 
 T = TypeVar("T")
@@ -45,10 +46,11 @@ def mute() -> None:
 
 
 def say(message: str) -> None:
-    """Print one message."""
+    """Print one message, which may have several lines."""
     global _log
     if _muted:
         return
+    message = readable(message)
     print(message, file=sys.stderr, flush=True)
     if _log:
         try:
@@ -58,6 +60,11 @@ def say(message: str) -> None:
             print(f"--log {_log}: no more messages are written to it: {refusal(error)}",
                   file=sys.stderr, flush=True)
             _log = None
+
+
+def readable(message: object) -> str:
+    """Return a message whose lines hold nothing that a terminal would act on."""
+    return "\n".join(map(forms.shown, str(message).split("\n")))
 
 
 def track(items: Iterable[T], title: str, total: int, start: int = 0) -> Iterator[T]:

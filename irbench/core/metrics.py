@@ -1,9 +1,9 @@
 """The table of metrics: the name, format, direction and noise level of each.
 
-This is the only list of metrics. Its order is the order of columns and of keys. The functions that
-compute the metrics are in ``irbench.imaging.metrics``, under the same names. That module does not
-import this one, so that a new title does not make results outdated. The gate's tolerances are data
-(``catalog/tolerances.yaml``) and are checked against this table.
+This is the only list of metrics, in the order of columns and keys. ``irbench.imaging.metrics`` has
+the functions, under the same names; it does not import this module, so that a new title does not
+make results outdated. The gate's tolerances are data (``catalog/tolerances.yaml``), checked against
+this table.
 
 The table is open. A run's config adds rows: a user's own metrics (``metric_plugins``) and metrics
 of pyiqa (``pyiqa:NAME``). Records and baselines that hold such a metric hold its row, too
@@ -21,13 +21,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 
+from irbench.core import forms
 from irbench.core.errors import UserError, unknown
 
-HIGHER, LOWER = "higher", "lower"
-PYIQA = "pyiqa:"        # begins the name of a metric of pyiqa
+HIGHER, LOWER, PYIQA = "higher", "lower", "pyiqa:"      # PYIQA begins names of pyiqa's metrics
 NAME = re.compile(rf"[a-z][a-z0-9_]*|{PYIQA}[a-zA-Z][a-zA-Z0-9_+-]*")
 HOW_TO_ADD = (f"Any metric of pyiqa: {PYIQA}NAME, as {PYIQA}vsi. A metric of your own: name its "
               "file under `metric_plugins` (docs/metrics.md).")
+REDEFINED = "another definition of"
+# what of a row decides how values of the metric are judged
+JUDGED = ("direction", "range", "unit", "noise", "alike", "reference", "tolerance")
 # keys that stand beside the scores in a record, a baseline, a checkpoint's header, a file of
 # tolerances or a history; a metric of the same name would be confused with them
 RESERVED = frozenset({
@@ -51,6 +54,12 @@ class Tolerance:
     image: float | None = None
     exact: float | None = None
 
+    def __post_init__(self) -> None:
+        """Check the numbers. Raises UserError for one that is none, or is negative."""
+        for name, value in vars(self).items():
+            if not (forms.size(value) or (value is None and name != "mean")):
+                raise UserError(f"tolerance: {name} is {value!r}; valid: a number from 0 on.")
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -62,14 +71,15 @@ class Metric:
         unit: the printed unit; "" for an index.
         decimals: the decimals of a printed mean.
         direction: ``higher`` or ``lower``: which is better.
-        range: the least and the largest value that an 8-bit image can have.
+        range: the least and the largest value that an 8-bit image can have. A value outside is a
+            fault (``holds``), but not of pyiqa's metrics, some of which leave their range.
         default: whether a run computes it unless its config says otherwise.
         main: whether restoration papers print it, so that it is shown where space is short.
         weights: whether it needs a file of weights, which may be missing.
         reference: whether it compares with the target; False: it judges the restored image alone.
         source: the paper that defines it.
         exact_decimals: the decimals in comparisons of runs and in baselines; by default one more
-            than ``decimals``.
+            than ``decimals``, or as many as rounding by less than ``noise`` needs.
         difference_decimals: the decimals of a printed difference; by default ``decimals``.
         noise: how much scores of the same inputs differ from machine to machine; by default one
             unit of the last printed decimal.
@@ -82,8 +92,7 @@ class Metric:
             default 100 units of the last printed decimal.
         tolerance: the gate's, where no file of tolerances names the metric; None: not gated.
 
-    Raises:
-        UserError: an invalid name, direction, range or number of decimals.
+    Raises UserError for a value that is of a wrong type or cannot be (``forms.METRIC``).
     """
 
     name: str
@@ -115,16 +124,25 @@ class Metric:
                             f"{', '.join(sorted(RESERVED))}.")
         if self.direction not in (HIGHER, LOWER):
             raise unknown("direction", self.direction, (HIGHER, LOWER), where)
-        if self.decimals < 0 or not self.range[0] < self.range[1]:
-            raise UserError(f"{where}: decimals is {self.decimals} (valid: 0 or more) and range "
-                            f"{self.range} (valid: the least value before the largest).")
+        for name, (test, valid) in forms.METRIC.items():
+            if not test(getattr(self, name)):
+                raise UserError(f"{where}: {name} is {getattr(self, name)!r}; valid: {valid}.")
+        if not isinstance(self.tolerance, Tolerance | None):
+            raise UserError(f"{where}: tolerance is {self.tolerance!r}; valid: a Tolerance.")
+        if not self.range[0] < self.range[1]:
+            raise UserError(f"{where}: range is {self.range}; valid: the least value before the "
+                            "largest.")
         unit = 10.0 ** -self.decimals
         noise = unit if self.noise is None else self.noise
-        for field, value in (("exact_decimals", self.decimals + 1),
+        fine = min(math.ceil(-math.log10(noise)), forms.MOST_DECIMALS)
+        for field, value in (("exact_decimals", max(self.decimals + 1, fine)),
                              ("difference_decimals", self.decimals), ("noise", noise),
                              ("alike", noise), ("height", 100 * unit)):
             if getattr(self, field) is None:
                 object.__setattr__(self, field, value)
+        if 0.5 * 10.0 ** -self.exact_decimals > self.noise:     # a baseline could not hold it
+            raise UserError(f"{where}: exact_decimals is {self.exact_decimals}, which rounds by "
+                            f"more than the noise, {self.noise:g}. Give more, or none.")
 
     @property
     def stem(self) -> str:
@@ -172,14 +190,19 @@ class Metric:
         return "_".join(filter(None, (self.stem, *words, self.unit.lower())))
 
 
+    def holds(self, value: float) -> bool:
+        """Return whether a value is a number within the range, or beyond it by noise at most."""
+        low, high = (-math.inf, math.inf) if self.name.startswith(PYIQA) else self.range
+        return forms.number(value) and low - self.noise <= value <= high + self.noise
+
+
 METRICS: dict[str, Metric] = {}
 
 
 def register(metric: Metric) -> Metric:
     """Add a row to the table. Adding the same row again has no effect.
 
-    Raises:
-        UserError: another metric has this name.
+    Raises UserError if another metric has this name.
     """
     if METRICS.setdefault(metric.name, metric) != metric:
         raise UserError(f"metric {metric.name!r} already exists, as {METRICS[metric.name]}. "
@@ -190,7 +213,7 @@ def register(metric: Metric) -> Metric:
 # The mean PSNR of different machines was seen to differ by 0.001 dB (sums in another order, which
 # change a few roundings to 8 bit). The noise of the other metrics is in proportion.
 register(Metric(
-    "psnr", "PSNR", "dB", 2, range=(0.0, 100.0), default=True, main=True,
+    "psnr", "PSNR", "dB", 2, range=(0.0, 200.0), default=True, main=True,
     difference_decimals=3, noise=0.001, close=0.01, near=0.1, height=0.5))
 register(Metric(
     "ssim", "SSIM", range=(-1.0, 1.0), default=True, main=True,
@@ -230,8 +253,7 @@ BUILT_IN = frozenset(METRICS)
 def adopt(metric: Metric) -> Metric:
     """Add the row of a user's or pyiqa's metric, in place of an earlier one of the same name.
 
-    Raises:
-        UserError: the name is that of a metric of irbench.
+    Raises UserError if the name is that of a metric of irbench.
     """
     if metric.name in BUILT_IN:
         raise UserError(f"metric {metric.name!r} already exists, as {METRICS[metric.name]}. "
@@ -255,21 +277,52 @@ def plain(metric: Metric) -> dict:
     return found
 
 
-def adopt_all(rows: Iterable[object], where: str) -> None:
-    """Add the rows that a record or baseline holds (``described``) and the table does not have.
-
-    Raises:
-        UserError: one is not such a row.
-    """
-    for one in [row(value, where) for value in rows]:
+def adopt_all(values: Iterable[object], where: str) -> dict[str, Metric]:
+    """Return ``held``, and add the rows that the table lacks; of two rows the first stays there."""
+    rows = held(values, where)
+    for one in rows.values():
         METRICS.setdefault(one.name, one)
+    return rows
+
+
+def held(values: Iterable[object], where: str) -> dict[str, Metric]:
+    """Return the rows that a record or baseline holds (``described``), by name.
+
+    Raises UserError if one is not such a row, or if there are two of one name.
+    """
+    rows: dict[str, Metric] = {}
+    for one in (row(value, where) for value in values):
+        if rows.setdefault(one.name, one) is not one:
+            raise UserError(f"{where}: {one.name!r} is defined twice.")
+    return rows
+
+
+def otherwise(names: Iterable[str], rows: dict[str, Metric]) -> dict[str, str]:
+    """Return why values cannot be judged by the table: metric -> phrase; {} if all can.
+
+    A value counts only under the definition that it was computed with (``JUDGED``).
+
+    Args:
+        names: the metrics of a record or baseline.
+        rows: what it says of them (``held``); it says nothing of irbench's own.
+    """
+    found = {}
+    for name in dict.fromkeys((*names, *rows)):
+        known, theirs = METRICS.get(name), rows.get(name)
+        if known is None or (theirs is None and name in BUILT_IN):
+            continue
+        parts = ["the record has none"] if theirs is None else [
+            f"{field} is {getattr(theirs, field)}, not {getattr(known, field)}"
+            for field in JUDGED if getattr(theirs, field) != getattr(known, field)]
+        if parts:
+            found[name] = f"{REDEFINED} {name}: {'; '.join(parts)}"
+    return found
 
 
 def row(value: object, where: str = "metric") -> Metric:
     """Return a row from plain data (``described``), without adding it to the table.
 
-    Raises:
-        UserError: an unknown or missing field, a value of a wrong type or that cannot be.
+    Raises UserError for an unknown or missing field, and a value of a wrong type or that cannot be.
     """
     known = {field.name for field in fields(Metric)} - {"default", "main"}
     if not isinstance(value, dict) or not {"name", "title"} <= set(value):
@@ -278,15 +331,12 @@ def row(value: object, where: str = "metric") -> Metric:
         if key not in known:
             raise unknown("field", key, known, where)
     given = dict(value)
-    for key, types in {"name": str, "title": str, "unit": str, "source": str, "direction": str,
-                       "decimals": int, "weights": bool, "reference": bool}.items():
-        if key in given and type(given[key]) is not types:
-            raise UserError(f"{where}: {key} is {given[key]!r}; it takes a {types.__name__}.")
     try:
         if "range" in given:
             low, high = given["range"]
-            given["range"] = (-math.inf if low is None else float(low),
-                              math.inf if high is None else float(high))
+            given["range"] = tuple(
+                end if value is None else float(value) if forms.number(value) else value
+                for value, end in ((low, -math.inf), (high, math.inf)))
         if given.get("tolerance") is not None:
             given["tolerance"] = Tolerance(**given["tolerance"])
         return Metric(**given)
@@ -294,7 +344,7 @@ def row(value: object, where: str = "metric") -> Metric:
         raise UserError(f"{where}: {error}") from None
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: {error}. Valid: a range of two numbers (null: no limit), a "
-                        "tolerance with mean, image and exact, numbers elsewhere.") from None
+                        "tolerance with mean, image and exact.") from None
 
 
 # -- questions to the table --------------------------------------------------------------------

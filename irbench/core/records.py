@@ -30,19 +30,17 @@ from irbench.core import files, forms, metrics
 from irbench.core.digests import canonical, fingerprint
 from irbench.core.errors import UserError
 from irbench.core.machine import provenance
+from irbench.core.metrics import METRICS, Metric
 
 SCHEMA_VERSION = 2
 STATUSES = ("ok", "unavailable", "failed")
 # the form of the fields that every kind of record has
 FORM = {
-    "kind": forms.text, "key": forms.values(forms.text), "resolved": forms.mapping,
-    "spec": forms.perhaps(protocol=forms.mapping, model=forms.mapping, dataset=forms.mapping,
-                          metrics=forms.every(forms.text)),
+    "kind": forms.text, "key": forms.values(forms.text), "resolved": forms.RESOLVED,
+    "spec": forms.SPEC,
     "reason": forms.or_none(forms.text), "attempt": forms.count,
     "metrics": forms.or_none(forms.every(forms.mapping)),
-    "seconds": forms.values(forms.number),
-    "provenance": forms.perhaps(time=forms.text, git=forms.mapping, packages=forms.mapping,
-                                hardware=forms.mapping, threads=forms.count)}
+    "seconds": forms.values(forms.number), "provenance": forms.PROVENANCE}
 
 
 # descriptions of a protocol or model, which do not affect results; the report reads the plan's
@@ -191,10 +189,31 @@ def _problem(record: object) -> str | None:
         return "the fingerprint does not match the inputs; the file was edited"
     if record.get("result_digest") != result_digest(record["result"]):
         return "the result does not match its digest; the file was edited or damaged"
+    try:
+        rows = metrics.held(record.get("metrics") or (), "its metrics")
+    except UserError as error:
+        return str(error)
     if record["status"] == "ok":
         return (forms.wrong(record["kind"], record["result"])
-                or (_wrong_mean(record["result"]) if record["kind"] == "cell" else None))
+                or (_wrong_scores(record["result"], rows) if record["kind"] == "cell" else None))
     return None
+
+
+def _wrong_scores(result: dict, rows: dict[str, Metric]) -> str | None:
+    """Return what cannot be true of a cell's images and means, if anything.
+
+    ``rows``: the metrics that the record defines.
+    """
+    images = result["images"]
+    if len({image["name"] for image in images}) < len(images):
+        return "it holds an image twice; the file was edited or damaged"
+    for name in {*result["mean"], *(images[0] if images else ())}:
+        metric = rows.get(name) or METRICS.get(name)
+        if bad := next((image for image in images if metric and image.get(name) is not None
+                        and not metric.holds(image[name])), None):
+            return (f"{name} of {bad['name']!r} is {bad[name]}, which is outside of the metric's "
+                    f"range {list(metric.range)}; the file was edited, or computed wrongly")
+    return _wrong_mean(result)
 
 
 def _wrong_mean(result: dict) -> str | None:
@@ -249,6 +268,31 @@ def read(path: Path, where: str = "") -> dict:
         raise UserError(f"{where}: not readable as JSON ({error}). "
                         "Delete the file and run again.") from None
     return record
+
+
+def digest_of_names(names: Iterable[str]) -> str:
+    """Return the SHA-256 (hex) of the names of a set's images, in any order.
+
+    A set's own job states it (``names`` of its spec), so that a cell's record must have exactly the
+    images of its set.
+    """
+    return fingerprint(sorted(names))
+
+
+def other_images(record: dict, count: int | None, names: str | None) -> str:
+    """Return how a cell's images are not those of its set, as a phrase; "" if they are.
+
+    Args:
+        record: the record of the cell, with a result.
+        count: the number of the set's images; None: not known.
+        names: their ``digest_of_names``; None: not known.
+    """
+    images = [image["name"] for image in record["result"]["images"]]
+    if count not in (None, len(images)):
+        return f"scored on {len(images)} of {count} images"
+    if names not in (None, digest_of_names(images)):
+        return "the names of its images are not those of the set"
+    return ""
 
 
 def next_attempt(path: Path, spec: dict | None = None) -> int:

@@ -10,11 +10,13 @@ A file holds a literal ``METRICS`` and the functions that it names, as a file of
         return abs(restored - target).mean()
 
 An entry's fields:
-    title       the printed name
+    title       the printed name, one line of text
     function    the function of the file that computes it, ``function(restored, target)``; without a
                 reference ``function(restored)``. It returns a number, or None where it is undefined
-    on          (optional) ``image``, the default: uint8 (H, W, C) without the protocol's border; or
-                ``planes``: float64 (H, W, C') in [0, 255], what PSNR is computed on
+    on          (optional) ``image``, the default: float64 (H, W, C), whole numbers in [0, 255],
+                without the protocol's border; ``uint8``: the same as uint8, in which differences
+                below 0 wrap around (3 - 5 = 254); or ``planes``: float64 (H, W, C') in [0, 255],
+                what PSNR is computed on
     weights     (optional) a file that the function needs, relative to the Python file; a metric
                 without it is unavailable, and changed weights make its results outdated
     reference, unit, decimals, direction, range, noise, tolerance, source, ...
@@ -32,7 +34,7 @@ from pathlib import Path
 from irbench.core import plugin_files
 from irbench.core.errors import UserError, unknown
 
-INPUTS = ("image", "planes")
+INPUTS = ("image", "uint8", "planes")
 PLUGIN = "metric_plugins:"   # in messages
 
 

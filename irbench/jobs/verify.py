@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from irbench.catalog.model import EXTERNAL, Checkpoint
-from irbench.core import digests, files, records
+from irbench.core import digests, files, metrics, records
 from irbench.core.errors import UserError
 from irbench.core.run_folder import Stored
 from irbench.data import outputs, pins, sets
@@ -99,6 +99,8 @@ class Records:
         if not records.serves(record["spec"], job.spec):
             changed = sorted(key for key in job.spec if record["spec"].get(key) != job.spec[key])
             return "stale", f"stale: its {', '.join(changed) or 'spec'} changed since; {AGAIN}"
+        if job.kind == "cell" and (problem := self._of_another_kind(job, record)):
+            return "damaged", f"{self.plan.folder}/{stored.place}: {problem}; {AGAIN}"
         if problem := _check_outputs(self.plan, job, record, digests.known_digest):
             return "damaged", problem
         if job.kind == "data":
@@ -117,6 +119,14 @@ class Records:
             if pin and pin != record["resolved"].get("checkpoint"):
                 return "stale", f"computed with other weights than those pinned today; {AGAIN}"
         return CURRENT, ""
+
+    def _of_another_kind(self, job: Job, record: dict) -> str:
+        """Return why a cell's record is not of the set's images and the run's metrics, else ""."""
+        data = self.plan.data.get(job.key["dataset"])
+        about = data.spec if data else {}
+        rows = metrics.held(record.get("metrics") or (), "metrics")
+        return (records.other_images(record, about.get("count"), about.get("names"))
+                or "; ".join(metrics.otherwise(job.spec["metrics"], rows).values()))
 
 
 def check(plan: Plan) -> list[str]:

@@ -77,7 +77,8 @@ def _flag(value: object) -> bool:
 
 # field -> the test of its value, and what it takes, in words
 FORMS: dict[str, tuple[Test, str]] = {
-    **dict.fromkeys(("title", "builder", "source", "note", "published_as"), (forms.text, "a text")),
+    "title": (forms.line, "one line of text"),
+    **dict.fromkeys(("builder", "source", "note", "published_as"), (forms.text, "a text")),
     **dict.fromkeys(("in_paper", "learned", "reference", "any_scale"), (_flag, "True or False")),
     **dict.fromkeys(("tasks", "free"), (_list_of(forms.text), "a list of texts")),
     "dtypes": (_list_of(DTYPES.__contains__), f"a list of {', '.join(DTYPES)}"),

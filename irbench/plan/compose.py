@@ -160,11 +160,11 @@ class Plan:
         used = {job.key["dataset"] for job in self.cells.values()}
         about = {}
         for name in sorted(used):
-            entry = self.entry(name)
+            entry, spec = self.entry(name), self.data[name].spec
             about[name] = {"title": entry.title, "source": entry.source,
-                           "count": self.data[name].spec["count"],
-                           "sha256": self.data[name].spec["dataset"]["sha256"],
-                           "reason": self.data[name].spec["dataset"].get("reason", ""),
+                           "count": spec["count"], "names": spec.get("names"),
+                           "sha256": spec["dataset"]["sha256"],
+                           "reason": spec["dataset"].get("reason", ""),
                            "supplied": entry.kind in ("manual", "archive"),
                            **({"differs": dict(entry.differs)} if entry.differs else {})}
         return {

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from irbench.catalog import reader
-from irbench.core import metrics
+from irbench.core import forms, metrics
 from irbench.core.errors import UserError
 from irbench.core.run_folder import RESERVED, RESULTS
 from irbench.plan import places
@@ -82,6 +82,11 @@ def check(value: object, where: str = "config", reserved: Collection[str] = RESE
     if value["run"] in reserved:
         raise UserError(f"{where}: run: the name {value['run']!r} is reserved, because irbench "
                         f"uses {RESULTS / value['run']} itself. Choose another name.")
+    titles = {"title": value, **{f"models.{name}.title": entry or {}
+                                 for name, entry in value["models"].items()}}
+    for place, entry in titles.items():
+        if not forms.line(entry.get("title") or ""):
+            raise UserError(f"{where}: {place}: {entry['title']!r}: valid is one line of text.")
     return _complete(value, schema)
 
 

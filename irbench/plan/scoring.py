@@ -13,10 +13,13 @@ import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
+
+from irbench.catalog.protocols import Protocol
 from irbench.core import code, digests, metrics
-from irbench.core.errors import Unavailable, UserError
+from irbench.core.errors import Unavailable, UserError, in_words
 from irbench.core.metrics import Metric, Tolerance
-from irbench.imaging import metric_plugins, pyiqa_metrics
+from irbench.imaging import degrade, metric_plugins, pyiqa_metrics
 from irbench.imaging import metrics as scoring
 from irbench.imaging.backbones import Found
 from irbench.imaging.metric_plugins import MetricCard
@@ -46,8 +49,9 @@ def resolve(names: Iterable[str], plugins: Iterable[str], where: str) -> None:
                 raise UserError(f"{place}: the metric {card.name!r} is also in {taken[card.name]}. "
                                 "Rename one of them.")
             taken[card.name] = path
-            _add(_with_defaults(metrics.row(card.row, f"{place}: metric {card.name!r}")), place)
-            scoring.offer(card.name, _prepare(card), _files(card))
+            row = _with_defaults(metrics.row(card.row, f"{place}: metric {card.name!r}"))
+            _add(row, place)
+            scoring.offer(card.name, _prepare(card, row), _files(card))
     for name in names:
         if name.startswith(metrics.PYIQA):
             _add_pyiqa(name, f"{where}: metrics")
@@ -97,7 +101,9 @@ def _add_pyiqa(name: str, where: str) -> None:
         name, f"{short.upper().replace('_', '-')} (pyiqa)", "", 2 if largest >= 10 else 4,
         metrics.LOWER if known.lower else metrics.HIGHER, (low, high), reference=known.reference,
         source="as pyiqa computes it")), where)
-    scoring.offer(name, scoring.on_images(lambda: pyiqa_metrics.make(short)))
+    prepare = scoring.on_images(lambda: pyiqa_metrics.make(short))
+    scoring.offer(name, lambda protocol: _repeatable(name, f"metric {name}", protocol,
+                                                     prepare(protocol)))
 
 
 def _range(text: str) -> tuple[float, float]:
@@ -115,36 +121,94 @@ def _range(text: str) -> tuple[float, float]:
 
 # -- a user's files ------------------------------------------------------------------------------
 
-def _prepare(card: MetricCard) -> scoring.Prepare:
-    def prepare(_protocol: object) -> scoring.Score:
+def _prepare(card: MetricCard, row: Metric) -> scoring.Prepare:
+    def prepare(protocol: Protocol) -> scoring.Score:
         if card.weights and not card.weights.is_file():
             raise Unavailable(f"{card.name} needs {card.weights}, which does not exist.")
         function = card.load()
-        return lambda pair: _value(card, function, pair)
+        return _repeatable(card.name, f"metric {card.name} ({card.path})", protocol,
+                           lambda pair: _value(card, row, function, pair))
     return prepare
 
 
-def _value(card: MetricCard, function: Callable, pair: scoring.Pair) -> float | None:
+def _value(card: MetricCard, row: Metric, function: Callable,
+           pair: scoring.Pair) -> float | None:
     """Call a user's function and check what it returns."""
     images = pair.planes if card.on == "planes" else (pair.restored, pair.target)
     # copies: what one metric does to its input must not reach the next
-    images = [image.copy() for image in (images if card.reference else images[:1])]
+    images = [image.astype(np.uint8 if card.on == "uint8" else np.float64)
+              for image in (images if card.reference else images[:1])]
+    where = f"metric {card.name} ({card.path})"
     try:
         value = function(*images)
-        return None if value is None else float(value)
     except Unavailable:
         raise
-    except Exception as error:
-        raise UserError(f"metric {card.name} ({card.path}): {type(error).__name__}: {error}. It "
-                        "takes the restored image"
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{where}: {in_words(error)}. It takes the restored image"
                         f"{' and the target' if card.reference else ''} and returns a number, or "
                         "None where it is undefined.") from error
+    return _checked(value, row, where)
+
+
+def _checked(value: object, metric: Metric, where: str) -> float | None:
+    """Return what a function returned as a float; NaN and infinity stay: they are no score.
+
+    Raises UserError for anything but a number, and a number that the metric cannot have.
+    """
+    if value is None:
+        return None
+    # a number of numpy, or an array or tensor of no dimensions
+    number = value.item() if getattr(value, "ndim", None) == 0 else value
+    if not isinstance(number, int | float) or isinstance(number, bool):
+        shape = (f" of shape {tuple(value.shape)}" if hasattr(value, "shape")
+                 else f" ({value!r:.40})")
+        raise UserError(f"{where}: it returned a {type(value).__name__}{shape}; valid is one "
+                        "number, or None where the metric is undefined.")
+    if isinstance(number, float) and not math.isfinite(number):
+        return number
+    if not metric.holds(number):
+        low, high = metric.range
+        size = f"{number:.6g}" if abs(number) < 1e300 else "a number beyond 1e300"
+        raise UserError(f"{where}: it returned {size}, but its range is {low:g} to {high:g}, "
+                        "and numbers must be smaller than 1e18. Correct the function, or `range` "
+                        "in METRICS.")
+    return float(number)
+
+
+def _repeatable(name: str, where: str, protocol: Protocol, score: scoring.Score) -> scoring.Score:
+    """Return a score that draws the same random numbers for each image, and checks the first one.
+
+    The first image of each cell is scored twice. The score raises UserError if the values differ,
+    beyond the rounding of sums in another order.
+    """
+    from irbench.inference.seeding import seeded
+
+    seed, first = degrade.seed_of("metric", protocol.id, name), [True]
+
+    def once(pair: scoring.Pair) -> float | None:
+        with seeded(seed):
+            return score(pair)
+
+    def twice(pair: scoring.Pair) -> float | None:
+        value = once(pair)
+        if first and first.pop():
+            again = once(pair)
+            if not (value is again or (None not in (value, again) and (
+                    math.isclose(value, again, rel_tol=1e-6, abs_tol=1e-9)
+                    or (math.isnan(value) and math.isnan(again))))):
+                raise UserError(f"{where}: it gave one pair of images {value} and then {again}, "
+                                "though torch, numpy and random had the same seed. Its value must "
+                                "not depend on earlier calls, the time, or a generator of its own "
+                                "that is not seeded.")
+        return value
+    return twice
 
 
 def _files(card: MetricCard) -> Callable[[], Found]:
     """Return what finds the code of a user's metric and its weights, by their digests."""
     def find() -> Found:
-        names = [f"{card.path.name} {code.closure([card.path], {}, code.ROOT).digest[:12]}"]
+        names = [f"{card.path.name} {code.closure([card.path], {}, code.ROOT).digest[:12]}",
+                 *(["in float64"] if card.on == "image" else [])]   # was uint8
         if card.weights:
             if not card.weights.is_file():
                 return Found(None, None, f"needs {card.weights}, which does not exist")

@@ -9,11 +9,17 @@ Try: ``irbench table sr --html``
 from __future__ import annotations
 
 from collections.abc import Iterable
-from html import escape
+from html import escape as as_html
 
+from irbench.core.forms import shown
 from irbench.present.table import BEST, SECOND, Column, Row, Table, Value
 
 RANKS = {BEST: "<strong>{}</strong>", SECOND: "<u>{}</u>"}
+
+
+def escape(text: str) -> str:
+    """Escape a text for a page, on one line."""
+    return as_html(shown(text))
 
 
 def to_html(table: Table) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
+from irbench.core.forms import shown
 from irbench.present import text
 from irbench.present.table import BEST, SECOND, Table, Value
 
@@ -20,12 +21,12 @@ RANKS = {BEST: "**{}**", SECOND: "<u>{}</u>"}
 
 def escape(text: str) -> str:
     """Escape a text for a comment on GitHub, on one line; works in a table too."""
-    return re.sub(r"([\\|*_`<\[\]])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\|*_`<\[\]])", r"\\\1", shown(" ".join(text.split())))
 
 
 def code(text: str) -> str:
     """Return a name as inline code; works in a table too."""
-    return "`" + " ".join(text.split()).replace("`", "'").replace("|", "\\|") + "`"
+    return "`" + shown(" ".join(text.split())).replace("`", "'").replace("|", "\\|") + "`"
 
 
 def details(summary: str, body: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 
 from irbench.core import metrics
+from irbench.core.forms import shown
 from irbench.present.table import Table, Value
 
 NA = "n/a"
@@ -40,7 +41,7 @@ def about(run) -> str:
              commit and f"commit {commit[:7]}{' with changes' if git.get('dirty') else ''}",
              str(known.get("time") or "")[:10],
              hardware.get("gpu") if known.get("device") == "cuda" else hardware.get("cpu")]
-    return f"{run.where}: {', '.join(filter(None, words))}"
+    return shown(f"{run.where}: {', '.join(filter(None, words))}")
 
 
 def many(number: int, word: str) -> str:
@@ -56,7 +57,7 @@ def to_text(table: Table, room: int = 0) -> str:
         room: least number of spaces by which a column is wider than its title.
     """
     columns = table.all_columns
-    titles = [" ".join((*column.over, column.title)) for column in columns]
+    titles = [shown(" ".join((*column.over, column.title))) for column in columns]
     rows = [[_lines(value) for value in row.values] for row in table.rows]
     widths = [max([len(title) + room, *(len(line) for row in rows for line in row[i])])
               for i, title in enumerate(titles)]
@@ -72,7 +73,7 @@ def to_text(table: Table, room: int = 0) -> str:
 
 def _lines(value: Value) -> list[str]:
     marks = f" [{','.join(value.marks)}]" if value.marks else ""
-    return [value.full + marks, *filter(None, [value.sub]), *value.lines]
+    return [shown(value.full + marks), *map(shown, filter(None, (value.sub, *value.lines)))]
 
 
 def compact(value: object) -> str:

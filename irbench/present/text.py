@@ -14,7 +14,7 @@ from decimal import Decimal
 
 from irbench.catalog import degradations
 from irbench.catalog.model import SELF_ENSEMBLE
-from irbench.core import metrics, statistics
+from irbench.core import forms, metrics, statistics
 
 ID = re.compile(r"(?P<task>.+)-(?P<level>[^-@]+)@(?P<version>[0-9]+)")
 NA = "n/a"
@@ -286,17 +286,16 @@ _LATEX = {
     "–": "--", "—": "---", "·": r"$\cdot$", "→": r"$\rightarrow$", "±": r"$\pm$",
     "≤": r"$\leq$", "≥": r"$\geq$", "μ": r"$\mu$", "’": "'", "[": "{[}", "]": "{]}",
     "†": r"$\dagger$",
-    "\n": " ",
 }
 
 
 def latex(text: str) -> str:
     """Escape text for LaTeX that only uses booktabs; brackets cannot become options."""
-    text = text.replace('"', "''")      # \textquotedbl needs T1 fonts
+    text = forms.shown(text).replace('"', "''")      # \textquotedbl needs T1 fonts
     return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
 def markdown(text: str) -> str:
     """Escape text for a Markdown table cell."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_|\[\]~])", r"\\\1", text.replace("\n", " "))
+    text = forms.shown(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_|\[\]~])", r"\\\1", text)

@@ -2,8 +2,8 @@
 
 Unknown values are empty. Names and reasons come from configs, catalogs and records of other people,
 and a spreadsheet runs a cell that begins as a formula does. So a text that begins with one of
-``= + - @``, a tab or a line break gets an apostrophe in front, which spreadsheets read as "this is
-text" (OWASP, "CSV Injection"). Numbers stay numbers. Reads and writes nothing.
+``= + - @`` gets an apostrophe in front, which spreadsheets read as "this is text" (OWASP, "CSV
+Injection"). A text has one line. Numbers stay numbers. Reads and writes nothing.
 
 Try: ``python -c "from irbench.present.tidy import csv_text; print(csv_text(['a'], [['=1+1']]))"``
 """
@@ -15,11 +15,12 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 
+from irbench.core.forms import shown
 from irbench.present.table import Table
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 # what begins a formula, behind any space; the last four are full-width forms of the first four
-FORMULA = re.compile(r"[\t\n]|\s*[=+\-@\uff1d\uff0b\uff0d\uff20].")
+FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20].")
 
 
 def to_csv(table: Table) -> str:
@@ -43,6 +44,5 @@ def csv_text(fields: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
 
 
 def _text(cell: str) -> str:
-    # Python's writer does not quote a lone carriage return, which ends a line for spreadsheets
-    cell = cell.replace("\r\n", "\n").replace("\r", "\n")
+    cell = shown(cell)
     return f"'{cell}" if FORMULA.match(cell) and not NUMBER.fullmatch(cell) else cell

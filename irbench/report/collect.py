@@ -209,11 +209,14 @@ def _means(record: dict, dataset: dict,
     means: dict[str, float] = {}
     missing: dict[str, str] = {}
     spec = records.restricted(record["spec"], asked)
+    other_images = records.other_images(record, dataset.get("count"), dataset.get("names"))
+    redefined = metrics.otherwise(spec.get("metrics") or (), metrics.held(
+        record.get("metrics") or (), "metrics"))
     for metric in metrics.ordered(spec.get("metrics") or ()):
         number = (result.get("mean") or {}).get(metric)
         without = sum(image.get(metric) is None for image in images)
-        if dataset.get("count") not in (None, len(images)):
-            missing[metric] = f"scored on {len(images)} of {dataset['count']} images"
+        if other_images or metric in redefined:
+            missing[metric] = other_images or f"not comparable: {redefined[metric]}"
         elif number is not None and not without and images:
             means[metric] = float(number)
         else:

@@ -83,10 +83,47 @@ def test_printed_text(text, shown, places):
     ({"name": "file"}, "the name is not valid"), ({"name": "a b"}, "the name is not valid"),
     ({"direction": "lowr"}, "unknown direction 'lowr'. Did you mean 'lower'"),
     ({"decimals": -1}, "decimals is -1"), ({"range": (1.0, 1.0)}, "the least value before"),
+    ({"exact_decimals": 1, "noise": 0.001}, "exact_decimals is 1, which rounds by more than"),
+    ({"tolerance": 5}, "tolerance is 5"), ({"title": " "}, "title is ' '"),
 ])
 def test_a_row_that_cannot_be(change, message):
     with pytest.raises(UserError, match=message):
         dataclasses.replace(MAE, **change)
+
+
+WRONG = (   # fields, and values that a record or a user's file may hold in their place
+    (["title"], ["a\nb", "\x1b[31m", "a\u202eb", "", 5, None, ["a"]]),
+    (["unit"], ["\n", 5, None, {}]), (["source"], ["a\rb", 5]),
+    (["direction"], ["up", 5, None, ["lower"]]),
+    (["decimals", "exact_decimals", "difference_decimals"], ["2", -1, 16, 400, 1.5, True, [1]]),
+    (["noise", "height"], ["x", 0, -1, True, [], {}, 1e300]),
+    (["alike", "close", "near"], ["x", -1, False, [], {}]),
+    (["weights", "reference"], ["yes", 1, None]),
+    (["range"], [3, "wide", [0], [0, "x"], [1, 0], [True, 2], [[0], 1], {}, None]),
+    (["tolerance"], [5, "x", [], {"mean": "x"}, {"mean": -1}, {"mean": None}, {"image": 1},
+                     {"mean": 1, "image": []}, {"mean": 1, "exact": -0.1}, {"mean": True}]),
+    (["name"], [5, None, "A b", [], "psnr\n"]))
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    (field, value) for fields, values in WRONG for field in fields for value in values])
+def test_a_row_of_wrong_values_is_refused_in_one_sentence(field, value):
+    with pytest.raises(UserError) as caught:
+        metrics.row({"name": "mine", "title": "Mine", field: value}, "here")
+    assert str(caught.value).startswith("here: ") and "\n" not in str(caught.value)
+
+
+def test_the_decimals_of_a_baseline_are_fine_enough_for_the_noise():
+    for noise in (0.5, 0.02, 1e-6):
+        one = metrics.row({"name": "mine", "title": "Mine", "noise": noise})
+        assert 0.5 * 10.0 ** -one.exact_decimals < noise
+
+
+@given(st.floats(allow_nan=True))
+def test_a_value_within_the_range_is_one_of_the_metric(value):
+    expected = -MAE.noise <= value <= 255 + MAE.noise
+    assert MAE.holds(value) == expected
+    assert not METRICS["vif"].holds(1e300) and METRICS["vif"].holds(1e6)
 
 
 def test_no_metric_may_take_the_place_of_another_key_of_a_record(tmp_path, monkeypatch):
@@ -283,6 +320,9 @@ def test_a_metric_of_ones_own_is_compared_and_gated(runs, capsys, other, code):
 
 def test_a_metric_without_a_tolerance_is_not_gated_unless_a_file_says_so(runs):
     METRICS["mae"] = dataclasses.replace(MAE, tolerance=None)       # until the fixture ends
+    for name in ("plain", "worse"):
+        record = json.loads(cell_of(name).read_text())
+        cell_of(name).write_text(json.dumps({**record, "metrics": metrics.described(["mae"])}))
     assert cli.main(["baseline", "write", "results/plain", "--output", "base.json"]) == 0
     check = ["check", "results/worse", "--baseline", "base.json"]
     assert cli.main(check) == 0

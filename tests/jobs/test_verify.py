@@ -1,6 +1,7 @@
 """What ``irbench verify`` and the workflow make of records and files; no run of Snakemake."""
 
 import hashlib
+import json
 import shutil
 
 import pytest
@@ -12,6 +13,7 @@ from irbench.jobs import verify
 from irbench.jobs.result import Result, record_of, write
 from irbench.plan import file as plan_file
 from tests.helpers import tiny
+from tests.helpers.sealed import seal
 
 KEPT = "kept/img0.png"
 
@@ -25,8 +27,8 @@ def run(tmp_path, monkeypatch):
         cells=[{"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["bicubic"]}]))
     files.write_atomic(planned.folder / KEPT, "image")
     results = {"data": {"count": 3}, "cell": {"images": [
-        {"name": "img0", "kept": {KEPT: hashlib.sha256(b"image").hexdigest()}}, {"name": "img1"}],
-        "mean": {}}}
+        {"name": "img0", "kept": {KEPT: hashlib.sha256(b"image").hexdigest()}}, {"name": "img1"},
+        {"name": "img2"}], "mean": {}}}
     for job in planned.jobs():
         write(job, record_of(job, Result(results[job.kind])))
     assert verify.check(planned) == []
@@ -65,6 +67,47 @@ def test_a_run_reads_only_what_changed_and_verify_reads_every_image(run, monkeyp
     assert set(read) == {"digest_all"}
     verify.find(run)
     assert set(read) == {"digest_all", "digest_anew"}
+
+
+# -- the images and metrics of a cell --------------------------------------------------------------
+
+def reseal(run, change):
+    """Edit the cell's record, with digests that fit; return what is said of it now."""
+    (job,) = run.cells.values()
+    record = json.loads(job.record.read_text())
+    change(record)
+    files.write_json(job.record, seal(record))
+    return [str(finding) for finding in verify.find(run)]
+
+
+def named(*names):
+    def change(record):
+        first = record["result"]["images"][0]
+        record["result"]["images"] = [
+            {**(first if name == "img0" else {}), "name": name} for name in names]
+    return change
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (named("img0", "img1"), "scored on 2 of 3 images"),
+    (named("img0", "img1", "img2", "img3"), "scored on 4 of 3 images"),
+    (named("img0", "img1", "other"), "the names of its images are not those of the set"),
+    (named("img0", "img1", "img1"), "it holds an image twice"),
+    (named(), "scored on 0 of 3 images"),
+    (lambda record: record.update(metrics=[{"name": "ssim", "title": "SSIM",
+                                            "direction": "lower"}]),
+     "another definition of ssim: direction is lower, not higher"),
+    (lambda record: (record["result"]["images"][0].update(ssim=2.0),
+                     record["result"]["mean"].update(ssim=None)), "outside of the metric's range"),
+])
+def test_a_cell_has_exactly_the_images_and_metrics_that_the_plan_knows(run, change, words):
+    (found,) = reseal(run, change)
+    assert found.startswith("cell sr-x2@2 / tinyset / bicubic: ") and words in found
+    assert verify.Records(run).find(*run.cells.values()).state == "damaged"
+
+
+def test_the_order_of_the_images_does_not_matter(run):
+    assert reseal(run, lambda record: record["result"]["images"].reverse()) == []
 
 
 # -- the report ------------------------------------------------------------------------------------

@@ -226,3 +226,14 @@ def test_a_program_can_complete_its_own_config_without_jsonschema(monkeypatch):
     found = config.complete(own)
     assert found["models"] == {"bicubic": {}} and found["data_root"] == "data"
     assert found["profile"]["samples"] > 1
+
+
+@pytest.mark.parametrize("title", ["a\nb", "\x1b[31m", "a\u202eb", "\u2028"])
+@pytest.mark.parametrize("model", [False, True])
+def test_a_title_is_one_line(title, model):
+    value = {"run": "r", "models": {"bicubic": {"title": title} if model else {}},
+             "cells": [{"protocol": "sr-x2", "datasets": ["set5"], "models": ["bicubic"]}],
+             **({} if model else {"title": title})}
+    where = "models.bicubic.title" if model else "title"
+    with pytest.raises(UserError, match=f"here: {where}: .*valid is one line of text"):
+        config.check(value, "here")

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -172,7 +173,7 @@ def test_a_file_that_cannot_be_used_is_refused(folder, source, message):
     ("raise ImportError('no such thing')", "importing it failed: ImportError"),
     ("raise SystemExit(0)", "importing it failed: .*SystemExit"),
     ("", "the file does not define"),
-    ("def f(restored, target):\n    return 'x'", "metric a .*ValueError"),
+    ("def f(restored, target):\n    raise SystemExit(0)", "metric a .*it ends the program"),
     ("def f(restored):\n    return 1", "metric a .*TypeError"),
     ("def f(restored, target):\n    return [][0]", "metric a .*IndexError"),
 ])
@@ -184,6 +185,85 @@ def test_a_function_that_fails_is_an_error_that_names_it(folder, capsys, body, m
                      "sr-x2", "--dataset", "tinyset", "--model", "bicubic"]) == 2
     said = capsys.readouterr().err
     assert re.search(message, said) and "mine.py" in said and "Traceback" not in said
+
+
+HEAD = "import random\nimport numpy as np\nimport torch\n"
+
+
+def score(folder, body, on="image", more=""):
+    """The scores of two pairs of images, and of the first one again by another scorer."""
+    (folder / "mine.py").write_text(
+        f"{HEAD}METRICS = {{'a': {{'title': 'A', 'function': 'f', 'on': '{on}'{more}}}}}\n\n\n"
+        f"def f(restored, target):\n    {body}\n")
+    resolving.resolve(["a"], [folder / "mine.py"], "here")
+    rng = np.random.default_rng(0)
+    pairs = rng.integers(0, 256, (2, 2, 20, 20, 3), np.uint8)
+    scorers = [scoring.Scorer(protocols.get("sr-x2"), ("psnr", "a")) for _ in range(2)]
+    found = [scorers[0](*pair)["a"] for pair in pairs]
+    return [*found, scorers[1](*pairs[0])["a"]]
+
+
+@pytest.mark.parametrize(("body", "message"), [
+    ("return True", r"it returned a bool \(True\)"), ("return '1'", r"returned a str \('1'\)"),
+    ("return np.bool_(1)", "returned a bool"), ("return 1 + 0j", "returned a complex"),
+    ("return np.complex64(1)", "returned a complex64"), ("return [1.0]", "returned a list"),
+    ("return np.ones(1)", r"returned a ndarray of shape \(1,\)"),
+    ("return torch.ones(1, 1)", r"returned a Tensor of shape \(1, 1\)"),
+    ("return 1e20", r"returned 1e\+20, but .*smaller than 1e18"),
+    ("return 1e308", "beyond 1e300"), ("return 10**400", "beyond 1e300"),
+    ("return np.random.default_rng().random()", "gave one pair of images .* and then"),
+    ("f.calls = getattr(f, 'calls', 0) + 1\n    return f.calls", "1.0 and then 2.0"),
+    ("f.calls = getattr(f, 'calls', 0) + 1\n    return f.calls if f.calls % 2 else None",
+     "1.0 and then None"),
+])
+def test_what_is_no_number_or_not_repeatable_is_refused(folder, body, message):
+    with pytest.raises(UserError, match=f"metric a .*mine.py.*{message}"):
+        score(folder, body)
+
+
+@pytest.mark.parametrize(("body", "value"), [
+    ("return 2", 2.0), ("return np.float32(2)", 2.0), ("return np.int64(2)", 2.0),
+    ("return np.array(2)", 2.0), ("return torch.tensor(2.0, requires_grad=True)", 2.0),
+    ("return None", None), ("return float('nan')", None), ("return np.inf", None)])
+def test_what_is_a_number_or_none(folder, body, value):
+    found = score(folder, body)
+    assert found == [value] * 3 and all(type(one) in (float, type(None)) for one in found)
+
+
+@pytest.mark.parametrize("draw", ["random.random()", "np.random.rand()", "torch.rand(())"])
+def test_what_a_metric_draws_is_the_same_for_every_image_and_disturbs_nobody(folder, draw):
+    random.seed(5)
+    np.random.seed(5)
+    found = score(folder, f"return {draw}")
+    assert len(set(found)) == 1
+    random.seed(5)
+    before = random.random()
+    random.seed(5)
+    score(folder, f"return {draw}")
+    assert random.random() == before
+
+
+@pytest.mark.parametrize(("bounds", "value", "fits"), [
+    ("[0, 1]", "1.5", False), ("[0, 1]", "-0.5", False), ("[0, None]", "-1", False),
+    ("[0, 1]", "1.00005", True), ("[0, None]", "1e17", True), ("[None, 0]", "-9", True)])
+def test_a_value_outside_of_the_metrics_range_is_refused(folder, bounds, value, fits):
+    more = f", 'range': {bounds}"
+    if fits:
+        assert score(folder, f"return {value}", more=more) == [float(value)] * 3
+        return
+    with pytest.raises(UserError, match=f"it returned {value}, but its range is .* in METRICS"):
+        score(folder, f"return {value}", more=more)
+
+
+def test_differences_of_images_do_not_wrap_around_unless_asked(folder):
+    body = "return abs(restored - target).mean()"
+    image, planes, wrapped = (score(folder, body, on)[0] for on in ("image", "planes", "uint8"))
+    rng = np.random.default_rng(0)
+    a, b = (one[2:-2, 2:-2].astype(int) for one in rng.integers(0, 256, (2, 2, 20, 20, 3),
+                                                                     np.uint8)[0])
+    assert image == pytest.approx(np.abs(a - b).mean()) and planes > 50 and wrapped > 100
+    assert score(folder, "return restored.dtype.itemsize")[0] == 8
+    assert score(folder, "return restored.dtype.itemsize", "uint8")[0] == 1
 
 
 def test_two_files_with_one_name_are_refused(folder):

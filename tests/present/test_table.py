@@ -5,8 +5,9 @@ import io
 
 import pytest
 
-from irbench.present import plain, tidy
-from irbench.present.latex import to_latex
+from irbench.core import forms, messages
+from irbench.present import html, plain, tidy
+from irbench.present.latex import to_latex, to_paper
 from irbench.present.markdown import COMMENT, PAGE, pipes, to_markdown
 from irbench.present.table import BEST, SECOND, Block, Column, Row, Table, Value, joined
 
@@ -149,7 +150,8 @@ def test_a_row_names_itself():
 def test_a_text_in_csv_is_never_a_formula(text):
     written = tidy.csv_text(["a", "b"], [[text, "x"]])
     (_, _), (shown, _) = csv.reader(io.StringIO(written, newline=""))
-    assert shown == f"'{text}".replace("\r", "\n")
+    lines = {"\t=1": "\\t=1", "\r=1": "' =1", "\n=1": "' =1"}
+    assert shown == lines.get(text, f"'{text}")
 
 
 @pytest.mark.parametrize("cell", [
@@ -186,3 +188,34 @@ def test_a_column_that_was_not_named_stays_and_so_does_an_empty_table():
     made.add([Value("A"), made.absent("failed")])
     made.leave_out_unknown([Column("other")])
     assert len(made.columns) == 1 and made.notes == {"a": "failed"}
+
+
+# -- texts of any origin -------------------------------------------------------------------------
+
+HOSTILE = "a\n| forged | 99.99 |\r\x1b[31m\u202eb\x00\u2028c\x85d"
+
+
+@pytest.mark.parametrize("printer", [
+    plain.to_text, to_markdown, lambda one: pipes(one, COMMENT), lambda one: pipes(one, PAGE),
+    html.to_html, lambda one: to_latex([one]), to_paper, tidy.to_csv])
+def test_no_printer_lets_a_text_forge_a_row_or_steer_a_terminal(printer):
+    def table(words):
+        made = Table("t", words, [Column("Model", left=True)], [Column(words)], ("name", "note"))
+        made.add([Value(words, sub=words), Value("1", [made.note(words)], lines=(words,))])
+        made.sentences.append(words)
+        made.lines.append([words, words])
+        return printer(made)
+
+    hostile = table(HOSTILE)
+    assert hostile.count("\n") == table("a harmless text").count("\n")
+    assert not forms.HIDDEN.search(hostile.replace("\n", ""))
+
+
+def test_a_text_that_hides_nothing_stays_as_it_is():
+    for text in ("", "PSNR (dB) \u2191", "SwinIR\u2020", "\u00e9 \u0645\u062b\u0627\u0644", "a  b"):
+        assert forms.line(text) and forms.shown(text) == text
+    assert forms.shown("a\tb\nc") == "a\\tb c" and forms.shown("\ud800") == "\\ud800"
+
+
+def test_a_message_has_its_own_lines_and_steers_no_terminal():
+    assert messages.readable("one\ntwo\x1b[2J\x07") == "one\ntwo\\x1b[2J\\x07"
