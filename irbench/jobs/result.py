@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from irbench.core import files, records
 from irbench.core.errors import Unavailable, UserError, in_words
 from irbench.core.run_folder import RunFolder
+from irbench.jobs import life
 from irbench.plan import Job
 
 if TYPE_CHECKING:
@@ -121,9 +122,12 @@ def record_of(job: Job, found: Result, attempt: int = 0) -> dict:
 
 
 def write(job: Job, record: dict) -> None:
-    """Store a job's record; an equivalent old record is left in place."""
+    """Store a job's record; an equivalent old record is left in place.
+
+    A process that another one waits for always writes: that is how the other one sees its result.
+    """
     folder = RunFolder.of_record(job.record, job.kind)
     old = folder.load(job.kind, job.key).record or {}
-    if any(old.get(name) != record[name] for name in DECISIVE):
+    if life.is_watching() or any(old.get(name) != record[name] for name in DECISIVE):
         files.set_folder_aside(job.record)
         folder.write(record)
