@@ -28,7 +28,15 @@ from irbench.core.errors import Paused, Superseded, UserError
 from irbench.core.run_folder import RunFolder, lock_of
 from irbench.inference import allocator, devices
 from irbench.jobs import bench, data, evaluate, leaks, life, outcome, profile, training, verify
-from irbench.jobs.result import Result, RunSettings, expected, failure, record_of, write
+from irbench.jobs.result import (
+    Result,
+    RunSettings,
+    expected,
+    failure,
+    record_of,
+    with_plugin_files,
+    write,
+)
 from irbench.plan import Job, Plan
 from irbench.plan import file as plan_file
 
@@ -93,6 +101,7 @@ def _do(plan: Plan, job: Job, settings: RunSettings | None, on_failure: str,
         attempt: int) -> dict | None:
     allocator.keep()
     messages.say(f"{job.title}: started")
+    earlier = _stored(job)
     try:
         found = compute(plan, job, settings)
         if found is None:
@@ -114,6 +123,8 @@ def _do(plan: Plan, job: Job, settings: RunSettings | None, on_failure: str,
         record = record_of(job, found, attempt)
         messages.say(f"{job.title}: {found.status}: {found.reason}")
     plan.check_asked(job)
+    if earlier and (changed := outcome.of_another_set(earlier, record)):
+        messages.say(changed)
     write(job, record)
     if record["status"] == "ok":
         messages.say(f"{job.title}: {outcome.with_time(record)}: {job.record}")
@@ -150,7 +161,8 @@ def compute(plan: Plan, job: Job, settings: RunSettings | None = None) -> Result
         device=plan.config["device"], progress=True, wait_quiet=plan.config.get("wait_quiet", 0))
     if kind.computes:
         settings = dataclasses.replace(settings, device=pick_device(settings.device))
-    return kind.run(plan, job, settings)
+    found = kind.run(plan, job, settings)
+    return found and with_plugin_files(found, plan, job)
 
 
 def pick_device(name: str) -> str:
@@ -233,5 +245,9 @@ def _state(job: Job) -> tuple[int, int, int] | None:
 
 def _has_result(job: Job) -> bool:
     """Return whether the record of a job holds a result, perhaps one of older inputs."""
-    stored = RunFolder.of_record(job.record, job.kind).load(job.kind, job.key)
-    return (stored.record or {}).get("status") == "ok"
+    return (_stored(job) or {}).get("status") == "ok"
+
+
+def _stored(job: Job) -> dict | None:
+    """Return the record that is stored for a job, None if it cannot be used."""
+    return RunFolder.of_record(job.record, job.kind).load(job.kind, job.key).record

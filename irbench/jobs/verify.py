@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from irbench.catalog.model import EXTERNAL, Checkpoint
-from irbench.core import digests, files, records
+from irbench.core import digests, files, plugin_files, records
 from irbench.core.errors import UserError
+from irbench.core.messages import some
 from irbench.core.run_folder import Stored
 from irbench.data import outputs, pins, sets
 from irbench.jobs.data import words_of_altered
@@ -99,6 +100,9 @@ class Records:
         if not records.serves(record["spec"], job.spec):
             changed = sorted(key for key in job.spec if record["spec"].get(key) != job.spec[key])
             return "stale", f"stale: its {', '.join(changed) or 'spec'} changed since; {AGAIN}"
+        if changed := plugin_files.changed(record["resolved"]):
+            return "stale", (f"stale: its Python code uses {some(changed)}, which changed since; "
+                             f"{AGAIN}")
         if problem := _check_outputs(self.plan, job, record, digests.known_digest):
             return "damaged", problem
         if job.kind == "data":

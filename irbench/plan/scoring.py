@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from irbench.core import code, digests, metrics
+from irbench.core import code, digests, metrics, plugin_files
 from irbench.core.errors import Unavailable, UserError
 from irbench.core.metrics import Metric, Tolerance
 from irbench.imaging import metric_plugins, pyiqa_metrics
@@ -130,7 +130,8 @@ def _value(card: MetricCard, function: Callable, pair: scoring.Pair) -> float | 
     # copies: what one metric does to its input must not reach the next
     images = [image.copy() for image in (images if card.reference else images[:1])]
     try:
-        value = function(*images)
+        with plugin_files.noting(card.path):
+            value = function(*images)
         return None if value is None else float(value)
     except Unavailable:
         raise
