@@ -18,6 +18,7 @@ Path('data'), ['**/*.png']))"``
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -96,7 +97,7 @@ def distinct(home: Path, pattern: str | None, path: Path) -> str:
     ``test/V/sharp/1.png`` and the pattern ``test/*/sharp/*.png``.
     """
     *parts, name = path.relative_to(home).parts
-    return "/".join((*(_varying(parts, _split(pattern)[0]) or ()), name))
+    return "/".join((*(_varying(tuple(parts), _split(pattern)[0]) or ()), name))
 
 
 # -- patterns ----------------------------------------------------------------------------------
@@ -131,6 +132,7 @@ def _visible(name: str, wanted: str) -> bool:
     return not name.startswith(".") or wanted.startswith(".")
 
 
+@functools.lru_cache(maxsize=100_000)   # several ** would be tried in very many ways
 def _fits(parts: Sequence[str], folders: Sequence[str], beginning: bool = False) -> bool:
     """Whether a path of folders matches a pattern; with ``beginning``, whether a longer one may."""
     if not parts and beginning:
@@ -145,6 +147,7 @@ def _fits(parts: Sequence[str], folders: Sequence[str], beginning: bool = False)
             and _fits(parts[1:], folders[1:], beginning))
 
 
+@functools.lru_cache(maxsize=100_000)
 def _varying(parts: Sequence[str], folders: Sequence[str]) -> tuple[str, ...] | None:
     """Return the parts of a path that the wildcards of a pattern took; None if it does not fit."""
     if not folders:

@@ -99,7 +99,9 @@ class Records:
             return record["status"], f"{record['status']}: {record['reason']}"
         if not records.serves(record["spec"], job.spec):
             changed = sorted(key for key in job.spec if record["spec"].get(key) != job.spec[key])
-            return "stale", f"stale: its {', '.join(changed) or 'spec'} changed since; {AGAIN}"
+            sizes = self._sizes(job, record) if "dataset" in changed else ""
+            return "stale", (f"stale: its {', '.join(changed) or 'spec'} changed since{sizes}; "
+                             f"{AGAIN}")
         if changed := plugin_files.changed(record["resolved"]):
             return "stale", (f"stale: its Python code uses {some(changed)}, which changed since; "
                              f"{AGAIN}")
@@ -121,6 +123,12 @@ class Records:
             if pin and pin != record["resolved"].get("checkpoint"):
                 return "stale", f"computed with other weights than those pinned today; {AGAIN}"
         return CURRENT, ""
+
+    def _sizes(self, job: Job, record: dict) -> str:
+        """Return how the number of a set's images changed, in parentheses; "" if it did not."""
+        data = self.plan.data.get(job.key.get("dataset", "")) if job.kind == "cell" else None
+        now, before = data and data.spec["count"], len(record["result"].get("images", ()))
+        return f" (the set has {now} images, then {before})" if now and now != before else ""
 
 
 def check(plan: Plan) -> list[str]:

@@ -230,3 +230,14 @@ def test_a_folder_that_cannot_be_read_is_no_empty_folder(user, tmp_path):
     with pytest.raises(Unavailable, match="closed cannot be read: Permission denied"):
         sets.digest(user(local={"folder": "mine", "hr": "**/*.png"}))
     (tmp_path / "mine" / "closed").chmod(0o700)
+
+
+def test_many_double_stars_end_soon(tmp_path):
+    deep = tmp_path
+    for _ in range(20):
+        deep /= "a"
+    touch(deep, "one.png")
+    pattern = "/".join(["**", "a"] * 9 + ["**"] * 9 + ["*.png"])
+    assert tree.find(tmp_path, [pattern]) == [[deep / "one.png"]]
+    assert tree.find(tmp_path, ["/".join(["**", "a*"] * 9 + ["b", "*.png"])]) == [[]]
+    assert tree.distinct(tmp_path, pattern, deep / "one.png").endswith("one.png")
