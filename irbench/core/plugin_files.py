@@ -47,6 +47,8 @@ UNHEARD = (".safetensors", ".h5", ".hdf5", ".so", ".onnx", ".bin", ".png", ".jpg
 SYSTEM = tuple(map(Path, ("/proc", "/sys", "/dev", "/etc", "/run", "/usr/lib", "/usr/share",
                           "/lib", "/lib64")))
 CACHES = {".triton", ".config", "matplotlib", "fontconfig"}
+# audit event -> which of its arguments is a file; an import names one for a compiled module only
+HEARD = {"open": 0, "import": 1, "ctypes.dlopen": 0}
 LIBRARIES = (code.ROOT, *(Path(sysconfig.get_path(name)) for name in (
     "stdlib", "platstdlib", "purelib", "platlib")))
 
@@ -143,7 +145,8 @@ def noting(plugin: Path | None) -> Iterator[None]:
 
     ``plugin`` is its path as ``load`` gets it.
     """
-    _listen()
+    if plugin is not None:
+        _listen()
     before = _running.set(plugin)
     try:
         yield
@@ -158,9 +161,11 @@ def _listen() -> None:
 
 def _hear(event: str, arguments: tuple) -> None:
     """Note a file that is about to be opened for reading; an audit hook must never fail."""
-    if event != "open" or (plugin := _running.get()) is None:
+    if event not in HEARD or (plugin := _running.get()) is None:
         return
-    path, _, flags = arguments
+    path, flags = arguments[HEARD[event]], arguments[2] if event == "open" else 0
+    if event == "ctypes.dlopen" and "/" not in str(path):    # searched for by the system
+        return
     if isinstance(path, str | bytes) and not flags & (os.O_WRONLY | os.O_CREAT):
         path = os.path.abspath(os.fsdecode(path))  # noqa: PTH100, of the folder of this moment
         noted = _opened.setdefault(plugin, {})

@@ -52,7 +52,7 @@ def arrays(path, value):
      ".pth": lambda: torch.save({"gain": torch.tensor(value)}, path),
      ".safetensors": lambda: save_file({"gain": torch.tensor(value)}, path),
      ".json": lambda: path.write_text(json.dumps(value)),
-     ".txt": lambda: path.write_text(str(value)),
+     ".txt": lambda: path.write_text(str(value)), ".lib": lambda: path.write_text(str(value)),
      ".py": lambda: path.write_text(f"GAIN = {value}  # a remark\n")}[path.suffix]()
 
 
@@ -74,6 +74,9 @@ WAYS = {
     "safetensors at construction": (
         "init", 'from safetensors.torch import load_file; load_file(HERE / "data" / '
         '"a.safetensors")', "data/a.safetensors"),
+    "a compiled library": (     # what is no library is refused after it was looked at
+        "init", "import contextlib, ctypes\n        with contextlib.suppress(OSError): "
+        'ctypes.CDLL(str(HERE / ("a" + ".lib")))', "a.lib"),
     "text in the forward pass": ("forward", '(HERE / "a.txt").read_text()', "a.txt"),
 }
 
