@@ -159,7 +159,7 @@ def left_out(entry: DatasetEntry) -> list[str]:
     names = [_shown(path.relative_to(home).as_posix()) for path in left]
     one, (*folders, _) = len(left) == 1, left[0].relative_to(home).parts
     count = f"more than {tree.MOST_LEFT}" if len(left) > tree.MOST_LEFT else len(left)
-    such = f"{folders[0]}/**" if folders else names[0]
+    such = f"{folders[0]}/**" if folders and below else names[0]
     return [f"{count} image file{'s' * (not one)} in {entry.home} match{'es' * one} no pattern "
             f"({some(names)}). In the catalog, widen the pattern, or name what does not belong to "
             f"the set, such as leave_out: {such!r}"]

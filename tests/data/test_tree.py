@@ -96,15 +96,15 @@ def test_a_link_to_nothing_is_a_missing_image(user, tmp_path):
 # -- left out ----------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("names", "fields", "left"), [
-    (["a.png", "b.JPG"], {"hr": "*.png"}, "1 image file  .*b.JPG"),
+    (["a.png", "b.JPG"], {"hr": "*.png"}, "1 image file .*b.JPG"),
     (["a.png", "b.heic", "c.DNG"], {}, "2 image files .*b.heic, c.DNG"),
-    (["a.png", "d/b.png", "d/c.jpg"], {"hr": "**/*.png"}, "1 image file  .*d/c.jpg"),
-    (["d/gt/a.png", "e/gt/b.bmp"], {"hr": "*/gt/*.png"}, "1 image file  .*e/gt/b.bmp"),
+    (["a.png", "d/b.png", "d/c.jpg"], {"hr": "**/*.png"}, "1 image file .*d/c.jpg"),
+    (["d/gt/a.png", "e/gt/b.bmp"], {"hr": "*/gt/*.png"}, "1 image file .*e/gt/b.bmp"),
     (["hr/a.png", "in/a.png", "in/b.tif"], {"hr": "hr/*.png", "input": "in/*.png"},
-     "1 image file  .*in/b.tif"),
+     "1 image file .*in/b.tif"),
     (["a.png", "d/b.png", "d/e/c.png", "f/.g.png"], {}, "2 image files .*d/b.png, d/e/c.png"),
-    (["a.png", "d/b.png"], {"hr": "*.png"}, "1 image file .*'d/\\*\\*'"),
-    (["a_HR.png", "a_LR.png"], {"hr": "*_HR.png"}, "1 image file  .*a_LR.png"),
+    (["a.png", "d/b.png"], {"hr": "*.png"}, "1 image file .*d/b.png"),
+    (["a_HR.png", "a_LR.png"], {"hr": "*_HR.png"}, "1 image file .*a_LR.png"),
 ])
 def test_an_image_that_no_pattern_takes_makes_a_set_incomplete(user, tmp_path, names, fields,
                                                                left):
@@ -143,7 +143,7 @@ def test_a_manual_set_is_not_pinned_while_images_are_left_out(tmp_path):
     images(tmp_path / "rain", "a.png", "b.png", "c.PNG")
     touch(tmp_path / "rain", "d.JPG")
     entry = make(tmp_path, root=tmp_path, manual={"folder": "rain", "hr": "*.png", "get": "ask"})
-    with pytest.raises(UserError, match=r"1 image file  .*d\.JPG"):
+    with pytest.raises(UserError, match=r"1 image file .*d\.JPG"):
         obtain.fetch(entry, tmp_path)
     assert not folders.frozen_path(entry).exists()
     (tmp_path / "rain" / "d.JPG").unlink()
@@ -151,7 +151,7 @@ def test_a_manual_set_is_not_pinned_while_images_are_left_out(tmp_path):
     assert sets.state(entry, tmp_path) == "complete"
     touch(tmp_path / "rain", "e.JPG")  # after it was pinned
     assert sets.state(entry, tmp_path) == "incomplete"
-    with pytest.raises(Unavailable, match=r"1 image file  .*e\.JPG"):
+    with pytest.raises(Unavailable, match=r"1 image file .*e\.JPG"):
         obtain.obtain(entry, tmp_path)
 
 
