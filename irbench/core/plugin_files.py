@@ -167,9 +167,10 @@ def _hear(event: str, arguments: tuple) -> None:
     if event == "ctypes.dlopen" and "/" not in str(path):    # searched for by the system
         return
     if isinstance(path, str | bytes) and not flags & (os.O_WRONLY | os.O_CREAT):
-        path = os.path.abspath(os.fsdecode(path))  # noqa: PTH100, of the folder of this moment
-        noted = _opened.setdefault(plugin, {})
-        noted.setdefault(path, os.path.exists(path))  # noqa: PTH110, which takes any text
+        with contextlib.suppress(OSError, ValueError):  # such as a current folder that is gone
+            path = os.path.abspath(os.fsdecode(path))  # noqa: PTH100, of the folder of this moment
+            noted = _opened.setdefault(plugin, {})
+            noted.setdefault(path, os.path.exists(path))  # noqa: PTH110, which takes any text
 
 
 def used(plugins: Iterable[Path], whole: bool = False) -> list[dict]:
@@ -268,7 +269,10 @@ def _texts(path: Path, size: int, changed: int) -> tuple[str, ...]:
 
 
 def _digest(path: Path) -> str | None:
+    """Return the digest of a file, None if there is none; a device, say, may have no end."""
     try:
+        if not path.is_file():
+            return None
         return code.of_file(path).digest if path.suffix == ".py" else digests.known_digest(path)
     except (OSError, ValueError):
         return None
