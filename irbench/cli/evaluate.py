@@ -5,7 +5,6 @@ Reads   the config, the set and the weights. Writes the cell's record, and image
 
 Try: ``irbench eval --protocol sr-x2 --dataset photos --model bicubic --limit 2``
      ``irbench eval --protocol sr-x2 --dataset set5 --model my_model.py:Net --weights w.pth``
-     ``irbench eval --protocol sr-x2 --dataset set5 --model my_model.py:Net --options width=48``
 """
 
 from __future__ import annotations
