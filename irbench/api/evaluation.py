@@ -20,11 +20,13 @@ from irbench.api import references
 from irbench.api.models import LoadedModel
 from irbench.catalog import protocols
 from irbench.core.errors import UserError
+from irbench.data import obtain
 from irbench.inference.devices import pick_device, using
 from irbench.jobs import evaluate as cells
 from irbench.jobs import outcome
 from irbench.jobs import result as results
 from irbench.jobs.result import RunSettings
+from irbench.plan import file as plan_file
 from irbench.plan import single
 
 if TYPE_CHECKING:
@@ -133,15 +135,20 @@ def evaluate(model: LoadedModel | str | Path | nn.Module, dataset: str = "set5",
                  if module is None else
                  single.module_of(config, reference.name, reference.name, wanted, dataset,
                                   reference.inference))
+    if job.spec["dataset"]["sha256"] is None:   # known once the set is here
+        obtain.obtain(plan.entry(dataset), Path(plan.config["data_root"]))
+        job = plan_file.settled(plan, job)
     settings = RunSettings(device=pick_device(device)[0], threads=threads, progress=progress,
                            limit=limit)
     before = torch.get_num_threads()
     try:
         with using(device):
-            found = cells.run(plan, job, replace(settings, module=module))
+            found = cells.run(plan, job, replace(settings, module=module,
+                                                 source=reference.source))
     finally:
         torch.set_num_threads(before)
-    record = results.record_of(job, found)
+    record = results.record_of(job, results.with_plugin_files(found, plan, job,
+                                                              reference.source))
     if run is not None:
         results.write(job, record)
     return Evaluation(record, complete=found.spec is None)

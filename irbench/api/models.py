@@ -21,6 +21,7 @@ from irbench.core.digests import fingerprint
 from irbench.core.errors import UserError
 from irbench.inference.devices import pick_device, using
 from irbench.jobs import evaluate
+from irbench.jobs.result import Result, with_plugin_files
 from irbench.plan import single
 from irbench.plan.job import Job
 
@@ -156,6 +157,7 @@ def load(reference: ModelReference, protocol: str | None, device: str = "auto",
                                   inference=reference.inference))
     chosen, _ = pick_device(device)
     with using(device):
-        network, resolved = evaluate.ready(plan, job, chosen, module)
+        network, resolved = evaluate.ready(plan, job, chosen, module, reference.source)
+    resolved = with_plugin_files(Result(resolved=resolved), plan, job, reference.source).resolved
     return LoadedModel(reference, wanted, network, chosen if device == "auto" else device, job,
                        resolved)

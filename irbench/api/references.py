@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from irbench.catalog import peers, protocols
 from irbench.catalog.protocols import Protocol
-from irbench.core import messages
+from irbench.core import messages, plugin_files
 from irbench.core.errors import UserError, in_words, unknown
 from irbench.models import registry
 from irbench.weights import bundled, loading, serving, storage
@@ -45,6 +45,7 @@ class ModelReference:
         entry: the entry of a config for a protocol; None for a module in memory.
         build: makes the module in memory for a protocol; None for an entry.
         plugins: the Python files that register it.
+        source: the Python file that a module in memory is made from; None if there is none.
         inference: how a module in memory is run; that of an entry is in the entry.
         protocols: the names, without versions, of the protocols that its weights are known to be
             for. If there is only one, a caller need not name it.
@@ -56,6 +57,7 @@ class ModelReference:
     plugins: tuple[str, ...] = ()
     protocols: tuple[str, ...] = ()
     inference: dict = field(default_factory=dict)
+    source: Path | None = None
 
     def protocol(self, name: str | None, catalog_paths: tuple[str, ...] = ()) -> Protocol:
         """Return the protocol of a name, or the only one that the weights are for.
@@ -237,11 +239,14 @@ def _of_plugin(path: Path, name: str | None, given: _Given) -> ModelReference:
     if not callable(kind):
         raise UserError(f"{path}:{name} is {type(kind).__name__}; valid is a class of a network "
                         "(torch.nn.Module), or a function that returns one.")
-    return ModelReference(_plain_name(name), inference=given.inference, build=lambda protocol:
-                          _built(kind, f"{path.name}:{name}", protocol, given))
+    source = path.resolve()
+    return ModelReference(_plain_name(name), inference=given.inference, source=source,
+                          build=lambda protocol: _built(kind, f"{path.name}:{name}", protocol,
+                                                        given, source))
 
 
-def _built(kind: Callable, where: str, protocol: Protocol, given: _Given) -> nn.Module:
+def _built(kind: Callable, where: str, protocol: Protocol, given: _Given,
+           source: Path) -> nn.Module:
     """Call the class of a network with those of task, scale and channels that it takes by name."""
     from torch import nn
 
@@ -253,7 +258,8 @@ def _built(kind: Callable, where: str, protocol: Protocol, given: _Given) -> nn.
                       and any(one.kind is one.VAR_KEYWORD for one in takes.values()))
         known = {key: value for key, value in facts.items()
                  if (key in takes or everything) and key not in given.options}
-        network = kind(**known, **given.options)
+        with plugin_files.noting(source):
+            network = kind(**known, **given.options)
     except (UserError, KeyboardInterrupt):
         raise
     except BaseException as error:      # sys.exit, too, must not end the program

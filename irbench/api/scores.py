@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from irbench.catalog import protocols
+from irbench.catalog import patterns, protocols
 from irbench.catalog.datasets import DatasetEntry
 from irbench.catalog.protocols import Protocol
 from irbench.core import messages
@@ -194,6 +194,9 @@ def score(results: str | Path, targets: str | Path, protocol: str,
     """
     chosen, names = protocols.get(protocol), table.ordered(_known(metrics or table.main()))
     given, wanted = _listed(results, "results"), _listed(targets, "targets")
+    for role, pattern in (match or {}).items():
+        if why := patterns.problem(pattern):
+            raise UserError(f"match: {role}: {pattern!r} is {why}.")
     pairs, _ = folders.pair(list(given), list(wanted), match or {})
     results_of: dict[str, list[str]] = {}
     for i, j in pairs:

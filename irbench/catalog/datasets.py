@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from irbench.catalog import blocks
+from irbench.catalog import blocks, patterns
 from irbench.catalog.archives import Archive, parse_archives
 from irbench.catalog.blocks import Blocks
 from irbench.catalog.manifest import NAME, UNFIT, read_manifest
@@ -258,11 +258,8 @@ def _match(where: str, value: object) -> dict[str, str]:
     for role, pattern in value.items():
         if role not in ("input", "hr"):
             raise unknown("role", role, ("input", "hr"), f"{where}: match")
-        try:
-            re.compile(pattern)
-        except (re.error, TypeError) as error:
-            raise UserError(f"{where}: match: {role}: {pattern!r} is not a valid regular "
-                            f"expression ({error}).") from None
+        if why := patterns.problem(pattern):
+            raise UserError(f"{where}: match: {role}: {pattern!r} is {why}.")
     return dict(value)
 
 

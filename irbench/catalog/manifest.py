@@ -41,11 +41,20 @@ class ManifestRow:
 
 
 def scheme(url: str) -> str:
-    """Return the scheme of a URL; "" if it is not a URL or holds control characters."""
+    """Return the scheme of a URL; "" if it is not a URL or holds control characters.
+
+    An address of a server has a valid host and port.
+    """
     try:
-        return "" if UNFIT.search(unquote(url)) else urlsplit(url).scheme
+        parts = urlsplit(url)
+        whole = parts.port is None or parts.port > 0    # raises for a number that is too large
+        host = parts.hostname or ""
     except ValueError:  # such as an unfinished IPv6 address
         return ""
+    if UNFIT.search(unquote(url)) or (parts.scheme in ("http", "https") and not (
+            whole and host and not re.search(r"\s", host))):
+        return ""
+    return parts.scheme
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:

@@ -14,10 +14,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from irbench.catalog import reader
-from irbench.catalog.manifest import NAME, SCHEMES
+from irbench.catalog.manifest import NAME, SCHEMES, scheme
 from irbench.core import forms
 from irbench.core.errors import UserError, unknown
 
@@ -122,7 +121,7 @@ def is_url(text: str) -> bool:
     """
     if "://" not in text:
         return False
-    if urlsplit(text).scheme not in SCHEMES:
+    if scheme(text) not in SCHEMES:
         raise UserError(f"{text}: not a URL that can be fetched. Valid: "
                         f"{', '.join(s + '://' for s in SCHEMES)}, or a path.")
     return True

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal, InvalidOperation
@@ -209,7 +210,7 @@ def _figure(where: str, row: dict) -> Figure:
             raise UserError(f"{where}: {name} is {row[name]!r}; it is a decimal number"
                             f"{' or empty' if name == 'params_m' else ''}.")
     versions = row["versions"].split()
-    if not all(version.isdigit() and int(version) for version in versions):
+    if not all(re.fullmatch("[0-9]{1,9}", version) and int(version) for version in versions):
         raise UserError(f"{where}: versions is {row['versions']!r}; valid: versions of the "
                         f"protocol {row['task']}-{row['level']}, as 2, or 1 2 for both, or empty "
                         "if that is not known.")

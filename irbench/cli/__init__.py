@@ -66,6 +66,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments.argv, arguments.parser = argv, parser
     life.watch()
     try:
+        if any("\0" in one for one in argv):    # no system call takes it
+            raise UserError("an argument holds the character NUL. Remove it.")
         code = arguments.call(arguments) or 0
         sys.stdout.flush()      # a full disk shows here, not when Python has ended
         return code

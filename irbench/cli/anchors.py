@@ -35,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def add_compute(parser: argparse.ArgumentParser) -> None:
     """Add the options for computing rows."""
-    parser.add_argument("--jobs", type=common.positive, help="processes; default: one per CPU")
+    parser.add_argument("--jobs", type=common.workers, help="processes; default: one per CPU")
     parser.add_argument("--data-root", default="data",
                         help="folder for fetched sets and weights, default: %(default)s")
     common.add_attempt(parser)

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 
-from irbench.catalog import protocols, reader
+from irbench.catalog import protocols
 from irbench.cli import common
 from irbench.core import digests, files
 from irbench.core.errors import UserError
@@ -68,8 +69,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     sub.add_argument("--model", metavar="ARCH", help="a model of irbench list models")
     sub.add_argument("--protocol", help="protocol of the weights, e.g. sr-x2 or (with --levels) "
                      "denoise_color-blind")
-    sub.add_argument("--options", nargs="+", default=[], metavar="K=V",
-                     help="options that differ from the model's defaults")
+    common.add_model_options(sub, "options that differ from the model's defaults")
     sub.add_argument("--levels", metavar="K=LOW,HIGH",
                      help="the range of a blind model, e.g. sigma=15,50")
     sub.add_argument("--name", help="default: from the file")
@@ -154,7 +154,7 @@ def _import(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     path, header = export.import_weights(
         arguments.file, settings["data_root"], export.Wanted(
-            arguments.model, arguments.protocol, _options(arguments.options),
+            arguments.model, arguments.protocol, common.options_of(arguments.options),
             _levels(arguments.levels), arguments.sha256, arguments.name, settings["plugins"],
             settings["catalogs"], arguments.weights_key))
     print(json.dumps({"file": str(path), "arch": header["arch"], "protocol": header["protocol"],
@@ -171,25 +171,13 @@ def _config_line(path: Path, header: dict, plugins: tuple[str, ...]) -> str:
     return f"{header['arch']}: {json.dumps({k: v for k, v in entry.items() if v})}"
 
 
-def _options(given: list[str]) -> dict:
-    found = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not (name and equals):
-            raise UserError(f"--options {text}: give NAME=VALUE, such as skip=input.")
-        try:
-            found[name] = reader.parse_text(value)
-        except ValueError as error:
-            raise UserError(f"--options {text}: {error}.") from None
-    return found
-
-
 def _levels(given: str | None) -> dict | None:
     if given is None:
         return None
     name, _, ends = given.partition("=")
     try:
-        low, high = (int(end) if end.strip().isdigit() else float(end) for end in ends.split(","))
+        low, high = (int(end) if re.fullmatch("[0-9]{1,9}", end.strip()) else float(end)
+                     for end in ends.split(","))
     except ValueError:
         raise UserError(f"--levels {given}: give NAME=LOW,HIGH, such as sigma=15,50.") from None
     return {name: [low, high]}

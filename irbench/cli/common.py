@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from irbench import plan as plans
-from irbench.catalog import peers, protocols, recipes
+from irbench.catalog import peers, protocols, reader, recipes
 from irbench.core import messages
 from irbench.core.errors import UserError, unknown
 from irbench.core.run_folder import RESULTS, RunFolder, runs
@@ -33,6 +34,8 @@ from irbench.report.run import Run
 
 CONFIG = configs.DEFAULT
 PATIENCE = 300.0    # seconds
+LARGEST = 10**9     # of a whole number in an option
+MOST_WORKERS = 1024
 SUMMARY = ("mean", "count", "steps", "final_loss", "parameters", "macs")
 
 
@@ -90,6 +93,32 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="a name under `models` in the config")
 
 
+def add_model_options(parser: argparse.ArgumentParser,
+                      help: str = "arguments of the network, with values as in YAML, such as "
+                      "width=48; in a config: `options`") -> None:
+    """Add the option for what a config has under ``options`` of a model; see ``options_of``."""
+    parser.add_argument("--options", nargs="+", default=[], metavar="NAME=VALUE", help=help)
+
+
+def options_of(given: list[str]) -> dict:
+    """Return the options of a model from texts NAME=VALUE, with values as in YAML.
+
+    Raises UserError for another form, a value that is not valid YAML, or a name given twice.
+    """
+    found = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise UserError(f"--options {text}: give NAME=VALUE, such as width=48.")
+        if name in found:
+            raise UserError(f"--options {text}: {name} is given twice. Omit one of them.")
+        try:
+            found[name] = reader.parse_text(value)
+        except ValueError as error:
+            raise UserError(f"--options {text}: {error}.") from None
+    return found
+
+
 def add_job(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
     """Add the options of every job (see ``run_job``); ``device`` for a job that computes."""
     parser.add_argument("--on-failure", choices=["stop", "record"], default="stop",
@@ -100,7 +129,7 @@ def add_job(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
     add_log(parser)
     if device:
         add_device(parser, "default: the config's")
-        parser.add_argument("--threads", type=positive, default=1, help="CPU threads (default 1)")
+        parser.add_argument("--threads", type=workers, default=1, help="CPU threads (default 1)")
 
 
 def add_wait_quiet(parser: argparse.ArgumentParser) -> None:
@@ -131,9 +160,19 @@ def _device(text: str) -> str:
 
 
 def positive(text: str) -> int:
-    """Parse an option's value as a whole number of at least 1."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    """Parse an option's value as a whole number of at least 1, and at most ``LARGEST``."""
+    return _whole(text, LARGEST)
+
+
+def workers(text: str) -> int:
+    """Parse an option's value as a number of threads or processes, 1 to ``MOST_WORKERS``."""
+    return _whole(text, MOST_WORKERS)
+
+
+def _whole(text: str, largest: int) -> int:
+    # digits of other scripts and superscripts count as digits in Python
+    if not re.fullmatch("[0-9]{1,18}", text) or not 1 <= int(text) <= largest:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {largest}")
     return int(text)
 
 

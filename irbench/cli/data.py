@@ -129,7 +129,7 @@ def _check(arguments: argparse.Namespace) -> int:
         messages.say(f"{entry.name}: {state}: found {counts}{expected}")
         for problem in result.problems:
             messages.say(f"  - {problem}")
-        if result.problems:
+        if result.problems and result.get:
             messages.say(f"  {result.get}")
     print(json.dumps({"sets": [result.as_dict() for result in results]}))
     return 1 if any(result.problems for result in results) else 0

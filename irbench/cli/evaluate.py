@@ -10,14 +10,16 @@ Try: ``irbench eval --protocol sr-x2 --dataset photos --model bicubic --limit 2`
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from pathlib import Path
 
 from irbench.api import references
 from irbench.api.evaluation import Evaluation, evaluate
 from irbench.cli import common
-from irbench.core import files, messages
+from irbench.core import files, messages, records
 from irbench.core.errors import UserError
+from irbench.jobs import outcome
 from irbench.jobs import run as jobs
 from irbench.jobs.result import record_of
 from irbench.plan import Job, Plan
@@ -46,6 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help="keep the restored images in the run")
     alone = parser.add_argument_group("without a config")
     alone.add_argument("--weights", metavar="FILE", help="weights for a name or FILE.py:NAME")
+    common.add_model_options(alone)
     alone.add_argument("--metrics", nargs="+", metavar="NAME", help="default: those of a run")
     alone.add_argument("--catalog", metavar="FILE", action="append", default=[],
                        help="your own datasets and protocols; may be given more than once")
@@ -69,15 +72,17 @@ def run(arguments: argparse.Namespace) -> int:
                         "--limit.")
     messages.log_to(arguments.log)
     found = _alone(arguments) if alone else _part(arguments)
-    messages.say(str(found))
-    if arguments.output:
-        _write(arguments.output, found.record)
     record = found.record
+    data = record["spec"]["dataset"]
+    messages.say(f"{found}, the set's SHA-256 begins with {str(data['sha256'])[:12]}")
+    if arguments.output:
+        _write(arguments.output, record)
     print(json.dumps({
         "record": str(arguments.output) if arguments.output else None, "status": record["status"],
         "reason": record["reason"], **record["key"], "mean": found.mean,
         "device": record["result"].get("device"),
-        "count": len(record["result"]["images"]), "complete": found.complete}))
+        "count": len(record["result"]["images"]), "complete": found.complete,
+        "dataset_sha256": data["sha256"]}))
     return 0
 
 
@@ -86,14 +91,15 @@ def _is_alone(arguments: argparse.Namespace) -> bool:
     path = references.is_path(arguments.model)
     wanted = [text for text, given in (
         ("--no-config", arguments.no_config), (f"--model {arguments.model}", path),
-        ("--weights", arguments.weights), ("--metrics", arguments.metrics),
+        ("--weights", arguments.weights), ("--options", arguments.options),
+        ("--metrics", arguments.metrics),
         ("--catalog", arguments.catalog), ("--data-root", arguments.data_root)) if given]
     named = arguments.plan or arguments.config != common.CONFIG
     if wanted and named:
         raise UserError(f"{wanted[0]} goes without a config, but "
                         f"{'--plan' if arguments.plan else '--config'} names one. Omit one of "
-                        "them; a config has keys for the same: plugins, checkpoint, metrics, "
-                        "catalog_paths, data_root.")
+                        "them; a config has keys for the same: plugins, checkpoint, options, "
+                        "metrics, catalog_paths, data_root.")
     return bool(wanted) or not (named or common.has_config(arguments))
 
 
@@ -109,7 +115,8 @@ def _planned(arguments: argparse.Namespace) -> tuple[Plan, Job]:
 def _alone(arguments: argparse.Namespace) -> Evaluation:
     return evaluate(arguments.model, arguments.dataset, arguments.protocol, arguments.limit,
                     arguments.device or "auto", metrics=arguments.metrics,
-                    weights=arguments.weights, threads=arguments.threads,
+                    weights=arguments.weights, options=common.options_of(arguments.options),
+                    threads=arguments.threads,
                     catalog_paths=tuple(arguments.catalog),
                     data_root=arguments.data_root or "data")
 
@@ -122,6 +129,10 @@ def _part(arguments: argparse.Namespace) -> Evaluation:
 
 
 def _write(path: Path, record: dict) -> None:
+    """Write the record; say if the file holds one of the same cell with another set."""
+    with contextlib.suppress(UserError):
+        if changed := outcome.of_another_set(records.read(path), record):
+            messages.say(changed)
     try:
         files.write_json(path, record)
     except OSError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the files; return the exit code."""
     folder = Path(arguments.folder).expanduser()
-    if taken := [name for name in FILES if (folder / name).exists()]:
+    # a link to a file that does not exist is something, too
+    if taken := [name for name in FILES if os.path.lexists(folder / name)]:
         raise UserError(f"{folder / taken[0]} exists already; nothing was written. Name another "
                         "folder, or move the file away.")
     for name, template in FILES.items():

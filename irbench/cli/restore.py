@@ -36,6 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--protocol", help="what the model is to do, such as sr-x2; may be omitted "
                         "if its weights are for one protocol only")
     parser.add_argument("--weights", metavar="FILE", help="weights for a name or FILE.py:NAME")
+    common.add_model_options(parser)
     parser.add_argument("--format", choices=FORMATS, help="default: png, or the suffix of OUT")
     parser.add_argument("--overwrite", action="store_true",
                         help="replace existing files that this model did not make")
@@ -45,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-root", metavar="FOLDER", default="data",
                         help="where fetched weights lie, in checkpoints; default: %(default)s")
     common.add_device(parser)
-    parser.add_argument("--threads", type=common.positive, help="CPU threads; default: torch's")
+    parser.add_argument("--threads", type=common.workers, help="CPU threads; default: torch's")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -61,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         torch.set_num_threads(arguments.threads)
     model = models.load_model(
         arguments.model, arguments.protocol, weights=arguments.weights,
+        options=common.options_of(arguments.options),
         device=arguments.device or "auto",
         inference={"tile": arguments.tile} if arguments.tile else None,
         data_root=arguments.data_root)

@@ -13,13 +13,13 @@ import argparse
 import csv
 import io
 import json
-import re
 from pathlib import Path
 
 from tabulate import tabulate
 
 from irbench.api import scores
 from irbench.api.scores import FolderScores
+from irbench.catalog import patterns
 from irbench.cli import common
 from irbench.core import messages, metrics
 from irbench.core.errors import UserError
@@ -45,10 +45,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _pattern(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a regular expression: {error}") from None
+    if why := patterns.problem(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is {why}")
     return text
 
 

@@ -30,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-minutes", type=common.minutes, default=0, metavar="M",
                         help="stop cleanly after this wall time (0, the default: no limit), "
                              "with exit code 3; the same command continues")
-    parser.add_argument("--processes", type=common.positive, default=1, metavar="N",
+    parser.add_argument("--processes", type=common.workers, default=1, metavar="N",
                         help="share each batch among N processes of this machine: one per GPU, or "
                              "on the CPU. Across machines: torchrun -m irbench train ...")
     parser.add_argument("--tensorboard", action="store_true",

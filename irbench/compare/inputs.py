@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from irbench.core import digests, records
+from irbench.core import digests, plugin_files, records
 from irbench.plan import sources
 
 SHORT = 12                      # hex digits of a digest in files and messages
@@ -45,6 +45,7 @@ def of_record(record: dict, training: dict | None = None) -> dict:
     made_on = ((training or {}).get("resolved") or {}).get("made_on") or USUAL
     names = [*(name for name in spec if name.endswith(FILE_OF_METRIC)), *SETTINGS]
     settings = {name: spec[name] for name in names if spec.get(name) is not None}
+    noted = resolved.get(plugin_files.NOTED)    # files that its Python code used
     return {
         "protocol": {k: v for k, v in (spec.get("protocol") or {}).items()
                      if k not in records.PROSE},
@@ -57,7 +58,7 @@ def of_record(record: dict, training: dict | None = None) -> dict:
              "sets": {str(d["name"]): short(d["sha256"]) for d in made.get("datasets") or ()}}
             if made else {}), **({"made_on": made_on} if made_on != USUAL else {})},
         "settings": settings,
-        "code": short(spec.get("code"))}
+        "code": digest([spec.get("code"), noted]) if noted else short(spec.get("code"))}
 
 
 def short(digest: str | None) -> str | None:

@@ -8,6 +8,7 @@ Try: ``python -c "from irbench.compare.planned import Planned; print(Planned.__d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,7 +137,7 @@ def from_config(config: dict, present: Iterable[str] = ()) -> Planned:
 def _id(name: str, paths: tuple[str, ...], present: tuple[str, ...]) -> str:
     """Return the id of a protocol; a protocol that is in no catalog has version 1."""
     versions = [int(version) for known, _, version in (p.rpartition("@") for p in present)
-                if known == name and version.isdigit()]
+                if known == name and re.fullmatch("[0-9]{1,9}", version)]
     if "@" in name or versions:
         return name if "@" in name else f"{name}@{max(versions)}"
     for catalogs in (paths, ()):

@@ -212,7 +212,7 @@ def _title(folder: Path) -> str:
 
 
 FORM = (KeyError, TypeError, ValueError, AttributeError, IndexError)
-EDITED = "the record is not in the form that irbench writes (edited?). Delete it and run again"
+EDITED = "the record is not in the form that irbench writes (edited?). To replace it, run again"
 
 
 def _formed(kind: type, key: tuple[str, ...], make, *arguments: object):

@@ -3,6 +3,19 @@
 The table is read from the source text, so that planning a run imports none of these files. Reads
 the files; writes nothing.
 
+The digest of a job's code covers a file and what its import statements name beside it
+(``irbench.core.code``). What else its code uses is known only when it runs: modules found through
+``sys.path`` or by a computed name, and the files that it opens. While such code runs (``noting``)
+they are noted, and the job's record holds them with their digests (``used``), so that a later
+change is noticed (``changed``).
+
+    noted       files that Python opens for reading, in this thread: modules, open(), np.load,
+                torch.load; also a file that is not there, because it may come. Files that a
+                compiled library opens by itself (safetensors, cv2, h5py): those with a suffix of
+                ``UNHEARD`` whose name is a text in the code, beside it or in a folder named so.
+    not noted   installed packages, Python itself, the system's files and caches; environment
+                variables, the list of a folder, the network, other programs
+
 Try: ``python -c "from pathlib import Path; from irbench.core import plugin_files;
 print(plugin_files.table(Path('my_model.py'), 'CARDS', 'plugin'))"``
 """
@@ -10,14 +23,39 @@ print(plugin_files.table(Path('my_model.py'), 'CARDS', 'plugin'))"``
 from __future__ import annotations
 
 import ast
+import contextlib
+import functools
 import hashlib
 import importlib.util
+import os
 import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 
-from irbench.core import files
+from irbench.core import code, digests, files
 from irbench.core.errors import UserError, in_words
+
+# what a record's ``resolved`` calls the files that plugins used
+NOTED = "plugin_files"
+# of files that are read by compiled libraries, which Python does not hear of
+UNHEARD = (".safetensors", ".h5", ".hdf5", ".so", ".onnx", ".bin", ".png", ".jpg", ".jpeg", ".bmp",
+           ".tif", ".tiff", ".webp", ".exr", ".hdr")
+# folders of the system; of caches and settings of programs, by their names
+SYSTEM = tuple(map(Path, ("/proc", "/sys", "/dev", "/etc", "/run", "/usr/lib", "/usr/share",
+                          "/lib", "/lib64")))
+CACHES = {".triton", ".config", "matplotlib", "fontconfig"}
+# audit event -> which of its arguments is a file; an import names one for a compiled module only
+HEARD = {"open": 0, "import": 1, "ctypes.dlopen": 0}
+LIBRARIES = (code.ROOT, *(Path(sysconfig.get_path(name)) for name in (
+    "stdlib", "platstdlib", "purelib", "platlib")))
+
+# the plugin whose code runs now, in this thread
+_running: ContextVar[Path | None] = ContextVar("plugin", default=None)
+# plugin -> path of each file that its code opened -> whether the file was there
+_opened: dict[Path, dict[str, bool]] = {}
 
 
 def table(path: Path, name: str, kind: str) -> dict[object, dict]:
@@ -87,7 +125,8 @@ def load(path: Path, kind: str) -> ModuleType:
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
-            spec.loader.exec_module(module)
+            with noting(path):
+                spec.loader.exec_module(module)
         except KeyboardInterrupt:
             del sys.modules[name]
             raise
@@ -96,3 +135,150 @@ def load(path: Path, kind: str) -> ModuleType:
             raise UserError(f"{kind} {path}: importing it failed: {in_words(error)}. "
                             f"Try: python {path}") from error
     return sys.modules[name]
+
+
+# -- the files that their code uses --------------------------------------------------------------
+
+@contextlib.contextmanager
+def noting(plugin: Path | None) -> Iterator[None]:
+    """Note the files that a plugin's code uses while a ``with`` block runs it; None: nothing.
+
+    ``plugin`` is its path as ``load`` gets it.
+    """
+    if plugin is not None:
+        _listen()
+    before = _running.set(plugin)
+    try:
+        yield
+    finally:
+        _running.reset(before)
+
+
+@functools.cache    # a hook can be added once and never be removed
+def _listen() -> None:
+    sys.addaudithook(_hear)
+
+
+def _hear(event: str, arguments: tuple) -> None:
+    """Note a file that is about to be opened for reading; an audit hook must never fail."""
+    if event not in HEARD or (plugin := _running.get()) is None:
+        return
+    path, flags = arguments[HEARD[event]], arguments[2] if event == "open" else 0
+    if event == "ctypes.dlopen" and "/" not in str(path):    # searched for by the system
+        return
+    if isinstance(path, str | bytes) and not flags & (os.O_WRONLY | os.O_CREAT):
+        with contextlib.suppress(OSError, ValueError):  # such as a current folder that is gone
+            path = os.path.abspath(os.fsdecode(path))  # noqa: PTH100, of the folder of this moment
+            noted = _opened.setdefault(plugin, {})
+            noted.setdefault(path, os.path.exists(path))  # noqa: PTH110, which takes any text
+
+
+def used(plugins: Iterable[Path], whole: bool = False) -> list[dict]:
+    """Return the files that plugins have used so far, beyond what the digest of their code covers.
+
+    Args:
+        plugins: their paths, as ``load`` gets them.
+        whole: whether no digest covers the plugins themselves, so that all their files count.
+
+    Returns:
+        For each file, sorted: ``file``, relative to the current folder if that is near, and
+        ``sha256``: of its bytes, of Python code without prose; None if it was looked for in vain.
+    """
+    found: set[Path] = set()
+    for plugin in plugins:
+        try:
+            covered = code.closure([plugin], {}, code.ROOT)
+        except FileNotFoundError:
+            continue
+        own = {path for path in covered.files.values() if not _elsewhere(path)}
+        beyond = _noted(plugin, covered.packages)
+        beyond |= {file for path in own | beyond if path.suffix == ".py"
+                   for file in _named_in(path)}
+        found |= own | beyond if whole else beyond - own
+    return sorted(({"file": _name(path), "sha256": _digest(path)} for path in found),
+                  key=lambda one: one["file"])
+
+
+def changed(resolved: dict) -> list[str]:
+    """Return the files that a record's plugins used and that differ now; [] if none does."""
+    noted = resolved.get(NOTED)
+    return [str(one["file"]) for one in noted if isinstance(one, dict) and "file" in one
+            and _digest(Path(str(one["file"]))) != one.get("sha256")
+            ] if isinstance(noted, list) else []
+
+
+def _noted(plugin: Path, names: frozenset[str]) -> set[Path]:
+    """Return the files that a plugin's code opened, and those of modules that it imports.
+
+    A module that another plugin imported before is not opened again: what that one used counts.
+    """
+    imported = {Path(file) for name, module in list(sys.modules.items())
+                if name.partition(".")[0] in names
+                and isinstance(file := getattr(module, "__file__", None), str)
+                and Path(file).is_absolute()}
+    opened = dict(_opened.get(plugin, {}))
+    for other, noted in list(_opened.items()):
+        if imported & {_source(name) for name in noted}:
+            opened |= {name: there for name, there in noted.items() if _source(name) != other}
+    # what was there and is gone was temporary; what was not there and is not may still come
+    return {path for path in (*imported, *(
+        _source(name) for name, there in opened.items()
+        if Path(name).is_file() or not (there or Path(name).exists())))
+        if not _elsewhere(path)}
+
+
+def _source(name: str) -> Path:
+    """Return a file, of compiled Python code that of its source."""
+    with contextlib.suppress(ValueError):
+        if name.endswith(".pyc"):
+            return Path(importlib.util.source_from_cache(name))
+    return Path(name)
+
+
+def _elsewhere(path: Path) -> bool:
+    """Whether a file is of an installed package, the system or a cache."""
+    parts = set(path.parts)
+    return (bool(parts & (code.INSTALLED | CACHES))
+            or any(part.startswith("torchinductor") for part in parts)
+            or any(path.is_relative_to(folder) for folder in (*LIBRARIES, *SYSTEM)))
+
+
+def _named_in(path: Path) -> list[Path]:
+    """Return the files of a suffix of ``UNHEARD`` whose names are texts in a file of code."""
+    try:
+        stat = path.stat()
+        texts = _texts(path, stat.st_size, stat.st_mtime_ns)
+        places = [path.parent, Path.cwd(), *(
+            folder for text in texts if (folder := path.parent / text).is_dir())]
+        return [file for text in texts if text.lower().endswith(UNHEARD)
+                for place in places if (file := place / text).is_file()]
+    except OSError:
+        return []
+
+
+@functools.cache
+def _texts(path: Path, size: int, changed: int) -> tuple[str, ...]:
+    """Return the short texts in a file of code."""
+    try:
+        nodes = ast.walk(ast.parse(path.read_bytes()))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ()
+    return tuple(sorted({node.value for node in nodes if isinstance(node, ast.Constant)
+                         and isinstance(node.value, str) and 0 < len(node.value) < 200
+                         and "\0" not in node.value and "\n" not in node.value}))
+
+
+def _digest(path: Path) -> str | None:
+    """Return the digest of a file, None if there is none; a device, say, may have no end."""
+    try:
+        if not path.is_file():
+            return None
+        return code.of_file(path).digest if path.suffix == ".py" else digests.known_digest(path)
+    except (OSError, ValueError):
+        return None
+
+
+def _name(path: Path) -> str:
+    """Return a path relative to the current folder, unless they have only the root in common."""
+    near = os.path.commonpath([path, Path.cwd()]) != path.anchor
+    return Path(os.path.relpath(path) if near else path).as_posix()

@@ -164,7 +164,7 @@ def check(record: object, where: str) -> None:
     problem = _problem(record)
     if problem:
         raise UserError(f"{where}: not a valid irbench record: {problem}. "
-                        "Delete the file and run again.")
+                        "To replace the file, run again.")
 
 
 def _problem(record: object) -> str | None:
@@ -266,7 +266,7 @@ def read(path: Path, where: str = "") -> dict:
         raise UserError(f"{where}: no such record. Run the stage that writes it.") from None
     except ValueError as error:
         raise UserError(f"{where}: not readable as JSON ({error}). "
-                        "Delete the file and run again.") from None
+                        "To replace the file, run again.") from None
     return record
 
 

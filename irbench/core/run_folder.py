@@ -217,10 +217,10 @@ class RunFolder:
         if record["kind"] != kind or (wanted and record["key"] != wanted):
             found, other = " / ".join(record["key"].values()), " / ".join(wanted.values())
             return Stored(wanted, where, None, f"{where}: the record is of {record['kind']} "
-                          f"{found}, not of {kind} {other}. Delete the file and run again.")
+                          f"{found}, not of {kind} {other}. To replace the file, run again.")
         if "limit" in record["spec"]:
             return Stored(wanted, where, None, f"{where}: the record is of the first images of the "
-                          "set only (--limit). Delete the file and run again.")
+                          "set only (--limit). To replace the file, run again.")
         return Stored(wanted, where, record)
 
     def each(self, kind: str) -> Iterator[Stored]:

@@ -190,7 +190,11 @@ def images(path: Path) -> np.ndarray:
         raise Damaged(f"{path}: its array has {size / 1e9:.0f} GB; at most {LARGEST / 1e9:.0f} GB "
                       "are read.")
     with _reading(path):
-        return reader.array(fitting[0])
+        array = reader.array(fitting[0])
+    if array.dtype.kind not in "uf":
+        raise Damaged(f"{path}: the values of {fitting[0]} are {array.dtype.name}. Valid: uint8, "
+                      "single or double, not complex.")
+    return array
 
 
 def _boxes(path: Path, count: int) -> list[np.ndarray]:
@@ -200,6 +204,10 @@ def _boxes(path: Path, count: int) -> list[np.ndarray]:
     reader = _reader(path)
     with _reading(path):
         found = reader.boxes()
+    for one in found:
+        if one.dtype.kind not in "uif" or not (np.isfinite(one) & (one == np.round(one))).all():
+            raise Damaged(f"{path}: info.boundingboxes holds values that are not whole numbers. "
+                          "Valid: rows of top, left, bottom, right in pixels, counted from 1.")
     if len(found) != count or any(one.ndim != 2 or one.shape[1] != 4 for one in found):
         raise Damaged(f"{path}: info.boundingboxes is for {len(found)} images of shape "
                       f"{', '.join(sorted({str(one.shape) for one in found})) or 'none'}; valid: "

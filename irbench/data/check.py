@@ -33,7 +33,7 @@ class SetCheck:
         found: role to the number of files that are present.
         expected: the required number of images or pairs; None if it is not known.
         problems: one phrase each; empty if the set is complete.
-        get: how to get the set.
+        get: how to get the set; "" if the problems say what to do.
         held: the list of files that pins the set, for sets without a manifest of the catalog.
     """
 
@@ -94,6 +94,8 @@ def check(entry: DatasetEntry, data_root: str | Path, accept: bool = False) -> S
         result.problems.append(str(error))
         return result
     result.problems += folders.shortcomings(entry, found)
+    if result.problems and result.problems == folders.left_out(entry):
+        result.get = ""     # what to do about these images is part of the problem
     seen = _look(entry, [(role, path) for role, paths in found.items() for path in paths])
     known = None
     if entry.frozen:

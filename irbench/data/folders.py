@@ -115,7 +115,9 @@ def require(entry: DatasetEntry) -> dict[str, list[Path]]:
     """
     found = look_up(entry)
     if reasons := shortcomings(entry, found):
-        raise Unavailable(f"{title(entry)}: {'; '.join(reasons)}. {advice(entry)}")
+        # what to do about images that no pattern takes is part of that reason
+        more = "" if reasons == left_out(entry) else f" {advice(entry)}"
+        raise Unavailable(f"{title(entry)}: {'; '.join(reasons)}.{more}")
     return found
 
 
@@ -141,18 +143,26 @@ def shortcomings(entry: DatasetEntry, found: Mapping[str, Sequence[Path]]) -> li
 def left_out(entry: DatasetEntry) -> list[str]:
     """Describe the images beside the set's that no pattern takes and the entry does not name.
 
-    Returns [] if there are none. Raises Unavailable if a folder cannot be read.
+    In a folder of the user's own all folders below it count, too, unless every pattern names
+    folders (``sharp/*.png``), which says where the set's images are. An archive, or a set that many
+    people have, holds other images by nature. Returns [] if there are none. Raises Unavailable if a
+    folder cannot be read.
     """
-    home = entry.home.absolute()
+    home, patterns = entry.home.absolute(), list(_patterns(entry).values())
+    below = entry.kind == "local" and not all("/" in (pattern or "") for pattern in patterns)
     try:
-        left = tree.left_out(home, list(_patterns(entry).values()), entry.leave_out)
+        left = tree.left_out(home, patterns, entry.leave_out, below)
     except OSError as error:
         raise _unreadable(entry, error) from None
     if not left:
         return []
     names = [_shown(path.relative_to(home).as_posix()) for path in left]
-    return [f"{len(left)} image files in {entry.home} match no pattern ({some(names)}); correct "
-            "'hr' or 'input', or name them under 'leave_out' in the catalog"]
+    one, (*folders, _) = len(left) == 1, left[0].relative_to(home).parts
+    count = f"more than {tree.MOST_LEFT}" if len(left) > tree.MOST_LEFT else len(left)
+    such = f"{folders[0]}/**" if folders and below else names[0]
+    return [f"{count} image file{'s' * (not one)} in {entry.home} match{'es' * one} no pattern "
+            f"({some(names)}). In the catalog, widen the pattern, or name what does not belong to "
+            f"the set, such as leave_out: {such!r}"]
 
 
 def title(entry: DatasetEntry) -> str:
@@ -173,7 +183,7 @@ def advice(entry: DatasetEntry) -> str:
         return f"Run: irbench data fetch {entry.name}"
     if entry.kind == "manifest":
         return f"Run: irbench data fetch {entry.name}"
-    return "Put the images there, or correct 'local' in the catalog."
+    return f"Add what is missing to {entry.home}, or correct 'local' in the catalog."
 
 
 # -- files and their checksums -----------------------------------------------------------------
@@ -310,9 +320,10 @@ def frozen(entry: DatasetEntry) -> list[ManifestRow] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        raise Unavailable(f"{path}: not a list of files written by irbench ({error}). Delete "
-                          f"it and run: irbench data check {entry.name}") from None
+        raise Unavailable(f"{path}: not a list of files written by irbench ({error}). To "
+                          "write it anew from the files that are here: irbench data check "
+                          f"{entry.name} --accept") from None
     if not rows:
-        raise Unavailable(f"{path}: lists no files. Delete it and run: irbench data check "
-                          f"{entry.name}")
+        raise Unavailable(f"{path}: lists no files. To write it anew from the files that are here: "
+                          f"irbench data check {entry.name} --accept")
     return rows

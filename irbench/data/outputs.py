@@ -14,7 +14,8 @@ Try: ``python -c "from irbench.data import outputs; print(outputs.find('results/
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,8 +25,10 @@ from irbench.core.errors import Unavailable
 from irbench.core.messages import some
 from irbench.data import folders, tree
 from irbench.data.sets import Dataset, ImageFile
+from irbench.imaging import containers
 
 ROLE = "output"
+MOST = 100_000      # files below the folder that are looked at; a run's result images are fewer
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,14 @@ def find(where: str) -> Outputs | None:
     If a folder holds no images, those of its sub-folders are taken; their names begin with those
     of the sub-folders.
 
-    Raises Unavailable if the folder or a file cannot be read.
+    Raises Unavailable if the folder or a file cannot be read, or too many files lie below it.
     """
     folder, pattern = split(where)
     home = folder.absolute()
     try:
-        paths = tree.find(home, [pattern])[0]
+        paths = tree.find(home, [pattern], MOST)[0]
         if not paths and pattern is None:
-            paths = tree.find(home, ["**/*"])[0]
+            paths = tree.find(home, ["**/*"], MOST)[0]
     except OSError as error:
         raise Unavailable(f"{error.filename or folder}: {error.strerror}. Correct `outputs`."
                           ) from None
@@ -79,6 +82,16 @@ def find(where: str) -> Outputs | None:
         ImageFile(path.relative_to(home).with_suffix("").as_posix(), ROLE, path, sha256,
                   path.stat().st_size)
         for path, sha256 in zip(paths, digests, strict=True)))
+
+
+def lossy(files: Iterable[ImageFile]) -> dict:
+    """Return, as ``lossy``, how many pictures went through which lossy compression; {} if none.
+
+    Raises Unavailable if a file cannot be read.
+    """
+    kinds = Counter(containers.lossy(file.read()) for file in files)
+    del kinds[""]
+    return {"lossy": dict(sorted(kinds.items()))} if kinds else {}
 
 
 def altered(where: str, sha256: str, digest: Callable[[Path], str]) -> str:

@@ -6,7 +6,8 @@ folders. Hidden names match only a pattern that begins with a dot. Unlike with `
 - the suffix of a file is compared without case: ``*.png`` takes ``a.PNG``;
 - links to folders are followed below ``**``, but a link that leads back to a folder it lies in is
   not, so that a loop of links ends;
-- a folder that cannot be read is an error, not an empty folder.
+- a folder that cannot be read is an error, not an empty folder;
+- so is a tree of more files than a set can have (``TooMany``), such as a whole disk.
 
 Reads   the names below a folder. Writes nothing.
 
@@ -16,6 +17,8 @@ Path('data'), ['**/*.png']))"``
 
 from __future__ import annotations
 
+import errno
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -27,21 +30,34 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".
 # images, too, which must be converted first
 OTHERS = (".apng", ".avif", ".heic", ".heif", ".jxl", ".exr", ".hdr", ".pfm", ".tga", ".psd",
           ".dng", ".nef", ".arw", ".cr2", ".cr3", ".raf", ".rw2", ".orf")
+MOST = 5_000_000    # files and folders below a folder that are looked at
+MOST_LEFT = 1000    # images that no pattern chooses which are listed
 
 
-def find(home: Path, patterns: Sequence[str | None]) -> list[list[Path]]:
+class TooMany(OSError):
+    """More files lie below a folder than are looked at."""
+
+    def __init__(self, home: Path, most: int) -> None:
+        """Take the folder and the limit."""
+        super().__init__(errno.E2BIG, f"more than {most:,} files and folders lie below it", home)
+
+
+def find(home: Path, patterns: Sequence[str | None],
+         most: int | None = None) -> list[list[Path]]:
     """Return, for each pattern, the files below a folder that it chooses, sorted by name.
 
     Args:
         home: the folder, absolute.
         patterns: one glob pattern each; None is ``*``. A pattern that ends with ``*`` chooses files
             with one of ``SUFFIXES`` only.
+        most: how many files and folders are looked at; default: ``MOST``.
 
-    Raises OSError if a folder cannot be read; a folder that does not exist has no files.
+    Raises OSError if a folder cannot be read, or holds too many files; a folder that does not exist
+    has no files.
     """
     split = [_split(pattern) for pattern in patterns]
     found: list[list[Path]] = [[] for _ in patterns]
-    for parts, names in _walk(home, [folders for folders, _ in split]):
+    for parts, names in _walk(home, [folders for folders, _ in split], most or MOST):
         folder = home.joinpath(*parts)
         for (folders, wanted), paths in zip(split, found, strict=True):
             if _fits(parts, folders):
@@ -49,23 +65,28 @@ def find(home: Path, patterns: Sequence[str | None]) -> list[list[Path]]:
     return [sorted(paths, key=lambda path: (path.name, path)) for paths in found]
 
 
-def left_out(home: Path, patterns: Sequence[str | None], ignored: Sequence[str]) -> list[Path]:
+def left_out(home: Path, patterns: Sequence[str | None], ignored: Sequence[str],
+             below: bool = False) -> list[Path]:
     """Return the images that lie where a pattern looks, but that no pattern chooses; sorted.
 
-    A pattern looks into the folders that match its part before the last ``/``. ``ignored`` are
-    patterns of files that may be left out. Raises as ``find``.
+    A pattern looks into the folders that match its part before the last ``/``; with ``below``, into
+    every folder that is not hidden. ``ignored`` are patterns of files that may be left out. At most
+    about ``MOST_LEFT`` are returned. Raises as ``find``.
     """
     split = [_split(pattern) for pattern in patterns]
     free = [_split(pattern) for pattern in ignored]
-    left = []
-    for parts, names in _walk(home, [folders for folders, _ in split]):
+    left: list[Path] = []
+    looked = [folders for folders, _ in split] + [("**",)] * below
+    for parts, names in _walk(home, looked, MOST):
         here = [wanted for folders, wanted in split if _fits(parts, folders)]
         allowed = [wanted for folders, wanted in free if _fits(parts, folders)]
-        if here:
+        if here or below:
             left += [home.joinpath(*parts, name) for name in names
                      if _suffix(name) in SUFFIXES + OTHERS and not name.startswith(".")
                      and not any(_chosen(name, wanted) for wanted in here)
                      and not any(_matches(name, wanted) for wanted in allowed)]
+        if len(left) > MOST_LEFT:
+            break
     return sorted(left)
 
 
@@ -76,7 +97,7 @@ def distinct(home: Path, pattern: str | None, path: Path) -> str:
     ``test/V/sharp/1.png`` and the pattern ``test/*/sharp/*.png``.
     """
     *parts, name = path.relative_to(home).parts
-    return "/".join((*(_varying(parts, _split(pattern)[0]) or ()), name))
+    return "/".join((*(_varying(tuple(parts), _split(pattern)[0]) or ()), name))
 
 
 # -- patterns ----------------------------------------------------------------------------------
@@ -111,6 +132,7 @@ def _visible(name: str, wanted: str) -> bool:
     return not name.startswith(".") or wanted.startswith(".")
 
 
+@functools.lru_cache(maxsize=100_000)   # several ** would be tried in very many ways
 def _fits(parts: Sequence[str], folders: Sequence[str], beginning: bool = False) -> bool:
     """Whether a path of folders matches a pattern; with ``beginning``, whether a longer one may."""
     if not parts and beginning:
@@ -125,6 +147,7 @@ def _fits(parts: Sequence[str], folders: Sequence[str], beginning: bool = False)
             and _fits(parts[1:], folders[1:], beginning))
 
 
+@functools.lru_cache(maxsize=100_000)
 def _varying(parts: Sequence[str], folders: Sequence[str]) -> tuple[str, ...] | None:
     """Return the parts of a path that the wildcards of a pattern took; None if it does not fit."""
     if not folders:
@@ -142,10 +165,11 @@ def _varying(parts: Sequence[str], folders: Sequence[str]) -> tuple[str, ...] | 
 
 # -- folders -----------------------------------------------------------------------------------
 
-def _walk(home: Path, wanted: Sequence[Sequence[str]]
+def _walk(home: Path, wanted: Sequence[Sequence[str]], most: int
           ) -> Iterator[tuple[tuple[str, ...], list[str]]]:
     """Yield each folder that may match a pattern, as path below ``home``, with its files' names."""
     todo: list[tuple[tuple[str, ...], frozenset]] = [((), frozenset())]
+    seen = 0
     while todo:
         parts, above = todo.pop()
         folder = home.joinpath(*parts)
@@ -154,6 +178,8 @@ def _walk(home: Path, wanted: Sequence[Sequence[str]]
             entries = list(os.scandir(folder))
         except (FileNotFoundError, NotADirectoryError):
             continue
+        if (seen := seen + len(entries)) > most:
+            raise TooMany(home, most)
         identity = (stat.st_dev, stat.st_ino)
         if identity in above:  # a link that leads back
             continue

@@ -180,7 +180,7 @@ def load(net: str) -> dict[str, np.ndarray]:
     if kept and (weights := _from_cache(kept)):
         return weights
     if found.path == kept:
-        raise Unavailable(f"{kept} is damaged; delete it, then: {INSTALL}.")
+        raise Unavailable(f"{kept} is damaged. To replace it: {INSTALL}, then run again.")
     weights = _from_pickle(found.path, len(known.layers))
     _keep(kept, weights)
     return weights

@@ -42,6 +42,13 @@ PNM = re.compile(rb"P([2356])" + 3 * (PNM_SPACE + rb"(\d{1,9})"))
 # TIFF's photometric interpretations that are neither gray, RGB, a palette nor YCbCr
 COLOURS = {4: "of a mask", 5: "CMYK", 8: "LAB", 9: "LAB", 10: "LAB", 32803: "of a sensor (CFA)",
            32844: "LogL", 32845: "LogLuv", 34892: "of a sensor (linear raw)"}
+# what other files begin with
+OTHERS = {b"version https://git-lfs": "a pointer of Git LFS, whose file was not fetched",
+          b"PK\3\4": "a ZIP archive", b"\x1f\x8b": "a gzip archive", b"%PDF": "a PDF file",
+          b"%!PS": "a PostScript file", b"8BPS": "a Photoshop file",
+          b"\x93NUMPY": "an array of NumPy", b"\x76\x2f\x31\x01": "an OpenEXR file",
+          b"#?RADIANCE": "a Radiance HDR file", b"MATLAB": "a MATLAB file",
+          b"\xff\x0a": "a JPEG XL file", b"\0\0\0\x0cJXL ": "a JPEG XL file"}
 CONVERT = "Valid: 8-bit gray or RGB. Convert it first."
 
 
@@ -132,6 +139,63 @@ def _orientation(exif: bytes) -> int:
         if tag == ORIENTATION:
             return value if 1 <= value <= 8 else 1
     return 1
+
+
+def other(data: bytes) -> str:
+    """Say what the bytes are that no decoder of images takes, as well as their beginning tells."""
+    if not data:
+        return "an empty file"
+    for start, what in OTHERS.items():
+        if data.startswith(start):
+            return what
+    if data[4:8] == b"ftyp":
+        return f"a file of the kind {data[8:12].decode('latin-1').strip()!a} (AVIF, HEIC or video)"
+    head = data[:2000]
+    if not head.strip(b"\0"):
+        return "a file of zeros"
+    try:
+        text = head.decode("utf-8", errors="strict" if len(data) <= len(head) else "ignore")
+    except UnicodeDecodeError:
+        return "a file of another kind"
+    if any(ord(letter) < 32 and not letter.isspace() for letter in text) or (
+            len(text.encode()) < len(head) - 3):
+        return "a file of another kind"
+    if text.lstrip()[:15].lower().startswith(("<!doctype html", "<html")):
+        return "a web page"
+    first = next(iter(text.split("\n")), "").strip()
+    return f"a text file ({first[:40]!a}{'...' if len(first) > 40 else ''})"
+
+
+def lossy(data: bytes) -> str:
+    """Return the name of the format if a file's pixels went through a lossy compression, else "".
+
+    Such a picture is not what a model returned. JPEG 2000 counts by its wavelet (9-7 is lossy). "",
+    too, for bytes that are no image.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            kind, compression = image.format, image.info.get("compression")
+    except Exception:  # Pillow's parsers raise many kinds for damaged files
+        return ""
+    if kind == JpegImagePlugin.JpegImageFile.format or kind == "MPO":
+        return "JPEG"
+    if kind == TiffImagePlugin.TiffImageFile.format:
+        return "TIFF with JPEG inside" if "jpeg" in str(compression) else ""
+    if kind == WebPImagePlugin.WebPImageFile.format:
+        return "WebP" if _chunks_of_webp(data) & {b"VP8 "} else ""
+    if kind == Jpeg2KImagePlugin.Jpeg2KImageFile.format:
+        style = data.find(b"\xff\x52", data.find(b"\xff\x4f\xff\x51"))
+        return "JPEG 2000" if style >= 0 and data[style + 13:style + 14] == b"\0" else ""
+    return "GIF (256 colours)" if kind == GifImagePlugin.GifImageFile.format else ""
+
+
+def _chunks_of_webp(data: bytes) -> set[bytes]:
+    """Return the names of the chunks of a WebP file."""
+    found, at = set(), 12
+    while at + 8 <= len(data):
+        found.add(data[at:at + 4])
+        at += 8 + (struct.unpack_from("<I", data, at + 4)[0] + 1) // 2 * 2
+    return found
 
 
 # -- reasons -----------------------------------------------------------------------------------

@@ -56,9 +56,10 @@ def decode(data: bytes, where: str) -> np.ndarray:
     except containers.NotPlain as error:
         raise UserError(f"{where}: {error}") from None
     except UnidentifiedImageError:
-        raise UserError(f"{where}: not an image file that irbench reads. Valid: PNG, JPEG, BMP, "
-                        "TIFF, WebP, GIF, PPM and JPEG 2000. Convert it, fetch it again or remove "
-                        "it from the set.") from None
+        raise UserError(f"{where}: not an image file that irbench reads, but "
+                        f"{containers.other(data)}. Valid: PNG, JPEG, BMP, TIFF, WebP, GIF, PPM "
+                        "and JPEG 2000. Convert it, fetch it again or remove it from the set."
+                        ) from None
     except Exception as error:  # Pillow's parsers raise many kinds for damaged files
         raise UserError(f"{where}: the image is truncated or broken ({error}). "
                         "Fetch it again or remove it from the set.") from None

@@ -21,11 +21,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from irbench.core import plugin_files
 from irbench.core.errors import UserError, in_words
 from irbench.inference.memory import out_of_memory
 from irbench.models.padding import crop, pad_to_multiple
@@ -43,7 +45,7 @@ class ForwardFailed(UserError):
 
 
 def guard(network: nn.Module, name: str, *, scale: int | float, channels: int,
-          multiple: int = 1) -> nn.Module:
+          multiple: int = 1, plugin: Path | None = None) -> nn.Module:
     """Put a guard before and after a network's forward pass, in place; return the network.
 
     Names of tensors, attributes and hooks stay as they are, and so does a copy of the network.
@@ -55,6 +57,8 @@ def guard(network: nn.Module, name: str, *, scale: int | float, channels: int,
         channels: of input and output.
         multiple: the sides that the network takes are multiples of this; others are padded. Above
             1 it becomes the network's ``size_multiple``, so that tiles begin at multiples.
+        plugin: the Python file of its code; the files that its forward pass opens are noted
+            (``irbench.core.plugin_files``).
 
     Raises:
         UserError: the network's ``size_multiple`` or ``receptive_field`` is not a valid number, or
@@ -74,7 +78,7 @@ def guard(network: nn.Module, name: str, *, scale: int | float, channels: int,
     forward = network.forward
     if isinstance(forward, _Guarded):  # the builder returned the same module before
         forward = forward.forward
-    network.forward = _Guarded(forward, name, scale, channels, multiple)
+    network.forward = _Guarded(forward, name, scale, channels, multiple, plugin)
     return network
 
 
@@ -93,6 +97,7 @@ class _Guarded:
     scale: int | float
     channels: int
     multiple: int
+    plugin: Path | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, channels, scale H, scale W). Raises UserError as ``run``."""
@@ -100,11 +105,16 @@ class _Guarded:
         given = pad_to_multiple(x, self.multiple)
         if torch.jit.is_tracing():  # to count operations, after passes that were checked
             y = self.forward(given)
+        elif self.plugin is None or torch.compiler.is_compiling():
+            y = self._run(given.clone() if given is x else given, height, width)
         else:
-            y = run(self.forward, given.clone() if given is x else given, f"model {self.name}",
-                    scale=self.scale, channels=self.channels,
-                    advice=self._advice(height, width))
+            with plugin_files.noting(self.plugin):
+                y = self._run(given.clone() if given is x else given, height, width)
         return crop(y, *_enlarged(height, width, self.scale))
+
+    def _run(self, given: Tensor, height: int, width: int) -> Tensor:
+        return run(self.forward, given, f"model {self.name}", scale=self.scale,
+                   channels=self.channels, advice=self._advice(height, width))
 
     def _advice(self, height: int, width: int) -> str:
         if self.multiple > 1 or not (height % USUAL or width % USUAL):

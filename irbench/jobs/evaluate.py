@@ -83,7 +83,7 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
         if job.model.given:
             given, resolved = _outputs(job.model, data)
         else:
-            network, resolved = ready(plan, job, device, settings.module)
+            network, resolved = ready(plan, job, device, settings.module, settings.source)
             foreign = guard.guarded(network.network)
     if job.model.given:
         return _scored(plan, job, settings, items, given, resolved, scorer, phases)
@@ -124,8 +124,8 @@ def _outputs(model: Model, data: sets.Dataset) -> tuple[dict[str, sets.ImageFile
         raise Unavailable(f"{where}: no images there. Put the result images of {data.name!r} into "
                           f"this folder, or correct `outputs` of models.{model.name}.")
     given, suffix = outputs.match(found, data)
-    return given, {"checkpoint": found.sha256,
-                   "outputs": {"path": where, "files": len(given), "suffix": suffix}}
+    return given, {"checkpoint": found.sha256, "outputs": {
+        "path": where, "files": len(given), "suffix": suffix, **outputs.lossy(given.values())}}
 
 
 def _scored(plan: Plan, job: Job, settings: RunSettings, items: list[Item],
@@ -178,12 +178,13 @@ def _fitting(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def ready(plan: Plan, job: Job, device: str = "cpu",
-          module: nn.Module | None = None) -> tuple[Tiled, dict]:
+          module: nn.Module | None = None,
+          source: Path | None = None) -> tuple[Tiled, dict]:
     """Return the network of a cell, for use with ``forward``, and the record's ``resolved``.
 
     Its ``tiles``, ``observed`` and ``record()`` describe the forward passes, see ``Tiled``. For
-    ``module`` is the network of a model in memory (``RunSettings``); without it the weights are
-    loaded.
+    a model in memory, ``module`` is its network and ``source`` its Python file (``RunSettings``);
+    without it the weights are loaded.
 
     Raises:
         Unavailable: no weights, or no compiler.
@@ -199,7 +200,7 @@ def ready(plan: Plan, job: Job, device: str = "cpu",
     if module is not None:
         digest = storage.state_digest(module.state_dict())
         network = guard.guard(module, model.name, scale=protocol.scale,
-                              channels=protocol.channels)
+                              channels=protocol.channels, plugin=source)
     else:
         with seeded(seed_for(protocol, model.arch)):  # of a network that draws what no file holds
             network, digest = loading.ready(model, protocol, plan.folder,
@@ -270,11 +271,11 @@ def named(item: Item, dataset: str, output: sets.ImageFile | None = None) -> Ite
     """Add the image's name to every error; to the traceback of a bug as a note.
 
     The message is stored in the cell's record, so absolute paths, which are specific to this
-    machine, are replaced by ``DATASET/FOLDER/FILE``.
+    machine, are replaced by ``DATASET/FOLDER/FILE`` (``DATASET/FILE`` if the folder has its name).
     """
     paths = [file.path for file in (output, item.source, item.target) if file]
-    names = {str(path): f"{dataset}/{path.parent.name}/{path.name}" if path.is_absolute()
-             else str(path) for path in paths}
+    names = {str(path): "/".join(dict.fromkeys((dataset, path.parent.name, path.name)))
+             if path.is_absolute() else str(path) for path in paths}
     try:
         yield
     except UserError as error:

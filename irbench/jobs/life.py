@@ -82,7 +82,7 @@ def _watched() -> dict[int, str]:
     for name in os.environ[VARIABLE].split(","):
         machine, _, process = name.partition(":")
         number, _, started = process.partition(":")
-        if machine == _machine() and number.isdigit() and int(number) != os.getpid():
+        if machine == _machine() and number.isdecimal() and int(number) != os.getpid():
             found[int(number)] = started
     return found
 

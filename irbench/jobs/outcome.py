@@ -37,6 +37,31 @@ def counted(images: int) -> str:
     return f"{images} image{'s' * (images != 1)}"
 
 
+def of_another_set(earlier: dict, record: dict) -> str:
+    """Return that the set changed between two results of one job, "" if it did not.
+
+    Both are records; those of another cell, or without a result, say nothing.
+    """
+    digests = [(one["spec"].get("dataset") or {}).get("sha256") for one in (earlier, record)]
+    if (None in digests or digests[0] == digests[1] or earlier["key"] != record["key"]
+            or not earlier["kind"] == record["kind"] in ("cell", "data")):
+        return ""
+    before, now = (_size(one) for one in (earlier, record))
+    if None in (before, now) or before == now:
+        what = "the set's images are not those of the earlier result"
+    else:
+        what = f"the set has {counted(now)}, the earlier result had {before}"
+    return f"{' / '.join(record['key'].values())}: {what}: computed again"
+
+
+def _size(record: dict) -> int | None:
+    """Return how many images the set of a record has; None if the result is of a part of it."""
+    result = record["result"]
+    if result is None or "limit" in record["spec"]:
+        return None
+    return result["count"] if record["kind"] == "data" else len(result["images"])
+
+
 def duration(seconds: float) -> str:
     """Return a time in words: ``3.2 s``, ``2 min 5 s``."""
     if seconds < 60:

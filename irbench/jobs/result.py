@@ -8,13 +8,15 @@ Try: ``python -c "from irbench.jobs.result import failure; print(failure(OSError
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from irbench.core import files, records
+from irbench.core import files, plugin_files, records
 from irbench.core.errors import Unavailable, UserError, in_words
 from irbench.core.run_folder import RunFolder
-from irbench.plan import Job
+from irbench.jobs import life
+from irbench.plan import Job, Plan, sources
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,6 +38,7 @@ class RunSettings:
             another spec, so that it never counts as the set's.
         module: the network of a cell's model that is in memory only (``MODULE``); it is moved, cast
             and guarded in place.
+        source: the Python file that ``module`` was made from; None if there is none.
         max_minutes: wall time after which a training stops cleanly; None for no limit.
         tensorboard: whether a training also writes TensorBoard's files.
         compile: whether a training runs its network through torch.compile.
@@ -49,6 +52,7 @@ class RunSettings:
     keep_images: bool = False
     limit: int | None = None
     module: nn.Module | None = None
+    source: Path | None = None
     max_minutes: float | None = None
     tensorboard: bool = False
     compile: bool = False
@@ -103,6 +107,22 @@ def failure(error: BaseException) -> Result:
                   reason=reason)
 
 
+def with_plugin_files(found: Result, plan: Plan, job: Job,
+                      source: Path | None = None) -> Result:
+    """Return a result with the files in ``resolved`` that plugins used and its spec does not cover.
+
+    ``source`` is that of the settings.
+    """
+    plugins = tuple(plan.config["plugins"])
+    own = source or (sources.own_module(job.model, plugins) if job.model else None)
+    noted = plugin_files.used([own], whole=own == source) if isinstance(own, Path) else []
+    if job.kind == "cell":
+        noted += plugin_files.used(Path(one).expanduser().resolve()
+                                   for one in plan.config.get("metric_plugins", ()))
+    return replace(found, resolved={**found.resolved, plugin_files.NOTED: noted}
+                   ) if noted else found
+
+
 def record_of(job: Job, found: Result, attempt: int = 0) -> dict:
     """Return the record of a job.
 
@@ -121,9 +141,12 @@ def record_of(job: Job, found: Result, attempt: int = 0) -> dict:
 
 
 def write(job: Job, record: dict) -> None:
-    """Store a job's record; an equivalent old record is left in place."""
+    """Store a job's record; an equivalent old record is left in place.
+
+    A process that another one waits for always writes: that is how the other one sees its result.
+    """
     folder = RunFolder.of_record(job.record, job.kind)
     old = folder.load(job.kind, job.key).record or {}
-    if any(old.get(name) != record[name] for name in DECISIVE):
+    if life.is_watching() or any(old.get(name) != record[name] for name in DECISIVE):
         files.set_folder_aside(job.record)
         folder.write(record)

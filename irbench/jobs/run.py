@@ -17,22 +17,35 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import signal
 import subprocess
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from irbench.core import files, locks, messages
-from irbench.core.errors import Superseded, UserError
-from irbench.core.run_folder import lock_of
+from irbench.core.errors import Paused, Superseded, UserError
+from irbench.core.run_folder import RunFolder, lock_of
 from irbench.inference import allocator, devices
 from irbench.jobs import bench, data, evaluate, leaks, life, outcome, profile, training, verify
-from irbench.jobs.result import Result, RunSettings, expected, failure, record_of, write
+from irbench.jobs.result import (
+    Result,
+    RunSettings,
+    expected,
+    failure,
+    record_of,
+    with_plugin_files,
+    write,
+)
 from irbench.plan import Job, Plan
 from irbench.plan import file as plan_file
 
 LET_GO = 15.0   # seconds that a command by hand waits for another process that does the same job
 REMIND = 60.0   # seconds between two messages that a job of a run waits
+# how a process ends that its own code brought down; any other signal was sent from outside
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL,
+           signal.SIGSYS, signal.SIGTRAP)
+PAUSED = 3      # the exit code of a training that was stopped and has saved its state
 
 
 @dataclass(frozen=True)
@@ -88,6 +101,7 @@ def _do(plan: Plan, job: Job, settings: RunSettings | None, on_failure: str,
         attempt: int) -> dict | None:
     allocator.keep()
     messages.say(f"{job.title}: started")
+    earlier = _stored(job)
     try:
         found = compute(plan, job, settings)
         if found is None:
@@ -102,11 +116,15 @@ def _do(plan: Plan, job: Job, settings: RunSettings | None, on_failure: str,
                     expected(error) and not isinstance(error, UserError)):
                 raise UserError(found.reason) from error
             raise
+        if isinstance(error, Paused) and _has_result(job):
+            raise       # an interruption never takes the place of a result
         if not expected(error):  # a bug of irbench or a model costs one cell, not the run
             messages.say(traceback.format_exc())
         record = record_of(job, found, attempt)
         messages.say(f"{job.title}: {found.status}: {found.reason}")
     plan.check_asked(job)
+    if earlier and (changed := outcome.of_another_set(earlier, record)):
+        messages.say(changed)
     write(job, record)
     if record["status"] == "ok":
         messages.say(f"{job.title}: {outcome.with_time(record)}: {job.record}")
@@ -143,7 +161,8 @@ def compute(plan: Plan, job: Job, settings: RunSettings | None = None) -> Result
         device=plan.config["device"], progress=True, wait_quiet=plan.config.get("wait_quiet", 0))
     if kind.computes:
         settings = dataclasses.replace(settings, device=pick_device(settings.device))
-    return kind.run(plan, job, settings)
+    found = kind.run(plan, job, settings)
+    return found and with_plugin_files(found, plan, job)
 
 
 def pick_device(name: str) -> str:
@@ -168,7 +187,8 @@ def supervise(plan: Plan, job: Job, command: list[str], *, attempt: int = 0,
     """Run the command of a job in a separate process, which writes the job's record.
 
     If the process crashes or is killed (for example for lack of memory), this function writes the
-    record. Signals reach the job: a training then saves its state.
+    record; but a signal from outside never replaces the record of a result. Signals reach the job:
+    a training then saves its state.
 
     Args:
         plan: the run.
@@ -179,8 +199,10 @@ def supervise(plan: Plan, job: Job, command: list[str], *, attempt: int = 0,
 
     Returns:
         (0, None) if the command wrote a record, or none is wanted, because the run has ended or
-        asks for something else; (130, None) if Ctrl-C ended it; otherwise 0 and the record that was
-        written for it, or by another process that did the same job.
+        asks for something else; (130, None) if Ctrl-C ended it; (128 + signal, None) if a signal
+        stopped it and there is an earlier result, which stays, (3, None) for a training;
+        otherwise 0 and the record that was written for it, or by another process that did the same
+        job.
     """
     with _alone(plan, job, wait=True) as done:
         return (0, done) if done else _supervise(plan, job, command, attempt, log)
@@ -189,13 +211,18 @@ def supervise(plan: Plan, job: Job, command: list[str], *, attempt: int = 0,
 def _supervise(plan: Plan, job: Job, command: list[str], attempt: int,
                log: str | None) -> tuple[int, dict | None]:
     files.set_folder_aside(job.record)
-    job.record.unlink(missing_ok=True)
+    before = _state(job)
     lock, kept_open = locks.passed_on()
     process = subprocess.Popen(command, env={**os.environ, **lock, **life.environment()},
                                pass_fds=kept_open)
     code = life.wait(process)
-    if code == 130 or (code == 0 and job.record.exists()):
+    wrote = _state(job) not in (None, before)
+    if code == 130 or (code == 0 and wrote):
         return code, None
+    if (code == PAUSED or (code < 0 and -code not in CRASHES)) and _has_result(job):
+        messages.say(f"{job.title}: stopped{f' by signal {-code}' if code < 0 else ''}; the result "
+                     f"computed before stays: {job.record}")
+        return code if code > 0 else 128 - code, None
     ended = (f"was ended by signal {-code}{' (out of memory?)' if code == -9 else ''}"
              if code < 0 else f"ended with exit code {code}")
     reason = f"the process {ended} and left no result; see {log or 'its messages'}"
@@ -205,3 +232,22 @@ def _supervise(plan: Plan, job: Job, command: list[str], attempt: int,
     record = record_of(job, Result(status="failed", reason=reason), attempt)
     write(job, record)
     return 0, record
+
+
+def _state(job: Job) -> tuple[int, int, int] | None:
+    """Return what changes when the file of a job's record is written; None if there is none."""
+    try:
+        stat = job.record.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+def _has_result(job: Job) -> bool:
+    """Return whether the record of a job holds a result, perhaps one of older inputs."""
+    return (_stored(job) or {}).get("status") == "ok"
+
+
+def _stored(job: Job) -> dict | None:
+    """Return the record that is stored for a job, None if it cannot be used."""
+    return RunFolder.of_record(job.record, job.kind).load(job.kind, job.key).record

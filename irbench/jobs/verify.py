@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from irbench.catalog.model import EXTERNAL, Checkpoint
-from irbench.core import digests, files, metrics, records
+from irbench.core import digests, files, metrics, plugin_files, records
 from irbench.core.errors import UserError
+from irbench.core.messages import some
 from irbench.core.run_folder import Stored
 from irbench.data import outputs, pins, sets
 from irbench.jobs.data import words_of_altered
@@ -98,9 +99,14 @@ class Records:
             return record["status"], f"{record['status']}: {record['reason']}"
         if not records.serves(record["spec"], job.spec):
             changed = sorted(key for key in job.spec if record["spec"].get(key) != job.spec[key])
-            return "stale", f"stale: its {', '.join(changed) or 'spec'} changed since; {AGAIN}"
+            sizes = self._sizes(job, record) if "dataset" in changed else ""
+            return "stale", (f"stale: its {', '.join(changed) or 'spec'} changed since{sizes}; "
+                             f"{AGAIN}")
         if job.kind == "cell" and (problem := self._of_another_kind(job, record)):
             return "damaged", f"{self.plan.folder}/{stored.place}: {problem}; {AGAIN}"
+        if changed := plugin_files.changed(record["resolved"]):
+            return "stale", (f"stale: its Python code uses {some(changed)}, which changed since; "
+                             f"{AGAIN}")
         if problem := _check_outputs(self.plan, job, record, digests.known_digest):
             return "damaged", problem
         if job.kind == "data":
@@ -127,6 +133,12 @@ class Records:
         rows = metrics.held(record.get("metrics") or (), "metrics")
         return (records.other_images(record, about.get("count"), about.get("names"))
                 or "; ".join(metrics.otherwise(job.spec["metrics"], rows).values()))
+
+    def _sizes(self, job: Job, record: dict) -> str:
+        """Return how the number of a set's images changed, in parentheses; "" if it did not."""
+        data = self.plan.data.get(job.key.get("dataset", "")) if job.kind == "cell" else None
+        now, before = data and data.spec["count"], len(record["result"].get("images", ()))
+        return f" (the set has {now} images, then {before})" if now and now != before else ""
 
 
 def check(plan: Plan) -> list[str]:

@@ -162,6 +162,10 @@ def _checkpoint(where: str, value: str | dict | None, trained: bool) -> Checkpoi
     digest = value.get("sha256")
     for level in digest if isinstance(digest, dict) else [""]:
         peers.digest_for(f"{where}.checkpoint", digest, level)
+    if "url" in value and not configs.at(f"{where}.checkpoint.url",
+                                         lambda: peers.is_url(value["url"])):
+        raise UserError(f"{where}.checkpoint: {value['url']!r} is not a URL. Give `path` for a "
+                        "file.")
     if "url" in value and not digest:
         raise UserError(f"{where}.checkpoint: `url` needs `sha256`, the digest of the file "
                         "(sha256sum FILE), or a mapping from levels to digests.")

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from irbench.catalog.protocols import Protocol
-from irbench.core import code, digests, metrics
+from irbench.core import code, digests, metrics, plugin_files
 from irbench.core.errors import Unavailable, UserError, in_words
 from irbench.core.metrics import Metric, Tolerance
 from irbench.imaging import degrade, metric_plugins, pyiqa_metrics
@@ -140,7 +140,8 @@ def _value(card: MetricCard, row: Metric, function: Callable,
               for image in (images if card.reference else images[:1])]
     where = f"metric {card.name} ({card.path})"
     try:
-        value = function(*images)
+        with plugin_files.noting(card.path):
+            value = function(*images)
     except Unavailable:
         raise
     except (Exception, SystemExit) as error:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from irbench.catalog import degradations, published
 from irbench.catalog.model import Model
-from irbench.core import digests, metrics, records, run_folder
+from irbench.core import digests, metrics, plugin_files, records, run_folder
 from irbench.core.errors import UserError
 from irbench.core.run_folder import RunFolder
 from irbench.present import text
@@ -57,7 +57,8 @@ def collect(folder: Path, plan: dict) -> Run:
     found = leakage.read(folder, plan, {n: model.title for n, model in models.items()})
     sets = {(cell.protocol, cell.model): _training_sets(plan, cell, models) for cell in cells}
     cells = [replace(cell, synthetic=_synthetic(protocols.get(cell.protocol)),
-                     leak=found.note(sets[cell.protocol, cell.model] or {}, cell.dataset))
+                     leak=found.note(sets[cell.protocol, cell.model] or {}, cell.dataset),
+                     same_pictures=_same_pictures(cell, cells))
              for cell in cells]
     return Run(folder, name, str(plan.get("title") or name), cells, jobs["trainings"],
                jobs["profiles"], protocols, datasets, models, plan.get("published", "all"),
@@ -81,6 +82,24 @@ def _training_sets(plan: dict, cell: Cell,
     recipe = spec.training
     return {name: recipe.exclude.get(name) or []
             for name in recipe.data or ()} if recipe else {}
+
+
+def _same_pictures(cell: Cell, cells: list[Cell]) -> str:
+    """Return a note if the given pictures of a cell are those of another level, too; else "".
+
+    A folder whose path has no ``{level}`` serves every level of a config.
+    """
+    digest = _pictures(cell)
+    levels = dict.fromkeys(text.level_label(other.level) for other in cells if digest and (
+        other.task, other.dataset) == (cell.task, cell.dataset)
+        and other.level != cell.level and _pictures(other) == digest)
+    return f"the same pictures are scored as {' and as '.join(levels)}" if levels else ""
+
+
+def _pictures(cell: Cell) -> str | None:
+    """Return the digest of the given pictures of a cell; None for a model that was run."""
+    resolved = cell.record["resolved"] if cell.record else {}
+    return resolved.get("checkpoint") if resolved.get("outputs") else None
 
 
 def _synthetic(protocol: dict | None) -> bool:
@@ -149,6 +168,9 @@ def _other_definition(record: dict, path: str, key: dict, protocols: dict, plan:
     if expected and digests.fingerprint(asked) != expected:
         return ("its record was computed from other inputs than the run has now (model, recipe, "
                 "settings, code or package versions); run it again")
+    if changed := plugin_files.changed(record["resolved"]):
+        return (f"its record was computed with another {changed[0]}, which its Python code uses; "
+                "run it again")
     return ""
 
 

@@ -63,6 +63,7 @@ class Cell(Outcome):
     missing: dict[str, str] = field(default_factory=dict)
     synthetic: bool = False         # our own degradation; there are no published values for it
     leak: str = ""
+    same_pictures: str = ""         # a note if it is scored from the pictures of another level, too
     # of a cell that stands for several seeds of a training (``Run.rows``): the cells of all seeds,
     # in order, and the sample standard deviation of each mean over those with a result
     seeds: tuple[Cell, ...] = ()

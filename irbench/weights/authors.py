@@ -48,7 +48,8 @@ def load(path: Path, protocol: Protocol, sha256: str | None = None, key: str | N
     digest = hashlib.sha256(data).hexdigest()
     if sha256 and digest != sha256:
         raise UserError(f"checkpoint {path}: its SHA-256 is {digest}, expected {sha256}: the file "
-                        "was altered or is another one. Delete it and run again.")
+                        "was altered or is another one. Get the file again, or correct its "
+                        "`sha256`.")
     options = {name: value for name, value in network.items() if name != "architecture"}
     built = registry.build_peer(network["architecture"], protocol.scale, protocol.channels,
                                 **options)

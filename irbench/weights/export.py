@@ -94,7 +94,7 @@ def export(folder: Path, protocol: str, model: str, *, half: bool = True, best: 
         raise UserError(f"training {protocol}/{model}: it kept no best weights, because it was not "
                         "validated (recipe: holdout, validate_every). Omit --best.")
     path = folder / kept["file"]
-    data = storage.read(path, "Delete the training's record and train again.")
+    data = storage.read(path, "Train again, which writes it anew.")
     header = _belonging(path, data, record, kept["sha256"])
     state = storage.tensors(path, data)
     if half:
@@ -110,14 +110,14 @@ def _belonging(path: Path, data: bytes, record: dict, sha256: str) -> dict:
     """Return the file's header. Raises UserError unless the record belongs to exactly this file."""
     if hashlib.sha256(data).hexdigest() != sha256:
         raise UserError(f"{path}: not the file that the training's record names: it was altered, "
-                        "or written by another training. Delete the record and train again.")
+                        "or written by another training. Train again, which replaces both.")
     header = storage.header_of(path, data)
     expected = {"training": digests.fingerprint(record["spec"]), "model": record["key"]["model"],
                 "protocol": record["key"]["protocol"]}
     wrong = [name for name, value in expected.items() if header.get(name) != value]
     if wrong:
         raise UserError(f"{path}: its header belongs to another training than the record "
-                        f"({', '.join(wrong)} differ). Delete the record and train again.")
+                        f"({', '.join(wrong)} differ). Train again, which replaces both.")
     return {name: value for name, value in header.items() if name != "weights"}
 
 

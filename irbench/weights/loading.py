@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from irbench.catalog import recipes
-from irbench.core import files, headers, messages
+from irbench.core import files, headers, messages, plugin_files
 from irbench.core.errors import Unavailable, UserError, in_words
 from irbench.core.run_folder import RunFolder
 from irbench.data import fetch, pins
@@ -148,9 +148,11 @@ def build(model: Model, protocol: Protocol, plugins: tuple[str, ...] = ()) -> nn
 
     card = registry.get(model.arch, plugins)
     builder = card.load()
+    plugin = None if card.builtin else card.path
     try:
-        network = builder(task=protocol.task, scale=protocol.scale, channels=protocol.channels,
-                          **model.options)
+        with plugin_files.noting(plugin):
+            network = builder(task=protocol.task, scale=protocol.scale, channels=protocol.channels,
+                              **model.options)
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         if out_of_memory(error):
             raise
@@ -170,7 +172,7 @@ def build(model: Model, protocol: Protocol, plugins: tuple[str, ...] = ()) -> nn
     if card.builtin:
         return network
     return guard(network, model.name, scale=protocol.scale, channels=protocol.channels,
-                 multiple=card.size_multiple)
+                 multiple=card.size_multiple, plugin=plugin)
 
 
 def save(path: Path, state: dict[str, Tensor], model: Model, protocol: Protocol,
@@ -224,9 +226,10 @@ def load(network: nn.Module, path: Path, model: Model, protocol: Protocol,
                         f"{bundled.hint(model.arch, protocol, model.trained_options)}")
     digest = hashlib.sha256(data).hexdigest()
     if sha256 and digest != sha256:
+        what = ("Train again, which replaces it" if model.checkpoint.kind == "trained" else
+                "Get the file again, or correct its `sha256`")
         raise UserError(f"checkpoint {path}: its SHA-256 begins with {digest[:12]}, expected "
-                        f"{sha256[:12]}: the file was altered or is another one. "
-                        "Delete it and train or fetch it again.")
+                        f"{sha256[:12]}: the file was altered or is another one. {what}.")
     header = storage.header_of(path, data)
     # a variant uses the weights of its base, which were trained with the base's options
     for field, expected in (("arch", model.arch), ("options", model.trained_options),

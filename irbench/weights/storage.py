@@ -103,7 +103,7 @@ def header_of(path: Path, data: bytes) -> dict:
                         "Get it again.") from None
     if "weights" in header and header["weights"] != _digest(table, data):
         raise UserError(f"checkpoint {path}: its weights do not match its header: the file was "
-                        "altered or damaged. Delete it and train or fetch it again.")
+                        "altered or damaged. Train again, or get the file again.")
     return header
 
 

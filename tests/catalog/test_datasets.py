@@ -111,6 +111,11 @@ def test_bad_entries_are_refused(user, fields, message):
     ({"local": {"folder": "x", "pat": "*"}}, r"local: unknown key 'pat'"),
     ({"local": {"folder": "x", "pattern": "../*.png"}}, r"'\.\./\*\.png' is not valid"),
     ({"local": {"folder": "x", "pattern": "/*.png"}}, r"is not valid"),
+    ({"local": {"folder": "x", "input": "a/*"}, "match": {"input": "(a+)+$"}},
+     r"match: input: '\(a\+\)\+\$' is a repetition of something that has a variable length"),
+    ({"local": {"folder": "x", "input": "a/*"}, "match": {"hr": "("}},
+     r"match: hr: '\(' is not a valid regular expression"),
+    ({"archive": {"files": [{"url": "http://[::1/a.zip"}]}}, "valid schemes are https and http"),
     ({"local": {"folder": 5}}, r"local: folder: valid is a path"),
 ])
 def test_bad_sources_are_refused(user, fields, message):

@@ -1,5 +1,7 @@
 """``irbench eval``: with and without a config, a part of a set, and what it says to people."""
 
+import argparse
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -13,6 +15,7 @@ from irbench import cli, plan
 from irbench.compare import loading
 from irbench.core import records
 from irbench.core.run_folder import RunFolder
+from irbench.imaging.images import write_png
 from irbench.jobs import outcome
 from tests.helpers import tiny
 
@@ -66,7 +69,8 @@ def test_without_a_config_it_is_the_value_of_the_run(world, capsys):
         assert found["mean"] == cell["mean"]
         assert (found["record"], found["complete"], found["count"]) == (None, True, 3)
         assert re.fullmatch(r"bicubic on tinyset under sr-x2@2: PSNR [\d.]+ dB, SSIM 0\.\d+ "
-                            r"\(3 images, \d+\.\d s\)", line)
+                            r"\(3 images, \d+\.\d s\), the set's SHA-256 begins with "
+                            rf"{found['dataset_sha256'][:12]}", line)
     assert sorted(Path().rglob("*")) == before
     assert found["mean"] == irbench.evaluate("bicubic", "tinyset", metrics=["psnr", "ssim"],
                                              catalog_paths=("datasets.yaml",)).mean
@@ -162,3 +166,91 @@ def test_the_line_of_every_kind_of_job_has_its_result(world, capsys):
     assert cli.main(["profile", "--protocol", "sr-x2", "--model", "tiny"]) == 0
     assert re.search(r"profile sr-x2@2 / tiny: 0\.6 k parameters, 0\.00 GMACs \(",
                      capsys.readouterr().err)
+
+
+WIDE = '''
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, scale, width, names=(), rate=0.0):
+        super().__init__()
+        assert type(width) is int and type(rate) is float and list(names) == ["a", "b"]
+        self.up, self.width = nn.Upsample(scale_factor=scale), width
+
+    def forward(self, x):
+        return self.up(x) * self.width / 10
+'''
+
+
+def test_arguments_of_a_network_are_options_typed_as_in_yaml(world, capsys):
+    Path("wide.py").write_text(WIDE)
+    words = [*ALONE, "--model", "wide.py:Net", "--metrics", "psnr", "--options"]
+    more = ["names=[a, b]", "rate=0.5"]
+    found = [evaluate(capsys, *words, f"width={width}", *more)[1]["mean"]["psnr"]
+             for width in (9, 5)]
+    assert found[0] > found[1] + 5
+    assert found[0] == irbench.evaluate(
+        "wide.py:Net", "tinyset", options={"width": 9, "names": ["a", "b"], "rate": 0.5},
+        metrics=["psnr"], catalog_paths=("datasets.yaml",)).mean["psnr"]
+    for wrong, message in (("width", "give NAME=VALUE"), ("=5", "give NAME=VALUE"),
+                           ("width=[", "not valid YAML"), ("width=wide", "could not be built"),
+                           ("depth=3", "could not be built")):
+        assert message in refused(capsys, *words, wrong, *more)
+    assert "width is given twice" in refused(capsys, *words, "width=1", "width=2")
+    assert "bicubic has no weights; it" not in refused(
+        capsys, *ALONE, "--model", "bicubic", "--options", "a=1")
+    assert "--options goes without a config" in refused(
+        capsys, *CELL, "--model", "bicubic", "--options", "a=1", "--plan", "p.json")
+
+
+def test_a_set_that_has_changed_since_is_named(world, capsys):
+    """In a file that --output names, and in a run."""
+    ways = ([*ALONE, "--model", "bicubic", "--metrics", "psnr", "--output", "one.json"],
+            [*CELL, "--model", "bicubic"])
+    for words in ways:
+        evaluate(capsys, *words)
+        assert cli.main(["eval", *words]) == 0
+        assert "computed again" not in capsys.readouterr().err
+    write_png(Path("images/test/new.png"), tiny.photo(8, 20, 20))
+    assert cli.main(["status"]) == 0
+    assert ("sr-x2@2 / tinyset / bicubic: stale: its dataset changed since (the set has 4 images, "
+            "then 3); run" in capsys.readouterr().err)
+    for words in ways:
+        assert cli.main(["eval", *words]) == 0
+        assert ("the set has 4 images, the earlier result had 3: computed again"
+                in capsys.readouterr().err)
+    write_png(Path("images/test/new.png"), tiny.photo(9, 20, 20))
+    for words in ways:
+        assert cli.main(["eval", *words]) == 0
+        assert ("the set's images are not those of the earlier result: computed again"
+                in capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("option", ["--limit", "--threads"])
+@pytest.mark.parametrize("number", ["²", "0", "-1", "1.5", "", " 3", "٣", "9" * 5000, "1e3",
+                                    "99999999999"])
+def test_a_number_is_a_whole_one_of_a_sound_size(world, capsys, option, number):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["eval", *ALONE, "--model", "bicubic", f"{option}={number}"])
+    assert ended.value.code == 2
+    assert "is not a whole number from 1 to" in capsys.readouterr().err
+
+
+def test_every_number_of_a_command_is_checked_so():
+    """No option takes what ``int`` takes: it knows superscripts, other scripts and no limit."""
+    def options(parser):
+        for one in parser._actions:
+            if isinstance(one, argparse._SubParsersAction):
+                for below in one.choices.values():
+                    yield from options(below)
+            elif one.type is not None:
+                yield one
+    found = list(options(cli._parser()))
+    assert len(found) > 10
+    for one in found:
+        if one.type is not int:
+            for text in ("²", "9" * 5000, "nan", "-1"):
+                with contextlib.suppress(argparse.ArgumentTypeError):
+                    one.type(text)
+        else:
+            assert one.help is argparse.SUPPRESS, one.option_strings

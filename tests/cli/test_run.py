@@ -54,6 +54,22 @@ def test_init_replaces_nothing(here, capsys):
     assert not (here / "config.yaml").exists()
 
 
+@pytest.mark.parametrize("name", ["config.yaml", "my_model.py"])
+def test_init_does_not_replace_a_link_to_nothing(here, capsys, name):
+    (here / name).symlink_to("elsewhere")
+    assert cli.main(["init"]) == 2
+    assert f"{name} exists already" in capsys.readouterr().err
+    assert (here / name).is_symlink() and len(list(here.iterdir())) == 1
+
+
+@pytest.mark.parametrize("words", [("init", "a\0b"), ("info", "\0"), ("report", "--config", "\0"),
+                                   ("history", "\0"), ("data", "check", "\0")])
+def test_the_character_nul_is_refused(here, capsys, words):
+    assert cli.main([*words]) == 2
+    assert "holds the character NUL" in capsys.readouterr().err
+    assert not list(here.iterdir())
+
+
 def test_a_config_is_a_file_or_one_that_comes_with_irbench(here, capsys):
     assert run._config(None) == ROOT / "config.yaml"
     assert "no config.yaml here" in capsys.readouterr().err

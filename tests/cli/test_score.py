@@ -53,7 +53,8 @@ def test_a_target_without_a_result_leaves_no_mean_and_is_named(folders, capsys):
 
 
 @pytest.mark.parametrize("more, message", [
-    (["--match", "["], "not a regular expression"),
+    (["--match", "["], "not a valid regular expression"),
+    (["--match", "(a+)+$"], "which may take for ever"),
     (["--metrics", "pnsr"], "unknown metric 'pnsr'"),
     (["--csv", "targets"], "targets: not written"),
 ])

@@ -50,7 +50,7 @@ def test_each_job_has_a_state_and_a_reason(world, words, capsys):
                      "stale": 3, "damaged": 1, "failed": 1, "unavailable": 1, "current": 3}
     for title, state, words in (
             ("training sr-x2@1 / tiny", "missing", "not computed"),
-            ("cell sr-x2@2 / tinyset / bicubic", "damaged", "Delete the file and run again"),
+            ("cell sr-x2@2 / tinyset / bicubic", "damaged", "To replace the file, run again"),
             ("cell sr-x2@2 / tinyset / tiny", "stale", "its training is missing or not current"),
             ("profile sr-x2@2 / tiny", "stale", "its device changed since"),
             ("data tinytrain", "failed", "a defect"),

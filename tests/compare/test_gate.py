@@ -445,7 +445,7 @@ def test_a_failed_profile_fails(world):
     assert message.endswith("ran out of memory. Run the workflow again.")
     (world[1] / CELL).write_text("{")       # its reason says what to do, once
     message, = (f.message for f in held(world).findings_of(REGRESSION) if f.key == KEY)
-    assert message.endswith("Delete the file and run again.")
+    assert message.endswith("To replace the file, run again.")
 
 
 # -- tolerances --------------------------------------------------------------------------------

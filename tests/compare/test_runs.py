@@ -143,7 +143,7 @@ def test_a_record_of_another_form_is_a_failed_cell_with_a_reason(folder, change)
     (folder / CELL).write_text(json.dumps(seal(record)))
     cell = loading.load(folder).cells[KEY]
     assert cell.status == "failed" and not cell.means
-    assert "not in the form" in cell.reason and "Delete the file and run again" in cell.reason
+    assert "not in the form" in cell.reason and "To replace the file, run again" in cell.reason
 
 
 @pytest.mark.parametrize("models", [{"semanir": {"variants": {"k8": {"protocols": 3}}}},

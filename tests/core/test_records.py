@@ -62,7 +62,7 @@ def test_broken_files_are_named(tmp_path):
     path.write_text('{"schema')
     for text in ('{"schema', "[" * 10**5, "\udcff"):
         path.write_text(text, errors="surrogateescape")
-        with pytest.raises(UserError, match=r"r.json: not readable as JSON.*Delete the file"):
+        with pytest.raises(UserError, match=r"r.json: not readable as JSON.*To replace the file"):
             records.read(path)
     path.write_text(json.dumps(record(spec={"x": 1}, result=1e999)).replace("Infinity", "1e999"))
     with pytest.raises(UserError, match=r"r.json: not a valid irbench record"):
@@ -74,7 +74,7 @@ def test_an_edited_value_is_noticed_by_whoever_reads_it(tmp_path):
     files.write_json(path, record())
     path.write_text(path.read_text().replace('"psnr": 1.0', '"psnr": 1.1'))
     with pytest.raises(UserError, match=r"r.json: .*the result does not match its digest; the file "
-                                        "was edited or damaged. Delete the file and run again"):
+                                        "was edited or damaged. To replace the file, run again"):
         records.read(path)
 
 

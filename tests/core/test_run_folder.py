@@ -58,7 +58,7 @@ def test_a_record_that_cannot_be_used_is_a_problem_in_words(tmp_path, change, re
     assert good.record == other and not good.problem
     assert bad.record is None and not bad.missing
     assert bad.problem.startswith("cells/sr-x2@1/set5/net.k8.json: ") and reason in bad.problem
-    assert bad.problem.endswith("Delete the file and run again.")
+    assert bad.problem.endswith("To replace the file, run again.")
 
 
 @pytest.mark.parametrize(("kind", "change"), [

@@ -142,6 +142,12 @@ def test_an_array_that_no_memory_holds_is_refused(tmp_path, monkeypatch):
         blocks.images(tmp_path / "one.mat")
 
 
+def test_complex_values_are_no_image(tmp_path):
+    io.savemat(tmp_path / "one.mat", {"one": np.full((1, 4, 5, 3), 0.5 + 0.1j)})
+    with pytest.raises(Damaged, match="the values of one are complex128. Valid: uint8"):
+        blocks.images(tmp_path / "one.mat")
+
+
 def test_boxes_that_do_not_fit_are_named(dnd):
     path = dnd.root / "dnd" / "info.mat"
     info = np.empty((1, 2), [("boundingboxes", object)])
@@ -152,6 +158,13 @@ def test_boxes_that_do_not_fit_are_named(dnd):
     io.savemat(path, {"info": info[:, :1]})
     with pytest.raises(Damaged, match="is for 1 images.*for each of the 2 files of images"):
         obtain.fetch(dnd, dnd.root)
+    for values in ([[np.nan, 1, 2, 3]], [[1, np.inf, 2, 3]], [[1.5, 1, 2, 3]], [[1 + 1j, 1, 2, 3]],
+                   [["a", "b", "c", "d"]]):
+        info[0, 0]["boundingboxes"] = np.array(values)
+        io.savemat(path, {"info": info})
+        with pytest.raises(Damaged, match="info.mat: info.boundingboxes holds values that are not "
+                                          "whole numbers"):
+            obtain.fetch(dnd, dnd.root)
     io.savemat(path, {"about": 3})
     with pytest.raises(Damaged, match="not as expected .KeyError"):
         obtain.fetch(dnd, dnd.root)

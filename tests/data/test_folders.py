@@ -1,6 +1,7 @@
 """Sets that users bring: looked up, paired, counted, held to what they were."""
 
 import functools
+import re
 import shutil
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from irbench.core import digests
 from irbench.core.errors import Damaged, Unavailable, UserError
-from irbench.data import folders, obtain, sets
+from irbench.data import folders, obtain, sets, tree
 from irbench.imaging.images import write_png
 from tests.helpers.sets import images, make, photo
 
@@ -28,7 +29,7 @@ def folder(tmp_path):
         write_png(tmp_path / "images" / name, photo(i))
     (tmp_path / "images" / "notes.txt").write_text("not an image")
     (tmp_path / "images" / ".hidden.png").write_text("not an image")
-    write_png(tmp_path / "images" / "more" / "d.png", photo(4))
+    write_png(tmp_path / "images" / ".thumbnails" / "d.png", photo(4))
     return tmp_path / "images"
 
 
@@ -49,9 +50,36 @@ def test_a_pattern_chooses(user, folder, monkeypatch):
     monkeypatch.setenv("HOME", str(folder.parent))
     assert [r.file for r in sets.manifest(
         user(local={"folder": "~/images", "pattern": "*.png"}))] == ["a.png", "b.PNG", "c.png"]
+    write_png(folder / "more" / "d.png", photo(4))
     assert [r.file for r in sets.manifest(
         user(local={"folder": str(folder), "pattern": "**/*.png"}))] == [
             "a.png", "b.PNG", "c.png", "d.png"]
+
+
+def test_the_refusal_of_a_folder_says_one_thing_to_do(user, folder, tmp_path):
+    write_png(folder / "more" / "d.png", photo(4))
+    with pytest.raises(UserError) as caught:
+        sets.manifest(user(local={"folder": "images"}))
+    assert re.search(r"1 image file in .*images matches no pattern \(more/d.png\). In the "
+                     r"catalog, widen the pattern, or name what does not belong to the set, such "
+                     r"as leave_out: 'more/\*\*'\.$", str(caught.value))
+    left = user(local={"folder": "images", "leave_out": "more/**"})
+    assert [row.file for row in sets.manifest(left)] == ["a.png", "b.PNG", "c.png"]
+    with pytest.raises(UserError, match=r"none.* does not exist. Add what is missing to .*none, or "
+                       "correct 'local' in the catalog"):
+        sets.manifest(user(local={"folder": "none"}))
+
+
+def test_a_tree_of_too_many_files_is_refused(user, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(tree, "MOST", 3)
+    with pytest.raises(Unavailable, match="be read: more than 3 files and folders lie below"):
+        sets.digest(user(local={"folder": "images", "leave_out": "**/*"}))
+
+
+def test_a_list_of_images_that_no_pattern_takes_ends(user, folder, monkeypatch):
+    monkeypatch.setattr(tree, "MOST_LEFT", 1)
+    with pytest.raises(UserError, match="more than 1 image files .* match no pattern"):
+        sets.digest(user(local={"folder": "images", "hr": "a.png"}))
 
 
 def test_the_digest_of_a_folder_follows_its_bytes(user, folder):
@@ -299,7 +327,7 @@ def test_a_damaged_list_says_what_to_do(manual, text):
     if text == "# {}":  # another definition, so it is made again
         assert len(sets.manifest(entry)) == 4
         return
-    with pytest.raises(Unavailable, match="Delete it and run: irbench data check mine"):
+    with pytest.raises(Unavailable, match="here: irbench data check mine --accept"):
         sets.manifest(entry)
 
 

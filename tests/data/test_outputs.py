@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 import yaml
+from PIL import Image
 
 from irbench import plan
 from irbench.core.errors import Damaged, Unavailable, UserError
@@ -13,6 +14,8 @@ from irbench.imaging.images import crop_border, luma, read_image, write_png
 from irbench.jobs import evaluate
 from irbench.jobs.run import do
 from irbench.jobs.verify import Records, check
+from irbench.report import collect
+from irbench.report.facts import family
 from tests.helpers import tiny
 from tests.helpers.sets import images, make, photo
 
@@ -148,3 +151,50 @@ def test_what_does_not_apply_is_refused(world, entry, word):
     world.write_text(yaml.safe_dump(config))
     with pytest.raises(UserError, match=word):
         plan.load(world)
+
+
+def test_a_whole_disk_is_no_folder_of_results(tmp_path, monkeypatch):
+    monkeypatch.setattr(outputs, "MOST", 20)
+    for number in range(7):
+        images(tmp_path / "deep" / str(number), "a.txt.png", "b.png", "c.png")
+    with pytest.raises(Unavailable, match="more than 20 files and folders lie below it. Correct"):
+        outputs.find(str(tmp_path))
+    assert outputs.altered(str(tmp_path), "0" * 64, str).startswith("cannot be read")
+    assert len(outputs.find(str(tmp_path / "deep/1")).files) == 3
+
+
+def test_pictures_that_lost_something_are_marked_in_their_row(world):
+    for path in sorted(world.parent.glob("theirs/*/*/*.png"))[:2]:
+        Image.open(path).save(path.with_suffix(".jpg"))
+        path.unlink()
+    planned = plan.load(world)
+    job = planned.cells[KEY]
+    record = do(planned, job)
+    assert record["resolved"]["outputs"]["lossy"] == {"JPEG": 2}
+    run = collect.collect(planned.folder, planned.report_spec)
+    cell = next(one for one in run.cells if one.model == job.key["model"])
+    assert family.circumstances(cell) == [
+        "its pictures are compressed with loss (2 JPEG of 3), so they are not what the model "
+        "returned"]
+
+
+def test_pictures_that_serve_several_levels_are_marked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    levels = [f"denoise_color-sigma{sigma}" for sigma in (15, 50)]
+    path = tiny.make(tmp_path, metrics=["psnr"], models={
+        "one": {"outputs": "out"}, "each": {"outputs": "out/{level}"}}, cells=[
+        {"protocol": level, "datasets": ["tinyset"], "models": ["one", "each"]}
+        for level in levels])
+    for sigma in (0, 15, 50):
+        for image in (tmp_path / "images/test").glob("*.png"):
+            write_png(tmp_path / "out" / (f"sigma{sigma}" if sigma else "") / image.name,
+                      read_image(image) // 2 + sigma)
+    planned = plan.load(path)
+    for job in planned.cells.values():
+        do(planned, job)
+    cells = collect.collect(planned.folder, planned.report_spec).cells
+    notes = {(cell.model, cell.level): family.circumstances(cell) for cell in cells}
+    assert notes == {
+        ("one", "sigma15"): ["the same pictures are scored as \N{GREEK SMALL LETTER SIGMA} = 50"],
+        ("one", "sigma50"): ["the same pictures are scored as \N{GREEK SMALL LETTER SIGMA} = 15"],
+        ("each", "sigma15"): [], ("each", "sigma50"): []}

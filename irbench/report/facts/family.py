@@ -125,7 +125,19 @@ def circumstances(cell: Cell) -> list[str]:
     unusual = {key: settings[key] for key, usual in (
         ("dtype", "float32"), ("channels_last", False), ("compile", False))
         if settings.get(key, usual) != usual}
-    return ([f"computed in {text.inference(unusual)}"] if unusual else []) + tiles(cell)
+    return [*([f"computed in {text.inference(unusual)}"] if unusual else []), *tiles(cell),
+            *lossy(cell), *filter(None, [cell.same_pictures])]
+
+
+def lossy(cell: Cell) -> list[str]:
+    """Return a note if given pictures of a cell went through a lossy compression, else []."""
+    given = ((cell.record or {}).get("resolved") or {}).get("outputs")
+    found = given.get("lossy") if isinstance(given, dict) else None
+    if not isinstance(found, dict) or not found:
+        return []
+    kinds = ", ".join(f"{count} {name}" for name, count in found.items())
+    return [f"its pictures are compressed with loss ({kinds} of {len(cell.images)}), so they are "
+            "not what the model returned"]
 
 
 def tiles(cell: Cell) -> list[str]:
