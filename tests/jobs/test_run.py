@@ -146,7 +146,7 @@ def test_the_device_is_the_configs_unless_settings_name_one(cell, monkeypatch):
 ])
 def test_a_process_of_its_own_leaves_a_record(cell, code, left, expected):
     planned, job = cell
-    write(job, record_of(job, Result({"images": [], "mean": {}})))
+    write(job, record_of(job, Result({"images": tiny.IMAGES, "mean": {}})))
     if left:
         code = f"open({str(job.record)!r}, 'w').write('its own')\n{code}"
     ended, record = jobs.supervise(planned, job, [sys.executable, "-c", code], attempt=3)
@@ -175,7 +175,7 @@ def test_a_folder_in_a_records_place_is_set_aside(cell):
 # -- one process a job, and only what the run asks for -------------------------------------------
 
 def done(job):
-    return record_of(job, Result({"images": [], "mean": {}}))
+    return record_of(job, Result({"images": tiny.IMAGES, "mean": {}}))
 
 
 def test_a_job_of_a_run_waits_for_another_process_and_takes_its_result(cell, monkeypatch):
@@ -241,7 +241,7 @@ def test_a_job_writes_only_what_the_plan_still_asks_for(cell, world, monkeypatch
 
     def work(*_):
         change_plan(world, **changes)
-        return Result({"images": [], "mean": {}})
+        return Result({"images": tiny.IMAGES, "mean": {}})
 
     monkeypatch.setitem(jobs.KINDS, "cell", jobs.Kind(work))
     for on_failure in ("record", "stop"):
