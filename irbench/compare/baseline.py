@@ -305,9 +305,9 @@ def _run(content: dict, path: Path) -> RunData:
             made["data"] = entry.get("data", shared.get("sha256"))
         cells[key] = CellData(
             protocol, dataset, model, "ok", "", {m: _number(v) for m, v in entry["mean"].items()},
-            images, dict.fromkeys(entry.get("missing") or (), NOT_SCORED),
-            {name: rows[name] for name in entry["mean"] if name in rows}, made,
-            str(common.get("time") or ""), common)
+            images, dict.fromkeys(entry.get("missing") or (), NOT_SCORED), made,
+            str(common.get("time") or ""), common,
+            rows={name: rows[name] for name in entry["mean"] if name in rows})
     profiles = {}
     for key, entry in sorted(content["profiles"].items()):
         protocol, model = key.split("/")

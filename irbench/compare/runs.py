@@ -33,11 +33,11 @@ class CellData:
         means: metric -> mean over all images, in the unit of the metric.
         images: name -> metric -> score; a metric without a score is left out.
         missing: metric -> why it has no mean.
-        rows: how the record defines metrics that are not irbench's own, by name.
         inputs: the inputs of the result (``irbench.compare.inputs``).
         time: time of the record, ISO 8601 in UTC; "" if unknown.
         provenance: code and machine that made the result.
         path: path of the record, relative to the run folder; "" for a baseline.
+        rows: how the record defines metrics that are not irbench's own, by name.
     """
 
     protocol: str
@@ -48,11 +48,11 @@ class CellData:
     means: dict[str, float] = field(default_factory=dict)
     images: dict[str, dict[str, float]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
-    rows: dict[str, Metric] = field(default_factory=dict)
     inputs: dict = field(default_factory=dict)
     time: str = ""
     provenance: dict = field(default_factory=dict)
     path: str = ""
+    rows: dict[str, Metric] = field(default_factory=dict)
 
     @property
     def key(self) -> str:

@@ -77,7 +77,7 @@ def _flag(value: object) -> bool:
 
 # field -> the test of its value, and what it takes, in words
 FORMS: dict[str, tuple[Test, str]] = {
-    "title": (forms.line, "one line of text"),
+    "title": (forms.line, "a text of one line"),
     **dict.fromkeys(("builder", "source", "note", "published_as"), (forms.text, "a text")),
     **dict.fromkeys(("in_paper", "learned", "reference", "any_scale"), (_flag, "True or False")),
     **dict.fromkeys(("tasks", "free"), (_list_of(forms.text), "a list of texts")),

@@ -15,7 +15,7 @@ from irbench.jobs.result import Result, failure, record_of, write
 from tests.helpers import tiny
 from tests.helpers.paths import ROOT
 
-RESULTS = {"cell": {"images": [], "mean": {}}, "data": {"count": 3}}
+RESULTS = {"cell": {"images": tiny.IMAGES, "mean": {}}, "data": {"count": 3}}
 
 
 @pytest.fixture

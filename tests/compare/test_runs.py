@@ -38,7 +38,7 @@ def test_a_run_is_loaded_whole(folder):
     (fixtures.fail(), "failed", "ran out of memory"),
     (fixtures.fail("unavailable", "no images"), "unavailable", "no images"),
     (lambda r: r["result"]["images"].clear(), "partial", "no image"),
-    (lambda r: r["result"]["images"][0].update(name="image1"), "partial", "twice")])
+    (lambda r: r["result"]["images"][0].update(name="image1"), "failed", "twice")])
 def test_a_cell_without_a_whole_result_has_no_means(folder, change, status, reason):
     edit(folder, CELL, change)
     cell = loading.load(folder).cells[KEY]

@@ -48,6 +48,7 @@ SEMANIR = {"arch": "semanir-light",
            "training": {"recipe": "demo", "data": ["tinytrain"], "steps": 2, "patch": 16,
                         "batch": 2},
            "variants": {"k8": {"options": {"k": 8}}}}
+IMAGES = [{"name": f"img{number}"} for number in range(3)]      # of tinyset, in a cell's result
 BENCH = {"n": [16], "k": [4], "windows": 1, "heads": 2, "head_dim": 4, "samples": 2,
          "implementations": ["mask"]}
 SWEEP = {"sizes": [8, 16, 24], "batches": [1, 2], "samples": 2}

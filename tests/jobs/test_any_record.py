@@ -12,8 +12,7 @@ from tests.helpers.sealed import seal
 
 GROUPS = {"cell": "cells", "profile": "profiles", "training": "trainings", "leaks": "leaks",
           "data": "data"}
-IMAGES = [{"name": f"img{number}"} for number in range(3)]
-RESULTS = {"cell": {"images": IMAGES, "mean": {}}, "data": {"count": 3}, "training": {
+RESULTS = {"cell": {"images": tiny.IMAGES, "mean": {}}, "data": {"count": 3}, "training": {
     "checkpoint": {"file": "gone.safetensors", "sha256": "0" * 64}}}
 
 

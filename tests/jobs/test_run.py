@@ -229,7 +229,7 @@ def test_a_folder_in_a_records_place_is_set_aside(cell):
 # -- one process a job, and only what the run asks for -------------------------------------------
 
 def done(job):
-    return record_of(job, Result({"images": [], "mean": {}}))
+    return record_of(job, Result({"images": tiny.IMAGES, "mean": {}}))
 
 
 def test_a_job_of_a_run_waits_for_another_process_and_takes_its_result(cell, monkeypatch):
@@ -295,7 +295,7 @@ def test_a_job_writes_only_what_the_plan_still_asks_for(cell, world, monkeypatch
 
     def work(*_):
         change_plan(world, **changes)
-        return Result({"images": [], "mean": {}})
+        return Result({"images": tiny.IMAGES, "mean": {}})
 
     monkeypatch.setitem(jobs.KINDS, "cell", jobs.Kind(work))
     for on_failure in ("record", "stop"):

@@ -371,6 +371,6 @@ def test_verify_knows_whose_weights_a_variant_has(tmp_path, monkeypatch):
     for digest, problem in ((own, []), ("a" * 64, ["computed with other weights"])):
         files.write_json(cell.record, records.make(
             "cell", cell.key, cell.spec, resolved={"checkpoint": digest},
-            result={"images": [], "mean": {}}))
+            result={"images": tiny.IMAGES, "mean": {}}))
         found = [p for p in verify.check(run) if p.startswith(f"{cell.title}: computed")]
         assert [p.split(": ")[1].split(" than")[0] for p in found] == problem

@@ -296,7 +296,7 @@ def test_verify_finds_weights_that_were_altered_after_the_run(world, tmp_path):
     cell = run.cells["sr-x2@2/tinyset/tiny"]
     files.write_json(cell.record, records.make(
         "cell", cell.key, cell.spec, resolved={"checkpoint": "b" * 64},
-        result={"images": [], "mean": {}}))
+        result={"images": tiny.IMAGES, "mean": {}}))
 
     def found():
         return [one for one in verify.check(run) if one.startswith(cell.title)]
