@@ -33,6 +33,7 @@ from irbench.cli import (
     info,
     init,
     listing,
+    output,
     peers,
     profile,
     report,
@@ -44,6 +45,7 @@ from irbench.cli import (
     train,
     verify,
 )
+from irbench.core import messages
 from irbench.core.errors import Paused, UserError, refusal
 from irbench.jobs import life
 
@@ -64,7 +66,10 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     arguments.argv, arguments.parser = argv, parser
     life.watch()
+    if life.is_watching():
+        messages.plain()        # other jobs of the run write to the same terminal
     try:
+        output.check(arguments)
         code = arguments.call(arguments) or 0
         sys.stdout.flush()      # a full disk shows here, not when Python has ended
         return code

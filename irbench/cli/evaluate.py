@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 from irbench.api import references
 from irbench.api.evaluation import Evaluation, evaluate
-from irbench.cli import common
+from irbench.cli import common, output
 from irbench.core import files, messages
 from irbench.core.errors import UserError
 from irbench.jobs import run as jobs
@@ -39,9 +38,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=common.positive, metavar="N",
                         help="a quick look: only the first N images of the set; the result is "
                              "marked, and stored in no run")
-    parser.add_argument("--output", metavar="FILE", type=Path,
-                        help="also write the record to this JSON file (with --limit or without a "
-                             "config)")
+    output.add_file(parser, "--output", "also write the record to this JSON file (with --limit or "
+                    "without a config)", (".json",), content=output.json_or_record)
     parser.add_argument("--keep-images", action="store_true",
                         help="keep the restored images in the run")
     alone = parser.add_argument_group("without a config")
@@ -71,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = _alone(arguments) if alone else _part(arguments)
     messages.say(str(found))
     if arguments.output:
-        _write(arguments.output, found.record)
+        output.write_file("--output", arguments.output, files.json_text(found.record))
     record = found.record
     print(json.dumps({
         "record": str(arguments.output) if arguments.output else None, "status": record["status"],
@@ -119,10 +117,3 @@ def _part(arguments: argparse.Namespace) -> Evaluation:
     planned, job = _planned(arguments)
     found = jobs.compute(planned, job, common.settings(arguments, planned, limit=arguments.limit))
     return Evaluation(record_of(job, found), complete=found.spec is None)
-
-
-def _write(path: Path, record: dict) -> None:
-    try:
-        files.write_json(path, record)
-    except OSError as error:
-        raise UserError(f"--output {path}: not written: {error.strerror}.") from None
