@@ -9,6 +9,7 @@ for _ in messages.track(range(50), 'work', 50): time.sleep(0.5)"``
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -58,8 +59,16 @@ def plain() -> None:
 
 
 def is_live() -> bool:
-    """Return whether progress is one line that is rewritten: on a terminal of our own."""
-    return sys.stderr.isatty() and not (_muted or _plain)
+    """Return whether progress is one line that is rewritten: on a terminal of our own.
+
+    A terminal that does not tell its width, as that of some containers, gets lines as well.
+    """
+    if _muted or _plain or not sys.stderr.isatty():
+        return False
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (OSError, ValueError):       # something that only behaves like a terminal
+        return True
 
 
 def say(message: str) -> None:

@@ -112,7 +112,7 @@ def test_a_finished_run_has_nothing_to_do(tmp_path, monkeypatch, capsys):
     assert "was altered; run the workflow again" in capsys.readouterr().err
     # a report that is made anew and interrupted: the earlier one stays, and what is to do is said
     with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("irbench.report.tables.files.texts", interrupted)
+        patch.setattr("irbench.report.files.texts", interrupted)
         report.run(cli._parser().parse_args(["report"]))
     assert planned.run_folder.report.read_text().startswith("<!")
     assert cli.main(["status"]) == 0

@@ -3,7 +3,9 @@ import pty
 import re
 import subprocess
 import sys
+import termios
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -52,7 +54,8 @@ def test_progress_tells_rate_and_time_left(monkeypatch, capsys):
 
 def test_a_terminal_shows_a_live_line_for_a_budget_in_seconds(monkeypatch, capsys):
     monkeypatch.setattr(messages.sys.stderr, "isatty", lambda: True, raising=False)
-    assert list(messages.track_seconds([0.0, 5.0], "work", 10)) == [0.0, 5.0]
+    spent = (time.sleep(0.15) or one for one in (0.0, 5.0))     # it is drawn every 0.1 s at most
+    assert list(messages.track_seconds(spent, "work", 10)) == [0.0, 5.0]
     message = capsys.readouterr().err
     assert "work:" in message
     assert "it/s, about 5 s left" in message
@@ -79,6 +82,8 @@ def do(tmp_path, how, stderr):
 def through_a_terminal(tmp_path, how):
     """Return what the work writes to stdout and to a terminal."""
     ours, theirs = pty.openpty()
+    if how != "unknown width":
+        termios.tcsetwinsize(theirs, (24, 100))
     process = do(tmp_path, how, theirs)
     os.close(theirs)
     shown = b""
@@ -105,15 +110,18 @@ def test_a_pipe_and_a_log_get_plain_lines_at_intervals(tmp_path):
 def test_a_terminal_gets_one_line_that_is_rewritten(tmp_path):
     out, shown = through_a_terminal(tmp_path, "live")
     assert out == '{"done": 1000}\n'
-    assert shown.count("\r") > 10 and re.search(r"work: +\d+%\|.*\d+/1000 \[\d+:\d+<\d+:\d+", shown)
-    assert re.search(r"download set:.*5\.00M/5\.00M|download set: +\d+%.*B/s", shown)
-    # a message stands on a line of its own: only it ends one
-    assert re.sub(r".*\r", "", shown.replace("\r\n", "\n")).strip().startswith("half of it")
+    assert shown.count("\r") > 10
+    assert re.search(r"work: +\d+%\|.*\d+/1000 \[\d+:\d+<\d+:\d+", shown)
+    assert re.search(r"download set: +\d+%.*B/s", shown)
+    # only the message ends a line; in the end the live line is gone
+    left = shown.replace("\r\n", "\n").split("\n")
+    assert [line.rpartition("\r")[2].strip() for line in left] == ["half of it", ""]
     assert all(map(LINE.fullmatch, (tmp_path / "log.txt").read_text().splitlines()))
 
 
 @pytest.mark.slow
-def test_jobs_that_share_a_terminal_write_lines(tmp_path):
-    _, shown = through_a_terminal(tmp_path, "plain")
+@pytest.mark.parametrize("how", ["plain", "unknown width"])
+def test_jobs_that_share_a_terminal_write_lines(tmp_path, how):
+    _, shown = through_a_terminal(tmp_path, how)
     assert "%|" not in shown
     assert all(map(LINE.fullmatch, shown.splitlines()))

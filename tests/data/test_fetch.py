@@ -6,7 +6,6 @@ import socket
 import threading
 import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
@@ -252,11 +251,11 @@ def test_back_off_doubles(one):
         def wait(self, seconds: float) -> None:
             waits.append(seconds)
 
-    bar = SimpleNamespace(disable=True, update=lambda size: None)
+    progress = fetch.messages.Progress("files", None, unit="B", show=False)
     file = one(*[500] * 9)
     with pytest.raises(Unavailable):
-        transfer.transfer(file, file.url, transfer.Downloads(5, backoff=1.0, timeout=5.0, bar=bar,
-                                                       stop=Stop()))
+        transfer.transfer(file, file.url, transfer.Downloads(5, backoff=1.0, timeout=5.0,
+                                                             progress=progress, stop=Stop()))
     assert waits == [1.0, 2.0, 4.0, 8.0]
 
 
