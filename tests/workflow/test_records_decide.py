@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 import zipfile
+from pathlib import Path
 
 import pytest
 import yaml
@@ -232,7 +233,7 @@ def test_one_record_can_be_asked_for(world):
 
 @pytest.mark.slow
 def test_the_last_report_stays_until_the_next_one_is_there(tmp_path, monkeypatch):
-    """The making of another is killed, with Snakemake and without; the next run makes it."""
+    """The making of another one is interrupted; the next run makes it."""
     monkeypatch.chdir(tmp_path)
     tiny.make(tmp_path, metrics=["ssim"], models={"bicubic": {}}, cells=[
         {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["bicubic"]}])
@@ -245,11 +246,14 @@ def test_the_last_report_stays_until_the_next_one_is_there(tmp_path, monkeypatch
     edit_config(tmp_path, lambda config: config.update(title="Another"))
     process = snakemake(tmp_path, "--configfile", "config.yaml", wait=False)
     until = time.monotonic() + 300
-    while folder.report_note.exists() and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.01)    # it is removed before the rule begins
+    log = Path(folder.log("report"))
+    while not (log.exists() and log.read_text()):       # it has begun
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.01)
     os.killpg(process.pid, signal.SIGTERM)
     output = process.communicate(timeout=300)[0]
     assert process.returncode and "Render the report" in output
+    assert not folder.report_note.exists()
     assert {path: path.read_bytes() for path in before} == before
     assert verify.find_report(plan.load("config.yaml")).state == "stale"
     assert run(tmp_path)[0] == {REPORT}
