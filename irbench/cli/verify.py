@@ -22,7 +22,7 @@ from irbench.jobs import verify
 
 NAME = "verify"
 WITHOUT_RESULT = ("failed", "unavailable")
-HELP = "check that a run's results belong to the present config, code and weights"
+HELP = "check that a run's results and report belong to the present config, code and weights"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

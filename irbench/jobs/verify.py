@@ -106,7 +106,7 @@ class Records:
             return "damaged", f"{self.plan.folder}/{stored.problem}"
         record = stored.record
         if record["status"] != "ok":
-            return record["status"], record["reason"]
+            return record["status"], record["reason"] or "its record gives no reason"
         if not records.serves(record["spec"], job.spec):
             changed = sorted(key for key in job.spec if record["spec"].get(key) != job.spec[key])
             return "stale", f"its {', '.join(changed) or 'spec'} changed since; {AGAIN}"
