@@ -27,6 +27,7 @@ rule all:
     default_target: True
     input:
         RUN.targets,
+        shown=RUN.shown,
 
 
 onstart:

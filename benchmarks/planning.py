@@ -101,7 +101,7 @@ def finish(folder: Path) -> None:
         (run.folder / name).write_text("\n")
     for name in ("tables", "figures"):
         (run.folder / name).mkdir()
-    verify.note_report(run, verify.report_digest(run))
+    verify.note_report(run, verify.report_inputs(run))
 
 
 # -- measuring ---------------------------------------------------------------------------------

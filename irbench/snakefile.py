@@ -31,8 +31,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from snakemake.exceptions import WorkflowError
-from snakemake.io import ancient
+from snakemake.io import ancient, report
 from snakemake.settings.types import RerunTrigger
+from snakemake.sourcecache import LocalSourceFile
 from snakemake.utils import update_config
 
 from irbench import plan as plans
@@ -143,20 +144,19 @@ class Workload:
     def targets(self, wildcards: Wildcards) -> list[str]:
         """Return the targets of the run: every record that is not current, and the report."""
         return [*(str(job.record) for job in self.plan.jobs() if self.records.problem(job)),
-                str(self.folder.report), str(self.folder.summary), str(self.folder.tables),
-                str(self.folder.figures)]
+                str(self.folder.report_note)]
 
     def inputs_of_report(self, wildcards: Wildcards) -> list[str]:
         """Return the inputs of the report: all records."""
         jobs = self.plan.jobs()
         current = (not any(self.records.problem(job) for job in jobs)
-                   and verify.report_is_current(self.plan))
-        self._decide(self.folder.report, current)
+                   and verify.find_report(self.plan).state == verify.CURRENT)
+        self._decide(self.folder.report_note, current)
         return self._waited_for(jobs, current)
 
     def inputs_of_anchors(self, wildcards: Wildcards) -> list[str]:
         """Return no file, because the comparison with known values fetches what it needs."""
-        self._decide(anchor_run.FOLDER.anchors("csv"), anchor_run.is_current())
+        self._decide(anchor_run.FOLDER.anchors_note, anchor_run.is_current())
         return []
 
     def _decide(self, output: Path, current: bool) -> None:
@@ -243,7 +243,32 @@ class Workload:
         """Return the table of a record in Snakemake's report, which is that of its task."""
         return lambda wildcards: subcategory(self.plan, group, list(wildcards))
 
-    def file_labels(self, folder: Path) -> Callable[[Wildcards], dict[str, str]]:
+    def shown(self, wildcards: Wildcards) -> list[str]:
+        """Return the files of irbench's report that are here, to be shown in Snakemake's.
+
+        They are inputs of the last rule, and outputs of none (see workflow/rules/report.smk).
+        """
+        folder = self.folder
+        tables, plots_ = (self._file_labels(one) for one in (folder.tables, folder.figures))
+        files_of = [
+            self._shown(folder.report, "page", "Overview", labels={
+                "file": folder.report.name, "what": "the report", "format": "HTML"}),
+            self._shown(folder.summary, "summary", "Overview", labels={
+                "file": folder.summary.name, "what": "every value", "format": "CSV"}),
+            self._shown(folder.tables, "table", "Tables", "{suffix}", tables, "{name}.{suffix}"),
+            # one file per plot; the PDF and SVG files are beside it
+            self._shown(folder.figures, "figure", "Plots", lambda one: drawing(one.name), plots_,
+                        "{name}.{suffix,png}")]
+        return [path for path in files_of if Path(path).exists()]
+
+    def _shown(self, path: Path, caption: str, category: str, subcategory: object = None,
+               labels: object = None, *patterns: str) -> str:
+        """Mark a file or folder for Snakemake's report."""
+        place = Path(self.workflow.basedir, f"workflow/report/{caption}.rst")
+        return report(str(path), LocalSourceFile(str(place)), category, subcategory, labels,
+                      list(patterns))
+
+    def _file_labels(self, folder: Path) -> Callable[[Wildcards], dict[str, str]]:
         """Return the labels of a table or plot in Snakemake's report."""
         return lambda wildcards: file_labels(self.plan, folder, wildcards.name, wildcards.suffix)
 

@@ -33,6 +33,7 @@ from irbench.cli import (
     info,
     init,
     listing,
+    output,
     peers,
     profile,
     report,
@@ -65,9 +66,12 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     arguments.argv, arguments.parser = argv, parser
     life.watch()
+    if life.is_watching():
+        messages.plain()        # other jobs of the run write to the same terminal
     try:
         if any("\0" in one for one in argv):    # no system call takes it
             raise UserError("an argument holds the character NUL. Remove it.")
+        output.check(arguments)
         code = arguments.call(arguments) or 0
         sys.stdout.flush()      # a full disk shows here, not when Python has ended
         return code

@@ -16,13 +16,13 @@ import re
 from pathlib import Path
 
 from irbench.catalog import protocols
-from irbench.cli import common
-from irbench.core import digests, files
+from irbench.cli import common, output
+from irbench.core import digests
 from irbench.core.errors import UserError
 from irbench.core.run_folder import RESULTS, RunFolder
 from irbench.models import registry
 from irbench.plan import config as configs
-from irbench.weights import bundled, cards, export
+from irbench.weights import bundled, cards, export, storage
 
 NAME = "checkpoints"
 HELP = "list, show, export and import weights"
@@ -55,7 +55,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                      help="protocol of the training, e.g. sr-x2 or denoise_color-blind")
     sub.add_argument("--model", required=True, help="a name under `models` in the config")
     to = sub.add_mutually_exclusive_group(required=True)
-    to.add_argument("--output", type=Path, metavar="FILE", help="a .safetensors file")
+    output.add_file(sub, "--output", "a .safetensors file", (".safetensors",), group=to,
+                    content=_foreign)
     to.add_argument("--bundle", action="store_true",
                     help="add it to irbench's bundled weights, and update their catalog")
     sub.add_argument("--float32", action="store_true",
@@ -76,6 +77,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     sub.add_argument("--weights-key", metavar="KEY",
                      help="which set of weights, if the file has several, e.g. params_ema")
     sub.add_argument("--sha256", help="the expected digest of the file")
+
+
+def _foreign(path: Path) -> str:
+    return "" if storage.read_header(path) else "holds weights that irbench did not write"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -129,7 +134,7 @@ def _export(arguments: argparse.Namespace) -> int:
         best=arguments.best, command=_command(arguments))
     path = arguments.output or bundled.add(data, header)
     if arguments.output:
-        files.write_atomic(path, data)
+        output.write_file("--output", path, data)
     print(json.dumps({"file": str(path), "sha256": digests.file_digest(path), "bytes": len(data),
                       "scores": len(header["scores"])}))
     return 0

@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 from irbench.catalog import citations
-from irbench.cli import common
+from irbench.cli import common, output
 from irbench.core import messages
-from irbench.core.errors import not_written
-from irbench.core.files import write_atomic
 from irbench.report.facts import citing
 
 NAME = "cite"
@@ -28,7 +25,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", nargs="?", default=common.CONFIG, metavar="CONFIG|RUN",
                         help="a config file, or a run by its name or folder (default: %(default)s)")
     parser.add_argument("--all", action="store_true", help="print every entry that irbench has")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write this file instead")
+    output.add_file(parser, "--output", "write this file instead", output.CITATIONS,
+                    content=output.bibtex)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,9 +40,6 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.output:
         print(cited.bibtex, end="")
         return 0
-    try:
-        write_atomic(arguments.output, cited.bibtex)
-    except OSError as error:
-        raise not_written(arguments.output, error) from None
+    output.write_file("--output", arguments.output, cited.bibtex)
     print(json.dumps({"citations": str(arguments.output), "entries": len(cited.keys)}))
     return 0

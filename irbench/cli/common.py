@@ -17,6 +17,7 @@ from pathlib import Path
 
 from irbench import plan as plans
 from irbench.catalog import peers, protocols, reader, recipes
+from irbench.cli import output
 from irbench.core import messages
 from irbench.core.errors import UserError, unknown
 from irbench.core.run_folder import RESULTS, RunFolder, runs
@@ -69,7 +70,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 
 def add_log(parser: argparse.ArgumentParser) -> None:
     """Add the option for a copy of all messages."""
-    parser.add_argument("--log", help="also write messages to this file")
+    output.add_file(parser, "--log", "also write messages to this file", (".log", ".txt", ""))
 
 
 def add_attempt(parser: argparse.ArgumentParser) -> None:
@@ -266,8 +267,13 @@ def run_job(arguments: argparse.Namespace, plan: Plan, job: Job,
     return code
 
 
-def count_states(found: Iterable[verify.RecordState]) -> dict[str, int]:
-    """Return how many records are in each state, those that are in none left out."""
+def state_line(one: verify.RecordState | verify.ReportState) -> str:
+    """Return the state of a job or a report and what is to be said of it, as one line."""
+    return f"{one.state:11} {one}"
+
+
+def count_states(found: Iterable[verify.RecordState | verify.ReportState]) -> dict[str, int]:
+    """Return how many records are in each state; states that none is in are left out."""
     states = [one.state for one in found]
     return {state: states.count(state) for state in (*verify.TO_DO, verify.ALTERED, verify.CURRENT)
             if state in states}

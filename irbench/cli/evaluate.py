@@ -16,7 +16,7 @@ from pathlib import Path
 
 from irbench.api import references
 from irbench.api.evaluation import Evaluation, evaluate
-from irbench.cli import common
+from irbench.cli import common, output
 from irbench.core import files, messages, records
 from irbench.core.errors import UserError
 from irbench.jobs import outcome
@@ -41,9 +41,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=common.positive, metavar="N",
                         help="a quick look: only the first N images of the set; the result is "
                              "marked, and stored in no run")
-    parser.add_argument("--output", metavar="FILE", type=Path,
-                        help="also write the record to this JSON file (with --limit or without a "
-                             "config)")
+    output.add_file(parser, "--output", "also write the record to this JSON file (with --limit or "
+                    "without a config)", (".json",), content=output.json_or_record)
     parser.add_argument("--keep-images", action="store_true",
                         help="keep the restored images in the run")
     alone = parser.add_argument_group("without a config")
@@ -133,7 +132,4 @@ def _write(path: Path, record: dict) -> None:
     with contextlib.suppress(UserError):
         if changed := outcome.of_another_set(records.read(path), record):
             messages.say(changed)
-    try:
-        files.write_json(path, record)
-    except OSError as error:
-        raise UserError(f"--output {path}: not written: {error.strerror}.") from None
+    output.write_file("--output", path, files.json_text(record))

@@ -1,7 +1,7 @@
 """``irbench report``: tables, plots and report.html from a run's records.
 
 Reads   the config and the run's records. Writes RUN/tables, RUN/figures and RUN/report.html,
-        and RUN/.report, the digest of what they were made from.
+        and RUN/.report, the digests of what they were made from.
 
 Try: ``irbench report``
      ``irbench report --differences``
@@ -35,11 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
     messages.log_to(arguments.log)
     planned = plan.load(arguments.config)
     spec = planned.report_spec | ({"differences": True} if arguments.differences else {})
-    made_from = verify.report_digest(planned)
+    made_from = verify.report_inputs(planned)
+    planned.run_folder.report_note.unlink(missing_ok=True)      # until all its files are written
     page = report.build(planned.folder, spec, progress=messages.say)
-    if arguments.differences:   # differs from the config, so the next run renders it again
-        planned.run_folder.report_digest.unlink(missing_ok=True)
-    else:
+    if not arguments.differences:   # that differs from the config: the next run renders it again
         verify.note_report(planned, made_from)
     messages.say(f"report: {page}")
     print(json.dumps({"report": str(page)}))

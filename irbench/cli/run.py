@@ -3,6 +3,8 @@
 It runs Snakemake with the rules that come with irbench: sets, trainings, cells, profiles, report.
 The records decide what is done; the same command continues after an interruption.
 
+Interrupted by Ctrl-C or SIGTERM, it says what is kept and ends with exit code 130 or 143.
+
 Reads   a config file, or one that comes with irbench, by its name.
 Writes  ``results/RUN`` in the current folder; sets go to ``data``.
 
@@ -13,6 +15,7 @@ Try: ``irbench run``
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -26,7 +29,7 @@ from irbench import plan as plans
 from irbench.cli import common
 from irbench.core.errors import UserError, unknown
 from irbench.core.run_folder import RunFolder
-from irbench.jobs import life
+from irbench.jobs import life, verify
 from irbench.plan import config as configs
 from irbench.plan import shipped
 
@@ -57,10 +60,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the pipeline; return the exit code."""
     config = _config(arguments.run_config)
     folder = RunFolder.of_run(configs.load(config)["run"])      # a mistake is one message, now
-    code = _snakemake(config, arguments)
+    code, came = _snakemake(config, arguments)
+    if code and came:
+        print(f"irbench: interrupted. {_kept(folder)} Run the same command again; it continues.",
+              file=sys.stderr)
+        return 128 + came   # as a shell says it: 130 for Ctrl-C, 143 for SIGTERM
     if code == 0 and not arguments.dry_run:
         print(json.dumps(_summary(folder)))
-    return code
+    return code if code in (0, 2, 130) else 1
 
 
 def _config(given: str | None) -> Path:
@@ -78,8 +85,8 @@ def _config(given: str | None) -> Path:
     return known[given]
 
 
-def _snakemake(config: Path, arguments: argparse.Namespace) -> int:
-    """Run Snakemake in the current folder; return the exit code for its own."""
+def _snakemake(config: Path, arguments: argparse.Namespace) -> tuple[int, int | None]:
+    """Run Snakemake in the current folder; return what ``life.wait`` does."""
     home = shipped.home()
     # a profile of the folder's own comes first; Snakemake finds it
     profile = [] if shipped.PROFILE.is_dir() else ["--workflow-profile", home / shipped.PROFILE]
@@ -93,8 +100,7 @@ def _snakemake(config: Path, arguments: argparse.Namespace) -> int:
                *(["--dry-run"] if arguments.dry_run else []), *more]
     process = subprocess.Popen(list(map(str, command)), env={
         **os.environ, **life.environment(), "PATH": _path()})
-    code = life.wait(process)
-    return code if code in (0, 2, 130) else 1
+    return life.wait(process)
 
 
 def _path() -> str:
@@ -114,9 +120,34 @@ def _path() -> str:
 
 
 def _summary(folder: RunFolder) -> dict:
-    """Return what became of a run's jobs."""
-    states = [stored.record["status"] if stored.record else "damaged" for job in
-              plans.read(folder.plan).jobs() for stored in [folder.load(job.kind, job.key)]
-              if not stored.missing]
-    return {"run": folder.path.name, "report": str(folder.report), "jobs": len(states),
-            "without_result": sum(state != "ok" for state in states)}
+    """Return what there is of a run now: a dry run, say, made none of it.
+
+    ``report`` is null unless the report is made from the present records.
+    """
+    jobs = report = None
+    with contextlib.suppress(UserError):
+        jobs = _statuses(folder)
+        if verify.find_report(plans.load(folder.config)).state == verify.CURRENT:
+            report = str(folder.report)
+    jobs = jobs or []
+    return {"run": folder.path.name, "report": report, "jobs": len(jobs),
+            "without_result": sum(state != "ok" for state in jobs)}
+
+
+def _kept(folder: RunFolder) -> str:
+    """Return what an interrupted run leaves to the next one, in words."""
+    try:
+        jobs = len(plans.read(folder.plan).jobs())
+        done = _statuses(folder).count("ok")
+    except UserError:
+        return "Nothing was begun."
+    report = ", the earlier report" * folder.report.is_file()
+    return (f"Kept in {folder.path}: the results of {done} of {jobs} jobs, the saved states of "
+            f"trainings{report}.")
+
+
+def _statuses(folder: RunFolder) -> list[str]:
+    """Return the status of each record of a run's jobs; missing ones are left out."""
+    return [stored.record["status"] if stored.record else "damaged" for job in
+            plans.read(folder.plan).jobs() for stored in [folder.load(job.kind, job.key)]
+            if not stored.missing]

@@ -13,17 +13,15 @@ import argparse
 import csv
 import io
 import json
-from pathlib import Path
 
 from tabulate import tabulate
 
 from irbench.api import scores
 from irbench.api.scores import FolderScores
 from irbench.catalog import patterns
-from irbench.cli import common
+from irbench.cli import common, output
 from irbench.core import messages, metrics
 from irbench.core.errors import UserError
-from irbench.core.files import write_atomic
 
 NAME = "score"
 HELP = ("score a folder of restored pictures against a folder of targets; exit 1 if a target has "
@@ -40,8 +38,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help=f"default: {' '.join(metrics.main())}")
     parser.add_argument("--match", metavar="REGEX", type=_pattern,
                         help="the part of a result's name that its target's name lacks, as '_x2$'")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write all scores as JSON")
-    parser.add_argument("--csv", metavar="FILE", type=Path, help="write the scores of each image")
+    output.add_file(parser, "--json", "write all scores as JSON", (".json",))
+    output.add_file(parser, "--csv", "write the scores of each image", (".csv",))
 
 
 def _pattern(text: str) -> str:
@@ -59,10 +57,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"no picture in {arguments.results} has the name of a target in "
                         f"{arguments.targets} (targets: {messages.some(found.without_result)}; "
                         f"results: {messages.some(found.ignored)}). Rename them, or give --match.")
-    for path, text in ((arguments.json, json.dumps(found.as_dict(), indent=1) + "\n"),
-                       (arguments.csv, _csv(found))):
+    for option, path, text in (
+            ("--json", arguments.json, json.dumps(found.as_dict(), indent=1) + "\n"),
+            ("--csv", arguments.csv, _csv(found))):
         if path:
-            _write(path, text)
+            output.write_file(option, path, text)
     print(_table(found))
     for name, reason in found.missing.items():
         print(f"no mean of {metrics.get(name).title}: {reason}")
@@ -97,10 +96,3 @@ def _csv(found: FolderScores) -> str:
         writer.writerow([name, found.protocol, *(
             "" if values.get(metric) is None else repr(values[metric]) for metric in found.mean)])
     return text.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        write_atomic(path, text)
-    except OSError as error:
-        raise UserError(f"{path}: not written: {error.strerror}.") from None

@@ -37,14 +37,20 @@ def run(arguments: argparse.Namespace) -> int:
     states = [known.find(job) for job in planned.jobs()]
     to_do = [one for one in states if one.state != verify.CURRENT]
     for one in to_do:
-        print(f"{one.state:11} {one}", file=sys.stderr)
+        print(common.state_line(one), file=sys.stderr)
     counts = common.count_states(states)
-    report = not to_do and verify.report_is_current(planned)
+    report = verify.find_report(planned)
+    if to_do and report.state == verify.CURRENT:
+        report = verify.ReportState("stale", "the jobs above come before it")
+    current = report.state == verify.CURRENT
+    if not current:
+        print(common.state_line(report), file=sys.stderr)
     counted = ", ".join(f"{count} {state}" for state, count in counts.items())
     print(f"{planned.folder}: {counted}; the report "
-          f"{'is current' if report else 'would be made'}.", file=sys.stderr)
+          f"{'is current' if current else 'would be made'}.", file=sys.stderr)
     print(json.dumps({
-        "run": planned.config["run"], "would_run": len(to_do), "report_current": report, **counts,
+        "run": planned.config["run"], "would_run": len(to_do), "report_current": current,
+        "report": {"state": report.state, "reason": report.reason or None}, **counts,
         "jobs": [{"kind": one.job.kind, "key": one.job.key, "state": one.state,
                   "reason": one.reason or None} for one in states]}))
     return 0

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
-from irbench.cli import common
+from irbench.cli import common, output
 from irbench.core import messages
-from irbench.core.errors import UserError, not_written
-from irbench.core.files import write_atomic
+from irbench.core.errors import UserError
 from irbench.present import fitting, plain
 from irbench.present.html import to_html
 from irbench.present.latex import to_paper
@@ -63,11 +61,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help="LaTeX: where the table must fit: column (of two; a wide table gets "
                              "both, as table*), page (both columns), text (a page with one "
                              "column), or a width in points (default: %(default)s)")
-    parser.add_argument("--output", type=Path, metavar="FILE",
-                        help=f"write this file; its suffix ({', '.join(SUFFIXES)}) chooses the "
-                             "format")
-    parser.add_argument("--cite", type=Path, metavar="FILE",
-                        help="also write the BibTeX entries of all that the table shows")
+    output.add_file(parser, "--output", f"write this file; its suffix ({', '.join(SUFFIXES)}) "
+                    "chooses the format", tuple(SUFFIXES))
+    output.add_file(parser, "--cite", "also write the BibTeX entries of all that the table shows",
+                    output.CITATIONS, content=output.bibtex)
 
 
 def _room(given: str) -> str | float:
@@ -94,16 +91,13 @@ def run(arguments: argparse.Namespace) -> int:
     files = {}
     if arguments.cite:
         cited = citing.of_table(found, table)
-        files[arguments.cite] = cited.bibtex
+        files["--cite", arguments.cite] = cited.bibtex
         if cited.unknown:
             messages.say(cited.remark)
     if arguments.output:
-        files[arguments.output] = content
-    for path, text in files.items():
-        try:
-            write_atomic(path, text)
-        except OSError as error:
-            raise not_written(path, error) from None
+        files["--output", arguments.output] = content
+    for (option, path), text in files.items():
+        output.write_file(option, path, text)
     if arguments.bare or form == "text":
         for remark in paper.remarks(table):
             messages.say(remark)

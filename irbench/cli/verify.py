@@ -1,7 +1,7 @@
 """``irbench verify``: check that a run's results belong to the present config, code, data, weights.
 
-Records that are missing, stale or damaged come first: after a whole run there are none. Those that
-say why there is no result are listed apart.
+Records that are missing, stale or damaged come first, then the report: after a whole run there are
+none. Records that say why there is no result are listed apart.
 
 Reads   the config and the run. Exit code: 1 if there is anything to say.
 
@@ -17,11 +17,12 @@ import sys
 
 from irbench import plan
 from irbench.cli import common
+from irbench.core import digests
 from irbench.jobs import verify
 
 NAME = "verify"
 WITHOUT_RESULT = ("failed", "unavailable")
-HELP = "check that a run's results belong to the present config, code and weights"
+HELP = "check that a run's results and report belong to the present config, code and weights"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -31,14 +32,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one sentence per problem; return the exit code."""
-    found = verify.find(plan.load(arguments.config))
+    planned = plan.load(arguments.config)
+    found = verify.find(planned)
+    if (report := verify.find_report(planned, digests.fresh_digest)).state != verify.CURRENT:
+        found.append(report)
     without = [one for one in found if one.state in WITHOUT_RESULT]
     for one in (one for one in found if one not in without):
-        print(one, file=sys.stderr)
+        print(common.state_line(one), file=sys.stderr)
     if without:
         print(f"Without a result, which the next run tries to get ({len(without)}):",
               file=sys.stderr)
         for one in without:
-            print(f"  {one}", file=sys.stderr)
+            print(f"  {common.state_line(one)}", file=sys.stderr)
     print(json.dumps({"problems": len(found), **common.count_states(found)}))
     return 1 if found else 0

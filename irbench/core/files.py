@@ -114,7 +114,12 @@ def set_folder_aside(path: Path) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write a value as readable JSON (keys in their given order), atomically."""
-    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomic(path, json_text(value))
+
+
+def json_text(value: object) -> str:
+    """Return a value as the text of a JSON file. Raises ValueError for NaN and infinity."""
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 # -- reading -----------------------------------------------------------------------------------

@@ -1,11 +1,17 @@
-"""Messages and progress for people, on stderr: a live bar on a terminal, else a line at intervals.
+"""Messages and progress for people, on stderr: a live line on a terminal, else lines at intervals.
 
-Several jobs of a run share one output, where bars would overwrite each other.
+Several jobs of a run share one output, where live lines would overwrite each other; they use
+``plain``.
+
+Try: ``python -c "import time; from irbench.core import messages
+for _ in messages.track(range(50), 'work', 50): time.sleep(0.5)"``
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,10 +25,12 @@ from irbench.core.errors import UserError, refusal
 T = TypeVar("T")
 EVERY = 10.0  # seconds between lines
 _log: Path | None = None
-_muted = False
+_muted = _plain = False
+# of the live line of a budget in seconds
+BUDGET = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s{postfix}"
 
 
-def log_to(path: str | None) -> None:
+def log_to(path: str | Path | None) -> None:
     """Send a copy of all messages to a file, which is overwritten.
 
     Raises UserError if it cannot be written. If that happens later (the disk is full), the messages
@@ -45,21 +53,33 @@ def mute() -> None:
     _muted = True
 
 
+def plain() -> None:
+    """Report progress by lines from now on, on a terminal, too: others write to it at once."""
+    global _plain
+    _plain = True
+
+
+def is_live() -> bool:
+    """Return whether progress is one line that is rewritten: on a terminal of our own.
+
+    A terminal that does not tell its width, as that of some containers, gets lines as well.
+    """
+    if _muted or _plain or not sys.stderr.isatty():
+        return False
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (OSError, ValueError):       # something that only behaves like a terminal
+        return True
+
+
 def say(message: str) -> None:
     """Print one message, which may have several lines."""
-    global _log
     if _muted:
         return
     message = readable(message)
-    print(message, file=sys.stderr, flush=True)
-    if _log:
-        try:
-            with _log.open("a", encoding="utf-8", errors="backslashreplace") as handle:
-                handle.write(message + "\n")
-        except OSError as error:
-            print(f"--log {_log}: no more messages are written to it: {refusal(error)}",
-                  file=sys.stderr, flush=True)
-            _log = None
+    with tqdm.external_write_mode(file=sys.stderr):     # above the line of a progress
+        print(message, file=sys.stderr, flush=True)
+    _to_log(message)
 
 
 def readable(message: object) -> str:
@@ -67,29 +87,118 @@ def readable(message: object) -> str:
     return "\n".join(map(forms.shown, str(message).split("\n")))
 
 
-def track(items: Iterable[T], title: str, total: int, start: int = 0) -> Iterator[T]:
-    """Yield the items and report how many are done, how fast it goes and how long it will take.
+def _to_log(message: str) -> None:
+    global _log
+    if _log is None:
+        return
+    try:
+        with _log.open("a", encoding="utf-8", errors="backslashreplace") as handle:
+            handle.write(message + "\n")
+    except OSError as error:
+        print(f"--log {_log}: no more messages are written to it: {refusal(error)}",
+              file=sys.stderr, flush=True)
+        _log = None
+
+
+class Progress:
+    """How much of a piece of work is done, how fast it goes and how long it will take.
+
+    On a terminal this is one line that is rewritten and removed in the end; elsewhere, and in the
+    log, it is a line every ``EVERY`` seconds at most. Several threads may report. Used in a
+    ``with`` block.
+    """
+
+    def __init__(self, title: str, total: float | None, start: float = 0, unit: str = "",
+                 show: bool = True) -> None:
+        """Begin the work.
+
+        Args:
+            title: what is being done.
+            total: how much there is to do, with what was done before; None if that is not known.
+            start: how much was done before.
+            unit: ``B`` for bytes, ``s`` for a budget in seconds, "" for items.
+            show: whether to report at all.
+        """
+        self.title, self.total, self.unit = title, total, unit
+        self.start = self.done = start
+        self.begun = self.last = time.monotonic()
+        self.rounds = 0     # of a budget in seconds
+        self.shown, self._lock, self._bar = show and not _muted, threading.RLock(), None
+        if self.shown and is_live():
+            how = {"bar_format": BUDGET} if unit == "s" else {"unit": unit or "it"}
+            self._bar = tqdm(desc=title, initial=start, total=total, leave=False,
+                             file=sys.stderr, unit_scale=unit == "B", **how)
+
+    def __enter__(self) -> Progress:
+        """Report this work until the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the live line."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def advance(self, amount: float = 1) -> None:
+        """Count what has been done since; less than 0 if something has to be done again."""
+        with self._lock:
+            self.reach(self.done + amount)
+
+    def reach(self, done: float) -> None:
+        """Count how much has been done in all, of ``total``."""
+        if not self.shown:
+            return
+        with self._lock:
+            amount, self.done = done - self.done, done
+            self.rounds += 1
+            now = time.monotonic()
+            if self._bar is not None:
+                if self.unit == "s":
+                    self._bar.set_postfix_str(self._pace(now), refresh=False)
+                    amount = min(done, self.total) - self._bar.n
+                self._bar.update(amount)
+            if now - self.last >= EVERY and done > self.start:
+                self.last = now
+                line = f"{self.title}: {self._so_far()}, {self._pace(now)}"
+                if self._bar is None:
+                    say(line)
+                else:
+                    _to_log(line)
+
+    def _so_far(self) -> str:
+        if self.unit == "s":
+            return f"{self.done:.0f} of {self.total:.0f} s"
+        if self.unit == "B":
+            return megabytes(self.done) if self.total is None else (
+                f"{megabytes(self.done, '')} of {megabytes(self.total)}")
+        return f"{self.done:.0f}" if self.total is None else f"{self.done:.0f}/{self.total:.0f}"
+
+    def _pace(self, now: float) -> str:
+        """Return the rate, and the time left if it is known."""
+        spent = now - self.begun
+        if self.unit == "s":
+            left, pace = self.total - self.done, rate(spent / self.rounds)
+        else:
+            each = spent / (self.done - self.start) if self.done > self.start else 0.0
+            left = None if self.total is None else each * (self.total - self.done)
+            pace = f"{megabytes(1 / max(each, 1e-12))}/s" if self.unit == "B" else rate(each)
+        return f"{pace}, about {duration_in_words(left)} left" if left and left > 0 else pace
+
+
+def track(items: Iterable[T], title: str, total: int | None, start: int = 0) -> Iterator[T]:
+    """Yield the items and report how many are done (``Progress``).
 
     Args:
         items: what remains to be done.
         title: what is being done.
-        total: how many items there are, including those done before.
+        total: how many items there are, including those done before; None if that is not known.
         start: how many were done before.
 
     For a budget in seconds use ``track_seconds``.
     """
-    if sys.stderr.isatty() and not _muted:
-        yield from tqdm(items, desc=title, initial=start, total=total, leave=False)
-        return
-    begun = last = time.monotonic()
-    for done, item in enumerate(items, start):
-        now = time.monotonic()
-        if now - last >= EVERY and done > start:
-            each = (now - begun) / (done - start)
-            left = duration_in_words(each * (total - done))
-            say(f"{title}: {done}/{total}, {rate(each)}, about {left} left")
-            last = now
-        yield item
+    with Progress(title, total, start) as progress:
+        for item in items:
+            yield item
+            progress.advance()
 
 
 def track_seconds(items: Iterable[float], title: str, total: float) -> Iterator[float]:
@@ -100,24 +209,16 @@ def track_seconds(items: Iterable[float], title: str, total: float) -> Iterator[
         title: what is being done.
         total: the budget in seconds.
     """
-    bar = None
-    if sys.stderr.isatty() and not _muted:
-        bar = tqdm(desc=title, total=total, leave=False, bar_format=(
-            "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s{postfix}"))
-    begun = last = time.monotonic()
-    for done, spent in enumerate(items):
-        now = time.monotonic()
-        if done and bar is not None:
-            bar.n = min(spent, total)
-            bar.set_postfix_str(f"{rate((now - begun) / done)}, about "
-                                f"{duration_in_words(total - spent)} left")
-        elif done and now - last >= EVERY:
-            say(f"{title}: {spent:.0f} of {total:.0f} s, {rate((now - begun) / done)}, about "
-                f"{duration_in_words(total - spent)} left")
-            last = now
-        yield spent
-    if bar is not None:
-        bar.close()
+    with Progress(title, total, unit="s") as progress:
+        for done, spent in enumerate(items):
+            if done:
+                progress.reach(spent)
+            yield spent
+
+
+def megabytes(count: float, unit: str = " MB") -> str:
+    """Return a number of bytes in MB, with one digit after the point below 100."""
+    return f"{count / 1e6:.{1 if count < 1e8 else 0}f}{unit}"
 
 
 def rate(each: float) -> str:

@@ -134,9 +134,11 @@ class RunFolder:
     plan = property(lambda self: self.path / "plan.json", doc="Its jobs.")
     lock = property(lambda self: self.path / ".lock", doc="Held by the workflow at work in it.")
     report = property(lambda self: self.path / "report.html", doc="The page.")
-    report_digest = property(lambda self: self.path / ".report",
-                             doc="Holds the digests of what the report was made from, and of its "
-                                 "files.")
+    report_note = property(lambda self: self.path / ".report",
+                           doc="Holds the digests of what the report was made from, and of its "
+                               "files; written after them.")
+    anchors_note = property(lambda self: self.path / ".anchors",
+                            doc="Written after the tables of the run of anchors.")
     summary = property(lambda self: self.path / "summary.csv", doc="Every value of the report.")
     tables = property(lambda self: self.path / "tables", doc="The folder of tables.")
     figures = property(lambda self: self.path / "figures", doc="The folder of plots.")
@@ -155,7 +157,7 @@ class RunFolder:
 
     def files(self) -> tuple[Path, ...]:
         """Return the files that lie in the run folder itself, but no records."""
-        return self.config, self.plan, self.report, self.report_digest, self.summary
+        return self.config, self.plan, self.report, self.report_note, self.summary
 
     def report_files(self) -> list[Path]:
         """Return the files of the report that are here: page, summary, tables and plots."""

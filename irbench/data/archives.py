@@ -71,7 +71,7 @@ def fetch(archives: Sequence[Archive], folder: Path, keep: Path, look_up: Callab
         keep: the folder that holds the archives until they are unpacked.
         look_up: called when everything is unpacked; raises Unavailable if it is not the whole set.
         name: the set's name, for messages.
-        progress: show a bar on stderr.
+        progress: report the progress of the download on stderr.
         options: passed to ``irbench.data.fetch.fetch_all``.
 
     Raises:
@@ -194,7 +194,8 @@ def unpack(path: Path, folder: Path) -> list[Path]:
             targets = _checked(members, folder)
             _fits(members, folder)
             folder.mkdir(parents=True, exist_ok=True)
-            for member, target in zip(members, targets, strict=True):
+            for member, target in messages.track(zip(members, targets, strict=True),
+                                                 f"unpack {path.name}", len(members)):
                 if member.folder:
                     target.mkdir(parents=True, exist_ok=True)
                     continue

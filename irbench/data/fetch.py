@@ -16,16 +16,14 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import url2pathname
 
-from tqdm import tqdm
-
 from irbench.catalog.manifest import SCHEMES, scheme
+from irbench.core import messages
 from irbench.core.errors import Damaged, Unavailable, UserError
 from irbench.data.transfer import LARGEST, LIMIT, Downloads, RemoteFile, problem, transfer
 
@@ -120,12 +118,12 @@ def fetch_all(files: Sequence[RemoteFile], *, label: str = "files", jobs: int = 
 
     Args:
         files: the files.
-        label: the progress bar's name.
+        label: what the files are, for the progress.
         jobs: the number of files fetched at once.
         attempts: how often one file is tried before giving up.
         backoff: seconds before the second attempt; doubles with each further attempt.
         timeout: seconds without data after which a connection counts as lost.
-        progress: show a bar (bytes of the whole set) and the retries on stderr.
+        progress: report progress (bytes of the whole set) and the retries on stderr.
         mirror: replaces the environment variable IRBENCH_MIRROR.
 
     Raises:
@@ -170,11 +168,9 @@ def _in_place(file: RemoteFile) -> str:
 def _download(todo: list[RemoteFile], sources: list[str | Path], run: Downloads,
               pool: ThreadPoolExecutor, label: str, progress: bool) -> None:
     sizes = [file.bytes for file in todo]
-    # In a log file each refresh of the bar is a line, so it is refreshed rarely there.
-    run.bar = tqdm(total=None if None in sizes else sum(sizes), desc=label, unit="B",
-                   unit_scale=True, file=sys.stderr, disable=not progress,
-                   mininterval=0.1 if sys.stderr.isatty() else 10.0)
-    with run.bar:
+    run.progress = messages.Progress(f"download {label}", None if None in sizes else sum(sizes),
+                                     unit="B", show=progress)
+    with run.progress:
         futures = [pool.submit(transfer, file, source, run)
                    for file, source in zip(todo, sources, strict=True)]
         try:

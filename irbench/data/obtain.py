@@ -29,7 +29,7 @@ def fetch(entry: DatasetEntry, data_root: str | Path, progress: bool = True,
             that come with a package; what an archive holds goes to ``<data_root>/<dataset>/``,
             images inside MATLAB files to ``<data_root>/blocks/<dataset>/``. A
             folder of the user's own stays where it is, and no program can fetch a ``manual`` set.
-        progress: show one bar for the set on stderr.
+        progress: report the progress of the download on stderr.
         options: of ``irbench.data.fetch.fetch_all`` (jobs, attempts, backoff, timeout, mirror).
 
     Raises as ``irbench.data.fetch.fetch_all``, ``irbench.data.archives.fetch`` and

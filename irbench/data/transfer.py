@@ -17,13 +17,13 @@ import hashlib
 import os
 import re
 import shutil
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from irbench.core import messages
 from irbench.core.digests import file_digest
 from irbench.core.errors import Damaged, Unavailable
 from irbench.core.locks import lock
@@ -88,19 +88,18 @@ class Downloads:
     backoff: float
     timeout: float
     limit: int = LARGEST
-    bar: object = None
+    progress: messages.Progress | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, size: int) -> None:
-        """Move the bar by a number of bytes; negative when a download starts over."""
-        with self.lock:
-            self.bar.update(size)
+        """Count bytes that have come; less than 0 when a download starts over."""
+        self.progress.advance(size)
 
     def say(self, message: str) -> None:
-        """Print a line above the bar."""
-        if not self.bar.disable:
-            self.bar.write(message, file=sys.stderr)
+        """Print a line, if progress is reported."""
+        if self.progress.shown:
+            messages.say(message)
 
 
 class _Retry(Exception):

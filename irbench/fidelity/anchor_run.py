@@ -190,14 +190,13 @@ def _compute(plan: plans.Plan, found: dict[str, dict | None], names: list[str],
     todo = sorted(names, key=lambda name: -_cost(plan, name))
     messages.say(f"anchors: {len(found)} cells, {len(todo)} to compute")
     with contextlib.closing(_results(plan, todo, jobs)) as results:
-        for done, (name, record, absent) in enumerate(results, 1):
+        for name, record, absent in messages.track(results, "anchors", len(todo)):
             if absent:
                 without.add(name)
             FOLDER.write(record)
             found[name] = record
-            spent = sum(record["seconds"].values())
-            note = "" if record["status"] == "ok" else f": {record['status']}: {record['reason']}"
-            messages.say(f"anchors: {done}/{len(todo)} {name}, {spent:.1f} s{note}")
+            if record["status"] != "ok":
+                messages.say(f"anchors: {name}: {record['status']}: {record['reason']}")
     return without
 
 
@@ -289,6 +288,7 @@ def _write(catalog: Anchors, compared: list[ReferenceCheck], attempt: int) -> No
     files.write_atomic(FOLDER.anchors("md"), markdown(compared))
     files.write_json(FOLDER.anchors("json"), {**anchors.counts(compared), "attempt": attempt,
                                               "fingerprint": fingerprint(catalog)})
+    files.write_atomic(FOLDER.anchors_note, "")
 
 
 def _plain(value: float | None) -> str:

@@ -43,15 +43,25 @@ def environment() -> dict[str, str]:
     return {VARIABLE: ",".join(dict.fromkeys([*named, own]))}
 
 
-def wait(process: subprocess.Popen) -> int:
-    """Wait for a process that does this one's work, and return its exit code.
+def wait(process: subprocess.Popen) -> tuple[int, int | None]:
+    """Wait for a process that does this one's work.
 
     SIGTERM is passed on to it. Ctrl-C reaches it directly, and this process goes on waiting.
+
+    Returns:
+        Its exit code, and the first of these signals that came meanwhile, or None.
     """
-    before = {number: signal.signal(number, handler) for number, handler in (
-        (signal.SIGTERM, lambda *_: process.terminate()), (signal.SIGINT, signal.SIG_IGN))}
+    came: list[int] = []
+
+    def pass_on(number: int, _: object) -> None:
+        came.append(number)
+        if number == signal.SIGTERM:
+            process.terminate()
+
+    before = {number: signal.signal(number, pass_on)
+              for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        return process.wait()
+        return process.wait(), next(iter(came), None)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

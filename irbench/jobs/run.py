@@ -41,6 +41,8 @@ from irbench.plan import Job, Plan
 from irbench.plan import file as plan_file
 
 LET_GO = 15.0   # seconds that a command by hand waits for another process that does the same job
+INTERRUPTED = ("it was interrupted (SIGTERM: by hand, or at the time limit of a cluster); the next "
+               "run does it again")
 REMIND = 60.0   # seconds between two messages that a job of a run waits
 # how a process ends that its own code brought down; any other signal was sent from outside
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL,
@@ -215,21 +217,26 @@ def _supervise(plan: Plan, job: Job, command: list[str], attempt: int,
     lock, kept_open = locks.passed_on()
     process = subprocess.Popen(command, env={**os.environ, **lock, **life.environment()},
                                pass_fds=kept_open)
-    code = life.wait(process)
+    code, came = life.wait(process)
     wrote = _state(job) not in (None, before)
     if code == 130 or (code == 0 and wrote):
         return code, None
-    if (code == PAUSED or (code < 0 and -code not in CRASHES)) and _has_result(job):
+    stopped = came or code == PAUSED or (code < 0 and -code not in CRASHES)
+    if stopped and _has_result(job):
         messages.say(f"{job.title}: stopped{f' by signal {-code}' if code < 0 else ''}; the result "
                      f"computed before stays: {job.record}")
         return code if code > 0 else 128 - code, None
-    ended = (f"was ended by signal {-code}{' (out of memory?)' if code == -9 else ''}"
-             if code < 0 else f"ended with exit code {code}")
-    reason = f"the process {ended} and left no result; see {log or 'its messages'}"
-    messages.say(f"{job.title}: failed: {reason}")
+    if came or code == -signal.SIGTERM:     # no fault of the model
+        found = Result(status="unavailable", reason=INTERRUPTED)
+    else:
+        ended = (f"was ended by signal {-code}{' (out of memory?)' if code == -9 else ''}"
+                 if code < 0 else f"ended with exit code {code}")
+        found = Result(status="failed", reason=f"the process {ended} and left no result; see "
+                                               f"{log or 'its messages'}")
+    messages.say(f"{job.title}: {found.status}: {found.reason}")
     if life.ended() or not plan.asks_for(job):
         return 0, None      # nobody waits for a record; the next run does the job
-    record = record_of(job, Result(status="failed", reason=reason), attempt)
+    record = record_of(job, found, attempt)
     write(job, record)
     return 0, record
 

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from irbench.catalog.model import EXTERNAL, Checkpoint
-from irbench.core import digests, files, metrics, plugin_files, records
+from irbench.core import digests, files, messages, metrics, plugin_files, records
 from irbench.core.errors import UserError
-from irbench.core.messages import some
 from irbench.core.run_folder import Stored
 from irbench.data import outputs, pins, sets
 from irbench.jobs.data import words_of_altered
@@ -53,6 +51,18 @@ class RecordState:
     def __str__(self) -> str:
         """Return the job and the sentence."""
         return f"{self.job.title}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class ReportState:
+    """What is to be said of a run's report: a state, as of a record, and the reason."""
+
+    state: str
+    reason: str
+
+    def __str__(self) -> str:
+        """Return the reason as a sentence on the report."""
+        return f"report: {self.reason}"
 
 
 class Records:
@@ -96,17 +106,16 @@ class Records:
             return "damaged", f"{self.plan.folder}/{stored.problem}"
         record = stored.record
         if record["status"] != "ok":
-            return record["status"], f"{record['status']}: {record['reason']}"
+            return record["status"], record["reason"] or "its record gives no reason"
         if not records.serves(record["spec"], job.spec):
             changed = sorted(key for key in job.spec if record["spec"].get(key) != job.spec[key])
             sizes = self._sizes(job, record) if "dataset" in changed else ""
-            return "stale", (f"stale: its {', '.join(changed) or 'spec'} changed since{sizes}; "
-                             f"{AGAIN}")
+            return "stale", f"its {', '.join(changed) or 'spec'} changed since{sizes}; {AGAIN}"
         if job.kind == "cell" and (problem := self._of_another_kind(job, record)):
             return "damaged", f"{self.plan.folder}/{stored.place}: {problem}; {AGAIN}"
         if changed := plugin_files.changed(record["resolved"]):
-            return "stale", (f"stale: its Python code uses {some(changed)}, which changed since; "
-                             f"{AGAIN}")
+            return "stale", (f"its Python code uses {messages.some(changed)}, which changed "
+                             f"since; {AGAIN}")
         if problem := _check_outputs(self.plan, job, record, digests.known_digest):
             return "damaged", problem
         if job.kind == "data":
@@ -164,40 +173,62 @@ def find(plan: Plan) -> list[RecordState]:
     return found
 
 
-def report_digest(plan: Plan) -> str:
-    """Return the digest of all inputs of a run's report: plan, code and records."""
-    content = {}
+def report_inputs(plan: Plan) -> dict:
+    """Return what a run's report is made from: a digest of plan and code, and of each record."""
+    found = {}
     for job in plan.jobs():
         with contextlib.suppress(OSError):
-            content["/".join((job.kind, *job.key.values()))] = digests.file_digest(job.record)
-    return digests.fingerprint({"plan": plan.report_fingerprint, "records": content})
+            found[job.title] = digests.file_digest(job.record)
+    return {"plan": plan.report_fingerprint, "records": found}
 
 
-def note_report(plan: Plan, made_from: str) -> None:
-    """Keep what the report was made from (``report_digest``), and its files' digests."""
+def note_report(plan: Plan, made_from: dict) -> None:
+    """Keep what the report was made from (``report_inputs``), and its files' digests."""
     folder = plan.run_folder
-    files.write_json(folder.report_digest, {"made_from": made_from, "files": {
+    files.write_json(folder.report_note, {"made_from": made_from, "files": {
         path.relative_to(folder.path).as_posix(): digests.file_digest(path)
         for path in folder.report_files()}})
 
 
-def report_is_current(plan: Plan) -> bool:
-    """Return whether the report was made from the present plan, code and records.
+def find_report(plan: Plan, digest: Callable[[Path], str | None] = digests.known_digest
+                ) -> ReportState:
+    """Return whether the report was made from the present plan, code and records, or why not.
 
     Its files must be unchanged. Its config and plan, which other commands read, must be those of
-    the run; a run by hand has none.
+    the run; a run by hand has none. ``digest`` returns the digest of a file.
     """
     folder = plan.run_folder
+    if not folder.report.exists():
+        return ReportState("missing", f"not made ({folder.report})")
+    if not folder.report_note.exists():
+        return ReportState("stale", f"made with other options, or by a command that was "
+                           f"interrupted; {AGAIN}")
     try:
-        noted = json.loads(folder.report_digest.read_text(encoding="utf-8"))
-        return (noted["made_from"] == report_digest(plan)
-                and all(digests.known_digest(folder.path / name) == sha256
-                        for name, sha256 in noted["files"].items())
-                and (not folder.config.exists() or plan.config == json.loads(
-                    folder.config.read_text(encoding="utf-8")))
-                and (not folder.plan.exists() or plan_file.is_of(plan)))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return False
+        return ReportState(*_find_report(plan, files.read_json(folder.report_note), digest))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return ReportState("damaged", f"{folder.report_note} does not say what it was made from "
+                           f"({error}); {AGAIN}")
+
+
+def _find_report(plan: Plan, noted: dict, digest: Callable[[Path], str | None]) -> tuple[str, str]:
+    folder, now, then = plan.run_folder, report_inputs(plan), noted["made_from"]
+    if then["plan"] != now["plan"]:
+        return "stale", f"the config or irbench's code changed since; {AGAIN}"
+    changed = [title for title in {**now["records"], **then["records"]}
+               if now["records"].get(title) != then["records"].get(title)]
+    if changed:
+        return "stale", f"older than these records: {messages.some(changed)}; {AGAIN}"
+    for name, sha256 in noted["files"].items():
+        path = folder.path / name
+        if not path.is_file():
+            return "missing", f"{path} is missing; {AGAIN}"
+        if digest(path) != sha256:
+            return "damaged", f"{path} was altered; {AGAIN}"
+    if folder.config.exists() and plan.config != files.read_json(folder.config):
+        return "stale", f"{folder.config} is that of another config; {AGAIN}"
+    if folder.plan.exists() and not plan_file.is_of(plan):
+        return "stale", f"{folder.plan} is not this run's; {AGAIN}"
+    return CURRENT, ""
 
 
 def _check_files(plan: Plan, job: Job, record: dict, digest: Callable[[Path], str]) -> RecordState:

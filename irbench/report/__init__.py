@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from irbench.core import messages
 from irbench.core.files import remove_leftovers, write_atomic
 from irbench.core.run_folder import RunFolder
 from irbench.report import collect, plots
@@ -70,7 +71,8 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
         say(f"{places.tables.name}/{stem}.md, .tex, .csv"
             + (f": {verdict.summary(run, verdicts)}" if stem == judging.STEM else ""))
     drawings = {}
-    for plot in plots.PLOTS:
+    for plot in messages.track(plots.PLOTS, "draw plots", len(plots.PLOTS)) if progress else (
+            plots.PLOTS):
         drawings[plot.name] = plots.draw(plot, run)
         for figure in drawings[plot.name].figures:
             say(f"{places.figures.name}/{figure.stem}.png, .pdf, .svg")

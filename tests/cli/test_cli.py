@@ -225,7 +225,7 @@ def test_a_metric_taken_off_the_config_keeps_the_others(world, capsys):
     # a metric that no record holds is computed
     world.write_text(yaml.safe_dump(config | {"metrics": ["psnr", "ssim", "lpips"]}))
     assert [one for one in verify.check(plan.load(world)) if one.startswith(
-        f"{cell.title}: stale: its") and "metrics" in one]
+        f"{cell.title}: its") and "metrics" in one]
 
 
 def test_a_profile_by_hand(world, capsys):

@@ -1,9 +1,15 @@
 """``irbench run`` and ``irbench init``: the pipeline from any folder, and what to start from."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,8 +17,11 @@ import yaml
 
 from irbench import cli, plan
 from irbench.cli import run
+from irbench.core import files
 from irbench.core.errors import UserError
+from irbench.jobs import run as jobs
 from irbench.models import registry
+from irbench.plan import file as plan_file
 from irbench.plan import shipped
 from tests.helpers import tiny
 from tests.helpers.paths import ROOT
@@ -112,8 +121,81 @@ def test_a_run_of_a_config_in_another_folder(here, capfd):
                      "--snakemake=results/tiny/data/tinyset.json --quiet progress"]) == 0
     done = capfd.readouterr()
     assert json.loads(done.out.splitlines()[-1]) == {
-        "run": "tiny", "report": "results/tiny/report.html", "jobs": 1, "without_result": 0}
+        "run": "tiny", "report": None, "jobs": 1, "without_result": 0}    # none was asked for
     assert Path("results/tiny/data/tinyset.json").is_file()
     assert yaml.safe_load(Path("results/tiny/config.json").read_text())["run"] == "tiny"
     assert cli.main(["run", "mine/config.yaml", "--snakemake='"]) == 2
     assert "Close the quotes" in capfd.readouterr().err
+
+
+SNAKEMAKE = """
+import pathlib, sys, time
+pathlib.Path("begun").touch()
+time.sleep(float(sys.argv[1]))
+"""
+
+
+def workflow(monkeypatch, seconds):
+    """Run a program in the place of Snakemake that ends after some seconds, if nothing else."""
+    monkeypatch.setattr(run, "subprocess", SimpleNamespace(
+        Popen=lambda command, env: subprocess.Popen(
+            [sys.executable, "-S", "-c", SNAKEMAKE, str(seconds)], env=env)))
+    monkeypatch.setattr(run, "_path", lambda: "/usr/bin:/bin")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_interrupted_run_says_what_is_kept(here, monkeypatch, capsys, number, code):
+    tiny.make(here, models={"bicubic": None}, metrics=["ssim"], cells=[
+        {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["bicubic"]}])
+
+    def interrupted():
+        """Send the signal to this process once the other one has begun; Ctrl-C reaches both."""
+        Path("begun").unlink(missing_ok=True)
+        workflow(monkeypatch, 60 if number == signal.SIGTERM else 0.5)
+
+        def send():
+            while not Path("begun").exists():
+                time.sleep(0.01)
+            os.kill(os.getpid(), number)
+
+        threading.Thread(target=send, daemon=True).start()
+        before = signal.getsignal(number)
+        assert cli.main(["run"]) == code
+        assert signal.getsignal(number) is before
+        done = capsys.readouterr()
+        assert done.out == ""
+        return done.err.splitlines()[-1]
+
+    if number == signal.SIGINT:     # as Snakemake ends after Ctrl-C
+        monkeypatch.setattr(sys.modules[__name__], "SNAKEMAKE", SNAKEMAKE + "sys.exit(1)")
+    assert interrupted() == ("irbench: interrupted. Nothing was begun. Run the same command again; "
+                             "it continues.")
+    planned = plan.load("config.yaml")
+    plan_file.write(planned)
+    jobs.do(planned, planned.data["tinyset"])
+    planned.run_folder.report.write_text("page")
+    assert interrupted() == (
+        "irbench: interrupted. Kept in results/tiny: the results of 1 of 2 jobs, the saved states "
+        "of trainings, the earlier report. Run the same command again; it continues.")
+
+
+def test_what_made_no_report_does_not_claim_one(here, monkeypatch, capsys):
+    """A dry run by Snakemake's own option, its summaries, and a part of the run."""
+    tiny.make(here, models={"bicubic": None}, metrics=["ssim"], cells=[
+        {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["bicubic"]}])
+    workflow(monkeypatch, 0)
+    found = {"run": "tiny", "report": None, "jobs": 0, "without_result": 0}
+    for words in (["--snakemake=-n"], ["--snakemake=--dry-run"], []):
+        assert cli.main(["run", *words]) == 0
+        assert json.loads(capsys.readouterr().out) == found
+    planned = plan.load("config.yaml")
+    plan_file.write(planned)
+    files.write_json(planned.run_folder.config, planned.config)
+    for job in planned.jobs():
+        jobs.do(planned, job)
+    assert cli.main(["run"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == found | {"jobs": 2}
+    assert cli.main(["report"]) == 0
+    assert cli.main(["run"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == found | {
+        "jobs": 2, "report": "results/tiny/report.html"}

@@ -56,7 +56,7 @@ def test_a_target_without_a_result_leaves_no_mean_and_is_named(folders, capsys):
     (["--match", "["], "not a valid regular expression"),
     (["--match", "(a+)+$"], "which may take for ever"),
     (["--metrics", "pnsr"], "unknown metric 'pnsr'"),
-    (["--csv", "targets"], "targets: not written"),
+    (["--csv", "targets"], "--csv targets: this is a folder; name a file."),
 ])
 def test_what_cannot_be_done_is_said_in_one_sentence(more, message, capsys):
     try:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from irbench import cli, plan
+from irbench.cli import report
 from irbench.core import files
 from irbench.core.errors import Unavailable
 from irbench.jobs import run as jobs
@@ -46,8 +47,10 @@ def test_each_job_has_a_state_and_a_reason(world, words, capsys):
     states = {f"{one['kind']} {' / '.join(one['key'].values())}": (one["state"], one["reason"])
               for one in found.pop("jobs")}
     assert set(states) == {job.title for job in plan.load(world).jobs()}
-    assert found == {"run": "tiny", "would_run": 8, "report_current": False, "missing": 2,
+    assert found == {"run": "tiny", "would_run": 8, "report_current": False, "report": {
+        "state": "missing", "reason": "not made (results/tiny/report.html)"}, "missing": 2,
                      "stale": 3, "damaged": 1, "failed": 1, "unavailable": 1, "current": 3}
+    assert "missing     report: not made (results/tiny/report.html)\n" in printed.err
     for title, state, words in (
             ("training sr-x2@1 / tiny", "missing", "not computed"),
             ("cell sr-x2@2 / tinyset / bicubic", "damaged", "To replace the file, run again"),
@@ -57,6 +60,7 @@ def test_each_job_has_a_state_and_a_reason(world, words, capsys):
             ("cell jpeg_gray-q10@1 / tinyset / input", "unavailable", "the set is not here")):
         assert states[title][0] == state and words in states[title][1]
         assert f"{state:11} {title}: {states[title][1]}" in printed.err
+        assert not states[title][1].startswith(state)       # the state is said once
     assert states["data tinyset"] == ("current", None) and "data tinyset" not in printed.err
     assert "2 missing, 3 stale, 1 damaged, 1 failed, 1 unavailable, 3 current" in printed.err
 
@@ -64,10 +68,13 @@ def test_each_job_has_a_state_and_a_reason(world, words, capsys):
 def test_verify_lists_apart_what_gave_no_result(world, capsys):
     assert cli.main(["verify"]) == 1
     printed = capsys.readouterr()
-    assert json.loads(printed.out) == {"problems": 8, "missing": 2, "stale": 3, "damaged": 1,
+    assert json.loads(printed.out) == {"problems": 9, "missing": 3, "stale": 3, "damaged": 1,
                                        "failed": 1, "unavailable": 1}
     first, apart = printed.err.split("Without a result, which the next run tries to get (2):")
-    assert "a defect" in apart and "the set is not here" in apart and len(first.splitlines()) == 6
+    assert "a defect" in apart and "the set is not here" in apart and len(first.splitlines()) == 7
+    assert "missing     report: not made (results/tiny/report.html)\n" in first
+    for state in ("missing", "stale", "damaged", "failed", "unavailable"):
+        assert f"{state}: {state}" not in printed.err and state in printed.err
 
 
 def test_a_run_that_is_not_there_is_named_with_those_that_are(world, capsys):
@@ -75,6 +82,10 @@ def test_a_run_that_is_not_there_is_named_with_those_that_are(world, capsys):
     assert "unknown run 'tinny'. Did you mean 'tiny'? Valid: tiny." in capsys.readouterr().err
     assert cli.main(["status", "other.yaml"]) == 2
     assert "config other.yaml: no such file" in capsys.readouterr().err
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
 
 
 def test_a_finished_run_has_nothing_to_do(tmp_path, monkeypatch, capsys):
@@ -88,7 +99,24 @@ def test_a_finished_run_has_nothing_to_do(tmp_path, monkeypatch, capsys):
     assert cli.main(["status"]) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out)["would_run"] == 0
-    assert printed.err == "results/tiny: 2 current; the report would be made.\n"
+    assert printed.err == ("missing     report: not made (results/tiny/report.html)\n"
+                           "results/tiny: 2 current; the report would be made.\n")
+    assert cli.main(["verify"]) == 1        # also without a report a run is not whole
+    assert json.loads(capsys.readouterr().out) == {"problems": 1, "missing": 1}
+    assert cli.main(["report"]) == 0
+    for verb in ("status", "verify"):
+        capsys.readouterr()
+        assert cli.main([verb]) == 0
+    next(planned.run_folder.tables.glob("*.csv")).write_text("mine")
+    assert cli.main(["verify"]) == 1
+    assert "was altered; run the workflow again" in capsys.readouterr().err
+    # a report that is made anew and interrupted: the earlier one stays, and what is to do is said
+    with pytest.raises(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("irbench.report.files.texts", interrupted)
+        report.run(cli._parser().parse_args(["report"]))
+    assert planned.run_folder.report.read_text().startswith("<!")
+    assert cli.main(["status"]) == 0
+    assert "or by a command that was interrupted; run the workflow again" in capsys.readouterr().err
     # a copy at another place, with a set whose image is another one now, of the same size
     image = tmp_path / "images/test/img0.png"
     content = image.read_bytes()

@@ -103,7 +103,7 @@ def test_the_files_of_a_training_lie_together(tmp_path):
 NAMES = {pattern.partition("/")[0] for pattern in run_folder.PLACES.values()} - {"data"} | {
     "results", "leaks.json", "config.json", "plan.json", "report.html", "summary.csv", "tables",
     "figures", "images", "logs", "checkpoints", "tensorboard", ".state", ".lock", "_input",
-    "_target", "anchors.csv", "anchors.json", "anchors.md"}
+    "_target", ".report", ".anchors", "anchors.csv", "anchors.json", "anchors.md"}
 CALLS = {"Path", "joinpath", "glob", "rglob", "with_name", "with_suffix", "relative_to", "join",
          "open", "RunFolder"}
 # lines that name no file of a run: the folder of fetched weights below data_root, and torch's own

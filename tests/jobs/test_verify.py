@@ -120,33 +120,46 @@ def reported(run):
     files.write_atomic(folder.tables / "sr.md", "table")
     files.write_json(folder.config, run.config)
     plan_file.write(run)
-    verify.note_report(run, verify.report_digest(run))
+    verify.note_report(run, verify.report_inputs(run))
     return run
 
 
+def is_current(run):
+    return verify.find_report(run) == verify.ReportState("current", "")
+
+
 def test_a_report_is_current_also_without_config_and_plan(reported):
-    assert verify.report_is_current(reported)
+    assert is_current(reported)
     reported.run_folder.config.unlink()         # made by hand
-    assert verify.report_is_current(reported)
+    assert is_current(reported)
     reported.run_folder.plan.unlink()
-    assert verify.report_is_current(reported)
+    assert is_current(reported)
 
 
-@pytest.mark.parametrize("change", [
-    lambda run: (run.run_folder.tables / "sr.md").write_text("other"),
-    lambda run: (run.run_folder.tables / "sr.md").unlink(),
-    lambda run: next(iter(run.cells.values())).record.unlink(),
-    lambda run: files.write_json(run.run_folder.config, {**run.config, "title": "another"}),
-    lambda run: run.run_folder.plan.write_text("{"),
-    lambda run: run.run_folder.report_digest.unlink(),
-    lambda run: run.run_folder.report_digest.write_text("{"),
-    lambda run: run.run_folder.report_digest.write_text("[1]"),
-    lambda run: files.write_json(run.run_folder.report_digest, {
-        "made_from": "0" * 64, "files": {}}),
+@pytest.mark.parametrize(("change", "state", "reason"), [
+    (lambda run: (run.run_folder.tables / "sr.md").write_text("other"), "damaged",
+     "tables/sr.md was altered"),
+    (lambda run: (run.run_folder.tables / "sr.md").unlink(), "missing", "tables/sr.md is missing"),
+    (lambda run: run.run_folder.report.unlink(), "missing", "not made ("),
+    (lambda run: next(iter(run.cells.values())).record.unlink(), "stale",
+     "older than these records: cell "),
+    (lambda run: files.write_json(run.run_folder.config, {**run.config, "title": "another"}),
+     "stale", "config.json is that of another config"),
+    (lambda run: run.run_folder.plan.write_text("{"), "stale", "plan.json is not this run's"),
+    (lambda run: run.run_folder.report_note.unlink(), "stale", "a command that was interrupted"),
+    (lambda run: run.run_folder.report_note.write_text("{"), "damaged", "does not say what"),
+    (lambda run: run.run_folder.report_note.write_text("[1]"), "damaged", "does not say what"),
+    (lambda run: files.write_json(run.run_folder.report_note, {
+        "made_from": "0" * 64, "files": {}}), "damaged", "does not say what"),
+    (lambda run: files.write_json(run.run_folder.report_note, {
+        "made_from": {**verify.report_inputs(run), "plan": "0" * 64}, "files": {}}), "stale",
+     "the config or irbench's code changed since"),
 ])
-def test_a_report_is_outdated_once_something_of_it_changed(reported, change):
+def test_a_report_is_outdated_once_something_of_it_changed(reported, change, state, reason):
     change(reported)
-    assert not verify.report_is_current(reported)
+    found = verify.find_report(reported)
+    assert found.state == state and reason in found.reason
+    assert str(found) == f"report: {found.reason}"
 
 
 def test_a_plan_with_other_jobs_outdates_the_report(reported, tmp_path):
@@ -154,6 +167,6 @@ def test_a_plan_with_other_jobs_outdates_the_report(reported, tmp_path):
     more = plan.load(tiny.make(tmp_path, metrics=["ssim"], keep_images=True))
     plan_file.write(more)
     assert plan_file.is_of(more) and not plan_file.is_of(reported)
-    assert not verify.report_is_current(reported)
+    assert verify.find_report(reported).state == "stale"
     more.run_folder.plan.unlink()
     assert not plan_file.is_of(more)

@@ -212,7 +212,7 @@ def test_what_happens_to_a_set_after_it_was_scored_is_noticed(world, damage, cap
         victim.write_bytes(data)
     assert cli.main(["verify"]) == 1
     error = capsys.readouterr().err
-    assert "cell derain-streak@1 / rain / input: stale" in error if damage == "gone" else (
+    assert "stale       cell derain-streak@1 / rain / input: " in error if damage == "gone" else (
         "data rain: 1 files changed after they were scored" in error and "b.png" in error)
 
 

@@ -4,6 +4,10 @@ import json
 import os
 import re
 import shutil
+import signal
+import time
+import zipfile
+from pathlib import Path
 
 import pytest
 import yaml
@@ -225,3 +229,39 @@ def test_one_record_can_be_asked_for(world):
     assert run(world, "-n", "--", f"{CELLS}/bicubic.json")[0] == {BICUBIC}
     assert run(world, "-n", "--", f"{CELLS}/tiny.json")[0] == {TRAIN, TINY}
     assert run(world, "-n", "--until", "train")[0] == {TRAIN}
+
+
+@pytest.mark.slow
+def test_the_last_report_stays_until_the_next_one_is_there(tmp_path, monkeypatch):
+    """The making of another one is interrupted; the next run makes it."""
+    monkeypatch.chdir(tmp_path)
+    tiny.make(tmp_path, metrics=["ssim"], models={"bicubic": {}}, cells=[
+        {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["bicubic"]}])
+    planned = plan.load("config.yaml")
+    for job in planned.jobs():
+        assert jobs.do(planned, job)["status"] == "ok"
+    assert cli.main(["report"]) == 0
+    folder = planned.run_folder
+    before = {path: path.read_bytes() for path in folder.report_files()}
+    edit_config(tmp_path, lambda config: config.update(title="Another"))
+    process = snakemake(tmp_path, "--configfile", "config.yaml", wait=False)
+    until = time.monotonic() + 300
+    log = Path(folder.log("report"))
+    while not (log.exists() and log.read_text()):       # it has begun
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGTERM)
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode and "Render the report" in output
+    assert not folder.report_note.exists()
+    assert {path: path.read_bytes() for path in before} == before
+    assert verify.find_report(plan.load("config.yaml")).state == "stale"
+    assert run(tmp_path)[0] == {REPORT}
+    assert "Another" in folder.report.read_text()
+    assert verify.find_report(plan.load("config.yaml")).state == "current"
+    code, output = snakemake(tmp_path, "--configfile", "config.yaml", "--report", "own.zip")
+    assert code == 0, output
+    with zipfile.ZipFile("own.zip") as archive:
+        names = {name.rpartition("/")[2] for name in archive.namelist()}
+        assert {path.name for path in folder.report_files() if path.suffix not in (
+            ".pdf", ".svg")} <= names

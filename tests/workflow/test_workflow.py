@@ -249,7 +249,7 @@ def test_a_run_with_nothing_to_draw_has_its_report(tmp_path):
 @pytest.mark.slow
 def test_the_anchors_do_not_end_by_naming_another_runs_report(tmp_path):
     config = tiny.make(tmp_path)
-    for name in ("tiny/report.html", "anchors/anchors.csv"):
+    for name in ("tiny/report.html", "anchors/.anchors"):
         path = tmp_path / "results" / name
         path.parent.mkdir(parents=True)
         path.touch()

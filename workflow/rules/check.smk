@@ -8,7 +8,7 @@ rule anchors:
     input:
         RUN.inputs_of_anchors,
     output:
-        str(anchor_run.FOLDER.anchors("csv")),
+        str(anchor_run.FOLDER.anchors_note),  # not the tables, for the reason in report.smk
     params:
         attempt=lambda wildcards: anchor_run.next_attempt(),
         # from a function, since Snakemake would take braces in a text for wildcards

@@ -1,37 +1,12 @@
-# Tables, plots and the page, from the records alone.
+# Tables, plots and the page, from the records alone. They are not declared as outputs: Snakemake deletes
+# those of a rule before it starts, and again when it is interrupted, but the last report must stay
+# until the new one is there. The output is the note of what the report was made from, which is
+# written last. Snakemake's own report gets the files from the rule all.
 rule report:
     input:
         RUN.inputs_of_report,
     output:
-        page=report(
-            str(FOLDER.report),
-            caption="../report/page.rst",
-            category="Overview",
-            labels={"file": "report.html", "what": "the report", "format": "HTML"},
-        ),
-        summary=report(
-            str(FOLDER.summary),
-            caption="../report/summary.rst",
-            category="Overview",
-            labels={"file": "summary.csv", "what": "every value", "format": "CSV"},
-        ),
-        tables=report(
-            directory(str(FOLDER.tables)),
-            patterns=["{name}.{suffix}"],
-            caption="../report/table.rst",
-            category="Tables",
-            subcategory="{suffix}",
-            labels=RUN.file_labels(FOLDER.tables),
-        ),
-        # one file per plot; the PDF and SVG files are beside it
-        figures=report(
-            directory(str(FOLDER.figures)),
-            patterns=["{name}.{suffix,png}"],
-            caption="../report/figure.rst",
-            category="Plots",
-            subcategory=lambda wildcards: snakefile.drawing(wildcards.name),
-            labels=RUN.file_labels(FOLDER.figures),
-        ),
+        str(FOLDER.report_note),
     params:
         config=str(FOLDER.config),
     log:

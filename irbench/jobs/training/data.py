@@ -211,21 +211,21 @@ def load(plan: Plan, job: Job, protocol: Protocol) -> Patches:
         key = {"set": sets.digest(plan.entry(name)), "color": protocol.color, "gray": protocol.gray,
                "unit": protocol.unit,
                "code": code.of_modules("irbench.imaging.degrade", "irbench.imaging.images")}
-        folder = root / "decoded"
+        folder, count = root / "decoded", len(data.role("hr"))
         if protocol.paired:
             key["degradation"] = protocol.degradation
             parts = [decoded.obtain(folder, f"{name}-{what}", [key, what],
-                                    lambda d=data, k=k: _of_pairs(d, protocol, k))
+                                    lambda d=data, k=k: _of_pairs(d, protocol, k), count)
                      for k, what in enumerate(("input", "target"))]
             found.append(Source(name, parts[1], parts[0]))
             continue
-        targets = decoded.obtain(folder, name, key, lambda d=data: _targets(d, protocol))
+        targets = decoded.obtain(folder, name, key, lambda d=data: _targets(d, protocol), count)
         inputs = None
         if protocol.fixed_input:
             inputs = decoded.obtain(
                 folder, f"{name}-x{protocol.scale}", [key, protocol.degradation],
                 lambda t=targets: ((t.names[i], imresize(t[i], 1 / protocol.scale))
-                                   for i in range(len(t))))
+                                   for i in range(len(t))), count)
         found.append(Source(name, targets, inputs))
     return Patches(found, protocol, recipe, job.spec["seed"])
 

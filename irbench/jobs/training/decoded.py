@@ -52,21 +52,23 @@ class Images:
 
 
 def obtain(folder: Path, name: str, key: object,
-           make: Callable[[], Iterator[tuple[str, np.ndarray]]]) -> Images:
-    """Return the decoded images of a set, and create them if they do not exist yet.
+           make: Callable[[], Iterator[tuple[str, np.ndarray]]],
+           count: int | None = None) -> Images:
+    """Return the decoded images of a set, and create them, with progress, if they do not exist yet.
 
     Args:
         folder: the folder for the files.
         name: the set's name, used in the files' names.
         key: plain data that determine the pixels.
         make: yields names and uint8 (H, W, C); called if a valid file does not exist.
+        count: how many images there are, if that is known: it tells the time left.
     """
     stem = f"{name}-{digests.fingerprint([FORMAT, key])[:16]}"
     path, index = folder / f"{stem}.u8", folder / f"{stem}.json"
     about = _read(path, index)
     if about is None:
         messages.say(f"{name}: decoding into {path}")
-        about = _write(path, index, make())
+        about = _write(path, index, messages.track(make(), f"decode {name}", count))
     return Images(path, about["names"], about["shapes"])
 
 
