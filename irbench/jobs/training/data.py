@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,6 @@ from irbench.imaging.images import imresize, to_float
 from irbench.jobs.training import decoded
 
 if TYPE_CHECKING:
-    from irbench.jobs.training.teacher import Taught
     from irbench.plan import Job, Plan
 
 SIDE = 192   # of the crops that validation uses, in pixels of the target
@@ -68,7 +67,8 @@ class Patches:
                 not exist.
         """
         self.protocol, self.recipe, self.seed = protocol, recipe, seed
-        self.taught: Taught | None = None   # a teacher's images of the training images
+        # a teacher's images by the names of the training images, float (H, W, C)
+        self.taught: Mapping[str, np.ndarray] | None = None
         every = [(source, i) for source in images for i in range(len(source.targets))]
         every = [one for one in every if not _excluded(*one, recipe.exclude)]
         _check_excluded(images, recipe.exclude)

@@ -14,7 +14,7 @@ Try: ``training: {recipe: short, teacher: {model: dctlsa, weight: 0.5}}`` for a 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ SUFFIX = ".f16"
 DIGEST = hashlib.sha256().digest_size
 
 
-class Taught:
+class Taught(Mapping[str, np.ndarray]):
     """A teacher's images by the names of the training images: float16 (H, W, C), mapped files."""
 
     def __init__(self, places: dict[str, tuple[Path, tuple[int, ...]]]) -> None:
@@ -55,6 +55,14 @@ class Taught:
             path, shape = self.places[name]
             self._mapped[name] = np.memmap(path, np.float16, "r", DIGEST, shape)
         return self._mapped[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names."""
+        return iter(self.places)
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.places)
 
     def __reduce__(self) -> tuple:
         """Let a process that receives the images map the files itself."""
