@@ -67,7 +67,7 @@ class Patches:
                 not exist.
         """
         self.protocol, self.recipe, self.seed = protocol, recipe, seed
-        # a teacher's images by the names of the training images
+        # a teacher's images by the names of the training images, float (H, W, C)
         self.taught: Mapping[str, np.ndarray] | None = None
         every = [(source, i) for source in images for i in range(len(source.targets))]
         every = [one for one in every if not _excluded(*one, recipe.exclude)]
@@ -211,21 +211,21 @@ def load(plan: Plan, job: Job, protocol: Protocol) -> Patches:
         key = {"set": sets.digest(plan.entry(name)), "color": protocol.color, "gray": protocol.gray,
                "unit": protocol.unit,
                "code": code.of_modules("irbench.imaging.degrade", "irbench.imaging.images")}
-        folder, count = root / "decoded", len(data.role("hr"))
+        folder = root / "decoded"
         if protocol.paired:
             key["degradation"] = protocol.degradation
             parts = [decoded.obtain(folder, f"{name}-{what}", [key, what],
-                                    lambda d=data, k=k: _of_pairs(d, protocol, k), count)
+                                    lambda d=data, k=k: _of_pairs(d, protocol, k))
                      for k, what in enumerate(("input", "target"))]
             found.append(Source(name, parts[1], parts[0]))
             continue
-        targets = decoded.obtain(folder, name, key, lambda d=data: _targets(d, protocol), count)
+        targets = decoded.obtain(folder, name, key, lambda d=data: _targets(d, protocol))
         inputs = None
         if protocol.fixed_input:
             inputs = decoded.obtain(
                 folder, f"{name}-x{protocol.scale}", [key, protocol.degradation],
                 lambda t=targets: ((t.names[i], imresize(t[i], 1 / protocol.scale))
-                                   for i in range(len(t))), count)
+                                   for i in range(len(t))))
         found.append(Source(name, targets, inputs))
     return Patches(found, protocol, recipe, job.spec["seed"])
 

@@ -41,7 +41,7 @@ SUFFIX = ".f16"
 DIGEST = hashlib.sha256().digest_size
 
 
-class Taught(Mapping):
+class Taught(Mapping[str, np.ndarray]):
     """A teacher's images by the names of the training images: float16 (H, W, C), mapped files."""
 
     def __init__(self, places: dict[str, tuple[Path, tuple[int, ...]]]) -> None:
@@ -57,11 +57,11 @@ class Taught(Mapping):
         return self._mapped[name]
 
     def __iter__(self) -> Iterator[str]:
-        """Return the names."""
+        """Yield the names."""
         return iter(self.places)
 
     def __len__(self) -> int:
-        """Return the number of images."""
+        """The number of images."""
         return len(self.places)
 
     def __reduce__(self) -> tuple:

@@ -57,7 +57,7 @@ def loaded(config, stop=lambda: False):
 def test_it_restores_each_image_once_and_whole(folder, monkeypatch):
     config, network = taught(folder, holdout=1)
     patches = loaded(config)
-    assert len(patches.images) == len(patches.taught.places) == 2
+    assert len(patches.images) == len(patches.taught) == 2
     for source, i in patches.images:
         x = torch.from_numpy(to_float(source.inputs[i])).permute(2, 0, 1)[None]
         with torch.inference_mode():
