@@ -213,7 +213,7 @@ def test_a_set_that_has_changed_since_is_named(world, capsys):
         assert "computed again" not in capsys.readouterr().err
     write_png(Path("images/test/new.png"), tiny.photo(8, 20, 20))
     assert cli.main(["status"]) == 0
-    assert ("sr-x2@2 / tinyset / bicubic: stale: its dataset changed since (the set has 4 images, "
+    assert ("sr-x2@2 / tinyset / bicubic: its dataset changed since (the set has 4 images, "
             "then 3); run" in capsys.readouterr().err)
     for words in ways:
         assert cli.main(["eval", *words]) == 0
