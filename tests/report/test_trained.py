@@ -283,7 +283,7 @@ def test_a_run_without_trainings_has_no_such_table(tmp_path):
 
 
 @pytest.mark.parametrize("strange", [
-    "text", {"steps": "many", "seconds": -1, "hardware": {"threads": "two", "device": 3},
+    {"own": "fields"}, {"steps": "many", "seconds": -1, "hardware": {"threads": "two", "device": 3},
              "exclude": {"a": 7}, "validation": [["x", 1], 3, [1, 30.0]], "levels": {"sigma": 5},
              "datasets": ["a", {"sha256": 1}], "images": {"training": None}, "recipe": []}])
 def test_a_header_of_somebodys_own_making_costs_no_report(tmp_path, strange):
