@@ -4,7 +4,7 @@ Reads   the config and the run's records. Writes RUN/tables, RUN/figures and RUN
         and RUN/.report, the digest of what they were made from.
 
 Try: ``irbench report``
-     ``irbench report --differences``
+     ``irbench report --formats pdf svg``
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 from irbench import plan, report
 from irbench.cli import common
 from irbench.core import messages
+from irbench.core.run_folder import FORMATS
 from irbench.jobs import verify
 
 NAME = "report"
@@ -27,6 +28,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--differences", action="store_true",
                         help="show measured - published in the cells of tables, like the config's "
                              "report.differences")
+    parser.add_argument("--formats", nargs="+", choices=FORMATS, metavar="FORMAT",
+                        help="also write the plots as pdf or svg, like the config's report.formats; "
+                             "png is always written")
     common.add_log(parser)
 
 
@@ -34,10 +38,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the report; return the exit code."""
     messages.log_to(arguments.log)
     planned = plan.load(arguments.config)
-    spec = planned.report_spec | ({"differences": True} if arguments.differences else {})
+    asked = {"differences": arguments.differences or None, "formats": arguments.formats}
+    asked = {name: value for name, value in asked.items() if value}
+    spec = planned.report_spec | asked
     made_from = verify.report_digest(planned)
     page = report.build(planned.folder, spec, progress=messages.say)
-    if arguments.differences:   # differs from the config, so the next run renders it again
+    if asked:       # may differ from the config, so the next run renders it again
         planned.run_folder.report_digest.unlink(missing_ok=True)
     else:
         verify.note_report(planned, made_from)

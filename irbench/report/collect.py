@@ -64,7 +64,8 @@ def collect(folder: Path, plan: dict) -> Run:
                tuple(plan.get("metrics") or ()), found, sets, benches,
                dict(plan.get("profile") or {}), dict(plan.get("trained_as") or {}),
                (*published.load(), *map(published.Figure.from_dict, plan.get("figures") or ())),
-               bool(plan.get("differences")))
+               bool(plan.get("differences")),
+               tuple(dict.fromkeys([run_folder.FORMATS[0], *(plan.get("formats") or ())])))
 
 
 def _training_sets(plan: dict, cell: Cell,

@@ -14,6 +14,7 @@ from statistics import fmean
 from irbench.catalog import published
 from irbench.catalog.model import Model
 from irbench.core import headers, metrics, statistics
+from irbench.core.run_folder import FORMATS
 from irbench.present import text
 from irbench.report.facts import kinds, leakage
 
@@ -140,6 +141,7 @@ class Run:
     trained_as: dict[str, str] = field(default_factory=dict)
     figures: tuple[published.Figure, ...] = field(default_factory=published.load)  # printed
     differences: bool = False       # show differences to published values in the cells of tables
+    formats: tuple[str, ...] = FORMATS[:1]  # of the plots' files; the page is made of the PNGs
 
     @functools.cached_property
     def rows(self) -> list[Cell]:

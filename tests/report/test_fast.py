@@ -158,6 +158,7 @@ def built(tmp_path_factory):
     (builder.folder / "figures").mkdir(exist_ok=True)
     for stale in ("ksweep-old.png", "scaling-old.pdf", "latency-old.svg", "mine.png"):
         (builder.folder / "figures" / stale).write_text("of an earlier plan")
+    builder.plan["formats"] = ["pdf", "svg"]
     report.build(builder.folder, builder.plan)
     return builder, files(builder.folder)
 

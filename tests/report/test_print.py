@@ -35,7 +35,9 @@ def collected(builder):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("figures")
-    run = collected(fixtures.small_run(folder))
+    builder = fixtures.small_run(folder)
+    builder.plan["formats"] = ["pdf", "svg"]
+    run = collected(builder)
     for module in (quality, latency, curves):
         assert len(module.draw(run).figures) == 1
     return folder / "figures"

@@ -6,7 +6,7 @@ image to the best model. It is more informative than the spread of the PSNR, bec
 far more than models. Whether a mean difference is significant is decided as in the tables
 (``irbench.core.statistics``).
 
-Reads nothing but the collected run; writes ``figures/distributions.{png,pdf,svg}``, or one figure
+Reads nothing but the collected run; writes ``figures/distributions.png``, or one figure
 per task or protocol if there are many rows.
 """
 
@@ -121,7 +121,7 @@ def _figure(run: Run, found: list[ImageScores], stem: str, title: str) -> style.
         handles.append(Line2D([], [], color=style.INK, linewidth=1.2,
                               label="95 % interval of the mean difference"))
         style.legend(figure, handles, 4)
-        style.save(figure, run.folder, stem)
+        style.save(figure, run.folder, stem, run.formats)
     return style.Drawn(stem, title, _caption(run, found, comparisons), _alt(run, found))
 
 
