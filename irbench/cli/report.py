@@ -29,16 +29,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help="show measured - published in the cells of tables, like the config's "
                              "report.differences")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, metavar="FORMAT",
-                        help="also write the plots as pdf or svg, like the config's report.formats; "
-                             "png is always written")
+                        help="also write the plots as pdf or svg, like the config's "
+                             "report.formats; png is always written")
+    parser.add_argument("--plots", type=_count, metavar="N|all",
+                        help="how many figures of one kind are drawn at most, like the config's "
+                             "report.plots")
     common.add_log(parser)
+
+
+def _count(text: str) -> int | str:
+    if text != "all" and not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 1 on nor 'all'")
+    return text if text == "all" else int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the report; return the exit code."""
     messages.log_to(arguments.log)
     planned = plan.load(arguments.config)
-    asked = {"differences": arguments.differences or None, "formats": arguments.formats}
+    asked = {"differences": arguments.differences or None, "formats": arguments.formats,
+             "plots": arguments.plots}
     asked = {name: value for name, value in asked.items() if value}
     spec = planned.report_spec | asked
     made_from = verify.report_digest(planned)

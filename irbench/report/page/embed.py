@@ -1,10 +1,10 @@
 """The content embedded in the page: pictures, downloads, scripts. The page needs no other file.
 
-Each figure is embedded once, as lossless WebP in print quality. The page shows it and converts it to
-PNG on request. Of restored images the page has the tiles of ``windows.py`` instead. Where the run
-writes PDF and SVG, they are embedded too: small ones always, large ones as long as the total stays
-below ``LIMIT``. Reads ``figures/`` and ``tables/`` of the run folder and ``assets/`` of the package;
-writes nothing.
+Each figure is embedded once, as lossless WebP in print quality. The page shows it and converts it
+to PNG on request. Of restored images the page has the tiles of ``windows.py`` instead. Where the
+run writes PDF and SVG, they are embedded too: small ones always, large ones as long as the total
+stays below ``LIMIT``. Reads ``figures/`` and ``tables/`` of the run folder and ``assets/`` of the
+package; writes nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = ("head.js", "sortable.min.js", "img-comparison-slider.js", "page.js")
 LIMIT = 5_800_000               # bytes in total; large vector forms are embedded up to this
 SMALL = 200_000                 # bytes; a smaller vector form is always embedded
+PACKED = 60_000                 # bytes; a larger table is packed
 TABLES = {"csv": ("CSV", "text/csv"), "md": ("Markdown", "text/markdown"),
           "tex": ("LaTeX", "application/x-tex")}
 
@@ -63,6 +64,11 @@ def uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
+def pack(content: bytes) -> str:
+    """Return bytes as gzip in base64, which the script of the page unpacks."""
+    return base64.b64encode(gzip.compress(content, mtime=0)).decode()
+
+
 def webp(image: Image.Image) -> bytes:
     """Return an image as lossless WebP: the same pixels, a third smaller than PNG."""
     out = io.BytesIO()
@@ -87,7 +93,7 @@ def pictures(folder: Path, stems: Iterable[str], taken: int = 0,
         found[stem] = EmbeddedPlot() if stem in shown else _picture(figures / f"{stem}.png")
         taken += len(found[stem].src)
         pdf, svg = (_bytes(figures / f"{stem}.{kind}") for kind in ("pdf", "svg"))
-        packed = base64.b64encode(gzip.compress(svg, mtime=0)).decode() if svg else ""
+        packed = pack(svg) if svg else ""
         if packed and len(packed) <= SMALL:
             found[stem].vectors.append(Download(f"{stem}.svg", "SVG", packed=packed))
             taken += len(packed)
@@ -118,18 +124,24 @@ def _bytes(path: Path) -> bytes:
     return path.read_bytes() if path.is_file() else b""
 
 
+def _download(path: Path, label: str, kind: str) -> Download:
+    """Return a text file as a link; a large one is packed, so the link needs scripts."""
+    content = path.read_bytes()
+    if len(content) > PACKED:
+        return Download(path.name, label, packed=pack(content))
+    return Download(path.name, label, uri(f"{kind};charset=utf-8", content))
+
+
 def tables(folder: Path, stem: str) -> list[Download]:
     """Return the files of a table, as they were written under ``tables/``."""
-    return [Download(f"{stem}.{suffix}", label, uri(f"{kind};charset=utf-8", path.read_bytes()))
-            for suffix, (label, kind) in TABLES.items()
+    return [_download(path, label, kind) for suffix, (label, kind) in TABLES.items()
             if (path := RunFolder(folder).tables / f"{stem}.{suffix}").is_file()]
 
 
 def summary(folder: Path) -> Download | None:
     """Return the run's ``summary.csv``, None if there is none."""
     path = RunFolder(folder).summary
-    return Download(path.name, path.name, uri("text/csv;charset=utf-8", path.read_bytes())) \
-        if path.is_file() else None
+    return _download(path, path.name, "text/csv") if path.is_file() else None
 
 
 # -- scripts -------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ STATUS = {"ok": "with a result", "unavailable": "unavailable", "failed": "failed
 # stems of sheets
 PLAIN = ("training", "variants", "efficiency", "profiles", "operations", "dictionary", "attention")
 OPEN_VERDICTS = 24              # rows of verdicts shown unfolded
+MANY_NOTES = 24                 # of a table; more are folded
 MANY = 3                        # tables; with more, a task's page folds published rows and figures
 NUMBER = re.compile(r"(?P<number>[-+\u2212]?(?:\d{1,3}(?:[,\s]\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?)"
                     r"\s*(?P<unit>[^\W\d]*)")
@@ -65,12 +66,13 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Table],
     drawn = drawings.get("crops")
     found = drawn.comparisons if isinstance(drawn, crops.Crops) else []
     compared, no_room, lead = comparisons.build(run, found)
-    cropped = windows.build(found)
+    shown = {figure.stem for figure in drawn.figures} if drawn else ()
+    cropped = windows.build([one for one in found if one.stem in shown])
     files = {stem: embed.tables(run.folder, stem)
              for stem in [*(t.stem for t in tables), *sheets, *(["verdicts"] if verdicts else [])]}
     taken = sum(len(version["src"]) for ones in compared.values() for one in ones
                 for version in one["versions"])
-    taken += sum(len(one.href) for ones in files.values() for one in ones)
+    taken += sum(len(one.href) + len(one.packed) for ones in files.values() for one in ones)
     taken += sum(len(one["whole"]) + sum(len(tile["src"]) + len(tile["error"])
                                          for tile in one["tiles"]) for one in cropped.values())
     pictures = embed.pictures(run.folder, [drawn.stem for drawing in drawings.values()
@@ -100,7 +102,8 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Table],
         serious=bool(run.leaks.pairs) or any(cell.status != "ok" for cell in run.cells),
         times=times,
         verdicts=list(zip(verdicts, judged_table.rows, strict=True)), judged_table=judged_table,
-        verdict_summary=verdict.summary(run, verdicts), unfold=len(verdicts) <= OPEN_VERDICTS, many=MANY,
+        verdict_summary=verdict.summary(run, verdicts), unfold=len(verdicts) <= OPEN_VERDICTS,
+        many=MANY, many_notes=MANY_NOTES,
         bundled=weights.bundled(run), origins=origins, compared=compared, no_room=no_room,
         sources=published.SOURCES,
         details=[_detail(run, job) for job in jobs], status=STATUS, key=key, carried=carried)

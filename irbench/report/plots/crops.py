@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 from irbench.core import metrics
 from irbench.present import style, text
 from irbench.report.facts import kinds
-from irbench.report.plots import window
+from irbench.report.plots import split, window
 from irbench.report.run import Cell, Run
 
 PER_LINE = 6                    # crops beside the whole image
@@ -72,7 +72,7 @@ class VisualComparison:
 
 @dataclass
 class Crops(style.Drawing):
-    """The figures, and the comparisons that they show."""
+    """The figures, and all comparisons, drawn or not."""
 
     comparisons: list[VisualComparison] = field(default_factory=list)
 
@@ -161,7 +161,8 @@ def draw(run: Run) -> Crops:
     """Draw one figure per comparison."""
     found, left_out = _compare(run)
     drawing = Crops(left_out=left_out, comparisons=found)
-    for one in found:
+    shown = split.asked({one.stem: one for one in found}, run.plots, drawing.left_out)
+    for one in shown.values():
         end, beyond = _figure(run, one, one.stem)
         drawing.figures.append(style.Drawn(
             one.stem, _place(run, one.cells[0]), _caption(run, one, end, beyond), _alt(one)))

@@ -137,9 +137,9 @@ def draw(run: Run) -> style.Drawing:
     if not panels:
         drawing.left_out.append("No latency plot: no profile has a latency.")
         return drawing
-    drawing.figures += [
-        _figure(run, part, *named) for named, part in
-        split.figures(list(panels.values()), "latency", "Latency", MAX_PANELS).items()]
+    parts = split.figures(list(panels.values()), "latency", "Latency", MAX_PANELS)
+    drawing.figures += [_figure(run, part, *named) for named, part in
+                        split.asked(parts, run.plots, drawing.left_out).items()]
     return drawing
 
 

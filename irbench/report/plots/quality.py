@@ -98,9 +98,9 @@ def draw(run: Run) -> style.Drawing:
     for stem, title, kind in (("quality", "Quality against cost", False), (
             "quality-synthetic", "Quality against cost, synthetic degradations", True)):
         here = [row for row in found if row.synthetic == kind and row not in alone]
-        drawing.figures += [_figure(run, part, *named)
-                            for named, part in split.figures(
-                                here, stem, title, style.HEIGHT, _height).items()]
+        parts = split.figures(here, stem, title, style.HEIGHT, _height)
+        drawing.figures += [_figure(run, part, *named) for named, part in
+                            split.asked(parts, run.plots, drawing.left_out).items()]
     return drawing
 
 

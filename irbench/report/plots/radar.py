@@ -77,7 +77,8 @@ def panels(run: Run) -> list[RadarPanel]:
 def draw(run: Run) -> style.Drawing:
     """Draw the plots; if there is nothing to draw, as is usual, the page does not mention it."""
     drawing = style.Drawing()
-    for named, part in split.figures(panels(run), "radar", "Gain per set", MAX_PANELS).items():
+    parts = split.figures(panels(run), "radar", "Gain per set", MAX_PANELS)
+    for named, part in split.asked(parts, run.plots, drawing.left_out).items():
         drawing.figures.append(_figure(run, part, *named))
     return drawing
 

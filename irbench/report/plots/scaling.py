@@ -124,9 +124,9 @@ def draw(run: Run) -> style.Drawing:
             drawing.left_out.append("No scaling plot: no profile has a sweep with a latency. "
                                     f"{_missing(found)}".strip())
         return drawing
-    drawing.figures += [
-        _figure(run, part, *named)
-        for named, part in split.figures(drawn, "scaling", "Scaling", MAX_ROWS).items()]
+    parts = split.figures(drawn, "scaling", "Scaling", MAX_ROWS)
+    drawing.figures += [_figure(run, part, *named) for named, part in
+                        split.asked(parts, run.plots, drawing.left_out).items()]
     return drawing
 
 

@@ -181,7 +181,7 @@
     event.preventDefault();
     const stream = new Blob([bytes(link.dataset.packed)]).stream().pipeThrough(new DecompressionStream("gzip"));
     const content = await new Response(stream).arrayBuffer();
-    save(new Blob([content], { type: "image/svg+xml" }), link.download);
+    save(new Blob([content]), link.download);
   }));
 
   // -- two images, one above the other, with a divider to move -----------------------------------
