@@ -53,7 +53,8 @@ def write_page(builder, shown):
         figures = [style.Drawn(stem, stem, "A caption.", "A picture.")]
         drawings[name] = (crops.Crops(figures, comparisons=crops.comparisons(run))
                           if name == "crops" else style.Drawing(figures))
-        noisy = np.random.default_rng(len(stem)).integers(0, 256, (300, 700, 3), dtype=np.uint8)
+        noisy = np.random.default_rng(len(stem)).integers(0, 256, (30, 71, 3), dtype=np.uint8)
+        noisy = noisy.repeat(30, axis=0).repeat(30, axis=1)     # as wide as a plot
         Image.fromarray(noisy).save(folder / f"figures/{stem}.png")
         (folder / f"figures/{stem}.pdf").write_bytes(b"%PDF-1.4 " + stem.encode())
         (folder / f"figures/{stem}.svg").write_text(f"<svg xmlns='x'><!-- {stem} \u00d7 --></svg>")

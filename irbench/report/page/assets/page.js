@@ -93,10 +93,13 @@
     count();
   });
 
-  // a table that is wider than its box fades at the edge that hides columns
-  all(".scroll").forEach((box) => {
-    const edge = () => box.classList.toggle("more",
-      box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
+  // a table that is wider than its box fades at the edge that hides columns; a plot that is wider
+  // than a phone can be scrolled by keyboard
+  all(".scroll, .picture").forEach((box) => {
+    const edge = () => {
+      box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
+      if (box.matches(".picture")) box.tabIndex = box.scrollWidth > box.clientWidth ? 0 : -1;
+    };
     box.addEventListener("scroll", edge, { passive: true });
     const watch = new ResizeObserver(edge);
     [box, ...box.children].forEach((one) => watch.observe(one));
