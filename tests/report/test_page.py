@@ -350,6 +350,23 @@ def test_warnings_of_mixed_origins(tmp_path):
     assert not any("more than one commit" in s or "machines" in s for s in same)
 
 
+@pytest.mark.slow
+@pytest.mark.formats
+def test_formats_that_nobody_asks_for_any_more_are_removed(tmp_path):
+    builder = fixtures.Builder(tmp_path)
+    builder.dataset("set5", "Set5", 2)
+    for model in "ab":
+        builder.model(model, model.upper())
+        builder.cell("sr-x2@1", "set5", model, {"psnr": [33.0, 34.0], "ssim": [0.9, 0.9]})
+    for formats, kinds in ((["svg", "pdf"], {"png", "svg", "pdf"}), ([], {"png"})):
+        page = report.build(tmp_path, builder.plan | {"formats": formats})
+        assert {path.name for path in (tmp_path / "figures").iterdir()} == {
+            f"distributions.{kind}" for kind in kinds}
+        inside = {one.get("download") for one in Reader(page.read_text()).links()}
+        assert {f"distributions.{kind}" for kind in kinds} == {
+            name for name in inside if name and name.startswith("distributions")}
+
+
 def test_importing_the_stage_imports_no_figures():
     code = ("import irbench.report, sys; "
             "sys.exit(bool({'matplotlib', 'seaborn', 'torch', 'pandas'} & set(sys.modules)))")
