@@ -45,6 +45,7 @@ PLACES = {
     "bench": "benches/{bench}",
     "leaks": "leaks",
 }
+FORMATS = ("png", "pdf", "svg")         # files of a plot; config.schema.json names them, too
 RECORD, STATE, CURVE, LOCK = ".json", ".state", ".csv", ".lock"
 
 

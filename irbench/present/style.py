@@ -8,14 +8,14 @@ records give the same bytes.
 The letters of an SVG are drawn as paths: labels are placed by the widths of this font, so a viewer
 without this font would make them overlap. The PDF contains the text as text, for search and copy.
 
-Writes ``figures/<stem>.png``, ``.pdf`` and ``.svg``.
+Writes ``figures/<stem>.png``, and ``.pdf`` and ``.svg`` on request.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,9 +28,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
 from irbench.core.files import atomic_path
-from irbench.core.run_folder import RunFolder
+from irbench.core.run_folder import FORMATS, RunFolder
 
-KINDS = ("png", "pdf", "svg")   # file formats of a figure
 WIDTH = 7.1                     # inches, the text width of two-column papers
 HEIGHT = 9.0                    # inches of panels in one figure, as much as fits on a page
 DPI = 300
@@ -108,13 +107,19 @@ def legend(made: Figure, handles: list[Artist], most: int) -> None:
     made.set_figheight(made.get_figheight() + size.height / made.dpi)
 
 
-def save(made: Figure, folder: Path, stem: str) -> None:
-    """Write a figure in every format to the folder of a run or history; each write is atomic.
+def save(made: Figure, folder: Path, stem: str, kinds: Sequence[str] = FORMATS) -> None:
+    """Write a figure to the folder of a run or history; each write is atomic.
 
     The places of all parts are computed for the first format and kept for the others, which saves
     a sixth of a report's time.
+
+    Args:
+        made: the figure.
+        folder: the folder of the run or history.
+        stem: name of the files, without suffix.
+        kinds: their formats, of ``run_folder.FORMATS``.
     """
-    for kind in KINDS:
+    for kind in kinds:
         with atomic_path(RunFolder(folder).figures / f"{stem}.{kind}") as path:
             made.savefig(path, format=kind, metadata=_METADATA[kind], dpi=DPI, facecolor="white")
         made.set_layout_engine("none")

@@ -6,7 +6,7 @@ because times come from the records and the files contain no date.
 Reads ``cells/``, ``training/``, ``profiles/``, ``benches/``, ``images/`` and ``leaks.json`` under
 the run folder; writes ``summary.csv``, ``tables/<task>.{md,tex,csv}``, ``tables/`` of verdicts
 (measured against published), training, variants, profiles, operations, dictionary and attention,
-``figures/*.{png,pdf,svg}`` and ``report.html``.
+``figures/*.png`` (and ``.pdf``, ``.svg`` on request) and ``report.html``.
 
 Try: ``irbench report``
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from irbench.core import messages
 from irbench.core.files import remove_leftovers, write_atomic
-from irbench.core.run_folder import RunFolder
+from irbench.core.run_folder import FORMATS, RunFolder
 from irbench.report import collect, plots
 from irbench.report.facts import verdict
 from irbench.report.tables import files, summary, tables
@@ -75,9 +75,10 @@ def build(run_folder: Path, plan: dict, progress: Callable[[str], None] | None =
             plots.PLOTS):
         drawings[plot.name] = plots.draw(plot, run)
         for figure in drawings[plot.name].figures:
-            say(f"{places.figures.name}/{figure.stem}.png, .pdf, .svg")
-    _remove_stale(places, set(texts),
-                  {figure.stem for drawing in drawings.values() for figure in drawing.figures})
+            say(f"{places.figures.name}/{figure.stem}.{', .'.join(run.formats)}")
+    _remove_stale(places, set(texts), {
+        f"{figure.stem}.{kind}" for drawing in drawings.values() for figure in drawing.figures
+        for kind in run.formats})
     write_atomic(places.report, page.render(run, built, plain, drawings, verdicts))
     say(str(places.report))
     return places.report
@@ -91,6 +92,6 @@ def _remove_stale(places: RunFolder, stems: set[str], figures: set[str]) -> None
         if path.suffix in (".md", ".tex", ".csv") and path.stem not in stems:
             path.unlink()
     for path in sorted(places.figures.glob("*")):
-        if (plots.plot_of(path.stem) and path.suffix in (".png", ".pdf", ".svg")
-                and path.stem not in figures):
+        if (plots.plot_of(path.stem) and path.suffix.removeprefix(".") in FORMATS
+                and path.name not in figures):
             path.unlink()

@@ -22,7 +22,7 @@ from irbench.core.errors import UserError
 from irbench.core.run_folder import RunFolder
 from irbench.present import text
 from irbench.report.facts import family, leakage
-from irbench.report.run import MISSING, NOT_COMPUTED, OUTDATED, Cell, Outcome, Run
+from irbench.report.run import MISSING, MOST_PLOTS, NOT_COMPUTED, OUTDATED, Cell, Outcome, Run
 
 CELL = ("protocol", "dataset", "model")
 STOPPED = re.compile(r"stopped after step \d+(?: of \d+)?")     # the words of a paused training
@@ -65,7 +65,9 @@ def collect(folder: Path, plan: dict) -> Run:
                tuple(plan.get("metrics") or ()), found, sets, benches,
                dict(plan.get("profile") or {}), dict(plan.get("trained_as") or {}),
                (*published.load(), *map(published.Figure.from_dict, plan.get("figures") or ())),
-               bool(plan.get("differences")))
+               bool(plan.get("differences")),
+               None if plan.get("plots") == "all" else plan.get("plots", MOST_PLOTS),
+               tuple(dict.fromkeys([run_folder.FORMATS[0], *(plan.get("formats") or ())])))
 
 
 def _training_sets(plan: dict, cell: Cell,

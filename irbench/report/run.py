@@ -14,9 +14,11 @@ from statistics import fmean
 from irbench.catalog import published
 from irbench.catalog.model import Model
 from irbench.core import headers, metrics, statistics
+from irbench.core.run_folder import FORMATS
 from irbench.present import text
 from irbench.report.facts import kinds, leakage
 
+MOST_PLOTS = 8                  # config.schema.json has it, too
 NOT_COMPUTED = "not computed"
 # statuses beside those of records: there is no record; the record has other inputs than the plan
 MISSING, OUTDATED = "missing", "outdated"
@@ -141,6 +143,8 @@ class Run:
     trained_as: dict[str, str] = field(default_factory=dict)
     figures: tuple[published.Figure, ...] = field(default_factory=published.load)  # printed
     differences: bool = False       # show differences to published values in the cells of tables
+    plots: int | None = MOST_PLOTS  # how many figures of one kind are drawn at most; None: all
+    formats: tuple[str, ...] = FORMATS[:1]  # of the plots' files; the page is made of the PNGs
 
     @functools.cached_property
     def rows(self) -> list[Cell]:
@@ -199,8 +203,15 @@ class Run:
 
         Only for weights that were not trained in this run.
         """
-        return next((cell.header for cell in self.cells
-                     if (cell.protocol, cell.model) == (protocol, model) and cell.header), {})
+        return self._headers.get((protocol, model), {})
+
+    @functools.cached_property
+    def _headers(self) -> dict[tuple[str, str], dict]:
+        found: dict[tuple[str, str], dict] = {}
+        for cell in self.cells:
+            if header := cell.header:
+                found.setdefault((cell.protocol, cell.model), header)
+        return found
 
     def blind(self, protocol: str, model: str) -> bool:
         """Return whether a model's weights under a protocol were trained for several levels."""

@@ -14,7 +14,8 @@ def test_defaults_are_filled_in(tmp_path):
     assert full["seed"] == 0
     assert full["data_root"] == "data"
     assert full["profile"]["batch"] == 1
-    assert full["report"] == {"published": "all", "differences": False}
+    assert full["report"] == {"published": "all", "differences": False, "plots": 8,
+                              "formats": ["png"]}
     assert config.check(full) == full
 
 

@@ -1,7 +1,10 @@
 """PSNR of each image: only images that compare are compared, and chance is named."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from irbench.core import statistics
 from irbench.present import style
@@ -38,8 +41,7 @@ def test_differences_are_paired_and_to_the_best(tmp_path):
                                                     least=0.001)
     drawing = distributions.draw(run)
     assert [f.stem for f in drawing.figures] == ["distributions"]
-    assert {p.name for p in (tmp_path / "figures").iterdir()} == {
-        f"distributions.{kind}" for kind in style.KINDS}
+    assert [p.name for p in (tmp_path / "figures").iterdir()] == ["distributions.svg"]
     caption, alt = drawing.figures[0].caption, drawing.figures[0].alt
     assert "sr-x2@1 on Photos: 3." in caption and "fewer than 6 images" in caption
     assert "the differences omit models without weights" in caption
@@ -105,3 +107,27 @@ def test_many_images_are_spread(tmp_path):
     run = collected(built(tmp_path, {"a": [*values], "b": [*values + 0.1]}))
     caption = distributions.draw(run).figures[0].caption
     assert "sr-x2@1 on Photos: 60." in caption and "one line per image" not in caption
+
+
+@pytest.mark.parametrize("count", [3, 60])
+def test_no_text_leaves_the_figure(tmp_path, monkeypatch, count):
+    """The panels are placed by hand, which is quicker than matplotlib's layout."""
+    values = np.random.default_rng(1).normal(30, 2, count)
+    builder = built(tmp_path, {"a": [*values], "b": [*values - 0.1], "bicubic": [*values - 3]})
+    builder.plan["models"]["a"]["title"] = "W" * 60
+    builder.plan["models"]["b"]["title"] = "A method of a long and winding name " * 2
+    made = []
+    monkeypatch.setattr(style, "save", lambda figure, *_: made.append(figure))
+    distributions.draw(collected(builder))
+    figure, = made
+    figure.draw_without_rendering()
+    shown = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    assert len(shown) > 15
+    for text in shown:
+        box = text.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.width, text.get_text()
+        assert box.y0 >= 0 and box.y1 <= figure.bbox.height, text.get_text()
+    left, right = figure.axes
+    names = [text.get_window_extent() for text in left.get_yticklabels()]
+    assert all(a.y0 >= b.y1 for a, b in pairwise(names))
+    assert right.get_position().x0 > left.get_position().x1

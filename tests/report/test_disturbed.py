@@ -38,7 +38,8 @@ def test_a_percentile_is_printed_from_enough_samples_only(tmp_path):
 
 def test_the_attention_benchmark_marks_what_was_disturbed(tmp_path, monkeypatch):
     figures = {}
-    monkeypatch.setattr(style, "save", lambda figure, _, stem: figures.setdefault(stem, figure))
+    monkeypatch.setattr(style, "save",
+                        lambda figure, _, stem, kinds: figures.setdefault(stem, figure))
     result = report_fast.bench_result((64, 256), (16, 32))
     for one in (*result["rows"], *result["build"]):
         if one["latency_ms"]:

@@ -15,6 +15,7 @@ from PIL import Image
 from irbench.present.table import Row, Value
 from irbench.report import collect
 from irbench.report.page import comparisons, embed, page
+from irbench.report.plots import crops
 from tests.helpers import report_fixtures as fixtures
 
 # -- scripts -------------------------------------------------------------------------------------
@@ -59,24 +60,17 @@ def test_drawings_keep_both_vector_forms_and_photographs_the_pdf_while_there_is_
     stems = ["large", "small", "drawing"]
     taken = embed.LIMIT - 450_000               # room for the smaller one
     found = embed.pictures(tmp_path, stems, taken)
-    assert list(found) == stems
+    assert list(found) == stems and all(one.src for one in found.values())
     assert [one.label for one in found["drawing"].vectors] == ["SVG", "PDF"]
     assert [one.label for one in found["small"].vectors] == ["PDF"]
     assert found["large"].vectors == [] and found["large"].left_out == 0.4
     assert [one.label for one in embed.pictures(tmp_path, stems)["large"].vectors] == ["PDF"]
 
 
-def test_photographs_are_reduced_only_if_they_need_too_much(tmp_path, monkeypatch):
-    sizes = [save(tmp_path, "photograph", 560), save(tmp_path, "drawing", 100)]
-    assert sizes[0] > embed.PHOTOGRAPH > sizes[1] and embed.width(sizes) is None
-    whole = embed.pictures(tmp_path, ["photograph"])["photograph"]
-    assert (whole.width, whole.full) == (1120, 0)
-    monkeypatch.setattr(embed, "ROOM", 1_000_000)
-    found = embed.pictures(tmp_path, ["photograph", "drawing"])
-    assert (found["photograph"].width, found["photograph"].height) == (embed.REDUCED, 500)
-    assert found["photograph"].full == 1120
-    assert found["photograph"].share == whole.share
-    assert (found["drawing"].width, found["drawing"].full) == (200, 0)
+def test_of_what_the_page_shows_otherwise_only_vector_forms_are_inside(tmp_path):
+    save(tmp_path, "crops", 20, (1000, 1000))
+    found = embed.pictures(tmp_path, ["crops"], shown={"crops"})["crops"]
+    assert found.src == "" and [one.label for one in found.vectors] == ["SVG", "PDF"]
 
 
 def test_the_same_files_give_the_same_bytes(tmp_path):
@@ -132,7 +126,8 @@ def test_all_versions_show_the_same_region(tmp_path, monkeypatch):
         builder.cell("sr-x2@1", "photos", model, {"psnr": [psnr], "ssim": [0.9]}, kept=True)
     run = collect.collect(tmp_path, builder.plan)
     monkeypatch.setattr(comparisons, "PIXELS", 4 * 128 * 128)
-    (one,), left_out = comparisons.build(run)[0]["sr"], comparisons.build(run)[1]
+    found = crops.comparisons(run)
+    (one,), left_out = comparisons.build(run, found)[0]["sr"], comparisons.build(run, found)[1]
     assert left_out == [] and (one["width"], one["height"]) == (128, 128)
     assert [v["label"] for v in one["versions"]] == ["Input", "Bicubic", "Compacter", "Target"]
     assert one["first"] == [0, 2] and one["versions"][2]["scores"] == "PSNR 33.30 dB, SSIM 0.9000"
@@ -142,7 +137,7 @@ def test_all_versions_show_the_same_region(tmp_path, monkeypatch):
     assert np.array_equal(target, here) and np.array_equal(best, here)
     assert np.array_equal(small, here[::2, ::2])
     monkeypatch.setattr(comparisons, "PIXELS", 10**7)
-    (whole,) = comparisons.build(run)[0]["sr"]
+    (whole,) = comparisons.build(run, found)[0]["sr"]
     assert "the whole image" in whole["note"] and whole["width"] == 400
 
 
@@ -162,7 +157,8 @@ def test_comparisons_that_find_no_room_are_named(tmp_path, monkeypatch):
         builder.cell("denoise_color-sigma25@1", name, "compacter",
                      {"psnr": [30.0], "ssim": [0.9]}, kept=True)
     monkeypatch.setattr(comparisons, "PIXELS", 3 * 96 * 96)
-    made, left_out, lead = comparisons.build(collect.collect(tmp_path, builder.plan))
+    run = collect.collect(tmp_path, builder.plan)
+    made, left_out, lead = comparisons.build(run, crops.comparisons(run))
     assert [one["lead"] for one in made["denoise_color"]] == [True]
     assert lead == "crops-denoise_color-sigma25@1-set5"     # the other one is not on the page
     assert "denoise_color-sigma25@1 on Set14" in left_out[0]

@@ -158,6 +158,7 @@ def built(tmp_path_factory):
     (builder.folder / "figures").mkdir(exist_ok=True)
     for stale in ("ksweep-old.png", "scaling-old.pdf", "latency-old.svg", "mine.png"):
         (builder.folder / "figures" / stale).write_text("of an earlier plan")
+    builder.plan["formats"] = ["pdf", "svg"]
     report.build(builder.folder, builder.plan)
     return builder, files(builder.folder)
 
@@ -224,7 +225,8 @@ def test_a_latency_taken_beside_other_work_says_so(tmp_path):
 
 def test_figures_and_ratios_of_disturbed_latencies_are_marked(tmp_path, monkeypatch):
     figures = {}
-    monkeypatch.setattr(style, "save", lambda figure, _, stem: figures.setdefault(stem, figure))
+    monkeypatch.setattr(style, "save",
+                        lambda figure, _, stem, kinds: figures.setdefault(stem, figure))
     builder = fixtures.Builder(tmp_path)
     builder.model("a", "A", options={"k": 4})
     builder.variant("a", "k8", "A8", {"k": 8})

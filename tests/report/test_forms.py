@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from irbench import cli, plan, report
 from irbench.core.metrics import METRICS
+from irbench.core.run_folder import FORMATS
 from irbench.plan import config as configs
 from irbench.present import fitting, latex, text
 from irbench.present.latex import to_latex
 from irbench.present.table import Column, Table, Value, joined
 from irbench.present.tidy import to_csv
 from irbench.report import collect
+from irbench.report.run import MOST_PLOTS
 from irbench.report.tables import efficiency, files, sheets, tables
 from tests.helpers import report_fixtures as fixtures
 from tests.helpers import tiny
@@ -233,6 +235,32 @@ def test_the_config_and_the_command_line_ask_for_differences(tmp_path, monkeypat
     for more in ([], ["--differences"]):
         assert cli.main(["report", "--config", str(path), *more]) == 0
     assert asked == [False, True]
+
+
+def test_the_config_and_the_command_line_choose_formats_and_plots(tmp_path, monkeypatch, capsys):
+    path = tiny.make(tmp_path)
+    full = configs.load(path)
+    spec = plan.build(full).report_spec
+    assert spec["formats"] == list(FORMATS[:1]) and spec["plots"] == MOST_PLOTS
+    run = collect.collect(tmp_path, spec)
+    assert (run.formats, run.plots) == (FORMATS[:1], MOST_PLOTS)
+    full["report"] |= {"formats": ["svg"], "plots": "all"}
+    run = collect.collect(tmp_path, plan.build(full).report_spec)
+    assert (run.formats, run.plots) == (("png", "svg"), None)       # the page is made of the PNGs
+    asked = []
+    monkeypatch.setattr(report, "build", lambda folder, spec, progress: asked.append(
+        (spec["formats"], spec["plots"])) or folder / "report.html")
+    for more in ([], ["--formats", "pdf", "svg"], ["--plots", "3"], ["--plots", "all"]):
+        assert cli.main(["report", "--config", str(path), *more]) == 0
+    assert asked == [(["png"], 8), (["pdf", "svg"], 8), (["png"], 3), (["png"], "all")]
+    for wrong in (["--formats", "gif"], ["--plots", "0"], ["--plots", "many"]):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["report", "--config", str(path), *wrong])
+        assert ended.value.code == 2
+    assert "neither a number from 1 on nor 'all'" in capsys.readouterr().err
+    path.write_text(path.read_text() + "\nreport: {plots: 0}\n")
+    with pytest.raises(configs.UserError, match="report.plots"):
+        configs.load(path)
 
 
 def test_a_wrong_value_is_refused(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from irbench.present.table import with_common_notes
 from irbench.report import collect
 from irbench.report.page import comparisons, page
+from irbench.report.plots import crops
 from irbench.report.tables import sheets, tables
 from tests.helpers import report_fixtures as fixtures
 from tests.helpers.pages import Reader
@@ -85,7 +86,8 @@ def test_the_slider_begins_where_a_network_gains_most(builder):
             for image in ("image0", "image1"):
                 for part in ("_target", "_input", model):
                     builder.image(protocol, "photos", part, image, pixels)
-    made, _, lead = comparisons.build(collected(builder))
+    run = collected(builder)
+    made, _, lead = comparisons.build(run, crops.comparisons(run))
     assert lead == "crops-denoise_color-sigma50@1-photos"
     assert [(one["task"], one["title"].partition(",")[0], one["lead"])
             for ones in made.values() for one in ones] == [

@@ -8,6 +8,7 @@ import io
 import os
 import re
 import shutil
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ from irbench.present.tidy import to_csv
 from irbench.report import collect
 from irbench.report.facts import verdict
 from irbench.report.page import page
+from irbench.report.plots import crops
 from irbench.report.tables import files, sheets, summary, tables
+from tests.helpers import report_fast
 from tests.helpers import report_fixtures as fixtures
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -30,20 +33,12 @@ CROPS = "crops-denoise_color-sigma25@1-photos"
 TABLE = "#table-of-sr-x2"
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    """The page of a small run. Its figures are plain pictures: drawing has tests of its own."""
-    builder = fixtures.small_run(tmp_path_factory.mktemp("page") / "demo")
-    noise, folder = "denoise_color-sigma25@1", builder.folder
-    grid = np.indices((120, 160)).sum(axis=0)
-    for image in ("image0", "image1"):
-        for part, level in (("_target", 0), ("_input", 3), ("input", 3), ("compacter", 1)):
-            builder.image(noise, "photos", part, image, np.repeat(
-                (grid * (level + 1) % 256)[..., None], 3, axis=2).astype("uint8"))
-    builder.plan["cells"] = [c for c in builder.plan["cells"] if c["protocol"] != noise]
-    for model, psnr in (("input", [20.2, 20.3]), ("compacter", [29.2, 29.5])):
-        builder.cell(noise, "photos", model, {"psnr": psnr, "ssim": [0.4, 0.42]}, kept=True)
-    run = collect.collect(folder, builder.plan)
+def write_page(builder, shown):
+    """The page of a run; ``shown``: stem of a figure by the name of its drawing.
+
+    Its figures are plain pictures: drawing has tests of its own.
+    """
+    run, folder = collect.collect(builder.folder, builder.plan), builder.folder
     made, plain, judged = tables.build(run), sheets.build(run), verdict.all_verdicts(run)
     (folder / "tables").mkdir()
     (folder / "figures").mkdir()
@@ -54,15 +49,70 @@ def built(tmp_path_factory):
     for stem, one in plain.items():
         (folder / f"tables/{stem}.csv").write_text(to_csv(one))
     drawings = {name: style.Drawing() for name in ("training", "ksweep", "scaling", "attention")}
-    for name, stem in (("quality", "quality"), ("crops", CROPS)):
-        drawings[name] = style.Drawing([style.Drawn(stem, stem, "A caption.", "A picture.")])
-        noisy = np.random.default_rng(len(stem)).integers(0, 256, (300, 700, 3), dtype=np.uint8)
+    for name, stem in shown.items():
+        figures = [style.Drawn(stem, stem, "A caption.", "A picture.")]
+        drawings[name] = (crops.Crops(figures, comparisons=crops.comparisons(run))
+                          if name == "crops" else style.Drawing(figures))
+        noisy = np.random.default_rng(len(stem)).integers(0, 256, (30, 71, 3), dtype=np.uint8)
+        noisy = noisy.repeat(30, axis=0).repeat(30, axis=1)     # as wide as a plot
         Image.fromarray(noisy).save(folder / f"figures/{stem}.png")
         (folder / f"figures/{stem}.pdf").write_bytes(b"%PDF-1.4 " + stem.encode())
         (folder / f"figures/{stem}.svg").write_text(f"<svg xmlns='x'><!-- {stem} \u00d7 --></svg>")
     path = folder / "report.html"
     path.write_text(page.render(run, made, plain, drawings, judged), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The page of a small run with restored images."""
+    builder = fixtures.small_run(tmp_path_factory.mktemp("page") / "demo")
+    noise = "denoise_color-sigma25@1"
+    grid = np.indices((120, 160)).sum(axis=0)
+    for image in ("image0", "image1"):
+        for part, level in (("_target", 0), ("_input", 3), ("input", 3), ("compacter", 1)):
+            builder.image(noise, "photos", part, image, np.repeat(
+                (grid * (level + 1) % 256)[..., None], 3, axis=2).astype("uint8"))
+    builder.plan["cells"] = [c for c in builder.plan["cells"] if c["protocol"] != noise]
+    for model, psnr in (("input", [20.2, 20.3]), ("compacter", [29.2, 29.5])):
+        builder.cell(noise, "photos", model, {"psnr": psnr, "ssim": [0.4, 0.42]}, kept=True)
+    return write_page(builder, {"quality": "quality", "crops": CROPS})
+
+
+@pytest.fixture(scope="module")
+def fast(tmp_path_factory):
+    """The page of a run with variants, sweeps, dictionaries and the benchmark of attention."""
+    return write_page(report_fast.fast_run(tmp_path_factory.mktemp("fast") / "fast"),
+                      {name: name for name in ("quality", "ksweep", "scaling", "attention")})
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """The page of a run with verdicts, leaks, sets that are not here."""
+    return write_page(fixtures.wide_run(tmp_path_factory.mktemp("wide") / "wide"),
+                      {"quality": "quality"})
+
+
+@pytest.fixture(scope="module")
+def six(tmp_path_factory):
+    """The page of super-resolution in six tables: three scales, all methods and small ones."""
+    builder = fixtures.Builder(tmp_path_factory.mktemp("six") / "six")
+    names = {"set5": 5, "set14": 14, "bsd100": 20, "urban100": 20, "manga109": 20}
+    for name, count in names.items():
+        builder.dataset(name, name.capitalize(), count)
+    builder.model("bicubic", "Bicubic", learned=False, published_as="bicubic")
+    for name, title in (("compacter", "Compacter"), ("semanir", "SemanIR-S"), ("swinir", "SwinIR")):
+        builder.model(name, title, published_as=title, checkpoint={"kind": "file"})
+    for level, low in ((2, 33.0), (3, 30.0), (4, 28.0)):
+        for model, more, parameters in (("bicubic", 0, 0), ("compacter", 3, 392_000),
+                                        ("semanir", 3.2, 900_000), ("swinir", 3.5, 11_800_000)):
+            for name, count in names.items():
+                builder.cell(f"sr-x{level}@2", name, model, {
+                    "psnr": [low + more + i / 10 for i in range(count)],
+                    "ssim": [0.9 + more / 100] * count})
+            if parameters:
+                builder.profile(f"sr-x{level}@2", model, {"parameters": parameters})
+    return write_page(builder, {"quality": "quality", "distributions": "distributions-sr"})
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +136,7 @@ def show(built, browser):
             asked.append(route.request.url)
             route.abort()
 
-    def open_(anchor="", width=1200, height=900, **settings):
+    def open_(anchor="", width=1200, height=900, path=built, **settings):
         context = browser.new_context(viewport={"width": width, "height": height},
                                       accept_downloads=True, **settings)
         contexts.append(context)
@@ -96,8 +146,8 @@ def show(built, browser):
         tab.on("console", lambda message: messages.append(message.text))
         tab.on("pageerror", lambda error: messages.append(str(error)))
         tab.on("request", lambda request: asked.append(request.url) if not request.url.startswith(
-            (built.as_uri(), "data:", "blob:")) else None)
-        tab.goto(built.as_uri() + (f"#{anchor}" if anchor else ""))
+            (path.as_uri(), "data:", "blob:")) else None)
+        tab.goto(path.as_uri() + (f"#{anchor}" if anchor else ""))
         return tab
 
     yield open_
@@ -268,6 +318,7 @@ def test_a_value_shows_its_origin(show):
 
 def test_a_printed_value_shows_its_source(show):
     tab = show("task-sr")
+    tab.locator(f"{TABLE} button.unfold").click()       # the section has more than three tables
     link = tab.locator(f"{TABLE} tbody.published a.origin").first
     figure = link.inner_text()
     link.click()
@@ -377,8 +428,9 @@ def test_the_overview_opens_with_the_slider_of_all_tasks(show):
     assert figure.locator("select[data-side=first] option").all_inner_texts() == [
         "Input", "Compacter", "Target"]
     top = figure.bounding_box()["y"]
-    lead = tab.locator("#overview img[src^='data:image/webp']").nth(2)      # after the slider's two
-    assert top < lead.bounding_box()["y"] < tab.locator("#table-of-headline").bounding_box()["y"]
+    lead = tab.locator("#overview .tiles")
+    # beside the slider, on a large screen
+    assert top <= lead.bounding_box()["y"] < tab.locator("#table-of-headline").bounding_box()["y"]
     assert top < 600                            # in the first screen of 900
     rows = tab.locator("#table-of-headline tbody tr").all_inner_texts()
     assert len(rows) == 4 and not any("Input" in row.partition("over")[0] for row in rows)
@@ -454,3 +506,90 @@ def test_text_is_readable_in_the_dark_too(show, scheme):
         ink = luminance(tab.eval_on_selector(selector, "one => getComputedStyle(one).color"))
         low, high = sorted((ink, paper))
         assert (high + 0.05) / (low + 0.05) >= 4.5, selector
+
+
+def test_a_table_that_is_too_wide_says_so(show):
+    for width, wide in ((390, True), (1400, False)):
+        tab = show("task-sr", width=width)
+        box = tab.locator(f".scroll:has({TABLE})")
+        hint = tab.locator(f".tools[data-for={TABLE[1:]}] .hint")
+        assert hint.is_visible() == wide
+        assert (box.evaluate("one => getComputedStyle(one).maskImage") != "none") == wide
+        box.evaluate("one => { one.scrollLeft = one.scrollWidth; }")
+        settled(tab)
+        tab.evaluate("() => new Promise(done => requestAnimationFrame(done))")
+        assert not hint.is_visible()            # at the end nothing is hidden on the right
+
+
+def test_a_large_screen_is_used(show, six):
+    tab = show("task-sr", width=2000, path=six)
+    box = tab.locator("section.shown .scroll").first.bounding_box()
+    assert box["width"] > 1300
+    assert tab.locator("section.shown p.caption").first.bounding_box()["width"] < 1000
+
+
+@pytest.mark.parametrize("section", ["task-sr", "profiles", "provenance", "overview"])
+def test_the_first_column_of_every_table_stays_on_a_phone(show, section):
+    tab = show(section, width=390, height=800)
+    for details in tab.locator("section.shown details").all():
+        details.evaluate("one => { one.open = true; }")
+    boxes = tab.locator("section.shown .scroll").all()
+    assert boxes
+    for box in boxes:
+        first = box.locator("tbody th[scope=row]").first
+        left = first.bounding_box()["x"]
+        box.evaluate("one => { one.scrollLeft = 150; }")
+        assert abs(first.bounding_box()["x"] - left) < 2
+        assert first.bounding_box()["width"] < 200
+
+
+def test_plots_follow_dark_mode_and_photographs_do_not(show):
+    for scheme, dark in (("dark", True), ("light", False)):
+        tab = show("all", color_scheme=scheme)
+        looks = "one => getComputedStyle(one).filter"
+        assert ("invert" in tab.eval_on_selector(".picture img", looks)) == dark
+        assert {tab.evaluate(looks, one) for one in tab.query_selector_all(".tile img")} == {"none"}
+        tab.emulate_media(media="print")
+        assert tab.eval_on_selector(".picture img", looks) == "none"
+
+
+def test_super_resolution_in_six_tables_fits_on_five_screens(show, six):
+    tab = show("task-sr", width=1400, path=six)
+    shown_tables = [one for one in tab.locator("section.shown table.sortable").all()
+                    if one.is_visible()]
+    assert len(shown_tables) == 6
+    assert tab.evaluate("document.documentElement.scrollHeight") < 5 * 900
+    unfold = tab.locator("section.shown button.unfold").first
+    rows = tab.locator("section.shown tbody.published").first
+    assert unfold.get_attribute("aria-expanded") == "false" and not rows.is_visible()
+    unfold.click()
+    assert rows.is_visible() and unfold.inner_text().startswith("Hide")
+    unfold.click()
+    tab.locator("section.shown").get_by_label("Filter rows").first.fill("swinir")
+    assert rows.is_visible()                    # a filter looks at all rows
+
+
+# -- accessibility -------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", ["built", "fast", "wide", "six"])
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])
+def test_axe_finds_nothing_in_any_section(show, request, name, width, scheme):
+    """WCAG 2.2, A and AA, by axe-core, which the package axe-playwright-python carries."""
+    axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python (extra dev)"
+                              " is not installed")
+    tab = show(width=width, path=request.getfixturevalue(name), color_scheme=scheme)
+    tab.evaluate((resources.files(axe) / "axe.min.js").read_text(encoding="utf-8"))
+    sections = tab.eval_on_selector_all("main > section", "all => all.map(one => one.id)")
+    assert len(sections) >= 4
+    wrong = []
+    for section in sections:
+        tab.evaluate("name => { location.hash = name; }", section)
+        assert shown(tab) == [section]
+        tab.evaluate("document.querySelectorAll('section.shown details').forEach("
+                     "one => { one.open = true; })")
+        found = tab.evaluate("""() => axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a",
+            "wcag21aa", "wcag22a", "wcag22aa"]})""")
+        assert len(found["passes"]) > 10
+        wrong += [f"{section}: {rule['id']} {node['target']} {node['failureSummary']}"
+                  for rule in found["violations"] for node in rule["nodes"]]
+    assert wrong == []

@@ -35,7 +35,9 @@ def collected(builder):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("figures")
-    run = collected(fixtures.small_run(folder))
+    builder = fixtures.small_run(folder)
+    builder.plan["formats"] = ["pdf", "svg"]
+    run = collected(builder)
     for module in (quality, latency, curves):
         assert len(module.draw(run).figures) == 1
     return folder / "figures"
@@ -100,7 +102,7 @@ def kept(tmp_path_factory):
     """Every figure of three runs, as matplotlib holds it: stem -> figure."""
     found = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(style, "save", lambda figure, folder, stem: found.__setitem__(
+        patch.setattr(style, "save", lambda figure, folder, stem, kinds: found.__setitem__(
             f"{folder.name[:5]}/{stem}", figure))
         for build in (report_fast.fast_run, fixtures.small_run, wide_run):
             run = collected(build(tmp_path_factory.mktemp(build.__name__[:5])))

@@ -1,6 +1,7 @@
 """Many panels become several figures: none is lost, none is too large, names differ."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -44,3 +45,19 @@ def test_no_panel_is_lost_and_no_figure_too_large(protocols, most, sizes):
     assert all(sum(sizes[p.number] for p in part) <= most or len(part) == 1
                for part in parts.values())
     assert len({stem for stem, _ in parts}) == len({title for _, title in parts}) == len(parts)
+
+
+@given(st.integers(0, 40), st.one_of(st.none(), st.integers(1, 12)))
+def test_the_figures_asked_for_are_spread_and_the_others_are_told(count, most):
+    parts = {f"figure-{i}": i for i in range(count)}
+    left_out = []
+    kept = split.asked(parts, most, left_out)
+    assert list(kept.items()) == [one for one in parts.items() if one[0] in kept]
+    if most is None or count <= most:
+        assert kept == parts and left_out == []
+    else:
+        assert len(kept) == most and min(kept.values()) == 0
+        assert f"{most} of {count} figures are drawn" in left_out[0]
+        assert "--plots all" in left_out[0]
+        gaps = [after - before for before, after in pairwise([*kept.values(), count])]
+        assert max(gaps) - min(gaps) <= 1

@@ -243,7 +243,7 @@ def test_the_figure_has_a_column_for_each_scope(tmp_path):
         assert part in drawn.caption
     assert "Compacter on sr-x2@1: 0.206 to" in drawn.alt
     assert "validation PSNR 30.10 to 32.90 dB" in drawn.alt and "sr-x4" not in drawn.alt
-    assert (tmp_path / "figures/training.pdf").stat().st_size > 5000
+    assert (tmp_path / "figures/training.png").stat().st_size > 5000
 
 
 def test_a_training_without_validation_has_no_row_for_it(tmp_path, monkeypatch):

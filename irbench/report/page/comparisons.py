@@ -24,7 +24,8 @@ PIXELS = 1_500_000              # of all versions of all comparisons: 2 MB or so
 SIDES = (512, 384, 320, 256, 224, 192, 160, 128, 96)    # of a region, in pixels of the target
 
 
-def build(run: Run) -> tuple[dict[str, list[dict]], list[str], str]:
+def build(run: Run, found: Sequence[VisualComparison]
+          ) -> tuple[dict[str, list[dict]], list[str], str]:
     """Return the comparisons by task, a sentence on those without room on the page, and the lead.
 
     A comparison has task and title (texts), note, width and height (of the region, in pixels of
@@ -32,7 +33,6 @@ def build(run: Run) -> tuple[dict[str, list[dict]], list[str], str]:
     indices of the two to show first, and lead: whether the overview shows it first. The lead is the
     comparison in which a network gains most; the third value is the stem of its figure, or "".
     """
-    found = crops.comparisons(run)
     tasks = {cell.protocol: cell.task for cell in run.cells}
     sizes = [_size(one) for one in found]
     side, kept = room([tasks[one.protocol] for one in found],

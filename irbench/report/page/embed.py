@@ -1,10 +1,10 @@
 """The content embedded in the page: pictures, downloads, scripts. The page needs no other file.
 
-Each figure is embedded once, as lossless WebP. The page shows it and converts it to PNG on request.
-It has print quality; only figures made of photographs are reduced to ``REDUCED`` pixels if they
-need more than ``ROOM``. Vector forms are embedded too: always SVG and PDF of drawings, and the PDF
-of photographs as long as the total stays below ``LIMIT``. Reads ``figures/`` and ``tables/`` of the
-run folder and ``assets/`` of the package; writes nothing.
+Each figure is embedded once, as lossless WebP in print quality. The page shows it and converts it
+to PNG on request. Of restored images the page has the tiles of ``windows.py`` instead. Where the
+run writes PDF and SVG, they are embedded too: small ones always, large ones as long as the total
+stays below ``LIMIT``. Reads ``figures/`` and ``tables/`` of the run folder and ``assets/`` of the
+package; writes nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import gzip
 import hashlib
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,11 +26,9 @@ from irbench.present import style
 
 ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = ("head.js", "sortable.min.js", "img-comparison-slider.js", "page.js")
-LIMIT = 10_500_000              # bytes in total; large vector forms are embedded up to this
-PHOTOGRAPH = 400_000            # bytes of a PNG; a larger file is made of photographs
-ROOM = 9_000_000                # bytes in the page for all figures made of photographs
-REDUCED = 1000                  # pixels: their width, about a screen's, if they need more
+LIMIT = 5_800_000               # bytes in total; large vector forms are embedded up to this
 SMALL = 200_000                 # bytes; a smaller vector form is always embedded
+PACKED = 60_000                 # bytes; a larger table is packed
 TABLES = {"csv": ("CSV", "text/csv"), "md": ("Markdown", "text/markdown"),
           "tex": ("LaTeX", "application/x-tex")}
 
@@ -47,25 +45,28 @@ class Download:
 
 @dataclass
 class EmbeddedPlot:
-    """A figure: data URI, size in pixels, vector forms.
+    """A figure: data URI ("" if the page shows it otherwise), size in pixels, vector forms.
 
     ``share``: share of the page width, so that the letters of all figures have the same size.
     ``left_out``: size in MB of a PDF that is too large for the page, 0 if there is none.
-    ``full``: width in print quality, if the embedded picture is smaller.
     """
 
-    src: str
-    width: int
-    height: int
-    share: float
+    src: str = ""
+    width: int = 0
+    height: int = 0
+    share: float = 1.0
     vectors: list[Download] = field(default_factory=list)
     left_out: float = 0.0
-    full: int = 0
 
 
 def uri(kind: str, content: bytes) -> str:
     """Return a data URI of a media type."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def pack(content: bytes) -> str:
+    """Return bytes as gzip in base64, which the script of the page unpacks."""
+    return base64.b64encode(gzip.compress(content, mtime=0)).decode()
 
 
 def webp(image: Image.Image) -> bytes:
@@ -75,24 +76,24 @@ def webp(image: Image.Image) -> bytes:
     return out.getvalue()
 
 
-def pictures(folder: Path, stems: Iterable[str], taken: int = 0) -> dict[str, EmbeddedPlot]:
+def pictures(folder: Path, stems: Iterable[str], taken: int = 0,
+             shown: Container[str] = ()) -> dict[str, EmbeddedPlot]:
     """Return the figures of a run by stem.
 
     Args:
         folder: the run folder, with ``figures/``.
         stems: stems of the figures to embed.
         taken: bytes of everything else in the page, for ``LIMIT``.
+        shown: the stems that the page shows otherwise; only their vector forms are embedded.
     """
     found: dict[str, EmbeddedPlot] = {}
     large: list[tuple[int, str, bytes]] = []
     figures = RunFolder(folder).figures
-    files = {stem: figures / f"{stem}.png" for stem in stems}
-    widest = width([path.stat().st_size for path in files.values()])
-    for stem, path in files.items():
-        found[stem] = _picture(path, widest)
+    for stem in stems:
+        found[stem] = EmbeddedPlot() if stem in shown else _picture(figures / f"{stem}.png")
         taken += len(found[stem].src)
         pdf, svg = (_bytes(figures / f"{stem}.{kind}") for kind in ("pdf", "svg"))
-        packed = base64.b64encode(gzip.compress(svg, mtime=0)).decode() if svg else ""
+        packed = pack(svg) if svg else ""
         if packed and len(packed) <= SMALL:
             found[stem].vectors.append(Download(f"{stem}.svg", "SVG", packed=packed))
             taken += len(packed)
@@ -108,26 +109,10 @@ def pictures(folder: Path, stems: Iterable[str], taken: int = 0) -> dict[str, Em
     return found
 
 
-def width(sizes: Iterable[int]) -> int | None:
-    """Return the reduced width in pixels for figures of photographs, None if they all fit.
-
-    Args:
-        sizes: bytes of the PNG files, which are at most ``style.WIDTH`` wide.
-    """
-    # a PNG of N bytes takes about 0.65 N as WebP, and 4/3 of that as text
-    needed = 0.65 * 4 / 3 * sum(size for size in sizes if size > PHOTOGRAPH)
-    return REDUCED if needed > ROOM else None
-
-
-def _picture(path: Path, widest: int | None) -> EmbeddedPlot:
+def _picture(path: Path) -> EmbeddedPlot:
     with Image.open(path) as image:
-        full = image.width
-        share = min(full / (style.WIDTH * style.DPI), 1.0)
-        if widest and full > widest and path.stat().st_size > PHOTOGRAPH:
-            image = image.convert("RGB").resize((widest, round(image.height * widest / full)),
-                                                Image.Resampling.LANCZOS)
-        return EmbeddedPlot(uri("image/webp", webp(image)), *image.size, share,
-                       full=full if image.width < full else 0)
+        return EmbeddedPlot(uri("image/webp", webp(image)), *image.size,
+                            min(image.width / (style.WIDTH * style.DPI), 1.0))
 
 
 def _add_pdf(picture: EmbeddedPlot, stem: str, pdf: bytes) -> int:
@@ -139,18 +124,24 @@ def _bytes(path: Path) -> bytes:
     return path.read_bytes() if path.is_file() else b""
 
 
+def _download(path: Path, label: str, kind: str) -> Download:
+    """Return a text file as a link; a large one is packed, so the link needs scripts."""
+    content = path.read_bytes()
+    if len(content) > PACKED:
+        return Download(path.name, label, packed=pack(content))
+    return Download(path.name, label, uri(f"{kind};charset=utf-8", content))
+
+
 def tables(folder: Path, stem: str) -> list[Download]:
     """Return the files of a table, as they were written under ``tables/``."""
-    return [Download(f"{stem}.{suffix}", label, uri(f"{kind};charset=utf-8", path.read_bytes()))
-            for suffix, (label, kind) in TABLES.items()
+    return [_download(path, label, kind) for suffix, (label, kind) in TABLES.items()
             if (path := RunFolder(folder).tables / f"{stem}.{suffix}").is_file()]
 
 
 def summary(folder: Path) -> Download | None:
     """Return the run's ``summary.csv``, None if there is none."""
     path = RunFolder(folder).summary
-    return Download(path.name, path.name, uri("text/csv;charset=utf-8", path.read_bytes())) \
-        if path.is_file() else None
+    return _download(path, path.name, "text/csv") if path.is_file() else None
 
 
 # -- scripts -------------------------------------------------------------------------------------

@@ -24,9 +24,9 @@ from irbench.present import text
 from irbench.present.style import Drawing
 from irbench.present.table import Row, Table, Value, with_common_notes
 from irbench.report.facts import family, kinds, verdict, weights
-from irbench.report.page import comparisons, embed
+from irbench.report.page import comparisons, embed, windows
 from irbench.report.page.provenance import Origins, groups, kind
-from irbench.report.plots import PLOTS, latency
+from irbench.report.plots import PLOTS, crops, latency
 from irbench.report.run import Cell, Outcome, Run
 from irbench.report.tables import verdicts as judging
 from irbench.report.tables.tables import PUBLISHED_RULE
@@ -37,6 +37,8 @@ STATUS = {"ok": "with a result", "unavailable": "unavailable", "failed": "failed
 # stems of sheets
 PLAIN = ("training", "variants", "efficiency", "profiles", "operations", "dictionary", "attention")
 OPEN_VERDICTS = 24              # rows of verdicts shown unfolded
+MANY_NOTES = 24                 # of a table; more are folded
+MANY = 3                        # tables; with more, a task's page folds published rows and figures
 NUMBER = re.compile(r"(?P<number>[-+\u2212]?(?:\d{1,3}(?:[,\s]\d{3})+|\d+)(?:\.\d+)?(?:e[-+]?\d+)?)"
                     r"\s*(?P<unit>[^\W\d]*)")
 FACTORS = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "MiB": 2.0**20, "GiB": 2.0**30,
@@ -61,14 +63,20 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Table],
         by_task.setdefault(table.task, []).append(table)
     origins = Origins(run, jobs, [*(r.source for t in tables for r in t.published),
                                   *(one.figure.source for one in verdicts)])
-    compared, no_room, lead = comparisons.build(run)
+    drawn = drawings.get("crops")
+    found = drawn.comparisons if isinstance(drawn, crops.Crops) else []
+    compared, no_room, lead = comparisons.build(run, found)
+    shown = {figure.stem for figure in drawn.figures} if drawn else ()
+    cropped = windows.build([one for one in found if one.stem in shown])
     files = {stem: embed.tables(run.folder, stem)
              for stem in [*(t.stem for t in tables), *sheets, *(["verdicts"] if verdicts else [])]}
     taken = sum(len(version["src"]) for ones in compared.values() for one in ones
                 for version in one["versions"])
-    taken += sum(len(one.href) for ones in files.values() for one in ones)
+    taken += sum(len(one.href) + len(one.packed) for ones in files.values() for one in ones)
+    taken += sum(len(one["whole"]) + sum(len(tile["src"]) + len(tile["error"])
+                                         for tile in one["tiles"]) for one in cropped.values())
     pictures = embed.pictures(run.folder, [drawn.stem for drawing in drawings.values()
-                                           for drawn in drawing.figures], taken)
+                                           for drawn in drawing.figures], taken, cropped)
     times = sorted(j.record["provenance"]["time"] for j in jobs
                    if j.record and j.record["provenance"].get("time"))
     judged_table = judging.build(run, verdicts, noted=True)
@@ -78,6 +86,7 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Table],
         drawings=drawings, text=text, version=__version__,
         css=Markup(_asset("page.css")), scripts=[Markup(one) for one in scripts],
         metric=metrics.get, policy=embed.policy(scripts), pictures=pictures, files=files,
+        crops=cropped, preview=windows.NOTE,
         summary=embed.summary(run.folder), families=_families(run),
         sheets={stem: sheets.get(stem) for stem in PLAIN}, rule=PUBLISHED_RULE,
         more_sheets=[one for stem, one in sheets.items() if stem not in PLAIN],
@@ -94,6 +103,7 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Table],
         times=times,
         verdicts=list(zip(verdicts, judged_table.rows, strict=True)), judged_table=judged_table,
         verdict_summary=verdict.summary(run, verdicts), unfold=len(verdicts) <= OPEN_VERDICTS,
+        many=MANY, many_notes=MANY_NOTES,
         bundled=weights.bundled(run), origins=origins, compared=compared, no_room=no_room,
         sources=published.SOURCES,
         details=[_detail(run, job) for job in jobs], status=STATUS, key=key, carried=carried)

@@ -1,8 +1,9 @@
 """The list of all plots, in the order in which they are drawn.
 
-A plot is a module here with ``draw(run)``, which writes ``figures/<stem>.{png,pdf,svg}`` and
-returns what it drew. Its stems are its name, or begin with its name and a dash. To add a plot, add
-a module and a line in ``PLOTS``. Importing this package imports neither a plot nor matplotlib.
+A plot is a module here with ``draw(run)``, which writes ``figures/<stem>.png``, in the run's other
+formats too, and returns what it drew. Its stems are its name, or begin with its name and a dash. To
+add a plot, add a module and a line in ``PLOTS``. Importing this package imports neither a plot nor
+matplotlib.
 
 Try: ``python -c "from irbench.report import plots; print(plots.plot_of('quality-sr').heading)"``
 """

@@ -5,7 +5,7 @@ This module makes the same table with time added. The values of the paper are no
 they are not shown. ``dense`` is attention over all N tokens of a window, without a dictionary.
 
 Reads nothing but the collected run (``benches/attention.json``); writes
-``figures/attention.{png,pdf,svg}``; the table goes to ``tables/attention.{md,tex,csv}``.
+``figures/attention.png``; the table goes to ``tables/attention.{md,tex,csv}``.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ def draw(run: Run) -> style.Drawing:
         figure.legend([handles[n] for n in order], [
             "dense (all N keys)" if n == DENSE else n for n in order],
             loc="outside lower center", ncols=len(order), frameon=False, handlelength=2.8)
-        style.save(figure, run.folder, NAME)
+        style.save(figure, run.folder, NAME, run.formats)
     drawing.figures.append(style.Drawn(NAME, "Attention", _caption(found), _alt(found)))
     return drawing
 

@@ -3,7 +3,7 @@
 The window is where the results differ most, so the figure shows a difference if there is one
 (``window``). Below each crop are the scores of the whole image, and below them the error map: the
 difference to the target, on one scale for the figure. Reads the images under ``images/`` of the
-run; writes ``figures/crops-<protocol>-<dataset>.{png,pdf,svg}``.
+run; writes ``figures/crops-<protocol>-<dataset>.png``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 from irbench.core import metrics
 from irbench.present import style, text
 from irbench.report.facts import kinds
-from irbench.report.plots import window
+from irbench.report.plots import split, window
 from irbench.report.run import Cell, Run
 
 PER_LINE = 6                    # crops beside the whole image
@@ -72,7 +72,7 @@ class VisualComparison:
 
 @dataclass
 class Crops(style.Drawing):
-    """The figures, and the comparisons that they show."""
+    """The figures, and all comparisons, drawn or not."""
 
     comparisons: list[VisualComparison] = field(default_factory=list)
 
@@ -161,7 +161,8 @@ def draw(run: Run) -> Crops:
     """Draw one figure per comparison."""
     found, left_out = _compare(run)
     drawing = Crops(left_out=left_out, comparisons=found)
-    for one in found:
+    shown = split.asked({one.stem: one for one in found}, run.plots, drawing.left_out)
+    for one in shown.values():
         end, beyond = _figure(run, one, one.stem)
         drawing.figures.append(style.Drawn(
             one.stem, _place(run, one.cells[0]), _caption(run, one, end, beyond), _alt(one)))
@@ -194,7 +195,8 @@ def scale_end(errors: list[np.ndarray]) -> int:
                 255)
 
 
-def _tiles(one: VisualComparison) -> list[Tile]:
+def tiles(one: VisualComparison) -> list[Tile]:
+    """Return the window of each version of a comparison, the target last."""
     target = _cut(window.load(one.versions[-1].path), one.top, one.left, one.side)
     made = []
     for version in one.versions[:-1]:
@@ -213,6 +215,13 @@ def _tiles(one: VisualComparison) -> list[Tile]:
     return [*made, Tile("Target", target, "scores: of the\nwhole image")]
 
 
+def error_scale(made: list[Tile]) -> tuple[int, bool]:
+    """Return the end of the error scale of tiles in levels of 255, and whether errors exceed it."""
+    errors = [tile.error for tile in made if tile.error is not None]
+    end = scale_end(errors)
+    return end, any(bool((one > end).any()) for one in errors)
+
+
 def scores(version: Version) -> str:
     """Return the text below a crop: the scores of the whole image, one per line."""
     return "\n".join(
@@ -223,16 +232,14 @@ def scores(version: Version) -> str:
 def _figure(run: Run, one: VisualComparison, stem: str) -> tuple[int, bool]:
     """Draw a comparison; return the end of the error scale, and whether errors exceed it."""
     whole = window.load(one.versions[-1].path)
-    tiles = _tiles(one)
-    errors = [tile.error for tile in tiles if tile.error is not None]
-    end = scale_end(errors)
-    beyond = any(bool((e > end).any()) for e in errors)
-    lines = -(-len(tiles) // PER_LINE)
-    columns = -(-len(tiles) // lines)
+    made = tiles(one)
+    end, beyond = error_scale(made)
+    lines = -(-len(made) // PER_LINE)
+    columns = -(-len(made) // lines)
     # the whole image at the left, square crops beside it with their errors below; in inches
     share = min(max(whole.shape[1] / whole.shape[0] * 2 * lines, 0.8), 1.75 + 0.4 * (lines > 1))
     side = min((style.WIDTH - GAP * (columns + 1)) / (columns + share), MAX_SIDE)
-    titles = [text.wrap(tile.title, int(side * 72 / 4.2), TITLE_LINES) for tile in tiles]
+    titles = [text.wrap(tile.title, int(side * 72 / 4.2), TITLE_LINES) for tile in made]
     top = TITLE + LINE * max(title.count("\n") for title in titles)
     line = top + 2 * side + SCORES + SKIP
     with style.look():
@@ -246,7 +253,7 @@ def _figure(run: Run, one: VisualComparison, stem: str) -> tuple[int, bool]:
                                    fill=False, edgecolor=colour, linewidth=width))
         ax.set_title(text.wrap(one.name, 24, 1), loc="center", fontsize=6.5, fontweight="normal",
                      pad=3)
-        for index, tile in enumerate(tiles):
+        for index, tile in enumerate(made):
             row, column = divmod(index, columns)
             x, y = share * side + GAP + column * (side + GAP), row * line + top
             ax = _axes(figure, x, y, side, side)
@@ -256,14 +263,14 @@ def _figure(run: Run, one: VisualComparison, stem: str) -> tuple[int, bool]:
             y += side + SCORES
             if tile.error is not None:
                 shown = _show(_axes(figure, x, y, side, side), tile.error, end, ERRORS)
-            elif index == len(tiles) - 1:
+            elif index == len(made) - 1:
                 _scale(figure, shown, x, y, side, end, beyond)
             else:
                 ax.annotate("no error map:\nfewer pixels\nthan the target", (0.5, 0),
                             (0, -72 * (SCORES + side / 2)), xycoords="axes fraction",
                             textcoords="offset points", ha="center", va="center",
                             fontsize=style.SMALL, color=style.GRAY, annotation_clip=False)
-        style.save(figure, run.folder, stem)
+        style.save(figure, run.folder, stem, run.formats)
     return end, beyond
 
 

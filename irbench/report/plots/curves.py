@@ -2,7 +2,7 @@
 
 One column of panels per scope of a training: a protocol, or a task with a range of levels for blind
 trainings. Losses of different recipes do not compare; the caption states it. Reads nothing but the
-collected run; writes ``figures/training.{png,pdf,svg}``.
+collected run; writes ``figures/training.png``.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def draw(run: Run) -> style.Drawing:
         figure.legend(list(shown.values()), [run.model_title(model) for model in shown],
                       loc="outside lower center", ncols=COLUMNS, frameon=False, handlelength=3)
         figure.align_ylabels()
-        style.save(figure, run.folder, "training")
+        style.save(figure, run.folder, "training", run.formats)
     drawing.figures.append(style.Drawn(
         "training", "Training", _caption(panels, "validation" in rows), _alt(run, panels)))
     return drawing

@@ -6,17 +6,21 @@ image to the best model. It is more informative than the spread of the PSNR, bec
 far more than models. Whether a mean difference is significant is decided as in the tables
 (``irbench.core.statistics``).
 
-Reads nothing but the collected run; writes ``figures/distributions.{png,pdf,svg}``, or one figure
+Reads nothing but the collected run; writes ``figures/distributions.png``, or one figure
 per task or protocol if there are many rows.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 import seaborn as sns
+from matplotlib import rcParams
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -32,6 +36,9 @@ LEAST_DB = 0.2                  # least width of a panel, so that a tiny differe
 PSNR = metrics.get("psnr")
 NAME = 24                       # letters in a line of a model's name
 HEIGHT, LINE = 0.22, 0.1        # inches per model, and per line of its name
+ABOVE, BELOW = 0.42, 0.43       # inches of a row for its title, and for its axis
+PAD, APART, WORDS, LEGEND = 0.12, 0.2, 0.75, 0.3   # inches: of labels, panels, verdicts, the legend
+SHARE = 0.53                    # of the panels' width: the left one
 GOLDEN = 0.6180339887           # spreads points evenly without random numbers
 
 
@@ -95,8 +102,9 @@ def judge(found: list[ImageScores]) -> int:
 def draw(run: Run) -> style.Drawing:
     """Draw the plots; write nothing if no two models were scored on the same images."""
     drawing = style.Drawing()
-    for named, part in split.figures(rows(run), "distributions", "PSNR of each image",
-                                     style.HEIGHT, lambda row: _height(run, row)).items():
+    parts = split.figures(rows(run), "distributions", "PSNR of each image", style.HEIGHT,
+                          lambda row: _height(run, row))
+    for named, part in split.asked(parts, run.plots, drawing.left_out).items():
         drawing.figures.append(_figure(run, part, *named))
     return drawing
 
@@ -105,10 +113,11 @@ def _figure(run: Run, found: list[ImageScores], stem: str, title: str) -> style.
     comparisons = judge(found)
     with style.look():
         heights = [_height(run, row) for row in found]
-        figure = style.figure(sum(heights))
-        axes = figure.subplots(len(found), 2, squeeze=False, height_ratios=heights,
-                               width_ratios=(1.15, 1))
-        for (left, right), row in zip(axes, found, strict=True):
+        figure = style.figure(sum(heights) + LEGEND)
+        figure.set_layout_engine("none")        # matplotlib's takes a fifth of the time
+        margin = _margin(figure, run, found)
+        for row, top in zip(found, accumulate(heights, initial=0.0), strict=False):
+            left, right = _panels(figure, margin, top, _height(run, row))
             _images(left, run, row)
             _differences(right, run, row)
         handles = [Line2D([], [], linestyle="", marker="o", markersize=3, color=style.GRAY,
@@ -120,9 +129,28 @@ def _figure(run: Run, found: list[ImageScores], stem: str, title: str) -> style.
                                   label="quartiles; line: 5 to 95 %"))
         handles.append(Line2D([], [], color=style.INK, linewidth=1.2,
                               label="95 % interval of the mean difference"))
-        style.legend(figure, handles, 4)
-        style.save(figure, run.folder, stem)
+        figure.legend(handles=handles, loc="lower center", ncols=4, frameon=False)
+        style.save(figure, run.folder, stem, run.formats)
     return style.Drawn(stem, title, _caption(run, found, comparisons), _alt(run, found))
+
+
+def _margin(figure: Figure, run: Run, found: list[ImageScores]) -> float:
+    """Return the inches that the names of the models need at the left."""
+    renderer, font = figure.canvas.get_renderer(), FontProperties(size=rcParams["ytick.labelsize"])
+    lines = {line for row in found for model in row.psnr for line in _name(run, model).split("\n")}
+    return PAD + max(renderer.get_text_width_height_descent(line, font, False)[0] / figure.dpi
+                     for line in lines | {"mean 00.00 dB"})
+
+
+def _panels(figure: Figure, margin: float, top: float, height: float) -> tuple[Axes, Axes]:
+    """Return the two panels of a row, which begins ``top`` inches below the figure's upper edge."""
+    wide, high = figure.get_size_inches()
+    room = wide - margin - APART - WORDS
+    place = (1 - (top + height - BELOW) / high, (height - ABOVE - BELOW) / high)
+    left, right = (figure.add_axes((x / wide, place[0], width / wide, place[1]))
+                   for x, width in ((margin, room * SHARE),
+                                    (margin + room * SHARE + APART, room * (1 - SHARE))))
+    return left, right
 
 
 def _name(run: Run, model: str) -> str:
@@ -131,7 +159,8 @@ def _name(run: Run, model: str) -> str:
 
 def _height(run: Run, row: ImageScores) -> float:
     """Return the height of the panels of a row in inches."""
-    return 0.85 + sum(HEIGHT + LINE * (1 + _name(run, model).count("\n")) for model in row.psnr)
+    return ABOVE + BELOW + sum(HEIGHT + LINE * (1 + _name(run, model).count("\n"))
+                               for model in row.psnr)
 
 
 def _images(ax: Axes, run: Run, row: ImageScores) -> None:

@@ -4,7 +4,7 @@ Like a figure of SemanIR's paper (arXiv 2405.20008): PSNR against the number of 
 the area of a marker is the cost. It shows a base and its variants that differ only in k; the base
 with its own k is one of the points. Cost is in MACs with attention counted over the k keys of the
 dictionary only, as in the papers. Reads nothing but the collected run; writes
-``figures/ksweep.{png,pdf,svg}``, or ``figures/ksweep-<model>`` if there are many rows.
+``figures/ksweep.png``, or ``figures/ksweep-<model>`` if there are many rows.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def _figure(run: Run, drawn: list[KSweep], stem: str, title: str) -> style.Drawn
                               UNITS[-1])
             _cost_panel(line[2], row, {k: m / size for k, m in row.macs.items()},
                         f"MACs over keys only ({unit})", hue)
-        style.save(figure, run.folder, stem)
+        style.save(figure, run.folder, stem, run.formats)
     return style.Drawn(stem, title, _caption(run, drawn), _alt(run, drawn))
 
 

@@ -2,7 +2,7 @@
 
 One panel per protocol and measuring condition (device, dtype, input size, batch, threads), because
 latencies of different conditions do not compare. Reads nothing but the collected run; writes
-``figures/latency.{png,pdf,svg}``, or one figure per task or protocol if there are many panels.
+``figures/latency.png``, or one figure per task or protocol if there are many panels.
 """
 
 from __future__ import annotations
@@ -137,9 +137,9 @@ def draw(run: Run) -> style.Drawing:
     if not panels:
         drawing.left_out.append("No latency plot: no profile has a latency.")
         return drawing
-    drawing.figures += [
-        _figure(run, part, *named) for named, part in
-        split.figures(list(panels.values()), "latency", "Latency", MAX_PANELS).items()]
+    parts = split.figures(list(panels.values()), "latency", "Latency", MAX_PANELS)
+    drawing.figures += [_figure(run, part, *named) for named, part in
+                        split.asked(parts, run.plots, drawing.left_out).items()]
     return drawing
 
 
@@ -164,7 +164,7 @@ def _figure(run: Run, shown: list[LatencyPanel], stem: str, title: str) -> style
             *([Line2D([], [], linestyle="", marker="|", markersize=7, markeredgewidth=1,
                       color=style.INK, label="p90")] if _has_p90(shown) else []),
         ], loc="outside lower center", ncols=3, frameon=False)
-        style.save(figure, run.folder, stem)
+        style.save(figure, run.folder, stem, run.formats)
     return style.Drawn(stem, title, _caption(run, shown), _alt(run, shown))
 
 

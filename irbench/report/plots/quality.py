@@ -6,7 +6,7 @@ papers print in the same way; they were not measured here and are not in the fro
 (MACs) are compared for one input size, latencies under one condition (device, dtype, size, batch,
 threads). Variants have the weights of their base; see the plot of k and the variants table instead.
 
-Reads nothing but the collected run; writes ``figures/quality.{png,pdf,svg}``, or one figure per
+Reads nothing but the collected run; writes ``figures/quality.png``, or one figure per
 task or protocol (``figures/quality-<task>``) if there are many rows. Synthetic degradations have
 separate figures, ``quality-synthetic``.
 """
@@ -98,9 +98,9 @@ def draw(run: Run) -> style.Drawing:
     for stem, title, kind in (("quality", "Quality against cost", False), (
             "quality-synthetic", "Quality against cost, synthetic degradations", True)):
         here = [row for row in found if row.synthetic == kind and row not in alone]
-        drawing.figures += [_figure(run, part, *named)
-                            for named, part in split.figures(
-                                here, stem, title, style.HEIGHT, _height).items()]
+        parts = split.figures(here, stem, title, style.HEIGHT, _height)
+        drawing.figures += [_figure(run, part, *named) for named, part in
+                            split.asked(parts, run.plots, drawing.left_out).items()]
     return drawing
 
 
@@ -195,7 +195,7 @@ def _figure(run: Run, found: list[Tradeoff], stem: str, title: str) -> style.Dra
         for ax, row, points in labelled:
             if any(point.text for point in points):
                 unlabelled += [point.text for point in place(ax, points, _busy(ax, row))]
-        style.save(figure, run.folder, stem)
+        style.save(figure, run.folder, stem, run.formats)
     return style.Drawn(stem, title, _caption(run, found, unlabelled), _alt(run, found))
 
 

@@ -5,7 +5,7 @@ same two or more models with weights were scored on three or more sets and diffe
 radius is the gain in dB over the only model without weights, so that every spoke has the same unit
 and zero. With plain PSNR the spokes would differ by their images, not by the models.
 
-Reads nothing but the collected run; writes ``figures/radar.{png,pdf,svg}``, or one figure per task
+Reads nothing but the collected run; writes ``figures/radar.png``, or one figure per task
 or protocol if there are many.
 """
 
@@ -77,7 +77,8 @@ def panels(run: Run) -> list[RadarPanel]:
 def draw(run: Run) -> style.Drawing:
     """Draw the plots; if there is nothing to draw, as is usual, the page does not mention it."""
     drawing = style.Drawing()
-    for named, part in split.figures(panels(run), "radar", "Gain per set", MAX_PANELS).items():
+    parts = split.figures(panels(run), "radar", "Gain per set", MAX_PANELS)
+    for named, part in split.asked(parts, run.plots, drawing.left_out).items():
         drawing.figures.append(_figure(run, part, *named))
     return drawing
 
@@ -97,7 +98,7 @@ def _figure(run: Run, found: list[RadarPanel], stem: str, title: str) -> style.D
         style.legend(figure, [Line2D([], [], color=hues[m], marker=shapes[m], markersize=4,
                                      markeredgewidth=0, label=text.wrap(run.model_title(m), 44, 1))
                               for m in models], 3)
-        style.save(figure, run.folder, stem)
+        style.save(figure, run.folder, stem, run.formats)
     return style.Drawn(stem, title, _caption(run, found), _alt(run, found))
 
 

@@ -3,7 +3,7 @@
 A straight line on these axes is a power law; its slope is the exponent p of latency ~ pixels^p
 (1: linear, 2: quadratic), by least squares on the logarithms, with a 95 % interval, as recorded.
 One row of panels per protocol and measuring condition. Reads nothing but the collected run; writes
-``figures/scaling.{png,pdf,svg}``, or one figure per task or protocol if there are many rows.
+``figures/scaling.png``, or one figure per task or protocol if there are many rows.
 """
 
 from __future__ import annotations
@@ -124,9 +124,9 @@ def draw(run: Run) -> style.Drawing:
             drawing.left_out.append("No scaling plot: no profile has a sweep with a latency. "
                                     f"{_missing(found)}".strip())
         return drawing
-    drawing.figures += [
-        _figure(run, part, *named)
-        for named, part in split.figures(drawn, "scaling", "Scaling", MAX_ROWS).items()]
+    parts = split.figures(drawn, "scaling", "Scaling", MAX_ROWS)
+    drawing.figures += [_figure(run, part, *named) for named, part in
+                        split.asked(parts, run.plots, drawing.left_out).items()]
     return drawing
 
 
@@ -144,7 +144,7 @@ def _figure(run: Run, drawn: list[Sweeps], stem: str, title: str) -> style.Drawn
                     _panel(ax, run, row, kind)
                 else:
                     ax.set_axis_off()
-        style.save(figure, run.folder, stem)
+        style.save(figure, run.folder, stem, run.formats)
     return style.Drawn(stem, title, _caption(run, drawn), _alt(drawn))
 
 

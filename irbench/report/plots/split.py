@@ -1,4 +1,4 @@
-"""Split many panels into several figures: by task, by protocol, by number.
+"""Split many panels into several figures, by task, protocol and number, and choose of them.
 
 Pure functions; nothing is read or written.
 """
@@ -20,6 +20,8 @@ class Panel(Protocol):
 
 
 P = TypeVar("P", bound=Panel)
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 def figures(found: list[P], stem: str, title: str, most: float,
@@ -49,6 +51,20 @@ def figures(found: list[P], stem: str, title: str, most: float,
             numbered[f"{name}-{number}" if many else name,
                      f"{heading} ({number} of {len(chunks)})" if many else heading] = chunk
     return numbered
+
+
+def asked(parts: dict[K, V], most: int | None, left_out: list[str]) -> dict[K, V]:
+    """Return the figures to draw: all, or ``most`` of them, spread evenly over the plan.
+
+    ``left_out`` gets a sentence on the others.
+    """
+    if most is None or len(parts) <= most:
+        return parts
+    left_out.append(f"{most} of {len(parts)} figures are drawn, spread over the run, to keep the "
+                    "report quick and small: irbench report --plots all draws all of them "
+                    "(report.plots in the config).")
+    wanted = {number * len(parts) // most for number in range(most)}
+    return {key: part for place, (key, part) in enumerate(parts.items()) if place in wanted}
 
 
 def _chunks(part: list[P], most: float, size: Callable[[P], float]) -> list[list[P]]:

@@ -63,25 +63,46 @@
     const rows = all("tbody tr:not(.rule)", table);
     const output = tools.querySelector("output");
     const filter = tools.querySelector("input[type=search]");
+    const unfold = table.querySelector("button.unfold");
     const count = () => {
       const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
       rows.forEach((row) => {
         const text = row.textContent.toLowerCase();
         row.hidden = !words.every((word) => text.includes(word));
       });
-      const shown = rows.filter((row) => !row.hidden).length;
-      table.classList.toggle("filtered", shown < rows.length);  // repeated cells are shown
+      // of a table whose published rows are folded, a filter shows them too; repeated cells as well
+      table.classList.toggle("filtered", words.length > 0);
+      const folded = table.matches(".folded:not(.filtered)");
+      const shown = rows.filter((row) => !row.hidden && !(folded && row.closest(".published"))).length;
       output.value = `${shown} of ${rows.length} rows shown`;
       all(".rule", table).forEach((rule) => {   // a heading without rows goes too
         rule.hidden = !rows.some((row) => !row.hidden && row.closest("tbody.published"));
       });
     };
     filter.addEventListener("input", count);
+    unfold?.addEventListener("click", () => {
+      const open = !table.classList.toggle("folded");
+      unfold.setAttribute("aria-expanded", open);
+      unfold.textContent = unfold.textContent.replace(/^\w+/, open ? "Hide" : "Show");
+      count();
+    });
     tools.querySelector("select")?.addEventListener("change", (event) =>
       columns(table, event.target.value));
     all("input[type=checkbox]", tools).forEach((box) => box.addEventListener("change", () =>
       table.classList.toggle(box.dataset.show, box.checked)));
     count();
+  });
+
+  // a table that is wider than its box fades at the edge that hides columns; a plot that is wider
+  // than a phone can be scrolled by keyboard
+  all(".scroll, .picture").forEach((box) => {
+    const edge = () => {
+      box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
+      if (box.matches(".picture")) box.tabIndex = box.scrollWidth > box.clientWidth ? 0 : -1;
+    };
+    box.addEventListener("scroll", edge, { passive: true });
+    const watch = new ResizeObserver(edge);
+    [box, ...box.children].forEach((one) => watch.observe(one));
   });
 
   // -- where a value comes from ------------------------------------------------------------------
@@ -163,7 +184,7 @@
     event.preventDefault();
     const stream = new Blob([bytes(link.dataset.packed)]).stream().pipeThrough(new DecompressionStream("gzip"));
     const content = await new Response(stream).arrayBuffer();
-    save(new Blob([content], { type: "image/svg+xml" }), link.download);
+    save(new Blob([content]), link.download);
   }));
 
   // -- two images, one above the other, with a divider to move -----------------------------------
