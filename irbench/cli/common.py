@@ -9,20 +9,21 @@ Try: ``irbench eval --help``
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from irbench import plan as plans
 from irbench.catalog import peers, protocols, recipes
 from irbench.core import messages
-from irbench.core.errors import UserError, unknown
+from irbench.core.errors import Paused, Superseded, UserError, refusal, unknown
 from irbench.core.run_folder import RESULTS, RunFolder, runs
 from irbench.data import sets
 from irbench.inference import devices
 from irbench.jobs import run as jobs
-from irbench.jobs import verify
+from irbench.jobs import supervise, verify
 from irbench.jobs.result import RunSettings
 from irbench.models import registry
 from irbench.plan import Job, Plan, scoring
@@ -33,6 +34,7 @@ from irbench.report.run import Run
 
 CONFIG = configs.DEFAULT
 PATIENCE = 300.0    # seconds
+Do = Callable[..., dict | None]     # as ``jobs.do``
 SUMMARY = ("mean", "count", "steps", "final_loss", "parameters", "macs")
 
 
@@ -69,11 +71,6 @@ def add_log(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log", help="also write messages to this file")
 
 
-def add_attempt(parser: argparse.ArgumentParser) -> None:
-    """Add the option of the workflow that counts earlier failed attempts."""
-    parser.add_argument("--attempt", type=int, default=0, help=argparse.SUPPRESS)
-
-
 def add_data_root(parser: argparse.ArgumentParser) -> None:
     """Add the option that names the folder of all data."""
     parser.add_argument("--data-root", metavar="FOLDER",
@@ -90,15 +87,28 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="a name under `models` in the config")
 
 
-def add_job(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
-    """Add the options of every job (see ``run_job``); ``device`` for a job that computes."""
+def add_job(parser: argparse.ArgumentParser, *, device: bool = True,
+            several: bool = False) -> None:
+    """Add the options of every job (see ``run_jobs``).
+
+    Args:
+        parser: of the verb.
+        device: whether the job computes.
+        several: whether the verb may do several jobs, each with a log of its own.
+    """
     parser.add_argument("--on-failure", choices=["stop", "record"], default="stop",
                         help="if there is no result: stop with exit code 2 (default), or "
                              "write a record with the reason and continue, as the workflow does")
-    add_attempt(parser)
     parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
-    add_log(parser)
+    if several:
+        parser.add_argument("--log", nargs="+", default=[], metavar="FILE",
+                            help="also write messages to this file; one for each cell")
+    else:
+        add_log(parser)
     if device:
+        # of the workflow: whether it starts a job again that was paused or killed
+        parser.add_argument("--resubmit", type=int, choices=(0, 1), default=0,
+                            help=argparse.SUPPRESS)
         add_device(parser, "default: the config's")
         parser.add_argument("--threads", type=positive, default=1, help="CPU threads (default 1)")
 
@@ -202,29 +212,101 @@ def settled(arguments: argparse.Namespace, plan: Plan, job: Job) -> Job:
     return plan_file.settled(plan, job) if arguments.plan else job
 
 
-def run_job(arguments: argparse.Namespace, plan: Plan, job: Job,
-            how: RunSettings | None = None) -> int:
-    """Run a job, write its record, print its summary; return the exit code.
+def run_jobs(arguments: argparse.Namespace, plan: Plan, chosen: Sequence[Job],
+             how: RunSettings | None = None, do: Do | None = None) -> int:
+    """Run jobs one after another, write their records, print a summary; return the exit code.
 
-    With ``--on-failure record`` a job that computes runs in a separate process, with the same
-    options and ``--supervised``.
+    With ``--on-failure record`` jobs that compute run in a separate process (``jobs.supervise``),
+    and exit code 3 asks for another attempt, if the workflow makes one (``--resubmit``).
+
+    Args:
+        arguments: of the command line; see ``add_job``.
+        plan: the run.
+        chosen: its jobs, all of one kind.
+        how: how to run them; None for the config's device and one thread.
+        do: runs one of them; None: ``jobs.do``.
     """
-    code = 0
+    logs = [arguments.log] if isinstance(arguments.log, str) else arguments.log or []
+    if logs and len(logs) != len(chosen):
+        raise UserError(f"--log: {len(logs)} files for {len(chosen)} jobs. Give one file for each.")
+
+    def work() -> int:
+        first, begin = supervise.child()
+        written = []
+        for number in range(first, len(chosen)):
+            begin(number)
+            messages.log_to(logs[number] if logs else None)
+            with _superseded(len(chosen) > 1):
+                job = settled(arguments, plan, chosen[number])
+                written.append((job, (do or jobs.do)(plan, job, how,
+                                                     on_failure=arguments.on_failure)))
+        begin(len(chosen))
+        _print_summary([(job, record) for job, record in written if record])
+        paused = any(record and record["status"] == "paused" for _, record in written)
+        return supervise.AGAIN if paused and getattr(arguments, "resubmit", 0) else 0
+
     if (arguments.on_failure == "record" and not arguments.supervised
-            and jobs.KINDS[job.kind].computes):
-        code, record = jobs.supervise(
-            plan, job, [sys.executable, "-m", "irbench", *arguments.argv, "--supervised"],
-            attempt=arguments.attempt, log=arguments.log)
-    else:
-        messages.log_to(arguments.log)
-        record = jobs.do(plan, settled(arguments, plan, job), how, on_failure=arguments.on_failure,
-                         attempt=arguments.attempt)
-    if record:      # otherwise the process that wrote the record has printed it
+            and jobs.KINDS[chosen[0].kind].computes):
+        return supervise.supervise(plan, chosen, lambda: answer(work), arguments.argv, logs=logs,
+                                   resubmit=bool(arguments.resubmit))
+    return work()
+
+
+def run_job(arguments: argparse.Namespace, plan: Plan, job: Job,
+            how: RunSettings | None = None, do: Do | None = None) -> int:
+    """Run one job; see ``run_jobs``."""
+    return run_jobs(arguments, plan, [job], how, do)
+
+
+@contextlib.contextmanager
+def _superseded(several: bool) -> Iterator[None]:
+    """Go on with the next of several jobs if the plan no longer asks for one."""
+    try:
+        yield
+    except Superseded as error:
+        if not several:
+            raise
+        messages.say(str(error))
+
+
+def _print_summary(written: list[tuple[Job, dict]]) -> None:
+    """Print one JSON document; a job whose record another process wrote is left out."""
+    found = []
+    for job, record in written:
         result = record["result"] or {}
-        print(json.dumps({
+        found.append({
             "record": str(job.record), "status": record["status"], "reason": record["reason"],
-            **{name: result[name] for name in SUMMARY if name in result}}))
-    return code
+            **{name: result[name] for name in SUMMARY if name in result}})
+    if found:
+        print(json.dumps(found[0] if len(found) == 1 else {"records": found}))
+
+
+def answer(call: Callable[[], int | None]) -> int:
+    """Call a function; return its exit code, or that of an error, which is printed for people."""
+    try:
+        code = call() or 0
+        sys.stdout.flush()      # a full disk shows here, not when Python has ended
+        return code
+    except Paused as error:
+        print(f"irbench: {error}", file=sys.stderr)
+        return 3
+    except UserError as error:
+        print(f"irbench: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # the reader of our output has closed the pipe (| head): nobody reads a message
+        sys.stderr.close()
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"irbench: {where}{refusal(error)}", file=sys.stderr)
+        if error.filename is None:      # of stdout, which Python would try to write again
+            with contextlib.suppress(OSError):
+                sys.stdout.close()
+        return 2
+    except KeyboardInterrupt:
+        print("irbench: interrupted; the same command continues", file=sys.stderr)
+        return 130
 
 
 def count_states(found: Iterable[verify.RecordState]) -> dict[str, int]:

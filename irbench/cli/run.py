@@ -93,7 +93,7 @@ def _snakemake(config: Path, arguments: argparse.Namespace) -> int:
                *(["--dry-run"] if arguments.dry_run else []), *more]
     process = subprocess.Popen(list(map(str, command)), env={
         **os.environ, **life.environment(), "PATH": _path()})
-    code = life.wait(process)
+    code, _ = life.wait(process.wait, process.terminate)
     return code if code in (0, 2, 130) else 1
 
 

@@ -20,7 +20,7 @@ from irbench.cli import common
 from irbench.jobs import verify
 
 NAME = "verify"
-WITHOUT_RESULT = ("failed", "unavailable")
+WITHOUT_RESULT = ("failed", "unavailable", "paused")
 HELP = "check that a run's results belong to the present config, code and weights"
 
 

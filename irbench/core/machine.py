@@ -33,6 +33,7 @@ def provenance(threads: int | None = None) -> dict:
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "irbench": __version__, "git": _git(), "python": platform.python_version(),
         "packages": versions_of(*PACKAGES), "hardware": _hardware(), "threads": threads,
+        "gpu_uuid": _gpu_uuid(),
     }
 
 
@@ -79,6 +80,19 @@ def _hardware() -> dict:
             gpu = torch.cuda.get_device_name()
     return {"platform": f"{platform.system()} {platform.machine()}", "cpu": _cpu_name(),
             "cores": os.cpu_count(), "memory_bytes": psutil.virtual_memory().total, "gpu": gpu}
+
+
+def _gpu_uuid() -> str | None:
+    """Return which GPU this process uses: its UUID, or what its scheduler calls it.
+
+    ``irbench.inference.gpus`` chooses it. None without one.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        found = getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", None)
+        if found is not None:
+            return f"GPU-{str(found).removeprefix('GPU-')}"
+    return os.environ.get("CUDA_VISIBLE_DEVICES") or None
 
 
 def _cpu_name() -> str:

@@ -32,7 +32,8 @@ from irbench.core.errors import UserError
 from irbench.core.machine import provenance
 
 SCHEMA_VERSION = 2
-STATUSES = ("ok", "unavailable", "failed")
+# paused: ended early on request, with a saved state; the next attempt goes on
+STATUSES = ("ok", "unavailable", "failed", "paused")
 # the form of the fields that every kind of record has
 FORM = {
     "kind": forms.text, "key": forms.values(forms.text), "resolved": forms.mapping,
@@ -239,7 +240,8 @@ def read(path: Path, where: str = "") -> dict:
 def next_attempt(path: Path, spec: dict | None = None) -> int:
     """Return the attempt number of a job's next run: one more than that of a stale record.
 
-    It changes only when the stored record is a failure, was edited, or was made from another spec.
+    It changes only when the stored record is a failure, was edited, or was made from another spec;
+    a pause is not a failure.
     """
     try:
         attempt = int(files.read_json(path)["attempt"])
@@ -249,7 +251,7 @@ def next_attempt(path: Path, spec: dict | None = None) -> int:
         record = read(path)
     except UserError:
         return attempt + 1
-    return attempt + (record["status"] != "ok" or (
+    return attempt + (record["status"] not in ("ok", "paused") or (
         spec is not None and not serves(record["spec"], spec)))
 
 

@@ -8,17 +8,19 @@ Try: ``python -c "from irbench.jobs.result import failure; print(failure(OSError
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from irbench.core import files, records
-from irbench.core.errors import Unavailable, UserError, in_words
+from irbench.core.errors import Paused, Unavailable, UserError, in_words
 from irbench.core.run_folder import RunFolder
 from irbench.plan import Job
 
 if TYPE_CHECKING:
     from torch import nn
 
+STATUS_OF = ((Paused, "paused"), (Unavailable, "unavailable"))     # any other error: failed
 DECISIVE = ("status", "reason", "spec", "resolved", "result", "attempt")
 
 
@@ -41,6 +43,7 @@ class RunSettings:
         compile: whether a training runs its network through torch.compile.
         channels_last: whether a training keeps weights and images in torch's NHWC layout.
         wait_quiet: seconds that a profile or benchmark may wait for a quiet machine.
+        load: how a cell gets its network; None loads it (``irbench.jobs.evaluate.load_network``).
     """
 
     device: str = "cpu"
@@ -54,6 +57,7 @@ class RunSettings:
     compile: bool = False
     channels_last: bool = False
     wait_quiet: float = 0.0
+    load: Callable[..., tuple[nn.Module, dict]] | None = None
 
     def keeps(self, requested: bool) -> bool:
         """Return whether a cell writes its images; those of a part of a set would replace a run's.
@@ -75,7 +79,7 @@ class Result:
         resolved: inputs that became known only at run time (digests of weights).
         seconds: wall time per phase.
         threads: CPU threads used; None if they do not matter.
-        status: ``ok``, ``unavailable`` or ``failed``.
+        status: ``ok``, ``unavailable``, ``failed`` or ``paused``.
         reason: why there is no result, one sentence for people.
         spec: the job's spec, completed while the job ran; None if it is unchanged.
     """
@@ -99,8 +103,8 @@ def failure(error: BaseException) -> Result:
     reason = (str(error) if expected(error) else "") or (
         f"{type(error).__name__}: {error}" if isinstance(error, Exception) else
         f"the model's code ended the job: {in_words(error)}")
-    return Result(status="unavailable" if isinstance(error, Unavailable) else "failed",
-                  reason=reason)
+    status = next((status for kind, status in STATUS_OF if isinstance(error, kind)), "failed")
+    return Result(status=status, reason=reason)
 
 
 def record_of(job: Job, found: Result, attempt: int = 0) -> dict:

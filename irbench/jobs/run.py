@@ -3,9 +3,9 @@
 Reads   what the job reads.
 Writes  the job's record; kinds write more (see their modules).
 
-The workflow runs each job that computes in a separate process (``supervise``), so that a crashed or
-killed job affects only its own record. A job holds the lock of its record while it runs, ends with
-its run (``irbench.jobs.life``), and writes only what the run's plan still asks for.
+The workflow runs jobs that compute in a separate process (``irbench.jobs.supervise``), so that a
+crashed or killed job affects only its own record. A job holds the lock of its record while it runs,
+ends with its run (``irbench.jobs.life``), and writes only what the run's plan still asks for.
 
 Try: ``python -c "from irbench import plan; from irbench.jobs import run
 planned = plan.load('config.yaml')
@@ -16,17 +16,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import subprocess
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from irbench.core import files, locks, messages
+from irbench.core import locks, messages, records
 from irbench.core.errors import Superseded, UserError
 from irbench.core.run_folder import lock_of
-from irbench.inference import allocator, devices
-from irbench.jobs import bench, data, evaluate, leaks, life, outcome, profile, training, verify
+from irbench.inference import allocator, devices, gpus
+from irbench.jobs import bench, data, evaluate, leaks, outcome, profile, training, verify
 from irbench.jobs.result import Result, RunSettings, expected, failure, record_of, write
 from irbench.plan import Job, Plan
 from irbench.plan import file as plan_file
@@ -59,17 +57,17 @@ KINDS = {
 }
 
 
-def do(plan: Plan, job: Job, settings: RunSettings | None = None, *, on_failure: str = "stop",
-       attempt: int = 0) -> dict | None:
+def do(plan: Plan, job: Job, settings: RunSettings | None = None, *,
+       on_failure: str = "stop") -> dict | None:
     """Run a job in this process, write its record and return it.
 
     Args:
         plan: the run.
         job: one of its jobs.
         settings: how to run it; None for the config's device and one thread.
-        on_failure: ``stop`` raises the error and writes nothing; ``record`` writes a record
-            with status and reason.
-        attempt: how often an earlier attempt had failed.
+        on_failure: ``stop`` raises the error and writes nothing; ``record``, as the workflow asks
+            for, writes a record with status and reason, and does nothing if the record is current
+            by now, because another process has done the job.
 
     Returns:
         The record; None if another process of the same training writes it.
@@ -80,15 +78,17 @@ def do(plan: Plan, job: Job, settings: RunSettings | None = None, *, on_failure:
         UserError: of the job, with ``stop``; also if another process is doing the job. With
             ``record`` this one waits for it. Any other error is a bug of irbench or a model.
     """
-    with _alone(plan, job, wait=on_failure == "record") as done:
-        return done or _do(plan, job, settings, on_failure, attempt)
+    with alone(plan, job, wait=on_failure == "record") as done:
+        return done or _do(plan, job, settings, on_failure)
 
 
-def _do(plan: Plan, job: Job, settings: RunSettings | None, on_failure: str,
-        attempt: int) -> dict | None:
+def _do(plan: Plan, job: Job, settings: RunSettings | None, on_failure: str) -> dict | None:
     allocator.keep()
+    attempt = records.next_attempt(job.record, job.spec) if on_failure == "record" else 0
     messages.say(f"{job.title}: started")
     try:
+        if KINDS[job.kind].computes and settings is not None:
+            take_gpus(job, settings.device, wait=on_failure == "record")
         found = compute(plan, job, settings)
         if found is None:
             return None
@@ -109,13 +109,22 @@ def _do(plan: Plan, job: Job, settings: RunSettings | None, on_failure: str,
     plan.check_asked(job)
     write(job, record)
     if record["status"] == "ok":
+        if job.kind == "training" and on_failure == "stop":     # else the workflow looks at it
+            training.forget(plan.run_folder, record)
         messages.say(f"{job.title}: {outcome.with_time(record)}: {job.record}")
     return record
 
 
 @contextlib.contextmanager
-def _alone(plan: Plan, job: Job, wait: bool) -> Iterator[dict | None]:
-    """Hold the lock of a job; yields its record if another process has done the job meanwhile."""
+def alone(plan: Plan, job: Job, wait: bool) -> Iterator[dict | None]:
+    """Hold the lock of a job; yields its record if another process has done the job meanwhile.
+
+    Args:
+        plan: the run.
+        job: the job.
+        wait: whether to wait for another process that does it, and to look at the record in any
+            case. Otherwise UserError is raised after ``LET_GO`` seconds.
+    """
     lock, said = lock_of(job.record), [0]
 
     def waiting(seconds: float) -> None:
@@ -127,10 +136,10 @@ def _alone(plan: Plan, job: Job, wait: bool) -> Iterator[dict | None]:
             messages.say(f"{job.title}: waiting for another process that does it ({lock})")
 
     with locks.hold(lock, waiting) as waited:
-        yield _done(plan, plan_file.settled(plan, job)) if waited else None
+        yield is_done(plan, plan_file.settled(plan, job)) if wait or waited else None
 
 
-def _done(plan: Plan, job: Job) -> dict | None:
+def is_done(plan: Plan, job: Job) -> dict | None:
     """Return the record of a job if it is current."""
     known = verify.Records(plan)
     return None if known.problem(job) else known.stored(job).record
@@ -144,6 +153,24 @@ def compute(plan: Plan, job: Job, settings: RunSettings | None = None) -> Result
     if kind.computes:
         settings = dataclasses.replace(settings, device=pick_device(settings.device))
     return kind.run(plan, job, settings)
+
+
+def take_gpus(job: Job, device: str, count: int = 1, *, wait: bool) -> None:
+    """Take free GPUs for a job, if it may use CUDA; a numbered device is the user's own choice.
+
+    With ``wait`` it waits for GPUs that other jobs use; without, it goes on and shares them.
+    """
+    if device not in ("auto", "cuda"):
+        return
+    said = [0]
+
+    def waiting(seconds: float) -> None:
+        if seconds >= REMIND * said[0]:
+            said[0] += 1
+            messages.say(f"{job.title}: waiting for a free GPU")
+
+    if taken := gpus.claim(count, waiting if wait else None):
+        messages.say(f"{job.title}: has {', '.join(taken)}")
 
 
 def pick_device(name: str) -> str:
@@ -162,46 +189,3 @@ def pick_device(name: str) -> str:
         torch.cuda.set_device(number)
     return device
 
-
-def supervise(plan: Plan, job: Job, command: list[str], *, attempt: int = 0,
-              log: str | None = None) -> tuple[int, dict | None]:
-    """Run the command of a job in a separate process, which writes the job's record.
-
-    If the process crashes or is killed (for example for lack of memory), this function writes the
-    record. Signals reach the job: a training then saves its state.
-
-    Args:
-        plan: the run.
-        job: the job that the command runs.
-        command: the program and its arguments. It must run the job itself, not call this again.
-        attempt: how often an earlier attempt had failed.
-        log: the file with the command's messages; the reason of a failure names it.
-
-    Returns:
-        (0, None) if the command wrote a record, or none is wanted, because the run has ended or
-        asks for something else; (130, None) if Ctrl-C ended it; otherwise 0 and the record that was
-        written for it, or by another process that did the same job.
-    """
-    with _alone(plan, job, wait=True) as done:
-        return (0, done) if done else _supervise(plan, job, command, attempt, log)
-
-
-def _supervise(plan: Plan, job: Job, command: list[str], attempt: int,
-               log: str | None) -> tuple[int, dict | None]:
-    files.set_folder_aside(job.record)
-    job.record.unlink(missing_ok=True)
-    lock, kept_open = locks.passed_on()
-    process = subprocess.Popen(command, env={**os.environ, **lock, **life.environment()},
-                               pass_fds=kept_open)
-    code = life.wait(process)
-    if code == 130 or (code == 0 and job.record.exists()):
-        return code, None
-    ended = (f"was ended by signal {-code}{' (out of memory?)' if code == -9 else ''}"
-             if code < 0 else f"ended with exit code {code}")
-    reason = f"the process {ended} and left no result; see {log or 'its messages'}"
-    messages.say(f"{job.title}: failed: {reason}")
-    if life.ended() or not plan.asks_for(job):
-        return 0, None      # nobody waits for a record; the next run does the job
-    record = record_of(job, Result(status="failed", reason=reason), attempt)
-    write(job, record)
-    return 0, record

@@ -1,4 +1,4 @@
-# Tables, plots and the page, from the records alone.
+# Tables, plots and the page, from the records alone: seconds, on the machine of Snakemake itself.
 rule report:
     input:
         RUN.inputs_of_report,
@@ -34,6 +34,7 @@ rule report:
         ),
     params:
         config=str(FOLDER.config),
+    localrule: True
     log:
         FOLDER.log("report"),
     message:

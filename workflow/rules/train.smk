@@ -10,7 +10,7 @@ rule train:
         RUN.inputs("trainings"),
     output:
         report(
-            record("training"),
+            RUN.record("training"),
             caption="../report/training.rst",
             category="Trainings",
             subcategory=RUN.subcategory("trainings"),
@@ -18,18 +18,19 @@ rule train:
         ),
     params:
         plan=PLAN,
-        attempt=RUN.attempt("trainings"),
         processes=lambda wildcards, resources: max(1, int(resources.gpu)),
     threads: 1
     resources:
         gpu=RUN.gpu,
+        mem_mb=RUN.memory("trainings"),
+        resubmit=0,
         max_minutes=0,
     log:
         FOLDER.log("training"),
     message:
         "Train {wildcards.model} for {wildcards.protocol}"
     shell:
-        "irbench train --plan {params.plan:q} --protocol {wildcards.protocol:q}"
+        "trap : TERM; irbench train --plan {params.plan:q} --protocol {wildcards.protocol:q}"
         " --model {wildcards.model:q} --threads {threads:q} --max-minutes {resources.max_minutes:q}"
         " --processes {params.processes:q}"
-        " --on-failure record --attempt {params.attempt:q} --log {log:q} > /dev/null"
+        " --on-failure record --resubmit {resources.resubmit:q} --log {log:q} > /dev/null"

@@ -133,9 +133,8 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
             "validation": state.validation, "validation_on": validator.about,
             "waiting": round(waiting, 4), "processes": engine.num_processes,
             "device": device, "device_name": _device_name(device)})
-    # the record is written before the state is removed, so that nothing is lost in between
     write(job, record_of(job, found))
-    state.discard()
+    state.finish()      # kept until somebody has seen the record: training.forget
     return found
 
 

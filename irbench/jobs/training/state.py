@@ -7,7 +7,8 @@ step alone.
 
 Writes ``training/<scope>/<model>.state`` and ``.state.previous`` of a run: the SHA-256 of the
 content, then the output of torch.save. ``.state.<fingerprint>`` (8 digits) belongs to a training
-that was replaced by another one of the same name, for example after a change of its recipe.
+that has ended, or that was replaced by another one of the same name, for example after a change of
+its recipe.
 """
 
 from __future__ import annotations
@@ -245,11 +246,15 @@ class State:
                              "continues from it when its recipe, data and code are restored")
         self._others = {}
 
-    def discard(self) -> None:
-        """Remove the files of a training that has ended."""
+    def finish(self) -> None:
+        """Set the file of a training that has ended aside; if its record is lost, it counts again.
+
+        ``training.forget`` removes it.
+        """
         self._set_aside()
-        for path in (self.path, self.previous, self.aside(self.fingerprint)):
-            path.unlink(missing_ok=True)
+        if self.path.exists():
+            self.path.replace(self.aside(self.fingerprint))
+        self.previous.unlink(missing_ok=True)
 
     # -- the curve -----------------------------------------------------------------------------
 
