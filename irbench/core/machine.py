@@ -49,6 +49,13 @@ def versions_of(*names: str) -> dict[str, str | None]:
     return versions
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may use, for example in a job of a scheduler."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def busy(cores: float | None) -> float:
     """Return how many cores other processes used during a measurement, 0 if negligible or unknown.
     """
