@@ -1,6 +1,8 @@
 """A Slurm cluster for tests (.ci/slurm starts one), and the workflow on it, as a user runs it."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,16 +15,24 @@ from tests.helpers.paths import ROOT
 
 # a network without weights that, on its first image, waits for as many others as there are GPUs,
 # and one whose training is slow as long as a file is there
-PLUGIN = tiny.PLUGIN + '''
+CARDS = '''CARDS = {
+    "meeting": {
+        "title": "Meeting", "builder": "build_meeting", "tasks": ["sr"], "in_paper": False,
+        "note": "a model for tests", "source": "made up", "learned": False, "options": {},
+    },
+    "slow": {
+        "title": "Slow", "builder": "build_slow", "tasks": ["sr"], "in_paper": False,
+        "note": "a model for tests", "source": "made up", "learned": True,
+        "options": {"width": 4, "strength": 0.1},
+    },
+'''
+PLUGIN = tiny.PLUGIN.replace("CARDS = {\n", CARDS) + '''
 
 import os
 import time
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-CARDS["meeting"] = CARDS["tiny"] | {"builder": "build_meeting", "learned": False, "options": {},
-                                    "free": []}
-CARDS["slow"] = CARDS["tiny"] | {"builder": "build_slow"}
 
 
 class Meeting(nn.Module):
@@ -61,6 +71,7 @@ def make(folder: Path, **changes) -> Path:
     (folder / "tiny_model.py").write_text(PLUGIN)
     profile = yaml.safe_load((ROOT / "profiles" / "slurm" / "config.yaml").read_text())
     profile["set-threads"] = dict.fromkeys(profile["set-threads"], 1)
+    profile["set-resources"]["train"]["gpu"] = 0    # those are for the cells that meet
     profile["slurm-init-seconds-before-status-checks"] = 1
     (folder / "profile").mkdir()
     (folder / "profile" / "config.yaml").write_text(yaml.safe_dump(profile))
@@ -102,3 +113,10 @@ def jobs(rule: str, folder: Path, *states: str, name: str = "") -> list[str]:
     return [number for number, state, comment, where in rows
             if comment.startswith(f"rule_{rule}") and name in comment and where == str(folder)
             and (not states or state in states)]
+
+
+def kill(number: str) -> None:
+    """Kill every process of a job, as the kernel or a broken node does."""
+    for line in run("scontrol", "listpids", number).splitlines()[1:]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(line.split()[0]), signal.SIGKILL)

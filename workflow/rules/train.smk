@@ -1,8 +1,10 @@
 # Train a model for a protocol. The weights and the resumable state are not declared as outputs,
-# because Snakemake deletes the outputs of interrupted jobs, and these must survive. The record holds their checksum.
+# because Snakemake deletes the outputs of interrupted jobs, and these must survive. The record holds
+# their checksum.
 #
 #   --set-resources train:max_minutes=50         pause after 50 minutes; the next run continues
-#   --set-resources train:gpu=4 --resources gpu=4          four GPUs share each batch
+#   --set-resources train:resubmit=1             with --retries: a paused training is started again
+#   --set-resources train:gpu=4                  four GPUs share each batch
 #
 # These are resources: a change of them must not repeat a training.
 rule train:
