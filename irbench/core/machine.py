@@ -23,6 +23,7 @@ import psutil
 from irbench import __version__
 
 BUSY = 0.2                      # cores; the load of an idle system stays below this
+NO_GPU = ("", "-1", "NoDevFiles")     # in CUDA_VISIBLE_DEVICES; the last is Slurm's
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "pyiqa", "fvcore",
             "scikit-image", "safetensors", "snakemake", "pandas", "matplotlib")
 
@@ -99,7 +100,8 @@ def _gpu_uuid() -> str | None:
         found = getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", None)
         if found is not None:
             return f"GPU-{str(found).removeprefix('GPU-')}"
-    return os.environ.get("CUDA_VISIBLE_DEVICES") or None
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return None if named in NO_GPU else named
 
 
 def _cpu_name() -> str:

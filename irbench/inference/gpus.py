@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from irbench.core import locks
+from irbench.core.machine import NO_GPU
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 EVERY = 0.2     # seconds between two tries
@@ -73,7 +74,7 @@ def find() -> tuple[str, ...]:
     chosen = os.environ.get(VISIBLE)
     if chosen is None:
         return tuple(gpu.uuid for gpu in installed())
-    return tuple(name.strip() for name in chosen.split(",") if name.strip() not in ("", "-1"))
+    return tuple(name.strip() for name in chosen.split(",") if name.strip() not in NO_GPU)
 
 
 def claim(count: int = 1, waiting: Callable[[float], None] | None = None) -> tuple[str, ...]:

@@ -256,6 +256,8 @@ class Workload:
         Those that a job finished before its end count, and those of an earlier run that it
         replaced do not.
         """
+        if self.workflow.execution_settings is None:    # `snakemake --report` runs no job
+            return
         self.workflow.execution_settings.keep_incomplete = True
         persistence = self.workflow.persistence
         persistence.backup_output = lambda path: None

@@ -102,7 +102,8 @@ def test_a_job_waits_for_a_free_gpu(monkeypatch):
 
 
 @pytest.mark.parametrize(("visible", "count", "taken"), [
-    ("3", 1, ()), ("2,5", 2, ()), ("", 1, ()), ("-1", 1, ()),   # a scheduler's or user's choice
+    # a scheduler's or a user's choice
+    ("3", 1, ()), ("2,5", 2, ()), ("", 1, ()), ("NoDevFiles", 1, ()),
     ("4,6", 1, ("4",)), (f"{name(1)}, {name(2)}", 1, (name(1),))])
 def test_a_choice_that_was_made_holds(monkeypatch, visible, count, taken):
     monkeypatch.setenv(gpus.VISIBLE, visible)

@@ -117,8 +117,9 @@ def test_a_training_that_is_ended_again_and_again_has_the_bytes_of_an_undisturbe
     started["hurt"] = slurm.start(folder, "hurt.yaml", "hurt.log")
     slurm.wait_for(lambda: len(slurm.jobs("train", folder, "RUNNING", name="slow")) == 2,
                    "a second job")
-    waiting = folder / f"results/hurt/logs/training/{SCOPE}/slow.log"
-    slurm.wait_for(lambda: "waiting for another process" in waiting.read_text(), "one that waits")
+    told = folder / f"results/hurt/logs/training/{SCOPE}/slow.log"      # begun anew by the second
+    slurm.wait_for(lambda: told.exists() and "waiting for another process" in told.read_text(),
+                   "one that waits")
     (folder / "slow").unlink()
     assert started["hurt"].wait(600) == 0, log(folder, "hurt")
 
@@ -142,7 +143,6 @@ def test_a_run_from_nothing_to_its_report_has_each_cell_on_a_gpu_of_its_own(worl
     cells = [records.read(path) for path in folder.glob("results/first/cells/*/*/met*.json")]
     assert len({one["provenance"]["gpu_uuid"] for one in cells}) == GPUS
     assert len(list((folder / "met").iterdir())) == GPUS    # and all of them met
-    # the job that measures had the node alone
     assert (folder / "results/first/report.html").is_file()
     assert "gres" not in log(folder, "first").lower()
 
