@@ -4,8 +4,7 @@ Reads   the catalogs, and a config if one is given; or a record or checkpoint. `
         nvidia-smi for GPUs: as many jobs of a run use one at once, unless ``--resources gpu=N``
         says otherwise.
 
-Try: ``irbench info sr-x2``
-     ``irbench info results/photos/cells/sr-x2@1/photos/bicubic.json``
+Try: ``irbench info results/photos/cells/sr-x2@1/photos/bicubic.json``
      ``irbench info machine``
 """
 

@@ -6,8 +6,7 @@ The records decide what is done; the same command continues after an interruptio
 Reads   a config file, or one that comes with irbench, by its name.
 Writes  ``results/RUN`` in the current folder; sets go to ``data``.
 
-Try: ``irbench run``
-     ``irbench run config.yaml --cores 4 --dry-run``
+Try: ``irbench run config.yaml --cores 4 --dry-run``
      ``irbench run config.yaml --profile slurm``
 """
 
