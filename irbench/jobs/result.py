@@ -42,6 +42,7 @@ class RunSettings:
         tensorboard: whether a training also writes TensorBoard's files.
         compile: whether a training runs its network through torch.compile.
         channels_last: whether a training keeps weights and images in torch's NHWC layout.
+        keep_state: whether a training keeps its last state until its record has been seen.
         wait_quiet: seconds that a profile or benchmark may wait for a quiet machine.
         load: how a cell gets its network; None loads it (``irbench.jobs.evaluate.load_network``).
     """
@@ -56,6 +57,7 @@ class RunSettings:
     tensorboard: bool = False
     compile: bool = False
     channels_last: bool = False
+    keep_state: bool = False
     wait_quiet: float = 0.0
     load: Callable[..., tuple[nn.Module, dict]] | None = None
 

@@ -85,6 +85,8 @@ def do(plan: Plan, job: Job, settings: RunSettings | None = None, *,
 def _do(plan: Plan, job: Job, settings: RunSettings | None, on_failure: str) -> dict | None:
     allocator.keep()
     attempt = records.next_attempt(job.record, job.spec) if on_failure == "record" else 0
+    if settings and on_failure == "record":
+        settings = dataclasses.replace(settings, keep_state=True)
     messages.say(f"{job.title}: started")
     try:
         if KINDS[job.kind].computes and settings is not None:
@@ -109,8 +111,6 @@ def _do(plan: Plan, job: Job, settings: RunSettings | None, on_failure: str) -> 
     plan.check_asked(job)
     write(job, record)
     if record["status"] == "ok":
-        if job.kind == "training" and on_failure == "stop":     # else the workflow looks at it
-            training.forget(plan.run_folder, record)
         messages.say(f"{job.title}: {outcome.with_time(record)}: {job.record}")
     return record
 

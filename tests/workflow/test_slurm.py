@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow,
               pytest.mark.skipif(bool(MISSING), reason=f"no Slurm here: {MISSING}")]
 GPUS = 8
 SCOPE = "sr-x2@1"
-TRAINING = {"recipe": "demo", "data": ["tinytrain"], "steps": 150, "patch": 16, "batch": 2,
+TRAINING = {"recipe": "demo", "data": ["tinytrain"], "steps": 300, "patch": 16, "batch": 2,
             "save_every": 2}
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         max_minutes: float | None = None, tensorboard: bool = False, compile: bool = False,
-        channels_last: bool = False) -> Result | None:
+        channels_last: bool = False, keep_state: bool = False) -> Result | None:
     """Train a model and write its record; returns None in any process but the first.
 
     The caller holds the job's lock.
@@ -56,6 +56,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
             the speed, and the weights by rounding (and by other random numbers, if the network
             draws some in training).
         channels_last: keep weights and images in torch's NHWC layout.
+        keep_state: keep the last state until somebody has seen the record (``training.forget``).
 
     Raises:
         Paused: stopped by ``max_minutes`` or a signal; the state is saved.
@@ -134,7 +135,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
             "waiting": round(waiting, 4), "processes": engine.num_processes,
             "device": device, "device_name": _device_name(device)})
     write(job, record_of(job, found))
-    state.finish()      # kept until somebody has seen the record: training.forget
+    state.finish(keep_state)    # after the record, so that nothing is lost in between
     return found
 
 

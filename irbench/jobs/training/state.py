@@ -246,15 +246,19 @@ class State:
                              "continues from it when its recipe, data and code are restored")
         self._others = {}
 
-    def finish(self) -> None:
-        """Set the file of a training that has ended aside; if its record is lost, it counts again.
+    def finish(self, keep: bool) -> None:
+        """Remove the files of a training that has ended.
 
+        With ``keep`` the last one is set aside, and a lost record can be written again from it;
         ``training.forget`` removes it.
         """
         self._set_aside()
-        if self.path.exists():
+        if keep and self.path.exists():
             self.path.replace(self.aside(self.fingerprint))
-        self.previous.unlink(missing_ok=True)
+        elif not keep:
+            self.aside(self.fingerprint).unlink(missing_ok=True)
+        for path in (self.path, self.previous):
+            path.unlink(missing_ok=True)
 
     # -- the curve -----------------------------------------------------------------------------
 
