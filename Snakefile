@@ -25,6 +25,7 @@ include: "workflow/rules/check.smk"
 
 rule all:
     default_target: True
+    localrule: True
     input:
         RUN.targets,
         shown=RUN.shown,

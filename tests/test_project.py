@@ -75,11 +75,14 @@ def test_the_makefile_installs_the_lock_and_nothing_else():
 def test_what_is_imported_is_in_the_lock():
     """irbench at the head of its modules, and pyiqa for the metrics that irbench offers."""
     code = """
-import importlib, importlib.metadata, json, pkgutil, sys
+import importlib, importlib.metadata, json, sys
+from pathlib import Path
 import irbench
-for module in pkgutil.walk_packages(irbench.__path__, "irbench."):
-    if module.name not in ("irbench.__main__", "irbench.snakefile"):
-        importlib.import_module(module.name)
+home = Path(irbench.__file__).parent
+for path in home.rglob("*.py"):
+    parts = path.relative_to(home).with_suffix("").parts
+    if "snakefile" not in parts and parts != ("__main__",):
+        importlib.import_module(".".join(("irbench", *parts)).removesuffix(".__init__"))
 import numpy as np
 from irbench.imaging import pyiqa_metrics
 for name in ("ms_ssim", "gmsd", "fsim", "vif", "vsi"):

@@ -29,9 +29,9 @@ DAMAGED = "damaged"     # the status of a record that cannot be read
 class LoadedRun:
     """A run's results; each attribute is a pandas data frame, read on first use.
 
-    All but ``images`` have one row per record, with ``status`` (ok, unavailable, failed, or damaged
-    for a file that cannot be read), ``reason`` (why there is no result) and ``record`` (the path of
-    the file). Values that a record lacks are missing (NaN).
+    All but ``images`` have one row per record, with ``status`` (ok, unavailable, failed, paused, or
+    damaged for a file that cannot be read), ``reason`` (why there is no result) and ``record`` (the
+    path of the file). Values that a record lacks are missing (NaN).
 
     Attributes:
         path: the run's folder.

@@ -11,7 +11,6 @@ Try: ``irbench --help``
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
 import sys
 import textwrap
@@ -44,9 +43,10 @@ from irbench.cli import (
     table,
     train,
     verify,
+    work,
 )
 from irbench.core import messages
-from irbench.core.errors import Paused, UserError, refusal
+from irbench.core.errors import UserError
 from irbench.jobs import life
 
 VERBS = (init, run, data, train, evaluate, profile, bench, report, listing, info, status, verify,
@@ -68,32 +68,14 @@ def main(argv: list[str] | None = None) -> int:
     life.watch()
     if life.is_watching():
         messages.plain()        # other jobs of the run write to the same terminal
-    try:
+
+    def call() -> int | None:
         if any("\0" in one for one in argv):    # no system call takes it
             raise UserError("an argument holds the character NUL. Remove it.")
         output.check(arguments)
-        code = arguments.call(arguments) or 0
-        sys.stdout.flush()      # a full disk shows here, not when Python has ended
-        return code
-    except Paused as error:
-        print(f"irbench: {messages.readable(error)}", file=sys.stderr)
-        return 3
-    except UserError as error:
-        print(f"irbench: {messages.readable(error)}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # the reader of our output has closed the pipe (| head): nobody reads a message
-        sys.stderr.close()
-        return 0
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"irbench: {where}{refusal(error)}", file=sys.stderr)
-        if error.filename is None:      # of stdout, which Python would try to write again
-            _close_stdout()
-        return 2
-    except KeyboardInterrupt:
-        print("irbench: interrupted; the same command continues", file=sys.stderr)
-        return 130
+        return arguments.call(arguments)
+
+    return work.answer(call)
 
 
 def _unfinished(parser: argparse.ArgumentParser,
@@ -105,12 +87,6 @@ def _unfinished(parser: argparse.ArgumentParser,
         return None
     return _unfinished(below.choices[argv[0]], argv[1:]) if argv and argv[0] in below.choices else (
         None if argv else parser)
-
-
-def _close_stdout() -> None:
-    """Give up what stdout could not write; Python would try it again at its end."""
-    with contextlib.suppress(OSError):
-        sys.stdout.close()
 
 
 def _examples(text: str) -> str:

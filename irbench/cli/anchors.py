@@ -38,7 +38,8 @@ def add_compute(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=common.workers, help="processes; default: one per CPU")
     parser.add_argument("--data-root", default="data",
                         help="folder for fetched sets and weights, default: %(default)s")
-    common.add_attempt(parser)
+    # of the workflow: how many earlier attempts left rows out
+    parser.add_argument("--attempt", type=int, default=0, help=argparse.SUPPRESS)
     common.add_log(parser)
 
 

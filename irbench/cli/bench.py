@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from irbench.cli import common
+from irbench.cli import common, work
 from irbench.core import messages
 from irbench.core.errors import UserError
 from irbench.inference import allocator
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"{arguments.plan or arguments.config}: no benchmark is configured. "
                         f"Add `{SECTION}: {{}}` to it, or omit --config.")
     job = planned.find("bench", bench=arguments.what)
-    return common.run_job(arguments, planned, job, common.settings(arguments, planned))
+    return work.run_job(arguments, planned, job, common.settings(arguments, planned))
 
 
 def _by_hand(arguments: argparse.Namespace, sizes: dict) -> int:

@@ -9,27 +9,22 @@ Try: ``irbench eval --help``
 from __future__ import annotations
 
 import argparse
-import json
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from irbench import plan as plans
 from irbench.catalog import peers, protocols, reader, recipes
 from irbench.cli import output
-from irbench.core import messages
 from irbench.core.errors import UserError, unknown
 from irbench.core.run_folder import RESULTS, RunFolder, runs
 from irbench.data import sets
 from irbench.inference import devices
-from irbench.jobs import run as jobs
 from irbench.jobs import verify
 from irbench.jobs.result import RunSettings
 from irbench.models import registry
-from irbench.plan import Job, Plan, scoring
+from irbench.plan import Plan, scoring
 from irbench.plan import config as configs
-from irbench.plan import file as plan_file
 from irbench.report import collect
 from irbench.report.run import Run
 
@@ -37,7 +32,7 @@ CONFIG = configs.DEFAULT
 PATIENCE = 300.0    # seconds
 LARGEST = 10**9     # of a whole number in an option
 MOST_WORKERS = 1024
-SUMMARY = ("mean", "count", "steps", "final_loss", "parameters", "macs")
+LOGS = (".log", ".txt", "")     # suffixes of files with messages
 
 
 # -- options -----------------------------------------------------------------------------------
@@ -70,12 +65,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 
 def add_log(parser: argparse.ArgumentParser) -> None:
     """Add the option for a copy of all messages."""
-    output.add_file(parser, "--log", "also write messages to this file", (".log", ".txt", ""))
-
-
-def add_attempt(parser: argparse.ArgumentParser) -> None:
-    """Add the option of the workflow that counts earlier failed attempts."""
-    parser.add_argument("--attempt", type=int, default=0, help=argparse.SUPPRESS)
+    output.add_file(parser, "--log", "also write messages to this file", LOGS)
 
 
 def add_data_root(parser: argparse.ArgumentParser) -> None:
@@ -120,15 +110,28 @@ def options_of(given: list[str]) -> dict:
     return found
 
 
-def add_job(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
-    """Add the options of every job (see ``run_job``); ``device`` for a job that computes."""
+def add_job(parser: argparse.ArgumentParser, *, device: bool = True,
+            several: bool = False) -> None:
+    """Add the options of every job (see ``run_jobs``).
+
+    Args:
+        parser: of the verb.
+        device: whether the job computes.
+        several: whether the verb may do several jobs, each with a log of its own.
+    """
     parser.add_argument("--on-failure", choices=["stop", "record"], default="stop",
                         help="if there is no result: stop with exit code 2 (default), or "
                              "write a record with the reason and continue, as the workflow does")
-    add_attempt(parser)
     parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
-    add_log(parser)
+    if several:
+        output.add_file(parser, "--log", "also write messages to this file; one for each cell",
+                        LOGS, nargs="+", default=[])
+    else:
+        add_log(parser)
     if device:
+        # of the workflow: whether it starts a job again that was paused or killed
+        parser.add_argument("--resubmit", type=int, choices=(0, 1), default=0,
+                            help=argparse.SUPPRESS)
         add_device(parser, "default: the config's")
         parser.add_argument("--threads", type=workers, default=1, help="CPU threads (default 1)")
 
@@ -235,36 +238,6 @@ def collected(given: str) -> Run:
     titles = {name: {"title": entry.title} for name, entry in planned.known.items()}
     return collect.collect(folder.path if folder else planned.folder,
                                     spec | {"datasets": titles | spec["datasets"]})
-
-
-def settled(arguments: argparse.Namespace, plan: Plan, job: Job) -> Job:
-    """Return a job; if its plan was read from a file, its spec is updated."""
-    return plan_file.settled(plan, job) if arguments.plan else job
-
-
-def run_job(arguments: argparse.Namespace, plan: Plan, job: Job,
-            how: RunSettings | None = None) -> int:
-    """Run a job, write its record, print its summary; return the exit code.
-
-    With ``--on-failure record`` a job that computes runs in a separate process, with the same
-    options and ``--supervised``.
-    """
-    code = 0
-    if (arguments.on_failure == "record" and not arguments.supervised
-            and jobs.KINDS[job.kind].computes):
-        code, record = jobs.supervise(
-            plan, job, [sys.executable, "-m", "irbench", *arguments.argv, "--supervised"],
-            attempt=arguments.attempt, log=arguments.log)
-    else:
-        messages.log_to(arguments.log)
-        record = jobs.do(plan, settled(arguments, plan, job), how, on_failure=arguments.on_failure,
-                         attempt=arguments.attempt)
-    if record:      # otherwise the process that wrote the record has printed it
-        result = record["result"] or {}
-        print(json.dumps({
-            "record": str(job.record), "status": record["status"], "reason": record["reason"],
-            **{name: result[name] for name in SUMMARY if name in result}}))
-    return code
 
 
 def state_line(one: verify.RecordState | verify.ReportState) -> str:

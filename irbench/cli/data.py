@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from tabulate import tabulate
 
-from irbench.cli import common, leaks
+from irbench.cli import common, leaks, work
 from irbench.core import messages
 from irbench.core.errors import UserError
 from irbench.data import check, obtain, sets
@@ -69,7 +69,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
     for name in arguments.names or list(planned.data):
         entry = planned.entry(name)
         if name in planned.data:
-            common.run_job(arguments, planned, planned.data[name])
+            work.run_job(arguments, planned, planned.data[name])
         else:  # any set of the catalog can be fetched in advance
             _fetch_ahead(entry, Path(planned.config["data_root"]))
     return 0

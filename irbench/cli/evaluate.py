@@ -1,5 +1,7 @@
 """``irbench eval``: one cell, a model on a dataset under a protocol; from a config, or without one.
 
+Several sets of a run are evaluated one after another in one process, each with its own record.
+
 Reads   the config, the set and the weights. Writes the cell's record, and images if requested. A
         cell without a config, and one of a part of its set, is printed and not stored in a run.
 
@@ -16,10 +18,10 @@ from pathlib import Path
 
 from irbench.api import references
 from irbench.api.evaluation import Evaluation, evaluate
-from irbench.cli import common, output
+from irbench.cli import common, output, work
 from irbench.core import files, messages, records
 from irbench.core.errors import UserError
-from irbench.jobs import outcome
+from irbench.jobs import outcome, reuse
 from irbench.jobs import run as jobs
 from irbench.jobs.result import record_of
 from irbench.plan import Job, Plan
@@ -34,7 +36,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-config", action="store_true",
                         help=f"do without a config although there is a {common.CONFIG}")
     common.add_protocol(parser)
-    parser.add_argument("--dataset", required=True, help="a name (irbench data list)")
+    parser.add_argument("--dataset", required=True, nargs="+", metavar="NAME",
+                        help="a name (irbench data list); several, if a config names the model")
     parser.add_argument("--model", required=True, help="a name under `models` in the config; "
                         "without a config a name (irbench list models), FILE.py:NAME, or a file of "
                         "weights")
@@ -52,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     alone.add_argument("--catalog", metavar="FILE", action="append", default=[],
                        help="your own datasets and protocols; may be given more than once")
     common.add_data_root(alone)
-    common.add_job(parser)
+    common.add_job(parser, several=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -62,14 +65,18 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.output:
             raise UserError("--output goes with --limit, or without a config. The record of a cell "
                             "of a run is in the run's folder.")
-        planned, job = _planned(arguments)
-        return common.run_job(arguments, planned, job, common.settings(
-            arguments, planned, keep_images=arguments.keep_images))
+        planned = common.load_plan(arguments)
+        cells = [_cell(planned, arguments, name) for name in dict.fromkeys(arguments.dataset)]
+        return work.run_jobs(arguments, planned, cells, common.settings(
+            arguments, planned, keep_images=arguments.keep_images, load=reuse.LastNetwork()))
     if arguments.keep_images or arguments.on_failure == "record":
         given = "--keep-images" if arguments.keep_images else "--on-failure record"
         raise UserError(f"{given} needs a run to write to: it goes with a config, and without "
                         "--limit.")
-    messages.log_to(arguments.log)
+    if len(arguments.dataset) > 1 or len(arguments.log) > 1:
+        raise UserError("several sets need a run to write to: they go with a config, and without "
+                        "--limit. Give one --dataset, and one --log.")
+    messages.log_to(arguments.log[0] if arguments.log else None)
     found = _alone(arguments) if alone else _part(arguments)
     record = found.record
     data = record["spec"]["dataset"]
@@ -102,17 +109,16 @@ def _is_alone(arguments: argparse.Namespace) -> bool:
     return bool(wanted) or not (named or common.has_config(arguments))
 
 
-def _planned(arguments: argparse.Namespace) -> tuple[Plan, Job]:
-    planned = common.load_plan(arguments)
+def _cell(planned: Plan, arguments: argparse.Namespace, dataset: str) -> Job:
     try:
-        return planned, planned.find("cell", protocol=arguments.protocol,
-                                     dataset=arguments.dataset, model=arguments.model)
+        return planned.find("cell", protocol=arguments.protocol, dataset=dataset,
+                            model=arguments.model)
     except UserError as error:
         raise UserError(f"{error} To evaluate without the config, give --no-config.") from None
 
 
 def _alone(arguments: argparse.Namespace) -> Evaluation:
-    return evaluate(arguments.model, arguments.dataset, arguments.protocol, arguments.limit,
+    return evaluate(arguments.model, arguments.dataset[0], arguments.protocol, arguments.limit,
                     arguments.device or "auto", metrics=arguments.metrics,
                     weights=arguments.weights, options=common.options_of(arguments.options),
                     threads=arguments.threads,
@@ -122,7 +128,8 @@ def _alone(arguments: argparse.Namespace) -> Evaluation:
 
 def _part(arguments: argparse.Namespace) -> Evaluation:
     """Evaluate a part of the set of a run's cell; nothing of the run is changed."""
-    planned, job = _planned(arguments)
+    planned = common.load_plan(arguments)
+    job = _cell(planned, arguments, arguments.dataset[0])
     found = jobs.compute(planned, job, common.settings(arguments, planned, limit=arguments.limit))
     return Evaluation(record_of(job, found), complete=found.spec is None)
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 
 from tabulate import tabulate
 
-from irbench.cli import common
+from irbench.cli import common, work
 from irbench.core import messages
 from irbench.core.errors import UserError, unknown
 from irbench.jobs import leaks
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
                      "To compare sets: irbench data leak --train NAME --test NAME")
         return _print({"pairs": [], "compared": [], "not_compared": []}, [], unsure)
     if arguments.on_failure == "record":
-        return common.run_job(arguments, planned, job)
+        return work.run_job(arguments, planned, job)
     trainings = [(name, sets) for name, sets in planned.trained_on.items() if sets]
     return _print(leaks.of_run(planned, job), trainings, unsure)
 

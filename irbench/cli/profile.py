@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from irbench.cli import common
+from irbench.cli import common, work
 
 NAME = "profile"
 HELP = "measure parameters, MACs, latency, memory"
@@ -29,4 +29,4 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure the model; return the exit code."""
     planned = common.load_plan(arguments)
     job = planned.find("profile", protocol=arguments.protocol, model=arguments.model)
-    return common.run_job(arguments, planned, job, common.settings(arguments, planned))
+    return work.run_job(arguments, planned, job, common.settings(arguments, planned))

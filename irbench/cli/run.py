@@ -8,8 +8,8 @@ Interrupted by Ctrl-C or SIGTERM, it says what is kept and ends with exit code 1
 Reads   a config file, or one that comes with irbench, by its name.
 Writes  ``results/RUN`` in the current folder; sets go to ``data``.
 
-Try: ``irbench run``
-     ``irbench run config.yaml --cores 4 --dry-run``
+Try: ``irbench run config.yaml --cores 4 --dry-run``
+     ``irbench run config.yaml --profile slurm``
 """
 
 from __future__ import annotations
@@ -44,8 +44,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help="a config file, or the name of one that comes with irbench, such as "
                              f"benchmark or paper; default: {common.CONFIG}, or without one the "
                              "default run of irbench")
-    parser.add_argument("--cores", default="all", type=_cores, metavar="N",
-                        help="CPU cores to use; default: %(default)s")
+    parser.add_argument("--cores", type=_cores, metavar="N",
+                        help="CPU cores to use; default: all")
+    parser.add_argument("--profile", metavar="FOLDER",
+                        help="a profile of Snakemake, a folder with config.yaml, for example for a "
+                             "cluster; or the name of one that comes with irbench: "
+                             f"{', '.join(shipped.PROFILES)}")
     parser.add_argument("--dry-run", action="store_true", help="only print what would run")
     parser.add_argument("--snakemake", default="", metavar="OPTIONS",
                         help="more options of Snakemake, in quotes, such as "
@@ -88,19 +92,33 @@ def _config(given: str | None) -> Path:
 def _snakemake(config: Path, arguments: argparse.Namespace) -> tuple[int, int | None]:
     """Run Snakemake in the current folder; return what ``life.wait`` does."""
     home = shipped.home()
-    # a profile of the folder's own comes first; Snakemake finds it
-    profile = [] if shipped.PROFILE.is_dir() else ["--workflow-profile", home / shipped.PROFILE]
+    profile = _profile(arguments.profile)
+    # a profile for a cluster says how many jobs there may be; cores would limit each of them
+    cores = arguments.cores or (None if arguments.profile else "all")
     try:
         more = shlex.split(arguments.snakemake)
     except ValueError as error:
         raise UserError(f"--snakemake {arguments.snakemake!r}: {error}. Close the quotes."
                         ) from None
     command = [sys.executable, "-m", "snakemake", "--snakefile", home / shipped.SNAKEFILE,
-               "--configfile", config, "--cores", arguments.cores, *profile,
+               "--configfile", config, *(["--cores", cores] if cores else []), *profile,
                *(["--dry-run"] if arguments.dry_run else []), *more]
     process = subprocess.Popen(list(map(str, command)), env={
         **os.environ, **life.environment(), "PATH": _path()})
-    return life.wait(process)
+    return life.wait(process.wait, process.terminate)
+
+
+def _profile(given: str | None) -> list[str | Path]:
+    """Return Snakemake's option for a profile. Raises UserError if there is none of that name."""
+    home = shipped.home()
+    if given is None:   # one of the folder's own comes first; Snakemake finds it
+        return [] if shipped.PROFILE.is_dir() else ["--workflow-profile", home / shipped.PROFILE]
+    for folder in (Path(given), home / shipped.PROFILE.parent / given):
+        if (folder / "config.yaml").is_file():
+            return ["--workflow-profile", folder]
+    raise UserError(f"--profile {given}: no folder with a config.yaml there. Profiles that come "
+                    f"with irbench: {', '.join(shipped.PROFILES)} (copy "
+                    f"{home / shipped.PROFILE.parent / shipped.PROFILES[-1]} to change it).")
 
 
 def _path() -> str:

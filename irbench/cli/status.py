@@ -1,7 +1,7 @@
 """``irbench status``: what the next run would do, and why.
 
-Each job is missing, stale (with what changed), damaged, failed, unavailable or current; all but the
-current ones would be done. ``irbench verify`` also reads every image and all weights anew.
+Each job is missing, stale (with what changed), damaged, failed, unavailable, paused or current; all
+but the current ones would be done. ``irbench verify`` also reads every image and all weights anew.
 
 Reads   the config and the run's records. Writes nothing, imports no torch.
 

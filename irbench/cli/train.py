@@ -11,12 +11,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-from irbench.cli import common
+from irbench.cli import common, work
 from irbench.core import messages
 from irbench.core.errors import Paused, UserError
 from irbench.inference import devices
 from irbench.jobs import run as jobs
+from irbench.jobs import supervise
+from irbench.jobs.result import RunSettings
 from irbench.jobs.training import processes
+from irbench.plan import Job, Plan
 
 NAME = "train"
 HELP = "train one model for one protocol"
@@ -49,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     recorded = arguments.on_failure == "record"
     if processes.rank():  # the first process reports and records errors
         try:
-            jobs.compute(planned, common.settled(arguments, planned, job), how)
+            jobs.compute(planned, work.settled(arguments, planned, job), how)
         except Paused:
             return 0 if recorded else 3
         except UserError as error:
@@ -61,7 +64,22 @@ def run(arguments: argparse.Namespace) -> int:
                         "gives each process its own. Give --device cuda, and choose GPUs with "
                         "CUDA_VISIBLE_DEVICES.")
     several = arguments.processes > 1 and not processes.started()
-    if several and (arguments.supervised or not recorded):
-        return processes.launch([sys.executable, "-m", "irbench", *arguments.argv],
-                                arguments.processes, arguments.threads)
-    return common.run_job(arguments, planned, job, how)
+    return work.run_job(arguments, planned, job, how, _launch(arguments) if several else None)
+
+
+def _launch(arguments: argparse.Namespace) -> common.Do:
+    """Return what runs a training in several processes; this one holds the lock of its record."""
+    def do(plan: Plan, job: Job, how: RunSettings, on_failure: str) -> dict | None:
+        with jobs.alone(plan, job, wait=on_failure == "record") as done:
+            if done:
+                return done
+            jobs.take_gpus(job, how.device, arguments.processes, wait=on_failure == "record")
+            code = processes.launch([sys.executable, "-m", "irbench", *arguments.argv,
+                                     "--supervised"], arguments.processes, arguments.threads)
+        if on_failure == "record" and code in (0, supervise.AGAIN):
+            return plan.run_folder.load(job.kind, job.key).record
+        if code:
+            raise SystemExit(code)
+        return None     # the first of the processes has printed it
+
+    return do

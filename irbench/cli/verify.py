@@ -21,7 +21,7 @@ from irbench.core import digests
 from irbench.jobs import verify
 
 NAME = "verify"
-WITHOUT_RESULT = ("failed", "unavailable")
+WITHOUT_RESULT = ("failed", "unavailable", "paused")
 HELP = "check that a run's results and report belong to the present config, code and weights"
 
 

@@ -28,7 +28,7 @@ class CellData:
     """One model on one dataset under one protocol.
 
     Attributes:
-        status: ok, unavailable, failed or partial; only an ok cell has means.
+        status: ok, unavailable, failed, paused or partial; only an ok cell has means.
         reason: why it is not ok.
         means: metric -> mean over all images, in the unit of the metric.
         images: name -> metric -> score; a metric without a score is left out.

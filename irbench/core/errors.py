@@ -44,7 +44,10 @@ class Damaged(Unavailable):
 
 
 class Paused(Unavailable):
-    """Stopped early on request; the same command continues. Exit code 3 on the command line."""
+    """Stopped early on request; the same command continues. Exit code 3 on the command line.
+
+    Inside a run the record's status is ``paused``.
+    """
 
 
 class Superseded(Unavailable):

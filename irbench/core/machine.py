@@ -23,6 +23,7 @@ import psutil
 from irbench import __version__
 
 BUSY = 0.2                      # cores; the load of an idle system stays below this
+NO_GPU = ("", "-1", "NoDevFiles")     # in CUDA_VISIBLE_DEVICES; the last is Slurm's
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pillow", "pyiqa", "fvcore",
             "scikit-image", "safetensors", "snakemake", "pandas", "matplotlib")
 
@@ -33,6 +34,7 @@ def provenance(threads: int | None = None) -> dict:
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "irbench": __version__, "git": _git(), "python": platform.python_version(),
         "packages": versions_of(*PACKAGES), "hardware": _hardware(), "threads": threads,
+        "gpu_uuid": _gpu_uuid(),
     }
 
 
@@ -46,6 +48,13 @@ def versions_of(*names: str) -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
     return versions
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use, for example in a job of a scheduler."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def busy(cores: float | None) -> float:
@@ -79,6 +88,20 @@ def _hardware() -> dict:
             gpu = torch.cuda.get_device_name()
     return {"platform": f"{platform.system()} {platform.machine()}", "cpu": _cpu_name(),
             "cores": os.cpu_count(), "memory_bytes": psutil.virtual_memory().total, "gpu": gpu}
+
+
+def _gpu_uuid() -> str | None:
+    """Return which GPU this process uses: its UUID, or what its scheduler calls it.
+
+    ``irbench.inference.gpus`` chooses it. None without one.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        found = getattr(torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", None)
+        if found is not None:
+            return f"GPU-{str(found).removeprefix('GPU-')}"
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return None if named in NO_GPU else named
 
 
 def _cpu_name() -> str:

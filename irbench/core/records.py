@@ -33,7 +33,8 @@ from irbench.core.machine import provenance
 from irbench.core.metrics import METRICS, Metric
 
 SCHEMA_VERSION = 2
-STATUSES = ("ok", "unavailable", "failed")
+# paused: ended early on request, with a saved state; the next attempt goes on
+STATUSES = ("ok", "unavailable", "failed", "paused")
 # the form of the fields that every kind of record has
 FORM = {
     "kind": forms.text, "key": forms.values(forms.text), "resolved": forms.RESOLVED,
@@ -298,7 +299,8 @@ def other_images(record: dict, count: int | None, names: str | None) -> str:
 def next_attempt(path: Path, spec: dict | None = None) -> int:
     """Return the attempt number of a job's next run: one more than that of a stale record.
 
-    It changes only when the stored record is a failure, was edited, or was made from another spec.
+    It changes only when the stored record is a failure, was edited, or was made from another spec;
+    a pause is not a failure.
     """
     try:
         attempt = int(files.read_json(path)["attempt"])
@@ -308,7 +310,7 @@ def next_attempt(path: Path, spec: dict | None = None) -> int:
         record = read(path)
     except UserError:
         return attempt + 1
-    return attempt + (record["status"] != "ok" or (
+    return attempt + (record["status"] not in ("ok", "paused") or (
         spec is not None and not serves(record["spec"], spec)))
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,7 +83,8 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
         if job.model.given:
             given, resolved = _outputs(job.model, data)
         else:
-            network, resolved = ready(plan, job, device, settings.module, settings.source)
+            network, resolved = ready(plan, job, device, settings.module, settings.source,
+                                      settings.load)
             foreign = guard.guarded(network.network)
     if job.model.given:
         return _scored(plan, job, settings, items, given, resolved, scorer, phases)
@@ -177,23 +178,12 @@ def _fitting(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     return np.ascontiguousarray(picture[..., :1])
 
 
-def ready(plan: Plan, job: Job, device: str = "cpu",
-          module: nn.Module | None = None,
-          source: Path | None = None) -> tuple[Tiled, dict]:
-    """Return the network of a cell, for use with ``forward``, and the record's ``resolved``.
-
-    Its ``tiles``, ``observed`` and ``record()`` describe the forward passes, see ``Tiled``. For
-    a model in memory, ``module`` is its network and ``source`` its Python file (``RunSettings``);
-    without it the weights are loaded.
-
-    Raises:
-        Unavailable: no weights, or no compiler.
-        UserError: weights or inference options do not fit the model.
-    """
+def load_network(plan: Plan, job: Job, device: str = "cpu", module: nn.Module | None = None,
+                 source: Path | None = None) -> tuple[nn.Module, dict]:
+    """Return the network of a cell, and the record's ``resolved``; see ``ready``."""
     from irbench.inference import guard
     from irbench.inference.prepare import prepare
     from irbench.inference.seeding import seeded
-    from irbench.inference.tiling import Tiled
 
     model, plugins = job.model, tuple(plan.config["plugins"])
     protocol = plan.protocols[job.key["protocol"]]
@@ -209,10 +199,23 @@ def ready(plan: Plan, job: Job, device: str = "cpu",
     # a third party's network has its own list of number types
     dtypes = (None if model.external or module is not None
               else registry.get(model.arch, plugins).dtypes)
-    network = prepare(network, model.inference, device, dtypes)
-    watch = (None if model.inference.compile
-             else functools.partial(interface.diagnose, network))
-    return Tiled(network, model.inference, device, watch), resolved
+    return prepare(network, model.inference, device, dtypes), resolved
+
+
+def ready(plan: Plan, job: Job, device: str = "cpu", module: nn.Module | None = None,
+          source: Path | None = None, load: Callable | None = None) -> tuple[Tiled, dict]:
+    """Return the network of a cell, for use with ``forward``, and the record's ``resolved``.
+
+    Its ``tiles``, ``observed`` and ``record()`` describe the forward passes, see ``Tiled``. For
+    a model in memory, ``module`` is its network and ``source`` its Python file (``RunSettings``);
+    without it the weights are loaded. Raises Unavailable without weights or compiler, and UserError
+    if weights or inference options do not fit the model.
+    """
+    from irbench.inference.tiling import Tiled
+
+    network, resolved = (load or load_network)(plan, job, device, module, source)
+    watch = None if job.model.inference.compile else functools.partial(interface.diagnose, network)
+    return Tiled(network, job.model.inference, device, watch), resolved
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ started process watches (``watch``) all that are named there, and its own parent
 that Snakemake puts between. When one of them has ended, even by kill -9, it sends itself SIGTERM:
 a training saves its state first, everything else ends at once. A command that is started by hand
 finds no name, so that ``nohup irbench ...`` outlives its shell. Processes of other machines are
-named, too, but not watched: on a cluster a job ends with the Snakemake process of its own machine.
+named, too, but not watched. A job of a cluster starts anew (``start_anew``): it ends with the
+Snakemake process of its own, which the scheduler has started, not with the one that submitted it.
 
 Reads ``/proc`` where there is one; writes nothing.
 
@@ -20,7 +21,6 @@ import hashlib
 import os
 import platform
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -33,6 +33,8 @@ EVERY = 0.25     # seconds between two looks
 PATIENCE = 600.0  # seconds that a process has to save and end; then it is killed
 PROC = Path("/proc")
 _gone: Callable[[], bool] = lambda: False  # noqa: E731
+_resting = threading.Event()    # set: the thread that watches is to end
+_thread: threading.Thread | None = None
 
 
 def environment() -> dict[str, str]:
@@ -43,10 +45,14 @@ def environment() -> dict[str, str]:
     return {VARIABLE: ",".join(dict.fromkeys([*named, own]))}
 
 
-def wait(process: subprocess.Popen) -> tuple[int, int | None]:
+def wait(join: Callable[[], int], terminate: Callable[[], None]) -> tuple[int, int | None]:
     """Wait for a process that does this one's work.
 
     SIGTERM is passed on to it. Ctrl-C reaches it directly, and this process goes on waiting.
+
+    Args:
+        join: waits for the process and returns its exit code.
+        terminate: sends SIGTERM to it.
 
     Returns:
         Its exit code, and the first of these signals that came meanwhile, or None.
@@ -56,12 +62,12 @@ def wait(process: subprocess.Popen) -> tuple[int, int | None]:
     def pass_on(number: int, _: object) -> None:
         came.append(number)
         if number == signal.SIGTERM:
-            process.terminate()
+            terminate()
 
     before = {number: signal.signal(number, pass_on)
               for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        return process.wait(), next(iter(came), None)
+        return join(), next(iter(came), None)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -69,11 +75,30 @@ def wait(process: subprocess.Popen) -> tuple[int, int | None]:
 
 def watch() -> None:
     """End this process soon after one that it works for; does nothing if none is named."""
-    global _gone
+    global _gone, _thread
     if not is_watching():
         return
     _gone = functools.partial(_any_gone, _watched(), os.getppid())
-    threading.Thread(target=_wait, daemon=True, name="life").start()
+    _resting.clear()
+    _thread = threading.Thread(target=_wait, daemon=True, name="life")
+    _thread.start()
+
+
+def rest() -> None:
+    """Stop watching until ``watch`` is called again; then this process has no thread for it."""
+    global _thread
+    if _thread:
+        _resting.set()
+        _thread.join()
+        _thread = None
+
+
+def start_anew() -> None:
+    """Work for no other process than this one: a scheduler has started it, and will end it.
+
+    A job that a cluster runs must outlive the process that submitted it, even on one machine.
+    """
+    os.environ.pop(VARIABLE, None)
 
 
 def is_watching() -> bool:
@@ -104,7 +129,8 @@ def _any_gone(watched: dict[int, str], parent: int) -> bool:
 
 def _wait() -> None:
     while not _gone():
-        time.sleep(EVERY)
+        if _resting.wait(EVERY):
+            return
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(PATIENCE)
     os.kill(os.getpid(), signal.SIGKILL)

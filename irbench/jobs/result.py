@@ -8,12 +8,13 @@ Try: ``python -c "from irbench.jobs.result import failure; print(failure(OSError
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irbench.core import files, plugin_files, records
-from irbench.core.errors import Unavailable, UserError, in_words
+from irbench.core.errors import Paused, Unavailable, UserError, in_words
 from irbench.core.run_folder import RunFolder
 from irbench.jobs import life
 from irbench.plan import Job, Plan, sources
@@ -21,6 +22,7 @@ from irbench.plan import Job, Plan, sources
 if TYPE_CHECKING:
     from torch import nn
 
+STATUS_OF = ((Paused, "paused"), (Unavailable, "unavailable"))     # any other error: failed
 DECISIVE = ("status", "reason", "spec", "resolved", "result", "attempt")
 
 
@@ -43,7 +45,9 @@ class RunSettings:
         tensorboard: whether a training also writes TensorBoard's files.
         compile: whether a training runs its network through torch.compile.
         channels_last: whether a training keeps weights and images in torch's NHWC layout.
+        keep_state: whether a training keeps its last state until its record has been seen.
         wait_quiet: seconds that a profile or benchmark may wait for a quiet machine.
+        load: how a cell gets its network; None loads it (``irbench.jobs.evaluate.load_network``).
     """
 
     device: str = "cpu"
@@ -57,7 +61,9 @@ class RunSettings:
     tensorboard: bool = False
     compile: bool = False
     channels_last: bool = False
+    keep_state: bool = False
     wait_quiet: float = 0.0
+    load: Callable[..., tuple[nn.Module, dict]] | None = None
 
     def keeps(self, requested: bool) -> bool:
         """Return whether a cell writes its images; those of a part of a set would replace a run's.
@@ -79,7 +85,7 @@ class Result:
         resolved: inputs that became known only at run time (digests of weights).
         seconds: wall time per phase.
         threads: CPU threads used; None if they do not matter.
-        status: ``ok``, ``unavailable`` or ``failed``.
+        status: ``ok``, ``unavailable``, ``failed`` or ``paused``.
         reason: why there is no result, one sentence for people.
         spec: the job's spec, completed while the job ran; None if it is unchanged.
     """
@@ -103,8 +109,8 @@ def failure(error: BaseException) -> Result:
     reason = (str(error) if expected(error) else "") or (
         f"{type(error).__name__}: {error}" if isinstance(error, Exception) else
         f"the model's code ended the job: {in_words(error)}")
-    return Result(status="unavailable" if isinstance(error, Unavailable) else "failed",
-                  reason=reason)
+    status = next((status for kind, status in STATUS_OF if isinstance(error, kind)), "failed")
+    return Result(status=status, reason=reason)
 
 
 def with_plugin_files(found: Result, plan: Plan, job: Job,

@@ -3,9 +3,9 @@
 Reads   what the job reads.
 Writes  the job's record; kinds write more (see their modules).
 
-The workflow runs each job that computes in a separate process (``supervise``), so that a crashed or
-killed job affects only its own record. A job holds the lock of its record while it runs, ends with
-its run (``irbench.jobs.life``), and writes only what the run's plan still asks for.
+The workflow runs jobs that compute in a separate process (``irbench.jobs.supervise``), so that a
+crashed or killed job affects only its own record. A job holds the lock of its record while it runs,
+ends with its run (``irbench.jobs.life``), and writes only what the run's plan still asks for.
 
 Try: ``python -c "from irbench import plan; from irbench.jobs import run
 planned = plan.load('config.yaml')
@@ -16,18 +16,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import signal
-import subprocess
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from irbench.core import files, locks, messages
+from irbench.core import locks, messages, records
 from irbench.core.errors import Paused, Superseded, UserError
 from irbench.core.run_folder import RunFolder, lock_of
-from irbench.inference import allocator, devices
-from irbench.jobs import bench, data, evaluate, leaks, life, outcome, profile, training, verify
+from irbench.inference import allocator, devices, gpus
+from irbench.jobs import bench, data, evaluate, leaks, outcome, profile, training, verify
 from irbench.jobs.result import (
     Result,
     RunSettings,
@@ -41,13 +38,7 @@ from irbench.plan import Job, Plan
 from irbench.plan import file as plan_file
 
 LET_GO = 15.0   # seconds that a command by hand waits for another process that does the same job
-INTERRUPTED = ("it was interrupted (SIGTERM: by hand, or at the time limit of a cluster); the next "
-               "run does it again")
 REMIND = 60.0   # seconds between two messages that a job of a run waits
-# how a process ends that its own code brought down; any other signal was sent from outside
-CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL,
-           signal.SIGSYS, signal.SIGTRAP)
-PAUSED = 3      # the exit code of a training that was stopped and has saved its state
 
 
 @dataclass(frozen=True)
@@ -74,17 +65,17 @@ KINDS = {
 }
 
 
-def do(plan: Plan, job: Job, settings: RunSettings | None = None, *, on_failure: str = "stop",
-       attempt: int = 0) -> dict | None:
+def do(plan: Plan, job: Job, settings: RunSettings | None = None, *,
+       on_failure: str = "stop") -> dict | None:
     """Run a job in this process, write its record and return it.
 
     Args:
         plan: the run.
         job: one of its jobs.
         settings: how to run it; None for the config's device and one thread.
-        on_failure: ``stop`` raises the error and writes nothing; ``record`` writes a record
-            with status and reason.
-        attempt: how often an earlier attempt had failed.
+        on_failure: ``stop`` raises the error and writes nothing; ``record``, as the workflow asks
+            for, writes a record with status and reason, and does nothing if the record is current
+            by now, because another process has done the job.
 
     Returns:
         The record; None if another process of the same training writes it.
@@ -95,16 +86,20 @@ def do(plan: Plan, job: Job, settings: RunSettings | None = None, *, on_failure:
         UserError: of the job, with ``stop``; also if another process is doing the job. With
             ``record`` this one waits for it. Any other error is a bug of irbench or a model.
     """
-    with _alone(plan, job, wait=on_failure == "record") as done:
-        return done or _do(plan, job, settings, on_failure, attempt)
+    with alone(plan, job, wait=on_failure == "record") as done:
+        return done or _do(plan, job, settings, on_failure)
 
 
-def _do(plan: Plan, job: Job, settings: RunSettings | None, on_failure: str,
-        attempt: int) -> dict | None:
+def _do(plan: Plan, job: Job, settings: RunSettings | None, on_failure: str) -> dict | None:
     allocator.keep()
+    attempt = records.next_attempt(job.record, job.spec) if on_failure == "record" else 0
+    if settings and on_failure == "record":
+        settings = dataclasses.replace(settings, keep_state=True)
     messages.say(f"{job.title}: started")
     earlier = _stored(job)
     try:
+        if KINDS[job.kind].computes and settings is not None:
+            take_gpus(job, settings.device, wait=on_failure == "record")
         found = compute(plan, job, settings)
         if found is None:
             return None
@@ -118,7 +113,7 @@ def _do(plan: Plan, job: Job, settings: RunSettings | None, on_failure: str,
                     expected(error) and not isinstance(error, UserError)):
                 raise UserError(found.reason) from error
             raise
-        if isinstance(error, Paused) and _has_result(job):
+        if isinstance(error, Paused) and has_result(job):
             raise       # an interruption never takes the place of a result
         if not expected(error):  # a bug of irbench or a model costs one cell, not the run
             messages.say(traceback.format_exc())
@@ -134,8 +129,15 @@ def _do(plan: Plan, job: Job, settings: RunSettings | None, on_failure: str,
 
 
 @contextlib.contextmanager
-def _alone(plan: Plan, job: Job, wait: bool) -> Iterator[dict | None]:
-    """Hold the lock of a job; yields its record if another process has done the job meanwhile."""
+def alone(plan: Plan, job: Job, wait: bool) -> Iterator[dict | None]:
+    """Hold the lock of a job; yields its record if another process has done the job meanwhile.
+
+    Args:
+        plan: the run.
+        job: the job.
+        wait: whether to wait for another process that does it, and to look at the record in any
+            case. Otherwise UserError is raised after ``LET_GO`` seconds.
+    """
     lock, said = lock_of(job.record), [0]
 
     def waiting(seconds: float) -> None:
@@ -147,10 +149,10 @@ def _alone(plan: Plan, job: Job, wait: bool) -> Iterator[dict | None]:
             messages.say(f"{job.title}: waiting for another process that does it ({lock})")
 
     with locks.hold(lock, waiting) as waited:
-        yield _done(plan, plan_file.settled(plan, job)) if waited else None
+        yield is_done(plan, plan_file.settled(plan, job)) if wait or waited else None
 
 
-def _done(plan: Plan, job: Job) -> dict | None:
+def is_done(plan: Plan, job: Job) -> dict | None:
     """Return the record of a job if it is current."""
     known = verify.Records(plan)
     return None if known.problem(job) else known.stored(job).record
@@ -165,6 +167,24 @@ def compute(plan: Plan, job: Job, settings: RunSettings | None = None) -> Result
         settings = dataclasses.replace(settings, device=pick_device(settings.device))
     found = kind.run(plan, job, settings)
     return found and with_plugin_files(found, plan, job)
+
+
+def take_gpus(job: Job, device: str, count: int = 1, *, wait: bool) -> None:
+    """Take free GPUs for a job, if it may use CUDA; a numbered device is the user's own choice.
+
+    With ``wait`` it waits for GPUs that other jobs use; without, it goes on and shares them.
+    """
+    if device not in ("auto", "cuda"):
+        return
+    said = [0]
+
+    def waiting(seconds: float) -> None:
+        if seconds >= REMIND * said[0]:
+            said[0] += 1
+            messages.say(f"{job.title}: waiting for a free GPU")
+
+    if taken := gpus.claim(count, waiting if wait else None):
+        messages.say(f"{job.title}: has {', '.join(taken)}")
 
 
 def pick_device(name: str) -> str:
@@ -184,73 +204,8 @@ def pick_device(name: str) -> str:
     return device
 
 
-def supervise(plan: Plan, job: Job, command: list[str], *, attempt: int = 0,
-              log: str | None = None) -> tuple[int, dict | None]:
-    """Run the command of a job in a separate process, which writes the job's record.
 
-    If the process crashes or is killed (for example for lack of memory), this function writes the
-    record; but a signal from outside never replaces the record of a result. Signals reach the job:
-    a training then saves its state.
-
-    Args:
-        plan: the run.
-        job: the job that the command runs.
-        command: the program and its arguments. It must run the job itself, not call this again.
-        attempt: how often an earlier attempt had failed.
-        log: the file with the command's messages; the reason of a failure names it.
-
-    Returns:
-        (0, None) if the command wrote a record, or none is wanted, because the run has ended or
-        asks for something else; (130, None) if Ctrl-C ended it; (128 + signal, None) if a signal
-        stopped it and there is an earlier result, which stays, (3, None) for a training;
-        otherwise 0 and the record that was written for it, or by another process that did the same
-        job.
-    """
-    with _alone(plan, job, wait=True) as done:
-        return (0, done) if done else _supervise(plan, job, command, attempt, log)
-
-
-def _supervise(plan: Plan, job: Job, command: list[str], attempt: int,
-               log: str | None) -> tuple[int, dict | None]:
-    files.set_folder_aside(job.record)
-    before = _state(job)
-    lock, kept_open = locks.passed_on()
-    process = subprocess.Popen(command, env={**os.environ, **lock, **life.environment()},
-                               pass_fds=kept_open)
-    code, came = life.wait(process)
-    wrote = _state(job) not in (None, before)
-    if code == 130 or (code == 0 and wrote):
-        return code, None
-    stopped = came or code == PAUSED or (code < 0 and -code not in CRASHES)
-    if stopped and _has_result(job):
-        messages.say(f"{job.title}: stopped{f' by signal {-code}' if code < 0 else ''}; the result "
-                     f"computed before stays: {job.record}")
-        return code if code > 0 else 128 - code, None
-    if came or code == -signal.SIGTERM:     # no fault of the model
-        found = Result(status="unavailable", reason=INTERRUPTED)
-    else:
-        ended = (f"was ended by signal {-code}{' (out of memory?)' if code == -9 else ''}"
-                 if code < 0 else f"ended with exit code {code}")
-        found = Result(status="failed", reason=f"the process {ended} and left no result; see "
-                                               f"{log or 'its messages'}")
-    messages.say(f"{job.title}: {found.status}: {found.reason}")
-    if life.ended() or not plan.asks_for(job):
-        return 0, None      # nobody waits for a record; the next run does the job
-    record = record_of(job, found, attempt)
-    write(job, record)
-    return 0, record
-
-
-def _state(job: Job) -> tuple[int, int, int] | None:
-    """Return what changes when the file of a job's record is written; None if there is none."""
-    try:
-        stat = job.record.stat()
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size
-
-
-def _has_result(job: Job) -> bool:
+def has_result(job: Job) -> bool:
     """Return whether the record of a job holds a result, perhaps one of older inputs."""
     return (_stored(job) or {}).get("status") == "ok"
 

@@ -29,7 +29,7 @@ AGAIN = "run the workflow again"
 CURRENT = "current"
 # what makes the next run do a job: there is no record, it belongs to something else, it cannot be
 # trusted, or it says that there is no result
-TO_DO = ("missing", "stale", "damaged", "failed", "unavailable")
+TO_DO = ("missing", "stale", "damaged", "failed", "unavailable", "paused")
 # a record is current, but a file that it was made from is not: no run can mend that
 ALTERED = "altered"
 

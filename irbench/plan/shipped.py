@@ -17,6 +17,7 @@ PLACES = (PACKAGE / "pipeline", PACKAGE.parent)     # installed; in a checkout
 SNAKEFILE, DEFAULT = "Snakefile", "config.yaml"
 CONFIGS = Path("workflow", "configs")
 PROFILE = Path("profiles", "default")
+PROFILES = ("default", "slurm")     # folders beside it
 
 
 def home() -> Path:

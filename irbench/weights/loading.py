@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from irbench.catalog import recipes
+from irbench.catalog.model import EXTERNAL
 from irbench.core import files, headers, messages, plugin_files
 from irbench.core.errors import Unavailable, UserError, in_words
 from irbench.core.run_folder import RunFolder
@@ -95,19 +96,35 @@ def _external(model: Model, protocol: Protocol, folder: Path) -> tuple[nn.Module
     read = _reader(source)
     if source.path:
         return read(Path(source.path), protocol, source.sha256, source.weights_key)
-    url, expected = source.url, source.sha256
-    if expected:
-        path = folder / f"{expected[:16]}{Path(pins.place(url, folder)).suffix}"
-        return read(fetch.fetch_file(url, path, expected), protocol, expected,
-                    source.weights_key)
-    path = pins.obtain(url, folder)
+    path = _obtain(source, folder)
+    if source.sha256:
+        return read(path, protocol, source.sha256, source.weights_key)
     try:
         network, digest = read(path, protocol, key=source.weights_key)
     except UserError:
-        pins.drop(url, folder)
+        pins.drop(source.url, folder)
         raise
-    pins.keep(url, folder, digest)
+    pins.keep(source.url, folder, digest)
     return network, digest
+
+
+def _obtain(source: Checkpoint, folder: Path) -> Path:
+    """Return the path of a third-party file with a URL, after fetching it if it is missing."""
+    if not source.sha256:
+        return pins.obtain(source.url, folder)
+    name = f"{source.sha256[:16]}{Path(pins.place(source.url, folder)).suffix}"
+    return fetch.fetch_file(source.url, folder / name, source.sha256)
+
+
+def fetch_ahead(source: Checkpoint, data_root: Path) -> None:
+    """Fetch a file of weights that has a URL, for jobs on machines without internet.
+
+    Raises Unavailable if it cannot be fetched.
+    """
+    if source.kind == "url":
+        fetch.fetch_file(source.url, _fetched(source, data_root), source.sha256)
+    elif source.kind == EXTERNAL and source.url and not source.path:
+        _obtain(source, data_root / "checkpoints")
 
 
 def _require(source: Checkpoint, name: str) -> None:

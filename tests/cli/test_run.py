@@ -105,6 +105,22 @@ def test_the_files_come_from_the_package_if_it_is_installed(tmp_path, monkeypatc
     assert {"default", "benchmark", "paper", "weights"} <= set(shipped.configs())
 
 
+@pytest.mark.parametrize(("given", "folder"), [
+    (None, ROOT / "profiles/default"), ("slurm", ROOT / "profiles/slurm"), ("mine", Path("mine"))])
+def test_a_profile_is_a_folder_or_one_that_comes_with_irbench(here, given, folder):
+    (here / "mine").mkdir()
+    (here / "mine/config.yaml").write_text("")
+    assert run._profile(given) == ["--workflow-profile", folder]
+
+
+def test_a_profile_that_is_not_there_is_an_error(here, capsys):
+    tiny.make(here)
+    assert cli.main(["run", "config.yaml", "--profile", "slrm"]) == 2
+    assert "--profile slrm: no folder with a config.yaml there. Profiles that come with irbench: " \
+        "default, slurm" in capsys.readouterr().err
+    assert set(shipped.PROFILES) == {path.name for path in (ROOT / "profiles").iterdir()}
+
+
 def test_the_rules_need_the_command(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     monkeypatch.setattr(sys, "argv", ["pytest"])

@@ -3,7 +3,6 @@
 import contextlib
 import inspect
 import json
-import sys
 import threading
 
 import pytest
@@ -66,13 +65,11 @@ def test_a_record_that_says_nothing_new_is_not_written_again(cell):
     before = job.record.read_bytes()
     jobs.do(planned, job, USUAL)  # other seconds
     assert job.record.read_bytes() == before
-    jobs.do(planned, job, USUAL, attempt=1)
-    assert records.read(job.record)["attempt"] == 1
 
 
 @pytest.mark.parametrize("error, raised, status, reason", [
     (Unavailable("no weights"), Unavailable, "unavailable", "no weights"),
-    (Paused("stopped"), Paused, "unavailable", "stopped"),
+    (Paused("stopped"), Paused, "paused", "stopped"),
     (UserError("bad"), UserError, "failed", "bad"),
     (OSError(28, "No space left"), UserError, "failed", "[Errno 28] No space left"),
     (MemoryError(), UserError, "failed", "MemoryError: "),
@@ -87,9 +84,11 @@ def test_what_goes_wrong_is_raised_or_recorded(cell, monkeypatch, capsys, error,
     assert type(caught.value) is raised
     assert not job.record.exists()
     assert "Traceback" not in capsys.readouterr().err
-    record = jobs.do(planned, job, USUAL, on_failure="record", attempt=2)
+    record = jobs.do(planned, job, USUAL, on_failure="record")
     assert records.read(job.record) == record
-    assert (record["status"], record["reason"], record["attempt"]) == (status, reason, 2)
+    assert (record["status"], record["reason"], record["attempt"]) == (status, reason, 0)
+    # a pause is no failure
+    assert jobs.do(planned, job, USUAL, on_failure="record")["attempt"] == (status != "paused")
     # a defect is shown whole: nobody else will
     assert ("Traceback" in capsys.readouterr().err) == (raised is KeyError)
     assert failure(error).status == status
@@ -138,64 +137,12 @@ def test_the_device_is_the_configs_unless_settings_name_one(cell, monkeypatch):
     assert seen == ["the auto", "the cpu"]
 
 
-KILL = "import os; os.kill(os.getpid(), {})"
-
-
-@pytest.mark.parametrize("code, left, expected", [
-    ("raise SystemExit(0)", False, "ended with exit code 0 and left no result; see its messages"),
-    ("raise SystemExit(2)", False, "ended with exit code 2"),
-    ("raise SystemExit(3)", False, "ended with exit code 3"),
-    (KILL.format(9), False, "ended by signal 9 (out of memory?)"),
-    (KILL.format(15), False, "it was interrupted (SIGTERM"),
-    ("raise SystemExit(0)", True, None),
-    ("raise SystemExit(130)", False, None),
-])
-def test_a_process_of_its_own_leaves_a_record(cell, code, left, expected):
-    planned, job = cell
-    if left:
-        job.record.parent.mkdir(parents=True)
-        code = f"open({str(job.record)!r}, 'w').write('its own')\n{code}"
-    ended, record = jobs.supervise(planned, job, [sys.executable, "-c", code], attempt=3)
-    if expected is None:
-        assert (ended, record) == (130 if "130" in code else 0, None)
-        assert job.record.exists() == left
-        assert not left or job.record.read_text() == "its own"
-        return
-    assert ended == 0
-    assert records.read(job.record) == record
-    # who interrupts a job finds no fault of its model
-    status = "unavailable" if "15" in code else "failed"
-    assert (record["status"], record["attempt"]) == (status, 3)
-    assert expected in record["reason"]
-
-
-@pytest.mark.parametrize("code, ended", [
-    *((KILL.format(number), 128 + number) for number in (1, 2, 9, 15)),
-    ("raise SystemExit(130)", 130), ("raise SystemExit(3)", 3)])
-def test_an_interruption_never_replaces_a_result(cell, code, ended):
-    """A training exits with 3 after it has saved its state; 130 is Ctrl-C."""
-    planned, job = cell
-    write(job, done(job))
-    before = job.record.read_bytes()
-    assert jobs.supervise(planned, job, [sys.executable, "-c", code]) == (ended, None)
-    assert job.record.read_bytes() == before
-
-
-@pytest.mark.parametrize("code, expected", [
-    (KILL.format(11), "ended by signal 11"), ("raise SystemExit(2)", "ended with exit code 2"),
-    ("import os; os._exit(0)", "ended with exit code 0 and left no result")])
-def test_a_crash_replaces_a_result(cell, code, expected):
-    planned, job = cell
-    write(job, done(job))
-    assert jobs.supervise(planned, job, [sys.executable, "-c", code])[0] == 0
-    assert expected in records.read(job.record)["reason"]
-
-
 @pytest.mark.parametrize("earlier", [True, False])
 def test_a_pause_is_recorded_only_where_there_is_no_result(cell, monkeypatch, earlier):
     planned, job = cell
-    if earlier:
-        write(job, done(job))
+    if earlier:     # a result of older inputs
+        write(job, record_of(job, Result({"images": tiny.IMAGES, "mean": {}},
+                                         spec={**job.spec, "code": "older"})))
 
     def pause(*_):
         raise Paused("stopped after step 3; the state is saved")
@@ -203,7 +150,7 @@ def test_a_pause_is_recorded_only_where_there_is_no_result(cell, monkeypatch, ea
     monkeypatch.setitem(jobs.KINDS, "cell", jobs.Kind(pause))
     with pytest.raises(Paused) if earlier else contextlib.nullcontext():
         jobs.do(planned, job, USUAL, on_failure="record")
-    assert records.read(job.record)["status"] == ("ok" if earlier else "unavailable")
+    assert records.read(job.record)["status"] == ("ok" if earlier else "paused")
 
 
 def test_a_process_that_another_waits_for_writes_what_is_there_already(cell, monkeypatch):
@@ -219,14 +166,11 @@ def test_a_process_that_another_waits_for_writes_what_is_there_already(cell, mon
 
 
 def test_a_folder_in_a_records_place_is_set_aside(cell):
-    planned, job = cell
-    for number, work in enumerate((lambda: write(job, done(job)),
-                                   lambda: jobs.supervise(planned, job, ["false"])), 1):
-        (job.record / "something").mkdir(parents=True)
-        work()
-        assert records.read(job.record)["kind"] == "cell"
-        assert (job.record.with_name(f"input.json.{number}") / "something").is_dir()
-        job.record.unlink()
+    _, job = cell
+    (job.record / "something").mkdir(parents=True)
+    write(job, done(job))
+    assert records.read(job.record)["kind"] == "cell"
+    assert (job.record.with_name("input.json.1") / "something").is_dir()
 
 
 # -- one process a job, and only what the run asks for -------------------------------------------
@@ -245,20 +189,26 @@ def test_a_job_of_a_run_waits_for_another_process_and_takes_its_result(cell, mon
                         if "waiting for another process" in text else None)
     path = lock_of(job.record)
     path.parent.mkdir(parents=True)
-    for work in (lambda: jobs.do(planned, job, USUAL, on_failure="record"),
-                 lambda: jobs.supervise(planned, job, ["false"])[1]):
-        found, other = [], path.open("a")
-        locks.lock(other)
-        thread = threading.Thread(target=lambda work=work, found=found: found.append(work()))
-        thread.start()
-        assert waits.wait(30)
-        waits.clear()
-        write(job, done(job))
-        other.close()
-        thread.join(30)
-        assert found == [records.read(job.record)] and not path.exists()
-        job.record.unlink()
-        path.touch()
+    found, other = [], path.open("a")
+    locks.lock(other)
+    thread = threading.Thread(target=lambda: found.append(
+        jobs.do(planned, job, USUAL, on_failure="record")))
+    thread.start()
+    assert waits.wait(30)
+    write(job, done(job))
+    other.close()
+    thread.join(30)
+    assert found == [records.read(job.record)] and not path.exists()
+
+
+def test_a_job_of_a_run_that_is_done_by_now_is_left_as_it_is(cell, monkeypatch):
+    """As when a scheduler starts it again, or a run before had submitted it, too."""
+    planned, job = cell
+    write(job, done(job))
+    monkeypatch.setitem(jobs.KINDS, "cell", jobs.Kind(lambda *_: Result({"images": [],
+                                                                         "mean": {"x": 1}})))
+    assert jobs.do(planned, job, USUAL, on_failure="record") == records.read(job.record)
+    assert records.read(job.record)["result"]["mean"] == {}
 
 
 def test_by_hand_it_gives_up_and_says_so(cell, monkeypatch):
@@ -309,9 +259,6 @@ def test_a_job_writes_only_what_the_plan_still_asks_for(cell, world, monkeypatch
             with pytest.raises(Superseded, match="no longer asks"):
                 jobs.do(planned, job, USUAL, on_failure=on_failure)
             assert not job.record.exists()
-    # nor does the process that watches it, for one that was killed
-    found = jobs.supervise(planned, job, ["false"])
-    assert (found[1] is not None) == asked == job.record.exists()
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("{")])
@@ -321,19 +268,3 @@ def test_without_a_plan_nothing_is_asked_for(cell, damage):
     damage(planned.run_folder.plan)
     assert not planned.asks_for(planned.cells[KEY])
     assert cell[0].asks_for(planned.cells[KEY])     # planned from a config: by hand
-
-
-def test_a_job_whose_run_has_ended_leaves_no_failure(cell, monkeypatch):
-    planned, job = cell
-    monkeypatch.setattr(life, "ended", lambda: True)
-    assert jobs.supervise(planned, job, [sys.executable, "-c", "raise SystemExit(-15)"]) == (
-        0, None)
-    assert not job.record.exists()
-
-
-def test_the_process_of_a_job_holds_its_lock_and_ends_with_its_starter(cell, tmp_path):
-    planned, job = cell
-    code = ("import os, sys; from irbench.core import locks; from irbench.jobs import life\n"
-            "open(sys.argv[1], 'w').write(f'{len(locks.passed_on()[1])} {len(life._watched())}')")
-    jobs.supervise(planned, job, [sys.executable, "-c", code, str(tmp_path / "seen")])
-    assert (tmp_path / "seen").read_text() == "1 1"

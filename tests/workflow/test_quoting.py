@@ -25,10 +25,10 @@ HOSTILE = ["with space", "$(touch ran)", "`touch ran`", "a;touch ran", "it's", '
 def shells():
     """Yield (rule, the text of its shell command) of every rule of the workflow."""
     for path in RULES:
-        for block in re.split(r"^(?=rule )", path.read_text(), flags=re.MULTILINE)[1:]:
-            name = re.match(r"rule (\w+):", block)[1]
-            for text in re.findall(r"^    shell:\s*\n((?:        .*\n?)+)", block, re.MULTILINE):
-                yield name, ast.literal_eval(f"({text})")
+        for block in re.split(r"^ *(?=rule\b)", path.read_text(), flags=re.MULTILINE)[1:]:
+            name = re.match(r"rule (\w+):", block) or re.match(r"()rule:", block)
+            for text in re.findall(r"^ *shell:\s*\n((?: *[\"\'].*\n?)+)", block, re.MULTILINE):
+                yield name[1] or path.stem, ast.literal_eval(f"({text})")
 
 
 SHELLS = dict(shells())

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from irbench import cli, plan, snakefile
 from irbench.jobs import outcome
+from irbench.snakefile import rows as labelled
 from tests.helpers import tiny
 from tests.helpers.workflow import snakemake
 
@@ -105,7 +106,7 @@ def test_a_file_says_which_task_level_and_set_it_is_about(world, monkeypatch, tm
     assert row("crops-sr-x2@2-tinytoo") == ["crops-sr-x2@2-tinytoo", "sr", "x2", "tinytoo"]
     assert row("scaling-sr") == ["scaling-sr", "sr", "all", "all"]
     assert row("latency") == ["latency", "all", "all", "all"]
-    marked = [name for name in ("latency", "scaling-sr", "training") if snakefile.MARK in
+    marked = [name for name in ("latency", "scaling-sr", "training") if labelled.MARK in
               snakefile.file_labels(run, tmp_path, name, "png")["task"]]
     assert marked == ["training"]
     assert snakefile.drawing("crops-sr-x2@2-tinyset") != snakefile.drawing("latency")
@@ -127,16 +128,16 @@ def test_a_result_has_its_unit_and_what_is_unknown_is_left_out(kind, result, wor
 
 
 def test_no_reason_breaks_the_page_or_a_wildcard():
-    row = snakefile._row({"result": "n/a: options {'k': 3}\nnext</script>" + "x " * 200,
+    row = labelled._row({"result": "n/a: options {'k': 3}\nnext</script>" + "x " * 200,
                                  "other": "a"}, last=False)
     assert row["result"].startswith("n/a: options ('k': 3) next(/script)x x")
-    assert row["result"].endswith(" ...") and len(row["result"]) <= snakefile.LONGEST
+    assert row["result"].endswith(" ...") and len(row["result"]) <= labelled.LONGEST
 
 
 @given(st.lists(st.tuples(*[st.sampled_from("abc")] * 4), min_size=1, max_size=8, unique=True))
 def test_no_column_becomes_a_switch(table):
     """What Snakemake 9.27 makes a switch of, as its abstract_results.js says."""
-    rows = [list(snakefile._row(dict(enumerate(values)), last=not place).values())
+    rows = [list(labelled._row(dict(enumerate(values)), last=not place).values())
             for place, values in enumerate(table)]
     switches = []
     for column in list(zip(*rows, strict=True))[1:]:

@@ -1,11 +1,30 @@
 """What the Snakefile asks of the package, without Snakemake."""
 
+import dataclasses
+import re
 from types import SimpleNamespace
+
+import pytest
+import yaml
 
 from irbench import plan, snakefile
 from irbench.core import locks
 from irbench.core.run_folder import lock_of
+from irbench.imaging.images import write_png
+from irbench.jobs import needs
+from irbench.jobs.result import Result, record_of, write
 from tests.helpers import tiny
+
+
+def workflow(cells=None, cores=4, main=True, local=True, resources=()):
+    """Stand in for Snakemake's object, as far as a run asks it."""
+    given = {"evaluate": {"cells": SimpleNamespace(value=cells)}} if cells else {}
+    return SimpleNamespace(
+        is_main_process=main, local_exec=local, global_resources={},
+        dag_settings=SimpleNamespace(until=frozenset()),
+        resource_settings=SimpleNamespace(
+            cores=cores, resources=dict(resources), _parsed_overwrite_threads={},
+            _parsed_overwrite_resources=given))
 
 
 def test_the_config_of_a_run_keeps_its_order(tmp_path, monkeypatch):
@@ -20,10 +39,106 @@ def test_the_config_of_a_run_keeps_its_order(tmp_path, monkeypatch):
     left = lock_of(next(iter(planned.trainings.values())).record)   # its process was killed
     left.parent.mkdir(parents=True)
     left.touch()
-    snakefile.Workload(SimpleNamespace(), planned).begin()
+    snakefile.Workload(workflow(), planned).begin()
     assert not left.exists()
     again = plan.load(planned.run_folder.config)
     assert [name.rpartition("/")[2] for name in planned.cells] == [
         "tiny", "tiny.strong", "tiny.bf16"]
     assert list(again.cells) == list(planned.cells)
     assert again.report_fingerprint == planned.report_fingerprint
+
+
+def names(count):
+    return [f"set{number}" for number in range(count)]
+
+
+@pytest.fixture
+def many(tmp_path, monkeypatch):
+    """A plan of two protocols with unequal lists of sets."""
+    monkeypatch.chdir(tmp_path)
+    config = tiny.make(tmp_path, models={"bicubic": {}, "input": {}}, cells=[
+        {"protocol": "sr-x2", "datasets": names(5), "models": ["bicubic"]},
+        {"protocol": "jpeg_gray-q10", "datasets": names(3), "models": ["input"]},
+        {"protocol": "jpeg_gray-q20", "datasets": names(3), "models": ["input"]}])
+    catalog = yaml.safe_load((tmp_path / "datasets.yaml").read_text())
+    catalog["datasets"] = dict.fromkeys(names(5), catalog["datasets"]["tinyset"])
+    (tmp_path / "datasets.yaml").write_text(yaml.safe_dump(catalog))
+    return plan.load(config)
+
+
+@pytest.mark.parametrize(("cells", "sizes"), [
+    (1, [1] * 5), (2, [1, 2, 2]), (3, [2, 3, 3]), (None, [2, 3, 3]), (8, [5, 3])])
+def test_cells_of_a_model_and_protocol_share_jobs(many, cells, sizes):
+    """Each cell is in one job, jobs are of nearly equal size, and one rule finds each record."""
+    work = snakefile.Workload(workflow(cells), many)
+    made = [(one, protocol, model) for one in work.batches
+            for protocol, models in one.models.items() for model in models]
+    found = [f"{protocol}/{name}/{model}" for one, protocol, model in made
+             for name in one.datasets]
+    assert sorted(found) == sorted(many.cells)
+    assert sorted({one.rule: len(one.datasets) for one in work.batches}.values()) == sorted(sizes)
+    for one, protocol, model in made:
+        for name in one.datasets:
+            path = f"{protocol}/{name}/{model}.json"
+            matching = [other.rule for other in work.batches for dataset in other.datasets
+                        if re.fullmatch(rf"({other.protocols})/{dataset}/([^/]+)\.json", path)]
+            assert matching == [one.rule]
+    assert set(work.workflow.resource_settings._parsed_overwrite_resources) == (
+        {one.rule for one in work.batches} if cells else set())
+
+
+def test_a_job_computes_only_the_cells_without_a_current_record(many, monkeypatch):
+    work = snakefile.Workload(workflow(5), many)
+    monkeypatch.setattr(type(work.records), "problem", lambda _, job: (
+        "missing" if job.key["dataset"] in stale else None))
+    wildcards = SimpleNamespace(protocol="sr-x2@2", model="bicubic")
+    stale = ["set1", "set4"]
+    batch = work.batches[0]
+    assert work.datasets(batch)(wildcards) == stale
+    assert work.logs(batch)(wildcards) == [
+        f"results/tiny/logs/cells/sr-x2@2/{name}/bicubic.log" for name in stale]
+    stale = []      # asked for all the same, as by --force: the command looks at each record
+    assert work.datasets(batch)(wildcards) == names(5)
+
+
+def test_no_rule_asks_the_machine_that_the_workflow_is_started_on(many, monkeypatch):
+    """A job may run on another one; only the machine that runs all of them is asked, for limits."""
+    monkeypatch.setattr(snakefile.workload.gpus, "find", lambda: ("a", "b"))
+    local = snakefile.Workload(workflow(cores=6), many)
+    assert (local.cores, local.workflow.global_resources) == (6, {"gpu": 2})
+    chosen = snakefile.Workload(workflow(resources={"gpu": 1}), many)
+    assert chosen.workflow.global_resources == {}       # the user's choice
+    for one in (workflow(local=False, cores=None), workflow(main=False)):
+        cluster = snakefile.Workload(one, many)
+        assert (cluster.cores, one.global_resources) == (1, {})
+    assert [snakefile.Workload(workflow(), dataclasses.replace(
+        many, config=many.config | {"device": device})).gpu
+        for device in ("auto", "cuda", "cpu")] == [1, 1, 0]
+
+
+def test_a_job_asks_for_more_memory_after_a_failure_and_not_after_a_pause(many):
+    work = snakefile.Workload(workflow(1), many)
+    job = many.cells["sr-x2@2/set0/bicubic"]
+    wildcards = SimpleNamespace(protocol="sr-x2@2", model="bicubic")
+    batch = next(one for one in work.batches if one.datasets == ("set0",))
+
+    def asked(attempt=1):
+        return work.memory("cells", batch)(wildcards, attempt)
+
+    need = needs.memory(many, job)
+    assert asked() == need and asked(2) == 2 * need     # no record: Snakemake counts
+    for status, times in (("failed", 2), ("paused", 1)):
+        write(job, record_of(job, Result(status=status, reason="so")))
+        assert asked(7) == times * need
+    write(job, record_of(job, Result(status="failed", reason="so"), 20))
+    assert asked() == needs.MOST * need
+
+
+def test_memory_follows_the_largest_image_and_the_kind_of_network(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    planned = plan.load(tiny.make(tmp_path))
+    plain, learned = (planned.cells[f"sr-x2@2/tinyset/{model}"] for model in ("bicubic", "tiny"))
+    base = needs.memory(planned, plain)
+    write_png(tmp_path / "images/test/large.png", tiny.photo(1, 1000, 1000))
+    assert needs.memory(planned, plain) - base == needs.PLAIN
+    assert needs.memory(planned, learned) - needs.BASE["cell"] == needs.LEARNED

@@ -5,21 +5,22 @@ rule bench:
         RUN.inputs("benches"),
     output:
         report(
-            record("bench"),
+            RUN.record("bench"),
             caption="../report/bench.rst",
             category="Benchmarks of parts",
             labels=RUN.labels("benches"),
         ),
     params:
         plan=PLAN,
-        attempt=RUN.attempt("benches"),
     threads: RUN.cores
     resources:
         gpu=RUN.gpu,
+        mem_mb=RUN.memory("benches"),
+        resubmit=0,
     log:
         FOLDER.log("bench"),
     message:
         "Measure {wildcards.bench} by itself"
     shell:
-        "irbench bench {wildcards.bench:q} --plan {params.plan:q} --threads {threads:q}"
-        " --on-failure record --attempt {params.attempt:q} --log {log:q} > /dev/null"
+        "trap : TERM; irbench bench {wildcards.bench:q} --plan {params.plan:q} --threads {threads:q}"
+        " --on-failure record --resubmit {resources.resubmit:q} --log {log:q} > /dev/null"

@@ -3,7 +3,6 @@ from irbench import snakefile
 
 RUN = snakefile.start(workflow)
 FOLDER = RUN.folder  # the paths of the run's files
-record = FOLDER.pattern  # the pattern of a kind's records, e.g. results/RUN/cells/{protocol}/{dataset}/{model}.json
 PLAN = str(FOLDER.plan)  # from which each job reads its entry; written when a run starts
 
 

@@ -1,24 +1,28 @@
-# Fetch and check datasets; the images go to data_root, shared by all runs.
+# Fetch and check datasets; the images go to data_root, shared by all runs. On a cluster this runs on
+# the machine that Snakemake was started on, which has the internet; `--until data` does only this,
+# and fetches weights, too.
 rule data:
     input:
         RUN.inputs("data"),
     output:
         report(
-            record("data"),
+            RUN.record("data"),
             caption="../report/data.rst",
             category="Datasets",
             labels=RUN.labels("data"),
         ),
     params:
         plan=PLAN,
-        attempt=RUN.attempt("data"),
+    localrule: True
+    resources:
+        mem_mb=RUN.memory("data"),
     log:
         FOLDER.log("data"),
     message:
         "Fetch {wildcards.dataset}"
     shell:
         "irbench data fetch {wildcards.dataset:q} --plan {params.plan:q}"
-        " --on-failure record --attempt {params.attempt:q} --log {log:q} > /dev/null"
+        " --on-failure record --log {log:q} > /dev/null"
 
 
 # Search for test images in the training sets. A leak does not stop the run; the report shows it.
@@ -27,18 +31,19 @@ rule leaks:
         RUN.inputs("leaks"),
     output:
         report(
-            record("leaks"),
+            RUN.record("leaks"),
             caption="../report/leaks.rst",
             category="Leaks",
             labels=RUN.labels("leaks"),
         ),
     params:
         plan=PLAN,
-        attempt=RUN.attempt("leaks"),
+    resources:
+        mem_mb=RUN.memory("leaks"),
     log:
         FOLDER.log("leaks"),
     message:
         "Search for test images in the training sets"
     shell:
         "irbench data leak --plan {params.plan:q}"
-        " --on-failure record --attempt {params.attempt:q} --log {log:q} > /dev/null"
+        " --on-failure record --log {log:q} > /dev/null"

@@ -1,27 +1,42 @@
-# One cell: one model on one dataset under one protocol.
-rule evaluate:
-    input:
-        RUN.inputs("cells"),
-    output:
-        report(
-            record("cell"),
-            caption="../report/cell.rst",
-            category="Cells",
-            subcategory=RUN.subcategory("cells"),
-            labels=RUN.labels("cells"),
-        ),
-    params:
-        plan=PLAN,
-        attempt=RUN.attempt("cells"),
-    threads: 1
-    resources:
-        gpu=RUN.gpu,
-    log:
-        FOLDER.log("cell"),
-    message:
-        "Evaluate {wildcards.model} on {wildcards.dataset} under {wildcards.protocol}"
-    shell:
-        "irbench eval --plan {params.plan:q} --protocol {wildcards.protocol:q}"
-        " --dataset {wildcards.dataset:q} --model {wildcards.model:q}"
-        " --threads {threads:q} --on-failure record --attempt {params.attempt:q} --log {log:q}"
-        " > /dev/null"
+# Cells: one model under one protocol, on several sets. One process loads the network once and writes
+# the record of each cell when it is done, so that a kill costs only the cell in work.
+#
+#   --set-resources evaluate:cells=8      as many cells a job at most (default: 4); also in a profile
+for BATCH in RUN.batches:
+
+    rule:
+        name:
+            BATCH.rule
+        input:
+            RUN.inputs_of_cells(BATCH),
+        output:
+            [
+                report(
+                    RUN.record("cell", dataset=DATASET),
+                    caption="../report/cell.rst",
+                    category="Cells",
+                    subcategory=RUN.subcategory("cells", DATASET),
+                    labels=RUN.labels("cells", DATASET),
+                )
+                for DATASET in BATCH.datasets
+            ],
+        wildcard_constraints:
+            protocol=BATCH.protocols,
+        params:
+            plan=PLAN,
+            datasets=RUN.datasets(BATCH),
+            logs=RUN.logs(BATCH),
+        threads: 1
+        resources:
+            gpu=RUN.gpu,
+            mem_mb=RUN.memory("cells", BATCH),
+            resubmit=0,
+        log:
+            RUN.log_patterns(BATCH),
+        message:
+            "Evaluate {wildcards.model} on {params.datasets} under {wildcards.protocol}"
+        shell:
+            "trap : TERM; irbench eval --plan {params.plan:q} --protocol {wildcards.protocol:q}"
+            " --model {wildcards.model:q} --dataset {params.datasets:q} --threads {threads:q}"
+            " --on-failure record --resubmit {resources.resubmit:q} --log {params.logs:q}"
+            " > /dev/null"

@@ -4,7 +4,7 @@ rule profile:
         RUN.inputs("profiles"),
     output:
         report(
-            record("profile"),
+            RUN.record("profile"),
             caption="../report/profile.rst",
             category="Costs",
             subcategory=RUN.subcategory("profiles"),
@@ -12,15 +12,16 @@ rule profile:
         ),
     params:
         plan=PLAN,
-        attempt=RUN.attempt("profiles"),
     threads: RUN.cores
     resources:
         gpu=RUN.gpu,
+        mem_mb=RUN.memory("profiles"),
+        resubmit=0,
     log:
         FOLDER.log("profile"),
     message:
         "Measure {wildcards.model} for {wildcards.protocol}"
     shell:
-        "irbench profile --plan {params.plan:q} --protocol {wildcards.protocol:q}"
+        "trap : TERM; irbench profile --plan {params.plan:q} --protocol {wildcards.protocol:q}"
         " --model {wildcards.model:q} --threads {threads:q}"
-        " --on-failure record --attempt {params.attempt:q} --log {log:q} > /dev/null"
+        " --on-failure record --resubmit {resources.resubmit:q} --log {log:q} > /dev/null"

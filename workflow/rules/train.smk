@@ -1,8 +1,10 @@
 # Train a model for a protocol. The weights and the resumable state are not declared as outputs,
-# because Snakemake deletes the outputs of interrupted jobs, and these must survive. The record holds their checksum.
+# because Snakemake deletes the outputs of interrupted jobs, and these must survive. The record holds
+# their checksum.
 #
 #   --set-resources train:max_minutes=50         pause after 50 minutes; the next run continues
-#   --set-resources train:gpu=4 --resources gpu=4          four GPUs share each batch
+#   --set-resources train:resubmit=1             with --retries: a paused training is started again
+#   --set-resources train:gpu=4                  four GPUs share each batch
 #
 # These are resources: a change of them must not repeat a training.
 rule train:
@@ -10,7 +12,7 @@ rule train:
         RUN.inputs("trainings"),
     output:
         report(
-            record("training"),
+            RUN.record("training"),
             caption="../report/training.rst",
             category="Trainings",
             subcategory=RUN.subcategory("trainings"),
@@ -18,18 +20,19 @@ rule train:
         ),
     params:
         plan=PLAN,
-        attempt=RUN.attempt("trainings"),
         processes=lambda wildcards, resources: max(1, int(resources.gpu)),
     threads: 1
     resources:
         gpu=RUN.gpu,
+        mem_mb=RUN.memory("trainings"),
+        resubmit=0,
         max_minutes=0,
     log:
         FOLDER.log("training"),
     message:
         "Train {wildcards.model} for {wildcards.protocol}"
     shell:
-        "irbench train --plan {params.plan:q} --protocol {wildcards.protocol:q}"
+        "trap : TERM; irbench train --plan {params.plan:q} --protocol {wildcards.protocol:q}"
         " --model {wildcards.model:q} --threads {threads:q} --max-minutes {resources.max_minutes:q}"
         " --processes {params.processes:q}"
-        " --on-failure record --attempt {params.attempt:q} --log {log:q} > /dev/null"
+        " --on-failure record --resubmit {resources.resubmit:q} --log {log:q} > /dev/null"

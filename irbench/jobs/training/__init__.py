@@ -5,6 +5,8 @@ Try: ``irbench train --protocol sr-x2 --model compacter``
 
 from __future__ import annotations
 
+from irbench.core import digests, run_folder
+from irbench.core.run_folder import RunFolder
 from irbench.jobs.result import USUAL, Result, RunSettings
 from irbench.plan import Job, Plan
 
@@ -15,4 +17,15 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result | None:
 
     return loop.run(plan, job, device=settings.device, threads=settings.threads,
                     max_minutes=settings.max_minutes, tensorboard=settings.tensorboard,
-                    compile=settings.compile, channels_last=settings.channels_last)
+                    compile=settings.compile, channels_last=settings.channels_last,
+                    keep_state=settings.keep_state)
+
+
+def forget(folder: RunFolder, record: dict) -> None:
+    """Remove the saved state of a finished training, once its record has been seen.
+
+    Until then the record may get lost, for example when a scheduler counts the job as failed; the
+    same command then writes it again, without training.
+    """
+    state = folder.beside(record["key"], run_folder.STATE)
+    run_folder.aside(state, digests.fingerprint(record["spec"])).unlink(missing_ok=True)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         max_minutes: float | None = None, tensorboard: bool = False, compile: bool = False,
-        channels_last: bool = False) -> Result | None:
+        channels_last: bool = False, keep_state: bool = False) -> Result | None:
     """Train a model and write its record; returns None in any process but the first.
 
     The caller holds the job's lock.
@@ -57,6 +57,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
             the speed, and the weights by rounding (and by other random numbers, if the network
             draws some in training).
         channels_last: keep weights and images in torch's NHWC layout.
+        keep_state: keep the last state until somebody has seen the record (``training.forget``).
 
     Raises:
         Paused: stopped by ``max_minutes`` or a signal; the state is saved.
@@ -142,9 +143,8 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
             "validation": state.validation, "validation_on": validator.about,
             "waiting": round(waiting, 4), "processes": engine.num_processes,
             "device": device, "device_name": _device_name(device), **place.sources}), plan, job)
-    # the record is written before the state is removed, so that nothing is lost in between
     write(job, record_of(job, found))
-    state.discard()
+    state.finish(keep_state)    # after the record, so that nothing is lost in between
     return found
 
 

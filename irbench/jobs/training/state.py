@@ -7,7 +7,8 @@ step alone.
 
 Writes ``training/<scope>/<model>.state`` and ``.state.previous`` of a run: the SHA-256 of the
 content, then the output of torch.save. ``.state.<fingerprint>`` (8 digits) belongs to a training
-that was replaced by another one of the same name, for example after a change of its recipe.
+that has ended, or that was replaced by another one of the same name, for example after a change of
+its recipe.
 """
 
 from __future__ import annotations
@@ -245,10 +246,18 @@ class State:
                              "continues from it when its recipe, data and code are restored")
         self._others = {}
 
-    def discard(self) -> None:
-        """Remove the files of a training that has ended."""
+    def finish(self, keep: bool) -> None:
+        """Remove the files of a training that has ended.
+
+        With ``keep`` the last one is set aside, and a lost record can be written again from it;
+        ``training.forget`` removes it.
+        """
         self._set_aside()
-        for path in (self.path, self.previous, self.aside(self.fingerprint)):
+        if keep and self.path.exists():
+            self.path.replace(self.aside(self.fingerprint))
+        elif not keep:
+            self.aside(self.fingerprint).unlink(missing_ok=True)
+        for path in (self.path, self.previous):
             path.unlink(missing_ok=True)
 
     # -- the curve -----------------------------------------------------------------------------

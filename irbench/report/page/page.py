@@ -33,7 +33,7 @@ from irbench.report.tables.tables import PUBLISHED_RULE
 
 TEMPLATE = "page.html.j2"
 STATUS = {"ok": "with a result", "unavailable": "unavailable", "failed": "failed",
-          "outdated": "outdated", "missing": "not computed"}
+          "paused": "paused", "outdated": "outdated", "missing": "not computed"}
 # stems of sheets
 PLAIN = ("training", "variants", "efficiency", "profiles", "operations", "dictionary", "attention")
 OPEN_VERDICTS = 24              # rows of verdicts shown unfolded
@@ -94,7 +94,8 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Table],
         headings={plot.name: plot.heading for plot in PLOTS},
         published=any(t.published for t in tables), headline=headline(run, tables),
         counts=[(label, status, sum(c.status == status for c in run.cells))
-                for status, label in STATUS.items()],
+                for status, label in STATUS.items()
+                if status != "paused" or any(c.status == status for c in run.cells)],
         judged=[(word, sum(v.word == word for v in verdicts)) for word in (
             verdict.REPRODUCED, verdict.NOISE, verdict.DIFFERS, verdict.NOT_COMPARABLE)],
         task_verdicts=_task_verdicts(verdicts),

@@ -191,4 +191,4 @@ def test_a_signal_to_the_process_that_watches_a_job_reaches_the_job(folder):
     one.process.terminate()
     assert one.code() == 0
     record = records.read(job(config).record)
-    assert record["status"] == "unavailable" and "the same command continues" in record["reason"]
+    assert record["status"] == "paused" and "the same command continues" in record["reason"]

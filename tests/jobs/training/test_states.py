@@ -8,8 +8,10 @@ import torch
 
 from irbench import plan
 from irbench.catalog import recipes
+from irbench.core import records
 from irbench.core.errors import UserError
 from irbench.core.files import atomic_path
+from irbench.jobs import training
 from irbench.jobs.training import engine, state
 from tests.helpers import trainings
 from tests.helpers.trainings import again, change, job, result, stop_after, train
@@ -147,3 +149,35 @@ def test_processes_that_found_different_states_are_refused():
     one.step = 7
     with pytest.raises(UserError, match="here.state: the processes found .* different steps, 7, 0"):
         engine.check_together(Two(), one)
+
+
+def test_a_finished_training_whose_record_is_lost_is_not_trained_again(folder, monkeypatch, capsys):
+    """The workflow keeps its state until it has seen the record."""
+    config = trainings.make(folder)
+    assert train(config, "--on-failure", "record", "--supervised") == 0
+    one = job(config)
+    whole, kept = result(config), one.record.with_suffix(f".state.{one.fingerprint[:8]}")
+    assert [path.name for path in kept.parent.glob("*.state*")] == [kept.name]
+    one.record.unlink()
+    monkeypatch.setattr(state.State, "update", lambda *_: pytest.fail("trained again"))
+    assert train(config, "--on-failure", "record", "--supervised") == 0
+    assert "continuing after step 12" in capsys.readouterr().err
+    again = result(config)
+    assert {**again, "waiting": None} == {**whole, "waiting": None}
+    record = records.read(one.record)
+    training.forget(plan.load(config).run_folder, record)
+    assert not list(kept.parent.glob("*.state*"))
+    training.forget(plan.load(config).run_folder, record)   # by whoever sees it next
+
+
+def test_the_state_of_another_training_is_not_forgotten(folder, monkeypatch):
+    config = trainings.make(folder)
+    assert train(config) == 0
+    record = records.read(job(config).record)
+    change(config, lr=0.002)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 6)
+        assert train(config) == 3
+    path = job(config).record.with_suffix(".state")
+    training.forget(plan.load(config).run_folder, record)
+    assert path.exists()

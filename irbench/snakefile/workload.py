@@ -1,37 +1,26 @@
-"""The Python code behind the Snakefile: the run, the jobs that must run, and labels for reports.
+"""The run of a Snakefile: its jobs, which of them must run, and what they need.
 
 Records decide which jobs run (``irbench.jobs.verify.Records``). Snakemake must run a job whose
 record is not current even if its output exists, and no other job; the age of files and the metadata
 in ``.snakemake`` do not count. The input functions of the rules pass this on while Snakemake builds
 its graph of jobs. Nothing is written before the first job starts.
 
-The labels are for Snakemake's own report (``snakemake --report FILE.html``). The rules name
-captions (workflow/report) and categories. A subcategory is one table of Snakemake's page, and the
-labels are its columns. The page turns a column (except the first) into a switch if it has two
-values, each in half of the rows, and its script fails if a row has no counterpart on the other
-side. It does this for at most one column, never for two. ``_row`` therefore gives three or more
-columns, and adds a no-break space to the values of the last row. With two rows all columns would
-then be switches; with more rows no column has two values in equal parts. So there are no switches,
-and nothing fails.
-
 Reads a run and its records; writes ``config.json`` and ``plan.json`` when a run starts.
 
-Try: ``snakemake --cores 1 --report /tmp/photos.html``
+Try: ``snakemake -n``
 """
 
 from __future__ import annotations
 
+import functools
 import os
-import re
-import shutil
 import sys
-import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from snakemake.exceptions import WorkflowError
 from snakemake.io import ancient, report
+from snakemake.ioflags import update
 from snakemake.settings.types import RerunTrigger
 from snakemake.sourcecache import LocalSourceFile
 from snakemake.utils import update_config
@@ -39,23 +28,20 @@ from snakemake.utils import update_config
 from irbench import plan as plans
 from irbench.core import files, locks, records
 from irbench.core.errors import UserError, refusal
-from irbench.core.run_folder import Stored, lock_of
+from irbench.core.run_folder import lock_of
 from irbench.fidelity import anchor_run
-from irbench.jobs import life, verify
-from irbench.jobs import outcome as outcomes
+from irbench.inference import gpus
+from irbench.jobs import life, needs, training, verify
 from irbench.plan import Job, Plan
 from irbench.plan import config as configs
 from irbench.plan import file as plan_file
-from irbench.report import plots
+from irbench.snakefile import rows
+from irbench.snakefile.batches import CELLS, EVALUATE, Batches, made_of
+from irbench.weights import loading
 
 if TYPE_CHECKING:
     from snakemake.io import Wildcards
     from snakemake.workflow import Workflow
-
-LONGEST = 160  # largest number of characters of a value
-ALL = "all"
-MARK = "\u00a0"
-UNFIT = str.maketrans("{}<>", "()()")
 
 # -- the run -----------------------------------------------------------------------------------
 
@@ -82,7 +68,10 @@ def start(workflow: Workflow) -> Workload:
     except OSError as error:
         print(f"irbench: {error.filename or where}: {refusal(error)}", file=sys.stderr)
         sys.exit(2)
-    life.watch()    # it ends with `irbench run`
+    if workflow.is_main_process:
+        life.watch()    # it ends with `irbench run`
+    else:
+        life.start_anew()   # a cluster has started it, for one job
     os.environ.update(life.environment())   # its jobs end with it
     return Workload(workflow, planned)
 
@@ -94,27 +83,109 @@ class Workload:
         """Keep the plan; no record is read yet."""
         self.workflow, self.plan, self.folder = workflow, plan, plan.run_folder
         self.records = verify.Records(plan)
+        if self._is_local:
+            self._share_gpus()
+
+    # -- what a job needs --------------------------------------------------------------------------
 
     @property
     def gpu(self) -> int:
-        """The number of GPUs that a computing job requests: 1 if it may use one, else 0."""
-        # a GPU runs one job at a time (profiles/default limits the resource); without a GPU no
-        # job waits for one
-        device = self.plan.config["device"]
-        return int(device.startswith(("cuda", "mps"))
-                   or (device == "auto" and shutil.which("nvidia-smi") is not None))
+        """The number of GPUs that a computing job requests: 1 if it may use one, else 0.
+
+        It does not depend on the machine that the workflow is started on: jobs may run on others.
+        """
+        return int(self.plan.config["device"] != "cpu")
 
     @property
     def cores(self) -> int:
-        """All cores, for a job that must run alone."""
-        try:
-            return self.workflow.cores
-        except WorkflowError:  # `snakemake --report` runs no job and needs no --cores
-            return 1
+        """All cores of this machine, for a job that must run alone; 1 if it runs elsewhere.
+
+        A profile for a cluster gives such a job a node of its own.
+        """
+        cores = self.workflow.resource_settings.cores if self._is_local else None
+        return cores or 1   # `snakemake --report` runs no job and needs no --cores
+
+    @property
+    def _is_local(self) -> bool:
+        """Whether this process runs the jobs itself, on this machine."""
+        return self.workflow.is_main_process and self.workflow.local_exec
+
+    def _share_gpus(self) -> None:
+        """Let as many jobs at once use a GPU as there are GPUs here; without any, jobs do not wait.
+
+        ``--resources gpu=N`` comes first.
+        """
+        count = len(gpus.find())
+        if count and "gpu" not in self.workflow.resource_settings.resources:
+            self.workflow.global_resources["gpu"] = count
+
+    def memory(self, group: str, batches: Batches | None = None) -> Callable[..., int]:
+        """Return the resource function of a rule: the memory that its job needs, in MB.
+
+        After a failure it is more; a pause is not one. Without a record Snakemake's attempts count.
+        """
+        def needed(wildcards: Wildcards, attempt: int) -> int:
+            jobs = (self.cells(batches, wildcards) if batches
+                    else [self.job(group, wildcards)])
+            return max(needs.memory(self.plan, job, records.next_attempt(job.record)
+                                    if job.record.exists() else attempt - 1) for job in jobs)
+
+        return needed
+
+    # -- jobs --------------------------------------------------------------------------------------
+
+    def record(self, kind: str, **key: str) -> str:
+        """Return the output of a rule: the pattern of a kind's records, with some of its key.
+
+        Snakemake neither removes a record before or after a job, nor brings back an older one
+        (``_keep_records``): each command decides by the record what it does, and replaces it.
+        """
+        pattern = self.folder.pattern(kind)
+        for name, value in key.items():
+            pattern = pattern.replace(f"{{{name}}}", value)
+        return update(pattern)
+
+    @functools.cached_property
+    def batches(self) -> list[Batches]:
+        """The cells of the run in groups of one model and protocol.
+
+        A group has at most as many cells as the resource ``cells`` of the rule ``evaluate`` says
+        (``--set-resources evaluate:cells=N``, or a profile), by default ``CELLS``. The groups are
+        the same in every process that works for a run, whatever is done already. What is set for
+        the rule ``evaluate`` holds for all rules of cells.
+        """
+        found = self.workflow.resource_settings._parsed_overwrite_resources.get(EVALUATE)
+        most = int(found["cells"].value) if found and "cells" in found else CELLS
+        made = made_of(self.plan, max(1, most))
+        settings = self.workflow.resource_settings
+        for given in (settings._parsed_overwrite_resources, settings._parsed_overwrite_threads):
+            if EVALUATE in given:
+                given |= dict.fromkeys([one.rule for one in made], given[EVALUATE])
+        return made
 
     def job(self, group: str, wildcards: Wildcards) -> Job:
         """Return a job by the wildcards of its rule; the rule of the search for leaks has none."""
         return getattr(self.plan, group)["/".join(wildcards) or self.plan.config["run"]]
+
+    def cells(self, batches: Batches, wildcards: Wildcards) -> list[Job]:
+        """Return the cells that a job must compute; all of them if their records are current."""
+        cells = [self.plan.cells[f"{wildcards.protocol}/{name}/{wildcards.model}"]
+                 for name in batches.datasets]
+        return [job for job in cells if self.records.problem(job)] or cells
+
+    def datasets(self, batches: Batches) -> Callable[[Wildcards], list[str]]:
+        """Return the parameter function of a rule: the sets of the cells that a job must compute.
+        """
+        return lambda wildcards: [job.key["dataset"] for job in self.cells(batches, wildcards)]
+
+    def log_patterns(self, batches: Batches) -> list[str]:
+        """Return the logs of a rule: one for each of its cells."""
+        return [self.folder.log("cell").replace("{dataset}", name) for name in batches.datasets]
+
+    def logs(self, batches: Batches) -> Callable[[Wildcards], list[str]]:
+        """Return the parameter function of a rule: the log of each cell that a job must compute."""
+        return lambda wildcards: [self.folder.log("cell").format_map(job.key)
+                                  for job in self.cells(batches, wildcards)]
 
     def waits_for(self, job: Job) -> list[Job]:
         """Return the jobs whose results a job reads; sets are never fetched only for leaks."""
@@ -133,13 +204,20 @@ class Workload:
 
     def inputs(self, group: str) -> Callable[[Wildcards], list[str]]:
         """Return the input function of a rule: the records that a job waits for."""
-        def of_job(wildcards: Wildcards) -> list[str]:
-            job = self.job(group, wildcards)
+        return lambda wildcards: self._inputs([self.job(group, wildcards)])
+
+    def inputs_of_cells(self, batches: Batches) -> Callable[[Wildcards], list[str]]:
+        """Return the input function of a rule for several cells."""
+        return lambda wildcards: self._inputs(self.cells(batches, wildcards))
+
+    def _inputs(self, jobs: list[Job]) -> list[str]:
+        """Return what the jobs of one job of Snakemake wait for."""
+        found: dict[str, str] = {}
+        for job in jobs:
             current = self.records.problem(job) is None
             self._decide(job.record, current)
-            return self._waited_for(self.waits_for(job), current)
-
-        return of_job
+            found |= {str(path): path for path in self._waited_for(self.waits_for(job), current)}
+        return list(found.values())
 
     def targets(self, wildcards: Wildcards) -> list[str]:
         """Return the targets of the run: every record that is not current, and the report."""
@@ -161,11 +239,29 @@ class Workload:
 
     def _decide(self, output: Path, current: bool) -> None:
         """Make Snakemake run the rule of an output if the output is not current, and only then."""
+        self._keep_records()
+        dag = self.workflow.dag
+        for chosen in (dag.untilrules, dag.omitrules):      # of --until and --omit-from
+            if EVALUATE in chosen:
+                chosen.update(one.rule for one in self.batches)
         # current outputs have `ancient` inputs, so that this only trigger never fires
         self.workflow.dag_settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
         # a process that runs one job, perhaps on another machine, decides nothing
         if not current and output.exists() and self.workflow.is_main_process:
             self.workflow.dag.forcefiles.add(str(output))
+
+    def _keep_records(self) -> None:
+        """Make Snakemake leave records alone, also when a job fails or is killed.
+
+        Those that a job finished before its end count, and those of an earlier run that it
+        replaced do not.
+        """
+        if self.workflow.execution_settings is None:    # `snakemake --report` runs no job
+            return
+        self.workflow.execution_settings.keep_incomplete = True
+        persistence = self.workflow.persistence
+        persistence.backup_output = lambda path: None
+        persistence.restore_output = lambda path: False
 
     def _waited_for(self, jobs: Iterable[Job], current: bool) -> list[str]:
         """Return the records of jobs as inputs of an output.
@@ -181,16 +277,6 @@ class Workload:
         """Return whether a job and all jobs that it waits for are current."""
         return self.records.problem(job) is None and all(map(self._rests, self.waits_for(job)))
 
-    def attempt(self, group: str) -> Callable[[Wildcards], int]:
-        """Return the parameter function of a rule: how often a job has failed before."""
-        def number(wildcards: Wildcards) -> int:
-            job = self.job(group, wildcards)
-            if self.records.problem(job) is None:
-                return self.records.stored(job).record["attempt"]
-            return records.next_attempt(job.record, job.spec)
-
-        return number
-
     # -- before and after --------------------------------------------------------------------------
 
     def begin(self) -> None:
@@ -205,6 +291,9 @@ class Workload:
                 files.set_folder_aside(path)
             for job in self.plan.jobs():
                 locks.clear(lock_of(job.record))
+            self._forget_states()
+            if not self._is_local or "data" in self.workflow.dag_settings.until:
+                self._fetch_weights()
             # in the config's order, which is the order of the report's rows
             files.write_json(self.folder.config, self.plan.config)
             plan_file.write(self.plan)
@@ -212,8 +301,26 @@ class Workload:
             print(f"irbench: {error}", file=sys.stderr)
             os._exit(2)  # no job has started; Snakemake would report an exception as a bug
 
+    def _forget_states(self) -> None:
+        """Remove the saved states of trainings whose records are here."""
+        for job in self.plan.trainings.values():
+            record = self.folder.load(job.kind, job.key).record
+            if record and record["status"] == "ok":
+                training.forget(self.folder, record)
+
+    def _fetch_weights(self) -> None:
+        """Fetch weights that have a URL, since the machines of jobs may have no internet."""
+        sources = {one.url: one for job in self.plan.jobs() if job.model
+                   if (one := job.model.checkpoint).url}
+        for source in sources.values():
+            try:
+                loading.fetch_ahead(source, Path(self.plan.config["data_root"]))
+            except UserError as error:      # the cells that need it say so, too
+                print(f"irbench: {error}", file=sys.stderr)
+
     def announce(self) -> None:
         """After the run, print the path of the report and the missing results."""
+        self._forget_states()
         targets = self.workflow.dag_settings.targets
         if not self.folder.report.exists() or set(targets) == {"anchors"}:
             return  # only a part of the run was requested, or only the anchors
@@ -234,14 +341,21 @@ class Workload:
 
     # -- Snakemake's own report --------------------------------------------------------------------
 
-    def labels(self, group: str) -> Callable[[Wildcards], dict[str, str]]:
-        """Return the labels of a record in Snakemake's report: its job and its result."""
-        return lambda wildcards: labels(
-            self.plan, group, list(wildcards) or [self.plan.config["run"]])
+    def labels(self, group: str, dataset: str = "") -> Callable[[Wildcards], dict[str, str]]:
+        """Return the labels of a record in Snakemake's report: its job and its result.
 
-    def subcategory(self, group: str) -> Callable[[Wildcards], str]:
+        ``dataset`` is the set of a cell.
+        """
+        return lambda wildcards: rows.labels(self.plan, group, self._key(wildcards, dataset))
+
+    def subcategory(self, group: str, dataset: str = "") -> Callable[[Wildcards], str]:
         """Return the table of a record in Snakemake's report, which is that of its task."""
-        return lambda wildcards: subcategory(self.plan, group, list(wildcards))
+        return lambda wildcards: rows.subcategory(self.plan, group, self._key(wildcards, dataset))
+
+    def _key(self, wildcards: Wildcards, dataset: str) -> list[str]:
+        if dataset:
+            return [wildcards.protocol, dataset, wildcards.model]
+        return list(wildcards) or [self.plan.config["run"]]
 
     def shown(self, wildcards: Wildcards) -> list[str]:
         """Return the files of irbench's report that are here, to be shown in Snakemake's.
@@ -257,8 +371,8 @@ class Workload:
                 "file": folder.summary.name, "what": "every value", "format": "CSV"}),
             self._shown(folder.tables, "table", "Tables", "{suffix}", tables, "{name}.{suffix}"),
             # one file per plot; the PDF and SVG files are beside it
-            self._shown(folder.figures, "figure", "Plots", lambda one: drawing(one.name), plots_,
-                        "{name}.{suffix,png}")]
+            self._shown(folder.figures, "figure", "Plots",
+                        lambda one: rows.drawing(one.name), plots_, "{name}.{suffix,png}")]
         return [path for path in files_of if Path(path).exists()]
 
     def _shown(self, path: Path, caption: str, category: str, subcategory: object = None,
@@ -270,92 +384,5 @@ class Workload:
 
     def _file_labels(self, folder: Path) -> Callable[[Wildcards], dict[str, str]]:
         """Return the labels of a table or plot in Snakemake's report."""
-        return lambda wildcards: file_labels(self.plan, folder, wildcards.name, wildcards.suffix)
-
-
-# -- Snakemake's own report --------------------------------------------------------------------
-
-def subcategory(plan: Plan, kind: str, key: Sequence[str]) -> str:
-    """Return the table of a job's record: its task, or the kind of the job.
-
-    Args:
-        plan: the run.
-        kind: the name of a group of jobs in the plan: cells, trainings, profiles, data, benches,
-            leaks.
-        key: the values of the job's key.
-    """
-    return _table(plan, getattr(plan, kind)["/".join(key)])
-
-
-def labels(plan: Plan, kind: str, key: Sequence[str]) -> dict[str, str]:
-    """Return the row of a job's record: its job, and its result or the reason for n/a."""
-    group = getattr(plan, kind)
-    job = group["/".join(key)]
-    stored = plan.run_folder.load(job.kind, job.key)
-    table = [one for one in group.values() if _table(plan, one) == _table(plan, job)]
-    columns = _columns(plan, job)
-    last = max(list(_columns(plan, one).values()) for one in table)
-    return _row({**columns, "result": outcome(stored)}, last=list(columns.values()) == last)
-
-
-def drawing(name: str) -> str:
-    """Return the table of a plot, by its name without suffix."""
-    plot = plots.plot_of(name)
-    return plot.kind if plot else "plots"
-
-
-def file_labels(plan: Plan, folder: str | Path, name: str, suffix: str) -> dict[str, str]:
-    """Return the row of a table or plot: its task, level and dataset.
-
-    Args:
-        plan: the run.
-        folder: the folder of the file.
-        name: the file's name without suffix. The name of a visual comparison contains protocol and
-            dataset; other names may contain a task.
-        suffix: the file's suffix without the dot.
-    """
-    beside = sorted(path.stem for path in Path(folder).glob(f"*.{suffix}")
-                    if drawing(path.stem) == drawing(name))
-    columns = {"file": name, "task": ALL, "level": ALL, "dataset": ALL}
-    for protocol in plan.protocols.values():
-        if name.startswith(f"crops-{protocol.id}-"):
-            columns |= {"task": protocol.task, "level": protocol.level,
-                        "dataset": name.removeprefix(f"crops-{protocol.id}-")}
-        elif re.search(rf"(^|-){protocol.task}(-|$)", name):
-            columns["task"] = protocol.task
-    return _row(columns, last=not beside or name == beside[-1])
-
-
-def outcome(stored: Stored) -> str:
-    """Return the result of a job's record in a few words, in the units of the report."""
-    record = stored.record
-    if record is None:
-        return f"n/a: {stored.problem}"
-    return outcomes.in_words(record)
-
-
-def _table(plan: Plan, job: Job) -> str:
-    return _protocol(plan, job).task if "protocol" in job.key else job.kind
-
-
-def _protocol(plan: Plan, job: Job):
-    name = job.key["protocol"]
-    if name in plan.protocols:
-        return plan.protocols[name]
-    return plan.scopes["/".join(job.key.values())]  # a blind training's
-
-
-def _columns(plan: Plan, job: Job) -> dict[str, str]:
-    if "protocol" not in job.key:
-        return {job.kind: next(iter(job.key.values())), "run": plan.config["run"]}
-    protocol = _protocol(plan, job)
-    return {"task": protocol.task, "level": protocol.level,
-            **{name: value for name, value in job.key.items() if name != "protocol"}}
-
-
-def _row(columns: dict[str, str], *, last: bool) -> dict[str, str]:
-    """Make values fit for Snakemake: no braces (its wildcards), no tags (see above)."""
-    plain = {name: textwrap.shorten(value, LONGEST, placeholder=" ...").translate(UNFIT)
-             for name, value in columns.items()}
-    return {name: value + MARK if last and place else value
-            for place, (name, value) in enumerate(plain.items())}
+        return lambda wildcards: rows.file_labels(self.plan, folder, wildcards.name,
+                                                  wildcards.suffix)
