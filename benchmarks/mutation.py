@@ -75,6 +75,7 @@ MODULES = {
                    "plan/test_plan_variants.py plan/test_plan_trainings.py catalog/test_peers.py",
     "statistics": "core/statistics.py core/test_statistics.py",
     "protocols": "catalog/protocols.py catalog/test_protocols.py",
+    "degradations": "catalog/degradations.py catalog/test_protocols.py",
     "ranking": "report/facts/ranking.py report/test_ranking.py",
     "degrade": "imaging/degrade.py imaging/test_degrade.py",
     "leaks": "data/leaks.py data/test_leaks.py",
@@ -216,6 +217,7 @@ class Module:
                     outcomes[i] = (None if mutant.meets(imported) else NOT_RUN if not fitting
                                    else self._put(plugin, mutant, places,
                                                   [by_name[name] for name in fitting]))
+                    _say_survives(mutant, outcomes[i])
             return {"runs": self.runs, "outcomes": outcomes}
 
         tracer.start()
@@ -321,6 +323,12 @@ def say(line: str) -> None:
     os.write(SAID, f"{line}\n".encode())
 
 
+def _say_survives(mutant: Mutant, outcome: str | None) -> None:
+    """Say it at once: the lines of a module are printed at its end, which may be far."""
+    if outcome in (SURVIVES, NOT_RUN):
+        say(f"{outcome}: {mutant.text}")
+
+
 def tried(name: str, options: argparse.Namespace, folder: str) -> dict:
     """Try the mutants of a module; return their number and the texts of those that survive."""
     module = Module(name, folder, options.seconds)
@@ -336,6 +344,7 @@ def tried(name: str, options: argparse.Namespace, folder: str) -> dict:
     for i, mutant in enumerate(mutants(module.source)):
         if i in chosen and outcomes[i] is None:
             outcomes[i] = module.afresh(mutant)
+            _say_survives(mutant, outcomes[i])
     return {"mutants": len(texts), "tried": len(chosen),
             "stopped": list(outcomes.values()).count(STOPPED),
             "survive": [texts[i] for i in sorted(chosen) if outcomes[i] in (SURVIVES, NOT_RUN)],

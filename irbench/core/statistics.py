@@ -96,9 +96,8 @@ class _Resampled:
             2 * len(self.means))
         if not 0 < below < 1:
             return None
+        # the divisor is positive: |skew| is at most 1/6, and |off| below 6 for means of draws
         off = normal.inv_cdf(below) - self.bias
-        if 1 + self.skew * off <= 0:
-            return None
         return 2 * normal.cdf(-abs(off / (1 + self.skew * off) - self.bias))
 
 

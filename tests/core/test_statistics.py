@@ -112,6 +112,28 @@ def test_bootstrap_of_more_values_than_16_bits_can_number():
     assert 32_000 < low < high < 33_500
 
 
+def test_bootstrap_draws_the_same_means_in_parts(monkeypatch):
+    """The parts bound the memory; they change nothing."""
+    values = np.arange(2**16 + 1.0)
+    whole = statistics.bootstrap(values, "x", resamples=8)
+    monkeypatch.setattr(statistics, "AT_ONCE", 3 * len(values))
+    assert statistics.bootstrap(values, "x", resamples=8) == whole
+
+
+def test_bootstrap_of_few_means_is_an_interval():
+    """All four may lie on one side of the mean, as for one in eight names."""
+    for i in range(40):
+        low, high = statistics.bootstrap([1.0, 2.0, 4.0, 9.0], str(i), resamples=4)
+        assert 1 <= low <= high <= 9
+
+
+def test_means_equal_to_the_mean_count_half():
+    """A quarter of the means of five times -1 and five times 1 are 0: none of them is a bias."""
+    assert statistics.bootstrap([-1.0, 1.0] * 5, "x") == pytest.approx((-0.6, 0.6))
+    # sums of tenths in another order differ by the last bits
+    assert statistics.bootstrap([0.1, 0.3] * 5, "x") == pytest.approx((0.14, 0.26))
+
+
 @pytest.mark.parametrize("bad", [[], [math.nan, 1.0], [math.inf]])
 def test_bootstrap_refuses_what_has_no_interval(bad):
     with pytest.raises(ValueError, match="finite"):
@@ -254,6 +276,35 @@ def test_the_p_of_pairs_is_where_interval_and_sign_test_agree(values):
     assert statistics.sign_test(values) <= p <= 1
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("seed", [2, 3, 5])
+def test_p_is_the_level_at_which_an_end_of_the_interval_is_0(seed, sign):
+    """Of skewed differences, so that both corrections of the interval count."""
+    values = sign * (2 - np.random.default_rng(seed).lognormal(0, 1, 25))
+    p = statistics.paired_p(values, "x")
+    assert p > 1.2 * statistics.sign_test(values)
+    ends = statistics.bootstrap(values, "x", confidence=1 - p)
+    assert min(map(abs, ends)) < 0.02 * values.std() / math.sqrt(25) < 0.2 * max(map(abs, ends))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_where_no_mean_reaches_0_the_sign_test_decides_down_to_what_the_means_resolve(sign):
+    values = np.random.default_rng(0).normal(size=200)
+    values = (values - values.mean()) / values.std() + 5 / math.sqrt(200)   # five standard errors
+    assert min(values) < 0 < max(values)
+    assert statistics.paired_p(sign * values, "x") == statistics.sign_test(values) < 2e-3
+    # one value far above the others: no t-test would be sure
+    assert statistics.paired_p(sign * np.array([1.0] * 13 + [1000.0]), "x") == 2e-4
+
+
+@pytest.mark.parametrize("power", [-60, 40])
+def test_another_unit_changes_no_verdict(power):
+    values = 2.1 - np.random.default_rng(0).lognormal(0, 1, 25)
+    one, other = statistics.verdict(values, "x"), statistics.verdict(values * 2.0**power, "x")
+    assert other.p == one.p > 0
+    assert (other.low, other.high) == (one.low * 2.0**power, one.high * 2.0**power)
+
+
 def test_the_interval_of_any_confidence_excludes_0_below_its_p():
     values = np.random.default_rng(18).normal(0.35, 1, 40)
     values[0] -= 3
@@ -303,6 +354,8 @@ def test_what_is_not_tested_does_not_count_in_a_family():
     assert [f.word for f in found] == ["no change", "real", "within noise"]
     assert [f.word for f in statistics.corrected([one, one])] == ["within noise"] * 2
     assert statistics.corrected([one, one])[0].adjusted == pytest.approx(2 / 32)
+    two = statistics.verdict([1.0, 1.1], "x")           # two pairs suffice for a t-test
+    assert statistics.corrected([two, one])[0].adjusted == pytest.approx(2 * two.p)
 
 
 # -- percentiles and spread --------------------------------------------------------------------
