@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
 
@@ -82,6 +83,23 @@ def test_versions_know_whose_weights_serve_them_and_what_they_train_as(tmp_path)
     assert scored.training_definition() | {"id": "sr-x2@1"} == (
         protocols.get("sr-x2@1").training_definition())
     assert protocols.Protocol.from_dict(scored.as_dict()) == scored
+
+
+def test_only_gray_protocols_have_one_channel():
+    assert {p.channels for p in protocols.catalog().values() if p.color == "gray"} == {1}
+    assert {p.channels for p in protocols.catalog().values() if p.color != "gray"} == {3}
+
+
+@pytest.mark.parametrize(("seed", "valid"), [(0, True), (2**32 - 1, True), (2**32, False),
+                                             (-1, False), (True, False), (1.0, False)])
+def test_a_seed_is_one_that_numpy_takes(tmp_path, seed, valid):
+    noise = {"kind": "gaussian_noise", "sigma": 5}
+    if valid:
+        assert chain(tmp_path, noise, seed=seed).seed == seed
+        np.random.RandomState(seed)
+    else:
+        with pytest.raises(UserError, match="valid for gaussian_noise: a whole number from 0"):
+            chain(tmp_path, noise, seed=seed)
 
 
 def test_synthetic_levels_say_so_and_no_others_do():
