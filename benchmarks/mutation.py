@@ -56,7 +56,8 @@ MODULES = {
     "gate": "compare/gate.py compare/test_gate.py compare/test_planted.py compare/test_formats.py",
     "records": "core/records.py core/test_records.py core/test_run_folder.py plan/test_scoring.py",
     "plan.compose": "plan/compose.py plan/test_planning.py plan/test_plan_variants.py "
-                    "plan/test_plan_trainings.py plan/test_datasets_plan.py plan/test_config.py",
+                    "plan/test_plan_trainings.py plan/test_datasets_plan.py plan/test_config.py "
+                    "plan/test_costs.py",
     "plan.config": "plan/config.py plan/test_config.py plan/test_planning.py",
     "plan.contents": "plan/contents.py plan/test_planning.py plan/test_datasets_plan.py",
     "plan.external": "plan/external.py plan/test_checkpoint_entries.py plan/test_plan_trainings.py "

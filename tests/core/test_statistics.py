@@ -223,6 +223,16 @@ def test_few_pairs_are_said_to_be_few():
     assert statistics.verdict([0.0005], "a", least=0.001).low is None
 
 
+def test_what_is_not_tested_has_no_p():
+    assert statistics.verdict([], "a") == statistics.Paired(
+        0, None, None, p=1, n=0, word="no change", note="nothing to compare", adjusted=1)
+    for values in ([0.0005, 0.0006], [0.0005, 0.0006, 0.0009]):     # all of the noise of machines
+        found = statistics.verdict(values, "a", least=0.001)
+        assert (found.low, found.high, found.p, found.word) == (
+            values[0], values[-1], 1, "no change")
+    assert statistics.verdict([0.1], "a").p == 1
+
+
 def test_same_bytes_in_another_process_without_heavy_imports():
     code = ("import sys; from irbench.core import statistics as s; "
             "print(s.bootstrap([.1, .2, .4, -.3, .25], 'sr-x2@1', 'psnr')); "
@@ -386,4 +396,7 @@ def test_another_value_lies_in_the_prediction_interval_as_often_as_it_says():
     assert 0.93 <= inside / 1000 <= 0.97
     assert statistics.prediction([1.0]) is None and statistics.spread([1.0]) is None
     assert statistics.spread([1.0, 2.0, 3.0]) == 1
+    # Student's quantiles 12.706 and 4.303 by tables; times the deviation and sqrt(1 + 1/n)
+    assert statistics.spread([1.0, 2.0]) == pytest.approx(0.5**0.5)
+    assert statistics.prediction([1.0, 2.0]) == pytest.approx(12.7062 * 0.75**0.5, abs=1e-4)
     assert statistics.prediction([1.0, 2.0, 3.0]) == pytest.approx(4.96828, abs=1e-4)
