@@ -57,7 +57,7 @@ MODULES = {
     "records": "core/records.py core/test_records.py core/test_run_folder.py plan/test_scoring.py",
     "plan.compose": "plan/compose.py plan/test_planning.py plan/test_plan_variants.py "
                     "plan/test_plan_trainings.py plan/test_datasets_plan.py plan/test_config.py "
-                    "plan/test_costs.py",
+                    "plan/test_costs.py plan/test_trained_on.py",
     "plan.config": "plan/config.py plan/test_config.py plan/test_planning.py",
     "plan.contents": "plan/contents.py plan/test_planning.py plan/test_datasets_plan.py",
     "plan.external": "plan/external.py plan/test_checkpoint_entries.py plan/test_plan_trainings.py "
@@ -72,8 +72,7 @@ MODULES = {
     "plan.sources": "plan/sources.py plan/test_sources.py plan/test_config.py",
     "plan.trained_on": "plan/trained_on.py plan/test_trained_on.py",
     "plan.variants": "plan/variants.py plan/test_plan_variants.py",
-    "jobs.verify": "jobs/verify.py jobs/test_verify.py cli/test_status.py data/test_outputs.py "
-                   "plan/test_plan_variants.py plan/test_plan_trainings.py catalog/test_peers.py",
+    "jobs.verify": "jobs/verify.py jobs/test_verify.py",
     "statistics": "core/statistics.py core/test_statistics.py",
     "protocols": "catalog/protocols.py catalog/test_protocols.py",
     "degradations": "catalog/degradations.py catalog/test_protocols.py",

@@ -308,6 +308,21 @@ def test_where_no_mean_reaches_0_the_sign_test_decides_down_to_what_the_means_re
     assert statistics.paired_p(sign * np.array([1.0] * 13 + [1000.0]), "x") == 2e-4
 
 
+def test_one_bad_pair_may_undo_many_good_ones():
+    values = np.array([0.1] * 19 + [-0.7])
+    assert statistics.sign_test(values) < 0.001
+    assert 0.3 < statistics.paired_p(values, "x") < 0.35 > statistics.paired_p(-values, "x") > 0.3
+
+
+def test_a_mean_of_four_standard_errors_is_not_yet_far_from_0():
+    """Of skewed differences the interval is still less sure than the sign test."""
+    values = 2.5 - np.random.default_rng(2).lognormal(0, 1, 25)
+    assert 4 < values.mean() / values.std(ddof=1) * 5 < 5 and min(values) < 0
+    assert statistics.sign_test(values) < 0.0002
+    for one in (values, -values):
+        assert 0.004 < statistics.paired_p(one, "x") < 0.01
+
+
 @pytest.mark.parametrize("power", [-60, 40])
 def test_another_unit_changes_no_verdict(power):
     values = 2.1 - np.random.default_rng(0).lognormal(0, 1, 25)
