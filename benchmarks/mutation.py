@@ -68,7 +68,7 @@ MODULES = {
     "plan.models": "plan/models.py plan/test_plan_variants.py plan/test_plan_trainings.py "
                    "plan/test_checkpoint_entries.py plan/test_config.py data/test_outputs.py",
     "plan.scoring": "plan/scoring.py plan/test_scoring.py core/test_metrics.py",
-    "plan.single": "plan/single.py api/test_python.py",
+    "plan.single": "plan/single.py plan/test_single.py",
     "plan.sources": "plan/sources.py plan/test_sources.py plan/test_config.py",
     "plan.trained_on": "plan/trained_on.py plan/test_trained_on.py",
     "plan.variants": "plan/variants.py plan/test_plan_variants.py",

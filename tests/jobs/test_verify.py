@@ -68,6 +68,20 @@ def test_a_run_reads_only_what_changed_and_verify_reads_every_image(run, monkeyp
     assert set(read) == {"digest_all", "digest_anew"}
 
 
+def test_what_known_digests_do_not_tell_is_found_by_reading(run, monkeypatch):
+    """A file may change without a change of its size and times, as on a failing disk."""
+    cell, data = *run.cells.values(), run.data["tinyset"]
+    with monkeypatch.context() as patch:
+        patch.setattr(digests, "fresh_digest", lambda path: "0" * 64)
+        assert verify.check(run) == [
+            f"{cell.title}: results/tiny/{KEPT} was altered; run the workflow again"]
+    monkeypatch.setattr(folders, "digest_anew", lambda paths, name: ["0" * 64] * len(paths))
+    found, = verify.find(run)
+    assert (found.job, found.state) == (data, "damaged")
+    assert "3 files changed after they were scored" in found.reason
+    assert not any(verify.Records(run).problem(job) for job in run.jobs())
+
+
 # -- the report ------------------------------------------------------------------------------------
 
 @pytest.fixture
