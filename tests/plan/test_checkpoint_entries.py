@@ -94,6 +94,16 @@ def test_the_set_of_weights_is_part_of_the_spec(planned, tmp_path):
     assert planned({"external": "a.pt", "weights_key": "params"})["sigma15"].weights_key == "params"
 
 
+@pytest.mark.parametrize("entry", [{"external": "a.pt"}, {"outputs": "own"}])
+def test_an_entry_names_the_printed_values_that_it_belongs_beside(planned, tmp_path, entry):
+    planned({**entry, "published_as": "SwinIR"})
+    assert plan.load(tmp_path / "config.yaml").models["m"].published_as == "SwinIR"
+    planned(entry)
+    assert plan.load(tmp_path / "config.yaml").models["m"].published_as == ""
+    with pytest.raises(UserError, match="unknown published method 'SwimIR'.*'SwinIR'"):
+        planned({**entry, "published_as": "SwimIR"})
+
+
 @pytest.mark.parametrize(("entry", "message"), [
     ({"arch": "tiny", "checkpoint": {"path": "a.pt", "sha256": {"sigma15": "1" * 64}}},
      "`sha256` has no digest for the level sigma25; it has sigma15"),

@@ -113,6 +113,7 @@ def test_all_columns_and_blocks_of_a_table_are_one_family(tmp_path):
     for table in found:
         assert places(table) == {"a": (1, ""), "b": (1, "")}
         assert "This table makes 2 comparisons." in table.caption
+        assert "a paired t-test decides" not in table.caption       # six images are enough
 
 
 def test_lower_is_better_for_lpips():
