@@ -67,7 +67,7 @@ MODULES = {
                 "catalog/test_model.py",
     "plan.models": "plan/models.py plan/test_plan_variants.py plan/test_plan_trainings.py "
                    "plan/test_checkpoint_entries.py plan/test_config.py data/test_outputs.py "
-                   "plan/test_seeds.py",
+                   "plan/test_seeds.py plan/test_costs.py",
     "plan.scoring": "plan/scoring.py plan/test_scoring.py core/test_metrics.py",
     "plan.single": "plan/single.py plan/test_single.py",
     "plan.sources": "plan/sources.py plan/test_sources.py plan/test_config.py",

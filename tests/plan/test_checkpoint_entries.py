@@ -94,6 +94,20 @@ def test_the_set_of_weights_is_part_of_the_spec(planned, tmp_path):
     assert planned({"external": "a.pt", "weights_key": "params"})["sigma15"].weights_key == "params"
 
 
+def test_what_a_model_cannot_do_is_said_with_the_reason(planned, tmp_path):
+    entry = protocols.get("sr-x2").definition()
+    del entry["id"]
+    (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"protocols": {"sr-x2_5@1": {
+        **entry, "level": "x2_5", "degradation": {"kind": "matlab_bicubic", "scale": 2.5}}}}))
+    said = []
+    for protocol in ("sr-x2_5", "jpeg_color-q10"):
+        with pytest.raises(UserError, match="cannot do .*: it does sr, denoise_color") as caught:
+            planned({"arch": "tiny", "checkpoint": "a.pt"}, [
+                {"protocol": protocol, "datasets": ["tinyset"], "models": ["m"]}])
+        said.append("and no scale that is not whole, such as 2.5" in str(caught.value))
+    assert said == [True, False]
+
+
 def test_bundled_weights_are_a_file_with_a_digest(planned, tmp_path):
     found = planned({"arch": "compacter", "options": {"skip": "input"}, "checkpoint": "bundled"})
     assert found["sigma15"].path == found["sigma25"].path       # one file for all levels

@@ -29,6 +29,7 @@ def equal(one, other):
     assert one.config == other.config and one.folder == other.folder
     for group in file.GROUPS:
         assert dict(getattr(one, group)) == dict(getattr(other, group)), group
+        assert len(getattr(one, group)) == len(getattr(other, group))
     for name in ("protocols", "scopes", "models", "trained_on"):
         assert dict(getattr(one, name)) == dict(getattr(other, name)), name
     assert one.references == other.references
