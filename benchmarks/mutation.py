@@ -62,7 +62,7 @@ MODULES = {
     "plan.contents": "plan/contents.py plan/test_planning.py plan/test_datasets_plan.py",
     "plan.external": "plan/external.py plan/test_checkpoint_entries.py plan/test_plan_trainings.py "
                      "catalog/test_peers.py data/test_outputs.py",
-    "plan.file": "plan/file.py plan/test_file.py jobs/test_run.py",
+    "plan.file": "plan/file.py plan/test_file.py jobs/test_run.py jobs/test_verify.py",
     "plan.job": "plan/job.py plan/test_config.py plan/test_plan_trainings.py "
                 "catalog/test_model.py",
     "plan.models": "plan/models.py plan/test_plan_variants.py plan/test_plan_trainings.py "
