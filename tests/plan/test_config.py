@@ -209,6 +209,16 @@ def test_asking_for_a_job_that_is_not_there(tmp_path):
         run.entry("tinysett")
 
 
+def test_what_a_profile_of_a_seed_cannot_be_is_no_reason_for_its_training(tmp_path):
+    run = plan.load(tiny.make(tmp_path, models={"tiny": {"training": {
+        "recipe": "demo", "data": ["tinytrain"], "patch": 16, "seeds": 2}}}, cells=[
+            {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["tiny"]}]))
+    with pytest.raises(UserError, match="is as fast as 'tiny', another seed"):
+        run.find("profile", protocol="sr-x2", model="tiny.seed2")
+    with pytest.raises(UserError, match="unknown training job 'sr-x3@2/tiny.seed2'"):
+        run.find("training", protocol="sr-x3", model="tiny.seed2")
+
+
 def test_a_job_that_a_newer_plan_does_not_ask_for(tmp_path):
     run = plan.load(tiny.make(tmp_path))
     job = run.data["tinyset"]
