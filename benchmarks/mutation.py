@@ -56,25 +56,27 @@ MODULES = {
     "gate": "compare/gate.py compare/test_gate.py compare/test_planted.py compare/test_formats.py",
     "records": "core/records.py core/test_records.py core/test_run_folder.py plan/test_scoring.py",
     "plan.compose": "plan/compose.py plan/test_planning.py plan/test_plan_variants.py "
-                    "plan/test_plan_trainings.py plan/test_datasets_plan.py plan/test_config.py",
+                    "plan/test_plan_trainings.py plan/test_datasets_plan.py plan/test_config.py "
+                    "plan/test_costs.py plan/test_trained_on.py",
     "plan.config": "plan/config.py plan/test_config.py plan/test_planning.py",
     "plan.contents": "plan/contents.py plan/test_planning.py plan/test_datasets_plan.py",
     "plan.external": "plan/external.py plan/test_checkpoint_entries.py plan/test_plan_trainings.py "
                      "catalog/test_peers.py data/test_outputs.py",
-    "plan.file": "plan/file.py plan/test_file.py jobs/test_run.py",
+    "plan.file": "plan/file.py plan/test_file.py jobs/test_run.py jobs/test_verify.py",
     "plan.job": "plan/job.py plan/test_config.py plan/test_plan_trainings.py "
                 "catalog/test_model.py",
     "plan.models": "plan/models.py plan/test_plan_variants.py plan/test_plan_trainings.py "
-                   "plan/test_checkpoint_entries.py plan/test_config.py data/test_outputs.py",
+                   "plan/test_checkpoint_entries.py plan/test_config.py data/test_outputs.py "
+                   "plan/test_seeds.py plan/test_costs.py",
     "plan.scoring": "plan/scoring.py plan/test_scoring.py core/test_metrics.py",
-    "plan.single": "plan/single.py api/test_python.py",
+    "plan.single": "plan/single.py plan/test_single.py",
     "plan.sources": "plan/sources.py plan/test_sources.py plan/test_config.py",
     "plan.trained_on": "plan/trained_on.py plan/test_trained_on.py",
     "plan.variants": "plan/variants.py plan/test_plan_variants.py",
-    "jobs.verify": "jobs/verify.py jobs/test_verify.py cli/test_status.py data/test_outputs.py "
-                   "plan/test_plan_variants.py plan/test_plan_trainings.py catalog/test_peers.py",
+    "jobs.verify": "jobs/verify.py jobs/test_verify.py",
     "statistics": "core/statistics.py core/test_statistics.py",
     "protocols": "catalog/protocols.py catalog/test_protocols.py",
+    "degradations": "catalog/degradations.py catalog/test_protocols.py",
     "ranking": "report/facts/ranking.py report/test_ranking.py",
     "degrade": "imaging/degrade.py imaging/test_degrade.py",
     "leaks": "data/leaks.py data/test_leaks.py",
@@ -216,6 +218,7 @@ class Module:
                     outcomes[i] = (None if mutant.meets(imported) else NOT_RUN if not fitting
                                    else self._put(plugin, mutant, places,
                                                   [by_name[name] for name in fitting]))
+                    _say_survives(mutant, outcomes[i])
             return {"runs": self.runs, "outcomes": outcomes}
 
         tracer.start()
@@ -321,6 +324,12 @@ def say(line: str) -> None:
     os.write(SAID, f"{line}\n".encode())
 
 
+def _say_survives(mutant: Mutant, outcome: str | None) -> None:
+    """Say it at once: the lines of a module are printed at its end, which may be far."""
+    if outcome in (SURVIVES, NOT_RUN):
+        say(f"{outcome}: {mutant.text}")
+
+
 def tried(name: str, options: argparse.Namespace, folder: str) -> dict:
     """Try the mutants of a module; return their number and the texts of those that survive."""
     module = Module(name, folder, options.seconds)
@@ -336,6 +345,7 @@ def tried(name: str, options: argparse.Namespace, folder: str) -> dict:
     for i, mutant in enumerate(mutants(module.source)):
         if i in chosen and outcomes[i] is None:
             outcomes[i] = module.afresh(mutant)
+            _say_survives(mutant, outcomes[i])
     return {"mutants": len(texts), "tried": len(chosen),
             "stopped": list(outcomes.values()).count(STOPPED),
             "survive": [texts[i] for i in sorted(chosen) if outcomes[i] in (SURVIVES, NOT_RUN)],

@@ -88,7 +88,8 @@ def check(where: str, value: object) -> None:
     if value["kind"] != STEPS:
         _check_one(where, "degradation", value, DEGRADATIONS)
         return
-    given = value.get(STEPS)
+    reader.check_keys(f"{where}: degradation", value, {"kind", STEPS})
+    given = value[STEPS]
     if not isinstance(given, list) or not 1 <= len(given) <= MOST_STEPS:
         raise UserError(f"{where}: degradation: valid is a list of 1 to {MOST_STEPS} steps, such "
                         "as [{kind: gaussian_blur, sigma: 1.6, size: 7}, {kind: subsample, "

@@ -215,9 +215,9 @@ def _protocol(where: str, key: str, entry: object) -> Protocol:
                         "its task and level.")
     reader.check_keys(f"{where}: metric", entry["metric"],
                       {"color", "y_rounded", "crop", "ssim"}, {"gray_files"})
-    metric = Scoring(**entry["metric"])
+    metric, gray = Scoring(**entry["metric"]), entry.get("gray", GRAY_SOURCES[0])
     for value, valid, name in ((entry["color"], ("rgb", "gray"), "color"),
-                               (entry.get("gray", GRAY_SOURCES[0]), GRAY_SOURCES, "gray"),
+                               (gray, GRAY_SOURCES, "gray"),
                                (metric.color, METRIC_COLORS, "metric color"),
                                (metric.gray_files, GRAY_FILES, "metric gray_files"),
                                (metric.ssim, SSIM_VARIANTS, "ssim variant")):
@@ -233,8 +233,8 @@ def _protocol(where: str, key: str, entry: object) -> Protocol:
     if metric.gray_files != GRAY_FILES[0] and metric.color != "y":
         raise UserError(f"{where}: metric gray_files is {metric.gray_files!r}, but only metric "
                         f"color y treats gray files differently, not {metric.color!r}. Omit it.")
-    if entry.get("gray", GRAY_SOURCES[0]) != GRAY_SOURCES[0] and entry["color"] != "gray":
-        raise UserError(f"{where}: gray is {entry['gray']!r}, but only color gray converts "
+    if gray != GRAY_SOURCES[0] and entry["color"] != "gray":
+        raise UserError(f"{where}: gray is {gray!r}, but only color gray converts "
                         f"colour sources to gray, not {entry['color']!r}. Omit it.")
     degradations.check(where, entry["degradation"])
     kinds = degradations.kinds(entry["degradation"])

@@ -38,9 +38,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _count(text: str) -> int | str:
-    if text != "all" and not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number from 1 on nor 'all'")
-    return text if text == "all" else int(text)
+    try:
+        return text if text == "all" else common.positive(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, nor 'all'") from None
 
 
 def run(arguments: argparse.Namespace) -> int:

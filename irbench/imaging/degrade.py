@@ -225,7 +225,7 @@ def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     """
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(
-        buffer, "JPEG", quality=int(quality), subsampling=-1 if image.shape[-1] == 1 else "4:2:0")
+        buffer, "JPEG", quality=int(quality), subsampling="4:2:0")
     with Image.open(buffer) as decoded:
         return np.asarray(decoded).reshape(image.shape).copy()
 

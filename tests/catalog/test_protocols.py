@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
 
@@ -82,6 +83,23 @@ def test_versions_know_whose_weights_serve_them_and_what_they_train_as(tmp_path)
     assert scored.training_definition() | {"id": "sr-x2@1"} == (
         protocols.get("sr-x2@1").training_definition())
     assert protocols.Protocol.from_dict(scored.as_dict()) == scored
+
+
+def test_only_gray_protocols_have_one_channel():
+    assert {p.channels for p in protocols.catalog().values() if p.color == "gray"} == {1}
+    assert {p.channels for p in protocols.catalog().values() if p.color != "gray"} == {3}
+
+
+@pytest.mark.parametrize(("seed", "valid"), [(0, True), (2**32 - 1, True), (2**32, False),
+                                             (-1, False), (True, False), (1.0, False)])
+def test_a_seed_is_one_that_numpy_takes(tmp_path, seed, valid):
+    noise = {"kind": "gaussian_noise", "sigma": 5}
+    if valid:
+        assert chain(tmp_path, noise, seed=seed).seed == seed
+        np.random.RandomState(seed)
+    else:
+        with pytest.raises(UserError, match="valid for gaussian_noise: a whole number from 0"):
+            chain(tmp_path, noise, seed=seed)
 
 
 def test_synthetic_levels_say_so_and_no_others_do():
@@ -177,6 +195,14 @@ def test_unknown_names_get_near_ones():
     ({"degradation": [{"kind": "matlab_bicubic", "scale": 1.1}, {"kind": "matlab_bicubic",
                                                                   "scale": 1.3}]},
      "whole sides only if the target's are multiples of 143; valid: at most 128"),
+    ({"degradation": [{"kind": "matlab_bicubic", "scale": 4}, {"kind": "matlab_bicubic",
+                                                               "scale": 4.1}]},
+     "reduce the sides by 16.4; valid: at most 16"),
+    ({"degradation": [{"kind": "subsample", "scale": 3}, {"kind": "matlab_bicubic",
+                                                          "scale": 4.3}]}, "multiples of 129"),
+    ({"degradation": {"kind": "steps", "steps": [{"kind": "round"}], "quality": 5}},
+     "degradation: unknown quality"),
+    ({"degradation": {"kind": "steps"}}, "degradation: missing steps"),
     ({"degradation": [{"kind": "mosaic", "pattern": "rggb"}, {"kind": "round"}]},
      "step 1: a mosaic is the last step"),
     ({"degradation": [{"kind": "gaussian_noise", "sigma": 5}, {"kind": "jpeg", "quality": 9}]},
@@ -276,11 +302,17 @@ def test_a_list_of_steps_is_a_degradation(tmp_path):
                                      "opacity": 0.9, "haze": 0}], seed=0).synthetic
     # a list of one step is that step
     assert chain(tmp_path, [given[2]], seed=0).degradation == given[2]
+    assert chain(tmp_path, {"kind": "steps", "steps": [given[2]]}, seed=0).degradation == given[2]
+    degradations.check("here", {"kind": "steps", "steps": [given[2]]})
+    # a mosaic may be the last of several
+    assert chain(tmp_path, [given[0], {"kind": "mosaic", "pattern": "rggb"}]).kinds[1] == "mosaic"
 
 
 @pytest.mark.parametrize(("scales", "scale", "unit"), [
     ([2], 2, 2), ([2.5], 2.5, 5), ([1.1], 1.1, 11), ([2, 2], 4, 4), ([1.5, 2], 3, 3),
-    ([2, 1.5], 3, 6), ([1.5, 1.5], 2.25, 9), ([2.5, 2], 5, 5), ([3.0], 3, 3)])
+    ([2, 1.5], 3, 6), ([1.5, 1.5], 2.25, 9), ([2.5, 2], 5, 5), ([3.0], 3, 3),
+    # the most that is allowed: 16 in all, and sides of 128 pixels that are cut off
+    ([4, 4], 16, 16), ([1.6, 3.2], 5.12, 128)])
 def test_sides_stay_whole_through_all_steps(tmp_path, scales, scale, unit):
     own = chain(tmp_path, [{"kind": "matlab_bicubic", "scale": one} for one in scales])
     assert (own.scale, own.unit) == (scale, unit) and isinstance(own.scale, type(scale))

@@ -10,7 +10,7 @@ import pytest
 from irbench import cli
 from irbench.cli import leaks
 
-SHARED = {"common", "output"}
+SHARED = {"common", "output", "work"}
 
 
 def examples(module):

@@ -65,7 +65,8 @@ def test_mann_whitney_with_ties_is_scipys_approximation(a, b):
 
 def test_mann_whitney_of_equal_or_no_samples_shows_nothing():
     assert statistics.mann_whitney([3.0] * 5, [3.0] * 7) == 1.0
-    assert statistics.mann_whitney([], [1.0]) == 1.0
+    for a, b in (([], [1.0]), ([1.0, 1.0], []), ([], [])):
+        assert statistics.mann_whitney(a, b) == 1.0
 
 
 def test_bootstrap_is_near_the_normal_interval_and_near_scipys():
@@ -110,6 +111,28 @@ def test_bootstrap_of_nearly_equal_values_is_an_interval(values):
 def test_bootstrap_of_more_values_than_16_bits_can_number():
     low, high = statistics.bootstrap(np.arange(2**16 + 1.0), "x", resamples=4)
     assert 32_000 < low < high < 33_500
+
+
+def test_bootstrap_draws_the_same_means_in_parts(monkeypatch):
+    """The parts bound the memory; they change nothing."""
+    values = np.arange(2**16 + 1.0)
+    whole = statistics.bootstrap(values, "x", resamples=8)
+    monkeypatch.setattr(statistics, "AT_ONCE", 3 * len(values))
+    assert statistics.bootstrap(values, "x", resamples=8) == whole
+
+
+def test_bootstrap_of_few_means_is_an_interval():
+    """All four may lie on one side of the mean, as for one in eight names."""
+    for i in range(40):
+        low, high = statistics.bootstrap([1.0, 2.0, 4.0, 9.0], str(i), resamples=4)
+        assert 1 <= low <= high <= 9
+
+
+def test_means_equal_to_the_mean_count_half():
+    """A quarter of the means of five times -1 and five times 1 are 0: none of them is a bias."""
+    assert statistics.bootstrap([-1.0, 1.0] * 5, "x") == pytest.approx((-0.6, 0.6))
+    # sums of tenths in another order differ by the last bits
+    assert statistics.bootstrap([0.1, 0.3] * 5, "x") == pytest.approx((0.14, 0.26))
 
 
 @pytest.mark.parametrize("bad", [[], [math.nan, 1.0], [math.inf]])
@@ -200,6 +223,16 @@ def test_few_pairs_are_said_to_be_few():
     assert statistics.verdict([0.0005], "a", least=0.001).low is None
 
 
+def test_what_is_not_tested_has_no_p():
+    assert statistics.verdict([], "a") == statistics.Paired(
+        0, None, None, p=1, n=0, word="no change", note="nothing to compare", adjusted=1)
+    for values in ([0.0005, 0.0006], [0.0005, 0.0006, 0.0009]):     # all of the noise of machines
+        found = statistics.verdict(values, "a", least=0.001)
+        assert (found.low, found.high, found.p, found.word) == (
+            values[0], values[-1], 1, "no change")
+    assert statistics.verdict([0.1], "a").p == 1
+
+
 def test_same_bytes_in_another_process_without_heavy_imports():
     code = ("import sys; from irbench.core import statistics as s; "
             "print(s.bootstrap([.1, .2, .4, -.3, .25], 'sr-x2@1', 'psnr')); "
@@ -254,6 +287,50 @@ def test_the_p_of_pairs_is_where_interval_and_sign_test_agree(values):
     assert statistics.sign_test(values) <= p <= 1
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("seed", [2, 3, 5])
+def test_p_is_the_level_at_which_an_end_of_the_interval_is_0(seed, sign):
+    """Of skewed differences, so that both corrections of the interval count."""
+    values = sign * (2 - np.random.default_rng(seed).lognormal(0, 1, 25))
+    p = statistics.paired_p(values, "x")
+    assert p > 1.2 * statistics.sign_test(values)
+    ends = statistics.bootstrap(values, "x", confidence=1 - p)
+    assert min(map(abs, ends)) < 0.02 * values.std() / math.sqrt(25) < 0.2 * max(map(abs, ends))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_where_no_mean_reaches_0_the_sign_test_decides_down_to_what_the_means_resolve(sign):
+    values = np.random.default_rng(0).normal(size=200)
+    values = (values - values.mean()) / values.std() + 5 / math.sqrt(200)   # five standard errors
+    assert min(values) < 0 < max(values)
+    assert statistics.paired_p(sign * values, "x") == statistics.sign_test(values) < 2e-3
+    # one value far above the others: no t-test would be sure
+    assert statistics.paired_p(sign * np.array([1.0] * 13 + [1000.0]), "x") == 2e-4
+
+
+def test_one_bad_pair_may_undo_many_good_ones():
+    values = np.array([0.1] * 19 + [-0.7])
+    assert statistics.sign_test(values) < 0.001
+    assert 0.3 < statistics.paired_p(values, "x") < 0.35 > statistics.paired_p(-values, "x") > 0.3
+
+
+def test_a_mean_of_four_standard_errors_is_not_yet_far_from_0():
+    """Of skewed differences the interval is still less sure than the sign test."""
+    values = 2.5 - np.random.default_rng(2).lognormal(0, 1, 25)
+    assert 4 < values.mean() / values.std(ddof=1) * 5 < 5 and min(values) < 0
+    assert statistics.sign_test(values) < 0.0002
+    for one in (values, -values):
+        assert 0.004 < statistics.paired_p(one, "x") < 0.01
+
+
+@pytest.mark.parametrize("power", [-60, 40])
+def test_another_unit_changes_no_verdict(power):
+    values = 2.1 - np.random.default_rng(0).lognormal(0, 1, 25)
+    one, other = statistics.verdict(values, "x"), statistics.verdict(values * 2.0**power, "x")
+    assert other.p == one.p > 0
+    assert (other.low, other.high) == (one.low * 2.0**power, one.high * 2.0**power)
+
+
 def test_the_interval_of_any_confidence_excludes_0_below_its_p():
     values = np.random.default_rng(18).normal(0.35, 1, 40)
     values[0] -= 3
@@ -303,6 +380,8 @@ def test_what_is_not_tested_does_not_count_in_a_family():
     assert [f.word for f in found] == ["no change", "real", "within noise"]
     assert [f.word for f in statistics.corrected([one, one])] == ["within noise"] * 2
     assert statistics.corrected([one, one])[0].adjusted == pytest.approx(2 / 32)
+    two = statistics.verdict([1.0, 1.1], "x")           # two pairs suffice for a t-test
+    assert statistics.corrected([two, one])[0].adjusted == pytest.approx(2 * two.p)
 
 
 # -- percentiles and spread --------------------------------------------------------------------
@@ -332,4 +411,7 @@ def test_another_value_lies_in_the_prediction_interval_as_often_as_it_says():
     assert 0.93 <= inside / 1000 <= 0.97
     assert statistics.prediction([1.0]) is None and statistics.spread([1.0]) is None
     assert statistics.spread([1.0, 2.0, 3.0]) == 1
+    # Student's quantiles 12.706 and 4.303 by tables; times the deviation and sqrt(1 + 1/n)
+    assert statistics.spread([1.0, 2.0]) == pytest.approx(0.5**0.5)
+    assert statistics.prediction([1.0, 2.0]) == pytest.approx(12.7062 * 0.75**0.5, abs=1e-4)
     assert statistics.prediction([1.0, 2.0, 3.0]) == pytest.approx(4.96828, abs=1e-4)

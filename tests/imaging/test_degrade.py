@@ -168,6 +168,40 @@ def test_a_pair_of_two_sizes_is_refused():
                              protocols.get("deblur-motion"))
 
 
+def of_pairs(scale):
+    """Return a protocol whose targets are so many times as large as the inputs of a set."""
+    return replace(protocols.get("deblur-motion"), degradation=degradations.complete(
+        {"kind": "paired", "scale": scale}))
+
+
+def test_the_targets_of_enlarged_pairs_are_cut_to_the_inputs():
+    degraded, target = noise_image(0, 20, 30), noise_image(1, 41, 61)
+    got = degrade.align_pair(degraded, target, of_pairs(2))
+    assert np.array_equal(got[0], degraded) and np.array_equal(got[1], target[:40, :60])
+    with pytest.raises(UserError, match="the target is 3 times as large"):
+        degrade.align_pair(degraded, target, of_pairs(3))
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize(("more_rows", "more_columns", "border"), [
+    (2, 2, 1), (6, 6, 3), (6, 8, None), (8, 6, None), (0, 2, None), (-4, -4, None)])
+def test_a_border_of_the_targets_is_recognized(scale, more_rows, more_columns, border):
+    """The same on all four sides, of targets that are too large."""
+    target = noise_image(1, 16 * scale + more_rows, 20 * scale + more_columns)
+    with pytest.raises(UserError, match="Check that the files belong together") as caught:
+        degrade.align_pair(noise_image(0, 16, 20), target, of_pairs(scale))
+    hint = f"a border of {border} pixels, add `target_crop: {border}` to the set"
+    assert (hint in str(caught.value)) == bool(border) == ("target_crop" in str(caught.value))
+
+
+@pytest.mark.parametrize("name", ["weather-mixed", "derain-streak", "sr-x3", "jpeg_gray-q10"])
+def test_a_restored_image_is_compared_with_the_target_of_the_cell(name):
+    protocol, image = protocols.get(name), noise_image(0, 20, 34)
+    wanted = (degrade.align_pair(image, image, protocol)[1] if protocol.paired
+              else degrade.prepare_target(image, protocol))
+    assert np.array_equal(degrade.scored_target(image, protocol), wanted)
+
+
 @pytest.mark.parametrize("sigma", [15, 25, 50])
 def test_a_colour_source_is_denoised_in_full_range_gray(sigma):
     """A colour file, its gray version and that saved as RGB are one test image under version 2."""

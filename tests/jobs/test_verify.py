@@ -3,12 +3,13 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from irbench import plan
-from irbench.core import files
-from irbench.data import folders
+from irbench.core import digests, files
+from irbench.data import folders, pins
 from irbench.jobs import verify
 from irbench.jobs.result import Result, record_of, write
 from irbench.plan import file as plan_file
@@ -67,6 +68,20 @@ def test_a_run_reads_only_what_changed_and_verify_reads_every_image(run, monkeyp
     assert set(read) == {"digest_all"}
     verify.find(run)
     assert set(read) == {"digest_all", "digest_anew"}
+
+
+def test_what_known_digests_do_not_tell_is_found_by_reading(run, monkeypatch):
+    """A file may change without a change of its size and times, as on a failing disk."""
+    cell, data = *run.cells.values(), run.data["tinyset"]
+    with monkeypatch.context() as patch:
+        patch.setattr(digests, "fresh_digest", lambda path: "0" * 64)
+        assert verify.check(run) == [
+            f"{cell.title}: results/tiny/{KEPT} was altered; run the workflow again"]
+    monkeypatch.setattr(folders, "digest_anew", lambda paths, name: ["0" * 64] * len(paths))
+    found, = verify.find(run)
+    assert (found.job, found.state) == (data, "damaged")
+    assert "3 files changed after they were scored" in found.reason
+    assert not any(verify.Records(run).problem(job) for job in run.jobs())
 
 
 # -- the images and metrics of a cell --------------------------------------------------------------
@@ -170,3 +185,141 @@ def test_a_plan_with_other_jobs_outdates_the_report(reported, tmp_path):
     assert verify.find_report(reported).state == "stale"
     more.run_folder.plan.unlink()
     assert not plan_file.is_of(more)
+
+
+# -- weights and given pictures ------------------------------------------------------------------
+
+ONE_CELL = [{"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["m"]}]
+
+
+def planned_with(folder, entry, **changes):
+    """Plan one cell of a model with this entry."""
+    return plan.load(tiny.make(folder, models={"m": entry}, cells=ONE_CELL, keep_images=False,
+                               **changes))
+
+
+def store(job, result, **resolved):
+    """Store a record of a result, as if the job had run."""
+    write(job, record_of(job, Result(result, resolved)))
+
+
+def said(run, job):
+    """What both ways of checking say of a job; ``verify`` reads files anew and may say more."""
+    known = verify.Records(run).find(job)
+    found = [finding for finding in verify.find(run) if finding.job == job]
+    assert known.state == verify.CURRENT or found == [known]
+    return (found[0].state, found[0].reason) if found else (verify.CURRENT, "")
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """A run of one training and one cell with its weights; both records are there."""
+    monkeypatch.chdir(tmp_path)
+    run = planned_with(tmp_path, {"arch": "tiny", "training": {
+        "recipe": "demo", "data": ["tinytrain"], "patch": 16}})
+    training, = run.trainings.values()
+    cell, = run.cells.values()
+    files.write_atomic(run.folder / "w.safetensors", "weights")
+    digest = digests.file_digest(run.folder / "w.safetensors")
+    store(training, {"checkpoint": {"file": "w.safetensors", "sha256": digest}})
+    store(cell, {"images": tiny.IMAGES, "mean": {}}, checkpoint=digest)
+    assert said(run, training) == said(run, cell) == (verify.CURRENT, "")
+    return run, training, cell
+
+
+NOT_CURRENT = ("stale", "its training is missing or not current; run the workflow again")
+
+
+@pytest.mark.parametrize(("change", "of_training", "of_cell"), [
+    (lambda run, training, cell: training.record.unlink(), ("missing", "not computed ("),
+     NOT_CURRENT),
+    (lambda run, training, cell: (run.folder / "w.safetensors").unlink(),
+     ("damaged", "results/tiny/w.safetensors is missing;"), NOT_CURRENT),
+    (lambda run, training, cell: (run.folder / "w.safetensors").write_text("x"),
+     ("damaged", "results/tiny/w.safetensors was altered;"), NOT_CURRENT),
+    (lambda run, training, cell: training.record.write_text("{"), ("damaged", "results/tiny/"),
+     NOT_CURRENT),
+    (lambda run, training, cell: write(training, record_of(training, Result(
+        status="failed", reason="no memory"))), ("failed", "no memory"), NOT_CURRENT),
+    (lambda run, training, cell: store(replace(training, spec={**training.spec, "seed": 7}),
+                                       {"checkpoint": {"file": "w.safetensors", "sha256": "1"}}),
+     ("stale", "its seed changed since; run the workflow again"), NOT_CURRENT),
+    (lambda run, training, cell: store(cell, {"images": tiny.IMAGES, "mean": {}}, checkpoint="1" * 64),
+     (verify.CURRENT, ""), ("stale", "computed with other weights than the training's record")),
+])
+def test_a_cell_needs_the_weights_of_its_training(trained, change, of_training, of_cell):
+    change(*trained)
+    run, training, cell = trained
+    for job, (state, words) in ((training, of_training), (cell, of_cell)):
+        found = said(run, job)
+        assert found[0] == state and found[1].startswith(words)
+    assert len(verify.check(run)) >= 1
+    known = verify.Records(run)
+    assert known.find(training) is known.find(training)       # looked up once
+    assert known.problem(cell) == known.find(cell).reason
+
+
+def test_weights_without_a_published_digest_are_those_of_the_pin(tmp_path, monkeypatch):
+    """A peer whose authors publish none: the first download counts (``irbench.data.pins``)."""
+    monkeypatch.chdir(tmp_path)
+    run = planned_with(tmp_path, {"arch": "swinir-s"})
+    cell, = run.cells.values()
+    source = cell.model.checkpoint
+    assert source.url and not source.sha256
+    store(cell, {"images": tiny.IMAGES, "mean": {}}, checkpoint="1" * 64)
+    assert said(run, cell)[0] == verify.CURRENT        # nothing is pinned
+    target = pins.place(source.url, tmp_path / "data" / "checkpoints")
+    files.write_atomic(target, "weights")
+    pins.keep(source.url, target.parent, "1" * 64)
+    assert said(run, cell)[0] == verify.CURRENT
+    store(cell, {"images": tiny.IMAGES, "mean": {}}, checkpoint="2" * 64)
+    assert said(run, cell) == ("stale", "computed with other weights than those pinned today; "
+                                        "run the workflow again")
+
+
+def test_a_file_with_a_stated_digest_counts_whatever_is_pinned(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    url = "https://example.org/w.pth"
+    run = planned_with(tmp_path, {"external": url, "sha256": "1" * 64})
+    cell, = run.cells.values()
+    store(cell, {"images": tiny.IMAGES, "mean": {}}, checkpoint="1" * 64)
+    target = pins.place(url, tmp_path / "data" / "checkpoints")
+    files.write_atomic(target, "weights")
+    pins.keep(url, target.parent, "2" * 64)
+    assert said(run, cell) == (verify.CURRENT, "")
+
+
+@pytest.mark.parametrize("change", [lambda path: path.unlink(), lambda path: path.write_text("x")])
+def test_an_altered_file_of_weights_is_no_run_away(tmp_path, monkeypatch, change):
+    """No run can mend it, so only ``irbench verify`` says so."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.pt").write_text("weights")
+    run = planned_with(tmp_path, {"arch": "tiny", "checkpoint": "w.pt"})
+    cell, = run.cells.values()
+    store(cell, {"images": tiny.IMAGES, "mean": {}}, checkpoint=cell.model.checkpoint.sha256)
+    assert said(run, cell) == (verify.CURRENT, "")
+    change(tmp_path / "w.pt")
+    assert verify.Records(run).find(cell).state == verify.CURRENT
+    assert said(run, cell) == (verify.ALTERED, "its weights, w.pt, are missing or were altered; "
+                                               "get the file again")
+
+
+def test_altered_result_images_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny.make(tmp_path)
+    shutil.copytree(tmp_path / "images" / "test", tmp_path / "own")
+    run = planned_with(tmp_path, {"outputs": "own"})
+    cell, = run.cells.values()
+    store(cell, {"images": tiny.IMAGES, "mean": {}})
+    assert said(run, cell) == (verify.CURRENT, "")
+    shutil.copy(tmp_path / "own" / "img0.png", tmp_path / "own" / "img1.png")
+    assert said(run, cell) == (verify.ALTERED, "its result images, own, were altered; run the "
+                                               "workflow again")
+
+
+def test_what_a_spec_lacks_or_has_otherwise_is_named(run):
+    cell, = run.cells.values()
+    other = {**cell.spec, "metrics": ["psnr"], "code": "0" * 64}
+    store(replace(cell, spec=other), {"images": tiny.IMAGES, "mean": {}})
+    assert said(run, cell) == (
+        "stale", "stale: its code, metrics changed since; run the workflow again")

@@ -94,6 +94,43 @@ def test_the_set_of_weights_is_part_of_the_spec(planned, tmp_path):
     assert planned({"external": "a.pt", "weights_key": "params"})["sigma15"].weights_key == "params"
 
 
+def test_what_a_model_cannot_do_is_said_with_the_reason(planned, tmp_path):
+    entry = protocols.get("sr-x2").definition()
+    del entry["id"]
+    (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"protocols": {"sr-x2_5@1": {
+        **entry, "level": "x2_5", "degradation": {"kind": "matlab_bicubic", "scale": 2.5}}}}))
+    said = []
+    for protocol in ("sr-x2_5", "jpeg_color-q10"):
+        with pytest.raises(UserError, match="cannot do .*: it does sr, denoise_color") as caught:
+            planned({"arch": "tiny", "checkpoint": "a.pt"}, [
+                {"protocol": protocol, "datasets": ["tinyset"], "models": ["m"]}])
+        said.append("and no scale that is not whole, such as 2.5" in str(caught.value))
+    assert said == [True, False]
+
+
+def test_bundled_weights_are_a_file_with_a_digest(planned, tmp_path):
+    found = planned({"arch": "compacter", "options": {"skip": "input"}, "checkpoint": "bundled"})
+    assert found["sigma15"].path == found["sigma25"].path       # one file for all levels
+    assert len(found["sigma15"].sha256) == 64
+    assert plan.load(tmp_path / "config.yaml").models["m"].checkpoint.kind == "bundled"
+
+
+def test_a_model_of_a_plugin_is_the_users_own(planned, tmp_path):
+    for arch, own in (("tiny", True), ("compacter", False)):
+        planned({"arch": arch, "checkpoint": "a.pt"})
+        assert plan.load(tmp_path / "config.yaml").models["m"].own == own
+
+
+@pytest.mark.parametrize("entry", [{"external": "a.pt"}, {"outputs": "own"}])
+def test_an_entry_names_the_printed_values_that_it_belongs_beside(planned, tmp_path, entry):
+    planned({**entry, "published_as": "SwinIR"})
+    assert plan.load(tmp_path / "config.yaml").models["m"].published_as == "SwinIR"
+    planned(entry)
+    assert plan.load(tmp_path / "config.yaml").models["m"].published_as == ""
+    with pytest.raises(UserError, match="unknown published method 'SwimIR'.*'SwinIR'"):
+        planned({**entry, "published_as": "SwimIR"})
+
+
 @pytest.mark.parametrize(("entry", "message"), [
     ({"arch": "tiny", "checkpoint": {"path": "a.pt", "sha256": {"sigma15": "1" * 64}}},
      "`sha256` has no digest for the level sigma25; it has sigma15"),
@@ -110,6 +147,8 @@ def test_the_set_of_weights_is_part_of_the_spec(planned, tmp_path):
      "'weights_key' goes with weights from a file"),
     ({"arch": "tiny", "sha256": "1" * 64, "training": {"recipe": "demo", "data": ["tinytrain"]}},
      "'sha256' goes with weights from a file"),
+    ({"arch": "tiny", "checkpoint": "a.pt", "published_as": "SwinIR"},
+     "'published_as' requires `external` or `outputs`"),
     ({"arch": "tiny", "checkpoint": {}}, "mapping with path or url"),
     ({"arch": "tiny", "checkpoint": {"path": "a", "key": "b"}}, "mapping with path or url"),
 ])

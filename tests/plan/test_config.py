@@ -1,10 +1,11 @@
 import sys
+from dataclasses import replace
 
 import pytest
 import yaml
 
 from irbench import plan
-from irbench.core.errors import UserError
+from irbench.core.errors import Superseded, UserError
 from irbench.plan import config, sources
 from tests.helpers import tiny
 
@@ -201,6 +202,30 @@ def test_asking_for_a_job_that_is_not_there(tmp_path):
     run = plan.load(tiny.make(tmp_path))
     with pytest.raises(UserError, match="unknown cell job .*Valid: .*sr-x2@2/tinyset/tiny"):
         run.find("cell", protocol="sr-x2", dataset="tinyset", model="tinyy")
+    # what a profile cannot be is no reason why there is no training
+    run.config["models"]["tiny"]["profile"] = False
+    with pytest.raises(UserError, match="unknown training job 'sr-x3@2/tiny'"):
+        run.find("training", protocol="sr-x3", model="tiny")
+    with pytest.raises(UserError, match="unknown dataset 'tinysett'. Did you mean 'tinyset'"):
+        run.entry("tinysett")
+
+
+def test_what_a_profile_of_a_seed_cannot_be_is_no_reason_for_its_training(tmp_path):
+    run = plan.load(tiny.make(tmp_path, models={"tiny": {"training": {
+        "recipe": "demo", "data": ["tinytrain"], "patch": 16, "seeds": 2}}}, cells=[
+            {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["tiny"]}]))
+    with pytest.raises(UserError, match="is as fast as 'tiny', another seed"):
+        run.find("profile", protocol="sr-x2", model="tiny.seed2")
+    with pytest.raises(UserError, match="unknown training job 'sr-x3@2/tiny.seed2'"):
+        run.find("training", protocol="sr-x3", model="tiny.seed2")
+
+
+def test_a_job_that_a_newer_plan_does_not_ask_for(tmp_path):
+    run = plan.load(tiny.make(tmp_path))
+    job = run.data["tinyset"]
+    run.check_asked(job)
+    with pytest.raises(Superseded, match="no longer asks for this; nothing was written"):
+        replace(run, asks_for=lambda one: one is not job).check_asked(job)
 
 
 @pytest.mark.parametrize(("entry", "name"), [

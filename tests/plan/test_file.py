@@ -29,6 +29,7 @@ def equal(one, other):
     assert one.config == other.config and one.folder == other.folder
     for group in file.GROUPS:
         assert dict(getattr(one, group)) == dict(getattr(other, group)), group
+        assert len(getattr(one, group)) == len(getattr(other, group))
     for name in ("protocols", "scopes", "models", "trained_on"):
         assert dict(getattr(one, name)) == dict(getattr(other, name)), name
     assert one.references == other.references
@@ -100,9 +101,10 @@ def test_another_file_is_refused(tmp_path, text, message):
     assert str(path) in str(caught.value)
 
 
-def test_a_job_whose_name_lacks_a_part_makes_no_plan(world):
+@pytest.mark.parametrize("name", ["sr-x2@2/tinyset", "sr-x2@2/tinyset/bicubic/more"])
+def test_a_job_whose_name_has_not_its_parts_makes_no_plan(world, name):
     path = file.write(world)
-    path.write_text(path.read_text().replace('"sr-x2@2/tinyset/bicubic":', '"sr-x2@2/tinyset":'))
+    path.write_text(path.read_text().replace('"sr-x2@2/tinyset/bicubic":', f'"{name}":'))
     with pytest.raises(UserError, match="plan.json: not a plan. Run the workflow again"):
         dict(file.read(path).cells)
 
@@ -147,6 +149,8 @@ def test_a_set_that_comes_later_settles(tmp_path, monkeypatch):
                        "cell sr-x2@2 / packed / tiny", "leaks tiny"}
     for job, now in zip(before.jobs(), after.jobs(), strict=True):
         assert file.settled(before, job) == now
+    file.write(after)       # which asks for the same jobs, now that the set is known
+    assert all(before.asks_for(job) for job in before.jobs())
     assert cli.main(["eval", "--plan", str(path), "--protocol", "sr-x2@2", "--dataset", "packed",
                      "--model", "bicubic"]) == 0
     job = after.find("cell", protocol="sr-x2", dataset="packed", model="bicubic")

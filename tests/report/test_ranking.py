@@ -81,7 +81,11 @@ def test_few_images(images, expected):
 def test_the_noise_of_machines_is_no_difference():
     assert ranking.places([TEN, shifted(TEN, 0.0009)]) == [1, 1]
     assert ranking.places([TEN, shifted(TEN, 0.0011)]) == [2, 1]
+    assert ranking.places([[0.0] * 10, [METRICS["psnr"].alike] * 10]) == [1, 1]     # just so far
     assert ranking.places([TEN, shifted(TEN, 0.004)], shown=["34.50", "34.50"]) == [1, 1]
+    # a third row is compared with both rows that look alike
+    assert ranking.places([TEN, shifted(TEN, 0.004), shifted(TEN, 1)],
+                          shown=["34.50", "34.50", "35.50"]) == [2, 2, 1]
     assert ranking.places([[], []]) == [1, 1]
 
 
@@ -109,6 +113,7 @@ def test_all_columns_and_blocks_of_a_table_are_one_family(tmp_path):
     for table in found:
         assert places(table) == {"a": (1, ""), "b": (1, "")}
         assert "This table makes 2 comparisons." in table.caption
+        assert "a paired t-test decides" not in table.caption       # six images are enough
 
 
 def test_lower_is_better_for_lpips():
@@ -186,6 +191,13 @@ def test_the_caption_names_sets_of_few_images(tmp_path):
     table = table_of(tmp_path, {"a": [30.0, 31.0, 32.0], "b": [30.5, 31.5, 32.5]})
     assert places(table) == {"a": (2, "second"), "b": (1, "best")}
     assert "so a paired t-test decides (Photos: 3)" in table.caption
+
+
+def test_one_image_is_no_comparison(tmp_path):
+    """It says nothing of others, so it must not make the other comparisons of its table weaker."""
+    table = table_of(tmp_path, {"a": [30.0], "b": [31.0]})
+    assert places(table) == {"a": (1, ""), "b": (1, "")}
+    assert "This table makes 0 comparisons." in table.caption
 
 
 def test_one_image_and_one_row(tmp_path):

@@ -142,7 +142,7 @@ def sentences(cells: Sequence[Cell], titles: Mapping[str, str], comparisons: int
         comparisons: how many comparisons the table makes (``measured``).
     """
     small = {titles[cell.dataset]: len(cell.images) for cell in cells
-             if 0 < len(cell.images) < statistics.FEWEST}
+             if len(cell.images) < statistics.FEWEST}
     few = text.few_images()
     return [
         "The best value of each column is in bold, the second is underlined. The rank of a "
