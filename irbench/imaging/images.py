@@ -8,7 +8,10 @@ Try: ``python -c "from irbench.imaging.images import *; print(read_image('photo.
 
 from __future__ import annotations
 
+import hashlib
 import io
+import struct
+import zlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -87,10 +90,55 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def write_png(path: str | Path, image: np.ndarray) -> None:
-    """Write uint8 (H, W, C) as PNG, atomically."""
+    """Write uint8 (H, W, C) as PNG, atomically, in few bytes; ``put_png`` is six times as fast."""
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
     write_atomic(Path(path), buffer.getvalue())
+
+
+def put_png(path: str | Path, image: np.ndarray) -> str:
+    """Write uint8 (H, W, C) as PNG, atomically, unless the file holds just that already.
+
+    Several models share their targets and inputs, which are then written once. The file begins with
+    a text that holds the SHA-256 of the pixels and that of the rest of the file, so that it need
+    not be decoded for comparison, and no edit goes unnoticed.
+
+    Returns the SHA-256 (hex) of the file.
+    """
+    path, pixels = Path(path), hashlib.sha256(str(image.shape).encode())
+    pixels.update(np.ascontiguousarray(image))
+    try:
+        data = path.read_bytes()
+    except OSError:
+        data = b""
+    seal = _seal(pixels.hexdigest(), data[:HEAD], data[HEAD + SEAL:])
+    if data[HEAD:HEAD + SEAL] != seal:
+        plain = _encoded(image)
+        data = plain[:HEAD] + _seal(pixels.hexdigest(), plain[:HEAD], plain[HEAD:]) + plain[HEAD:]
+        write_atomic(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+HEAD = 33       # bytes of a PNG file before the first chunk that is not its header
+SEAL = 12 + len("irbench") + 2 * 65     # bytes of the chunk: around it, its keyword, two digests
+
+
+def _seal(pixels: str, head: bytes, rest: bytes) -> bytes:
+    """Return the chunk tEXt (PNG specification, 11.3.4.3) with the digests of pixels and file."""
+    text = f"tEXtirbench\0{pixels} {hashlib.sha256(head + rest).hexdigest()}".encode()
+    return struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+
+
+def _encoded(image: np.ndarray) -> bytes:
+    """Return the PNG file of uint8 (H, W, C); ``benchmarks/images.py`` compares other ways."""
+    import cv2
+
+    plain = np.ascontiguousarray(image)
+    if plain.shape[-1] == 3:
+        plain = cv2.cvtColor(plain, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".png", plain, (
+        cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER,
+        cv2.IMWRITE_PNG_FILTER_PAETH))[1].tobytes()
 
 
 # -- values ------------------------------------------------------------------------------------

@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irbench.catalog.protocols import Protocol
-from irbench.core import digests, messages, records
+from irbench.core import messages, records
 from irbench.core.errors import Damaged, Unavailable, UserError
 from irbench.core.run_folder import INPUT, TARGET, RunFolder
 from irbench.data import obtain, outputs, sets
 from irbench.imaging import degrade, metrics
-from irbench.imaging.images import as_channels, to_float, to_rgb, to_uint8, write_png
+from irbench.imaging.images import as_channels, put_png, to_float, to_rgb, to_uint8
 from irbench.jobs.result import USUAL, Result, RunSettings
 from irbench.models import interface, registry
 from irbench.plan import Job, Plan
@@ -373,14 +373,13 @@ def _keep(folder: Path, job: Job, name: str, degraded: np.ndarray, restored: np.
     """
     run, place = RunFolder(folder), (job.key["protocol"], job.key["dataset"])
     kept = {}
-    # input and target are always written: the set's files may have changed since an earlier run
+    # input and target are always compared: the set's files may have changed since an earlier run
     for owner, image in ((job.key["model"], restored), (INPUT, to_uint8(degraded)),
                          (TARGET, target)):
         if image is None:
             continue
         path = run.image(*place, owner, name)
-        write_png(path, image)
-        kept[path.relative_to(folder).as_posix()] = digests.file_digest(path)
+        kept[path.relative_to(folder).as_posix()] = put_png(path, image)
     return kept
 
 
