@@ -253,6 +253,9 @@ Score = Callable[[Pair], float | None]
 Prepare = Callable[[Protocol], Score]
 Finder = Callable[[], backbones.Found]
 
+# metrics that threads may compute at the same time; others may hold a state, or use all cores
+THREADED = ("psnr", "ssim")
+
 # metric -> the function that prepares it for a protocol, and the one that finds its files
 COMPUTED: dict[str, Prepare] = {}
 FILES: dict[str, Finder] = {}
@@ -358,24 +361,32 @@ class Scorer:
 
         ``gray_file``: whether the target's file is gray (see ``planes``).
         """
+        found, failed = self.score(restored, target, gray_file, self._scores)
+        self.note(failed)
+        return found
+
+    def score(self, restored: np.ndarray, target: np.ndarray, gray_file: bool,
+              names: Iterable[str]) -> tuple[dict[str, float | None], dict[str, str]]:
+        """Return the scores, and why some are None; threads may do so for ``THREADED`` metrics."""
         if restored.shape != target.shape:
             raise UserError(f"the restored image is {restored.shape}, its target {target.shape} "
                             "(H, W, C): the model does not fit the protocol.")
         crop = self.protocol.metric.crop
         pair = Pair(crop_border(restored, crop), crop_border(target, crop),
                     tuple(Planes(image, self.protocol, gray_file) for image in (restored, target)))
-        return {name: self._score(name, score, pair) for name, score in self._scores.items()}
+        found, failed = {}, {}
+        for name in names:
+            try:
+                found[name] = self._scores[name](pair)
+            except Unavailable as error:
+                found[name], failed[name] = None, str(error)
+            if found[name] is not None and not math.isfinite(found[name]):
+                found[name], failed[name] = None, f"{name} is {found[name]}"
+        return found, failed
 
-    def _score(self, name: str, score: Score, pair: Pair) -> float | None:
-        try:
-            value = score(pair)
-        except Unavailable as error:
-            self.failed.setdefault(name, str(error))
-            return None
-        if value is not None and not math.isfinite(value):
-            self.failed.setdefault(name, f"{name} is {value}")
-            return None
-        return value
+    def note(self, failed: dict[str, str]) -> None:
+        """Remember why an image lacks scores; call it in the order of the images."""
+        self.failed = failed | self.failed
 
 
 def mean(scores: list[dict[str, float | None]], names: tuple[str, ...]) -> dict:

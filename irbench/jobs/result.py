@@ -40,6 +40,8 @@ class RunSettings:
         tensorboard: whether a training also writes TensorBoard's files.
         compile: whether a training runs its network through torch.compile.
         channels_last: whether a training keeps weights and images in torch's NHWC layout.
+        workers: threads of a cell that load and score images beside the one that runs the network;
+            None for what suits the device (``workers_beside``).
         wait_quiet: seconds that a profile or benchmark may wait for a quiet machine.
     """
 
@@ -53,7 +55,18 @@ class RunSettings:
     tensorboard: bool = False
     compile: bool = False
     channels_last: bool = False
+    workers: int | None = None
     wait_quiet: float = 0.0
+
+    def workers_beside(self, device: str, computes: bool) -> int:
+        """Return how many threads load and score images beside the one that runs the network.
+
+        On a GPU, as many as the job has cores. On the CPU none beside a network that computes with
+        all of them (``computes``), and else one less than the job has.
+        """
+        if self.workers is not None:
+            return self.workers
+        return self.threads if device != "cpu" else 0 if computes else self.threads - 1
 
     def keeps(self, requested: bool) -> bool:
         """Return whether a cell writes its images; those of a part of a set would replace a run's.

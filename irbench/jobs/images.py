@@ -1,0 +1,171 @@
+"""What is done with each image of a cell beside the network: scored, written, made an entry.
+
+Writes the pictures to keep. ``CellImages`` is completed by ``irbench.jobs.evaluate``, for images
+that a network restores, and by ``Given``, for images that somebody else restored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from irbench.catalog.protocols import Protocol
+from irbench.core import messages, records
+from irbench.core.errors import Damaged
+from irbench.core.run_folder import INPUT, TARGET, RunFolder
+from irbench.data import sets
+from irbench.imaging import metrics
+from irbench.imaging.images import put_png, to_rgb, to_uint8
+from irbench.jobs import pipeline
+from irbench.jobs.items import Item, named
+from irbench.jobs.result import RunSettings
+from irbench.plan import Job, Plan
+
+
+@dataclass
+class Finished:
+    """What is known of an image at the end, and what metrics that must not run in threads need."""
+
+    item: Item
+    restored: np.ndarray
+    target: np.ndarray
+    gray_file: bool
+    scores: dict[str, float | None]
+    failed: dict[str, str]
+    kept: dict[str, str]
+    more: dict
+
+
+@dataclass
+class CellImages:
+    """How the images of a cell are worked on, in three steps that ``pipeline`` spreads to threads.
+
+    Attributes:
+        plan, job, settings: as of ``run``.
+        protocol: of the cell.
+        dataset: the set's name in messages.
+        scorer: scores each image.
+        phases: adds up the times.
+    """
+
+    plan: Plan
+    job: Job
+    settings: RunSettings
+    protocol: Protocol
+    dataset: str
+    scorer: metrics.Scorer
+    phases: records.Phases
+
+    def all(self, items: list[Item], workers: int) -> list[dict]:
+        """Return the entries of all images in the record, in order.
+
+        ``workers``: threads that load and score, beside this one that runs the network.
+        """
+        steps = pipeline.Steps(self.load, self.restore, self.finish)
+        with contextlib.closing(pipeline.in_order(
+                items, steps, workers, lambda item: item.pixels(self.protocol))) as results:
+            return [self.entry(one) for one in (messages.track(results, self.job.title, len(items))
+                                                if self.settings.progress else results)]
+
+    def named(self, item: Item) -> contextlib.AbstractContextManager:
+        """Add the image's name to every error."""
+        return named(item, self.dataset)
+
+    def scored(self, item: Item, degraded: np.ndarray, make: Callable[[], np.ndarray],
+               target: np.ndarray | None, gray_file: bool, more: dict) -> Finished:
+        """Score an image, which ``make`` returns, and write its pictures, in any thread."""
+        with self.phases("score"):
+            restored = make()
+            # without a target only metrics that do not look at one are prepared
+            against = restored if target is None else target
+            scores, failed = self.scorer.score(restored, against, gray_file, [
+                name for name in self.scorer.prepared if name in metrics.THREADED])
+        kept = {}
+        if self.settings.keeps(self.job.spec["keep_images"]):
+            with self.phases("write"):
+                kept = _keep(self.plan.folder, self.job, item.name, degraded, restored, target)
+        return Finished(item, restored, against, gray_file, scores, failed, kept, more)
+
+    def entry(self, one: Finished) -> dict:
+        """Compute the other metrics and return the image's entry; called in order."""
+        scores, failed = one.scores, one.failed
+        if others := [name for name in self.scorer.prepared if name not in metrics.THREADED]:
+            with self.named(one.item), self.phases("score"):
+                more, also = self.scorer.score(one.restored, one.target, one.gray_file, others)
+            scores, failed = scores | more, failed | also
+        self.scorer.note(failed)
+        return {"name": one.item.name, "height": one.restored.shape[0],
+                "width": one.restored.shape[1],
+                **{name: scores.get(name) for name in self.job.spec["metrics"]}, **one.more,
+                "file": next(iter(one.kept), None), **({"kept": one.kept} if one.kept else {})}
+
+
+@dataclass
+class Given(CellImages):
+    """Images that somebody else restored: the file of each by its name."""
+
+    given: dict[str, sets.ImageFile]
+
+    def named(self, item: Item) -> contextlib.AbstractContextManager:
+        """Add the image's name to every error."""
+        return named(item, self.dataset, self.given[item.name])
+
+    def load(self, item: Item) -> tuple:
+        """Return what ``Item.load`` does, and the restored image; in any thread."""
+        with self.named(item), self.phases("load"):
+            degraded, target, gray_file = item.load(self.protocol)
+            size = [round(self.protocol.scale * side) for side in degraded.shape[:2]]
+            restored = _fitting(self.given[item.name].load(), (*size, degraded.shape[-1]))
+        return degraded, restored, target, gray_file
+
+    def restore(self, item: Item, loaded: tuple) -> tuple:
+        """Return what was loaded: no network runs."""
+        return loaded
+
+    def finish(self, item: Item, found: tuple) -> Finished:
+        """Score an image; in any thread."""
+        file = self.given[item.name]
+        with self.named(item):
+            degraded, restored, target, gray_file = found
+            return self.scored(item, degraded, lambda: restored, target, gray_file, {
+                "output": f"{file.path.parent.name}/{file.path.name}", "sha256": file.sha256})
+
+
+def _fitting(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return a given picture, uint8 (H, W, 1 or 3), in the colours of ``shape`` (H, W, C).
+
+    A gray picture of a colour target has its value in all channels, and a colour file with three
+    equal channels is a gray picture. Raises Damaged for another size, or colours without need.
+    """
+    (h, w), (th, tw) = picture.shape[:2], shape[:2]
+    if (h, w) != (th, tw):
+        raise Damaged(f"the result image is {h}x{w} pixels (height x width), its target {th}x{tw} "
+                      "(cropped as the protocol asks). They must have the same size.")
+    if shape[-1] == 3:
+        return to_rgb(picture)
+    if (picture != picture[..., :1]).any():
+        raise Damaged("the result image has colours, but the protocol scores gray images. Give "
+                      "the gray results.")
+    return np.ascontiguousarray(picture[..., :1])
+
+
+def _keep(folder: Path, job: Job, name: str, degraded: np.ndarray, restored: np.ndarray,
+          target: np.ndarray | None) -> dict[str, str]:
+    """Write the restored image, the input (rounded) and the target, if there is one.
+
+    Returns their paths, relative to the run folder, with the SHA-256 of each.
+    """
+    run, place = RunFolder(folder), (job.key["protocol"], job.key["dataset"])
+    kept = {}
+    # input and target are always compared: the set's files may have changed since an earlier run
+    for owner, image in ((job.key["model"], restored), (INPUT, to_uint8(degraded)),
+                         (TARGET, target)):
+        if image is None:
+            continue
+        path = run.image(*place, owner, name)
+        kept[path.relative_to(folder).as_posix()] = put_png(path, image)
+    return kept
