@@ -76,7 +76,7 @@ def prepare(folder: Path, source: Path, count: int) -> Path:
     settings = {
         "run": "benchmark", "catalog_paths": [str(folder / "datasets.yaml")],
         "data_root": str(folder / "data"), "metrics": ["psnr", "ssim"], "device": "cpu",
-        "models": {"bicubic": {}},
+        "models": {"bicubic": {"inference": {"tile": "off"}}},
         "cells": [{"protocol": "sr-x2", "datasets": ["images"], "models": ["bicubic"]}]}
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     return folder / "config.yaml"

@@ -3,8 +3,8 @@
 file -> decoded uint8 -> degraded -> tensor -> model -> uint8 -> scores -> record
 
 Sets of clean images and of pairs differ only in the source of the input. The network runs in this
-thread, one image after another. Beside a GPU, and where nothing else computes, other threads load
-the next images and score the last ones (``irbench.jobs.pipeline``). A network on the CPU takes its
+thread, one image after another. Beside a GPU, and where no network runs, other threads load the
+next images and score the last ones (``irbench.jobs.pipeline``). A network on the CPU takes its
 cores itself: there loading and scoring are 1 % of the time of Compacter's forward passes
 (``benchmarks/cell.py``), and all happens in turn.
 
@@ -89,8 +89,7 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
     if job.model.given:
         return _scored(plan, job, settings, items, given, resolved, scorer, phases)
     cell = Restored(plan, job, settings, protocol, data.name, scorer, phases, network, foreign)
-    computes = job.model.learned or settings.module is not None
-    images = cell.all(items, settings.workers_beside(device, computes))
+    images = cell.all(items, settings.workers_beside(device))
     if facts := interface.diagnosis_in_words(network.network, network.observed):
         messages.say(f"{facts} (first image)")
     names = tuple(job.spec["metrics"])
@@ -124,7 +123,7 @@ def _scored(plan: Plan, job: Job, settings: RunSettings, items: list[Item],
     """Score result images that somebody else made; no network runs. See ``run``."""
     cell = Given(plan, job, settings, plan.protocols[job.key["protocol"]], job.key["dataset"],
                   scorer, phases, given)
-    images = cell.all(items, settings.workers_beside("cpu", computes=False))
+    images = cell.all(items, settings.workers_beside("cpu", network=False))
     names = tuple(job.spec["metrics"])
     return Result({"images": images, "mean": metrics.mean(images, names),
                    "missing": _missing(scorer, images, names, "alone" in job.spec)},

@@ -58,15 +58,16 @@ class RunSettings:
     workers: int | None = None
     wait_quiet: float = 0.0
 
-    def workers_beside(self, device: str, computes: bool) -> int:
+    def workers_beside(self, device: str, network: bool = True) -> int:
         """Return how many threads load and score images beside the one that runs the network.
 
-        On a GPU, as many as the job has cores. On the CPU none beside a network that computes with
-        all of them (``computes``), and else one less than the job has.
+        On a GPU, as many as the job has cores. On the CPU none: a network takes all cores there,
+        and its memory is measured by that of the process (``irbench.inference.budget``). Without a
+        network, one less than the job has cores.
         """
         if self.workers is not None:
             return self.workers
-        return self.threads if device != "cpu" else 0 if computes else self.threads - 1
+        return self.threads - 1 if not network else 0 if device == "cpu" else self.threads
 
     def keeps(self, requested: bool) -> bool:
         """Return whether a cell writes its images; those of a part of a set would replace a run's.

@@ -316,7 +316,7 @@ def test_an_error_in_a_thread_names_its_image(world, workers):
 
 def test_how_many_threads_suit_a_job():
     four = RunSettings(threads=4)
-    assert [four.workers_beside(*one) for one in (
-        ("cuda", True), ("cpu", True), ("cpu", False))] == [4, 0, 3]
-    assert RunSettings().workers_beside("cpu", computes=False) == 0
-    assert RunSettings(workers=2).workers_beside("cpu", computes=True) == 2
+    assert [four.workers_beside("cuda"), four.workers_beside("cpu"),
+            four.workers_beside("cpu", network=False)] == [4, 0, 3]
+    assert RunSettings().workers_beside("cpu", network=False) == 0
+    assert RunSettings(workers=2).workers_beside("cpu") == 2
