@@ -88,7 +88,8 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
             foreign = guard.guarded(network.network)
     if job.model.given:
         return _scored(plan, job, settings, items, given, resolved, scorer, phases)
-    cell = Restored(plan, job, settings, protocol, data.name, scorer, phases, network, foreign)
+    cell = Restored(plan, job, settings, protocol, data.name, scorer, phases, resolved,
+                    network, foreign)
     images = cell.all(items, settings.workers_beside(device))
     if facts := interface.diagnosis_in_words(network.network, network.observed):
         messages.say(f"{facts} (first image)")
@@ -122,7 +123,7 @@ def _scored(plan: Plan, job: Job, settings: RunSettings, items: list[Item],
             phases: records.Phases) -> Result:
     """Score result images that somebody else made; no network runs. See ``run``."""
     cell = Given(plan, job, settings, plan.protocols[job.key["protocol"]], job.key["dataset"],
-                  scorer, phases, given)
+                  scorer, phases, resolved, given)
     images = cell.all(items, settings.workers_beside("cpu", network=False))
     names = tuple(job.spec["metrics"])
     return Result({"images": images, "mean": metrics.mean(images, names),
@@ -191,14 +192,18 @@ class Restored(CellImages):
                 with self.phases("check"):
                     _check_repeatable(self.network, self.job.model.name,
                                       (loaded[0], self.rounded(values)), seed, device)
-        return (*loaded, values, tiles)
+        return (*loaded, values, tiles, self.network.state())
 
     def finish(self, item: Item, found: tuple) -> Finished:
         """Round, score and write an image; in any thread."""
-        degraded, target, gray_file, values, tiles = found
+        degraded, target, gray_file, values, tiles, state = found
         with self.named(item):
             return self.scored(item, degraded, lambda: self.rounded(values), target, gray_file,
-                               {"tiles": tiles})
+                               {"tiles": tiles}, state)
+
+    def continue_from(self, state: dict) -> None:
+        """Give the network what it knew after an image."""
+        self.network.continue_from(state)
 
     def rounded(self, values: np.ndarray) -> np.ndarray:
         """Check what the network returned, and return it as uint8 (H, W, C)."""

@@ -14,14 +14,16 @@ from pathlib import Path
 import numpy as np
 
 from irbench.catalog.protocols import Protocol
-from irbench.core import messages, records
+from irbench.core import machine, messages, records
+from irbench.core.digests import file_digest
 from irbench.core.errors import Damaged
-from irbench.core.run_folder import INPUT, TARGET, RunFolder
+from irbench.core.run_folder import INPUT, TARGET, RunFolder, partial_of
 from irbench.data import sets
 from irbench.imaging import metrics
 from irbench.imaging.images import put_png, to_rgb, to_uint8
 from irbench.jobs import pipeline
 from irbench.jobs.items import Item, named
+from irbench.jobs.partial import Partial
 from irbench.jobs.result import RunSettings
 from irbench.plan import Job, Plan
 
@@ -38,6 +40,7 @@ class Finished:
     failed: dict[str, str]
     kept: dict[str, str]
     more: dict
+    state: dict
 
 
 @dataclass
@@ -50,6 +53,7 @@ class CellImages:
         dataset: the set's name in messages.
         scorer: scores each image.
         phases: adds up the times.
+        resolved: the record's ``resolved``.
     """
 
     plan: Plan
@@ -59,24 +63,72 @@ class CellImages:
     dataset: str
     scorer: metrics.Scorer
     phases: records.Phases
+    resolved: dict
 
     def all(self, items: list[Item], workers: int) -> list[dict]:
         """Return the entries of all images in the record, in order.
 
-        ``workers``: threads that load and score, beside this one that runs the network.
+        ``workers``: threads that load and score, beside this one that runs the network. Images
+        that an earlier process has done are not worked on again (``irbench.jobs.partial``).
         """
+        partial = Partial(partial_of(self.job.record) if self._continues() else None, {
+            "spec": self.job.spec, "resolved": self.resolved, "device": self.settings.device,
+            "threads": self.settings.threads, "machine": machine.basis()})
+        with contextlib.closing(partial):
+            known = partial.begin(lambda number, line: self._is_done(items, number, line))
+            for line in known:
+                self.scorer.note(line["failed"])
+                self.continue_from(line["state"])
+                self.phases.seconds |= line["seconds"]
+            if known:
+                messages.say(f"{self.job.title}: continues after {len(known)} of {len(items)} "
+                             "images")
+            entries = [line["entry"] for line in known]
+            return entries + self._rest(items, len(known), workers, partial)
+
+    def _continues(self) -> bool:
+        return (self.settings.continues and self.settings.limit is None
+                and self.settings.module is None)
+
+    def _is_done(self, items: list[Item], number: int, line: dict) -> bool:
+        """Return whether a line is of the image with this number, and its pictures are there."""
+        if number >= len(items) or line["entry"]["name"] != items[number].name:
+            return False
+        kept = line["entry"].get("kept", {})
+        if self.settings.keeps(self.job.spec["keep_images"]) != bool(kept):
+            return False
+        try:
+            return all(file_digest(self.plan.folder / path) == digest
+                       for path, digest in kept.items())
+        except OSError:
+            return False
+
+    def _rest(self, items: list[Item], start: int, workers: int, partial: Partial) -> list[dict]:
+        """Work on the images from one on, and return their entries."""
         steps = pipeline.Steps(self.load, self.restore, self.finish)
         with contextlib.closing(pipeline.in_order(
-                items, steps, workers, lambda item: item.pixels(self.protocol))) as results:
-            return [self.entry(one) for one in (messages.track(results, self.job.title, len(items))
-                                                if self.settings.progress else results)]
+                items[start:], steps, workers,
+                lambda item: item.pixels(self.protocol))) as results:
+            entries = []
+            for one in (messages.track(results, self.job.title, len(items), start)
+                        if self.settings.progress else results):
+                entries.append(self.entry(one))
+                # what the network has observed of the first image need not stand in each line
+                state = one.state | {"observed": None} if start + len(entries) > 1 else one.state
+                partial.add({"entry": entries[-1], "failed": one.failed, "state": state,
+                             "seconds": self.phases.seconds})
+            return entries
+
+    def continue_from(self, state: dict) -> None:
+        """Take over what the images before have changed; called for each of them in order."""
 
     def named(self, item: Item) -> contextlib.AbstractContextManager:
         """Add the image's name to every error."""
         return named(item, self.dataset)
 
     def scored(self, item: Item, degraded: np.ndarray, make: Callable[[], np.ndarray],
-               target: np.ndarray | None, gray_file: bool, more: dict) -> Finished:
+               target: np.ndarray | None, gray_file: bool, more: dict,
+               state: dict | None = None) -> Finished:
         """Score an image, which ``make`` returns, and write its pictures, in any thread."""
         with self.phases("score"):
             restored = make()
@@ -88,16 +140,17 @@ class CellImages:
         if self.settings.keeps(self.job.spec["keep_images"]):
             with self.phases("write"):
                 kept = _keep(self.plan.folder, self.job, item.name, degraded, restored, target)
-        return Finished(item, restored, against, gray_file, scores, failed, kept, more)
+        return Finished(item, restored, against, gray_file, scores, failed, kept, more,
+                        state or {})
 
     def entry(self, one: Finished) -> dict:
         """Compute the other metrics and return the image's entry; called in order."""
-        scores, failed = one.scores, one.failed
+        scores = one.scores
         if others := [name for name in self.scorer.prepared if name not in metrics.THREADED]:
             with self.named(one.item), self.phases("score"):
                 more, also = self.scorer.score(one.restored, one.target, one.gray_file, others)
-            scores, failed = scores | more, failed | also
-        self.scorer.note(failed)
+            scores, one.failed = scores | more, one.failed | also
+        self.scorer.note(one.failed)
         return {"name": one.item.name, "height": one.restored.shape[0],
                 "width": one.restored.shape[1],
                 **{name: scores.get(name) for name in self.job.spec["metrics"]}, **one.more,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from irbench.core import files, records
 from irbench.core.errors import Unavailable, UserError, in_words
-from irbench.core.run_folder import RunFolder
+from irbench.core.run_folder import RunFolder, partial_of
 from irbench.plan import Job
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class RunSettings:
         channels_last: whether a training keeps weights and images in torch's NHWC layout.
         workers: threads of a cell that load and score images beside the one that runs the network;
             None for what suits the device (``workers_beside``).
+        continues: whether a cell keeps what is done in a file beside its record, and goes on there.
         wait_quiet: seconds that a profile or benchmark may wait for a quiet machine.
     """
 
@@ -56,6 +57,7 @@ class RunSettings:
     compile: bool = False
     channels_last: bool = False
     workers: int | None = None
+    continues: bool = False
     wait_quiet: float = 0.0
 
     def workers_beside(self, device: str, network: bool = True) -> int:
@@ -141,3 +143,5 @@ def write(job: Job, record: dict) -> None:
     if any(old.get(name) != record[name] for name in DECISIVE):
         files.set_folder_aside(job.record)
         folder.write(record)
+    if record["status"] == "ok":
+        partial_of(job.record).unlink(missing_ok=True)
