@@ -12,6 +12,7 @@ import hashlib
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -28,6 +29,7 @@ BT601_OFFSET = 16.0
 # BT.601 full range in 15 bits, as cv2's BGR2GRAY computes it: .299, .587, .114 for R, G, B
 FULL_RANGE = np.array([9798, 19235, 3735])
 FULL_RANGE_BITS = 15
+BLOCK = 2**16   # values of an intermediate result at a time, so that it stays in the cache
 
 
 # -- files -------------------------------------------------------------------------------------
@@ -154,7 +156,16 @@ def _encoded(image: np.ndarray) -> bytes:
 
 def to_float(image: np.ndarray) -> np.ndarray:
     """Turn uint8 [0, 255] into float32 [0, 1]."""
-    return image.astype(np.float32) / np.float32(255)
+    values = image.astype(np.float32)
+    values /= np.float32(255)
+    return values
+
+
+def strips(image: np.ndarray) -> Iterator[slice]:
+    """Yield slices of rows, so that intermediate results of a large image need little memory."""
+    at_once = max(1, BLOCK * len(image) // max(image.size, 1))
+    for first in range(0, len(image), at_once):
+        yield slice(first, first + at_once)
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
@@ -162,10 +173,13 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 
     Without it PSNR moves by about 0.01 dB. NaN is refused, because it would become plausible black.
     """
-    if not np.isfinite(image).all():
-        raise UserError("the restored image holds NaN or infinite values: the weights or the "
-                        "number type do not fit the model.")
-    return np.round(np.clip(image, 0, 1) * np.float64(255)).astype(np.uint8)
+    out = np.empty_like(image, np.uint8)
+    for rows in strips(image):
+        if not np.isfinite(image[rows]).all():
+            raise UserError("the restored image holds NaN or infinite values: the weights or the "
+                            "number type do not fit the model.")
+        out[rows] = np.round(np.clip(image[rows], 0, 1) * np.float64(255))
+    return out
 
 
 def luma(image: np.ndarray, *, rounded: bool, gray_file: bool = False) -> np.ndarray:
@@ -263,9 +277,6 @@ def _taps(n_in: int, n_out: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
     return period[index[:, keep] % (2 * n_in)], weight[:, keep]
 
 
-BLOCK = 2**16   # values of an intermediate result at a time, so that it stays in the cache
-
-
 def _along_rows(image: np.ndarray, taps: tuple[np.ndarray, np.ndarray], first: int, last: int,
                 rounded: bool) -> np.ndarray:
     """Return rows ``first`` to ``last`` of an image resized along its first axis.
@@ -310,7 +321,7 @@ def _turned(image: np.ndarray) -> np.ndarray:
             if image.shape[2] in (1, 3) else np.ascontiguousarray(image.transpose(1, 0, 2)))
 
 
-def imresize(image: np.ndarray, scale: float) -> np.ndarray:
+def imresize(image: np.ndarray, scale: float, dtype: type = np.float64) -> np.ndarray:
     """Resize like MATLAB's ``imresize(image, scale)`` with its default bicubic and antialiasing.
 
     A uint8 image is rounded to uint8 after the pass along H and again after the pass along W. This
@@ -322,15 +333,16 @@ def imresize(image: np.ndarray, scale: float) -> np.ndarray:
     Args:
         image: uint8 or float (H, W, C).
         scale: the factor, e.g. 0.5 or 2.
+        dtype: of the result of a float image, which is computed in float64.
 
     Returns:
-        The same kind of array, (ceil(H*scale), ceil(W*scale), C); float64 for float input.
+        The same kind of array, (ceil(H*scale), ceil(W*scale), C); ``dtype`` for float input.
     """
     rounded = image.dtype == np.uint8
     h, w = (int(np.ceil(round(side * scale, 6))) for side in image.shape[:2])
     down, across = (_taps(n_in, n_out, scale)
                     for n_in, n_out in zip(image.shape[:2], (h, w), strict=True))
-    out = np.empty((h, w, image.shape[2]), np.uint8 if rounded else np.float64)
+    out = np.empty((h, w, image.shape[2]), np.uint8 if rounded else dtype)
     at_once = max(8, BLOCK // max(image.shape[1] * image.shape[2], 1))
     for first in range(0, h, at_once):
         last = min(first + at_once, h)

@@ -192,7 +192,10 @@ class Restored(CellImages):
                 with self.phases("check"):
                     _check_repeatable(self.network, self.job.model.name,
                                       (loaded[0], self.rounded(values)), seed, device)
-        return (*loaded, values, tiles, self.network.state())
+        degraded, *target = loaded
+        if not self.settings.keeps(self.job.spec["keep_images"]):
+            degraded = None     # of a large image every array counts
+        return (degraded, *target, values, tiles, self.network.state())
 
     def finish(self, item: Item, found: tuple) -> Finished:
         """Round, score and write an image; in any thread."""

@@ -126,10 +126,13 @@ class CellImages:
         """Add the image's name to every error."""
         return named(item, self.dataset)
 
-    def scored(self, item: Item, degraded: np.ndarray, make: Callable[[], np.ndarray],
+    def scored(self, item: Item, degraded: np.ndarray | None, make: Callable[[], np.ndarray],
                target: np.ndarray | None, gray_file: bool, more: dict,
                state: dict | None = None) -> Finished:
-        """Score an image, which ``make`` returns, and write its pictures, in any thread."""
+        """Score an image, which ``make`` returns, and write its pictures, in any thread.
+
+        ``degraded``: its input; None if no pictures are kept.
+        """
         with self.phases("score"):
             restored = make()
             # without a target only metrics that do not look at one are prepared

@@ -184,3 +184,16 @@ def test_crop_border():
     assert images.crop_border(image, 0) is image
     with pytest.raises(UserError, match="nothing left"):
         images.crop_border(image, 3)
+
+
+@given(st.integers(0, 99), st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]),
+       st.sampled_from(["C", "F"]), st.sampled_from([np.float32, np.float64]))
+def test_rounding_by_strips_changes_nothing(seed, h, w, c, order, kind):
+    rng = np.random.default_rng(seed)
+    values = np.asarray(rng.normal(0.5, 0.4, (h, w, c)), kind, order=order)
+    whole = np.round(np.clip(values, 0, 1) * np.float64(255)).astype(np.uint8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "BLOCK", 64)
+        found = images.to_uint8(values)
+    assert np.array_equal(found, whole)
+    assert found.strides == whole.strides
