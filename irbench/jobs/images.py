@@ -142,7 +142,7 @@ class CellImages:
         kept = {}
         if self.settings.keeps(self.job.spec["keep_images"]):
             with self.phases("write"):
-                kept = _keep(self.plan.folder, self.job, item.name, degraded, restored, target)
+                kept = keep(self.plan.folder, self.job, item.name, degraded, restored, target)
         return Finished(item, restored, against, gray_file, scores, failed, kept, more,
                         state or {})
 
@@ -175,7 +175,7 @@ class Given(CellImages):
         with self.named(item), self.phases("load"):
             degraded, target, gray_file = item.load(self.protocol)
             size = [round(self.protocol.scale * side) for side in degraded.shape[:2]]
-            restored = _fitting(self.given[item.name].load(), (*size, degraded.shape[-1]))
+            restored = fitting(self.given[item.name].load(), (*size, degraded.shape[-1]))
         return degraded, restored, target, gray_file
 
     def restore(self, item: Item, loaded: tuple) -> tuple:
@@ -191,7 +191,7 @@ class Given(CellImages):
                 "output": f"{file.path.parent.name}/{file.path.name}", "sha256": file.sha256})
 
 
-def _fitting(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+def fitting(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """Return a given picture, uint8 (H, W, 1 or 3), in the colours of ``shape`` (H, W, C).
 
     A gray picture of a colour target has its value in all channels, and a colour file with three
@@ -209,7 +209,7 @@ def _fitting(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     return np.ascontiguousarray(picture[..., :1])
 
 
-def _keep(folder: Path, job: Job, name: str, degraded: np.ndarray, restored: np.ndarray,
+def keep(folder: Path, job: Job, name: str, degraded: np.ndarray, restored: np.ndarray,
           target: np.ndarray | None) -> dict[str, str]:
     """Write the restored image, the input (rounded) and the target, if there is one.
 
