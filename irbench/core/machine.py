@@ -38,6 +38,12 @@ def provenance(threads: int | None = None) -> dict:
     }
 
 
+def basis() -> dict:
+    """Return what the last bits of a computed value may depend on: machine and versions."""
+    return {"irbench": __version__, "python": platform.python_version(),
+            "packages": versions_of(*PACKAGES, "scipy"), "hardware": _hardware()}
+
+
 @functools.cache
 def versions_of(*names: str) -> dict[str, str | None]:
     """Return the installed versions of packages; null where one is absent."""

@@ -173,6 +173,13 @@ def _hear(event: str, arguments: tuple) -> None:
             noted.setdefault(path, os.path.exists(path))  # noqa: PTH110, which takes any text
 
 
+def recall(plugin: Path, resolved: dict) -> None:
+    """Count files that a plugin used in an earlier process, as ``used`` told them in a record."""
+    noted = _opened.setdefault(plugin, {})
+    for one in resolved.get(NOTED, ()):
+        noted.setdefault(os.path.abspath(one["file"]), one["sha256"] is not None)  # noqa: PTH100
+
+
 def used(plugins: Iterable[Path], whole: bool = False) -> list[dict]:
     """Return the files that plugins have used so far, beyond what the digest of their code covers.
 

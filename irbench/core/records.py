@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -99,11 +100,15 @@ def serves(spec: dict, wanted: dict) -> bool:
 # -- records -----------------------------------------------------------------------------------
 
 class Phases:
-    """Adds up the wall time of named phases; entering one phase twice adds to it."""
+    """Adds up the wall time of named phases; entering one phase twice adds to it.
+
+    Threads may share it; phases that run at the same time then add up to more than the wall time.
+    """
 
     def __init__(self) -> None:
         """Start with no phase."""
         self.seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def __call__(self, name: str) -> Iterator[None]:
@@ -113,7 +118,8 @@ class Phases:
             yield
         finally:
             spent = time.perf_counter() - start
-            self.seconds[name] = self.seconds.get(name, 0.0) + spent
+            with self._lock:
+                self.seconds[name] = self.seconds.get(name, 0.0) + spent
 
 
 def make(kind: str, key: dict, spec: dict, *, status: str = "ok", reason: str | None = None,

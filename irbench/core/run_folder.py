@@ -7,7 +7,7 @@ A run folder holds::
     .report                                  the digests of the report's inputs and files
     data/DATASET.json                        the records, one a job
     training/SCOPE/MODEL.json                beside it .csv (the curve) and .state
-    cells/PROTOCOL/DATASET/MODEL.json
+    cells/PROTOCOL/DATASET/MODEL.json        beside it .partial, the images done so far
     profiles/PROTOCOL/MODEL.json
     benches/BENCH.json
     leaks.json                               beside a record, while its job runs: .lock
@@ -46,7 +46,7 @@ PLACES = {
     "leaks": "leaks",
 }
 FORMATS = ("png", "pdf", "svg")         # files of a plot; config.schema.json names them, too
-RECORD, STATE, CURVE, LOCK = ".json", ".state", ".csv", ".lock"
+RECORD, STATE, CURVE, LOCK, PARTIAL = ".json", ".state", ".csv", ".lock", ".partial"
 
 
 def place(kind: str, key: Mapping[str, str]) -> str:
@@ -68,6 +68,11 @@ def parts(kind: str) -> tuple[str, ...]:
 def lock_of(record: Path) -> Path:
     """Return the file that is locked while a process does the job of a record."""
     return record.with_name(record.name.removesuffix(RECORD) + LOCK)
+
+
+def partial_of(record: Path) -> Path:
+    """Return the file of the images that an unfinished cell has done."""
+    return record.with_name(record.name.removesuffix(RECORD) + PARTIAL)
 
 
 def previous(state: Path) -> Path:

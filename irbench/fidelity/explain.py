@@ -28,7 +28,7 @@ from irbench.data import obtain
 from irbench.fidelity import conventions, inputs
 from irbench.fidelity.conventions import MOST, Choice, Picture
 from irbench.imaging.images import read_image, to_rgb
-from irbench.jobs import evaluate
+from irbench.jobs import evaluate, items
 from irbench.plan import Job, Plan
 
 ITSELF = "the protocol itself"
@@ -287,8 +287,8 @@ def _pictures(plan: Plan, job: Job, protocol: Protocol, saved: dict[str, Path] |
                         "--rerun.")
     if saved is None:
         network, _ = evaluate.ready(plan, job)  # run in the same way as the cell
-    for item in progress(evaluate.list_items(data, protocol)):
-        with evaluate.named(item, data.name):
+    for item in progress(items.list_items(data, protocol)):
+        with items.named(item, data.name):
             degraded, target, gray_file = item.load(protocol)
             restored = {}
             if _is_bicubic(job, protocol):

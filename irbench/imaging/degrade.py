@@ -23,7 +23,14 @@ from irbench.catalog import degradations
 from irbench.catalog.protocols import Protocol
 from irbench.core.errors import UserError
 from irbench.imaging import synthetic
-from irbench.imaging.images import as_channels, crop_to_multiple, imresize, to_float, to_uint8
+from irbench.imaging.images import (
+    as_channels,
+    crop_to_multiple,
+    imresize,
+    strips,
+    to_float,
+    to_uint8,
+)
 from irbench.imaging.mosaic import malvar, mosaic
 
 
@@ -165,7 +172,7 @@ def degrade(target: np.ndarray, protocol: Protocol,
     image = target
     for step in protocol.steps:
         image = apply(step, image, rng)
-    return _signal(image).astype(np.float32)
+    return _signal(image).astype(np.float32, copy=False)
 
 
 def apply(step: dict, image: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
@@ -214,8 +221,11 @@ def add_noise(image: np.ndarray, sigma: float, rng: np.random.RandomState) -> np
 
     Takes uint8 or float (H, W, C) and returns float32 (H, W, C), neither clipped nor rounded.
     """
-    noise = rng.normal(0, sigma / 255.0, image.shape)
-    return (_signal(image) + noise).astype(np.float32)
+    out = np.empty(image.shape, np.float32)
+    for rows in strips(image):      # a generator gives the same numbers as for the whole
+        noise = rng.normal(0, sigma / 255.0, out[rows].shape)
+        out[rows] = _signal(image[rows]) + noise
+    return out
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:

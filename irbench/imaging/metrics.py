@@ -28,6 +28,9 @@ from irbench.core.errors import Unavailable, UserError, unknown
 from irbench.imaging import backbones, perceptual, pyiqa_metrics
 from irbench.imaging.images import crop_border, luma
 
+WHOLE = 2**24   # values of an image whose planes are kept in memory as a whole
+PIECE = 2**19   # values whose squared errors are added up at a time
+
 
 def planes(image: np.ndarray, protocol: Protocol, gray_file: bool = False) -> np.ndarray:
     """Convert uint8 (H, W, C) to the planes a protocol scores: float64 (H', W', C'), border cut.
@@ -35,21 +38,66 @@ def planes(image: np.ndarray, protocol: Protocol, gray_file: bool = False) -> np
     ``gray_file``: whether the target's file is gray. The protocol's ``gray_files`` says what that
     means for Y.
     """
-    image = crop_border(image, protocol.metric.crop)
-    if protocol.metric.color == "y":
-        return luma(image, rounded=protocol.metric.y_rounded,
-                    gray_file=gray_file and protocol.metric.gray_files == "y")
-    return image.astype(np.float64)
+    return Planes(image, protocol, gray_file)[:]
 
 
-def psnr(restored: np.ndarray, target: np.ndarray) -> float | None:
+class Planes:
+    """The planes of an image that a protocol scores, converted a few rows at a time.
+
+    As an array (H', W', C') it has a shape, and slices of rows, which are float64 arrays; but one
+    of 100 megapixels would take 2.4 GB. Arguments as of ``planes``.
+    """
+
+    def __init__(self, image: np.ndarray, protocol: Protocol, gray_file: bool = False) -> None:
+        """Cut the border; nothing is converted yet."""
+        self.image = crop_border(image, protocol.metric.crop)
+        self.metric = protocol.metric
+        self.gray_file = gray_file and protocol.metric.gray_files == "y"
+        channels = 1 if protocol.metric.color == "y" else image.shape[-1]
+        self.shape = (*self.image.shape[:2], channels)
+        self._whole: np.ndarray | None = None
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Return rows, float64 (h, W', C'). Those of a small image are kept for the next metric."""
+        if self.image.size > WHOLE:
+            return self._convert(self.image[rows])
+        if self._whole is None:
+            self._whole = self._convert(self.image)
+        return self._whole[rows]
+
+    def _convert(self, image: np.ndarray) -> np.ndarray:
+        if self.metric.color == "y":
+            return luma(image, rounded=self.metric.y_rounded, gray_file=self.gray_file)
+        return image.astype(np.float64)
+
+
+def psnr(restored: np.ndarray | Planes, target: np.ndarray | Planes) -> float | None:
     """Peak signal-to-noise ratio in dB of two arrays (H, W, C) in [0, 255].
 
     Returns None for identical arrays, because infinity cannot be averaged.
     """
-    difference = np.subtract(restored, target, dtype=np.float64)
-    error = float(np.mean(np.square(difference, out=difference)))
+    count = math.prod(restored.shape)
+    error = _squares(restored, target, 0, count) / count
     return 10 * math.log10(255.0**2 / error) if error else None
+
+
+def _squares(a: np.ndarray | Planes, b: np.ndarray | Planes, start: int, stop: int) -> float:
+    """Add up the squared differences of the values ``start`` to ``stop``, counted in (H, W, C).
+
+    The values are halved as in numpy's pairwise sum, so that the sum has the same bits as numpy's
+    of the whole array, which is never in memory.
+    """
+    count = stop - start
+    if count > PIECE:
+        half = count // 2
+        half -= half % 8
+        return _squares(a, b, start, start + half) + _squares(a, b, start + half, stop)
+    width = a.shape[1] * a.shape[2]
+    top = start // width
+    rows = slice(top, -(-stop // width))
+    difference = np.subtract(a[rows], b[rows], dtype=np.float64, order="C")
+    np.square(difference, out=difference)
+    return float(np.add.reduce(difference.reshape(-1)[start - top * width:stop - top * width]))
 
 
 # -- SSIM --------------------------------------------------------------------------------------
@@ -72,7 +120,8 @@ _SSIM = {
 STRIP = 160  # rows at a time, so that intermediate results of large images stay in the cache
 
 
-def ssim(restored: np.ndarray, target: np.ndarray, variant: str = "gaussian11_valid") -> float:
+def ssim(restored: np.ndarray | Planes, target: np.ndarray | Planes,
+         variant: str = "gaussian11_valid") -> float:
     """Structural similarity (Wang et al. 2004), mean over pixels and channels.
 
     The variants differ by thousandths and more on the same pair (see ``irbench explain``)::
@@ -96,20 +145,29 @@ def ssim(restored: np.ndarray, target: np.ndarray, variant: str = "gaussian11_va
         raise unknown("SSIM variant", variant, _SSIM)
     taps, border, factor = _SSIM[variant]
     around = len(taps) // 2
-    if border:
-        pad = ((around, around), (around, around), (0, 0))
-        restored, target = (np.pad(p, pad, mode=border) for p in (restored, target))
-    elif min(restored.shape[:2]) < len(taps):
-        raise UserError(f"SSIM needs images of at least {len(taps)}x{len(taps)} pixels after "
-                        f"cropping, not {restored.shape[0]}x{restored.shape[1]}.")
-    h, w, channels = (restored.shape[0] - 2 * around, restored.shape[1] - 2 * around,
-                      restored.shape[2])
+    h, w, channels = restored.shape
+    if not border:
+        if min(h, w) < len(taps):
+            raise UserError(f"SSIM needs images of at least {len(taps)}x{len(taps)} pixels after "
+                            f"cropping, not {h}x{w}.")
+        h, w = h - 2 * around, w - 2 * around
     across = _across(taps, channels) if variant == "gaussian11_3d" else None
     total = 0.0
     for top in range(0, h, STRIP):
-        rows = slice(top, min(top + STRIP, h) + 2 * around)
-        total += _ssim_sum(restored[rows], target[rows], taps, across, factor)
+        bottom = min(top + STRIP, h)
+        total += _ssim_sum(*(_windows(image, top, bottom, around, border)
+                             for image in (restored, target)), taps, across, factor)
     return total / (h * w * channels)
+
+
+def _windows(image: np.ndarray | Planes, top: int, bottom: int, around: int,
+             border: str | None) -> np.ndarray:
+    """Return the rows that the windows of a strip cover, with the border put around the image."""
+    if not border:
+        return image[top:bottom + 2 * around]
+    first, last, h = top - around, bottom + around, image.shape[0]
+    return np.pad(image[max(first, 0):min(last, h)],
+                  ((max(-first, 0), max(last - h, 0)), (around, around), (0, 0)), mode=border)
 
 
 def _ssim_sum(a: np.ndarray, b: np.ndarray, taps: np.ndarray, across: np.ndarray | None,
@@ -177,18 +235,26 @@ class Pair:
     Attributes:
         restored: uint8 (H, W, C), without the protocol's border.
         target: the same.
-        planes: the planes of both that the protocol scores, float64 (H, W, C') in [0, 255].
+        rows: the planes of both that the protocol scores, made a few rows at a time.
     """
 
     restored: np.ndarray
     target: np.ndarray
-    planes: tuple[np.ndarray, np.ndarray]
+    rows: tuple[Planes, Planes]
+
+    @property
+    def planes(self) -> tuple[np.ndarray, np.ndarray]:
+        """The planes of both that the protocol scores, float64 (H, W, C') in [0, 255]."""
+        return tuple(image[:] for image in self.rows)
 
 
 # None: not defined for this pair. It may raise Unavailable for an image that it cannot score
 Score = Callable[[Pair], float | None]
 Prepare = Callable[[Protocol], Score]
 Finder = Callable[[], backbones.Found]
+
+# metrics that threads may compute at the same time; others may hold a state, or use all cores
+THREADED = ("psnr", "ssim")
 
 # metric -> the function that prepares it for a protocol, and the one that finds its files
 COMPUTED: dict[str, Prepare] = {}
@@ -228,8 +294,8 @@ def on_images(make: Callable[[], Callable[[np.ndarray, np.ndarray], float]]) -> 
     return prepare
 
 
-register("psnr", lambda protocol: lambda pair: psnr(*pair.planes))
-register("ssim", lambda protocol: lambda pair: ssim(*pair.planes, protocol.metric.ssim))
+register("psnr", lambda protocol: lambda pair: psnr(*pair.rows))
+register("ssim", lambda protocol: lambda pair: ssim(*pair.rows, protocol.metric.ssim))
 register("lpips", on_images(functools.partial(perceptual.make_lpips, "alex")),
          functools.partial(backbones.find, "alex"))
 register("lpips_vgg", on_images(functools.partial(perceptual.make_lpips, "vgg")),
@@ -295,24 +361,32 @@ class Scorer:
 
         ``gray_file``: whether the target's file is gray (see ``planes``).
         """
+        found, failed = self.score(restored, target, gray_file, self._scores)
+        self.note(failed)
+        return found
+
+    def score(self, restored: np.ndarray, target: np.ndarray, gray_file: bool,
+              names: Iterable[str]) -> tuple[dict[str, float | None], dict[str, str]]:
+        """Return the scores, and why some are None; threads may do so for ``THREADED`` metrics."""
         if restored.shape != target.shape:
             raise UserError(f"the restored image is {restored.shape}, its target {target.shape} "
                             "(H, W, C): the model does not fit the protocol.")
         crop = self.protocol.metric.crop
         pair = Pair(crop_border(restored, crop), crop_border(target, crop),
-                    tuple(planes(image, self.protocol, gray_file) for image in (restored, target)))
-        return {name: self._score(name, score, pair) for name, score in self._scores.items()}
+                    tuple(Planes(image, self.protocol, gray_file) for image in (restored, target)))
+        found, failed = {}, {}
+        for name in names:
+            try:
+                found[name] = self._scores[name](pair)
+            except Unavailable as error:
+                found[name], failed[name] = None, str(error)
+            if found[name] is not None and not math.isfinite(found[name]):
+                found[name], failed[name] = None, f"{name} is {found[name]}"
+        return found, failed
 
-    def _score(self, name: str, score: Score, pair: Pair) -> float | None:
-        try:
-            value = score(pair)
-        except Unavailable as error:
-            self.failed.setdefault(name, str(error))
-            return None
-        if value is not None and not math.isfinite(value):
-            self.failed.setdefault(name, f"{name} is {value}")
-            return None
-        return value
+    def note(self, failed: dict[str, str]) -> None:
+        """Remember why an image lacks scores; call it in the order of the images."""
+        self.failed = failed | self.failed
 
 
 def mean(scores: list[dict[str, float | None]], names: tuple[str, ...]) -> dict:

@@ -37,6 +37,7 @@ RANGE = (-0.5, 1.5)
 MEAN = (-1.0, 2.0)  # nor may their mean; it finds 0 .. 255 in a picture that is mostly black
 USUAL = 8           # sides that are no multiple of this get advice on `size_multiple`
 OF_SIZES = (RuntimeError, ValueError, AssertionError)  # what a wrong size usually raises
+ROWS = 64           # of an image that are checked at a time
 COMPILER = ("torch._dynamo", "torch._inductor")
 
 
@@ -195,13 +196,15 @@ def check_values(image: np.ndarray, name: str, dtype: str = "float32") -> None:
         UserError: NaN or infinite values; more than half of the values outside of ``RANGE``, or
             their mean outside of ``MEAN``, as for an output in 0 .. 255.
     """
-    wrong = np.count_nonzero(~np.isfinite(image))
+    # a few rows at a time: temporary arrays of a large image would need much memory
+    parts = [image[top:top + ROWS] for top in range(0, len(image), ROWS)]
+    wrong = sum(np.count_nonzero(~np.isfinite(part)) for part in parts)
     if wrong:
         kind = f" in {dtype}" if dtype != "float32" else ""
         raise UserError(f"model {name} returned NaN or infinite values{kind} ({wrong:,} of "
                         f"{image.size:,}); valid are finite values in [0, 1]. The weights or the "
                         "number type do not fit the model.")
-    outside = np.count_nonzero((image < RANGE[0]) | (image > RANGE[1]))
+    outside = sum(np.count_nonzero((part < RANGE[0]) | (part > RANGE[1])) for part in parts)
     mean = float(image.mean(dtype=np.float64))
     if outside > image.size / 2 or not MEAN[0] <= mean <= MEAN[1]:
         raise UserError(f"model {name} returned values from {image.min():.4g} to "

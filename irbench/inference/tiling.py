@@ -236,6 +236,21 @@ class Tiled:
                 "images": self.images, "reason": "; ".join([*self._reasons.values(), remark]),
                 "exact": self.cut.exact, "exact_overlap": exact}
 
+    def state(self) -> dict:
+        """Return what the images so far have changed, as plain data, for ``continue_from``."""
+        cut = self.cut and [self.cut.tile, self.cut.overlap, self.cut.multiple, self.cut.radius]
+        return {"cut": cut, "images": self.images, "reasons": dict(self._reasons),
+                "too_many": None if self._too_many == float("inf") else self._too_many,
+                "observed": self.observed}
+
+    def continue_from(self, state: dict) -> None:
+        """Take over a state, as if this object had restored the images before."""
+        self.cut = state["cut"] and Cut(*state["cut"])
+        self.images, self._reasons = state["images"], dict(state["reasons"])
+        self._too_many = float("inf") if state["too_many"] is None else state["too_many"]
+        if state["observed"] is not None:
+            self.observed, self.watch = state["observed"], None
+
     def __call__(self, x: Tensor) -> Tensor:
         """Map float32 (1, C, h, w) on the device to float32 (1, C', sh, sw), on the CPU if tiled.
 

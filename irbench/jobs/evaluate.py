@@ -2,9 +2,11 @@
 
 file -> decoded uint8 -> degraded -> tensor -> model -> uint8 -> scores -> record
 
-Sets of clean images and of pairs differ only in the source of the input. Images are processed one
-after another on purpose: on a CPU decoding, degrading and scoring take 1 % of the time of
-Compacter's forward passes (``benchmarks/cell.py``), so a thread for them would gain little.
+Sets of clean images and of pairs differ only in the source of the input. The network runs in this
+thread, one image after another. Beside a GPU, and where no network runs, other threads load the
+next images and score the last ones (``irbench.jobs.pipeline``). A network on the CPU takes its
+cores itself: there loading and scoring are 1 % of the time of Compacter's forward passes
+(``benchmarks/cell.py``), and all happens in turn.
 
 The model runs with its ``inference`` options (irbench/inference/options.py). By default it runs in
 float32 on the whole image, or in tiles if memory does not suffice; the result states which.
@@ -14,9 +16,8 @@ Try: ``irbench eval --protocol sr-x2 --dataset photos --model bicubic``
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,12 +25,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from irbench.catalog.protocols import Protocol
-from irbench.core import digests, messages, records
-from irbench.core.errors import Damaged, Unavailable, UserError
-from irbench.core.run_folder import INPUT, TARGET, RunFolder
+from irbench.core import messages, records
+from irbench.core.errors import Unavailable, UserError
 from irbench.data import obtain, outputs, sets
 from irbench.imaging import degrade, metrics
-from irbench.imaging.images import as_channels, to_float, to_rgb, to_uint8, write_png
+from irbench.imaging.images import to_uint8
+from irbench.jobs.images import CellImages, Finished, Given
+from irbench.jobs.items import Item, list_items
 from irbench.jobs.result import USUAL, Result, RunSettings
 from irbench.models import interface, registry
 from irbench.plan import Job, Plan
@@ -88,20 +90,9 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
             foreign = guard.guarded(network.network)
     if job.model.given:
         return _scored(plan, job, settings, items, given, resolved, scorer, phases)
-    images = []
-    for item in messages.track(items, job.title, len(items)) if settings.progress else items:
-        with named(item, data.name):
-            scores, pictures = _image(item, network, job, protocol, scorer, device, phases)
-            if foreign and not images:
-                with phases("check"):
-                    _check_repeatable(network, job.model.name, pictures, seed_for(
-                        protocol, item.name), device)
-        kept = {}
-        if settings.keeps(job.spec["keep_images"]):
-            with phases("write"):
-                kept = _keep(plan.folder, job, item.name, *pictures)
-        images.append({"name": item.name, **scores, "tiles": network.tiles,
-                       "file": next(iter(kept), None), **({"kept": kept} if kept else {})})
+    cell = Restored(plan, job, settings, protocol, data.name, scorer, phases, resolved,
+                    network, foreign)
+    images = cell.all(items, settings.workers_beside(device))
     if facts := interface.diagnosis_in_words(network.network, network.observed):
         messages.say(f"{facts} (first image)")
     names = tuple(job.spec["metrics"])
@@ -133,49 +124,14 @@ def _scored(plan: Plan, job: Job, settings: RunSettings, items: list[Item],
             given: dict[str, sets.ImageFile], resolved: dict, scorer: metrics.Scorer,
             phases: records.Phases) -> Result:
     """Score result images that somebody else made; no network runs. See ``run``."""
-    protocol = plan.protocols[job.key["protocol"]]
-    images = []
-    for item in messages.track(items, job.title, len(items)) if settings.progress else items:
-        file = given[item.name]
-        with named(item, job.key["dataset"], file):
-            with phases("load"):
-                degraded, target, gray = item.load(protocol)
-                size = [round(protocol.scale * side) for side in degraded.shape[:2]]
-                restored = _fitting(file.load(), (*size, degraded.shape[-1]))
-            with phases("score"):
-                found = scorer(restored, restored if target is None else target, gray_file=gray)
-        kept = {}
-        if settings.keeps(job.spec["keep_images"]):
-            with phases("write"):
-                kept = _keep(plan.folder, job, item.name, degraded, restored, target)
-        images.append({"name": item.name, "height": size[0], "width": size[1],
-                       **{name: found.get(name) for name in job.spec["metrics"]},
-                       "output": f"{file.path.parent.name}/{file.path.name}",
-                       "sha256": file.sha256, "file": next(iter(kept), None),
-                       **({"kept": kept} if kept else {})})
+    cell = Given(plan, job, settings, plan.protocols[job.key["protocol"]], job.key["dataset"],
+                  scorer, phases, resolved, given)
+    images = cell.all(items, settings.workers_beside("cpu", network=False))
     names = tuple(job.spec["metrics"])
     return Result({"images": images, "mean": metrics.mean(images, names),
                    "missing": _missing(scorer, images, names, "alone" in job.spec)},
                   resolved=resolved, seconds=phases.seconds,
                   spec={**job.spec, "limit": len(items)} if len(given) > len(items) else None)
-
-
-def _fitting(picture: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Return a given picture, uint8 (H, W, 1 or 3), in the colours of ``shape`` (H, W, C).
-
-    A gray picture of a colour target has its value in all channels, and a colour file with three
-    equal channels is a gray picture. Raises Damaged for another size, or colours without need.
-    """
-    (h, w), (th, tw) = picture.shape[:2], shape[:2]
-    if (h, w) != (th, tw):
-        raise Damaged(f"the result image is {h}x{w} pixels (height x width), its target {th}x{tw} "
-                      "(cropped as the protocol asks). They must have the same size.")
-    if shape[-1] == 3:
-        return to_rgb(picture)
-    if (picture != picture[..., :1]).any():
-        raise Damaged("the result image has colours, but the protocol scores gray images. Give "
-                      "the gray results.")
-    return np.ascontiguousarray(picture[..., :1])
 
 
 def load_network(plan: Plan, job: Job, device: str = "cpu", module: nn.Module | None = None,
@@ -218,98 +174,51 @@ def ready(plan: Plan, job: Job, device: str = "cpu", module: nn.Module | None = 
     return Tiled(network, job.model.inference, device, watch), resolved
 
 
-@dataclass(frozen=True)
-class Item:
-    """The files of one image of a cell. ``source`` is None if the input is made from the target.
+@dataclass
+class Restored(CellImages):
+    """Images that a network restores; ``foreign``: its code may do more than a network does."""
 
-    ``target`` is None in a set without targets. The name is that of the input, because several
-    inputs may share one target.
-    """
+    network: Tiled
+    foreign: bool
 
-    name: str
-    target: sets.ImageFile | None
-    source: sets.ImageFile | None = None
+    def load(self, item: Item) -> tuple[np.ndarray, np.ndarray | None, bool]:
+        """Return what ``Item.load`` does; in any thread."""
+        with self.named(item), self.phases("load"):
+            return item.load(self.protocol)
 
-    def load(self, protocol: Protocol) -> tuple[np.ndarray, np.ndarray | None, bool]:
-        """Return the input float32 (h, w, C), the target uint8 (H, W, C), whether its file is gray.
+    def restore(self, item: Item, loaded: tuple) -> tuple:
+        """Run the network; return what was loaded, its values (H, W, C), and the tiles."""
+        device, seed = self.settings.device, seed_for(self.protocol, item.name)
+        with self.named(item):
+            with self.phases("forward"):
+                values, tiles = forward(self.network, loaded[0], device, seed), self.network.tiles
+            if self.foreign:
+                self.foreign = False
+                with self.phases("check"):
+                    _check_repeatable(self.network, self.job.model.name,
+                                      (loaded[0], self.rounded(values)), seed, device)
+        degraded, *target = loaded
+        if not self.settings.keeps(self.job.spec["keep_images"]):
+            degraded = None     # of a large image every array counts
+        return (degraded, *target, values, tiles, self.network.state())
 
-        Without a target the second is None, and the third says whether the input's file is gray.
+    def finish(self, item: Item, found: tuple) -> Finished:
+        """Round, score and write an image; in any thread."""
+        degraded, target, gray_file, values, tiles, state = found
+        with self.named(item):
+            return self.scored(item, degraded, lambda: self.rounded(values), target, gray_file,
+                               {"tiles": tiles}, state)
 
-        Raises Unavailable for a missing file, and Damaged for a broken file or a pair whose images
-        do not fit together: these are errors of the data, not of the command.
-        """
-        if self.target is None:
-            given = self.source.load()
-            try:
-                degraded = to_float(
-                    as_channels(given, protocol.color, protocol.gray) if protocol.scale > 1
-                    else degrade.scored_target(given, protocol))
-            except UserError as error:
-                raise Damaged(str(error)) from None
-            return degraded, None, given.shape[-1] == 1
-        image = self.target.load()
-        if self.source:
-            given = self.source.load()
-            try:
-                degraded, target = degrade.prepare_pair(given, image, protocol)
-            except UserError as error:
-                raise Damaged(str(error)) from None
-        else:
-            target = degrade.prepare_target(image, protocol)
-            degraded = degrade.degrade(target, protocol, name=self.name)
-        return degraded, target, image.shape[-1] == 1
+    def continue_from(self, state: dict) -> None:
+        """Give the network what it knew after an image."""
+        self.network.continue_from(state)
 
+    def rounded(self, values: np.ndarray) -> np.ndarray:
+        """Check what the network returned, and return it as uint8 (H, W, C)."""
+        from irbench.inference.guard import check_values
 
-def list_items(data: sets.Dataset, protocol: Protocol) -> list[Item]:
-    """List the images of a set, sorted by name."""
-    if protocol.paired and "hr" not in data.roles:
-        return [Item(source.name, None, source) for source in data.role("input")]
-    if protocol.paired:
-        return [Item(source.name, target, source) for source, target in data.pairs()]
-    return [Item(target.name, target) for target in data.role("hr")]
-
-
-@contextlib.contextmanager
-def named(item: Item, dataset: str, output: sets.ImageFile | None = None) -> Iterator[None]:
-    """Add the image's name to every error; to the traceback of a bug as a note.
-
-    The message is stored in the cell's record, so absolute paths, which are specific to this
-    machine, are replaced by ``DATASET/FOLDER/FILE`` (``DATASET/FILE`` if the folder has its name).
-    """
-    paths = [file.path for file in (output, item.source, item.target) if file]
-    names = {str(path): "/".join(dict.fromkeys((dataset, path.parent.name, path.name)))
-             if path.is_absolute() else str(path) for path in paths}
-    try:
-        yield
-    except UserError as error:
-        text = str(error)
-        if not any(path in text for path in names):
-            text = f"{' with '.join(names)}: {text}"
-        for path, name in names.items():
-            text = text.replace(path, name)
-        raise type(error)(text) from None
-    except Exception as error:
-        error.add_note(f"at the image {' with '.join(names)}")
-        raise
-
-
-def _image(item: Item, network: Tiled, job: Job, protocol: Protocol, scorer: metrics.Scorer,
-           device: str, phases: records.Phases) -> tuple[dict, tuple[np.ndarray, ...]]:
-    """Process one image; return its scores, and (input, restored, target or None)."""
-    from irbench.inference.guard import check_values
-
-    with phases("load"):
-        degraded, target, gray_file = item.load(protocol)
-    with phases("forward"):
-        values = forward(network, degraded, device, seed_for(protocol, item.name))
-        check_values(values, job.model.name, network.options.dtype)
-        restored = to_uint8(values)
-    with phases("score"):
-        # without a target only metrics that do not look at one are prepared
-        found = scorer(restored, restored if target is None else target, gray_file=gray_file)
-        scores = {name: found.get(name) for name in job.spec["metrics"]}
-    size = {"height": restored.shape[0], "width": restored.shape[1]}
-    return {**size, **scores}, (degraded, restored, target)
+        check_values(values, self.job.model.name, self.network.options.dtype)
+        return to_uint8(values)
 
 
 def seed_for(protocol: Protocol, name: str) -> int:
@@ -321,10 +230,10 @@ def _check_repeatable(network: Tiled, name: str, pictures: tuple[np.ndarray, ...
                       device: str) -> None:
     """Restore an image a second time and compare; for code that may do more than a network does.
 
-    ``pictures`` are input, restored image and target. Raises UserError if a value differs by more
+    ``pictures`` are input and restored image. Raises UserError if a value differs by more
     than one level of 255 (rounding on a GPU), or if the network has left evaluation mode.
     """
-    degraded, restored, _ = pictures
+    degraded, restored = pictures
     before = network.images
     again = to_uint8(forward(network, degraded, device, seed))
     network.images = before
@@ -367,25 +276,6 @@ def forward(network, degraded: np.ndarray, device: str = "cpu", seed: int = 0) -
             raise Unavailable(f"out of memory at {degraded.shape[0]}x{degraded.shape[1]} "
                               "pixels.") from None
         raise
-
-
-def _keep(folder: Path, job: Job, name: str, degraded: np.ndarray, restored: np.ndarray,
-          target: np.ndarray | None) -> dict[str, str]:
-    """Write the restored image, the input (rounded) and the target, if there is one.
-
-    Returns their paths, relative to the run folder, with the SHA-256 of each.
-    """
-    run, place = RunFolder(folder), (job.key["protocol"], job.key["dataset"])
-    kept = {}
-    # input and target are always written: the set's files may have changed since an earlier run
-    for owner, image in ((job.key["model"], restored), (INPUT, to_uint8(degraded)),
-                         (TARGET, target)):
-        if image is None:
-            continue
-        path = run.image(*place, owner, name)
-        write_png(path, image)
-        kept[path.relative_to(folder).as_posix()] = digests.file_digest(path)
-    return kept
 
 
 def _missing(scorer: metrics.Scorer, images: list[dict], names: tuple[str, ...],

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from irbench.core import files, plugin_files, records
 from irbench.core.errors import Paused, Unavailable, UserError, in_words
-from irbench.core.run_folder import RunFolder
-from irbench.jobs import life
+from irbench.core.run_folder import RunFolder, partial_of
 from irbench.plan import Job, Plan, sources
 
 if TYPE_CHECKING:
@@ -46,6 +45,9 @@ class RunSettings:
         compile: whether a training runs its network through torch.compile.
         channels_last: whether a training keeps weights and images in torch's NHWC layout.
         keep_state: whether a training keeps its last state until its record has been seen.
+        workers: threads of a cell that load and score images beside the one that runs the network;
+            None for what suits the device (``workers_beside``).
+        continues: whether a cell keeps what is done in a file beside its record, and goes on there.
         wait_quiet: seconds that a profile or benchmark may wait for a quiet machine.
         load: how a cell gets its network; None loads it (``irbench.jobs.evaluate.load_network``).
     """
@@ -62,8 +64,21 @@ class RunSettings:
     compile: bool = False
     channels_last: bool = False
     keep_state: bool = False
+    workers: int | None = None
+    continues: bool = False
     wait_quiet: float = 0.0
     load: Callable[..., tuple[nn.Module, dict]] | None = None
+
+    def workers_beside(self, device: str, network: bool = True) -> int:
+        """Return how many threads load and score images beside the one that runs the network.
+
+        On a GPU, as many as the job has cores. On the CPU none: a network takes all cores there,
+        and its memory is measured by that of the process (``irbench.inference.budget``). Without a
+        network, one less than the job has cores.
+        """
+        if self.workers is not None:
+            return self.workers
+        return self.threads - 1 if not network else 0 if device == "cpu" else self.threads
 
     def keeps(self, requested: bool) -> bool:
         """Return whether a cell writes its images; those of a part of a set would replace a run's.
@@ -119,14 +134,21 @@ def with_plugin_files(found: Result, plan: Plan, job: Job,
 
     ``source`` is that of the settings.
     """
-    plugins = tuple(plan.config["plugins"])
-    own = source or (sources.own_module(job.model, plugins) if job.model else None)
-    noted = plugin_files.used([own], whole=own == source) if isinstance(own, Path) else []
-    if job.kind == "cell":
-        noted += plugin_files.used(Path(one).expanduser().resolve()
-                                   for one in plan.config.get("metric_plugins", ()))
+    noted = [one for path, whole in plugins_of(plan, job, source)
+             for one in plugin_files.used([path], whole)]
     return replace(found, resolved={**found.resolved, plugin_files.NOTED: noted}
                    ) if noted else found
+
+
+def plugins_of(plan: Plan, job: Job, source: Path | None = None) -> list[tuple[Path, bool]]:
+    """Return the users' Python files that a job runs, and whether its spec says nothing of them."""
+    plugins = tuple(plan.config["plugins"])
+    own = source or (sources.own_module(job.model, plugins) if job.model else None)
+    found = [(own, own == source)] if isinstance(own, Path) else []
+    if job.kind == "cell":
+        found += [(Path(one).expanduser().resolve(), False)
+                  for one in plan.config.get("metric_plugins", ())]
+    return found
 
 
 def record_of(job: Job, found: Result, attempt: int = 0) -> dict:
@@ -147,12 +169,11 @@ def record_of(job: Job, found: Result, attempt: int = 0) -> dict:
 
 
 def write(job: Job, record: dict) -> None:
-    """Store a job's record; an equivalent old record is left in place.
-
-    A process that another one waits for always writes: that is how the other one sees its result.
-    """
+    """Store a job's record; an equivalent old record is left in place."""
     folder = RunFolder.of_record(job.record, job.kind)
     old = folder.load(job.kind, job.key).record or {}
-    if life.is_watching() or any(old.get(name) != record[name] for name in DECISIVE):
+    if any(old.get(name) != record[name] for name in DECISIVE):
         files.set_folder_aside(job.record)
         folder.write(record)
+    if record["status"] == "ok":
+        partial_of(job.record).unlink(missing_ok=True)

@@ -100,7 +100,7 @@ def _do(plan: Plan, job: Job, settings: RunSettings | None, on_failure: str) -> 
     try:
         if KINDS[job.kind].computes and settings is not None:
             take_gpus(job, settings.device, wait=on_failure == "record")
-        found = compute(plan, job, settings)
+        found = compute(plan, job, settings, continues=True)
         if found is None:
             return None
         record = record_of(job, found, attempt)
@@ -158,11 +158,16 @@ def is_done(plan: Plan, job: Job) -> dict | None:
     return None if known.problem(job) else known.stored(job).record
 
 
-def compute(plan: Plan, job: Job, settings: RunSettings | None = None) -> Result | None:
-    """Run a job and return the result, without making a record or catching errors."""
+def compute(plan: Plan, job: Job, settings: RunSettings | None = None, *,
+            continues: bool = False) -> Result | None:
+    """Run a job and return the result, without making a record or catching errors.
+
+    ``continues``: see ``RunSettings``; for callers that store the record.
+    """
     kind = KINDS[job.kind]
     settings = settings or RunSettings(
         device=plan.config["device"], progress=True, wait_quiet=plan.config.get("wait_quiet", 0))
+    settings = dataclasses.replace(settings, continues=continues)
     if kind.computes:
         settings = dataclasses.replace(settings, device=pick_device(settings.device))
     found = kind.run(plan, job, settings)

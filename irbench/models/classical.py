@@ -59,9 +59,11 @@ class Bicubic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarge each image of a batch."""
-        images = [imresize(image.permute(1, 2, 0).double().cpu().numpy(), self.scale)
-                  for image in x]
-        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(x)
+        single = x.dtype == torch.float32   # numpy has not every other type
+        images = [imresize((image if single else image.double()).permute(1, 2, 0).cpu().numpy(),
+                           self.scale, np.float32 if single else np.float64) for image in x]
+        whole = images[0][None] if len(images) == 1 else np.stack(images)
+        return torch.from_numpy(whole).permute(0, 3, 1, 2).to(x)
 
 
 def build_input(task: str, scale: int, channels: int) -> nn.Module:

@@ -12,6 +12,7 @@ from irbench.data import outputs, sets
 from irbench.imaging import metrics
 from irbench.imaging.images import crop_border, luma, read_image, write_png
 from irbench.jobs import evaluate
+from irbench.jobs import images as cell_images
 from irbench.jobs.run import do
 from irbench.jobs.verify import Records, check
 from irbench.report import collect
@@ -134,9 +135,9 @@ def test_without_its_folder_the_cell_is_unavailable(world):
 def test_gray_protocols_take_gray_pictures_even_in_a_colour_file(tmp_path):
     target = photo(1)[..., :1]
     colour = target.repeat(3, axis=-1)
-    assert (evaluate._fitting(colour, target.shape) == target).all()
+    assert (cell_images.fitting(colour, target.shape) == target).all()
     with pytest.raises(UserError, match="has colours"):
-        evaluate._fitting(photo(2), target.shape)
+        cell_images.fitting(photo(2), target.shape)
 
 
 @pytest.mark.parametrize(("entry", "word"), [

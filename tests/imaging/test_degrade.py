@@ -367,3 +367,14 @@ def test_a_scale_that_is_not_whole_cuts_the_target_to_whole_pixels(sides, after)
     assert degrade.degrade(target, own).shape[:2] == tuple(side * 2 // 5 for side in after)
     with pytest.raises(UserError, match="needs at least 5 on each side"):
         degrade.prepare_target(noise_image(0, 4, 30), own)
+
+
+def test_noise_by_strips_is_that_of_the_whole_image(monkeypatch):
+    for image in (np.random.default_rng(0).integers(0, 256, (67, 31, 3), dtype=np.uint8),
+                  np.random.default_rng(0).random((40, 23, 1))):
+        signal = degrade._signal(image)
+        noise = np.random.RandomState(0).normal(0, 25 / 255.0, image.shape)
+        monkeypatch.setattr(images, "BLOCK", 99)    # odd numbers of values: they come in twos
+        found = degrade.add_noise(image, 25, np.random.RandomState(0))
+        assert found.dtype == np.float32
+        assert np.array_equal(found, (signal + noise).astype(np.float32))

@@ -1,3 +1,4 @@
+import hashlib
 import io
 
 import numpy as np
@@ -33,6 +34,38 @@ def test_write_then_read(tmp_path):
     images.write_png(tmp_path / "deep" / "a.png", image)
     assert np.array_equal(images.read_image(tmp_path / "deep" / "a.png"), image)
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["a.png"]
+
+
+@given(st.integers(0, 99), sizes, sizes, st.sampled_from([1, 3]))
+def test_a_picture_is_written_once(tmp_path_factory, seed, h, w, c):
+    path = tmp_path_factory.mktemp("once") / "a.png"
+    image = random_image(seed, h, w, c)
+    digest = images.put_png(path, image)
+    written = path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ino
+    assert digest == hashlib.sha256(written[0]).hexdigest()
+    assert np.array_equal(images.read_image(path), image)
+    planar = np.ascontiguousarray(image.transpose(2, 0, 1)).transpose(1, 2, 0)
+    assert images.put_png(path, planar) == digest
+    assert (path.read_bytes(), path.stat().st_mtime_ns, path.stat().st_ino) == written
+    other = image ^ 1
+    assert images.put_png(path, other) != digest
+    assert np.array_equal(images.read_image(path), other)
+
+
+def test_an_altered_picture_is_written_again(tmp_path):
+    """An edited byte, a cut file, other pixels that keep the text, and another file altogether."""
+    path, image = tmp_path / "a.png", random_image(0, 20, 30)
+    digest = images.put_png(path, image)
+    data = path.read_bytes()
+    seal = data[images.HEAD:images.HEAD + images.SEAL]
+    negative = encode(255 - image)
+    altered = [data[:k] + bytes([data[k] ^ 1]) + data[k + 1:] for k in range(0, len(data), 41)]
+    altered += [data[:-1], data + b" ", b"", encode(image),
+                negative[:images.HEAD] + seal + negative[images.HEAD:]]
+    for one in altered:
+        path.write_bytes(one)
+        assert images.put_png(path, image) == digest
+        assert path.read_bytes() == data
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
@@ -151,3 +184,16 @@ def test_crop_border():
     assert images.crop_border(image, 0) is image
     with pytest.raises(UserError, match="nothing left"):
         images.crop_border(image, 3)
+
+
+@given(st.integers(0, 99), st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]),
+       st.sampled_from(["C", "F"]), st.sampled_from([np.float32, np.float64]))
+def test_rounding_by_strips_changes_nothing(seed, h, w, c, order, kind):
+    rng = np.random.default_rng(seed)
+    values = np.asarray(rng.normal(0.5, 0.4, (h, w, c)), kind, order=order)
+    whole = np.round(np.clip(values, 0, 1) * np.float64(255)).astype(np.uint8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(images, "BLOCK", 64)
+        found = images.to_uint8(values)
+    assert np.array_equal(found, whole)
+    assert found.strides == whole.strides

@@ -294,3 +294,31 @@ def test_bfloat16_moves_a_cell_a_little(world, monkeypatch):
         assert found["inference"]["dtype"] == dtype
         means.append(found["mean"]["psnr"])
     assert 0 < abs(means[0] - means[1]) < 2  # at 56 dB 8 bits of mantissa are seen
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_threads_change_no_value_and_no_byte(world, workers):
+    kept = []
+    for one in (0, workers):
+        for path in world.parent.glob("results/**/*.png"):
+            path.unlink()
+        found = run(world, keep_images=True, workers=one).result
+        kept.append((found, {path.name + path.parent.name: path.read_bytes()
+                             for path in world.parent.glob("results/**/*.png")}))
+    assert kept[0] == kept[1]
+    assert len(kept[0][1]) == 3 * len(kept[0][0]["images"])
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_an_error_in_a_thread_names_its_image(world, workers):
+    write_png(world.parent / "images" / "test" / "small.png", tiny.photo(0, 3, 3))
+    with pytest.raises(UserError, match=r"small\.png: the image is 3x3 pixels"):
+        run(world, workers=workers)
+
+
+def test_how_many_threads_suit_a_job():
+    four = RunSettings(threads=4)
+    assert [four.workers_beside("cuda"), four.workers_beside("cpu"),
+            four.workers_beside("cpu", network=False)] == [4, 0, 3]
+    assert RunSettings().workers_beside("cpu", network=False) == 0
+    assert RunSettings(workers=2).workers_beside("cpu") == 2

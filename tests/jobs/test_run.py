@@ -12,7 +12,7 @@ from irbench import plan
 from irbench.core import locks, messages, records
 from irbench.core.errors import Paused, Superseded, Unavailable, UserError
 from irbench.core.run_folder import lock_of
-from irbench.jobs import evaluate, life
+from irbench.jobs import evaluate
 from irbench.jobs import run as jobs
 from irbench.jobs.result import USUAL, Result, failure, record_of, write
 from irbench.plan import file as plan_file
@@ -151,18 +151,6 @@ def test_a_pause_is_recorded_only_where_there_is_no_result(cell, monkeypatch, ea
     with pytest.raises(Paused) if earlier else contextlib.nullcontext():
         jobs.do(planned, job, USUAL, on_failure="record")
     assert records.read(job.record)["status"] == ("ok" if earlier else "paused")
-
-
-def test_a_process_that_another_waits_for_writes_what_is_there_already(cell, monkeypatch):
-    """The other one learns from the file that there is a result, not from the exit code."""
-    job = cell[1]
-    write(job, done(job))
-    before = job.record.stat().st_mtime_ns
-    write(job, done(job))
-    assert job.record.stat().st_mtime_ns == before
-    monkeypatch.setenv(life.VARIABLE, "elsewhere:1:1")
-    write(job, done(job))
-    assert job.record.stat().st_mtime_ns != before
 
 
 def test_a_folder_in_a_records_place_is_set_aside(cell):

@@ -244,7 +244,8 @@ NOT_CURRENT = ("stale", "its training is missing or not current; run the workflo
     (lambda run, training, cell: store(replace(training, spec={**training.spec, "seed": 7}),
                                        {"checkpoint": {"file": "w.safetensors", "sha256": "1"}}),
      ("stale", "its seed changed since; run the workflow again"), NOT_CURRENT),
-    (lambda run, training, cell: store(cell, {"images": tiny.IMAGES, "mean": {}}, checkpoint="1" * 64),
+    (lambda run, training, cell: store(cell, {"images": tiny.IMAGES, "mean": {}},
+                                       checkpoint="1" * 64),
      (verify.CURRENT, ""), ("stale", "computed with other weights than the training's record")),
 ])
 def test_a_cell_needs_the_weights_of_its_training(trained, change, of_training, of_cell):
