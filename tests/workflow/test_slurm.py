@@ -1,4 +1,4 @@
-"""The workflow on a real Slurm of one node, with eight GPUs that are only files (.ci/slurm).
+"""The workflow on a real Slurm of one node, with eight pretend GPUs (.ci/slurm).
 
 All tests share two runs that go on at once, since starting the jobs takes most of the time.
 """
