@@ -21,8 +21,9 @@ from irbench.api.evaluation import Evaluation, evaluate
 from irbench.cli import common, output, work
 from irbench.core import files, messages, records
 from irbench.core.errors import UserError
-from irbench.jobs import outcome, reuse
+from irbench.jobs import outcome
 from irbench.jobs import run as jobs
+from irbench.jobs.cells import reuse
 from irbench.jobs.result import record_of
 from irbench.plan import Job, Plan
 

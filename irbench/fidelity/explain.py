@@ -28,7 +28,8 @@ from irbench.data import obtain
 from irbench.fidelity import conventions, inputs
 from irbench.fidelity.conventions import MOST, Choice, Picture
 from irbench.imaging.images import read_image, to_rgb
-from irbench.jobs import evaluate, items
+from irbench.jobs import evaluate
+from irbench.jobs.cells import items
 from irbench.plan import Job, Plan
 
 ITSELF = "the protocol itself"

@@ -4,8 +4,8 @@ file -> decoded uint8 -> degraded -> tensor -> model -> uint8 -> scores -> recor
 
 Sets of clean images and of pairs differ only in the source of the input. The network runs in this
 thread, one image after another. Beside a GPU, and where no network runs, other threads load the
-next images and score the last ones (``irbench.jobs.pipeline``). A network on the CPU takes its
-cores itself: there loading and scoring are 1 % of the time of Compacter's forward passes
+next images and score the last ones (``irbench.jobs.cells.pipeline``). A network on the CPU takes
+its cores itself: there loading and scoring are 1 % of the time of Compacter's forward passes
 (``benchmarks/cell.py``), and all happens in turn.
 
 The model runs with its ``inference`` options (irbench/inference/options.py). By default it runs in
@@ -30,8 +30,8 @@ from irbench.core.errors import Unavailable, UserError
 from irbench.data import obtain, outputs, sets
 from irbench.imaging import degrade, metrics
 from irbench.imaging.images import to_uint8
-from irbench.jobs.images import CellImages, Finished, Given
-from irbench.jobs.items import Item, list_items
+from irbench.jobs.cells.images import CellImages, Finished, Given
+from irbench.jobs.cells.items import Item, list_items
 from irbench.jobs.result import USUAL, Result, RunSettings
 from irbench.models import interface, registry
 from irbench.plan import Job, Plan

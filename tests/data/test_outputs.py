@@ -12,7 +12,7 @@ from irbench.data import outputs, sets
 from irbench.imaging import metrics
 from irbench.imaging.images import crop_border, luma, read_image, write_png
 from irbench.jobs import evaluate
-from irbench.jobs import images as cell_images
+from irbench.jobs.cells import images as cell_images
 from irbench.jobs.run import do
 from irbench.jobs.verify import Records, check
 from irbench.report import collect

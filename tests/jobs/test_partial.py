@@ -144,7 +144,7 @@ def test_a_part_of_a_set_and_a_network_in_memory_keep_nothing(world):
 
 
 def test_a_file_that_cannot_be_written_costs_nothing(world, undisturbed, capsys, monkeypatch):
-    from irbench.jobs import partial
+    from irbench.jobs.cells import partial
 
     def full(path):
         if path.suffix == ".partial":

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from irbench.jobs import pipeline
-from irbench.jobs.pipeline import Steps, in_order
+from irbench.jobs.cells import pipeline
+from irbench.jobs.cells.pipeline import Steps, in_order
 
 WORKERS = (0, 1, 2, 5)
 

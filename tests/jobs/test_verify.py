@@ -323,4 +323,4 @@ def test_what_a_spec_lacks_or_has_otherwise_is_named(run):
     other = {**cell.spec, "metrics": ["psnr"], "code": "0" * 64}
     store(replace(cell, spec=other), {"images": tiny.IMAGES, "mean": {}})
     assert said(run, cell) == (
-        "stale", "stale: its code, metrics changed since; run the workflow again")
+        "stale", "its code, metrics changed since; run the workflow again")

@@ -5,7 +5,7 @@ Results come in the order of the items, and so do errors: the first item that fa
 if one item had been worked on after the other. What is in memory at a time is bounded, by the
 number of items and by their size. Reads and writes nothing itself.
 
-Try: ``python -c "from irbench.jobs.pipeline import Steps, in_order; print(list(in_order(
+Try: ``python -c "from irbench.jobs.cells.pipeline import Steps, in_order; print(list(in_order(
 range(5), Steps(lambda i: i + 1, lambda i, x: 2 * x, lambda i, x: -x), 2)))"``
 """
 

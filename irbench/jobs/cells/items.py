@@ -3,7 +3,7 @@
 Reads the files of a dataset; writes nothing.
 
 Try: ``python -c "from irbench.catalog import protocols; from irbench.data import obtain, sets;
-from irbench.jobs import items; print(*items.list_items(
+from irbench.jobs.cells import items; print(*items.list_items(
 obtain.obtain(sets.get('photos'), 'data'), protocols.get('sr-x2')), sep='\\n')"``
 """
 

@@ -21,9 +21,9 @@ from irbench.core.run_folder import INPUT, TARGET, RunFolder, partial_of
 from irbench.data import sets
 from irbench.imaging import metrics
 from irbench.imaging.images import put_png, to_rgb, to_uint8
-from irbench.jobs import pipeline
-from irbench.jobs.items import Item, named
-from irbench.jobs.partial import Partial
+from irbench.jobs.cells import pipeline
+from irbench.jobs.cells.items import Item, named
+from irbench.jobs.cells.partial import Partial
 from irbench.jobs.result import Result, RunSettings, plugins_of, with_plugin_files
 from irbench.plan import Job, Plan
 
@@ -69,7 +69,7 @@ class CellImages:
         """Return the entries of all images in the record, in order.
 
         ``workers``: threads that load and score, beside this one that runs the network. Images
-        that an earlier process has done are not worked on again (``irbench.jobs.partial``).
+        that an earlier process has done are not worked on again (``irbench.jobs.cells.partial``).
         """
         partial = Partial(partial_of(self.job.record) if self._continues() else None, {
             "spec": self.job.spec, "resolved": self.resolved, "device": self.settings.device,

@@ -6,7 +6,8 @@ another digest the file is begun anew. Every further line holds an image's entry
 of the line, so that a line that was cut off or edited ends what counts. The file is removed when
 the cell's record is stored (``irbench.jobs.result``).
 
-Try: ``python -c "from irbench.jobs.partial import Partial; print(Partial(None, {}).begin(all))"``
+Try: ``python -c "from irbench.jobs.cells.partial import Partial;
+print(Partial(None, {}).begin(all))"``
 """
 
 from __future__ import annotations
