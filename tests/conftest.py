@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from irbench.core import metrics
 from tests.helpers import tiny
 
 BESIDE = Path(__file__).parents[2] / "shared" / "mirror"
@@ -25,6 +26,15 @@ def no_mirror_by_accident(request, monkeypatch):
     """Only tests marked ``mirror`` read the mirror; the others mean the URLs they give."""
     if not request.node.get_closest_marker("mirror"):
         monkeypatch.delenv("IRBENCH_MIRROR", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def metrics_as_before():
+    """Take metrics off the table again that a config or a record added."""
+    before = dict(metrics.METRICS)
+    yield
+    metrics.METRICS.clear()
+    metrics.METRICS.update(before)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import pytest
 
 from irbench import cli, plan
 from irbench.core import files
+from irbench.data import sets
 from irbench.jobs.result import Result, record_of, write
 from tests.helpers.latex import needs_latex
 from tests.helpers.paths import ROOT
@@ -34,8 +35,8 @@ def made(tmp_path_factory):
         planned = plan.load("config.yaml")
         for job in planned.cells.values():
             score = {"psnr": VALUES[job.key["model"]], "ssim": VALUES[job.key["model"]] / 40}
-            images = [{"name": f"i{i}", "height": 8, "width": 8, **score, "file": None}
-                      for i in range(planned.data[job.key["dataset"]].spec["count"])]
+            images = [{"name": row.name, "height": 8, "width": 8, **score, "file": None}
+                      for row in sets.manifest(planned.entry(job.key["dataset"]))]
             write(job, record_of(job, Result({"images": images, "mean": score, "missing": {}})))
         files.write_json(planned.run_folder.config, planned.config)
     return folder

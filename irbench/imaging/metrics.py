@@ -254,20 +254,22 @@ Prepare = Callable[[Protocol], Score]
 Finder = Callable[[], backbones.Found]
 
 # metrics that threads may compute at the same time; others may hold a state, or use all cores
-THREADED = ("psnr", "ssim")
+THREADED: set[str] = set()
 
 # metric -> the function that prepares it for a protocol, and the one that finds its files
 COMPUTED: dict[str, Prepare] = {}
 FILES: dict[str, Finder] = {}
 
 
-def register(name: str, prepare: Prepare, files: Finder | None = None) -> None:
+def register(name: str, prepare: Prepare, files: Finder | None = None,
+             in_threads: bool = False) -> None:
     """Register the function that computes a metric of the table (``irbench.core.metrics``).
 
     Args:
         name: the name of its row.
         prepare: returns the function that scores a pair under a protocol. It may raise Unavailable.
         files: finds the file that it needs, of weights or of a user's code.
+        in_threads: whether threads may compute it at the same time.
 
     Raises:
         UserError: another function already computes the metric.
@@ -277,12 +279,15 @@ def register(name: str, prepare: Prepare, files: Finder | None = None) -> None:
                         "Give yours another name.")
     if files:
         FILES[name] = files
+    if in_threads:
+        THREADED.add(name)
 
 
 def offer(name: str, prepare: Prepare, files: Finder | None = None) -> None:
     """Register a metric of pyiqa or of a user, in place of an earlier one of this name."""
     COMPUTED.pop(name, None)
     FILES.pop(name, None)
+    THREADED.discard(name)
     register(name, prepare, files)
 
 
@@ -294,8 +299,9 @@ def on_images(make: Callable[[], Callable[[np.ndarray, np.ndarray], float]]) -> 
     return prepare
 
 
-register("psnr", lambda protocol: lambda pair: psnr(*pair.rows))
-register("ssim", lambda protocol: lambda pair: ssim(*pair.rows, protocol.metric.ssim))
+register("psnr", lambda protocol: lambda pair: psnr(*pair.rows), in_threads=True)
+register("ssim", lambda protocol: lambda pair: ssim(*pair.rows, protocol.metric.ssim),
+         in_threads=True)
 register("lpips", on_images(functools.partial(perceptual.make_lpips, "alex")),
          functools.partial(backbones.find, "alex"))
 register("lpips_vgg", on_images(functools.partial(perceptual.make_lpips, "vgg")),

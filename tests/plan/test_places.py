@@ -14,9 +14,9 @@ from tests.helpers.paths import ROOT
 
 # keys that take text which is not a path; a new key belongs here, or gets a format in the schema
 NOT_PATHS = {
-    "arch", "data", "datasets", "device", "dtype", "implementations", "metrics", "models",
-    "protocol", "protocols", "published", "published_as", "recipe", "references", "run", "sha256",
-    "tile", "title", "url", "weights_key"}
+    "arch", "data", "datasets", "device", "dtype", "formats", "implementations", "metrics",
+    "models", "protocol", "protocols", "published", "published_as", "recipe", "references", "run",
+    "sha256", "tile", "title", "url", "weights_key"}
 SCHEMA = json.loads((ROOT / "irbench/catalog/config.schema.json").read_text())
 
 

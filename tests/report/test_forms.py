@@ -257,7 +257,7 @@ def test_the_config_and_the_command_line_choose_formats_and_plots(tmp_path, monk
         with pytest.raises(SystemExit) as ended:
             cli.main(["report", "--config", str(path), *wrong])
         assert ended.value.code == 2
-    assert "neither a number from 1 on nor 'all'" in capsys.readouterr().err
+    assert "is not a whole number from 1 to 1000000000, nor 'all'" in capsys.readouterr().err
     path.write_text(path.read_text() + "\nreport: {plots: 0}\n")
     with pytest.raises(configs.UserError, match="report.plots"):
         configs.load(path)
