@@ -36,7 +36,8 @@ def made(tmp_path_factory):
         for job in planned.cells.values():
             score = {"psnr": VALUES[job.key["model"]], "ssim": VALUES[job.key["model"]] / 40}
             images = [{"name": row.name, "height": 8, "width": 8, **score, "file": None}
-                      for row in sets.manifest(planned.entry(job.key["dataset"]))]
+                      for row in sets.manifest(planned.entry(job.key["dataset"]))
+                      if row.role == "hr"]
             write(job, record_of(job, Result({"images": images, "mean": score, "missing": {}})))
         files.write_json(planned.run_folder.config, planned.config)
     return folder
