@@ -117,6 +117,7 @@ def _do(plan: Plan, job: Job, settings: RunSettings | None, on_failure: str) -> 
             raise       # an interruption never takes the place of a result
         if not expected(error):  # a bug of irbench or a model costs one cell, not the run
             messages.say(traceback.format_exc())
+        found = dataclasses.replace(found, reason=found.reason.removeprefix(f"{job.title}: "))
         record = record_of(job, found, attempt)
         messages.say(f"{job.title}: {found.status}: {found.reason}")
     plan.check_asked(job)
