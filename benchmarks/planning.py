@@ -159,7 +159,7 @@ def cell_command(folder: Path) -> str:
     os.chdir(folder)
     record = next(iter(plan.load("config.yaml").cells.values())).record
     _, output = snakemake(folder, "--printshellcmds", str(record))
-    commands = re.findall(r"^ *(?:Shell command: *)?(irbench .*--dataset .*)$", output, re.M)
+    commands = re.findall(r"^ *(?:Shell command: *)?(?:trap : TERM; )?(irbench .*--dataset .*)$", output, re.M)
     if len(commands) != 1 or not record.exists():
         raise UserError(f"no command of a cell in what Snakemake printed:\n{output[-3000:]}")
     return commands[0]
