@@ -53,6 +53,7 @@ REASONS = ROOT / "docs" / "testing.md"
 MODULES = {
     "metrics": "imaging/metrics.py imaging/test_metrics.py core/test_metrics.py "
                "plan/test_scoring.py",
+    "core.metrics": "core/metrics.py core/test_metrics.py plan/test_scoring.py",
     "gate": "compare/gate.py compare/test_gate.py compare/test_planted.py compare/test_formats.py",
     "records": "core/records.py core/test_records.py core/test_run_folder.py plan/test_scoring.py",
     "plan.compose": "plan/compose.py plan/test_planning.py plan/test_plan_variants.py "
@@ -71,6 +72,7 @@ MODULES = {
     "plan.scoring": "plan/scoring.py plan/test_scoring.py core/test_metrics.py",
     "plan.single": "plan/single.py plan/test_single.py",
     "plan.sources": "plan/sources.py plan/test_sources.py plan/test_config.py",
+    "plan.training_inputs": "plan/training_inputs.py plan/test_training_inputs.py",
     "plan.trained_on": "plan/trained_on.py plan/test_trained_on.py",
     "plan.variants": "plan/variants.py plan/test_plan_variants.py",
     "jobs.verify": "jobs/verify.py jobs/test_verify.py",
