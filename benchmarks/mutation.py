@@ -51,9 +51,10 @@ ROOT = Path(__file__).resolve().parents[1]
 REASONS = ROOT / "docs" / "testing.md"
 # name -> the module, and the tests whose runs are looked at; those that never enter it cost nothing
 MODULES = {
-    "metrics": "imaging/metrics.py imaging/test_metrics.py core/test_metrics.py "
-               "plan/test_scoring.py",
-    "core.metrics": "core/metrics.py core/test_metrics.py plan/test_scoring.py",
+    "metrics": "imaging/metrics.py imaging/test_metrics.py imaging/test_scores_exact.py "
+               "core/test_metrics.py plan/test_scoring.py",
+    "core.metrics": "core/metrics.py core/test_metric_rows.py core/test_metrics.py "
+                    "plan/test_scoring.py",
     "gate": "compare/gate.py compare/test_gate.py compare/test_planted.py compare/test_formats.py",
     "records": "core/records.py core/test_records.py core/test_run_folder.py plan/test_scoring.py",
     "plan.compose": "plan/compose.py plan/test_planning.py plan/test_plan_variants.py "

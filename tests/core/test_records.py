@@ -126,6 +126,25 @@ def test_what_of_a_spec_fixes_the_result():
     assert records.decisive({"dataset": {"name": "d"}}) == {"dataset": {"name": "d"}}
 
 
+def test_weights_that_a_training_begins_with_or_learns_from_are_named_by_their_digest():
+    place = {"path": "f", "url": "https://host.invalid/f", "peer": "p"}
+    teacher = {"model": "large", "title": "Large", "arch": "a", "options": {"width": 9}}
+
+    def spec(start, of_teacher):
+        return {"model": {"name": "m", "training": {"steps": 5, "init": start, "teacher": {
+            **teacher, "checkpoint": of_teacher}}}}
+
+    given = spec({**place, "sha256": "d"}, {**place, "sha256": "e"})
+    before = json.loads(json.dumps(given))
+    assert records.decisive(given) == {"model": {"name": "m", "training": {
+        "steps": 5, "init": {"sha256": "d"},
+        "teacher": {"arch": "a", "options": {"width": 9}, "checkpoint": {"sha256": "e"}}}}}
+    assert given == before
+    # without a digest the place is all that is known; a start may also be the name of a model
+    found = records.decisive(spec("other", place))["model"]["training"]
+    assert (found["init"], found["teacher"]["checkpoint"]) == ("other", place)
+
+
 def test_a_file_is_hashed_again_only_when_it_changed(tmp_path, monkeypatch):
     """More on it in tests/core/test_digest_cache.py."""
     monkeypatch.setattr(digest_cache, "SETTLED_NS", -1)
