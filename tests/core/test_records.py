@@ -48,6 +48,7 @@ def test_write_and_read(tmp_path):
     ({"result_digest": None}, "the result does not match its digest"),
     ({"key": None}, "'key' is missing"),
     ({"key": {"model": 3}}, "'key' is missing or not in the form"),
+    ({"metrics": [{"name": "mae"}]}, "its metrics: .* is not a mapping with name and title"),
     ({"provenance": {"hardware": "fast"}}, "'provenance' is missing or not in the form"),
 ])
 def test_what_is_no_record(changes, message):
@@ -237,3 +238,20 @@ def test_a_mean_is_that_of_its_images(images, mean, good):
     else:
         with pytest.raises(UserError, match="mean mae is|'images' of its result is"):
             records.make("cell", {}, {}, result=result)
+
+
+def test_a_score_is_within_the_range_of_its_metric():
+    """Of irbench's own by the table, of others by the row that the record holds."""
+    def cell(name, value):
+        return records.make("cell", {}, {}, result={"images": [{"name": "b", name: value}],
+                                                    "mean": {name: value}})
+
+    with pytest.raises(UserError, match=r"psnr of 'b' is 201.0, which is outside .* \[0.0, 200.0"):
+        cell("psnr", 201.0)
+    with pytest.raises(UserError, match="ssim of 'b' is -1.1, which is outside"):
+        cell("ssim", -1.1)
+    unknown = cell("mae", 256.0)
+    row = {"name": "mae", "title": "MAE", "range": [0, 255]}
+    with pytest.raises(UserError, match="mae of 'b' is 256.0, which is outside"):
+        records.check(unknown | {"metrics": [row]}, "here")
+    records.check(unknown | {"metrics": [row | {"range": [0, None]}]}, "here")
