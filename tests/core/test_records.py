@@ -255,3 +255,15 @@ def test_a_score_is_within_the_range_of_its_metric():
     with pytest.raises(UserError, match="mae of 'b' is 256.0, which is outside"):
         records.check(unknown | {"metrics": [row]}, "here")
     records.check(unknown | {"metrics": [row | {"range": [0, None]}]}, "here")
+
+
+def test_a_cell_has_the_images_of_its_set():
+    images = [{"name": "b"}, {"name": "a"}]
+    held = records.make("cell", {}, {}, result={"images": images, "mean": {}})
+    names = records.digest_of_names(["a", "b"])
+    assert len(names) == 64 and names == records.digest_of_names(["b", "a"])
+    for count, of_names in ((2, names), (None, names), (2, None), (None, None)):
+        assert records.other_images(held, count, of_names) == ""
+    assert records.other_images(held, 3, None) == "scored on 2 of 3 images"
+    assert "are not those of the set" in records.other_images(
+        held, 2, records.digest_of_names(["a", "c"]))

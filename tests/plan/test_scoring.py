@@ -230,6 +230,14 @@ def test_what_is_a_number_or_none(folder, body, value):
     assert found == [value] * 3 and all(type(one) in (float, type(None)) for one in found)
 
 
+@pytest.mark.parametrize(("value", "reason"), [("nan", "a is nan"), ("-inf", "a is -inf")])
+def test_why_an_image_has_no_score_is_told(folder, value, reason):
+    score(folder, f"return float('{value}')")
+    scorer = scoring.Scorer(protocols.get("sr-x2"), ("a",))
+    image = np.zeros((20, 20, 3), np.uint8)
+    assert scorer(image, image) == {"a": None} and scorer.failed == {"a": reason}
+
+
 @pytest.mark.parametrize("draw", ["random.random()", "np.random.rand()", "torch.rand(())"])
 def test_what_a_metric_draws_is_the_same_for_every_image_and_disturbs_nobody(folder, draw):
     random.seed(5)
