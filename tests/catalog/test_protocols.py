@@ -353,6 +353,17 @@ def test_sides_stay_whole_through_all_steps(tmp_path, scales, scale, unit):
         assert side == int(side)
 
 
+@pytest.mark.parametrize(("given", "fixed"), [
+    ([("matlab_bicubic", 2)], True), ([("matlab_bicubic", 2.5)], False),
+    ([("subsample", 2)], False), ([("matlab_bicubic", 2), ("subsample", 2)], False)])
+def test_patches_are_cut_from_one_input_only_where_their_corners_are_whole_pixels(tmp_path, given,
+                                                                                  fixed):
+    own = chain(tmp_path, [{"kind": kind, "scale": scale} for kind, scale in given])
+    assert own.fixed_input is fixed
+    assert protocols.get("deblur-motion").fixed_input is True       # pairs
+    assert protocols.get("denoise_color-sigma25").fixed_input is False
+
+
 @pytest.mark.parametrize(("task", "level", "given", "scale"), [
     ("sr", "realsr_x4", {}, 4), ("sr", "x3_own", {}, 1), ("sr", "drealsr", {"scale": 2}, 2),
     ("deblur", "motion_x2", {}, 1), ("dewarp", "any", {"scale": 1}, 1)])

@@ -238,6 +238,33 @@ def test_why_an_image_has_no_score_is_told(folder, value, reason):
     assert scorer(image, image) == {"a": None} and scorer.failed == {"a": reason}
 
 
+def repeated(*values):
+    """Score as many images as there are values, and return those that the metric was called with.
+    """
+    calls, left = [], iter(values)
+    measure = resolving._repeatable("a", "metric a", protocols.get("sr-x2"),
+                                    lambda pair: calls.append(pair) or next(left))
+    for number in range(len(values) - 1):
+        measure(number)
+    return calls
+
+
+def test_the_first_image_is_scored_twice_and_no_other():
+    assert repeated(1.0, 1.0, 2.0, 3.0) == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize(("values", "same"), [
+    ((1.0, 1 + 9e-7), True), ((1.0, 1 + 1.1e-6), False), ((0.0, 9e-10), True),
+    ((0.0, 1.1e-9), False), ((math.nan, float("nan")), True), ((math.nan, 1.0), False),
+    ((1.0, math.nan), False), ((None, None), True), ((1.0, None), False)])
+def test_values_are_repeatable_up_to_the_rounding_of_sums(values, same):
+    if same:
+        assert repeated(*values) == [0, 0]
+    else:
+        with pytest.raises(UserError, match="metric a: it gave one pair of images"):
+            repeated(*values)
+
+
 @pytest.mark.parametrize("draw", ["random.random()", "np.random.rand()", "torch.rand(())"])
 def test_what_a_metric_draws_is_the_same_for_every_image_and_disturbs_nobody(folder, draw):
     random.seed(5)
