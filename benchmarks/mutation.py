@@ -76,7 +76,7 @@ MODULES = {
     "plan.training_inputs": "plan/training_inputs.py plan/test_training_inputs.py",
     "plan.trained_on": "plan/trained_on.py plan/test_trained_on.py",
     "plan.variants": "plan/variants.py plan/test_plan_variants.py",
-    "jobs.verify": "jobs/verify.py jobs/test_verify.py",
+    "jobs.verify": "jobs/verify.py jobs/test_verify.py jobs/test_plugin_files.py",
     "statistics": "core/statistics.py core/test_statistics.py",
     "protocols": "catalog/protocols.py catalog/test_protocols.py",
     "degradations": "catalog/degradations.py catalog/test_protocols.py",

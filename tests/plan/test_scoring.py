@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import random
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -178,8 +179,6 @@ def test_a_file_that_cannot_be_used_is_refused(folder, source, message):
     ("def f(restored, target):\n    return [][0]", "metric a .*IndexError"),
 ])
 def test_a_function_that_fails_is_an_error_that_names_it(folder, capsys, body, message):
-    import re
-
     source = f"METRICS = {{'a': {{'title': 'A', 'function': 'f'}}}}\n{body}"
     assert cli.main(["eval", "--config", str(config(folder, ["a"], source=source)), "--protocol",
                      "sr-x2", "--dataset", "tinyset", "--model", "bicubic"]) == 2
@@ -276,6 +275,14 @@ def test_what_a_metric_draws_is_the_same_for_every_image_and_disturbs_nobody(fol
     random.seed(5)
     score(folder, f"return {draw}")
     assert random.random() == before
+
+
+def test_a_job_names_what_a_users_function_gets(folder):
+    """Images were uint8 in earlier versions, so their scores were others."""
+    for on, more in (("image", ", in float64"), ("planes", ""), ("uint8", "")):
+        score(folder, "return 1", on)
+        assert re.fullmatch(f"mine.py [0-9a-f]{{12}}{more}",
+                            scoring.weights_in_use(["a"])["a_weights"])
 
 
 @pytest.mark.parametrize(("bounds", "value", "fits"), [
