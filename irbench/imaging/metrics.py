@@ -253,23 +253,18 @@ Score = Callable[[Pair], float | None]
 Prepare = Callable[[Protocol], Score]
 Finder = Callable[[], backbones.Found]
 
-# metrics that threads may compute at the same time; others may hold a state, or use all cores
-THREADED: set[str] = set()
-
 # metric -> the function that prepares it for a protocol, and the one that finds its files
 COMPUTED: dict[str, Prepare] = {}
 FILES: dict[str, Finder] = {}
 
 
-def register(name: str, prepare: Prepare, files: Finder | None = None,
-             in_threads: bool = False) -> None:
+def register(name: str, prepare: Prepare, files: Finder | None = None) -> None:
     """Register the function that computes a metric of the table (``irbench.core.metrics``).
 
     Args:
         name: the name of its row.
         prepare: returns the function that scores a pair under a protocol. It may raise Unavailable.
         files: finds the file that it needs, of weights or of a user's code.
-        in_threads: whether threads may compute it at the same time.
 
     Raises:
         UserError: another function already computes the metric.
@@ -279,15 +274,12 @@ def register(name: str, prepare: Prepare, files: Finder | None = None,
                         "Give yours another name.")
     if files:
         FILES[name] = files
-    if in_threads:
-        THREADED.add(name)
 
 
 def offer(name: str, prepare: Prepare, files: Finder | None = None) -> None:
     """Register a metric of pyiqa or of a user, in place of an earlier one of this name."""
     COMPUTED.pop(name, None)
     FILES.pop(name, None)
-    THREADED.discard(name)
     register(name, prepare, files)
 
 
@@ -299,9 +291,10 @@ def on_images(make: Callable[[], Callable[[np.ndarray, np.ndarray], float]]) -> 
     return prepare
 
 
-register("psnr", lambda protocol: lambda pair: psnr(*pair.rows), in_threads=True)
-register("ssim", lambda protocol: lambda pair: ssim(*pair.rows, protocol.metric.ssim),
-         in_threads=True)
+register("psnr", lambda protocol: lambda pair: psnr(*pair.rows))
+register("ssim", lambda protocol: lambda pair: ssim(*pair.rows, protocol.metric.ssim))
+# threads may compute these at the same time; the others may hold a state, or use all cores
+THREADED = frozenset(COMPUTED)
 register("lpips", on_images(functools.partial(perceptual.make_lpips, "alex")),
          functools.partial(backbones.find, "alex"))
 register("lpips_vgg", on_images(functools.partial(perceptual.make_lpips, "vgg")),
@@ -324,8 +317,7 @@ def check(names: Iterable[str], where: str = "") -> None:
 def weights_in_use(names: Iterable[str]) -> dict[str, str | None]:
     """Return NAME_weights -> the file that a metric needs (None: missing), for a job's spec.
 
-    With it in the spec, cells run again once the weights become available, and when a user's metric
-    changes.
+    So cells run again once the weights become available, and when a user's metric changes.
     """
     return {f"{name}_weights": FILES[name]().name for name in names if name in FILES}
 

@@ -31,6 +31,7 @@ SHARE = 0.8  # of the available memory that an image may use by default
 # Bytes per pixel of the input. Measured at x2 in float32: Compacter 2.7 K, SemanIR-light 2.4 K,
 # SemanIR-S 8.8 K.
 AMPLE = 64 * 1024
+NOISE = 2**20  # bytes that a process gains or loses whatever the network does
 SMALL = 64  # side of the smaller measured image; the other side is twice as long
 # The measurement counts live memory; the process also holds the gaps between freed blocks. Measured
 # on CPU with ``allocator.keep()``: 1.66 times as much in total for SemanIR-light in tiles of 232,
@@ -112,7 +113,8 @@ class Needs:
         (p, at_p), (q, at_q) = self.points
         each = max(at_q - at_p, 0) / (q - p)
         straight = at_q + each * (pixels - q)
-        power = math.log(max(at_q, 1) / max(at_p, 1)) / math.log(q / p)
+        # between two amounts of noise any growth can be seen
+        power = math.log(max(at_q, NOISE) / max(at_p, NOISE)) / math.log(q / p)
         curved = at_q * (pixels / q) ** power if power > 1 and pixels > q else 0
         return int(self.slack * max(straight, curved, 0))
 

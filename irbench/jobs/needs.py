@@ -12,14 +12,7 @@ p = plan.load('config.yaml'); print(needs.memory(p, next(iter(p.cells.values()))
 
 from __future__ import annotations
 
-import functools
-from pathlib import Path
-
-from PIL import Image
-
-from irbench.catalog.datasets import DatasetEntry
-from irbench.core.errors import UserError
-from irbench.data import sets
+from irbench.data import sizes
 from irbench.models import registry
 from irbench.plan import Job, Plan
 
@@ -27,9 +20,9 @@ from irbench.plan import Job, Plan
 # and read from files, so that its need hardly depends on their number
 BASE = {"data": 1000, "leaks": 4000, "training": 8000, "cell": 3000, "profile": 8000, "bench": 8000}
 # bytes for each pixel of the largest image: SwinIR in float32 takes 2,600 on the CPU; reading,
-# degrading and scoring a colour image takes 90
-LEARNED, PLAIN = 3000, 100
-UNKNOWN = 4_000_000     # pixels: 2K photographs, for a set that is not here yet
+# degrading and scoring a colour image takes up to 27 (benchmarks/README.md)
+LEARNED, PLAIN = 3000, 40
+UNKNOWN = 4_000_000     # pixels: 2K photographs, for a set that is not here
 MOST = 4                # times that a need grows after failures
 
 
@@ -43,7 +36,7 @@ def memory(plan: Plan, job: Job, failures: int = 0) -> int:
     """
     need = BASE[job.kind]
     if job.kind == "cell":
-        pixels = _largest(plan.entry(job.key["dataset"]), Path(plan.config["data_root"]))
+        pixels = sizes.largest(plan.entry(job.key["dataset"]), plan.config["data_root"]) or UNKNOWN
         need += pixels * (LEARNED if _has_network(plan, job) else PLAIN) // 10**6
     return need * min(1 + failures, MOST)
 
@@ -52,25 +45,3 @@ def _has_network(plan: Plan, job: Job) -> bool:
     model = job.model
     return not model.given and (
         model.external or registry.get(model.arch, tuple(plan.config["plugins"])).learned)
-
-
-def _largest(entry: DatasetEntry, root: Path) -> int:
-    """Return the number of pixels of a set's largest image."""
-    try:
-        paths = tuple(one.path for one in sets.open_local(entry, root).images)
-    except UserError:   # not here, or not whole
-        return UNKNOWN
-    return _most_pixels(paths) or UNKNOWN
-
-
-@functools.cache
-def _most_pixels(paths: tuple[Path, ...]) -> int:
-    return max(map(_pixels, paths), default=0)
-
-
-def _pixels(path: Path) -> int:
-    try:
-        with Image.open(path) as image:     # reads the header only
-            return image.width * image.height
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return 0        # the cell says what is wrong with the file

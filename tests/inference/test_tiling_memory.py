@@ -92,9 +92,16 @@ def test_other_errors_are_not_taken_for_memory():
 def test_needs_go_on_in_proportion_or_faster():
     straight = budget.Needs(((100, 1000), (400, 1600)), slack=1.5)
     assert straight.bytes_for(1000) == int(1.5 * (1600 + 2 * 600))
-    square = budget.Needs(((100, 1000), (400, 16000)))
-    assert square.bytes_for(1600) == pytest.approx(16000 * 16, rel=1e-6)
+    square = budget.Needs(((100, 10**7), (400, 16 * 10**7)))
+    assert square.bytes_for(1600) == pytest.approx(16 * 10**7 * 16, rel=1e-6)
     assert budget.Needs(None, scale=3, channels=2).output(10) == 4 * 2 * 9 * 10
+
+
+@pytest.mark.parametrize("noise", [(0, 4096), (0, 10**6), (4096, 10**6), (10**6, 0), (0, 0)])
+def test_noise_of_the_process_says_nothing_of_growth(noise):
+    """A network that needs next to nothing is restored whole, in every process alike."""
+    needs = budget.Needs(tuple(zip((64**2, 128**2), noise, strict=True)), slack=1.75)
+    assert needs.bytes_for(512**2) < 64 * 2**20
 
 
 @linux
