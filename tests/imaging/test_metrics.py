@@ -235,15 +235,8 @@ def test_a_scorer_names_what_it_was_asked_for_in_the_order_of_the_table(monkeypa
     assert scorer.missing == {"lpips": "no weights"}
 
 
-def test_threads_compute_what_is_registered_for_them_alone(monkeypatch):
-    """Other metrics may hold a state, or use all cores."""
+def test_threads_compute_metrics_without_a_state_alone():
     assert sorted(metrics.THREADED) == ["psnr", "ssim"]
-    monkeypatch.setattr(metrics, "THREADED", {"psnr", "mine"})
-    monkeypatch.setattr(metrics, "COMPUTED", {})
-    metrics.offer("mine", lambda protocol: None)    # may be of a user's file
-    assert sorted(metrics.THREADED) == ["psnr"]
-    metrics.register("other", lambda protocol: None, in_threads=True)
-    assert sorted(metrics.THREADED) == ["other", "psnr"]
 
 
 def test_a_metric_that_nothing_computes_is_refused():
