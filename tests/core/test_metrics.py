@@ -122,6 +122,19 @@ def test_a_row_as_plain_data_is_the_row_again():
         assert metrics.row(json.loads(json.dumps(metrics.plain(one)))) == one
 
 
+@pytest.mark.parametrize("value", ["mae", ["name", "title"], {"title": "A"}, {"name": "a"}, None])
+def test_a_row_has_a_name_and_a_title(value):
+    with pytest.raises(UserError, match="here: .* is not a mapping with name and title"):
+        metrics.row(value, "here")
+
+
+def test_a_record_defines_a_metric_once():
+    rows = [{"name": "mine", "title": "Mine"}, {"name": "yours", "title": "Yours"}]
+    assert list(metrics.held(rows, "here")) == ["mine", "yours"]
+    with pytest.raises(UserError, match="here: 'mine' is defined twice"):
+        metrics.held([*rows, rows[0]], "here")
+
+
 def test_the_decimals_of_a_baseline_are_fine_enough_for_the_noise():
     assert Metric("a", "A", exact_decimals=1, noise=0.05).exact_decimals == 1   # 0.05 at most
     for noise in (0.5, 0.02, 1e-6):
