@@ -82,6 +82,22 @@ def test_squares_are_added_in_the_order_of_numpy(shape, monkeypatch):
         assert metrics._squares(a, b, 0, a.size) == expected
 
 
+def test_the_sum_of_squares_reads_few_rows_at_a_time(monkeypatch):
+    class Rows:
+        def __init__(self, array):
+            self.array, self.shape, self.most = array, array.shape, 0
+
+        def __getitem__(self, rows):
+            found = self.array[rows]
+            self.most = max(self.most, len(found))
+            return found
+
+    monkeypatch.setattr(metrics, "PIECE", 128)
+    a, b = (Rows(array) for array in np.random.default_rng(0).normal(0, 1, (2, 90, 8, 2)))
+    assert metrics.psnr(a, b) == metrics.psnr(a.array, b.array)
+    assert a.most == b.most <= 128 / 16 + 1         # one more where a piece ends within a row
+
+
 @pytest.mark.parametrize("variant", metrics._SSIM)
 @pytest.mark.parametrize("height", [11, 12, 159, 160, 165, 166, 170, 171, 325, 331])
 def test_each_ssim_where_a_strip_ends(variant, height):
