@@ -291,17 +291,18 @@ class Module:
         return self._outcome(run, min(self.seconds, sum(runs[0] for runs in self.runs.values())))
 
     def _sorted(self, items: list[pytest.Item]) -> list[pytest.Item]:
-        """Sort tests: those that failed last come first, then the quickest, while time is left."""
-        order = list(dict.fromkeys([*reversed(self.killers), *self.runs]))
-        items = sorted(items, key=lambda item: order.index(item.nodeid))
+        """Return the quickest tests that fit into the time; those that failed last come first."""
+        items = sorted(items, key=lambda item: list(self.runs).index(item.nodeid))
         taken = itertools.accumulate(self.runs[item.nodeid][0] for item in items)
-        return [item for item, seconds in zip(items, taken, strict=True) if seconds < self.seconds]
+        items = [item for item, spent in zip(items, taken, strict=True) if spent < self.seconds]
+        return sorted(items, key=lambda item: (
+            -self.killers.index(item.nodeid) if item.nodeid in self.killers else 1))
 
     def _outcome(self, run: Callable[[], str], usual: float) -> str:
         """Return SURVIVES if no test fails, KILLED if one does, STOPPED if they take far longer."""
         failing = forked(run, 5 + 3 * usual)
         if failing in self.runs:
-            self.killers.append(failing)
+            self.killers = [*(one for one in self.killers if one != failing), failing]
         return STOPPED if failing is None else KILLED if failing else SURVIVES
 
 

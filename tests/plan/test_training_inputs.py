@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -111,6 +112,19 @@ def test_bundled_weights_by_protocol_and_by_name(planned):
                     init="bundled")
     assert blind.model.training.init["sha256"] == (
         bundled.catalog()["compacter-denoise_color-blind"].sha256)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_blind_and_other_bundled_weights_those_like_the_training_are_taken(planned, monkeypatch,
+                                                                              order):
+    blind = bundled.catalog()["compacter-denoise_color-blind"]
+    single = replace(blind, name="single", protocol="denoise_color-sigma25@1", levels=None,
+                     sha256="a" * 64)
+    known = {one.name: one for one in (blind, single)[::order]}
+    monkeypatch.setattr(bundled, "catalog", lambda: known)
+    for levels, wanted in (({"sigma": [15, 50]}, blind), (None, single)):
+        job = planned("denoise_color-sigma25", arch="compacter", levels=levels, init="bundled")
+        assert job.model.training.init["sha256"] == wanted.sha256
 
 
 def test_a_url_has_a_digest(planned):
