@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -307,7 +308,8 @@ def test_each_kind_takes_its_limits_and_nothing_beyond(kind):
         for end, beyond in ((low, -1), (high, 1)):
             degradations.check("here", alone | {name: end})
             step = STEP.get((kind, name), STEP.get(name, 0.0001))
-            with pytest.raises(UserError, match=f"here: {name} is .*; valid: "):
+            valid = re.escape(f"{low:g} to {high:g}")
+            with pytest.raises(UserError, match=f"here: {name} is .*; valid: .*{valid}"):
                 degradations.check("here", alone | {name: end + beyond * step})
 
 
