@@ -128,6 +128,19 @@ def test_a_row_has_a_name_and_a_title(value):
         metrics.row(value, "here")
 
 
+def test_a_field_that_a_row_does_not_have_is_refused():
+    with pytest.raises(UserError, match="here: unknown field 'unti'. Did you mean 'unit'"):
+        metrics.row({"name": "a", "title": "A", "unti": "dB"}, "here")
+
+
+def test_a_users_row_replaces_an_earlier_one_but_none_of_irbench():
+    for one in (MAE, dataclasses.replace(MAE, decimals=5)):
+        metrics.adopt(one)
+        assert METRICS["mae"] is one
+    with pytest.raises(UserError, match="metric 'psnr' already exists"):
+        metrics.adopt(dataclasses.replace(MAE, name="psnr"))
+
+
 def test_a_record_defines_a_metric_once():
     rows = [{"name": "mine", "title": "Mine"}, {"name": "yours", "title": "Yours"}]
     assert list(metrics.held(rows, "here")) == ["mine", "yours"]
@@ -146,6 +159,7 @@ def test_the_decimals_of_a_baseline_are_fine_enough_for_the_noise():
 def test_a_value_within_the_range_is_one_of_the_metric(value):
     expected = -MAE.noise <= value <= 255 + MAE.noise
     assert MAE.holds(value) == expected
+    assert MAE.holds(255 + MAE.noise / 2) and not MAE.holds(255 + 2 * MAE.noise)
     assert MAE.holds(-MAE.noise) and not MAE.holds(-1.01 * MAE.noise)
     assert not METRICS["vif"].holds(1e300) and METRICS["vif"].holds(1e6)
 
