@@ -118,7 +118,7 @@ def test_a_row_as_plain_data_is_the_row_again():
     least = metrics.row({"name": "mine", "title": "Mine"})
     assert metrics.plain(least).keys() >= {"name", "title"}
     for one in (least, MAE, dataclasses.replace(MAE, range=(-math.inf, 1.0), tolerance=None),
-                dataclasses.replace(MAE, range=(0.0, math.inf))):
+                dataclasses.replace(MAE, range=(0.0, math.inf), tolerance=Tolerance(1))):
         assert metrics.row(json.loads(json.dumps(metrics.plain(one)))) == one
 
 
