@@ -51,8 +51,10 @@ ROOT = Path(__file__).resolve().parents[1]
 REASONS = ROOT / "docs" / "testing.md"
 # name -> the module, and the tests whose runs are looked at; those that never enter it cost nothing
 MODULES = {
-    "metrics": "imaging/metrics.py imaging/test_metrics.py core/test_metrics.py "
-               "plan/test_scoring.py",
+    "metrics": "imaging/metrics.py imaging/test_metrics.py imaging/test_scores_exact.py "
+               "core/test_metrics.py plan/test_scoring.py",
+    "core.metrics": "core/metrics.py core/test_metric_rows.py core/test_metrics.py "
+                    "plan/test_scoring.py",
     "gate": "compare/gate.py compare/test_gate.py compare/test_planted.py compare/test_formats.py",
     "records": "core/records.py core/test_records.py core/test_run_folder.py plan/test_scoring.py",
     "plan.compose": "plan/compose.py plan/test_planning.py plan/test_plan_variants.py "
@@ -71,9 +73,10 @@ MODULES = {
     "plan.scoring": "plan/scoring.py plan/test_scoring.py core/test_metrics.py",
     "plan.single": "plan/single.py plan/test_single.py",
     "plan.sources": "plan/sources.py plan/test_sources.py plan/test_config.py",
+    "plan.training_inputs": "plan/training_inputs.py plan/test_training_inputs.py",
     "plan.trained_on": "plan/trained_on.py plan/test_trained_on.py",
     "plan.variants": "plan/variants.py plan/test_plan_variants.py",
-    "jobs.verify": "jobs/verify.py jobs/test_verify.py",
+    "jobs.verify": "jobs/verify.py jobs/test_verify.py jobs/test_plugin_files.py",
     "statistics": "core/statistics.py core/test_statistics.py",
     "protocols": "catalog/protocols.py catalog/test_protocols.py",
     "degradations": "catalog/degradations.py catalog/test_protocols.py",
@@ -288,17 +291,18 @@ class Module:
         return self._outcome(run, min(self.seconds, sum(runs[0] for runs in self.runs.values())))
 
     def _sorted(self, items: list[pytest.Item]) -> list[pytest.Item]:
-        """Sort tests: those that failed last come first, then the quickest, while time is left."""
-        order = list(dict.fromkeys([*reversed(self.killers), *self.runs]))
-        items = sorted(items, key=lambda item: order.index(item.nodeid))
+        """Return the quickest tests that fit into the time; those that failed last come first."""
+        items = sorted(items, key=lambda item: list(self.runs).index(item.nodeid))
         taken = itertools.accumulate(self.runs[item.nodeid][0] for item in items)
-        return [item for item, seconds in zip(items, taken, strict=True) if seconds < self.seconds]
+        items = [item for item, spent in zip(items, taken, strict=True) if spent < self.seconds]
+        return sorted(items, key=lambda item: (
+            -self.killers.index(item.nodeid) if item.nodeid in self.killers else 1))
 
     def _outcome(self, run: Callable[[], str], usual: float) -> str:
         """Return SURVIVES if no test fails, KILLED if one does, STOPPED if they take far longer."""
         failing = forked(run, 5 + 3 * usual)
         if failing in self.runs:
-            self.killers.append(failing)
+            self.killers = [*(one for one in self.killers if one != failing), failing]
         return STOPPED if failing is None else KILLED if failing else SURVIVES
 
 

@@ -189,7 +189,6 @@ class Metric:
         """Return the name of a column of a CSV, which ends in the unit: ``psnr_difference_db``."""
         return "_".join(filter(None, (self.stem, *words, self.unit.lower())))
 
-
     def holds(self, value: float) -> bool:
         """Return whether a value is a number within the range, or beyond it by noise at most."""
         low, high = (-math.inf, math.inf) if self.name.startswith(PYIQA) else self.range
@@ -250,7 +249,7 @@ BUILT_IN = frozenset(METRICS)
 
 # -- rows of other origin ----------------------------------------------------------------------
 
-def adopt(metric: Metric) -> Metric:
+def adopt(metric: Metric) -> None:
     """Add the row of a user's or pyiqa's metric, in place of an earlier one of the same name.
 
     Raises UserError if the name is that of a metric of irbench.
@@ -259,7 +258,6 @@ def adopt(metric: Metric) -> Metric:
         raise UserError(f"metric {metric.name!r} already exists, as {METRICS[metric.name]}. "
                         "Give yours another name.")
     METRICS[metric.name] = metric
-    return metric
 
 
 def described(names: Iterable[str]) -> list[dict]:

@@ -48,7 +48,7 @@ class Planes:
     of 100 megapixels would take 2.4 GB. Arguments as of ``planes``.
     """
 
-    def __init__(self, image: np.ndarray, protocol: Protocol, gray_file: bool = False) -> None:
+    def __init__(self, image: np.ndarray, protocol: Protocol, gray_file: bool) -> None:
         """Cut the border; nothing is converted yet."""
         self.image = crop_border(image, protocol.metric.crop)
         self.metric = protocol.metric

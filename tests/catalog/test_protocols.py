@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -269,15 +270,47 @@ def test_broken_entries_of_the_other_kinds_are_explained(tmp_path, kind, change,
         protocols.catalog((str(tmp_path),))
 
 
-@pytest.mark.parametrize("kind", degradations.DEGRADATIONS)
-def test_each_kind_takes_its_limits(tmp_path, kind):
-    for end in (1, 2):
-        limits = {row[0]: row[end] for row in degradations.DEGRADATIONS[kind]
-                  if row[end] is not None and (kind, row[0]) != ("paired", "scale")}
-        key, entry = entry_of(kind, degradation=limits)
-        (tmp_path / "protocols.yaml").write_text(yaml.safe_dump({"protocols": {key: entry}}))
-        got = protocols.catalog((str(tmp_path),))[key]
-        assert {k: got.degradation[k] for k in limits} == limits
+LIMITS = {  # kind -> parameter -> the smallest and the largest valid value
+    "matlab_bicubic": {"scale": (1.1, 8)}, "gaussian_noise": {"sigma": (0, 255)},
+    "jpeg": {"quality": (1, 100)},
+    "paired": {"multiple": (1, 256), "longest": (16, 65536), "scale": (1, 8)},
+    "motion_blur": {"length": (1, 100), "bend": (0, 1), "gamma": (1, 3)},
+    "rain_streaks": {"density": (0, 20), "length": (2, 200), "angle": (0, 60), "opacity": (0, 1),
+                     "layers": (1, 6)},
+    "low_light": {"exposure": (0.001, 1), "gamma": (1, 3), "photons": (10, 1_000_000),
+                  "read_noise": (0, 1000)},
+    "snow": {"density": (0, 20), "size": (1, 50), "motion": (0, 50), "opacity": (0, 1),
+             "haze": (0, 0.9)},
+    "drops": {"count": (0, 1000), "radius": (2, 200), "magnification": (1, 20), "blur": (0, 20),
+              "opacity": (0, 1)},
+    "gaussian_blur": {"sigma": (0.1, 50), "size": (3, 201)}, "subsample": {"scale": (2, 8)},
+}
+# the smallest step that a parameter can take, where it is not .0001
+STEP = {"quality": 1, "multiple": 1, "longest": 1, "layers": 1, ("gaussian_blur", "size"): 2,
+        "scale": 1, ("matlab_bicubic", "scale"): 0.1}
+
+
+def test_all_limits_are_tested():
+    limited = {(kind, name) for kind, parameters in degradations.DEGRADATIONS.items()
+               for name, low, _ in parameters if low is not None}
+    assert limited == {(kind, name) for kind in LIMITS for name in LIMITS[kind]}
+
+
+@pytest.mark.parametrize("kind", LIMITS)
+def test_each_kind_takes_its_limits_and_nothing_beyond(kind):
+    """A catalog that was valid stays valid, and what was refused stays refused."""
+    for name, (low, high) in LIMITS[kind].items():
+        alone = {"kind": kind} | {one: ends[0] for one, ends in LIMITS[kind].items()}
+        if name == "scale" and kind == "paired":
+            alone["longest"] = None     # pairs with a scale are never resized
+        elif kind == "paired":
+            del alone["scale"]
+        for end, beyond in ((low, -1), (high, 1)):
+            degradations.check("here", alone | {name: end})
+            step = STEP.get((kind, name), STEP.get(name, 0.0001))
+            valid = re.escape(f"{low:g} to {high:g}")
+            with pytest.raises(UserError, match=f"here: {name} is .*; valid: .*{valid}"):
+                degradations.check("here", alone | {name: end + beyond * step})
 
 
 def chain(tmp_path, degradation, seed=None, level="own"):
@@ -320,6 +353,17 @@ def test_sides_stay_whole_through_all_steps(tmp_path, scales, scale, unit):
     for one in scales:
         side = round(side / one, 9)
         assert side == int(side)
+
+
+@pytest.mark.parametrize(("given", "fixed"), [
+    ([("matlab_bicubic", 2)], True), ([("matlab_bicubic", 2.5)], False),
+    ([("subsample", 2)], False), ([("matlab_bicubic", 2), ("subsample", 2)], False)])
+def test_patches_are_cut_from_one_input_only_where_their_corners_are_whole_pixels(tmp_path, given,
+                                                                                  fixed):
+    own = chain(tmp_path, [{"kind": kind, "scale": scale} for kind, scale in given])
+    assert own.fixed_input is fixed
+    assert protocols.get("deblur-motion").fixed_input is True       # pairs
+    assert protocols.get("denoise_color-sigma25").fixed_input is False
 
 
 @pytest.mark.parametrize(("task", "level", "given", "scale"), [

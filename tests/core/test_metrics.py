@@ -84,6 +84,7 @@ def test_printed_text(text, shown, places):
     ({"direction": "lowr"}, "unknown direction 'lowr'. Did you mean 'lower'"),
     ({"decimals": -1}, "decimals is -1"), ({"range": (1.0, 1.0)}, "the least value before"),
     ({"exact_decimals": 1, "noise": 0.001}, "exact_decimals is 1, which rounds by more than"),
+    ({"exact_decimals": 1, "noise": 0.04}, "exact_decimals is 1, which rounds by more than"),
     ({"tolerance": 5}, "tolerance is 5"), ({"title": " "}, "title is ' '"),
 ])
 def test_a_row_that_cannot_be(change, message):
@@ -113,7 +114,42 @@ def test_a_row_of_wrong_values_is_refused_in_one_sentence(field, value):
     assert str(caught.value).startswith("here: ") and "\n" not in str(caught.value)
 
 
+def test_a_row_as_plain_data_is_the_row_again():
+    least = metrics.row({"name": "mine", "title": "Mine"})
+    assert metrics.plain(least).keys() >= {"name", "title"}
+    for one in (least, MAE, dataclasses.replace(MAE, range=(-math.inf, 1.0), tolerance=None),
+                dataclasses.replace(MAE, range=(0.0, math.inf), tolerance=Tolerance(1))):
+        assert metrics.row(json.loads(json.dumps(metrics.plain(one)))) == one
+
+
+@pytest.mark.parametrize("value", ["mae", ["name", "title"], {"title": "A"}, {"name": "a"}, None])
+def test_a_row_has_a_name_and_a_title(value):
+    with pytest.raises(UserError, match="here: .* is not a mapping with name and title"):
+        metrics.row(value, "here")
+
+
+def test_a_field_that_a_row_does_not_have_is_refused():
+    with pytest.raises(UserError, match="here: unknown field 'unti'. Did you mean 'unit'"):
+        metrics.row({"name": "a", "title": "A", "unti": "dB"}, "here")
+
+
+def test_a_users_row_replaces_an_earlier_one_but_none_of_irbench():
+    for one in (MAE, dataclasses.replace(MAE, decimals=5)):
+        metrics.adopt(one)
+        assert METRICS["mae"] is one
+    with pytest.raises(UserError, match="metric 'psnr' already exists"):
+        metrics.adopt(dataclasses.replace(MAE, name="psnr"))
+
+
+def test_a_record_defines_a_metric_once():
+    rows = [{"name": "mine", "title": "Mine"}, {"name": "yours", "title": "Yours"}]
+    assert list(metrics.held(rows, "here")) == ["mine", "yours"]
+    with pytest.raises(UserError, match="here: 'mine' is defined twice"):
+        metrics.held([*rows, rows[0]], "here")
+
+
 def test_the_decimals_of_a_baseline_are_fine_enough_for_the_noise():
+    assert Metric("a", "A", exact_decimals=1, noise=0.05).exact_decimals == 1   # 0.05 at most
     for noise in (0.5, 0.02, 1e-6):
         one = metrics.row({"name": "mine", "title": "Mine", "noise": noise})
         assert 0.5 * 10.0 ** -one.exact_decimals < noise
@@ -123,7 +159,14 @@ def test_the_decimals_of_a_baseline_are_fine_enough_for_the_noise():
 def test_a_value_within_the_range_is_one_of_the_metric(value):
     expected = -MAE.noise <= value <= 255 + MAE.noise
     assert MAE.holds(value) == expected
+    assert MAE.holds(255 + MAE.noise / 2) and not MAE.holds(255 + 2 * MAE.noise)
+    assert MAE.holds(-MAE.noise) and not MAE.holds(-1.01 * MAE.noise)
     assert not METRICS["vif"].holds(1e300) and METRICS["vif"].holds(1e6)
+
+
+def test_metrics_of_pyiqa_may_leave_the_range_that_it_states():
+    one = dataclasses.replace(MAE, name="pyiqa:mine")
+    assert one.holds(-9.0) and one.holds(1e6) and not one.holds(math.nan)
 
 
 def test_no_metric_may_take_the_place_of_another_key_of_a_record(tmp_path, monkeypatch):
@@ -156,6 +199,20 @@ def test_unknown_names_are_refused_with_near_ones():
     with pytest.raises(UserError, match="unknown metric 'pnsr'. Did you mean 'psnr'"):
         metrics.get("pnsr")
     assert metrics.ordered(["lpips", "none", "psnr", "psnr"]) == ("psnr", "lpips")
+    assert metrics.alone(["ssim", "niqe", "none"]) == ("niqe",)
+
+
+def test_values_count_under_the_definition_they_were_computed_with(mae):
+    """What neither side defines, or irbench itself, does not stop the comparison of the others."""
+    other = dataclasses.replace(mae, direction="higher", title="Another", noise=0.5)
+    assert metrics.otherwise(["unknown", "psnr", "mae"], {"mae": mae}) == {}
+    found = metrics.otherwise(["unknown", "psnr", "mae"], {"mae": other})
+    assert found == {"mae": "another definition of mae: direction is higher, not lower; "
+                            "noise is 0.5, not 0.001"}
+    assert metrics.otherwise(["mae"], {}) == {
+        "mae": "another definition of mae: the record has none"}
+    assert "another definition of psnr" in metrics.otherwise(
+        [], {"psnr": dataclasses.replace(METRICS["psnr"], unit="bit")})["psnr"]
 
 
 # -- the table and what is asked of it elsewhere -----------------------------------------------

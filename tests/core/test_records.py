@@ -48,6 +48,7 @@ def test_write_and_read(tmp_path):
     ({"result_digest": None}, "the result does not match its digest"),
     ({"key": None}, "'key' is missing"),
     ({"key": {"model": 3}}, "'key' is missing or not in the form"),
+    ({"metrics": [{"name": "mae"}]}, "its metrics: .* is not a mapping with name and title"),
     ({"provenance": {"hardware": "fast"}}, "'provenance' is missing or not in the form"),
 ])
 def test_what_is_no_record(changes, message):
@@ -124,6 +125,25 @@ def test_what_of_a_spec_fixes_the_result():
     spec["model"]["checkpoint"]["sha256"] = None  # without a digest the place is all that is known
     assert records.decisive(spec)["model"]["checkpoint"]["path"] == "f"
     assert records.decisive({"dataset": {"name": "d"}}) == {"dataset": {"name": "d"}}
+
+
+def test_weights_that_a_training_begins_with_or_learns_from_are_named_by_their_digest():
+    place = {"path": "f", "url": "https://host.invalid/f", "peer": "p"}
+    teacher = {"model": "large", "title": "Large", "arch": "a", "options": {"width": 9}}
+
+    def spec(start, of_teacher):
+        return {"model": {"name": "m", "training": {"steps": 5, "init": start, "teacher": {
+            **teacher, "checkpoint": of_teacher}}}}
+
+    given = spec({**place, "sha256": "d"}, {**place, "sha256": "e"})
+    before = json.loads(json.dumps(given))
+    assert records.decisive(given) == {"model": {"name": "m", "training": {
+        "steps": 5, "init": {"sha256": "d"},
+        "teacher": {"arch": "a", "options": {"width": 9}, "checkpoint": {"sha256": "e"}}}}}
+    assert given == before
+    # without a digest the place is all that is known; a start may also be the name of a model
+    found = records.decisive(spec("other", place))["model"]["training"]
+    assert (found["init"], found["teacher"]["checkpoint"]) == ("other", place)
 
 
 def test_a_file_is_hashed_again_only_when_it_changed(tmp_path, monkeypatch):
@@ -218,3 +238,32 @@ def test_a_mean_is_that_of_its_images(images, mean, good):
     else:
         with pytest.raises(UserError, match="mean mae is|'images' of its result is"):
             records.make("cell", {}, {}, result=result)
+
+
+def test_a_score_is_within_the_range_of_its_metric():
+    """Of irbench's own by the table, of others by the row that the record holds."""
+    def cell(name, value):
+        return records.make("cell", {}, {}, result={"images": [{"name": "b", name: value}],
+                                                    "mean": {name: value}})
+
+    with pytest.raises(UserError, match=r"psnr of 'b' is 201.0, which is outside .* \[0.0, 200.0"):
+        cell("psnr", 201.0)
+    with pytest.raises(UserError, match="ssim of 'b' is -1.1, which is outside"):
+        cell("ssim", -1.1)
+    unknown = cell("mae", 256.0)
+    row = {"name": "mae", "title": "MAE", "range": [0, 255]}
+    with pytest.raises(UserError, match="mae of 'b' is 256.0, which is outside"):
+        records.check(unknown | {"metrics": [row]}, "here")
+    records.check(unknown | {"metrics": [row | {"range": [0, None]}]}, "here")
+
+
+def test_a_cell_has_the_images_of_its_set():
+    images = [{"name": "b"}, {"name": "a"}]
+    held = records.make("cell", {}, {}, result={"images": images, "mean": {}})
+    names = records.digest_of_names(["a", "b"])
+    assert len(names) == 64 and names == records.digest_of_names(["b", "a"])
+    for count, of_names in ((2, names), (None, names), (2, None), (None, None)):
+        assert records.other_images(held, count, of_names) == ""
+    assert records.other_images(held, 3, None) == "scored on 2 of 3 images"
+    assert "are not those of the set" in records.other_images(
+        held, 2, records.digest_of_names(["a", "c"]))

@@ -235,6 +235,10 @@ def test_a_scorer_names_what_it_was_asked_for_in_the_order_of_the_table(monkeypa
     assert scorer.missing == {"lpips": "no weights"}
 
 
+def test_threads_compute_metrics_without_a_state_alone():
+    assert sorted(metrics.THREADED) == ["psnr", "ssim"]
+
+
 def test_a_metric_that_nothing_computes_is_refused():
     with pytest.raises(UserError, match="unknown metric 'lpip'. Did you mean 'lpips'"):
         metrics.Scorer(COLOR, ("psnr", "lpip"))

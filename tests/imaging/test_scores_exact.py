@@ -71,6 +71,34 @@ def test_every_size_and_protocol(seed, h, w, name, gray_file, planar, whole, pie
              gray_file)
 
 
+@pytest.mark.parametrize("shape", [(8, 16, 1), (43, 3, 1), (7, 19, 3), (30, 31, 1), (61, 47, 3)])
+def test_squares_are_added_in_the_order_of_numpy(shape, monkeypatch):
+    """Also of values whose sum depends on the order, which whole numbers do not show."""
+    assert metrics.PIECE >= 128     # numpy adds up to 128 values in one go
+    monkeypatch.setattr(metrics, "PIECE", 128)
+    rng = np.random.default_rng(shape[0])
+    for _ in range(20):
+        a, b = rng.normal(100, 50, (2, *shape))
+        expected = float(np.add.reduce(np.square(a - b).reshape(-1)))
+        assert metrics._squares(a, b, 0, a.size) == expected
+
+
+def test_the_sum_of_squares_reads_few_rows_at_a_time(monkeypatch):
+    class Rows:
+        def __init__(self, array):
+            self.array, self.shape, self.most = array, array.shape, 0
+
+        def __getitem__(self, rows):
+            found = self.array[rows]
+            self.most = max(self.most, len(found))
+            return found
+
+    monkeypatch.setattr(metrics, "PIECE", 128)
+    a, b = (Rows(array) for array in np.random.default_rng(0).normal(0, 1, (2, 90, 8, 2)))
+    assert metrics.psnr(a, b) == metrics.psnr(a.array, b.array)
+    assert a.most == b.most <= 128 / 16 + 1         # one more where a piece ends within a row
+
+
 @pytest.mark.parametrize("variant", metrics._SSIM)
 @pytest.mark.parametrize("height", [11, 12, 159, 160, 165, 166, 170, 171, 325, 331])
 def test_each_ssim_where_a_strip_ends(variant, height):

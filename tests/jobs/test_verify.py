@@ -84,6 +84,16 @@ def test_what_known_digests_do_not_tell_is_found_by_reading(run, monkeypatch):
     assert not any(verify.Records(run).problem(job) for job in run.jobs())
 
 
+@pytest.mark.parametrize(("name", "sizes"), [("more", " (the set has 4 images, then 3)"),
+                                             ("img0", "")])
+def test_how_many_images_a_changed_set_has_is_told(run, tmp_path, name, sizes):
+    shutil.copy(tmp_path / "images/test/img1.png", tmp_path / f"images/test/{name}.png")
+    now = plan.load("config.yaml")
+    (cell,) = now.cells.values()
+    assert verify.Records(now).problem(cell) == (
+        f"its dataset changed since{sizes}; run the workflow again")
+
+
 # -- the images and metrics of a cell --------------------------------------------------------------
 
 def reseal(run, change):

@@ -57,6 +57,8 @@ def test_a_section_alone_is_completed_too(tmp_path):
     (put("sede", 1), r"top level: unknown key 'sede'. Did you mean 'seed'\? Valid keys: .*cells"),
     (put("seed", "x"), "seed: expected integer, found 'x'"),
     (put("run", "My Run"), "run: the name 'My Run' is not valid"),
+    (put("report", {"formats": ["png", "gif"]}), r"report.formats\[1\]: 'gif' is not valid. Valid: "
+                                                 "png, pdf"),
     (put("device", "tpu"), "device: 'tpu' is not valid. Valid: auto, cpu, cuda"),
     (put("profile", {"hieght": 3}), "profile: unknown key 'hieght'. Did you mean 'height'"),
     (put("cells", 0, "models", ["tinny"]), r"cells\[0\].models: unknown model 'tinny'. Did you"),

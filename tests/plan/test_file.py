@@ -9,6 +9,7 @@ from irbench import cli, plan
 from irbench.catalog.model import Model
 from irbench.core import records
 from irbench.core.errors import UserError
+from irbench.imaging import backbones, metrics
 from irbench.models import registry
 from irbench.plan import compose, file, sources
 from tests.helpers import tiny
@@ -155,6 +156,23 @@ def test_a_set_that_comes_later_settles(tmp_path, monkeypatch):
                      "--model", "bicubic"]) == 0
     job = after.find("cell", protocol="sr-x2", dataset="packed", model="bicubic")
     assert records.read(job.record)["spec"] == job.spec
+
+
+def test_the_weights_of_a_metric_that_come_later_settle(tmp_path, monkeypatch):
+    """A cell computed after a file of weights has come says so, and the next plan agrees."""
+    monkeypatch.chdir(tmp_path)
+    weights = backbones.Found(None, None, "not here")
+    monkeypatch.setitem(metrics.FILES, "lpips", lambda: weights)
+    config = tiny.make(tmp_path, metrics=["psnr", "lpips"])
+    before = file.read(file.write(plan.load(config)))
+    cells = list(before.cells.values())
+    assert {job.spec["lpips_weights"] for job in cells} == {None}
+    weights = backbones.Found(tmp_path / "net.pth", "net-1234.pth", "here")
+    after = plan.load(config)
+    for job in cells:
+        now = file.settled(before, job)
+        assert now.spec["lpips_weights"] == "net-1234.pth"
+        assert now == after.find("cell", **job.key)
 
 
 def test_a_record_names_the_code_that_ran(world, tmp_path):

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import random
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -178,8 +179,6 @@ def test_a_file_that_cannot_be_used_is_refused(folder, source, message):
     ("def f(restored, target):\n    return [][0]", "metric a .*IndexError"),
 ])
 def test_a_function_that_fails_is_an_error_that_names_it(folder, capsys, body, message):
-    import re
-
     source = f"METRICS = {{'a': {{'title': 'A', 'function': 'f'}}}}\n{body}"
     assert cli.main(["eval", "--config", str(config(folder, ["a"], source=source)), "--protocol",
                      "sr-x2", "--dataset", "tinyset", "--model", "bicubic"]) == 2
@@ -230,6 +229,41 @@ def test_what_is_a_number_or_none(folder, body, value):
     assert found == [value] * 3 and all(type(one) in (float, type(None)) for one in found)
 
 
+@pytest.mark.parametrize(("value", "reason"), [("nan", "a is nan"), ("-inf", "a is -inf")])
+def test_why_an_image_has_no_score_is_told(folder, value, reason):
+    score(folder, f"return float('{value}')")
+    scorer = scoring.Scorer(protocols.get("sr-x2"), ("a",))
+    image = np.zeros((20, 20, 3), np.uint8)
+    assert scorer(image, image) == {"a": None} and scorer.failed == {"a": reason}
+
+
+def repeated(*values):
+    """Score as many images as there are values, and return those that the metric was called with.
+    """
+    calls, left = [], iter(values)
+    measure = resolving._repeatable("a", "metric a", protocols.get("sr-x2"),
+                                    lambda pair: calls.append(pair) or next(left))
+    for number in range(len(values) - 1):
+        measure(number)
+    return calls
+
+
+def test_the_first_image_is_scored_twice_and_no_other():
+    assert repeated(1.0, 1.0, 2.0, 3.0) == [0, 0, 1, 2]
+
+
+@pytest.mark.parametrize(("values", "same"), [
+    ((1.0, 1 + 9e-7), True), ((1.0, 1 + 1.1e-6), False), ((0.0, 9e-10), True),
+    ((0.0, 1.1e-9), False), ((math.nan, float("nan")), True), ((math.nan, 1.0), False),
+    ((1.0, math.nan), False), ((None, None), True), ((1.0, None), False)])
+def test_values_are_repeatable_up_to_the_rounding_of_sums(values, same):
+    if same:
+        assert repeated(*values) == [0, 0]
+    else:
+        with pytest.raises(UserError, match="metric a: it gave one pair of images"):
+            repeated(*values)
+
+
 @pytest.mark.parametrize("draw", ["random.random()", "np.random.rand()", "torch.rand(())"])
 def test_what_a_metric_draws_is_the_same_for_every_image_and_disturbs_nobody(folder, draw):
     random.seed(5)
@@ -241,6 +275,14 @@ def test_what_a_metric_draws_is_the_same_for_every_image_and_disturbs_nobody(fol
     random.seed(5)
     score(folder, f"return {draw}")
     assert random.random() == before
+
+
+def test_a_job_names_what_a_users_function_gets(folder):
+    """Images were uint8 in earlier versions, so their scores were others."""
+    for on, more in (("image", ", in float64"), ("planes", ""), ("uint8", "")):
+        score(folder, "return 1", on)
+        assert re.fullmatch(f"mine.py [0-9a-f]{{12}}{more}",
+                            scoring.weights_in_use(["a"])["a_weights"])
 
 
 @pytest.mark.parametrize(("bounds", "value", "fits"), [

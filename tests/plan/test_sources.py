@@ -13,9 +13,10 @@ from types import SimpleNamespace
 import pytest
 
 from irbench import plan
-from irbench.catalog.model import Checkpoint
+from irbench.catalog.model import MODULE, OUTPUTS, Checkpoint, Model
 from irbench.core import code as code_digests
 from irbench.plan import sources
+from tests.helpers import tiny
 
 REPOSITORY = code_digests.ROOT.parent
 
@@ -220,6 +221,57 @@ def test_a_peer_whose_network_irbench_has_counts_with_that_network():
     assert "irbench.models.peers.ramit" not in code.modules
     assert "irbench.weights.external" not in code.modules
 
+
+def test_the_module_of_a_network(tmp_path):
+    """By name, or the path of a user's file; none where no file of irbench's runs."""
+    plugin = tmp_path / "tiny_model.py"
+    plugin.write_text(tiny.PLUGIN)
+    assert sources.own_module(Model("a", "compacter"), ()) == "irbench.models.compacter"
+    assert sources.own_module(Model("a", "tiny"), (str(plugin),)) == plugin
+    assert sources.own_module(Model("a", MODULE), ()) is None
+    assert sources.own_module(Model("a", OUTPUTS), ()) is None
+
+
+@pytest.fixture
+def asked(monkeypatch, fresh):
+    """The packages whose versions a digest asks for."""
+    names = []
+    monkeypatch.setattr(sources.machine, "versions_of", lambda *given: names.extend(given))
+    return names
+
+
+def test_only_networks_of_a_package_count_its_version(asked):
+    """irbench itself imports spandrel only to read names in nested files."""
+    sources.stage("bench")
+    assert "torch" in asked and not {*sources.NETWORKS.values()} & {*asked}
+    assert len(sources.stage("bench")) == 64
+    own = SimpleNamespace(external=True, checkpoint=Checkpoint("external"), training=None)
+    sources.digest("profile", own, ())
+    assert {"torch", "spandrel"} < {*asked} <= sources.DISTRIBUTIONS
+    del asked[:]
+    assert sources.of_network(own, ()) != sources.of_network(Model("a", "compacter"), ())
+    assert {"torch", "spandrel"} < {*asked} <= sources.DISTRIBUTIONS
+
+
+def test_a_package_of_another_version_is_another_digest(monkeypatch, fresh):
+    def found(version):
+        monkeypatch.setattr(sources.machine, "versions_of",
+                            lambda *names: dict.fromkeys(names, version))
+        fresh()
+        model = Model("a", "compacter")
+        return sources.of_network(model, ()), sources.digest("profile", model, ())
+
+    assert not {*found("1")} & {*found("2")} and found("1") == found("1")
+
+
+def test_the_network_of_a_teacher_counts_for_a_training_alone():
+    teacher = {"model": "t", "arch": "semanir-s", "checkpoint": {"kind": "file"}}
+    alone, taught, other = (
+        Model("a", "compacter", training=SimpleNamespace(teacher=one))
+        for one in (None, teacher, {**teacher, "arch": "compacter"}))
+    digests = [sources.digest("training", one, ()) for one in (alone, taught, other)]
+    assert len({*digests}) == 3 and {len(one) for one in digests} == {64}
+    assert len({sources.digest("profile", one, ()) for one in (alone, taught, other)}) == 1
 
 
 # -- what is not followed ------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -322,3 +323,30 @@ def test_fetched_weights_are_known_once_they_are_here(world, tmp_path):
     place.parent.mkdir(parents=True)
     place.write_bytes(data)
     assert plan.load(config).trained_on == {"sr-x2@2/tiny": {"tinytrain": []}}
+
+
+@pytest.mark.parametrize(("before", "expected"), [
+    (None, None), ({}, {"own": ["a", "b"], "both": ["a", "b"]}),
+    ({"both": ["b", "c"], "old": ["d"]}, {"own": ["a", "b"], "both": ["b"], "old": ["d"]})])
+def test_weights_have_seen_what_the_weights_that_they_began_with_have_seen(monkeypatch, before,
+                                                                           expected):
+    monkeypatch.setattr(trained_on, "left_out", lambda entry, images, where: sorted(images))
+    recipe = SimpleNamespace(data=("own", "both"), init={"kind": "file", "path": "w"},
+                             exclude={"own": ["b", "a"], "both": ["b", "a"]})
+    asked = []
+    assert trained_on.of_model(
+        SimpleNamespace(learned=True, training=recipe), dict.fromkeys(recipe.data),
+        lambda checkpoint: asked.append(checkpoint.path) or before, "here") == expected
+    assert asked == ["w"]
+
+
+def test_a_model_excludes_images_of_its_own_sets():
+    jobs = [SimpleNamespace(key={"model": name}, model=SimpleNamespace(
+        training=SimpleNamespace(data=(f"set_{name}",)))) for name in ("a", "b")]
+
+    def check(dataset):
+        trained_on.check_excluded({"a": {"training": {"exclude": {dataset: ["x"]}}}}, jobs, "here")
+
+    check("set_a")
+    with pytest.raises(UserError, match="here: models.a.training.exclude: unknown dataset 'set_b'"):
+        check("set_b")

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from irbench.catalog import peers, protocols, recipe, recipes
 from irbench.catalog.model import Model, teacher_of
 from irbench.core import digests, records
 from irbench.core.errors import UserError
-from irbench.plan import config
+from irbench.plan import config, training_inputs
 from irbench.weights import bundled, loading
 from tests.helpers import snippets, tiny
 
@@ -111,6 +113,19 @@ def test_bundled_weights_by_protocol_and_by_name(planned):
                     init="bundled")
     assert blind.model.training.init["sha256"] == (
         bundled.catalog()["compacter-denoise_color-blind"].sha256)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_blind_and_other_bundled_weights_those_like_the_training_are_taken(planned, monkeypatch,
+                                                                              order):
+    blind = bundled.catalog()["compacter-denoise_color-blind"]
+    single = replace(blind, name="single", protocol="denoise_color-sigma25@1", levels=None,
+                     sha256="a" * 64)
+    known = {one.name: one for one in (blind, single)[::order]}
+    monkeypatch.setattr(bundled, "catalog", lambda: known)
+    for levels, wanted in (({"sigma": [15, 50]}, blind), (None, single)):
+        job = planned("denoise_color-sigma25", arch="compacter", levels=levels, init="bundled")
+        assert job.model.training.init["sha256"] == wanted.sha256
 
 
 def test_a_url_has_a_digest(planned):
@@ -241,3 +256,13 @@ def test_a_record_with_them_serves_the_plan_that_moved_or_renamed_them(planned, 
                     teacher={"model": "t", "weight": 0.5})
     assert records.serves(job.spec, moved.spec)
     assert digests.fingerprint(job.spec) == moved.fingerprint
+
+
+@pytest.mark.parametrize("change", [{"base": "a"}, {"seed_of": "a", "seed": 2}])
+def test_a_variant_or_another_seed_is_no_teacher(change):
+    """Neither has weights of its own that a config could name."""
+    models = {"a": Model("a", "tiny"), "a.b": Model("a.b", "tiny", **change)}
+    none = SimpleNamespace(peers={})
+    assert training_inputs._named("a", models, "here", none) is models["a"]
+    with pytest.raises(UserError, match="here: unknown model 'a.b'"):
+        training_inputs._named("a.b", models, "here", none)
