@@ -235,6 +235,12 @@ def test_a_scorer_names_what_it_was_asked_for_in_the_order_of_the_table(monkeypa
     assert scorer.missing == {"lpips": "no weights"}
 
 
+def test_a_metric_of_images_gets_both_without_what_the_protocol_scores():
+    restored, target = pair()
+    score = metrics.on_images(lambda: lambda a, b: (a is restored, b is target))(COLOR)
+    assert score(metrics.Pair(restored, target, ())) == (True, True)
+
+
 def test_threads_compute_metrics_without_a_state_alone():
     assert sorted(metrics.THREADED) == ["psnr", "ssim"]
 
