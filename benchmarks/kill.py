@@ -216,7 +216,7 @@ def damage(folder: Path, draw: random.Random) -> list[str]:
         shutil.rmtree(folder / ".snakemake", ignore_errors=True)
         done.append(".snakemake deleted")
     if draw.random() < 0.1:
-        shutil.rmtree(run)
+        shutil.rmtree(run, ignore_errors=True)   # there is none before the first run
         done.append("results deleted")
     return done
 
