@@ -19,14 +19,6 @@ OTHER = {"direction": "lower", "range": [0, 50], "unit": "dB", "noise": 0.5, "re
          "tolerance": {"mean": 9, "image": 9, "exact": 9}}
 
 
-@pytest.fixture(autouse=True)
-def table_as_before():
-    before = dict(metrics.METRICS)
-    yield
-    metrics.METRICS.clear()
-    metrics.METRICS.update(before)
-
-
 def give(folder, value, row=ROW, path=fixtures.CELL):
     """Let a record of a run hold the metric, with one value for all images."""
     record = json.loads((folder / path).read_text())
