@@ -370,7 +370,7 @@ class Workload:
             self._shown(folder.summary, "summary", "Overview", labels={
                 "file": folder.summary.name, "what": "every value", "format": "CSV"}),
             self._shown(folder.tables, "table", "Tables", "{suffix}", tables, "{name}.{suffix}"),
-            # one file per plot; the PDF and SVG files are beside it
+            # one file per plot; PDF and SVG files, if they were asked for, are beside it
             self._shown(folder.figures, "figure", "Plots",
                         lambda one: rows.drawing(one.name), plots_, "{name}.{suffix,png}")]
         return [path for path in files_of if Path(path).exists()]

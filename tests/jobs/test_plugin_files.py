@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 import irbench
 from irbench import plan
-from irbench.core import plugin_files
+from irbench.core import digests, plugin_files
 from irbench.jobs import run as jobs
 from irbench.jobs import verify
 from irbench.jobs.result import RunSettings
@@ -247,3 +247,15 @@ def test_a_hostile_name_is_a_changed_file():
     for name in ("a\0b", "/dev/zero", "/dev/zero/x", "a" * 5000, "\udcff"):
         assert plugin_files.changed({plugin_files.NOTED: [
             {"file": name, "sha256": "0" * 64}]}) == [name]
+
+
+def test_files_that_an_earlier_process_noted_count(tmp_path, monkeypatch):
+    """A cell that goes on after a stop does not read again what only finished images needed."""
+    monkeypatch.chdir(tmp_path)
+    plugin, data = tmp_path / "earlier.py", tmp_path / "table.json"
+    plugin.write_text("x = 1\n")
+    data.write_text("[1]")
+    assert plugin_files.used([plugin]) == []
+    noted = [{"file": "table.json", "sha256": digests.file_digest(data)}]
+    plugin_files.recall(plugin, {plugin_files.NOTED: noted})
+    assert plugin_files.used([plugin]) == noted
