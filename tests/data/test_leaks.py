@@ -400,6 +400,7 @@ def get(mirror, tmp_path_factory):
 
 
 @pytest.mark.mirror
+@pytest.mark.slow
 def test_what_the_bundled_weights_were_trained_on_is_in_no_test_set(get, tmp_path):
     """BSDS500's halves for training and test, but for Set5's woman."""
     trained = ("bsds500_train", "bsds500_test")
@@ -416,6 +417,7 @@ def test_what_the_bundled_weights_were_trained_on_is_in_no_test_set(get, tmp_pat
 
 
 @pytest.mark.mirror
+@pytest.mark.slow
 def test_the_berkeley_sets(get, tmp_path):
     """datasets.md: the test-100 images are in neither half of BSDS500; 68 of them are CBSD68."""
     tests = ("bsd68", "cbsd68", "bsd100")

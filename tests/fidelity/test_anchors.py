@@ -1,10 +1,12 @@
 """Known figures come out of the pipeline; a wrong one fails; what is not here is skipped.
 
-The rows on three small sets run here; ``irbench anchors`` runs them all.
+Those on Set5 run here, some more among the slow tests; ``irbench anchors`` runs them all.
 """
 
+import contextlib
 import csv
 import dataclasses
+import functools
 import json
 
 import numpy as np
@@ -23,30 +25,37 @@ from irbench.imaging import degrade, images
 from tests.helpers import tiny
 from tests.helpers.anchor_world import irbench, world
 
-FAST = ("set5", "classic5", "live1_gray")
+SMALL = ("set5", "classic5", "live1_gray")
 # and of what takes longer one row each: noise, the mosaic, colour
-SLOW = ("denoise_gray-sigma25@2/set12/input", "demosaic-rggb@1/mcmaster/malvar",
+LARGE = ("denoise_gray-sigma25@2/set12/input", "demosaic-rggb@1/mcmaster/malvar",
         "jpeg_color-q10@1/live1_color/input",
         # the set with a gray file, in both conventions
         "sr-x4@1/set14/bicubic", "sr-x4@2/set14/bicubic", "sr-x4@2/set14/imdn")
-ROWS = [row for row in anchors.load().rows if row.name in SLOW or (
-    row.dataset in FAST and row.model not in peers.catalog())]
+ROWS = [row for row in anchors.load().rows if row.name in LARGE or (
+    row.dataset in SMALL and row.model not in peers.catalog())]
 
 
 # -- on the real images ------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
 def compared(mirror, tmp_path_factory):
+    """Return what the rows of a set give, by the set's name."""
     folder = tmp_path_factory.mktemp("anchors")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        return anchor_run.run(dataclasses.replace(anchors.load(), rows=tuple(ROWS)))
+
+    @functools.cache
+    def compare(dataset):
+        rows = tuple(row for row in ROWS if row.dataset == dataset)
+        with contextlib.chdir(folder):
+            return anchor_run.run(dataclasses.replace(anchors.load(), rows=rows))
+    return compare
 
 
 @pytest.mark.mirror
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [
+    pytest.param(row, id=row.name, marks=[] if row.dataset == "set5" else pytest.mark.slow)
+    for row in ROWS])
 def test_anchor(row, compared):
-    mine = [c for c in compared if c.row == row]
+    mine = [c for c in compared(row.dataset) if c.row == row]
     assert len(mine) == len(row.references)
     assert not [anchor_run.line(c) for c in mine if c.verdict != "PASS"]
 
@@ -66,9 +75,10 @@ def test_the_authors_low_resolution_images_to_the_pixel(scale, mirror, tmp_path_
 
 
 @pytest.mark.mirror
+@pytest.mark.slow
 def test_the_tolerance_of_a_noisy_row_is_that_of_its_pixels(compared):
     """Three standard errors of the mean square of N Gaussian values; clipping moves it a little."""
-    found = next(c for c in compared if c.row.name == SLOW[0])
+    found = next(c for c in compared("set12") if c.row.name == LARGE[0])
     sides = [256] * 7 + [512] * 5  # Set12
     error = 10 / np.log(10) * np.mean([np.sqrt(2) / side for side in sides])
     assert found.tolerance == pytest.approx(3 * error, rel=0.1)

@@ -115,6 +115,13 @@ def jobs(rule: str, folder: Path, *states: str, name: str = "") -> list[str]:
             and (not states or state in states)]
 
 
+def ended(number: str) -> list[str]:
+    """Return how each attempt of a job ended, the first one first."""
+    lines = run("sacct", "--noheader", "--parsable2", "--duplicates", "--allocations", "--jobs",
+                number, "--format", "state").splitlines()
+    return [line for line in lines if line not in ("RUNNING", "PENDING")]
+
+
 def kill(number: str) -> None:
     """Kill every process of a job, as the kernel or a broken node does."""
     for line in run("scontrol", "listpids", number).splitlines()[1:]:

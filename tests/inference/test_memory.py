@@ -48,8 +48,8 @@ def held_memory():
 
 
 @linux
-@pytest.mark.parametrize("check", [highest_points, pytest.param(
-    held_memory, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("check", [highest_points, held_memory])
 def test_the_peak_is_the_highest_point_whatever_malloc_holds(check):
     # among other tests, what these left would be freed during the pass: megabytes less
     code = f"from tests.inference import test_memory; test_memory.{check.__name__}()"

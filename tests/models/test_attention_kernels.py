@@ -147,6 +147,7 @@ def interpreted(tmp_path_factory):
     return cases, grads, torch.load(folder / "out.pt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*CASES, "masked tiles", "large scores", "strides"])
 def test_triton_agrees_with_the_equation(interpreted, name):
     cases, _, found = interpreted
@@ -159,6 +160,7 @@ def test_triton_agrees_with_the_equation(interpreted, name):
     assert out.transpose(1, 2).is_contiguous()  # joining the heads moves nothing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gradients", "gradients, no bias"])
 def test_gradients_of_triton(interpreted, name):
     cases, grads, found = interpreted

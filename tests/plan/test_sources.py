@@ -105,6 +105,7 @@ def fresh():
     clear()
 
 
+@pytest.mark.slow
 def test_prose_in_every_module_moves_no_job(tmp_path, monkeypatch, fresh):
     """Comments, docstrings, quotes, blank lines: in every module of a copy of the package."""
     before = fingerprints(default_plan())
@@ -126,6 +127,7 @@ def test_prose_in_every_module_moves_no_job(tmp_path, monkeypatch, fresh):
     assert sources.stage("leaks") != leaks  # it was the copy that counted
 
 
+@pytest.mark.slow
 def test_annotations_move_no_job():
     """In every module that some job runs, but those of the report, to save time."""
     texts = {}
@@ -156,6 +158,7 @@ def changed(text):
     return ast.unparse(tree)
 
 
+@pytest.mark.slow
 def test_a_changed_constant_moves_exactly_the_jobs_that_run_it():
     """Module after module of all that some job runs."""
     before = codes()

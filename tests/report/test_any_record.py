@@ -18,6 +18,7 @@ CELL, TRAINING, PROFILE = (f"{place}/compacter.json" for place in (
     "cells/sr-x2@1/set5", "training/sr-x2@1", "profiles/sr-x2@1"))
 
 
+@pytest.mark.slow
 @pytest.mark.formats
 def test_a_run_of_version_1_is_reported_whole(tmp_path):
     folder = RunFolder(shutil.copytree(OLD, tmp_path / "old"))

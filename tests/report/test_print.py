@@ -142,12 +142,14 @@ def _inside(axis, place):
     return low <= place <= high
 
 
+@pytest.mark.slow
 def test_every_figure_is_looked_at(kept):
     stems = {name.partition("/")[2].partition("-")[0] for name in kept}
     assert stems == {"quality", "latency", "distributions", "radar", "crops", "training", "ksweep",
                      "scaling", "attention"}
 
 
+@pytest.mark.slow
 def test_letters_are_readable_and_none_is_clipped(kept):
     small, clipped = [], []
     for name, figure in kept.items():
@@ -163,6 +165,7 @@ def test_letters_are_readable_and_none_is_clipped(kept):
     assert (small, clipped) == ([], [])
 
 
+@pytest.mark.slow
 def test_no_two_texts_overlap(kept):
     assert [(name, a.get_text(), b.get_text()) for name, figure in kept.items()
             for (a, one), (b, other) in itertools.combinations(texts(figure), 2)

@@ -76,6 +76,14 @@ def attempt(world, before=()):
     return number
 
 
+def begins_again(world, number):
+    """Wait until a job was sent back into the queue, and let it begin at once."""
+    folder, _ = world
+    slurm.wait_for(lambda: slurm.jobs("train", folder, "PENDING", name="slow"), "a requeue")
+    slurm.run("scontrol", "update", f"JobId={number}", "StartTime=now")     # not in two minutes
+    assert attempt(world) == number
+
+
 def saves(folder):
     """Wait until the slow training saves a state."""
     path = folder / f"results/hurt/training/{SCOPE}/slow.state"
@@ -93,7 +101,8 @@ def log(folder, name):
 
 def test_a_training_that_is_ended_again_and_again_has_the_bytes_of_an_undisturbed_one(
         world, monkeypatch):
-    """By SIGTERM, kill -9, a time limit, a requeue, and the death of the process that submits.
+    """By SIGTERM, kill -9, a time limit, a requeue, another job's preemption, and the death of the
+    process that submits.
 
     Not by scancel: Snakemake's plugin 2.8.0 does not notice it, and goes on waiting.
     """
@@ -107,9 +116,12 @@ def test_a_training_that_is_ended_again_and_again_has_the_bytes_of_an_undisturbe
     slurm.run("scontrol", "update", f"JobId={third}", "TimeLimit=00:01:00")
     fourth = attempt(world, [first, second, third])
     slurm.run("scontrol", "requeue", fourth)
-    slurm.wait_for(lambda: slurm.jobs("train", folder, "PENDING", name="slow"), "a requeue")
-    slurm.run("scontrol", "update", f"JobId={fourth}", "StartTime=now")     # not in two minutes
-    assert attempt(world) == fourth
+    begins_again(world, fourth)
+    urgent = slurm.run("sbatch", "--parsable", "--partition=urgent", "--exclusive",
+                       "--output=/dev/null", "--wrap=sleep 1").strip()
+    begins_again(world, fourth)
+    assert slurm.ended(urgent) == ["COMPLETED"]
+    assert slurm.ended(fourth)[-2:] == ["REQUEUED", "PREEMPTED"]
 
     started["hurt"].send_signal(signal.SIGKILL)
     started["hurt"].wait()
