@@ -26,6 +26,7 @@ import ast
 import contextlib
 import functools
 import hashlib
+import importlib
 import importlib.util
 import os
 import sys
@@ -56,6 +57,8 @@ LIBRARIES = (code.ROOT, *(Path(sysconfig.get_path(name)) for name in (
 _running: ContextVar[Path | None] = ContextVar("plugin", default=None)
 # plugin -> path of each file that its code opened -> whether the file was there
 _opened: dict[Path, dict[str, bool]] = {}
+# plugin -> each file that it used -> the file's digest when that was first known
+_seen: dict[Path, dict[Path, str | None]] = {}
 
 
 def table(path: Path, name: str, kind: str) -> dict[object, dict]:
@@ -109,7 +112,7 @@ def _literal(where: str, name: str, node: ast.expr | None) -> dict[object, dict]
 
 
 def load(path: Path, kind: str) -> ModuleType:
-    """Import a file and return its module; an unchanged file is imported once.
+    """Import a file and return its module; it is imported again if it or a file it used changed.
 
     Raises UserError if the import fails, or ends the program (``sys.exit``).
     """
@@ -120,13 +123,20 @@ def load(path: Path, kind: str) -> ModuleType:
     # files in two folders may share a name, and a file may change while a program runs
     digest = hashlib.sha256(f"{path}\n{text}".encode()).hexdigest()
     name = f"irbench_{path.stem}_{digest[:12]}"
+    if any(_digest(file) != known for file, known in _seen.get(path, {}).items()):
+        _forget(path)
+        sys.modules.pop(name, None)
     if name not in sys.modules:
+        importlib.invalidate_caches()
         spec = importlib.util.spec_from_file_location(name, path)
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
             with noting(path):
-                spec.loader.exec_module(module)
+                # not the loader's exec_module: compiled code counts as that of a file of the same
+                # size and second
+                exec(compile(text, path, "exec"), vars(module))
+            used([path], whole=True)    # as of now: an edit while it runs must be noticed
         except KeyboardInterrupt:
             del sys.modules[name]
             raise
@@ -135,6 +145,19 @@ def load(path: Path, kind: str) -> ModuleType:
             raise UserError(f"{kind} {path}: importing it failed: {in_words(error)}. "
                             f"Try: python {path}") from error
     return sys.modules[name]
+
+
+def _forget(plugin: Path) -> None:
+    """Make the next import of a plugin import the modules beside it anew, as they are now."""
+    files_of = _seen.pop(plugin)
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if name != "__main__" and isinstance(file, str) and Path(file) in files_of:
+            del sys.modules[name]
+    for file in files_of:
+        if file.suffix == ".py":
+            with contextlib.suppress(OSError, NotImplementedError):
+                Path(importlib.util.cache_from_source(file)).unlink()
 
 
 # -- the files that their code uses --------------------------------------------------------------
@@ -190,8 +213,10 @@ def used(plugins: Iterable[Path], whole: bool = False) -> list[dict]:
     Returns:
         For each file, sorted: ``file``, relative to the current folder if that is near, and
         ``sha256``: of its bytes, of Python code without prose; None if it was looked for in vain.
+        It is the digest of when the file was first known to be used: what was computed with a file
+        must not pass for that of a later edit.
     """
-    found: set[Path] = set()
+    found: dict[Path, str | None] = {}
     for plugin in plugins:
         try:
             covered = code.closure([plugin], {}, code.ROOT)
@@ -201,8 +226,13 @@ def used(plugins: Iterable[Path], whole: bool = False) -> list[dict]:
         beyond = _noted(plugin, covered.packages)
         beyond |= {file for path in own | beyond if path.suffix == ".py"
                    for file in _named_in(path)}
-        found |= own | beyond if whole else beyond - own
-    return sorted(({"file": _name(path), "sha256": _digest(path)} for path in found),
+        seen = _seen.setdefault(plugin, {})
+        for path in own | beyond:
+            if path not in seen:
+                seen[path] = _digest(path)
+            if whole or path not in own:
+                found[path] = seen[path]
+    return sorted(({"file": _name(path), "sha256": sha256} for path, sha256 in found.items()),
                   key=lambda one: one["file"])
 
 
