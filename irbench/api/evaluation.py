@@ -134,7 +134,7 @@ def evaluate(model: LoadedModel | str | Path | nn.Module, dataset: str = "set5",
     plan, job = (single.cell_of(config, reference.name, reference.entry(wanted), wanted.id, dataset)
                  if module is None else
                  single.module_of(config, reference.name, reference.name, wanted, dataset,
-                                  reference.inference))
+                                  reference.inference, reference.options))
     if job.spec["dataset"]["sha256"] is None:   # known once the set is here
         obtain.obtain(plan.entry(dataset), Path(plan.config["data_root"]))
         job = plan_file.settled(plan, job)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -46,6 +47,7 @@ class ModelReference:
         build: makes the module in memory for a protocol; None for an entry.
         plugins: the Python files that register it.
         source: the Python file that a module in memory is made from; None if there is none.
+        options: the arguments that a module in memory was made with, as plain data.
         inference: how a module in memory is run; that of an entry is in the entry.
         protocols: the names, without versions, of the protocols that its weights are known to be
             for. If there is only one, a caller need not name it.
@@ -56,6 +58,7 @@ class ModelReference:
     build: Callable[[Protocol], nn.Module] | None = None
     plugins: tuple[str, ...] = ()
     protocols: tuple[str, ...] = ()
+    options: dict = field(default_factory=dict)
     inference: dict = field(default_factory=dict)
     source: Path | None = None
 
@@ -240,9 +243,21 @@ def _of_plugin(path: Path, name: str | None, given: _Given) -> ModelReference:
         raise UserError(f"{path}:{name} is {type(kind).__name__}; valid is a class of a network "
                         "(torch.nn.Module), or a function that returns one.")
     source = path.resolve()
-    return ModelReference(_plain_name(name), inference=given.inference, source=source,
+    return ModelReference(_plain_name(name), options=_as_data(given.options),
+                          inference=given.inference, source=source,
                           build=lambda protocol: _built(kind, f"{path.name}:{name}", protocol,
                                                         given, source))
+
+
+def _as_data(options: dict) -> dict:
+    """Return options as a record can hold them; what JSON cannot hold is there as text."""
+    found = {}
+    for name, value in options.items():
+        try:
+            found[name] = json.loads(json.dumps(value, allow_nan=False, default=repr))
+        except (ValueError, TypeError):     # infinity; a dict whose keys are no texts
+            found[name] = repr(value)
+    return found
 
 
 def _built(kind: Callable, where: str, protocol: Protocol, given: _Given,
