@@ -268,5 +268,5 @@ def _reasons(scorer: metrics.Scorer, scores: dict[str, dict], names: tuple[str, 
         elif lacking:
             found[name] = f"targets without a result: {messages.some(lacking)}"
         elif without:
-            found[name] = f"{messages.some(without)}: identical to the target, {name} is infinite"
+            found[name] = f"{messages.some(without)}: {scorer.reason(name)}"
     return found

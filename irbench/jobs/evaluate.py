@@ -309,6 +309,5 @@ def _missing(scorer: metrics.Scorer, images: list[dict], names: tuple[str, ...],
     for name in names:
         without = [image["name"] for image in images if image[name] is None]
         if without and name not in reasons:
-            why = scorer.failed.get(name, f"identical to the target, {name} is infinite")
-            reasons[name] = f"{', '.join(without)}: {why}"
+            reasons[name] = f"{', '.join(without)}: {scorer.reason(name)}"
     return reasons

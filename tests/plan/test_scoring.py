@@ -238,6 +238,15 @@ def test_why_an_image_has_no_score_is_told(folder, value, reason):
     assert scorer(image, image) == {"a": None} and scorer.failed == {"a": reason}
 
 
+def test_an_undefined_score_is_not_said_to_be_perfect(folder):
+    score(folder, "return None")
+    scorer = scoring.Scorer(protocols.get("sr-x2"), ("psnr", "a"))
+    image = np.zeros((20, 20, 3), np.uint8)
+    assert scorer(image, image) == {"psnr": None, "a": None}
+    assert scorer.reason("a") == "a is None"
+    assert scorer.reason("psnr") == "identical to the target, psnr is infinite"
+
+
 def repeated(*values, size=1):
     """Score images until the values are used up; return the numbers of the images in turn."""
     calls, left = [], iter(values)
