@@ -151,6 +151,8 @@ def test_alpha_and_profile_are_kept(compacter):
     (np.zeros((8, 8, 4), np.uint8), "Pillow image to keep its alpha"),
     (np.zeros((1, 8, 8, 3), np.uint8), r"shape \(1, 8, 8, 3\)"),
     (np.zeros((1, 8, 3), np.uint8), "each side must be at least 2"),
+    (np.zeros((0, 8, 3), np.uint8), "has no pixel"),
+    (np.ma.masked_array(np.zeros((8, 8), np.uint8), np.eye(8)), "masked values"),
     (Image.new("CMYK", (8, 8)), "colour space CMYK"),
     ([[0, 1]], "type list"),
     ("missing.png", "missing.png: No such file"),
