@@ -35,7 +35,7 @@ JUDGED = ("direction", "range", "unit", "noise", "alike", "reference", "toleranc
 # keys that stand beside the scores in a record, a baseline, a checkpoint's header, a file of
 # tolerances or a history; a metric of the same name would be confused with them
 RESERVED = frozenset({
-    "name", "height", "width", "tiles", "file", "output", "sha256", "mean", "images",
+    "name", "height", "width", "tiles", "file", "kept", "output", "sha256", "mean", "images",
     "missing", "data", "protocol", "dataset", "count", "model", "weights", "training",
     "settings", "code", "gate", "parameters", "macs", "latency", "memory", "published"})
 
