@@ -302,6 +302,9 @@ def _of_module(module: object, given: _Given) -> ModelReference:
     if not isinstance(module, nn.Module):
         raise UserError(f"a model of type {name}. {FORMS}.")
     given.only("a torch module")
+    if any(one.is_meta for one in (*module.parameters(), *module.buffers())):
+        raise UserError(f"model {name}: it holds meta tensors, which have no values. Load its "
+                        "weights first.")
 
     def copied(_: Protocol) -> nn.Module:
         try:
