@@ -49,7 +49,7 @@ SYSTEM = tuple(map(Path, ("/proc", "/sys", "/dev", "/etc", "/run", "/usr/lib", "
                           "/lib", "/lib64")))
 CACHES = {".triton", ".config", "matplotlib", "fontconfig"}
 # audit event -> which of its arguments is a file; an import names one for a compiled module only
-HEARD = {"open": 0, "import": 1, "ctypes.dlopen": 0}
+HEARD = {"open": 0, "import": 1, "ctypes.dlopen": 0, "os.rename": 1}
 LIBRARIES = (code.ROOT, *(Path(sysconfig.get_path(name)) for name in (
     "stdlib", "platstdlib", "purelib", "platlib")))
 
@@ -59,6 +59,8 @@ _running: ContextVar[Path | None] = ContextVar("plugin", default=None)
 _opened: dict[Path, dict[str, bool]] = {}
 # plugin -> each file that it used -> the file's digest when that was first known
 _seen: dict[Path, dict[Path, str | None]] = {}
+# files that plugins' code writes itself, such as a cache: how they are in the end is what counts
+_written: set[Path] = set()
 
 
 def table(path: Path, name: str, kind: str) -> dict[object, dict]:
@@ -123,7 +125,8 @@ def load(path: Path, kind: str) -> ModuleType:
     # files in two folders may share a name, and a file may change while a program runs
     digest = hashlib.sha256(f"{path}\n{text}".encode()).hexdigest()
     name = f"irbench_{path.stem}_{digest[:12]}"
-    if any(_digest(file) != known for file, known in _seen.get(path, {}).items()):
+    if any(_digest(file) != known for file, known in _seen.get(path, {}).items()
+           if file not in _written):
         _forget(path)
         sys.modules.pop(name, None)
     if name not in sys.modules:
@@ -187,13 +190,17 @@ def _hear(event: str, arguments: tuple) -> None:
     if event not in HEARD or (plugin := _running.get()) is None:
         return
     path, flags = arguments[HEARD[event]], arguments[2] if event == "open" else 0
+    flags |= os.O_WRONLY if event == "os.rename" else 0
     if event == "ctypes.dlopen" and "/" not in str(path):    # searched for by the system
         return
-    if isinstance(path, str | bytes) and not flags & (os.O_WRONLY | os.O_CREAT):
+    if isinstance(path, str | bytes):
         with contextlib.suppress(OSError, ValueError):  # such as a current folder that is gone
             path = os.path.abspath(os.fsdecode(path))  # noqa: PTH100, of the folder of this moment
-            noted = _opened.setdefault(plugin, {})
-            noted.setdefault(path, os.path.exists(path))  # noqa: PTH110, which takes any text
+            if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                _written.add(Path(path))
+            if not flags & (os.O_WRONLY | os.O_CREAT):
+                noted = _opened.setdefault(plugin, {})
+                noted.setdefault(path, os.path.exists(path))  # noqa: PTH110, which takes any text
 
 
 def recall(plugin: Path, resolved: dict) -> None:
@@ -228,7 +235,7 @@ def used(plugins: Iterable[Path], whole: bool = False) -> list[dict]:
                    for file in _named_in(path)}
         seen = _seen.setdefault(plugin, {})
         for path in own | beyond:
-            if path not in seen:
+            if seen.get(path) is None or path in _written:
                 seen[path] = _digest(path)
             if whole or path not in own:
                 found[path] = seen[path]

@@ -303,3 +303,24 @@ def test_a_file_edited_while_the_code_runs_is_noted_as_it_was(tmp_path, monkeypa
     noted = plugin_files.used([plugin])
     assert noted == [{"file": "while.txt", "sha256": before}]
     assert plugin_files.changed({plugin_files.NOTED: noted}) == ["while.txt"]
+
+
+@pytest.mark.parametrize("write", ["open(NAME, 'w').write('2')", "Path(NAME).write_text('2')",
+                                   "Path('t').write_text('2'); os.replace('t', NAME)"])
+def test_a_file_that_the_code_itself_writes_counts_as_it_is_in_the_end(tmp_path, monkeypatch,
+                                                                       write):
+    monkeypatch.chdir(tmp_path)
+    plugin = tmp_path / "keeper.py"
+    plugin.write_text("import os\nfrom pathlib import Path\nNAME = 'cache.txt'\n\n\ndef work():\n"
+                      f"    known = Path(NAME).is_file() and open(NAME).read()\n    {write}\n"
+                      "    return open(NAME).read()\n")
+    module = plugin_files.load(plugin, "plugin")
+    for _ in range(2):
+        with plugin_files.noting(plugin):
+            module.work()
+        noted = plugin_files.used([plugin])
+        assert "cache.txt" in [one["file"] for one in noted]
+        assert plugin_files.changed({plugin_files.NOTED: noted}) == []
+        (tmp_path / "cache.txt").write_text("3")
+        assert plugin_files.changed({plugin_files.NOTED: noted}) == ["cache.txt"]
+        assert plugin_files.load(plugin, "plugin") is module
