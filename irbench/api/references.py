@@ -23,6 +23,7 @@ from irbench.catalog import peers, protocols
 from irbench.catalog.protocols import Protocol
 from irbench.core import messages, plugin_files
 from irbench.core.errors import UserError, in_words, unknown
+from irbench.core.files import expanded
 from irbench.models import registry
 from irbench.weights import bundled, loading, serving, storage
 from irbench.weights.cards import SUFFIXES
@@ -90,7 +91,7 @@ def refer(model: object, weights: str | Path | None = None, options: dict | None
     Raises:
         UserError: nothing of that name; options or weights for a model that takes none.
     """
-    given = _Given(None if weights is None else Path(weights).expanduser(), dict(options or {}),
+    given = _Given(None if weights is None else expanded(weights), dict(options or {}),
                    dict(inference or {}))
     if not isinstance(model, str | Path):
         return _of_module(model, given)
@@ -98,8 +99,8 @@ def refer(model: object, weights: str | Path | None = None, options: dict | None
     if not is_path(text):
         return _of_name(text, given)
     if match := PLUGIN.fullmatch(text):
-        return _of_plugin(Path(match["file"]).expanduser(), match["name"], given)
-    return _of_file(Path(text).expanduser(), given)
+        return _of_plugin(expanded(match["file"]), match["name"], given)
+    return _of_file(expanded(text), given)
 
 
 def is_path(text: str) -> bool:

@@ -26,6 +26,7 @@ from irbench.catalog.protocols import Protocol
 from irbench.core import messages
 from irbench.core import metrics as table
 from irbench.core.errors import Unavailable, UserError
+from irbench.core.files import expanded
 from irbench.data import folders
 from irbench.imaging import containers, degrade, metrics
 from irbench.imaging.images import decode, of_pillow, read_image, to_rgb
@@ -243,7 +244,7 @@ def _scorer(protocol: Protocol, names: tuple[str, ...]) -> metrics.Scorer:
 
 def _listed(folder: str | Path, role: str) -> dict[str, Path]:
     """Return name -> path of the pictures directly in a folder, sorted by name."""
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     if not path.is_dir():
         raise UserError(f"{role} {folder}: not a folder.")
     found = folders.look_up(DatasetEntry(role, role, "test", path, folder=path.absolute()))["hr"]

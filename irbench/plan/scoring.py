@@ -19,6 +19,7 @@ import numpy as np
 from irbench.catalog.protocols import Protocol
 from irbench.core import code, digests, metrics, plugin_files
 from irbench.core.errors import Unavailable, UserError, in_words
+from irbench.core.files import expanded
 from irbench.core.metrics import Metric, Tolerance
 from irbench.imaging import degrade, metric_plugins, pyiqa_metrics
 from irbench.imaging import metrics as scoring
@@ -44,7 +45,7 @@ def resolve(names: Iterable[str], plugins: Iterable[str], where: str) -> None:
             irbench, have.
     """
     taken: dict[str, Path] = {}
-    for path in dict.fromkeys(Path(one).expanduser().resolve() for one in plugins):
+    for path in dict.fromkeys(expanded(one).resolve() for one in plugins):
         for card in metric_plugins.read(path).values():
             place = f"{where}: metric_plugins: {path}"
             if card.name in taken:
