@@ -27,6 +27,7 @@ import contextlib
 import functools
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import os
 import sys
@@ -34,7 +35,7 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from irbench.core import code, digests, files
 from irbench.core.errors import UserError, in_words
@@ -113,6 +114,14 @@ def _literal(where: str, name: str, node: ast.expr | None) -> dict[object, dict]
     return found
 
 
+class _Source(importlib.machinery.SourceFileLoader):
+    """Compiles the source each time: a cached file counts for every source of its size and second.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def load(path: Path, kind: str) -> ModuleType:
     """Import a file and return its module; it is imported again if it or a file it used changed.
 
@@ -131,14 +140,12 @@ def load(path: Path, kind: str) -> ModuleType:
         sys.modules.pop(name, None)
     if name not in sys.modules:
         importlib.invalidate_caches()
-        spec = importlib.util.spec_from_file_location(name, path)
+        spec = importlib.util.spec_from_file_location(name, path, loader=_Source(name, str(path)))
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
             with noting(path):
-                # not the loader's exec_module: compiled code counts as that of a file of the same
-                # size and second
-                exec(compile(text, path, "exec"), vars(module))
+                spec.loader.exec_module(module)
             used([path], whole=True)    # as of now: an edit while it runs must be noticed
         except KeyboardInterrupt:
             del sys.modules[name]
