@@ -115,12 +115,18 @@ def evaluate(model: LoadedModel | str | Path | nn.Module, dataset: str = "set5",
     Raises:
         Unavailable: the set or the weights are missing and cannot be fetched, an image is damaged,
             or memory runs out.
-        UserError: an unknown name, a limit below 1, or things that do not fit together.
+        UserError: an unknown name, a limit or threads below 1, or things that do not fit
+            together.
     """
     import torch
 
     if limit is not None and (type(limit) is not int or limit < 1):
         raise UserError(f"limit is {limit!r}; it takes a whole number of at least 1, or None.")
+    if type(threads) is not int or threads < 1:
+        raise UserError(f"threads is {threads!r}; it takes a whole number of at least 1.")
+    if not isinstance(dataset, str):
+        raise UserError(f"dataset is {dataset!r}; it takes the name of a set "
+                        "(irbench.list_datasets()).")
     if limit is not None and run is not None:
         raise UserError("limit and run exclude each other: the result of a part of a set is not "
                         "stored as the set's. Omit one of them.")
@@ -134,7 +140,7 @@ def evaluate(model: LoadedModel | str | Path | nn.Module, dataset: str = "set5",
     plan, job = (single.cell_of(config, reference.name, reference.entry(wanted), wanted.id, dataset)
                  if module is None else
                  single.module_of(config, reference.name, reference.name, wanted, dataset,
-                                  reference.inference))
+                                  reference.inference, reference.options))
     if job.spec["dataset"]["sha256"] is None:   # known once the set is here
         obtain.obtain(plan.entry(dataset), Path(plan.config["data_root"]))
         job = plan_file.settled(plan, job)

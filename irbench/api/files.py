@@ -21,6 +21,7 @@ from irbench.api.models import LoadedModel
 from irbench.api.pictures import restore_photo
 from irbench.core import digests, files, messages
 from irbench.core.errors import UserError
+from irbench.core.files import expanded
 from irbench.imaging import photo
 
 WAY = 1         # to be raised when the same photograph and model give another file
@@ -72,12 +73,12 @@ def find(inputs: Sequence[str], output: str | Path, suffix: str | None = None) -
         UserError: nothing there, or no photograph; two photographs with one output; an output that
             would replace a photograph.
     """
-    out = Path(output).expanduser()
+    out = expanded(output)
     found = dict(_found(inputs, out.absolute()))
     if not found:
         raise UserError(f"{', '.join(inputs)}: no photograph there. Files with these suffixes are "
                         f"taken: {', '.join(photo.SUFFIXES)}.")
-    one_file = (len(found) == 1 and len(inputs) == 1 and Path(inputs[0]).expanduser().is_file()
+    one_file = (len(found) == 1 and len(inputs) == 1 and expanded(inputs[0]).is_file()
                 and out.suffix.lower() in photo.SUFFIXES and not out.is_dir())
     if one_file:
         return _checked([PhotoFile(next(iter(found)), out)])
@@ -91,7 +92,7 @@ def find(inputs: Sequence[str], output: str | Path, suffix: str | None = None) -
 def _found(inputs: Sequence[str], out: Path) -> Iterator[tuple[Path, Path]]:
     """Yield (file, its path relative to what was named)."""
     for given in inputs:
-        path = Path(given).expanduser()
+        path = expanded(given)
         if path.is_file():
             yield path, Path(path.name)
         elif path.is_dir():

@@ -154,7 +154,7 @@ def load(reference: ModelReference, protocol: str | None, device: str = "auto",
     plan, job = (single.model_of(config, reference.name, reference.entry(wanted), wanted)
                  if module is None else
                  single.module_of(config, reference.name, reference.name, wanted,
-                                  inference=reference.inference))
+                                  inference=reference.inference, made_with=reference.options))
     chosen, _ = pick_device(device)
     with using(device):
         network, resolved = evaluate.ready(plan, job, chosen, module, reference.source)

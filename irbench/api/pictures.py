@@ -62,8 +62,17 @@ def restore_picture(picture: np.ndarray | Image.Image | str | Path,
     return photo.to_pillow(found)
 
 
+def plain_array(array: np.ndarray) -> np.ndarray:
+    """Return an array of numpy's own class. Raises UserError if values of it are masked."""
+    if np.ma.is_masked(array):
+        raise UserError("an array with masked values, which no metric or model knows of. Fill them "
+                        "first: array.filled(0).")
+    return np.asarray(array)
+
+
 def _checked(array: np.ndarray) -> np.ndarray:
     """Return an array as (H, W, 1 or 3), floats as float32. Raises UserError for other arrays."""
+    array = plain_array(array)
     shape = array.shape
     if array.ndim not in (2, 3) or (array.ndim == 3 and shape[-1] not in (1, 3)):
         hint = (" It looks like channels first: give array.transpose(1, 2, 0)."
@@ -71,16 +80,18 @@ def _checked(array: np.ndarray) -> np.ndarray:
                 " Give a Pillow image to keep its alpha, or cut it off: array[..., :3]."
                 if array.ndim == 3 and shape[-1] == FIRST else "")
         raise UserError(f"an array of shape {shape}. Valid: (H, W, 3), RGB, or (H, W), gray.{hint}")
+    if not array.size:
+        raise UserError(f"an array of shape {shape} has no pixel.")
     array = array[..., None] if array.ndim == 2 else array
     if array.dtype in LEVELS:
         return array
     if array.dtype not in (np.float32, np.float64):
         raise UserError(f"an array of type {array.dtype}. Valid: uint8 in [0, 255], uint16 in "
                         "[0, 65535], float32 or float64 in [0, 1].")
-    if not array.size or not (array.min() >= 0 and array.max() <= 1):      # NaN is refused, too
-        span = f"from {array.min():g} to {array.max():g}" if array.size else "of no pixel"
-        raise UserError(f"an array of {array.dtype} with values {span}. Floating-point pictures "
-                        "have values in [0, 1]: divide by 255, or clip.")
+    if not (array.min() >= 0 and array.max() <= 1):     # NaN is refused, too
+        raise UserError(f"an array of {array.dtype} with values from {array.min():g} to "
+                        f"{array.max():g}. Floating-point pictures have values in [0, 1]: divide "
+                        "by 255, or clip.")
     return array.astype(np.float32)
 
 

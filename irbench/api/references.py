@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,7 @@ from irbench.catalog import peers, protocols
 from irbench.catalog.protocols import Protocol
 from irbench.core import messages, plugin_files
 from irbench.core.errors import UserError, in_words, unknown
+from irbench.core.files import expanded
 from irbench.models import registry
 from irbench.weights import bundled, loading, serving, storage
 from irbench.weights.cards import SUFFIXES
@@ -46,6 +48,7 @@ class ModelReference:
         build: makes the module in memory for a protocol; None for an entry.
         plugins: the Python files that register it.
         source: the Python file that a module in memory is made from; None if there is none.
+        options: the arguments that a module in memory was made with, as plain data.
         inference: how a module in memory is run; that of an entry is in the entry.
         protocols: the names, without versions, of the protocols that its weights are known to be
             for. If there is only one, a caller need not name it.
@@ -56,6 +59,7 @@ class ModelReference:
     build: Callable[[Protocol], nn.Module] | None = None
     plugins: tuple[str, ...] = ()
     protocols: tuple[str, ...] = ()
+    options: dict = field(default_factory=dict)
     inference: dict = field(default_factory=dict)
     source: Path | None = None
 
@@ -87,7 +91,7 @@ def refer(model: object, weights: str | Path | None = None, options: dict | None
     Raises:
         UserError: nothing of that name; options or weights for a model that takes none.
     """
-    given = _Given(None if weights is None else Path(weights).expanduser(), dict(options or {}),
+    given = _Given(None if weights is None else expanded(weights), dict(options or {}),
                    dict(inference or {}))
     if not isinstance(model, str | Path):
         return _of_module(model, given)
@@ -95,8 +99,8 @@ def refer(model: object, weights: str | Path | None = None, options: dict | None
     if not is_path(text):
         return _of_name(text, given)
     if match := PLUGIN.fullmatch(text):
-        return _of_plugin(Path(match["file"]).expanduser(), match["name"], given)
-    return _of_file(Path(text).expanduser(), given)
+        return _of_plugin(expanded(match["file"]), match["name"], given)
+    return _of_file(expanded(text), given)
 
 
 def is_path(text: str) -> bool:
@@ -240,9 +244,21 @@ def _of_plugin(path: Path, name: str | None, given: _Given) -> ModelReference:
         raise UserError(f"{path}:{name} is {type(kind).__name__}; valid is a class of a network "
                         "(torch.nn.Module), or a function that returns one.")
     source = path.resolve()
-    return ModelReference(_plain_name(name), inference=given.inference, source=source,
+    return ModelReference(_plain_name(name), options=_as_data(given.options),
+                          inference=given.inference, source=source,
                           build=lambda protocol: _built(kind, f"{path.name}:{name}", protocol,
                                                         given, source))
+
+
+def _as_data(options: dict) -> dict:
+    """Return options as a record can hold them; what JSON cannot hold is there as text."""
+    found = {}
+    for name, value in options.items():
+        try:
+            found[name] = json.loads(json.dumps(value, allow_nan=False, default=repr))
+        except (ValueError, TypeError):     # infinity; a dict whose keys are no texts
+            found[name] = repr(value)
+    return found
 
 
 def _built(kind: Callable, where: str, protocol: Protocol, given: _Given,
@@ -287,6 +303,9 @@ def _of_module(module: object, given: _Given) -> ModelReference:
     if not isinstance(module, nn.Module):
         raise UserError(f"a model of type {name}. {FORMS}.")
     given.only("a torch module")
+    if any(one.is_meta for one in (*module.parameters(), *module.buffers())):
+        raise UserError(f"model {name}: it holds meta tensors, which have no values. Load its "
+                        "weights first.")
 
     def copied(_: Protocol) -> nn.Module:
         try:

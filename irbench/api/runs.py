@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from irbench.core import machine, statistics
 from irbench.core.errors import UserError
+from irbench.core.files import expanded
 from irbench.core.run_folder import RunFolder, Stored, parts
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def load_run(path: str | Path) -> LoadedRun:
     Raises:
         UserError: no such folder, or one without records.
     """
-    folder = RunFolder(Path(path).expanduser())
+    folder = RunFolder(expanded(path))
     if not any(folder.has(kind) for kind in KINDS):
         what = "it has no records" if folder.path.is_dir() else "no such folder"
         raise UserError(f"run {path}: {what}. Give the folder of a run, such as results/photos.")

@@ -19,15 +19,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from irbench.api.pictures import plain_array
 from irbench.catalog import patterns, protocols
 from irbench.catalog.datasets import DatasetEntry
 from irbench.catalog.protocols import Protocol
 from irbench.core import messages
 from irbench.core import metrics as table
 from irbench.core.errors import Unavailable, UserError
+from irbench.core.files import expanded
 from irbench.data import folders
-from irbench.imaging import degrade, metrics
-from irbench.imaging.images import decode, read_image, to_rgb
+from irbench.imaging import containers, degrade, metrics
+from irbench.imaging.images import decode, of_pillow, read_image, to_rgb
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +44,7 @@ def psnr(restored: Picture, target: Picture, protocol: str) -> float:
 
     Args:
         restored: uint8 (H, W, 3), RGB, or (H, W), gray, in [0, 255]; a Pillow image of 8 bits; or
-            the path of a file.
+            the path of a file. EXIF's orientation is applied, also to a Pillow image.
         target: the same. It may be larger than the restored one by less than the protocol's scale:
             it is cropped on the right and bottom to a multiple of the scale, as in a run.
         protocol: such as ``sr-x2`` (the newest version) or ``sr-x2@1``; it fixes colour, luma and
@@ -96,10 +98,16 @@ def _pixels(picture: Picture, role: str) -> np.ndarray:
         if picture.mode not in ("L", "RGB"):
             raise UserError(f"{role}: a Pillow image of mode {picture.mode}. Valid: L (gray) and "
                             "RGB. Convert it first.")
-        picture = np.asarray(picture)
+        try:
+            return of_pillow(picture)
+        except containers.NotPlain as error:
+            raise UserError(f"{role}: {error}") from None
+        except OSError as error:
+            raise UserError(f"{role}: the image is truncated or broken ({error}).") from None
     if not isinstance(picture, np.ndarray):
         raise UserError(f"{role}: a picture of type {type(picture).__name__}. Valid: a numpy "
                         "array, a Pillow image, or the path of an image file.")
+    picture = plain_array(picture)
     if picture.dtype != np.uint8:
         raise UserError(f"{role}: an array of {picture.dtype}. Metrics are computed of uint8 in "
                         "[0, 255]: round first, as numpy.round(numpy.clip(x, 0, 1) * 255).")
@@ -236,7 +244,7 @@ def _scorer(protocol: Protocol, names: tuple[str, ...]) -> metrics.Scorer:
 
 def _listed(folder: str | Path, role: str) -> dict[str, Path]:
     """Return name -> path of the pictures directly in a folder, sorted by name."""
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     if not path.is_dir():
         raise UserError(f"{role} {folder}: not a folder.")
     found = folders.look_up(DatasetEntry(role, role, "test", path, folder=path.absolute()))["hr"]
@@ -268,5 +276,5 @@ def _reasons(scorer: metrics.Scorer, scores: dict[str, dict], names: tuple[str, 
         elif lacking:
             found[name] = f"targets without a result: {messages.some(lacking)}"
         elif without:
-            found[name] = f"{messages.some(without)}: identical to the target, {name} is infinite"
+            found[name] = f"{messages.some(without)}: {scorer.reason(name)}"
     return found

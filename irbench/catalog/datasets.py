@@ -29,6 +29,7 @@ from irbench.catalog.blocks import Blocks
 from irbench.catalog.manifest import NAME, UNFIT, read_manifest
 from irbench.core import forms, metrics
 from irbench.core.errors import UserError, unknown
+from irbench.core.files import expanded
 
 if TYPE_CHECKING:
     from irbench.catalog.protocols import Protocol
@@ -319,7 +320,7 @@ def _relative(path: Path, where: str, value: object) -> Path:
     if not isinstance(value, str) or not value or UNFIT.search(value):
         raise UserError(f"{where}: valid is a path, relative to the catalog file or absolute, "
                         "without control characters.")
-    return path.parent / Path(value).expanduser()
+    return path.parent / expanded(value)
 
 
 def _leave_out(where: str, value: object) -> tuple[str, ...]:

@@ -21,7 +21,6 @@ import functools
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from irbench.catalog import protocols, reader
@@ -30,6 +29,7 @@ from irbench.core import forms, metrics
 from irbench.core.errors import UserError, unknown
 
 CATALOG = Path(__file__).with_name("published.csv")
+PRINTED = re.compile(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)")      # a number as papers print it
 FIELDS = ("source", "task", "level", "dataset", "method", "params_m", "metric", "value",
           "versions")
 # a class of methods that papers tabulate separately, but which uses the same protocol
@@ -200,15 +200,17 @@ def _row(where: str, row: object) -> Figure:
 def _figure(where: str, row: dict) -> Figure:
     if None in row or None in row.values():
         raise UserError(f"{where}: expected {len(FIELDS)} fields: {', '.join(FIELDS)}.")
-    metrics.get(row["metric"], where)
-    for name in ("value", "params_m"):
-        try:
-            good = (name == "params_m" and not row[name]) or Decimal(row[name]).is_finite()
-        except InvalidOperation:
-            good = False
-        if not good:
-            raise UserError(f"{where}: {name} is {row[name]!r}; it is a decimal number"
-                            f"{' or empty' if name == 'params_m' else ''}.")
+    metric = metrics.get(row["metric"], where)
+    if not PRINTED.fullmatch(row["value"]):
+        raise UserError(f"{where}: value is {row['value']!r}; it is a decimal number.")
+    if not metric.holds(float(row["value"])):
+        low, high = metric.range
+        raise UserError(f"{where}: value is {row['value']!r}, but {metric.title} lies between "
+                        f"{low:g} and {high:g}. Give it in irbench's unit.")
+    if row["params_m"] and (row["params_m"].startswith("-")
+                            or not PRINTED.fullmatch(row["params_m"])):
+        raise UserError(f"{where}: params_m is {row['params_m']!r}; it is a decimal number or "
+                        "empty.")
     versions = row["versions"].split()
     if not all(re.fullmatch("[0-9]{1,9}", version) and int(version) for version in versions):
         raise UserError(f"{where}: versions is {row['versions']!r}; valid: versions of the "

@@ -18,6 +18,7 @@ import yaml
 
 from irbench.core import files as stored
 from irbench.core.errors import UserError, unknown
+from irbench.core.files import expanded
 
 LARGEST = 16 * 2**20    # bytes of a YAML file
 BUILTIN = Path(__file__).parent
@@ -129,7 +130,7 @@ def files_of_users(name: str, catalog_paths: Iterable[str | Path]) -> list[Path]
     """Return the users' files that may hold a section. Raises UserError as ``files``."""
     found = []
     for given in catalog_paths:
-        path = Path(given).expanduser().resolve()
+        path = expanded(given).resolve()
         if path.is_dir():
             # a folder need not hold every section, but the folder itself must exist
             found += [path / f"{name}.yaml"] if (path / f"{name}.yaml").is_file() else []

@@ -17,7 +17,7 @@ from pathlib import Path
 from irbench.cli import common
 from irbench.core import messages
 from irbench.core.errors import UserError
-from irbench.core.files import write_atomic
+from irbench.core.files import expanded, write_atomic
 
 NAME = "init"
 HELP = "write a commented config and a model to start from"
@@ -34,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the files; return the exit code."""
-    folder = Path(arguments.folder).expanduser()
+    folder = expanded(arguments.folder)
     # a link to a file that does not exist is something, too
     if taken := [name for name in FILES if os.path.lexists(folder / name)]:
         raise UserError(f"{folder / taken[0]} exists already; nothing was written. Name another "

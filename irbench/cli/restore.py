@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 from irbench.api import files, models
 from irbench.cli import common
 from irbench.core import messages
 from irbench.core.errors import UserError
+from irbench.core.files import expanded
 
 NAME = "restore"
 HELP = ("restore photographs without targets: a file, a folder or a pattern; exit 1 if some could "
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     suffix = FORMATS.get(arguments.format)
     tasks = files.find(arguments.inputs, arguments.output, suffix)
-    if suffix and tasks[0].target == Path(arguments.output).expanduser():
+    if suffix and tasks[0].target == expanded(arguments.output):
         raise UserError(f"--format {arguments.format}: --output {arguments.output} names a file, "
                         "whose suffix decides the format. Omit one of them.")
     if arguments.threads:

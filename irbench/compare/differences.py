@@ -25,6 +25,7 @@ OTHER_DATA = "other data under the same name"
 NO_MEAN = "no mean in"
 MAY_BE_INTENDED = (OTHER_IMAGES, OTHER_DATA, NO_MEAN)   # beginnings of reasons
 UNKNOWN = "BASE does not record its inputs"
+EQUALLED = 80.0                 # dB: fewer than one value in 1500 differs from the target, by 1
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Change:
         direction: "better" or "worse" by the mean difference; "" without a difference.
         images: sorted by difference; the image that lost most is first.
         note: why a side has no mean.
+        fallen: the images that equalled their targets in BASE (no number) and do not in NEW.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Change:
     direction: str
     images: tuple[Image, ...] = ()
     note: str = ""
+    fallen: tuple[str, ...] = ()
 
     @property
     def difference(self) -> float | None:
@@ -298,6 +301,11 @@ def _metric(base: CellData, new: CellData, name: str) -> Change:
              if mean is None]
     if defined_otherwise(base, new, name):
         return Change(name, *means, None, NOT_COMPARED, "", (), "; ".join(notes))
+    fallen = tuple(image for image, scores in base.images.items() if name == metrics.INFINITE
+                   and name not in scores and new.images[image].get(name, EQUALLED) < EQUALLED)
+    if fallen:
+        notes += [f"{some(fallen)}: identical to the target in BASE, not in NEW"]
+        return Change(name, *means, None, NOT_COMPARED, WORSE, (*images,), "; ".join(notes), fallen)
     if not images:
         return Change(name, *means, None, statistics.NOISE, "", (), "; ".join(notes))
     # sums over images in another order differ in the last bits

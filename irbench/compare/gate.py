@@ -139,8 +139,7 @@ def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = 
                 one.level == REGRESSION or (one.level == IMPROVEMENT and one.metric in real)
                 for one in judged):
             findings += _unlike(cell, comparison, limits, exact, strict)
-        watched = any(metric.images and limits["quality"][metric.name] is not None
-                      for metric in cell.metrics)
+        watched = any(m.images and limits["quality"][m.name] is not None for m in cell.metrics)
         if not watched and not cell.reason:
             findings.append(Finding(NOTE, cell.key, "it was not compared with a tolerance: "
                                     "no gated metric has scores on both sides."))
@@ -208,15 +207,16 @@ def _cell(cell: CellDifference, comparison: Comparison, limits: dict, complete: 
         yield _refused(cell, comparison.base.cells[cell.key].status == "ok", changes)
         return
     base, new = comparison.base.cells[cell.key], comparison.new.cells[cell.key]
-    for metric in metrics.METRICS:
-        limit = limits.get(metric)
-        found = next((one for one in cell.metrics if one.name == metric), None)
-        if limit is None or found is None:
+    for found in cell.metrics:      # in the order of the table
+        metric = found.name
+        if (limit := limits.get(metric)) is None:
             continue
         other = differences.defined_otherwise(base, new, metric)
         if other or (metric in base.means and metric not in new.means):
             reason = other or new.missing.get(metric)
             yield _without(cell, metric, reason, base.means.get(metric), complete)
+        if found.fallen:
+            yield Finding(REGRESSION, cell.key, f"{found.note}.", metric, changes=changes)
         yield from _scores(cell, found, limit, changes,
                            trades=not strict and _other_weights(cell, comparison))
 
@@ -245,7 +245,7 @@ def _without(cell: CellDifference, metric: str, reason: str | None, before: floa
     if reason is None:
         return Finding(REGRESSION if complete else NOTE, cell.key, f"no {name} in this run: its "
                        "config does not ask for it.", metric, before)
-    if "infinite" in reason:        # an image equal to its target: a perfect score
+    if "identical to the target" in reason:     # a perfect score
         return Finding(NOTE, cell.key, f"no mean {name}: {reason}. Either the result is perfect, "
                        "or the target reached the output: look at the image.", metric, before)
     return Finding(REGRESSION, cell.key, f"no {name}: {reason.rstrip('.')}. To ignore this metric, "

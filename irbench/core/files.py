@@ -32,6 +32,11 @@ TEMPORARY = re.compile(r"\.(.+)\.[0-9a-z_]{8}(\.\w+)?")
 LONGEST = 40                # characters of the target's name in it: names have at most 255 bytes
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with ``~`` as the user's home folder; as it is, if there is no such home."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111, Path.expanduser raises an error instead
+
+
 # -- writing -----------------------------------------------------------------------------------
 
 @contextlib.contextmanager

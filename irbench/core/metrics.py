@@ -29,12 +29,13 @@ NAME = re.compile(rf"[a-z][a-z0-9_]*|{PYIQA}[a-zA-Z][a-zA-Z0-9_+-]*")
 HOW_TO_ADD = (f"Any metric of pyiqa: {PYIQA}NAME, as {PYIQA}vsi. A metric of your own: name its "
               "file under `metric_plugins` (docs/metrics.md).")
 REDEFINED = "another definition of"
+INFINITE = "psnr"       # has no number for an image that equals its target: the best there is
 # what of a row decides how values of the metric are judged
 JUDGED = ("direction", "range", "unit", "noise", "alike", "reference", "tolerance")
 # keys that stand beside the scores in a record, a baseline, a checkpoint's header, a file of
 # tolerances or a history; a metric of the same name would be confused with them
 RESERVED = frozenset({
-    "name", "height", "width", "tiles", "file", "output", "sha256", "mean", "images",
+    "name", "height", "width", "tiles", "file", "kept", "output", "sha256", "mean", "images",
     "missing", "data", "protocol", "dataset", "count", "model", "weights", "training",
     "settings", "code", "gate", "parameters", "macs", "latency", "memory", "published"})
 

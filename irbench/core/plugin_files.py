@@ -26,6 +26,8 @@ import ast
 import contextlib
 import functools
 import hashlib
+import importlib
+import importlib.machinery
 import importlib.util
 import os
 import sys
@@ -33,7 +35,7 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from irbench.core import code, digests, files
 from irbench.core.errors import UserError, in_words
@@ -48,7 +50,7 @@ SYSTEM = tuple(map(Path, ("/proc", "/sys", "/dev", "/etc", "/run", "/usr/lib", "
                           "/lib", "/lib64")))
 CACHES = {".triton", ".config", "matplotlib", "fontconfig"}
 # audit event -> which of its arguments is a file; an import names one for a compiled module only
-HEARD = {"open": 0, "import": 1, "ctypes.dlopen": 0}
+HEARD = {"open": 0, "import": 1, "ctypes.dlopen": 0, "os.rename": 1}
 LIBRARIES = (code.ROOT, *(Path(sysconfig.get_path(name)) for name in (
     "stdlib", "platstdlib", "purelib", "platlib")))
 
@@ -56,6 +58,10 @@ LIBRARIES = (code.ROOT, *(Path(sysconfig.get_path(name)) for name in (
 _running: ContextVar[Path | None] = ContextVar("plugin", default=None)
 # plugin -> path of each file that its code opened -> whether the file was there
 _opened: dict[Path, dict[str, bool]] = {}
+# plugin -> each file that it used -> the file's digest when that was first known
+_seen: dict[Path, dict[Path, str | None]] = {}
+# files that plugins' code writes itself, such as a cache: how they are in the end is what counts
+_written: set[Path] = set()
 
 
 def table(path: Path, name: str, kind: str) -> dict[object, dict]:
@@ -108,8 +114,16 @@ def _literal(where: str, name: str, node: ast.expr | None) -> dict[object, dict]
     return found
 
 
+class _Source(importlib.machinery.SourceFileLoader):
+    """Compiles the source each time: a cached file counts for every source of its size and second.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def load(path: Path, kind: str) -> ModuleType:
-    """Import a file and return its module; an unchanged file is imported once.
+    """Import a file and return its module; it is imported again if it or a file it used changed.
 
     Raises UserError if the import fails, or ends the program (``sys.exit``).
     """
@@ -120,13 +134,19 @@ def load(path: Path, kind: str) -> ModuleType:
     # files in two folders may share a name, and a file may change while a program runs
     digest = hashlib.sha256(f"{path}\n{text}".encode()).hexdigest()
     name = f"irbench_{path.stem}_{digest[:12]}"
+    if any(_digest(file) != known for file, known in _seen.get(path, {}).items()
+           if file not in _written):
+        _forget(path)
+        sys.modules.pop(name, None)
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
+        importlib.invalidate_caches()
+        spec = importlib.util.spec_from_file_location(name, path, loader=_Source(name, str(path)))
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
             with noting(path):
                 spec.loader.exec_module(module)
+            used([path], whole=True)    # as of now: an edit while it runs must be noticed
         except KeyboardInterrupt:
             del sys.modules[name]
             raise
@@ -135,6 +155,19 @@ def load(path: Path, kind: str) -> ModuleType:
             raise UserError(f"{kind} {path}: importing it failed: {in_words(error)}. "
                             f"Try: python {path}") from error
     return sys.modules[name]
+
+
+def _forget(plugin: Path) -> None:
+    """Make the next import of a plugin import the modules beside it anew, as they are now."""
+    files_of = _seen.pop(plugin)
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if name != "__main__" and isinstance(file, str) and Path(file) in files_of:
+            del sys.modules[name]
+    for file in files_of:
+        if file.suffix == ".py":
+            with contextlib.suppress(OSError, NotImplementedError):
+                Path(importlib.util.cache_from_source(file)).unlink()
 
 
 # -- the files that their code uses --------------------------------------------------------------
@@ -164,13 +197,17 @@ def _hear(event: str, arguments: tuple) -> None:
     if event not in HEARD or (plugin := _running.get()) is None:
         return
     path, flags = arguments[HEARD[event]], arguments[2] if event == "open" else 0
+    flags |= os.O_WRONLY if event == "os.rename" else 0
     if event == "ctypes.dlopen" and "/" not in str(path):    # searched for by the system
         return
-    if isinstance(path, str | bytes) and not flags & (os.O_WRONLY | os.O_CREAT):
+    if isinstance(path, str | bytes):
         with contextlib.suppress(OSError, ValueError):  # such as a current folder that is gone
             path = os.path.abspath(os.fsdecode(path))  # noqa: PTH100, of the folder of this moment
-            noted = _opened.setdefault(plugin, {})
-            noted.setdefault(path, os.path.exists(path))  # noqa: PTH110, which takes any text
+            if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                _written.add(Path(path))
+            if not flags & (os.O_WRONLY | os.O_CREAT):
+                noted = _opened.setdefault(plugin, {})
+                noted.setdefault(path, os.path.exists(path))  # noqa: PTH110, which takes any text
 
 
 def recall(plugin: Path, resolved: dict) -> None:
@@ -190,8 +227,10 @@ def used(plugins: Iterable[Path], whole: bool = False) -> list[dict]:
     Returns:
         For each file, sorted: ``file``, relative to the current folder if that is near, and
         ``sha256``: of its bytes, of Python code without prose; None if it was looked for in vain.
+        It is the digest of when the file was first known to be used: what was computed with a file
+        must not pass for that of a later edit.
     """
-    found: set[Path] = set()
+    found: dict[Path, str | None] = {}
     for plugin in plugins:
         try:
             covered = code.closure([plugin], {}, code.ROOT)
@@ -201,8 +240,13 @@ def used(plugins: Iterable[Path], whole: bool = False) -> list[dict]:
         beyond = _noted(plugin, covered.packages)
         beyond |= {file for path in own | beyond if path.suffix == ".py"
                    for file in _named_in(path)}
-        found |= own | beyond if whole else beyond - own
-    return sorted(({"file": _name(path), "sha256": _digest(path)} for path in found),
+        seen = _seen.setdefault(plugin, {})
+        for path in own | beyond:
+            if seen.get(path) is None or path in _written:
+                seen[path] = _digest(path)
+            if whole or path not in own:
+                found[path] = seen[path]
+    return sorted(({"file": _name(path), "sha256": sha256} for path, sha256 in found.items()),
                   key=lambda one: one["file"])
 
 

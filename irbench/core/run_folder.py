@@ -47,6 +47,7 @@ PLACES = {
 }
 FORMATS = ("png", "pdf", "svg")         # files of a plot; config.schema.json names them, too
 RECORD, STATE, CURVE, LOCK, PARTIAL = ".json", ".state", ".csv", ".lock", ".partial"
+BEST = ".best"      # behind a model's name: the weights of its best validation
 
 
 def place(kind: str, key: Mapping[str, str]) -> str:
@@ -174,7 +175,7 @@ class RunFolder:
 
     def weights(self, scope: str, model: str, *, best: bool = False) -> Path:
         """Return the last weights of a training, or those of its best validation."""
-        return self.path / "checkpoints" / scope / f"{model}{'.best' * best}.safetensors"
+        return self.path / "checkpoints" / scope / f"{model}{BEST * best}.safetensors"
 
     def all_weights(self) -> list[Path]:
         """Return all files of weights, sorted; their folders are their scopes."""

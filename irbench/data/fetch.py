@@ -25,6 +25,7 @@ from urllib.request import url2pathname
 from irbench.catalog.manifest import SCHEMES, scheme
 from irbench.core import messages
 from irbench.core.errors import Damaged, Unavailable, UserError
+from irbench.core.files import expanded
 from irbench.data.transfer import LARGEST, LIMIT, Downloads, RemoteFile, problem, transfer
 
 __all__ = ["MIRROR", "RemoteFile", "download_limit", "fetch_all", "fetch_file",
@@ -80,7 +81,7 @@ def mirrored(url: str, mirror: str | Path | None) -> str | Path:
                         "looked up in a mirror. Correct the URL.")
     if str(mirror).startswith(("http://", "https://")):
         return f"{str(mirror).rstrip('/')}/{quote(name, safe='/:')}"
-    folder = Path(mirror).expanduser()
+    folder = expanded(mirror)
     if not folder.is_dir():
         raise UserError(f"{MIRROR}={mirror}: no such folder. Give a folder or an http address that "
                         f"holds HOST/PATH, or unset {MIRROR}.")

@@ -29,7 +29,7 @@ from PIL import Image
 
 from irbench.core import code as code_digests
 from irbench.core.errors import UserError
-from irbench.core.files import atomic_path
+from irbench.core.files import atomic_path, expanded
 from irbench.data import sets
 
 SIDE = 32           # pixels of the reduced picture
@@ -103,7 +103,7 @@ def signatures(data: sets.Dataset, digest: str, data_root: str | Path,
         UserError: a file is not an image.
     """
     code = code_digests.of_modules(*CODE)
-    path = Path(data_root).expanduser() / ".leaks" / f"{digest}.npz"
+    path = expanded(data_root) / ".leaks" / f"{digest}.npz"
     known = _read(path, code)
     if known is not None:
         return known

@@ -22,6 +22,7 @@ from pathlib import Path
 from irbench.catalog.datasets import WILDCARD
 from irbench.core.digests import fingerprint
 from irbench.core.errors import Unavailable
+from irbench.core.files import expanded
 from irbench.core.messages import some
 from irbench.data import folders, tree
 from irbench.data.sets import Dataset, ImageFile
@@ -48,7 +49,7 @@ class Outputs:
 def split(where: str) -> tuple[Path, str | None]:
     """Split a path into its folder and the glob pattern below it; None: all images of the folder.
     """
-    whole = Path(where).expanduser()
+    whole = expanded(where)
     if whole.is_dir():
         return whole, None
     parts = whole.parts

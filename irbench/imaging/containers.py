@@ -37,6 +37,11 @@ FORMATS = (PngImagePlugin.PngImageFile.format, JpegImagePlugin.JpegImageFile.for
 ORIENTATION = 0x0112  # the tag, in EXIF and TIFF
 # the chunks that decide a PNG file's pixels; text and colour profiles, of any size, do not
 PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND")
+# of PNG: channels of a colour type; first pixel and steps of each pass of an interlaced file
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+          (0, 1, 1, 2))
+PIECE = 2**20       # bytes of pixels that are unpacked at a time
 PNM_SPACE = rb"(?:\s|#[^\n]*\n)+"
 PNM = re.compile(rb"P([2356])" + 3 * (PNM_SPACE + rb"(\d{1,9})"))
 # TIFF's photometric interpretations that are neither gray, RGB, a palette nor YCbCr
@@ -232,7 +237,7 @@ def _truncated(what: str) -> NotPlain:
 # -- formats -----------------------------------------------------------------------------------
 
 def _png(data: bytes) -> bytes:
-    """Check the checksum of every chunk, and that the last one is there."""
+    """Check the checksum of every chunk, and that the last one and all rows are there."""
     view = memoryview(data)
     kept, at, kind = [view[:8]], 8, b""
     depth, colour = data[24], data[25]
@@ -254,9 +259,30 @@ def _png(data: bytes) -> bytes:
         if kind in PIXEL_CHUNKS:
             kept.append(view[at:end])
         at = end
+    _check_rows(data, [chunk[8:-4] for chunk in kept[1:] if chunk[4:8] == b"IDAT"])
     if depth > 8:
         raise _bits(depth)
     return b"".join(kept)
+
+
+def _check_rows(data: bytes, parts: list[memoryview]) -> None:
+    """Raise NotPlain if a PNG file lacks rows, which Pillow would leave black."""
+    width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
+    sizes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in
+             (PASSES if interlaced else ((0, 0, 1, 1),))]
+    need = sum(h * (1 + (w * depth * CHANNELS.get(colour, 0) + 7) // 8)
+               for w, h in sizes if w > 0 and h > 0)
+    unpacker = zlib.decompressobj()
+    try:
+        for part in parts:
+            piece = unpacker.decompress(part, PIECE)
+            while piece and need > 0:
+                need -= len(piece)
+                piece = unpacker.decompress(unpacker.unconsumed_tail, PIECE)
+    except zlib.error as error:
+        raise _truncated(f"its pixels cannot be unpacked: {error}") from None
+    if need > 0:
+        raise _truncated("rows of pixels are missing")
 
 
 def _jpeg(data: bytes) -> bytes:

@@ -51,13 +51,7 @@ def decode(data: bytes, where: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(containers.examine(data)),
                         formats=containers.FORMATS) as image:
-            containers.refuse_frames(image)
-            containers.refuse_colours(image)
-            orientation = containers.load_upright(image)
-            containers.refuse_transparency(image)
-            plain = image.convert("L" if image.mode in ("L", "1", "LA", "La") else "RGB")
-            pixels = np.asarray(plain).reshape(plain.height, plain.width, -1)
-            return TURNED[orientation](pixels).copy()
+            return of_pillow(image)
     except containers.NotPlain as error:
         raise UserError(f"{where}: {error}") from None
     except UnidentifiedImageError:
@@ -68,6 +62,21 @@ def decode(data: bytes, where: str) -> np.ndarray:
     except Exception as error:  # Pillow's parsers raise many kinds for damaged files
         raise UserError(f"{where}: the image is truncated or broken ({error}). "
                         "Fetch it again or remove it from the set.") from None
+
+
+def of_pillow(image: Image.Image) -> np.ndarray:
+    """Return the pixels of an opened Pillow image, turned upright by EXIF; see ``decode``.
+
+    Raises ``containers.NotPlain`` for what ``decode`` refuses, and what Pillow raises for a damaged
+    file.
+    """
+    containers.refuse_frames(image)
+    containers.refuse_colours(image)
+    orientation = containers.load_upright(image)
+    containers.refuse_transparency(image)
+    plain = image.convert("L" if image.mode in ("L", "1", "LA", "La") else "RGB")
+    pixels = np.asarray(plain).reshape(plain.height, plain.width, -1)
+    return TURNED[orientation](pixels).copy()
 
 
 # EXIF orientation to the function that turns an image (H, W, C) upright

@@ -33,6 +33,7 @@ from pathlib import Path
 
 from irbench.core import plugin_files
 from irbench.core.errors import UserError, unknown
+from irbench.core.files import expanded
 
 INPUTS = ("image", "uint8", "planes")
 PLUGIN = "metric_plugins:"   # in messages
@@ -73,7 +74,7 @@ def read(path: str | Path) -> dict[str, MetricCard]:
     Raises:
         UserError: the file cannot be read, or its METRICS is missing or not of the right form.
     """
-    path = Path(path).expanduser().resolve()
+    path = expanded(path).resolve()
     return {name: _card(f"{PLUGIN} {path}", path, name, fields)
             for name, fields in plugin_files.table(path, "METRICS", PLUGIN).items()}
 
@@ -90,5 +91,5 @@ def _card(where: str, path: Path, name: str, fields: dict) -> MetricCard:
         raise UserError(f"{place}: weights is {weights!r}; it takes the path of a file.")
     row = {key: value for key, value in fields.items() if key not in ("function", "on", "weights")}
     return MetricCard(name, path, fields["function"], fields.get("on", "image"),
-                      weights and path.parent / Path(weights).expanduser(),
+                      weights and path.parent / expanded(weights),
                       {"name": name, **row, **({"weights": True} if weights else {})})

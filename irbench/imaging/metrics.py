@@ -76,8 +76,7 @@ def psnr(restored: np.ndarray | Planes, target: np.ndarray | Planes) -> float | 
 
     Returns None for identical arrays, because infinity cannot be averaged.
     """
-    count = math.prod(restored.shape)
-    error = _squares(restored, target, 0, count) / count
+    error = _squares(restored, target, 0, count := math.prod(restored.shape)) / count
     return 10 * math.log10(255.0**2 / error) if error else None
 
 
@@ -262,7 +261,7 @@ def register(name: str, prepare: Prepare, files: Finder | None = None) -> None:
     """Register the function that computes a metric of the table (``irbench.core.metrics``).
 
     Args:
-        name: the name of its row.
+        name: of its row.
         prepare: returns the function that scores a pair under a protocol. It may raise Unavailable.
         files: finds the file that it needs, of weights or of a user's code.
 
@@ -382,14 +381,18 @@ class Scorer:
                 found[name], failed[name] = None, f"{name} is {found[name]}"
         return found, failed
 
+    def reason(self, name: str) -> str:
+        """Return why a metric has no score for some images, as the end of a sentence."""
+        return self.failed.get(name) or (   # ``compare`` looks for "identical to the target"
+            "identical to the target, psnr is infinite" if name == "psnr" else f"{name} is None")
+
     def note(self, failed: dict[str, str]) -> None:
         """Remember why an image lacks scores; call it in the order of the images."""
         self.failed = failed | self.failed
 
 
 def mean(scores: list[dict[str, float | None]], names: tuple[str, ...]) -> dict:
-    """Average each metric over all images, unweighted; None if the score of any image is missing.
-    """
+    """Average each metric over all images, unweighted; None if any image has no score."""
     means: dict[str, float | None] = {}
     for name in names:
         values = [s[name] for s in scores]

@@ -30,6 +30,7 @@ import numpy as np
 
 from irbench.core import digests
 from irbench.core.errors import Unavailable, UserError, unknown
+from irbench.core.files import expanded
 from irbench.imaging.backbones import Found, in_package
 from irbench.imaging.images import to_rgb
 
@@ -179,8 +180,8 @@ def find_niqe() -> Found:
 
 def cache() -> Path:
     """Return the folder in which pyiqa looks for weights."""
-    home = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "torch"
-    return Path(os.environ.get("TORCH_HOME", home)).expanduser() / "hub" / "pyiqa"
+    home = expanded(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "torch"
+    return expanded(os.environ.get("TORCH_HOME", home)) / "hub" / "pyiqa"
 
 
 def _measure(name: str, network: Callable) -> Measure:

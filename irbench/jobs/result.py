@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from irbench.core import files, plugin_files, records
 from irbench.core.errors import Paused, Unavailable, UserError, in_words
+from irbench.core.files import expanded
 from irbench.core.run_folder import RunFolder, partial_of
 from irbench.plan import Job, Plan, sources
 
@@ -146,7 +147,7 @@ def plugins_of(plan: Plan, job: Job, source: Path | None = None) -> list[tuple[P
     own = source or (sources.own_module(job.model, plugins) if job.model else None)
     found = [(own, own == source)] if isinstance(own, Path) else []
     if job.kind == "cell":
-        found += [(Path(one).expanduser().resolve(), False)
+        found += [(expanded(one).resolve(), False)
                   for one in plan.config.get("metric_plugins", ())]
     return found
 

@@ -48,6 +48,7 @@ from pathlib import Path
 
 from irbench.core import forms, plugin_files
 from irbench.core.errors import UserError, unknown
+from irbench.core.files import expanded
 
 REQUIRED = {"title", "builder", "tasks", "in_paper", "source", "learned"}
 OPTIONAL = {"levels", "note", "published_as", "options", "free", "dtypes", "reference",
@@ -185,7 +186,7 @@ def cards(plugins: tuple[str, ...] = ()) -> dict[str, Card]:
 
 
 def _resolved(plugins: tuple[str, ...]) -> tuple[Path, ...]:
-    return tuple(Path(p).expanduser().resolve() for p in plugins)
+    return tuple(expanded(p).resolve() for p in plugins)
 
 
 @functools.cache  # looking for entry points reads the metadata of every installed package
@@ -281,7 +282,7 @@ def object_of(path: str | Path, name: str) -> object:
 
     Raises UserError if the file cannot be read or imported, or has no such name.
     """
-    path = Path(path).expanduser().resolve()
+    path = expanded(path).resolve()
     if not path.is_file():
         raise UserError(f"{path}: no such file. Give FILE.py:NAME, the path of a Python file and "
                         "the name of a class in it.")

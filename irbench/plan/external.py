@@ -21,6 +21,7 @@ from irbench.catalog.model import EXTERNAL, OUTPUTS, Checkpoint, Model
 from irbench.catalog.protocols import Protocol
 from irbench.core.digests import known_digest
 from irbench.core.errors import Unavailable, UserError, unknown
+from irbench.core.files import expanded
 from irbench.data import outputs
 
 # what a config's entry may hold beside `external`, and beside a peer's name
@@ -194,6 +195,6 @@ def fill_path(template: str, protocol: Protocol, where: str) -> str:
     If there is no such file, {protocol} may be another version that the same weights serve.
     """
     first = protocol.training_id
-    paths = [Path(_filled(template, protocol, name, where)).expanduser() for name in
+    paths = [expanded(_filled(template, protocol, name, where)) for name in
              dict.fromkeys((first, protocol.id, *reversed(protocol.serves)))]
     return str(next((path for path in paths if path.is_file()), paths[0]))

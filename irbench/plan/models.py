@@ -14,7 +14,7 @@ from irbench.catalog import peers, recipes
 from irbench.catalog.known import Known
 from irbench.catalog.model import Checkpoint, Model
 from irbench.catalog.protocols import Protocol
-from irbench.core import digests
+from irbench.core import digests, run_folder
 from irbench.core.errors import UserError, unknown
 from irbench.inference import options as inference
 from irbench.models import registry
@@ -43,7 +43,7 @@ def resolve(where: str, entries: dict[str, dict], plugins: tuple[str, ...],
     Raises:
         UserError: an unknown name, key or option; an option of the wrong type; missing weights, or
             weights for a model without any; a speed reference among the models; an invalid variant,
-            or one whose name is already used.
+            or one whose name is already used, also by the best weights of another.
     """
     found: dict[str, Model] = {}
     for name, entry in entries.items():
@@ -54,6 +54,12 @@ def resolve(where: str, entries: dict[str, dict], plugins: tuple[str, ...],
                                 "and a variant (BASE.NAME) or seed (BASE.seedN). Rename one of "
                                 "them.")
             found[model.name] = model
+    for name, model in found.items():
+        other = found.get(name.removesuffix(run_folder.BEST))
+        if other not in (None, model) and all(
+                one.training and not one.base for one in (model, other)):
+            raise UserError(f"{where}: models.{name}: the file of its weights would be that of the "
+                            f"best weights of {other.name!r}. Rename one of them.")
     return found
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from irbench.core.files import expanded
 from irbench.core.run_folder import RunFolder
 from irbench.plan import shipped
 
@@ -42,7 +43,7 @@ def base_of(config: str | Path) -> str:
     A folder below the current one is given relative to it, so that what depends on a path does not
     change when all files are moved together.
     """
-    path = Path(config).expanduser()
+    path = expanded(config)
     if shipped.is_ours(path):
         return ""
     folder = RunFolder.working_folder(path) or path.absolute().parent

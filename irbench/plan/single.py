@@ -87,13 +87,16 @@ def cell_of(config: dict, name: str, entry: dict, protocol: str,
 
 
 def module_of(config: dict, name: str, title: str, protocol: Protocol, dataset: str | None = None,
-              inference: dict | None = None) -> tuple[Plan, Job]:
+              inference: dict | None = None, made_with: dict | None = None) -> tuple[Plan, Job]:
     """Return the plan and the cell of a torch module in memory; without a dataset, to run it.
+
+    ``made_with`` are the arguments that the module was made with, which its weights need not show.
 
     Raises:
         UserError: an unknown dataset, one that does not fit the protocol, or bad ``inference``.
     """
-    model = Model(name, MODULE, title, inference=options.resolve(inference, "inference"))
+    model = Model(name, MODULE, title, options=made_with or {},
+                  inference=options.resolve(inference, "inference"))
     if dataset is None:
         return _plan(config, model, protocol, {}), _job(
             model, protocol, "-", compose.cell_spec(config, model, protocol))

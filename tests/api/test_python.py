@@ -151,6 +151,8 @@ def test_alpha_and_profile_are_kept(compacter):
     (np.zeros((8, 8, 4), np.uint8), "Pillow image to keep its alpha"),
     (np.zeros((1, 8, 8, 3), np.uint8), r"shape \(1, 8, 8, 3\)"),
     (np.zeros((1, 8, 3), np.uint8), "each side must be at least 2"),
+    (np.zeros((0, 8, 3), np.uint8), "has no pixel"),
+    (np.ma.masked_array(np.zeros((8, 8), np.uint8), np.eye(8)), "masked values"),
     (Image.new("CMYK", (8, 8)), "colour space CMYK"),
     ([[0, 1]], "type list"),
     ("missing.png", "missing.png: No such file"),
@@ -189,6 +191,7 @@ def test_a_picture_that_memory_cannot_hold_is_refused(monkeypatch):
     (("net.py", "sr-x2"), "net.py: which model. It registers none"),
     (("net.py:Nat", "sr-x2"), "unknown name 'Nat'. Did you mean 'Net'"),
     ((3, "sr-x2"), "a model of type int"),
+    ((torch.nn.Conv2d(3, 3, 1, device="meta"), "sr-x2"), "meta tensors"),
 ])
 def test_what_is_no_model_is_refused_with_what_is(world, arguments, message):
     with pytest.raises(irbench.UserError, match=message):
@@ -310,6 +313,8 @@ def test_a_record_is_kept_if_asked_for(world):
     ({"device": "tpu"}, "unknown device 'tpu'"),
     ({"run": "Results!"}, "the name 'Results!' is not valid"),
     ({"inference": {"tile": "big"}}, "tile"),
+    ({"threads": 0}, "threads is 0"), ({"threads": "2"}, "threads is '2'"),
+    ({"dataset": None}, "dataset is None"),
 ])
 def test_what_cannot_be_evaluated_is_refused(world, changes, message):
     for model in ("net.py:Net", Twice()):

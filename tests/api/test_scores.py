@@ -39,6 +39,33 @@ def test_one_pair_has_the_pipelines_value(run):
             assert irbench.ssim(ours, theirs, "sr-x2") == image["ssim"]
 
 
+def test_a_pillow_image_is_upright_and_plain_as_its_file(tmp_path):
+    target = tiny.photo(0, 30, 40)
+    exif = Image.Exif()
+    exif[0x0112] = 3                # upside down
+    Image.fromarray(target[::-1, ::-1]).save(tmp_path / "turned.png", exif=exif)
+    for picture in (tmp_path / "turned.png", Image.open(tmp_path / "turned.png")):
+        assert irbench.psnr(picture, target, "sr-x2") == math.inf
+    Image.fromarray(target).save(tmp_path / "two.png", save_all=True,
+                                 append_images=[Image.fromarray(target[::-1])])
+    seen = Image.fromarray(target)
+    seen.info["transparency"] = tuple(map(int, target[0, 0]))
+    for picture, reason in ((Image.open(tmp_path / "two.png"), "more than one frame"),
+                            (seen, "transparent pixels")):
+        with pytest.raises(irbench.UserError, match=f"restored: .*{reason}"):
+            irbench.psnr(picture, target, "sr-x2")
+
+
+def test_arrays_of_other_classes():
+    target = tiny.photo(0, 30, 40)[..., 0]
+    restored = np.clip(target.astype(int) + 2, 0, 255).astype(np.uint8)
+    want = irbench.psnr(restored, target, "sr-x2")
+    assert irbench.psnr(restored.view(np.matrix), target.view(np.matrix), "sr-x2") == want
+    assert irbench.psnr(np.ma.masked_array(restored), target, "sr-x2") == want
+    with pytest.raises(irbench.UserError, match="masked values"):
+        irbench.psnr(np.ma.masked_array(restored, restored > 100), target, "sr-x2")
+
+
 def test_a_gray_target_is_scored_as_in_a_cell(tmp_path):
     """Gray files have a luma of their own under sr-x2@1."""
     target = tiny.photo(0, 40, 44)[..., 0]

@@ -113,6 +113,9 @@ def test_the_printed_ssim_of_jpeg_on_urban100_is_no_reference():
 @pytest.mark.parametrize(("line", "wording"), [
     ("s,sr,x2,set5,A,1,psnr,thirty,", "line 2: value is 'thirty'"),
     ("s,sr,x2,set5,A,1,psnr,nan,", "value is 'nan'"),
+    ("s,sr,x2,set5,A,1,psnr,3e1,", "value is '3e1'"),
+    ("s,sr,x2,set5,A,1,ssim,94.60,", "value is '94.60', but SSIM lies between -1 and 1"),
+    ("s,sr,x2,set5,A,-1,psnr,30,", "params_m is '-1'; it is a decimal number or empty"),
     ("s,sr,x2,set5,A,big,psnr,30,", "params_m is 'big'; it is a decimal number or empty"),
     ("s,sr,x2,set5,A,1,pnsr,30,", "unknown metric 'pnsr'. Did you mean 'psnr'"),
     ("s,sr,x2,set5,A,1,psnr,30,x", "versions is 'x'; valid: versions of the protocol sr-x2"),

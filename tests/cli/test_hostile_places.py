@@ -65,3 +65,8 @@ def test_output_that_cannot_be_written_is_one_message(world, words):
                                stderr=subprocess.PIPE, text=True, timeout=60)
     assert "Traceback" not in ended.stderr
     assert ended.returncode == 2 and "No space left on device. Make room" in ended.stderr
+
+
+def test_the_home_of_a_user_who_does_not_exist(world, capsys):
+    assert "~nobody-of-this-name/c.yaml: no such file" in told(
+        capsys, *EVAL, "--no-config", "--catalog", "~nobody-of-this-name/c.yaml")

@@ -34,12 +34,12 @@ NET = '''
 from torch import nn
 
 class Double(nn.Module):
-    def __init__(self, scale):
+    def __init__(self, scale, gain=1):
         super().__init__()
-        self.up = nn.Upsample(scale_factor=scale)
+        self.up, self.gain = nn.Upsample(scale_factor=scale), gain
 
     def forward(self, x):
-        return self.up(x)
+        return self.up(x) * self.gain
 '''
 
 
@@ -91,21 +91,23 @@ def test_the_same_command_continues(capsys, monkeypatch):
     assert Path("out/a.png").stat().st_mtime_ns == before[Path("out/a.png")]
 
 
-@pytest.mark.parametrize("change", ["photograph", "model", "other program"])
+@pytest.mark.parametrize("change", ["photograph", "model", "options", "other program"])
 def test_another_result_is_not_replaced_unless_asked(change, capsys):
     restore("photos", "--output", "out")
-    model = "net.py:Double"
+    model, more = "net.py:Double", ()
     if change == "photograph":
         write_png(Path("photos/a.png"), tiny.photo(5, 8, 10))
     elif change == "model":
         model = "bicubic"
+    elif change == "options":       # which no weights show
+        more = ("--options", "gain=0.5")
     else:
         write_png(Path("out/a.png"), tiny.photo(6, 8, 10))
     before = Path("out/a.png").read_bytes()
-    assert restore("photos", "--output", "out", model=model) == 2
+    assert restore("photos", "--output", "out", *more, model=model) == 2
     assert "results exist already" in capsys.readouterr().err
     assert Path("out/a.png").read_bytes() == before
-    assert restore("photos", "--output", "out", "--overwrite", model=model) == 0
+    assert restore("photos", "--output", "out", "--overwrite", *more, model=model) == 0
     assert Path("out/a.png").read_bytes() != before
 
 

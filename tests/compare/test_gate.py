@@ -527,3 +527,30 @@ def test_defaults_are_those_of_the_issue():
     assert means.items() >= {"psnr": 0.02, "ssim": 0.0005, "lpips": 0.002}.items()
     assert OURS.common["size"] == {"parameters": 0, "macs": 0}
     assert OURS.common["speed"]["gate"] is False
+
+
+def perfect(name, psnr):
+    """A change of a record: one image has the PSNR of a number, or none as it equals its target."""
+    def change(record):
+        record["result"]["images"][0][name] = psnr
+        if psnr is None:
+            record["result"]["missing"] = {name: f"image0: identical to the target, {name} is "
+                                                 "infinite"}
+    return change
+
+
+@pytest.mark.parametrize(("before", "now", "code"), [
+    (None, 20.0, 1), (None, 79.9, 1), (None, 80.0, 0), (None, None, 0), (30.0, None, 0)])
+def test_an_image_that_equalled_its_target_and_no_longer_does(world, before, now, code):
+    edit(world[1], CELL, perfect("psnr", before))
+    baseline.write(world[0], loading.load(world[1]))
+    result = after(world, perfect("psnr", now))
+    assert result.code == code
+    if code:
+        assert "image0: identical to the target in the baseline, not in this run" in one(
+            result).message
+
+
+def test_a_metric_that_is_undefined_now_is_a_regression(world):
+    result = after(world, without("lpips", "image0: lpips is None"))
+    assert result.code == 1 and "no LPIPS: image0: lpips is None" in one(result).message

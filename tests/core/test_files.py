@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pwd
 import resource
 import signal
 import subprocess
@@ -204,3 +205,15 @@ def test_every_file_of_the_package_is_written_here():
 def test_a_path_without_a_name_is_no_file_to_write(name):
     with pytest.raises(UserError, match="Is a directory"):
         files.write_atomic(Path(name), "text")
+
+
+def test_a_home_folder_that_does_not_exist_is_no_error(monkeypatch):
+    assert files.expanded("~") == Path.home()
+    assert files.expanded("~nobody-of-this-name/a") == Path("~nobody-of-this-name/a")
+    monkeypatch.delenv("HOME")      # as in a container with a user that the system does not know
+
+    def unknown(_):
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    assert files.expanded("~/a") == Path("~/a")

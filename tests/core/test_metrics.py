@@ -171,9 +171,14 @@ def test_metrics_of_pyiqa_may_leave_the_range_that_it_states():
 
 def test_no_metric_may_take_the_place_of_another_key_of_a_record(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run(config(tmp_path, "one", ["psnr"]))
-    record = records.read(cell_of("one"))
-    assert set(record["result"]["images"][0]) - {"psnr"} <= metrics.RESERVED
+    run(path := config(tmp_path, "one", ["psnr"]))
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {
+        "run": "kept", "keep_images": True}))
+    run(path)
+    for name in ("one", "kept"):
+        record = records.read(cell_of(name))
+        assert set(record["result"]["images"][0]) - {"psnr"} <= metrics.RESERVED
+    assert "kept" in record["result"]["images"][0]
     assert cli.main(["baseline", "write", "results/one", "--output", "one.json"]) == 0
     (cell,) = json.loads((tmp_path / "one.json").read_text())["cells"].values()
     assert set(cell) - {"psnr"} <= metrics.RESERVED

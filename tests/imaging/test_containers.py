@@ -368,6 +368,40 @@ def test_a_png_file_with_a_wrong_checksum_is_refused(kind):
         images.decode(bytes(data), "x")
 
 
+def interlaced(image, end=None):
+    """Return an interlaced PNG file of RGB pixels, of whose unpacked bytes ``end`` are there."""
+    passes = [image[y::dy, x::dx] for x, y, dx, dy in containers.PASSES]
+    raw = b"".join(b"\0" + row.tobytes() for one in passes if one.size for row in one)
+    head = struct.pack(">IIBBBBB", image.shape[1], image.shape[0], 8, 2, 0, 0, 1)
+    return b"".join([b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", head), chunk(b"IDAT"), chunk(
+        b"IDAT", zlib.compress(raw[:end])), chunk(b"IEND")])
+
+
+@pytest.mark.parametrize("size", [(37, 50), (1, 1), (3, 2), (2, 9)])
+def test_an_interlaced_png_file_is_whole_or_refused(size):
+    image = RGB[:size[0], :size[1]]
+    assert np.array_equal(images.decode(interlaced(image), "x"), image)
+    with pytest.raises(UserError, match="truncated or broken .rows of pixels are missing"):
+        images.decode(interlaced(image, -1), "x")
+
+
+@pytest.mark.parametrize(("depth", "colour", "width", "row"), [
+    (8, 2, 4, b"\0" + bytes(12)), (8, 0, 4, b"\0" + bytes(4)), (1, 0, 12, b"\0" + bytes(2)),
+    (8, 6, 2, b"\0" + bytes([0, 0, 0, 255] * 2)), (8, 4, 2, b"\0" + bytes([0, 255] * 2))])
+def test_a_png_file_without_its_last_rows_is_refused(depth, colour, width, row):
+    """Its chunks are whole; Pillow would leave the rows black without a word."""
+    head = struct.pack(">IIBBBBB", width, 3, depth, colour, 0, 0, 0)
+
+    def file(rows):
+        return b"".join([b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", head), chunk(
+            b"IDAT", zlib.compress(row * rows)), chunk(b"IEND")])
+
+    assert images.decode(file(3), "x").shape[:2] == (3, width)
+    for rows in (0, 2):
+        with pytest.raises(UserError, match="rows of pixels are missing"):
+            images.decode(file(rows), "x")
+
+
 def test_a_jpeg_file_whose_end_was_overwritten_is_refused():
     data = pillow("JPEG", quality=95)
     with pytest.raises(UserError, match="truncated or broken .*without its end mark"):

@@ -259,3 +259,68 @@ def test_files_that_an_earlier_process_noted_count(tmp_path, monkeypatch):
     noted = [{"file": "table.json", "sha256": digests.file_digest(data)}]
     plugin_files.recall(plugin, {plugin_files.NOTED: noted})
     assert plugin_files.used([plugin]) == noted
+
+
+def test_an_edited_module_or_file_counts_in_the_same_process(tmp_path, monkeypatch):
+    """A notebook evaluates, its user edits a file beside the network, and it evaluates again."""
+    monkeypatch.chdir(tmp_path)
+    tiny.make(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    edited = {"session_inner.py": "GAIN = {}\n", "session.txt": "{}", "session_net.py":
+              "import torch\nfrom session_outer import GAIN\nTEXT = float(open('session.txt')"
+              ".read())\n\n\nclass Net(torch.nn.Module):\n    def forward(self, x):\n"
+              "        return x * GAIN * TEXT * {}\n"}
+    (tmp_path / "session_outer.py").write_text("from session_inner import GAIN\n")
+    for name, text in edited.items():
+        (tmp_path / name).write_text(text.format(1.0))
+
+    def evaluated():
+        return irbench.evaluate("session_net.py:Net", "tinyset", "denoise_color-sigma25", limit=1,
+                                metrics=["psnr"], catalog_paths=(str(tmp_path),), run=None)
+
+    def digests_of(found):
+        return {one["file"]: one["sha256"] for one in found.record["resolved"][plugin_files.NOTED]}
+
+    found = [evaluated()]
+    for gain, name in ((0.9, "session_inner.py"), (0.8, "session.txt"), (0.7, "session_net.py")):
+        (tmp_path / name).write_text(edited[name].format(gain))     # of the same size
+        found.append(evaluated())
+        (before, now) = map(digests_of, found[-2:])
+        assert {file for file in now if now[file] != before[file]} == {name}
+    values = [one.mean["psnr"] for one in found]
+    assert len(set(values)) == 4 and values == sorted(values, reverse=True)
+
+
+def test_a_file_edited_while_the_code_runs_is_noted_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    data, plugin = tmp_path / "while.txt", tmp_path / "while_net.py"
+    data.write_text("1")
+    plugin.write_text("GAIN = open('while.txt').read()\n")
+    before = digests.file_digest(data)
+    plugin_files.load(plugin, "plugin")
+    data.write_text("2")
+    noted = plugin_files.used([plugin])
+    assert noted == [{"file": "while.txt", "sha256": before}]
+    assert plugin_files.changed({plugin_files.NOTED: noted}) == ["while.txt"]
+
+
+@pytest.mark.parametrize("write", ["open(NAME, 'w').write('2')", "Path(NAME).write_text('2')",
+                                   "Path('t').write_text('2'); os.replace('t', NAME)"])
+def test_a_file_that_the_code_itself_writes_counts_as_it_is_in_the_end(tmp_path, monkeypatch,
+                                                                       write):
+    monkeypatch.chdir(tmp_path)
+    plugin = tmp_path / "keeper.py"
+    plugin.write_text("import os\nfrom pathlib import Path\nNAME = 'cache.txt'\n\n\ndef work():\n"
+                      f"    known = Path(NAME).is_file() and open(NAME).read()\n    {write}\n"
+                      "    return open(NAME).read()\n")
+    module = plugin_files.load(plugin, "plugin")
+    for _ in range(2):
+        with plugin_files.noting(plugin):
+            module.work()
+        noted = plugin_files.used([plugin])
+        assert "cache.txt" in [one["file"] for one in noted]
+        assert plugin_files.changed({plugin_files.NOTED: noted}) == []
+        (tmp_path / "cache.txt").write_text("3")
+        assert plugin_files.changed({plugin_files.NOTED: noted}) == ["cache.txt"]
+        assert plugin_files.load(plugin, "plugin") is module

@@ -6,6 +6,7 @@ import math
 import random
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -237,19 +238,37 @@ def test_why_an_image_has_no_score_is_told(folder, value, reason):
     assert scorer(image, image) == {"a": None} and scorer.failed == {"a": reason}
 
 
-def repeated(*values):
-    """Score as many images as there are values, and return those that the metric was called with.
-    """
+def test_an_undefined_score_is_not_said_to_be_perfect(folder):
+    score(folder, "return None")
+    scorer = scoring.Scorer(protocols.get("sr-x2"), ("psnr", "a"))
+    image = np.zeros((20, 20, 3), np.uint8)
+    assert scorer(image, image) == {"psnr": None, "a": None}
+    assert scorer.reason("a") == "a is None"
+    assert scorer.reason("psnr") == "identical to the target, psnr is infinite"
+
+
+def repeated(*values, size=1):
+    """Score images until the values are used up; return the numbers of the images in turn."""
     calls, left = [], iter(values)
-    measure = resolving._repeatable("a", "metric a", protocols.get("sr-x2"),
-                                    lambda pair: calls.append(pair) or next(left))
-    for number in range(len(values) - 1):
-        measure(number)
+    measure = resolving._repeatable(
+        "a", "metric a", protocols.get("sr-x2"),
+        lambda pair: calls.append(pair.number) or next(left))
+    for number in range(len(values)):
+        if len(calls) < len(values):
+            measure(SimpleNamespace(number=number, restored=SimpleNamespace(size=size)))
     return calls
 
 
-def test_the_first_image_is_scored_twice_and_no_other():
-    assert repeated(1.0, 1.0, 2.0, 3.0) == [0, 0, 1, 2]
+def test_the_first_image_is_scored_again_at_once_and_after_the_next_one():
+    assert repeated(1.0, 1.0, 2.0, 1.0, 3.0, 4.0) == [0, 0, 1, 0, 2, 3]
+    assert repeated(1.0, 1.0, 2.0, 3.0, 4.0, size=resolving.LARGE + 1) == [0, 0, 1, 2, 3]
+
+
+def test_a_metric_that_adds_up_over_the_images_is_refused(folder):
+    body = ("f.seen = [*getattr(f, 'seen', []), abs(restored - target).mean()]\n"
+            "    return sum(f.seen) / len(f.seen)")
+    with pytest.raises(UserError, match="must not depend on earlier calls"):
+        score(folder, body)
 
 
 @pytest.mark.parametrize(("values", "same"), [

@@ -93,6 +93,21 @@ def test_a_variant_must_not_take_the_name_of_a_seed(tmp_path):
         plan.load(path)
 
 
+@pytest.mark.parametrize("taken", ["tiny.best", "tiny.seed2.best"])
+def test_a_model_must_not_take_the_place_of_the_best_weights_of_another(tmp_path, taken):
+    path = make(tmp_path, 2)
+    config = yaml.safe_load(path.read_text())
+    entry = config["models"]["tiny"]
+    config["models"][taken] = {"arch": "tiny", "training": {**entry["training"], "seeds": 1}}
+    path.write_text(yaml.safe_dump(config))
+    other = taken.removesuffix(".best")
+    with pytest.raises(UserError, match=f"models.{taken}: .* best weights of '{other}'"):
+        plan.load(path)
+    config["models"][taken] = {"arch": "bicubic"}       # which has no file of weights
+    path.write_text(yaml.safe_dump(config))
+    assert plan.load(path)
+
+
 def test_a_comparison_knows_the_seeds_that_a_config_asks_for(tmp_path):
     run = plan.load(make(tmp_path, 3))
     asked = planned.from_config(run.config, {X2})

@@ -68,6 +68,8 @@ def test_a_module_in_memory_has_a_cell(given):
     assert job.record.as_posix().startswith("results/python/")
     planned, job = single.module_of(given, "net", "Net", protocol)      # to run it
     assert job.key["dataset"] == "-" and job.spec["dataset"] is None and not planned.known
+    _, other = single.module_of(given, "net", "Net", protocol, made_with={"gain": 2})
+    assert other.spec["model"]["options"] == {"gain": 2} and other.spec != job.spec
 
 
 @pytest.mark.parametrize(("dataset", "message"), [
