@@ -95,7 +95,8 @@ def _print_summary(written: list[tuple[Job, dict]]) -> None:
     for job, record in written:
         result = record["result"] or {}
         found.append({
-            "record": None if "part" in result else str(job.record), "status": record["status"], "reason": record["reason"],
+            "record": None if "part" in result else str(job.record),
+            "status": record["status"], "reason": record["reason"],
             **{name: result[name] for name in SUMMARY if name in result}})
     if found:
         print(json.dumps(found[0] if len(found) == 1 else {"records": found}))

@@ -40,18 +40,19 @@ def do(plan: Plan, job: Job, settings: RunSettings, *, on_failure: str = "stop")
 
     Returns:
         ``status`` and ``reason``, as in a record, and ``result``: ``part``, and ``count``, the
-        number of its images; None if the part failed, or the cell has its record already.
+        number of its images; None if it failed, or had nothing to do: the cell has its record.
 
     Raises:
         UserError: of the cell, with ``stop``; also if another process is doing this part or the
             whole cell. With ``record`` this one waits for it.
     """
     part = settings.part
+    named = f"{part.number}/{part.count}"
     title = f"{job.title}, part {part.number} of {part.count}"
     with _alone(plan, job, part, title, wait=on_failure == "record") as done:
         if done:
             messages.say(f"{title}: the cell is done: {job.record}")
-            return {"status": "ok", "reason": None, "result": None}
+            return {"status": "ok", "reason": None, "result": {"part": named, "count": None}}
         messages.say(f"{title}: started")
         allocator.keep()
         try:
@@ -66,11 +67,11 @@ def do(plan: Plan, job: Job, settings: RunSettings, *, on_failure: str = "stop")
             if not expected(error):
                 messages.say(traceback.format_exc())
             messages.say(f"{title}: {found.status}: {found.reason}")
-            return {"status": found.status, "reason": found.reason, "result": None}
+            return {"status": found.status, "reason": found.reason,
+                    "result": {"part": named, "count": None}}
         count = len(found.result["images"])
         messages.say(f"{title}: {count} image{'s' * (count != 1)} done")
-        return {"status": "ok", "reason": None,
-                "result": {"part": f"{part.number}/{part.count}", "count": count}}
+        return {"status": "ok", "reason": None, "result": {"part": named, "count": count}}
 
 
 @contextlib.contextmanager

@@ -84,7 +84,7 @@ def test_cells_of_a_model_and_protocol_share_jobs(many, cells, sizes):
                         if re.fullmatch(rf"({other.protocols})/{dataset}/([^/]+)\.json", path)]
             assert matching == [one.rule]
     assert set(work.workflow.resource_settings._parsed_overwrite_resources) == (
-        {one.rule for one in work.batches} if cells else set())
+        {one.rule for one in work.batches} | {"evaluate_part"} if cells else set())
 
 
 def test_a_job_computes_only_the_cells_without_a_current_record(many, monkeypatch):

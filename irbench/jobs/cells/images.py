@@ -82,20 +82,20 @@ class CellImages:
                 messages.say(f"{self.job.title}: {len(known)} of {len(wanted)} images are done "
                              "already")
             entries: list[dict] = []
-            for done, some in itertools.groupby(wanted, known.__contains__):
+            for done, group in itertools.groupby(wanted, known.__contains__):
+                some = list(group)
                 entries += ([self._take_over(known[number]) for number in some] if done else
-                            self._rest(items, list(some), (len(entries), len(wanted)), workers,
-                                       partial))
+                            self._rest(items, some, (len(entries), len(wanted)), workers, partial))
             return entries
 
     def _partial(self) -> Partial:
         """Return the file in which the cell, or the part of it, keeps what it has done."""
-        record, part = self.job.record, self.settings.part
-        continues = (self.settings.continues and self.settings.limit is None
-                     and self.settings.module is None)
-        return Partial(partial_of(record, part or "") if continues else None, {
-            "spec": self.job.spec, "resolved": self.resolved, "device": self.settings.device,
-            "threads": self.settings.threads, "machine": machine.basis()}, partials_of(record))
+        record, how = self.job.record, self.settings
+        basis = {"spec": self.job.spec, "resolved": self.resolved, "device": how.device,
+                 "threads": how.threads, "machine": machine.basis()}
+        if not how.continues or how.limit is not None or how.module is not None:
+            return Partial(None, basis)
+        return Partial(partial_of(record, how.part or ""), basis, partials_of(record))
 
     def _take_over(self, line: dict) -> dict:
         """Return the entry of an image that another process has done, and count its effects."""
