@@ -229,9 +229,14 @@ class RunFolder:
     part_note = property(lambda self: str(self.path / (PART + NOTE)),
                          doc="The pattern of the notes of parts of cells, with {key parts}.")
 
-    def unfinished(self) -> list[tuple[dict[str, str], Path]]:
-        """Return each file that is of use until its cell is done only, with the cell's key."""
-        return self._in_work(rf"{re.escape(PARTIAL)}({NUMBERS}({re.escape(NOTE)})?)?")
+    def partials(self) -> list[tuple[dict[str, str], Path]]:
+        """Return the files of images of unfinished cells, and of their parts, with the cell's key.
+        """
+        return self._in_work(rf"{re.escape(PARTIAL)}({NUMBERS})?")
+
+    def part_notes(self) -> list[Path]:
+        """Return the notes of parts of cells that are here."""
+        return [path for _, path in self._in_work(re.escape(PARTIAL) + NUMBERS + re.escape(NOTE))]
 
     def part_locks(self) -> list[Path]:
         """Return the lock files of parts of cells that are here."""

@@ -69,11 +69,16 @@ class Parts:
                 for part in range(1, count + 1)]
 
     def clear(self, current: Callable[[Job], bool]) -> None:
-        """Remove what killed processes have left: locks, and all files of cells that are current.
+        """Before the first job, remove what killed processes have left, but not what still counts.
+
+        That is what has been done of cells that are not ``current``.
         """
-        for key, path in self.plan.run_folder.unfinished():
+        folder = self.plan.run_folder
+        for key, path in folder.partials():
             job = self.plan.cells.get("/".join(key.values()))
             if job and current(job):
                 path.unlink(missing_ok=True)
-        for path in self.plan.run_folder.part_locks():
+        for path in folder.part_notes():
+            path.unlink(missing_ok=True)
+        for path in folder.part_locks():
             locks.clear(path)
