@@ -77,10 +77,13 @@ def test_parts_that_were_killed_go_on_in_others(world, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_cell_is_planned_with_its_parts(world, tmp_path):
-    code, output = run(tmp_path, "--dry-run", "--set-resources", "evaluate:cells=1")
+    code, output = run(tmp_path, "--dry-run", "-p", "--set-resources", "evaluate:cells=1",
+                       "evaluate:resubmit=1", "--set-threads", "evaluate=2")
     assert code == 0, output
     counts = dict(line.split() for line in output.splitlines() if len(line.split()) == 2)
     assert (counts["evaluate_part"], counts["evaluate"], counts["total"]) == ("4", "1", "8")
+    # what is set for cells holds for parts
+    assert (output.count("--resubmit 1"), output.count("--threads 2")) == (6, 6)
     change(world, shards=1)
     code, output = run(tmp_path, "--dry-run")
     assert code == 0 and "evaluate_part" not in output

@@ -1,6 +1,5 @@
 # The requested run, and names that the other rules use (irbench/snakefile.py).
 from irbench import snakefile
-from irbench.snakefile.parts import PART
 
 RUN = snakefile.start(workflow)
 FOLDER = RUN.folder  # the paths of the run's files
