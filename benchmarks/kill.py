@@ -1,9 +1,10 @@
 """kill -9 at random moments: is the next undisturbed run right, whatever was killed and damaged?
 
 Makes a run of seconds in a temporary folder (three small images, bicubic, a network of two layers
-that is trained for a few steps) and a second config of it with another option. Each cycle damages
-a file or two of the run, may change the config, starts the workflow, kills something at a random
-moment, one to three times, and then lets one run go undisturbed. What is killed:
+that is trained for a few steps) and a second config of it with another option, which splits the
+cells. Each cycle damages a file or two of the run, may change the config, starts the workflow,
+kills something at a random moment, one to three times, and then lets one run go undisturbed. What
+is killed:
 
     tree        every process of the run
     snakemake   Snakemake alone: its jobs are orphans, and the next run starts at once
@@ -99,6 +100,7 @@ def write_world(folder: Path) -> None:
         (folder / name).write_text(yaml.safe_dump({
             "run": "killed", "catalog_paths": ["datasets.yaml"], "plugins": ["network.py"],
             "metrics": ["ssim"], "keep_images": True, "device": "cpu",
+            "shards": 1 + (strength == 0.2),    # the second config splits the cells
             "models": {"bicubic": {}, "smallest": {
                 "profile": False, "options": {"strength": strength},
                 "training": {"recipe": "demo", "data": ["train"], "steps": 30, "patch": 16,
@@ -142,9 +144,10 @@ def problems(folder: Path, config: str, code: int, expected: dict) -> list[str]:
     found += [f"{name}: not the values of an undisturbed run" for name in sorted(expected)
               if now.get(name) != expected[name]]
     found += [f"process {one.pid} is left over" for one in workers(folder)]
+    left = (".lock", ".partial", ".note")
     return found + [f"{path.relative_to(folder)} is left over"
-                    for path in sorted((folder / "results").rglob("*.lock"))
-                    if path.name != ".lock"]
+                    for path in sorted((folder / "results/killed").rglob("*.*"))
+                    if path.name != ".lock" and path.suffix.startswith(left)]
 
 
 # -- killing and damaging ------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """``irbench eval``: one cell, a model on a dataset under a protocol; from a config, or without one.
 
 Several sets of a run are evaluated one after another in one process, each with its own record.
+With ``--part`` a process evaluates a part of the images; the command without it goes on there.
 
 Reads   the config, the set and the weights. Writes the cell's record, and images if requested. A
         cell without a config, and one of a part of its set, is printed and not stored in a run.
@@ -21,9 +22,10 @@ from irbench.api.evaluation import Evaluation, evaluate
 from irbench.cli import common, output, work
 from irbench.core import files, messages, records
 from irbench.core.errors import UserError
-from irbench.jobs import outcome
+from irbench.jobs import outcome, parts
 from irbench.jobs import run as jobs
 from irbench.jobs.cells import reuse
+from irbench.jobs.cells.parts import Part
 from irbench.jobs.result import record_of
 from irbench.plan import Job, Plan
 
@@ -47,6 +49,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                              "marked, and stored in no run")
     output.add_file(parser, "--output", "also write the record to this JSON file (with --limit or "
                     "without a config)", (".json",), content=output.json_or_record)
+    parser.add_argument("--part", type=_part_named, metavar="K/N",
+                        help="evaluate only part K of N of the images, and keep their scores in "
+                             "the run; afterwards the same command without --part writes the "
+                             "cell's record, and evaluates what the parts have not")
     parser.add_argument("--keep-images", action="store_true",
                         help="keep the restored images in the run")
     alone = parser.add_argument_group("without a config")
@@ -59,9 +65,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     common.add_job(parser, several=True)
 
 
+def _part_named(text: str) -> Part:
+    try:
+        return Part.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate the cell; return the exit code."""
     alone = _is_alone(arguments)
+    if arguments.part and (alone or arguments.limit):
+        raise UserError("--part needs a run to write to: it goes with a config, and without "
+                        "--limit.")
     if not alone and not arguments.limit:
         if arguments.output:
             raise UserError("--output goes with --limit, or without a config. The record of a cell "
@@ -69,7 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
         planned = common.load_plan(arguments)
         cells = [_cell(planned, arguments, name) for name in dict.fromkeys(arguments.dataset)]
         return work.run_jobs(arguments, planned, cells, common.settings(
-            arguments, planned, keep_images=arguments.keep_images, load=reuse.LastNetwork()))
+            arguments, planned, keep_images=arguments.keep_images, part=arguments.part,
+            load=reuse.LastNetwork()), do=parts.do if arguments.part else None)
     if arguments.keep_images or arguments.on_failure == "record":
         given = "--keep-images" if arguments.keep_images else "--on-failure record"
         raise UserError(f"{given} needs a run to write to: it goes with a config, and without "

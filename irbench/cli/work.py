@@ -22,7 +22,7 @@ from irbench.plan import Job, Plan
 from irbench.plan import file as plan_file
 
 Do = Callable[..., dict | None]     # as ``jobs.do``
-SUMMARY = ("mean", "count", "steps", "final_loss", "parameters", "macs")
+SUMMARY = ("mean", "part", "count", "steps", "final_loss", "parameters", "macs")
 
 
 def settled(arguments: argparse.Namespace, plan: Plan, job: Job) -> Job:
@@ -67,7 +67,8 @@ def run_jobs(arguments: argparse.Namespace, plan: Plan, chosen: Sequence[Job],
     if (arguments.on_failure == "record" and not arguments.supervised
             and jobs.KINDS[chosen[0].kind].computes):
         return supervise.supervise(plan, chosen, lambda: answer(work), arguments.argv, logs=logs,
-                                   resubmit=bool(arguments.resubmit))
+                                   resubmit=bool(arguments.resubmit),
+                                   records=not (how and how.part))
     return work()
 
 
@@ -94,7 +95,8 @@ def _print_summary(written: list[tuple[Job, dict]]) -> None:
     for job, record in written:
         result = record["result"] or {}
         found.append({
-            "record": str(job.record), "status": record["status"], "reason": record["reason"],
+            "record": None if "part" in result else str(job.record),
+            "status": record["status"], "reason": record["reason"],
             **{name: result[name] for name in SUMMARY if name in result}})
     if found:
         print(json.dumps(found[0] if len(found) == 1 else {"records": found}))

@@ -40,8 +40,10 @@ def provenance(threads: int | None = None) -> dict:
 
 def basis() -> dict:
     """Return what the last bits of a computed value may depend on: machine and versions."""
+    # equal nodes of a cluster do not have the same memory to the byte, and it decides no bit
+    hardware = {name: value for name, value in _hardware().items() if name != "memory_bytes"}
     return {"irbench": __version__, "python": platform.python_version(),
-            "packages": versions_of(*PACKAGES, "scipy"), "hardware": _hardware()}
+            "packages": versions_of(*PACKAGES, "scipy"), "hardware": hardware}
 
 
 @functools.cache

@@ -108,6 +108,7 @@ class Phases:
     def __init__(self) -> None:
         """Start with no phase."""
         self.seconds: dict[str, float] = {}
+        self._told: dict[str, float] = {}   # those that ``lap`` has returned
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
@@ -120,6 +121,20 @@ class Phases:
             spent = time.perf_counter() - start
             with self._lock:
                 self.seconds[name] = self.seconds.get(name, 0.0) + spent
+
+    def lap(self) -> dict[str, float]:
+        """Return the seconds of each phase since the last call."""
+        with self._lock:
+            before, self._told = self._told, dict(self.seconds)
+        return {name: spent for name, total in self._told.items()
+                if (spent := total - before.get(name, 0.0))}
+
+    def add(self, seconds: dict[str, float]) -> None:
+        """Count the seconds of a lap that another process has told; they are in no lap here."""
+        with self._lock:
+            for totals in (self.seconds, self._told):
+                for name, spent in seconds.items():
+                    totals[name] = totals.get(name, 0.0) + spent
 
 
 def make(kind: str, key: dict, spec: dict, *, status: str = "ok", reason: str | None = None,

@@ -7,7 +7,8 @@ A run folder holds::
     .report                                  the digests of the report's inputs and files
     data/DATASET.json                        the records, one a job
     training/SCOPE/MODEL.json                beside it .csv (the curve) and .state
-    cells/PROTOCOL/DATASET/MODEL.json        beside it .partial, the images done so far
+    cells/PROTOCOL/DATASET/MODEL.json        beside it .partial, the images done so far; those of a
+                                             part: .partial-2-of-4, its lock: .lock-2-of-4
     profiles/PROTOCOL/MODEL.json
     benches/BENCH.json
     leaks.json                               beside a record, while its job runs: .lock
@@ -48,6 +49,10 @@ PLACES = {
 FORMATS = ("png", "pdf", "svg")         # files of a plot; config.schema.json names them, too
 RECORD, STATE, CURVE, LOCK, PARTIAL = ".json", ".state", ".csv", ".lock", ".partial"
 BEST = ".best"      # behind a model's name: the weights of its best validation
+# of a part of a cell: its log, and the note that Snakemake keeps until the cell is done
+PART = PLACES["cell"] + PARTIAL + "-{part}-of-{parts}"
+NOTE = ".note"
+NUMBERS = r"-\d+-of-\d+"
 
 
 def place(kind: str, key: Mapping[str, str]) -> str:
@@ -71,9 +76,36 @@ def lock_of(record: Path) -> Path:
     return record.with_name(record.name.removesuffix(RECORD) + LOCK)
 
 
-def partial_of(record: Path) -> Path:
-    """Return the file of the images that an unfinished cell has done."""
-    return record.with_name(record.name.removesuffix(RECORD) + PARTIAL)
+def partial_of(record: Path, part: object = "") -> Path:
+    """Return the file of the images that an unfinished cell has done, or a part of it, ``2-of-4``.
+    """
+    return _beside(record, PARTIAL, part)
+
+
+def part_lock_of(record: Path, part: object) -> Path:
+    """Return the file that is locked while a process does a part of a cell."""
+    return _beside(record, LOCK, part)
+
+
+def partials_of(record: Path) -> list[Path]:
+    """Return the files of images of an unfinished cell that are here: its own, then the parts'."""
+    return _all_beside(record, PARTIAL)
+
+
+def part_locks_of(record: Path) -> list[Path]:
+    """Return the lock files of a cell's parts that are here."""
+    return [path for path in _all_beside(record, LOCK) if path != lock_of(record)]
+
+
+def _beside(record: Path, suffix: str, part: object = "") -> Path:
+    return record.with_name(
+        record.name.removesuffix(RECORD) + suffix + (f"-{part}" if part else ""))
+
+
+def _all_beside(record: Path, suffix: str) -> list[Path]:
+    name = re.escape(_beside(record, suffix).name)
+    return [path for path in sorted(record.parent.glob("*"))
+            if re.fullmatch(rf"{name}({NUMBERS})?", path.name)]
 
 
 def previous(state: Path) -> Path:
@@ -151,8 +183,11 @@ class RunFolder:
     figures = property(lambda self: self.path / "figures", doc="The folder of plots.")
 
     def log(self, step: str) -> str:
-        """Return the log of a step, or the pattern of the logs of a kind, with {key parts}."""
-        return str(self.path / "logs" / f"{PLACES.get(step, step)}.log")
+        """Return the log of a step, or the pattern of the logs of a kind, with {key parts}.
+
+        A ``part`` of a cell has a log of its own.
+        """
+        return str(self.path / "logs" / f"{(PLACES | {'part': PART}).get(step, step)}.log")
 
     def anchors(self, suffix: str) -> Path:
         """Return a table of the run of anchors, or its log."""
@@ -189,6 +224,32 @@ class RunFolder:
     def beside(self, key: Mapping[str, str], suffix: str) -> Path:
         """Return a file beside the record of a training: ``STATE`` or ``CURVE``."""
         return self.path / f"{PLACES['training'].format_map(key)}{suffix}"
+
+    # -- cells in work -----------------------------------------------------------------------------
+
+    part_note = property(lambda self: str(self.path / (PART + NOTE)),
+                         doc="The pattern of the notes of parts of cells, with {key parts}.")
+
+    def partials(self) -> list[tuple[dict[str, str], Path]]:
+        """Return the files of images of unfinished cells, and of their parts, with the cell's key.
+        """
+        return self._in_work(rf"{re.escape(PARTIAL)}({NUMBERS})?")
+
+    def part_notes(self) -> list[Path]:
+        """Return the notes of parts of cells that are here."""
+        return [path for _, path in self._in_work(re.escape(PARTIAL) + NUMBERS + re.escape(NOTE))]
+
+    def part_locks(self) -> list[Path]:
+        """Return the lock files of parts of cells that are here."""
+        return [path for _, path in self._in_work(re.escape(LOCK) + NUMBERS)]
+
+    def _in_work(self, suffix: str) -> list[tuple[dict[str, str], Path]]:
+        found = []
+        for path in sorted(self.path.glob(re.sub(r"\{\w+\}", "*", PLACES["cell"]))):
+            if match := re.fullmatch(rf"(.+){suffix}", path.name):
+                names = (*path.relative_to(self.path).parts[1:-1], match[1])
+                found.append((dict(zip(parts("cell"), names, strict=True)), path))
+        return found
 
     # -- records -----------------------------------------------------------------------------------
 

@@ -237,18 +237,27 @@ class Tiled:
                 "exact": self.cut.exact, "exact_overlap": exact}
 
     def state(self) -> dict:
-        """Return what the images so far have changed, as plain data, for ``continue_from``."""
-        cut = self.cut and [self.cut.tile, self.cut.overlap, self.cut.multiple, self.cut.radius]
-        return {"cut": cut, "images": self.images, "reasons": dict(self._reasons),
+        """Return what the last image has changed, as plain data, for ``continue_from``."""
+        cut = self.cut if self.tiles > 1 else None
+        return {"cut": cut and [cut.tile, cut.overlap, cut.multiple, cut.radius],
+                "reasons": dict(self._reasons),
                 "too_many": None if self._too_many == float("inf") else self._too_many,
                 "observed": self.observed}
 
     def continue_from(self, state: dict) -> None:
-        """Take over a state, as if this object had restored the images before."""
-        self.cut = state["cut"] and Cut(*state["cut"])
-        self.images, self._reasons = state["images"], dict(state["reasons"])
-        self._too_many = float("inf") if state["too_many"] is None else state["too_many"]
-        if state["observed"] is not None:
+        """Take over the state after an image, as if this object had restored the image.
+
+        Another process has restored it, perhaps after other images. The states of all images, in
+        their order, give the ``record`` of a process that restores all.
+        """
+        if state["cut"]:
+            self.cut = Cut(*state["cut"])
+            self.images += 1
+        for kind, reason in state["reasons"].items():
+            self._reasons.setdefault(kind, reason)
+        if state["too_many"] is not None:
+            self._too_many = min(self._too_many, state["too_many"])
+        if self.observed is None and state["observed"] is not None:
             self.observed, self.watch = state["observed"], None
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -53,8 +53,8 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
         plan: the run the cell belongs to.
         job: the cell.
         settings: device, threads, whether to show progress, how many images to restore, whether to
-            keep the restored images even if the config does not request it, and the network of a
-            model that is in memory only.
+            keep the restored images even if the config does not request it, the network of a model
+            that is in memory only, and the part of the images to restore.
 
     Returns:
         Its ``result``: ``images`` (name, height, width, scores, ``tiles``: 1 is the
@@ -63,7 +63,8 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
         every image was restored whole) and ``dictionary`` (``interface.diagnose`` of the first
         image or its first tile; None for a network without this method, and for a compiled one,
         which cannot be observed). A model given by its result images (``Model.given``) has only
-        ``images`` (with ``output`` and ``sha256`` of each given file), ``mean`` and ``missing``.
+        ``images`` (with ``output`` and ``sha256`` of each given file), ``mean`` and ``missing``. A
+        part has only its ``images``.
 
     Raises:
         Unavailable: weights or data are missing, a file is broken, memory ran out.
@@ -81,7 +82,7 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
     with phases("load"):
         data = obtain.obtain(plan.entry(job.key["dataset"]), Path(plan.config["data_root"]))
         items = list_items(data, protocol)
-        part = settings.limit is not None and settings.limit < len(items)
+        limited = settings.limit is not None and settings.limit < len(items)
         items = items[:settings.limit]
         scorer = metrics.Scorer(protocol, tuple(job.spec.get("alone", job.spec["metrics"])))
         if job.model.given:
@@ -93,8 +94,10 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
     if job.model.given:
         return _scored(plan, job, settings, items, given, resolved, scorer, phases)
     cell = Restored(plan, job, settings, protocol, data.name, scorer, phases, resolved,
-                    network, foreign, items[-1].name if items else "")
+                    network, foreign)
     images = cell.all(items, settings.workers_beside(device))
+    if settings.part:
+        return Result({"images": images})
     if facts := interface.diagnosis_in_words(network.network, network.observed):
         messages.say(f"{facts} (first image)")
     names = tuple(job.spec["metrics"])
@@ -104,7 +107,7 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
          "inference": network.options.as_dict(), "tiling": network.record(),
          "dictionary": network.observed or None},
         resolved=resolved, seconds=phases.seconds, threads=settings.threads,
-        spec={**job.spec, "limit": len(items)} if part else None)
+        spec={**job.spec, "limit": len(items)} if limited else None)
 
 
 def _outputs(model: Model, data: sets.Dataset) -> tuple[dict[str, sets.ImageFile], dict]:
@@ -129,6 +132,8 @@ def _scored(plan: Plan, job: Job, settings: RunSettings, items: list[Item],
     cell = Given(plan, job, settings, plan.protocols[job.key["protocol"]], job.key["dataset"],
                   scorer, phases, resolved, given)
     images = cell.all(items, settings.workers_beside("cpu", network=False))
+    if settings.part:
+        return Result({"images": images})
     names = tuple(job.spec["metrics"])
     return Result({"images": images, "mean": metrics.mean(images, names),
                    "missing": _missing(scorer, images, names, "alone" in job.spec)},
@@ -185,12 +190,10 @@ class Restored(CellImages):
         foreign: whether its code may do more than a network does. Then the first image is restored
             a second time after the next one: a network that adds up what it sees, such as a running
             mean, gives the first image the same result at once.
-        last: the name of the set's last image.
     """
 
     network: Tiled
     foreign: bool
-    last: str
     first: tuple[Item, np.ndarray, np.ndarray] | None = None    # its input and result
 
     def load(self, item: Item) -> tuple[np.ndarray, np.ndarray | None, bool]:
@@ -201,14 +204,16 @@ class Restored(CellImages):
     def restore(self, item: Item, loaded: tuple) -> tuple:
         """Run the network; return what was loaded, its values (H, W, C), and the tiles."""
         device, seed = self.settings.device, seed_for(self.protocol, item.name)
-        with self.named(item), self.phases("forward"):
-            values, tiles = forward(self.network, loaded[0], device, seed), self.network.tiles
+        with self.named(item):
+            with self.phases("forward"):
+                values = forward(self.network, loaded[0], device, seed)
+            tiles, state = self.network.tiles, self.network.state()
         if self.foreign:
             self._check_first(item, loaded[0], values)
         degraded, *target = loaded
         if not self.settings.keeps(self.job.spec["keep_images"]):
             degraded = None     # of a large image every array counts
-        return (degraded, *target, values, tiles, self.network.state())
+        return (degraded, *target, values, tiles, state)
 
     def _check_first(self, item: Item, degraded: np.ndarray, values: np.ndarray) -> None:
         """Restore the first image again, once there is another one; at once if it is large."""
@@ -231,7 +236,7 @@ class Restored(CellImages):
                                {"tiles": tiles}, state)
 
     def continue_from(self, state: dict) -> None:
-        """Give the network what it knew after an image."""
+        """Give the network what it knows after an image that another process has restored."""
         self.network.continue_from(state)
 
     def rounded(self, values: np.ndarray) -> np.ndarray:

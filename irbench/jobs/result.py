@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from irbench.core import files, plugin_files, records
 from irbench.core.errors import Paused, Unavailable, UserError, in_words
 from irbench.core.files import expanded
-from irbench.core.run_folder import RunFolder, partial_of
+from irbench.core.run_folder import RunFolder, partials_of
+from irbench.jobs.cells.parts import Part
 from irbench.plan import Job, Plan, sources
 
 if TYPE_CHECKING:
@@ -36,8 +37,10 @@ class RunSettings:
         threads: CPU threads for torch, in each process.
         progress: whether a cell shows its progress.
         keep_images: whether a cell keeps restored images even if the config does not request it.
-        limit: how many images of its set a cell restores; None for all. The result of a part has
-            another spec, so that it never counts as the set's.
+        limit: how many images of its set a cell restores; None for all. The result has another
+            spec, so that it never counts as the set's.
+        part: the part of its images that a cell restores, for a later job that takes them over
+            (``irbench.jobs.parts``); None for all.
         module: the network of a cell's model that is in memory only (``MODULE``); it is moved, cast
             and guarded in place.
         source: the Python file that ``module`` was made from; None if there is none.
@@ -58,6 +61,7 @@ class RunSettings:
     progress: bool = False
     keep_images: bool = False
     limit: int | None = None
+    part: Part | None = None
     module: nn.Module | None = None
     source: Path | None = None
     max_minutes: float | None = None
@@ -177,4 +181,10 @@ def write(job: Job, record: dict) -> None:
         files.set_folder_aside(job.record)
         folder.write(record)
     if record["status"] == "ok":
-        partial_of(job.record).unlink(missing_ok=True)
+        forget_partials(job)
+
+
+def forget_partials(job: Job) -> None:
+    """Remove the files of finished images of a cell, and of its parts, whose record is stored."""
+    for path in partials_of(job.record) if job.kind == "cell" else ():
+        path.unlink(missing_ok=True)

@@ -19,10 +19,12 @@ import dataclasses
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
 
 from irbench.core import locks, messages, records
 from irbench.core.errors import Paused, Superseded, UserError
-from irbench.core.run_folder import RunFolder, lock_of
+from irbench.core.run_folder import RunFolder, lock_of, part_locks_of
 from irbench.inference import allocator, devices, gpus
 from irbench.jobs import bench, data, evaluate, leaks, outcome, profile, training, verify
 from irbench.jobs.result import (
@@ -30,6 +32,7 @@ from irbench.jobs.result import (
     RunSettings,
     expected,
     failure,
+    forget_partials,
     record_of,
     with_plugin_files,
     write,
@@ -87,6 +90,8 @@ def do(plan: Plan, job: Job, settings: RunSettings | None = None, *,
             ``record`` this one waits for it. Any other error is a bug of irbench or a model.
     """
     with alone(plan, job, wait=on_failure == "record") as done:
+        if done:
+            forget_partials(job)    # of a part that began after the record was stored
         return done or _do(plan, job, settings, on_failure)
 
 
@@ -109,10 +114,7 @@ def _do(plan: Plan, job: Job, settings: RunSettings | None, on_failure: str) -> 
     except BaseException as error:  # sys.exit in a model's code, too: it must not pass for success
         found = failure(error)
         if on_failure == "stop":
-            if not isinstance(error, Exception) or (
-                    expected(error) and not isinstance(error, UserError)):
-                raise UserError(found.reason) from error
-            raise
+            stop(error, found)
         if isinstance(error, Paused) and has_result(job):
             raise       # an interruption never takes the place of a result
         if not expected(error):  # a bug of irbench or a model costs one cell, not the run
@@ -129,6 +131,14 @@ def _do(plan: Plan, job: Job, settings: RunSettings | None, on_failure: str) -> 
     return record
 
 
+def stop(error: BaseException, found: Result) -> NoReturn:
+    """Raise the error of a job, whose result is ``found``; what people can mend as UserError."""
+    if not isinstance(error, Exception) or (
+            expected(error) and not isinstance(error, UserError)):
+        raise UserError(found.reason) from error
+    raise error
+
+
 @contextlib.contextmanager
 def alone(plan: Plan, job: Job, wait: bool) -> Iterator[dict | None]:
     """Hold the lock of a job; yields its record if another process has done the job meanwhile.
@@ -139,18 +149,31 @@ def alone(plan: Plan, job: Job, wait: bool) -> Iterator[dict | None]:
         wait: whether to wait for another process that does it, and to look at the record in any
             case. Otherwise UserError is raised after ``LET_GO`` seconds.
     """
-    lock, said = lock_of(job.record), [0]
+    lock = lock_of(job.record)
+    with locks.hold(lock, waiting(job.title, lock, wait)) as waited:
+        for part in part_locks_of(job.record) if job.kind == "cell" else ():
+            # its images are taken over, and it must not write pictures afterwards
+            with locks.hold(part, waiting(f"{job.title}: a part of it", part, wait)):
+                pass
+        yield is_done(plan, plan_file.settled(plan, job)) if wait or waited else None
 
-    def waiting(seconds: float) -> None:
+
+def waiting(title: str, lock: Path, wait: bool) -> Callable[[float], None]:
+    """Return what is called while another process holds the lock of a job; see ``locks.hold``.
+
+    With ``wait`` it says so now and then; without, it raises UserError after ``LET_GO`` seconds.
+    """
+    said = [0]
+
+    def still(seconds: float) -> None:
         if not wait and seconds > LET_GO:
-            raise UserError(f"{job.title}: another process runs it ({lock}). Wait for that "
+            raise UserError(f"{title}: another process runs it ({lock}). Wait for that "
                             "process, or end it first.")
         if wait and seconds >= REMIND * said[0]:
             said[0] += 1
-            messages.say(f"{job.title}: waiting for another process that does it ({lock})")
+            messages.say(f"{title}: waiting for another process that does it ({lock})")
 
-    with locks.hold(lock, waiting) as waited:
-        yield is_done(plan, plan_file.settled(plan, job)) if wait or waited else None
+    return still
 
 
 def is_done(plan: Plan, job: Job) -> dict | None:

@@ -40,7 +40,7 @@ CHILD = "IRBENCH_CHILD"     # of a child: the number of its open pipe, and that 
 
 
 def supervise(plan: Plan, jobs: Sequence[Job], work: Callable[[], int], argv: Sequence[str], *,
-              logs: Sequence[str] = (), resubmit: bool = False) -> int:
+              logs: Sequence[str] = (), resubmit: bool = False, records: bool = True) -> int:
     """Do jobs in child processes; write the record of each job that a child died of.
 
     Args:
@@ -51,6 +51,8 @@ def supervise(plan: Plan, jobs: Sequence[Job], work: Callable[[], int], argv: Se
         argv: the command line that calls this function, without the program.
         logs: the file with the messages of each job; the reason of a failure names it.
         resubmit: whether the workflow starts a job again that was killed for lack of memory.
+        records: whether the jobs have records. A part of a cell has none: after its death the job
+            for the cell does the rest, and says what became of it.
 
     Returns:
         0 if every job has its record, or none is wanted, because the run has ended or asks for
@@ -70,7 +72,9 @@ def supervise(plan: Plan, jobs: Sequence[Job], work: Callable[[], int], argv: Se
         if told:
             return 128 + told
         job, stopped = jobs[began], code == AGAIN or (code < 0 and -code not in CRASHES)
-        if stopped and run.has_result(job):
+        if not records:
+            messages.say(f"{job.title}: the process {_ended(code)}")
+        elif stopped and run.has_result(job):
             if not run.is_done(plan, plan_file.settled(plan, job)):  # by another process meanwhile
                 messages.say(f"{job.title}: stopped{f' by signal {-code}' if code < 0 else ''}; "
                              f"the result computed before stays: {job.record}")
@@ -128,6 +132,12 @@ def _forked(work: Callable[[], int], given: dict[str, str]) -> None:
     sys.exit(work())
 
 
+def _ended(code: int) -> str:
+    """Return how a process ended, in words."""
+    return (f"was ended by signal {-code}{' (out of memory?)' if code == -signal.SIGKILL else ''}"
+            if code < 0 else f"ended with exit code {code}")
+
+
 def _record_death(plan: Plan, job: Job, code: int, log: str) -> None:
     """Write the record of a job whose process ended without one."""
     if not plan.asks_for(job):
@@ -135,11 +145,8 @@ def _record_death(plan: Plan, job: Job, code: int, log: str) -> None:
     if code == -signal.SIGTERM:     # no fault of the model
         found = Result(status="unavailable", reason=STOPPED)
     else:
-        ended = (f"was ended by signal {-code}"
-                 f"{' (out of memory?)' if code == -signal.SIGKILL else ''}"
-                 if code < 0 else f"ended with exit code {code}")
         found = Result(status="failed",
-                       reason=f"the process {ended} and left no result; see {log}")
+                       reason=f"the process {_ended(code)} and left no result; see {log}")
     messages.say(f"{job.title}: {found.status}: {found.reason}")
     with locks.hold(lock_of(job.record), lambda seconds: None):
         if run.is_done(plan, plan_file.settled(plan, job)):     # by another process meanwhile

@@ -190,6 +190,9 @@ def _explain(error) -> str:
         if place.endswith("checkpoint"):
             return (f"{place}: give bundled, a path, or a mapping with path or url, sha256 (64 "
                     "hex digits, or a mapping from levels to such) and weights_key.")
+        if place.endswith("shards"):
+            return (f"{place}: {error.instance!r} is not valid. Valid: a whole number of parts "
+                    "from 1 to 1000, or {images: N} for a part for every N images.")
         return f"{place}: {error.instance!r} is not valid. Valid: all, none, or a list of names."
     if error.validator == "type":
         wanted = error.validator_value

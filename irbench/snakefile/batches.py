@@ -1,5 +1,8 @@
 """Which cells one job of the workflow computes: those of one model and protocol, up to a number.
 
+Cells that are split (``irbench.snakefile.parts``) are in jobs apart from the others, which need not
+wait for their parts.
+
 The sets of such a group are written into a rule, because an output of Snakemake cannot depend on
 its wildcards. So each list of sets has a rule of its own: evaluate, evaluate2, ...
 
@@ -10,6 +13,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 
 from irbench.plan import Plan
@@ -42,16 +46,18 @@ class Batches:
             for protocol, models in self.models.items())
 
 
-def made_of(plan: Plan, most: int) -> list[Batches]:
+def made_of(plan: Plan, most: int, split: Container[str] = ()) -> list[Batches]:
     """Return the cells of a run in groups of one model and protocol, of ``most`` cells or fewer.
 
-    They are the same in every process that works for a run, whatever is done already.
+    They are the same in every process that works for a run, whatever is done already. ``split``
+    holds the names of the cells that are split.
     """
-    sets_of: dict[tuple[str, str], list[str]] = {}
-    for job in plan.cells.values():
-        sets_of.setdefault((job.key["protocol"], job.key["model"]), []).append(job.key["dataset"])
+    sets_of: dict[tuple[str, str, bool], list[str]] = {}
+    for name, job in plan.cells.items():
+        sets_of.setdefault((job.key["protocol"], job.key["model"], name in split),
+                           []).append(job.key["dataset"])
     found: dict[tuple[str, ...], dict[str, list[str]]] = {}
-    for (protocol, model), names in sets_of.items():
+    for (protocol, model, _), names in sets_of.items():
         parts = math.ceil(len(names) / most)
         for number in range(parts):     # of nearly equal length
             start, end = (round(len(names) * i / parts) for i in (number, number + 1))

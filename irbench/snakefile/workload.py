@@ -37,6 +37,7 @@ from irbench.plan import config as configs
 from irbench.plan import file as plan_file
 from irbench.snakefile import rows
 from irbench.snakefile.batches import CELLS, EVALUATE, Batches, made_of
+from irbench.snakefile.parts import PART, Parts
 from irbench.weights import loading
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Workload:
     def __init__(self, workflow: Workflow, plan: Plan) -> None:
         """Keep the plan; no record is read yet."""
         self.workflow, self.plan, self.folder = workflow, plan, plan.run_folder
-        self.records = verify.Records(plan)
+        self.records, self.parts = verify.Records(plan), Parts(plan)
         if self._is_local:
             self._share_gpus()
 
@@ -147,25 +148,28 @@ class Workload:
 
     @functools.cached_property
     def batches(self) -> list[Batches]:
-        """The cells of the run in groups of one model and protocol.
+        """The cells of the run in groups of one model and protocol (``made_of``).
 
         A group has at most as many cells as the resource ``cells`` of the rule ``evaluate`` says
-        (``--set-resources evaluate:cells=N``, or a profile), by default ``CELLS``. The groups are
-        the same in every process that works for a run, whatever is done already. What is set for
-        the rule ``evaluate`` holds for all rules of cells.
+        (``--set-resources evaluate:cells=N``, or a profile), by default ``CELLS``. What is set for
+        the rule ``evaluate`` holds for all rules of cells, and of parts of cells.
         """
         found = self.workflow.resource_settings._parsed_overwrite_resources.get(EVALUATE)
         most = int(found["cells"].value) if found and "cells" in found else CELLS
-        made = made_of(self.plan, max(1, most))
+        made = made_of(self.plan, max(1, most), self.parts.counts)
         settings = self.workflow.resource_settings
         for given in (settings._parsed_overwrite_resources, settings._parsed_overwrite_threads):
             if EVALUATE in given:
                 given |= dict.fromkeys([one.rule for one in made], given[EVALUATE])
+                given.setdefault(PART, given[EVALUATE])
         return made
 
     def job(self, group: str, wildcards: Wildcards) -> Job:
-        """Return a job by the wildcards of its rule; the rule of the search for leaks has none."""
-        return getattr(self.plan, group)["/".join(wildcards) or self.plan.config["run"]]
+        """Return a job by the wildcards of its rule; the rule of the search for leaks has none.
+
+        Those of a part of a cell begin with the cell's key.
+        """
+        return getattr(self.plan, group)["/".join(wildcards[:3]) or self.plan.config["run"]]
 
     def cells(self, batches: Batches, wildcards: Wildcards) -> list[Job]:
         """Return the cells that a job must compute; all of them if their records are current."""
@@ -216,8 +220,15 @@ class Workload:
         for job in jobs:
             current = self.records.problem(job) is None
             self._decide(job.record, current)
-            found |= {str(path): path for path in self._waited_for(self.waits_for(job), current)}
+            found |= {str(path): path for path in (
+                *self._waited_for(self.waits_for(job), current),
+                *(() if current else self.parts.notes(job)))}
         return list(found.values())
+
+    def inputs_of_part(self, wildcards: Wildcards) -> list[str]:
+        """Return the inputs of a part of a cell; it is looked at again until the cell is done."""
+        self._decide(Path(self.parts.note.format(**dict(wildcards.items()))), current=False)
+        return self._waited_for(self.waits_for(self.job("cells", wildcards)), current=False)
 
     def targets(self, wildcards: Wildcards) -> list[str]:
         """Return the targets of the run: every record that is not current, and the report."""
@@ -243,7 +254,7 @@ class Workload:
         dag = self.workflow.dag
         for chosen in (dag.untilrules, dag.omitrules):      # of --until and --omit-from
             if EVALUATE in chosen:
-                chosen.update(one.rule for one in self.batches)
+                chosen.update([PART, *(one.rule for one in self.batches)])
         # current outputs have `ancient` inputs, so that this only trigger never fires
         self.workflow.dag_settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
         # a process that runs one job, perhaps on another machine, decides nothing
@@ -291,6 +302,7 @@ class Workload:
                 files.set_folder_aside(path)
             for job in self.plan.jobs():
                 locks.clear(lock_of(job.record))
+            self.parts.clear(lambda job: self.records.problem(job) is None)
             self._forget_states()
             if not self._is_local or "data" in self.workflow.dag_settings.until:
                 self._fetch_weights()

@@ -92,7 +92,7 @@ def test_a_cell_that_failed_goes_on_too(world, undisturbed, monkeypatch):
 DAMAGES = {
     "the last line is cut off": (lambda text: text[:-9], 1),
     "a value is edited": (lambda text: text.replace('"height"', '"heigth"', 1), 0),
-    "a line is missing": (lambda text: "".join(text.splitlines(True)[::2]), 0),
+    "a line is missing": (lambda text: "".join(text.splitlines(True)[::2]), 1),
     "the file is empty": (lambda text: "", 0),
     "it is no text of ours": (lambda text: "notes\n" * 3, 0),
     "it was made from something else": (lambda text: text.replace("basis", "other"), 0),
@@ -113,7 +113,7 @@ def test_only_whole_lines_count(world, undisturbed, monkeypatch, what):
 def test_what_the_values_depend_on_is_compared(world, undisturbed, monkeypatch):
     """Other threads, another machine, an image whose picture is gone or altered."""
     for change, left in ((lambda: {"threads": 2}, 0), (other_machine(monkeypatch), 0),
-                         (lose(undisturbed, world, 1), 1), (lose(undisturbed, world, 0), 0)):
+                         (lose(undisturbed, world, 1), 1), (lose(undisturbed, world, 0), 1)):
         stopped(world, monkeypatch, 2)
         with monkeypatch.context() as patch:
             options = change() or {}

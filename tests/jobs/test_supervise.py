@@ -87,6 +87,19 @@ def test_who_stops_a_job_finds_no_fault_of_its_model(cells):
     assert "it was interrupted" in records.read(jobs[1].record)["reason"]
 
 
+def test_the_death_of_a_part_of_a_cell_leaves_no_record(cells, capsys):
+    """The job for the cell goes on where the part ended, and says what becomes of it."""
+    planned, jobs = cells
+    before = outdated(jobs[0])
+    for job in jobs[:2]:
+        work = working([job], kill)
+        assert supervise.supervise(planned, [job], work, [], records=False) == 0
+        again = supervise.supervise(planned, [job], work, [], records=False, resubmit=True)
+        assert again == supervise.AGAIN
+    assert jobs[0].record.read_bytes() == before and not jobs[1].record.exists()
+    assert "the process was ended by signal 9 (out of memory?)" in capsys.readouterr().err
+
+
 def outdated(job):
     """Write a result of older inputs, which is to be computed again; return its bytes."""
     write(job, record_of(job, Result({"images": tiny.IMAGES, "mean": {}},

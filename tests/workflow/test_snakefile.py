@@ -9,7 +9,7 @@ import yaml
 
 from irbench import plan, snakefile
 from irbench.core import locks
-from irbench.core.run_folder import lock_of
+from irbench.core.run_folder import lock_of, partial_of
 from irbench.imaging.images import write_png
 from irbench.jobs import needs
 from irbench.jobs.result import Result, record_of, write
@@ -84,7 +84,7 @@ def test_cells_of_a_model_and_protocol_share_jobs(many, cells, sizes):
                         if re.fullmatch(rf"({other.protocols})/{dataset}/([^/]+)\.json", path)]
             assert matching == [one.rule]
     assert set(work.workflow.resource_settings._parsed_overwrite_resources) == (
-        {one.rule for one in work.batches} if cells else set())
+        {one.rule for one in work.batches} | {"evaluate_part"} if cells else set())
 
 
 def test_a_job_computes_only_the_cells_without_a_current_record(many, monkeypatch):
@@ -99,6 +99,73 @@ def test_a_job_computes_only_the_cells_without_a_current_record(many, monkeypatc
         f"results/tiny/logs/cells/sr-x2@2/{name}/bicubic.log" for name in stale]
     stale = []      # asked for all the same, as by --force: the command looks at each record
     assert work.datasets(batch)(wildcards) == names(5)
+
+
+def split(folder, top=None, group=None, **changes):
+    """The parts of a run with one model of weights, which has a compiled variant, and bicubic."""
+    given = {name: value for name, value in (("shards", top),) if value}
+    training = {"recipe": "demo", "data": ["tinytrain"], "steps": 4}
+    config = tiny.make(folder, models={"bicubic": {}, "tiny": {
+        "training": training, "variants": {"fast": {"inference": {"compile": True}}}}}, cells=[
+        {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["bicubic", "tiny"],
+         **({"shards": group} if group else {})},
+        {"protocol": "sr-x4", "datasets": ["tinyset"], "models": ["bicubic"]}], **given, **changes)
+    return plan.load(config)
+
+
+@pytest.mark.parametrize(("top", "group", "first", "second"), [
+    (None, None, 1, 1), (2, None, 2, 2), (None, 3, 3, 1), (2, 1, 1, 2), (8, None, 3, 3),
+    ({"images": 2}, None, 2, 2), ({"images": 3}, None, 1, 1), ({"images": 1}, 2, 2, 3)])
+def test_cells_are_split_as_the_config_says(tmp_path, monkeypatch, top, group, first, second):
+    """Three images are three parts at most; what a compiler makes may depend on earlier images."""
+    monkeypatch.chdir(tmp_path)
+    planned = split(tmp_path, top, group)
+    assert snakefile.Workload(workflow(), planned).parts.counts == {
+        name: count for name, count in (
+            ("sr-x2@2/tinyset/bicubic", first), ("sr-x2@2/tinyset/tiny", first),
+            ("sr-x4@2/tinyset/bicubic", second)) if count > 1}
+
+
+def test_splitting_changes_no_job(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before, after = (split(tmp_path, *how) for how in ((), (2, {"images": 1})))
+    assert [(job.title, job.fingerprint) for job in before.jobs()] == [
+        (job.title, job.fingerprint) for job in after.jobs()]
+    assert before.report_fingerprint == after.report_fingerprint
+
+
+def test_a_set_of_unknown_size_is_split_by_number_only(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    planned = split(tmp_path, 5, {"images": 1})
+    planned.data["tinyset"].spec["count"] = None
+    assert snakefile.Workload(workflow(), planned).parts.counts == {"sr-x4@2/tinyset/bicubic": 5}
+
+
+def test_cells_in_parts_do_not_keep_others_waiting(many):
+    made = snakefile.batches.made_of(many, 4, {"sr-x2@2/set1/bicubic", "sr-x2@2/set3/bicubic"})
+    assert [one.datasets for one in made if "sr-x2@2" in one.models] == [
+        ("set0", "set2", "set4"), ("set1", "set3")]
+
+
+def test_what_killed_processes_left_of_parts_is_removed(tmp_path, monkeypatch):
+    """Of cells that are done; of others, what was done counts."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(locks, "_claims", [])
+    work = snakefile.Workload(workflow(), split(tmp_path, 2))
+    done, other = (work.plan.cells[f"sr-x2@2/tinyset/{model}"] for model in ("bicubic", "tiny"))
+    monkeypatch.setattr(type(work.records), "problem",
+                        lambda _, job: None if job is done else "missing")
+    of_done, of_other = ({partial_of(job.record).name, partial_of(job.record, "1-of-3").name}
+                         for job in (done, other))
+    notes = {path.rpartition("/")[2] for job in (done, other) for path in work.parts.notes(job)}
+    assert "tiny.partial-2-of-2.note" in notes
+    folder = done.record.parent
+    folder.mkdir(parents=True)
+    for name in (*of_done, *of_other, *notes, "bicubic.lock-1-of-2", "tiny.lock-2-of-2"):
+        (folder / name).touch()
+    with locks.hold(folder / "tiny.lock-2-of-2", lambda seconds: None):
+        work.begin()
+        assert {path.name for path in folder.iterdir()} == of_other | {"tiny.lock-2-of-2"}
 
 
 def test_no_rule_asks_the_machine_that_the_workflow_is_started_on(many, monkeypatch):

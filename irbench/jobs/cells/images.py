@@ -7,8 +7,9 @@ that a network restores, and by ``Given``, for images that somebody else restore
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Container
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from irbench.catalog.protocols import Protocol
 from irbench.core import machine, messages, plugin_files, records
 from irbench.core.digests import file_digest
 from irbench.core.errors import Damaged
-from irbench.core.run_folder import INPUT, TARGET, RunFolder, partial_of
+from irbench.core.run_folder import INPUT, TARGET, RunFolder, partial_of, partials_of
 from irbench.data import sets
 from irbench.imaging import metrics
 from irbench.imaging.images import put_png, to_rgb, to_uint8
@@ -54,6 +55,7 @@ class CellImages:
         scorer: scores each image.
         phases: adds up the times.
         resolved: the record's ``resolved``.
+        last: the name of the last image that this process works on, once that is known.
     """
 
     plan: Plan
@@ -64,39 +66,53 @@ class CellImages:
     scorer: metrics.Scorer
     phases: records.Phases
     resolved: dict
+    last: str = field(init=False, default="")
 
     def all(self, items: list[Item], workers: int) -> list[dict]:
-        """Return the entries of all images in the record, in order.
+        """Return the entries of all images in the record, in order; of a part, those of its images.
 
         ``workers``: threads that load and score, beside this one that runs the network. Images
-        that an earlier process has done are not worked on again (``irbench.jobs.cells.partial``).
+        that another process has done are not worked on again (``irbench.jobs.cells.partial``).
         """
-        partial = Partial(partial_of(self.job.record) if self._continues() else None, {
-            "spec": self.job.spec, "resolved": self.resolved, "device": self.settings.device,
-            "threads": self.settings.threads, "machine": machine.basis()})
-        with contextlib.closing(partial):
-            known = partial.begin(lambda number, line: self._is_done(items, number, line))
-            for line in known:
-                self.scorer.note(line["failed"])
-                self.continue_from(line["state"])
-                self.phases.seconds |= line["seconds"]
-                for path, _ in plugins_of(self.plan, self.job, self.settings.source)[:1]:
-                    plugin_files.recall(path, line["used"])
+        part = self.settings.part
+        wanted = part.of(len(items)) if part else range(len(items))
+        numbers = {items[number].name: number for number in wanted}
+        with contextlib.closing(self._partial()) as partial:
+            known = partial.begin(lambda line: numbers.get(line["entry"]["name"])
+                                  if self._is_done(line, numbers) else None)
             if known:
-                messages.say(f"{self.job.title}: continues after {len(known)} of {len(items)} "
-                             "images")
-            entries = [line["entry"] for line in known]
-            return entries + self._rest(items, len(known), workers, partial)
+                messages.say(f"{self.job.title}: {len(known)} of {len(wanted)} images are done "
+                             "already")
+            self.last = next((items[number].name for number in reversed(wanted)
+                              if number not in known), "")
+            entries: list[dict] = []
+            for done, group in itertools.groupby(wanted, known.__contains__):
+                some = list(group)
+                entries += ([self._take_over(known[number]) for number in some] if done else
+                            self._rest(items, some, (len(entries), len(wanted)), workers, partial))
+            return entries
 
-    def _continues(self) -> bool:
-        return (self.settings.continues and self.settings.limit is None
-                and self.settings.module is None)
+    def _partial(self) -> Partial:
+        """Return the file in which the cell, or the part of it, keeps what it has done."""
+        record, how = self.job.record, self.settings
+        basis = {"spec": self.job.spec, "resolved": self.resolved, "device": how.device,
+                 "threads": how.threads, "machine": machine.basis()}
+        if not how.continues or how.limit is not None or how.module is not None:
+            return Partial(None, basis)
+        return Partial(partial_of(record, how.part or ""), basis, partials_of(record))
 
-    def _is_done(self, items: list[Item], number: int, line: dict) -> bool:
-        """Return whether a line is of the image with this number, and its pictures are there."""
-        if number >= len(items) or line["entry"]["name"] != items[number].name:
-            return False
-        if plugin_files.changed(line["used"]):
+    def _take_over(self, line: dict) -> dict:
+        """Return the entry of an image that another process has done, and count its effects."""
+        self.scorer.note(line["failed"])
+        self.continue_from(line["state"])
+        self.phases.add(line["seconds"])
+        for path, _ in plugins_of(self.plan, self.job, self.settings.source)[:1]:
+            plugin_files.recall(path, line["used"])
+        return line["entry"]
+
+    def _is_done(self, line: dict, wanted: Container[str]) -> bool:
+        """Return whether a line is of one of these images, and its pictures are there."""
+        if line["entry"]["name"] not in wanted or plugin_files.changed(line["used"]):
             return False
         kept = line["entry"].get("kept", {})
         if self.settings.keeps(self.job.spec["keep_images"]) != bool(kept):
@@ -107,25 +123,31 @@ class CellImages:
         except OSError:
             return False
 
-    def _rest(self, items: list[Item], start: int, workers: int, partial: Partial) -> list[dict]:
-        """Work on the images from one on, and return their entries."""
+    def _rest(self, items: list[Item], numbers: list[int], progress: tuple[int, int],
+              workers: int, partial: Partial) -> list[dict]:
+        """Work on the images with these numbers, and return their entries.
+
+        ``progress``: how many images were done before, and of how many.
+        """
         steps = pipeline.Steps(self.load, self.restore, self.finish)
         with contextlib.closing(pipeline.in_order(
-                items[start:], steps, workers,
+                [items[number] for number in numbers], steps, workers,
                 lambda item: item.pixels(self.protocol))) as results:
             entries = []
-            for one in (messages.track(results, self.job.title, len(items), start)
-                        if self.settings.progress else results):
+            start, total = progress
+            shown = (messages.track(results, self.job.title, total, start)
+                     if self.settings.progress else results)
+            for number, one in zip(numbers, shown, strict=True):
                 entries.append(self.entry(one))
                 # what the network has observed of the first image need not stand in each line
-                state = one.state | {"observed": None} if start + len(entries) > 1 else one.state
+                state = one.state | {"observed": None} if number else one.state
                 partial.add({"entry": entries[-1], "failed": one.failed, "state": state,
-                             "seconds": self.phases.seconds, "used": with_plugin_files(
+                             "seconds": self.phases.lap(), "used": with_plugin_files(
                                  Result(), self.plan, self.job, self.settings.source).resolved})
             return entries
 
     def continue_from(self, state: dict) -> None:
-        """Take over what the images before have changed; called for each of them in order."""
+        """Take over what an image has changed that another process has done; called in order."""
 
     def named(self, item: Item) -> contextlib.AbstractContextManager:
         """Add the image's name to every error."""

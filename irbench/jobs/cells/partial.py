@@ -1,20 +1,23 @@
 """The images of a cell that are done, in a file beside its record, so that a killed cell goes on.
 
-Reads and writes ``cells/PROTOCOL/DATASET/MODEL.partial`` (``irbench.core.run_folder``). Its first
-line holds the digest of all that the cell's values depend on, machine and versions included; with
-another digest the file is begun anew. Every further line holds an image's entry, after the SHA-256
-of the line, so that a line that was cut off or edited ends what counts. The file is removed when
-the cell's record is stored (``irbench.jobs.result``).
+Reads and writes ``cells/PROTOCOL/DATASET/MODEL.partial`` (``irbench.core.run_folder``); a part of a
+cell has a file of its own, ``MODEL.partial-2-of-4``. The first line holds the digest of all that
+the cell's values depend on, machine and versions included; a file with another digest does not
+count. Every further line holds an image's entry, after the SHA-256 of the line, so that a line that
+was cut off or edited ends what counts. Lines do not depend on each other: whoever needs an image
+takes its line from any file of the cell. So a job for the cell, or for another part of it, goes on
+with what the parts have done. The files are removed when the cell's record is stored
+(``irbench.jobs.result``).
 
 Try: ``python -c "from irbench.jobs.cells.partial import Partial;
-print(Partial(None, {}).begin(all))"``
+print(Partial(None, {}).begin(print))"``
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -26,35 +29,40 @@ DIGITS = 64     # of a SHA-256
 
 
 class Partial:
-    """A cell's file of finished images; without a path it holds and writes nothing."""
+    """A file of finished images; without a path it holds and writes nothing.
 
-    def __init__(self, path: Path | None, basis: object) -> None:
-        """Take the file and all that the values depend on, as plain data."""
-        self.path, self.basis = path, basis
+    Arguments:
+        path: the file.
+        basis: all that the values depend on, as plain data.
+        others: files of the same cell whose lines count, too; they stay as they are.
+    """
+
+    def __init__(self, path: Path | None, basis: object, others: Sequence[Path] = ()) -> None:
+        """Keep the arguments (above); nothing is read yet."""
+        self.path, self.basis, self.others = path, basis, others
         self._file: IO[str] | None = None
 
-    def begin(self, valid: Callable[[int, dict], bool]) -> list[dict]:
-        """Return the lines that count, and prepare the file for the next ones.
+    def begin(self, number_of: Callable[[dict], int | None]) -> dict[int, dict]:
+        """Return the lines that count, by the numbers of their images; write them to the file.
 
         Args:
-            valid: whether the line with this number, from 0 on, is what the cell needs there.
+            number_of: returns the number of the image that a line is of; None if the line does not
+                count.
         """
         if self.path is None:
-            return []
+            return {}
         first = _sealed({"basis": fingerprint(self.basis)})
-        found = []
-        try:
-            texts = files.read_text(self.path).splitlines()
-        except (FileNotFoundError, ValueError):
-            texts = []
-        for text in texts[1:] if texts[:1] == [first] else ():
-            value = _opened(text)
-            if value is None or not valid(len(found), value):
-                break
-            found.append(value)
+        texts = dict.fromkeys(text for path in (self.path, *self.others)
+                              for text in _texts(path, first))
+        found: dict[int, dict] = {}
+        for text in texts:
+            value = json.loads(text)
+            if (number := number_of(value)) is not None:
+                found.setdefault(number, value)
+        found = dict(sorted(found.items()))
         try:
             files.set_folder_aside(self.path)
-            files.write_atomic(self.path, "\n".join([first, *map(_sealed, found)]) + "\n")
+            files.write_atomic(self.path, "\n".join([first, *map(_sealed, found.values())]) + "\n")
             self._file = self.path.open("a", encoding="utf-8")
         except (OSError, UserError) as error:
             self._failed(error)
@@ -89,9 +97,17 @@ def _sealed(value: dict) -> str:
     return f"{hashlib.sha256(text.encode()).hexdigest()} {text}"
 
 
-def _opened(line: str) -> dict | None:
-    """Return what ``_sealed`` was given; None if the line is not as it was written."""
-    text = line[DIGITS + 1:]
-    if line[:DIGITS] != hashlib.sha256(text.encode()).hexdigest():
-        return None
-    return json.loads(text)
+def _texts(path: Path, first: str) -> Iterator[str]:
+    """Yield what the lines of a file hold, until one is not as it was written.
+
+    ``first``: the first line; a file with another one yields nothing.
+    """
+    try:
+        lines = files.read_text(path).splitlines()
+    except (FileNotFoundError, ValueError):
+        return
+    for line in lines[1:] if lines[:1] == [first] else ():
+        text = line[DIGITS + 1:]
+        if line[:DIGITS] != hashlib.sha256(text.encode()).hexdigest():
+            return
+        yield text
