@@ -16,5 +16,5 @@ def test_the_largest_image_is_found_by_its_header(tmp_path, monkeypatch):
     broken = tmp_path / "images" / "test" / "wide.png"
     broken.write_bytes(broken.read_bytes()[:10])
     assert size_of(broken) == 0
-    sizes._most.cache_clear()
+    sizes._pixels.cache_clear()
     assert 0 < sizes.largest(entry, tmp_path) < 3600
