@@ -24,7 +24,8 @@ from irbench.core.run_folder import RunFolder, runs
 from irbench.weights import bundled, storage
 
 SHARES = 200        # of a training's budget, at which its phase is looked up
-BROKEN = (UserError, KeyError, TypeError, ValueError, AttributeError)   # of a record of any origin
+BROKEN = (UserError, LookupError, TypeError, ValueError, AttributeError,
+          ArithmeticError)      # in a record of any origin
 BESIDE = ("load", "score", "write", "check")    # phases of a cell without the network
 
 
@@ -235,18 +236,20 @@ def _protocol(record: dict) -> Protocol:
 
 def _profile(found: Measurements, record: dict, source: str) -> None:
     result, protocol = record["result"], _protocol(record)
-    shape, series = result["input"], (result.get("sweep") or {}).get("size") or {}
+    sweep = result.get("sweep") or {}
+    series = [(sweep.get(name) or {}).get("points") or [] for name in ("batch", "size")]
     points, memory = {}, []
-    for one in (*(series.get("points") or ()), {**result, **shape}):
+    # of several measurements of a size the one with the fewest images at once counts
+    for one in sorted([*series[0], *series[1], {**result, **result["input"]}],
+                      key=lambda one: -one["batch"]):
         pixels = one["height"] * one["width"]
         if one.get("latency_ms") and pixels > 0 and one["latency_ms"]["p50"] > 0:
-            # a pass over several images takes, at most, as long as one over each of them
             points[pixels] = one["latency_ms"]["p50"] / one["batch"]
         if one.get("peak_memory_bytes"):
             memory.append((pixels * one["batch"], one["peak_memory_bytes"]))
     if not points:
         return
-    exponent = series.get("exponent") or {}
+    exponent = (sweep.get("size") or {}).get("exponent") or {}
     steep = (exponent.get("low") or 0) > 1
     curve = LatencyCurve(
         MeasuredOn(result["device"], result["device_name"], source),
