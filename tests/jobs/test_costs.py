@@ -98,6 +98,27 @@ def test_a_batch_counts_per_image(world):
     assert several[0].points == ((64, 13.0),)       # one image at once was measured, too
 
 
+def test_a_disturbed_latency_counts_only_where_there_is_no_other_and_is_marked(world):
+    planned, add = world
+    job = planned.profiles["sr-x2@2/tiny"]
+
+    def busy(ms):
+        return {"p50": ms, "samples": [ms], "busy_elsewhere": 1.5}
+
+    add(job, profile(latency_ms=busy(80.0)), folder=RunFolder("results/busy"))
+    row = of(planned, "results/busy")["profile", "tiny"]
+    assert row.seconds == pytest.approx(6 * 0.080 * 4)
+    assert list(row.sources) == ["profile sr-x2@2 / tiny of results/busy, disturbed by other work"]
+    add(job, profile(20.0))
+    row = of(planned, "results/busy", "results/other")["profile", "tiny"]
+    assert row.seconds == pytest.approx(6 * 0.020 * 4)
+    assert list(row.sources) == ["profile sr-x2@2 / tiny of results/other"]
+    add(job, profile(side=16, latency_ms=busy(500.0), sweep={"size": {"points": [
+        {"height": 8, "width": 8, "batch": 1, "latency_ms": {"p50": 20.0}}]}}))
+    (several,) = measured.read([RunFolder("results/other")]).latencies.values()
+    assert several[0].points == ((64, 20.0),) and not several[0].disturbed
+
+
 # -- a run -----------------------------------------------------------------------------------------
 
 def test_a_cell_takes_the_latency_of_its_sizes_and_says_what_is_missing(world):
@@ -216,6 +237,7 @@ def test_a_profile_of_the_same_network_under_another_protocol_serves(world):
     lambda record: record["result"].pop("input"),
     lambda record: record["result"]["input"].update(batch=0),
     lambda record: record["result"]["latency_ms"].pop("p50"),
+    lambda record: record["result"]["latency_ms"].update(p50=0),
     lambda record: record["result"].update(device_name=None, latency_ms=None)])
 def test_a_record_of_another_form_is_left_out(world, spoil):
     planned, add = world

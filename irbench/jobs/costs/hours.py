@@ -41,6 +41,8 @@ RULES = (
     "protocol; beside a GPU they overlap with the network, but are added here",
     "trainings: the seconds of the recipe, or steps x patches x their pixels, at the seconds per "
     "pixel of a finished training; several processes count several times",
+    "a profile that other work disturbed is used if there is no other, and marked: the times from "
+    "it are too long",
     "profiles: (warm-up + samples + 2) passes; waiting for a quiet machine is not included")
 
 
@@ -86,9 +88,9 @@ class Speeds:
         self.beside = {key: statistics.median(several) for key, several in rates.items()}
 
     def latency(self, network: str, protocol: Protocol) -> LatencyCurve | None:
-        """Return the profile of a network, at best of the same protocol and of many sizes."""
+        """Return the profile of a network: at best undisturbed, of the protocol, of many sizes."""
         return max(self.latencies.get(network, ()), default=None, key=lambda one: (
-            one.protocol == name_of(protocol.id), len(one.points)))
+            not one.disturbed, one.protocol == name_of(protocol.id), len(one.points)))
 
 
 class Hours:
@@ -154,7 +156,7 @@ class Hours:
         if job.model.given:     # no network runs
             return lambda pixels: 0.0, "no network runs"
         if known := self.speeds.latency(network, protocol):
-            return known.seconds, known.at.source
+            return known.seconds, _source(known)
         cells = self.speeds.of_network.get(network)
         if not cells:
             return None, ""
@@ -174,7 +176,7 @@ class Hours:
             seconds += passes * sum(how["batch"] * known.seconds(side**2)
                                     for side in sweep["sizes"])
             seconds += passes * sum(sweep["batches"]) * once / how["batch"]
-        return Share(seconds, known.at.source)
+        return Share(seconds, _source(known))
 
     def _training(self, job: Job) -> Share:
         recipe, protocol = job.model.training, self.plan.scopes["/".join(job.key.values())]
@@ -196,6 +198,10 @@ class Hours:
             return Share(None, unknown=f"no benchmark of {job.key['bench']} with these settings",
                          measure=f"irbench bench {job.key['bench']} --config {self.config}")
         return Share(known.seconds, known.at.source)
+
+
+def _source(known: LatencyCurve) -> str:
+    return f"{known.at.source}{', disturbed by other work' * known.disturbed}"
 
 
 def _how_to_get(entry: DatasetEntry) -> str:

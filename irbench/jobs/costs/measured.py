@@ -18,7 +18,7 @@ from irbench.catalog import protocols
 from irbench.catalog.model import EXTERNAL, Inference
 from irbench.catalog.protocols import Protocol
 from irbench.catalog.recipes import Recipe, in_phase
-from irbench.core import digests
+from irbench.core import digests, machine
 from irbench.core.errors import UserError
 from irbench.core.run_folder import RunFolder, runs
 from irbench.weights import bundled, storage
@@ -51,11 +51,13 @@ class LatencyCurve:
     Attributes:
         at: of the measurement.
         protocol: the name of the protocol, without version.
-        points: (pixels of one input, milliseconds) from small to large, each size once.
+        points: (pixels of one input, milliseconds) from small to large, each size once; those
+            that other work disturbed are left out if there are others.
         growth: the power of the pixels that it grows with beyond the largest size: 1, or the
             fitted exponent of the sweep if its 95 % interval lies above 1.
         memory: (pixels, bytes) of the largest size whose peak memory is known; None: unknown.
         parameters: of the network; None: unknown.
+        disturbed: whether other work slowed all of these measurements down.
     """
 
     at: MeasuredOn
@@ -64,6 +66,7 @@ class LatencyCurve:
     growth: float = 1.0
     memory: tuple[float, float] | None = None
     parameters: int | None = None
+    disturbed: bool = False
 
     def seconds(self, pixels: float) -> float:
         """Return the seconds of a forward pass of one image.
@@ -238,23 +241,25 @@ def _profile(found: Measurements, record: dict, source: str) -> None:
     result, protocol = record["result"], _protocol(record)
     sweep = result.get("sweep") or {}
     series = [(sweep.get(name) or {}).get("points") or [] for name in ("batch", "size")]
-    points, memory = {}, []
-    # of several measurements of a size the one with the fewest images at once counts
-    for one in sorted([*series[0], *series[1], {**result, **result["input"]}],
-                      key=lambda one: -one["batch"]):
-        pixels = one["height"] * one["width"]
-        if one.get("latency_ms") and pixels > 0 and one["latency_ms"]["p50"] > 0:
-            points[pixels] = one["latency_ms"]["p50"] / one["batch"]
-        if one.get("peak_memory_bytes"):
-            memory.append((pixels * one["batch"], one["peak_memory_bytes"]))
-    if not points:
+    found_at = [one for one in (*series[0], *series[1], {**result, **result["input"]})
+                if one.get("latency_ms") and one["latency_ms"]["p50"] > 0
+                and one["height"] * one["width"] * one["batch"] > 0]
+    quiet = [one for one in found_at
+             if not machine.busy(one["latency_ms"].get("busy_elsewhere"))]
+    if not found_at:
         return
+    # of several measurements of a size the one with the fewest images at once counts
+    points = {one["height"] * one["width"]: one["latency_ms"]["p50"] / one["batch"]
+              for one in sorted(quiet or found_at, key=lambda one: -one["batch"])}
+    memory = [(one["height"] * one["width"] * one["batch"], one["peak_memory_bytes"])
+              for one in found_at if one.get("peak_memory_bytes")]
     exponent = (sweep.get("size") or {}).get("exponent") or {}
     steep = (exponent.get("low") or 0) > 1
     curve = LatencyCurve(
         MeasuredOn(result["device"], result["device_name"], source),
         protocols.name_of(protocol.id), tuple(sorted(points.items())),
-        exponent["value"] if steep else 1.0, max(memory, default=None), result.get("parameters"))
+        exponent["value"] if steep else 1.0, max(memory, default=None), result.get("parameters"),
+        disturbed=not quiet)
     network = network_of(record["spec"]["model"], protocol)
     found.latencies.setdefault(network, []).append(curve)
 
@@ -263,10 +268,10 @@ def _cell(found: Measurements, record: dict, source: str) -> None:
     result, spec, hardware = record["result"], record["spec"], record["provenance"]["hardware"]
     protocol, device = _protocol(record), result.get("device", "cpu")
     pixels = sum(image["height"] * image["width"] for image in result["images"])
-    machine = hardware["gpu"] if device == "cuda" else hardware["cpu"]
-    if machine and pixels:
+    name = hardware["gpu"] if device == "cuda" else hardware["cpu"]
+    if name and pixels:
         found.cells.append(CellTime(
-            MeasuredOn(device, machine, source), protocols.name_of(protocol.id),
+            MeasuredOn(device, name, source), protocols.name_of(protocol.id),
             spec["dataset"]["sha256"], network_of(spec["model"], protocol),
             tuple(spec["metrics"]), pixels, record["seconds"].get("forward", 0.0),
             sum(record["seconds"].get(name, 0.0) for name in BESIDE)))
