@@ -189,6 +189,19 @@ def test_a_training_takes_the_seconds_of_its_budget_or_those_per_pixel(world, tm
     assert row.seconds == 120.0 and not row.at_least
 
 
+def test_a_record_of_a_training_comes_before_a_card_of_bundled_weights():
+    own, card = (measured.TrainingTime(WHERE, "n", seconds, 5) for seconds in (1.0, 2.0))
+    far = measured.TrainingTime(MeasuredOn("cuda", GPU, "there"), "n", 3.0, 5)
+    speeds = hours.Speeds(measured.Measurements(trainings=[far, own, card]), HERE)
+    assert speeds.trainings["n"] is own
+
+
+def test_the_cards_of_bundled_weights_tell_what_a_training_takes():
+    found = measured.read([])
+    assert len(found.trainings) == len(measured.bundled.catalog()) and not found.cells
+    assert all("the card of " in one.at.source and one.parameters for one in found.trainings)
+
+
 def test_phases_of_a_recipe_count_with_their_share(world):
     planned, _ = world
     job = planned.trainings["sr-x2@1/tiny"]
@@ -323,6 +336,10 @@ def test_without_any_measurement_nothing_is_guessed(world, capsys, monkeypatch):
     assert "Times are unknown: no measurements in no folder of results." in text
     total = next(line for line in text.splitlines() if line.startswith("total"))
     assert "unknown" in total
+    assert cli.main(["plan", "--cost", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["hours"] is None and found["hours_at_least"]       # not zero
+    assert {need["what"]: need["bytes"] for need in found["disk"]}["weights and states"] is None
 
 
 def test_a_plan_lists_its_jobs_with_their_state(world, capsys):

@@ -12,6 +12,7 @@ Try: ``irbench plan --cost``
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -132,18 +133,31 @@ class Estimate:
             "not_used": self.others,
             "jobs": sum(row.jobs for row in self.rows),
             "left": sum(row.left for row in self.rows),
-            "hours": round(self.seconds / 3600, 4), "hours_at_least": self.at_least,
-            "disk_bytes": self.bytes, "disk_at_least": self.bytes_at_least,
+            "hours": _hours(self.timed), "hours_at_least": self.at_least,
+            "disk_bytes": _known(self.bytes, self.bytes_at_least),
+            "disk_at_least": self.bytes_at_least,
             "memory_mb": self.memory, "rows": [_plain(row) for row in self.rows],
-            "disk": [{"what": need.what, "bytes": need.bytes, "source": need.source,
-                      "unknown": list(need.unknown)} for need in self.disk],
+            "disk": [{"what": need.what, "bytes": _known(need.bytes, bool(need.unknown)),
+                      "source": need.source, "unknown": list(need.unknown)}
+                     for need in self.disk],
             "rules": [*hours.RULES, *room.RULES]}
 
 
+def _hours(rows: Sequence[JobsOfModel]) -> float | None:
+    """Return the hours of rows, None if jobs are left of which none is known."""
+    if not any(row.known or not row.left for row in rows):
+        return None
+    return round(sum(row.seconds for row in rows) / 3600, 4)
+
+
+def _known(count: int, at_least: bool) -> int | None:
+    """Return a number of bytes, None if no part of it is known."""
+    return None if at_least and not count else count
+
+
 def _plain(row: JobsOfModel) -> dict:
-    timed = row.kind in ON_DEVICE and bool(row.known or not row.left)
     return {"kind": row.kind, "what": row.what, "jobs": row.jobs, "done": row.done,
-            "left": row.left, "hours": round(row.seconds / 3600, 4) if timed else None,
+            "left": row.left, "hours": _hours([row]) if row.kind in ON_DEVICE else None,
             "at_least": row.at_least, "sources": dict(row.sources),
             "unknown": [{"reason": reason, "jobs": count, "measure": row.measure[reason] or None}
                         for reason, count in row.unknown.items()],

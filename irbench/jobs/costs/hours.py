@@ -75,7 +75,8 @@ class Speeds:
         for network, several in found.latencies.items():
             if here := [one for one in several if one.at.machine == machine]:
                 self.latencies[network] = here
-        self.trainings = {one.network: one for one in found.trainings
+        # the first one counts: the records of runs come before the cards of bundled weights
+        self.trainings = {one.network: one for one in reversed(found.trainings)
                           if one.at.machine == machine}
         self.benches = [one for one in found.benches if one.at.machine == machine]
         self.cells, self.of_network = {}, defaultdict(list)
