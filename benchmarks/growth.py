@@ -33,7 +33,15 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from planning import PROTOCOLS, SIDE, cpu_seconds, exponent, python, snakemake
+from planning import (
+    PROTOCOLS,
+    SIDE,
+    cpu_seconds,
+    exponent,
+    pretend_report,
+    python,
+    snakemake,
+)
 
 from irbench import plan
 from irbench.core import files, machine, records
@@ -74,12 +82,13 @@ def write_run(folder: Path, sets: int) -> None:
 
 
 def finish(folder: Path) -> None:
-    """Write the record of every job, and beside the run another one with other scores."""
+    """Write the record of every job and a report, and beside them a run with other scores."""
     os.chdir(folder)
     run = plan.load("config.yaml")
     for job in run.jobs():
         files.write_json(job.record, records.make(job.kind, job.key, job.spec,
                                                   result=result(job, 0.0)))
+    pretend_report(run)
     other = RunFolder.of_run("other")
     for source in (run.run_folder.config, run.run_folder.plan):
         if source.is_file():
@@ -117,8 +126,8 @@ def measure(folder: Path, what: list[str]) -> dict[str, float]:
     for name, words in commands.items():
         if name in what:
             found[name], _ = cpu_seconds([sys.executable, "-m", "irbench", *words], folder)
-    page = RunFolder(folder / runs[0]).report
-    if page.is_file():
+    if "report" in what:
+        page = RunFolder(folder / runs[0]).report
         found["page_mb"] = page.stat().st_size / 1e6
     return {name: round(value, 2) for name, value in found.items()}
 
@@ -133,7 +142,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cells", type=int, nargs="+", default=CELLS,
                         help=f"sizes of runs, multiples of {EACH}; default: %(default)s; 10000 "
-                             "takes a quarter of an hour")
+                             "takes some minutes")
     parser.add_argument("--what", nargs="+", choices=WHAT, default=WHAT)
     arguments = parser.parse_args()
     if any(n < EACH or n % EACH for n in arguments.cells):

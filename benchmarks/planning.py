@@ -96,6 +96,11 @@ def finish(folder: Path) -> None:
     for job in run.jobs():
         files.write_json(job.record, records.make(job.kind, job.key, job.spec,
                                                   result=results[job.kind]))
+    pretend_report(run)
+
+
+def pretend_report(run: plan.Plan) -> None:
+    """Write the files of a report, without content, as if it was made from the present records."""
     for name in ("report.html", "summary.csv"):
         (run.folder / name).write_text("\n")
     for name in ("tables", "figures"):

@@ -41,7 +41,8 @@ KINDS = ("manifest", "archive", "manual", "local")
 WILDCARD = re.compile(r"[*?\[]")    # in a glob pattern
 PATHS = ("catalog", "manifest", "folder", "root")    # fields of an entry
 REQUIRED = {"title", "use"}
-OPTIONAL = {"tasks", "source", "terms", "notes", "match", "differs", "target_crop", *KINDS}
+OPTIONAL = {"tasks", "source", "terms", "notes", "match", "differs", "target_crop", "pixels",
+            *KINDS}
 KEYS = {"local": {"folder", "pattern", "hr", "input", "leave_out", "list", "boxes"},
         "manual": {"folder", "hr", "input", "leave_out", "list", "count", "get", "boxes"},
         "archive": {"files", "hr", "input", "leave_out", "list", "count"}}
@@ -82,6 +83,8 @@ class DatasetEntry:
         root: the folder of all data (``data_root``).
         differs: metric to how far a mean may be from the published one because the files are not
             quite those of the papers, with the ``reason``; {} if they are the same.
+        pixels: of its images (of pairs: the inputs): ``all`` together, and of the ``largest``; {}
+            if that is not known before the files are here.
     """
 
     name: str
@@ -106,6 +109,7 @@ class DatasetEntry:
     notes: str = ""
     root: Path = Path("data")
     differs: Mapping[str, float | str] = field(default_factory=dict, hash=False)
+    pixels: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     def __str__(self) -> str:
         """Return the name with the place of its definition, for messages."""
@@ -156,7 +160,7 @@ class DatasetEntry:
         plain |= {name: plain[name] and plain[name].as_posix() for name in PATHS}
         return plain | {"tasks": list(self.tasks), "match": dict(self.match),
                         "leave_out": list(self.leave_out),
-                        "differs": dict(self.differs),
+                        "differs": dict(self.differs), "pixels": dict(self.pixels),
                         "blocks": self.blocks and self.blocks.as_dict(),
                         "archives": [asdict(archive) for archive in self.archives]}
 
@@ -222,6 +226,7 @@ def parse(path: Path, name: object, fields: object, root: Path,
         name=name, use=fields["use"], catalog=path, tasks=tuple(tasks), root=root,
         match=_match(where, fields.get("match")),
         differs=_differs(f"{where}: differs", fields.get("differs")), **texts,
+        pixels=_pixels(f"{where}: pixels", fields.get("pixels")),
         target_crop=_target_crop(where, fields.get("target_crop", 0)),
         **_files_of(path, where, name, kinds[0], fields[kinds[0]]))
     if entry.targetless and entry.use != "test":
@@ -241,6 +246,16 @@ def _target_crop(where: str, value: object) -> int:
         raise UserError(f"{where}: target_crop: {value!r} is not valid. Valid: how many pixels are "
                         "cut from each side of the targets, 0 to 1000.")
     return value
+
+
+def _pixels(where: str, value: object) -> dict[str, int]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or set(value) != {"all", "largest"} or not all(
+            forms.count(one) for one in value.values()) or not 0 < value["largest"] <= value["all"]:
+        raise UserError(f"{where}: valid is {{all: 567456, largest: 262144}}, the pixels of all "
+                        "images together and of the largest.")
+    return dict(value)
 
 
 def _text(where: str, key: str, value: object) -> str:

@@ -34,6 +34,7 @@ from irbench.cli import (
     listing,
     output,
     peers,
+    plan,
     profile,
     report,
     restore,
@@ -49,9 +50,9 @@ from irbench.core import messages
 from irbench.core.errors import UserError
 from irbench.jobs import life
 
-VERBS = (init, run, data, train, evaluate, profile, bench, report, listing, info, status, verify,
-         anchors, peers, explain, compare, check, baseline, history, checkpoints, restore, score,
-         table, cite, completion)
+VERBS = (init, run, plan, data, train, evaluate, profile, bench, report, listing, info, status,
+         verify, anchors, peers, explain, compare, check, baseline, history, checkpoints, restore,
+         score, table, cite, completion)
 
 WIDTH = 78      # of a verb's description in its help
 

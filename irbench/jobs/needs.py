@@ -4,7 +4,7 @@ A rough upper bound, from the size of the largest image and the kind of network.
 a network runs in tiles (``irbench.inference.budget``), or the job is killed and asks for more the
 next time.
 
-Reads the headers of images that are here; writes nothing.
+Reads the headers of images that are here, or the sizes that the catalog states; writes nothing.
 
 Try: ``python -c "from irbench import plan; from irbench.jobs import needs
 p = plan.load('config.yaml'); print(needs.memory(p, next(iter(p.cells.values()))))"``
@@ -22,7 +22,7 @@ BASE = {"data": 1000, "leaks": 4000, "training": 8000, "cell": 3000, "profile": 
 # bytes for each pixel of the largest image: SwinIR in float32 takes 2,600 on the CPU; reading,
 # degrading and scoring a colour image takes up to 27 (benchmarks/README.md)
 LEARNED, PLAIN = 3000, 40
-UNKNOWN = 4_000_000     # pixels: 2K photographs, for a set that is not here
+UNKNOWN = 4_000_000     # pixels: 2K photographs, for a set whose sizes are not known
 MOST = 4                # times that a need grows after failures
 
 

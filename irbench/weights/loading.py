@@ -112,8 +112,21 @@ def _obtain(source: Checkpoint, folder: Path) -> Path:
     """Return the path of a third-party file with a URL, after fetching it if it is missing."""
     if not source.sha256:
         return pins.obtain(source.url, folder)
-    name = f"{source.sha256[:16]}{Path(pins.place(source.url, folder)).suffix}"
-    return fetch.fetch_file(source.url, folder / name, source.sha256)
+    return fetch.fetch_file(source.url, _named_by_digest(source, folder), source.sha256)
+
+
+def _named_by_digest(source: Checkpoint, folder: Path) -> Path:
+    return folder / f"{source.sha256[:16]}{pins.place(source.url, folder).suffix}"
+
+
+def to_fetch(source: Checkpoint, data_root: Path) -> Path | None:
+    """Return the path that weights with a URL will have; None without one, or if they are there."""
+    if not source.url or source.path or source.kind not in ("url", EXTERNAL):
+        return None
+    folder = data_root / "checkpoints"
+    path = (_fetched(source, data_root) if source.kind == "url" else
+            _named_by_digest(source, folder) if source.sha256 else pins.place(source.url, folder))
+    return None if path.is_file() or source.url.startswith("package://") else path
 
 
 def fetch_ahead(source: Checkpoint, data_root: Path) -> None:

@@ -131,6 +131,15 @@ def test_how_far_other_files_move_a_mean_is_data_of_the_set(user):
     assert sets.DatasetEntry.from_dict(entry.as_dict()) == entry
 
 
+@pytest.mark.parametrize("pixels", [
+    5, {"all": 5}, {"all": 5, "largest": 6}, {"all": 5, "largest": 0}, {"all": 5.5, "largest": 1},
+    {"all": 5, "largest": True}, {"all": 5, "largest": 1, "least": 1}])
+def test_wrong_pixels_are_explained(user, pixels):
+    with pytest.raises(UserError, match="pixels: valid is {all: 567456, largest: 262144}"):
+        user(HEAD + line(), pixels=pixels)
+    assert user(HEAD + line(), pixels={"all": 5, "largest": 5}).pixels["all"] == 5
+
+
 @pytest.mark.parametrize(("differs", "message"), [
     (0.006, "differs: valid is {psnr: 0.006, reason: why}"),
     ({"psnr": 0.006}, "differs: valid is"), ({"reason": "x"}, "differs: valid is"),

@@ -126,7 +126,8 @@ def test_a_finished_run_has_nothing_to_do(tmp_path, monkeypatch, capsys):
 
 
 def test_it_loads_no_torch(world):
-    code = ("import sys; from irbench import cli; cli.main(['status'])\n"
+    code = ("import sys; from irbench import cli; cli.main(['status']); "
+            "cli.main(['plan', '--cost'])\n"
             "assert not {'torch', 'pyiqa', 'matplotlib', 'pandas', 'snakemake'} & set(sys.modules)")
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True,
                    env={"PYTHONPATH": str(ROOT)})

@@ -1,0 +1,1 @@
+"""What a run will need, from what finished jobs took; ``estimate`` is the entry point."""
