@@ -83,7 +83,8 @@ def test_the_api_page_has_every_public_name():
 def test_readme_is_short_and_begins_with_a_picture_that_can_be_read():
     assert len(README.splitlines()) <= 150
     pictures = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", README)
-    (words, path), = pictures
+    (words, path), *others = pictures
+    assert all(len(text) > 40 and (ROOT / file).is_file() for text, file in others)
     assert README.index(path) < README.index("\n## ") and len(words) > 40
     # shown at 830 points: drawn for that width at twice the resolution, with letters of 12 points
     assert Image.open(ROOT / path).size[0] == 2 * 830
