@@ -182,7 +182,10 @@ def _todo(tasks: Iterable[PhotoFile], model: LoadedModel, overwrite: bool,
     """Yield the photographs without a result; those with one are entered in ``done``."""
     blocked, todo = [], []
     for task in tasks:
-        if not task.target.exists() or (overwrite and task.target.is_file()):
+        if task.target.exists() and not task.target.is_file():
+            raise UserError(f"{task.target}: a folder, a pipe or a device, not a file, is in the "
+                            "way of a result. Move it away, or name another --output.")
+        if overwrite or not task.target.exists():
             todo.append(task)
         elif _is_current(task, model):
             done.skipped.append(task.target)

@@ -26,7 +26,7 @@ from irbench.catalog.protocols import Protocol
 from irbench.core import messages
 from irbench.core import metrics as table
 from irbench.core.errors import Unavailable, UserError
-from irbench.core.files import expanded
+from irbench.core.files import expanded, read_bytes
 from irbench.data import folders
 from irbench.imaging import containers, degrade, metrics
 from irbench.imaging.images import decode, of_pillow, read_image, to_rgb
@@ -255,7 +255,7 @@ def _listed(folder: str | Path, role: str) -> dict[str, Path]:
 
 def _decoded(path: Path) -> np.ndarray:
     try:
-        return decode(path.read_bytes(), str(path))
+        return decode(read_bytes(path), str(path))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}.") from None
 

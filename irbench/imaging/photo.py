@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from irbench.core import files
 from irbench.core.errors import UserError
 from irbench.imaging import containers
 
@@ -81,7 +82,7 @@ def read(path: str | Path) -> Photo:
             message begins with the file's name.
     """
     try:
-        data = Path(path).read_bytes()
+        data = files.read_bytes(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}. Check the path.") from None
     return decode(data, str(path))
@@ -331,7 +332,7 @@ def made_with(path: str | Path) -> tuple[str, str]:
     A tag that is missing or cannot be read is "".
     """
     try:
-        with Image.open(path) as image:
+        with files.open_file(path) as handle, Image.open(handle) as image:
             exif = image.getexif()
             return tuple(str(exif.get(tag, "")) for tag in (ExifTags.Base.Software,
                                                             ExifTags.Base.ImageHistory))

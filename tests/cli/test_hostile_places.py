@@ -1,11 +1,23 @@
 """Places that cannot be read or written: one message, exit code 2, no traceback."""
 
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
+from unittest import mock
 
 import pytest
+import yaml
 
 from irbench import cli
+from irbench.catalog.manifest import read_manifest
+from irbench.core import digests, files
+from irbench.core.errors import UserError
+from irbench.data import folders, sets
+from irbench.imaging import photo
+from irbench.imaging.images import read_image, size_of
+from irbench.weights import storage
 from tests.helpers import tiny
 
 EVAL = ["eval", "--protocol", "sr-x2", "--dataset", "tinyset", "--model", "bicubic"]
@@ -50,6 +62,71 @@ def test_a_file_that_is_none_in_every_place_that_takes_one(world, capsys, words,
     else:
         (world / "bad").write_bytes(content)
     assert "bad" in told(capsys, *words)
+
+
+@pytest.fixture
+def hurried():
+    """End a test that waits for ever."""
+    def late(*_):
+        pytest.fail("it waits")
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("key, value", [
+    ("plugins", ["bad"]), ("metric_plugins", ["bad"]), ("catalog_paths", ["bad"]),
+    ("models", {"bicubic": {}, "tiny": {"checkpoint": "bad.pth"}}), (None, None)])
+def test_a_pipe_that_nobody_writes_to_in_a_config(world, capsys, hurried, key, value):
+    for name in ("bad", "bad.pth"):
+        os.mkfifo(world / name)
+    if key is None:
+        assert "A pipe, a socket or a device" in told(capsys, *EVAL, "--config", "bad")
+        return
+    config = yaml.safe_load((world / "config.yaml").read_text())
+    config |= {key: value, "cells": [{"protocol": "sr-x2", "datasets": ["tinyset"],
+                                      "models": ["bicubic", "tiny"]}]}
+    (world / "config.yaml").write_text(yaml.safe_dump(config))
+    assert "bad" in told(capsys, *EVAL[:-1], "tiny")
+
+
+def test_a_pipe_in_every_place_of_a_command(world, capsys, hurried):
+    for name in ("bad", "bad.py", "bad.pth", "bad.json"):
+        os.mkfifo(world / name)
+    restore = ["restore", "images", "--output", "out", "--protocol", "sr-x2", "--model"]
+    for words in (["anchors", "--file", "bad"], [*EVAL, "--plan", "bad.json"],
+                  [*restore, "bad.py:X"], [*restore, "bad.pth"], ["verify", "--config", "bad"],
+                  ["checkpoints", "import", "bad.pth"], ["check", "--baseline", "bad.json"],
+                  ["compare", "bad.json", "bad"], ["table", "sr", "--run", "bad"],
+                  ["restore", "bad", "--output", "out", "--protocol", "sr-x2", "--model",
+                   "bicubic"]):
+        assert "bad" in told(capsys, *words)
+
+
+def test_a_pipe_and_a_device_for_every_reader(world, hurried):
+    os.mkfifo(world / "pipe")
+    (world / "device").symlink_to("/dev/zero")
+    for name in ("pipe", "device"):
+        path = world / name
+        for read in (read_manifest, read_image, photo.read, storage.read_header,
+                     lambda path: storage.read(path, ""), files.read_json, frozen_list):
+            with pytest.raises((UserError, ValueError), match="pipe, a socket or a device"):
+                read(path)
+        assert size_of(path) == 0 and photo.made_with(path) == ("", "")
+        with pytest.raises(OSError, match="pipe, a socket or a device"):
+            digests.file_digest(path)
+        path.unlink()
+        path.mkdir()
+        with pytest.raises(IsADirectoryError):
+            digests.file_digest(path)
+
+
+def frozen_list(path):
+    entry = next(iter(sets.catalog((str(Path.cwd() / "datasets.yaml"),)).values()))
+    with mock.patch.object(folders, "frozen_path", lambda _: path):
+        return folders.frozen(entry)
 
 
 def test_a_full_log_costs_no_result(world, capsys):
