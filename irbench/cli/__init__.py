@@ -59,6 +59,7 @@ WIDTH = 78      # of a verb's description in its help
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    messages.print_anything()
     parser = _parser()
     if unfinished := _unfinished(parser, argv):
         unfinished.print_help(sys.stderr if argv else sys.stdout)

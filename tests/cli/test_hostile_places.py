@@ -1,5 +1,6 @@
 """Places that cannot be read or written: one message, exit code 2, no traceback."""
 
+import io
 import os
 import signal
 import subprocess
@@ -142,6 +143,30 @@ def test_output_that_cannot_be_written_is_one_message(world, words):
                                stderr=subprocess.PIPE, text=True, timeout=60)
     assert "Traceback" not in ended.stderr
     assert ended.returncode == 2 and "No space left on device. Make room" in ended.stderr
+
+
+def test_a_terminal_that_knows_ascii_only(world):
+    """A title is printed as escapes; a path that no call of the system takes is one message."""
+    config = yaml.safe_load((world / "config.yaml").read_text())
+    config["run"] = "r1"
+    config["catalog_paths"] = [str(world), "kätäloge"]
+    (world / "config.yaml").write_text(yaml.safe_dump(config, allow_unicode=True), "utf-8")
+    (world / "kätäloge").mkdir()
+    ended = subprocess.run(
+        [sys.executable, "-m", "irbench", "status", "config.yaml"], check=False, timeout=60,
+        capture_output=True, env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0",
+                                  "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""})
+    assert ended.returncode == 2 and b"Traceback" not in ended.stderr
+    assert rb"k\xe4t\xe4loge" in ended.stderr and b"Set LC_ALL=C.UTF-8" in ended.stderr
+
+
+def test_every_text_is_printed_whatever_the_terminal_knows(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    cli.main(["list", "models"])
+    print("T\xefny \u2014 \udc80")
+    stream.flush()
+    assert stream.buffer.getvalue().endswith(b"T\\xefny \\u2014 \\udc80\n")
 
 
 def test_the_home_of_a_user_who_does_not_exist(world, capsys):
