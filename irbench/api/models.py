@@ -7,7 +7,7 @@ Try: ``python -c "import irbench; print(irbench.load_model('compacter', 'sr-x2')
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,7 +17,7 @@ from irbench.api import references
 from irbench.api.pictures import restore_picture
 from irbench.api.references import ModelReference
 from irbench.catalog.protocols import Protocol, name_of
-from irbench.core import plugin_files
+from irbench.core import forms, plugin_files
 from irbench.core.digests import fingerprint
 from irbench.core.errors import UserError
 from irbench.inference.devices import pick_device, using
@@ -120,7 +120,7 @@ def load_model(model: str | Path | nn.Module, protocol: str | None = None, *,
                weights: str | Path | None = None, options: dict | None = None,
                inference: dict | None = None, device: str = "auto",
                data_root: str | Path = "data",
-               catalog_paths: tuple[str, ...] = ()) -> LoadedModel:
+               catalog_paths: str | Path | Iterable[str | Path] = ()) -> LoadedModel:
     """Load a model for a protocol.
 
     Args:
@@ -154,7 +154,7 @@ def load_model(model: str | Path | nn.Module, protocol: str | None = None, *,
             together; the message says what is valid.
     """
     reference = references.refer(model, weights, options, inference)
-    return load(reference, protocol, device, data_root, catalog_paths)
+    return load(reference, protocol, device, data_root, forms.listed(catalog_paths))
 
 
 def load(reference: ModelReference, protocol: str | None, device: str = "auto",
