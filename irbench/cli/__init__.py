@@ -53,6 +53,7 @@ VERBS = (init, run, data, train, evaluate, profile, bench, report, listing, info
          anchors, peers, explain, compare, check, baseline, history, checkpoints, restore, score,
          table, cite, completion)
 
+MAY_BE_EMPTY = ("--snakemake",)
 WIDTH = 78      # of a verb's description in its help
 
 
@@ -73,6 +74,11 @@ def main(argv: list[str] | None = None) -> int:
     def call() -> int | None:
         if any("\0" in one for one in argv):    # no system call takes it
             raise UserError("an argument holds the character NUL. Remove it.")
+        # "" would mean the current folder where a path is wanted
+        if empty := [before for before, one in zip(["", *argv], argv, strict=False)
+                     if not one and before not in MAY_BE_EMPTY]:
+            raise UserError(f"an argument is empty (after {empty[0]!r}); perhaps a variable of the "
+                            "shell is not set. Give a value, or remove it.")
         output.check(arguments)
         return arguments.call(arguments)
 

@@ -172,3 +172,18 @@ def test_every_text_is_printed_whatever_the_terminal_knows(monkeypatch):
 def test_the_home_of_a_user_who_does_not_exist(world, capsys):
     assert "~nobody-of-this-name/c.yaml: no such file" in told(
         capsys, *EVAL, "--no-config", "--catalog", "~nobody-of-this-name/c.yaml")
+
+
+@pytest.mark.parametrize("words", [
+    ["restore", "", "--output", "out", "--model", "bicubic", "--protocol", "sr-x2"],
+    ["restore", "images", "--output", "", "--model", "bicubic", "--protocol", "sr-x2"],
+    ["init", ""], ["table", "sr", "--run", ""], ["run", "config.yaml", "--profile", ""],
+    ["score", "", "", "--protocol", "sr-x2"], ["history", ""], ["anchors", "--only", ""]])
+def test_an_empty_argument_is_not_the_current_folder(world, capsys, words):
+    before = set(world.rglob("*"))
+    assert "an argument is empty (after " in told(capsys, *words)
+    assert set(world.rglob("*")) == before
+
+
+def test_a_folder_with_the_config_of_the_run_is_no_profile(world, capsys):
+    assert "is the config of the run" in told(capsys, "run", "config.yaml", "--profile", ".")
