@@ -7,16 +7,19 @@ Try: ``python -c "import irbench; print(irbench.list_models('sr-x2'))"``
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from irbench.catalog import peers, protocols
+from irbench.core import forms
 from irbench.core.errors import UserError
 from irbench.data import sets
 from irbench.models import registry
 from irbench.weights import bundled
 
 
-def list_models(protocol: str | None = None, plugins: tuple[str | Path, ...] = ()) -> list[str]:
+def list_models(protocol: str | None = None,
+                plugins: str | Path | Iterable[str | Path] = ()) -> list[str]:
     """Return the names of models that ``irbench.load_model`` takes, sorted.
 
     Args:
@@ -28,7 +31,7 @@ def list_models(protocol: str | None = None, plugins: tuple[str | Path, ...] = (
     Raises:
         UserError: an unknown protocol, or a plugin that cannot be read.
     """
-    cards = {name: card for name, card in registry.cards(tuple(map(str, plugins))).items()
+    cards = {name: card for name, card in registry.cards(forms.listed(plugins)).items()
              if not card.reference}      # those only serve to compare speed
     published = peers.catalog()
     if protocol is None:
@@ -52,23 +55,24 @@ def _bundled(name: str, protocol: protocols.Protocol) -> bool:
 
 
 def list_protocols(task: str | None = None,
-                   catalog_paths: tuple[str | Path, ...] = ()) -> list[str]:
+                   catalog_paths: str | Path | Iterable[str | Path] = ()) -> list[str]:
     """Return the ids of protocols, such as ``sr-x2@1``, in the catalog's order.
 
     Args:
         task: only those of a task, such as ``sr``.
         catalog_paths: catalogs of your own.
     """
-    return [one.id for one in protocols.catalog(tuple(map(str, catalog_paths))).values()
+    return [one.id for one in protocols.catalog(forms.listed(catalog_paths)).values()
             if task in (None, one.task)]
 
 
-def list_datasets(task: str | None = None, catalog_paths: tuple[str | Path, ...] = ()) -> list[str]:
+def list_datasets(task: str | None = None,
+                  catalog_paths: str | Path | Iterable[str | Path] = ()) -> list[str]:
     """Return the names of test sets, in the catalog's order.
 
     Args:
         task: only those that are customarily used for a task, such as ``sr``.
         catalog_paths: catalogs of your own.
     """
-    return [one.name for one in sets.catalog(catalog_paths).values()
+    return [one.name for one in sets.catalog(forms.listed(catalog_paths)).values()
             if one.use == "test" and (task is None or task in one.tasks)]

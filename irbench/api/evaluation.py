@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from irbench.api import references
 from irbench.api.models import LoadedModel
 from irbench.catalog import protocols
+from irbench.core import forms
 from irbench.core.errors import UserError
 from irbench.data import obtain
 from irbench.inference.devices import pick_device, using
@@ -83,9 +84,9 @@ class Evaluation:
 
 def evaluate(model: LoadedModel | str | Path | nn.Module, dataset: str = "set5",
              protocol: str | None = None, limit: int | None = None, device: str = "auto", *,
-             metrics: Iterable[str] | None = None, weights: str | Path | None = None,
+             metrics: str | Iterable[str] | None = None, weights: str | Path | None = None,
              options: dict | None = None, inference: dict | None = None, threads: int = 1,
-             data_root: str | Path = "data", catalog_paths: tuple[str, ...] = (),
+             data_root: str | Path = "data", catalog_paths: str | Path | Iterable[str | Path] = (),
              run: str | None = None, progress: bool = True) -> Evaluation:
     """Score a model on a dataset under a protocol.
 
@@ -98,7 +99,7 @@ def evaluate(model: LoadedModel | str | Path | nn.Module, dataset: str = "set5",
             as the set's.
         device: ``auto`` (a GPU if torch finds one), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``
             (untested).
-        metrics: names of metrics; default: those of a run.
+        metrics: a name or several of metrics; default: those of a run.
         weights: a file of weights, see ``irbench.load_model``.
         options: options of the architecture, see ``irbench.load_model``.
         inference: how the network is run, see ``irbench.load_model``.
@@ -133,8 +134,9 @@ def evaluate(model: LoadedModel | str | Path | nn.Module, dataset: str = "set5",
     reference = _reference(model, protocol, weights, options, inference)
     chosen = protocol or (model.protocol if isinstance(model, LoadedModel) else DEFAULT)
     config = single.settings(
-        run=run, metrics=None if metrics is None else list(metrics), data_root=str(data_root),
-        catalog_paths=tuple(map(str, catalog_paths)), plugins=reference.plugins)
+        run=run, metrics=None if metrics is None else list(forms.listed(metrics)),
+        data_root=str(data_root),
+        catalog_paths=forms.listed(catalog_paths), plugins=reference.plugins)
     wanted = protocols.get(chosen, tuple(config["catalog_paths"]))
     module = reference.build(wanted) if reference.build else None
     plan, job = (single.cell_of(config, reference.name, reference.entry(wanted), wanted.id, dataset)

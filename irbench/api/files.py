@@ -2,8 +2,10 @@
 
 Reads   files, folders (all photographs below them) and glob patterns.
 Writes  one file for each, whole or not at all. EXIF's tag Software of it names irbench and a digest
-        of photograph, model and format. A file whose digest is the same is not made again, so that
-        an interrupted command continues; any other existing file is kept, and named.
+        of photograph, model and format; ImageHistory names the files that the user's Python code of
+        the model used until then, with their digests. A file for which all this is the same is
+        not made again, so that an interrupted command continues; any other existing file is kept,
+        and named.
 
 Try: ``irbench restore photos --output restored --model compacter --protocol sr-x2``
 """
@@ -11,6 +13,7 @@ Try: ``irbench restore photos --output restored --model compacter --protocol sr-
 from __future__ import annotations
 
 import glob
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +22,12 @@ from pathlib import Path
 from irbench import __version__
 from irbench.api.models import LoadedModel
 from irbench.api.pictures import restore_photo
-from irbench.core import digests, files, messages
+from irbench.core import digests, files, messages, plugin_files
 from irbench.core.errors import UserError
 from irbench.core.files import expanded
 from irbench.imaging import photo
 
-WAY = 1         # to be raised when the same photograph and model give another file
+WAY = 2         # to be raised when the same photograph and model give another file
 SEPARATOR = " "
 
 
@@ -149,7 +152,7 @@ def restore_files(tasks: Sequence[PhotoFile], model: LoadedModel, *,
     Args:
         tasks: from ``find``.
         model: the model.
-        overwrite: whether to replace files that were made from something else, or by others.
+        overwrite: whether to restore all photographs, and replace the files that exist.
 
     Returns:
         What became of each; a photograph that cannot be restored does not stop the others.
@@ -179,12 +182,13 @@ def _todo(tasks: Iterable[PhotoFile], model: LoadedModel, overwrite: bool,
     """Yield the photographs without a result; those with one are entered in ``done``."""
     blocked, todo = [], []
     for task in tasks:
-        if not task.target.exists():
+        if task.target.exists() and not task.target.is_file():
+            raise UserError(f"{task.target}: a folder, a pipe or a device, not a file, is in the "
+                            "way of a result. Move it away, or name another --output.")
+        if overwrite or not task.target.exists():
             todo.append(task)
-        elif _made_by(task) == _digest(task, model):
+        elif _is_current(task, model):
             done.skipped.append(task.target)
-        elif overwrite and task.target.is_file():
-            todo.append(task)
         else:
             blocked.append(task.target)
     if blocked:
@@ -198,16 +202,23 @@ def _todo(tasks: Iterable[PhotoFile], model: LoadedModel, overwrite: bool,
 def _digest(task: PhotoFile, model: LoadedModel) -> str:
     """Return the digest of all that decides the file of a result."""
     try:
-        return digests.fingerprint([WAY, digests.known_digest(task.source), model.fingerprint,
+        return digests.fingerprint([WAY, digests.known_digest(task.source), model.settings,
                                     task.target.suffix.lower()])
     except OSError as error:
         raise UserError(f"{task.source}: {error.strerror}. Check the path.") from None
 
 
-def _made_by(task: PhotoFile) -> str:
-    """Return the digest in a result, "" if irbench did not make it."""
-    name, _, digest = photo.software_of(task.target).rpartition(SEPARATOR)
-    return digest if name.startswith("irbench ") else ""
+def _is_current(task: PhotoFile, model: LoadedModel) -> bool:
+    """Whether a result is what this model would make now of this photograph."""
+    software, history = photo.made_with(task.target)
+    name, _, digest = software.rpartition(SEPARATOR)
+    if not name.startswith("irbench ") or digest != _digest(task, model):
+        return False
+    try:
+        used = json.loads(history or "[]")
+        return isinstance(used, list) and not plugin_files.changed({plugin_files.NOTED: used})
+    except (ValueError, RecursionError):
+        return False
 
 
 def _restored(task: PhotoFile, model: LoadedModel, tile: Callable[[int, int], None]) -> bytes:
@@ -215,8 +226,11 @@ def _restored(task: PhotoFile, model: LoadedModel, tile: Callable[[int, int], No
     given = photo.read(task.source)
     photo.check_format(given, suffix, where, model.scale)     # before minutes of work
     found = restore_photo(given, model, where, tile)
+    used = json.dumps(model.files_used())
+    if len(used) > photo.LONGEST_TEXT:      # then no later run can tell: it restores again
+        used = "too many files"
     software = SEPARATOR.join(["irbench", __version__, _digest(task, model)])
-    return photo.encode(found, suffix, where, software)
+    return photo.encode(found, suffix, where, software, "" if used == "[]" else used)
 
 
 def _tiles(title: str) -> Callable[[int, int], None]:

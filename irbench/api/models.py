@@ -7,7 +7,7 @@ Try: ``python -c "import irbench; print(irbench.load_model('compacter', 'sr-x2')
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,12 +17,13 @@ from irbench.api import references
 from irbench.api.pictures import restore_picture
 from irbench.api.references import ModelReference
 from irbench.catalog.protocols import Protocol, name_of
+from irbench.core import forms, plugin_files
 from irbench.core.digests import fingerprint
 from irbench.core.errors import UserError
 from irbench.inference.devices import pick_device, using
 from irbench.jobs import evaluate
 from irbench.jobs.result import Result, with_plugin_files
-from irbench.plan import single
+from irbench.plan import Plan, single
 from irbench.plan.job import Job
 
 if TYPE_CHECKING:
@@ -45,19 +46,22 @@ class LoadedModel:
         device: where it runs.
         fingerprint: SHA-256 (hex) of all that decides its output: weights, options, how it is run,
             the protocol, and the code.
+        settings: the same without the files of the user's Python code (``files_used``).
         reference: what it was loaded from.
     """
 
     def __init__(self, reference: ModelReference, protocol: Protocol, network: Tiled, device: str,
-                 job: Job, resolved: dict) -> None:
+                 plan: Plan, job: Job, resolved: dict) -> None:
         """Keep the parts; see ``load_model``."""
         self.name = reference.name
         self.protocol = protocol.id
         self.scale = protocol.scale
         self.channels = protocol.channels
         self.device = device
-        self.fingerprint = fingerprint([job.spec, resolved])
         self.reference = reference
+        self._plan, self._job = plan, job
+        self.settings = fingerprint([job.spec, resolved])
+        self.fingerprint = fingerprint([self.settings, self.files_used()])
         self._network = network
         self._accepts = {protocol.id, name_of(protocol.id), *protocol.serves}
 
@@ -68,6 +72,15 @@ class LoadedModel:
     def __repr__(self) -> str:
         """Name the model, its protocol and where it runs."""
         return f"<irbench model {self.name} for {self.protocol} on {self.device}>"
+
+    def files_used(self) -> list[dict]:
+        """Return the files that the user's Python code of the model has used so far.
+
+        For each ``file`` and ``sha256``, as ``plugin_files.used`` returns them. A forward pass may
+        use more of them than loading did.
+        """
+        found = with_plugin_files(Result(), self._plan, self._job, self.reference.source)
+        return found.resolved.get(plugin_files.NOTED, [])
 
     def check_protocol(self, name: str | None) -> None:
         """Raise UserError if the model was loaded for another protocol; None is any.
@@ -91,7 +104,7 @@ class LoadedModel:
             UserError: the network refuses the image, or returns something else than an image with
                 values in [0, 1].
         """
-        from irbench.inference.guard import check_values
+        from irbench.inference.guard import check_values, share_outside
 
         self._network.done = tile
         try:
@@ -99,7 +112,7 @@ class LoadedModel:
                 found = evaluate.forward(self._network, image, self.device.partition(":")[0])
         finally:
             self._network.done = None
-        check_values(found, self.name, self._network.options.dtype)
+        check_values(found, self.name, self._network.options.dtype, share_outside(image))
         return found
 
 
@@ -107,7 +120,7 @@ def load_model(model: str | Path | nn.Module, protocol: str | None = None, *,
                weights: str | Path | None = None, options: dict | None = None,
                inference: dict | None = None, device: str = "auto",
                data_root: str | Path = "data",
-               catalog_paths: tuple[str, ...] = ()) -> LoadedModel:
+               catalog_paths: str | Path | Iterable[str | Path] = ()) -> LoadedModel:
     """Load a model for a protocol.
 
     Args:
@@ -141,7 +154,7 @@ def load_model(model: str | Path | nn.Module, protocol: str | None = None, *,
             together; the message says what is valid.
     """
     reference = references.refer(model, weights, options, inference)
-    return load(reference, protocol, device, data_root, catalog_paths)
+    return load(reference, protocol, device, data_root, forms.listed(catalog_paths))
 
 
 def load(reference: ModelReference, protocol: str | None, device: str = "auto",
@@ -158,6 +171,5 @@ def load(reference: ModelReference, protocol: str | None, device: str = "auto",
     chosen, _ = pick_device(device)
     with using(device):
         network, resolved = evaluate.ready(plan, job, chosen, module, reference.source)
-    resolved = with_plugin_files(Result(resolved=resolved), plan, job, reference.source).resolved
-    return LoadedModel(reference, wanted, network, chosen if device == "auto" else device, job,
-                       resolved)
+    return LoadedModel(reference, wanted, network, chosen if device == "auto" else device, plan,
+                       job, resolved)

@@ -23,7 +23,7 @@ from irbench.catalog import peers, protocols
 from irbench.catalog.protocols import Protocol
 from irbench.core import messages, plugin_files
 from irbench.core.errors import UserError, in_words, unknown
-from irbench.core.files import expanded
+from irbench.core.files import expanded, read_text
 from irbench.models import registry
 from irbench.weights import bundled, loading, serving, storage
 from irbench.weights.cards import SUFFIXES
@@ -226,9 +226,9 @@ def _inference(given: _Given) -> dict:
 def _of_plugin(path: Path, name: str | None, given: _Given) -> ModelReference:
     """Refer to a model of a Python file: one of its ``CARDS``, or a class (or function) in it."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", "") or "not a text file in UTF-8"
+        text = read_text(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", "") or str(error)
         raise UserError(f"{path}: {reason}. Give FILE.py:NAME, the path of a Python file and the "
                         "name of a model or class in it.") from None
     plugins = (str(path),)

@@ -23,10 +23,10 @@ from irbench.api.pictures import plain_array
 from irbench.catalog import patterns, protocols
 from irbench.catalog.datasets import DatasetEntry
 from irbench.catalog.protocols import Protocol
-from irbench.core import messages
+from irbench.core import forms, messages
 from irbench.core import metrics as table
 from irbench.core.errors import Unavailable, UserError
-from irbench.core.files import expanded
+from irbench.core.files import expanded, read_bytes
 from irbench.data import folders
 from irbench.imaging import containers, degrade, metrics
 from irbench.imaging.images import decode, of_pillow, read_image, to_rgb
@@ -177,7 +177,7 @@ class FolderScores:
 
 
 def score(results: str | Path, targets: str | Path, protocol: str,
-          metrics: Iterable[str] | None = None, *, match: Mapping[str, str] | None = None,
+          metrics: str | Iterable[str] | None = None, *, match: Mapping[str, str] | None = None,
           progress: bool = False) -> FolderScores:
     """Score the pictures of a folder against the targets in another, under a protocol.
 
@@ -188,7 +188,7 @@ def score(results: str | Path, targets: str | Path, protocol: str,
         results: the folder of restored pictures.
         targets: the folder of clean pictures.
         protocol: see ``psnr``.
-        metrics: names of metrics; default: those that restoration papers print.
+        metrics: a name or several of metrics; default: those that restoration papers print.
         match: role (``input``: the results, ``hr``: the targets) -> a regular expression of the
             part of a name that is ignored, such as ``{"input": "_x2$"}``.
         progress: report progress on stderr.
@@ -200,7 +200,8 @@ def score(results: str | Path, targets: str | Path, protocol: str,
         UserError: an unknown metric or protocol; a folder that is missing or has no picture; two
             pictures of one name; two results for one target; a pair of two sizes.
     """
-    chosen, names = protocols.get(protocol), table.ordered(_known(metrics or table.main()))
+    chosen, names = protocols.get(protocol), table.ordered(
+        _known(forms.listed(metrics or table.main())))
     given, wanted = _listed(results, "results"), _listed(targets, "targets")
     for role, pattern in (match or {}).items():
         if why := patterns.problem(pattern):
@@ -255,7 +256,7 @@ def _listed(folder: str | Path, role: str) -> dict[str, Path]:
 
 def _decoded(path: Path) -> np.ndarray:
     try:
-        return decode(path.read_bytes(), str(path))
+        return decode(read_bytes(path), str(path))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}.") from None
 

@@ -9,12 +9,14 @@ Try: ``python -c "from irbench.data import sets as d; print(d.manifest(d.get('ph
 from __future__ import annotations
 
 import csv
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from irbench.core.errors import UserError
+from irbench.core.files import read_text
 from irbench.core.forms import UNFIT
 
 SCHEMES = ("https", "http", "package", "file")
@@ -60,7 +62,7 @@ def scheme(url: str) -> str:
 def read_manifest(path: Path) -> list[ManifestRow]:
     """Return the rows of a manifest in order. Raises UserError, which names the first bad line."""
     try:
-        with path.open(newline="", encoding="utf-8") as handle:
+        with io.StringIO(read_text(path), newline="") as handle:
             reader = csv.DictReader(handle)
             header = tuple(reader.fieldnames or ())
             if sorted(header) != sorted(COLUMNS):
@@ -77,7 +79,7 @@ def read_manifest(path: Path) -> list[ManifestRow]:
                                     f"is already on line {line} for the role {row.role!r}. "
                                     "Rename one of them.")
                 rows.append(row)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: not a readable manifest ({error}). Give a CSV file with the "
                         f"columns {', '.join(COLUMNS)}.") from None
     if not rows:

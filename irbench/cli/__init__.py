@@ -54,12 +54,14 @@ VERBS = (init, run, plan, data, train, evaluate, profile, bench, report, listing
          verify, anchors, peers, explain, compare, check, baseline, history, checkpoints, restore,
          score, table, cite, completion)
 
+MAY_BE_EMPTY = ("--snakemake",)
 WIDTH = 78      # of a verb's description in its help
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    messages.print_anything()
     parser = _parser()
     if unfinished := _unfinished(parser, argv):
         unfinished.print_help(sys.stderr if argv else sys.stdout)
@@ -73,6 +75,11 @@ def main(argv: list[str] | None = None) -> int:
     def call() -> int | None:
         if any("\0" in one for one in argv):    # no system call takes it
             raise UserError("an argument holds the character NUL. Remove it.")
+        # "" would mean the current folder where a path is wanted
+        if empty := [before for before, one in zip(["", *argv], argv, strict=False)
+                     if not one and before not in MAY_BE_EMPTY]:
+            raise UserError(f"an argument is empty (after {empty[0]!r}); perhaps a variable of the "
+                            "shell is not set. Give a value, or remove it.")
         output.check(arguments)
         return arguments.call(arguments)
 

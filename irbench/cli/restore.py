@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     common.add_model_options(parser)
     parser.add_argument("--format", choices=FORMATS, help="default: png, or the suffix of OUT")
     parser.add_argument("--overwrite", action="store_true",
-                        help="replace existing files that this model did not make")
+                        help="restore all, and replace files that exist")
     parser.add_argument("--tile", type=common.positive, metavar="PIXELS",
                         help="restore in tiles of at most this side; default: only if the whole "
                              "picture does not fit into memory")

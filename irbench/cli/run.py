@@ -92,7 +92,7 @@ def _config(given: str | None) -> Path:
 def _snakemake(config: Path, arguments: argparse.Namespace) -> tuple[int, int | None]:
     """Run Snakemake in the current folder; return what ``life.wait`` does."""
     home = shipped.home()
-    profile = _profile(arguments.profile)
+    profile = _profile(arguments.profile, config)
     # a profile for a cluster says how many jobs there may be; cores would limit each of them
     cores = arguments.cores or (None if arguments.profile else "all")
     try:
@@ -108,13 +108,16 @@ def _snakemake(config: Path, arguments: argparse.Namespace) -> tuple[int, int | 
     return life.wait(process.wait, process.terminate)
 
 
-def _profile(given: str | None) -> list[str | Path]:
+def _profile(given: str | None, config: Path) -> list[str | Path]:
     """Return Snakemake's option for a profile. Raises UserError if there is none of that name."""
     home = shipped.home()
     if given is None:   # one of the folder's own comes first; Snakemake finds it
         return [] if shipped.PROFILE.is_dir() else ["--workflow-profile", home / shipped.PROFILE]
     for folder in (Path(given), home / shipped.PROFILE.parent / given):
         if (folder / "config.yaml").is_file():
+            if (folder / "config.yaml").resolve() == config.resolve():
+                raise UserError(f"--profile {given}: its config.yaml is the config of the run, not "
+                                "Snakemake's options. Name another folder, or omit --profile.")
             return ["--workflow-profile", folder]
     raise UserError(f"--profile {given}: no folder with a config.yaml there. Profiles that come "
                     f"with irbench: {', '.join(shipped.PROFILES)} (copy "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import locale
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
@@ -118,6 +119,13 @@ def answer(call: Callable[[], int | None]) -> int:
         # the reader of our output has closed the pipe (| head): nobody reads a message
         sys.stderr.close()
         return 0
+    except UnicodeEncodeError as error:
+        if error.encoding.startswith("utf"):
+            raise
+        print(f"irbench: {messages.readable(error.object)}: a name of a file that the locale "
+              f"{locale.setlocale(locale.LC_CTYPE)} cannot express. Set LC_ALL=C.UTF-8, or "
+              "PYTHONUTF8=1.", file=sys.stderr)
+        return 2
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"irbench: {where}{refusal(error)}", file=sys.stderr)

@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from irbench.core import digests
+from irbench.core.files import read_bytes
 
 ROOT = Path(__file__).parents[1]  # of the package
 # Decorators that read annotations at run time (tl.constexpr), so that these count as code.
@@ -100,7 +101,7 @@ def of_file(path: Path) -> Module:
 
 @functools.cache
 def _of_file(path: Path, size: int, changed: int) -> Module:
-    return of_text(path.read_bytes())
+    return of_text(read_bytes(path))
 
 
 class _Form:

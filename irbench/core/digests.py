@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from irbench.core import digest_cache
+from irbench.core.files import open_file
 
 
 def canonical(value: object) -> str:
@@ -28,7 +29,7 @@ def fingerprint(value: object) -> str:
 
 def file_digest(path: Path) -> str:
     """Return the SHA-256 (hex) of a file's bytes."""
-    with Path(path).open("rb") as handle:
+    with open_file(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 

@@ -17,9 +17,11 @@ import math
 import os
 import re
 import secrets
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from irbench.core import locks
 from irbench.core.errors import NO_ROOM, not_written
@@ -29,6 +31,9 @@ DEEPEST = 64                # levels of lists and mappings in each other
 MOST = 1_000_000            # values of a YAML file, with each alias counted as what it stands for
 # temporary names: that of the target, shortened, then eight characters and the target's suffix
 TEMPORARY = re.compile(r"\.(.+)\.[0-9a-z_]{8}(\.\w+)?")
+# a pipe that nobody writes to is opened at once; Windows has bytes and text
+WITHOUT_WAITING = (getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+                   | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
 LONGEST = 40                # characters of the target's name in it: names have at most 255 bytes
 
 
@@ -129,6 +134,29 @@ def json_text(value: object) -> str:
 
 # -- reading -----------------------------------------------------------------------------------
 
+def open_file(path: str | Path) -> BinaryIO:
+    """Open a file that a user named, to read its bytes.
+
+    Raises:
+        OSError: there is none, or it cannot be read; also a folder, and a pipe, a socket or a
+            device, which may have no end, or wait for another program for ever.
+    """
+    handle = os.open(path, os.O_RDONLY | WITHOUT_WAITING)
+    mode = os.fstat(handle).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EOPNOTSUPP, "A pipe, a socket or a device, not a file", str(path))
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """Return the bytes of a file that a user named. Raises OSError as ``open_file``."""
+    with open_file(path) as handle:
+        return handle.read()
+
+
 def read_text(path: str | Path, largest: int = LARGEST) -> str:
     """Return the text of a file in UTF-8, with or without a byte order mark.
 
@@ -138,8 +166,8 @@ def read_text(path: str | Path, largest: int = LARGEST) -> str:
             message is one phrase without the path.
     """
     try:
-        with Path(path).open("rb") as handle:
-            data = handle.read(largest + 1)     # what has no end is not read to its end
+        with open_file(path) as handle:
+            data = handle.read(largest + 1)
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -11,9 +11,10 @@ Try: ``python -c "from irbench.core import forms; print(forms.wrong('data', {'co
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING
 from dataclasses import fields as fields_of
+from pathlib import Path
 from typing import TypeVar
 
 from irbench.core.errors import UserError, unknown
@@ -64,6 +65,11 @@ def line(value: object) -> bool:
     or text in a terminal.
     """
     return isinstance(value, str) and not HIDDEN.search(value)
+
+
+def listed(value: str | Path | Iterable[str | Path]) -> tuple[str, ...]:
+    """Return texts or paths as a tuple of texts; a single one counts as a list of one."""
+    return (str(value),) if isinstance(value, str | Path) else tuple(map(str, value))
 
 
 def shown(value: str) -> str:

@@ -40,8 +40,9 @@ def claim(path: Path, patience: float = 0.0) -> None:
     while not lock(handle):
         if time.monotonic() > until:
             handle.close()
-            raise UserError(f"{path.parent}: another run is working in this folder. Wait for it, "
-                            "or give this one another name (`run:` in the config).")
+            raise UserError(f"{path.parent}: another run is working in this folder. When it has "
+                            "ended, give the same command again: it does what is then left. Or "
+                            "give this run another name (`run:` in the config).")
         time.sleep(EVERY)
     _claims.append(handle)
 

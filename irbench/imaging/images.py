@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from irbench.core.errors import UserError
-from irbench.core.files import write_atomic
+from irbench.core.files import open_file, read_bytes, write_atomic
 from irbench.imaging import containers
 
 # BT.601 limited range ("studio swing"), the rgb2ycbcr of MATLAB: Y in [16, 235] for RGB in [0, 255]
@@ -95,7 +95,7 @@ TURNED = {
 def read_image(path: str | Path) -> np.ndarray:
     """Read an image file as uint8 (H, W, C). Raises UserError as ``decode``, or if unreadable."""
     try:
-        data = Path(path).read_bytes()
+        data = read_bytes(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}. Check the path.") from None
     return decode(data, str(path))
@@ -104,7 +104,8 @@ def read_image(path: str | Path) -> np.ndarray:
 def size_of(path: str | Path) -> int:
     """Return the number of pixels of an image file from its header; 0 if it cannot be read."""
     try:
-        with Image.open(path, formats=containers.FORMATS) as image:
+        with (open_file(path) as handle,
+              Image.open(handle, formats=containers.FORMATS) as image):
             return image.width * image.height
     except Exception:  # as in ``decode``; who decodes it says what is wrong
         return 0

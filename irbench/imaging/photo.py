@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from irbench.core import files
 from irbench.core.errors import UserError
 from irbench.imaging import containers
 
@@ -38,6 +39,7 @@ SUFFIXES = tuple(FORMATS)
 WRITTEN = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 QUALITY = 95            # of JPEG
 LONGEST = {"JPEG": 65535, "WEBP": 16383}    # pixels of a side that a format can hold
+LONGEST_TEXT = 30_000   # characters of a text that is written; EXIF in JPEG holds 64 KiB in all
 PNG_HEAD = 33           # bytes of signature and IHDR; chunks on colour follow
 DEEP = ("PNG", "TIFF")  # formats of which 16 bits per channel are read
 GRAY_16 = ("I;16", "I;16B", "I;16L", "I;16N")
@@ -80,7 +82,7 @@ def read(path: str | Path) -> Photo:
             message begins with the file's name.
     """
     try:
-        data = Path(path).read_bytes()
+        data = files.read_bytes(path)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}. Check the path.") from None
     return decode(data, str(path))
@@ -237,7 +239,8 @@ def _kept(exif: Image.Exif) -> Image.Exif | None:
 
 # -- writing -----------------------------------------------------------------------------------
 
-def encode(photo: Photo, suffix: str, where: str, software: str = "") -> bytes:
+def encode(photo: Photo, suffix: str, where: str, software: str = "",
+           history: str = "") -> bytes:
     """Encode a photograph as a file.
 
     Args:
@@ -246,6 +249,8 @@ def encode(photo: Photo, suffix: str, where: str, software: str = "") -> bytes:
             has quality 95 and no alpha.
         where: begins the messages.
         software: text for EXIF's tag Software; "" leaves it as it is.
+        history: ASCII text for EXIF's tag ImageHistory, at most ``LONGEST_TEXT`` characters; ""
+            writes none.
 
     Raises:
         UserError: a format that cannot hold the photograph.
@@ -257,6 +262,8 @@ def encode(photo: Photo, suffix: str, where: str, software: str = "") -> bytes:
     exif = photo.exif or Image.Exif()
     if software:
         exif[ExifTags.Base.Software] = software
+    if history:
+        exif[ExifTags.Base.ImageHistory] = history
     if photo.pixels.dtype == np.uint16:
         return _encode_deep(photo, exif)
     buffer = io.BytesIO()
@@ -319,10 +326,15 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
             + struct.pack(">I", zlib.crc32(kind + content)))
 
 
-def software_of(path: str | Path) -> str:
-    """Return EXIF's tag Software of an image file, "" if there is none or it cannot be read."""
+def made_with(path: str | Path) -> tuple[str, str]:
+    """Return EXIF's tags Software and ImageHistory of an image file.
+
+    A tag that is missing or cannot be read is "".
+    """
     try:
-        with Image.open(path) as image:
-            return str(image.getexif().get(ExifTags.Base.Software, ""))
+        with files.open_file(path) as handle, Image.open(handle) as image:
+            exif = image.getexif()
+            return tuple(str(exif.get(tag, "")) for tag in (ExifTags.Base.Software,
+                                                            ExifTags.Base.ImageHistory))
     except (OSError, SyntaxError, ValueError, struct.error):
-        return ""
+        return "", ""

@@ -8,8 +8,9 @@ third-party files use the same check (``irbench.weights.external``). Reads and w
              reflection (``models.padding``), and the output is cropped.
     output   One dense floating-point tensor (B, channels, scale H, scale W). Anything else is
              refused in one sentence: what was given, and what is valid.
-    values   ``check_values``, in evaluation only: finite, and not in 0 .. 255 or the like. A
-             profile and the first steps of a training have random weights.
+    values   ``check_values``, where pictures are restored: finite, and not in 0 .. 255, -1 .. 1 or
+             the like. A profile and the first steps of a training have random weights, and a
+             training teaches the network the range of its targets.
     errors   Whatever the network raises becomes one message that names the model; ``sys.exit`` in
              it, too. Lack of memory and Ctrl-C are left as they are.
 
@@ -34,6 +35,8 @@ from irbench.models.padding import crop, pad_to_multiple
 
 # A restored image may overshoot [0, 1]; most of its values may not lie outside of this range.
 RANGE = (-0.5, 1.5)
+SLIGHT = (-0.25, 1.25)  # nor more than MOST of them outside of this one, as for -1 .. 1
+MOST = 0.05         # beyond the share of the input's values that noise puts there
 MEAN = (-1.0, 2.0)  # nor may their mean; it finds 0 .. 255 in a picture that is mostly black
 USUAL = 8           # sides that are no multiple of this get advice on `size_multiple`
 OF_SIZES = (RuntimeError, ValueError, AssertionError)  # what a wrong size usually raises
@@ -184,29 +187,45 @@ def _described(y: object) -> str:
     return "nothing (None)" if y is None else f"an object of the type {type(y).__name__}"
 
 
-def check_values(image: np.ndarray, name: str, dtype: str = "float32") -> None:
+def share_outside(image: np.ndarray, limits: tuple[float, float] = SLIGHT) -> float:
+    """Return the share, 0 to 1, of an image's values (float (H, W, C)) outside of limits."""
+    return sum(np.count_nonzero((part < limits[0]) | (part > limits[1]))
+               for part in _parts(image)) / image.size
+
+
+def _parts(image: np.ndarray) -> list[np.ndarray]:
+    """Return a few rows at a time: temporary arrays of a large image would need much memory."""
+    return [image[top:top + ROWS] for top in range(0, len(image), ROWS)]
+
+
+def check_values(image: np.ndarray, name: str, dtype: str = "float32",
+                 given: float = 0.0) -> None:
     """Check the values of a restored image, which belong in [0, 1] but may overshoot a little.
 
     Args:
         image: float (H, W, C).
         name: the model in messages.
         dtype: the number type of inference, for the message.
+        given: the share of the input's values outside of ``SLIGHT`` (``share_outside``): noise is
+            not clipped.
 
     Raises:
-        UserError: NaN or infinite values; more than half of the values outside of ``RANGE``, or
-            their mean outside of ``MEAN``, as for an output in 0 .. 255.
+        UserError: NaN or infinite values; more than half of the values outside of ``RANGE``, more
+            than ``given`` and ``MOST`` of them outside of ``SLIGHT``, or their mean outside of
+            ``MEAN``, as for an output in 0 .. 255 or -1 .. 1.
     """
-    # a few rows at a time: temporary arrays of a large image would need much memory
-    parts = [image[top:top + ROWS] for top in range(0, len(image), ROWS)]
-    wrong = sum(np.count_nonzero(~np.isfinite(part)) for part in parts)
+    wrong = sum(np.count_nonzero(~np.isfinite(part)) for part in _parts(image))
     if wrong:
         kind = f" in {dtype}" if dtype != "float32" else ""
         raise UserError(f"model {name} returned NaN or infinite values{kind} ({wrong:,} of "
                         f"{image.size:,}); valid are finite values in [0, 1]. The weights or the "
                         "number type do not fit the model.")
-    outside = sum(np.count_nonzero((part < RANGE[0]) | (part > RANGE[1])) for part in parts)
-    mean = float(image.mean(dtype=np.float64))
-    if outside > image.size / 2 or not MEAN[0] <= mean <= MEAN[1]:
-        raise UserError(f"model {name} returned values from {image.min():.4g} to "
-                        f"{image.max():.4g} (mean {mean:.4g}); valid is the range [0, 1]. If its "
-                        "range is 0 to 255, divide the output by 255 in the model's code.")
+    mean, least, most = float(image.mean(dtype=np.float64)), image.min(), image.max()
+    if (share_outside(image, RANGE) > 1 / 2 or not MEAN[0] <= mean <= MEAN[1]
+            or share_outside(image) > given + MOST):
+        advice = (" If its range is 0 to 255, divide the output by 255 in the model's code."
+                  if most > 2 else
+                  " If its range is -1 to 1, return (output + 1) / 2 in the model's code."
+                  if least < SLIGHT[0] else "")
+        raise UserError(f"model {name} returned values from {least:.4g} to {most:.4g} (mean "
+                        f"{mean:.4g}); valid is the range [0, 1].{advice}")

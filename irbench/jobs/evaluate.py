@@ -203,23 +203,27 @@ class Restored(CellImages):
 
     def restore(self, item: Item, loaded: tuple) -> tuple:
         """Run the network; return what was loaded, its values (H, W, C), and the tiles."""
+        from irbench.inference import guard
+
         device, seed = self.settings.device, seed_for(self.protocol, item.name)
         with self.named(item):
             with self.phases("forward"):
                 values = forward(self.network, loaded[0], device, seed)
             tiles, state = self.network.tiles, self.network.state()
+            outside = guard.share_outside(loaded[0])
         if self.foreign:
-            self._check_first(item, loaded[0], values)
+            self._check_first(item, loaded[0], values, outside)
         degraded, *target = loaded
         if not self.settings.keeps(self.job.spec["keep_images"]):
             degraded = None     # of a large image every array counts
-        return (degraded, *target, values, tiles, state)
+        return (degraded, *target, (values, outside), tiles, state)
 
-    def _check_first(self, item: Item, degraded: np.ndarray, values: np.ndarray) -> None:
+    def _check_first(self, item: Item, degraded: np.ndarray, values: np.ndarray,
+                     outside: float) -> None:
         """Restore the first image again, once there is another one; at once if it is large."""
         if self.first is None:
             with self.named(item):
-                self.first = (item, degraded, self.rounded(values))
+                self.first = (item, degraded, self.rounded(values, outside))
             if item.name != self.last and degraded.size <= LARGE:
                 return
         first, *pictures = self.first
@@ -232,18 +236,21 @@ class Restored(CellImages):
         """Round, score and write an image; in any thread."""
         degraded, target, gray_file, values, tiles, state = found
         with self.named(item):
-            return self.scored(item, degraded, lambda: self.rounded(values), target, gray_file,
+            return self.scored(item, degraded, lambda: self.rounded(*values), target, gray_file,
                                {"tiles": tiles}, state)
 
     def continue_from(self, state: dict) -> None:
         """Give the network what it knows after an image that another process has restored."""
         self.network.continue_from(state)
 
-    def rounded(self, values: np.ndarray) -> np.ndarray:
-        """Check what the network returned, and return it as uint8 (H, W, C)."""
-        from irbench.inference.guard import check_values
+    def rounded(self, values: np.ndarray, outside: float) -> np.ndarray:
+        """Check what the network returned, and return it as uint8 (H, W, C).
 
-        check_values(values, self.job.model.name, self.network.options.dtype)
+        ``outside``: the share of the input's values outside of [0, 1] (``guard.share_outside``).
+        """
+        from irbench.inference import guard
+
+        guard.check_values(values, self.job.model.name, self.network.options.dtype, outside)
         return to_uint8(values)
 
 

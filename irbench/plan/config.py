@@ -196,6 +196,8 @@ def _explain(error) -> str:
         return f"{place}: {error.instance!r} is not valid. Valid: all, none, or a list of names."
     if error.validator == "type":
         wanted = error.validator_value
+        if wanted == "array" and isinstance(error.instance, str):
+            return f"{place}: expected a list, found {error.instance!r}. Write [{error.instance}]."
         wanted = " or ".join(wanted) if isinstance(wanted, list) else wanted
         return f"{place}: expected {wanted}, found {error.instance!r}."
     return f"{place}: {error.message}."

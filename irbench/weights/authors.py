@@ -57,5 +57,6 @@ def load(path: Path, protocol: Protocol, sha256: str | None = None, key: str | N
                                  network["architecture"], key)
     built.load_state_dict(state)
     built.about = {**network, "scale": protocol.scale, "channels": protocol.channels,
-                   **({"weights_key": taken["key"]} if taken else {})}
+                   **({"weights_key": taken["key"]} if taken else {}),
+                   **({"weights_others": taken["others"]} if taken.get("others") else {})}
     return built.eval(), digest

@@ -139,7 +139,7 @@ def _descriptor(path: Path, found: dict, key: str | None = None) -> tuple[object
     """Let spandrel recognise and build the network, from the best set of weights that it knows.
 
     Returns spandrel's description, and which set was taken (``weights_key``) if the tensors are not
-    on top. Raises UserError, Unavailable.
+    on top, with the others that would fit (``weights_others``). Raises UserError, Unavailable.
     """
     import spandrel
 
@@ -152,12 +152,13 @@ def _descriptor(path: Path, found: dict, key: str | None = None) -> tuple[object
                    if (kind := naming.unusual(value))]:
             raise UserError(f"checkpoint {path}: {naming.few(odd)}.")
         try:
-            return (spandrel.ModelLoader(device="cpu").load_from_state_dict(dict(state)),
-                    {"weights_key": label} if label else {})
+            loaded = spandrel.ModelLoader(device="cpu").load_from_state_dict(dict(state))
         except spandrel.UnsupportedModelError:
             continue
         except Exception as error:  # spandrel raises whatever its architectures do
             failed = failed or (state, error)
+        else:
+            return loaded, naming.beside(label, tried, str(path))
     if failed:
         state, error = failed
         raise UserError(f"checkpoint {path}: taken for {_recognised(registry, state)}, but its "

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from irbench.catalog import recipes
 from irbench.catalog.model import EXTERNAL
-from irbench.core import files, headers, messages, plugin_files
+from irbench.core import files, headers, plugin_files
 from irbench.core.errors import Unavailable, UserError, in_words
 from irbench.core.run_folder import RunFolder
 from irbench.data import fetch, pins
@@ -284,15 +284,7 @@ def load(network: nn.Module, path: Path, model: Model, protocol: Protocol,
                                  model.checkpoint.weights_key)
     network.load_state_dict(state)
     network.header, network.taken = header, taken
-    _say_choice(path, taken)
     return digest
-
-
-def _say_choice(path: Path, taken: dict) -> None:
-    """Say which of several sets of weights was taken."""
-    if taken.get("others"):
-        messages.say(f"checkpoint {path}: took the weights {taken['key']!r}; the file also has "
-                     f"{', '.join(map(repr, taken['others']))} (choose with `weights_key`)")
 
 
 def _range(header: dict) -> str:

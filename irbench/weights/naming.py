@@ -17,12 +17,13 @@ print(*naming.sets_of({'params': {'a': torch.ones(1)}, 'epoch': 3}))"``
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from irbench.core import messages
 from irbench.core.errors import UserError, unknown
 
 # names of sets, and prefixes of names, from the most to the least likely to be the network
@@ -39,6 +40,7 @@ TRACKED = "num_batches_tracked"             # of BatchNorm; older files lack it
 COMPILED = "_orig_mod."                     # torch.compile's, anywhere in a name
 DEEPEST = 4     # levels of nested dicts that are looked through
 FEW = 3         # names in a message
+TOP = "(top level)"     # the label of a set that lies on top of a file, without a prefix
 
 
 @dataclass
@@ -46,7 +48,8 @@ class Reading:
     """One way to read a file for a network: a set of weights and a prefix of its names.
 
     Attributes:
-        label: the set's place in the file and the prefix, as ``state_dict.generator_ema``; "".
+        label: the set's place in the file and the prefix, as ``state_dict.generator_ema``; "" on
+            top of the file (``TOP`` in records and for users).
         state: name → tensor, without the prefix.
         missing, extra, shapes, types: what does not fit the network, in words.
     """
@@ -88,7 +91,8 @@ def choose(found: Mapping, own: Mapping[str, Tensor], where: str, purpose: str,
 
     Raises:
         UserError: no set has this key; none fits, with the missing names and those that the file
-            has instead; or several fit equally well.
+            has instead; several fit equally well; or the file has different values for a tensor
+            that the network has under two names.
     """
     readings = _all_readings(found, own, where, key)
     fitting = sorted((one for one in readings if one.fits), key=lambda one: one.rank)
@@ -98,12 +102,38 @@ def choose(found: Mapping, own: Mapping[str, Tensor], where: str, purpose: str,
                    default=_compared(Reading("", {}), own, {}))
         raise UserError(_misfit(best, own, where, purpose, [*sets_of(found)]))
     taken, *rest = fitting
-    labels = [one.label or "(top level)" for one in rest]
+    labels = [one.label or TOP for one in rest]
     if rest and rest[0].rank == taken.rank and not _equal(taken.state, rest[0].state):
         raise UserError(f"checkpoint {where}: several sets of weights fit {purpose}: "
-                        f"{', '.join([taken.label, *labels])}. Choose one with `weights_key`.")
+                        f"{', '.join([taken.label or TOP, *labels])}. Choose one with "
+                        "`weights_key`.")
     state = {name: taken.state.get(name, value) for name, value in own.items()}
-    return state, {"key": taken.label, "others": labels} if taken.label or rest else {}
+    _check_shared(state, own, where)
+    facts = {"key": taken.label or TOP, "others": labels} if taken.label or rest else {}
+    say_choice(where, facts)
+    return state, facts
+
+
+def say_choice(where: str, facts: Mapping) -> None:
+    """Say which of several sets of weights was taken; ``facts`` as from ``choose``."""
+    if facts.get("others"):
+        messages.say(f"checkpoint {where}: took the weights {facts['key']!r}; the file also has "
+                     f"{', '.join(map(repr, facts['others']))} (choose with `weights_key`)")
+
+
+def _check_shared(state: Mapping[str, Tensor], own: Mapping[str, Tensor], where: str) -> None:
+    """Raise UserError if tensors that are one in the network (tied) differ in the file."""
+    first: dict[tuple, str] = {}
+    for name, value in own.items():
+        if name not in state or not value.numel() or unusual(value):
+            continue
+        one = first.setdefault((value.data_ptr(), value.shape, value.stride()), name)
+        if one != name and not torch.allclose(
+                state[one].to(value.dtype), state[name].to(value.dtype), rtol=0, atol=0,
+                equal_nan=True):
+            raise UserError(f"checkpoint {where}: {one} and {name} are one tensor of the network, "
+                            "and have different values in the file. Give the file of a network "
+                            "that shares them, or do not share them in the network's code.")
 
 
 def overlap(found: Mapping, own: Mapping[str, Tensor], where: str,
@@ -121,7 +151,7 @@ def overlap(found: Mapping, own: Mapping[str, Tensor], where: str,
         key: the set that the user asks for; None for any.
 
     Raises:
-        UserError: no set has this key.
+        UserError: no set has this key, or as ``choose`` for a tensor that the network has twice.
     """
     readings = _all_readings(found, own, where, key)
 
@@ -135,6 +165,7 @@ def overlap(found: Mapping, own: Mapping[str, Tensor], where: str,
         return {}, []
     best, taken = min(every, key=lambda pair: (-sum(t.numel() for t in pair[1].values()),
                                                pair[0].rank))
+    _check_shared(taken, own, where)
     return taken, sorted(name for name, value in best.state.items()
                          if name not in taken and value.is_floating_point())
 
@@ -166,14 +197,46 @@ def variants(found: Mapping, key: str | None, where: str) -> Iterator[tuple[str,
     sets = sets_of(found)
     # of one set, the names as they are come first: some architectures begin with model.
     every = [((EMA.search(label) is None, Reading(name, {}).rank), label, state)
-             for name, tensors in sets.items() for label, state in _stripped(name, {
-                 one.replace(COMPILED, ""): value for one, value in tensors.items()})]
+             for name, tensors in sets.items()
+             for label, state in _stripped(name, _uncompiled(tensors))]
     if key is not None:
-        every = [one for one in every if one[1] == key or one[1].startswith(f"{key}.")]
+        every = [one for one in every if _asked(one[1], key)]
         if not every:
-            raise unknown("weights_key", key, sets, f"checkpoint {where}")
+            raise _no_set(key, sets, where)
     for _, label, state in sorted(every, key=lambda one: one[0]):
         yield label, state
+
+
+def beside(label: str, every: Sequence[tuple[str, dict]], where: str) -> dict:
+    """Say which set of weights was taken of those of ``variants``, and which it was not.
+
+    Args:
+        label: the set that was taken.
+        every: all that ``variants`` yielded.
+        where: the file's name in messages.
+
+    Returns:
+        For the record: ``weights_key`` if the set is not on top of the file, and
+        ``weights_others``, the sets with the same names, if there are any.
+
+    Raises:
+        UserError: another set has as good a label, and other values.
+    """
+    # the same tensors may be there with and without a prefix of their names
+    own = {one: state for one, state in every if one == label or one.startswith(f"{label}.")}
+    others: list[str] = []
+    for one, state in every:
+        twin = next((mine for mine in own.values() if mine.keys() == state.keys()), None)
+        if twin is None or one in own or label.startswith(f"{one}."):
+            continue
+        others.append(one)
+        if Reading(one, {}).rank == Reading(label, {}).rank and not _equal(twin, state):
+            raise UserError(f"checkpoint {where}: it holds several sets of weights: "
+                            f"{label or TOP}, {one or TOP}. Choose one with `weights_key`.")
+    labels = [one or TOP for one in others]
+    say_choice(where, {"key": label or TOP, "others": labels})
+    return ({"weights_key": label or TOP} if label or others else {}) | (
+        {"weights_others": labels} if others else {})
 
 
 def _stripped(label: str, tensors: dict[str, Tensor]) -> Iterator[tuple[str, dict]]:
@@ -197,26 +260,51 @@ def _all_readings(found: Mapping, own: Mapping[str, Tensor], where: str,
                 for reading in _readings(name, tensors, own)]
     if key is None:
         return readings
-    asked = [one for one in readings if one.label == key or one.label.startswith(f"{key}.")]
+    asked = [one for one in readings if _asked(one.label, key)]
     if not asked:
-        raise unknown("weights_key", key, sets_of(found), f"checkpoint {where}")
+        raise _no_set(key, sets_of(found), where)
     return asked
+
+
+def _asked(label: str, key: str) -> bool:
+    """Whether a set is the one that the user asks for."""
+    return (label or TOP) == key or label.startswith(f"{key}.")
+
+
+def _no_set(key: str, sets: Mapping, where: str) -> UserError:
+    return unknown("weights_key", key, [one or TOP for one in sets], f"checkpoint {where}")
+
+
+def _uncompiled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors without torch.compile's prefix; as they are if two would have one name."""
+    names = {name.replace(COMPILED, ""): value for name, value in tensors.items()}
+    return names if len(names) == len(tensors) else tensors
 
 
 def _readings(label: str, tensors: dict[str, Tensor],
               own: Mapping[str, Tensor]) -> Iterator[Reading]:
     """Yield a set as it is, and without each prefix with which the network's names occur in it."""
-    names = {name.replace(COMPILED, ""): value for name, value in tensors.items()}
+    names = _uncompiled(tensors)
     prefixes = dict.fromkeys([""])
     for wanted in list(own)[:: max(1, len(own) // 8)]:
         prefixes |= dict.fromkeys(name[:-len(wanted)] for name in names
                                   if name.endswith(f".{wanted}"))
+    # a set without a prefix may lie beside one with a prefix: then each is whole by itself
+    whole = [prefix for prefix in prefixes if _is_whole(prefix, names, own)]
+    plain = "" in whole
     for prefix in prefixes:
         inner = {name[len(prefix):]: value for name, value in names.items()
-                 if name.startswith(prefix)}
-        outside = {name: value for name, value in names.items() if not name.startswith(prefix)}
+                 if name.startswith(prefix)
+                 and (prefix or not plain or not name.startswith(tuple(filter(None, whole))))}
+        outside = {name: value for name, value in names.items() if not name.startswith(prefix)
+                   and not (plain and name in own)}
         yield _compared(Reading(".".join(filter(None, [label, prefix.rstrip(".")])), inner), own,
                         outside if prefix else {})
+
+
+def _is_whole(prefix: str, names: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> bool:
+    """Whether a prefix has all tensors of a network."""
+    return all(prefix + name in names for name in own if name.rpartition(".")[2] != TRACKED)
 
 
 def _compared(reading: Reading, own: Mapping[str, Tensor],
@@ -226,8 +314,10 @@ def _compared(reading: Reading, own: Mapping[str, Tensor],
     state = reading.state
     reading.missing = [name for name in own if name not in state
                        and name.rpartition(".")[2] != TRACKED]
-    reading.extra = [name for name in (*state, *outside) if name not in own and not _beside(
-        name, of_a_prefix=name in outside)]
+    reading.extra = [
+        name for name in state if name not in own and not _beside(name, of_a_prefix=False)]
+    reading.extra += [f"a second {name}" if name in own else name for name in outside
+                      if name in own or not _beside(name, of_a_prefix=True)]
     for name in own.keys() & state.keys():
         given, wanted = state[name], own[name]
         if kind := unusual(given):

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from irbench.core import digests
+from irbench.core import digests, files
 from irbench.core.errors import Unavailable, UserError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def read(path: Path, advice: str) -> bytes:
         UserError: it cannot be read.
     """
     try:
-        return Path(path).read_bytes()
+        return files.read_bytes(path)
     except FileNotFoundError:
         raise Unavailable(f"checkpoint {path}: no such file. {advice}") from None
     except OSError as error:
@@ -68,7 +68,7 @@ def read_header(path: Path) -> dict:
 def _read_split(path: Path) -> tuple[dict, dict]:
     """Return irbench's header and the table of tensors. Raises UserError for any other file."""
     try:
-        with Path(path).open("rb") as handle:
+        with files.open_file(path) as handle:
             size = int.from_bytes(handle.read(8), "little")
             if not 0 < size <= LONGEST:
                 raise ValueError("its header has no valid length")

@@ -372,3 +372,17 @@ def test_lists_name_what_can_be_loaded(world):
     assert not [one for one in irbench.list_protocols("sr") if not one.startswith("sr-")]
     assert "set5" in irbench.list_datasets("sr")
     assert "tinyset" in irbench.list_datasets(catalog_paths=(world.parent,))
+
+
+def test_one_name_counts_as_a_list_of_one(world):
+    world = world.parent
+    assert irbench.evaluate("bicubic", "tinyset", "sr-x2", metrics="psnr", limit=1,
+                            catalog_paths=str(world / "datasets.yaml")).mean.keys() == {"psnr"}
+    assert irbench.list_models(plugins=world / "tiny_model.py") == irbench.list_models(
+        plugins=[str(world / "tiny_model.py")])
+    for listed in (irbench.list_datasets, irbench.list_protocols):
+        assert listed(catalog_paths=str(world)) == listed(catalog_paths=(world,))
+    assert irbench.score(world / "images/test", world / "images/test",
+                         "denoise_color-sigma25", metrics="ssim").mean == {"ssim": 1.0}
+    with pytest.raises(irbench.UserError, match="unknown metric 'psnrr'"):
+        irbench.evaluate("bicubic", "tinyset", "sr-x2", metrics="psnrr", catalog_paths=str(world))

@@ -111,6 +111,31 @@ def test_another_result_is_not_replaced_unless_asked(change, capsys):
     assert Path("out/a.png").read_bytes() != before
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpeg", "tiff", "webp"])
+def test_a_file_that_the_network_opens_only_in_its_forward_pass_counts(suffix, capsys):
+    Path("net.py").write_text(NET.replace(
+        "self.up(x) * self.gain", "self.up(x) * float(open('gain.txt').read())"))
+    Path("gain.txt").write_text("1")
+    ask = ("photos/a.png", "--output", "out", "--format", suffix)
+    assert restore(*ask) == 0
+    assert restore(*ask) == 0 and summary(capsys)["skipped"] == 1
+    target = next(Path("out").glob("a.*"))
+    before = target.read_bytes()
+    Path("gain.txt").write_text("0.5")
+    assert restore(*ask) == 2 and "results exist already" in capsys.readouterr().err
+    assert restore(*ask, "--overwrite") == 0
+    assert photo.read(target).pixels.max() < 130 and target.read_bytes() != before
+    assert restore(*ask) == 0 and summary(capsys)["skipped"] == 1
+    Path("gain.txt").unlink()
+    assert restore(*ask) == 2
+
+
+def test_overwrite_always_restores(capsys):
+    for _ in range(2):
+        assert restore("photos", "--output", "out", "--overwrite") == 0
+        assert summary(capsys)["restored"] == 2
+
+
 def test_a_result_inside_the_folder_is_not_restored_again():
     for _ in range(2):
         assert restore("photos", "--output", "photos/large") == 0

@@ -110,7 +110,7 @@ def test_the_files_come_from_the_package_if_it_is_installed(tmp_path, monkeypatc
 def test_a_profile_is_a_folder_or_one_that_comes_with_irbench(here, given, folder):
     (here / "mine").mkdir()
     (here / "mine/config.yaml").write_text("")
-    assert run._profile(given) == ["--workflow-profile", folder]
+    assert run._profile(given, here / "config.yaml") == ["--workflow-profile", folder]
 
 
 def test_a_profile_that_is_not_there_is_an_error(here, capsys):

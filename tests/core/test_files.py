@@ -100,7 +100,7 @@ def test_ordinary_files_are_read(tmp_path):
 def test_what_is_no_file_is_refused(tmp_path, path, read, monkeypatch):
     monkeypatch.setattr(files, "LARGEST", 2**20)
     (tmp_path / "folder").mkdir()
-    with pytest.raises((ValueError, FileNotFoundError), match="Is a directory|larger than|No such"):
+    with pytest.raises((ValueError, FileNotFoundError), match="directory|a device|No such"):
         read(tmp_path / path) if read is reader.parse else files.read_text(tmp_path / path, 2**20)
 
 

@@ -96,7 +96,8 @@ def test_a_list_chooses_images_without_pairs(user, tmp_path):
 
 @pytest.mark.parametrize(("text", "message"), [
     (b"im_0\nim_7.png\n", "test.txt, line 2: 'im_7.png' names no image.*such as input/im_0.png"),
-    (b"\xff\xfe\x00", "cannot be read .not UTF-8"), (None, "cannot be read .No such file")])
+    (b"\xff\xfe\x00", "cannot be read .not a text file in UTF-8"),
+    (None, "cannot be read .No such file")])
 def test_a_wrong_list_is_refused_by_its_line(user, tmp_path, text, message):
     listed(tmp_path, text or b"")
     if text is None:

@@ -97,7 +97,7 @@ def test_every_format_keeps_profile_and_exif(suffix, tmp_path):
     assert found.exif[ExifTags.Base.Copyright] == "me"
     assert found.exif.get_ifd(ExifTags.IFD.Exif) == {0x9003: TAKEN}
     assert found.exif.get_ifd(ExifTags.IFD.GPSInfo) == {1: "N"}
-    assert photo.software_of(path) == "irbench 2"
+    assert photo.made_with(path) == ("irbench 2", "")
     if suffix not in (".jpg", ".jpeg"):
         assert np.array_equal(found.pixels, given.pixels)
 

@@ -10,7 +10,13 @@ from torch import nn
 
 from irbench.catalog.model import Inference
 from irbench.core.errors import UserError
-from irbench.inference.guard import ForwardFailed, check_values, guard, guarded
+from irbench.inference.guard import (
+    ForwardFailed,
+    check_values,
+    guard,
+    guarded,
+    share_outside,
+)
 from irbench.inference.prepare import prepare
 from irbench.inference.seeding import seeded
 
@@ -161,6 +167,9 @@ DARK = np.where(np.arange(192).reshape(8, 8, 3) % 20, 0, IMAGE)  # 95 % black
     (255 * IMAGE, r"values from .* to 25\d.* valid is the range \[0, 1\].*divide the output by"),
     (255 * DARK, r"valid is the range \[0, 1\]"),
     (IMAGE - 3, r"valid is the range \[0, 1\]"),
+    (2 * IMAGE - 1, r"values from -0.9\d+ to 0.9.*; .*-1 to 1, return \(output \+ 1\) / 2"),
+    (2 * DARK - 1, r"-1 to 1"),
+    (2 * IMAGE, r"values from .* to 1.9"),
     (np.where(IMAGE.max() == IMAGE, np.nan, IMAGE), r"NaN or infinite values \(1 of 192\)"),
     (np.where(IMAGE.max() == IMAGE, np.inf, IMAGE), "NaN or infinite values"),
 ])
@@ -172,6 +181,14 @@ def test_values_of_another_range_are_refused(image, message):
 @pytest.mark.parametrize("image", [IMAGE, DARK, 1.2 * IMAGE - 0.1, 0 * IMAGE, 0 * IMAGE + 1.1])
 def test_values_that_overshoot_a_little_are_valid(image):
     check_values(image, "mine")
+
+
+def test_noise_that_the_network_leaves_is_valid():
+    noisy = DARK + np.random.default_rng(1).normal(0, 50 / 255, DARK.shape)
+    assert share_outside(noisy) > 0.05
+    check_values(noisy, "mine", given=share_outside(noisy))
+    with pytest.raises(UserError, match="-1 to 1"):
+        check_values(2 * noisy - 1, "mine", given=share_outside(noisy))
 
 
 def test_the_number_type_is_named_with_what_is_not_finite():

@@ -56,6 +56,7 @@ def test_a_section_alone_is_completed_too(tmp_path):
 @pytest.mark.parametrize(("change", "message"), [
     (put("sede", 1), r"top level: unknown key 'sede'. Did you mean 'seed'\? Valid keys: .*cells"),
     (put("seed", "x"), "seed: expected integer, found 'x'"),
+    (put("metrics", "psnr"), r"metrics: expected a list, found 'psnr'. Write \[psnr\]\."),
     (put("run", "My Run"), "run: the name 'My Run' is not valid"),
     (put("report", {"formats": ["png", "gif"]}), r"report.formats\[1\]: 'gif' is not valid. Valid: "
                                                  "png, pdf"),

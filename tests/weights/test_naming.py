@@ -69,6 +69,11 @@ ODD = {"epoch": 7, "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}, "par
      "state_dict.generator_ema", ["state_dict.generator"]),
     (lambda good, other: {**under("module.", good), "n_averaged": torch.zeros(1)}, "module", []),
     (lambda good, other: {"net": other, "params": good}, "params", ["net"]),
+    (lambda good, other: {**other, **under("module.", good)}, "module", ["(top level)"]),
+    (lambda good, other: {"params": {**good, **under("module.", other)}}, "params",
+     ["params.module"]),
+    (lambda good, other: {**other, **under("_orig_mod.", good)}, "_orig_mod", ["(top level)"]),
+    (lambda good, other: {**under("model.", other), **under("ema.", good)}, "ema", ["model"]),
     (lambda good, _: {"state_dict": good, "args": argparse.Namespace(lr=1),
                       "best": np.float64(31.2), "step": np.int64(3)}, "state_dict", []),
 ])
@@ -91,6 +96,52 @@ def test_another_set_is_taken_if_asked_for(plugin, tmp_path, states):
         assert equal(load(plugin, path, key).state_dict(), states[wanted])
     with pytest.raises(UserError, match="w.pth: unknown weights_key 'parms'. Did you mean"):
         load(plugin, path, "parms")
+
+
+def test_a_set_on_top_can_be_asked_for(plugin, tmp_path, states):
+    path = tmp_path / "w.pth"
+    torch.save({**states[0], **under("module.", states[1])}, path)
+    assert equal(load(plugin, path, "(top level)").state_dict(), states[0])
+    assert equal(load(plugin, path, "module").state_dict(), states[1])
+    assert equal(load(plugin, path).state_dict(), states[1])
+    torch.save({**states[0], **under("anything.", states[1])}, path)
+    with pytest.raises(UserError, match=r"several sets .*\(top level\)"):
+        load(plugin, path)
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda good, other: {**under("module.", good), "first.bias": other["first.bias"]},
+    lambda good, other: {**good, "module.first.bias": other["first.bias"]},
+    lambda good, other: {**good, "first._orig_mod.bias": other["first.bias"]},
+])
+def test_a_tensor_that_is_there_twice_is_not_dropped_without_a_word(plugin, tmp_path, states, wrap):
+    path = tmp_path / "w.pth"
+    torch.save(wrap(*states), path)
+    with pytest.raises(UserError, match=r"first.*bias\)"):
+        load(plugin, path)
+
+
+class Tied(nn.Module):
+    """Two names for one tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.last.weight = self.first.weight
+
+
+def test_a_shared_tensor_with_two_values_is_refused_by_name():
+    network = Tied()
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    assert naming.choose(state, network.state_dict(), "a.pth", "it")[1] == {}
+    state["last.weight"] += 1
+    for choose in (lambda own: naming.choose(state, own, "a.pth", "it"),
+                   lambda own: naming.overlap(state, own, "a.pth")):
+        with pytest.raises(UserError, match="a.pth: first.weight and last.weight are one tensor"):
+            choose(network.state_dict())
+    state["last.weight"] = state["first.weight"].half().float()
+    with pytest.raises(UserError, match="one tensor"):
+        naming.choose(state, network.state_dict(), "a.pth", "it")
 
 
 def test_sets_that_cannot_be_told_apart_need_a_choice(plugin, tmp_path, states):
@@ -175,11 +226,22 @@ def test_third_party_files_have_the_same_habits(tmp_path, wrap, label):
     assert all(torch.equal(value, good[name])
                for name, value in network.network.state_dict().items())
     assert network.about.get("weights_key") == label
+    assert ("weights_others" in network.about) == (
+        label in ("params_ema", "ema", "state_dict.generator_ema"))
     if label == "params_ema":
         network, _ = external.load(path, protocols.get("sr-x2"), key="params")
         assert torch.equal(network.network.state_dict()["body.0.weight"], other["body.0.weight"])
         with pytest.raises(UserError, match="unknown weights_key 'ema'"):
             external.load(path, protocols.get("sr-x2"), key="ema")
+
+
+def test_third_party_sets_that_cannot_be_told_apart_need_a_choice(tmp_path):
+    good = compact().state_dict()
+    path = tmp_path / "x.pth"
+    torch.save({"a": good, "b": {name: value + 1 for name, value in good.items()}}, path)
+    with pytest.raises(UserError, match="several sets of weights: a, b. Choose one"):
+        external.load(path, protocols.get("sr-x2"))
+    assert external.load(path, protocols.get("sr-x2"), key="b")[0].about["weights_key"] == "b"
 
 
 @pytest.mark.filterwarnings("ignore")
