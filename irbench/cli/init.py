@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name, template in FILES.items():
         write_atomic(folder / name, (TEMPLATES / template).read_text(encoding="utf-8"))
     here = folder.resolve() == Path.cwd()
-    messages.say(f"Run it: {'' if here else f'cd {shlex.quote(str(folder))} && '}irbench run")
+    name = f"{'./' * str(folder).startswith('-')}{folder}"      # "cd -" is the folder before
+    messages.say(f"Run it: {'' if here else f'cd {shlex.quote(name)} && '}irbench run")
     print(json.dumps({"written": [str(folder / name) for name in FILES]}))
     return 0
