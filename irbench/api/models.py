@@ -104,7 +104,7 @@ class LoadedModel:
             UserError: the network refuses the image, or returns something else than an image with
                 values in [0, 1].
         """
-        from irbench.inference.guard import check_values, share_outside
+        from irbench.inference.guard import check_values, range_of
 
         self._network.done = tile
         try:
@@ -112,7 +112,7 @@ class LoadedModel:
                 found = evaluate.forward(self._network, image, self.device.partition(":")[0])
         finally:
             self._network.done = None
-        check_values(found, self.name, self._network.options.dtype, share_outside(image))
+        check_values(found, self.name, self._network.options.dtype, range_of(image))
         return found
 
 

@@ -20,9 +20,11 @@ guard(torch.nn.PixelUnshuffle(2), 'mine', scale=1, channels=3)(torch.rand(1, 3, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,8 +37,10 @@ from irbench.models.padding import crop, pad_to_multiple
 
 # A restored image may overshoot [0, 1]; most of its values may not lie outside of this range.
 RANGE = (-0.5, 1.5)
-SLIGHT = (-0.25, 1.25)  # nor more than MOST of them outside of this one, as for -1 .. 1
-MOST = 0.05         # beyond the share of the input's values that noise puts there
+# An output in -1 .. 1 has more than MOST of its values outside of this range, beyond the share that
+# noise puts there in the input; and it is about twice the input less 1, which values of a network
+# that is hardly trained are not: those are bad, but not of another range.
+SLIGHT, MOST = (-0.25, 1.25), 0.05
 MEAN = (-1.0, 2.0)  # nor may their mean; it finds 0 .. 255 in a picture that is mostly black
 USUAL = 8           # sides that are no multiple of this get advice on `size_multiple`
 OF_SIZES = (RuntimeError, ValueError, AssertionError)  # what a wrong size usually raises
@@ -187,8 +191,32 @@ def _described(y: object) -> str:
     return "nothing (None)" if y is None else f"an object of the type {type(y).__name__}"
 
 
-def share_outside(image: np.ndarray, limits: tuple[float, float] = SLIGHT) -> float:
-    """Return the share, 0 to 1, of an image's values (float (H, W, C)) outside of limits."""
+class Range(NamedTuple):
+    """What the values of an image are like.
+
+    Attributes:
+        outside: the share of them, 0 to 1, outside of ``SLIGHT``.
+        mean, spread: their mean and standard deviation.
+    """
+
+    outside: float
+    mean: float
+    spread: float
+
+    @property
+    def doubled(self) -> Range:
+        """That of the same image with values in -1 to 1."""
+        return Range(self.outside, 2 * self.mean - 1, 2 * self.spread)
+
+
+def range_of(image: np.ndarray) -> Range:
+    """Return what the values of an image, float (H, W, C), are like."""
+    mean = float(image.mean(dtype=np.float64))
+    squares = sum(np.square(part - mean, dtype=np.float64).sum() for part in _parts(image))
+    return Range(_share_outside(image, SLIGHT), mean, math.sqrt(squares / image.size))
+
+
+def _share_outside(image: np.ndarray, limits: tuple[float, float]) -> float:
     return sum(np.count_nonzero((part < limits[0]) | (part > limits[1]))
                for part in _parts(image)) / image.size
 
@@ -199,20 +227,18 @@ def _parts(image: np.ndarray) -> list[np.ndarray]:
 
 
 def check_values(image: np.ndarray, name: str, dtype: str = "float32",
-                 given: float = 0.0) -> None:
+                 given: Range | None = None) -> None:
     """Check the values of a restored image, which belong in [0, 1] but may overshoot a little.
 
     Args:
         image: float (H, W, C).
         name: the model in messages.
         dtype: the number type of inference, for the message.
-        given: the share of the input's values outside of ``SLIGHT`` (``share_outside``): noise is
-            not clipped.
+        given: what the input's values are like. Without it an output in -1 .. 1 is not noticed.
 
     Raises:
-        UserError: NaN or infinite values; more than half of the values outside of ``RANGE``, more
-            than ``given`` and ``MOST`` of them outside of ``SLIGHT``, or their mean outside of
-            ``MEAN``, as for an output in 0 .. 255 or -1 .. 1.
+        UserError: NaN or infinite values; an output in 0 .. 255 (more than half of the values
+            outside of ``RANGE``, or their mean outside of ``MEAN``) or in -1 .. 1.
     """
     wrong = sum(np.count_nonzero(~np.isfinite(part)) for part in _parts(image))
     if wrong:
@@ -220,12 +246,20 @@ def check_values(image: np.ndarray, name: str, dtype: str = "float32",
         raise UserError(f"model {name} returned NaN or infinite values{kind} ({wrong:,} of "
                         f"{image.size:,}); valid are finite values in [0, 1]. The weights or the "
                         "number type do not fit the model.")
-    mean, least, most = float(image.mean(dtype=np.float64)), image.min(), image.max()
-    if (share_outside(image, RANGE) > 1 / 2 or not MEAN[0] <= mean <= MEAN[1]
-            or share_outside(image) > given + MOST):
-        advice = (" If its range is 0 to 255, divide the output by 255 in the model's code."
-                  if most > 2 else
-                  " If its range is -1 to 1, return (output + 1) / 2 in the model's code."
-                  if least < SLIGHT[0] else "")
+    found, least, most = range_of(image), image.min(), image.max()
+    doubled = given is not None and _is_doubled(found, given)
+    if doubled or _share_outside(image, RANGE) > 1 / 2 or not MEAN[0] <= found.mean <= MEAN[1]:
+        advice = (" If its range is -1 to 1, return (output + 1) / 2 in the model's code."
+                  if doubled else
+                  " If its range is 0 to 255, divide the output by 255 in the model's code."
+                  if most > 2 else "")
         raise UserError(f"model {name} returned values from {least:.4g} to {most:.4g} (mean "
-                        f"{mean:.4g}); valid is the range [0, 1].{advice}")
+                        f"{found.mean:.4g}); valid is the range [0, 1].{advice}")
+
+
+def _is_doubled(found: Range, given: Range) -> bool:
+    """Return whether an output is in -1 .. 1: about what its input would be in that range."""
+    there = given.doubled
+    return (found.outside > given.outside + MOST and abs(found.mean - there.mean) < 0.1
+            and 0.4 < found.spread / (there.spread or 1) < 1.5)
+

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from irbench.catalog.model import Model
+    from irbench.inference.guard import Range
     from irbench.inference.tiling import Tiled
 
 
@@ -210,20 +211,21 @@ class Restored(CellImages):
             with self.phases("forward"):
                 values = forward(self.network, loaded[0], device, seed)
             tiles, state = self.network.tiles, self.network.state()
-            outside = guard.share_outside(loaded[0])
+            # what was trained here learned the range of the targets, perhaps badly
+            given = None if self.job.model.training else guard.range_of(loaded[0])
         if self.foreign:
-            self._check_first(item, loaded[0], values, outside)
+            self._check_first(item, loaded[0], values, given)
         degraded, *target = loaded
         if not self.settings.keeps(self.job.spec["keep_images"]):
             degraded = None     # of a large image every array counts
-        return (degraded, *target, (values, outside), tiles, state)
+        return (degraded, *target, (values, given), tiles, state)
 
     def _check_first(self, item: Item, degraded: np.ndarray, values: np.ndarray,
-                     outside: float) -> None:
+                     given: Range | None) -> None:
         """Restore the first image again, once there is another one; at once if it is large."""
         if self.first is None:
             with self.named(item):
-                self.first = (item, degraded, self.rounded(values, outside))
+                self.first = (item, degraded, self.rounded(values, given))
             if item.name != self.last and degraded.size <= LARGE:
                 return
         first, *pictures = self.first
@@ -243,14 +245,14 @@ class Restored(CellImages):
         """Give the network what it knows after an image that another process has restored."""
         self.network.continue_from(state)
 
-    def rounded(self, values: np.ndarray, outside: float) -> np.ndarray:
+    def rounded(self, values: np.ndarray, given: Range | None) -> np.ndarray:
         """Check what the network returned, and return it as uint8 (H, W, C).
 
-        ``outside``: the share of the input's values outside of [0, 1] (``guard.share_outside``).
+        ``given``: what the input's values are like, if the output's are to be compared with it.
         """
         from irbench.inference import guard
 
-        guard.check_values(values, self.job.model.name, self.network.options.dtype, outside)
+        guard.check_values(values, self.job.model.name, self.network.options.dtype, given)
         return to_uint8(values)
 
 

@@ -15,7 +15,7 @@ from irbench.inference.guard import (
     check_values,
     guard,
     guarded,
-    share_outside,
+    range_of,
 )
 from irbench.inference.prepare import prepare
 from irbench.inference.seeding import seeded
@@ -161,6 +161,7 @@ def test_attributes_of_a_wrong_type_are_refused(attribute, value):
 
 IMAGE = np.random.default_rng(0).uniform(size=(8, 8, 3)).astype(np.float32)
 DARK = np.where(np.arange(192).reshape(8, 8, 3) % 20, 0, IMAGE)  # 95 % black
+NOISY = DARK + np.random.default_rng(1).normal(0, 50 / 255, DARK.shape)
 
 
 @pytest.mark.parametrize(("image", "message"), [
@@ -169,13 +170,12 @@ DARK = np.where(np.arange(192).reshape(8, 8, 3) % 20, 0, IMAGE)  # 95 % black
     (IMAGE - 3, r"valid is the range \[0, 1\]"),
     (2 * IMAGE - 1, r"values from -0.9\d+ to 0.9.*; .*-1 to 1, return \(output \+ 1\) / 2"),
     (2 * DARK - 1, r"-1 to 1"),
-    (2 * IMAGE, r"values from .* to 1.9"),
     (np.where(IMAGE.max() == IMAGE, np.nan, IMAGE), r"NaN or infinite values \(1 of 192\)"),
     (np.where(IMAGE.max() == IMAGE, np.inf, IMAGE), "NaN or infinite values"),
 ])
 def test_values_of_another_range_are_refused(image, message):
     with pytest.raises(UserError, match=f"model mine returned .*{message}"):
-        check_values(image, "mine")
+        check_values(image, "mine", given=range_of((image + 1) / 2))
 
 
 @pytest.mark.parametrize("image", [IMAGE, DARK, 1.2 * IMAGE - 0.1, 0 * IMAGE, 0 * IMAGE + 1.1])
@@ -184,11 +184,27 @@ def test_values_that_overshoot_a_little_are_valid(image):
 
 
 def test_noise_that_the_network_leaves_is_valid():
-    noisy = DARK + np.random.default_rng(1).normal(0, 50 / 255, DARK.shape)
-    assert share_outside(noisy) > 0.05
-    check_values(noisy, "mine", given=share_outside(noisy))
-    with pytest.raises(UserError, match="-1 to 1"):
-        check_values(2 * noisy - 1, "mine", given=share_outside(noisy))
+    noisy = range_of(NOISY)
+    assert noisy.outside > 0.05
+    check_values(NOISY, "mine", given=noisy)
+    for restored in (NOISY, DARK):
+        with pytest.raises(UserError, match="-1 to 1"):
+            check_values(2 * restored - 1, "mine", given=noisy)
+
+
+@pytest.mark.parametrize("image", [1 - 2 * DARK, 0.5 * IMAGE - 0.5, 2 * IMAGE, 3 * IMAGE - 1])
+def test_values_of_a_network_that_is_hardly_trained_are_valid(image):
+    """They are bad, which the score says; they are not of another range."""
+    check_values(image, "mine", given=range_of(DARK if image.mean() > 0.6 else IMAGE))
+
+
+def test_the_range_of_an_image_by_numpy():
+    image = np.random.default_rng(2).normal(0.5, 0.5, (150, 9, 3)).astype(np.float32)
+    found = range_of(image)
+    assert found.outside == ((image < -0.25) | (image > 1.25)).mean()
+    assert found.mean == pytest.approx(image.mean()) and found.spread == pytest.approx(image.std())
+    there = range_of(2 * image - 1)
+    assert found.doubled[1:] == pytest.approx(there[1:], rel=1e-5)
 
 
 def test_the_number_type_is_named_with_what_is_not_finite():
