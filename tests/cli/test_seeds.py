@@ -10,6 +10,7 @@ from tests.helpers import tiny
 TRAINING = {"recipe": "demo", "data": ["tinytrain"], "steps": 2, "patch": 16, "batch": 2}
 
 
+@pytest.mark.slow
 def test_two_seeds_from_the_training_to_the_table(tmp_path, monkeypatch, capsys):
     path = tiny.make(tmp_path, metrics=["psnr"], models={"tiny": {
         "arch": "tiny", "training": TRAINING, "profile": False}}, cells=[

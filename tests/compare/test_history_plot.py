@@ -42,6 +42,7 @@ def figures(monkeypatch):
     return kept
 
 
+@pytest.mark.slow
 def test_output_has_tables_and_three_files_a_figure_the_same_each_time(made, capsys):
     out = made / "out"
     arguments = ["history", str(made / "runs"), "--metric", "psnr", "--output", str(out)]

@@ -263,6 +263,7 @@ def test_an_interpreter_that_cannot_compile_is_unavailable(monkeypatch):
         prepare.prepare(Network(), Inference(compile=True))
 
 
+@pytest.mark.slow
 def test_a_compiled_network_never_runs_uncompiled_in_silence():
     """torch by default gives up compiling after a few sizes, and runs the plain network."""
     forms = []

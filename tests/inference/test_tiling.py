@@ -138,7 +138,7 @@ def semanir(request):
     return network
 
 
-@settings(derandomize=True, deadline=None, max_examples=25)
+@settings(derandomize=True, deadline=None, max_examples=15)
 @given(st.integers(2, 75), st.integers(2, 75), st.integers(1, 4))
 def test_semanir_is_the_whole_images_within_a_level(semanir, height, width, more):
     needed = tiling.exact_overlap(semanir)

@@ -40,6 +40,7 @@ def small():
     return registry.get("swinir-s-random").load()("sr", 2, 3).eval()
 
 
+@pytest.mark.slow
 def test_macs_of_the_lightweight_one_by_hand(small):
     N, C, H, W = 64, 60, 16, 24  # tokens of a window, channels
     pixels, layers, stages = H * W, 24, 4

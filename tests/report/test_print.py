@@ -43,6 +43,7 @@ def drawn(tmp_path_factory):
     return folder / "figures"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem", ["quality", "latency", "training"])
 def test_files_are_ready_for_print_and_undated(drawn, stem):
     with Image.open(drawn / f"{stem}.png") as image:

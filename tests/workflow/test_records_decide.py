@@ -121,12 +121,12 @@ def fail(record):
 
 CHANGES = {
     # name -> what is done to the folder, what the next run then does
-    "nothing": (lambda folder: None, set()),
     "a cell edited": (lambda folder: edit(folder / CELLS / "bicubic.json", lambda one: one[
         "result"]["mean"].update(ssim=0.5)), {BICUBIC}),
-    "a training's record gone": (lambda folder: (folder / OWN).unlink(), {TRAIN, TINY}),
 }
 MORE = {
+    "nothing": (lambda folder: None, set()),
+    "a training's record gone": (lambda folder: (folder / OWN).unlink(), {TRAIN, TINY}),
     "files of another age": (age, set()),
     "a cell gone": (lambda folder: (folder / CELLS / "tiny.json").unlink(), {TINY}),
     "a set's record gone": (lambda folder: (folder / "results/tiny/data/tinyset.json").unlink(),

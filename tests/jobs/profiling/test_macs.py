@@ -288,6 +288,7 @@ def test_passes_add_up():
     assert found.excluded["aten::add"] == 2 * one.excluded["aten::add"] + 3
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_counted_uncompiled():
     x = torch.rand(2, 3, 5)
     by_kind(torch.compile(nn.Linear(5, 7)), x, linear=2 * 3 * 5 * 7)

@@ -119,6 +119,7 @@ def test_only_the_first_process_has_rank_0(monkeypatch):
 
 # -- in the workflow -----------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_the_workflow_passes_on_minutes_and_gpus(tmp_path):
     config = trainings.make(tmp_path)
     root = ROOT

@@ -136,6 +136,7 @@ def test_a_training_stopped_and_continued_ends_with_the_same_bytes(folder, monke
     assert outcome(config) == whole
 
 
+@pytest.mark.slow
 def test_the_record_tells_trainings_with_other_threads_apart(folder, monkeypatch):
     """Threads fix the order of sums, so they are part of what the record's fingerprint covers."""
     config = trainings.make(folder)
