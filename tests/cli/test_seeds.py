@@ -1,5 +1,6 @@
 """Two seeds of one training from the config to the report, as a user runs them."""
 
+import pytest
 import yaml
 
 from irbench import cli, plan
