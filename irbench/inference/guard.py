@@ -20,7 +20,7 @@ guard(torch.nn.PixelUnshuffle(2), 'mine', scale=1, channels=3)(torch.rand(1, 3, 
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +38,12 @@ from irbench.models.padding import crop, pad_to_multiple
 # A restored image may overshoot [0, 1]; most of its values may not lie outside of this range.
 RANGE = (-0.5, 1.5)
 # An output in -1 .. 1 has more than MOST of its values outside of this range, beyond the share that
-# noise puts there in the input; and it is about twice the input less 1, which values of a network
-# that is hardly trained are not: those are bad, but not of another range.
+# noise puts there in the input; and it is about twice the input less 1 (the means of a few blocks
+# are compared). Values of a network that is hardly trained are not: they are bad, which the score
+# says, but not of another range.
 SLIGHT, MOST = (-0.25, 1.25), 0.05
+BLOCKS = 8          # along each side
+SLOPE, OFFSET, ALIKE = (1.6, 2.4), (-1.25, -0.75), 0.9
 MEAN = (-1.0, 2.0)  # nor may their mean; it finds 0 .. 255 in a picture that is mostly black
 USUAL = 8           # sides that are no multiple of this get advice on `size_multiple`
 OF_SIZES = (RuntimeError, ValueError, AssertionError)  # what a wrong size usually raises
@@ -196,24 +199,31 @@ class Range(NamedTuple):
 
     Attributes:
         outside: the share of them, 0 to 1, outside of ``SLIGHT``.
-        mean, spread: their mean and standard deviation.
+        blocks: the means of ``BLOCKS`` x ``BLOCKS`` parts of the image, at most 64.
     """
 
     outside: float
-    mean: float
-    spread: float
+    blocks: np.ndarray
 
-    @property
-    def doubled(self) -> Range:
-        """That of the same image with values in -1 to 1."""
-        return Range(self.outside, 2 * self.mean - 1, 2 * self.spread)
+    def is_doubled(self, given: Range) -> bool:
+        """Return whether this is about twice another image less 1: the same in -1 .. 1."""
+        if self.outside <= given.outside + MOST or not given.blocks.std() or not self.blocks.std():
+            return False
+        alike = np.corrcoef(given.blocks, self.blocks)[0, 1]
+        slope = alike * self.blocks.std() / given.blocks.std()
+        offset = self.blocks.mean() - slope * given.blocks.mean()
+        return bool(alike > ALIKE and SLOPE[0] < slope < SLOPE[1]
+                    and OFFSET[0] < offset < OFFSET[1])
 
 
 def range_of(image: np.ndarray) -> Range:
     """Return what the values of an image, float (H, W, C), are like."""
-    mean = float(image.mean(dtype=np.float64))
-    squares = sum(np.square(part - mean, dtype=np.float64).sum() for part in _parts(image))
-    return Range(_share_outside(image, SLIGHT), mean, math.sqrt(squares / image.size))
+    rows, columns = (np.linspace(0, side, min(BLOCKS, side) + 1).astype(int)
+                     for side in image.shape[:2])
+    return Range(_share_outside(image, SLIGHT), np.array([
+        image[top:bottom, left:right].mean(dtype=np.float64)
+        for top, bottom in itertools.pairwise(rows)
+        for left, right in itertools.pairwise(columns)]))
 
 
 def _share_outside(image: np.ndarray, limits: tuple[float, float]) -> float:
@@ -246,20 +256,14 @@ def check_values(image: np.ndarray, name: str, dtype: str = "float32",
         raise UserError(f"model {name} returned NaN or infinite values{kind} ({wrong:,} of "
                         f"{image.size:,}); valid are finite values in [0, 1]. The weights or the "
                         "number type do not fit the model.")
-    found, least, most = range_of(image), image.min(), image.max()
-    doubled = given is not None and _is_doubled(found, given)
-    if doubled or _share_outside(image, RANGE) > 1 / 2 or not MEAN[0] <= found.mean <= MEAN[1]:
+    mean, least, most = float(image.mean(dtype=np.float64)), image.min(), image.max()
+    doubled = given is not None and range_of(image).is_doubled(given)
+    if doubled or _share_outside(image, RANGE) > 1 / 2 or not MEAN[0] <= mean <= MEAN[1]:
         advice = (" If its range is -1 to 1, return (output + 1) / 2 in the model's code."
                   if doubled else
                   " If its range is 0 to 255, divide the output by 255 in the model's code."
                   if most > 2 else "")
         raise UserError(f"model {name} returned values from {least:.4g} to {most:.4g} (mean "
-                        f"{found.mean:.4g}); valid is the range [0, 1].{advice}")
+                        f"{mean:.4g}); valid is the range [0, 1].{advice}")
 
-
-def _is_doubled(found: Range, given: Range) -> bool:
-    """Return whether an output is in -1 .. 1: about what its input would be in that range."""
-    there = given.doubled
-    return (found.outside > given.outside + MOST and abs(found.mean - there.mean) < 0.1
-            and 0.4 < found.spread / (there.spread or 1) < 1.5)
 

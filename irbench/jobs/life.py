@@ -48,7 +48,8 @@ def environment() -> dict[str, str]:
 def wait(join: Callable[[], int], terminate: Callable[[], None]) -> tuple[int, int | None]:
     """Wait for a process that does this one's work.
 
-    SIGTERM is passed on to it. Ctrl-C reaches it directly, and this process goes on waiting.
+    SIGTERM is passed on to it, unless it means that a process that both watch has ended. Ctrl-C
+    reaches it directly, and this process goes on waiting.
 
     Args:
         join: waits for the process and returns its exit code.
@@ -61,7 +62,9 @@ def wait(join: Callable[[], int], terminate: Callable[[], None]) -> tuple[int, i
 
     def pass_on(number: int, _: object) -> None:
         came.append(number)
-        if number == signal.SIGTERM:
+        # a process that sees by itself that the run has ended needs no second signal: that could
+        # come when its state is saved, and its lock not yet removed
+        if number == signal.SIGTERM and not ended():
             terminate()
 
     before = {number: signal.signal(number, pass_on)

@@ -45,7 +45,8 @@ def compared(mirror, tmp_path_factory):
     @functools.cache
     def compare(dataset):
         rows = tuple(row for row in ROWS if row.dataset == dataset)
-        with contextlib.chdir(folder):
+        (folder / dataset).mkdir()      # a run keeps its folder until the process ends
+        with contextlib.chdir(folder / dataset):
             return anchor_run.run(dataclasses.replace(anchors.load(), rows=rows))
     return compare
 
