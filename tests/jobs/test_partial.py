@@ -11,10 +11,10 @@ from irbench.core.errors import UserError
 from irbench.core.run_folder import partial_of
 from irbench.inference.options import DEFAULT
 from irbench.inference.tiling import Tiled
-from irbench.jobs import evaluate
 from irbench.jobs import run as jobs
 from irbench.jobs.result import RunSettings
 from tests.helpers import tiny
+from tests.helpers.stops import Stops
 
 CELL = "sr-x2@2/tinyset/bicubic"
 
@@ -23,20 +23,6 @@ CELL = "sr-x2@2/tinyset/bicubic"
 def world(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return tiny.make(tmp_path, keep_images=True)
-
-
-class Stops:
-    """A stand-in for ``evaluate.forward`` that is interrupted at one image; counts the others."""
-
-    def __init__(self, monkeypatch, at=None, error=KeyboardInterrupt):
-        self.count, self.at, self.error, self.forward = 0, at, error, evaluate.forward
-        monkeypatch.setattr(evaluate, "forward", self)
-
-    def __call__(self, *arguments):
-        if self.count == self.at:
-            raise self.error
-        self.count += 1
-        return self.forward(*arguments)
 
 
 def do(config, **options):

@@ -15,12 +15,13 @@ from irbench.core.errors import UserError
 from irbench.core.run_folder import lock_of, part_lock_of, partial_of, partials_of
 from irbench.inference.options import DEFAULT
 from irbench.inference.tiling import Tiled
-from irbench.jobs import evaluate, parts
+from irbench.jobs import parts
 from irbench.jobs import run as jobs
 from irbench.jobs.cells.parts import Part
 from irbench.jobs.result import RunSettings
 from irbench.models import interface
 from tests.helpers import tiny
+from tests.helpers.stops import Stops
 
 CELL = "sr-x2@2/tinyset/bicubic"
 OF_A_JOB = {"seconds", "provenance"}    # all that splitting may change of a record
@@ -36,20 +37,6 @@ def world(tmp_path, monkeypatch):
 def cell(world):
     planned = plan.load(world)
     return planned, planned.cells[CELL]
-
-
-class Forwards:
-    """Counts the images that a network restores; may end the job at one."""
-
-    def __init__(self, monkeypatch, at=None, error=KeyboardInterrupt):
-        self.count, self.at, self.error, self.forward = 0, at, error, evaluate.forward
-        monkeypatch.setattr(evaluate, "forward", self)
-
-    def __call__(self, *arguments):
-        if self.count == self.at:
-            raise self.error
-        self.count += 1
-        return self.forward(*arguments)
 
 
 def part(cell, number, count, on_failure="stop", **options):
@@ -85,7 +72,7 @@ def test_the_record_is_that_of_one_job(cell, undisturbed, monkeypatch, count, or
     found = [part(cell, number, count, workers=workers) for number in order]
     assert sum(one["result"]["count"] for one in found) == 3
     assert not cell[1].record.exists()
-    calls = Forwards(monkeypatch)
+    calls = Stops(monkeypatch)
     record = whole(cell)
     assert calls.count == 0
     assert (lasting(record), pictures(cell)) == undisturbed
@@ -111,7 +98,7 @@ def test_the_seconds_of_all_processes_are_added_up(cell):
 def test_another_number_of_parts_goes_on(cell, undisturbed, monkeypatch, first, second, left):
     for one in first:
         part(cell, *one)
-    calls = Forwards(monkeypatch)
+    calls = Stops(monkeypatch)
     for one in second:
         part(cell, *one)
     record = whole(cell)
@@ -122,10 +109,10 @@ def test_another_number_of_parts_goes_on(cell, undisturbed, monkeypatch, first, 
 
 def test_a_part_that_was_stopped_goes_on(cell, undisturbed, monkeypatch):
     with monkeypatch.context() as patch:
-        Forwards(patch, 1)
+        Stops(patch, 1)
         with pytest.raises(KeyboardInterrupt):
             part(cell, 2, 2)
-    calls = Forwards(monkeypatch)
+    calls = Stops(monkeypatch)
     assert part(cell, 2, 2)["result"] == {"part": "2/2", "count": 2}
     assert calls.count == 1
     assert lasting(whole(cell)) == undisturbed[0]
@@ -134,12 +121,12 @@ def test_a_part_that_was_stopped_goes_on(cell, undisturbed, monkeypatch):
 
 def test_the_cell_does_what_a_killed_part_has_not(cell, undisturbed, monkeypatch):
     with monkeypatch.context() as patch:
-        Forwards(patch, 1)
+        Stops(patch, 1)
         with pytest.raises(KeyboardInterrupt):
             part(cell, 2, 2)
     lines = partial_of(cell[1].record, Part(2, 2))
     lines.write_text(lines.read_text() + '0123 {"entry": {"na')     # was written as it died
-    calls = Forwards(monkeypatch)
+    calls = Stops(monkeypatch)
     assert lasting(whole(cell)) == undisturbed[0]
     assert calls.count == 2
 
@@ -148,7 +135,7 @@ def test_the_cell_does_what_a_killed_part_has_not(cell, undisturbed, monkeypatch
 def test_a_failure_is_the_cells(cell, monkeypatch, capsys, error):
     """A part says it, and writes no record; the cell has that of a job for all images."""
     with monkeypatch.context() as patch:
-        Forwards(patch, 0, error)
+        Stops(patch, 0, error)
         for number in (1, 2):
             found = part(cell, number, 2, on_failure="record")
             assert (found["status"], found["result"]["count"]) == ("failed", None)
@@ -162,7 +149,7 @@ def test_a_failure_is_the_cells(cell, monkeypatch, capsys, error):
 
 
 def test_a_model_that_ends_its_process_is_no_success(cell, monkeypatch):
-    Forwards(monkeypatch, 0, SystemExit(0))
+    Stops(monkeypatch, 0, SystemExit(0))
     with pytest.raises(UserError, match="ended the job"):
         part(cell, 1, 2)
     assert part(cell, 1, 2, on_failure="record")["status"] == "failed"
@@ -181,7 +168,7 @@ def test_only_images_with_the_same_bits_are_taken_over(cell, undisturbed, monkey
         monkeypatch.setattr(machine, "basis", lambda: {"cpu": "another"})
     else:
         cell = cell[0], replace(cell[1], spec={**cell[1].spec, "code": "another"})
-    calls = Forwards(monkeypatch)
+    calls = Stops(monkeypatch)
     record = whole(cell, **options)
     assert calls.count == left
     assert (record["result"], pictures(cell)) == (undisturbed[0]["result"], undisturbed[1])
@@ -196,7 +183,7 @@ def test_equal_nodes_with_other_memory_count_as_one_machine(monkeypatch):
 
 def test_a_part_has_nothing_to_do_when_the_cell_is_done(cell, monkeypatch):
     record = whole(cell)
-    calls = Forwards(monkeypatch)
+    calls = Stops(monkeypatch)
     found = part(cell, 1, 2, on_failure="record")
     assert (found["status"], found["result"]["count"], calls.count) == ("ok", None, 0)
     partial_of(cell[1].record, Part(1, 2)).touch()      # of a part that ended too late
