@@ -40,7 +40,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 LEAST = (3, 11)     # of Python, as in pyproject.toml
-BASE = ("torch", "numpy", "PIL", "yaml", "tqdm", "psutil")  # what irbench imports for any job
+# what irbench imports for any job
+BASE = ("torch", "numpy", "PIL", "cv2", "scipy", "yaml", "tqdm", "psutil")
 LIMIT = 5.0         # minutes of a check, all stages together
 RESERVE = 6.0       # seconds of a check that are kept for its end
 BAD = ("failed", "timed out")
@@ -66,13 +67,13 @@ class Stage:
 
 
 STAGES = (
-    Stage("machine", 30, "versions, devices, the images to work on"),
+    Stage("machine", 15, "versions, devices, the images to work on"),
     Stage("tests", 80, "the tests marked gpu", ("pytest",)),
-    Stage("attention", 45, "every attention implementation over N and k, with memory"),
-    Stage("profiles", 45, "speed and memory of the bundled models and SwinIR", ("safetensors",)),
-    Stage("steps-compacter", 30, "training steps of Compacter in several precisions",
+    Stage("attention", 50, "every attention implementation over N and k, with memory"),
+    Stage("profiles", 55, "speed and memory of the bundled models and SwinIR", ("safetensors",)),
+    Stage("steps-compacter", 45, "training steps of Compacter in several precisions",
           ("accelerate", "safetensors")),
-    Stage("steps-semanir-light", 35, "the same of SemanIR-light", ("accelerate", "safetensors")),
+    Stage("steps-semanir-light", 45, "the same of SemanIR-light", ("accelerate", "safetensors")),
     Stage("evaluation", 30, "the evaluation pipeline on the given images", ("safetensors",)),
     Stage("processes", 30, "one training shared by two GPUs", ("accelerate", "safetensors")),
     # the last: a compiler may take all the time that is left
@@ -277,6 +278,7 @@ def arguments_of(words: list[str] | None) -> argparse.Namespace:
     train.add_argument("--set", dest="recipe", type=mapping, default={}, metavar="JSON",
                        help='fields of the recipe: \'{"batch": 64, "precision": "no"}\'')
     train.add_argument("--compile", action="store_true", help="use torch.compile")
+    train.add_argument("--graph", action="store_true", help="replay the network as a CUDA graph")
     train.add_argument("--channels-last", action="store_true", help="use torch's NHWC layout")
     train.add_argument("--stop-after", type=minutes, metavar="M",
                        help="stop after M minutes with exit code 3; the same command continues")

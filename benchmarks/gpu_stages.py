@@ -45,6 +45,8 @@ COMPILED = {"compiled": {"compile": True}}
 # how the steps of a training are run -> recipe, and settings of the run
 STEPS = {"float32": ({}, {}), "bf16": ({"precision": "bf16"}, {}),
          "channels-last": ({}, {"channels_last": True}), "tf32": ({}, {}),
+         "graph": ({}, {"graph": True}), "muon": ({"optimiser": "muon", "matrix_lr": 8}, {}),
+         "graph, muon": ({"optimiser": "muon", "matrix_lr": 8}, {"graph": True}),
          "bf16, muon": ({"precision": "bf16", "optimiser": "muon", "matrix_lr": 8}, {})}
 STEPS_COMPILED = {"bf16, compiled": ({"precision": "bf16"}, {"compile": True}),
                   "compiled": ({}, {"compile": True})}
@@ -233,7 +235,7 @@ def train_steps(found: Findings, arch: str, wanted: dict) -> list[dict]:
               "spike": None, "workers": 0 if found.tiny else min(4, found.settings["cores"] - 1),
               "batch": 2 if found.tiny else 16, "patch": 32 if found.tiny else 96}
     forms = {how: form for how, form in wanted.items() if not (
-        (how == "tf32" and device == "cpu")
+        (device == "cpu" and ("tf32" in how or "graph" in how))
         or ("muon" in how and not hasattr(torch.optim, "Muon")))}   # torch before 2.9
     rows = []
     for how, (own, settings) in forms.items():

@@ -82,7 +82,7 @@ def train(found: Findings) -> None:
     try:
         record = run.do(planned, job, found.run_settings(
             max_minutes=left and left / 60, compile=settings["compile"],
-            channels_last=settings["channels_last"]))
+            channels_last=settings["channels_last"], graph=settings["graph"]))
         result = record["result"]
         best = result["best"]
         found.put(result={name: value for name, value in result.items() if name != "curve"},

@@ -7,6 +7,10 @@ the CPU work divided by the cores. The CPU work is what the same cell takes with
 without latency, in CPU time, so that other processes on the machine disturb it little; they do
 disturb the wall time. For that reason the rows hold the CPU time with threads, too.
 
+Cores share memory and caches, so that the same work takes more CPU time when all of them are busy,
+whatever program runs. ``busy_s`` is that time: the same cell in as many processes as cores, each by
+itself without threads, side by side. ``busy_ratio`` divides by this work over the cores.
+
 Images are made from BSDS, Kodak or whatever ``--images`` names: files are tiled to the size. Writes
 a table to stderr and one JSON document as the last line of stdout.
 
@@ -18,10 +22,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import fmean
 
 import cv2
 import numpy as np
@@ -92,40 +98,62 @@ def measure(settings: Path, latency: float, workers: int, keep: bool) -> tuple[f
     return time.perf_counter() - wall, time.process_time() - cpu, found.result
 
 
+def side_by_side(settings: Path, processes: int) -> float:
+    """Run the cell in several processes at once; return the mean CPU seconds of one."""
+    running = [subprocess.Popen([sys.executable, __file__, "--work", str(settings)],
+                                stdout=subprocess.PIPE, text=True) for _ in range(processes)]
+    return fmean(float(one.communicate()[0].split()[-1]) for one in running)
+
+
+def work(settings: Path) -> int:
+    """Print the CPU seconds of the cell without threads and latency, after one as a warm-up."""
+    print(*(measure(settings, 0, 0, False)[1] for _ in range(2)))
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=Path, required=True, help="a folder of photographs")
+    parser.add_argument("--images", type=Path, help="a folder of photographs")
     parser.add_argument("--count", type=int, default=8)
     parser.add_argument("--latencies", type=float, nargs="+", default=[5, 20, 100],
                         metavar="MS")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3, help="the least wall time of them counts")
     parser.add_argument("--keep", action="store_true", help="write pictures, too")
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)    # see side_by_side
     arguments = parser.parse_args()
+    if not (arguments.images or arguments.work):
+        parser.error("--images FOLDER is missing")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     allocator.keep()
+    if arguments.work:
+        return work(arguments.work)
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         settings = prepare(folder, arguments.images, arguments.count)
         os.chdir(folder)
         measure(settings, 0, 0, False)      # warm-up: imports, digests of the files
+        busy = side_by_side(settings, arguments.cores)
         for latency in arguments.latencies:
             for _ in range(arguments.rounds):
-                _, work, serial = measure(settings, 0, 0, arguments.keep)
+                _, alone, serial = measure(settings, 0, 0, arguments.keep)
                 turn, _, _ = measure(settings, latency / 1000, 0, arguments.keep)
                 wall, cpu, threaded = measure(settings, latency / 1000, arguments.cores,
                                               arguments.keep)
                 if threaded != serial:
                     print("the values differ with threads", file=sys.stderr)
                     return 1
-                bound = max(arguments.count * latency / 1000, work / arguments.cores)
-                rows.append({"latency_ms": latency, "work_s": round(work, 3),
+                network = arguments.count * latency / 1000
+                bound = max(network, alone / arguments.cores)
+                rows.append({"latency_ms": latency, "work_s": round(alone, 3),
                              "in_turn_s": round(turn, 3), "wall_s": round(wall, 3),
                              "cpu_s": round(cpu, 3), "bound_s": round(bound, 3),
-                             "ratio": round(wall / bound, 3)})
+                             "ratio": round(wall / bound, 3), "busy_s": round(busy, 3),
+                             "busy_ratio": round(
+                                 wall / max(network, busy / arguments.cores), 3)})
     print(f"{arguments.count} images of {SIZE[1]}x{SIZE[0]}, {arguments.cores} cores"
           f"{', pictures written' if arguments.keep else ''}; load "
           f"{os.getloadavg()[0]:.1f}", file=sys.stderr)

@@ -213,20 +213,12 @@ def show(rows: dict[str, dict], costs: dict[str, dict]) -> None:
           "both do not overlap", file=sys.stderr)
 
 
-def main(words: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", required=True, type=Path, help="folder for config, run and notes")
-    parser.add_argument("--cpu-seconds", type=float, default=900, help="of each training")
-    parser.add_argument("--seeds", type=int, default=2)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what is trained, on what, and what scores it."""
     parser.add_argument("--seed", type=int, default=0, help="the first")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="some of the changes: "
-                        + ", ".join(CHANGES))
-    parser.add_argument("--change", action="append", default=[], metavar="NAME=JSON",
-                        help="another change: fields of a recipe, with absolute paths; may be "
-                        "given more than once")
+    parser.add_argument("--model", default="compacter")
     parser.add_argument("--fields", type=json.loads, default={},
                         help="JSON, fields of the recipe for all of them")
-    parser.add_argument("--model", default="compacter")
     parser.add_argument("--options", type=json.loads, default={"skip": "input"},
                         help="JSON, of the model")
     parser.add_argument("--protocol", default="sr-x2")
@@ -236,9 +228,22 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--catalog", nargs="+", default=[], help="files or folders with own sets")
     parser.add_argument("--data-root", default="data")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--calibrate", type=int, default=16, help="steps of a calibration")
     parser.add_argument("--max-minutes", type=float, help="stop a training cleanly after this wall "
                         "time, with exit code 3; the same command continues")
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", required=True, type=Path, help="folder for config, run and notes")
+    parser.add_argument("--cpu-seconds", type=float, default=900, help="of each training")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="some of the changes: "
+                        + ", ".join(CHANGES))
+    parser.add_argument("--change", action="append", default=[], metavar="NAME=JSON",
+                        help="another change: fields of a recipe, with absolute paths; may be "
+                        "given more than once")
+    parser.add_argument("--calibrate", type=int, default=16, help="steps of a calibration")
+    add_options(parser)
     arguments = parser.parse_args(words)
     for name in ("seeds", "threads", "calibrate"):
         if getattr(arguments, name) < 1:
@@ -246,10 +251,7 @@ def main(words: list[str] | None = None) -> int:
     if not arguments.cpu_seconds > 0:
         parser.error("--cpu-seconds must be above 0")
     changes = chosen(parser, arguments)
-    arguments.data_root = str(Path(arguments.data_root).resolve())
-    arguments.catalog = [str(Path(path).resolve()) for path in arguments.catalog]
-    allocator.keep()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    prepare(arguments)
     with contextlib.chdir(arguments.out):
         try:
             # a mistake in one of the changes is told before anything is computed
@@ -279,6 +281,14 @@ def main(words: list[str] | None = None) -> int:
         "hardware": about["hardware"], "time": about["time"],
         "packages": machine.versions_of("torch", "numpy", "pillow", "accelerate")}))
     return 0
+
+
+def prepare(arguments: argparse.Namespace) -> None:
+    """Make paths absolute and the folder ``--out``, in which everything then happens."""
+    arguments.data_root = str(Path(arguments.data_root).resolve())
+    arguments.catalog = [str(Path(path).resolve()) for path in arguments.catalog]
+    allocator.keep()
+    arguments.out.mkdir(parents=True, exist_ok=True)
 
 
 def chosen(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict[str, dict]:

@@ -19,8 +19,8 @@ from tests.helpers.paths import ROOT
 FOLDER = ROOT / "benchmarks"
 SHELL = FOLDER / "gpu.sh"
 # packages of pyproject.toml, and of a test, that a machine with a GPU may lack
-OPTIONAL = ("snakemake", "pyiqa", "lpips", "spandrel", "fvcore", "jsonschema", "pytest", "cv2",
-            "torchvision", "skimage", "scipy", "matplotlib", "seaborn", "pandas", "jinja2",
+OPTIONAL = ("snakemake", "pyiqa", "lpips", "spandrel", "fvcore", "jsonschema", "pytest",
+            "torchvision", "skimage", "matplotlib", "seaborn", "pandas", "jinja2",
             "tabulate", "pooch", "requests", "triton")
 BLOCKER = """
 import sys
@@ -368,7 +368,7 @@ def test_steps_are_taken_in_every_form(planned):
         forms = [(job.model.training.precision, job.model.training.optimiser, how.channels_last)
                  for job, how in planned[f"steps-{arch}"]]
         assert forms == [("no", "adamw", False), ("bf16", "adamw", False), ("no", "adamw", True),
-                         ("bf16", "muon", False)]
+                         ("no", "muon", False), ("bf16", "muon", False)]
         assert all(job.model.training.steps == 50 for job, _ in planned[f"steps-{arch}"])
         compiled = [(job, how) for job, how in planned["compiled"] if job.model.arch == arch]
         assert [how.compile for job, how in compiled if job.kind == "training"] == [True, True]
@@ -402,7 +402,7 @@ def test_a_whole_check(tmp_path, pictures):
     assert models[:2] == ["compacter", "semanir-light"] and "swinir-s-random" in models
     for arch in ("compacter", "semanir-light"):
         rows = {row["form"]: row for row in found[f"steps-{arch}"]["steps"]}
-        assert list(rows) == ["float32", "bf16", "channels-last", "bf16, muon"]
+        assert list(rows) == ["float32", "bf16", "channels-last", "muon", "bf16, muon"]
         assert rows["channels-last"]["losses"] == pytest.approx(rows["float32"]["losses"], rel=1e-4)
         assert rows["bf16"]["losses"] != rows["float32"]["losses"]
     assert found["processes"]["processes"] == 2
@@ -422,7 +422,7 @@ def test_a_check_without_the_packages_that_are_not_needed(tmp_path):
     assert skipped == {"tests": "needs pytest"} and done.returncode == 0
     assert any("spandrel" in note for note in found["profiles"]["notes"])
     assert "fvcore" in found["profiles"]["rows"][0]["missing"]["macs"]
-    assert "ssim" not in found["evaluation"]["cells"][0]
+    assert found["evaluation"]["cells"]
 
 
 @pytest.mark.slow

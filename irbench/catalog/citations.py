@@ -9,12 +9,14 @@ print(citations.bibtex(citations.keys('datasets', 'set5')))"``
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from irbench.catalog import reader
+from irbench.core import forms
 
 CATALOG = Path(__file__).with_name("citations.yaml")
+USE = "% for: "         # begins the comment above an entry
 GROUPS = ("methods", "sources", "datasets", "metrics", "models")
 # the kinds of entries, each with the fields that it must have
 KINDS = {"article": ("author", "title", "journal", "year"),
@@ -41,11 +43,17 @@ def keys(group: str, name: str) -> tuple[str, ...] | None:
     return None if found is None else tuple([found] if isinstance(found, str) else found)
 
 
-def bibtex(keys: Iterable[str]) -> str:
-    """Return the entries with these keys, sorted by key, each once."""
-    return "\n".join(_entry(key, load()["entries"][key]) for key in sorted(set(keys)))
+def bibtex(keys: Iterable[str], uses: Mapping[str, Iterable[str]] | None = None) -> str:
+    """Return the entries with these keys, sorted by key, each once.
+
+    ``uses``: what each entry is cited for, which a comment above it says.
+    """
+    return "\n".join(_entry(key, load()["entries"][key], (uses or {}).get(key, ()))
+                     for key in sorted(set(keys)))
 
 
-def _entry(key: str, fields: dict) -> str:
+def _entry(key: str, fields: dict, uses: Iterable[str]) -> str:
+    # BibTeX ignores what stands between entries up to the next @
+    why = [f"{USE}{forms.shown('; '.join(uses)).replace('@', '(at)')}"] if uses else []
     lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if name != "type"]
-    return "\n".join([f"@{fields['type']}{{{key},", *lines, "}", ""])
+    return "\n".join([*why, f"@{fields['type']}{{{key},", *lines, "}", ""])

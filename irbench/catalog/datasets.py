@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from irbench.catalog import blocks, patterns
+from irbench.catalog import blocks, patterns, reader
 from irbench.catalog.archives import Archive, parse_archives
 from irbench.catalog.blocks import Blocks
 from irbench.catalog.manifest import NAME, UNFIT, read_manifest
@@ -114,6 +114,11 @@ class DatasetEntry:
     def __str__(self) -> str:
         """Return the name with the place of its definition, for messages."""
         return f"dataset {self.name!r} ({self.catalog})"
+
+    def command(self, words: str) -> str:
+        """Return ``irbench data ...`` on this set; only a config names the catalog of a user."""
+        words = f"irbench data {words.replace('NAME', self.name)}"
+        return words if self.catalog.parent == reader.BUILTIN else f"{words} --config CONFIG"
 
     @property
     def kind(self) -> str:

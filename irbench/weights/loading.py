@@ -308,8 +308,9 @@ def locate(model: Model, protocol: Protocol, folder: Path,
     scope = recipes.scope(model.training.levels, protocol)
     stored = RunFolder(folder).load("training", {"protocol": scope, "model": name})
     if stored.missing:
-        raise Unavailable(f"model {name} is not trained for {scope} yet. Run "
-                          f"irbench train --protocol {scope} --model {name}.")
+        raise Unavailable(f"model {name} is not trained for {scope} yet. Run irbench "
+                          f"train --protocol {scope} --model {name}, with the --config of "
+                          "this run.")
     record = stored.record
     if record is None:
         raise UserError(f"{folder}/{stored.problem}")

@@ -18,7 +18,7 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result | None:
     return loop.run(plan, job, device=settings.device, threads=settings.threads,
                     max_minutes=settings.max_minutes, tensorboard=settings.tensorboard,
                     compile=settings.compile, channels_last=settings.channels_last,
-                    keep_state=settings.keep_state)
+                    graph=settings.graph, keep_state=settings.keep_state)
 
 
 def forget(folder: RunFolder, record: dict) -> None:

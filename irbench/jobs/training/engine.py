@@ -77,11 +77,15 @@ class _Samples:
         return self.patches.sample(*position)
 
 
-def loader(engine: Accelerator, state: State, patches: data.Patches) -> Iterator:
+def loader(engine: Accelerator, state: State, patches: data.Patches,
+           pinned: bool = True) -> Iterator:
     """Yield this process's parts of the batches from the state's step on, until it is closed.
 
     Each is float32 tensors: inputs (B, C, h, w), targets (B, C, H, W), and with a teacher its
     images of the targets' shape. Closing it ends the processes that prepare data.
+
+    ``pinned``: whether batches for a GPU are put into pinned memory. A thread does it, and no other
+    thread may allocate while CUDA graphs are captured.
     """
     def batches():
         step, recipe = state.step, state.recipe
@@ -92,10 +96,10 @@ def loader(engine: Accelerator, state: State, patches: data.Patches) -> Iterator
                                       engine.num_processes)
             step += 1
 
-    workers = state.recipe.workers
+    workers, on_gpu = state.recipe.workers, engine.device.type == "cuda"
     # a separate generator, because a loader draws a number when it starts
     yield from DataLoader(_Samples(patches), batch_sampler=batches(), num_workers=workers,
-                          worker_init_fn=_undisturbed, pin_memory=engine.device.type == "cuda",
+                          worker_init_fn=_undisturbed, pin_memory=pinned and on_gpu,
                           generator=torch.Generator())
 
 

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 
 def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         max_minutes: float | None = None, tensorboard: bool = False, compile: bool = False,
-        channels_last: bool = False, keep_state: bool = False) -> Result | None:
+        channels_last: bool = False, graph: bool = False,
+        keep_state: bool = False) -> Result | None:
     """Train a model and write its record; returns None in any process but the first.
 
     The caller holds the job's lock.
@@ -57,6 +58,7 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
             the speed, and the weights by rounding (and by other random numbers, if the network
             draws some in training).
         channels_last: keep weights and images in torch's NHWC layout.
+        graph: replay the network's passes as CUDA graphs (``irbench.jobs.training.graph``).
         keep_state: keep the last state until somebody has seen the record (``training.forget``).
 
     Raises:
@@ -64,13 +66,14 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         Unavailable: the training images are missing, training stopped on a NaN or a loss spike, or
             there is no compiler.
         Superseded: the plan of the run no longer asks for this training.
-        UserError: recipe and images do not fit together.
+        UserError: recipe and images do not fit together, or ``graph`` does not fit the training.
     """
     import torch
 
     from irbench.inference.prepare import check_compiler
     from irbench.inference.seeding import seed_all
     from irbench.jobs.training import engine as engines
+    from irbench.jobs.training import graph as graphs
     from irbench.jobs.training.state import State, weights
 
     if compile:
@@ -80,6 +83,8 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
     phases = records.Phases()
     protocol, model = plan.scopes["/".join(job.key.values())], job.model
     engine = engines.start(device, model.training, threads)
+    if graph:
+        graphs.check(model.training, device, engine.num_processes, compile)
     place = _Place(plan, job, protocol)
     if engine.is_main_process:
         place.tidy()
@@ -106,13 +111,17 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         if model.training.teacher:
             with phases("teacher"), engine.main_process_first():
                 teacher.teach(patches, plan, job, device, stop)
-        with (curve.Board(board, state.step) as board,
-              contextlib.closing(engines.loader(engine, state, patches)) as loader):
+        loader = engines.loader(engine, state, patches, pinned=not graph)
+        with curve.Board(board, state.step) as board, contextlib.closing(loader):
             # accelerate shares gradients among processes and computes in the recipe's precision;
             # the optimisers stay torch's own, so that several of them and a resumed state need no
             # accelerate
             trained = engine.prepare_model(state.network)
-            _train(torch.compile(trained) if compile else trained, state,
+            if compile:
+                trained = torch.compile(trained)
+            elif graph:
+                trained = graphs.Replayed(trained)
+            _train(trained, state,
                    (tuple(t.to(engine.device, non_blocking=True, memory_format=layout)
                           for t in part) for part in loader),
                    patches, validator, engine, place, board, stop)

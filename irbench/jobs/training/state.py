@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from irbench.catalog.recipes import Recipe, in_phase, learning_rate
 from irbench.core import files, messages, run_folder
 from irbench.core.errors import UserError
+from irbench.jobs.training import muon
 
 REMEMBERED = 100    # number of recent losses that a spike is compared with
 POINTS = 200        # largest number of points in the curve
@@ -47,26 +48,18 @@ def optimisers(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimiser]
         found = [kind(network.parameters(), betas=betas, **own)]
     else:
-        kind = _muon()
+        if not muon.AVAILABLE:
+            raise UserError(f"optimiser muon: torch {torch.__version__} does not have it (torch "
+                            "2.9 does). Use `optimiser: adamw` or adam, or a newer torch.")
         matrices = {id(m.weight): m.weight for m in network.modules() if isinstance(m, nn.Linear)}
         others = [p for p in network.parameters() if id(p) not in matrices]
         found = [torch.optim.AdamW(others, betas=betas, **own)] if others else []
         if matrices:                # a purely convolutional network has none
-            found.append(kind(matrices.values(), adjust_lr_fn="match_rms_adamw", **own))
+            found.append(muon.Muon(matrices.values(), adjust_lr_fn="match_rms_adamw", **own))
     for optimiser in found:
         for group in optimiser.param_groups:
-            muon = recipe.optimiser == "muon" and isinstance(optimiser, kind)
-            group["share"] = recipe.matrix_lr if muon else 1.0
+            group["share"] = recipe.matrix_lr if isinstance(optimiser, muon.Muon) else 1.0
     return found
-
-
-def _muon() -> type[torch.optim.Optimizer]:
-    """Return torch's Muon; raise UserError for a torch that is too old to have it."""
-    try:
-        return torch.optim.Muon
-    except AttributeError:
-        raise UserError(f"optimiser muon: torch {torch.__version__} does not have it (torch 2.9 "
-                        "does). Use `optimiser: adamw` or adam, or a newer torch.") from None
 
 
 class State:
@@ -158,12 +151,15 @@ class State:
             return
         # early weights are forgotten sooner, as in many toolkits
         decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        pairs = list(zip(self.averaged.state_dict().values(),
+                         self.network.state_dict().values(), strict=True))
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
         with torch.no_grad():
-            for mean, now in zip(self.averaged.state_dict().values(),
-                                 self.network.state_dict().values(), strict=True):
-                if mean.is_floating_point():
-                    mean.lerp_(now, 1 - decay)
-                else:
+            # one launch on a GPU for all tensors; the same bytes as one after another
+            torch._foreach_lerp_([mean for mean, _ in floats], [now for _, now in floats],
+                                 1 - decay)
+            for mean, now in pairs:
+                if not mean.is_floating_point():
                     mean.copy_(now)
 
     # -- the file ------------------------------------------------------------------------------

@@ -29,9 +29,11 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def wait_for(path, seconds=60):
+def wait_for(path, alive, seconds=900):
+    """Wait for a file as long as its process lives: a loaded machine may need minutes."""
     until = time.monotonic() + seconds
     while not path.exists():
+        assert alive() or path.exists(), f"it ended without {path}"
         assert time.monotonic() < until, f"{path} did not appear"
         time.sleep(0.01)
 
@@ -46,7 +48,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(folder):
     # killed from outside as soon as there is something to continue from
     one = Apart(config)
     path = job(config).record.with_suffix(".state")
-    wait_for(path)
+    wait_for(path, one.process.is_alive)
     one.process.kill()
     assert one.code() == -signal.SIGKILL
     reached = []
@@ -121,7 +123,7 @@ def test_a_signal_to_all_processes_ends_it_cleanly(folder, workers):
     config = trainings.make(folder, steps=100_000, save_every=3, workers=workers)
     one = Apart(config)
     path = job(config).record.with_suffix(".state")
-    wait_for(path)
+    wait_for(path, one.process.is_alive)
     os.killpg(one.process.pid, signal.SIGTERM)
     assert one.code() == 3
     assert state.read(path)["step"] >= 3
@@ -156,7 +158,7 @@ def test_ctrl_c_saves_too(folder):
     config = trainings.make(folder, steps=100_000)
     one = Apart(config)
     path = job(config).record.with_suffix(".state")
-    wait_for(path)
+    wait_for(path, one.process.is_alive)
     os.killpg(one.process.pid, signal.SIGINT)
     assert one.code() == 3
     change(config, steps=100_001)
@@ -173,7 +175,7 @@ def test_a_training_whose_run_was_killed_saves_and_ends(folder):
          "--model", "thin", "--on-failure", "record"],
         env={**os.environ, life.VARIABLE: named, "PYTHONPATH": str(ROOT)})
     path = job(config).record.with_suffix(".state")
-    wait_for(path)
+    wait_for(path, lambda: one.poll() is None)
     run.kill()      # not waited for: it stays a zombie, and counts as ended
     assert one.wait(60) == 0
     run.wait()
@@ -185,7 +187,7 @@ def test_a_signal_to_the_process_that_watches_a_job_reaches_the_job(folder):
     """As a cluster sends it to what it started: the training saves what it has and says so."""
     config = trainings.make(folder, steps=100_000, save_every=3)
     one = Apart(config, "--on-failure", "record")
-    wait_for(job(config).record.with_suffix(".state"))
+    wait_for(job(config).record.with_suffix(".state"), one.process.is_alive)
     one.process.terminate()
     assert one.code() == 0
     record = records.read(job(config).record)

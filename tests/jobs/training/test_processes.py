@@ -120,15 +120,19 @@ def test_only_the_first_process_has_rank_0(monkeypatch):
 # -- in the workflow -----------------------------------------------------------------------------
 
 @pytest.mark.slow
-def test_the_workflow_passes_on_minutes_and_gpus(tmp_path):
+@pytest.mark.parametrize(("asked", "words"), [
+    (["train:max_minutes=50", "train:gpu=4"], "--max-minutes 50 --processes 4  --on-failure"),
+    (["train:graph=1"], "--max-minutes 0 --processes 1 --graph --on-failure"),
+])
+def test_the_workflow_passes_on_minutes_gpus_and_graphs(tmp_path, asked, words):
     config = trainings.make(tmp_path)
     root = ROOT
     reported = subprocess.run(
         [sys.executable, "-m", "snakemake", "--snakefile", str(root / "Snakefile"),
          "--workflow-profile", str(root / "profiles" / "default"), "--directory", str(tmp_path),
          "--configfile", str(config), "--dry-run", "--printshellcmds", "--cores", "1",
-         "--set-resources", "train:max_minutes=50", "train:gpu=4", "--resources", "gpu=4"],
+         "--set-resources", *asked, "--resources", "gpu=4"],
         capture_output=True, text=True, timeout=120)
     assert reported.returncode == 0, reported.stdout + reported.stderr
     line, = (line for line in reported.stdout.splitlines() if "irbench train " in line)
-    assert "--model thin --threads 1 --max-minutes 50 --processes 4 " in line
+    assert f"--model thin --threads 1 {words}" in line

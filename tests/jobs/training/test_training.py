@@ -14,7 +14,7 @@ from irbench.catalog import recipes
 from irbench.core import digests, locks, records
 from irbench.core.errors import Unavailable
 from irbench.data import sets
-from irbench.jobs.training import curve, data, losses, state
+from irbench.jobs.training import curve, data, losses, muon, state
 from irbench.weights import storage
 from tests.helpers import trainings
 from tests.helpers.trainings import again, change, job, outcome, result, stop_after, train
@@ -409,8 +409,16 @@ def test_one_process_can_train_in_several_precisions(folder):
     assert half != plain and half == pytest.approx(plain, rel=0.1)
 
 
+def test_graphs_are_refused_on_a_cpu_in_one_sentence(folder, capsys):
+    config = trainings.make(folder)
+    assert train(config, "--graph") == 2
+    said = capsys.readouterr().err
+    assert "--graph: graphs are CUDA's, and the device is cpu" in said and "Traceback" not in said
+    assert not list(folder.rglob("*.safetensors"))
+
+
 def test_an_old_torch_has_no_muon_and_needs_none(folder, monkeypatch, capsys):
-    monkeypatch.delattr(torch.optim, "Muon")
+    monkeypatch.setattr(muon, "AVAILABLE", False)
     config = trainings.make(folder)
     assert train(config) == 0
     change(config, optimiser="muon")
