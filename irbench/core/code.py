@@ -3,7 +3,8 @@
 The digest of a file is the digest of its syntax tree without comments, docstrings, annotations,
 type-only imports and layout. The digest of a job covers the files that Python would run for it: its
 entry modules and everything in the package that they import, at the head of a file or inside a
-function. Files are parsed, never imported. Nothing is written.
+function. Files are parsed, never imported. What a file contributes is kept on disk
+(``digest_cache``), since each process of a run asks for it, and parsing takes seconds.
 
 What is followed, and what is not:
     import a.b, from a import b     the file of b if b is a module, and the ``__init__`` of a
@@ -21,12 +22,14 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import json
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from irbench.core import digests
-from irbench.core.files import read_bytes
+from irbench.core import digest_cache, digests
+from irbench.core.files import read_bytes, version_of
 
 ROOT = Path(__file__).parents[1]  # of the package
 # Decorators that read annotations at run time (tl.constexpr), so that these count as code.
@@ -94,14 +97,27 @@ def of_text(text: str | bytes) -> Module:
 
 
 def of_file(path: Path) -> Module:
-    """Digest a file of Python source; it is parsed again only when its size or time changed."""
-    stat = path.stat()
-    return _of_file(path, stat.st_size, stat.st_mtime_ns)
+    """Digest a file of Python source; it is read again only when its size or a time changed."""
+    return _of_file(path, version_of(path))
 
 
 @functools.cache
-def _of_file(path: Path, size: int, changed: int) -> Module:
-    return of_text(read_bytes(path))
+def _of_file(path: Path, version: tuple[int, ...]) -> Module:
+    text = read_bytes(path)
+
+    def parsed() -> str:
+        module = of_text(text)
+        return json.dumps([module.digest, module.imports, module.below])
+
+    digest, imports, below = json.loads(digest_cache.answer(
+        hashlib.sha256(_parser() + text).hexdigest(), parsed))
+    return Module(digest, tuple(map(tuple, imports)), tuple(below))
+
+
+@functools.cache
+def _parser() -> bytes:
+    """Return what the form of a text depends on besides the text: this file, and Python."""
+    return hashlib.sha256(read_bytes(Path(__file__)) + sys.version.encode()).digest()
 
 
 class _Form:
@@ -255,7 +271,7 @@ def closure(entries: Iterable[str | Path], outside: Collection[str] = (), root: 
     waiting: list[_Source] = []
     for entry in entries:
         if isinstance(entry, Path):
-            waiting.append(_outside_file(entry, _top(entry)))
+            waiting.append(_outside_file(entry, top(entry)))
         else:
             *packages, own = _needed(entry, root)
             waiting += [own, *(one for one in packages if not _is_in(one.label, outside))]
@@ -358,7 +374,7 @@ def _label(path: Path, home: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
-def _top(path: Path) -> Path:
+def top(path: Path) -> Path:
     """Return the folder that holds a file, or the outermost package that the file is in."""
     folder = path.parent
     while (folder / "__init__.py").is_file():

@@ -1,5 +1,7 @@
 """Digests of local files, kept on disk: a file is hashed once, and again only when it has changed.
 
+``answer`` keeps what else is computed from content alone, such as the imports of a source file.
+
 Reads and writes ``$XDG_CACHE_HOME/irbench/digests-1.sqlite`` (default: below ``~/.cache``). It may
 be deleted at any time. A damaged cache is replaced. A cache that cannot be read or written is
 ignored; digests are then kept for the life of the process only.
@@ -7,7 +9,8 @@ ignored; digests are then kept for the life of the process only.
 An entry is valid only while path, size, times (of content and of inode) and inode are the same. A
 file that changed within the last two seconds is never trusted, because a second change might not
 alter any of these. Git treats its index in the same way. Every entry has a seal, so that a flipped
-bit on the disk cannot become a wrong digest.
+bit on the disk cannot become a wrong digest. An answer is valid for its key, which must name all
+that it depends on.
 
 Try: ``python -c "from irbench.core import digest_cache; print(digest_cache.location())"``
 """
@@ -33,8 +36,10 @@ T = TypeVar("T")
 SETTLED_NS = 2_000_000_000  # longer than the time resolution of any file system or clock
 LIMIT = 1_000_000           # number of newest entries kept on disk
 WAIT = 2.0                  # seconds to wait for another process that writes
-TABLE = """CREATE TABLE IF NOT EXISTS digests
-           (path BLOB PRIMARY KEY, state TEXT, sha256 TEXT, seal TEXT)"""
+TABLES = ("""CREATE TABLE IF NOT EXISTS digests
+             (path BLOB PRIMARY KEY, state TEXT, sha256 TEXT, seal TEXT)""",
+          """CREATE TABLE IF NOT EXISTS answers
+             (key TEXT PRIMARY KEY, answer TEXT, seal TEXT)""")
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,23 @@ def keep(found: Iterable[Measured]) -> None:
         _on_disk(lambda disk: _insert(disk, found))
 
 
+def answer(key: str, compute: Callable[[], str]) -> str:
+    """Return what ``compute`` gives, from the disk if it is known.
+
+    Args:
+        key: the SHA-256 (hex) of everything that the answer depends on, the code included.
+        compute: computes the answer, a text.
+    """
+    found = _on_disk(lambda disk: disk.execute(
+        "SELECT answer, seal FROM answers WHERE key = ?", (key,)).fetchone())
+    if found and found[1] == _seal(key.encode(), "", found[0]):
+        return found[0]
+    computed = compute()
+    _on_disk(lambda disk: _store(disk, "answers", [
+        (key, computed, _seal(key.encode(), "", computed))]))
+    return computed
+
+
 def _state(path: Path) -> str | None:
     """Return the values that identify a file's state; None while its last change is too recent."""
     stat = path.stat()
@@ -120,11 +142,15 @@ def _select(disk: sqlite3.Connection, states: dict[Path, str]) -> list[Measured]
 
 def _insert(disk: sqlite3.Connection, found: list[Measured]) -> None:
     rows = [(os.fsencode(one.path), one.state, one.sha256) for one in found]
+    _store(disk, "digests", [(*row, _seal(*row)) for row in rows])
+
+
+def _store(disk: sqlite3.Connection, table: str, rows: list[tuple]) -> None:
     disk.execute("BEGIN IMMEDIATE")
-    disk.executemany("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?)",
-                     [(*row, _seal(*row)) for row in rows])
+    values = ", ".join("?" * len(rows[0]))
+    disk.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({values})", rows)
     # a replaced row gets a new number: the lowest ones are the oldest
-    disk.execute("DELETE FROM digests WHERE rowid <= (SELECT MAX(rowid) FROM digests) - ?",
+    disk.execute(f"DELETE FROM {table} WHERE rowid <= (SELECT MAX(rowid) FROM {table}) - ?",
                  (LIMIT,))
     disk.execute("COMMIT")
 
@@ -166,7 +192,8 @@ def _connect(place: Path) -> sqlite3.Connection | None:
                                    check_same_thread=False)
             try:
                 disk.execute("PRAGMA synchronous = OFF")  # lost entries are computed again
-                disk.execute(TABLE)
+                for table in TABLES:
+                    disk.execute(table)
                 return disk
             except sqlite3.OperationalError:  # locked, read-only, no space
                 disk.close()

@@ -27,6 +27,10 @@ class UserError(Exception):
     """Bad input: the command stops with exit code 2 and writes nothing."""
 
 
+class Unrepeatable(UserError):
+    """Others' code gave one input two results: nothing that it computed for this cell counts."""
+
+
 class Unavailable(UserError):
     """A result cannot be computed here (data or weights missing, too little memory).
 

@@ -2,7 +2,8 @@
 
 Writes to a temporary name beside the target and moves it into place. A process that is killed
 leaves that temporary file; the next one that writes the same target removes it, and so does
-``remove_leftovers``. Reads text and JSON that anyone may have written: of any size and depth.
+``remove_leftovers``. Reads text, JSON and pictures that anyone may have made: of any size, and
+nested to any depth.
 
 Try: ``python -c "from irbench.core import files; files.write_json('one.json', {'a': 1})"``
 """
@@ -19,12 +20,16 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from irbench.core import locks
 from irbench.core.errors import NO_ROOM, not_written
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 LARGEST = 256 * 2**20       # bytes of a file that is read as a whole
 DEEPEST = 64                # levels of lists and mappings in each other
@@ -40,6 +45,15 @@ LONGEST = 40                # characters of the target's name in it: names have 
 def expanded(path: str | Path) -> Path:
     """Return a path with ``~`` as the user's home folder; as it is, if there is no such home."""
     return Path(os.path.expanduser(path))  # noqa: PTH111, Path.expanduser raises an error instead
+
+
+def version_of(path: Path) -> tuple[int, ...]:
+    """Return size and times of a file, which change with each edit; () if there is no file."""
+    try:
+        stat = path.stat()
+    except (OSError, ValueError):
+        return ()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 # -- writing -----------------------------------------------------------------------------------
@@ -155,6 +169,36 @@ def read_bytes(path: str | Path) -> bytes:
     """Return the bytes of a file that a user named. Raises OSError as ``open_file``."""
     with open_file(path) as handle:
         return handle.read()
+
+
+_pictures = threading.Lock()
+_limits: list[int | None] = []      # Pillow's usual one, once for each picture that is open
+
+
+@contextlib.contextmanager
+def open_picture(file: str | Path | BinaryIO, formats: Sequence[str] | None = None
+                 ) -> Iterator[Image]:
+    """Open an image file of any size with Pillow.
+
+    From 89 megapixels on Pillow warns of a "decompression bomb", and from 179 on it refuses. A
+    panorama is none, and memory is bounded elsewhere (``inference.budget``, ``mem_mb`` of the
+    rules). While no picture is open here the program's limit is as it was.
+
+    Raises what ``PIL.Image.open`` raises, but for the limit.
+    """
+    from PIL import Image
+
+    with _pictures:
+        _limits.append(_limits[-1] if _limits else Image.MAX_IMAGE_PIXELS)
+        Image.MAX_IMAGE_PIXELS = None
+    try:
+        with Image.open(file, formats=formats) as image:
+            yield image
+    finally:
+        with _pictures:
+            usual = _limits.pop()
+            if not _limits:
+                Image.MAX_IMAGE_PIXELS = usual
 
 
 def read_text(path: str | Path, largest: int = LARGEST) -> str:

@@ -96,6 +96,15 @@ def clear(path: Path) -> None:
             path.unlink()
 
 
+def held(path: Path) -> bool:
+    """Return whether a process holds a lock file; it is neither made nor changed."""
+    try:
+        with path.open("r") as handle:
+            return not lock(handle)
+    except OSError:
+        return False
+
+
 def passed_on() -> tuple[dict[str, str], tuple[int, ...]]:
     """Return environment and open files with which a started process shares this one's lock.
 

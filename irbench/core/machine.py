@@ -99,9 +99,9 @@ def _hardware() -> dict:
 
 
 def _gpu_uuid() -> str | None:
-    """Return which GPU this process uses: its UUID, or what its scheduler calls it.
+    """Return which GPU this process was given: its UUID, or what its scheduler calls it.
 
-    ``irbench.inference.gpus`` chooses it. None without one.
+    ``irbench.inference.gpus`` chooses it. None without one. Whether it was used: ``gpu_unused``.
     """
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
@@ -110,6 +110,11 @@ def _gpu_uuid() -> str | None:
             return f"GPU-{str(found).removeprefix('GPU-')}"
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     return None if named in NO_GPU else named
+
+
+def gpu_unused(provenance: dict) -> bool:
+    """Return whether a job was given a GPU and yet ran on a machine whose GPU torch cannot use."""
+    return bool(provenance.get("gpu_uuid")) and not provenance.get("hardware", {}).get("gpu")
 
 
 def _cpu_name() -> str:

@@ -14,7 +14,7 @@ change is noticed (``changed``).
                 compiled library opens by itself (safetensors, cv2, h5py): those with a suffix of
                 ``UNHEARD`` whose name is a text in the code, beside it or in a folder named so.
     not noted   installed packages, Python itself, the system's files and caches; environment
-                variables, the list of a folder, the network, other programs
+                variables, the list of a folder, whether a file exists, the network, other programs
 
 Try: ``python -c "from pathlib import Path; from irbench.core import plugin_files;
 print(plugin_files.table(Path('my_model.py'), 'CARDS', 'plugin'))"``
@@ -27,12 +27,13 @@ import contextlib
 import functools
 import hashlib
 import importlib
+import importlib.abc
 import importlib.machinery
 import importlib.util
 import os
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -64,13 +65,14 @@ _seen: dict[Path, dict[Path, str | None]] = {}
 _written: set[Path] = set()
 
 
-def table(path: Path, name: str, kind: str) -> dict[object, dict]:
+def table(path: Path, name: str, kind: str, about: str = "") -> dict[object, dict]:
     """Return the table of a file, a literal dict of dicts, without importing the file.
 
     Args:
         path: the Python file.
         name: the name that the file gives the table.
         kind: what the file is, for messages: ``plugin``.
+        about: a sentence on the table, for the message that a file has none.
 
     Raises:
         UserError: the file cannot be read or parsed, or has no such table, or one that is no
@@ -95,7 +97,7 @@ def table(path: Path, name: str, kind: str) -> dict[object, dict]:
         targets = getattr(node, "targets", [getattr(node, "target", None)])
         if any(isinstance(one, ast.Name) and one.id == name for one in targets):
             return _literal(where, name, node.value)
-    raise UserError(f"{where}: no {name} found. {valid}")
+    raise UserError(f"{where}: no {name} found. {valid} {about}".rstrip())
 
 
 def _literal(where: str, name: str, node: ast.expr | None) -> dict[object, dict]:
@@ -122,6 +124,38 @@ class _Source(importlib.machinery.SourceFileLoader):
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
+class _Beside(importlib.abc.MetaPathFinder):
+    """Finds what a plugin's code imports: first beside the plugin, as ``python FILE`` does.
+
+    Only the modules that the import statements of the plugin's files name are looked for there, so
+    that a file of the user's hides no module from other code. They, and all others that are not
+    installed, are compiled from their source.
+    """
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None = None,
+                  target: ModuleType | None = None) -> importlib.machinery.ModuleSpec | None:
+        if (plugin := _running.get()) is None:
+            return None
+        first, places = fullname.partition(".")[0], path
+        if path is None and first in {label.partition(".")[0] for label in _own(plugin)}:
+            places = [str(folder) for folder in dict.fromkeys((plugin.parent, code.top(plugin)))]
+            places += sys.path
+        spec = importlib.machinery.PathFinder.find_spec(fullname, places, target)
+        if (spec is not None and type(spec.loader) is importlib.machinery.SourceFileLoader
+                and spec.origin and not _elsewhere(Path(spec.origin))):
+            spec.loader = _Source(spec.loader.name, spec.loader.path)
+        return spec
+
+
+def _own(plugin: Path) -> dict[str, Path]:
+    """Return the modules beside a plugin that its import statements name, and their files."""
+    try:
+        return {label: path for label, path in code.closure([plugin], {}, code.ROOT).files.items()
+                if path != plugin and not _elsewhere(path)}
+    except OSError:
+        return {}
+
+
 def load(path: Path, kind: str) -> ModuleType:
     """Import a file and return its module; it is imported again if it or a file it used changed.
 
@@ -144,10 +178,11 @@ def load(path: Path, kind: str) -> ModuleType:
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
+            _check_beside(path, kind)
             with noting(path):
                 spec.loader.exec_module(module)
             used([path], whole=True)    # as of now: an edit while it runs must be noticed
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, UserError):
             del sys.modules[name]
             raise
         except BaseException as error:
@@ -155,6 +190,16 @@ def load(path: Path, kind: str) -> ModuleType:
             raise UserError(f"{kind} {path}: importing it failed: {in_words(error)}. "
                             f"Try: python {path}") from error
     return sys.modules[name]
+
+
+def _check_beside(plugin: Path, kind: str) -> None:
+    """Raise UserError if a name that a plugin imports stands for another file in this process."""
+    for label, path in _own(plugin).items():
+        file = getattr(sys.modules.get(label), "__file__", None)
+        if isinstance(file, str) and Path(file).resolve() != path.resolve():
+            raise UserError(f"{kind} {plugin}: it imports {label} ({path}), but {label} is {file} "
+                            "in this process already, and Python has one module of a name. Rename "
+                            "the file.")
 
 
 def _forget(plugin: Path) -> None:
@@ -190,6 +235,7 @@ def noting(plugin: Path | None) -> Iterator[None]:
 @functools.cache    # a hook can be added once and never be removed
 def _listen() -> None:
     sys.addaudithook(_hear)
+    sys.meta_path.insert(0, _Beside())
 
 
 def _hear(event: str, arguments: tuple) -> None:
@@ -297,8 +343,7 @@ def _elsewhere(path: Path) -> bool:
 def _named_in(path: Path) -> list[Path]:
     """Return the files of a suffix of ``UNHEARD`` whose names are texts in a file of code."""
     try:
-        stat = path.stat()
-        texts = _texts(path, stat.st_size, stat.st_mtime_ns)
+        texts = _texts(path, files.version_of(path))
         places = [path.parent, Path.cwd(), *(
             folder for text in texts if (folder := path.parent / text).is_dir())]
         return [file for text in texts if text.lower().endswith(UNHEARD)
@@ -308,7 +353,7 @@ def _named_in(path: Path) -> list[Path]:
 
 
 @functools.cache
-def _texts(path: Path, size: int, changed: int) -> tuple[str, ...]:
+def _texts(path: Path, version: tuple[int, ...]) -> tuple[str, ...]:
     """Return the short texts in a file of code."""
     try:
         nodes = ast.walk(ast.parse(path.read_bytes()))

@@ -25,11 +25,11 @@ print(*RunFolder('results/photos').keys('cell'))"``
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from irbench.core import files, records
+from irbench.core import files, locks, records
 from irbench.core.errors import UserError
 
 RESULTS = Path("results")
@@ -95,6 +95,22 @@ def partials_of(record: Path) -> list[Path]:
 def part_locks_of(record: Path) -> list[Path]:
     """Return the lock files of a cell's parts that are here."""
     return [path for path in _all_beside(record, LOCK) if path != lock_of(record)]
+
+
+def worked_at(records: Iterable[Path]) -> set[Path]:
+    """Return those records whose jobs, or parts of them, a process does now.
+
+    Each folder is listed once.
+    """
+    found, left = set(), {}
+    for record in records:
+        if record.parent not in left:
+            left[record.parent] = [path for path in record.parent.glob("*") if LOCK in path.name]
+        own = lock_of(record).name
+        if any((path.name == own or path.name.startswith(f"{own}-")) and locks.held(path)
+               for path in left[record.parent]):
+            found.add(record)
+    return found
 
 
 def _beside(record: Path, suffix: str, part: object = "") -> Path:

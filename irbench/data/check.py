@@ -162,7 +162,7 @@ def _compare(result: SetCheck, entry: DatasetEntry, rows: Sequence[ManifestRow] 
         result.problems += [f"{len(names)} files {what}{since} ({messages.some(names)})"
                             for what, names in (("changed", changed), ("new", new)) if names]
         if entry.frozen and (changed or new):
-            result.get += f" If the change is meant: irbench data check {entry.name} --accept"
+            result.get += f" If the change is meant: {entry.command('check NAME --accept')}"
         if missing:
             result.problems.append(f"{len(missing)} of {len(rows)} files are missing "
                                    f"({messages.some(missing)})")

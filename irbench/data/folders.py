@@ -178,11 +178,9 @@ def advice(entry: DatasetEntry) -> str:
     if entry.kind == "manual":
         place = entry.root / entry.blocks.folder if entry.blocks else entry.home
         return (f"How to get it: {entry.get.rstrip('.')}. Put or link it as {place}; "
-                f"irbench data check {entry.name} shows what is still missing.")
-    if entry.kind == "archive":
-        return f"Run: irbench data fetch {entry.name}"
-    if entry.kind == "manifest":
-        return f"Run: irbench data fetch {entry.name}"
+                f"{entry.command('check NAME')} shows what is still missing.")
+    if entry.kind in ("archive", "manifest"):
+        return f"Run: {entry.command('fetch NAME')}"
     return f"Add what is missing to {entry.home}, or correct 'local' in the catalog."
 
 
@@ -200,7 +198,7 @@ def rows(entry: DatasetEntry) -> list[ManifestRow]:
         UserError: see ``look_up``.
     """
     if entry.blocks and (why := blocks.outdated(entry)):
-        raise Unavailable(f"{title(entry)}: {why}. Run: irbench data fetch {entry.name}")
+        raise Unavailable(f"{title(entry)}: {why}. Run: {entry.command('fetch NAME')}")
     if entry.frozen and (known := frozen(entry)) is not None:
         _still_here(entry, known)
         return known
@@ -230,7 +228,7 @@ def _still_here(entry: DatasetEntry, known: Sequence[ManifestRow]) -> None:
                          if names)
         raise (Damaged if other else Unavailable)(
             f"{title(entry)}: since {frozen_path(entry)} was written, {what}. {advice(entry)} If "
-            f"the change is meant: irbench data check {entry.name} --accept")
+            f"the change is meant: {entry.command('check NAME --accept')}")
 
 
 def _rows(entry: DatasetEntry, held: Sequence[Held]) -> list[ManifestRow]:
@@ -321,9 +319,9 @@ def frozen(entry: DatasetEntry) -> list[ManifestRow] | None:
         return None
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise Unavailable(f"{path}: not a list of files written by irbench ({error}). To "
-                          "write it anew from the files that are here: irbench data check "
-                          f"{entry.name} --accept") from None
+                          "write it anew from the files that are here: "
+                          f"{entry.command('check NAME --accept')}") from None
     if not rows:
         raise Unavailable(f"{path}: lists no files. To write it anew from the files that are here: "
-                          f"irbench data check {entry.name} --accept")
+                          f"{entry.command('check NAME --accept')}")
     return rows

@@ -221,7 +221,7 @@ def open_local(entry: DatasetEntry, data_root: str | Path) -> Dataset:
     places = [place(entry, row) for row in rows]
     lacking = [path for row, path in zip(rows, places, strict=True) if not _has(path, row)]
     if lacking:
-        accept = (f" If the change is meant: irbench data check {entry.name} --accept"
+        accept = (f" If the change is meant: {entry.command('check NAME --accept')}"
                   if entry.frozen else "")
         wrong = Damaged if any(path.is_file() for path in lacking) else Unavailable
         raise wrong(f"{entry}: {len(lacking)} of {len(rows)} files are missing or have the "

@@ -28,8 +28,8 @@ from pathlib import Path
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp",
             ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k")
 # images, too, which must be converted first
-OTHERS = (".apng", ".avif", ".heic", ".heif", ".jxl", ".exr", ".hdr", ".pfm", ".tga", ".psd",
-          ".dng", ".nef", ".arw", ".cr2", ".cr3", ".raf", ".rw2", ".orf")
+OTHERS = (".apng", ".avif", ".heic", ".heif", ".jxl", ".exr", ".hdr", ".pfm", ".pam", ".tga",
+          ".psd", ".dng", ".nef", ".arw", ".cr2", ".cr3", ".raf", ".rw2", ".orf")
 MOST = 5_000_000    # files and folders below a folder that are looked at
 MOST_LEFT = 1000    # images that no pattern chooses which are listed
 
@@ -88,6 +88,12 @@ def left_out(home: Path, patterns: Sequence[str | None], ignored: Sequence[str],
         if len(left) > MOST_LEFT:
             break
     return sorted(left)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Return the images directly in a folder, also of types that must be converted first."""
+    return [path for path in folder.iterdir() if not path.name.startswith(".")
+            and _suffix(path.name) in SUFFIXES + OTHERS and path.is_file()]
 
 
 def distinct(home: Path, pattern: str | None, path: Path) -> str:

@@ -29,11 +29,13 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from irbench.core.files import open_picture
+
 # Pillow's names of the formats that are read; others (EPS, PSD, AVIF, ...) are not checked here
-FORMATS = (PngImagePlugin.PngImageFile.format, JpegImagePlugin.JpegImageFile.format,
-           BmpImagePlugin.BmpImageFile.format, TiffImagePlugin.TiffImageFile.format,
-           WebPImagePlugin.WebPImageFile.format, GifImagePlugin.GifImageFile.format,
-           PpmImagePlugin.PpmImageFile.format, Jpeg2KImagePlugin.Jpeg2KImageFile.format)
+FORMATS = tuple(file.format for file in (
+    PngImagePlugin.PngImageFile, JpegImagePlugin.JpegImageFile, BmpImagePlugin.BmpImageFile,
+    TiffImagePlugin.TiffImageFile, WebPImagePlugin.WebPImageFile, GifImagePlugin.GifImageFile,
+    PpmImagePlugin.PpmImageFile, Jpeg2KImagePlugin.Jpeg2KImageFile))
 ORIENTATION = 0x0112  # the tag, in EXIF and TIFF
 # the chunks that decide a PNG file's pixels; text and colour profiles, of any size, do not
 PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND")
@@ -42,11 +44,10 @@ CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
           (0, 1, 1, 2))
 PIECE = 2**20       # bytes of pixels that are unpacked at a time
-PNM_SPACE = rb"(?:\s|#[^\n]*\n)+"
-PNM = re.compile(rb"P([2356])" + 3 * (PNM_SPACE + rb"(\d{1,9})"))
+PNM = re.compile(rb"P([2356])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d{1,9})")
 # TIFF's photometric interpretations that are neither gray, RGB, a palette nor YCbCr
-COLOURS = {4: "of a mask", 5: "CMYK", 8: "LAB", 9: "LAB", 10: "LAB", 32803: "of a sensor (CFA)",
-           32844: "LogL", 32845: "LogLuv", 34892: "of a sensor (linear raw)"}
+COLOURS = {4: "of a mask", 5: "CMYK", **dict.fromkeys((8, 9, 10), "LAB"), 32844: "LogL",
+           32845: "LogLuv", 32803: "of a sensor (CFA)", 34892: "of a sensor (linear raw)"}
 # what other files begin with
 OTHERS = {b"version https://git-lfs": "a pointer of Git LFS, whose file was not fetched",
           b"PK\3\4": "a ZIP archive", b"\x1f\x8b": "a gzip archive", b"%PDF": "a PDF file",
@@ -54,6 +55,7 @@ OTHERS = {b"version https://git-lfs": "a pointer of Git LFS, whose file was not 
           b"\x93NUMPY": "an array of NumPy", b"\x76\x2f\x31\x01": "an OpenEXR file",
           b"#?RADIANCE": "a Radiance HDR file", b"MATLAB": "a MATLAB file",
           b"\xff\x0a": "a JPEG XL file", b"\0\0\0\x0cJXL ": "a JPEG XL file"}
+AGAIN = "Fetch it again or remove it from the set."
 CONVERT = "Valid: 8-bit gray or RGB. Convert it first."
 
 
@@ -135,8 +137,7 @@ def _orientation(exif: bytes) -> int:
 
     As in cv2, the value is read as 16 bits whatever its type, and the first of two tags counts.
     """
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
-    if order is None:
+    if not (order := {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])):
         return 1
     at = struct.unpack_from(f"{order}I", exif, 4)[0]
     for n in range(struct.unpack_from(f"{order}H", exif, at)[0]):
@@ -178,7 +179,7 @@ def lossy(data: bytes) -> str:
     too, for bytes that are no image.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with open_picture(io.BytesIO(data), FORMATS) as image:
             kind, compression = image.format, image.info.get("compression")
     except Exception:  # Pillow's parsers raise many kinds for damaged files
         return ""
@@ -230,8 +231,7 @@ def _transparent() -> NotPlain:
 
 
 def _truncated(what: str) -> NotPlain:
-    return NotPlain(f"the image is truncated or broken ({what}). "
-                   "Fetch it again or remove it from the set.")
+    return NotPlain(f"the image is truncated or broken ({what}). {AGAIN}")
 
 
 # -- formats -----------------------------------------------------------------------------------

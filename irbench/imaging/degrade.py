@@ -22,6 +22,7 @@ from PIL import Image
 from irbench.catalog import degradations
 from irbench.catalog.protocols import Protocol
 from irbench.core.errors import UserError
+from irbench.core.files import open_picture
 from irbench.imaging import synthetic
 from irbench.imaging.images import (
     as_channels,
@@ -163,6 +164,16 @@ def degrade(target: np.ndarray, protocol: Protocol,
     Raises:
         UserError: the protocol is paired; its inputs are files.
     """
+    return as_input(through_steps(target, protocol, rng, name))
+
+
+def through_steps(target: np.ndarray, protocol: Protocol,
+                  rng: np.random.RandomState | None = None, name: str = "") -> np.ndarray:
+    """Return what the protocol's steps give: uint8 or float (H/scale, W/scale, C); see ``degrade``.
+
+    ``as_input`` makes the model's input of it. Apart, so that a caller with a large image can give
+    memory back in between.
+    """
     if protocol.paired:
         raise UserError(f"{protocol.id} takes its inputs from a dataset of pairs; it cannot "
                         "degrade a clean image. The protocols named synthetic can.")
@@ -172,6 +183,11 @@ def degrade(target: np.ndarray, protocol: Protocol,
     image = target
     for step in protocol.steps:
         image = apply(step, image, rng)
+    return image
+
+
+def as_input(image: np.ndarray) -> np.ndarray:
+    """Return float32 values of what the steps gave, in [0, 1] for an image of 8 bits."""
     return _signal(image).astype(np.float32, copy=False)
 
 
@@ -236,7 +252,7 @@ def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(
         buffer, "JPEG", quality=int(quality), subsampling="4:2:0")
-    with Image.open(buffer) as decoded:
+    with open_picture(buffer) as decoded:
         return np.asarray(decoded).reshape(image.shape).copy()
 
 

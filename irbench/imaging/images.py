@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from irbench.core.errors import UserError
-from irbench.core.files import open_file, read_bytes, write_atomic
+from irbench.core.files import open_file, open_picture, read_bytes, write_atomic
 from irbench.imaging import containers
 
 # BT.601 limited range ("studio swing"), the rgb2ycbcr of MATLAB: Y in [16, 235] for RGB in [0, 255]
@@ -49,8 +49,7 @@ def decode(data: bytes, where: str) -> np.ndarray:
             RGB (more bits, transparency, several frames or pages, another colour space).
     """
     try:
-        with Image.open(io.BytesIO(containers.examine(data)),
-                        formats=containers.FORMATS) as image:
+        with open_picture(io.BytesIO(containers.examine(data)), containers.FORMATS) as image:
             return of_pillow(image)
     except containers.NotPlain as error:
         raise UserError(f"{where}: {error}") from None
@@ -58,6 +57,9 @@ def decode(data: bytes, where: str) -> np.ndarray:
         raise UserError(f"{where}: not an image file that irbench reads, but "
                         f"{containers.other(data)}. Valid: PNG, JPEG, BMP, TIFF, WebP, GIF, PPM "
                         "and JPEG 2000. Convert it, fetch it again or remove it from the set."
+                        ) from None
+    except MemoryError:
+        raise UserError(f"{where}: the image does not fit into memory. Cut it into parts."
                         ) from None
     except Exception as error:  # Pillow's parsers raise many kinds for damaged files
         raise UserError(f"{where}: the image is truncated or broken ({error}). "
@@ -74,7 +76,8 @@ def of_pillow(image: Image.Image) -> np.ndarray:
     containers.refuse_colours(image)
     orientation = containers.load_upright(image)
     containers.refuse_transparency(image)
-    plain = image.convert("L" if image.mode in ("L", "1", "LA", "La") else "RGB")
+    mode = "L" if image.mode in ("L", "1", "LA", "La") else "RGB"
+    plain = image if image.mode == mode else image.convert(mode)    # which always copies
     pixels = np.asarray(plain).reshape(plain.height, plain.width, -1)
     return TURNED[orientation](pixels).copy()
 
@@ -104,8 +107,7 @@ def read_image(path: str | Path) -> np.ndarray:
 def size_of(path: str | Path) -> int:
     """Return the number of pixels of an image file from its header; 0 if it cannot be read."""
     try:
-        with (open_file(path) as handle,
-              Image.open(handle, formats=containers.FORMATS) as image):
+        with open_file(path) as handle, open_picture(handle, containers.FORMATS) as image:
             return image.width * image.height
     except Exception:  # as in ``decode``; who decodes it says what is wrong
         return 0

@@ -36,6 +36,10 @@ from irbench.imaging import containers
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF",
            ".webp": "WEBP", ".bmp": "BMP"}
 SUFFIXES = tuple(FORMATS)
+# suffixes of photographs, most of them of raw files, that are not read
+UNREAD = (".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".gif", ".psd", ".dng", ".raw", ".cr2",
+          ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".raf", ".orf", ".rw2", ".rwl",
+          ".pef", ".srw", ".x3f", ".3fr", ".iiq", ".erf", ".kdc", ".dcr", ".mrw", ".mos")
 WRITTEN = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 QUALITY = 95            # of JPEG
 LONGEST = {"JPEG": 65535, "WEBP": 16383}    # pixels of a side that a format can hold
@@ -90,28 +94,34 @@ def read(path: str | Path) -> Photo:
 
 def decode(data: bytes, where: str) -> Photo:
     """Decode the bytes of a photograph; ``where`` begins the messages. Raises as ``read``."""
-    most = Image.MAX_IMAGE_PIXELS
     try:
-        # a panorama is not an attack; memory is checked before a model runs
-        Image.MAX_IMAGE_PIXELS = None
-        with Image.open(io.BytesIO(data), formats=sorted(set(FORMATS.values()))) as image:
+        with files.open_picture(io.BytesIO(data), sorted(set(FORMATS.values()))) as image:
             _refuse_frames(image, where)
             deep = _examine(image, data)
             if not deep:
                 image.load()
             found = from_pillow(image, where, pixels=_decode_deep(data, where) if deep else None)
     except containers.NotPlain as error:
-        raise UserError(f"{where}: {error}") from None
+        raise UserError(f"{where}: {error}".replace(containers.AGAIN, "Get it again.")) from None
     except UnidentifiedImageError:
-        raise UserError(f"{where}: not an image file that irbench restores. Valid: "
-                        f"{', '.join(SUFFIXES)}. Convert it first (raw files and HEIC to TIFF or "
-                        "PNG).") from None
+        raise UserError(not_read(where, data)) from None
     except (OSError, SyntaxError, ValueError, struct.error, IndexError) as error:
         raise UserError(f"{where}: the image is truncated or broken ({error}). Get it again."
                         ) from None
-    finally:
-        Image.MAX_IMAGE_PIXELS = most
     return found
+
+
+def not_read(where: str, data: bytes = b"") -> str:
+    """Say that a file is of no format that is read, as its name and its content tell."""
+    suffix = Path(where).suffix.lower()
+    if suffix in UNREAD:
+        return f"{where}: irbench does not read {suffix} files. Convert it to TIFF or PNG first."
+    if suffix in FORMATS:
+        return (f"{where}: its content is not an image that irbench restores, although its name "
+                f"ends in {suffix}. It is {containers.other(data)}. Get it again, or convert it to "
+                "TIFF or PNG.")
+    return (f"{where}: not an image file that irbench restores. Valid: {', '.join(SUFFIXES)}. "
+            "Convert it first (raw files and HEIC to TIFF or PNG).")
 
 
 def from_pillow(image: Image.Image, where: str = "the image",
@@ -332,7 +342,7 @@ def made_with(path: str | Path) -> tuple[str, str]:
     A tag that is missing or cannot be read is "".
     """
     try:
-        with files.open_file(path) as handle, Image.open(handle) as image:
+        with files.open_file(path) as handle, files.open_picture(handle) as image:
             exif = image.getexif()
             return tuple(str(exif.get(tag, "")) for tag in (ExifTags.Base.Software,
                                                             ExifTags.Base.ImageHistory))

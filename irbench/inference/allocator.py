@@ -10,6 +10,7 @@ Try: ``python -c "from irbench.inference import allocator; print(allocator.keep(
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 
 # parameters of glibc's mallopt, from malloc.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -24,8 +25,24 @@ def keep(below: int = LARGEST) -> bool:
     Args:
         below: bytes; larger blocks are returned to the system when freed.
     """
+    mallopt = _glibc("mallopt")
+    return bool(mallopt and mallopt(M_MMAP_THRESHOLD, below)
+                and mallopt(M_TRIM_THRESHOLD, 2 * below - 1))
+
+
+def release() -> bool:
+    """Return freed memory to the system; return whether there was any.
+
+    Of a large image the blocks that decoding has freed are too small for what comes next, and count
+    beside it: 6 bytes a pixel of a PNG file.
+    """
+    trim = _glibc("malloc_trim")
+    return bool(trim and trim(ctypes.c_size_t(0)))
+
+
+def _glibc(name: str) -> Callable[..., int] | None:
+    """Return a function of the C library, or None where it is not glibc."""
     try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):  # not glibc
-        return False
-    return bool(mallopt(M_MMAP_THRESHOLD, below) and mallopt(M_TRIM_THRESHOLD, 2 * below - 1))
+        return getattr(ctypes.CDLL(None), name)
+    except (OSError, AttributeError, TypeError):
+        return None

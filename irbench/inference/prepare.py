@@ -107,6 +107,7 @@ class Prepared(nn.Module):
         """Wrap the network; raise Unavailable if torch.compile refuses at once."""
         super().__init__()
         self.network = network
+        self.training = network.training    # of a new module it is True, and stands for nothing
         self.inference = options
         self.device = device
         self.dtype = getattr(torch, options.dtype)

@@ -26,18 +26,16 @@ import numpy as np
 
 from irbench.catalog.protocols import Protocol
 from irbench.core import messages, records
-from irbench.core.errors import Unavailable, UserError
+from irbench.core.errors import Unavailable, Unrepeatable
 from irbench.data import obtain, outputs, sets
 from irbench.imaging import degrade, metrics
 from irbench.imaging.images import to_uint8
 from irbench.jobs.cells.images import CellImages, Finished, Given
-from irbench.jobs.cells.items import Item, list_items
+from irbench.jobs.cells.items import LARGE, Item, list_items
 from irbench.jobs.result import USUAL, Result, RunSettings
 from irbench.models import interface, registry
 from irbench.plan import Job, Plan
 from irbench.weights import loading, storage
-
-LARGE = 2**24   # values of an input that is not kept until the next image is restored
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,6 +43,8 @@ if TYPE_CHECKING:
     from irbench.catalog.model import Model
     from irbench.inference.guard import Range
     from irbench.inference.tiling import Tiled
+
+ROUNDED = 0.001     # share of an image's values that rounding may move by one level of 255
 
 
 def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
@@ -92,10 +92,13 @@ def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
             network, resolved = ready(plan, job, device, settings.module, settings.source,
                                       settings.load)
             foreign = guard.guarded(network.network)
+            # to compile a second one would take minutes
+            again = (None if settings.module is not None or job.model.inference.compile
+                     else functools.partial(_anew, plan, job, device))
     if job.model.given:
         return _scored(plan, job, settings, items, given, resolved, scorer, phases)
     cell = Restored(plan, job, settings, protocol, data.name, scorer, phases, resolved,
-                    network, foreign)
+                    network, foreign, again)
     images = cell.all(items, settings.workers_beside(device))
     if settings.part:
         return Result({"images": images})
@@ -182,6 +185,10 @@ def ready(plan: Plan, job: Job, device: str = "cpu", module: nn.Module | None = 
     return Tiled(network, job.model.inference, device, watch), resolved
 
 
+def _anew(plan: Plan, job: Job, device: str) -> Tiled:
+    return ready(plan, job, device)[0]
+
+
 @dataclass
 class Restored(CellImages):
     """Images that a network restores.
@@ -191,11 +198,15 @@ class Restored(CellImages):
         foreign: whether its code may do more than a network does. Then the first image is restored
             a second time after the next one: a network that adds up what it sees, such as a running
             mean, gives the first image the same result at once.
+        again: builds the network of others' code anew; None if that cannot be done. The new one
+            must give the same result: what it draws when it is built is not part of its weights.
     """
 
     network: Tiled
     foreign: bool
-    first: tuple[Item, np.ndarray, np.ndarray] | None = None    # its input and result
+    again: Callable[[], Tiled] | None = None
+    # the first image, its tiles, input and result
+    first: tuple[Item, int, np.ndarray, np.ndarray] | None = None
 
     def load(self, item: Item) -> tuple[np.ndarray, np.ndarray | None, bool]:
         """Return what ``Item.load`` does; in any thread."""
@@ -225,14 +236,28 @@ class Restored(CellImages):
         """Restore the first image again, once there is another one; at once if it is large."""
         if self.first is None:
             with self.named(item):
-                self.first = (item, degraded, self.rounded(values, given))
+                self.first = (item, self.network.tiles, degraded, self.rounded(values, given))
             if item.name != self.last and degraded.size <= LARGE:
                 return
-        first, *pictures = self.first
+            if item.name == self.last and self.other and self.other.name != item.name:
+                self._look_at(self.other)   # of a part, or of what a stopped cell has left
+        first, tiles, *pictures = self.first
         self.foreign, self.first = False, None
+        seed = seed_for(self.protocol, first.name)
         with self.named(first), self.phases("check"):
-            _check_repeatable(self.network, self.job.model.name, pictures,
-                              seed_for(self.protocol, first.name), self.settings.device)
+            _check_repeatable(self.network, self.job.model.name, pictures, seed,
+                              self.settings.device, tiles)
+            if self.again:
+                _check_built_again(self.again, self.job.model.name, pictures, seed,
+                                   self.settings.device, tiles)
+
+    def _look_at(self, item: Item) -> None:
+        """Restore an image that is not asked for, so that the network has seen another one."""
+        degraded, before = self.load(item)[0], self.network.images
+        with self.named(item), self.phases("check"):
+            forward(self.network, degraded, self.settings.device,
+                    seed_for(self.protocol, item.name))
+        self.network.images = before
 
     def finish(self, item: Item, found: tuple) -> Finished:
         """Round, score and write an image; in any thread."""
@@ -262,26 +287,67 @@ def seed_for(protocol: Protocol, name: str) -> int:
 
 
 def _check_repeatable(network: Tiled, name: str, pictures: Sequence[np.ndarray], seed: int,
-                      device: str) -> None:
+                      device: str, tiles: int) -> None:
     """Restore an image a second time and compare; for code that may do more than a network does.
 
-    ``pictures`` are input and restored image. Raises UserError if a value differs by more
-    than one level of 255 (rounding on a GPU), or if the network has left evaluation mode.
+    ``pictures`` are input and restored image, ``tiles`` those of the first pass: if memory has
+    become so short that there are more now, the results differ by right. Raises Unrepeatable if the
+    network has left evaluation mode, or if the images differ (``_difference``).
     """
     degraded, restored = pictures
     before = network.images
     again = to_uint8(forward(network, degraded, device, seed))
     network.images = before
     if any(module.training for module in network.network.modules()):
-        raise UserError(f"model {name}: its forward pass puts it into training mode, in which "
-                        "dropout and batch normalisation change the result. Remove train() from "
-                        "its forward pass.")
-    levels = np.abs(again.astype(int) - restored).max()
-    if levels > 1:
-        raise UserError(f"model {name}: two passes over one image differ by up to {levels} levels "
-                        "of 255, though torch, numpy and random had the same seed. Its result must "
-                        "not depend on earlier images, the time, or a generator of its own that is "
-                        "not seeded.")
+        raise Unrepeatable(f"model {name}: its forward pass puts it into training mode, in which "
+                           "dropout and batch normalisation change the result. Remove train() from "
+                           "its forward pass.")
+    difference = _difference(again, restored, device) if network.tiles == tiles else ""
+    if difference:
+        raise Unrepeatable(f"model {name}: two passes over one image differ {difference}, though "
+                           "torch, numpy and random had the same seed. Its result must not depend "
+                           "on earlier images, the time, or a generator of its own that is not "
+                           "seeded.")
+
+
+def _check_built_again(build: Callable[[], Tiled], name: str, pictures: Sequence[np.ndarray],
+                       seed: int, device: str, tiles: int) -> None:
+    """Restore an image with a network that is built anew. Raises Unrepeatable if it differs.
+
+    Arguments as for ``_check_repeatable``. Two networks may need more memory than there is: then
+    it is said that they were not compared.
+    """
+    from irbench.inference.memory import out_of_memory
+
+    degraded, restored = pictures
+    try:
+        network = build()
+        again = to_uint8(forward(network, degraded, device, seed))
+    except (Unavailable, RuntimeError, MemoryError) as error:
+        if not (isinstance(error, Unavailable) or out_of_memory(error)):
+            raise
+        messages.say(f"model {name}: a second network from its builder was not compared with the "
+                     f"first: {' '.join(str(error).split())}")
+        return
+    difference = _difference(again, restored, device) if network.tiles == tiles else ""
+    if difference:
+        raise Unrepeatable(f"model {name}: built twice, it gives one image two results, which "
+                           f"differ {difference}, though torch, numpy and random had the same "
+                           "seed. What it is made of must not depend on the time, on earlier "
+                           "networks, or on a generator of its own that is not seeded.")
+
+
+def _difference(again: np.ndarray, restored: np.ndarray, device: str) -> str:
+    """Say how much two results differ, both uint8; "" if that is rounding.
+
+    On a GPU a value may differ by one level of 255. On the CPU the same sums are made in the same
+    order: there at most ``ROUNDED`` of the values may.
+    """
+    levels = np.abs(again.astype(np.int16) - restored)
+    most, share = int(levels.max()), np.count_nonzero(levels) / levels.size
+    if most > 1 or (device == "cpu" and share > ROUNDED):
+        return f"by up to {most} level{'s' * (most != 1)} of 255 ({share:.1%} of the values)"
+    return ""
 
 
 def forward(network, degraded: np.ndarray, device: str = "cpu", seed: int = 0) -> np.ndarray:

@@ -17,6 +17,11 @@ from irbench.plan import Job, Plan
 from irbench.weights import loading
 
 
+def load() -> None:
+    """Import torch and what else every profile needs; nothing is computed."""
+    import irbench.jobs.profiling.profile  # noqa: F401
+
+
 def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
     """Measure a model; its ``result`` is that of ``irbench.jobs.profiling.profile.profile``.
 

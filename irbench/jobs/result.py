@@ -48,6 +48,7 @@ class RunSettings:
         tensorboard: whether a training also writes TensorBoard's files.
         compile: whether a training runs its network through torch.compile.
         channels_last: whether a training keeps weights and images in torch's NHWC layout.
+        graph: whether a training replays its network's passes as CUDA graphs.
         keep_state: whether a training keeps its last state until its record has been seen.
         workers: threads of a cell that load and score images beside the one that runs the network;
             None for what suits the device (``workers_beside``).
@@ -68,6 +69,7 @@ class RunSettings:
     tensorboard: bool = False
     compile: bool = False
     channels_last: bool = False
+    graph: bool = False
     keep_state: bool = False
     workers: int | None = None
     continues: bool = False

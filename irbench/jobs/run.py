@@ -52,17 +52,20 @@ class Kind:
         run: runs a job; returns None in a process whose result another process reports.
         computes: whether it runs networks. Such a job needs a device and may crash or run out of
             memory, so the workflow runs it in a separate process.
+        apart: of a kind whose result depends on what its process did before: imports what its
+            processes have in common (``supervise``). Of other kinds several share a process.
     """
 
     run: Callable[[Plan, Job, RunSettings], Result | None]
     computes: bool = True
+    apart: Callable[[], None] | None = None
 
 
 KINDS = {
     "data": Kind(data.run, computes=False),
     "training": Kind(training.run),
     "cell": Kind(evaluate.run),
-    "profile": Kind(profile.run),
+    "profile": Kind(profile.run, apart=profile.load),
     "bench": Kind(bench.run),
     "leaks": Kind(leaks.run, computes=False),
 }

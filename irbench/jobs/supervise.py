@@ -6,8 +6,12 @@ job, and another child does the rest; but a signal from outside never replaces t
 result. Signals reach the child: a training then saves its state.
 
 On Linux the child is a fork, so that Python, irbench and the plan are loaded once; torch is
-imported in the child only. Elsewhere, and once torch is loaded, a fork is not safe: the child is
-then a new Python that runs the same command.
+imported in the child only. Elsewhere, and once torch has been used, a fork is not safe: the child
+is then a new Python that runs the same command.
+
+Jobs that measure the memory of their process have a child each (``apart``), since what an earlier
+job leaves there would change the result. This process then imports torch for all of them, and does
+nothing else with it: an import starts no thread, and a fork is safe while nothing was computed.
 
 Writes the records of jobs whose process died.
 
@@ -36,11 +40,14 @@ INTERRUPTED = 130   # by Ctrl-C
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL,
            signal.SIGSYS, signal.SIGTRAP)
 STOPPED = "it was interrupted (SIGTERM, as by hand); the next run does it again"
-CHILD = "IRBENCH_CHILD"     # of a child: the number of its open pipe, and that of its first job
+# of a child: the numbers of its open pipe, of its first job, and of the first that is not its own
+CHILD = "IRBENCH_CHILD"
+_imported = False   # whether this process has imported torch only for its children
 
 
 def supervise(plan: Plan, jobs: Sequence[Job], work: Callable[[], int], argv: Sequence[str], *,
-              logs: Sequence[str] = (), resubmit: bool = False, records: bool = True) -> int:
+              logs: Sequence[str] = (), resubmit: bool = False, records: bool = True,
+              apart: Callable[[], None] | None = None) -> int:
     """Do jobs in child processes; write the record of each job that a child died of.
 
     Args:
@@ -53,6 +60,8 @@ def supervise(plan: Plan, jobs: Sequence[Job], work: Callable[[], int], argv: Se
         resubmit: whether the workflow starts a job again that was killed for lack of memory.
         records: whether the jobs have records. A part of a cell has none: after its death the job
             for the cell does the rest, and says what became of it.
+        apart: imports torch. If it is given, each job has a child of its own, and it is called
+            before the first.
 
     Returns:
         0 if every job has its record, or none is wanted, because the run has ended or asks for
@@ -61,10 +70,15 @@ def supervise(plan: Plan, jobs: Sequence[Job], work: Callable[[], int], argv: Se
         from outside ended a job whose earlier result stays.
     """
     first, result = 0, 0
+    if apart and len(jobs) > 1:
+        _import(apart)
     while first < len(jobs):
-        code, told, began = _child(first, work, argv)
-        if began == len(jobs):      # whatever happened afterwards costs no job
-            return AGAIN if code == AGAIN else result
+        end = first + 1 if apart else len(jobs)
+        code, told, began = _child(first, end, work, argv)
+        if began == end:            # whatever happened afterwards costs no job
+            first, result = end, AGAIN if code == AGAIN else result
+            if first == len(jobs) or not (told or code == INTERRUPTED or life.ended()):
+                continue
         if code == INTERRUPTED:
             return code
         if life.ended():
@@ -87,23 +101,33 @@ def supervise(plan: Plan, jobs: Sequence[Job], work: Callable[[], int], argv: Se
     return result
 
 
-def child() -> tuple[int, Callable[[int], None]]:
-    """Return which job a child begins with, and the function that says which job it begins.
+def child(count: int) -> tuple[range, Callable[[int], None]]:
+    """Return which jobs a child does, and the function that says which job it begins.
 
-    The child calls it with the job's number, and with the number of jobs when all are done. Outside
-    of a child: the first, and a function that does nothing.
+    The child calls it with the job's number, and with the next one when its jobs are done. Outside
+    of a child: all ``count`` jobs, and a function that does nothing.
     """
-    pipe, _, first = os.environ.pop(CHILD, "").partition(":")
+    pipe, _, numbers = os.environ.pop(CHILD, "").partition(":")
     if not pipe:
-        return 0, lambda number: None
-    return int(first), lambda number: os.write(int(pipe), f"{number}\n".encode())
+        return range(count), lambda number: None
+    return (range(*map(int, numbers.split(":"))),
+            lambda number: os.write(int(pipe), f"{number}\n".encode()))
 
 
-def _child(first: int, work: Callable[[], int], argv: Sequence[str]) -> tuple[int, int | None, int]:
+def _import(torch: Callable[[], None]) -> None:
+    """Import torch in this process, if a child can be a fork."""
+    global _imported
+    if _can_fork():
+        torch()
+        _imported = True
+
+
+def _child(first: int, end: int, work: Callable[[], int],
+           argv: Sequence[str]) -> tuple[int, int | None, int]:
     """Run one child; return its exit code, the signal that came, and what it began last."""
     here, there = os.pipe()
     os.set_blocking(here, False)    # processes of a child that was killed may keep it open
-    given = {CHILD: f"{there}:{first}", **life.environment()}
+    given = {CHILD: f"{there}:{first}:{end}", **life.environment()}
     with os.fdopen(here) as pipe:
         if _can_fork():
             life.rest()     # a fork of a process with threads is not safe
@@ -123,7 +147,7 @@ def _child(first: int, work: Callable[[], int], argv: Sequence[str]) -> tuple[in
 
 
 def _can_fork() -> bool:
-    return sys.platform == "linux" and "torch" not in sys.modules
+    return sys.platform == "linux" and (_imported or "torch" not in sys.modules)
 
 
 def _forked(work: Callable[[], int], given: dict[str, str]) -> None:

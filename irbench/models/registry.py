@@ -46,7 +46,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from irbench.core import forms, plugin_files
+from irbench.core import files, forms, plugin_files
 from irbench.core.errors import UserError, unknown
 from irbench.core.files import expanded
 
@@ -56,6 +56,8 @@ OPTIONAL = {"levels", "note", "published_as", "options", "free", "dtypes", "refe
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 EVERY = "*"     # among the tasks of a card
 PLUGIN = "plugin"   # in messages
+ABOUT = ("CARDS is a dict that describes the file's models: `irbench init` writes an example, and "
+         "docs/my-model.md explains it.")
 HERE = Path(__file__).resolve().parent
 # the networks of irbench.models.peers
 PEERS = tuple(sorted(path.stem for path in (HERE / "peers").glob("[!_]*.py")))
@@ -185,16 +187,18 @@ def cards(plugins: tuple[str, ...] = ()) -> dict[str, Card]:
     return dict(_cards(_resolved(plugins)))
 
 
-def _resolved(plugins: tuple[str, ...]) -> tuple[Path, ...]:
-    return tuple(expanded(p).resolve() for p in plugins)
+def _resolved(plugins: tuple[str, ...]) -> tuple[tuple[Path, tuple[int, ...]], ...]:
+    """Return the plugins' paths, and what changes with each edit: a session may go on after it."""
+    return tuple((path, files.version_of(path)) for path in (
+        expanded(p).resolve() for p in plugins))
 
 
 @functools.cache  # looking for entry points reads the metadata of every installed package
-def _cards(plugins: tuple[Path, ...]) -> dict[str, Card]:
+def _cards(plugins: tuple[tuple[Path, tuple[int, ...]], ...]) -> dict[str, Card]:
     found: dict[str, Card] = {}
-    paths = [*_builtin(), *_entry_points(), *plugins]
-    for path in dict.fromkeys(p.resolve() for p in paths):  # a file named twice is still one
-        for card in _read(path):
+    paths = [*((p.resolve(), ()) for p in (*_builtin(), *_entry_points())), *plugins]
+    for path, version in dict(paths).items():   # a file named twice is still one
+        for card in _read(path, version):
             if card.name in found:
                 raise UserError(f"{card.path}: the model name {card.name!r} is already taken by "
                                 f"{found[card.name].path}. Rename one of them.")
@@ -250,9 +254,9 @@ def _entry_points() -> list[Path]:
 
 
 @functools.cache
-def _read(path: Path) -> tuple[Card, ...]:
+def _read(path: Path, version: tuple[int, ...]) -> tuple[Card, ...]:
     return tuple(_card(path, name, fields)
-                 for name, fields in plugin_files.table(path, "CARDS", PLUGIN).items())
+                 for name, fields in plugin_files.table(path, "CARDS", PLUGIN, ABOUT).items())
 
 
 def _card(path: Path, name: str, fields: dict) -> Card:

@@ -24,6 +24,8 @@ from irbench.plan import places
 
 T = TypeVar("T")
 DEFAULT = "config.yaml"
+MEANT = {"weights": "checkpoint"}       # a key that people write -> the config's own
+FILE = re.compile(r"(.*\.py)(:.*)?", re.IGNORECASE | re.DOTALL)     # FILE.py, FILE.py:NAME
 SCHEMA = Path(__file__).parents[1] / "catalog" / "config.schema.json"
 
 
@@ -75,6 +77,9 @@ def check(value: object, where: str = "config", reserved: Collection[str] = RESE
         UserError: an unknown key, a value of the wrong kind, a reserved name.
     """
     schema = _schema()
+    unprofiled = isinstance(value, dict) and value.get("profile") is False
+    if unprofiled:
+        value = {key: part for key, part in value.items() if key != "profile"}
     errors = sorted(_validator(schema).iter_errors(value),
                     key=lambda e: [str(p) for p in e.absolute_path])
     if errors:
@@ -87,7 +92,11 @@ def check(value: object, where: str = "config", reserved: Collection[str] = RESE
     for place, entry in titles.items():
         if not forms.line(entry.get("title") or ""):
             raise UserError(f"{where}: {place}: {entry['title']!r}: valid is one line of text.")
-    return _complete(value, schema)
+    full = _complete(value, schema)
+    if unprofiled:      # as if every model said so
+        full["models"] = {name: {**entry, "profile": False}
+                          for name, entry in full["models"].items()}
+    return full
 
 
 @functools.cache
@@ -163,8 +172,9 @@ def _explain(error) -> str:
     if error.validator == "additionalProperties":
         valid = sorted(error.schema.get("properties", {}))
         extra = sorted(set(error.instance) - set(valid), key=str)
-        near = difflib.get_close_matches(str(extra[0]), valid, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        near = [one for one in [MEANT.get(str(extra[0]))] if one in valid]
+        near += difflib.get_close_matches(str(extra[0]), valid, n=1, cutoff=0.5)
+        hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
         return f"{place}: unknown key {extra[0]!r}.{hint} Valid keys: {', '.join(valid)}."
     if error.validator == "required":
         missing = [k for k in error.validator_value if k not in error.instance]
@@ -183,6 +193,11 @@ def _explain(error) -> str:
     if error.validator == "pattern" and place == "device":
         return (f"{place}: {error.instance!r} is not valid. Valid: auto, cpu, cuda, cuda:1 (a GPU "
                 "by its number, from 0), mps.")
+    if (error.validator == "pattern" and "models" in place
+            and (file := FILE.fullmatch(str(error.instance)))):
+        return (f"{place}: {error.instance!r} is not a model's name. A class of a file goes into a "
+                f"config by `plugins: [{file[1]}]` and a card of it in the file, whose name stands "
+                "here (docs/my-model.md).")
     if error.validator == "pattern":
         return (f"{place}: the name {error.instance!r} is not valid. Names hold lower-case "
                 "letters, digits, '.', '_' and '-', and begin with a letter or digit.")

@@ -100,7 +100,7 @@ def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...],
            catalogs: Known) -> Model:
     """Look up an entry in the registry and among the peers."""
     wanted = entry.get("arch", name)
-    known = configs.at(where, lambda: registry.cards(plugins))
+    known = configs.at("plugins" if plugins else where, lambda: registry.cards(plugins))
     own = {n: card for n, card in known.items() if not card.reference}
     others = catalogs.peers
     if "external" in entry or (wanted in others and wanted not in own):

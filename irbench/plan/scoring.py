@@ -18,7 +18,7 @@ import numpy as np
 
 from irbench.catalog.protocols import Protocol
 from irbench.core import code, digests, metrics, plugin_files
-from irbench.core.errors import Unavailable, UserError, in_words
+from irbench.core.errors import Unavailable, Unrepeatable, UserError, in_words
 from irbench.core.files import expanded
 from irbench.core.metrics import Metric, Tolerance
 from irbench.imaging import degrade, metric_plugins, pyiqa_metrics
@@ -200,10 +200,10 @@ def _repeatable(name: str, where: str, protocol: Protocol, score: scoring.Score)
         if not (value is second or (None not in (value, second) and (
                 math.isclose(value, second, rel_tol=1e-6, abs_tol=1e-9)
                 or (math.isnan(value) and math.isnan(second))))):
-            raise UserError(f"{where}: it gave one pair of images {value} and then {second}, "
-                            "though torch, numpy and random had the same seed. Its value must not "
-                            "depend on earlier calls, the time, or a generator of its own that is "
-                            "not seeded.")
+            raise Unrepeatable(
+                f"{where}: it gave one pair of images {value} and then {second}, though torch, "
+                "numpy and random had the same seed. Its value must not depend on earlier calls, "
+                "the time, or a generator of its own that is not seeded.")
 
     def checked(pair: scoring.Pair) -> float | None:
         value = once(pair)

@@ -131,9 +131,26 @@ def closure(kind: str, own: str | Path | None = None,
     return code | code_digests.closure([own], OUTSIDE, ROOT, texts) if own else code
 
 
-@functools.cache
 def _digest(kind: str, own: str | Path | None) -> str:
-    code = closure(kind, own)
+    """Return the digest of a kind of job and its network's code, which is a plugin's if a path."""
+    # irbench's own code does not change while it runs; a user edits a plugin in a notebook
+    return _computed(kind, own) if isinstance(own, Path) else _known(kind, own)
+
+
+@functools.cache
+def _known(kind: str, own: str | None) -> str:
+    return _computed(kind, own)
+
+
+@functools.cache
+def _of_kind(kind: str) -> Closure:
+    return closure(kind)
+
+
+def _computed(kind: str, own: str | Path | None) -> str:
+    code = _of_kind(kind)
+    if own:
+        code |= code_digests.closure([own], OUTSIDE, ROOT)
     names = {PACKAGES[name] for name in code.packages & set(PACKAGES)}
     if own:
         network = code_digests.closure([own], OUTSIDE, ROOT)

@@ -97,7 +97,9 @@ def note(plain: str, unlike: dict, base: str = "") -> str:
     words = [SELF_ENSEMBLE if name == "self_ensemble" and value else f"{name} = {value}"
              for name, value in unlike.items()]
     words += [f"weights of {base}"] if base else []
-    return "; ".join(filter(None, [plain, words and f"variant: {', '.join(words)}"]))
+    # a model with other options than its card's is not a variant: it has weights of its own
+    how = "variant: " if base else "with "
+    return "; ".join(filter(None, [plain, words and how + ", ".join(words)]))
 
 
 def _check_options(where: str, asked: dict, base: Model, card: Card | None) -> None:

@@ -72,6 +72,23 @@ def test_a_file_is_read_again_when_it_changed(tmp_path):
     assert before.digest != code.of_file(path).digest == of_text("x = 10").digest
 
 
+def test_what_a_file_contributes_is_kept_for_other_processes(tmp_path, monkeypatch):
+    """By its text, not its path or time; and a change of the code that digests it counts."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    parsed = []
+    monkeypatch.setattr(code, "of_text", lambda text: parsed.append(text) or of_text(text))
+    found = []
+    for name in ("a.py", "b.py"):
+        path = tmp_path / name
+        path.write_text("from .a import b\nimport_module(f'c.d.{x}')")
+        code._of_file.cache_clear()
+        found.append(code.of_file(path))
+    assert len(parsed) == 1 and found[0] == found[1] == of_text(path.read_bytes())
+    monkeypatch.setattr(code, "_parser", lambda: b"other code")
+    code._of_file.cache_clear()
+    assert code.of_file(path) == found[0] and len(parsed) == 2
+
+
 # -- imports -------------------------------------------------------------------------------------
 
 def package(folder, **files):

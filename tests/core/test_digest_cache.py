@@ -271,3 +271,32 @@ def test_a_fresh_digest_takes_the_place_of_a_wrong_known_one(cache, tmp_path):
     assert digests.fresh_digest(path) == sha(b"good") == digests.known_digest(path)
     later_process()
     assert digests.known_digest(path) == sha(b"good")
+
+
+# -- answers -------------------------------------------------------------------------------------
+
+def test_an_answer_is_computed_once_for_all_processes(cache):
+    asked = []
+    for _ in range(3):
+        assert digest_cache.answer(sha(b"key"), lambda: asked.append(1) or "the \u00e4nswer"
+                                   ) == "the \u00e4nswer"
+        later_process()
+    assert len(asked) == 1
+    assert digest_cache.answer(sha(b"other"), lambda: "another") == "another"
+
+
+@pytest.mark.parametrize("change", ["answer = 'wrong'", "answer = x'ff00'", "answer = NULL",
+                                    "seal = 'wrong'", "seal = NULL", "answer = 7"])
+def test_a_damaged_answer_is_computed_again(cache, change):
+    digest_cache.answer(sha(b"key"), lambda: "right")
+    later_process()
+    with sqlite3.connect(cache) as disk:
+        disk.execute(f"UPDATE answers SET {change}")
+    assert digest_cache.answer(sha(b"key"), lambda: "right") == "right"
+    later_process()
+    assert digest_cache.answer(sha(b"key"), lambda: "not asked") == "right"
+
+
+def test_answers_need_no_cache(cache, monkeypatch):
+    cache.parent.parent.write_text("a file where the folder should be")
+    assert [digest_cache.answer(sha(b"key"), lambda: "one") for _ in range(2)] == ["one"] * 2

@@ -49,6 +49,16 @@ def test_what_a_killed_process_left_is_cleared_unless_it_is_held(tmp_path):
         assert path.exists()
 
 
+def test_whether_a_lock_is_held_is_found_without_touching_it(tmp_path):
+    path = tmp_path / ".lock"
+    assert not locks.held(path) and not path.exists()
+    with locks.hold(path, print):
+        assert locks.held(path)
+        assert not locks.lock(path.open("a"))       # it is held as before
+    path.touch()                                    # left by a process that was killed
+    assert not locks.held(path) and path.exists()
+
+
 @pytest.mark.parametrize("how", ["ends", "is killed"])
 def test_one_process_waits_for_the_other(tmp_path, how):
     path, seen = tmp_path / "one.lock", []

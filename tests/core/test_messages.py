@@ -30,7 +30,7 @@ with messages.Progress("download set", 5_000_000, unit="B") as progress:
         time.sleep(0.01)
 print('{"done": 1000}')
 """
-LINE = re.compile(r"work: \d+/1000, [\d.]+ it/s, about \d+ s left"
+LINE = re.compile(r"work: \d+/1000, [\d.]+ it/s(, about \d+ s left)?"
                   r"|download set: [\d.]+ of 5.0 MB, [\d.]+ MB/s(, about \d+ s left)?|half of it")
 
 

@@ -207,6 +207,19 @@ def test_the_time_of_a_phase_adds_up(monkeypatch):
     assert phases.seconds == {"load": 3.0, "score": 0.5}
 
 
+def test_laps_are_what_came_since_the_last_one_and_told_seconds_are_in_none():
+    phases = records.Phases()
+    phases.seconds = {"load": 2.0, "score": 1.0}
+    assert phases.lap() == {"load": 2.0, "score": 1.0} and phases.lap() == {}
+    phases.seconds |= {"load": 2.5, "write": 4.0}
+    assert phases.lap() == {"load": 0.5, "write": 4.0}
+    phases.add({"load": 8.0, "forward": 3.0})       # of another process
+    assert phases.seconds == {"load": 10.5, "score": 1.0, "write": 4.0, "forward": 3.0}
+    assert phases.lap() == {}
+    phases.seconds["forward"] += 1.0
+    assert phases.lap() == {"forward": 1.0}
+
+
 def test_a_record_serves_a_spec_that_wants_fewer_metrics():
     held = {"metrics": ["psnr", "lpips", "ssim"], "lpips_weights": "alex", "code": "c"}
     for wanted, serves in [

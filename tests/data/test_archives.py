@@ -260,7 +260,8 @@ def fetch(entry):
 def test_an_archive_becomes_a_set(world):
     entry = world()
     assert sets.state(entry, world.root) == "absent"
-    with pytest.raises(Unavailable, match="mine does not exist. Run: irbench data fetch mine"):
+    with pytest.raises(Unavailable, match="mine does not exist. Run: irbench data fetch mine "
+                                          r"--config CONFIG\.$|--config CONFIG$"):
         sets.open_local(entry, world.root)
     found = obtain.obtain(entry, world.root)
     assert [image.name for image in found.role("hr")] == ["1", "2", "3"]

@@ -301,14 +301,14 @@ def test_noise_of_another_sigma_fails(sigma, verdict, tmp_path, monkeypatch, cap
     path = world(tmp_path, {"psnr": "30"})
     for i in range(3):
         images.write_png(tmp_path / "images" / "test" / f"img{i}.png", tiny.photo(i, 160, 160))
-    degraded = degrade.degrade
+    degraded = degrade.through_steps
 
     def planted(target, protocol, rng=None, name=""):
         wrong = dataclasses.replace(protocol, degradation={"kind": "gaussian_noise",
                                                            "sigma": sigma})
         return degraded(target, wrong, rng, name)
 
-    monkeypatch.setattr(degrade, "degrade", planted)
+    monkeypatch.setattr(degrade, "through_steps", planted)
     code, out, last = irbench(path, capsys, "--only", "denoise*")
     assert (code, last["rows"]) == (int(verdict == "FAIL"), 1)
     assert next(x for x in out.splitlines() if x.startswith("denoise")).endswith(verdict)

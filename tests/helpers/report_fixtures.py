@@ -328,7 +328,7 @@ def golden_tables(folder: Path) -> dict[str, str]:
                           verdicts.texts(wide, verdict.all_verdicts(wide)).items()}}
 
 
-if __name__ == "__main__":          # python -m tests.report_fixtures writes the golden files
+if __name__ == "__main__":      # python -m tests.helpers.report_fixtures writes the golden files
     import tempfile
 
     with tempfile.TemporaryDirectory() as temporary:

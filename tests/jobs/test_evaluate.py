@@ -94,13 +94,13 @@ def test_the_same_cell_twice_has_the_same_result(world):
 
 
 def test_the_name_of_an_image_reaches_the_degradation(world, monkeypatch):
-    names, real = [], degrade.degrade
+    names, real = [], degrade.through_steps
 
     def spy(target, protocol, rng=None, name=""):
         names.append(name)
         return real(target, protocol)
 
-    monkeypatch.setattr(degrade, "degrade", spy)
+    monkeypatch.setattr(degrade, "through_steps", spy)
     run(world)
     assert names == ["img0", "img1", "img2"]
 

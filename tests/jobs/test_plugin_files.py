@@ -1,6 +1,8 @@
 """What a plugin's code uses beside its own imports counts: a changed file makes records stale."""
 
 import json
+import os
+import py_compile
 import sys
 
 import numpy as np
@@ -16,6 +18,18 @@ from irbench.jobs import verify
 from irbench.jobs.result import RunSettings
 from irbench.report import collect
 from tests.helpers import tiny
+
+
+@pytest.fixture(autouse=True)
+def own_modules(tmp_path):
+    """Let no module of one test's folder stay for the next test, whose files have the same names.
+    """
+    yield
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and file.startswith(str(tmp_path)):
+            del sys.modules[name]
+
 
 CODE = """
 import importlib, importlib.util, json, os, sys
@@ -324,3 +338,86 @@ def test_a_file_that_the_code_itself_writes_counts_as_it_is_in_the_end(tmp_path,
         (tmp_path / "cache.txt").write_text("3")
         assert plugin_files.changed({plugin_files.NOTED: noted}) == ["cache.txt"]
         assert plugin_files.load(plugin, "plugin") is module
+
+
+PLAIN = ("import torch\nimport helper\n\n\nclass Net(torch.nn.Module):\n"
+         "    def forward(self, x):\n        return x * helper.GAIN\n")
+
+
+def of(path, **more):
+    return irbench.evaluate(f"{path}:Net", "tinyset", "denoise_color-sigma25", limit=1,
+                            metrics=["psnr"], catalog_paths=(str(tiny_folder(path)),), **more)
+
+
+def tiny_folder(path):
+    return next(one for one in path.parents if (one / "datasets.yaml").exists())
+
+
+def test_a_module_beside_a_plugin_is_found_however_irbench_is_started(tmp_path, monkeypatch):
+    """Also one in a package, and its own package's; no folder is added to the path."""
+    tiny.make(tmp_path)
+    folder = tmp_path / "code"
+    (folder / "parts").mkdir(parents=True)
+    (folder / "helper.py").write_text("from parts.deep import GAIN\n")
+    (folder / "parts/deep.py").write_text("import later_helper as l\nGAIN = l.GAIN\n")
+    (folder / "later_helper.py").write_text("GAIN = 1.0\n")
+    (folder / "net.py").write_text(PLAIN)
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    noted = {one["file"] for one in of(folder / "net.py").record["resolved"][plugin_files.NOTED]}
+    assert noted == {"code/net.py", "code/helper.py", "code/parts/deep.py", "code/later_helper.py"}
+    assert sys.path == before
+
+
+def test_two_modules_of_one_name_are_refused(tmp_path, monkeypatch):
+    tiny.make(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "helper.py").write_text("GAIN = 1.0\n")
+        (tmp_path / name / "net.py").write_text(PLAIN)
+    of(tmp_path / "one/net.py")
+    of(tmp_path / "one/net.py")
+    with pytest.raises(irbench.UserError, match=r"two/net.py: it imports helper .*two/helper.py., "
+                                                r"but helper is .*one/helper.py"):
+        of(tmp_path / "two/net.py")
+
+
+def test_a_stale_file_of_bytecode_is_not_used(tmp_path, monkeypatch):
+    """It counts for every source of its size and second, as after `cp -p` or rsync."""
+    tiny.make(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    helper = tmp_path / "helper.py"
+    (tmp_path / "net.py").write_text(PLAIN)
+    values = []
+    for gain in ("1.0", "0.5"):
+        helper.write_text(f"GAIN = {gain}\n")
+        os.utime(helper, (10**9, 10**9))
+        py_compile.compile(str(helper)) if gain == "1.0" else None
+        for name in [name for name in sys.modules if name == "helper" or "irbench_net" in name]:
+            del sys.modules[name]
+        values.append(of(tmp_path / "net.py").mean["psnr"])
+    assert values[0] > values[1] + 1
+
+
+def test_the_digest_of_a_plugins_code_follows_an_edit_in_the_same_process(tmp_path):
+    path = tiny.make(tmp_path)
+    plugin, seen = tmp_path / "tiny_model.py", []
+    text = plugin.read_text()
+    for more in ("", "A = 1\n", "A = 2\n", ""):
+        plugin.write_text(text + more)
+        os.utime(plugin, (10**9, 10**9))    # of one size and time, too
+        seen.append(plan.load(path).cells["sr-x2@2/tinyset/tiny"].spec["code"])
+    assert len(set(seen)) == 3 and seen[0] == seen[3]
+
+
+def test_an_edited_card_counts_in_the_same_process(tmp_path):
+    path = tiny.make(tmp_path)
+    plugin, seen = tmp_path / "tiny_model.py", []
+    text = plugin.read_text()
+    for title in ("Tiny 1", "Tiny 2"):
+        plugin.write_text(text.replace("Tiny (not in any paper)", title))
+        os.utime(plugin, (10**9, 10**9))
+        seen.append(plan.load(path).models["tiny"].title)
+    assert seen == ["Tiny 1", "Tiny 2"]

@@ -34,13 +34,13 @@ def done(job):
 def working(jobs, *deaths):
     """Return what a child does: write each record, but die instead where a death is given."""
     def work():
-        first, begin = supervise.child()
-        for number in range(first, len(jobs)):
+        numbers, begin = supervise.child(len(jobs))
+        for number in numbers:
             begin(number)
             if number < len(deaths) and deaths[number]:
                 deaths[number]()
             write(jobs[number], done(jobs[number]))
-        begin(len(jobs))
+        begin(numbers.stop)
         return 0
     return work
 
@@ -126,6 +126,61 @@ def test_a_crash_replaces_a_result(cells, death):
     outdated(jobs[0])
     assert supervise.supervise(planned, jobs[:1], working(jobs[:1], death), []) == 0
     assert statuses(jobs[:1]) == ["failed"]
+
+
+def test_jobs_that_measure_their_process_have_one_each(cells, tmp_path, monkeypatch):
+    """What they all need is imported before, once; a death costs its own job."""
+    planned, jobs = cells
+    monkeypatch.setattr(supervise, "_imported", False)
+    imported = []
+
+    def note():
+        with (tmp_path / "pids").open("a") as file:
+            file.write(f"{os.getpid()}\n")
+
+    def note_and_die():
+        note()
+        kill()
+
+    work = working(jobs, note, note_and_die, note)
+    assert supervise.supervise(planned, jobs, work, [],
+                               apart=lambda: imported.append(os.getpid())) == 0
+    assert imported == [os.getpid()]
+    assert statuses(jobs) == ["ok", "failed", "ok"]
+    assert len({*(tmp_path / "pids").read_text().split(), str(os.getpid())}) == 4
+
+
+@pytest.mark.parametrize("code", [2, supervise.AGAIN, supervise.INTERRUPTED])
+def test_of_jobs_apart_the_code_of_each_counts(cells, monkeypatch, code):
+    planned, jobs = cells
+    monkeypatch.setattr(supervise, "_imported", False)
+    work = working(jobs)
+    ends = {supervise.INTERRUPTED: ["ok", None, None]}
+    first = iter([code])
+
+    def once():
+        work()
+        return next(first) if not jobs[1].record.exists() else 0
+
+    found = supervise.supervise(planned, jobs, once, [], apart=lambda: None)
+    assert found == (0 if code == 2 else code)
+    assert statuses(jobs) == ends.get(code, ["ok"] * 3)
+
+
+def test_what_children_share_is_imported_where_they_can_be_forks(monkeypatch):
+    monkeypatch.setattr(supervise, "_imported", False)
+    monkeypatch.setattr(supervise.sys, "platform", "darwin")
+    calls = []
+    supervise._import(lambda: calls.append(1))
+    assert not calls and not supervise._can_fork()
+    monkeypatch.setattr(supervise.sys, "platform", "linux")
+    monkeypatch.setitem(supervise.sys.modules, "torch", object())   # may have been used
+    supervise._import(lambda: calls.append(1))
+    assert not calls and not supervise._can_fork()
+    monkeypatch.delitem(supervise.sys.modules, "torch")
+    supervise._import(lambda: calls.append(1))
+    monkeypatch.setitem(supervise.sys.modules, "torch", object())
+    assert calls and supervise._can_fork()
 
 
 def test_a_death_after_the_last_record_costs_nothing(cells):

@@ -130,11 +130,12 @@ def test_the_automatic_choice_gives_its_reason():
         assert choose(name) == (name, "asked for")
 
 
-def test_on_a_gpu_the_choice_says_what_was_not_measured(monkeypatch):
+def test_on_a_gpu_the_choice_says_what_was_measured_and_what_not(monkeypatch):
     monkeypatch.setattr(attention.importlib.util, "find_spec", lambda name: object())
-    for training, name in ((False, "triton"), (True, "mask")):
+    for training, name, said in ((False, "triton", "measured on a GPU (H200)"),
+                                 (True, "mask", "not measured")):
         found, reason = choose("auto", device="cuda", training=training, n=1024, k=64)
-        assert found == name and "not measured" in reason
+        assert found == name and said in reason
     wide, reason = choose("auto", device="cuda", n=1024, k=64, d=65)
     assert wide == "mask" and "64 dimensions" in reason
     monkeypatch.setattr(attention.importlib.util, "find_spec", lambda name: None)

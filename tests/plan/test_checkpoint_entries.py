@@ -104,8 +104,8 @@ def test_what_a_model_cannot_do_is_said_with_the_reason(planned, tmp_path):
         with pytest.raises(UserError, match="cannot do .*: it does sr, denoise_color") as caught:
             planned({"arch": "tiny", "checkpoint": "a.pt"}, [
                 {"protocol": protocol, "datasets": ["tinyset"], "models": ["m"]}])
-        said.append("and no scale that is not whole, such as 2.5" in str(caught.value))
-    assert said == [True, False]
+        said.append(str(caught.value).partition("no scale that is not whole, such as ")[2][:4])
+    assert said == ["2.5 ", ""]
 
 
 def test_bundled_weights_are_a_file_with_a_digest(planned, tmp_path):

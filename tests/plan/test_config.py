@@ -6,7 +6,7 @@ import yaml
 
 from irbench import plan
 from irbench.core.errors import Superseded, UserError
-from irbench.plan import config, sources
+from irbench.plan import config
 from tests.helpers import tiny
 
 
@@ -38,6 +38,15 @@ def put(*keys_and_value):
     return change
 
 
+def test_a_plugin_without_cards_is_blamed_on_plugins_and_not_on_a_model(tmp_path):
+    (tmp_path / "net.py").write_text("class Net: pass\n")
+    path = edit(tmp_path, lambda value: value["plugins"].append(str(tmp_path / "net.py")))
+    with pytest.raises(UserError, match=r"plugins: plugin .*net.py: no CARDS found. .* `irbench "
+                                        r"init` writes an example, and docs/my-model.md") as caught:
+        plan.load(path)
+    assert "models." not in str(caught.value)
+
+
 def test_a_section_alone_is_completed_too(tmp_path):
     """``irbench bench`` has options of a section, but no config."""
     usual = config.load(edit(tmp_path, lambda value: value.pop("profile")))["profile"]
@@ -55,6 +64,13 @@ def test_a_section_alone_is_completed_too(tmp_path):
 
 @pytest.mark.parametrize(("change", "message"), [
     (put("sede", 1), r"top level: unknown key 'sede'. Did you mean 'seed'\? Valid keys: .*cells"),
+    (put("models", "tiny", "weights", "w.pth"), "unknown key 'weights'. Did you "
+     "mean 'checkpoint' or"),
+    (put("models", "tiny", "arch", "NET.PY:A"), r"by `plugins: \[NET.PY\]` and a card of it"),
+    (put("models", "tiny", "arch", "a\nb.py:A"), r"by `plugins: \[a\nb.py\]` and a card of it"),
+    (put("models", "tiny", "arch", "my_net.py:Net"), "models.tiny.arch: 'my_net.py:Net' is not a "
+     r"model's name. .* `plugins: \[my_net.py\]` and a card .*docs/my-model.md"),
+    (put("models", "My.py", {}), r"models: 'My.py' is not .*`plugins: \[My.py\]`"),
     (put("seed", "x"), "seed: expected integer, found 'x'"),
     (put("metrics", "psnr"), r"metrics: expected a list, found 'psnr'. Write \[psnr\]\."),
     (put("run", "My Run"), "run: the name 'My Run' is not valid"),
@@ -184,10 +200,8 @@ def test_code_is_part_of_a_fingerprint(tmp_path):
     before = fingerprints(path)
     plugin = tmp_path / "tiny_model.py"
     plugin.write_text(plugin.read_text() + "\n# a comment\n")
-    sources._digest.cache_clear()
     assert fingerprints(path) == before
     plugin.write_text(plugin.read_text() + "\nCHANGED = 1\n")
-    sources._digest.cache_clear()
     after = fingerprints(path)
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {name for name in before if name.endswith("/tiny")}
@@ -269,3 +283,21 @@ def test_a_title_is_one_line(title, model):
     where = "models.bicubic.title" if model else "title"
     with pytest.raises(UserError, match=f"here: {where}: .*valid is one line of text"):
         config.check(value, "here")
+
+
+def test_profile_false_is_said_of_every_model(tmp_path):
+    entry = {"run": "r", "models": {"bicubic": None, "compacter": {
+        "options": {"skip": "input"}, "checkpoint": "bundled"}},
+        "cells": [{"protocol": "sr-x2", "datasets": ["set5"], "models": ["bicubic", "compacter"]}]}
+    assert plan.build(config.check(entry)).profiles
+    full = config.check(entry | {"profile": False})
+    planned = plan.build(full)
+    assert planned.cells and not planned.profiles
+    assert full == config.check(full)       # as the run's folder keeps it
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(entry | {"profile": False}))
+    assert not plan.load(tmp_path / "config.yaml").profiles
+    assert entry["models"]["bicubic"] is None
+    with pytest.raises(UserError, match="profile: expected object, found True"):
+        config.check(entry | {"profile": True})
+    with pytest.raises(UserError, match="top level: expected object, found False"):
+        config.check(False)

@@ -10,8 +10,7 @@ from irbench.catalog.model import Model
 from irbench.core import records
 from irbench.core.errors import UserError
 from irbench.imaging import backbones, metrics
-from irbench.models import registry
-from irbench.plan import compose, file, sources
+from irbench.plan import compose, file
 from tests.helpers import tiny
 from tests.helpers.archives import zipped
 from tests.helpers.paths import ROOT
@@ -179,8 +178,6 @@ def test_a_record_names_the_code_that_ran(world, tmp_path):
     path = file.write(world)
     plugin = tmp_path / "tiny_model.py"
     plugin.write_text(plugin.read_text().replace("0.01 *", "0.02 *"))
-    registry._cards.cache_clear()
-    sources._digest.cache_clear()
     before = file.read(path)
     after = plan.load("config.yaml")
     changed = [job for job, now in zip(before.jobs(), after.jobs(), strict=True) if job != now]

@@ -10,7 +10,7 @@ from irbench.catalog.model import Checkpoint, Inference
 from irbench.core import digests, files, records
 from irbench.core.errors import Unavailable, UserError
 from irbench.jobs import verify
-from irbench.plan import config
+from irbench.plan import config, variants
 from irbench.report.facts import kinds
 from irbench.weights import loading
 from tests.helpers import tiny
@@ -91,7 +91,7 @@ def test_a_paper_describes_no_variant_and_no_other_number_type(tmp_path):
     assert not any(m.in_paper for name, m in models.items() if name != "compacter")
     assert models["compacter.tiles"].title == "Compacter (tiles of 64)"
     assert models["compacter.tiles"].published_as == ""
-    assert models["quick"].note == "variant: dtype = bfloat16"
+    assert models["quick"].note == "with dtype = bfloat16"
     assert models["quick"].title == "Compacter"
     # back to what the card says, yet with the weights of another row
     assert models["quick.exact"].title == "Compacter (default inference)"
@@ -331,7 +331,7 @@ def test_a_variant_runs_the_weights_of_its_base(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = edit(tmp_path)
     run = plan.load(path)
-    with pytest.raises(Unavailable, match="model tiny is not trained .* --model tiny\\."):
+    with pytest.raises(Unavailable, match=r"model tiny is not trained .* --model tiny\b"):
         ready(run, "tiny.strong")
     assert cli.main(["train", "--protocol", "sr-x2", "--model", "tiny.strong"]) == 2
     assert cli.main(["train", "--protocol", "sr-x2", "--model", "tiny"]) == 0
@@ -374,3 +374,10 @@ def test_verify_knows_whose_weights_a_variant_has(tmp_path, monkeypatch):
             result={"images": tiny.IMAGES, "mean": {}}))
         found = [p for p in verify.check(run) if p.startswith(f"{cell.title}: computed")]
         assert [p.split(": ")[1].split(" than")[0] for p in found] == problem
+
+
+def test_a_model_with_other_options_is_not_called_a_variant():
+    """Its weights are its own; "Variants are not ranked" does not hold for it."""
+    assert variants.note("A card.", {"skip": "input"}) == "A card.; with skip = input"
+    assert variants.note("", {"k": 8}, "semanir") == "variant: k = 8, weights of semanir"
+    assert variants.note("A card.", {}) == "A card."

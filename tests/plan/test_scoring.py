@@ -261,7 +261,9 @@ def repeated(*values, size=1):
 
 def test_the_first_image_is_scored_again_at_once_and_after_the_next_one():
     assert repeated(1.0, 1.0, 2.0, 1.0, 3.0, 4.0) == [0, 0, 1, 0, 2, 3]
+    assert repeated(1.0, 1.0, 2.0, 1.0, 3.0, size=resolving.LARGE) == [0, 0, 1, 0, 2]
     assert repeated(1.0, 1.0, 2.0, 3.0, 4.0, size=resolving.LARGE + 1) == [0, 0, 1, 2, 3]
+    assert 3 * 2040 * 1356 <= resolving.LARGE < 1e8     # an image of DIV2K; some megabytes
 
 
 def test_a_metric_that_adds_up_over_the_images_is_refused(folder):

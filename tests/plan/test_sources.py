@@ -98,7 +98,8 @@ class Unannotated(ast.NodeTransformer):
 def fresh():
     """Let nothing of another copy of the package stay in the caches."""
     def clear():
-        sources._digest.cache_clear()
+        sources._known.cache_clear()
+        sources._of_kind.cache_clear()
         sources._parts_of_the_report.cache_clear()
     clear()
     yield clear

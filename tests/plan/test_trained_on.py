@@ -117,7 +117,7 @@ def test_a_third_partys_file_is_of_unknown_data(world, tmp_path):
     assert run.trained_on == {"sr-x2@2/tiny": {"tinytrain": []}, "sr-x2@2/swinir-m": None}
     assert cli.main(["data", "leak", "--on-failure", "record", "--supervised"]) == 0
     wording = collected(run).leaks.summary()
-    assert wording.startswith("Training sets (tinytrain) were compared")
+    assert wording.startswith("Training sets (tinytrain for Tiny (not in any paper)) were compared")
     assert wording.endswith("The training data of SwinIR-M are unknown and not compared.")
 
 

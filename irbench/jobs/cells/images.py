@@ -17,7 +17,7 @@ import numpy as np
 from irbench.catalog.protocols import Protocol
 from irbench.core import machine, messages, plugin_files, records
 from irbench.core.digests import file_digest
-from irbench.core.errors import Damaged
+from irbench.core.errors import Damaged, Unrepeatable
 from irbench.core.run_folder import INPUT, TARGET, RunFolder, partial_of, partials_of
 from irbench.data import sets
 from irbench.imaging import metrics
@@ -56,6 +56,7 @@ class CellImages:
         phases: adds up the times.
         resolved: the record's ``resolved``.
         last: the name of the last image that this process works on, once that is known.
+        other: an image of the set; if only one is left to work on, another one.
     """
 
     plan: Plan
@@ -67,6 +68,7 @@ class CellImages:
     phases: records.Phases
     resolved: dict
     last: str = field(init=False, default="")
+    other: Item | None = field(init=False, default=None)
 
     def all(self, items: list[Item], workers: int) -> list[dict]:
         """Return the entries of all images in the record, in order; of a part, those of its images.
@@ -83,13 +85,20 @@ class CellImages:
             if known:
                 messages.say(f"{self.job.title}: {len(known)} of {len(wanted)} images are done "
                              "already")
-            self.last = next((items[number].name for number in reversed(wanted)
-                              if number not in known), "")
+            left = [items[number].name for number in wanted if number not in known]
+            self.last = left[-1] if left else ""
+            self.other = next((item for item in items if [item.name] != left), None)
             entries: list[dict] = []
-            for done, group in itertools.groupby(wanted, known.__contains__):
-                some = list(group)
-                entries += ([self._take_over(known[number]) for number in some] if done else
-                            self._rest(items, some, (len(entries), len(wanted)), workers, partial))
+            try:
+                for done, group in itertools.groupby(wanted, known.__contains__):
+                    some = list(group)
+                    entries += ([self._take_over(known[number]) for number in some] if done else
+                                self._rest(items, some, (len(entries), len(wanted)), workers,
+                                           partial))
+            except Unrepeatable:
+                # the next try must not begin behind the images that showed it
+                partial.discard()
+                raise
             return entries
 
     def _partial(self) -> Partial:

@@ -20,6 +20,9 @@ from irbench.core.errors import Damaged, UserError
 from irbench.data import sets
 from irbench.imaging import degrade
 from irbench.imaging.images import as_channels, size_of, to_float
+from irbench.inference import allocator
+
+LARGE = 2**24   # values of an image beside which nothing is kept that is not needed
 
 
 @dataclass(frozen=True)
@@ -52,16 +55,28 @@ class Item:
                 raise Damaged(str(error)) from None
             return degraded, None, given.shape[-1] == 1
         image = self.target.load()
+        gray_file, image_size = image.shape[-1] == 1, image.size
+        # what decoding and compressing free is too small for what comes, and would count beside it
+        def give_back() -> None:
+            if image_size > LARGE:
+                allocator.release()
+
+        give_back()
         if self.source:
             given = self.source.load()
             try:
                 degraded, target = degrade.prepare_pair(given, image, protocol)
             except UserError as error:
                 raise Damaged(str(error)) from None
+            del image, given
         else:
             target = degrade.prepare_target(image, protocol)
-            degraded = degrade.degrade(target, protocol, name=self.name)
-        return degraded, target, image.shape[-1] == 1
+            del image
+            degraded = degrade.through_steps(target, protocol, name=self.name)
+            give_back()
+            degraded = degrade.as_input(degraded)
+        give_back()
+        return degraded, target, gray_file
 
     def pixels(self, protocol: Protocol) -> int:
         """Return about how many pixels the result will have, from a file's header; 0 if unknown."""

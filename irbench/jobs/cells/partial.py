@@ -15,6 +15,7 @@ print(Partial(None, {}).begin(print))"``
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -76,6 +77,13 @@ class Partial:
                 self._file.flush()
             except (OSError, ValueError) as error:     # a NaN, which no record takes either
                 self._failed(error)
+
+    def discard(self) -> None:
+        """Remove the file and those of other parts: what they hold is not to be trusted."""
+        self.close()
+        for path in (self.path, *self.others) if self.path else ():
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close the file, which stays."""

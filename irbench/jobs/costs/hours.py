@@ -16,6 +16,7 @@ Try: ``irbench plan --cost --profiles results/photos``
 
 from __future__ import annotations
 
+import shlex
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
@@ -99,7 +100,7 @@ class Hours:
 
     def __init__(self, plan: Plan, speeds: Speeds, config: str) -> None:
         """Keep the run; ``config`` names its file in commands."""
-        self.plan, self.speeds, self.config = plan, speeds, config
+        self.plan, self.speeds, self.config = plan, speeds, shlex.quote(str(config))
         self._sizes: dict[str, ImageSizes | None] = {}
 
     def of(self, job: Job) -> Share:

@@ -96,7 +96,7 @@ def choose(implementation: str, *, device: str | torch.device = "cpu", training:
         return "mask", "the Triton kernel was made for GPUs of compute capability 8.0 and above"
     if importlib.util.find_spec("triton") is None:
         return "mask", "the package triton is not installed; install it to save memory"
-    return "triton", "the least memory on a GPU and expected to be fastest there; not measured"
+    return "triton", "the fastest, or within 15 % of it, wherever measured on a GPU (H200)"
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, keys: Keys,

@@ -11,7 +11,7 @@ memory, not time. Findings with torch 2.15:
                 windows, and one compilation per image size would take longer than it saves. No
                 gradients. Checked for heads of 10 to 64 dimensions and any N.
     CUDA        all windows in one call, gradients by torch's own backward pass. Heads of less than
-                16 dimensions are padded. Not tested, because no GPU was available.
+                16 dimensions are padded. Tested on an H200 with torch 2.11.
 
 The blocks of a dictionary are counted once per stage, in its first layer.
 
