@@ -36,21 +36,18 @@ from irbench.compare.differences import (
     SLACK,
     CellDifference,
     Comparison,
-    Image,
-    ProfileDifference,
     change_text,
-    farthest,
-    most_text,
     named,
     verdict_text,
     worst_text,
 )
 from irbench.compare.runs import RunData
-from irbench.compare.tolerances import Tolerances
+from irbench.compare.tolerances import Tolerances, limit_text
 from irbench.core import metrics, statistics
 from irbench.present import plain
 
 REGRESSION, IMPROVEMENT, ADVICE, NOTE = "regression", "improvement", "advice", "note"
+SPEED, EXACT, WEIGHTS = "--speed", "--exact", "--strict-weights"
 PASSED, FAILED, NOTHING = 0, 1, 3       # exit codes; 2 is a usage error
 
 
@@ -68,6 +65,7 @@ class Finding:
         tolerance: the tolerance, in the unit of the values, or as a share or factor.
         images: the images that lost most, for a regression of quality.
         changes: changed inputs, in words.
+        option: of ``irbench check``: it makes advice a regression.
     """
 
     level: str
@@ -77,8 +75,9 @@ class Finding:
     base: float | None = None
     new: float | None = None
     tolerance: float | None = None
-    images: tuple[Image, ...] = ()
+    images: tuple[differences.Image, ...] = ()
     changes: tuple[str, ...] = ()
+    option: str = ""
 
     @property
     def difference(self) -> float | None:
@@ -273,9 +272,9 @@ def _scores(cell: CellDifference, found: differences.Change, limit: dict,
     lost = tuple(image for image in found.images if sign * image.difference < 0)
     if fell:
         yield Finding(
-            REGRESSION, cell.key, f"mean {name} {change_text(found)}, worse by more than "
-            f"{mean:g}{unit} ({verdict_text(found)}); {worst_text(found.name, lost)}.", *figures,
-            mean, lost[:SHOWN], changes)
+            REGRESSION, cell.key, f"mean {name} {change_text(found)}, worse by more than {mean:g}"
+            f"{unit}{limit_text(found.word, found.paired)}; {worst_text(found.name, lost)}.",
+            *figures, mean, lost[:SHOWN], changes)
     elif broken:
         gained = trades and found.word == statistics.REAL and found.direction == differences.BETTER
         yield Finding(
@@ -283,7 +282,7 @@ def _scores(cell: CellDifference, found: differences.Change, limit: dict,
             f"{name} of {len(broken)} of {len(found.images)} images is worse by more than "
             f"{single:g}{unit}; {worst_text(found.name, broken)}"
             f"{f'; mean {change_text(found)}' if found.difference is not None else ''}.", *figures,
-            single, tuple(broken[:SHOWN]), changes)
+            single, tuple(broken[:SHOWN]), changes, WEIGHTS)
     elif gain is not None and mean is not None and gain > mean + SLACK:
         yield Finding(IMPROVEMENT, cell.key, f"mean {name} {change_text(found)}, better by more "
                       f"than {mean:g}{unit} ({verdict_text(found)}).", *figures, mean, (), changes)
@@ -308,10 +307,10 @@ def _unlike(cell: CellDifference, comparison: Comparison, limits: dict, exact: b
         limit = limits[found.name]
         if limit is not None and any(abs(i.difference) > limit + SLACK for i in found.images):
             yield Finding(REGRESSION if exact or limits["gate"] else ADVICE, cell.key,
-                          f"the images changed: {most_text(found, limit)}. If this is intended, "
-                          "update the baseline.", found.name, found.base, found.new, limit,
-                          farthest(found)[:SHOWN],
-                          cell.changes or tuple(filter(None, [cell.remark])))
+                          f"the images changed: {differences.most_text(found, limit)}. If this is "
+                          "intended, update the baseline.", found.name, found.base, found.new,
+                          limit, differences.farthest(found)[:SHOWN],
+                          cell.changes or tuple(filter(None, [cell.remark])), EXACT)
             return
 
 
@@ -328,14 +327,15 @@ def _weights(cell: CellDifference, limits: dict, strict: bool) -> Iterator[Findi
                f"{named(told.name)[0]} is significantly worse, but within its tolerance" if worse
                else "no metric is significantly worse")
     yield Finding(REGRESSION if strict else ADVICE, cell.key,
-                  f"the weights differ from the baseline, and {outcome}: {most_text(told, 0)} "
-                  f"({verdict_text(told)}). If the new weights are intended, update the baseline.",
-                  told.name, told.base, told.new, 0, farthest(told)[:SHOWN], cell.changes)
+                  f"the weights differ from the baseline, and {outcome}: "
+                  f"{differences.most_text(told, 0)} ({verdict_text(told)}). If the new weights "
+                  "are intended, update the baseline.", told.name, told.base, told.new, 0,
+                  differences.farthest(told)[:SHOWN], cell.changes, WEIGHTS)
 
 
 # -- size and speed ----------------------------------------------------------------------------
 
-def _profile(profile: ProfileDifference, comparison: Comparison, limits: dict,
+def _profile(profile: differences.ProfileDifference, comparison: Comparison, limits: dict,
              gate: bool) -> Iterator[Finding]:
     key, changes = profile.key, profile.changes
     if profile.reason:
@@ -370,7 +370,7 @@ def _growth(allowed: float) -> str:
     return f"; a growth of {allowed:.2%} is allowed" if allowed else "; no growth is allowed"
 
 
-def _speed(profile: ProfileDifference, comparison: Comparison, limits: dict,
+def _speed(profile: differences.ProfileDifference, comparison: Comparison, limits: dict,
            gate: bool) -> Iterator[Finding]:
     key, found = profile.key, profile.latency
     base, new = comparison.base.profiles[key], comparison.new.profiles[key]
@@ -389,7 +389,7 @@ def _speed(profile: ProfileDifference, comparison: Comparison, limits: dict,
                  f"p = {found.p:.2g}")
         if found.factor > limits["latency"]:
             yield Finding(slow, key, f"{words}), slower than x {limits['latency']:g}.", "latency",
-                          found.base, found.new, limits["latency"], (), profile.changes)
+                          found.base, found.new, limits["latency"], (), profile.changes, SPEED)
         elif found.factor < 1 / limits["latency"]:
             yield Finding(IMPROVEMENT, key, f"{words}).", "latency", found.base, found.new,
                           limits["latency"], (), profile.changes)
@@ -397,4 +397,4 @@ def _speed(profile: ProfileDifference, comparison: Comparison, limits: dict,
     if a and b and b / a > limits["memory"]:
         yield Finding(slow, key, f"peak memory {a / 2**20:.1f} -> {b / 2**20:.1f} MiB "
                       f"(x {b / a:.2f}), more than x {limits['memory']:g}.", "memory", a, b,
-                      limits["memory"], (), profile.changes)
+                      limits["memory"], (), profile.changes, SPEED)

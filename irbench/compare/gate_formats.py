@@ -7,6 +7,7 @@ Try: ``irbench check --baseline photos.json results/photos --format markdown``
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from irbench.compare.differences import UNEXPLAINED
@@ -27,8 +28,7 @@ from irbench.present import plain as layout
 from irbench.present.markdown import code, details, escape
 
 TITLES = {REGRESSION: "Regressions", IMPROVEMENT: "Better than the baseline",
-          ADVICE: "Advice (fails the gate only with --speed, --exact or --strict-weights)",
-          NOTE: "Notes"}
+          ADVICE: "Advice", NOTE: "Notes"}
 LEVELS = {REGRESSION: "error", ADVICE: "warning", IMPROVEMENT: "notice", NOTE: "notice"}
 
 
@@ -40,15 +40,28 @@ def counts(result: GateResult) -> dict:
             "exit_code": result.code}
 
 
+def _keys(result: GateResult, keys: Iterable[str]) -> str:
+    """Return ``2 cells and 1 profile``."""
+    known = set(keys)
+    counts = {"cell": len(known.intersection(result.base.cells)),
+              "profile": len(known.intersection(result.base.profiles))}
+    return " and ".join(layout.many(number, word) for word, number in counts.items() if number)
+
+
+def title(level: str, found: list[Finding]) -> str:
+    """Return the title of the findings of a level."""
+    options = sorted({one.option for one in found if level == ADVICE and one.option})
+    return TITLES[level] + f" (fails the gate only with {' or '.join(options)})" * bool(options)
+
+
 def sentence(result: GateResult) -> str:
     """Return the outcome in a sentence."""
-    number = len(result.compared)
-    compared = f"{layout.many(number, 'result')} compared with the baseline"
+    compared = f"{_keys(result, result.compared) or 'nothing else'} compared with the baseline"
     if result.code == FAILED:
-        return f"{layout.many(len(result.failed), 'regression')} ({compared})."
+        return f"Regressions in {_keys(result, result.failed)} ({compared})."
     if result.code == NOTHING:
         return "Nothing was compared: the run and the baseline have no result in common."
-    better = len({one.key for one in result.findings_of(IMPROVEMENT)})
+    better = _keys(result, {one.key for one in result.findings_of(IMPROVEMENT)})
     if not result.base.baseline:        # only a baseline file can be updated
         return f"No regression ({compared})." + (f" {better} better." if better else "")
     return f"No regression ({compared})." + (
@@ -57,12 +70,12 @@ def sentence(result: GateResult) -> str:
 
 
 def text(result: GateResult) -> str:
-    """Return lines for a terminal. Regressions come last, where users look."""
+    """Return lines for a terminal: the worst first, and the outcome last, where users look."""
     parts = [f"baseline  {layout.about(result.base)}\nrun       {layout.about(result.new)}"]
-    for level in (NOTE, ADVICE, IMPROVEMENT, REGRESSION):
+    for level in (REGRESSION, ADVICE, IMPROVEMENT, NOTE):
         found = result.findings_of(level)
         if found:
-            parts.append(f"{TITLES[level]}:\n" + "\n".join(map(_lines, _causes_once(found))))
+            parts.append(f"{title(level, found)}:\n" + "\n".join(map(_lines, _causes_once(found))))
     return "\n\n".join([*parts, sentence(result)])
 
 
@@ -90,8 +103,8 @@ def markdown(result: GateResult) -> str:
         if not found:
             continue
         body = "\n".join(map(_item, _causes_once(found)))
-        parts.append(f"### {TITLES[level]}\n\n{body}" if level == REGRESSION
-                     else details(f"{TITLES[level]} ({len(found)})", body))
+        parts.append(f"### {title(level, found)}\n\n{body}" if level == REGRESSION
+                     else details(f"{title(level, found)} ({len(found)})", body))
     parts.append(details("What was compared", "\n".join(
         f"- {side}: {escape(layout.about(run))}"
         for side, run in (("baseline", result.base), ("run", result.new)))))

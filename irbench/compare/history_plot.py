@@ -17,7 +17,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import seaborn as sns
 from matplotlib import dates
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -116,8 +115,7 @@ def _figure(metric: str, panels: dict, stem: str, folder: Path, looks: dict,
         _time_axis(ax, timeline, room)
     figure.legend(handles=_legend(metric, panels, shown, looks), loc="outside lower center",
                   ncols=5, frameon=False, handlelength=2.4)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    style.settle(figure)
     unlabelled = []
     for ax, (labels, lines) in zip(axes, points, strict=False):
         unlabelled += place(ax, labels, list(_boxes(ax, lines, labels)))
@@ -158,7 +156,7 @@ def _panel(ax: Axes, metric: str, key: tuple[str, str], held: list[Series], look
     ax.set_title(protocol + "\n" * (1 + below.count("\n") if below else 0))
     ax.annotate(below, (0, 1), (0, 3.5), xycoords="axes fraction", textcoords="offset points",
                 fontsize=5.8, color=style.GRAY, va="bottom")
-    sns.despine(ax=ax)
+    style.open_frame(ax)
     return labels, lines
 
 

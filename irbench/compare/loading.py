@@ -9,6 +9,7 @@ Try: ``python -c "from irbench.compare import loading; print(loading.load('resul
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,8 +64,8 @@ def of_config(config: str) -> RunData:
     """
     run = plan.load(config)
     if not run.folder.is_dir():
-        raise UserError(f"{run.folder}: config {config} has not been run here yet. Run the "
-                        f"workflow (snakemake --configfile {config}), or name a run folder.")
+        raise UserError(f"{run.folder}: config {config} has not been run here yet. Run it "
+                        f"(irbench run {shlex.quote(str(config))}), or name a run folder.")
     loaded = runs.of_folder(run.folder, planned.from_config(run.config))
     cells = {key: _checked(run, one, run.cells.get(key)) for key, one in loaded.cells.items()}
     profiles = {key: _checked(run, one, run.profiles.get(run.costs.get(key, key)))

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from irbench.catalog import reader
 from irbench.compare import inputs
-from irbench.core import metrics
+from irbench.core import metrics, statistics
 from irbench.core.errors import UserError
+from irbench.present import plain
 
 DEFAULTS = reader.BUILTIN / "tolerances.yaml"
 SCHEMA = reader.BUILTIN / "tolerances.schema.json"
@@ -150,3 +151,16 @@ def _explain(error) -> str:
         wanted = " or ".join(wanted) if isinstance(wanted, list) else wanted
         return f"{place}: expected {wanted}, found {error.instance!r}."
     return f"{place}: {error.message}."
+
+
+def limit_text(word: str, paired: statistics.Paired | None) -> str:
+    """Say what decided that a mean fell too far, and what a test of significance says of it.
+
+    Args:
+        word: the verdict of the test, one of ``core.statistics``.
+        paired: the test; None if there was none.
+    """
+    images = paired.n if paired else 0
+    verdict = f"{word} over {plain.many(images, 'image')}"
+    few = ", too few to show significance" * (images < statistics.FEWEST)
+    return f" ({verdict})" if word == statistics.REAL else f" (the limit decides; {verdict}{few})"

@@ -134,11 +134,13 @@ def pages(title: str, caption: str, label: str, tabulars: list[list[str]],
         notes: paragraphs below the last tabular.
     """
     top = [r"\begin{table}[t]", r"\centering\scriptsize"]
-    lines = [*top, rf"\caption{{{caption}}}", rf"\label{{tab:{label}}}"]
+    # in the usual classes a caption has no space below it
+    lines = [*top, rf"\caption{{{caption}}}", rf"\label{{tab:{label}}}", r"\smallskip"]
     used, empty = _lines(caption), True
     for tabular in tabulars:
         if not empty and used + _height(tabular) > LINES:
-            lines += [r"\end{table}", "", *top, rf"\caption{{{title}, continued.}}"]
+            lines += [r"\end{table}", "", *top, rf"\caption{{{title}, continued.}}",
+                      r"\smallskip"]
             used, empty = 1, True
         lines += tabular if empty else [r"\par\medskip", *tabular]
         used, empty = used + _height(tabular), False

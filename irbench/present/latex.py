@@ -1,8 +1,9 @@
 r"""Print a table as LaTeX; the document needs ``\usepackage{booktabs}`` only.
 
 A table of the report wider than a page is split into parts below each other, each with the heads of
-its rows. A table of a paper (``to_paper``) is never split: its letters get as small as its place
-asks for. Text that a user can write is escaped. Reads and writes nothing.
+its rows; its caption is the first sentence, and the others are the first note. A table of a paper
+(``to_paper``) is never split: its letters get as small as its place asks for. Text that a user can
+write is escaped. Reads and writes nothing.
 """
 
 from __future__ import annotations
@@ -43,8 +44,10 @@ def _environment(table: Table) -> str:
         here = table.only(i - keys for i in part[keys:])
         tabulars += [[*layout.commands, *_tabular(here, blocks, layout)]
                      for blocks in _cut(here, number, layout)]
-    return "\n".join(fitting.pages(text.latex(table.title), text.latex(table.full_caption),
-                                   table.anchor.replace("_", "-"), tabulars, _notes(table)))
+    return "\n".join(fitting.pages(text.latex(table.title), text.latex(table.short_caption),
+                                   table.anchor.replace("_", "-"), tabulars,
+                                   [*filter(None, [text.latex(table.other_sentences)]),
+                                    *_notes(table)]))
 
 
 def _notes(table: Table) -> list[str]:
@@ -70,14 +73,7 @@ def to_paper(table: Table, room: str | float = "column", *, bare: bool = False,
     Raises:
         UserError: the table does not fit even in the smallest letters.
     """
-    layout = _fitted(table, fitting.ROOMS.get(room, room))
-    if layout is None and room == "column":
-        room, layout = "page", _fitted(table, fitting.ROOMS["page"])
-    points = fitting.ROOMS.get(room, room)
-    if layout is None:
-        raise UserError(f"the table has {len(table.all_columns)} columns and does not fit "
-                        f"{points:g} pt even in {fitting.STEPS[-1][0]}. Show fewer --columns, "
-                        "--metrics or levels (--protocol), or make several tables.")
+    points, layout = _placed(table, room)
     grid = [*(f"{command}%" for command in layout.commands),
             *_tabular(table, table.blocks, layout)]
     grid[-1] += "%"
@@ -93,11 +89,30 @@ def to_paper(table: Table, room: str | float = "column", *, bare: bool = False,
     # a narrow column may ask for wide spaces in the lines of the caption
     lines = [needs, rf"\begin{{{environment}}}[t]", r"\centering\sloppy",
              rf"\caption{{{text.latex(table.full_caption)}}}",
-             rf"\label{{tab:{table.anchor.replace('_', '-')}}}", "{%", *grid, "}"]
+             rf"\label{{tab:{table.anchor.replace('_', '-')}}}", r"\smallskip", "{%", *grid, "}"]
     if notes:
         lines += [r"\par\smallskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright",
                   *(rf"{note}\par" for note in notes), r"\end{minipage}"]
     return "\n".join([*lines, rf"\end{{{environment}}}", ""])
+
+
+def paper_width(table: Table, room: str | float = "column") -> float:
+    """Return the width in points for which ``to_paper`` makes a table. Raises as it does."""
+    return _placed(table, room)[0]
+
+
+def _placed(table: Table, room: str | float) -> tuple[float, fitting.Layout]:
+    layout = _fitted(table, fitting.ROOMS.get(room, room))
+    if layout is None and room == "column":
+        room, layout = "page", _fitted(table, fitting.ROOMS["page"])
+    points = fitting.ROOMS.get(room, room)
+    if layout is None:
+        levels = len({column.level for column in table.columns})
+        stack = ", stack the levels as blocks of rows (--stack)" * (levels > 1)
+        raise UserError(f"the table has {len(table.all_columns)} columns and does not fit "
+                        f"{points:g} pt even in {fitting.STEPS[-1][0]}. Show fewer --columns, "
+                        f"--metrics or levels (--protocol){stack}, or make several tables.")
+    return points, layout
 
 
 def _fitted(table: Table, room: float) -> fitting.Layout | None:
@@ -132,7 +147,8 @@ def _tabular(table: Table, blocks: list[Block], layout: fitting.Layout) -> list[
         lines.append(r"\midrule")
         if block.title:
             style = r"\textbf" if block.strong else r"\emph"
-            lines += [_across(rf"{style}{{{text.latex(block.title)}}}", width), r"\midrule"]
+            lines += [_across(rf"{style}{{{text.latex(block.title)}}}", width, layout),
+                      r"\midrule"]
         for row in block.rows:
             lines += _row(table, row, layout)
     return [*lines, r"\bottomrule", r"\end{tabular}"]
@@ -156,12 +172,13 @@ def _row(table: Table, row: Row, layout: fitting.Layout) -> list[str]:
         rf"{{\raggedright {_value(table, value)}\par}}" if i in layout.broken and value.shown
         else _value(table, value) for i, value in enumerate(row.values)) + r" \\"]
     if row.sub:
-        lines.append(_across(rf"\quad\tiny {text.latex(row.sub)}", len(row.values)))
+        lines.append(_across(rf"\quad\tiny {text.latex(row.sub)}", len(row.values), layout))
     return lines
 
 
-def _across(content: str, width: int) -> str:
-    return rf"\multicolumn{{{width}}}{{l}}{{{content}}} \\"
+def _across(content: str, width: int, layout: fitting.Layout) -> str:
+    flush = "@{}" * layout.kinds.startswith("@{}")      # begins where the first column does
+    return rf"\multicolumn{{{width}}}{{{flush}l}}{{{content}}} \\"
 
 
 def _apart(table: Table, value: Value) -> str:

@@ -14,7 +14,7 @@ from tabulate import tabulate
 
 from irbench.core.forms import shown
 from irbench.present import text
-from irbench.present.table import BEST, SECOND, Table, Value
+from irbench.present.table import BEST, SECOND, Block, Table, Value
 
 RANKS = {BEST: "**{}**", SECOND: "<u>{}</u>"}
 
@@ -51,10 +51,7 @@ def to_markdown(table: Table) -> str:
     """Return a document: title, table, coverage, caption, notes, terms."""
     rows = []
     for block in table.blocks:
-        if block.title and block.rows:
-            around = "**{}**" if block.strong else "*{}*"
-            rows.append([around.format(text.markdown(block.title)),
-                         *[""] * (len(table.all_columns) - 1)])
+        rows += _title(table, block, text.markdown)
         rows += [[_value(value, text.markdown, table.differences) for value in row.values]
                  for row in block.rows]
     body = tabulate(rows, ["<br>".join(map(text.markdown, filter(None, (*c.over, c.title))))
@@ -74,15 +71,25 @@ def pipes(table: Table, look: Look) -> str:
     """Return the bare table in its shortest form."""
     columns = table.all_columns
     lines = [[look.escape(" ".join((*column.over, column.title))) for column in columns]]
-    for row in table.rows:
-        cells = [_value(value, look.escape, table.differences) for value in row.values]
-        if look.names:
-            cells[0] = look.names(row.name)
-        lines.append(cells)
+    for block in table.blocks:
+        lines += _title(table, block, look.escape)
+        for row in block.rows:
+            cells = [_value(value, look.escape, table.differences) for value in row.values]
+            if look.names:
+                cells[0] = look.names(row.name)
+            lines.append(cells)
     marks = "|".join(look.gap + (":--" if column.left else "--:") + look.gap
                      for column in columns)
     head, *rest = (f"| {' | '.join(line)} |" for line in lines)
     return "\n".join([head, f"|{marks}|", *rest])
+
+
+def _title(table: Table, block: Block, escape: Callable[[str], str]) -> list[list[str]]:
+    """Return the line with the title of a block, if it has one and is shown."""
+    if not (block.title and block.rows):
+        return []
+    around = "**{}**" if block.strong else "*{}*"
+    return [[around.format(escape(block.title)), *[""] * (len(table.all_columns) - 1)]]
 
 
 def _value(value: Value, escape: Callable[[str], str], differences: bool) -> str:

@@ -38,7 +38,7 @@ def about(run) -> str:
     git, hardware = known.get("git") or {}, known.get("hardware") or {}
     commit = git.get("commit")
     words = [f"baseline of {run.name}" if run.baseline else run.name,
-             commit and f"commit {commit[:7]}{' with changes' if git.get('dirty') else ''}",
+             commit and f"irbench {commit[:7]}{' with changes' if git.get('dirty') else ''}",
              str(known.get("time") or "")[:10],
              hardware.get("gpu") if known.get("device") == "cuda" else hardware.get("cpu")]
     return shown(f"{run.where}: {', '.join(filter(None, words))}")
@@ -58,14 +58,18 @@ def to_text(table: Table, room: int = 0) -> str:
     """
     columns = table.all_columns
     titles = [shown(" ".join((*column.over, column.title))) for column in columns]
-    rows = [[_lines(value) for value in row.values] for row in table.rows]
-    widths = [max([len(title) + room, *(len(line) for row in rows for line in row[i])])
+    blocks = [(shown(block.title), [[_lines(value) for value in row.values] for row in block.rows])
+              for block in table.blocks if block.rows]
+    widths = [max([len(title) + room, *(len(line) for _, rows in blocks for row in rows
+                                        for line in row[i])])
               for i, title in enumerate(titles)]
-    lines = [titles, ["-" * width for width in widths]]
-    for row in rows:
-        for at in range(max(map(len, row))):
-            lines.append([cell[at] if at < len(cell) else "" for cell in row])
-    return "\n".join("  ".join(
+    lines: list[list[str] | str] = [titles, ["-" * width for width in widths]]
+    for title, rows in blocks:
+        lines += [title] if title else []
+        for row in rows:
+            for at in range(max(map(len, row))):
+                lines.append([cell[at] if at < len(cell) else "" for cell in row])
+    return "\n".join(line if isinstance(line, str) else "  ".join(
         text.ljust(width) if column.left else text.rjust(width)
         for column, text, width in zip(columns, line, widths, strict=True)).rstrip()
         for line in lines)

@@ -22,6 +22,7 @@ from pathlib import Path
 import matplotlib
 import seaborn as sns
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -49,6 +50,7 @@ _RC = {
     "xtick.major.size": 2.5, "ytick.major.size": 2.5, "xtick.minor.size": 1.5,
     "ytick.minor.size": 1.5, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
     "xtick.minor.width": 0.4, "axes.axisbelow": True, "figure.dpi": 100, "savefig.dpi": DPI,
+    "axes.grid": True,
     "axes.formatter.useoffset": False, "text.usetex": False, "mathtext.default": "regular",
     "text.parse_math": False,   # a title with a $ is a title
     # the ids in an SVG are hashes of the content, not random numbers
@@ -80,16 +82,25 @@ class Drawing:
 @contextlib.contextmanager
 def look() -> Iterator[None]:
     """Use this style inside the block; the settings of matplotlib are restored afterwards."""
-    with matplotlib.rc_context(), sns.axes_style("ticks", rc={"axes.grid": True}):
+    with matplotlib.rc_context(), sns.axes_style("ticks"):
         matplotlib.rcParams.update(_RC)
         yield
 
 
-def figure(height: float, width: float = WIDTH) -> Figure:
-    """Return a figure of this size in inches that needs no display."""
-    made = Figure(figsize=(width, height), layout="constrained")
+def figure(height: float, width: float = WIDTH, *, arranged: bool = True) -> Figure:
+    """Return a figure of this size in inches that needs no display.
+
+    ``arranged``: whether matplotlib finds places for its panels, which takes a fifth of the time.
+    """
+    made = Figure(figsize=(width, height), layout="constrained" if arranged else None)
     FigureCanvasAgg(made)
     return made
+
+
+def settle(made: Figure) -> None:
+    """Find the places of all parts and keep them, so that labels can be placed."""
+    made.draw_without_rendering()
+    made.set_layout_engine(None)    # with "none" matplotlib would still draw the figure twice
 
 
 def legend(made: Figure, handles: list[Artist], most: int) -> None:
@@ -110,8 +121,8 @@ def legend(made: Figure, handles: list[Artist], most: int) -> None:
 def save(made: Figure, folder: Path, stem: str, kinds: Sequence[str] = FORMATS) -> None:
     """Write a figure to the folder of a run or history; each write is atomic.
 
-    The places of all parts are computed for the first format and kept for the others, which saves
-    a sixth of a report's time.
+    The places of all parts are computed once for all formats, in the resolution of the PNG, and
+    without drawing: savefig would draw the figure twice for that.
 
     Args:
         made: the figure.
@@ -119,10 +130,13 @@ def save(made: Figure, folder: Path, stem: str, kinds: Sequence[str] = FORMATS) 
         stem: name of the files, without suffix.
         kinds: their formats, of ``run_folder.FORMATS``.
     """
+    made.set_dpi(DPI)
+    if engine := made.get_layout_engine():
+        engine.execute(made)
+    made.set_layout_engine(None)
     for kind in kinds:
         with atomic_path(RunFolder(folder).figures / f"{stem}.{kind}") as path:
             made.savefig(path, format=kind, metadata=_METADATA[kind], dpi=DPI, facecolor="white")
-        made.set_layout_engine("none")
 
 
 def colors(names: list[str]) -> dict[str, tuple]:
@@ -136,6 +150,11 @@ def colors(names: list[str]) -> dict[str, tuple]:
 def markers(names: list[str]) -> dict[str, str]:
     """Return a marker per model, so that colour is never the only difference."""
     return {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(names)}
+
+
+def open_frame(ax: Axes, left: bool = True) -> None:
+    """Draw no frame at the top and at the right of a panel, nor at the left without ``left``."""
+    sns.despine(ax=ax, left=not left)
 
 
 def log_ticks(axis: Axis, label: Callable[[float], str]) -> None:

@@ -248,12 +248,26 @@ class Table(Noted):
     def caption(self) -> str:
         """The caption; for versioned protocols it begins with title and version."""
         named = [] if self.version is None else [f"{self.title}, protocol version {self.version}."]
-        return " ".join([*named, *filter(None, self.sentences)])
+        return " ".join([*named, *self._said])
 
     @property
     def full_caption(self) -> str:
         """The caption with the title, for formats without a separate title."""
         return f"{self.title}. {self.caption}" if self.version is None else self.caption
+
+    @property
+    def short_caption(self) -> str:
+        """Title, version and the first sentence: for formats that print the others as notes."""
+        return replace(self, sentences=self._said[:1]).full_caption
+
+    @property
+    def other_sentences(self) -> str:
+        """The sentences of the caption that ``short_caption`` leaves out."""
+        return " ".join(self._said[1:])
+
+    @property
+    def _said(self) -> list[str]:
+        return [sentence for sentence in self.sentences if sentence]
 
     @property
     def coverage(self) -> str:

@@ -8,8 +8,10 @@ Try: ``python -c "from irbench.present import text; print(text.parameters(392_20
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 
 from irbench.catalog import degradations
@@ -170,6 +172,24 @@ def mebibytes(count: int) -> str:
     """Return bytes as a number of MiB, for a column that names the unit."""
     number = count / 2**20
     return f"{number:.0f}" if number >= 1000 else f"{number:.3g}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a list in a sentence: ``A``, ``A and B``, ``A, B and C``."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def evenly(numbers: Iterable[float]) -> Callable[[float], str]:
+    """Return how to write the numbers of one column: all with the same decimals, at most four.
+
+    The smallest has three digits or more; two if the largest is more than a hundred times as large.
+    """
+    sizes = [abs(number) for number in numbers if number]
+    if not sizes:
+        return lambda number: f"{number:.0f}"
+    digits = 3 if max(sizes) <= 100 * min(sizes) else 2
+    decimals = min(max(digits - 1 - math.floor(math.log10(min(sizes))), 0), 4)
+    return lambda number: f"{number:.{decimals}f}"
 
 
 def ratio(number: float) -> str:

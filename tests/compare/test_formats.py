@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
@@ -123,10 +124,49 @@ def test_no_change_is_one_line(tmp_path):
     assert formats.text(found).endswith("5 cells: no change; 2 profiles: no change.")
     assert "no change" in formats.text(found, everything=True).splitlines()[5]
     held = gate.check(run, run, tolerances.load())
-    assert gate_formats.text(held).endswith("No regression (7 results compared with the baseline).")
+    assert gate_formats.text(held).endswith("No regression (5 cells and 2 "
+                                           "profiles compared with the baseline).")
 
 
 @pytest.mark.parametrize(("value", "text"), [(0.0, "0.000"), (-0.0001, "0.000"), (0.02, "+0.020"),
                                              (-1.5, "-1.500"), (None, "n/a")])
 def test_a_difference_has_a_sign_unless_it_is_nothing(value, text):
     assert plain.change("psnr", value) == text
+
+
+def result(*findings, compared=(KEY,), base=None):
+    base = base or SimpleNamespace(cells={KEY: 0, "x/y/z": 0}, profiles={f"{X2}/semanir": 0},
+                                   where="b.json", name="b", baseline=True, provenance={})
+    return gate.GateResult(base, base, findings, compared)
+
+
+@pytest.mark.parametrize(("compared", "words"), [
+    ((KEY,), "1 cell"), ((KEY, "x/y/z"), "2 cells"), ((f"{X2}/semanir",), "1 profile"),
+    ((KEY, "x/y/z", f"{X2}/semanir"), "2 cells and 1 profile")])
+def test_the_outcome_says_what_was_compared_and_where_the_regressions_are(compared, words):
+    assert gate_formats.sentence(result(compared=compared)) == (
+        f"No regression ({words} compared with the baseline).")
+    two = [gate.Finding(gate.REGRESSION, KEY, text) for text in ("PSNR fell.", "SSIM fell.")]
+    assert gate_formats.sentence(result(*two, compared=compared)) == (
+        f"Regressions in 1 cell ({words} compared with the baseline).")
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ([], "Advice"), (["--speed"], "Advice (fails the gate only with --speed)"),
+    (["--exact", "--exact"], "Advice (fails the gate only with --exact)"),
+    (["--strict-weights", "--exact"],
+     "Advice (fails the gate only with --exact or --strict-weights)")])
+def test_advice_names_the_options_that_apply_to_it(options, words):
+    held = result(*(gate.Finding(gate.ADVICE, KEY, "words.", option=one)
+                    for one in options or [""]))
+    assert f"\n{words}:\n" in gate_formats.text(held)
+    assert f"<summary>{words} ({len(options) or 1})</summary>" in gate_formats.markdown(held)
+
+
+def test_what_is_worse_is_printed_first_and_the_outcome_last():
+    held = result(*(gate.Finding(level, KEY, f"{level}.") for level in (
+        gate.NOTE, gate.IMPROVEMENT, gate.ADVICE, gate.REGRESSION)))
+    lines = gate_formats.text(held).splitlines()
+    assert [lines.index(f"{gate_formats.TITLES[one]}:") for one in (
+        gate.REGRESSION, gate.ADVICE, gate.IMPROVEMENT, gate.NOTE)] == [3, 6, 9, 12]
+    assert lines[-1].startswith("Regressions in 1 cell")

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from irbench.compare import baseline, gate, loading, tolerances
 from irbench.compare.gate import ADVICE, IMPROVEMENT, NOTE, REGRESSION
 from irbench.compare.runs import CellData, RunData
+from irbench.core import statistics
 from irbench.core.errors import UserError
 from tests.helpers import compare_fixtures as fixtures
 from tests.helpers.compare_fixtures import CELL, KEY, PROFILE, X2, X4, K, both, edit, shift
@@ -554,3 +556,14 @@ def test_an_image_that_equalled_its_target_and_no_longer_does(world, before, now
 def test_a_metric_that_is_undefined_now_is_a_regression(world):
     result = after(world, without("lpips", "image0: lpips is None"))
     assert result.code == 1 and "no LPIPS: image0: lpips is None" in one(result).message
+
+
+# -- words ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize(("word", "images", "words"), [
+    (statistics.REAL, 8, " (real over 8 images)"),
+    (statistics.NOISE, 8, " (the limit decides; within noise over 8 images)"),
+    (statistics.NOISE, 4, " (the limit decides; within noise over 4 images, too few to show "
+                          "significance)")])
+def test_a_limit_and_a_test_that_differ_do_not_contradict_each_other(word, images, words):
+    assert tolerances.limit_text(word, SimpleNamespace(n=images)) == words

@@ -93,7 +93,7 @@ def test_files_have_the_format_of_their_name_and_stdout_keeps_text(world, capsys
     assert check("new", "--output", "a/gate.md", "--output", "gate.xml", "--output",
                  "gate.json") == 1
     assert last(capsys)["exit_code"] == 1
-    assert (world / "a/gate.md").read_text().startswith("**irbench check: 1 regression")
+    assert (world / "a/gate.md").read_text().startswith("**irbench check: Regressions in 1 cell (")
     assert ElementTree.parse(world / "gate.xml").getroot().find(".//failure") is not None
     assert json.loads((world / "gate.json").read_text())["findings"][0]["key"] == KEY
     assert cli.main(["compare", "base", "new", "--output", "summary", "--format", "markdown"]) == 0

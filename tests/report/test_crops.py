@@ -3,8 +3,10 @@
 import shutil
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from irbench.report import collect
 from irbench.report.plots import crops, window
@@ -110,7 +112,7 @@ def test_networks_choose_the_window_where_there_are_two(tmp_path):
     one, = crops.comparisons(run := collected(builder))
     assert (one.name, one.top, one.left, one.judged) == ("second", 26, 16, ("a", "b"))
     assert [v.label for v in one.versions] == ["Input", "A", "B", "Plain", "Target"]
-    assert "results of A, B differ most" in crops.draw(run).figures[0].caption
+    assert "results of A and B differ most" in crops.draw(run).figures[0].caption
     one, = crops.comparisons(collect.collect(builder.folder, {**builder.plan, "cells": [
         c for c in builder.plan["cells"] if c["model"] != "b"]}))
     assert one.judged == ("a", "plain")         # one network alone differs from nothing
@@ -201,3 +203,9 @@ def test_images_of_another_size_give_a_sentence(tmp_path):
         builder.image("sr-x2@1", "photos", "a", image, noise(0, 10, 10, 3))
     drawing = crops.draw(collected(builder))
     assert not drawing.figures and "differ in size" in drawing.left_out[0]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1", "LA", "I;16"])
+def test_the_shape_of_an_image_needs_no_decoding(tmp_path, mode):
+    Image.new(mode, (5, 3)).save(path := tmp_path / "a.png")
+    assert window.shape(path) == window.load(path).shape

@@ -1,6 +1,7 @@
 """Plots: labels do not overlap, files are fit for print, and there is no plot without data."""
 
-
+import pytest
+from matplotlib.figure import Figure
 
 from irbench.present import labels, style
 from irbench.report import collect
@@ -93,3 +94,16 @@ def test_running_mean():
     losses = [float(i) for i in range(24)]
     assert curves.running_mean(losses)[:3] == [0.0, 0.5, 1.5]
     assert len(curves.running_mean(losses)) == 24
+
+
+@pytest.mark.parametrize("arranged", [True, False])
+def test_a_figure_is_drawn_once(tmp_path, monkeypatch, arranged):
+    """Even without output, drawing takes most of a figure's time."""
+    drawn, real = [], Figure.draw
+    monkeypatch.setattr(Figure, "draw", lambda self, renderer: drawn.append(1) or real(
+        self, renderer))
+    with style.look():
+        figure = style.figure(2.0, arranged=arranged)
+        figure.subplots()
+        style.save(figure, tmp_path, "quality", ["png"])
+    assert len(drawn) == 1

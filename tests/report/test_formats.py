@@ -37,7 +37,7 @@ def printed(tmp_path_factory):
     *fixtures.GOLDEN_SHEETS)
     for kind in ("md", "tex", "csv")])
 def test_golden(printed, name):
-    """After a wanted change: python -m tests.report_fixtures, then read the difference."""
+    """After a wanted change: python -m tests.helpers.report_fixtures, then read the difference."""
     assert printed[name] == (fixtures.GOLDEN / name).read_text()
 
 

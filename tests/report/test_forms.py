@@ -20,7 +20,7 @@ from irbench.present.table import Column, Table, Value, joined
 from irbench.present.tidy import to_csv
 from irbench.report import collect
 from irbench.report.run import MOST_PLOTS
-from irbench.report.tables import efficiency, files, sheets, tables
+from irbench.report.tables import costs, efficiency, files, sheets, tables
 from tests.helpers import report_fixtures as fixtures
 from tests.helpers import tiny
 from tests.helpers.report_fast import collected, fast_run
@@ -292,7 +292,7 @@ def test_efficiency_joins_what_a_model_costs_and_what_it_scores(run):
     made = efficiency.sheet(run)
     shown = {(row.name, row.entries[0].shown): [value.shown for value in row.entries[1:]]
             for row in made.rows}
-    assert shown["SwinIR", "sr-x2@1"] == ["11.750", "1.6", "12.5", "128", "36.60", "0.9185",
+    assert shown["SwinIR", "sr-x2@1"] == ["11.750", "1.60", "12.5", "128", "36.60", "0.9185",
                                          "Urban100"]
     assert shown["Bicubic", "sr-x2@1"][:4] == ["0", "n/a", "n/a", "n/a"]
     assert shown["SwinIR", "sr-x4@1"][4::2] == ["31.50", "Set5"]
@@ -319,13 +319,33 @@ def test_latencies_of_two_conditions_each_state_theirs(fast):
               if made.notes[mark].startswith("measured on")}
     assert dtypes == {"float32", "bfloat16"} and "Measured on" not in made.caption
     reference, = (row for row in made.rows if row.sub.startswith("reference"))
-    assert reference.values[6].shown == text.NA and reference.values[4].shown == "120"
+    assert reference.values[6].shown == text.NA and reference.values[4].shown == "120.0"
 
 
-@pytest.mark.parametrize(("number", "shown"), [
-    (0.3922, "0.392"), (48.0, "48"), (1230.4, "1230"), (99.96, "100"), (0.00123, "0.00123")])
-def test_digits(number, shown):
-    assert efficiency.digits(number) == shown
+@pytest.mark.parametrize(("numbers", "shown"), [
+    ([8.7, 8.45], ["8.70", "8.45"]), ([39.0, 39.2, 9.68], ["39.00", "39.20", "9.68"]),
+    ([0.0303, 0.141, 0], ["0.0303", "0.1410", "0.0000"]), ([116.4, 541], ["116", "541"]),
+    ([0.5, 1230.4], ["0.50", "1230.40"]), ([0.00002], ["0.0000"]), ([0], ["0"])])
+def test_the_numbers_of_a_column_have_the_same_decimals(numbers, shown):
+    assert [*map(text.evenly(numbers), numbers)] == shown
+
+
+def test_every_column_of_cost_has_the_same_decimals(fast):
+    for made in (efficiency.sheet(fast), costs.speed(fast)):
+        for index, column in enumerate(made.columns):
+            if column.title in ("MACs (G)", "Latency, p50 (ms)", "Peak memory (MiB)", "images/s",
+                                "input MP/s"):
+                shown = [row.entries[index].shown for row in made.rows]
+                assert len({one.partition(".")[2] and len(one.partition(".")[2])
+                            for one in shown if one != text.NA}) == 1, (column.title, shown)
+
+
+def test_a_column_that_is_alike_in_all_rows_is_in_the_caption(fast):
+    operations = costs.operations(fast)
+    assert not any(one.title == "Input" for one in operations.columns)
+    assert "an input of 1×3×64×64 (batch" in operations.caption      # noqa: RUF001
+    speed = costs.speed(fast)           # measured in two number types
+    assert speed.columns[-1].title == "Measured on" and "Measured on" not in speed.caption
 
 
 # -- wide sheets in LaTeX ------------------------------------------------------------------------

@@ -50,3 +50,25 @@ def test_a_set_that_the_run_itself_trains_on_keeps_its_reason(tmp_path):
     assert len(sentences) == 2 and sentences[0].endswith(
         "Run irbench data fetch foreign, then run the workflow again.")
     assert "own with photos; own with set5: dataset 'own'" in sentences[1]
+
+
+def test_each_sentence_names_the_models_it_is_about(tmp_path):
+    builder = fixtures.Builder(tmp_path)
+    builder.dataset("photos", "Photos", 1)
+    for name, title in (("a", "Net A"), ("b", "Net B"), ("a.k8", "Net A (k = 8)")):
+        builder.model(name, title)
+        builder.cell("sr-x2@1", "photos", name, {"psnr": [33.0], "ssim": [0.9]})
+    builder.plan["models"]["a.k8"] |= {"base": "a", "variant": {"options": {"k": 8},
+                                                                "inference": {}}}
+    builder.plan["trained_on"] = {"sr-x2@1/a": {"foreign": []}, "sr-x2@1/a.k8": {"foreign": []},
+                                  "sr-x2@1/b": {"own": []}}
+    builder.plan["leaks"] = [{"run": builder.plan["run"]}]
+    spec = {"pairs": [[{"name": "foreign", "here": "absent"}, {"name": "photos"}]]}
+    builder.write("leaks", leakage.FILE, builder.plan["leaks"][0], spec, "ok", None, {
+        "pairs": [], "compared": [{"train": "own", "test": "photos", "train_images": 9,
+                                   "test_images": 1}],
+        "not_compared": [{"train": "foreign", "test": "photos", "reason": "gone"}]}, {})
+    run = collect.collect(tmp_path, builder.plan)
+    assert any(sentence.startswith("Leak check skipped for Net A: the training set foreign is")
+               for sentence in page.warnings(run, []))
+    assert run.leaks.summary().startswith("Training sets (own for Net B) were compared")

@@ -156,7 +156,10 @@ def test_the_page_says_each_note_once(tmp_path):
     assert notes == sorted(set(notes)) and len(notes) > 5
     assert section.count("trained here: 150 steps, cpu") == 1
     assert section.count("trained here: 90 steps, cpu") == 1
-    assert set(re.findall(r'href="#sr-([a-z]+)"', section)) == set(notes)
+    # one link for all notes of a cell, named after each of them
+    named = re.findall(r'href="#sr-([a-z]+)" aria-label="notes? ([a-z, ]+)"', section)
+    assert {mark for _, marks in named for mark in marks.split(", ")} == set(notes)
+    assert all(first == marks.split(", ")[0] for first, marks in named)
     reader = Reader(source)
     assert len(reader.ids) == len(set(reader.ids))
 

@@ -522,6 +522,69 @@ def test_a_table_that_is_too_wide_says_so(show):
         assert not hint.is_visible()            # at the end nothing is hidden on the right
 
 
+def test_a_plot_and_the_navigation_that_are_too_wide_say_so(show):
+    for width, wide in ((390, True), (2000, False)):
+        tab = show("overview", width=width)
+        for box in ("#overview .picture", "nav ul"):
+            mask = tab.eval_on_selector(box, "one => getComputedStyle(one).maskImage")
+            assert (mask != "none") == wide, box
+        assert tab.locator("#overview .picture ~ figcaption .hint").first.is_visible() == wide
+
+
+def test_a_phone_shows_a_number_of_every_table(show, fast):
+    for path, section in ((None, "task-sr"), (fast, "profiles")):
+        tab = show(section, width=390, height=800, **({"path": path} if path else {}))
+        for box in tab.locator("section.shown .scroll:visible").all():
+            right = box.bounding_box()["x"] + box.bounding_box()["width"] - 26     # the fade
+            edges = box.evaluate("""one =>
+                [...one.querySelectorAll("tbody:not(.rule) td:not(.left)")]
+                .map(cell => cell.getBoundingClientRect().right)""")
+            assert min(edges) <= right
+
+
+def test_only_the_second_is_underlined_and_all_values_show_that_they_can_be_clicked(show):
+    tab = show("task-sr")
+    looks = tab.eval_on_selector_all("section.shown td a.origin", """all => all.map(one => {
+        const it = getComputedStyle(one);
+        return [it.textDecorationLine, it.borderBottomWidth, it.backgroundColor]; })""")
+    assert {(line, border) for line, border, _ in looks} == {("none", "0px")}
+    assert "rgba(0, 0, 0, 0)" not in {ground for *_, ground in looks}
+
+
+def test_the_cells_of_a_row_stand_on_one_line(show, fast):
+    """With footnotes and without; of a name in two lines, the first counts."""
+    for path, section in ((None, "task-sr"), (fast, "profiles")):
+        tab = show(section, width=1400, **({"path": path} if path else {}))
+        tops = tab.eval_on_selector_all(
+            "section.shown .scroll:not(details *) tbody:not(.rule) tr",
+            """rows => rows.filter(row => row.checkVisibility()).map(row =>
+            [...row.cells].map(cell => {
+                const range = document.createRange();
+                const words = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+                while (words.nextNode()) if (words.currentNode.data.trim()
+                    && words.currentNode.parentElement.checkVisibility()
+                    && !words.currentNode.parentElement.closest("small, sup, .place")) {
+                    range.selectNodeContents(words.currentNode);
+                    return range.getClientRects()[0].top; } }).filter(top => top !== undefined))""")
+        assert tops and all(max(row) - min(row) < 2.5 for row in tops)
+
+
+def test_the_navigation_is_as_high_in_every_section(show):
+    tab = show(width=1400)
+    heights = set()
+    for link in tab.locator("nav a").all():
+        link.click()
+        heights.add((tab.locator("nav").bounding_box()["height"],
+                     tab.locator("nav ul").evaluate("one => one.scrollWidth")))
+    assert len(heights) == 1
+
+
+def test_the_button_of_the_dialog_is_one_word_on_a_phone(show):
+    tab = show("task-sr", width=390, height=800)
+    tab.locator(f"{TABLE} a.origin").first.click()
+    assert tab.locator("dialog .close").bounding_box()["height"] < 40
+
+
 def test_a_large_screen_is_used(show, six):
     tab = show("task-sr", width=2000, path=six)
     box = tab.locator("section.shown .scroll").first.bounding_box()
@@ -588,6 +651,11 @@ def test_axe_finds_nothing_in_any_section(show, request, name, width, scheme):
         assert shown(tab) == [section]
         tab.evaluate("document.querySelectorAll('section.shown details').forEach("
                      "one => { one.open = true; })")
+        # what now is wider than its box can be reached by the Tab key from the next frame on
+        tab.evaluate("""async () => {
+            await Promise.all([...document.images].map(one => one.decode().catch(() => 0)));
+            await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+        }""")
         found = tab.evaluate("""() => axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a",
             "wcag21aa", "wcag22a", "wcag22aa"]})""")
         assert len(found["passes"]) > 10

@@ -7,9 +7,9 @@ import re
 import pytest
 
 from irbench.core.errors import UserError
-from irbench.present import fitting, tidy
+from irbench.present import fitting, plain, tidy
 from irbench.present.html import to_html
-from irbench.present.latex import to_paper
+from irbench.present.latex import to_latex, to_paper
 from irbench.present.markdown import PAGE, pipes
 from irbench.present.table import BEST, DAGGER
 from irbench.report import collect
@@ -96,12 +96,13 @@ def test_published_rows_have_a_dagger_among_measured_ones_only(run):
     assert not bare.notes and not bare.terms and not bare.sentences
 
 
-def test_a_model_of_the_run_comes_before_a_published_method_of_its_name(run):
+def test_the_exact_spelling_comes_first_then_a_model_of_the_run(run):
     run.models["swinir"] = run.models["best"]
     try:
         cells = [cell for cell in run.cells if cell.model == "best"]
         names = paper._Names(run, [type(cells[0])(**{**vars(cells[0]), "model": "swinir"})])
-        assert names.find("SwinIR", "") == ["swinir"]
+        assert names.find("swinir", "") == names.find("SWINIR", "") == ["swinir"]
+        assert names.find("SwinIR", "")[0][2] == "SwinIR"
         assert names.find("published:swinir", "")[0][2] == "SwinIR"
     finally:
         del run.models["swinir"]
@@ -209,10 +210,21 @@ def test_the_whole_formats_have_caption_and_notes(run):
     table = made(run, rows=ROWS, columns=["set5"], protocols=["x2"], bold="best")
     latex = to_paper(table)
     balanced(latex)
-    assert r"\caption{Super-resolution, $\times$2, protocol version 1. PSNR in dB: higher" in latex
+    assert (r"\caption{Super-resolution, $\times$2, protocol version 1. PSNR in dB, SSIM: "
+            "higher is better. Bold:") in latex
+    assert latex.count("is better") == 1
     assert r"\textsuperscript{$\dagger$}~published values, not measured here." in latex
     html = to_html(table)
     assert "<caption>Super-resolution" in html and "<li><sup>†</sup> published values" in html
+
+
+@pytest.mark.parametrize("parameters", [False, True])
+def test_the_caption_explains_only_what_the_table_shows(run, parameters):
+    """Printed methods without a count of parameters: n/a is in the column, if it is shown."""
+    table = made(run, rows=ROWS, columns=["set5"], protocols=["x2"], parameters=parameters)
+    shown = [value.shown for row in table.rows for value in row.values]
+    assert ("n/a: see the note" in table.caption) == ("n/a" in shown)
+    assert table.caption.count("higher is better") == 1
 
 
 def test_text_of_users_is_escaped_in_html(run):
@@ -299,3 +311,71 @@ def test_a_run_cites_models_methods_sets_and_metrics(run):
     assert {"lu2022esrt", "jiang2021fbcnn", "zhang2017dncnn", "sheikh2005live", "wang2004ssim",
             "liang2021swinir"} <= set(cited.keys)
     assert "zhang2018rcan" not in cited.keys        # its report shows other methods
+
+
+# -- levels as blocks of rows --------------------------------------------------------------------
+
+def test_stacked_levels_are_blocks_of_the_same_columns(run):
+    choice = {"rows": ROWS, "columns": ["set5", "urban100"], "metrics": ["psnr"], "bold": "best"}
+    table, beside = made(run, **choice, stack=True), made(run, **choice)
+    assert [block.title for block in table.blocks] == ["×2", "×4"]      # noqa: RUF001
+    assert [(c.dataset, c.metric) for c in table.columns] == [("set5", "psnr"),
+                                                              ("urban100", "psnr")]
+    assert table.headings() == [[("Set5", 1), ("Urban100", 1)]] or len(table.columns) == 2
+    for at, block in enumerate(table.blocks):       # the values, and which are bold, as beside
+        for row, same in zip(block.rows, beside.rows, strict=True):
+            assert [(value.shown, value.rank) for value in row.entries] == [
+                (value.shown, value.rank) for value in same.entries[2 * at:2 * at + 2]]
+    assert set(table.terms) == set(beside.terms) == {"sr-x2@1", "sr-x4@1"}
+    assert "Super-resolution, ×2 and ×4" in table.full_caption      # noqa: RUF001
+    assert table.notes[DAGGER].count("RCAN") == 1
+    assert any("Compacter ×4 Urban100" in one for one in paper.remarks(table))  # noqa: RUF001
+
+
+def test_stacked_levels_have_the_lines_and_the_entries_of_levels_side_by_side(run):
+    choice = {"rows": ROWS, "columns": ["set5", "urban100"]}
+    table, beside = made(run, **choice, stack=True), made(run, **choice)
+
+    def lines(one):
+        return sorted((line["protocol"], line["level"], line["dataset"], line["model"],
+                       line["method"], line["metric"], line["value"], line["reason"])
+                      for line in csv.DictReader(io.StringIO(tidy.to_csv(one))))
+
+    assert lines(table) == lines(beside)
+    assert citing.of_table(run, table) == citing.of_table(run, beside)
+
+
+def test_stacked_levels_are_printed_in_every_format(run):
+    table = made(run, rows=ROWS, columns=["set5"], stack=True, bold="tie")
+    latex = to_paper(table)
+    balanced(latex)
+    assert latex.count(r"\midrule") == 4 and r"{3}{@{}l}{\textbf{$\times$4}} \\" in latex
+    assert latex.index(r"\textbf{$\times$2}") < latex.index(r"\textbf{$\times$4}")
+    assert to_html(table).count('<th scope="rowgroup"') == 2
+    assert pipes(table.bare(), PAGE).count("**×") == 2      # noqa: RUF001
+    lines = plain.to_text(table.bare()).splitlines()
+    assert [line for line in lines if line.startswith("×")] == ["×2", "×4"]     # noqa: RUF001
+
+
+def test_a_caption_speaks_of_na_only_where_it_is_shown(run):
+    choice = {"rows": ["SwinIR", "tie"], "columns": ["set5"], "protocols": ["x2"]}
+    assert "n/a" not in made(run, **choice).caption         # tie has no number of parameters
+    assert "n/a: see the note." in made(run, **choice, parameters=True).caption
+    assert "n/a: see the note." in made(run, **{**choice, "columns": ["set14"]}).caption
+
+
+def test_without_names_stacked_levels_have_all_sets_of_the_run(run):
+    table = made(run, metrics=["psnr"], stack=True)
+    assert [c.dataset for c in table.columns] == ["set5", "urban100"]
+    assert [block.rows[0].entries[1].shown for block in table.blocks] == ["33.60", "n/a"]
+    alone = made(run, metrics=["psnr"], protocols=["x2"], stack=True)
+    assert [block.title for block in alone.blocks] == [""] and len(alone.rows) == 3
+
+
+@needs_latex
+def test_below_a_caption_is_space(run, tmp_path):
+    """In class article a caption ends where the next line begins."""
+    for source in (to_paper(made(run, columns=["set5"])), to_latex([made(run, columns=["set5"])])):
+        after = source.partition(r"\label")[2].splitlines()
+        assert after[1] == r"\smallskip"
+        assert problems(tmp_path / "latex", "two columns", source) == []

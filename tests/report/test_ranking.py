@@ -218,6 +218,19 @@ def test_printed_values_are_ranked_as_printed(metric, expected):
     assert not values[-1].rank
 
 
+@pytest.mark.parametrize("more", [0.0, 0.5])
+def test_what_is_bold_is_what_the_caption_says(tmp_path, more):
+    """Bold is rank 1 by the paired test; where all rows share it, nothing is bold."""
+    table = table_of(tmp_path, {"a": TEN, "b": shifted(TEN, more), "c": list(TEN)})
+    assert "Bold: rank 1 in the column; underlined: rank 2; nothing is bold if all rows share " \
+           "rank 1." in table.caption
+    for index in range(len(table.columns)):
+        found = [(row.entries[index].place, row.entries[index].rank) for row in table.measured]
+        alone = {place for place, _ in found} == {1}
+        assert all((rank == "best") == (place == 1 and not alone) for place, rank in found)
+        assert all((rank == "second") == (place == 2) for place, rank in found)
+
+
 def test_nothing_to_point_out_where_all_are_alike(tmp_path):
     table = table_of(tmp_path, {"a": TEN, "b": list(TEN)})
     assert set(places(table).values()) == {(1, "")}

@@ -62,8 +62,10 @@ def test_cost_and_score_stand_in_one_row(made):
         "left out: 302003 of bsds500_train; 8 images held out for validation")
     assert notes["Recipe"] == (
         "short: scaled to a CPU; our own settings, not from the paper: steps, lr")
-    for part in ("PSNR on y, dB", "8 images held out", "192x192", "under sr-x2@1"):
-        assert part in notes["Validation PSNR (dB) best"]
+    assert notes["Validation PSNR (dB) best"] == "validation: PSNR on y, dB"
+    assert made.caption.count("Of all validations: 8 images held out of training; at most 192x192 "
+                              "pixels of the middle; degraded and scored under the protocol "
+                              "trained for.") == 1
     # the other test set of the same
     second = dict(zip(heads, made.rows[1].values, strict=True))
     assert second["Weights"].shown == second["Wall time"].shown == ""
@@ -248,7 +250,7 @@ def test_the_figure_has_a_column_for_each_scope(tmp_path):
 
 def test_a_training_without_validation_has_no_row_for_it(tmp_path, monkeypatch):
     panels = []
-    monkeypatch.setattr(curves, "_label", lambda here, first: panels.append(list(here)))
+    monkeypatch.setattr(curves, "_label", lambda here, **_: panels.append(list(here)))
     build = trained_run(tmp_path)
     curves.draw(collected(build))
     assert panels == [["loss", "validation", "rate"]] * 2

@@ -151,7 +151,7 @@ def test_a_missing_reference_is_a_reason(tmp_path):
 
 def test_throughput_energy_and_attention(run):
     made = costs.speed(run)
-    assert row(made, "Compacter")["Throughput", "images/s"].shown == "25"
+    assert row(made, "Compacter")["Throughput", "images/s"].shown == "25.00"
     joules = row(made, "Compacter")["Energy", "J/image"]
     assert joules.shown == "1.25" and made.notes[joules.marks[0]] == "energy by RAPL of package-0"
     none = row(made, "SemanIR-S")["Energy", "J/image"]

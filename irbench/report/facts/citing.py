@@ -8,7 +8,7 @@ collected run and the catalog.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from irbench.catalog import citations, published
 from irbench.core import metrics
@@ -23,15 +23,17 @@ class Cited:
     Attributes:
         keys: keys of entries, sorted.
         unknown: names for which irbench has no entry: mostly a user's own.
+        uses: what each entry is cited for, in words.
     """
 
     keys: tuple[str, ...]
     unknown: tuple[str, ...]
+    uses: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def bibtex(self) -> str:
-        """The entries."""
-        return citations.bibtex(self.keys)
+        """The entries, each below a comment with its uses."""
+        return citations.bibtex(self.keys, self.uses)
 
     @property
     def remark(self) -> str:
@@ -51,33 +53,56 @@ def of_run(run: Run) -> Cited:
     names = [*((cell.protocol, cell.model) for cell in run.cells), *run.profiles]
     return _cited(run, names, {cell.dataset for cell in run.cells},
                   {*run.metrics, *(metric for cell in run.cells for metric in cell.metrics)},
-                  {row.method for row in methods}, {row.source for row in methods})
+                  [(row.source, row.method) for row in methods])
 
 
 def of_table(run: Run, table: Table) -> Cited:
     """Return what a table of methods has to cite."""
-    return _cited(run, [(column.protocol, row.key) for row in table.measured
-                        for column in table.columns],
+    return _cited(run, [(protocol, row.key) for row in table.measured for protocol in table.terms],
                   {column.dataset for column in table.columns},
                   {column.metric for column in table.columns},
-                  {row.name for row in table.published}, {row.source for row in table.published})
+                  [(row.source, row.name) for row in table.published])
 
 
 def _cited(run: Run, models: Iterable[tuple[str, str]], datasets: set[str], scores: set[str],
-           methods: set[str], sources: set[str]) -> Cited:
-    """``models``: pairs of a protocol and a model, whose training sets are cited, too."""
-    models = list(dict.fromkeys(models))
-    trained = {name for pair in models for name in run.trained_on.get(pair) or ()}
-    known = {
-        **{run.dataset_title(name): citations.keys("datasets", name)
-           for name in sorted(datasets | trained)},
-        **{metrics.get(name).title: citations.keys("metrics", name) for name in sorted(scores)},
-        **{source: citations.keys("sources", source) for source in sorted(sources)},
-        **{method: citations.keys("methods", method) for method in sorted(methods)},
-        **{run.model_title(name): _of_model(run, name)
-           for name in dict.fromkeys(name for _, name in models)}}
-    return Cited(tuple(sorted({key for keys in known.values() for key in keys or ()})),
-                 tuple(name for name, keys in known.items() if keys is None))
+           printed: Iterable[tuple[str, str]]) -> Cited:
+    """Return what some things have to cite.
+
+    Args:
+        run: the run.
+        models: pairs of a protocol and a model, whose training sets are cited, too.
+        datasets: test sets.
+        scores: metrics.
+        printed: pairs of a source and a published method that it prints.
+    """
+    trained: dict[str, dict[str, None]] = {}        # set -> titles of models
+    sources: dict[str, dict[str, None]] = {}        # source -> methods
+    models, printed = list(dict.fromkeys(models)), list(printed)
+    for source, method in printed:
+        sources.setdefault(source, {})[method] = None
+    for protocol, model in models:
+        for name in run.trained_on.get((protocol, model)) or ():
+            trained.setdefault(name, {})[run.model_title(model)] = None
+    found = [
+        *((run.dataset_title(name), citations.keys("datasets", name), " and ".join([
+            *["test set"] * (name in datasets),
+            *(f"training data of {', '.join(titles)}" for titles in [trained.get(name)] if titles),
+        ])) for name in sorted({*datasets, *trained})),
+        *((metrics.get(name).title, citations.keys("metrics", name), "metric")
+          for name in sorted(scores)),
+        *((source, citations.keys("sources", source), f"printed values of {', '.join(methods)}")
+          for source, methods in sorted(sources.items())),
+        *((method, citations.keys("methods", method), "published method")
+          for method in sorted({method for _, method in printed})),
+        *((run.model_title(name), _of_model(run, name), "model")
+          for name in dict.fromkeys(name for _, name in models))]
+    uses: dict[str, dict[str, None]] = {}
+    for name, keys, why in found:
+        for key in keys or ():
+            uses.setdefault(key, {})[f"{name} ({why})"] = None
+    return Cited(tuple(sorted(uses)),
+                 tuple(dict.fromkeys(name for name, keys, _ in found if keys is None)),
+                 {key: tuple(whys) for key, whys in uses.items()})
 
 
 def _of_model(run: Run, name: str) -> tuple[str, ...] | None:

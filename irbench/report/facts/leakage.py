@@ -38,6 +38,7 @@ class Leakage:
     unknown: tuple[str, ...] = ()   # titles of models whose training data are not known
     # sets that only weights files name and that are not downloaded, so they were not compared
     absent: tuple[str, ...] = ()
+    users: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of a set: titles of models
 
     def between(self, train: str, test: str, without: Collection[str] = ()) -> list[dict]:
         """Return the pairs of images of a training and a test set that are the same."""
@@ -106,8 +107,11 @@ class Leakage:
                   if name in {c["train"] for c in self.not_compared}]
         if absent:      # no run fetches them; one command does
             sets = "sets {} are" if len(absent) > 1 else "set {} is"
-            sentences.append("Leak check skipped: the training "
-                             f"{sets.format(', '.join(absent))} not downloaded. Run irbench data "
+            models = ", ".join(dict.fromkeys(
+                title for name in absent for title in self.users.get(name, ())))
+            sentences.append("Leak check skipped" + f" for {models}" * bool(models)
+                             + f": the training {sets.format(', '.join(absent))} "
+                             "not downloaded. Run irbench data "
                              f"fetch {' '.join(absent)}, then run the workflow again.")
         others = [c for c in self.not_compared if c["train"] not in absent]
         for reason in dict.fromkeys(c["reason"] for c in others):
@@ -123,8 +127,9 @@ class Leakage:
                    if self.unknown else "")
         if not self.compared:
             return unknown
-        sets = [", ".join(dict.fromkeys(c[use] for c in self.compared)) for use in
-                ("train", "test")]
+        train, test = (dict.fromkeys(c[use] for c in self.compared) for use in ("train", "test"))
+        sets = [", ".join(name + (f" for {', '.join(self.users[name])}" if name in self.users else
+                                  "") for name in train), ", ".join(test)]
         found = len({(p["test"], p["test_image"]) for p in self.pairs})
         return (f"Training sets ({sets[0]}) were compared with test sets ({sets[1]}) by perceptual "
                 f"hash and correlation: {found or 'no'} test image{'s' * (found != 1)} "
@@ -140,7 +145,18 @@ def read(folder: Path, plan: dict, titles: dict[str, str]) -> Leakage:
     return replace(_read(folder, plan), unknown=tuple(dict.fromkeys(
         titles.get(model) or model
         for name, sets in (plan.get("trained_on") or {}).items() if sets is None
-        for model in [name.partition("/")[2]])))
+        for model in [name.partition("/")[2]])), users=_users(plan, titles))
+
+
+def _users(plan: dict, titles: dict[str, str]) -> dict[str, tuple[str, ...]]:
+    """Return the titles of the models trained on each set; a variant stands for no other."""
+    variants = {name for name, spec in (plan.get("models") or {}).items() if spec.get("base")}
+    found: dict[str, dict[str, None]] = {}
+    for name, sets in (plan.get("trained_on") or {}).items():
+        model = name.partition("/")[2]
+        for one in sets or () if model not in variants else ():
+            found.setdefault(one, {})[titles.get(model) or model] = None
+    return {name: tuple(models) for name, models in found.items()}
 
 
 def _read(folder: Path, plan: dict) -> Leakage:

@@ -145,10 +145,10 @@ def sentences(cells: Sequence[Cell], titles: Mapping[str, str], comparisons: int
              if len(cell.images) < statistics.FEWEST}
     few = text.few_images()
     return [
-        "The best value of each column is in bold, the second is underlined. The rank of a "
-        "measured row is 1 + the number of measured rows that are significantly better: "
-        f"{text.significance(None)}. Rows without a significant difference share a rank; "
-        "after a shared first rank there may be no second.",
+        "Bold: rank 1 in the column; underlined: rank 2; nothing is bold if all rows share rank 1.",
+        "The rank of a measured row is 1 + the number of measured rows that are significantly "
+        f"better: {text.significance(None)}. Rows without a significant difference share a rank; "
+        "after a shared rank 1 there may be no rank 2.",
         # apart, because tables on one page share their other sentences
         f"This table makes {comparisons} comparison{'s' * (comparisons != 1)}.",
         *([f"{few[0].upper()}{few[1:]} "

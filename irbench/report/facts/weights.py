@@ -193,15 +193,21 @@ def machine(one: Weights) -> str:
 
 def validated(one: Weights) -> str:
     """Return the basis of the validation PSNR (unit, images, protocol), "" if not recorded."""
+    return "; ".join(validation(one, ""))
+
+
+def validation(one: Weights, scope: str) -> list[str]:
+    """Return the parts of ``validated``; ``scope``: a protocol that need not be named."""
     on = one.validation_on
     if not on:
-        return ""
-    images = on.get("images")
-    return "; ".join(filter(None, [
+        return []
+    images, protocol = on.get("images"), on.get("protocol")
+    return [*filter(None, [
         str(on.get("metric") or "PSNR, dB"),
         f"{images} image{'s' * (images != 1)} held out of training" if images else "",
         f"{on['crop']}" if on.get("crop") else "",
-        f"degraded and scored under {on['protocol']}" if on.get("protocol") else ""]))
+        f"degraded and scored under {'the protocol trained for' if protocol == scope else protocol}"
+        if protocol else ""])]
 
 
 def bundled(run: Run) -> str:

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PIL import Image
-
 from irbench.core import metrics
+from irbench.core.files import open_picture
 from irbench.present import text
 from irbench.report.page import embed
 from irbench.report.plots import crops
@@ -110,7 +109,7 @@ def region(start: int, side: int, length: int, wanted: int, step: int = 1) -> tu
 
 
 def _size(one: VisualComparison) -> tuple[int, int]:
-    with Image.open(one.versions[-1].path) as image:        # the target
+    with open_picture(one.versions[-1].path) as image:        # the target
         return image.height, image.width
 
 
@@ -120,7 +119,7 @@ def _comparison(run: Run, one: VisualComparison, size: tuple[int, int], side: in
         for start, length in zip((one.top, one.left), size, strict=True))
     versions = []
     for label, path, scores in one.versions:
-        with Image.open(path) as image:
+        with open_picture(path) as image:
             # the input of super-resolution is smaller: the same region in its own pixels
             scale = max(1, round(size[0] / image.height))
             box = (left // scale, top // scale, (left + width) // scale, (top + height) // scale)

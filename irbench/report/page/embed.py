@@ -16,11 +16,13 @@ import hashlib
 import io
 import re
 from collections.abc import Container, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from PIL import Image
 
+from irbench.core.files import open_picture
 from irbench.core.run_folder import RunFolder
 from irbench.present import style
 
@@ -28,6 +30,7 @@ ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = ("head.js", "sortable.min.js", "img-comparison-slider.js", "page.js")
 LIMIT = 5_800_000               # bytes in total; large vector forms are embedded up to this
 SMALL = 200_000                 # bytes; a smaller vector form is always embedded
+THREADS = 2                     # that encode pictures; each holds the pixels of one
 PACKED = 60_000                 # bytes; a larger table is packed
 TABLES = {"csv": ("CSV", "text/csv"), "md": ("Markdown", "text/markdown"),
           "tex": ("LaTeX", "application/x-tex")}
@@ -88,9 +91,13 @@ def pictures(folder: Path, stems: Iterable[str], taken: int = 0,
     """
     found: dict[str, EmbeddedPlot] = {}
     large: list[tuple[int, str, bytes]] = []
-    figures = RunFolder(folder).figures
+    figures, stems = RunFolder(folder).figures, list(stems)
+    with ThreadPoolExecutor(THREADS) as pool:   # the encoder needs no lock of Python's
+        encoded = list(pool.map(_picture, (figures / f"{stem}.png" for stem in stems
+                                           if stem not in shown)))
+    waiting = iter(encoded)
     for stem in stems:
-        found[stem] = EmbeddedPlot() if stem in shown else _picture(figures / f"{stem}.png")
+        found[stem] = EmbeddedPlot() if stem in shown else next(waiting)
         taken += len(found[stem].src)
         pdf, svg = (_bytes(figures / f"{stem}.{kind}") for kind in ("pdf", "svg"))
         packed = pack(svg) if svg else ""
@@ -110,7 +117,7 @@ def pictures(folder: Path, stems: Iterable[str], taken: int = 0,
 
 
 def _picture(path: Path) -> EmbeddedPlot:
-    with Image.open(path) as image:
+    with open_picture(path) as image:
         return EmbeddedPlot(uri("image/webp", webp(image)), *image.size,
                             min(image.width / (style.WIDTH * style.DPI), 1.0))
 

@@ -171,12 +171,14 @@ def headline(run: Run, tables: list[Table]) -> list[dict]:
 
     ``entry`` is its PSNR, ``others`` its other metrics, by name. ``base`` is the best row without
     a network (the input, bicubic), None if there is none, and ``gain`` the difference to it in dB,
-    as shown. ``alike`` lists the rows that share its rank, because a paired test shows no
-    difference. A set that no network was scored on is left out.
+    as shown. ``alike`` lists the networks that share its rank, because a paired test shows no
+    difference; ``unsure`` states this of ``base``, with the number of images. A set that no network
+    was scored on is left out.
 
     Only ranked rows count: no variants, no references, no models trained on images of the set.
     """
     found: dict[tuple[str, str], dict] = {}
+    counts = {cell.path: len(cell.images) for cell in run.rows}
     for table in tables:
         for index, column in enumerate(table.columns):
             ranked = [row for row in table.measured if row.entries[index].number is not None]
@@ -189,15 +191,19 @@ def headline(run: Run, tables: list[Table]) -> list[dict]:
 
             best = max(networks, key=psnr)
             base = max((row for row in ranked if row not in networks), key=psnr, default=None)
-            alike = [row.name for row in ranked if row is not best
+            alike = [row for row in ranked if row is not best
                      and row.entries[index].place == best.entries[index].place == 1]
+            images = counts.get(best.entries[index].record, 0)
             others = {other.metric: (other, entry)
                       for other, entry in zip(table.columns, best.entries, strict=True)
                       if (other.protocol, other.dataset) == (column.protocol, column.dataset)
                       and other is not column and entry.status == "ok"}
             # a cell may be in more than one table; the first is the table of its task
             found.setdefault((column.protocol, column.dataset), {
-                "table": table, "column": column, "row": best, "alike": alike,
+                "table": table, "column": column, "row": best,
+                "alike": [row.name for row in alike if row in networks],
+                "unsure": f"not separable with {images} image{'s' * (images != 1)}"
+                if any(row is base for row in alike) else "",
                 "entry": best.entries[index], "others": others, "of": len(networks),
                 "base": base, "gain": base and metrics.signed(
                     psnr(best) - psnr(base), metrics.get("psnr").decimals)})

@@ -40,7 +40,7 @@ def build(found: Sequence[VisualComparison]) -> dict[str, dict]:
 def _crops(one: VisualComparison) -> dict:
     whole = window.load(one.versions[-1].path)
     height, width = whole.shape[:2]
-    made = crops.tiles(one)
+    made = one.tiles
     end, beyond = crops.error_scale(made)
     return {
         "name": one.name, "whole": _preview(whole), "width": width, "height": height,

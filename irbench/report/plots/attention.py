@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -245,7 +244,7 @@ def _panel(ax: Axes, found: Benchmark, n: int, number: Callable, label: str,
     ax.set_title(f"N = {n}")
     ax.set_xlabel("k (keys per token)")
     ax.set_ylabel(label)
-    sns.despine(ax=ax)
+    style.open_frame(ax)
     if keys:
         ax.set_xscale("log", base=2)
         ax.set_xlim(keys[0] / 1.25, keys[-1] * 1.25)

@@ -8,6 +8,7 @@ run; writes ``figures/crops-<protocol>-<dataset>.png``.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -63,6 +64,11 @@ class VisualComparison:
     cells: list[Cell] = field(repr=False, default_factory=list)     # in the order of the versions
     judged: tuple[str, ...] = ()    # the models whose results determined the window
     searched: tuple[int, int] = (0, 0)      # number of images searched, and of all images
+
+    @functools.cached_property
+    def tiles(self) -> list[Tile]:
+        """The window of each version, the target last; figure and page show the same."""
+        return tiles(self)
 
     @property
     def stem(self) -> str:
@@ -125,7 +131,7 @@ def _place(run: Run, cell: Cell) -> str:
 
 def _fits(run: Run, cells: list[Cell], choice: window.Window) -> bool:
     """Return whether every result for the chosen image has the shape of the target."""
-    shapes = {window.load(path).shape for path in (
+    shapes = {window.shape(path) for path in (
         window.reserved(run.folder, cells[0].protocol, cells[0].dataset, window.TARGET,
                         choice.name),
         *(window.files(run.folder, cell)[choice.name] for cell in cells))}
@@ -143,11 +149,9 @@ def _comparison(run: Run, cells: list[Cell], judged: list[Cell], choice: window.
             {m: image[m] for m in metrics.METRICS if image.get(m) is not None}))
     degraded = window.reserved(run.folder, protocol, dataset, window.INPUT, choice.name)
     if degraded:
-        pixels = window.load(degraded)
         # under a scale that is not whole, no part of the input is the same region
-        sides = tuple(choice.scale * side for side in pixels.shape[:2])
-        shown = [window.load(one.path) for one in versions]
-        if sides == shown[0].shape[:2] and not any(np.array_equal(pixels, one) for one in shown):
+        sides = tuple(choice.scale * side for side in window.shape(degraded)[:2])
+        if sides == window.shape(versions[0].path)[:2] and not _returned(degraded, versions):
             versions.insert(0, Version(INPUT, degraded, {}))
     target = window.reserved(run.folder, protocol, dataset, window.TARGET, choice.name)
     versions.append(Version("Target", target, {}))
@@ -155,6 +159,13 @@ def _comparison(run: Run, cells: list[Cell], judged: list[Cell], choice: window.
                       choice.scale, versions, cells, tuple(cell.model for cell in judged),
                       (min(len(names), window.SEARCHED),
                        len(window.files(run.folder, cells[0]))))
+
+
+def _returned(degraded: Path, versions: list[Version]) -> bool:
+    """Return whether a model returns its input."""
+    alike = [one.path for one in versions if window.shape(one.path) == window.shape(degraded)]
+    pixels = window.load(degraded) if alike else None
+    return any(np.array_equal(pixels, window.load(path)) for path in alike)
 
 
 def draw(run: Run) -> Crops:
@@ -212,7 +223,7 @@ def tiles(one: VisualComparison) -> list[Tile]:
             crop = _cut(image, one.top, one.left, one.side)
             made.append(Tile(INPUT, crop, "as the\nmodels see it",
                              error(crop, target) if crop.shape == target.shape else None))
-    return [*made, Tile("Target", target, "scores: of the\nwhole image")]
+    return [*made, Tile("Target", target, "")]
 
 
 def error_scale(made: list[Tile]) -> tuple[int, bool]:
@@ -232,7 +243,7 @@ def scores(version: Version) -> str:
 def _figure(run: Run, one: VisualComparison, stem: str) -> tuple[int, bool]:
     """Draw a comparison; return the end of the error scale, and whether errors exceed it."""
     whole = window.load(one.versions[-1].path)
-    made = tiles(one)
+    made = one.tiles
     end, beyond = error_scale(made)
     lines = -(-len(made) // PER_LINE)
     columns = -(-len(made) // lines)
@@ -243,8 +254,8 @@ def _figure(run: Run, one: VisualComparison, stem: str) -> tuple[int, bool]:
     top = TITLE + LINE * max(title.count("\n") for title in titles)
     line = top + 2 * side + SCORES + SKIP
     with style.look():
-        figure = style.figure(lines * line, columns * (side + GAP) + share * side + GAP)
-        figure.set_layout_engine("none")
+        figure = style.figure(lines * line, columns * (side + GAP) + share * side + GAP,
+                              arranged=False)
         ax = _axes(figure, 0.01, top, share * side, lines * line - top - SKIP)
         _show(ax, whole)
         ax.set_anchor("N")
@@ -309,7 +320,7 @@ def _cut(image: np.ndarray, top: int, left: int, side: int) -> np.ndarray:
 
 def _caption(run: Run, one: VisualComparison, end: int, beyond: bool) -> str:
     titles = [run.model_title(model) for model in one.judged]
-    models = f" of {', '.join(titles)}" if len(titles) < len(one.cells) else ""
+    models = f" of {text.listed(titles)}" if len(titles) < len(one.cells) else ""
     how = (f"the results{models} differ most (largest mean variance over these models"
            if len(titles) > 1 else
            "the only result differs most from the target (largest mean squared difference")
@@ -335,7 +346,7 @@ def _caption(run: Run, one: VisualComparison, end: int, beyond: bool) -> str:
 
 
 def _coloured(one: VisualComparison) -> bool:
-    return window.load(one.versions[-1].path).ndim == 3
+    return len(window.shape(one.versions[-1].path)) == 3
 
 
 def _alt(one: VisualComparison) -> str:

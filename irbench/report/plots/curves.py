@@ -7,7 +7,6 @@ collected run; writes ``figures/training.png``.
 
 from __future__ import annotations
 
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -46,13 +45,19 @@ def draw(run: Run) -> style.Drawing:
     rows = ["loss", *(["validation"] if any(one.validation for shown in panels.values()
                                             for one in shown) else []), "rate"]
     shown: dict[str, Line2D] = {}
+    titles = {scope: run.protocol_title(scope) for scope in panels}
+    if len(set(titles.values())) < len(titles):
+        titles = {scope: scope for scope in panels}
     with style.look():
         blocks, columns = style.grid(len(panels), COLUMNS)
-        figure = style.figure(blocks * (sum(HEIGHTS[row] for row in rows) + 0.35)
-                              + 0.2 * -(-len(run.models) // COLUMNS),
-                              style.WIDTH * min(1, (columns + 1) / COLUMNS * 0.9))
-        axes = figure.subplots(blocks * len(rows), columns, squeeze=False,
-                               height_ratios=[HEIGHTS[row] for row in rows] * blocks)
+        beside = len(panels) == 1       # of one scope the panels stand beside each other
+        legend = 0.2 * -(-len(run.models) // COLUMNS)
+        figure = style.figure(
+            (HEIGHTS["loss"] + 0.35 if beside else blocks * (sum(HEIGHTS[r] for r in rows) + 0.35))
+            + legend, style.WIDTH * min(1, (columns + 1) / COLUMNS * (1.5 if beside else 0.9)))
+        axes = (figure.subplots(1, len(rows), squeeze=False).T if beside else
+                figure.subplots(blocks * len(rows), columns, squeeze=False,
+                                height_ratios=[HEIGHTS[row] for row in rows] * blocks))
         for index in range(blocks * columns):
             block, column = divmod(index, columns)
             here = dict(zip(rows, axes[block * len(rows):(block + 1) * len(rows), column],
@@ -65,8 +70,9 @@ def draw(run: Run) -> style.Drawing:
             for number, one in enumerate(ones):
                 line = _plot(here, one.job, hues[one.model], DASHES[number % len(DASHES)], one)
                 shown.setdefault(one.model, line)
-            here["loss"].set_title(scope, fontsize=8 if columns < COLUMNS else 7)
-            _label(here, first=column == 0)
+            here["loss"].set_title(text.wrap(titles[scope], 34),
+                                   fontsize=8 if columns < COLUMNS else 7)
+            _label(here, first=column == 0, beside=beside)
         figure.legend(list(shown.values()), [run.model_title(model) for model in shown],
                       loc="outside lower center", ncols=COLUMNS, frameon=False, handlelength=3)
         figure.align_ylabels()
@@ -94,7 +100,7 @@ def _plot(here: dict[str, Axes], job: Outcome, hue: tuple, dashes: object, one: 
     return line
 
 
-def _label(here: dict[str, Axes], first: bool) -> None:
+def _label(here: dict[str, Axes], first: bool, beside: bool) -> None:
     """Scale and label the axes of one scope, which share the steps."""
     limits = [ax.get_xlim() for ax in here.values() if ax.lines]
     low, high = min(left for left, _ in limits), max(right for _, right in limits)
@@ -115,14 +121,16 @@ def _label(here: dict[str, Axes], first: bool) -> None:
             ax.text(0.5, 0.5, "not validated", transform=ax.transAxes, ha="center", va="center",
                     color=style.GRAY, fontsize=6.5)
             ax.set_yticks([])
-        sns.despine(ax=ax)
+        style.open_frame(ax)
     here["rate"].set_ylim(bottom=0)
     here["rate"].yaxis.set_major_locator(MaxNLocator(3))
     here["rate"].yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:g}"))
-    here["rate"].set_xlabel("Training step (count)")
+    for ax in here.values() if beside else [here["rate"]]:
+        ax.set_xlabel("Training step (count)")
 
 
 def _caption(panels: dict[str, list[Weights]], validated: bool) -> str:
+    several = len(panels) > 1
     ones = [one for shown in panels.values() for one in shown]
     blind = dict.fromkeys(f"{one.scope}: {weights.levels(one.levels)}"
                           for one in ones if one.levels)
@@ -132,9 +140,11 @@ def _caption(panels: dict[str, list[Weights]], validated: bool) -> str:
             on.setdefault(weights.validated(one) or "basis not recorded", []).append(one.scope)
     return " ".join(filter(None, [
         "Training loss, " + "validation PSNR " * validated + "and learning rate against the step, "
-        "one column per protocol trained for. Loss: the thin line is the loss as recorded, the "
-        "thick line its mean over the last twelfth of the curve up to each point. Each model "
-        "follows its own recipe, so losses of different models may not compare.",
+        + "one column per protocol trained for" * several
+        + f"trained for {next(iter(panels))}" * (not several)
+        + ". Loss: the thin line is the loss as recorded, the thick line its mean over the last "
+        "twelfth of the curve up to each point. Each model follows its own recipe, so losses of "
+        "different models may not compare.",
         f"Blind trainings, each for a range of levels: {'; '.join(blind)}." if blind else "",
         "Validation (the star marks the best value): " + "; ".join(
             f"{', '.join(dict.fromkeys(scopes))}: {basis}" for basis, scopes in on.items()) + "."

@@ -1,7 +1,7 @@
 """The plot of k: PSNR, multiply-adds and latency of one set of weights at several k.
 
-Like a figure of SemanIR's paper (arXiv 2405.20008): PSNR against the number of keys k at inference;
-the area of a marker is the cost. It shows a base and its variants that differ only in k; the base
+Like a figure of SemanIR's paper (arXiv 2405.20008): PSNR against the number of keys k at inference,
+and beside it latency and MACs. It shows a base and its variants that differ only in k; the base
 with its own k is one of the points. Cost is in MACs with attention counted over the k keys of the
 dictionary only, as in the papers. Reads nothing but the collected run; writes
 ``figures/ksweep.png``, or ``figures/ksweep-<model>`` if there are many rows.
@@ -14,7 +14,6 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -24,8 +23,6 @@ from irbench.report.plots import latency
 from irbench.report.run import Run
 
 OPTION = "k"
-AREA = 150.0                    # area of the largest marker, in square points
-PLAIN = 22.0                    # area of a marker if MACs are unknown or do not compare
 MAX_ROWS = 5                    # in one figure; beyond, one figure per base
 UNITS = (("T", 1e12), ("G", 1e9), ("M", 1e6), ("K", 1e3))
 LEAST_DB = 0.1                  # least height of a panel: a tiny difference must not fill it
@@ -142,13 +139,11 @@ def draw(run: Run) -> style.Drawing:
 
 
 def _figure(run: Run, drawn: list[KSweep], stem: str, title: str) -> style.Drawn:
-    largest = {size: max(m for row in drawn if row.size == size for m in row.macs.values())
-               for size in dict.fromkeys(row.size for row in drawn if row.macs)}
     with style.look():
         figure = style.figure(2.75 * len(drawn) + 0.1)
         axes = figure.subplots(len(drawn), 3, squeeze=False, width_ratios=(1.35, 1, 1))
         for line, row in zip(axes, drawn, strict=True):
-            _quality_panel(line[0], run, row, largest.get(row.size, 0))
+            _quality_panel(line[0], run, row)
             hue = style.colors(list(run.models))[row.base]
             _cost_panel(line[1], row, row.p50, "Latency, p50 (ms)", hue, row.disturbed)
             unit, size = next((u for u in UNITS if max(row.macs.values(), default=0) >= u[1]),
@@ -159,7 +154,7 @@ def _figure(run: Run, drawn: list[KSweep], stem: str, title: str) -> style.Drawn
     return style.Drawn(stem, title, _caption(run, drawn), _alt(run, drawn))
 
 
-def _quality_panel(ax: Axes, run: Run, row: KSweep, largest: int) -> None:
+def _quality_panel(ax: Axes, run: Run, row: KSweep) -> None:
     # the lines are datasets here, so the colours of the models would mislead
     hues = style.colors([f"dataset {name}" for name in row.psnr])
     values = []
@@ -168,10 +163,7 @@ def _quality_panel(ax: Axes, run: Run, row: KSweep, largest: int) -> None:
         ks = sorted(points)
         ax.plot(ks, [points[k] for k in ks], color=hue, linestyle=DASHES[index % len(DASHES)],
                 linewidth=0.9, zorder=2)
-        ax.scatter(ks, [points[k] for k in ks], color=hue, alpha=0.55, linewidth=0, zorder=3,
-                   s=[AREA * row.macs[k] / largest if largest and k in row.macs else PLAIN
-                      for k in ks])
-        ax.scatter(ks, [points[k] for k in ks], s=5, color=hue, linewidth=0, zorder=4,
+        ax.scatter(ks, [points[k] for k in ks], s=18, color=hue, linewidth=0, zorder=4,
                    marker=style.MARKERS[index % len(style.MARKERS)])
         ax.plot([], [], color=hue, linestyle=DASHES[index % len(DASHES)], markersize=3,
                 marker=style.MARKERS[index % len(style.MARKERS)], label=run.dataset_title(dataset))
@@ -211,7 +203,7 @@ def _cost_panel(ax: Axes, row: KSweep, points: dict[int, float], label: str, hue
 def _axes(ax: Axes, row: KSweep, ks: list[int]) -> None:
     """Set a log axis of k with the measured values, and mark the k of the base."""
     ax.set_xlabel("k at inference (keys per token)")
-    sns.despine(ax=ax)
+    style.open_frame(ax)
     if not ks:
         return
     ax.axvline(row.own, color=style.GRAY, linestyle=(0, (1, 2)), linewidth=0.8, zorder=1)
@@ -238,8 +230,8 @@ def _caption(run: Run, drawn: list[KSweep]) -> str:
     return " ".join(filter(None, [
         "One set of weights at several numbers of keys k: PSNR (dB) per dataset, median latency "
         "(p50, ms), and multiply-adds (MACs; one MAC is about two FLOPs; M: 10^6, G: 10^9).",
-        f"The area of a marker shows the MACs for an input of {' or '.join(sizes)} (batch, "
-        "channels, height, width)." if sizes else "",
+        f"MACs are for an input of {' or '.join(sizes)} (batch, channels, height, width)."
+        if sizes else "",
         "Attention is counted over the k keys of the dictionary only, as in the papers; an "
         "implementation that masks full products computes more (see the operations table).",
         f"The dotted line is the k of the base model ({'; '.join(owns)}).",

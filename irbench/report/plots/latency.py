@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
@@ -150,12 +149,14 @@ def _figure(run: Run, shown: list[LatencyPanel], stem: str, title: str) -> style
                    for i in range(rows)]
         height = sum(ROW * n + 1.0 for n in heights) + 0.3
         figure = style.figure(height, style.WIDTH if columns > 1 else 5.0)
+        figure.get_layout_engine().set(w_pad=0.12)      # beside the numbers right of a panel
+        alike = len({panel.condition for panel in shown}) == 1      # then the caption names it
         axes = figure.subplots(rows, columns, squeeze=False,
                                height_ratios=[n + 1 for n in heights]).ravel()
         for ax in axes[len(shown):]:
             ax.set_axis_off()
         for ax, panel in zip(axes, shown, strict=False):
-            _panel(ax, run, panel)
+            _panel(ax, run, panel, "" if alike else panel.condition)
         figure.legend(handles=[
             Line2D([], [], linestyle="", marker="o", markersize=2.4, color=style.GRAY, alpha=0.6,
                    label="one timed pass"),
@@ -172,7 +173,7 @@ def _has_p90(panels: list[LatencyPanel]) -> bool:
     return any(percentile(one, 90) is not None for p in panels for one in p.models.values())
 
 
-def _panel(ax: Axes, run: Run, panel: LatencyPanel) -> None:
+def _panel(ax: Axes, run: Run, panel: LatencyPanel, below_title: str) -> None:
     hues = style.colors(list(run.models))
     models = sorted(panel.models, key=lambda m: panel.models[m]["p50"])
     values = []
@@ -210,11 +211,11 @@ def _panel(ax: Axes, run: Run, panel: LatencyPanel) -> None:
     ax.tick_params(axis="y", length=0)
     log = " (log scale)" if ax.get_xscale() == "log" else ""
     ax.set_xlabel(f"Latency, ms{log}")
-    ax.set_title(f"{run.protocol_title(panel.protocol)}\n\n")
-    device, _, rest = panel.condition.partition(", ")
+    ax.set_title(run.protocol_title(panel.protocol) + "\n\n" * bool(below_title))
+    device, _, rest = below_title.partition(", ")
     ax.annotate(f"{text.wrap(device, 44, 1)}\n{rest}", (0, 1), (0, 4), xycoords="axes fraction",
                 textcoords="offset points", fontsize=style.SMALL, color=style.GRAY, va="bottom")
-    sns.despine(ax=ax, left=True)
+    style.open_frame(ax, left=False)
 
 
 def _caption(run: Run, panels: list[LatencyPanel]) -> str:

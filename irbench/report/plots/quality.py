@@ -1,7 +1,7 @@
 """Plots of quality against cost: PSNR against parameters, MACs and latency.
 
 One row of panels per protocol and dataset, with the Pareto front of the models measured here as a
-step line. Values from papers are hollow diamonds in the panel of parameters, the only cost that all
+step line. Values from papers are hollow stars in the panel of parameters, the only cost that all
 papers print in the same way; they were not measured here and are not in the front. Multiply-adds
 (MACs) are compared for one input size, latencies under one condition (device, dtype, size, batch,
 threads). Variants have the weights of their base; see the plot of k and the variants table instead.
@@ -17,9 +17,7 @@ import itertools
 import math
 from dataclasses import dataclass, field
 
-import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
@@ -39,6 +37,8 @@ NEAR_DB = 3.0                   # a line further below all points is named, not 
 LEAST_RANGE = 4.0               # least ratio of the ends of a cost axis
 FRONT = {"color": style.INK, "linewidth": 0.9, "alpha": 0.75}
 DASHED = (0, (4, 2))
+PRINTED = {"marker": "*", "markersize": 5, "markerfacecolor": "white", "markeredgewidth": 0.7,
+           "linestyle": ""}     # no model here has this marker, see ``style.MARKERS``
 
 
 @dataclass
@@ -186,12 +186,14 @@ def _figure(run: Run, found: list[Tradeoff], stem: str, title: str) -> style.Dra
         for line, row in zip(axes, found, strict=True):
             for ax, kind in zip(line, kinds, strict=True):
                 labelled.append((ax, row, _panel(ax, run, row, kind)))
+                _name(ax, run, row, kind,
+                      len({other.conditions.get(kind) for other in found} - {None}) < 2)
                 if kind != kinds[0]:
                     ax.tick_params(labelleft=False)
                 else:
                     ax.set_ylabel("PSNR (dB)")
         style.legend(figure, _handles(run, found), 4)
-        _settle(figure)
+        style.settle(figure)
         for ax, row, points in labelled:
             if any(point.text for point in points):
                 unlabelled += [point.text for point in place(ax, points, _busy(ax, row))]
@@ -201,12 +203,6 @@ def _figure(run: Run, found: list[Tradeoff], stem: str, title: str) -> style.Dra
 
 def _height(row: Tradeoff) -> float:
     return WIDE if row.printed else PLAIN
-
-
-def _settle(figure: Figure) -> None:
-    """Fix the layout, so that labels can be placed."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
 
 
 def _panel(ax: Axes, run: Run, row: Tradeoff, kind: str) -> list[Point]:
@@ -247,8 +243,7 @@ def _panel(ax: Axes, run: Run, row: Tradeoff, kind: str) -> list[Point]:
     for method in sorted(printed, key=lambda name: known[name] is None):
         count, psnr = printed[method]
         hue = known[method] or style.GRAY
-        ax.plot([count], [psnr], marker="D", markersize=3.4, markerfacecolor="white",
-                markeredgecolor=hue, markeredgewidth=0.7, zorder=3.5, linestyle="")
+        ax.plot([count], [psnr], markeredgecolor=hue, zorder=3.5, **PRINTED)
         points.append(Point(count, psnr, method, 2.2, hue, size=style.SMALL))
     return points
 
@@ -281,13 +276,17 @@ def _axes(ax: Axes, run: Run, row: Tradeoff, kind: str, costs: list[float]) -> N
         style.log_ticks(ax.xaxis, text.si if kind != "latency" else "{:g}".format)
     ax.set_xlabel(COSTS[kind])
     ax.set_title(f"{run.protocol_title(row.protocol)}\n" if kind == "parameters" else "\n")
-    first, _, rest = row.conditions.get(kind, "").partition(", ")
+    style.open_frame(ax)
+
+
+def _name(ax: Axes, run: Run, row: Tradeoff, kind: str, alike: bool) -> None:
+    """Write the set or the condition above a panel. The caption names a condition that is alike."""
+    first, _, rest = row.conditions.get(kind, "").partition(", ") if not alike else ("", "", "")
     heading = {"parameters": run.dataset_title(row.dataset),
                "macs": f"for {first}" if first else "",
-               "latency": f"{text.wrap(first, 34, 1)}\n{rest}"}[kind]
+               "latency": f"{text.wrap(first, 34, 1)}\n{rest}" if first else ""}[kind]
     ax.annotate(heading, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points",
                 fontsize=style.SMALL, color=style.GRAY, va="bottom")
-    sns.despine(ax=ax)
 
 
 def _handles(run: Run, found: list[Tradeoff]) -> list[Line2D]:
@@ -302,9 +301,7 @@ def _handles(run: Run, found: list[Tradeoff]) -> list[Line2D]:
                 for m in names if any(m in row.near() for row in found)]
     handles.append(Line2D([], [], label="Pareto front (measured here)", **FRONT))
     if any(row.printed for row in found):
-        handles.append(Line2D([], [], linestyle="", marker="D", markersize=3.4, color=style.GRAY,
-                              markerfacecolor="white", markeredgewidth=0.7,
-                              label="published (papers)"))
+        handles.append(Line2D([], [], color=style.GRAY, label="published (papers)", **PRINTED))
     return handles
 
 
@@ -338,9 +335,9 @@ def _caption(run: Run, found: list[Tradeoff], unlabelled: list[str]) -> str:
                                                     for model in row.costs.get("latency", {})],
                                               f"marked {latency.MARK!r}, not in the Pareto front"))
     if any(row.printed for row in found):
-        sentences.append("Hollow diamonds are values from papers, at the published number of "
+        sentences.append("Hollow stars are values from papers, at the published number of "
                          "parameters. They were not measured here, their other costs are not "
-                         "shown, and they are not in the front. A diamond in the colour of a model "
+                         "shown, and they are not in the front. A star in the colour of a model "
                          "is the value of this model in its paper.")
     if found[0].synthetic:
         sentences.append("The degradations are synthetic; there are no published values for them.")

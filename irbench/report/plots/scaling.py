@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -186,7 +185,7 @@ def _panel(ax: Axes, run: Run, row: Sweeps, kind: str) -> None:
                 textcoords="offset points", fontsize=style.SMALL, color=style.GRAY, va="bottom")
     ax.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.24), frameon=False, borderaxespad=0,
               title="Exponent ± 95 % interval", alignment="left", handlelength=2.6)
-    sns.despine(ax=ax)
+    style.open_frame(ax)
 
 
 def _line(curve: Curve) -> list[tuple[float, float]]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from irbench.catalog.model import Model
+from irbench.core.files import open_picture
 from irbench.core.run_folder import INPUT, TARGET, RunFolder
 from irbench.report.run import Cell
 
@@ -67,8 +67,14 @@ def reserved(folder: Path, protocol: str, dataset: str, part: str, name: str) ->
 
 def load(path: Path) -> np.ndarray:
     """Return an image as uint8 (H, W) or (H, W, 3)."""
-    with Image.open(path) as image:
+    with open_picture(path) as image:
         return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+
+
+def shape(path: Path) -> tuple[int, ...]:
+    """Return the shape of an image as ``load`` returns it, without decoding the image."""
+    with open_picture(path) as image:
+        return (image.height, image.width, *(() if image.mode == "L" else (3,)))
 
 
 # -- choosing the window -------------------------------------------------------------------------
@@ -132,7 +138,7 @@ def choose(folder: Path, cells: list[Cell], images: list[str]) -> Window | None:
         scale = 1
         degraded = reserved(folder, protocol, dataset, INPUT, name)
         if degraded:
-            with Image.open(degraded) as image:
+            with open_picture(degraded) as image:
                 # a scale that is not whole counts as 1: then the input is not shown
                 scale = max(1, target.shape[0] // image.height)
                 if (scale * image.height, scale * image.width) != target.shape[:2]:

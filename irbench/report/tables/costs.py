@@ -28,6 +28,8 @@ OPERATIONS = ("model", "protocol", "reference", "input", "parameters", "macs",
               *(f"macs_{kind}" for kind in KINDS), "macs_keys_only", "uncounted", "status",
               "reason", "record")
 ENERGY = Column("J/image", ("Energy",))
+MEASURED_ON, INPUT = Column("Measured on", left=True), Column("Input", left=True)
+RATES = ("images_per_s", "megapixels_per_s")
 FOLD = 30                       # rows that the page shows unfolded
 
 
@@ -82,7 +84,10 @@ def speed(run: Run) -> Table:
         *(Column(name, ("p50 over that of",)) for name in named),
         Column("images/s", ("Throughput",)), Column("input MP/s", ("Throughput",)),
         ENERGY, Column("Peak memory"), Column("Attention", left=True),
-        Column("Measured on", left=True)], SPEED)
+        MEASURED_ON], SPEED)
+    rates = {key: text.evenly(filter(None, (
+        (job.result.get("throughput") or {}).get(key) for job in run.profiles.values())))
+             for key in RATES}
     for job in _ordered(run):
         if not job.result:
             _no_result(made, run, job, SPEED)
@@ -102,12 +107,13 @@ def speed(run: Run) -> Table:
                     made.note(latency.ONE_DISTURBED)] if any(latency.busy(one.result) for one in (
                         job, run.profiles[job.protocol, name])) else [])
                 for name, (ratio, why) in ratios.items()]
-        row += [*_throughput(made, job), _energy(made, job), _memory(made, job),
+        row += [*_throughput(made, job, rates), _energy(made, job), _memory(made, job),
                 _attention(made, job), Value(latency.condition(job.result))]
         made.add(row)
         made.lines.append(_speed_line(run, job, ratios))
     made.leave_out_unknown([ENERGY])
-    made.sentences[:0] = _speed_sentences(run, named, tails, ENERGY in made.columns)
+    how = _alike(made, MEASURED_ON)
+    made.sentences[:0] = _speed_sentences(run, named, tails, ENERGY in made.columns, how)
     return made
 
 
@@ -124,12 +130,13 @@ def _tail(made: Table, job: Outcome, percent: int) -> Value:
 
 
 def _speed_sentences(run: Run, named: list[str], tails: list[int],
-                     energy: bool) -> list[str]:
+                     energy: bool, how: str) -> list[str]:
     also = "".join(f", and their {one}th percentile (p{one}) where there are "
                    f"{statistics.least_samples(one)} or more" for one in tails)
     return [
         f"One forward pass after warm-up: median (p50) of the timed passes{also}. "
         f"MP: 10^6 input pixels. Input as channels{text.TIMES}height{text.TIMES}width.",
+        f"Measured on {how}. Throughput is for this batch size." if how else
         "Throughput is for the batch size in the row.",
         "Energy is what the driver of the device reports; n/a if it reports none."
         if energy else "",
@@ -142,10 +149,24 @@ def _speed_sentences(run: Run, named: list[str], tails: list[int],
         "Latency depends on the machine and its load: treat it as a guide."]
 
 
-def _throughput(made: Table, job: Outcome) -> list[Value]:
+def _alike(made: Table, column: Column) -> str:
+    """Remove a column that holds the same text in all rows with a result; return the text.
+
+    Return "" if the rows differ; then the column stays.
+    """
+    index = made.columns.index(column)
+    shown = {row.entries[index].shown for row in made.rows} - {text.NA}
+    if len(shown) != 1:
+        return ""
+    del made.columns[index]
+    for row in made.rows:
+        del row.entries[index]
+    return shown.pop()
+
+
+def _throughput(made: Table, job: Outcome, written: dict[str, Callable]) -> list[Value]:
     rates = job.result.get("throughput") or {}
-    return [_figure(made, job, "throughput", rates.get(key), lambda rate: f"{rate:.3g}")
-            for key in ("images_per_s", "megapixels_per_s")]
+    return [_figure(made, job, "throughput", rates.get(key), written[key]) for key in RATES]
 
 
 def _energy(made: Table, job: Outcome) -> Value:
@@ -201,7 +222,7 @@ def _speed_line(run: Run, job: Outcome, ratios: dict[str, tuple]) -> list:
 def operations(run: Run) -> Table:
     """Return the table of multiply-adds by kind."""
     made = Table("operations", "Operations", [Column("Model", left=True)], [
-        Column("Protocol", left=True), Column("Input", left=True),
+        Column("Protocol", left=True), INPUT,
         Column("total", ("MACs",)), Column("keys only", ("MACs",)),
         *(Column(kind, ("MACs by kind",)) for kind in KINDS)], OPERATIONS)
     for job in _ordered(run):
@@ -224,8 +245,10 @@ def operations(run: Run) -> Table:
                            result.get("parameters"), result.get("macs"), *by_kind.values(),
                            result.get("macs_keys_only"), left_out, job.status, job.reason,
                            job.path])
+    size = _alike(made, INPUT)
     made.sentences = [
-        "Multiply-adds (MACs) of one forward pass for the input in the row (batch, channels, "
+        "Multiply-adds (MACs) of one forward pass for "
+        f"{f'an input of {size}' if size else 'the input in the row'} (batch, channels, "
         "height, width). One MAC is about two FLOPs; papers that report FLOPs may mean either. "
         "Attention: full products of two activations, as dense hardware computes them even if a "
         "mask follows. Dictionary: similarities and selection of keys. Keys only: the total with "

@@ -25,6 +25,7 @@ FIELDS = ("model", "protocol", "dataset", "parameters", "macs", "latency_p50_ms"
           *(metrics.get(name).column() for name in metrics.default()), "images", *CIRCUMSTANCES,
           "inference", "reference", "profile_status", "profile_reason", "profile_record",
           "cell_status", "cell_reason", "cell_record")
+How = Callable[[float], str]
 FOLD = 30                       # rows that the page shows unfolded
 
 
@@ -38,7 +39,7 @@ def sheet(run: Run) -> Table | None:
         Column("MACs (G)"), Column("Latency, p50 (ms)"), Column("Peak memory (MiB)"),
         *(Column(metrics.get(name).label) for name in shown)], FIELDS)
     hows = {latency.condition(job.result): None for job in run.profiles.values() if job.result}
-    names = list(family.ordered(run.models))
+    names, written = list(family.ordered(run.models)), _columns(run)
     sets: list[str] = []        # of each row, "" without a cell
     for protocol in dict.fromkeys(protocol for protocol, _ in run.profiles):
         cells = {(cell.model, cell.dataset): cell for cell in run.rows
@@ -49,7 +50,8 @@ def sheet(run: Run) -> Table | None:
             job = run.profiles.get((protocol, model))
             cell = cells.get((model, dataset))
             sets.append(run.dataset_title(cell.dataset) if cell else "")
-            made.add(_row(made, run, protocol, model, job, cell, len(hows) > 1, shown))
+            made.add(_row(made, run, protocol, model, job, cell, len(hows) > 1, shown,
+                          written))
             made.lines += [_line(run, protocol, model, job, cell) for cell in
                            [cell for (m, _), cell in cells.items() if m == model] or [None]]
     one = len({*sets} - {""}) == 1      # then the caption names it, and not each row
@@ -92,8 +94,11 @@ def _shown(run: Run) -> list[str]:
 
 
 def _row(made: Table, run: Run, protocol: str, model: str, job: Outcome | None, cell: Cell | None,
-         mixed: bool, shown: list[str]) -> list[Value]:
-    """Return a row; ``mixed``: the latencies of the table have different conditions."""
+         mixed: bool, shown: list[str], written: dict[str, How]) -> list[Value]:
+    """Return a row.
+
+    ``mixed``: the latencies of the table have different conditions; ``written``: see ``_columns``.
+    """
     result = job.result if job else {}
     name = Value(latency.name(run, model, result), sub=family.sub(run, model),
                  marks=[made.note(sentence) for sentence in family.of_shared(run, job)])
@@ -107,9 +112,9 @@ def _row(made: Table, run: Run, protocol: str, model: str, job: Outcome | None, 
                  "a model without a network has no profile")
     row = [name, Value(protocol), parameters, *(
         _figure(made, job, key, number, how, unplanned) for key, number, how in (
-            ("macs", result.get("macs"), lambda n: digits(n / 1e9)),
-            ("latency_ms", time, digits),
-            ("peak_memory_bytes", result.get("peak_memory_bytes"), text.mebibytes)))]
+            ("macs", result.get("macs"), written["macs"]),
+            ("latency_ms", time, written["latency"]),
+            ("peak_memory_bytes", result.get("peak_memory_bytes"), written["memory"])))]
     if time is not None:
         row[4].marks += [made.note(sentence) for sentence in _of_latency(result, mixed)]
     if result.get("peak_memory_bytes") is not None and result.get("peak_memory_of"):
@@ -119,9 +124,17 @@ def _row(made: Table, run: Run, protocol: str, model: str, job: Outcome | None, 
     return [*row, *(_score(made, run, model, cell, name) for name in shown)]
 
 
-def digits(number: float) -> str:
-    """Return a number with three digits and without an exponent: 0.392, 48, 1230."""
-    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+def _columns(run: Run) -> dict[str, How]:
+    """Return how the numbers of each column of cost are written."""
+    results = [job.result for job in run.profiles.values() if job.result]
+    kinds = {"macs": (1e9, [one.get("macs") for one in results]),
+             "latency": (1, [(one.get("latency_ms") or {}).get("p50") for one in results]),
+             "memory": (2**20, [one.get("peak_memory_bytes") for one in results])}
+    made = {}
+    for kind, (unit, numbers) in kinds.items():
+        evenly = text.evenly(number / unit for number in numbers if number)
+        made[kind] = lambda number, unit=unit, evenly=evenly: evenly(number / unit)
+    return made
 
 
 def _figure(made: Table, job: Outcome | None, name: str, number: float | None,

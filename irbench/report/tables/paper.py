@@ -18,7 +18,7 @@ from irbench.core import metrics
 from irbench.core.errors import UserError, unknown
 from irbench.present import text
 from irbench.present.notes import letters
-from irbench.present.table import BEST, DAGGER, Block, Column, Row, Table, Value
+from irbench.present.table import BEST, DAGGER, MEASURED, Column, Row, Table, Value, joined
 from irbench.report.facts import family, rows
 from irbench.report.run import MISSING, Cell, Run
 from irbench.report.tables import tables
@@ -42,6 +42,8 @@ class Selection:
         protocols: ids, ids without version, or levels (``x2``).
         bold: "best", "none", or one of the rows.
         parameters: whether a column shows the number of parameters.
+        stack: whether each protocol is a block of rows, in the same columns, and not columns of
+            its own.
     """
 
     task: str
@@ -51,6 +53,7 @@ class Selection:
     protocols: tuple[str, ...] = ()
     bold: str = NO_BOLD
     parameters: bool = False
+    stack: bool = False
 
 
 def build(run: Run, selection: Selection) -> Table:
@@ -65,17 +68,31 @@ def build(run: Run, selection: Selection) -> Table:
         raise unknown("task", selection.task, {cell.task for cell in run.rows}, "table")
     cells = _under(cells, selection.protocols)
     names = _Names(run, cells)
-    columns = _columns(run, cells, selection, names)
+    parts = [_part(run, cells, columns, selection, names)
+             for columns in _columns(run, cells, selection, names)]
+    levels = dict.fromkeys(part.part for part in parts)
+    title = text.task_title(selection.task) + f", {' and '.join(levels)}" * (levels != {"": None})
+    table = _with_sources(replace(joined(parts), title=title), selection)
+    table.lines = [line for part, block in zip(parts, table.blocks, strict=True) for line in
+                   tables.lines_of(replace(table, columns=part.columns, blocks=[block]))]
+    return table if selection.parameters else replace(
+        table, heads=table.heads[:1], blocks=[
+            replace(block, rows=[replace(row, heads=row.heads[:1]) for row in block.rows])
+            for block in table.blocks])
+
+
+def _part(run: Run, cells: list[Cell], columns: list[Column], selection: Selection,
+          names: _Names) -> Table:
+    """Return the table of some columns; its ``part`` is their level, "" for several levels."""
     used = {(column.protocol, column.dataset) for column in columns}
     here = {(c.protocol, c.dataset, c.model): c for c in cells if (c.protocol, c.dataset) in used}
     levels = dict.fromkeys(text.level_label(column.level) for column in columns)
     versions = {cell.version for cell in cells}
-    title = text.task_title(selection.task) + f", {' and '.join(levels)}" * (len(levels) == 1)
-    table = Table(selection.task, title, tables.NAMING, columns, tables.FIELDS, cut=False,
-                  task=selection.task, version=versions.pop() if len(versions) == 1 else None)
-    chosen = dict.fromkeys([one for name in selection.rows for one in names.find(name, "--rows")]
-                           or family.ordered({cell.model: run.models[cell.model]
-                                              for cell in cells}))
+    table = Table(selection.task, "", tables.NAMING, columns, tables.FIELDS, cut=False,
+                  task=selection.task, version=versions.pop() if len(versions) == 1 else None,
+                  part=next(iter(levels)) if len(levels) == 1 else "")
+    chosen = names.rows(selection.rows) or dict.fromkeys(family.ordered(
+        {cell.model: run.models[cell.model] for cell in cells}))
     for one in chosen:
         table.blocks[0].rows.append(_measured(table, run, one, here) if isinstance(one, str) else
                                     _printed(table, run, names.methods[one]))
@@ -89,11 +106,7 @@ def build(run: Run, selection: Selection) -> Table:
         _bold_row(table, selection.bold, names, list(chosen))
     table.terms = {name: text.protocol_sentence(run.protocols.get(name))
                    for name in dict.fromkeys(column.protocol for column in columns)}
-    table = _with_sources(table, selection)
-    table.lines = list(tables.lines_of(table))
-    return table if selection.parameters else replace(
-        table, heads=table.heads[:1], blocks=[Block(rows=[replace(row, heads=row.heads[:1])
-                                                          for row in table.rows])])
+    return table
 
 
 def remarks(table: Table) -> list[str]:
@@ -102,13 +115,18 @@ def remarks(table: Table) -> list[str]:
     Its notes name the values they are about; the protocols follow.
     """
     about: dict[str, list[str]] = {}
-    names = [row.name for row in table.rows]
-    for row in table.rows:
-        known = row.name + f" ({row.key})" * (names.count(row.name) > 1 and row in table.measured)
-        for column, value in zip(table.all_columns, row.values, strict=True):
-            where = " ".join([known, *column.over, column.title] if column.metric else [known])
-            for mark in value.marks:
-                about.setdefault(mark, []).append(where)
+    models = {row.name: {one.key for one in table.measured if one.name == row.name}
+              for row in table.rows}
+    printed = {row.name for row in table.published}
+    for block in table.blocks:
+        for row in block.rows:
+            alone = models[row.name] == {row.key} and row.name not in printed
+            known = row.name + f" ({row.key})" * (row.source == MEASURED and not alone)
+            for column, value in zip(table.all_columns, row.values, strict=True):
+                where = " ".join(filter(None, [known, *(
+                    [block.title, *column.over, column.title] if column.metric else [])]))
+                for mark in value.marks:
+                    about.setdefault(mark, []).append(where)
     notes = [f"{', '.join(dict.fromkeys(about[mark]))}: {sentence}" if mark != DAGGER else
              f"{mark} {sentence}" for mark, sentence in table.notes.items()]
     return [*_only_published(table), *notes,
@@ -164,14 +182,32 @@ class _Names:
                 self._printed.setdefault(one.name.lower(), []).append(key)
 
     def find(self, name: str, where: str) -> list[str | tuple]:
-        """Return the model, or the keys of the published methods, that a name stands for."""
+        """Return the model, or the keys of the published methods, that a name stands for.
+
+        The exact spelling comes first: beside a model imdn, IMDN is the published method.
+        """
         printed = name.lower().removeprefix(PRINTED)
-        if name.lower() in self.models:
+        exact = [key for key, one in self.methods.items() if name in (one.method, one.name)]
+        if name.lower() in self.models and (name in self.models.values() or not exact):
             return [self.models[name.lower()]]
         if printed in self._printed:
             return self._printed[printed]
         raise unknown("row", name, {*self.models.values(),
                                     *(one.method for one in self.methods.values())}, where)
+
+    def rows(self, chosen: Sequence[str]) -> dict[str | tuple, str]:
+        """Return what each of the chosen rows stands for -> its name. Refuses a row named twice."""
+        found: dict[str | tuple, str] = {}
+        for name in chosen:
+            for one in self.find(name, "--rows"):
+                if one in found:
+                    also = (f" The published method of that name is {PRINTED}{name}."
+                            if isinstance(one, str) and name.lower() in self._printed else "")
+                    raise UserError(f"--rows: {found[one]} and {name} are one row, "
+                                    f"{one if isinstance(one, str) else ' '.join(one[::2])}. "
+                                    f"Name it once.{also}")
+                found[one] = name
+        return found
 
     @property
     def datasets(self) -> set[str]:
@@ -182,7 +218,8 @@ class _Names:
 # -- columns -------------------------------------------------------------------------------------
 
 def _columns(run: Run, cells: list[Cell], selection: Selection,
-             names: _Names) -> list[Column]:
+             names: _Names) -> list[list[Column]]:
+    """Return the columns of the table, or of each of its blocks: the same ones of one protocol."""
     levels = {cell.protocol: cell.level for cell in cells}
     sets = {name.lower(): name for name in (*names.datasets, *(cell.dataset for cell in cells))}
     for name in selection.columns:
@@ -192,12 +229,15 @@ def _columns(run: Run, cells: list[Cell], selection: Selection,
     asked = list(dict.fromkeys(metrics.get(name, "--metrics").name for name in selection.metrics))
     asked = asked or list(metrics.ordered({*run.metrics, *(
         metric for cell in cells for metric in cell.metrics)}) or metrics.main())
-    columns = []
+    parts = []
     for protocol, level in levels.items():
-        own = dict.fromkeys(cell.dataset for cell in cells if cell.protocol == protocol)
-        columns += [tables.column_of(run, protocol, level, dataset, metric)
-                    for dataset in named or own for metric in asked]
-    return tables.headed(columns, ("level", "dataset", "metric"), "", HEADS)
+        own = dict.fromkeys(cell.dataset for cell in cells
+                            if selection.stack or cell.protocol == protocol)
+        parts.append([tables.column_of(run, protocol, level, dataset, metric)
+                      for dataset in named or own for metric in asked])
+    if not selection.stack:
+        parts = [[column for part in parts for column in part]]
+    return [tables.headed(part, ("level", "dataset", "metric"), "", HEADS) for part in parts]
 
 
 # -- rows ----------------------------------------------------------------------------------------
@@ -295,7 +335,7 @@ def _sources(table: Table) -> str:
     sources: dict[str, list[str]] = {}
     for row in table.published:
         sources.setdefault(row.source, []).append(row.name)
-    return "; ".join(f"{', '.join(found)}: {published.SOURCES.get(source, source)}"
+    return "; ".join(f"{', '.join(dict.fromkeys(found))}: {published.SOURCES.get(source, source)}"
                      for source, found in sources.items())
 
 
@@ -307,11 +347,14 @@ def _only_published(table: Table) -> list[str]:
 
 def _sentences(table: Table, selection: Selection) -> Iterable[str]:
     here = [metrics.get(name) for name in dict.fromkeys(c.metric for c in table.columns)]
-    for one in here:
-        direction = "higher" if one.sign > 0 else "lower"
-        yield f"{one.title}{f' in {one.unit}' * bool(one.unit)}: {direction} is better."
+    for sign, direction in ((1, "higher"), (-1, "lower")):
+        titles = [f"{one.title}{f' in {one.unit}' * bool(one.unit)}" for one in here
+                  if (one.sign > 0) == (sign > 0)]
+        if titles:
+            yield f"{', '.join(titles)}: {direction} is better."
     if selection.bold == BOLD_BEST:
-        yield "The best value of each column is in bold."
+        yield "Bold: the best value of the column, if its values differ."
     yield from _only_published(table)
-    if any(value.shown == text.NA for row in table.rows for value in row.values):
+    if any(value.shown == text.NA for row in table.rows
+           for value in (row.values if selection.parameters else row.entries)):
         yield f"{text.NA}: see the note."

@@ -330,6 +330,9 @@ def _sentences(table: Table, run: Run, cells: list[Cell], comparisons: int) -> l
     entries = [value for row in table.rows for value in (row.heads[1], *row.entries)]
     shown = {entry.shown for entry in entries}
     light = table.stem.startswith(LIGHT_CLASS)
+    others = [cell for cell in run.cells if (cell.task, cell.version) == (
+        cells[0].task, cells[0].version)]
+    again = light and {cell.model for cell in others} == {cell.model for cell in cells}
     # from the cells of all blocks, so that every block has the same sentences
     ranks = ranking.sentences([cell for cell in cells if cell.means],
                               {cell.dataset: run.dataset_title(cell.dataset) for cell in cells},
@@ -337,9 +340,10 @@ def _sentences(table: Table, run: Run, cells: list[Cell], comparisons: int) -> l
     return [sentence for sentence in (
         f"Lightweight: fewer than {LIGHT / 1e6:.0f} M parameters, or printed in a table with that "
         "name." if light else "",
+        "The other methods are in the super-resolution table, with the same measured rows." if again
+        and not _nothing_else(run, others, cells) else
         "The other methods are in the super-resolution table." if light and not _nothing_else(
-            run, [cell for cell in run.cells if (cell.task, cell.version) == (
-                cells[0].task, cells[0].version)], cells) else "",
+            run, others, cells) else "",
         *ranks,
         f"{', '.join(lower)}: lower is better." if lower else "",
         *(f"No {metrics.get(name).title}: {reasons[0].rstrip('.')}"

@@ -56,22 +56,29 @@ def sheet(run: Run) -> Table | None:
         Column("Trained on", left=True)], FIELDS)
     against = made.columns[5:7]
     found = weights.all_weights(run)
+    common = _common(found)
     for one in found:
         line = _cost_line(one)
         for index, cell in enumerate(one.cells or [None]):
             # in this order, so that the notes are in order too
             before = [Value("")] * 3 if index else _before(made, run, one)
             scores, score_fields = _scores(made, run, one, cell)
-            after = [Value("")] * AFTER if index else _after(made, one)
+            after = [Value("")] * AFTER if index else _after(made, one, common)
             made.add([*before, *scores, *after])
             made.lines.append([*line, *score_fields[:-1], _record(one) or None, score_fields[-1]])
     made.folded = len(made.rows) > FOLD
     made.leave_out_unknown(against)
-    made.sentences[:0] = _sentences(found, against[1] in made.columns)
+    made.sentences[:0] = _sentences(found, against[1] in made.columns, common)
     return made
 
 
-def _sentences(found: list[Weights], gaps: bool) -> list[str]:
+def _common(found: list[Weights]) -> list[str]:
+    """Return what all validations have in common; the caption says it, and each note the rest."""
+    parts = [weights.validation(one, one.scope) for one in found if one.best and one.validation_on]
+    return [part for part in parts[0] if all(part in other for other in parts)] if parts else []
+
+
+def _sentences(found: list[Weights], gaps: bool, common: list[str]) -> list[str]:
     origins = {one.origin for one in found}
     return [
         "Training cost of each set of weights, and its mean PSNR (dB) on the test sets of this run "
@@ -86,7 +93,8 @@ def _sentences(found: list[Weights], gaps: bool) -> list[str]:
         "for data: share of the wall time in which the model had no batch. Final loss: mean over "
         "the last tenth of the curve, in the loss of the recipe (unitless), so losses of different "
         "recipes do not compare. Validation: on images held out of the training, never on a test "
-        "set; it only compares moments of one training."]
+        "set; it only compares moments of one training."
+        + f" Of all validations: {'; '.join(common)}." * bool(common)]
 
 
 # -- what it cost --------------------------------------------------------------------------------
@@ -101,12 +109,13 @@ def _before(made: Table, run: Run, one: Weights) -> list[Value]:
             _figure(made, one, "steps", "steps", _count)]
 
 
-def _after(made: Table, one: Weights) -> list[Value]:
+def _after(made: Table, one: Weights, common: list[str]) -> list[Value]:
     """Return the other columns on a training."""
     sets, left_out, machine = weights.data(one), weights.left_out(one), weights.machine(one)
     return [
         Value(machine) if machine else _absent(made, one, "device"),
-        _validation(made, one, one.best, "best"), _validation(made, one, one.last, "last"),
+        _validation(made, one, one.best, "best", common),
+        _validation(made, one, one.last, "last", common),
         _figure(made, one, "final_loss", "final loss", lambda loss: f"{loss:.4g}"),
         _figure(made, one, "parameters", "parameters", text.parameters),
         _figure(made, one, "images_seen", "patches seen", _count),
@@ -154,12 +163,13 @@ def _recipe(made: Table, one: Weights) -> Value:
                  [made.note(f"{one.recipe}: {details}")] if details else [])
 
 
-def _validation(made: Table, one: Weights, point: tuple[int, float] | None, which: str) -> Value:
+def _validation(made: Table, one: Weights, point: tuple[int, float] | None, which: str,
+                common: list[str]) -> Value:
     if point is None:
         return (made.absent("not validated, or the validation is not recorded") if one.known else
                 _absent(made, one, which))
     step, psnr = point
-    basis = weights.validated(one)
+    basis = "; ".join(part for part in weights.validation(one, one.scope) if part not in common)
     return Value(f"{psnr:.2f}" + (f" at step {_count(step)}" if which == "best" else ""),
                  [made.note(f"validation: {basis}")] if basis else [])
 

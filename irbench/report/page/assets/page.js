@@ -93,9 +93,9 @@
     count();
   });
 
-  // a table that is wider than its box fades at the edge that hides columns; a plot that is wider
-  // than a phone can be scrolled by keyboard
-  all(".scroll, .picture").forEach((box) => {
+  // a table, a plot or the navigation that is wider than its box fades at the edge that hides the
+  // rest; a plot that is wider than a phone can be scrolled by keyboard
+  all(".scroll, .picture, nav ul").forEach((box) => {
     const edge = () => {
       box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
       if (box.matches(".picture")) box.tabIndex = box.scrollWidth > box.clientWidth ? 0 : -1;
