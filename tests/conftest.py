@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,13 +29,21 @@ def no_mirror_by_accident(request, monkeypatch):
         monkeypatch.delenv("IRBENCH_MIRROR", raising=False)
 
 
-@pytest.fixture(autouse=True)
-def metrics_as_before():
+def restored():
     """Take metrics off the table again that a config or a record added."""
     before = dict(metrics.METRICS)
     yield
     metrics.METRICS.clear()
     metrics.METRICS.update(before)
+    if scoring := sys.modules.get("irbench.imaging.metrics"):
+        for known in (scoring.COMPUTED, scoring.FILES):
+            for name in set(known) - set(before):
+                del known[name]
+
+
+# of one test, and of a module: its fixtures add theirs before the first test begins
+metrics_as_before = pytest.fixture(autouse=True)(restored)
+metrics_as_before_the_module = pytest.fixture(autouse=True, scope="module")(restored)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ HEAVY = {"torch", "torchvision", "matplotlib", "pandas", "seaborn", "pyiqa", "lp
 # and for these, which few commands need -> milliseconds of CPU time that the import takes.
 # Quicker ones (tabulate 60, tqdm 50, psutil 20, PIL 20) are imported at a module's head.
 SLOW = {"scipy": 780, "cv2": 130, "numpy": 100, "requests": 95, "pooch": 80, "jsonschema": 80,
-        "h5py": 50}
+        "h5py": 50, "PIL": 50}
 OPTIONAL = {"shtab"}    # of an extra, and not installed everywhere
 # these import a module by a name that is data; elsewhere such an import would hide an arrow
 BY_NAME = {"irbench": "its public names", "irbench.plan": "the names of its face",

@@ -20,8 +20,8 @@ TEXT = (ROOT / "docs" / "paper-table.md").read_text()
 CONFIG, = re.findall(r"```yaml\n(.*?)```", TEXT, re.S)
 PAPER, = re.findall(r"```latex\n(.*?)```", TEXT, re.S)
 COMMANDS = [line for block in re.findall(r"```console\n(.*?)```", TEXT, re.S)
-            for line in block.splitlines()]
-VALUES = {"bicubic": 30.0, "compacter": 37.0, "mine": 39.0}
+            for line in block.replace("\\\n", "").splitlines()]
+VALUES = {"bicubic": 30.0, "imdn": 36.0, "compacter": 37.0, "mine": 39.0}
 ROWS = ["--rows", "SwinIR", "mine", "--columns", "set5", "--metrics", "psnr"]
 
 
@@ -60,24 +60,35 @@ def irbench(line, capsys, code=0):
 
 def test_the_commands_of_the_guide_work(world, capsys):
     printed = [irbench(line, capsys) for line in COMMANDS]
-    assert all(line.startswith("irbench ") for line in COMMANDS) and len(COMMANDS) == 7
+    assert all(line.startswith("irbench ") for line in COMMANDS) and len(COMMANDS) == 8
     table = (world / "table.tex").read_text()
     rows = [line.partition(" &")[0] for line in table.splitlines() if line.endswith(r"\\")]
-    assert rows[2:] == [r"SwinIR\textsuperscript{$\dagger$}", r"IMDN\textsuperscript{$\dagger$}",
-                        "Compacter", "Ours"]
+    assert rows[2:] == [*(rf"{name}\textsuperscript{{$\dagger$}}" for name in ("SwinIR", "EDT")),
+                        "IMDN", "Compacter", "Ours"]
+    assert "n/a" not in table
     assert r"Ours & \textbf{39.00} & \textbf{0.9750} & \textbf{39.00} & \textbf{0.9750}" in table
-    assert json.loads(printed[0].out) == {"table": "table.tex", "rows": 4}
+    assert json.loads(printed[0].out) == {"table": "table.tex", "rows": 5, "width_pt": 220}
     keys = re.findall(r"^@\w+\{(\w+),", (world / "refs.bib").read_text(), re.M)
     assert {"liang2021swinir", "hui2019imdn", "wu2024compacter", "bevilacqua2012set5",
             "zeyde2010set14", "wang2004ssim"} <= set(keys) and "keys1981cubic" not in keys
+    bib = (world / "refs.bib").read_text()
+    assert "% for: SwinIR (published method)\n@inproceedings{liang2021swinir," in bib
+    assert "(printed values of SwinIR, EDT); Ours (model)\n@inproceedings{ren2024semanir," in bib
+    assert "% for: IMDN (model)\n" in bib
+    example, = re.findall(r"`% for: (.*?)`", " ".join(TEXT.split()))
+    assert f"{example}\n@" in bib
+    stacked = (world / "stacked.tex").read_text()
+    assert r"\begin{table}[t]" in stacked
+    assert stacked.count("& 39.00 & 0.9750 & 39.00 & 0.9750 ") == 2
+    assert stacked.index(r"\textbf{$\times$2}") < stacked.index(r"\textbf{$\times$4}")
     wide = (world / "wide.tex").read_text()
     assert r"\begin{table*}" in wide and "$\\times$4" in wide
-    assert "| Compacter<sup>†</sup> | 38.24 | 0.9619 |" in printed[2].out
+    assert "| Compacter<sup>†</sup> | 38.24 | 0.9619 |" in printed[3].out
     assert "<td align=\"right\">39.00</td>" in (world / "table.html").read_text()
     lines = list(csv.DictReader((world / "table.csv").open()))
     assert {line["model"] for line in lines} == set(VALUES) and lines[0]["value"] == "30.0"
-    assert "@inproceedings{bevilacqua2012set5," in printed[5].out
-    assert "keys1981cubic" in printed[5].out
+    assert "@inproceedings{bevilacqua2012set5," in printed[6].out
+    assert "keys1981cubic" in printed[6].out
     assert (world / "all.bib").read_text().count("\n@") > 90
 
 
@@ -93,6 +104,43 @@ def test_the_paper_of_the_guide_compiles_without_a_box_too_wide(world, capsys):
     log = (world / "paper.log").read_text(errors="replace")
     assert not re.findall(r"^(?:!|Overfull).*", log, re.M)
     assert not shutil.which("bibtex") or "Liang" in (world / "paper.bbl").read_text()
+
+
+def test_the_caption_of_the_guide_names_the_source_of_the_copied_rows(world, capsys):
+    """The example's attribution is that of the dagger's note, and no row of it is empty."""
+    irbench(COMMANDS[0], capsys)
+    note, = re.findall(r"% † (.*)", (world / "table.tex").read_text())
+    assert "SwinIR, EDT: printed in the result tables (pictures) of SemanIR's public repo" in note
+    caption = " ".join(re.search(r"\\caption\{(.*?)\}\n *\\label", PAPER, re.S)[1].split())
+    assert r"copied from the tables in the repository of SemanIR~\cite{ren2024semanir}" in caption
+    assert "ren2024semanir" in (world / "refs.bib").read_text()
+    assert r"\smallskip" in PAPER
+
+
+def test_a_table_that_became_wider_than_asked_for_says_so(world, capsys):
+    wide = ["table", "sr", "--columns", "set5", "set14", "--protocol", "x2", "x4", "--output",
+            "t.tex"]
+    printed = irbench(wide, capsys)
+    assert printed.err.startswith("The table is too wide for a column (220 pt): it is made for "
+                                  "both (450 pt, a table*). Fewer --columns or --metrics, or "
+                                  "--stack, make it")
+    assert json.loads(printed.out)["width_pt"] == 450 and printed.err.count("\n") == 1
+    for more, width in ((["--stack"], 220), (["--fit", "page"], 450), (["--fit", "460"], 460)):
+        printed = irbench([*wide, *more], capsys)
+        assert json.loads(printed.out)["width_pt"] == width and not printed.err
+    printed = irbench([*wide[:-1], "t.csv"], capsys)
+    assert json.loads(printed.out)["width_pt"] is None and not printed.err
+    refused = irbench([*wide, "--fit", "220"], capsys, code=2).err
+    assert "stack the levels as blocks of rows (--stack), or make several" in refused
+    assert "--stack" not in irbench([*wide, "--stack", "--fit", "60"], capsys, code=2).err
+
+
+def test_an_earlier_file_of_entries_is_replaced_and_anything_else_is_not(world, capsys):
+    irbench(["cite", "--output", "refs.bib"], capsys)
+    assert (world / "refs.bib").read_text().startswith("% for: ")
+    irbench(["cite", "--output", "refs.bib"], capsys)
+    (world / "refs.bib").write_text("% my own words\n" + (world / "refs.bib").read_text())
+    assert "is not BibTeX" in irbench(["cite", "--output", "refs.bib"], capsys, code=2).err
 
 
 def test_reasons_of_a_bare_table_are_messages(world, capsys):
@@ -154,3 +202,15 @@ def test_a_place_that_is_none_is_refused(room, capsys):
     with pytest.raises(SystemExit):
         cli.main(["table", "sr", "--fit", room])
     assert "is not valid: column, page, text or a width in points" in capsys.readouterr().err
+
+
+def test_the_exact_spelling_comes_first_and_a_row_named_twice_is_refused(world, capsys):
+    words = ["table", "sr", "--columns", "set5", "--metrics", "psnr", "--protocol", "x2", "--csv"]
+    printed = irbench([*words, "--rows", "imdn", "IMDN", "mine"], capsys).out
+    assert "36.00" in printed and "38.00" in printed        # measured (made up), and as printed
+    for rows, message in {
+            ("imdn", "Imdn"): "imdn and Imdn are one row, imdn. Name it once. The published method "
+                              "of that name is published:Imdn.",
+            ("mine", "mine"): "mine and mine are one row, mine. Name it once.",
+            ("IMDN", "published:imdn"): "IMDN and published:imdn are one row, "}.items():
+        assert message in irbench([*words, "--rows", *rows], capsys, code=2).err

@@ -141,7 +141,7 @@ def test_a_run_on_two_photographs_outside_the_checkout(installed, tmp_path):
     assert json.loads(again.stdout)["would_run"] == 0 and "report is current" in again.stderr
     planned = irbench("run", "--dry-run", "benchmark")
     assert planned.returncode == 0, planned.stderr
-    assert "Evaluate" in planned.stderr + planned.stdout
+    assert "evaluate" in planned.stderr + planned.stdout
     assert irbench("init", "start").returncode == 0
 
 

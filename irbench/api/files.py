@@ -45,6 +45,21 @@ class PhotoFile:
 
 
 @dataclass
+class FilesFound:
+    """What a command means.
+
+    Attributes:
+        photos: the photographs to restore, sorted by path.
+        unread: photographs of formats that are not read, such as raw files and HEIC.
+        others: how many more files there are, of other kinds.
+    """
+
+    photos: list[PhotoFile] = field(default_factory=list)
+    unread: list[Path] = field(default_factory=list)
+    others: int = 0
+
+
+@dataclass
 class FilesDone:
     """What became of photographs.
 
@@ -61,26 +76,42 @@ class FilesDone:
 
 # -- which files -------------------------------------------------------------------------------
 
-def find(inputs: Sequence[str], output: str | Path, suffix: str | None = None) -> list[PhotoFile]:
-    """Return the photographs that a command means, sorted by path, each with the file to write.
+def find(inputs: Sequence[str], output: str | Path, suffix: str | None = None) -> FilesFound:
+    """Return the photographs that a command means, each with the file to write.
 
     Args:
         inputs: paths of files or folders, and glob patterns. Of folders and patterns files with a
-            suffix of a photograph are taken (``photo.SUFFIXES``), hidden ones are not, and folders
-            below them are kept.
+            suffix of a photograph are taken (``photo.SUFFIXES``), and folders below them are kept.
+            Other files are counted, hidden ones are left out.
         output: the folder to write to. For a single file it may be a file, if its suffix is that
             of a format.
         suffix: of the files to write; None: that of ``output``, or ``.png``.
 
     Raises:
-        UserError: nothing there, or no photograph; two photographs with one output; an output that
-            would replace a photograph.
+        UserError: nothing there, or no photograph that is read; two photographs with one
+            output; an output that would replace a photograph.
     """
     out = expanded(output)
-    found = dict(_found(inputs, out.absolute()))
+    there = dict(_found(inputs, out.absolute()))
+    named = {expanded(given) for given in inputs}      # a file that is named is taken as it is
+    unread = sorted(path for path in there if path.suffix.lower() in photo.UNREAD)
+    found = {path: name for path, name in there.items()
+             if path.suffix.lower() in photo.SUFFIXES
+             or (path in named and path.suffix.lower() not in photo.UNREAD)}
+    if not found and len(there) == len(unread) == 1:
+        raise UserError(photo.not_read(str(unread[0])))
     if not found:
-        raise UserError(f"{', '.join(inputs)}: no photograph there. Files with these suffixes are "
-                        f"taken: {', '.join(photo.SUFFIXES)}.")
+        raise UserError(f"{', '.join(inputs)}: no photograph there that irbench reads"
+                        f"{f' (but {messages.some(unread)})' if unread else ''}. Files with these "
+                        f"suffixes are taken: {', '.join(photo.SUFFIXES)}.")
+    return FilesFound(_tasks(inputs, output, suffix, found), unread,
+                      len(there) - len(unread) - len(found))
+
+
+def _tasks(inputs: Sequence[str], output: str | Path, suffix: str | None,
+           found: dict[Path, Path]) -> list[PhotoFile]:
+    """Return photographs, by path with the path to keep, each with the file to write."""
+    out = expanded(output)
     one_file = (len(found) == 1 and len(inputs) == 1 and expanded(inputs[0]).is_file()
                 and out.suffix.lower() in photo.SUFFIXES and not out.is_dir())
     if one_file:
@@ -105,7 +136,8 @@ def _found(inputs: Sequence[str], out: Path) -> Iterator[tuple[Path, Path]]:
             fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
             base = Path(*parts[:fixed])
             for one in map(Path, sorted(glob.glob(str(path), recursive=True))):  # noqa: PTH207
-                if _is_photo(one) and one.is_file() and out not in one.absolute().parents:
+                if (not one.name.startswith(".") and one.is_file()
+                        and out not in one.absolute().parents):
                     yield one, one.relative_to(base)
         else:
             raise UserError(f"{given}: no such file or folder. Give a photograph, a folder, or a "
@@ -119,12 +151,8 @@ def _below(folder: Path, out: Path) -> Iterator[tuple[Path, Path]]:
                             and (Path(place) / name).absolute() != out)
         for name in sorted(names):
             path = Path(place) / name
-            if _is_photo(path) and path.is_file():
+            if not name.startswith(".") and path.is_file():
                 yield path, path.relative_to(folder)
-
-
-def _is_photo(path: Path) -> bool:
-    return path.suffix.lower() in photo.SUFFIXES and not path.name.startswith(".")
 
 
 def _checked(tasks: list[PhotoFile]) -> list[PhotoFile]:

@@ -26,7 +26,8 @@ from irbench.imaging.photo import Photo
 INPUT_BYTES, OUTPUT_BYTES = 8, 12
 STRIP = 256     # rows that are rounded at a time
 LEVELS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
-FIRST = 4       # channels of the largest array of channels first that is named as such
+WITH_ALPHA = 4  # channels
+OVER = 2        # floats up to here overshoot [0, 1]; larger ones are in [0, 255]
 
 
 class PictureModel(Protocol):
@@ -70,16 +71,25 @@ def plain_array(array: np.ndarray) -> np.ndarray:
     return np.asarray(array)
 
 
+def check_shape(array: np.ndarray, alpha: str = "Cut its alpha off") -> None:
+    """Raise UserError for an array that is not (H, W, 1 or 3) or (H, W); ``alpha``: the advice."""
+    shape = array.shape
+    if array.ndim == 2 or (array.ndim == 3 and shape[-1] in (1, 3)):
+        return
+    hint = ""
+    if array.ndim == 3 and shape[0] in (1, 3, WITH_ALPHA):
+        cut = "[:3]" * (shape[0] == WITH_ALPHA)
+        hint = f" It looks like channels first: give array{cut}.transpose(1, 2, 0)."
+    elif array.ndim == 3 and shape[-1] == WITH_ALPHA:
+        hint = f" {alpha}: array[..., :3]."
+    raise UserError(f"an array of shape {shape}. Valid: (H, W, 3), RGB, or (H, W), gray.{hint}")
+
+
 def _checked(array: np.ndarray) -> np.ndarray:
     """Return an array as (H, W, 1 or 3), floats as float32. Raises UserError for other arrays."""
     array = plain_array(array)
     shape = array.shape
-    if array.ndim not in (2, 3) or (array.ndim == 3 and shape[-1] not in (1, 3)):
-        hint = (" It looks like channels first: give array.transpose(1, 2, 0)."
-                if array.ndim == 3 and shape[0] <= FIRST else
-                " Give a Pillow image to keep its alpha, or cut it off: array[..., :3]."
-                if array.ndim == 3 and shape[-1] == FIRST else "")
-        raise UserError(f"an array of shape {shape}. Valid: (H, W, 3), RGB, or (H, W), gray.{hint}")
+    check_shape(array, "Give a Pillow image to keep its alpha, or cut it off")
     if not array.size:
         raise UserError(f"an array of shape {shape} has no pixel.")
     array = array[..., None] if array.ndim == 2 else array
@@ -88,10 +98,15 @@ def _checked(array: np.ndarray) -> np.ndarray:
     if array.dtype not in (np.float32, np.float64):
         raise UserError(f"an array of type {array.dtype}. Valid: uint8 in [0, 255], uint16 in "
                         "[0, 65535], float32 or float64 in [0, 1].")
-    if not (array.min() >= 0 and array.max() <= 1):     # NaN is refused, too
-        raise UserError(f"an array of {array.dtype} with values from {array.min():g} to "
-                        f"{array.max():g}. Floating-point pictures have values in [0, 1]: divide "
-                        "by 255, or clip.")
+    low, high = array.min(), array.max()
+    if np.isnan(low):
+        raise UserError(f"an array of {array.dtype} with NaN. A picture has a value at every "
+                        "pixel.")
+    if not (low >= 0 and high <= 1):
+        how = ("array / 255" if low >= 0 and OVER < high <= 255 else
+               "numpy.clip(array / 255, 0, 1)" if high > OVER else "numpy.clip(array, 0, 1)")
+        raise UserError(f"an array of {array.dtype} with values from {low:g} to {high:g}. "
+                        f"Floating-point pictures have values in [0, 1]: give {how}.")
     return array.astype(np.float32)
 
 

@@ -9,7 +9,7 @@ Try: ``python -c "import irbench; print(irbench.load_run('results/photos').cells
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 KINDS = ("cell", "profile", "training")
 DAMAGED = "damaged"     # the status of a record that cannot be read
+NO_TRAINING = {"checkpoint": {"file": "", "sha256": None}}     # gives the columns of a result
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class LoadedRun:
         ``height``, ``width`` and ``batch`` of the input;
         ``device``, ``dtype`` and ``threads``.
         """
-        return self._frame("profile", _profile)
+        return self._frame("profile", _profile, _profile({}))
 
     @functools.cached_property
     def trainings(self) -> pd.DataFrame:
@@ -77,12 +78,14 @@ class LoadedRun:
         ``steps``, ``seconds``, ``final_loss``, ``best_psnr`` (dB, on the validation images) and
         ``best_step``, ``parameters``, ``checkpoint`` (path) and ``sha256`` of the weights.
         """
-        return self._frame("training", self._training)
+        return self._frame("training", self._training, self._training(NO_TRAINING))
 
     def _stored(self, kind: str) -> Iterator[Stored]:
         return RunFolder(self.path).each(kind)
 
-    def _frame(self, kind: str, values: Callable[[dict], dict]) -> pd.DataFrame:
+    def _frame(self, kind: str, values: Callable[[dict], dict],
+               always: Iterable[str] = ()) -> pd.DataFrame:
+        """Return a row per record; the columns ``always`` are there even without a result."""
         import pandas as pd
 
         rows = []
@@ -91,9 +94,10 @@ class LoadedRun:
             rows.append({**stored.key, "status": record["status"], "reason": record["reason"] or "",
                          **(values(record["result"]) if record["result"] else {}),
                          "record": str(self.path / stored.place)})
-        columns = [*parts(kind), "status", "reason"]
-        frame = pd.DataFrame(rows, columns=None if rows else [*columns, "record"])
-        return frame[[*(name for name in frame if name != "record"), "record"]]
+        columns = dict.fromkeys([*parts(kind), "status", "reason", *always,
+                                 *(name for row in rows for name in row if name != "record"),
+                                 "record"])
+        return pd.DataFrame(rows, columns=list(columns))
 
     def _training(self, result: dict) -> dict:
         best, weights = result.get("best") or {}, result["checkpoint"]

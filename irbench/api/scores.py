@@ -10,7 +10,9 @@ Try: ``python -c "import irbench; print(irbench.psnr('restored.png', 'target.png
 
 from __future__ import annotations
 
+import contextlib
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from irbench.api.pictures import plain_array
+from irbench.api.pictures import OVER, check_shape, plain_array
 from irbench.catalog import patterns, protocols
 from irbench.catalog.datasets import DatasetEntry
 from irbench.catalog.protocols import Protocol
@@ -27,7 +29,7 @@ from irbench.core import forms, messages
 from irbench.core import metrics as table
 from irbench.core.errors import Unavailable, UserError
 from irbench.core.files import expanded, read_bytes
-from irbench.data import folders
+from irbench.data import folders, tree
 from irbench.imaging import containers, degrade, metrics
 from irbench.imaging.images import decode, of_pillow, read_image, to_rgb
 
@@ -110,13 +112,30 @@ def _pixels(picture: Picture, role: str) -> np.ndarray:
     picture = plain_array(picture)
     if picture.dtype != np.uint8:
         raise UserError(f"{role}: an array of {picture.dtype}. Metrics are computed of uint8 in "
-                        "[0, 255]: round first, as numpy.round(numpy.clip(x, 0, 1) * 255).")
-    if picture.ndim == 2:
-        return picture[..., None]
-    if picture.ndim != 3 or picture.shape[-1] not in (1, 3):
-        raise UserError(f"{role}: an array of shape {picture.shape}. Valid: (H, W, 3), RGB, or "
-                        "(H, W), gray.")
-    return picture
+                        f"[0, 255]{_how_rounded(picture)}.")
+    try:
+        check_shape(picture)
+    except UserError as error:
+        raise UserError(f"{role}: {error}") from None
+    return picture[..., None] if picture.ndim == 2 else picture
+
+
+def _how_rounded(array: np.ndarray) -> str:
+    """Return the code that makes uint8 of an array, by its type and range; "" if unknown."""
+    kind, low, high = array.dtype.kind, 0, 0
+    if kind in "fiu" and array.size:
+        low, high = array.min(), array.max()
+    if kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
+        return ", and this one has NaN or infinite values"
+    code = {"b": "array.astype(numpy.uint8) * numpy.uint8(255)",
+            "f": "numpy.round(numpy.clip(array, 0, 1) * 255).astype(numpy.uint8)"}.get(kind)
+    if kind == "f" and high > OVER:
+        code = "numpy.round(numpy.clip(array, 0, 255)).astype(numpy.uint8)"
+    elif kind in "iu":
+        code = ("array.astype(numpy.uint8)" if low >= 0 and high <= 255 else
+                "numpy.round(array / 257).astype(numpy.uint8)" if array.dtype == np.uint16 else
+                "numpy.clip(array, 0, 255).astype(numpy.uint8)")
+    return f": convert it first, as {code}" if code else ""
 
 
 def _scores(scorer: metrics.Scorer, protocol: Protocol, restored: np.ndarray,
@@ -151,6 +170,8 @@ class FolderScores:
         missing: metric -> why it has no mean.
         without_result: names of the targets without a result.
         ignored: names of the results that belong to no target.
+        left_out: image files in the two folders that were not looked at: of a type that is not
+            read, or in a folder below.
     """
 
     protocol: str
@@ -159,6 +180,17 @@ class FolderScores:
     missing: dict[str, str]
     without_result: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def alike(self) -> tuple[str, ...]:
+        """Names of targets without a result that differ from a result's only in their encoding.
+
+        A letter with an accent has two forms in Unicode (NFC and NFD), which look the same.
+        """
+        forms_of = {unicodedata.normalize("NFC", name) for name in self.ignored}
+        return tuple(name for name in self.without_result
+                     if unicodedata.normalize("NFC", name) in forms_of)
 
     @property
     def images(self) -> pd.DataFrame:
@@ -172,7 +204,7 @@ class FolderScores:
         """Return all as plain data (JSON)."""
         return {"protocol": self.protocol, "count": len(self.scores), "mean": self.mean,
                 "missing": self.missing, "without_result": list(self.without_result),
-                "ignored": list(self.ignored),
+                "ignored": list(self.ignored), "left_out": list(self.left_out),
                 "images": [{"name": name, **scores} for name, scores in self.scores.items()]}
 
 
@@ -229,7 +261,8 @@ def score(results: str | Path, targets: str | Path, protocol: str,
     used = {one for several in results_of.values() for one in several}
     return FolderScores(
         chosen.id, scores, _mean(scores, names, lacking), _reasons(scorer, scores, names, lacking),
-        lacking, tuple(name for name in given if name not in used))
+        lacking, tuple(name for name in given if name not in used),
+        (*_left_out(results), *_left_out(targets)))
 
 
 def _known(names: Iterable[str]) -> tuple[str, ...]:
@@ -252,6 +285,18 @@ def _listed(folder: str | Path, role: str) -> dict[str, Path]:
     if not found:
         raise UserError(f"{role} {folder}: no picture lies directly in this folder.")
     return {one.stem: one for one in sorted(found, key=lambda one: one.stem)}
+
+
+def _left_out(folder: str | Path) -> list[str]:
+    """Return the images of a folder that are not read, and those in the folders directly below."""
+    home, found = expanded(folder), []
+    with contextlib.suppress(OSError):
+        found = tree.left_out(home, [None], ())
+        for below in sorted(one for one in home.iterdir()
+                            if one.is_dir() and not one.name.startswith(".")):
+            with contextlib.suppress(OSError):      # one that may not be read
+                found += sorted(tree.images_in(below))
+    return [str(path) for path in found]
 
 
 def _decoded(path: Path) -> np.ndarray:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 from pathlib import Path
 
 from irbench.catalog import protocols
@@ -152,7 +153,8 @@ def _command(arguments: argparse.Namespace) -> str:
     if config.is_absolute() and config.is_relative_to(Path.cwd()):
         config = config.relative_to(Path.cwd())
     scope = arguments.protocol.partition("@")[0]
-    return f"irbench train --config {config} --protocol {scope} --model {arguments.model}"
+    return (f"irbench train --config {shlex.quote(str(config))} --protocol {scope} "
+            f"--model {arguments.model}")
 
 
 def _import(arguments: argparse.Namespace) -> int:

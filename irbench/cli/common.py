@@ -42,10 +42,29 @@ def add_config(parser: argparse.ArgumentParser, help: str = "default: %(default)
     parser.add_argument("--config", default=CONFIG, help=help)
 
 
-def add_run(parser: argparse.ArgumentParser) -> None:
-    """Add the options that name the run of a job: a config, or the plan made from it."""
+def add_config_word(parser: argparse.ArgumentParser, dest: str = "config",
+                    metavar: str = "CONFIG", default: str | None = CONFIG,
+                    help: str = f"a config file (default: {CONFIG})"
+                    ) -> argparse._MutuallyExclusiveGroup:
+    """Add the config as a word, and as the option that other verbs have; return their group."""
+    parser.set_defaults(**{dest: default})
     group = parser.add_mutually_exclusive_group()
-    group.add_argument("--config", default=CONFIG, help="default: %(default)s")
+    group.add_argument(dest, nargs="?", metavar=metavar, default=argparse.SUPPRESS, help=help)
+    group.add_argument("--config", dest=dest, metavar="CONFIG", default=argparse.SUPPRESS,
+                       help="the same")
+    return group
+
+
+def add_run(parser: argparse.ArgumentParser, *, word: bool = False) -> None:
+    """Add the options that name the run of a job: a config, or the plan made from it.
+
+    ``word``: the config may also be a word without an option.
+    """
+    if word:
+        group = add_config_word(parser)
+    else:
+        group = parser.add_mutually_exclusive_group()
+        group.add_argument("--config", default=CONFIG, help="default: %(default)s")
     add_plan(group)
 
 
@@ -124,7 +143,7 @@ def add_job(parser: argparse.ArgumentParser, *, device: bool = True,
                              "write a record with the reason and continue, as the workflow does")
     parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
     if several:
-        output.add_file(parser, "--log", "also write messages to this file; one for each cell",
+        output.add_file(parser, "--log", "also write messages to this file; one for each job",
                         LOGS, nargs="+", default=[])
     else:
         add_log(parser)
@@ -225,6 +244,27 @@ def config_of(given: str) -> tuple[Path, RunFolder | None]:
         raise UserError(f"config {given}: no such file.")
     raise unknown("run", given, [one.path.name for one in runs() if one.config.is_file()],
                   str(RESULTS))
+
+
+def plan_of(given: str) -> Plan:
+    """Return the plan of the config or run that is named.
+
+    Raises UserError as ``config_of``, and for a run's folder that is not where this plan's records
+    lie: a copy, or one that was moved.
+    """
+    config, folder = config_of(given)
+    planned = plans.load(config)
+    check_place(planned, folder, given)
+    return planned
+
+
+def check_place(planned: Plan, folder: RunFolder | None, given: str) -> None:
+    """Raise UserError if a run was named by a folder that is not where its records lie."""
+    if folder and folder.path.resolve() != planned.folder.resolve():
+        raise UserError(f"run {given}: its config makes the run {planned.config['run']!r}, whose "
+                        f"records lie in {planned.folder} as seen from here. A copy, or a folder "
+                        "that was moved, has no state of its own: move it back, or ask where the "
+                        "run was made.")
 
 
 def collected(given: str) -> Run:

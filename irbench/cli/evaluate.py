@@ -35,7 +35,7 @@ HELP = "evaluate one cell: model, dataset, protocol"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    common.add_run(parser)
+    common.add_run(parser, word=True)
     parser.add_argument("--no-config", action="store_true",
                         help=f"do without a config although there is a {common.CONFIG}")
     common.add_protocol(parser)

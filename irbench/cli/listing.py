@@ -1,4 +1,4 @@
-"""``irbench list``: all models, peers, protocols, datasets, recipes and metrics available.
+"""``irbench list``: all models, peers, protocols, datasets, recipes, metrics, published methods.
 
 Reads   the catalogs, and a config if one is given.
 
@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import argparse
 
+from irbench.catalog import published
 from irbench.cli import common
 from irbench.core.errors import UserError
+from irbench.plan import config as configs
 from irbench.present import protocol_page
 
 NAME = "list"
-HELP = "list models, peers, protocols, datasets, recipes and metrics"
+HELP = "list models, peers, protocols, datasets, recipes, metrics and published methods"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("what", nargs="?",
-                        choices=["models", "peers", "protocols", "datasets", "recipes", "metrics"])
+    parser.add_argument("what", nargs="?", metavar="WHAT",
+                        choices=["models", "peers", "protocols", "datasets", "recipes", "metrics",
+                                 "published"],
+                        help="%(choices)s; default: all")
     parser.add_argument("--config", help="also list what this config adds")
     parser.add_argument("--markdown", action="store_true", help="for protocols: a page of tables "
                         "with every convention, as in the documentation")
@@ -29,7 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the requested lists; return the exit code. Raises UserError for other pages."""
-    known = common.everything(arguments.config)
+    known = {**common.everything(arguments.config), "published": _published(arguments.config)}
     if arguments.markdown:
         if arguments.what != "protocols":
             raise UserError("--markdown is for protocols: irbench list protocols --markdown")
@@ -43,3 +47,12 @@ def run(arguments: argparse.Namespace) -> int:
                 getattr(entry, "summary", entry.title))
             print(f"  {name:<{width}}  {title}")
     return 0
+
+
+def _published(config: str | None) -> dict[str, dict]:
+    """Return the published methods, which `irbench table --rows` takes, each with its tasks."""
+    paths = configs.load(config)["catalog_paths"] if config else []
+    tasks: dict[str, dict[str, None]] = {}
+    for figure in (*published.load(), *published.of_users(paths)):
+        tasks.setdefault(figure.method, {})[figure.task] = None
+    return {method: {"note": ", ".join(found)} for method, found in tasks.items()}

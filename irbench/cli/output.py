@@ -163,7 +163,8 @@ def bibtex(path: Path) -> str:
            if key not in known]
     if own:
         return f"holds entries that irbench does not have ({own[0]})"
-    return "" if text.lstrip().startswith("@") else "is not BibTeX"
+    comments = rf"\s*(?:{re.escape(citations.USE)}.*\n)?"     # irbench's own
+    return "" if re.match(rf"{comments}@", text) else "is not BibTeX"
 
 
 def _csv(path: Path) -> str:

@@ -23,6 +23,7 @@ from irbench import plan as plans
 from irbench.cli import common
 from irbench.core import messages
 from irbench.core.errors import UserError
+from irbench.core.run_folder import RunFolder
 from irbench.jobs import verify
 from irbench.jobs.costs import estimate, hours, measured, room
 from irbench.jobs.costs.estimate import Estimate, JobsOfModel
@@ -38,9 +39,9 @@ WORDS = {"training": "train", "cell": "evaluate"}
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("run", nargs="?", default=common.CONFIG, metavar="CONFIG|RUN",
-                        help="a config file, the name of one that comes with irbench, or a run by "
-                             "its name or folder (default: %(default)s)")
+    common.add_config_word(parser, "run", "CONFIG|RUN", help="a config file, the name of one that "
+                           "comes with irbench, or a run by its name or folder (default: "
+                           f"{common.CONFIG})")
     parser.add_argument("--cost", action="store_true",
                         help="what the run will need, beside its jobs")
     parser.add_argument("--profiles", nargs="+", default=[], metavar="RESULTS",
@@ -54,8 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.profiles and not arguments.cost:
         raise UserError("--profiles is for --cost: irbench plan --cost --profiles "
                         f"{' '.join(arguments.profiles)}")
-    config = _config(arguments.run)
+    config, folder = _config(arguments.run)
     planned = plans.load(config)
+    common.check_place(planned, folder, arguments.run)
     if arguments.cost:
         found = estimate.estimate(planned, config, measured.run_folders(arguments.profiles))
         print(plain.pretty(found.as_dict()) if arguments.json else "\n".join(_cost(found)))
@@ -66,12 +68,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _config(given: str) -> Path:
+def _config(given: str) -> tuple[Path, RunFolder | None]:
     known = shipped.configs()
-    path = (known[given] if given in known and not Path(given).exists()
-            else common.config_of(given)[0])
+    path, folder = ((known[given], None) if given in known and not Path(given).exists()
+                    else common.config_of(given))
     here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
+    return path.relative_to(here) if path.is_relative_to(here) else path, folder
 
 
 # -- the jobs ------------------------------------------------------------------------------------

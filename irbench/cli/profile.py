@@ -1,6 +1,8 @@
-"""``irbench profile``: the cost of one model under a protocol.
+"""``irbench profile``: the cost of a model under a protocol.
 
-Reads   the config. Writes the profile's record.
+The workflow measures several one after another, each in a process of its own.
+
+Reads   the config. Writes the profiles' records.
 
 Try: ``irbench profile --protocol sr-x2 --model compacter``
      ``irbench profile --protocol sr-x2 --model compacter --device cuda --wait-quiet``
@@ -11,6 +13,7 @@ from __future__ import annotations
 import argparse
 
 from irbench.cli import common, work
+from irbench.core.errors import UserError
 
 NAME = "profile"
 HELP = "measure parameters, MACs, latency, memory"
@@ -18,15 +21,28 @@ HELP = "measure parameters, MACs, latency, memory"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    common.add_run(parser)
-    common.add_protocol(parser)
-    common.add_model(parser)
+    common.add_run(parser, word=True)
+    parser.add_argument("--protocol", required=True, nargs="+", metavar="PROTOCOL",
+                        help="e.g. sr-x2, or sr-x2@1; one for all models, or one for each")
+    parser.add_argument("--model", required=True, nargs="+", metavar="MODEL",
+                        help="a name under `models` in the config")
     common.add_wait_quiet(parser)
-    common.add_job(parser)
+    common.add_job(parser, several=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure the model; return the exit code."""
+    """Measure the models; return the exit code."""
+    models, protocols = arguments.model, arguments.protocol
+    if len(protocols) not in (1, len(models)):
+        raise UserError(f"--protocol names {len(protocols)} protocols, --model {len(models)} "
+                        "models. Give one protocol for all models, or one for each.")
+    if len(models) > 1 and arguments.on_failure != "record":
+        raise UserError("several models go with --on-failure record, which measures each in a "
+                        "process of its own: what was done before would change the memory.")
     planned = common.load_plan(arguments)
-    job = planned.find("profile", protocol=arguments.protocol, model=arguments.model)
-    return work.run_job(arguments, planned, job, common.settings(arguments, planned))
+    if len(protocols) == 1:
+        protocols = protocols * len(models)
+    jobs = [planned.find("profile", protocol=protocol, model=model)
+            for protocol, model in zip(protocols, models, strict=True)]
+    jobs = list({job.record: job for job in jobs}.values())     # models may share a profile
+    return work.run_jobs(arguments, planned, jobs, common.settings(arguments, planned))

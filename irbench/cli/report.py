@@ -24,7 +24,7 @@ HELP = "render tables, plots and report.html from the records"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    common.add_config(parser)
+    common.add_config_word(parser)
     parser.add_argument("--differences", action="store_true",
                         help="show measured - published in the cells of tables, like the config's "
                              "report.differences")

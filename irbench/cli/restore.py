@@ -17,6 +17,7 @@ from irbench.cli import common
 from irbench.core import messages
 from irbench.core.errors import UserError
 from irbench.core.files import expanded
+from irbench.imaging import photo
 
 NAME = "restore"
 HELP = ("restore photographs without targets: a file, a folder or a pattern; exit 1 if some could "
@@ -54,7 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     suffix = FORMATS.get(arguments.format)
-    tasks = files.find(arguments.inputs, arguments.output, suffix)
+    found = files.find(arguments.inputs, arguments.output, suffix)
+    tasks = found.photos
     if suffix and tasks[0].target == expanded(arguments.output):
         raise UserError(f"--format {arguments.format}: --output {arguments.output} names a file, "
                         "whose suffix decides the format. Omit one of them.")
@@ -67,12 +69,16 @@ def run(arguments: argparse.Namespace) -> int:
         inference={"tile": arguments.tile} if arguments.tile else None,
         data_root=arguments.data_root)
     done = files.restore_files(tasks, model, overwrite=arguments.overwrite)
-    if done.refused and len(tasks) == 1:
+    if done.refused and len(tasks) == 1 and not found.unread:
         raise UserError(next(iter(done.refused.values())))
+    done.refused |= {str(path): photo.not_read(str(path)) for path in found.unread}
     for reason in done.refused.values():
         messages.say(f"not restored: {reason}")
     messages.say(f"{len(done.restored)} restored, {len(done.skipped)} were there already, "
                  f"{len(done.refused)} refused: {arguments.output}")
+    if found.others:
+        messages.say(f"{found.others} files with other suffixes were not taken" if found.others > 1
+                     else "1 file with another suffix was not taken")
     print(json.dumps({
         "restored": len(done.restored), "skipped": len(done.skipped), "refused": done.refused,
         "model": model.name, "protocol": model.protocol, "device": model.device,

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -26,7 +28,9 @@ import sysconfig
 from pathlib import Path
 
 from irbench import plan as plans
+from irbench.catalog import reader
 from irbench.cli import common
+from irbench.core import machine
 from irbench.core.errors import UserError, unknown
 from irbench.core.run_folder import RunFolder
 from irbench.jobs import life, verify
@@ -36,14 +40,15 @@ from irbench.plan import shipped
 NAME = "run"
 HELP = "run the whole pipeline of a config: sets, trainings, cells, profiles and report"
 DEFAULT = "default"
+ON_GPU = ("training", "cell", "profile", "bench")   # jobs that ask for a GPU
+OWN_EXECUTORS = ("local", "dryrun", "touch")    # of Snakemake, without a package
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    parser.add_argument("run_config", nargs="?", metavar="CONFIG",
-                        help="a config file, or the name of one that comes with irbench, such as "
-                             f"benchmark or paper; default: {common.CONFIG}, or without one the "
-                             "default run of irbench")
+    common.add_config_word(parser, "run_config", default=None, help="a config file, or the name of "
+                           "one that comes with irbench, such as benchmark or paper; default: "
+                           f"{common.CONFIG}, or without one the default run of irbench")
     parser.add_argument("--cores", type=_cores, metavar="N",
                         help="CPU cores to use; default: all")
     parser.add_argument("--profile", metavar="FOLDER",
@@ -69,7 +74,12 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"irbench: interrupted. {_kept(folder)} Run the same command again; it continues.",
               file=sys.stderr)
         return 128 + came   # as a shell says it: 130 for Ctrl-C, 143 for SIGTERM
-    if code == 0 and not arguments.dry_run:
+    if code == 0 and arguments.dry_run:
+        name = shlex.quote(str(config))
+        print(f"irbench: nothing was run. irbench status {name} says what would run, and why; "
+              f"irbench plan {name} lists the jobs.", file=sys.stderr)
+    elif code == 0:
+        _warn_of_cpu(folder)
         print(json.dumps(_summary(folder)))
     return code if code in (0, 2, 130) else 1
 
@@ -102,10 +112,16 @@ def _snakemake(config: Path, arguments: argparse.Namespace) -> tuple[int, int | 
                         ) from None
     command = [sys.executable, "-m", "snakemake", "--snakefile", home / shipped.SNAKEFILE,
                "--configfile", config, *(["--cores", cores] if cores else []), *profile,
-               *(["--dry-run"] if arguments.dry_run else []), *more]
+               *_dry(arguments.dry_run, more), *more]
     process = subprocess.Popen(list(map(str, command)), env={
         **os.environ, **life.environment(), "PATH": _path()})
     return life.wait(process.wait, process.terminate)
+
+
+def _dry(asked: bool, more: list[str]) -> list[str]:
+    """Return Snakemake's options for a dry run: counts, without a page for each job."""
+    quiet = any(re.match(r"-q|--quiet", one) for one in more)
+    return (["--dry-run"] + ["--quiet", "rules", "reason", "host"] * (not quiet)) if asked else []
 
 
 def _profile(given: str | None, config: Path) -> list[str | Path]:
@@ -118,10 +134,24 @@ def _profile(given: str | None, config: Path) -> list[str | Path]:
             if (folder / "config.yaml").resolve() == config.resolve():
                 raise UserError(f"--profile {given}: its config.yaml is the config of the run, not "
                                 "Snakemake's options. Name another folder, or omit --profile.")
+            _require_executor(given, folder / "config.yaml")
             return ["--workflow-profile", folder]
     raise UserError(f"--profile {given}: no folder with a config.yaml there. Profiles that come "
                     f"with irbench: {', '.join(shipped.PROFILES)} (copy "
                     f"{home / shipped.PROFILE.parent / shipped.PROFILES[-1]} to change it).")
+
+
+def _require_executor(given: str, path: Path) -> None:
+    """Raise UserError if a profile's executor is a package of Snakemake that is not installed."""
+    with contextlib.suppress(ValueError, ImportError):  # Snakemake says what is wrong with it
+        options = reader.parse(path)
+        name = options.get("executor") if isinstance(options, dict) else None
+        if isinstance(name, str) and name not in OWN_EXECUTORS and not importlib.util.find_spec(
+                f"snakemake_executor_plugin_{name.replace('-', '_')}"):
+            raise UserError(
+                f"--profile {given}: {path} has the executor {name}, whose package is not "
+                f"installed. pip install 'snakemake-executor-plugin-{name}'; those for slurm and "
+                "kubernetes also come with irbench's extra, 'irbench-restoration[cluster]'.")
 
 
 def _path() -> str:
@@ -153,6 +183,23 @@ def _summary(folder: RunFolder) -> dict:
     jobs = jobs or []
     return {"run": folder.path.name, "report": report, "jobs": len(jobs),
             "without_result": sum(state != "ok" for state in jobs)}
+
+
+def _warn_of_cpu(folder: RunFolder) -> None:
+    """Say so if jobs were given a GPU that torch could not use; they ran on the CPU."""
+    with contextlib.suppress(UserError):
+        plan = plans.read(folder.plan)
+        if plan.config["device"] != "auto":
+            return
+        records = [folder.load(job.kind, job.key).record for job in plan.jobs()
+                   if job.kind in ON_GPU]
+        names = ["/".join(one["key"].values()) for one in records
+                 if one and machine.gpu_unused(one["provenance"])]
+        if names:
+            print(f"irbench: {len(names)} {'results' if len(names) > 1 else 'result'} came from "
+                  "the CPU, though the job was given a GPU: torch cannot use it. First: "
+                  f"{names[0]}. Run `irbench info machine` where the job ran. `device: cpu` in the "
+                  "config asks for no GPU, `device: cuda` makes such jobs fail.", file=sys.stderr)
 
 
 def _kept(folder: RunFolder) -> str:

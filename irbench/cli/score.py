@@ -56,7 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not found.scores:
         raise UserError(f"no picture in {arguments.results} has the name of a target in "
                         f"{arguments.targets} (targets: {messages.some(found.without_result)}; "
-                        f"results: {messages.some(found.ignored)}). Rename them, or give --match.")
+                        f"results: {messages.some(found.ignored)}). "
+                        + ("They differ only in how Unicode writes their letters (NFC and NFD). "
+                           if found.alike else "") + "Rename them, or give --match.")
     for option, path, text in (
             ("--json", arguments.json, json.dumps(found.as_dict(), indent=1) + "\n"),
             ("--csv", arguments.csv, _csv(found))):
@@ -67,8 +69,15 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"no mean of {metrics.get(name).title}: {reason}")
     if found.ignored:
         print(f"results without a target, ignored: {messages.some(found.ignored)}")
+    if found.alike:
+        print(f"target and result differ only in how Unicode writes their letters (NFC and NFD): "
+              f"{messages.some(found.alike)}. Give both the same name")
+    if found.left_out:
+        print(f"not looked at, of another type or in a folder below: "
+              f"{messages.some(found.left_out)}")
     print(json.dumps({"protocol": found.protocol, "count": len(found.scores), "mean": found.mean,
-                      "without_result": list(found.without_result)}))
+                      "without_result": list(found.without_result),
+                      "left_out": list(found.left_out)}))
     return 1 if found.missing else 0
 
 

@@ -4,7 +4,7 @@ Reads   a config or a run, and the run's records. Prints the table; ``--output``
         Reasons for what is missing go to stderr, so that a bare table does not lose them.
 
 Try: ``irbench table sr --rows SwinIR compacter --columns set5 --metrics psnr ssim --latex --bare``
-     ``irbench table sr --protocol x2 x4 --bold best --fit page --output table.tex --cite refs.bib``
+     ``irbench table sr --protocol x2 x4 --stack --bold best --output table.tex --cite refs.bib``
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from irbench.core import messages
 from irbench.core.errors import UserError
 from irbench.present import fitting, plain
 from irbench.present.html import to_html
-from irbench.present.latex import to_paper
+from irbench.present.latex import paper_width, to_paper
 from irbench.present.markdown import PAGE, pipes, to_markdown
 from irbench.present.table import Table
 from irbench.present.tidy import to_csv
@@ -44,8 +44,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metrics", nargs="+", default=[], metavar="METRIC",
                         help="default: those of the run")
     parser.add_argument("--protocol", nargs="+", default=[], metavar="PROTOCOL",
-                        help="sr-x2, sr-x2@1 or only x2; several stand side by side (default: all "
-                             "of the task)")
+                        help="sr-x2, sr-x2@1 or only x2; several stand side by side, or with "
+                             "--stack below each other (default: all of the task)")
+    parser.add_argument("--stack", action="store_true",
+                        help="a block of rows for each protocol, all in the same columns")
     parser.add_argument("--bold", default=paper.NO_BOLD, metavar="WHAT",
                         help="best: the best value of each column; none; or a row by its name "
                              "(default: %(default)s)")
@@ -86,8 +88,9 @@ def run(arguments: argparse.Namespace) -> int:
     found = common.collected(arguments.run or arguments.config)
     table = paper.build(found, paper.Selection(
         arguments.task, tuple(arguments.rows), tuple(arguments.columns), tuple(arguments.metrics),
-        tuple(arguments.protocol), arguments.bold, arguments.parameters))
+        tuple(arguments.protocol), arguments.bold, arguments.parameters, arguments.stack))
     content = _printed(table, form, arguments)
+    width = _width(table, arguments) if form == "latex" else None
     files = {}
     if arguments.cite:
         cited = citing.of_table(found, table)
@@ -102,10 +105,23 @@ def run(arguments: argparse.Namespace) -> int:
         for remark in paper.remarks(table):
             messages.say(remark)
     if arguments.output:
-        print(json.dumps({"table": str(arguments.output), "rows": len(table.rows)}))
+        print(json.dumps({"table": str(arguments.output), "rows": len(table.rows),
+                          "width_pt": width}))
     else:
         print(content, end="")
     return 0
+
+
+def _width(table: Table, arguments: argparse.Namespace) -> float:
+    """Return the width of a LaTeX table in points; say that it needs more than was asked for."""
+    points = paper_width(table.bare() if arguments.bare else table, arguments.fit)
+    asked = fitting.ROOMS.get(arguments.fit, arguments.fit)
+    if points > asked:
+        stacked = "" if arguments.stack or len(table.terms) == 1 else ", or --stack,"
+        messages.say(f"The table is too wide for a column ({asked:g} pt): it is made for both "
+                     f"({points:g} pt, a table*). Fewer --columns or --metrics{stacked} make it "
+                     "narrower.")
+    return points
 
 
 def _format(arguments: argparse.Namespace) -> str:

@@ -27,7 +27,7 @@ HELP = "train one model for one protocol"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    common.add_run(parser)
+    common.add_run(parser, word=True)
     common.add_protocol(parser)
     common.add_model(parser)
     parser.add_argument("--max-minutes", type=common.minutes, default=0, metavar="M",
@@ -38,6 +38,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                              "on the CPU. Across machines: torchrun -m irbench train ...")
     parser.add_argument("--tensorboard", action="store_true",
                         help="also write TensorBoard's files (needs the package tensorboard)")
+    parser.add_argument("--graph", action="store_true",
+                        help="replay the network as a CUDA graph: faster for small networks "
+                             "(one NVIDIA GPU, float32)")
     common.add_job(parser)
 
 
@@ -48,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     planned = common.load_plan(arguments)
     job = planned.find("training", protocol=arguments.protocol, model=arguments.model)
     how = common.settings(arguments, planned, max_minutes=arguments.max_minutes or None,
-                          tensorboard=arguments.tensorboard)
+                          tensorboard=arguments.tensorboard, graph=arguments.graph)
     recorded = arguments.on_failure == "record"
     if processes.rank():  # the first process reports and records errors
         try:

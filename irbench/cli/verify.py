@@ -27,7 +27,7 @@ HELP = "check that a run's results and report belong to the present config, code
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    common.add_config(parser)
+    common.add_config_word(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

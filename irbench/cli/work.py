@@ -51,25 +51,25 @@ def run_jobs(arguments: argparse.Namespace, plan: Plan, chosen: Sequence[Job],
         raise UserError(f"--log: {len(logs)} files for {len(chosen)} jobs. Give one file for each.")
 
     def work() -> int:
-        first, begin = supervise.child()
+        numbers, begin = supervise.child(len(chosen))
         written = []
-        for number in range(first, len(chosen)):
+        for number in numbers:
             begin(number)
             messages.log_to(logs[number] if logs else None)
             with _superseded(len(chosen) > 1):
                 job = settled(arguments, plan, chosen[number])
                 written.append((job, (do or jobs.do)(plan, job, how,
                                                      on_failure=arguments.on_failure)))
-        begin(len(chosen))
+        begin(numbers.stop)
         _print_summary([(job, record) for job, record in written if record])
         paused = any(record and record["status"] == "paused" for _, record in written)
         return supervise.AGAIN if paused and getattr(arguments, "resubmit", 0) else 0
 
-    if (arguments.on_failure == "record" and not arguments.supervised
-            and jobs.KINDS[chosen[0].kind].computes):
+    kind = jobs.KINDS[chosen[0].kind]
+    if arguments.on_failure == "record" and not arguments.supervised and kind.computes:
         return supervise.supervise(plan, chosen, lambda: answer(work), arguments.argv, logs=logs,
                                    resubmit=bool(arguments.resubmit),
-                                   records=not (how and how.part))
+                                   records=not (how and how.part), apart=kind.apart)
     return work()
 
 

@@ -35,8 +35,9 @@ from irbench.jobs import life, needs, training, verify
 from irbench.plan import Job, Plan
 from irbench.plan import config as configs
 from irbench.plan import file as plan_file
+from irbench.snakefile import batches as grouping
 from irbench.snakefile import rows
-from irbench.snakefile.batches import CELLS, EVALUATE, Batches, made_of
+from irbench.snakefile.batches import EVALUATE, PROFILE, Batches, Profiles, filled
 from irbench.snakefile.parts import PART, Parts
 from irbench.weights import loading
 
@@ -120,14 +121,13 @@ class Workload:
         if count and "gpu" not in self.workflow.resource_settings.resources:
             self.workflow.global_resources["gpu"] = count
 
-    def memory(self, group: str, batches: Batches | None = None) -> Callable[..., int]:
+    def memory(self, group: str, batch: Batches | Profiles | None = None) -> Callable[..., int]:
         """Return the resource function of a rule: the memory that its job needs, in MB.
 
         After a failure it is more; a pause is not one. Without a record Snakemake's attempts count.
         """
         def needed(wildcards: Wildcards, attempt: int) -> int:
-            jobs = (self.cells(batches, wildcards) if batches
-                    else [self.job(group, wildcards)])
+            jobs = self.due(batch, wildcards) if batch else [self.job(group, wildcards)]
             return max(needs.memory(self.plan, job, records.next_attempt(job.record)
                                     if job.record.exists() else attempt - 1) for job in jobs)
 
@@ -141,10 +141,7 @@ class Workload:
         Snakemake neither removes a record before or after a job, nor brings back an older one
         (``_keep_records``): each command decides by the record what it does, and replaces it.
         """
-        pattern = self.folder.pattern(kind)
-        for name, value in key.items():
-            pattern = pattern.replace(f"{{{name}}}", value)
-        return update(pattern)
+        return update(filled(self.folder.pattern(kind), key))
 
     @functools.cached_property
     def batches(self) -> list[Batches]:
@@ -154,14 +151,19 @@ class Workload:
         (``--set-resources evaluate:cells=N``, or a profile), by default ``CELLS``. What is set for
         the rule ``evaluate`` holds for all rules of cells, and of parts of cells.
         """
-        found = self.workflow.resource_settings._parsed_overwrite_resources.get(EVALUATE)
-        most = int(found["cells"].value) if found and "cells" in found else CELLS
-        made = made_of(self.plan, max(1, most), self.parts.counts)
         settings = self.workflow.resource_settings
-        for given in (settings._parsed_overwrite_resources, settings._parsed_overwrite_threads):
-            if EVALUATE in given:
-                given |= dict.fromkeys([one.rule for one in made], given[EVALUATE])
-                given.setdefault(PART, given[EVALUATE])
+        made = grouping.made_of(self.plan, grouping.most(
+            settings, EVALUATE, "cells", grouping.CELLS), self.parts.counts)
+        grouping.hold_for(settings, EVALUATE, [*(one.rule for one in made), PART])
+        return made
+
+    @functools.cached_property
+    def profiles(self) -> list[Profiles]:
+        """The profiles of the run in groups, of the size that ``profile:profiles=N`` says."""
+        settings = self.workflow.resource_settings
+        made = grouping.profiles_of(self.plan, grouping.most(
+            settings, PROFILE, "profiles", grouping.PROFILES))
+        grouping.hold_for(settings, PROFILE, [one.rule for one in made])
         return made
 
     def job(self, group: str, wildcards: Wildcards) -> Job:
@@ -171,25 +173,23 @@ class Workload:
         """
         return getattr(self.plan, group)["/".join(wildcards[:3]) or self.plan.config["run"]]
 
-    def cells(self, batches: Batches, wildcards: Wildcards) -> list[Job]:
-        """Return the cells that a job must compute; all of them if their records are current."""
-        cells = [self.plan.cells[f"{wildcards.protocol}/{name}/{wildcards.model}"]
-                 for name in batches.datasets]
-        return [job for job in cells if self.records.problem(job)] or cells
+    def due(self, batch: Batches | Profiles, wildcards: Wildcards) -> list[Job]:
+        """Return what a job of Snakemake must compute; all of it if the records are current."""
+        jobs = batch.jobs(self.plan, wildcards)
+        return [job for job in jobs if self.records.problem(job)] or jobs
 
-    def datasets(self, batches: Batches) -> Callable[[Wildcards], list[str]]:
-        """Return the parameter function of a rule: the sets of the cells that a job must compute.
-        """
-        return lambda wildcards: [job.key["dataset"] for job in self.cells(batches, wildcards)]
+    def each(self, batch: Batches | Profiles, part: str) -> Callable[[Wildcards], list[str]]:
+        """Return the parameter function of a rule: a part of the key of each result that is due."""
+        return lambda wildcards: [job.key[part] for job in self.due(batch, wildcards)]
 
-    def log_patterns(self, batches: Batches) -> list[str]:
-        """Return the logs of a rule: one for each of its cells."""
-        return [self.folder.log("cell").replace("{dataset}", name) for name in batches.datasets]
+    def log_patterns(self, batch: Batches | Profiles) -> list[str]:
+        """Return the logs of a rule: one for each of its results."""
+        return [filled(self.folder.log(batch.kind), key) for key in batch.keys]
 
-    def logs(self, batches: Batches) -> Callable[[Wildcards], list[str]]:
-        """Return the parameter function of a rule: the log of each cell that a job must compute."""
-        return lambda wildcards: [self.folder.log("cell").format_map(job.key)
-                                  for job in self.cells(batches, wildcards)]
+    def logs(self, batch: Batches | Profiles) -> Callable[[Wildcards], list[str]]:
+        """Return the parameter function of a rule: the log of each result that is due."""
+        return lambda wildcards: [self.folder.log(job.kind).format_map(job.key)
+                                  for job in self.due(batch, wildcards)]
 
     def waits_for(self, job: Job) -> list[Job]:
         """Return the jobs whose results a job reads; sets are never fetched only for leaks."""
@@ -210,9 +210,9 @@ class Workload:
         """Return the input function of a rule: the records that a job waits for."""
         return lambda wildcards: self._inputs([self.job(group, wildcards)])
 
-    def inputs_of_cells(self, batches: Batches) -> Callable[[Wildcards], list[str]]:
-        """Return the input function of a rule for several cells."""
-        return lambda wildcards: self._inputs(self.cells(batches, wildcards))
+    def inputs_of(self, batch: Batches | Profiles) -> Callable[[Wildcards], list[str]]:
+        """Return the input function of a rule for several results."""
+        return lambda wildcards: self._inputs(self.due(batch, wildcards))
 
     def _inputs(self, jobs: list[Job]) -> list[str]:
         """Return what the jobs of one job of Snakemake wait for."""
@@ -253,8 +253,8 @@ class Workload:
         self._keep_records()
         dag = self.workflow.dag
         for chosen in (dag.untilrules, dag.omitrules):      # of --until and --omit-from
-            if EVALUATE in chosen:
-                chosen.update([PART, *(one.rule for one in self.batches)])
+            chosen.update([PART, *(one.rule for one in self.batches)] if EVALUATE in chosen else (),
+                          (one.rule for one in self.profiles) if PROFILE in chosen else ())
         # current outputs have `ancient` inputs, so that this only trigger never fires
         self.workflow.dag_settings.rerun_triggers = frozenset({RerunTrigger.MTIME})
         # a process that runs one job, perhaps on another machine, decides nothing
@@ -353,21 +353,20 @@ class Workload:
 
     # -- Snakemake's own report --------------------------------------------------------------------
 
-    def labels(self, group: str, dataset: str = "") -> Callable[[Wildcards], dict[str, str]]:
+    def labels(self, group: str, **key: str) -> Callable[[Wildcards], dict[str, str]]:
         """Return the labels of a record in Snakemake's report: its job and its result.
 
-        ``dataset`` is the set of a cell.
+        ``key`` is the part of the job's key that is no wildcard.
         """
-        return lambda wildcards: rows.labels(self.plan, group, self._key(wildcards, dataset))
+        return lambda wildcards: rows.labels(self.plan, group, self._key(group, wildcards, key))
 
-    def subcategory(self, group: str, dataset: str = "") -> Callable[[Wildcards], str]:
+    def subcategory(self, group: str, **key: str) -> Callable[[Wildcards], str]:
         """Return the table of a record in Snakemake's report, which is that of its task."""
-        return lambda wildcards: rows.subcategory(self.plan, group, self._key(wildcards, dataset))
+        return lambda one: rows.subcategory(self.plan, group, self._key(group, one, key))
 
-    def _key(self, wildcards: Wildcards, dataset: str) -> list[str]:
-        if dataset:
-            return [wildcards.protocol, dataset, wildcards.model]
-        return list(wildcards) or [self.plan.config["run"]]
+    def _key(self, group: str, wildcards: Wildcards, key: dict[str, str]) -> list[str]:
+        known = {"run": self.plan.config["run"], **dict(wildcards.items()), **key}
+        return [known[name] for name in plan_file.GROUPS[group]]
 
     def shown(self, wildcards: Wildcards) -> list[str]:
         """Return the files of irbench's report that are here, to be shown in Snakemake's.

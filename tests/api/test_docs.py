@@ -35,6 +35,14 @@ def test_the_notebook_holds_no_outputs_and_its_code_is_python():
             ast.parse("".join(cell["source"]))
 
 
+def test_the_notebook_shows_what_its_beginning_promises():
+    code = "\n".join("".join(cell["source"]) for cell in NOTEBOOK["cells"]
+                     if cell["cell_type"] == "code")
+    for name in ("evaluate", "restore", "psnr", "ssim", "lpips", "load_run", "list_models"):
+        assert f"irbench.{name}(" in code
+    assert "idxmin" in code and ".plot." in code and "imshow" in code
+
+
 @pytest.mark.slow
 def test_the_notebook_runs_from_top_to_bottom(folder):
     """Its cells run in order in one namespace, as in a kernel; the last value of each is shown."""
@@ -49,7 +57,9 @@ def test_the_notebook_runs_from_top_to_bottom(folder):
         exec(compile(tree, f"cell {number}", "exec"), names)
         if shown:
             repr(eval(compile(shown, f"cell {number}", "eval"), names))
-    assert names["result"].mean["psnr"] > names["bicubic"].mean["psnr"] - 5
-    assert names["mine"].complete and not names["result"].complete
+    assert names["quick"].mean["psnr"] > names["bicubic"].mean["psnr"] - 5
+    assert names["mine"].complete and not names["quick"].complete
+    assert names["worst"] in set(names["mine"].images.index) and len(names["run"].cells) == 2
+    assert len(names["gain"]) == 4
     assert names["restored"].size == (200, 160)
 

@@ -1,6 +1,7 @@
 """The public names of irbench, as a program uses them."""
 
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ from irbench.imaging.images import write_png
 from irbench.jobs import run as jobs
 from irbench.jobs.result import RunSettings
 from tests.helpers import tiny
+from tests.helpers.paths import ROOT
+from tests.helpers.refusals import followed
 
 CLASS = '''
 import torch
@@ -144,8 +147,8 @@ def test_alpha_and_profile_are_kept(compacter):
 
 
 @pytest.mark.parametrize("picture, message", [
-    (np.zeros((8, 8, 3)) + 3, "float64 with values from 3 to 3.*divide by 255"),
-    (np.full((8, 8), np.nan, np.float32), "values from nan"),
+    (np.zeros((8, 8, 3)) + 3, r"float64 with values from 3 to 3.*give array / 255\."),
+    (np.full((8, 8), np.nan, np.float32), "float32 with NaN"),
     (np.zeros((8, 8, 3), np.int64), "type int64"),
     (np.zeros((3, 8, 8), np.uint8), r"channels first: give array.transpose\(1, 2, 0\)"),
     (np.zeros((8, 8, 4), np.uint8), "Pillow image to keep its alpha"),
@@ -160,6 +163,17 @@ def test_alpha_and_profile_are_kept(compacter):
 def test_a_picture_is_never_guessed(compacter, picture, message):
     with pytest.raises(irbench.UserError, match=message):
         compacter(picture)
+
+
+@pytest.mark.parametrize("picture", [
+    np.full((8, 9, 3), 3.0), np.linspace(0, 255, 72).reshape(8, 9), np.full((8, 9), -0.1),
+    np.full((8, 9), 1.3, np.float32), np.linspace(-40, 300, 72).reshape(8, 9),
+    np.zeros((3, 8, 9), np.uint8), np.zeros((4, 8, 9), np.uint8), np.zeros((1, 8, 9), np.uint8),
+    np.zeros((8, 9, 4), np.uint8), np.ma.masked_array(np.zeros((8, 9), np.uint8), np.ones((8, 9)),
+                                                      fill_value=7),
+])
+def test_the_code_of_a_refusal_makes_a_valid_picture(compacter, picture):
+    assert compacter(followed(picture, compacter)).shape[:2] == (16, 18)
 
 
 def test_colours_are_not_given_to_a_gray_model(world):
@@ -341,8 +355,11 @@ def test_a_run_is_read_as_data_frames(world):
     assert cells.loc["bicubic", "count"] == 3
     assert "not readable" in cells.loc["broken", "reason"]
     assert len(run.images) == 6
-    assert run.profiles.empty and list(run.trainings.columns) == [
-        "protocol", "model", "status", "reason", "record"]
+    page = (ROOT / "docs/python.md").read_text()
+    for name in ("profiles", "trainings"):      # without a record, too, so that a program can go on
+        told, = re.findall(rf"^\| `{name}` \| (.*) \|$", page, re.M)
+        frame = getattr(run, name)
+        assert frame.empty and list(frame.columns) == re.findall(r"`(\w+)`", told)
     with pytest.raises(irbench.UserError, match="no such folder"):
         irbench.load_run("results/none")
     with pytest.raises(irbench.UserError, match="it has no records"):

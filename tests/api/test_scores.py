@@ -13,6 +13,7 @@ from irbench.imaging.images import read_image, write_png
 from irbench.jobs import run as jobs
 from irbench.jobs.result import RunSettings
 from tests.helpers import tiny
+from tests.helpers.refusals import followed
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,24 @@ def test_what_cannot_be_scored_is_refused(restored, target, protocol, message):
 
 
 # -- folders -----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("array", [
+    GOOD / 255, (GOOD / 255).astype(np.float32) * 1.4 - 0.1, GOOD.astype(np.float32),
+    GOOD.astype(np.float64) * 1.2 - 9, GOOD.astype(np.int64), GOOD.astype(np.int32) - 3,
+    GOOD.astype(np.uint16), GOOD.astype(np.uint16) * 257, GOOD > 90, GOOD.transpose(2, 0, 1),
+    np.concatenate([GOOD, GOOD[..., :1]], -1), np.concatenate([GOOD, GOOD[..., :1]], -1).T,
+], ids=lambda array: f"{array.dtype} {array.shape}")
+def test_the_code_of_a_refusal_makes_a_valid_picture(array):
+    made = followed(array, lambda picture: irbench.psnr(picture, GOOD, "sr-x2"))
+    assert made.dtype == np.uint8
+    close = irbench.psnr(made, GOOD.transpose(1, 0, 2) if array.shape[0] == 4 else GOOD, "sr-x2")
+    assert close > (15 if array.dtype != bool else 3)   # what is meant, not black nor white
+
+
+def test_values_that_no_code_repairs_are_named():
+    with pytest.raises(irbench.UserError, match="has NaN or infinite values"):
+        irbench.psnr(np.full((8, 8), np.inf), GOOD, "sr-x2")
+
 
 def test_a_folder_has_the_pipelines_mean(run):
     result, kept, targets = run

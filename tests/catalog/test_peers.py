@@ -168,11 +168,11 @@ def test_what_fixes_the_number_is_in_the_fingerprint(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "versions_of",
                         lambda *names: {**real(*names), **({"spandrel": "9"} if "spandrel" in names
                                                            else {})})
-    sources._digest.cache_clear()
+    sources._known.cache_clear()
     assert one(external=str(path)).fingerprint != before.fingerprint
     run = plan.load(make(tmp_path, bicubic={}))
     monkeypatch.undo()
-    sources._digest.cache_clear()
+    sources._known.cache_clear()
     assert cell(run, "bicubic").fingerprint == cell(plan.load(make(tmp_path, bicubic={})),
                                                     "bicubic").fingerprint
 

@@ -237,6 +237,34 @@ def test_a_profile_by_hand(world, capsys):
     assert len(record["result"]["latency_ms"]["samples"]) == 3
 
 
+def test_profiles_of_one_command_have_a_process_each(world):
+    """Forks of a process that has imported torch: a computation in each ends, and is as alone."""
+    value = yaml.safe_load(world.read_text())
+    value["models"]["tiny"] = {"checkpoint": "none", "variants": {
+        "fast": {"inference": {"dtype": "bfloat16"}}}}
+    world.write_text(yaml.safe_dump(value))
+    done = subprocess.run(
+        [sys.executable, "-m", "irbench", "profile", "--protocol", "sr-x2", "--model", "tiny",
+         "tiny.fast", "--threads", "2", "--on-failure", "record", "--log", "one.log", "two.log"],
+        cwd=world.parent, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for name, dtype, log in (("tiny", "float32", "one"), ("tiny.fast", "bfloat16", "two")):
+        record = records.read(world.parent / f"results/tiny/profiles/sr-x2@2/{name}.json")
+        assert (record["status"], record["result"]["dtype"]) == ("ok", dtype)
+        text = (world.parent / f"{log}.log").read_text()
+        assert text.count(": started") == 1 and f"/ {name}: started" in text
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (["--protocol", "sr-x2", "jpeg_gray-q10", "--model", "tiny"], "one for each"),
+    (["--protocol", "sr-x2", "--model", "tiny", "tiny"], "--on-failure record"),
+    (["--protocol", "sr-x2", "--model", "tiny", "--log", "a", "b"], "one file for each")])
+def test_profiles_that_do_not_go_together_are_refused(world, capsys, options, words):
+    assert cli.main(["profile", *options]) == 2
+    assert words in capsys.readouterr().err
+    assert not (world.parent / "results/tiny/profiles").exists()
+
+
 @pytest.mark.parametrize(("options", "seconds"), [
     ([], 7), (["--wait-quiet"], 300), (["--wait-quiet", "2.5"], 2.5), (["--wait-quiet", "0"], 0)])
 def test_how_long_a_profile_waits_for_a_quiet_machine(world, monkeypatch, options, seconds):
@@ -379,3 +407,11 @@ def test_misuse_is_exit_code_2_with_one_message(world, capsys, arguments):
     error = capsys.readouterr().err
     assert error.startswith("irbench: ")
     assert "Traceback" not in error
+
+
+def test_the_published_methods_that_a_table_takes_are_listed(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["list", "published"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "published:" and {"IMDN", "SwinIR"} <= {one.split()[0] for one in lines[1:]}
+    assert any(one.split()[0] == "IMDN" and "sr_light" in one for one in lines[1:])

@@ -1,6 +1,7 @@
 """What ``irbench`` and ``make`` say to somebody who does not know them; completion by the shell."""
 
 import argparse
+import ast
 import re
 import shutil
 import subprocess
@@ -80,3 +81,35 @@ def test_without_its_package_completion_says_what_to_install(monkeypatch, capsys
     monkeypatch.setitem(__import__("sys").modules, "shtab", None)
     assert cli.main(["completion", "bash"]) == 2
     assert "pip install shtab" in capsys.readouterr().err
+
+
+def texts(path):
+    """The strings of a module, with X for what a message fills in."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(one.value if isinstance(one, ast.Constant) else "X"
+                          for one in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
+def test_commands_in_messages_name_options_that_exist():
+    found = set()
+    for path in sorted((ROOT / "irbench").rglob("*.py")):
+        for text in texts(path):
+            for verb, rest in re.findall(r"\birbench ([a-z]+)\b([^.;:,`()\n]*)", text):
+                if verb not in VERBS:
+                    continue            # a sentence about irbench
+                parsers = [VERBS[verb], *choices(VERBS[verb]).values()]
+                known = {option for one in parsers for option in one._option_string_actions}
+                unknown = set(re.findall(r"(?<=\s)--[a-z-]+", rest)) - known
+                assert not unknown, f"{path}: irbench {verb}{rest}"
+                found.add(verb)
+    assert len(found) > 15
+
+
+def test_no_message_needs_a_checkout():
+    """Snakemake alone finds the workflow only in a checkout; ``irbench run`` does everywhere."""
+    for path in sorted((ROOT / "irbench").rglob("*.py")):
+        for text in texts(path):
+            assert "snakemake --" not in text or "snakemake --report" in text, f"{path}: {text}"

@@ -158,6 +158,11 @@ def test_a_photograph_that_cannot_be_restored_does_not_stop_the_others(capsys):
 
 @pytest.mark.parametrize("arguments, message", [
     (("nothing", "--output", "out"), "nothing: no such file or folder"),
+    (("raw.CR2", "--output", "out"), "raw.CR2: irbench does not read .cr2 files. Convert it to"),
+    (("fake.png", "--output", "out"), "fake.png: its content is not an image that irbench "
+     "restores, although its name ends in .png. It is a text file"),
+    (("cut.png", "--output", "out"), "cut.png: the image is truncated or broken ("),
+    (("raw", "--output", "out"), "no photograph there that irbench reads (but raw/1.heic)"),
     (("net.py", "--output", "out"), "net.py: not an image file"),
     (("*.txt", "--output", "out"), "no photograph there"),
     (("photos", "--output", "out.png"), "names a file, but several"),
@@ -167,9 +172,27 @@ def test_a_photograph_that_cannot_be_restored_does_not_stop_the_others(capsys):
     (("photos/a.png", "--output", "net.py/out.png"), "not written"),
 ])
 def test_what_cannot_be_done_is_said_in_one_sentence(arguments, message, capsys):
+    Path("raw").mkdir()
+    for name in ("raw.CR2", "raw/1.heic", "raw/notes", "fake.png"):
+        Path(name).write_text("words")
+    Path("cut.png").write_bytes(Path("photos/a.png").read_bytes()[:-20])
     assert restore(*arguments) == 2
     err = capsys.readouterr().err
-    assert message in err and "Traceback" not in err
+    assert message in err and "Traceback" not in err and "the set" not in err
+
+
+@pytest.mark.parametrize("given", ["photos", "photos/**/*"])
+def test_photographs_that_are_not_read_are_named_and_other_files_counted(given, capsys):
+    # beside a.png, as a camera writes them: no two photographs with one result
+    for name in ("a.CR2", "trip/b.heic", "film.mov", ".DS_Store"):
+        Path("photos", name).write_text("x")
+    assert restore(given, "--output", "out") == 1
+    out = capsys.readouterr()
+    found = json.loads(out.out.splitlines()[-1])
+    assert found["restored"] == 2
+    assert set(found["refused"]) == {"photos/a.CR2", "photos/trip/b.heic"}
+    assert "not restored: photos/a.CR2: irbench does not read .cr2 files" in out.err
+    assert "2 files with other suffixes were not taken" in out.err      # film.mov, notes.txt
 
 
 def test_two_photographs_of_one_name_are_refused(capsys):

@@ -107,7 +107,8 @@ def test_the_files_come_from_the_package_if_it_is_installed(tmp_path, monkeypatc
 
 @pytest.mark.parametrize(("given", "folder"), [
     (None, ROOT / "profiles/default"), ("slurm", ROOT / "profiles/slurm"), ("mine", Path("mine"))])
-def test_a_profile_is_a_folder_or_one_that_comes_with_irbench(here, given, folder):
+def test_a_profile_is_a_folder_or_one_that_comes_with_irbench(here, monkeypatch, given, folder):
+    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: name)
     (here / "mine").mkdir()
     (here / "mine/config.yaml").write_text("")
     assert run._profile(given, here / "config.yaml") == ["--workflow-profile", folder]
@@ -119,6 +120,44 @@ def test_a_profile_that_is_not_there_is_an_error(here, capsys):
     assert "--profile slrm: no folder with a config.yaml there. Profiles that come with irbench: " \
         "default, slurm" in capsys.readouterr().err
     assert set(shipped.PROFILES) == {path.name for path in (ROOT / "profiles").iterdir()}
+
+
+def test_an_executor_that_is_not_installed_is_named(here, monkeypatch, capsys):
+    tiny.make(here)
+    (here / "mine").mkdir()
+    asked = []
+    monkeypatch.setattr(run.importlib.util, "find_spec", asked.append)
+    (here / "mine/config.yaml").write_text("executor: cluster-generic\njobs: 5\n")
+    assert cli.main(["run", "config.yaml", "--profile", "mine"]) == 2
+    said = capsys.readouterr().err
+    assert "mine/config.yaml has the executor cluster-generic" in said
+    assert "pip install 'snakemake-executor-plugin-cluster-generic'" in said
+    assert asked == ["snakemake_executor_plugin_cluster_generic"]
+    for text in ("executor: local", "jobs: 5", "[", "executor: [1]", ""):   # Snakemake's to refuse
+        (here / "mine/config.yaml").write_text(text)
+        assert run._profile("mine", here / "config.yaml") == ["--workflow-profile", Path("mine")]
+
+
+@pytest.mark.parametrize(("device", "uuid", "gpu", "warned"), [
+    ("auto", "0", None, True), ("auto", None, None, False), ("auto", "GPU-1", "H200", False),
+    ("cpu", "0", None, False)])
+def test_a_gpu_that_torch_cannot_use_is_told(here, monkeypatch, capsys, device, uuid, gpu, warned):
+    tiny.make(here, models={"bicubic": None}, metrics=["ssim"], device=device, cells=[
+        {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["bicubic"]}])
+    workflow(monkeypatch, 0)
+    planned = plan.load("config.yaml")
+    plan_file.write(planned)
+    files.write_json(planned.run_folder.config, planned.config)
+    for job in planned.jobs():
+        jobs.do(planned, job)
+        record = json.loads(job.record.read_text())
+        record["provenance"]["gpu_uuid"] = uuid
+        record["provenance"]["hardware"]["gpu"] = gpu
+        files.write_json(job.record, record)
+    assert cli.main(["run"]) == 0
+    said = capsys.readouterr().err
+    assert ("came from the CPU, though the job was given a GPU" in said) == warned
+    assert not warned or "First: sr-x2@2/tinyset/bicubic" in said
 
 
 def test_the_rules_need_the_command(monkeypatch):
@@ -152,11 +191,19 @@ time.sleep(float(sys.argv[1]))
 
 
 def workflow(monkeypatch, seconds):
-    """Run a program in the place of Snakemake that ends after some seconds, if nothing else."""
-    monkeypatch.setattr(run, "subprocess", SimpleNamespace(
-        Popen=lambda command, env: subprocess.Popen(
-            [sys.executable, "-S", "-c", SNAKEMAKE, str(seconds)], env=env)))
+    """Run a program in the place of Snakemake that ends after some seconds, if nothing else.
+
+    Return the list of the commands that it stands for.
+    """
+    asked = []
+
+    def start(command, env):
+        asked.append(command)
+        return subprocess.Popen([sys.executable, "-S", "-c", SNAKEMAKE, str(seconds)], env=env)
+
+    monkeypatch.setattr(run, "subprocess", SimpleNamespace(Popen=start))
     monkeypatch.setattr(run, "_path", lambda: "/usr/bin:/bin")
+    return asked
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -193,6 +240,23 @@ def test_an_interrupted_run_says_what_is_kept(here, monkeypatch, capsys, number,
     assert interrupted() == (
         "irbench: interrupted. Kept in results/tiny: the results of 1 of 2 jobs, the saved states "
         "of trainings, the earlier report. Run the same command again; it continues.")
+
+
+@pytest.mark.parametrize(("words", "quiet"), [
+    ([], ["--dry-run", "--quiet", "rules", "reason", "host"]),
+    (["--snakemake=--quiet all"], ["--dry-run", "--quiet", "all"]),
+    (["--snakemake=-q"], ["--dry-run", "-q"])])
+def test_a_dry_run_counts_and_names_the_verbs_that_say_more(here, monkeypatch, capsys, words,
+                                                            quiet):
+    tiny.make(here, cells=[{"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["bicubic"]}],
+              models={"bicubic": None})
+    asked = workflow(monkeypatch, 0)
+    assert cli.main(["run", "--dry-run", *words]) == 0
+    printed = capsys.readouterr()
+    assert not printed.out and "irbench status config.yaml says what would run" in printed.err
+    assert "irbench plan config.yaml lists the jobs" in printed.err
+    command = list(map(str, asked[-1]))
+    assert command[command.index("--dry-run"):] == quiet
 
 
 def test_what_made_no_report_does_not_claim_one(here, monkeypatch, capsys):

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+import unicodedata
 
 import pytest
 
@@ -33,7 +35,7 @@ def test_a_table_a_json_and_a_csv_of_the_same_values(folders, capsys):
                                 f"{want.scores['img0']['ssim']:.5f}"]
     assert f"mean (sr-x2@2)  {want.mean['psnr']:11.3f}".split() == lines[5].split()[:3]
     assert json.loads(lines[-1]) == {"protocol": "sr-x2@2", "count": 3, "mean": want.mean,
-                                     "without_result": []}
+                                     "without_result": [], "left_out": []}
     assert json.loads((folders / "out/scores.json").read_text()) == want.as_dict()
     rows = list(csv.DictReader((folders / "scores.csv").open()))
     assert [row["image"] for row in rows] == ["img0", "img1", "img2", "mean"]
@@ -50,6 +52,33 @@ def test_a_target_without_a_result_leaves_no_mean_and_is_named(folders, capsys):
     assert json.loads(out.splitlines()[-1])["mean"] == {"psnr": None, "ssim": None}
     rows = list(csv.DictReader((folders / "scores.csv").open()))
     assert [row["psnr_db"] == "" for row in rows] == [False, False, True, True]
+
+
+def test_what_is_not_looked_at_is_named(folders, capsys):
+    (folders / "targets/sub").mkdir()
+    shutil.copy(folders / "targets/img0.png", folders / "targets/sub/img9.png")
+    (folders / "results/img8.exr").write_bytes(b"P7")
+    (folders / "results/notes.txt").write_text("no image")
+    assert score() == 0
+    *_, said, last = capsys.readouterr().out.splitlines()
+    assert said == ("not looked at, of another type or in a folder below: results/img8.exr, "
+                    "targets/sub/img9.png")
+    assert json.loads(last)["left_out"] == ["results/img8.exr", "targets/sub/img9.png"]
+    assert json.loads(last)["count"] == 3
+
+
+def test_names_that_look_the_same_are_told(folders, capsys):
+    for folder, form in (("targets", "NFD"), ("results", "NFC")):
+        (folders / folder / "img1.png").rename(
+            folders / folder / f"{unicodedata.normalize(form, 'é')}.png")
+    assert score() == 1
+    assert ("target and result differ only in how Unicode writes their letters (NFC and NFD): "
+            ) in capsys.readouterr().out
+    for name in ("img0", "img2"):
+        (folders / "results" / f"{name}.png").unlink()
+        (folders / "targets" / f"{name}.png").unlink()
+    assert score() == 2
+    assert "They differ only in how Unicode" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("more, message", [

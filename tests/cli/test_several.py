@@ -47,9 +47,12 @@ def stored(folder, model):
         if key not in ("seconds", "provenance")} for name in SETS}
 
 
-@pytest.mark.parametrize(("model", "loads"), [("compacter", 1), ("plain", 3)])
+@pytest.mark.parametrize(("model", "loads"), [("compacter", 1), ("plain", 6)])
 def test_records_are_those_of_single_jobs(world, tmp_path, monkeypatch, capsys, model, loads):
-    """A network of a plugin may remember images, so it is loaded anew for each set."""
+    """A network of a plugin may remember images, so it is loaded anew for each set.
+
+    And a second time, for a comparison.
+    """
     loaded = []
     load = evaluate.load_network
     monkeypatch.setattr(evaluate, "load_network", lambda *how: loaded.append(1) or load(*how))

@@ -1,6 +1,7 @@
 """What the next run would do, in words and as one JSON document."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -9,8 +10,9 @@ import yaml
 
 from irbench import cli, plan
 from irbench.cli import report
-from irbench.core import files
+from irbench.core import files, locks
 from irbench.core.errors import Unavailable
+from irbench.core.run_folder import lock_of, part_lock_of
 from irbench.jobs import run as jobs
 from irbench.jobs.result import Result, failure, record_of, write
 from tests.helpers import tiny
@@ -47,7 +49,8 @@ def test_each_job_has_a_state_and_a_reason(world, words, capsys):
     states = {f"{one['kind']} {' / '.join(one['key'].values())}": (one["state"], one["reason"])
               for one in found.pop("jobs")}
     assert set(states) == {job.title for job in plan.load(world).jobs()}
-    assert found == {"run": "tiny", "would_run": 8, "report_current": False, "report": {
+    assert found == {"run": "tiny", "would_run": 8, "running": 0,
+                     "report_current": False, "report": {
         "state": "missing", "reason": "not made (results/tiny/report.html)"}, "missing": 2,
                      "stale": 3, "damaged": 1, "failed": 1, "unavailable": 1, "current": 3}
     assert "missing     report: not made (results/tiny/report.html)\n" in printed.err
@@ -63,6 +66,26 @@ def test_each_job_has_a_state_and_a_reason(world, words, capsys):
         assert not states[title][1].startswith(state)       # the state is said once
     assert states["data tinyset"] == ("current", None) and "data tinyset" not in printed.err
     assert "2 missing, 3 stale, 1 damaged, 1 failed, 1 unavailable, 3 current" in printed.err
+
+
+def test_what_is_being_done_is_told_from_what_waits(world, capsys):
+    planned = plan.load(world)
+    whole = planned.cells["sr-x2@2/tinyset/bicubic"].record
+    part = planned.cells["sr-x2@2/tinyset/tiny"].record
+    left = lock_of(planned.trainings["sr-x2@1/tiny"].record)
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.touch()                            # of a process that was killed
+    with locks.hold(lock_of(whole), print), locks.hold(part_lock_of(part, "2-of-4"), print):
+        assert cli.main(["status"]) == 0
+    printed = capsys.readouterr()
+    found = json.loads(printed.out)
+    assert found["running"] == 2 and found["would_run"] == 8
+    assert {"/".join(one["key"].values()) for one in found["jobs"] if one["running"]} == {
+        "sr-x2@2/tinyset/bicubic", "sr-x2@2/tinyset/tiny"}
+    assert "running     cell sr-x2@2 / tinyset / bicubic\n" in printed.err
+    assert "missing     training sr-x2@1 / tiny: not computed" in printed.err
+    assert "3 current (2 running now); the report would be made" in printed.err
+    assert left.exists() and not lock_of(whole).exists()        # status changes nothing
 
 
 def test_verify_lists_apart_what_gave_no_result(world, capsys):
@@ -123,6 +146,15 @@ def test_a_finished_run_has_nothing_to_do(tmp_path, monkeypatch, capsys):
     image.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     cli.main(["status"])
     assert json.loads(capsys.readouterr().out)["would_run"] == 2
+
+
+@pytest.mark.parametrize("verb", ["status", "plan"])
+def test_a_copy_of_a_run_is_not_said_to_be_current(world, capsys, verb):
+    shutil.copytree("results/tiny", "results/before")
+    assert cli.main([verb, "results/before"]) == 2
+    assert ("run results/before: its config makes the run 'tiny', whose records lie in "
+            "results/tiny") in capsys.readouterr().err
+    assert cli.main([verb, "results/tiny"]) == 0
 
 
 def test_it_loads_no_torch(world):

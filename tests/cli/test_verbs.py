@@ -45,3 +45,22 @@ def test_all_modules_are_verbs_but_what_they_share():
     modules = {one.name for one in pkgutil.iter_modules(cli.__path__)}
     verbs = {verb.__name__.rpartition(".")[2] for verb in (*cli.VERBS, leaks)}
     assert modules == verbs | SHARED
+
+
+# -- the config, by either form ------------------------------------------------------------------
+
+@pytest.mark.parametrize("verb", [
+    "run", "status", "plan", "report", "verify", "cite", "train", "eval", "profile"])
+def test_the_config_is_a_word_or_an_option(verb, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    more = {"train": ["--protocol", "sr-x2", "--model", "m"],
+            "profile": ["--protocol", "sr-x2", "--model", "m"],
+            "eval": ["--protocol", "sr-x2", "--model", "m", "--dataset", "d"]}.get(verb, [])
+    said = []
+    for form in (["no.yaml"], ["--config", "no.yaml"], ["--config=no.yaml"]):
+        assert cli.main([verb, *form, *more]) == 2
+        said.append(capsys.readouterr().err)
+    assert len(set(said)) == 1 and "no.yaml" in said[0]
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([verb, "no.yaml", "--config", "other.yaml", *more])
+    assert "not allowed with" in capsys.readouterr().err

@@ -1,12 +1,16 @@
 """The examples of four pages work: they are planned, trained and evaluated on little images."""
 
+import torch
 import yaml
 
 from irbench import cli, plan
 from irbench.core import records
+from irbench.data import sets
 from irbench.imaging.images import write_png
+from irbench.jobs.result import Result, record_of, write
+from irbench.models import registry
 from tests.helpers import tiny
-from tests.helpers.snippets import block
+from tests.helpers.snippets import block, inline
 
 MODEL, DATA, COST = "docs/my-model.md", "docs/my-data.md", "docs/cost.md"
 METRICS = "docs/metrics.md"
@@ -28,6 +32,33 @@ def test_the_example_model_is_trained_and_evaluated(tmp_path, monkeypatch):
     assert cli.main(["eval", *names, "--dataset", "tinyset"]) == 0
     record = next((tmp_path / "results/example/cells").rglob("*.json"))
     assert 0 < records.read(record)["result"]["mean"]["ssim"] < 1
+
+
+def test_the_example_of_own_weights_gives_a_table_beside_published_methods(
+        tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    tiny.make(tmp_path)
+    (tmp_path / "my_net.py").write_text(block(MODEL, "python", "my_net.py"))
+    network = registry.get("my-net", ("my_net.py",)).load()("sr", 2, 3)
+    torch.save(network.state_dict(), "my_weights.pth")
+    text = block(MODEL, "yaml", "plugins: [my_net.py]")
+    example = yaml.safe_load(text)
+    example["cells"][0]["datasets"] = ["tinyset"]       # images that are here
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(
+        {"catalog_paths": [str(tmp_path)], "metrics": ["ssim"], **example}))
+    assert cli.main(["eval", "--protocol", "sr-x2", "--dataset", "tinyset", "--model",
+                     "my-net"]) == 0
+    (tmp_path / "config.yaml").write_text(text)         # as printed, with made-up scores
+    planned, score = plan.load("config.yaml"), {"psnr": 31.25, "ssim": 0.9}
+    for job in planned.cells.values():
+        images = [{"name": row.name, "height": 8, "width": 8, **score, "file": None}
+                  for row in sets.manifest(planned.entry("set5")) if row.role == "hr"]
+        write(job, record_of(job, Result({"images": images, "mean": score, "missing": {}})))
+    capsys.readouterr()
+    words = next(code for code in inline(MODEL) if code.startswith("irbench table")).split()
+    assert cli.main([*words[1:], "--metrics", "psnr"]) == 0
+    printed = capsys.readouterr().out
+    assert "SwinIR" in printed and "IMDN" in printed and "31.25" in printed
 
 
 def test_the_example_of_variants_is_three_more_models(tmp_path, monkeypatch):

@@ -38,6 +38,9 @@ def test_links_lead_somewhere(page):
         file, _, part = target.partition("#")
         path = (ROOT / page).parent / file if file else ROOT / page
         assert path.exists(), f"{page}: {target}"
+        # the site holds docs/ alone: MkDocs would find nothing there
+        assert not page.startswith("docs/") or (ROOT / "docs") in path.resolve().parents, (
+            f"{page}: {target} is not part of the site; name it, or give its full address")
         assert not part or part in anchors(path), f"{page}: {target}"
 
 
@@ -114,7 +117,7 @@ def test_the_picture_is_what_its_script_draws(tmp_path):
 def test_values_of_the_bundled_weights_are_the_same_in_every_table():
     rows = [line for line in README.splitlines() if line.startswith("| `")]
     there = [line for line in (ROOT / "docs/reproduced.md").read_text().splitlines()
-             if re.match(r"\| `[a-z_]+-[a-z0-9]+@\d` \|", line)]
+             if re.match(r"\| `[a-z_]+-[a-z0-9_]+@\d` \|", line)]
     assert [line for line in there if not line.startswith("| `sr-")] == [
         line for line in rows if "@" in line]
     for place, name in ((3, "Compacter"), (4, "SemanIR-light")):
@@ -186,6 +189,8 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     api = (tmp_path / "site/api/index.html").read_text()
     for name in irbench.__all__:
         assert f'id="{irbench.HOMES[name]}.{name}"' in api, name
+    python = (tmp_path / "site/python/index.html").read_text()
+    assert 'href="../notebook.ipynb" download' in python
     index = json.loads((tmp_path / "site/search/search_index.json").read_text())
     pages = {Path(one["location"].partition("#")[0]).name for one in index["docs"]}
     assert {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"} <= pages

@@ -24,7 +24,8 @@ SECTIONS = {"datasets": sets.catalog, "protocols": protocols.catalog, "recipes":
             "peers": peers.catalog, "published": published.of_users}    # of a catalog
 COMMANDS = [(one, words) for one in snippets.everywhere(*snippets.SHELLS)
             for words in one.commands]
-LEFT_TO_THE_SHELL = {"source", "pip", "cd"}   # in blocks that are not run, which give the reason
+# in blocks that are not run, which give the reason
+LEFT_TO_THE_SHELL = {"source", "pip", "cd", "cp", "jupyter"}
 
 
 def of_pages(*languages):
@@ -73,7 +74,8 @@ def irbench_command(snippet, arguments):
     known = {
         "protocol": {*names_of_protocols(), *map(protocols.name_of, own.get("protocols", {}))},
         "dataset": {*sets.catalog(), *own.get("datasets", {})},
-        "model": {*default_models(), *registry.cards(), *peer_names(), *own.get("models", {})}}
+        "model": {*default_models(), *registry.cards(), *peer_names(), *own.get("models", {}),
+                  *models_of(getattr(given, "config", None))}}
     for option, names in known.items():
         value = getattr(given, option, None)
         if isinstance(value, str) and not re.search(r"[./]", value):
@@ -93,6 +95,12 @@ def names_of_protocols():
     """Names of protocols, and those of blind trainings: denoise_color-blind."""
     return {*map(protocols.name_of, protocols.catalog()),
             *(f"{one.task}-blind" for one in protocols.catalog().values())}
+
+
+def models_of(path):
+    """Names of models of a config of this checkout; none for a config that is an example."""
+    config = ROOT / str(path)
+    return yaml.safe_load(config.read_text())["models"] if path and config.is_file() else {}
 
 
 @functools.cache

@@ -94,11 +94,43 @@ def test_a_job_computes_only_the_cells_without_a_current_record(many, monkeypatc
     wildcards = SimpleNamespace(protocol="sr-x2@2", model="bicubic")
     stale = ["set1", "set4"]
     batch = work.batches[0]
-    assert work.datasets(batch)(wildcards) == stale
+    assert work.each(batch, "dataset")(wildcards) == stale
     assert work.logs(batch)(wildcards) == [
         f"results/tiny/logs/cells/sr-x2@2/{name}/bicubic.log" for name in stale]
     stale = []      # asked for all the same, as by --force: the command looks at each record
-    assert work.datasets(batch)(wildcards) == names(5)
+    assert work.each(batch, "dataset")(wildcards) == names(5)
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(None, [4]), (4, [4]), (3, [2, 2]), (1, [1] * 4)])
+def test_profiles_share_jobs(tmp_path, monkeypatch, most, sizes):
+    """Each profile is in one job; what is set for the first rule holds for all."""
+    monkeypatch.chdir(tmp_path)
+    config = tiny.make(tmp_path, models={"tiny": {"checkpoint": "w.safetensors", "variants": {
+        f"v{number}": {"options": {"strength": number + 2.0}} for number in range(3)}}},
+        cells=[{"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["tiny"]}])
+    planned = plan.load(config)
+    asked = workflow()
+    if most:
+        asked.resource_settings._parsed_overwrite_resources["profile"] = {
+            "profiles": SimpleNamespace(value=most)}
+    work = snakefile.Workload(asked, planned)
+    assert [len(one.names) for one in work.profiles] == sizes
+    assert [name for one in work.profiles for name in one.names] == list(planned.profiles)
+    assert [one.rule for one in work.profiles] == ["profile", "profile2", "profile3",
+                                                   "profile4"][:len(sizes)]
+    assert set(asked.resource_settings._parsed_overwrite_resources) == (
+        {one.rule for one in work.profiles} if most else set())
+    stale = list(planned.profiles.values())[1]
+    monkeypatch.setattr(type(work.records), "problem",
+                        lambda _, job: "missing" if job == stale else None)
+    batch = next(one for one in work.profiles if "sr-x2@2/tiny.v0" in one.names)
+    assert work.each(batch, "model")(SimpleNamespace()) == ["tiny.v0"]
+    assert work.logs(batch)(SimpleNamespace()) == [
+        "results/tiny/logs/profiles/sr-x2@2/tiny.v0.log"]
+
+
+def test_a_run_without_profiles_has_no_rule_for_them(many):
+    assert snakefile.Workload(workflow(), many).profiles == []
 
 
 def split(folder, top=None, group=None, **changes):

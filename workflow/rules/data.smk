@@ -14,6 +14,7 @@ rule data:
     params:
         plan=PLAN,
     localrule: True
+    priority: 2  # trainings wait for it, and they come before all else
     resources:
         mem_mb=RUN.memory("data"),
     log:

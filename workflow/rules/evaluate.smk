@@ -8,15 +8,15 @@ for BATCH in RUN.batches:
         name:
             BATCH.rule
         input:
-            RUN.inputs_of_cells(BATCH),
+            RUN.inputs_of(BATCH),
         output:
             [
                 report(
                     RUN.record("cell", dataset=DATASET),
                     caption="../report/cell.rst",
                     category="Cells",
-                    subcategory=RUN.subcategory("cells", DATASET),
-                    labels=RUN.labels("cells", DATASET),
+                    subcategory=RUN.subcategory("cells", dataset=DATASET),
+                    labels=RUN.labels("cells", dataset=DATASET),
                 )
                 for DATASET in BATCH.datasets
             ],
@@ -24,7 +24,7 @@ for BATCH in RUN.batches:
             protocol=BATCH.protocols,
         params:
             plan=PLAN,
-            datasets=RUN.datasets(BATCH),
+            datasets=RUN.each(BATCH, "dataset"),
             logs=RUN.logs(BATCH),
         threads: 1
         resources:
