@@ -41,7 +41,7 @@ def seeded():
     random.seed(SEED)
     numpy.random.seed(SEED)
     if torch := sys.modules.get("torch"):
-        torch.manual_seed(SEED)
+        torch.default_generator.manual_seed(SEED)    # torch.manual_seed takes milliseconds
 
 
 def restored():

@@ -9,14 +9,15 @@ Try: ``python -c "from irbench.data import sets as d; print(d.manifest(d.get('ph
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from irbench.core import files
 from irbench.core.errors import UserError
-from irbench.core.files import read_text
 from irbench.core.forms import UNFIT
 
 SCHEMES = ("https", "http", "package", "file")
@@ -61,8 +62,14 @@ def scheme(url: str) -> str:
 
 def read_manifest(path: Path) -> list[ManifestRow]:
     """Return the rows of a manifest in order. Raises UserError, which names the first bad line."""
+    return list(_rows(path, files.version_of(path)))
+
+
+@functools.lru_cache(maxsize=64)    # planning asks for the same few again and again
+def _rows(path: Path, version: tuple[int, ...]) -> tuple[ManifestRow, ...]:
+    """Read a manifest; ``version`` changes with each edit."""
     try:
-        with io.StringIO(read_text(path), newline="") as handle:
+        with io.StringIO(files.read_text(path), newline="") as handle:
             reader = csv.DictReader(handle)
             header = tuple(reader.fieldnames or ())
             if sorted(header) != sorted(COLUMNS):
@@ -84,7 +91,7 @@ def read_manifest(path: Path) -> list[ManifestRow]:
                         f"columns {', '.join(COLUMNS)}.") from None
     if not rows:
         raise UserError(f"{path}: the manifest lists no files.")
-    return rows
+    return tuple(rows)
 
 
 def _row(where: str, fields: dict) -> ManifestRow:

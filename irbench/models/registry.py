@@ -193,7 +193,7 @@ def _resolved(plugins: tuple[str, ...]) -> tuple[tuple[Path, tuple[int, ...]], .
         expanded(p).resolve() for p in plugins))
 
 
-@functools.cache  # looking for entry points reads the metadata of every installed package
+@functools.cache
 def _cards(plugins: tuple[tuple[Path, tuple[int, ...]], ...]) -> dict[str, Card]:
     found: dict[str, Card] = {}
     paths = [*((p.resolve(), ()) for p in (*_builtin(), *_entry_points())), *plugins]
@@ -239,7 +239,8 @@ def _builtin() -> list[Path]:
     return sorted(p for p in HERE.glob("*.py") if "\nCARDS" in p.read_text(encoding="utf-8"))
 
 
-def _entry_points() -> list[Path]:
+@functools.cache  # looking for entry points reads the metadata of every installed package
+def _entry_points() -> tuple[Path, ...]:
     paths = []
     for point in importlib.metadata.entry_points(group="irbench.models"):
         try:
@@ -250,7 +251,7 @@ def _entry_points() -> list[Path]:
             raise UserError(f"entry point {point.name!r} of group irbench.models names the module "
                             f"{point.value!r}, which is not installed.")
         paths.append(Path(spec.origin))
-    return paths
+    return tuple(paths)
 
 
 @functools.cache

@@ -161,14 +161,20 @@ def test_strips_only_without_gradients_and_when_nothing_looks_on(monkeypatch):
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         network(x)
     macs.count(network, (x,))
-    with torch.inference_mode():
-        torch.compile(network, backend="eager", fullgraph=True)(x)
     assert not seen
     with torch.no_grad():
         network(x)
     with torch.inference_mode():
         network(x)
     assert len(seen) == 4  # two layers each
+
+
+@pytest.mark.slow
+def test_no_strips_in_a_compiled_network(monkeypatch):
+    monkeypatch.setattr(strips, "layer", lambda *given: pytest.fail("strips"))
+    network, x = compacter("sr", 2, 3, **TINY), torch.rand(1, 3, 4, 4)
+    with torch.inference_mode():
+        torch.compile(network, backend="eager", fullgraph=True)(x)
 
 
 def test_multiply_adds_are_those_of_the_definition():

@@ -201,9 +201,12 @@ def test_errors_of_loading_name_the_file(tmp_path):
 @pytest.fixture
 def installed():
     """Forget which packages announce models, before and after a test."""
-    registry._cards.cache_clear()
+    known = (registry._cards, registry._entry_points)
+    for one in known:
+        one.cache_clear()
     yield
-    registry._cards.cache_clear()
+    for one in known:
+        one.cache_clear()
 
 
 def announce(monkeypatch, value):

@@ -45,13 +45,18 @@ def counted(monkeypatch, tmp_path):
     watch(storage, "read_header")
     watch(digests, "file_digest")
     yield counts
-    registry._cards.cache_clear()
+    forget()
+
+
+def forget():
+    for known in (registry._cards, registry._entry_points, manifest._rows):
+        known.cache_clear()
 
 
 def planned(folder, counted):
     """Plan the config of a folder and look up each of its sets; return what that has read."""
     counted.clear()
-    registry._cards.cache_clear()
+    forget()
     run = plan.load(folder / "config.yaml")
     for job in run.cells.values():
         assert run.entry(job.key["dataset"]).name == job.key["dataset"]

@@ -50,9 +50,10 @@ def test_the_seed_of_the_run_moves_all_seeds(tmp_path):
     assert [job.spec["seed"] for job in run.trainings.values()] == [5, 6]
 
 
-def test_a_plan_in_a_file_keeps_the_seeds(tmp_path):
+def test_a_plan_in_a_file_keeps_the_seeds(tmp_path, monkeypatch):
     from irbench.plan import file
 
+    monkeypatch.chdir(tmp_path)
     run = plan.load(make(tmp_path, 2))
     again = file.read(file.write(run))
     assert prints(again) == prints(run)

@@ -257,8 +257,9 @@ def test_a_model_without_dictionaries_has_no_keys_only_of_its_own():
     assert found.keys_only == found.total
 
 
-@pytest.mark.parametrize("implementation", ["auto", "reference", "mask", "gather", "flex",
-                                            "triton"])
+@pytest.mark.parametrize("implementation", [
+    "auto", "reference", *(pytest.param(name, marks=pytest.mark.slow)
+                           for name in ("mask", "gather", "flex", "triton"))])
 def test_the_count_is_that_of_the_textbook_form_whatever_computes_attention(implementation):
     x = torch.rand(1, 3, 16, 32)
     model = semanir(k=16, attention=implementation)

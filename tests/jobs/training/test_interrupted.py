@@ -118,7 +118,7 @@ def test_before_each_line_of_a_save_there_is_a_good_state(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["m.state", "m.state.f"]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_signal_to_all_processes_ends_it_cleanly(folder, workers):
     config = trainings.make(folder, steps=100_000, save_every=3, workers=workers)
     one = Apart(config)
@@ -183,6 +183,7 @@ def test_a_training_whose_run_was_killed_saves_and_ends(folder):
     assert not path.with_suffix(".lock").exists()
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_process_that_watches_a_job_reaches_the_job(folder):
     """As a cluster sends it to what it started: the training saves what it has and says so."""
     config = trainings.make(folder, steps=100_000, save_every=3)
