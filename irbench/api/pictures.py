@@ -37,6 +37,7 @@ class PictureModel(Protocol):
     protocol: str
     scale: int
     channels: int
+    colour_noise: bool
 
     def forward(self, image: np.ndarray,
                 tile: Callable[[int, int], None] | None = None) -> np.ndarray:
@@ -142,6 +143,12 @@ def _restored(given: Photo, model: PictureModel, tile: Callable | None) -> Photo
                             f"({model.protocol}). Choose a model for colour, or convert the "
                             "picture to gray first.")
         pixels, gray = pixels[..., :1], True
+    if model.colour_noise and (gray or not (pixels != pixels[..., :1]).any()):
+        # measured: 20.4 dB become 21.2 where the gray model reaches 29.1
+        raise UserError(f"the picture is gray, and {model.name} removes noise that differs between "
+                        f"the channels ({model.protocol}): it would leave most of the noise of a "
+                        "gray picture. Choose a model for gray pictures "
+                        f"({model.protocol.replace('color', 'gray').partition('@')[0]}).")
     _check_memory(pixels.shape[:2], model)
     levels = LEVELS.get(pixels.dtype)
     x = pixels.astype(np.float32) / np.float32(levels or 1)

@@ -185,6 +185,22 @@ def test_colours_are_not_given_to_a_gray_model(world):
     assert np.array_equal(gray(same), same[..., :1])
 
 
+@pytest.mark.parametrize("form", ["gray", "three equal channels"])
+def test_gray_pictures_are_not_given_to_a_model_for_colour_noise(world, form):
+    picture = np.repeat(tiny.photo(0, 12, 14)[..., :1], 3, -1)
+    picture = picture[..., 0] if form == "gray" else picture
+    colour = irbench.load_model("input", "denoise_color-sigma25")
+    with pytest.raises(irbench.UserError, match=r"is gray.*gray pictures \(denoise_gray-sigma25"):
+        colour(picture)
+    for other in ("denoise_gray-sigma25", "jpeg_color-q10"):
+        found = irbench.load_model("input", other)(picture)
+        assert np.array_equal(found, picture if other[0] == "j" else picture[..., :1]
+                              if picture.ndim == 3 else picture)
+    picture.flat[0] ^= 1
+    if form != "gray":
+        assert np.array_equal(colour(picture), picture)
+
+
 def test_a_picture_that_memory_cannot_hold_is_refused(monkeypatch):
     from irbench.inference import budget
 
