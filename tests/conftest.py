@@ -14,6 +14,8 @@ from tests.helpers import tiny
 BESIDE = Path(__file__).parents[2] / "shared" / "mirror"
 GIVEN = os.environ.get("IRBENCH_MIRROR")
 SEED = int(os.environ.get("IRBENCH_TEST_SEED", "0"))
+STRAY = Path(__file__).parents[1] / "results" / "tiny"     # the run that most tests make
+STRAY_BEFORE = STRAY.exists()
 LONGEST = ("workflow/test_workflow.py", "report/test_page.py", "jobs/training/test_interrupted.py",
            "cli/test_cli.py", "report/test_fast.py", "workflow/test_records_decide.py")
 
@@ -23,6 +25,13 @@ def pytest_collection_modifyitems(items):
     order = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
     assert all(path.is_file() for path in order)
     items.sort(key=lambda item: order.get(item.path, len(order)))
+
+
+def pytest_sessionfinish(session):
+    """Fail if a test wrote its run into the checkout, beside the user's own."""
+    if STRAY.exists() and not STRAY_BEFORE:
+        print(f"\n{STRAY}: a test wrote it. Its run belongs into tmp_path (monkeypatch.chdir).")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(autouse=True)

@@ -314,6 +314,7 @@ def test_the_first_download_is_pinned_and_a_later_one_must_equal_it(tmp_path, mo
 
 def test_a_download_that_is_no_model_is_not_pinned(tmp_path, monkeypatch):
     source, url = mirrored(tmp_path, monkeypatch)
+    monkeypatch.chdir(tmp_path)
     path = make(tmp_path, **{"swinir-m": {"profile": False}})
     store = tmp_path / "data" / "checkpoints"
     with pytest.raises(Unavailable, match="could not be fetched"):
@@ -323,7 +324,6 @@ def test_a_download_that_is_no_model_is_not_pinned(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="a web page"):
         run_cell(path, "swinir-m")
     assert pins.pinned(url, store) is None and not pins.place(url, store).exists()
-    monkeypatch.chdir(tmp_path)
     digest = weights(source)
     assert run_cell(path, "swinir-m")["resolved"]["checkpoint"] == digest
 

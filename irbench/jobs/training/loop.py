@@ -314,8 +314,9 @@ def _validate(state: State, validator: validate.Validator, place: _Place,
     state.validation.append({"step": state.step, "psnr": round(psnr, 4),
                              "seconds": round(state.seconds, 2)})
     board.add(state.step, {"validation PSNR (dB)": psnr})
+    count = validator.about["images"]
     messages.say(f"{place.job.title}: step {state.step}, validation {psnr:.2f} dB "
-                 f"({validator.about['images']} images held out)")
+                 f"({count} image{'s' * (count != 1)} held out)")
     if state.best is None or psnr > state.best["psnr"]:
         digest = place.save(weights(state), state.step, best=True)
         state.best = {"step": state.step, "psnr": psnr, "sha256": digest}
