@@ -92,6 +92,8 @@ def form(run: RunData) -> dict:
     for section in ("datasets", "protocols", "models"):
         content[section] = dict(sorted(content[section].items()))
     content["code"] = {kind: dict(sorted(made.items())) for kind, made in content["code"].items()}
+    if "code_parts" in content:
+        content["code_parts"] = dict(sorted(content["code_parts"].items()))
     if rows := metrics.described({name for cell in run.cells.values() for name in cell.means}):
         content["metrics"] = rows       # of those that are not irbench's own
     return content
@@ -172,6 +174,8 @@ def _made_from(content: dict, kind: str, one: CellData | ProfileData) -> dict:
     # usually the code is the same for all cells of a model
     if content["code"][kind].setdefault(one.model, made.get("code")) != made.get("code"):
         entry["code"] = made.get("code")
+    if made.get("parts"):       # of a network of the user's
+        content.setdefault("code_parts", {})[made["code"]] = made["parts"]
     return entry
 
 
@@ -336,8 +340,13 @@ def _inputs(content: dict, kind: str, protocol: str, model: str, entry: dict) ->
     definition = entry.get("protocol", content["protocols"].get(protocol))
     if definition is None and "model" not in entry:     # the inputs are unknown (version 0)
         return {}
+    code = entry.get("code", content["code"][kind].get(model))
+    parts = (content.get("code_parts") or {}).get(code)
+    if parts and not all(isinstance(known, str | None)
+                         for known in (parts["irbench"], *parts["files"].values())):
+        raise TypeError(f"code_parts: {code}: a digest is not a string")
     return {"protocol": {"id": protocol, **(definition or {})}, "data": None,
             "model": content["models"].get(entry.get("model")) or {},
             "weights": entry.get("weights"), "training": entry.get("training") or {},
-            "settings": entry.get("settings") or {},
-            "code": entry.get("code", content["code"][kind].get(model))}
+            "settings": entry.get("settings") or {}, "code": code,
+            **({"parts": parts} if parts else {})}

@@ -46,6 +46,10 @@ def of_record(record: dict, training: dict | None = None) -> dict:
     names = [*(name for name in spec if name.endswith(FILE_OF_METRIC)), *SETTINGS]
     settings = {name: spec[name] for name in names if spec.get(name) is not None}
     noted = resolved.get(plugin_files.NOTED)    # files that its Python code used
+    known = (record.get("provenance") or {}).get("code")    # only with a network of the user's
+    parts = {"parts": {"irbench": short(known["irbench"]), "files": {
+        **{str(name): short(sha256) for name, sha256 in known["files"].items()},
+        **{str(one["file"]): short(one["sha256"]) for one in noted or ()}}}} if known else {}
     return {
         "protocol": {k: v for k, v in (spec.get("protocol") or {}).items()
                      if k not in records.PROSE},
@@ -58,7 +62,8 @@ def of_record(record: dict, training: dict | None = None) -> dict:
              "sets": {str(d["name"]): short(d["sha256"]) for d in made.get("datasets") or ()}}
             if made else {}), **({"made_on": made_on} if made_on != USUAL else {})},
         "settings": settings,
-        "code": digest([spec.get("code"), noted]) if noted else short(spec.get("code"))}
+        "code": digest([spec.get("code"), noted]) if noted else short(spec.get("code")),
+        **parts}
 
 
 def short(digest: str | None) -> str | None:
@@ -96,7 +101,7 @@ def changes(base: dict, new: dict, before: dict | None = None,
         found += [f"{title}{f' {path}' if path else ''}: {_say(a)} -> {_say(b)}"
                   for path, a, b in different(one, other)]
     if base.get("code") != new.get("code"):
-        found.append(_code(before or {}, after or {}, kind))
+        found.append(_code(before or {}, after or {}, kind, base.get("parts"), new.get("parts")))
     return found
 
 
@@ -144,20 +149,49 @@ def _say(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _code(before: dict, after: dict, kind: str) -> str:
-    """Return what is known about a change of code: versions of libraries, files, commits.
+def _code(before: dict, after: dict, kind: str, one: dict | None, other: dict | None) -> str:
+    """Return what is known about a change of code: users' files, irbench's files, versions.
 
-    The digest covers code and libraries together; records keep no separate digests.
+    ``one`` and ``other`` are the digests of the parts of the code (``sources.parts``), if known.
+    The digest of a job covers all of its code and libraries together.
     """
     versions = [text for text in libraries(before, after)
                 if text.split()[0] in sources.DISTRIBUTIONS]
+    names = _edited(one, other) if one and other else []
+    shown = f"code of {_listed(names)}"
+    if names and not versions and one["irbench"] == other["irbench"]:
+        return shown
+    words = _words(before, after, kind, versions)
+    rest = f"code of {kind}s or libraries: "
+    if names:       # irbench's code changed, too, or a library did
+        return f"{shown}; {rest}{'; '.join(words) or 'irbench changed'}"
+    plugin = next(iter((one or other or {"files": {}})["files"]), None)
+    if plugin and not (one and other):
+        side = "NEW" if one else "BASE"
+        words.append(f"{side} does not tell {plugin} from irbench's code")
+    return rest + ("; ".join(words) or "the records give no details")
+
+
+def _edited(one: dict, other: dict) -> list[str]:
+    """Return the files of the user that differ, and modules of irbench that both sides import."""
+    old, new = one["files"], other["files"]
+    return [name for name in {**old, **new} if old.get(name) != new.get(name)
+            and not (name.startswith("irbench/") and not (name in old and name in new))]
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - FILES} more" if len(names) > FILES else ""
+    return f"{', '.join(names[:FILES])}{more}"
+
+
+def _words(before: dict, after: dict, kind: str, versions: list[str]) -> list[str]:
+    """Return what provenance tells about a change of irbench and libraries."""
     old, new = before.get("git") or {}, after.get("git") or {}
     commits = [side.get("commit") for side in (old, new)]
     words = []
     if None not in commits and commits[0] != commits[1]:
-        files = _files(*commits, kind)
-        more = f" and {len(files) - FILES} more" if len(files) > FILES else ""
-        words.append(f"{', '.join(files[:FILES]) if files else 'code'}{more} "
+        files = list(_files(*commits, kind))
+        words.append(f"{_listed(files) if files else 'code'} "
                      f"(commit {commits[0][:7]} -> {commits[1][:7]})")
     if old.get("dirty") or new.get("dirty"):
         side = ("both sides" if old.get("dirty") and new.get("dirty")
@@ -165,7 +199,7 @@ def _code(before: dict, after: dict, kind: str) -> str:
         words.append(f"uncommitted changes in {side}")
     if versions:
         words.append(f"library versions: {', '.join(versions)}")
-    return f"code of {kind}s or libraries: {'; '.join(words) or 'the records give no details'}"
+    return words
 
 
 @functools.cache

@@ -140,7 +140,7 @@ class Phases:
 def make(kind: str, key: dict, spec: dict, *, status: str = "ok", reason: str | None = None,
          resolved: dict | None = None, result: dict | None = None,
          seconds: dict[str, float] | None = None, attempt: int = 0,
-         threads: int | None = None) -> dict:
+         threads: int | None = None, code: dict | None = None) -> dict:
     """Build a record of the current schema version and check it.
 
     Args:
@@ -154,6 +154,8 @@ def make(kind: str, key: dict, spec: dict, *, status: str = "ok", reason: str | 
         seconds: wall time per phase.
         attempt: how often an earlier attempt had failed.
         threads: CPU threads used.
+        code: digests of the parts of the code, where they are known apart; kept as provenance,
+            because the spec has the digest of all of it.
     """
     record = {
         "schema_version": SCHEMA_VERSION, "kind": kind, "status": status, "reason": reason,
@@ -162,7 +164,7 @@ def make(kind: str, key: dict, spec: dict, *, status: str = "ok", reason: str | 
         "fingerprint": fingerprint({"spec": spec, "resolved": resolved or {}}),
         "attempt": attempt,
         "seconds": {name: round(value, 4) for name, value in (seconds or {}).items()},
-        "provenance": provenance(threads),
+        "provenance": provenance(threads) | ({"code": code} if code else {}),
     }
     if rows := metrics.described(spec.get("metrics") or ()):
         record["metrics"] = rows

@@ -110,6 +110,7 @@ class Result:
         status: ``ok``, ``unavailable``, ``failed`` or ``paused``.
         reason: why there is no result, one sentence for people.
         spec: the job's spec, completed while the job ran; None if it is unchanged.
+        code: digests of the parts of its code (``irbench.plan.sources.parts``).
     """
 
     result: dict | None = None
@@ -119,6 +120,7 @@ class Result:
     status: str = "ok"
     reason: str | None = None
     spec: dict | None = None
+    code: dict | None = None
 
 
 def expected(error: BaseException) -> bool:
@@ -143,8 +145,22 @@ def with_plugin_files(found: Result, plan: Plan, job: Job,
     """
     noted = [one for path, whole in plugins_of(plan, job, source)
              for one in plugin_files.used([path], whole)]
+    found = replace(found, code=_parts(plan, job))
     return replace(found, resolved={**found.resolved, plugin_files.NOTED: noted}
                    ) if noted else found
+
+
+def _parts(plan: Plan, job: Job) -> dict | None:
+    """Return the digests of the parts of a job's code, for whoever asks later what changed.
+
+    None if a file was edited since the job was planned: they would be of other code.
+    """
+    plugins = tuple(plan.config["plugins"])
+    if job.model is None or job.kind not in sources.ENTRIES:
+        return None
+    parts = sources.parts(job.kind, job.model, plugins)
+    same = parts and sources.digest(job.kind, job.model, plugins) == job.spec.get("code")
+    return parts if same else None
 
 
 def plugins_of(plan: Plan, job: Job, source: Path | None = None) -> list[tuple[Path, bool]]:
@@ -172,7 +188,7 @@ def record_of(job: Job, found: Result, attempt: int = 0) -> dict:
     return records.make(
         job.kind, job.key, job.spec if found.spec is None else found.spec, status=found.status,
         reason=found.reason, resolved=found.resolved, result=found.result, seconds=found.seconds,
-        attempt=attempt, threads=found.threads)
+        attempt=attempt, threads=found.threads, code=found.code)
 
 
 def write(job: Job, record: dict) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -98,6 +99,24 @@ def of_network(model: Model, plugins: tuple[str, ...]) -> str:
     code = code_digests.closure([own_module(model, plugins)], OUTSIDE, ROOT)
     return digests.fingerprint([code.digest, machine.versions_of(*sorted(
         {known[name] for known in (PACKAGES, NETWORKS) for name in code.packages & set(known)}))])
+
+
+def parts(kind: str, model: Model, plugins: tuple[str, ...]) -> dict | None:
+    """Return digests of what ``digest`` covers for a network of a user's file; None for others.
+
+    A digest of all says that something changed; these say whether it was the user's code.
+
+    Returns:
+        ``irbench``: of the modules that the kind of job runs; ``files``: of the plugin and what it
+        imports, by their paths from the plugin's folder (those of irbench begin with ``irbench/``).
+    """
+    own = own_module(model, plugins)
+    if not isinstance(own, Path):
+        return None
+    common, code = _of_kind(kind), code_digests.closure([own], OUTSIDE, ROOT)
+    return {"irbench": common.digest, "files": {
+        os.path.relpath(path, ROOT.parent if path.is_relative_to(ROOT) else own.parent):
+        code.modules[name] for name, path in code.files.items() if name not in common.files}}
 
 
 def stage(kind: str) -> str:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irbench.compare import differences, inputs, loading
+from irbench.compare import baseline, differences, inputs, loading
 from irbench.compare.differences import UNEXPLAINED
 from irbench.compare.runs import CellData
 from tests.helpers import compare_fixtures as fixtures
@@ -131,6 +131,37 @@ def test_a_metric_that_one_side_lacks_is_reported(pair):
 def test_what_changed_in_the_inputs_is_named(pair, change, words):
     found = cell_of(pair, both(shift("psnr", every=-1.0), change))
     assert len(found.changes) == 1 and words in found.changes[0] and not found.remark
+
+
+def plugin(code, irbench="a" * 64, **files):
+    """Make a cell that of a network of the user's, whose record has the parts of its code."""
+    return lambda r: (r["spec"].update(code=code * 64), r["provenance"].update(
+        code={"irbench": irbench, "files": {f"{name}.py": one for name, one in files.items()}}))
+
+
+@pytest.mark.parametrize("form", ["run", "baseline"])
+@pytest.mark.parametrize(("change", "words"), [
+    (plugin("2", my_net="2" * 64, layers="3" * 64), "code of my_net.py"),
+    (plugin("2", my_net="2" * 64), "code of my_net.py, layers.py"),
+    (plugin("2", irbench="b" * 64, my_net="1" * 64, layers="3" * 64),
+     "code of cells or libraries: the records give no details"),
+    (both(plugin("2", irbench="b" * 64, my_net="2" * 64, layers="3" * 64),
+          lambda r: r["provenance"]["git"].update(commit="b" * 40)),
+     "code of my_net.py; code of cells or libraries: code (commit aaaaaaa -> bbbbbbb)"),
+    (both(plugin("2", my_net="2" * 64, layers="3" * 64),
+          lambda r: r["provenance"]["packages"].update(torch="3.0")),
+     "code of my_net.py; code of cells or libraries: library versions: torch 2.15.0 -> 3.0"),
+    (lambda r: (r["spec"].update(code="2" * 64), r["provenance"].pop("code", None)),
+     "code of cells or libraries: NEW does not tell my_net.py from irbench's code")])
+def test_a_changed_file_of_the_user_is_named(pair, tmp_path, form, change, words):
+    edit(pair[0], CELL, plugin("1", my_net="1" * 64, layers="3" * 64))
+    base = pair[0]
+    if form == "baseline":
+        base = tmp_path / "base.json"
+        baseline.write(base, loading.load(pair[0]))
+    edit(pair[1], CELL, both(shift("psnr", every=-1.0), change))
+    found = next(cell for cell in compared((base, pair[1])).cells if cell.key == KEY)
+    assert found.changes == (words,)
 
 
 def test_prose_and_where_weights_lie_are_no_inputs(pair):

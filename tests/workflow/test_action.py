@@ -207,7 +207,7 @@ def test_the_check_passes_fails_and_says_when_nothing_was_compared(runner):
     done = runner.run(check)
     assert done.returncode == 1
     error = next(line for line in done.stdout.splitlines() if line.startswith("::error"))
-    assert "sr-x2@2/tinyset/mine" in error
+    assert "sr-x2@2/tinyset/mine" in error and error.endswith("changed: code of larger.py")
     assert "sr-x2@2/tinyset/mine" in runner.text("GITHUB_STEP_SUMMARY")
     assert "<testsuite" in (
         Path(runner.environment["RUNNER_TEMP"]) / "irbench-outcome/gate.xml").read_text()
