@@ -151,13 +151,27 @@ def test_reasons_of_a_bare_table_are_messages(world, capsys):
     assert "† published values, not measured here. SwinIR: printed in" in printed.err
 
 
+@pytest.mark.parametrize("to_file", [False, True])
+def test_plain_text_has_the_note_of_each_mark_below_the_table(world, to_file, capsys):
+    (world / "results/mypaper/cells/sr-x2@2/set5/mine.json").unlink()
+    printed = irbench(["table", "sr", *ROWS, "--protocol", "x2", "x4", "--bold", "best",
+                       *["--output", "mine.txt"] * to_file], capsys)
+    text = (world / "mine.txt").read_text() if to_file else printed.out
+    table, caption, notes = text.split("\n\n")
+    used = {mark for marks in re.findall(r"\[([^\]]+)\]", table) for mark in marks.split(",")}
+    assert used == set(re.findall(r"^\[(.+?)\] \S", notes, re.M)) and len(used) > 2
+    assert re.search(r"^\[.\] not computed", notes, re.M) and "\nsr-x2@2: " in notes
+    assert "n/a: see the note." in caption and "Bold" not in caption and not printed.err
+
+
 @pytest.mark.parametrize("place", ["mypaper", "results/mypaper", "elsewhere/copied"])
 def test_a_run_is_named_by_its_name_or_folder(world, place, capsys):
     if place.startswith("elsewhere"):
         (world / "elsewhere").mkdir()
         (world / "results/mypaper").rename(world / place)
     (world / "config.yaml").unlink()
-    printed = irbench(["table", "sr", *ROWS, "--protocol", "x2", "--run", place], capsys)
+    printed = irbench(["table", "sr", *ROWS, "--protocol", "x2", "--bare", "--run", place],
+                      capsys)
     assert printed.out.splitlines()[-1].split()[-1] == "39.00"
     assert "bevilacqua2012set5" in irbench(["cite", place], capsys).out
 

@@ -1,7 +1,7 @@
 """``irbench table``: a table for a paper from a run's records: the rows and columns you name.
 
 Reads   a config or a run, and the run's records. Prints the table; ``--output`` writes it instead.
-        Reasons for what is missing go to stderr, so that a bare table does not lose them.
+        The notes of a bare table go to stderr, so that they are not lost.
 
 Try: ``irbench table sr --rows SwinIR compacter --columns set5 --metrics psnr ssim --latex --bare``
      ``irbench table sr --protocol x2 x4 --stack --bold best --output table.tex --cite refs.bib``
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         files["--output", arguments.output] = content
     for (option, path), text in files.items():
         output.write_file(option, path, text)
-    if arguments.bare or form == "text":
+    if arguments.bare:
         for remark in paper.remarks(table):
             messages.say(remark)
     if arguments.output:
@@ -147,4 +147,4 @@ def _printed(table: Table, form: str, arguments: argparse.Namespace) -> str:
         return to_html(table.bare() if bare else table)
     if form == "markdown":
         return pipes(table.bare(), PAGE) + "\n" if bare else to_markdown(table)
-    return plain.to_text(table.bare() if bare else table) + "\n"
+    return plain.to_text(table.bare()) + "\n" if bare else plain.to_paper(table)

@@ -8,6 +8,7 @@ Try: ``python -c "from irbench.present.plain import change; print(change('psnr',
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from irbench.core import metrics
 from irbench.core.forms import shown
@@ -73,6 +74,16 @@ def to_text(table: Table, room: int = 0) -> str:
         text.ljust(width) if column.left else text.rjust(width)
         for column, text, width in zip(columns, line, widths, strict=True)).rstrip()
         for line in lines)
+
+
+def to_paper(table: Table) -> str:
+    """Return a table for a paper, with its caption and the notes of its marks below."""
+    notes = "\n".join([*(f"[{mark}] {shown(sentence)}" for mark, sentence in table.notes.items()),
+                       *(f"{name}: {shown(sentence)}" for name, sentence in table.terms.items())])
+    # plain text has no bold letters to explain
+    said = [sentence for sentence in table.sentences if not sentence.startswith("Bold:")]
+    about = shown(replace(table, sentences=said).full_caption)
+    return "\n\n".join(filter(None, [to_text(table), about, notes])) + "\n"
 
 
 def _lines(value: Value) -> list[str]:
