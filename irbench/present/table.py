@@ -99,7 +99,8 @@ class Row:
     """One row: the values of the heads, which name the row, then the values of the columns.
 
     ``key`` is the name of the row for programs. ``source`` is "measured", or the place where the
-    row was printed. ``origin`` states where the weights of a measured row come from.
+    row was printed. ``origin`` states where the weights of a measured row come from. ``counts`` are
+    the numbers of parameters by protocol, without those that are unknown.
     """
 
     heads: list[Value]
@@ -107,6 +108,7 @@ class Row:
     key: str = ""
     source: str = MEASURED
     origin: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
 
     @property
     def values(self) -> list[Value]:

@@ -41,6 +41,7 @@ def run(tmp_path_factory):
         cell("sr-x2@1", "urban100", model, 33.6 + more)
         cell("sr-x4@1", "set5", model, 28.4 + more)
     build.profile("sr-x2@1", "best", {"parameters": 11_750_000})
+    build.profile("sr-x4@1", "best", {"parameters": 11_900_199})
     cell("denoise_color-sigma15@1", "cbsd68", "tie", 33.9)
     build.cell("jpeg_color-q40@1", "live1_color", "tie", status="unavailable",
                reason="weights: no such file")
@@ -70,6 +71,30 @@ def test_rows_and_columns_are_those_named_in_their_order(run):
                                                                 "38.27"]
     assert [head.title for head in table.heads] == ["Method"]
     assert len(made(run, parameters=True).heads) == 2
+
+
+def test_numbers_of_parameters_that_differ_by_level_say_so(run):
+    table = made(run, rows=["best", "published:Compacter"], columns=["set5"], metrics=["psnr"],
+                 parameters=True)
+    assert [row.heads[1].shown for row in table.rows] == ["11.75 / 11.90 M", "393 / 408 K"]
+    for row in table.rows:
+        note, = (table.notes[mark] for mark in row.heads[1].marks)
+        assert note == "numbers of parameters at ×2 / ×4"       # noqa: RUF001
+    assert any("numbers of parameters at" in remark for remark in paper.remarks(table))
+    stacked = made(run, rows=["best"], parameters=True, stack=True)
+    assert [row.heads[1].shown for row in stacked.rows] == ["11.75 M", "11.90 M"]
+    assert not any(row.heads[1].marks for row in stacked.rows)
+
+
+def test_the_csv_has_the_number_of_parameters_of_the_level_of_each_line(run):
+    for stack in (False, True):
+        table = made(run, rows=["best", "published:Compacter", "tie"], columns=["set5"],
+                     metrics=["psnr"], stack=stack)
+        lines = csv.DictReader(io.StringIO(tidy.to_csv(table)))
+        found = {(line["level"], line["model"] or line["source"]): line["parameters"]
+                 for line in lines}
+        assert sorted(found.values()) == ["", "", "11750000", "11900199", "393000", "408000"]
+        assert found["x4", "best"] == "11900199" and found["x2", "tie"] == ""
 
 
 def test_without_names_it_has_the_models_and_sets_of_the_run(run):

@@ -7,6 +7,8 @@ nothing but the collected run and the published values.
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from irbench.catalog import published
 from irbench.core import metrics
 from irbench.present import text
@@ -48,7 +50,9 @@ def measured(table: Table, run: Run, model: str, here: Cells, counterparts: Coun
     seeds = max([len(k.seeds) for k in here.values() if k.model == model], default=0)
     name.sub = f"{seeds} seeds" if seeds else ""
     name.marks = in_order(name.marks)
-    row = Row([name, _parameters(table, run, model, planned)], key=model, origin=origin)
+    row = Row([name, _parameters(table, run, model, planned)], key=model, origin=origin, counts={
+        protocol: count for protocol in planned
+        if (count := run.parameters(protocol, model)) is not None})
     for column in table.columns:
         cell = here.get((column.protocol, column.dataset, model))
         row.entries.append(_entry(table, column, cell, kinds.competes(run.models[model]),
@@ -141,22 +145,27 @@ def _parameters(table: Table, run: Run, model: str, protocols: list[str]) -> Val
 
 
 def _per_level(shown: list[str]) -> str:
-    """Join counts that differ by level: ``11.87 / 12.06 M``."""
-    different = list(dict.fromkeys(shown))
-    units = {value.partition(" ")[2] for value in different}
-    if len(different) > 1 and len(units) == 1:
+    """Join the counts of all levels, in their order, if they differ: ``11.87 / 12.06 M``."""
+    if len(set(shown)) == 1:
+        return shown[0]
+    units = {value.partition(" ")[2] for value in shown}
+    if len(units) == 1:
         unit = units.pop()
-        return " / ".join(v.partition(" ")[0] for v in different) + (f" {unit}" if unit else "")
-    return " / ".join(different)
+        return " / ".join(v.partition(" ")[0] for v in shown) + (f" {unit}" if unit else "")
+    return " / ".join(shown)
 
 
 def printed(table: Table, run: Run, rows: dict[str, published.Method]) -> Row:
     """Return the row of a printed method: ``rows`` by the task, for a table of several tasks."""
     first = next(iter(rows.values()))
     levels = dict.fromkeys((column.task, column.level) for column in table.columns)
-    counts = [rows[task].params_m[level] for task, level in levels
-              if task in rows and rows[task].params_m.get(level)]
+    known = {(task, level): rows[task].params_m.get(level) if task in rows else None
+             for task, level in levels}
+    counts = list(filter(None, known.values()))
     params = [text.published_parameters(count) for count in counts]
+    if len(set(params)) > 1:        # each has its place among the levels
+        params = [text.published_parameters(count) if count else text.NA
+                  for count in known.values()]
     reproduced = [run.model_title(r.key) for r in table.measured
                   if any(verdict.is_counterpart(run.models[r.key], first.method,
                                                 run.blind(p, r.key))
@@ -167,7 +176,9 @@ def printed(table: Table, run: Run, rows: dict[str, published.Method]) -> Row:
                   exact="/".join(dict.fromkeys(counts)))
     return Row([name, count], [_figure(table, run, column, rows.get(column.task))
                                for column in table.columns],
-               f"{first.source}/{first.task}/{first.method}", first.source)
+               f"{first.source}/{first.task}/{first.method}", first.source, counts={
+                   column.protocol: round(Decimal(count) * 10 ** 6) for column in table.columns
+                   if (count := known[column.task, column.level])})
 
 
 def _figure(table: Table, run: Run, column: Column, row: published.Method | None) -> Value:

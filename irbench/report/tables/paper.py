@@ -96,9 +96,14 @@ def _part(run: Run, cells: list[Cell], columns: list[Column], selection: Selecti
     for one in chosen:
         table.blocks[0].rows.append(_measured(table, run, one, here) if isinstance(one, str) else
                                     _printed(table, run, names.methods[one]))
-    if not selection.parameters:
-        for row in table.rows:
+    for row in table.rows:
+        if not selection.parameters:
             row.heads[1].marks = []
+        elif " / " in row.heads[1].shown:
+            own = dict.fromkeys(text.level_label(column.level) for column in columns
+                                if row.source != MEASURED or row.key in {
+                                    key[2] for key in here if key[0] == column.protocol})
+            row.heads[1].marks.append(table.note(f"numbers of parameters at {' / '.join(own)}"))
     _name_apart(run, table.rows)
     if selection.bold == BOLD_BEST:
         _bold_best(table)

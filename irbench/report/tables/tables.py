@@ -295,7 +295,7 @@ def lines_of(table: Table) -> Iterator[list]:
 def _line(table: Table, row: Row, column: Column, entry: Value) -> list:
     notes = " | ".join(table.notes[mark] for mark in (
         row.marks if entry.reason else [*row.marks, *entry.marks]))
-    parameters, here = row.heads[1], row.source == MEASURED
+    here = row.source == MEASURED
     # a published value may not follow our protocol exactly
     protocol = column.protocol if here else PRINTED_PROTOCOL
     return [column.task, text.split_id(column.protocol)[2], protocol, column.level, column.dataset,
@@ -304,7 +304,7 @@ def _line(table: Table, row: Row, column: Column, entry: Value) -> list:
             entry.shown if entry.exact else "", entry.spread,
             entry.seeds if here and entry.exact else "", entry.rank, entry.place or "",
             "" if entry.apart is None else f"{entry.apart:.6f}", entry.against,
-            parameters.shown if parameters.exact else "",
+            row.counts.get(column.protocol, ""),
             row.origin or row.sub, entry.status, entry.reason, row.source, entry.record, notes]
 
 
