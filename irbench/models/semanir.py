@@ -70,7 +70,8 @@ CARDS = {
         "note": "",
         "source": "SemanIR, arXiv 2405.20008 (KGT-S in 2402.02634), rebuilt without official "
                   "code: stages, layers and the dictionary as printed; widths, head, position "
-                  "bias and cosine attention inferred from the printed sizes; window and k ours.",
+                  "bias and cosine attention inferred from the printed sizes; window and k by "
+                  "irbench.",
         "learned": True,
         "options": {
             "width": 180, "heads": 6, "stages": 6, "layers": 6, "mlp_ratio": 2, "window": 32,
@@ -92,7 +93,8 @@ CARDS = {
         "note": "",
         "source": "SemanIR, arXiv 2405.20008 (KGT-B in 2402.02634), rebuilt without official "
                   "code: stages, layers and the dictionary as printed; widths, head, position "
-                  "bias and cosine attention inferred from the printed sizes; window and k ours.",
+                  "bias and cosine attention inferred from the printed sizes; window and k by "
+                  "irbench.",
         "learned": True,
         "options": {
             "width": 180, "heads": 6, "stages": 8, "layers": 8, "mlp_ratio": 2, "window": 32,
@@ -111,8 +113,9 @@ CARDS = {
                   "deblur", "derain", "lowlight", "weather", "denoise_real", "dehaze"],
         "levels": {"sr": ["x2", "x3", "x4"]},
         "in_paper": False,
-        "note": "A small variant of ours with SemanIR's blocks; the paper has none of this size.",
-        "source": "The blocks of SemanIR (arXiv 2405.20008); its size, ends and options are ours.",
+        "note": "A small variant by irbench with SemanIR's blocks; SemanIR's paper has none of "
+                "this size.",
+        "source": "The blocks of SemanIR (arXiv 2405.20008); size, ends and options by irbench.",
         "learned": True,
         "options": {
             "width": 48, "heads": 3, "stages": 4, "layers": 4, "mlp_ratio": 2, "window": 8,

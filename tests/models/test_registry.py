@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import subprocess
 import sys
 
@@ -50,6 +51,8 @@ def test_cards_hold_what_the_tables_need():
     for card in known.values():
         assert card.title and card.tasks and card.source
         assert card.in_paper or card.note, f"{card.name}: a table must say it is not in the paper"
+        # in the table of somebody's paper these would be that paper and its authors
+        assert not re.search(r"\b(ours?|the paper)\b", card.note), card.name
 
 
 def test_free_options_are_those_that_change_no_weights():

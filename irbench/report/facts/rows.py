@@ -40,7 +40,7 @@ def measured(table: Table, run: Run, model: str, here: Cells, counterparts: Coun
     if spec and spec.note:
         name.marks.append(table.note(spec.note))
     elif spec and spec.learned and not (spec.in_paper or spec.own):
-        name.marks.append(table.note("this variant is not in the paper"))
+        name.marks.append(table.note("this variant is not in the paper of the method"))
     protocols = dict.fromkeys(column.protocol for column in table.columns)
     planned = [p for p in protocols if any(k[0] == p and k[2] == model for k in here)]
     origin = _weights(run, model, planned)
