@@ -211,6 +211,21 @@ def test_mistakes_are_explained_and_nothing_is_written(world, words, message, ca
     assert sorted(path.name for path in world.iterdir()) == before
 
 
+def test_two_tables_of_a_task_can_have_different_labels(world, capsys):
+    words = ["table", "sr", *ROWS, "--protocol", "x2", "--latex"]
+    assert r"\label{tab:sr}" in irbench(words, capsys).out
+    named = irbench([*words, "--label", "tab:my_2.b-c"], capsys).out
+    assert r"\label{tab:my_2.b-c}" in named and named.count(r"\label") == 1
+    assert r"\label" not in irbench([*words, "--bare", "--label", "tab:a"], capsys).out
+
+
+@pytest.mark.parametrize("label", ["a b", "a}", "a%", "tab:ä", r"\x", "a\n"])
+def test_a_label_that_latex_could_misread_is_refused(label, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["table", "sr", "--label", label])
+    assert "is not valid: give letters, digits and any of :._-" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("room", ["wide", "5", "nan", "-3"])
 def test_a_place_that_is_none_is_refused(room, capsys):
     with pytest.raises(SystemExit):

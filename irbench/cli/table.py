@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 
 from irbench.cli import common, output
 from irbench.core import messages
@@ -63,6 +64,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help="LaTeX: where the table must fit: column (of two; a wide table gets "
                              "both, as table*), page (both columns), text (a page with one "
                              "column), or a width in points (default: %(default)s)")
+    parser.add_argument("--label", type=_label, metavar="NAME",
+                        help=r"LaTeX: the name for \ref, of letters, digits and :._- "
+                             "(default: tab:TASK)")
     output.add_file(parser, "--output", f"write this file; its suffix ({', '.join(SUFFIXES)}) "
                     "chooses the format", tuple(SUFFIXES))
     output.add_file(parser, "--cite", "also write the BibTeX entries of all that the table shows",
@@ -80,6 +84,14 @@ def _room(given: str) -> str | float:
     if not 20 <= points <= 10_000:
         raise argparse.ArgumentTypeError(f"{given!r} is not valid: {FITS} (20 or more)")
     return points
+
+
+def _label(given: str) -> str:
+    r"""Parse a name for ``\label``, which other characters could end or change."""
+    if not re.fullmatch(r"[A-Za-z0-9:._-]+", given):
+        raise argparse.ArgumentTypeError(f"{given!r} is not valid: give letters, digits and any of "
+                                         ":._- such as tab:main")
+    return given
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -140,7 +152,7 @@ def _printed(table: Table, form: str, arguments: argparse.Namespace) -> str:
     bare = arguments.bare
     if form == "latex":
         return to_paper(table.bare() if bare else table, arguments.fit, bare=bare,
-                        remarks=paper.remarks(table))
+                        remarks=paper.remarks(table), label=arguments.label)
     if form == "csv":
         return to_csv(table)
     if form == "html":

@@ -59,7 +59,7 @@ def _notes(table: Table) -> list[str]:
 
 
 def to_paper(table: Table, room: str | float = "column", *, bare: bool = False,
-             remarks: Iterable[str] = ()) -> str:
+             remarks: Iterable[str] = (), label: str | None = None) -> str:
     """Return a table for a paper, in the largest letters with which it fits.
 
     Args:
@@ -69,6 +69,7 @@ def to_paper(table: Table, room: str | float = "column", *, bare: bool = False,
             a width in points.
         bare: return the tabular alone, without environment, caption and notes.
         remarks: sentences for comments above a bare table.
+        label: what the document refers to it by; default: ``tab:`` and the anchor.
 
     Raises:
         UserError: the table does not fit even in the smallest letters.
@@ -89,7 +90,8 @@ def to_paper(table: Table, room: str | float = "column", *, bare: bool = False,
     # a narrow column may ask for wide spaces in the lines of the caption
     lines = [needs, rf"\begin{{{environment}}}[t]", r"\centering\sloppy",
              rf"\caption{{{text.latex(table.full_caption)}}}",
-             rf"\label{{tab:{table.anchor.replace('_', '-')}}}", r"\smallskip", "{%", *grid, "}"]
+             rf"\label{{{label or f'tab:{table.anchor}'.replace('_', '-')}}}", r"\smallskip", "{%",
+             *grid, "}"]
     if notes:
         lines += [r"\par\smallskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright",
                   *(rf"{note}\par" for note in notes), r"\end{minipage}"]
