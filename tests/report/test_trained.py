@@ -61,7 +61,7 @@ def test_cost_and_score_stand_in_one_row(made):
     assert notes["Trained on"] == (
         "left out: 302003 of bsds500_train; 8 images held out for validation")
     assert notes["Recipe"] == (
-        "short: scaled to a CPU; settings that the paper of the method does not print: steps, lr")
+        "short: scaled to a CPU; settings by irbench, not from the paper of the method: steps, lr")
     assert notes["Validation PSNR (dB) best"] == "validation: PSNR on y, dB"
     assert made.caption.count("Of all validations: 8 images held out of training; at most 192x192 "
                               "pixels of the middle; degraded and scored under the protocol "

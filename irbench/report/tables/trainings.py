@@ -157,7 +157,7 @@ def _recipe(made: Table, one: Weights) -> Value:
     if not one.recipe:
         return _absent(made, one, "recipe")
     details = "; ".join(filter(None, [
-        one.note, *one.sources, "settings that the paper of the method does not print: "
+        one.note, *one.sources, "settings by irbench, not from the paper of the method: "
         f"{', '.join(one.ours)}" if one.ours else ""]))
     return Value(one.recipe + (f", loss {one.loss}" if one.loss else ""),
                  [made.note(f"{one.recipe}: {details}")] if details else [])
