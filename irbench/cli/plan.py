@@ -27,7 +27,7 @@ from irbench.core.run_folder import RunFolder
 from irbench.jobs import verify
 from irbench.jobs.costs import estimate, hours, measured, room
 from irbench.jobs.costs.estimate import Estimate, JobsOfModel
-from irbench.plan import Plan, shipped
+from irbench.plan import Plan, models, shipped
 from irbench.present import plain, text
 
 NAME = "plan"
@@ -58,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     config, folder = _config(arguments.run)
     planned = plans.load(config)
     common.check_place(planned, folder, arguments.run)
+    models.say_missing(planned.cells.values())
     if arguments.cost:
         found = estimate.estimate(planned, config, measured.run_folders(arguments.profiles))
         print(plain.pretty(found.as_dict()) if arguments.json else "\n".join(_cost(found)))

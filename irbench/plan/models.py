@@ -7,19 +7,21 @@ Try: ``python -c "from irbench import plan; print(plan.load('config.yaml').model
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from irbench.catalog import peers, recipes
 from irbench.catalog.known import Known
-from irbench.catalog.model import Checkpoint, Model
+from irbench.catalog.model import EXTERNAL, Checkpoint, Model
 from irbench.catalog.protocols import Protocol
-from irbench.core import digests, run_folder
+from irbench.core import digests, messages, run_folder
 from irbench.core.errors import UserError, unknown
 from irbench.inference import options as inference
 from irbench.models import registry
 from irbench.plan import config as configs
 from irbench.plan import external, training_inputs, variants
+from irbench.plan.job import Job
 from irbench.weights import bundled
 
 # fields that a training does not depend on: it runs in float32, once for all variants
@@ -254,6 +256,27 @@ def fit(model: Model, protocol: Protocol, plugins: tuple[str, ...], where: str,
 
 def _in_words(task: str) -> str:
     return "any other task without enlargement" if task == registry.EVERY else task
+
+
+def say_missing(cells: Iterable[Job]) -> None:
+    """Print a warning for each entry whose files of weights are missing.
+
+    Such a cell is no mistake in a plan: it becomes n/a, and the others go on. It is told when a run
+    is planned, since the results of a long run would tell it too late.
+    """
+    found: dict[str, dict[str, str | None]] = {}     # entry -> protocol -> its file if missing
+    for job in cells:
+        source = job.model.checkpoint
+        lacks = (source.path and source.kind in ("file", EXTERNAL)
+                 and not Path(source.path).exists())
+        found.setdefault(job.model.entry, {})[job.key["protocol"]] = source.path if lacks else None
+    for entry, files in found.items():
+        lacking = {protocol: path for protocol, path in files.items() if path}
+        if lacking:
+            under = "" if len(lacking) == len(files) else f" under {messages.some(lacking)}"
+            messages.say(f"models.{entry}: checkpoint "
+                         f"{messages.some(dict.fromkeys(lacking.values()))}: no such file; its "
+                         f"cells{under} will have no result. Correct the path.")
 
 
 def profiled(model: Model) -> dict:

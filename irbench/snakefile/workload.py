@@ -35,6 +35,7 @@ from irbench.jobs import life, needs, training, verify
 from irbench.plan import Job, Plan
 from irbench.plan import config as configs
 from irbench.plan import file as plan_file
+from irbench.plan import models as model_entries
 from irbench.snakefile import batches as grouping
 from irbench.snakefile import rows
 from irbench.snakefile.batches import EVALUATE, PROFILE, Batches, Profiles, filled
@@ -54,8 +55,7 @@ def start(workflow: Workflow) -> Workload:
     given, since Snakemake would merge the two. The files of ``--configfile`` are read here, because
     the paths in each are relative to it; those of ``--config`` are relative to the current folder.
     """
-    default = Path(workflow.basedir) / configs.DEFAULT
-    paths = workflow.overwrite_configfiles or [default]
+    paths = workflow.overwrite_configfiles or [Path(workflow.basedir) / configs.DEFAULT]
     where = f"config {' + '.join(map(str, paths))}"
     try:
         # unlike Snakemake, this rejects a duplicate key
@@ -72,6 +72,7 @@ def start(workflow: Workflow) -> Workload:
         sys.exit(2)
     if workflow.is_main_process:
         life.watch()    # it ends with `irbench run`
+        model_entries.say_missing(planned.cells.values())
     else:
         life.start_anew()   # a cluster has started it, for one job
     os.environ.update(life.environment())   # its jobs end with it

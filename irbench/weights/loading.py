@@ -252,8 +252,9 @@ def load(network: nn.Module, path: Path, model: Model, protocol: Protocol,
     if path.is_dir():
         raise Unavailable(f"checkpoint {path}: a folder, not a file. Correct the path of "
                           f"models.{name}.")
-    data = storage.read(path, f"Train it (irbench train) or correct the path of models.{name}."
-                        f"{bundled.hint(model.arch, protocol, model.trained_options)}")
+    advice = ("Train it (irbench train)." if model.checkpoint.kind == "trained" else
+              f"Correct the path of models.{name}.")
+    data = storage.read(path, advice + bundled.hint(model.arch, protocol, model.trained_options))
     digest = hashlib.sha256(data).hexdigest()
     if sha256 and digest != sha256:
         what = ("Train again, which replaces it" if model.checkpoint.kind == "trained" else

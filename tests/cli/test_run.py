@@ -183,6 +183,25 @@ def test_a_run_of_a_config_in_another_folder(here, capfd):
     assert "Close the quotes" in capfd.readouterr().err
 
 
+def test_a_missing_file_of_weights_is_told_when_planning(here, capfd):
+    """Once for a model with variants, and the exit code stays 0: the other cells are computed."""
+    (here / "x2.pth").touch()
+    tiny.make(here, metrics=["psnr"], models={
+        "bicubic": None, "some": {"arch": "tiny", "checkpoint": "{level}.pth"},
+        "gone": {"arch": "tiny", "checkpoint": "nope.pth",
+                 "variants": {"weak": {"options": {"strength": 0.2}}}}}, cells=[
+        {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["bicubic", "gone", "some"]},
+        {"protocol": "sr-x3", "datasets": ["tinyset"], "models": ["gone", "some"]}])
+    told = ["models.gone: checkpoint nope.pth: no such file; its cells will have no result. "
+            "Correct the path.",
+            "models.some: checkpoint x3.pth: no such file; its cells under sr-x3@2 will have no "
+            "result. Correct the path."]
+    for words in (["plan"], ["run", "--dry-run", "--cores", "1"]):
+        assert cli.main(words) == 0
+        said = capfd.readouterr().err
+        assert [one for one in said.splitlines() if one.startswith("models.")] == told
+
+
 SNAKEMAKE = """
 import pathlib, sys, time
 pathlib.Path("begun").touch()

@@ -271,5 +271,5 @@ def test_missing_weights_name_those_that_come_with_irbench(tmp_path, monkeypatch
         with pytest.raises(Unavailable) as caught:
             jobs.compute(run, next(iter(run.cells.values())))
         assert str(caught.value) == (
-            "checkpoint none.pth: no such file. Train it (irbench train) or correct the path of "
-            f"models.compacter. irbench comes with weights for it: `checkpoint: bundled`{beside}.")
+            "checkpoint none.pth: no such file. Correct the path of models.compacter. "
+            f"irbench comes with weights for it: `checkpoint: bundled`{beside}.")
