@@ -27,7 +27,7 @@ from irbench.jobs import run as jobs
 from irbench.jobs.cells import reuse
 from irbench.jobs.cells.parts import Part
 from irbench.jobs.result import record_of
-from irbench.plan import Job, Plan
+from irbench.plan import Job, Plan, single
 
 NAME = "eval"
 HELP = "evaluate one cell: model, dataset, protocol"
@@ -43,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         help="a name (irbench data list); several, if a config names the model")
     parser.add_argument("--model", required=True, help="a name under `models` in the config; "
                         "without a config a name (irbench list models), FILE.py:NAME, or a file of "
-                        "weights")
+                        f"weights; with a file {common.CONFIG} is not read")
     parser.add_argument("--limit", type=common.positive, metavar="N",
                         help="a quick look: only the first N images of the set; the result is "
                              "marked, and stored in no run")
@@ -55,7 +55,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                              "cell's record, and evaluates what the parts have not")
     parser.add_argument("--keep-images", action="store_true",
                         help="keep the restored images in the run")
-    alone = parser.add_argument_group("without a config")
+    alone = parser.add_argument_group(
+        "without a config", f"With any of these options {common.CONFIG} is not read.")
     alone.add_argument("--weights", metavar="FILE", help="weights for a name or FILE.py:NAME")
     common.add_model_options(alone)
     alone.add_argument("--metrics", nargs="+", metavar="NAME", help="default: those of a run")
@@ -112,12 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _is_alone(arguments: argparse.Namespace) -> bool:
     """Return whether the cell is evaluated without a config; raise UserError if that is unclear."""
-    path = references.is_path(arguments.model)
-    wanted = [text for text, given in (
-        ("--no-config", arguments.no_config), (f"--model {arguments.model}", path),
-        ("--weights", arguments.weights), ("--options", arguments.options),
-        ("--metrics", arguments.metrics),
-        ("--catalog", arguments.catalog), ("--data-root", arguments.data_root)) if given]
+    wanted = _without_config(arguments)
     named = arguments.plan or arguments.config != common.CONFIG
     if wanted and named:
         raise UserError(f"{wanted[0]} goes without a config, but "
@@ -125,6 +121,16 @@ def _is_alone(arguments: argparse.Namespace) -> bool:
                         "them; a config has keys for the same: plugins, checkpoint, options, "
                         "metrics, catalog_paths, data_root.")
     return bool(wanted) or not (named or common.has_config(arguments))
+
+
+def _without_config(arguments: argparse.Namespace) -> list[str]:
+    """Return the given options that mean a cell without a config."""
+    return [text for text, given in (
+        ("--no-config", arguments.no_config),
+        (f"--model {arguments.model}", references.is_path(arguments.model)),
+        ("--weights", arguments.weights), ("--options", arguments.options),
+        ("--metrics", arguments.metrics),
+        ("--catalog", arguments.catalog), ("--data-root", arguments.data_root)) if given]
 
 
 def _cell(planned: Plan, arguments: argparse.Namespace, dataset: str) -> Job:
@@ -136,12 +142,29 @@ def _cell(planned: Plan, arguments: argparse.Namespace, dataset: str) -> Job:
 
 
 def _alone(arguments: argparse.Namespace) -> Evaluation:
-    return evaluate(arguments.model, arguments.dataset[0], arguments.protocol, arguments.limit,
-                    arguments.device or "auto", metrics=arguments.metrics,
-                    weights=arguments.weights, options=common.options_of(arguments.options),
-                    threads=arguments.threads,
-                    catalog_paths=tuple(arguments.catalog),
-                    data_root=arguments.data_root or "data")
+    try:
+        return evaluate(arguments.model, arguments.dataset[0], arguments.protocol, arguments.limit,
+                        arguments.device or "auto", metrics=arguments.metrics,
+                        weights=arguments.weights, options=common.options_of(arguments.options),
+                        threads=arguments.threads,
+                        catalog_paths=tuple(arguments.catalog),
+                        data_root=arguments.data_root or "data")
+    except UserError as error:
+        raise type(error)(f"{_as_option(str(error))}{_ignored(arguments, str(error))}") from None
+
+
+def _as_option(text: str) -> str:
+    """Return a message that begins with an argument of Python's, with the option's name."""
+    return f"--{text}" if text.partition(": ")[0] in single.ARGUMENTS else text
+
+
+def _ignored(arguments: argparse.Namespace, text: str) -> str:
+    """Return that a config was not read, and why, if a name is unknown that it may define."""
+    why = _without_config(arguments)
+    if not why or arguments.no_config or "unknown " not in text or not common.has_config(arguments):
+        return ""
+    return (f" {common.CONFIG} was not read, because of {why[0]}. To use what it defines, omit "
+            f"{' and '.join(why)}.")
 
 
 def _part(arguments: argparse.Namespace) -> Evaluation:

@@ -12,6 +12,8 @@ print(single.cell_of(single.settings(data_root='data'), 'bicubic', {}, 'sr-x2', 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from irbench.catalog import datasets as entries
@@ -29,7 +31,9 @@ from irbench.plan import models as model_entries
 from irbench.plan.compose import Plan
 from irbench.plan.job import Job
 
+ARGUMENTS = ("model", "dataset", "protocol", "metrics", "options", "inference")
 RUN = "python"      # the run that a result belongs to if the caller names none; nothing is written
+HERE = "irbench"    # the place of such a config in messages, which a caller does not see
 
 
 def settings(**given: object) -> dict:
@@ -76,12 +80,13 @@ def cell_of(config: dict, name: str, entry: dict, protocol: str,
             dataset: str) -> tuple[Plan, Job]:
     """Return the plan and the cell of a model on a dataset, as from a config file with this cell.
 
-    Raises UserError as ``compose.build``.
+    Raises UserError as ``compose.build``; a message names the argument, not a key of a config.
     """
-    plan = compose.build(configs.check({
+    checked = configs.check({
         **config, "models": {name: {**entry, "profile": False}},
-        "cells": [{"protocol": protocol, "datasets": [dataset], "models": [name]}]}, "cell"),
-        "irbench")
+        "cells": [{"protocol": protocol, "datasets": [dataset], "models": [name]}]}, "cell")
+    with _naming_arguments(name):
+        plan = compose.build(checked, HERE)
     # a variant follows its base and the other seeds of its training
     return plan, [job for job in plan.cells.values() if not job.model.seed_of][-1]
 
@@ -100,10 +105,11 @@ def module_of(config: dict, name: str, title: str, protocol: Protocol, dataset: 
     if dataset is None:
         return _plan(config, model, protocol, {}), _job(
             model, protocol, "-", compose.cell_spec(config, model, protocol))
-    scoring.resolve(config["metrics"], config.get("metric_plugins", ()), "metrics")
+    with _naming_arguments(name):
+        scoring.resolve(config["metrics"], config.get("metric_plugins", ()), HERE)
     known = sets.catalog(config["catalog_paths"], config["data_root"])
     if dataset not in known:
-        raise unknown("dataset", dataset, known)
+        raise unknown("dataset", dataset, known, "dataset")
     entry = known[dataset]
     if entry.use != "test":
         raise UserError(f"{dataset!r} is a {entry.use} set, not a test set.")
@@ -113,6 +119,21 @@ def module_of(config: dict, name: str, title: str, protocol: Protocol, dataset: 
                 entry, config["data_root"])["dataset"])}
     job = _job(model, protocol, dataset, spec, config["run"])
     return _plan(config, model, protocol, known), job
+
+
+@contextlib.contextmanager
+def _naming_arguments(name: str) -> Iterator[None]:
+    """Name the arguments of a caller in an error, who wrote no config, instead of its keys."""
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        for key, argument in (("cells[0].datasets: ", "dataset: "), (f"models.{name}.", ""),
+                              ("cells[0].models: ", "model: "), (f"models.{name}: ", "model: "),
+                              ("cells[0]: ", "protocol: "), ("", "")):
+            if text.startswith(f"{HERE}: {key}"):
+                raise type(error)(argument + text.removeprefix(f"{HERE}: {key}")) from None
+        raise
 
 
 def _plan(config: dict, model: Model, protocol: Protocol, known: dict) -> Plan:

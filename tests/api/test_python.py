@@ -336,10 +336,10 @@ def test_a_record_is_kept_if_asked_for(world):
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"dataset": "tinysat"}, "unknown dataset 'tinysat'. Did you mean 'tinyset'"),
+    ({"dataset": "tinysat"}, "^dataset: unknown dataset 'tinysat'. Did you mean 'tinyset'"),
     ({"dataset": "tinytrain"}, "is a train set"),
     ({"protocol": "deblur-motion"}, "clean images only"),
-    ({"metrics": ["psnr", "pnsr"]}, "unknown metric 'pnsr'"),
+    ({"metrics": ["psnr", "pnsr"]}, "^metrics: unknown metric 'pnsr'"),
     ({"device": "tpu"}, "unknown device 'tpu'"),
     ({"run": "Results!"}, "the name 'Results!' is not valid"),
     ({"inference": {"tile": "big"}}, "tile"),
@@ -417,5 +417,5 @@ def test_one_name_counts_as_a_list_of_one(world):
         assert listed(catalog_paths=str(world)) == listed(catalog_paths=(world,))
     assert irbench.score(world / "images/test", world / "images/test",
                          "denoise_color-sigma25", metrics="ssim").mean == {"ssim": 1.0}
-    with pytest.raises(irbench.UserError, match="unknown metric 'psnrr'"):
+    with pytest.raises(irbench.UserError, match="^metrics: unknown metric 'psnrr'"):
         irbench.evaluate("bicubic", "tinyset", "sr-x2", metrics="psnrr", catalog_paths=str(world))

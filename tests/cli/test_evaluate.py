@@ -144,6 +144,26 @@ def test_what_does_not_go_together_is_said(world, capsys, words, message):
     assert re.search(message, text) and "Traceback" not in text
 
 
+@pytest.mark.parametrize(("words", "message"), [
+    (["--dataset", "tinysat"], r"irbench: --dataset: unknown dataset 'tinysat'\. Did you mean"),
+    (["--metrics", "pnsr"], r"irbench: --metrics: unknown metric 'pnsr'\. Did you mean 'psnr'"),
+    (["--protocol", "denoise_gray-sigma25"], r"irbench: --model: bicubic \(bicubic\) cannot do"),
+    (["--options", "a=1"], "irbench: --options: .*'a'")])
+def test_without_a_config_an_option_is_at_fault_and_no_key(world, capsys, words, message):
+    text = refused(capsys, *ALONE, "--model", "bicubic", *words)
+    assert re.match(message, text) and "cells[0]" not in text and text.count("irbench: ") == 1
+
+
+def test_what_a_config_defines_is_unknown_with_options_that_ignore_it(world, capsys):
+    weights = ["--model", "tiny", "--weights", "w.pth"]
+    assert ("config.yaml was not read, because of --weights. To use what it defines, omit "
+            "--weights and --metrics.") in refused(capsys, *CELL, *weights, "--metrics", "psnr")
+    assert "because of --model net.py:Net" in refused(capsys, *CELL, "--model", "net.py:Net")
+    assert "was not read" not in refused(capsys, *CELL, *weights, "--no-config")
+    Path("config.yaml").unlink()
+    assert "was not read" not in refused(capsys, *CELL, *weights)
+
+
 def test_a_time_and_an_outcome_in_words():
     assert [outcome.duration(s) for s in (0.04, 3.21, 59.9, 60, 3725)] == [
         "0.0 s", "3.2 s", "59.9 s", "1 min 0 s", "62 min 5 s"]
