@@ -143,8 +143,14 @@ def _scores(scorer: metrics.Scorer, protocol: Protocol, restored: np.ndarray,
     wanted = degrade.scored_target(target, protocol)
     if restored.shape[:2] != wanted.shape[:2]:
         (h, w), (th, tw) = restored.shape[:2], target.shape[:2]
+        rows, columns = wanted.shape[:2]
+        if (h, w) == (th, tw) and rows <= h and columns <= w:  # else the target is resized
+            raise UserError(f"the restored picture has {h} x {w} pixels (height x width), as its "
+                            f"target, but {protocol.id} crops the target to a multiple of the "
+                            f"scale: {rows} x {columns}. Crop the restored picture as well: "
+                            f"restored[:{rows}, :{columns}].")
         cut = ("" if wanted.shape[:2] == (th, tw) else
-               f", which {protocol.id} scores at {wanted.shape[0]} x {wanted.shape[1]}")
+               f", which {protocol.id} scores at {rows} x {columns}")
         raise UserError(f"the restored picture has {h} x {w} pixels (height x width), its target "
                         f"{th} x {tw}{cut}. The two must have the same size: check that they "
                         "belong together, and that the scale is the protocol's.")

@@ -113,6 +113,7 @@ GOOD = tiny.photo(0, 30, 30)
     (GOOD, GOOD.astype(np.uint16), "sr-x2", "target: an array of uint16"),
     (GOOD.transpose(2, 0, 1), GOOD, "sr-x2", r"restored: an array of shape \(3, 30, 30\)"),
     (GOOD[:20], GOOD, "sr-x2", "restored picture has 20 x 30 .* target 30 x 30"),
+    (GOOD[:29], GOOD[:29], "sr-x2", r"29 x 30 .* as its target, .* crops .* restored\[:28, :30\]"),
     (GOOD, GOOD, "sr-x7", "unknown protocol"),
     (GOOD, GOOD, "denoise_gray-sigma25", "restored picture has colours"),
     (GOOD, "missing.png", "sr-x2", "missing.png: No such file"),
