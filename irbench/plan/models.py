@@ -111,7 +111,8 @@ def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...],
         raise UserError(f"{where}: {wanted} is a speed reference with random weights; it cannot "
                         "restore images. Name it under profile.references instead.")
     if wanted not in own:
-        raise unknown("model", wanted, {*own, *others}, where)
+        hint = "" if plugins else " A model of your own needs its file under `plugins`."
+        raise UserError(f"{unknown('model', wanted, {*own, *others}, where)}{hint}")
     card = own[wanted]
     if "published_as" in entry:
         raise UserError(f"{where}: 'published_as' requires `external` or `outputs`; {card.name} "

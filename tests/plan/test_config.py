@@ -84,6 +84,7 @@ def test_a_section_alone_is_completed_too(tmp_path):
     (put("cells", 0, "protocol", "srr-x2"), "unknown protocol 'srr-x2'. Did you mean 'sr-x2'"),
     (put("cells", 0, "datasets", ["tinytrain"]), "'tinytrain' is a train set, not a test set"),
     (put("cells", 0, "models", ["input"]), r"input \(input\) cannot do sr-x2@2: it does denoise"),
+    (put("plugins", []), r"unknown model 'tiny'\..* A model of your own needs its file under `pl"),
     (put("models", "compactr", {}), "models.compactr: unknown model 'compactr'. Did you mean"),
     (put("models", "tiny", {}), "needs either `training`.*or `checkpoint`"),
     (put("models", "bicubic", {"checkpoint": "a"}), "bicubic has no weights; remove checkpoint"),
