@@ -198,8 +198,24 @@ def choose(name: str, known: dict[str, Protocol]) -> Protocol:
         return known[name]
     versions = [p for p in known.values() if name_of(p.id) == name]
     if not versions:
-        raise unknown("protocol", name, {name_of(k) for k in known} | set(known))
+        raise _unknown(name, known)
     return max(versions, key=lambda p: version_of(p.id))
+
+
+def _unknown(name: str, known: dict[str, Protocol]) -> UserError:
+    """Build the error for a protocol that there is none of: each is listed once, by its name.
+
+    For a known name with another version these are its versions. If several tasks begin with the
+    name, such as denoise, the first protocol of each is suggested.
+    """
+    if versions := [one for one in known if name_of(one) == name_of(str(name))]:
+        return unknown("protocol", name, versions)
+    first: dict[str, str] = {}
+    for key, one in known.items():
+        if name and one.task.startswith(str(name)):
+            first.setdefault(one.task, name_of(key))
+    return unknown("protocol", name, set(map(name_of, known)),
+                   near=list(first.values())[:3] if len(first) > 1 else ())
 
 
 def _protocol(where: str, key: str, entry: object) -> Protocol:

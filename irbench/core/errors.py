@@ -58,10 +58,14 @@ class Superseded(Unavailable):
     """The plan of the run no longer asks for what a job computed: nothing is written."""
 
 
-def unknown(kind: str, name: str, valid: Iterable[str], where: str = "") -> UserError:
-    """Build the error for a name that is not in a closed list, with the nearest valid names."""
+def unknown(kind: str, name: str, valid: Iterable[str], where: str = "",
+            near: Iterable[str] = ()) -> UserError:
+    """Build the error for a name that is not in a closed list, with the nearest valid names.
+
+    ``near``: names that are nearer than spelling tells; then only these are suggested.
+    """
     valid = sorted(valid)
-    near = difflib.get_close_matches(str(name), valid, n=3, cutoff=0.5)
+    near = list(near) or difflib.get_close_matches(str(name), valid, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     place = f"{where}: " if where else ""
     return UserError(f"{place}unknown {kind} {name!r}.{hint} Valid: {', '.join(valid) or 'none'}.")

@@ -153,6 +153,16 @@ def test_unknown_names_get_near_ones():
         protocols.get("sr_x2")
 
 
+@pytest.mark.parametrize(("name", "message"), [
+    ("sr-x2@9", r"^unknown protocol 'sr-x2@9'\. .*Valid: sr-x2@1, sr-x2@2\.$"),
+    ("sr-x", r"^[^@]*Did you mean 'sr-x.' or 'sr-x.' or 'sr-x.'\? Valid: [^@]*\.$"),
+    ("denoise", r"^[^@]*Did you mean 'denoise_gray-sigma15' or 'denoise_color-sigma15' or "
+     r"'denoise_real-\w+'\? Valid: [^@]*\.$")])
+def test_each_protocol_is_listed_once(name, message):
+    with pytest.raises(UserError, match=message):
+        protocols.get(name)
+
+
 @pytest.mark.parametrize(("change", "message"), [
     ({"colour": "rgb"}, "unknown colour"),
     ({"color": "bgr"}, "unknown color 'bgr'.*Valid: gray, rgb"),
