@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 PLUGIN = re.compile(r"(?P<file>.+\.py)(?::(?P<name>\w+))?")
 HAS_CARDS = re.compile(r"^CARDS\b", re.MULTILINE)
 VARIANT = "own"     # the name of the variant that options which do not change weights become
-FORMS = ("Valid: a name (irbench.list_models()), FILE.py:NAME, the path of a file of weights "
-         f"({', '.join(SUFFIXES)}), or a torch.nn.Module")
+OTHERS = (f"FILE.py:NAME, the path of a file of weights ({', '.join(SUFFIXES)}), or a "
+          "torch.nn.Module")
+FORMS = f"Valid: a name (irbench.list_models()), {OTHERS}"
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,8 @@ def _of_name(name: str, given: _Given, plugins: tuple[str, ...] = ()) -> ModelRe
         return ModelReference(name, lambda _: {"arch": name, **_inference(given)},
                               protocols=tuple(f"{peer.task}-{level}" for level in peer.urls))
     if name not in known:
-        raise UserError(f"{unknown('model', name, {*known, *peers.catalog()})} {FORMS}.")
+        raise UserError(f"{unknown('model', name, {*known, *peers.catalog()})} A model of your "
+                        f"own: {OTHERS}.")
     card = known[name]
     if not card.learned:
         given.only(f"{name} has no weights; it", "options")
@@ -274,13 +276,20 @@ def _built(kind: Callable, where: str, protocol: Protocol, given: _Given,
                       and any(one.kind is one.VAR_KEYWORD for one in takes.values()))
         known = {key: value for key, value in facts.items()
                  if (key in takes or everything) and key not in given.options}
+        if not everything:
+            valid = [key for key, one in takes.items()
+                     if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+            for key in given.options:
+                if key not in valid:
+                    raise unknown("option", key, valid, where)
         with plugin_files.noting(source):
             network = kind(**known, **given.options)
     except (UserError, KeyboardInterrupt):
         raise
     except BaseException as error:      # sys.exit, too, must not end the program
+        hint = "" if given.options else " Arguments of your own go into `options`."
         raise UserError(f"{where}: it could not be built with {({**facts, **given.options})}: "
-                        f"{in_words(error)}. Arguments of your own go into `options`.") from error
+                        f"{in_words(error)}.{hint}") from error
     if not isinstance(network, nn.Module):
         raise UserError(f"{where}: it returned {type(network).__name__}, not a torch.nn.Module.")
     if given.weights:

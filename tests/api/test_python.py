@@ -228,6 +228,13 @@ def test_what_is_no_model_is_refused_with_what_is(world, arguments, message):
         irbench.load_model(*arguments)
 
 
+def test_the_valid_models_are_listed_once(world):
+    with pytest.raises(irbench.UserError) as caught:
+        irbench.load_model("compactr", "sr-x2")
+    text = str(caught.value)
+    assert text.count("Valid") == 1 and "Did you mean 'compacter'" in text
+
+
 def test_options_that_do_not_change_weights_may_differ():
     usual = irbench.load_model("semanir-light", "sr-x2", device="cpu")
     other = irbench.load_model("semanir-light", "sr-x2", options={"k": 8}, device="cpu")
@@ -248,7 +255,8 @@ def test_a_plugin_a_class_and_a_file_of_weights(world):
     torch.save({"gian": torch.tensor(0.25)}, "wrong.pth")
     with pytest.raises(irbench.UserError, match=r"wrong\.pth.*gain"):
         irbench.load_model("net.py:Net", "sr-x2", weights="wrong.pth")
-    with pytest.raises(irbench.UserError, match=r"could not be built .*unexpected.*'gaan'"):
+    with pytest.raises(irbench.UserError, match=r"^net\.py:Net: unknown option 'gaan'\. Did you "
+                       r"mean 'gain'\? Valid: .*gain"):
         irbench.load_model("net.py:Net", "sr-x2", options={"gaan": 1})
 
 

@@ -214,7 +214,7 @@ def test_arguments_of_a_network_are_options_typed_as_in_yaml(world, capsys):
         metrics=["psnr"], catalog_paths=("datasets.yaml",)).mean["psnr"]
     for wrong, message in (("width", "give NAME=VALUE"), ("=5", "give NAME=VALUE"),
                            ("width=[", "not valid YAML"), ("width=wide", "could not be built"),
-                           ("depth=3", "could not be built")):
+                           ("depth=3", "unknown option 'depth'")):
         assert message in refused(capsys, *words, wrong, *more)
     assert "width is given twice" in refused(capsys, *words, "width=1", "width=2")
     assert "bicubic has no weights; it" not in refused(
