@@ -108,7 +108,9 @@ def named(item: Item, dataset: str, output: sets.ImageFile | None = None) -> Ite
     except UserError as error:
         text = str(error)
         if not any(path in text for path in names):
-            text = f"{' with '.join(names)}: {text}"
+            place = " with ".join(names)    # where a model failed, the image is not at fault
+            text = (f"{text} It happened at the image {place}." if text.startswith("model ")
+                    else f"{place}: {text}")
         for path, name in names.items():
             text = text.replace(path, name)
         raise type(error)(text) from None
