@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
 from pathlib import Path
 
 from irbench.api import references
@@ -150,7 +151,7 @@ def _alone(arguments: argparse.Namespace) -> Evaluation:
                         catalog_paths=tuple(arguments.catalog),
                         data_root=arguments.data_root or "data")
     except UserError as error:
-        raise type(error)(f"{_as_option(str(error))}{_ignored(arguments, str(error))}") from None
+        raise type(error)(_ignored(arguments, _as_option(str(error)))) from None
 
 
 def _as_option(text: str) -> str:
@@ -159,12 +160,16 @@ def _as_option(text: str) -> str:
 
 
 def _ignored(arguments: argparse.Namespace, text: str) -> str:
-    """Return that a config was not read, and why, if a name is unknown that it may define."""
+    """Add that a config was not read, and why, if a name is unknown that it may define.
+
+    It comes first: a list of valid names is long.
+    """
     why = _without_config(arguments)
-    if not why or arguments.no_config or "unknown " not in text or not common.has_config(arguments):
-        return ""
-    return (f" {common.CONFIG} was not read, because of {why[0]}. To use what it defines, omit "
-            f"{' and '.join(why)}.")
+    if (not why or arguments.no_config or not common.has_config(arguments)
+            or not re.search(r"\bunknown (model|dataset|protocol|metric) ", text)):
+        return text
+    return (f"{common.CONFIG} was not read, because of {' and '.join(why)}: {text} To use what "
+            f"{common.CONFIG} defines, omit {' and '.join(why)}.")
 
 
 def _part(arguments: argparse.Namespace) -> Evaluation:

@@ -145,19 +145,21 @@ def test_what_does_not_go_together_is_said(world, capsys, words, message):
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["--dataset", "tinysat"], r"irbench: --dataset: unknown dataset 'tinysat'\. Did you mean"),
-    (["--metrics", "pnsr"], r"irbench: --metrics: unknown metric 'pnsr'\. Did you mean 'psnr'"),
+    (["--dataset", "tinysat"], r"--dataset: unknown dataset 'tinysat'\. Did you mean"),
+    (["--metrics", "pnsr"], r"--metrics: unknown metric 'pnsr'\. Did you mean 'psnr'"),
     (["--protocol", "denoise_gray-sigma25"], r"irbench: --model: bicubic \(bicubic\) cannot do"),
     (["--options", "a=1"], "irbench: --options: .*'a'")])
 def test_without_a_config_an_option_is_at_fault_and_no_key(world, capsys, words, message):
     text = refused(capsys, *ALONE, "--model", "bicubic", *words)
-    assert re.match(message, text) and "cells[0]" not in text and text.count("irbench: ") == 1
+    assert re.search(message, text) and "cells[0]" not in text and text.count("irbench: ") == 1
 
 
 def test_what_a_config_defines_is_unknown_with_options_that_ignore_it(world, capsys):
     weights = ["--model", "tiny", "--weights", "w.pth"]
-    assert ("config.yaml was not read, because of --weights. To use what it defines, omit "
-            "--weights and --metrics.") in refused(capsys, *CELL, *weights, "--metrics", "psnr")
+    assert re.match(
+        "irbench: config.yaml was not read, because of --weights and --metrics: unknown model .* "
+        "To use what config.yaml defines, omit --weights and --metrics.$", refused(
+            capsys, *CELL, *weights, "--metrics", "psnr"))
     assert "because of --model net.py:Net" in refused(capsys, *CELL, "--model", "net.py:Net")
     assert "was not read" not in refused(capsys, *CELL, *weights, "--no-config")
     Path("config.yaml").unlink()

@@ -194,7 +194,7 @@ def test_a_defect_of_a_model_names_the_image_in_its_traceback(world, monkeypatch
 def test_values_that_are_not_finite_name_the_image(world, monkeypatch):
     monkeypatch.setattr(evaluate, "forward",
                         lambda *_: np.full((24, 30, 3), np.nan, np.float32))
-    with pytest.raises(UserError, match=r"img0\.png: .*NaN"):
+    with pytest.raises(UserError, match=r"^model bicubic returned NaN.* image .*img0\.png\.$"):
         run(world)
 
 
