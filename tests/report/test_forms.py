@@ -224,6 +224,7 @@ def test_only_counterparts_have_a_difference(built):
 
 
 def test_the_config_and_the_command_line_ask_for_differences(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     path = tiny.make(tmp_path)
     full = configs.load(path)
     assert plan.build(full).report_spec["differences"] is False
@@ -238,6 +239,7 @@ def test_the_config_and_the_command_line_ask_for_differences(tmp_path, monkeypat
 
 
 def test_the_config_and_the_command_line_choose_formats_and_plots(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     path = tiny.make(tmp_path)
     full = configs.load(path)
     spec = plan.build(full).report_spec
