@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 from irbench.catalog import protocols
 from irbench.core import locks
+from irbench.core.run_folder import lock_of
 from irbench.jobs.cells.parts import MOST
 from irbench.plan import Job, Plan
 
@@ -80,5 +81,10 @@ class Parts:
                 path.unlink(missing_ok=True)
         for path in folder.part_notes():
             path.unlink(missing_ok=True)
-        for path in folder.part_locks():
+        self.clear_locks()
+
+    def clear_locks(self) -> None:
+        """Remove lock files, of whole jobs too, that killed processes have left."""
+        for path in (*(lock_of(job.record) for job in self.plan.jobs()),
+                     *self.plan.run_folder.part_locks()):
             locks.clear(path)

@@ -28,7 +28,6 @@ from snakemake.utils import update_config
 from irbench import plan as plans
 from irbench.core import files, locks, records
 from irbench.core.errors import UserError, refusal
-from irbench.core.run_folder import lock_of
 from irbench.fidelity import anchor_run
 from irbench.inference import gpus
 from irbench.jobs import life, needs, training, verify
@@ -242,6 +241,9 @@ class Workload:
         current = (not any(self.records.problem(job) for job in jobs)
                    and verify.find_report(self.plan).state == verify.CURRENT)
         self._decide(self.folder.report_note, current)
+        # nothing will be done, so `begin` is not called
+        if current and self.workflow.is_main_process and not self.workflow.dryrun:
+            self.parts.clear_locks()
         return self._waited_for(jobs, current)
 
     def inputs_of_anchors(self, wildcards: Wildcards) -> list[str]:
@@ -301,8 +303,6 @@ class Workload:
             locks.claim(self.folder.lock)
             for path in (*self.folder.files(), *(job.record for job in self.plan.jobs())):
                 files.set_folder_aside(path)
-            for job in self.plan.jobs():
-                locks.clear(lock_of(job.record))
             self.parts.clear(lambda job: self.records.problem(job) is None)
             self._forget_states()
             if not self._is_local or "data" in self.workflow.dag_settings.until:
