@@ -16,6 +16,7 @@ Try: ``python -c "from irbench.jobs import life; print(life.environment())"``
 
 from __future__ import annotations
 
+import _thread as low_level
 import functools
 import hashlib
 import os
@@ -102,6 +103,18 @@ def start_anew() -> None:
     A job that a cluster runs must outlive the process that submitted it, even on one machine.
     """
     os.environ.pop(VARIABLE, None)
+
+
+def handle_apart(number: int = signal.SIGTERM) -> None:
+    """Let the handler of a signal run in a thread of its own; nothing changes if there is none.
+
+    Python runs handlers in the main thread, wherever that is. Snakemake's handler takes a lock that
+    its scheduler may hold at that moment, and then waits for itself forever.
+    """
+    given = signal.getsignal(number)
+    if callable(given):
+        # not threading.Thread, whose start takes a lock of its own
+        signal.signal(number, lambda *came: low_level.start_new_thread(given, came))
 
 
 def is_watching() -> bool:

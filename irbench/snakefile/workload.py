@@ -241,9 +241,8 @@ class Workload:
         current = (not any(self.records.problem(job) for job in jobs)
                    and verify.find_report(self.plan).state == verify.CURRENT)
         self._decide(self.folder.report_note, current)
-        # nothing will be done, so `begin` is not called
         if current and self.workflow.is_main_process and not self.workflow.dryrun:
-            self.parts.clear_locks()
+            self.parts.clear_locks()    # nothing will be done: `begin` is not called
         return self._waited_for(jobs, current)
 
     def inputs_of_anchors(self, wildcards: Wildcards) -> list[str]:
@@ -300,6 +299,7 @@ class Workload:
         these files.
         """
         try:
+            life.handle_apart()     # Snakemake has set its handler
             locks.claim(self.folder.lock)
             for path in (*self.folder.files(), *(job.record for job in self.plan.jobs())):
                 files.set_folder_aside(path)

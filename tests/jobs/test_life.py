@@ -91,3 +91,31 @@ def test_without_proc_psutil_tells_the_same(monkeypatch, tmp_path):
     wait_for(lambda: not life._started(other.pid))
     other.wait()
     assert not life._started(other.pid)
+
+
+HELD = """
+import os, signal, threading
+from irbench.jobs import life
+lock, done = threading.Lock(), threading.Event()
+def handler(*came):
+    with lock:
+        assert came[0] == signal.SIGTERM
+        done.set()
+signal.signal(signal.SIGTERM, handler)
+life.handle_apart()
+with lock:
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert not done.wait(0.2)
+assert done.wait(20)
+"""
+
+
+def test_a_handler_may_take_a_lock_that_the_main_thread_holds():
+    done = subprocess.run([sys.executable, "-c", HELD], timeout=60, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_signal_without_a_handler_is_left_as_it_is():
+    before = signal.getsignal(signal.SIGUSR1)
+    life.handle_apart(signal.SIGUSR1)
+    assert signal.getsignal(signal.SIGUSR1) == before == signal.SIG_DFL
