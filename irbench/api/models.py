@@ -43,7 +43,7 @@ class LoadedModel:
         protocol: the id of the protocol that it serves, such as ``sr-x2@1``.
         scale: sides of the output / sides of the input.
         channels: of input and output, 1 (gray) or 3 (RGB).
-        colour_noise: whether it was made for noise that differs between the channels.
+        colour_noise: whether it removes Gaussian noise from RGB, which differs between channels.
         device: where it runs.
         fingerprint: SHA-256 (hex) of all that decides its output: weights, options, how it is run,
             the protocol, and the code.
@@ -58,7 +58,7 @@ class LoadedModel:
         self.protocol = protocol.id
         self.scale = protocol.scale
         self.channels = protocol.channels
-        self.colour_noise = protocol.channels == 3 and "gaussian_noise" in protocol.kinds
+        self.colour_noise = protocol.channels == 3 and protocol.kinds == ("gaussian_noise",)
         self.device = device
         self.reference = reference
         self._plan, self._job = plan, job

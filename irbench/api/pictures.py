@@ -147,8 +147,8 @@ def _restored(given: Photo, model: PictureModel, tile: Callable | None) -> Photo
         # measured: 20.4 dB become 21.2 where the gray model reaches 29.1
         raise UserError(f"the picture is gray, and {model.name} removes noise that differs between "
                         f"the channels ({model.protocol}): it would leave most of the noise of a "
-                        "gray picture. Choose a model for gray pictures "
-                        f"({model.protocol.replace('color', 'gray').partition('@')[0]}).")
+                        "gray picture. Choose a model for gray pictures (irbench's are for "
+                        "denoise_gray-sigma15 to 50).")
     _check_memory(pixels.shape[:2], model)
     levels = LEVELS.get(pixels.dtype)
     x = pixels.astype(np.float32) / np.float32(levels or 1)

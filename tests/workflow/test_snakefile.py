@@ -11,7 +11,7 @@ from irbench import plan, snakefile
 from irbench.core import locks
 from irbench.core.run_folder import lock_of, partial_of
 from irbench.imaging.images import write_png
-from irbench.jobs import needs
+from irbench.jobs import life, needs
 from irbench.jobs.result import Result, record_of, write
 from tests.helpers import tiny
 
@@ -39,8 +39,10 @@ def test_the_config_of_a_run_keeps_its_order(tmp_path, monkeypatch):
     left = lock_of(next(iter(planned.trainings.values())).record)   # its process was killed
     left.parent.mkdir(parents=True)
     left.touch()
+    apart = []
+    monkeypatch.setattr(life, "handle_apart", lambda: apart.append("SIGTERM"))
     snakefile.Workload(workflow(), planned).begin()
-    assert not left.exists()
+    assert not left.exists() and apart
     again = plan.load(planned.run_folder.config)
     assert [name.rpartition("/")[2] for name in planned.cells] == [
         "tiny", "tiny.strong", "tiny.bf16"]
