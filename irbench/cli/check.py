@@ -20,7 +20,7 @@ from irbench.core.errors import UserError
 NAME = "check"
 HELP = "compare a run with a baseline: a gate for continuous integration"
 FORMATS = (*compare.FORMATS, "github")
-EXIT_CODES = ("exit codes: 0 no regression, 1 regression, 2 misuse (a bad file or argument), "
+EXIT_CODES = ("exit codes: 0 no regression, 1 regression, 2 invalid options or files, "
               "3 nothing was compared")
 
 

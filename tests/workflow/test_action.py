@@ -221,7 +221,7 @@ def test_the_check_passes_fails_and_says_when_nothing_was_compared(runner):
     done = runner.run(check)
     error, = (line for line in done.stdout.splitlines() if line.startswith("::error"))
     assert done.returncode == 2 and error.startswith(
-        "::error title=irbench check::exit code 2: invalid options, config, baseline or records%0A")
+        "::error title=irbench check::exit code 2: invalid options or files%0A")
     assert "baseline.json" in error and "baseline.json" in done.stderr
     assert runner.text("GITHUB_OUTPUT").split() == ["code=0", "code=1", "code=0", "code=2"]
 
