@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+from hypothesis import HealthCheck, settings
 
 from irbench.core import metrics
 from tests.helpers import tiny
@@ -18,6 +19,10 @@ STRAY = Path(__file__).parents[1] / "results" / "tiny"     # the run that most t
 STRAY_BEFORE = STRAY.exists()
 LONGEST = ("workflow/test_workflow.py", "report/test_page.py", "jobs/training/test_interrupted.py",
            "cli/test_cli.py", "report/test_fast.py", "workflow/test_records_decide.py")
+# tests assert no times: neither an example nor making one fails because the machine is busy
+settings.register_profile("untimed", deadline=None,
+                          suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items):
