@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import platform
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,10 +42,14 @@ def claim(path: Path, patience: float = 0.0) -> None:
     while not lock(handle):
         if time.monotonic() > until:
             handle.close()
-            raise UserError(f"{path.parent}: another run is working in this folder. When it has "
-                            "ended, give the same command again: it does what is then left. Or "
-                            "give this run another name (`run:` in the config).")
+            raise UserError(f"{path.parent}: another run is working in this folder{_holder(path)}. "
+                            "When it has ended, give the same command again: it does what is then "
+                            "left. Or give this run another name (`run:` in the config).")
         time.sleep(EVERY)
+    with contextlib.suppress(OSError):      # only a message needs it
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} on {platform.node()}")
+        handle.flush()
     _claims.append(handle)
 
 
@@ -132,6 +138,16 @@ def _open(path: Path) -> IO:
         return path.open("a")
     except OSError as error:
         raise not_written(path, error) from None
+
+
+def _holder(path: Path) -> str:
+    """Return which process says in a lock file that it holds it, for a message."""
+    with contextlib.suppress(OSError, ValueError):
+        with path.open(encoding="utf-8") as handle:
+            text = handle.read(200)
+        if re.fullmatch(r"process \d+ on [\w.-]*", text):
+            return f" ({text})"
+    return ""
 
 
 def _is(handle: IO, path: Path) -> bool:

@@ -8,6 +8,7 @@ a training saves its state first, everything else ends at once. A command that i
 finds no name, so that ``nohup irbench ...`` outlives its shell. Processes of other machines are
 named, too, but not watched. A job of a cluster starts anew (``start_anew``): it ends with the
 Snakemake process of its own, which the scheduler has started, not with the one that submitted it.
+That one sends itself SIGKILL, since after SIGTERM it would wait for its jobs, for hours, say.
 
 Reads ``/proc`` where there is one; writes nothing.
 
@@ -77,14 +78,18 @@ def wait(join: Callable[[], int], terminate: Callable[[], None]) -> tuple[int, i
             signal.signal(number, handler)
 
 
-def watch() -> None:
-    """End this process soon after one that it works for; does nothing if none is named."""
+def watch(*, at_once: bool = False) -> None:
+    """End this process soon after one that it works for; does nothing if none is named.
+
+    Args:
+        at_once: by SIGKILL; otherwise by SIGTERM, with time to save.
+    """
     global _gone, _thread
     if not is_watching():
         return
     _gone = functools.partial(_any_gone, _watched(), os.getppid())
     _resting.clear()
-    _thread = threading.Thread(target=_wait, daemon=True, name="life")
+    _thread = threading.Thread(target=_wait, args=(at_once,), daemon=True, name="life")
     _thread.start()
 
 
@@ -143,11 +148,11 @@ def _any_gone(watched: dict[int, str], parent: int) -> bool:
         _started(number) != started for number, started in watched.items())
 
 
-def _wait() -> None:
+def _wait(at_once: bool) -> None:
     while not _gone():
         if _resting.wait(EVERY):
             return
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGKILL if at_once else signal.SIGTERM)
     time.sleep(PATIENCE)
     os.kill(os.getpid(), signal.SIGKILL)
 

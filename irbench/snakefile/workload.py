@@ -70,7 +70,7 @@ def start(workflow: Workflow) -> Workload:
         print(f"irbench: {error.filename or where}: {refusal(error)}", file=sys.stderr)
         sys.exit(2)
     if workflow.is_main_process:
-        life.watch()    # it ends with `irbench run`
+        life.watch(at_once=not workflow.local_exec)     # it ends with `irbench run`
         model_entries.say_missing(planned.cells.values())
     else:
         life.start_anew()   # a cluster has started it, for one job
@@ -323,11 +323,11 @@ class Workload:
 
     def _fetch_weights(self) -> None:
         """Fetch weights that have a URL, since the machines of jobs may have no internet."""
-        sources = {one.url: one for job in self.plan.jobs() if job.model
-                   if (one := job.model.checkpoint).url}
-        for source in sources.values():
+        for source in {one.url: one for job in self.plan.jobs() if job.model
+                       if (one := job.model.checkpoint).url}.values():
             try:
                 loading.fetch_ahead(source, Path(self.plan.config["data_root"]))
+                print(f"irbench: weights are here: {source.url}", file=sys.stderr)
             except UserError as error:      # the cells that need it say so, too
                 print(f"irbench: {error}", file=sys.stderr)
 

@@ -168,10 +168,15 @@ def test_a_locked_file_is_anothers(tmp_path):
         assert locks.lock(other, wait=True)
     lock = tmp_path / "run" / ".lock"
     locks.claim(lock)
-    with pytest.raises(UserError, match="another run is working in this folder"):
+    holder = rf"another run is working in this folder \(process {os.getpid()} on \S+\)\."
+    for _ in range(2):      # a second claim of the same process names it once
+        with pytest.raises(UserError, match=holder):
+            locks.claim(lock)
+        locks._claims.pop().close()
         locks.claim(lock)
-    locks._claims.pop().close()
-    locks.claim(lock)
+    lock.write_text("a text of somebody else")
+    with pytest.raises(UserError, match=r"in this folder\. When"):
+        locks.claim(lock)
     locks._claims.pop().close()
 
 

@@ -79,13 +79,12 @@ def make(folder: Path, **changes) -> Path:
 
 
 def start(folder: Path, config: str, log: str) -> subprocess.Popen:
-    """Start the workflow with the folder's profile; its output goes to a file."""
+    """Start ``irbench run`` with the folder's profile; its output goes to a file."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
                    "PYTHONPATH": str(ROOT)}
     with (folder / log).open("a") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"),
-             "--workflow-profile", "profile", "--configfile", config], cwd=folder,
+            [sys.executable, "-m", "irbench", "run", config, "--profile", "profile"], cwd=folder,
             env=environment, stdout=output, stderr=output, start_new_session=True)
 
 

@@ -12,7 +12,7 @@ import pytest
 from irbench.jobs import life
 from tests.helpers.paths import ROOT
 
-JOB = ("import sys, time; from irbench.jobs import life; life.watch()\n"
+JOB = ("import sys, time; from irbench.jobs import life; life.watch({})\n"
        "open(sys.argv[1], 'w').close(); time.sleep(60)")
 # a run, a shell and a job, as Snakemake starts them; the shell does more afterwards, so it stays
 RUN = ("import os, subprocess, sys, time; from irbench.jobs import life\n"
@@ -22,11 +22,12 @@ RUN = ("import os, subprocess, sys, time; from irbench.jobs import life\n"
        "time.sleep(60)")
 
 
-def processes(tmp_path, how):
+def processes(tmp_path, how, options="", before=""):
     """Start a run, by the workflow or by hand; return it, its shell and its job."""
     started = tmp_path / "started"
     environment = {name: value for name, value in os.environ.items() if name != life.VARIABLE}
-    one = subprocess.Popen([sys.executable, "-c", RUN, JOB, str(started), how],
+    one = subprocess.Popen([sys.executable, "-c", RUN,
+                            before + JOB.format(options), str(started), how],
                            env={**environment, "PYTHONPATH": str(ROOT)})
     wait_for(started.exists)
     shell, = psutil.Process(one.pid).children()
@@ -54,6 +55,14 @@ def test_a_job_ends_with_its_run_and_with_its_shell(tmp_path, killed):
     chain[killed].kill()    # nobody asks for its exit code: it is a zombie, and counts as ended
     wait_for(lambda: has_ended(chain[2]), seconds=5)
     chain[0].kill()
+
+
+def test_one_that_would_wait_after_sigterm_can_end_at_once(tmp_path):
+    """Snakemake on a login node, say: it waits for the jobs of a cluster."""
+    chain = processes(tmp_path, "run", "at_once=True",
+                      "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n")
+    chain[0].kill()
+    wait_for(lambda: has_ended(chain[2]), seconds=5)
 
 
 def test_a_command_by_hand_outlives_its_shell(tmp_path):
