@@ -6,7 +6,7 @@ none. Records that say why there is no result are listed apart.
 Reads   the config and the run. Exit code: 1 if there is anything to say.
 
 Try: ``irbench verify``
-     ``irbench verify --config workflow/configs/benchmark.yaml``
+     ``irbench verify results/photos``
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import argparse
 import json
 import sys
 
-from irbench import plan
 from irbench.cli import common
 from irbench.core import digests
 from irbench.jobs import verify
@@ -27,12 +26,14 @@ HELP = "check that a run's results and report belong to the present config, code
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    common.add_config_word(parser)
+    common.add_config_word(parser, "run", "CONFIG|RUN", help="a config file; or a run by its name "
+                           "or folder, which is then compared with what it last was (default: "
+                           f"{common.CONFIG})")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print one sentence per problem; return the exit code."""
-    planned = plan.load(arguments.config)
+    planned = common.plan_of(arguments.run)
     found = verify.find(planned)
     if (report := verify.find_report(planned, digests.fresh_digest)).state != verify.CURRENT:
         found.append(report)
