@@ -164,6 +164,25 @@ def test_the_page_says_each_note_once(tmp_path):
     assert len(reader.ids) == len(set(reader.ids))
 
 
+@pytest.mark.parametrize(("models", "said"), [
+    ([], None), (["compacter"], "Compacter is a reproduction from its published description, "
+                 "written for this project, because its authors released no usable code"),
+    (["compacter", "semanir-light"], "SemanIR and Compacter are reproductions from their published "
+     "descriptions, written for this project, because neither paper released usable code or")])
+def test_the_page_speaks_of_the_rebuilt_methods_that_the_run_has(builder, models, said):
+    for name in models:
+        builder.model(name, name)
+    builder.model("mine", "Mine", own=True, arch="compacter-mine")      # a card of a plugin
+    for name in (*models, "a", "mine"):
+        score(builder, "sr-x2@1", name, [33.0, 34.0])
+    run = collected(builder)
+    drawings = {name: page.Drawing() for name in ("quality", "training", "ksweep", "scaling",
+                                                  "attention")}
+    source = page.render(run, tables.build(run), sheets.build(run), drawings, [])
+    assert ("Reproductions." in source) == bool(said)
+    assert not said or said in source
+
+
 # -- one table of lightweight models -------------------------------------------------------------
 
 @pytest.mark.parametrize(("methods", "parameters", "stems"), [

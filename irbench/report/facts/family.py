@@ -14,6 +14,7 @@ from irbench.report.facts import kinds
 from irbench.report.run import Cell, Outcome, Run
 
 REFERENCE = "reference: random weights, speed only"
+REBUILT = {"semanir": "SemanIR", "compacter": "Compacter"}    # by how their cards begin
 
 
 def changes(spec: Model) -> str:
@@ -60,6 +61,12 @@ def ordered(models: dict[str, Model]) -> dict[str, Model]:
         found |= {n: s for n, s in models.items() if s.seed_of == name}
         found |= {n: s for n, s in models.items() if s.base == name}
     return {**found, **models}
+
+
+def rebuilt(run: Run) -> list[str]:
+    """Return the methods that irbench has rebuilt from their papers, if a model is one of them."""
+    cards = {spec.arch.partition("-")[0] for spec in run.models.values() if not spec.own}
+    return [title for card, title in REBUILT.items() if card in cards]
 
 
 def variants(run: Run) -> dict[str, list[str]]:

@@ -105,7 +105,8 @@ def render(run: Run, tables: list[Table], sheets: dict[str, Table],
         verdicts=list(zip(verdicts, judged_table.rows, strict=True)), judged_table=judged_table,
         verdict_summary=verdict.summary(run, verdicts), unfold=len(verdicts) <= OPEN_VERDICTS,
         many=MANY, many_notes=MANY_NOTES,
-        bundled=weights.bundled(run), origins=origins, compared=compared, no_room=no_room,
+        bundled=weights.bundled(run), rebuilt=family.rebuilt(run), origins=origins,
+        compared=compared, no_room=no_room,
         sources=published.SOURCES,
         details=[_detail(run, job) for job in jobs], status=STATUS, key=key, carried=carried)
     return page.lstrip()
