@@ -2,7 +2,8 @@
 
 Reads the run folders and baseline files in a folder. ``--output`` writes history.csv (one line per
 run, key and metric), history.md and figures/history-<metric>.{png,pdf,svg}. Exit codes: 0 done,
-2 invalid options or files, 3 no value occurs in two runs (the history is shown, but there is nothing to compare).
+2 invalid options or files, 3 no value occurs in two runs (the history is shown, but there is
+nothing to compare).
 
 Try: ``irbench history results --metric psnr``
      ``irbench history results --dataset set5 --output trends``
