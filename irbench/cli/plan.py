@@ -25,7 +25,7 @@ from irbench.core import messages
 from irbench.core.errors import UserError
 from irbench.core.run_folder import RunFolder
 from irbench.jobs import verify
-from irbench.jobs.costs import estimate, hours, measured, room
+from irbench.jobs.costs import estimate, hours, measured
 from irbench.jobs.costs.estimate import Estimate, JobsOfModel
 from irbench.plan import Plan, models, shipped
 from irbench.present import plain, text
@@ -111,27 +111,31 @@ def _cost(found: Estimate) -> Iterable[str]:
                  ["job", "jobs", "left", "device time", "memory each, MB"], numbers=(1, 2, 3, 4))
     yield ""
     if left := [row for row in found.timed if row.left]:
+        on_gpu = ["GPU memory"] * (found.device == "cuda")
         yield _table([[_word(row.kind), row.what, row.left, _time([row]),
-                       "" if row.gpu_memory is None else text.size(round(row.gpu_memory)),
-                       _from(row)] for row in left],
-                     ["job", "model", "left", "device time", "GPU memory", "from"],
-                     numbers=(2, 3, 4))
+                       *(_gpu_memory(row) for _ in on_gpu), _from(row)] for row in left],
+                     ["job", "model", "left", "device time", *on_gpu, "from"],
+                     numbers=(2, 3, *(4 for _ in on_gpu)))
         yield ""
     yield from _disk(found)
     if unknown := list(_unknown(found)):
         yield from ("", "Unknown, and not in the totals:", *unknown)
     yield from ("", "How this was estimated:")
-    yield from (f"- {rule}" for rule in (*hours.RULES, *room.RULES))
+    yield from (f"- {rule}" for rule in found.rules)
 
 
 def _where(found: Estimate) -> str:
-    folders = messages.some(found.folders) or "no folder of results"
+    cards = "the cards of the bundled weights"
+    read = f"the records in {messages.some(found.folders)} and {cards}" if found.folders else cards
+    where = f"Times are those of {found.machine} ({found.device}), from {read}."
     if not found.machine:
-        return f"Times are unknown: no measurements in {folders}. Name others: --profiles RESULTS"
-    others = "; ".join(f"{plain.many(count, 'measurement')} of {machine} not used"
-                       for machine, count in found.others.items())
-    return (f"Times are those of {found.machine} ({found.device}), from the records in {folders} "
-            f"and the cards of bundled weights.{f' {others}.' if others else ''}")
+        of = f" on {found.device} (`device` of the config)" if found.device else ""
+        where = f"Times are unknown: no measurement{of} in {read}. Name others: --profiles RESULTS."
+    elif found.asked == "auto":
+        where += f" `device: auto` of the config is taken as {found.device}."
+    others = "; ".join(f"{plain.many(count, 'measurement')} of {place}"
+                       for place, count in found.others.items())
+    return where + (f" Not used: {others}." if others else "")
 
 
 def _kinds(found: Estimate) -> Iterable[list]:
@@ -180,6 +184,10 @@ def _size(count: int, at_least: bool) -> str:
     if at_least and not count:
         return "unknown"
     return f"{'at least ' * at_least}{text.size(count)}"
+
+
+def _gpu_memory(row: JobsOfModel) -> str:
+    return "" if row.gpu_memory is None else text.size(round(row.gpu_memory))
 
 
 def _from(row: JobsOfModel) -> str:

@@ -30,6 +30,11 @@ def check_name(name: str) -> str:
     return name
 
 
+def kind_of(name: str) -> str:
+    """Return the kind of device that a name asks for, without a number; ``auto`` stays ``auto``."""
+    return "cuda" if NUMBERED.fullmatch(name) else name
+
+
 def pick_device(name: str) -> tuple[str, str]:
     """Return the kind of a device that is requested (cpu, cuda or mps), and the reason.
 

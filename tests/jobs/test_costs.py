@@ -192,7 +192,7 @@ def test_a_training_takes_the_seconds_of_its_budget_or_those_per_pixel(world, tm
 def test_a_record_of_a_training_comes_before_a_card_of_bundled_weights():
     own, card = (measured.TrainingTime(WHERE, "n", seconds, 5) for seconds in (1.0, 2.0))
     far = measured.TrainingTime(MeasuredOn("cuda", GPU, "there"), "n", 3.0, 5)
-    speeds = hours.Speeds(measured.Measurements(trainings=[far, own, card]), HERE)
+    speeds = hours.Speeds(measured.Measurements(trainings=[far, own, card]), (HERE, "cpu"))
     assert speeds.trainings["n"] is own
 
 
@@ -216,17 +216,51 @@ def test_phases_of_a_recipe_count_with_their_share(world):
 
 def test_times_of_two_machines_are_never_added(world):
     planned, add = world
+    planned.config["device"] = "auto"
     add(planned.profiles["sr-x2@2/tiny"], profile())
     add(planned.profiles["sr-x2@2/tiny"], profile(1.0, device="cuda"),
         folder=RunFolder("results/gpu"))
     add(planned.profiles["jpeg_gray-q10@1/tiny"], profile(1.0, device="cuda"),
         folder=RunFolder("results/gpu"))
     found = estimate.estimate(planned, "config.yaml", measured.run_folders(["results"]))
-    assert (found.machine, found.device) == (GPU, "cuda") and found.others[HERE] >= 1
+    assert (found.machine, found.device) == (GPU, "cuda") and found.others[f"{HERE} (cpu)"] >= 1
     row = next(row for row in found.rows if row.kind == "cell" and row.what == "tiny")
     assert not row.unknown and all("results/gpu" in source for source in row.sources)
     # 5,000 bytes for 64 pixels; the largest image of JPEG has 806
     assert row.gpu_memory == pytest.approx(5000 * 806 / 64)
+
+
+@pytest.mark.parametrize(("asked", "machine", "device"), [
+    ("cpu", HERE, "cpu"), ("cuda", GPU, "cuda"), ("cuda:1", GPU, "cuda"), ("mps", "", "mps"),
+    ("auto", GPU, "cuda")])
+def test_only_times_of_the_device_that_the_config_asks_for_count(world, monkeypatch, asked, machine,
+                                                                 device):
+    """Also where the other device tells more, and when a run has records of another device."""
+    planned, add = world
+    monkeypatch.setattr(measured.bundled, "catalog", dict)
+    planned.config["device"] = asked
+    add(planned.profiles["sr-x2@2/tiny"], profile(ms=20.0))
+    for name in ("sr-x2@2/tiny", "jpeg_gray-q10@1/tiny"):
+        add(planned.profiles[name], profile(1.0, device="cuda"), folder=RunFolder("results/gpu"))
+    found = estimate.estimate(planned, "config.yaml", measured.run_folders(["results"]))
+    assert (found.machine, found.device) == (machine, device)
+    others = {f"{HERE} (cpu)": 1, f"{GPU} (cuda)": 2}
+    assert found.others == {name: count for name, count in others.items()
+                            if name != f"{machine} ({device})"}
+    row = next(row for row in found.rows if row.kind == "profile")
+    assert row.seconds == pytest.approx({HERE: 6 * 0.080, GPU: 2 * 6 * 0.004, "": 0.0}[machine])
+    assert dict(row.unknown) == {HERE: {"no profile of tiny": 1}, GPU: {},
+                                 "": {"no profile of tiny": 2}}[machine]
+    assert bool(row.gpu_memory) == (device == "cuda")
+
+
+def test_the_two_devices_of_a_mac_are_told_apart():
+    """Both are measured under the name of the processor."""
+    cpu, mps = (measured.TrainingTime(MeasuredOn(device, "Apple M2", device), "n", 1.0, 5)
+                for device in ("cpu", "mps"))
+    for one in (cpu, mps):
+        speeds = hours.Speeds(measured.Measurements(trainings=[cpu, mps]), one.at.place)
+        assert speeds.trainings["n"] is one
 
 
 def test_a_profile_of_the_same_network_under_another_protocol_serves(world):
@@ -333,13 +367,47 @@ def test_without_any_measurement_nothing_is_guessed(world, capsys, monkeypatch):
     monkeypatch.setattr(measured.bundled, "catalog", dict)
     assert cli.main(["plan", "--cost"]) == 0
     text = capsys.readouterr().out
-    assert "Times are unknown: no measurements in no folder of results." in text
+    assert ("Times are unknown: no measurement on cpu (`device` of the config) in the cards of the "
+            "bundled weights.") in text
     total = next(line for line in text.splitlines() if line.startswith("total"))
     assert "unknown" in total
     assert cli.main(["plan", "--cost", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["hours"] is None and found["hours_at_least"]       # not zero
     assert {need["what"]: need["bytes"] for need in found["disk"]}["weights and states"] is None
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "auto"])
+def test_the_command_speaks_of_the_device_that_is_used(world, capsys, tmp_path, device):
+    planned, add = world
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text()) | {"device": device}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    for folder, where in (("cpu", "cpu"), ("gpu", "cuda"), ("gpu-2", "cuda")):
+        add(planned.profiles["sr-x2@2/tiny"], profile(device=where),
+            folder=RunFolder(f"results/{folder}"))
+    add(planned.profiles["jpeg_gray-q10@1/tiny"], profile(device="cuda"),
+        folder=RunFolder("results/gpu"))
+    assert cli.main(["plan", "--cost", "--profiles", "results"]) == 0
+    text = capsys.readouterr().out
+    on_gpu = device != "cpu"
+    assert f"Times are those of {f'{GPU} (cuda)' if on_gpu else f'{HERE} (cpu)'}" in text
+    assert ("`device: auto` of the config is taken as cuda." in text) == (device == "auto")
+    assert f"of {f'{HERE} (cpu)' if on_gpu else f'{GPU} (cuda)'}" in text.partition("Not used:")[2]
+    assert ("GPU memory" in text) == on_gpu and ("memory of a GPU" in text) == on_gpu
+    assert ("GPU" in text.replace(GPU, "")) == on_gpu
+    assert cli.main(["plan", "--cost", "--profiles", "results", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["device_asked"] == device and found["device"] == ("cuda" if on_gpu else "cpu")
+    rows = [row for row in found["rows"] if row["kind"] == "profile"]
+    assert [row["gpu_memory_bytes"] is not None for row in rows] == [on_gpu]
+    assert any("GPU" in rule for rule in found["rules"]) == on_gpu
+
+
+def test_without_folders_the_command_names_the_cards_alone(world, capsys):
+    assert cli.main(["plan", "--cost"]) == 0
+    text = capsys.readouterr().out
+    assert ", from the cards of the bundled weights. Not used: " in text
+    assert "(cpu)" in text.splitlines()[1] and "no folder" not in text
 
 
 def test_a_plan_lists_its_jobs_with_their_state(world, capsys):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from irbench.core.run_folder import RunFolder
+from irbench.inference import devices
 from irbench.jobs import verify
 from irbench.jobs.costs import hours, measured, room
 from irbench.jobs.costs.hours import ON_DEVICE, Hours, Share, Speeds
@@ -84,8 +85,11 @@ class Estimate:
     Attributes:
         run: its name.
         folders: the folders whose records were read.
-        machine, device: on what the times were measured; "" if nothing was.
-        others: other machines -> how many measurements of them were not used.
+        asked: the kind of device that the config asks for: auto, cpu, cuda or mps.
+        machine: on what the times were measured; "" if nothing was.
+        device: the kind of device that they are of, as asked for; for ``auto`` that of the
+            measurements, "" without any.
+        others: other machines with their devices -> how many measurements were not used.
         rows: the jobs by kind and model; ``report`` is the last.
         memory: kind of job -> MB that one job asks for.
         disk: what is needed on the disk.
@@ -93,6 +97,7 @@ class Estimate:
 
     run: str
     folders: tuple[str, ...]
+    asked: str
     machine: str
     device: str
     others: dict[str, int]
@@ -116,6 +121,12 @@ class Estimate:
         return any(row.at_least for row in self.timed)
 
     @property
+    def rules(self) -> tuple[str, ...]:
+        """How this was estimated, in words; nothing about GPUs where none is used."""
+        return (*hours.RULES, *(hours.GPU_RULES if self.device in ("cuda", "mps") else ()),
+                *room.RULES, *(room.GPU_RULES if self.device == "cuda" else ()))
+
+    @property
     def bytes(self) -> int:
         """The known bytes on the disk."""
         return sum(need.bytes for need in self.disk)
@@ -129,8 +140,8 @@ class Estimate:
         """Return the estimate as plain data; unknown values are null."""
         return {
             "run": self.run, "estimate": True, "measured_in": list(self.folders),
-            "machine": self.machine or None, "device": self.device or None,
-            "not_used": self.others,
+            "device_asked": self.asked, "machine": self.machine or None,
+            "device": self.device or None, "not_used": self.others,
             "jobs": sum(row.jobs for row in self.rows),
             "left": sum(row.left for row in self.rows),
             "hours": _hours(self.timed), "hours_at_least": self.at_least,
@@ -140,7 +151,7 @@ class Estimate:
             "disk": [{"what": need.what, "bytes": _known(need.bytes, bool(need.unknown)),
                       "source": need.source, "unknown": list(need.unknown)}
                      for need in self.disk],
-            "rules": [*hours.RULES, *room.RULES]}
+            "rules": list(self.rules)}
 
 
 def _hours(rows: Sequence[JobsOfModel]) -> float | None:
@@ -192,24 +203,33 @@ def estimate(plan: Plan, config: str | Path, folders: list[RunFolder]) -> Estima
                                  default=None)
     made = not left and verify.find_report(plan).state == verify.CURRENT
     rows["report", ""] = JobsOfModel("report", "report", jobs=1, done=int(made))
-    places = [one for one in found.all() if one.machine == best.speeds.machine]
+    machine, device = best.speeds.place
     return Estimate(
-        plan.config["run"], tuple(map(str, found.folders)), best.speeds.machine,
-        places[0].device if places else "",
-        dict(Counter(one.machine for one in found.all() if one.machine != best.speeds.machine)),
+        plan.config["run"], tuple(map(str, found.folders)), _asked(plan), machine, device,
+        dict(Counter(f"{one.machine} ({one.device})" for one in found.all()
+                     if one.place != best.speeds.place)),
         tuple(sorted(rows.values(), key=lambda row: KINDS.index(row.kind))),
         room.memory(plan, plan.jobs()), tuple(room.disk(plan, best, left)))
 
 
 def _best(plan: Plan, found: measured.Measurements, left: list[Job], config: str) -> Hours:
-    """Return the estimates for the machine that tells the most about the jobs that are left."""
-    counted = Counter(one.machine for one in found.all())
-    candidates = [Hours(plan, Speeds(found, machine), config) for machine in counted or [""]]
+    """Return the estimates for the machine that tells the most about the jobs that are left.
+
+    A measurement of another device than the config asks for tells nothing about the run.
+    """
+    asked = _asked(plan)
+    counted = Counter(one.place for one in found.all() if asked in ("auto", one.device))
+    nothing = ("", "" if asked == "auto" else asked)
+    candidates = [Hours(plan, Speeds(found, place), config) for place in counted or [nothing]]
     if len(candidates) == 1:
         return candidates[0]
     return max(candidates, key=lambda one: (
         sum(one.of(job).seconds is not None for job in left if job.kind in ON_DEVICE),
-        counted[one.speeds.machine]))
+        counted[one.speeds.place]))
+
+
+def _asked(plan: Plan) -> str:
+    return devices.kind_of(plan.config["device"])
 
 
 def _what(job: Job) -> str:

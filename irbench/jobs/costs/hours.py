@@ -39,12 +39,13 @@ RULES = (
     "the profile's sweep shows clearly more than that; otherwise the seconds per pixel of "
     "finished cells",
     "loading and scoring of a cell: the median seconds per pixel of finished cells of the "
-    "protocol; beside a GPU they overlap with the network, but are added here",
+    "protocol, added to the time in the network",
     "trainings: the seconds of the recipe, or steps x patches x their pixels, at the seconds per "
     "pixel of a finished training; several processes count several times",
     "a profile that other work disturbed is used if there is no other, and marked: the times from "
     "it are too long",
     "profiles: (warm-up + samples + 2) passes; waiting for a quiet machine is not included")
+GPU_RULES = ("beside a GPU, loading and scoring overlap with the network: cells take less",)
 
 
 @dataclass(frozen=True)
@@ -67,22 +68,22 @@ class Share:
 
 
 class Speeds:
-    """What is known of a machine."""
+    """What is known of a device of a machine."""
 
-    def __init__(self, found: Measurements, machine: str) -> None:
-        """Select what was measured on the machine, by its name."""
-        self.machine = machine
+    def __init__(self, found: Measurements, place: tuple[str, str]) -> None:
+        """Select what was measured there; ``place`` is that of ``MeasuredOn``."""
+        self.place = place
         self.latencies: dict[str, list[LatencyCurve]] = {}
         for network, several in found.latencies.items():
-            if here := [one for one in several if one.at.machine == machine]:
+            if here := [one for one in several if one.at.place == place]:
                 self.latencies[network] = here
         # the first one counts: the records of runs come before the cards of bundled weights
         self.trainings = {one.network: one for one in reversed(found.trainings)
-                          if one.at.machine == machine}
-        self.benches = [one for one in found.benches if one.at.machine == machine]
+                          if one.at.place == place}
+        self.benches = [one for one in found.benches if one.at.place == place]
         self.cells, self.of_network = {}, defaultdict(list)
         rates: dict[tuple, list[float]] = defaultdict(list)
-        for cell in (one for one in found.cells if one.at.machine == machine):
+        for cell in (one for one in found.cells if one.at.place == place):
             if cell.dataset:
                 self.cells[cell.network, cell.dataset, cell.metrics] = cell
             self.of_network[cell.network].append(cell)
@@ -96,7 +97,7 @@ class Speeds:
 
 
 class Hours:
-    """Estimates the seconds of a run's jobs on one machine."""
+    """Estimates the seconds of a run's jobs on one device of a machine."""
 
     def __init__(self, plan: Plan, speeds: Speeds, config: str) -> None:
         """Keep the run; ``config`` names its file in commands."""

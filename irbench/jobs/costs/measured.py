@@ -43,6 +43,11 @@ class MeasuredOn:
     machine: str
     source: str
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """Machine and device. On a Mac both devices have the name of the processor."""
+        return self.machine, self.device
+
 
 @dataclass(frozen=True)
 class LatencyCurve:

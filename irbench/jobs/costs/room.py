@@ -31,8 +31,9 @@ RULES = (
     f"it ends, {FLOAT} bytes each",
     "pictures (`keep_images`): at most one byte per pixel and channel; PNG files are smaller",
     "memory: what the workflow asks a scheduler for, by the largest image (irbench/jobs/needs.py); "
-    "of a GPU: the profile's peak, in proportion to the pixels of the largest image; a network "
-    "that does not fit runs in tiles")
+    "a network that does not fit runs in tiles")
+GPU_RULES = ("memory of a GPU: the profile's peak, in proportion to the pixels of the largest "
+             "image",)
 
 
 @dataclass(frozen=True)
