@@ -190,8 +190,8 @@ def test_a_training_takes_the_seconds_of_its_budget_or_those_per_pixel(world, tm
 
 
 def test_a_record_of_a_training_comes_before_a_card_of_bundled_weights():
-    own, card = (measured.TrainingTime(WHERE, "n", seconds, 5) for seconds in (1.0, 2.0))
-    far = measured.TrainingTime(MeasuredOn("cuda", GPU, "there"), "n", 3.0, 5)
+    own, card = (measured.TrainingTime(WHERE, "n", seconds) for seconds in (1.0, 2.0))
+    far = measured.TrainingTime(MeasuredOn("cuda", GPU, "there"), "n", 3.0)
     speeds = hours.Speeds(measured.Measurements(trainings=[far, own, card]), (HERE, "cpu"))
     assert speeds.trainings["n"] is own
 
@@ -199,7 +199,8 @@ def test_a_record_of_a_training_comes_before_a_card_of_bundled_weights():
 def test_the_cards_of_bundled_weights_tell_what_a_training_takes():
     found = measured.read([])
     assert len(found.trainings) == len(measured.bundled.catalog()) and not found.cells
-    assert all("the card of " in one.at.source and one.parameters for one in found.trainings)
+    assert all("the card of " in one.at.source for one in found.trainings)
+    assert found.parameters and all(found.parameters.values())
 
 
 def test_phases_of_a_recipe_count_with_their_share(world):
@@ -256,7 +257,7 @@ def test_only_times_of_the_device_that_the_config_asks_for_count(world, monkeypa
 
 def test_the_two_devices_of_a_mac_are_told_apart():
     """Both are measured under the name of the processor."""
-    cpu, mps = (measured.TrainingTime(MeasuredOn(device, "Apple M2", device), "n", 1.0, 5)
+    cpu, mps = (measured.TrainingTime(MeasuredOn(device, "Apple M2", device), "n", 1.0)
                 for device in ("cpu", "mps"))
     for one in (cpu, mps):
         speeds = hours.Speeds(measured.Measurements(trainings=[cpu, mps]), one.at.place)
@@ -318,6 +319,41 @@ def test_disk_and_memory_say_where_they_come_from(world):
     assert set(found.memory) == {"data", "training", "cell", "profile", "leaks"}
     assert found.memory["cell"] == max(needs.memory(planned, job)
                                        for job in planned.cells.values())
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_sizes_of_weights_come_from_any_machine(world, device):
+    """Also from the profile of the same network, which may be run in another way."""
+    planned, add = world
+    planned.config["device"] = device
+    add(planned.trainings["sr-x2@1/tiny"], training_result(5, 10.0))
+    job = planned.profiles["jpeg_gray-q10@1/tiny"]
+    model = {**job.spec["model"], "inference": {**job.spec["model"]["inference"], "tile": 8}}
+    add(job, profile(device="cuda", parameters=700), spec={**job.spec, "model": model})
+    found = estimate.estimate(planned, "config.yaml", measured.run_folders(["results/other"]))
+    states = next(need for need in found.disk if need.what == "weights and states")
+    assert (states.bytes, states.unknown) == (4 * 10 * (1000 + 700), ())
+
+
+def test_a_profile_without_a_time_tells_the_size_of_weights(world):
+    planned, add = world
+    add(planned.profiles["sr-x2@2/tiny"], profile(latency_ms=None))
+    found = measured.read([RunFolder("results/other")])
+    job = planned.trainings["sr-x2@1/tiny"]
+    assert not found.latencies
+    assert found.parameters[measured.weights_of(
+        job.model.as_dict(), planned.scopes["sr-x2@1/tiny"])] == 1000
+
+
+def test_networks_with_the_same_number_of_parameters_are_known(world):
+    planned, _ = world
+    model = planned.cells["sr-x2@2/tinyset/tiny"].model.as_dict()
+    x2, jpeg = (planned.protocols[name] for name in ("sr-x2@2", "jpeg_gray-q10@1"))
+    tiled = {**model, "inference": {**model["inference"], "dtype": "bfloat16"}}
+    wider = {**model, "options": {**model["options"], "width": 8}}
+    assert measured.weights_of(tiled, x2) == measured.weights_of(model, x2)
+    assert measured.weights_of(wider, x2) != measured.weights_of(model, x2)
+    assert measured.weights_of(model, jpeg) != measured.weights_of(model, x2)
 
 
 def test_sets_that_are_not_here_count_as_the_catalog_states(tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from irbench.catalog.datasets import DatasetEntry
+from irbench.catalog.model import Model
 from irbench.catalog.protocols import Protocol, name_of
 from irbench.data import sizes
 from irbench.data.sizes import ImageSizes
@@ -72,7 +73,7 @@ class Speeds:
 
     def __init__(self, found: Measurements, place: tuple[str, str]) -> None:
         """Select what was measured there; ``place`` is that of ``MeasuredOn``."""
-        self.place = place
+        self.place, self.parameters = place, found.parameters
         self.latencies: dict[str, list[LatencyCurve]] = {}
         for network, several in found.latencies.items():
             if here := [one for one in several if one.at.place == place]:
@@ -113,6 +114,10 @@ class Hours:
         """Return the profile that tells about the network of a cell or a profile."""
         protocol = self.plan.protocols[job.key["protocol"]]
         return self.speeds.latency(measured.network_of(job.model.as_dict(), protocol), protocol)
+
+    def parameters(self, model: Model, protocol: Protocol) -> int | None:
+        """Return how many parameters a model has, as any machine tells; None if none does."""
+        return self.speeds.parameters.get(measured.weights_of(model.as_dict(), protocol))
 
     def sizes(self, dataset: str) -> ImageSizes | None:
         """Return how large the images of a set are, None if that is not known."""

@@ -61,7 +61,6 @@ class LatencyCurve:
         growth: the power of the pixels that it grows with beyond the largest size: 1, or the
             fitted exponent of the sweep if its 95 % interval lies above 1.
         memory: (pixels, bytes) of the largest size whose peak memory is known; None: unknown.
-        parameters: of the network; None: unknown.
         disturbed: whether other work slowed all of these measurements down.
     """
 
@@ -70,7 +69,6 @@ class LatencyCurve:
     points: tuple[tuple[float, float], ...]
     growth: float = 1.0
     memory: tuple[float, float] | None = None
-    parameters: int | None = None
     disturbed: bool = False
 
     def seconds(self, pixels: float) -> float:
@@ -106,12 +104,11 @@ class CellTime:
 
 @dataclass(frozen=True)
 class TrainingTime:
-    """What a training took: seconds for each pixel of its inputs; the network's parameters."""
+    """What a training took: seconds for each pixel of its inputs."""
 
     at: MeasuredOn
     network: str
     per_pixel: float
-    parameters: int | None
 
 
 @dataclass(frozen=True)
@@ -125,13 +122,17 @@ class BenchTime:
 
 @dataclass
 class Measurements:
-    """All that was measured, in the order of the folders."""
+    """All that was measured, in the order of the folders.
+
+    ``parameters`` are the numbers of parameters by ``weights_of``: they hold on every machine.
+    """
 
     folders: list[Path] = field(default_factory=list)
     latencies: dict[str, list[LatencyCurve]] = field(default_factory=dict)
     cells: list[CellTime] = field(default_factory=list)
     trainings: list[TrainingTime] = field(default_factory=list)
     benches: list[BenchTime] = field(default_factory=list)
+    parameters: dict[str, int] = field(default_factory=dict)
 
     def all(self) -> Iterator[MeasuredOn]:
         """Yield where each of them was measured."""
@@ -152,9 +153,20 @@ def network_of(model: Mapping, protocol: Protocol) -> str:
         model: of a plan or of a record, as plain data.
         protocol: what it is run for.
     """
-    who = [model["name"]] if model["arch"] == EXTERNAL else [model["arch"], model["options"]]
     how = Inference.from_dict(model.get("inference") or {}).as_dict()
-    return digests.fingerprint([*who, how, float(protocol.scale), protocol.channels])
+    return digests.fingerprint([*_who(model), how, float(protocol.scale), protocol.channels])
+
+
+def weights_of(model: Mapping, protocol: Protocol) -> str:
+    """Return a digest that is equal for networks with the same number of parameters.
+
+    That is ``network_of`` without how the network is run; ``model`` needs no inference here.
+    """
+    return digests.fingerprint([*_who(model), float(protocol.scale), protocol.channels])
+
+
+def _who(model: Mapping) -> list:
+    return [model["name"]] if model["arch"] == EXTERNAL else [model["arch"], model["options"]]
 
 
 def trained_network(arch: str, options: Mapping, recipe: Recipe, protocol: Protocol) -> str:
@@ -244,6 +256,7 @@ def _protocol(record: dict) -> Protocol:
 
 def _profile(found: Measurements, record: dict, source: str) -> None:
     result, protocol = record["result"], _protocol(record)
+    _parameters(found, record["spec"]["model"], protocol, result)
     sweep = result.get("sweep") or {}
     series = [(sweep.get(name) or {}).get("points") or [] for name in ("batch", "size")]
     found_at = [one for one in (*series[0], *series[1], {**result, **result["input"]})
@@ -263,8 +276,7 @@ def _profile(found: Measurements, record: dict, source: str) -> None:
     curve = LatencyCurve(
         MeasuredOn(result["device"], result["device_name"], source),
         protocols.name_of(protocol.id), tuple(sorted(points.items())),
-        exponent["value"] if steep else 1.0, max(memory, default=None), result.get("parameters"),
-        disturbed=not quiet)
+        exponent["value"] if steep else 1.0, max(memory, default=None), disturbed=not quiet)
     network = network_of(record["spec"]["model"], protocol)
     found.latencies.setdefault(network, []).append(curve)
 
@@ -288,14 +300,20 @@ def _training(found: Measurements, known: Mapping[str, Protocol], about: Mapping
     name, where = about["protocol"], about["hardware"]
     protocol = known.get(name) or next(one for one in known.values()    # blind: any of its task
                                        if one.task == name.rpartition("-")[0])
+    _parameters(found, about, protocol, about)
     recipe = Recipe.from_dict(about["recipe"])
     steps, seconds, processes = about["steps"], about["seconds"], where.get("processes") or 1
     if steps and seconds:
         found.trainings.append(TrainingTime(
             MeasuredOn(where["device"], where["device_name"], source),
             trained_network(about["arch"], about["options"], recipe, protocol),
-            seconds * processes / steps / pixels_a_step(recipe, protocol),
-            about.get("parameters")))
+            seconds * processes / steps / pixels_a_step(recipe, protocol)))
+
+
+def _parameters(found: Measurements, model: Mapping, protocol: Protocol, about: Mapping) -> None:
+    """Note how many parameters a network has; what comes first counts."""
+    if count := about.get("parameters"):
+        found.parameters.setdefault(weights_of(model, protocol), count)
 
 
 def _bench(found: Measurements, record: dict, source: str) -> None:

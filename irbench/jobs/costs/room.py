@@ -15,7 +15,6 @@ from pathlib import Path
 from irbench.catalog.protocols import Protocol
 from irbench.data import sets
 from irbench.jobs import needs
-from irbench.jobs.costs import measured
 from irbench.jobs.costs.hours import Hours
 from irbench.plan import Job, Plan
 from irbench.weights import loading
@@ -56,15 +55,15 @@ class DiskNeed:
 def disk(plan: Plan, hours: Hours, left: Iterable[Job]) -> list[DiskNeed]:
     """Return what the jobs that are left need on the disk; what needs nothing is left out.
 
-    ``hours`` knows the profiles, and with them the numbers of parameters.
+    ``hours`` knows the sizes of images and the numbers of parameters.
     """
     left = list(left)
     trainings = [job for job in left if job.kind == "training"]
     cells = [job for job in left if job.kind == "cell"]
     parts = (("sets to download", "the catalog", _downloads(plan, left)),
-             ("weights to download", "parameters of profiles", _weights(plan, hours, cells)),
+             ("weights to download", "parameters in records", _weights(plan, hours, cells)),
              ("decoded training images", "image sizes", _decoded(plan, hours, trainings)),
-             ("weights and states", "parameters of trainings", _states(plan, hours, trainings)),
+             ("weights and states", "parameters in records", _states(plan, hours, trainings)),
              ("pictures, at most", "image sizes",
               _pictures(plan, hours, cells) if plan.config["keep_images"] else ()))
     found = []
@@ -121,9 +120,8 @@ def _weights(plan: Plan, hours: Hours, cells: list[Job]) -> Iterator[tuple[str, 
     for job in cells:
         source = job.model.checkpoint
         if loading.to_fetch(source, Path(plan.config["data_root"])):
-            known = hours.latency(job)
-            yield source.url.rpartition("/")[2], (
-                FLOAT * known.parameters if known and known.parameters else None)
+            known = hours.parameters(job.model, plan.protocols[job.key["protocol"]])
+            yield source.url.rpartition("/")[2], known and FLOAT * known
 
 
 def _decoded(plan: Plan, hours: Hours, trainings: list[Job]
@@ -146,11 +144,8 @@ def _decoded_as(name: str, protocol: Protocol) -> str:
 def _states(plan: Plan, hours: Hours, trainings: list[Job]
             ) -> Iterator[tuple[str, int | None]]:
     for job in trainings:
-        model, protocol = job.model, plan.scopes["/".join(job.key.values())]
-        known = hours.speeds.trainings.get(measured.trained_network(
-            model.arch, model.options, model.training, protocol))
-        yield " / ".join(job.key.values()), (
-            FLOAT * (WEIGHTS + STATES) * known.parameters if known and known.parameters else None)
+        known = hours.parameters(job.model, plan.scopes["/".join(job.key.values())])
+        yield " / ".join(job.key.values()), known and FLOAT * (WEIGHTS + STATES) * known
 
 
 def _pictures(plan: Plan, hours: Hours, cells: list[Job]
