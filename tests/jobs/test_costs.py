@@ -116,7 +116,21 @@ def test_a_disturbed_latency_counts_only_where_there_is_no_other_and_is_marked(w
     add(job, profile(side=16, latency_ms=busy(500.0), sweep={"size": {"points": [
         {"height": 8, "width": 8, "batch": 1, "latency_ms": {"p50": 20.0}}]}}))
     (several,) = measured.read([RunFolder("results/other")]).latencies.values()
-    assert several[0].points == ((64, 20.0),) and not several[0].disturbed
+    assert several[0].points == ((64, 20.0),) and not several[0].busy
+
+
+def test_of_disturbed_latencies_the_least_disturbed_counts(world):
+    """Also before one of more sizes."""
+    planned, add = world
+    job = planned.profiles["sr-x2@2/tiny"]
+    for folder, ms, cores in (("a", 80.0, 7.0), ("b", 40.0, 0.5), ("c", 60.0, 3.0)):
+        times = {"p50": ms, "samples": [ms], "busy_elsewhere": cores}
+        points = [{"height": 4, "width": 4, "batch": 1, "latency_ms": times}] * (folder != "b")
+        add(job, profile(latency_ms=times, sweep={"size": {"points": points}}),
+            folder=RunFolder(f"results/{folder}"))
+    row = of(planned, "results")["profile", "tiny"]
+    assert list(row.sources) == ["profile sr-x2@2 / tiny of results/b, disturbed by other work"]
+    assert row.seconds == pytest.approx(6 * 0.040 * 4)
 
 
 # -- a run -----------------------------------------------------------------------------------------

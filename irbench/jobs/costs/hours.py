@@ -43,8 +43,8 @@ RULES = (
     "protocol, added to the time in the network",
     "trainings: the seconds of the recipe, or steps x patches x their pixels, at the seconds per "
     "pixel of a finished training; several processes count several times",
-    "a profile that other work disturbed is used if there is no other, and marked: the times from "
-    "it are too long",
+    "a profile that other work disturbed is used if there is no other, the least disturbed of "
+    "several, and marked: the times from it are too long",
     "profiles: (warm-up + samples + 2) passes; waiting for a quiet machine is not included")
 GPU_RULES = ("beside a GPU, loading and scoring overlap with the network: cells take less",)
 
@@ -92,9 +92,9 @@ class Speeds:
         self.beside = {key: statistics.median(several) for key, several in rates.items()}
 
     def latency(self, network: str, protocol: Protocol) -> LatencyCurve | None:
-        """Return the profile of a network: at best undisturbed, of the protocol, of many sizes."""
+        """Return the profile of a network: the least disturbed, of the protocol, of many sizes."""
         return max(self.latencies.get(network, ()), default=None, key=lambda one: (
-            not one.disturbed, one.protocol == name_of(protocol.id), len(one.points)))
+            -one.busy, one.protocol == name_of(protocol.id), len(one.points)))
 
 
 class Hours:
@@ -209,7 +209,7 @@ class Hours:
 
 
 def _source(known: LatencyCurve) -> str:
-    return f"{known.at.source}{', disturbed by other work' * known.disturbed}"
+    return f"{known.at.source}{', disturbed by other work' * bool(known.busy)}"
 
 
 def _how_to_get(entry: DatasetEntry) -> str:

@@ -61,7 +61,8 @@ class LatencyCurve:
         growth: the power of the pixels that it grows with beyond the largest size: 1, or the
             fitted exponent of the sweep if its 95 % interval lies above 1.
         memory: (pixels, bytes) of the largest size whose peak memory is known; None: unknown.
-        disturbed: whether other work slowed all of these measurements down.
+        busy: how many cores other work used, if it slowed all of these measurements down: the most
+            during any of them; otherwise 0.
     """
 
     at: MeasuredOn
@@ -69,7 +70,7 @@ class LatencyCurve:
     points: tuple[tuple[float, float], ...]
     growth: float = 1.0
     memory: tuple[float, float] | None = None
-    disturbed: bool = False
+    busy: float = 0.0
 
     def seconds(self, pixels: float) -> float:
         """Return the seconds of a forward pass of one image.
@@ -262,8 +263,7 @@ def _profile(found: Measurements, record: dict, source: str) -> None:
     found_at = [one for one in (*series[0], *series[1], {**result, **result["input"]})
                 if one.get("latency_ms") and one["latency_ms"]["p50"] > 0
                 and one["height"] * one["width"] * one["batch"] > 0]
-    quiet = [one for one in found_at
-             if not machine.busy(one["latency_ms"].get("busy_elsewhere"))]
+    quiet = [one for one in found_at if not _busy(one)]
     if not found_at:
         return
     # of several measurements of a size the one with the fewest images at once counts
@@ -276,9 +276,14 @@ def _profile(found: Measurements, record: dict, source: str) -> None:
     curve = LatencyCurve(
         MeasuredOn(result["device"], result["device_name"], source),
         protocols.name_of(protocol.id), tuple(sorted(points.items())),
-        exponent["value"] if steep else 1.0, max(memory, default=None), disturbed=not quiet)
+        exponent["value"] if steep else 1.0, max(memory, default=None),
+        busy=0.0 if quiet else max(map(_busy, found_at)))
     network = network_of(record["spec"]["model"], protocol)
     found.latencies.setdefault(network, []).append(curve)
+
+
+def _busy(point: Mapping) -> float:
+    return machine.busy(point["latency_ms"].get("busy_elsewhere"))
 
 
 def _cell(found: Measurements, record: dict, source: str) -> None:
