@@ -107,7 +107,8 @@ def _cost(found: Estimate) -> Iterable[str]:
     yield _where(found)
     yield ""
     yield _table([*_kinds(found), ["total", sum(row.jobs for row in found.rows),
-                                   sum(row.left for row in found.rows), _time(found.timed), ""]],
+                                   sum(row.left for row in found.rows),
+                                   _time(found.timed, _sum_of_kinds(found.timed)), ""]],
                  ["job", "jobs", "left", "device time", "memory each, MB"], numbers=(1, 2, 3, 4))
     yield ""
     if left := [row for row in found.timed if row.left]:
@@ -173,11 +174,23 @@ def _unknown(found: Estimate) -> Iterable[str]:
             yield f"- size of {need.what}: {messages.some(need.unknown)}"
 
 
-def _time(rows: list[JobsOfModel]) -> str:
+def _sum_of_kinds(rows: list[JobsOfModel]) -> float:
+    """Return the seconds of all rows as the table of kinds shows them."""
+    return sum(text.shown_duration(_sum([row for row in rows if row.kind == kind]))
+               for kind in hours.ON_DEVICE)
+
+
+def _sum(rows: list[JobsOfModel]) -> float:
+    """Return the seconds of rows as shown: a total agrees with what stands above it."""
+    return sum(text.shown_duration(row.seconds) for row in rows)
+
+
+def _time(rows: list[JobsOfModel], seconds: float | None = None) -> str:
     if not any(row.known or not row.left for row in rows):
         return "unknown" if rows else "none"
     at_least = any(row.at_least for row in rows)
-    return f"{'at least ' * at_least}{text.duration(sum(row.seconds for row in rows))}"
+    spent = text.long_duration(_sum(rows) if seconds is None else seconds)
+    return f"{'at least ' * at_least}{spent}"
 
 
 def _size(count: int, at_least: bool) -> str:

@@ -163,6 +163,24 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def long_duration(seconds: float) -> str:
+    """Return a duration with more digits, for sums: ``4.3 s``, ``2 min 17 s``, ``3 h 25 min``."""
+    seconds = shown_duration(seconds)
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    whole, rest = divmod(round(seconds), 60)
+    units = ("min", "s")
+    if seconds >= 7200:
+        (whole, rest), units = divmod(whole, 60), ("h", "min")
+    return f"{whole} {units[0]}" + (f" {rest} {units[1]}" if rest else "")
+
+
+def shown_duration(seconds: float) -> float:
+    """Return a duration as ``long_duration`` rounds it."""
+    step = 0.1 if seconds < 9.95 else 1 if seconds < 7199.5 else 60
+    return round(seconds / step) * step
+
+
 def milliseconds(number: float) -> str:
     """Return a latency with three digits, in ms."""
     return f"{number:.0f} ms" if number >= 100 else f"{number:.3g} ms"

@@ -1,6 +1,7 @@
 """What a run will need: hours, disk and memory, from synthetic records of other runs."""
 
 import json
+import re
 import shlex
 
 import pytest
@@ -451,6 +452,31 @@ def test_the_command_speaks_of_the_device_that_is_used(world, capsys, tmp_path, 
     rows = [row for row in found["rows"] if row["kind"] == "profile"]
     assert [row["gpu_memory_bytes"] is not None for row in rows] == [on_gpu]
     assert any("GPU" in rule for rule in found["rules"]) == on_gpu
+
+
+@pytest.mark.parametrize("seconds", [
+    (120.4, 4.4, 13.4), (7229.0, 7229.0, 7229.0), (0.04, 0.04, 0.04), (3629.6, 3629.6, 59.4)])
+def test_totals_agree_with_what_they_add_up(world, capsys, monkeypatch, seconds):
+    _, at = world, iter(seconds * 9)
+    monkeypatch.setattr(hours.Hours, "of", lambda *_: hours.Share(next(at), "a test"))
+    assert cli.main(["plan", "--cost"]) == 0
+    kinds, rows = (part.splitlines()[2:] for part in capsys.readouterr().out.split("\n\n")[1:3])
+
+    def spent(line: str) -> tuple[float, str]:
+        found = re.findall(r"([\d.]+) (h|min|s)\b", line)
+        return (sum(float(number) * {"h": 3600, "min": 60, "s": 1}[unit]
+                    for number, unit in found), found[-1][1] if found else "")
+
+    def agree(total: str, parts: list[str]) -> None:
+        shown, unit = spent(total)
+        assert shown == pytest.approx(sum(spent(part)[0] for part in parts),
+                                      abs={"h": 30, "min": 30, "s": 0.5}[unit])
+
+    *kinds, total = kinds
+    agree(total, kinds)
+    for kind in ("train", "evaluate", "profile"):
+        line = next(line for line in kinds if line.startswith(kind))
+        agree(line, [row for row in rows if row.startswith(kind)])
 
 
 def test_without_folders_the_command_names_the_cards_alone(world, capsys):

@@ -117,6 +117,10 @@ def test_markdown_of_any_text_breaks_no_cell(anything):
     (lambda: text.published_parameters("15.440"), "15.440 M"),
     (lambda: text.si(1.63e9), "1.63 G"), (lambda: text.si(999_960), "1 M"),
     (lambda: text.duration(41.3), "41 s"), (lambda: text.duration(712), "12 min"),
+    (lambda: text.long_duration(9.97), "10 s"), (lambda: text.long_duration(59.7), "1 min"),
+    (lambda: text.long_duration(137.2), "2 min 17 s"), (lambda: text.long_duration(4.26), "4.3 s"),
+    (lambda: text.long_duration(7199.7), "2 h"), (lambda: text.long_duration(12340), "3 h 26 min"),
+    (lambda: text.long_duration(7100), "118 min 20 s"), (lambda: text.long_duration(0), "0.0 s"),
     (lambda: text.duration(7300), "2.0 h"), (lambda: text.duration(4.26), "4.3 s"),
     (lambda: text.milliseconds(1519.4), "1519 ms"), (lambda: text.milliseconds(2.149), "2.15 ms"),
     (lambda: text.level_label("sigma25"), "σ = 25"),  # noqa: RUF001
