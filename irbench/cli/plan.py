@@ -131,7 +131,7 @@ def _where(found: Estimate) -> str:
     where = f"Times are those of {found.machine} ({found.device}), from {read}."
     if not found.machine:
         of = f" on {found.device} (`device` of the config)" if found.device else ""
-        where = f"Times are unknown: no measurement{of} in {read}. Name others: --profiles RESULTS."
+        where = f"Times are unknown: no measurement{of} in {read}. Name runs: --profiles RESULTS."
     elif found.asked == "auto":
         where += f" `device: auto` of the config is taken as {found.device}."
     others = "; ".join(f"{plain.many(count, 'measurement')} of {place}"

@@ -23,6 +23,7 @@ FLOAT = 4           # bytes of a parameter
 # copies of a network on the disk: last and best weights; and two saved states, each with the
 # network, its running mean and two moments, until the training has ended
 WEIGHTS, STATES = 2, 8
+PARAMETERS = "parameters in records and cards"      # the source of sizes of weights
 RULES = (
     "downloads: the sizes that the catalog states; archives need about as much again unpacked",
     "decoded training images: one byte per pixel and channel, in DATA_ROOT/decoded",
@@ -61,9 +62,9 @@ def disk(plan: Plan, hours: Hours, left: Iterable[Job]) -> list[DiskNeed]:
     trainings = [job for job in left if job.kind == "training"]
     cells = [job for job in left if job.kind == "cell"]
     parts = (("sets to download", "the catalog", _downloads(plan, left)),
-             ("weights to download", "parameters in records", _weights(plan, hours, cells)),
+             ("weights to download", PARAMETERS, _weights(plan, hours, cells)),
              ("decoded training images", "image sizes", _decoded(plan, hours, trainings)),
-             ("weights and states", "parameters in records", _states(plan, hours, trainings)),
+             ("weights and states", PARAMETERS, _states(plan, hours, trainings)),
              ("pictures, at most", "image sizes",
               _pictures(plan, hours, cells) if plan.config["keep_images"] else ()))
     found = []
