@@ -199,7 +199,7 @@ def test_the_users_own_model_has_no_entry_and_that_is_said(world, capsys):
     (["table", "sr", "--rows", "swinr"], "--rows: unknown row 'swinr'. Did you mean 'SwinIR'"),
     (["table", "sr", "--output", "a.docx"], "--output a.docx: unknown format. Give --latex"),
     (["table", "sr", "--latex", "--fit", "40"], "does not fit 40 pt even in"),
-    (["table", "sr", "--run", "mypapr"], "unknown run 'mypapr'. Did you mean 'mypaper'"),
+    (["table", "sr", "--run", "mypapr"], "unknown run or config 'mypapr'. Did you mean 'mypaper'"),
     (["table", "sr", "--output", "no/file/here/t.tex", "--cite", "config.yaml/x"], "not written"),
     (["table", "denoise"], "table: unknown task 'denoise'"),
     (["cite", "nothing.yaml"], "config nothing.yaml: no such file"),

@@ -22,8 +22,7 @@ HELP = "print what to cite for a run, as BibTeX: models, methods, datasets and m
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    common.add_config_word(parser, "run", "CONFIG|RUN", help="a config file, or a run by its name "
-                           f"or folder (default: {common.CONFIG})")
+    common.add_config_or_run_word(parser)
     parser.add_argument("--all", action="store_true", help="print every entry that irbench has")
     output.add_file(parser, "--output", "write this file instead", output.CITATIONS,
                     content=output.bibtex)

@@ -23,7 +23,7 @@ from irbench.inference import devices
 from irbench.jobs import verify
 from irbench.jobs.result import RunSettings
 from irbench.models import registry
-from irbench.plan import Plan, scoring
+from irbench.plan import Plan, scoring, shipped
 from irbench.plan import config as configs
 from irbench.report import collect
 from irbench.report.run import Run
@@ -53,6 +53,13 @@ def add_config_word(parser: argparse.ArgumentParser, dest: str = "config",
     group.add_argument("--config", dest=dest, metavar="CONFIG", default=argparse.SUPPRESS,
                        help="the same")
     return group
+
+
+def add_config_or_run_word(parser: argparse.ArgumentParser) -> None:
+    """Add the word ``run``, for ``config_of``, of a verb that looks at what a run has and needs."""
+    add_config_word(parser, "run", "CONFIG|RUN", help="a config file, the name of one that comes "
+                    "with irbench, or a run by its name or folder, with the config that it last "
+                    f"had (default: {CONFIG})")
 
 
 def add_run(parser: argparse.ArgumentParser, *, word: bool = False) -> None:
@@ -232,7 +239,9 @@ def load_plan(arguments: argparse.Namespace) -> Plan:
 def config_of(given: str) -> tuple[Path, RunFolder | None]:
     """Return the config file that is named, or that of the run that is named, and its folder.
 
-    Raises UserError for a name that is neither.
+    A run comes before a config of the same name that comes with irbench.
+
+    Raises UserError for a name that is none of these.
     """
     path = Path(given)
     if path.is_file() or given == CONFIG:
@@ -240,10 +249,18 @@ def config_of(given: str) -> tuple[Path, RunFolder | None]:
     for folder in (RunFolder(path), RunFolder.of_run(given)):
         if folder.config.is_file():
             return folder.config, folder
+    known = shipped.configs()
+    if given in known:
+        return _from_here(known[given]), None
     if path.suffix in (".yaml", ".yml", ".json"):
         raise UserError(f"config {given}: no such file.")
-    raise unknown("run", given, [one.path.name for one in runs() if one.config.is_file()],
-                  str(RESULTS))
+    raise unknown("run or config", given, [
+        *(one.path.name for one in runs() if one.config.is_file()), *known], str(RESULTS))
+
+
+def _from_here(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def plan_of(given: str) -> Plan:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
 from tabulate import tabulate
 
@@ -23,11 +22,10 @@ from irbench import plan as plans
 from irbench.cli import common
 from irbench.core import messages
 from irbench.core.errors import UserError
-from irbench.core.run_folder import RunFolder
 from irbench.jobs import verify
 from irbench.jobs.costs import estimate, hours, measured
 from irbench.jobs.costs.estimate import Estimate, JobsOfModel
-from irbench.plan import Plan, models, shipped
+from irbench.plan import Plan, models
 from irbench.present import plain, text
 
 NAME = "plan"
@@ -39,9 +37,7 @@ WORDS = {"training": "train", "cell": "evaluate"}
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    common.add_config_word(parser, "run", "CONFIG|RUN", help="a config file, the name of one that "
-                           "comes with irbench, or a run by its name or folder (default: "
-                           f"{common.CONFIG})")
+    common.add_config_or_run_word(parser)
     parser.add_argument("--cost", action="store_true",
                         help="what the run will need, beside its jobs")
     parser.add_argument("--profiles", nargs="+", default=[], metavar="RESULTS",
@@ -55,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.profiles and not arguments.cost:
         raise UserError("--profiles is for --cost: irbench plan --cost --profiles "
                         f"{' '.join(arguments.profiles)}")
-    config, folder = _config(arguments.run)
+    config, folder = common.config_of(arguments.run)
     planned = plans.load(config)
     common.check_place(planned, folder, arguments.run)
     models.say_missing(planned.cells.values())
@@ -67,14 +63,6 @@ def run(arguments: argparse.Namespace) -> int:
     print(plain.pretty({"run": planned.config["run"], "jobs": listed}) if arguments.json
           else _list(planned, listed))
     return 0
-
-
-def _config(given: str) -> tuple[Path, RunFolder | None]:
-    known = shipped.configs()
-    path, folder = ((known[given], None) if given in known and not Path(given).exists()
-                    else common.config_of(given))
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path, folder
 
 
 # -- the jobs ------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from irbench import plan, report
+from irbench import report
 from irbench.cli import common
 from irbench.core import messages
 from irbench.core.run_folder import FORMATS
@@ -24,7 +24,7 @@ HELP = "render tables, plots and report.html from the records"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    common.add_config_word(parser)
+    common.add_config_or_run_word(parser)
     parser.add_argument("--differences", action="store_true",
                         help="show measured - published in the cells of tables, like the config's "
                              "report.differences")
@@ -47,7 +47,7 @@ def _count(text: str) -> int | str:
 def run(arguments: argparse.Namespace) -> int:
     """Write the report; return the exit code."""
     messages.log_to(arguments.log)
-    planned = plan.load(arguments.config)
+    planned = common.plan_of(arguments.run)
     asked = {"differences": arguments.differences or None, "formats": arguments.formats,
              "plots": arguments.plots}
     asked = {name: value for name, value in asked.items() if value}

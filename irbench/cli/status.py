@@ -27,9 +27,7 @@ RUNNING = "running"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    common.add_config_word(parser, "run", "CONFIG|RUN", help="a config file; or a run by its name "
-                           "or folder, which is then asked for what it last was (default: "
-                           f"{common.CONFIG})")
+    common.add_config_or_run_word(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -26,9 +26,7 @@ HELP = "check that a run's results and report belong to the present config, code
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
-    common.add_config_word(parser, "run", "CONFIG|RUN", help="a config file; or a run by its name "
-                           "or folder, which is then compared with what it last was (default: "
-                           f"{common.CONFIG})")
+    common.add_config_or_run_word(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -102,7 +102,9 @@ def test_verify_lists_apart_what_gave_no_result(world, capsys):
 
 def test_a_run_that_is_not_there_is_named_with_those_that_are(world, capsys):
     assert cli.main(["status", "tinny"]) == 2
-    assert "unknown run 'tinny'. Did you mean 'tiny'? Valid: tiny." in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "unknown run or config 'tinny'. Did you mean 'tiny'? Valid: benchmark, " in told
+    assert told.rstrip().endswith(", tiny, weights.")
     assert cli.main(["status", "other.yaml"]) == 2
     assert "config other.yaml: no such file" in capsys.readouterr().err
 
@@ -164,3 +166,15 @@ def test_it_loads_no_torch(world):
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True,
                    env={"PYTHONPATH": str(ROOT)})
     assert yaml.safe_load(world.read_text())["run"] == "tiny"
+
+
+@pytest.mark.parametrize("verb", ["status", "verify", "plan", "report", "cite"])
+def test_a_config_that_comes_with_irbench_is_known_by_its_name(verb, tmp_path, monkeypatch, capsys):
+    """Also before it was run, and from any folder."""
+    monkeypatch.chdir(tmp_path)
+    code = cli.main([verb, "lightweight"])
+    told = capsys.readouterr()
+    assert code == (verb == "verify"), told.err
+    assert "unknown" not in told.err
+    if verb == "verify":
+        assert told.err.startswith("missing     data set5: not computed")

@@ -509,7 +509,7 @@ def test_the_plan_of_the_papers_is_known_by_its_name(tmp_path, monkeypatch, caps
 @pytest.mark.parametrize(("words", "message"), [
     (["--profiles", "results"], "--profiles is for --cost"),
     (["--cost", "--profiles", "nowhere"], "--profiles nowhere: no records there"),
-    (["papr"], "unknown run 'papr'")])
+    (["papr"], "unknown run or config 'papr'")])
 def test_wrong_words_are_explained(world, capsys, words, message):
     assert cli.main(["plan", *words]) == 2
     assert message in capsys.readouterr().err
