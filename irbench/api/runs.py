@@ -51,11 +51,15 @@ class LoadedRun:
 
     @functools.cached_property
     def images(self) -> pd.DataFrame:
-        """One row per image of a cell: protocol, dataset, model, name, height, width, scores."""
+        """One row per image of a cell: protocol, dataset, model, name, height, width, scores.
+
+        ``file`` is the picture's path in the run's folder, missing if the run keeps none.
+        """
         import pandas as pd
 
-        rows = [{**stored.key, **image} for stored in self._stored("cell")
-                if stored.record and stored.record["result"]
+        # the digests of the pictures are for `irbench verify`
+        rows = [{**stored.key, **{name: image[name] for name in image if name != "kept"}}
+                for stored in self._stored("cell") if stored.record and stored.record["result"]
                 for image in stored.record["result"]["images"]]
         return pd.DataFrame(rows, columns=None if rows else [*parts("cell"), "name"])
 

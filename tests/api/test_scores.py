@@ -207,3 +207,13 @@ def test_folders_that_cannot_be_scored_are_refused(folders, change, message):
 def test_an_unknown_metric_is_refused(folders):
     with pytest.raises(irbench.UserError, match="unknown metric 'pnsr'"):
         irbench.score(*folders, "sr-x2", ["pnsr"])
+
+
+def test_the_images_of_a_loaded_run_name_their_pictures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    planned = plan.load(tiny.make(tmp_path))
+    jobs.do(planned, planned.cells["sr-x2@2/tinyset/bicubic"], RunSettings(device="cpu"))
+    images = irbench.load_run("results/tiny").images
+    assert len(images) == 3 and all((tmp_path / "results/tiny" / file).is_file()
+                                    for file in images["file"])
+    assert "kept" not in images     # digests by file, which no frame can show
