@@ -39,6 +39,7 @@ GRAY = "#5f6672"
 INK = "#22262e"
 # eleven markers and ten colours, so that 110 models all look different
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "h", ">")
+HOLLOW = {"linestyle": "", "markerfacecolor": "none", "markeredgewidth": 0.8}   # disturbed points
 _RC = {
     "pdf.fonttype": 42, "ps.fonttype": 42, "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"], "font.size": 7.5, "axes.titlesize": 8,

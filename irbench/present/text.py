@@ -22,6 +22,7 @@ ID = re.compile(r"(?P<task>.+)-(?P<level>[^-@]+)@(?P<version>[0-9]+)")
 NA = "n/a"
 TIMES = "×"
 BLIND = "blind"                 # the level of a training for a range of levels
+DISTURBED = "?"                 # beside a latency that other processes disturbed
 NONE = "–"                      # not requested, or not printed in the source
 TASKS = {
     "sr": "Super-resolution", "denoise_gray": "Gray denoising",

@@ -234,7 +234,7 @@ def _panel(ax: Axes, found: Benchmark, n: int, number: Callable, label: str,
         if points:
             handles[name], = ax.plot(*zip(*points, strict=True), color=hues[name],
                                      marker=shapes[name], markersize=3.4,
-                                     **(latency.HOLLOW if disturbed else {"markeredgewidth": 0}))
+                                     **(style.HOLLOW if disturbed else {"markeredgewidth": 0}))
             values += [v for _, v in points]
     dense = number(found.row(n, None, DENSE))
     if dense and not disturbed:

@@ -190,7 +190,7 @@ def _cost_panel(ax: Axes, row: KSweep, points: dict[int, float], label: str, hue
     for quiet, some in itertools.groupby(ks, lambda k: k not in disturbed):
         part = list(some)
         ax.plot(part, [points[k] for k in part], color=hue, marker="o", markersize=3.6,
-                **({"markeredgewidth": 0} if quiet else latency.HOLLOW))
+                **({"markeredgewidth": 0} if quiet else style.HOLLOW))
     _axes(ax, row, ks)
     ax.set_ylabel(label)
     if points:

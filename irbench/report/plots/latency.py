@@ -22,8 +22,6 @@ from irbench.report.run import Run
 LOG_FROM = 12.0                 # from this ratio of slowest to fastest on, the scale is logarithmic
 MAX_PANELS = 8                  # in one figure
 ONE_DISTURBED = "other processes disturbed one of the two measurements"
-MARK = "?"                      # beside a latency that other processes disturbed
-HOLLOW = {"linestyle": "", "markerfacecolor": "none", "markeredgewidth": 0.8}   # disturbed points
 ROW = 0.29                      # inches per model
 
 
@@ -85,7 +83,7 @@ def disturbed(result: dict) -> str:
 
 
 def disturbances(run: Run, shown: Iterable[tuple[str, str]],
-                 how: str = f"marked {MARK!r}") -> str:
+                 how: str = f"marked {text.DISTURBED!r}") -> str:
     """Return a sentence on the disturbed latencies among ``shown`` (protocol, model), or "".
 
     ``how``: how they look in the plot.
@@ -198,7 +196,7 @@ def _panel(ax: Axes, run: Run, panel: LatencyPanel, below_title: str) -> None:
         ax.set_xlim(0, high * 1.08)
     for row, model in enumerate(models):
         p50, p90 = panel.models[model]["p50"], percentile(panel.models[model], 90)
-        mark = MARK if busy({"latency_ms": panel.models[model]}) else ""
+        mark = text.DISTURBED if busy({"latency_ms": panel.models[model]}) else ""
         ax.text(1.02, row, text.milliseconds(p50) + mark,
                 transform=ax.get_yaxis_transform(), va="center" if p90 is None else "bottom",
                 fontsize=6.5, fontweight="bold")

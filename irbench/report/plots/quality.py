@@ -235,7 +235,7 @@ def _panel(ax: Axes, run: Run, row: Tradeoff, kind: str) -> list[Point]:
                 markeredgecolor="white", markeredgewidth=0.6, zorder=4, linestyle="")
         points.append(Point(cost, row.psnr[model], "", 3.0, hues[model]))
         if model in disturbed:
-            ax.annotate(latency.MARK, (cost, row.psnr[model]), (3, 2), fontweight="bold",
+            ax.annotate(text.DISTURBED, (cost, row.psnr[model]), (3, 2), fontweight="bold",
                         textcoords="offset points", fontsize=6.5, color=hues[model])
     # methods reproduced here are labelled first, in the colour of their model
     known = {method: next((hues[m] for m in row.psnr if verdict.is_counterpart(
@@ -333,7 +333,8 @@ def _caption(run: Run, found: list[Tradeoff], unlabelled: list[str]) -> str:
                          "and its load: treat it as a guide.")
         sentences.append(latency.disturbances(run, [(row.protocol, model) for row in found
                                                     for model in row.costs.get("latency", {})],
-                                              f"marked {latency.MARK!r}, not in the Pareto front"))
+                                              f"marked {text.DISTURBED!r}, not in the Pareto "
+                                              "front"))
     if any(row.printed for row in found):
         sentences.append("Hollow stars are values from papers, at the published number of "
                          "parameters. They were not measured here, their other costs are not "

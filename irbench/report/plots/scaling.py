@@ -156,7 +156,7 @@ def _panel(ax: Axes, run: Run, row: Sweeps, kind: str) -> None:
         if not together:
             continue
         for points, look in ((curve.points, {"linestyle": "", "markeredgewidth": 0}),
-                             (curve.disturbed, latency.HOLLOW)):
+                             (curve.disturbed, style.HOLLOW)):
             ax.plot([x for x, _ in points], [y for _, y in points], color=hues[model],
                     marker=shapes[model], markersize=4, zorder=3, **look)
         fitted = _line(curve)
