@@ -14,6 +14,7 @@ from pathlib import Path
 
 from irbench.cli import output
 from irbench.compare import baseline, formats, loading
+from irbench.core import machine
 from irbench.core.errors import UserError
 from irbench.present import plain
 
@@ -47,6 +48,10 @@ def _write(arguments: argparse.Namespace) -> int:
                         f"{error.strerror}.") from None
     for key, reason in content["left_out"].items():
         print(f"left out: {key}: {reason}", file=sys.stderr)
+    for key, profile in content["profiles"].items():
+        if machine.busy(profile.get("busy_elsewhere")):
+            print(f"disturbed: {key}: other processes kept {profile['busy_elsewhere']:.1f} cores "
+                  "busy, so no latency will be compared with this one", file=sys.stderr)
     print(plain.compact({
         "baseline": str(arguments.output), "cells": len(content["cells"]),
         "profiles": len(content["profiles"]), "left_out": len(content["left_out"])}))

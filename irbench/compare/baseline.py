@@ -8,6 +8,9 @@ Scores are rounded to less than the difference between machines (``Metric.exact_
 noise (``settle``). So the diff of the file shows only real changes, and small changes cannot add up
 unnoticed, because the next comparison uses the kept value.
 
+A latency that other work disturbed (``core.machine.busy``) is kept with the cores that were busy,
+so that no later run is judged by it.
+
 Try: ``irbench baseline write results/photos --output /tmp/photos.json``
 """
 
@@ -144,7 +147,9 @@ def _profile(content: dict, profile: ProfileData) -> dict:
     return {"parameters": profile.parameters, "macs": profile.macs,
             "latency_ms": [_rounded(sample) for sample in profile.latency],
             "peak_memory_bytes": profile.peak_memory, "peak_memory_of": profile.peak_memory_of,
-            "condition": profile.condition, **_made_from(content, "profile", profile)}
+            "condition": profile.condition,
+            **({"busy_elsewhere": profile.busy_elsewhere} if profile.disturbed else {}),
+            **_made_from(content, "profile", profile)}
 
 
 def _rounded(sample: float) -> float:
@@ -202,12 +207,18 @@ def _settled(cell: CellData, old: CellData | None) -> CellData:
 
 
 def _steady(new: ProfileData, old: ProfileData | None) -> ProfileData:
-    """Keep the old latency and memory of a profile unless they differ significantly."""
+    """Keep the old latency and memory of a profile unless they differ significantly.
+
+    A disturbed latency says nothing of the old one of the same network, so that is kept as well;
+    an undisturbed one replaces a disturbed one.
+    """
     if old is None or old.condition != new.condition:
         return new
-    if (old.latency and new.latency
+    if old.latency and new.latency and (
+            (old.parameters, old.macs) == (new.parameters, new.macs) if new.disturbed else
+            not old.disturbed
             and statistics.mann_whitney(old.latency, new.latency) >= statistics.LEVEL):
-        new = replace(new, latency=old.latency)
+        new = replace(new, latency=old.latency, busy_elsewhere=old.busy_elsewhere)
     if (old.peak_memory and new.peak_memory and old.peak_memory_of == new.peak_memory_of
             and abs(new.peak_memory - old.peak_memory) <= MEMORY * old.peak_memory):
         new = replace(new, peak_memory=old.peak_memory)
@@ -320,7 +331,8 @@ def _run(content: dict, path: Path) -> RunData:
             tuple(map(_number, entry["latency_ms"])), entry["condition"],
             entry["peak_memory_bytes"], entry["peak_memory_of"],
             _inputs(content, "profile", protocol, model, entry), str(common.get("time") or ""),
-            common)
+            common, busy_elsewhere=(
+                _number(entry["busy_elsewhere"]) if "busy_elsewhere" in entry else None))
     for one in cells.values():
         for name, scores in (*one.images.items(), ("its mean", one.means)):
             if bad := next((m for m, v in scores.items()

@@ -14,7 +14,6 @@ from statistics import median
 from irbench.compare import inputs
 from irbench.compare.runs import CellData, ProfileData, RunData, judged
 from irbench.core import metrics, statistics
-from irbench.present import plain
 
 BETTER, WORSE, NOT_COMPARED = "better", "worse", "not compared"
 SHOWN = 3                       # number of images or names that a message lists
@@ -90,22 +89,29 @@ class CellDifference:
 class Latency:
     """Medians in ms, their ratio NEW / BASE, and the p of a Mann-Whitney test on the samples.
 
-    ``p`` is that of this test alone; ``adjusted`` is corrected for all latencies that the runs
-    have in common, and decides ``word``.
+    Attributes:
+        base, new: the medians.
+        factor: the ratio; None if the latencies are not compared.
+        p: that of this test alone; None if they are not compared.
+        word: "no change", "within noise", "real" or "not compared".
+        note: why they are not compared, or how far the test is to be trusted.
+        adjusted: ``p`` corrected for all latencies that the runs have in common; decides ``word``.
+        busy: cores that other processes kept busy on both sides, 0 if negligible.
     """
 
     base: float
     new: float
-    factor: float
-    p: float
-    word: str                   # "no change", "within noise" or "real"
+    factor: float | None
+    p: float | None
+    word: str
     note: str = ""
-    adjusted: float = 1.0
+    adjusted: float | None = 1.0
+    busy: tuple[float, float] = (0.0, 0.0)
 
     @property
     def tested(self) -> bool:
         """Whether chance was tested, so that the comparison counts in its family."""
-        return self.word != statistics.SAME
+        return self.word not in (statistics.SAME, NOT_COMPARED)
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,7 @@ class ProfileDifference:
     Attributes:
         parameters: counts on both sides; None if unknown.
         macs: multiply-accumulates; both None if the input sizes differ.
-        latency: None if it cannot be compared (see ``apart``).
+        latency: None if the conditions differ (see ``apart``).
         memory: peak memory in bytes; both None if not comparable.
         apart: why latency and memory are not compared, "" if they are.
         reason: why nothing is compared, "" if something is.
@@ -164,6 +170,12 @@ class Comparison:
     def timings(self) -> int:
         """The number of tested differences of latencies, which are one family."""
         return sum(one.latency is not None and one.latency.tested for one in self.profiles)
+
+    @property
+    def disturbed(self) -> int:
+        """The number of latencies that are not compared because other work disturbed them."""
+        return sum(one.latency is not None and one.latency.word == NOT_COMPARED
+                   for one in self.profiles)
 
 
 def compare(base: RunData, new: RunData) -> Comparison:
@@ -317,48 +329,6 @@ def _metric(base: CellData, new: CellData, name: str) -> Change:
                   "; ".join(notes))
 
 
-# -- a metric of a cell in words ---------------------------------------------------------------
-
-def named(metric: str) -> tuple[str, str, int]:
-    """Return the title of a metric, its unit after a space, and its decimals."""
-    known = metrics.get(metric)
-    return known.title, f" {known.unit}" if known.unit else "", known.exact_decimals
-
-
-def farthest(found: Change) -> tuple[Image, ...]:
-    """Return the images, the one that changed most first."""
-    return tuple(sorted(found.images, key=lambda i: (-abs(i.difference), i.name)))
-
-
-def most_text(found: Change, limit: float) -> str:
-    """Return how many images changed, and which image changed most."""
-    name, unit, places = named(found.name)
-    moved = [image for image in farthest(found) if abs(image.difference) > limit + SLACK]
-    by = f" by more than {limit:g}{unit}" if limit else ""
-    first = f"{moved[0].name} {moved[0].difference:+.{places}f}{unit}" if moved else "none"
-    return (f"{name} of {len(moved)} of {plain.many(len(found.images), 'image')} changed{by}, most "
-            f"{first}{f'; mean {change_text(found)}' if found.difference is not None else ''}")
-
-
-def verdict_text(found: Change) -> str:
-    """Return the verdict on the mean and the number of images that it rests on."""
-    return f"{found.word} over {plain.many(found.paired.n if found.paired else 0, 'image')}"
-
-
-def change_text(found: Change) -> str:
-    """Return both means and their difference; both must be known."""
-    _, unit, places = named(found.name)
-    return (f"{found.base:.{places}f} -> {found.new:.{places}f}{unit} "
-            f"({found.difference:+.{places}f})")
-
-
-def worst_text(metric: str, images: list[Image] | tuple[Image, ...]) -> str:
-    """Return the first images with their differences."""
-    _, unit, places = named(metric)
-    return "worst: " + ", ".join(f"{image.name} {image.difference:+.{places}f}{unit}"
-                                 for image in images[:SHOWN])
-
-
 # -- a profile ---------------------------------------------------------------------------------
 
 def profile(base: ProfileData, new: ProfileData) -> ProfileDifference:
@@ -374,11 +344,13 @@ def profile(base: ProfileData, new: ProfileData) -> ProfileDifference:
              for one in (base, new)]
     one_size = sizes[::2] == sizes[1::2] or None in sizes
     macs = (base.macs, new.macs) if one_size else (None, None)
-    if base.parameters is None and (base.macs is None or not one_size) and apart:
-        return ProfileDifference(base.key, reason=f"nothing to compare: {apart}", changes=changes)
+    latency = None if apart else _latency(base, new)
+    why = apart or (latency.note if latency.word == NOT_COMPARED else "")
+    if base.parameters is None and (base.macs is None or not one_size) and why:
+        return ProfileDifference(base.key, reason=f"nothing to compare: {why}", changes=changes)
     alike = not apart and base.peak_memory_of == new.peak_memory_of
     return ProfileDifference(base.key, (base.parameters, new.parameters), macs,
-                   None if apart else _latency(base, new),
+                   latency,
                    (base.peak_memory, new.peak_memory) if alike else (None, None), apart, "",
                    changes)
 
@@ -392,9 +364,19 @@ def _apart(base: ProfileData, new: ProfileData) -> str:
 
 
 def _latency(base: ProfileData, new: ProfileData) -> Latency:
-    p = statistics.mann_whitney(base.latency, new.latency)
     a, b = median(base.latency), median(new.latency)
+    busy = base.disturbed, new.disturbed
+    if any(busy) and base.latency != new.latency:   # equal samples are one measurement
+        return Latency(a, b, None, None, NOT_COMPARED, _disturbed(*busy), None, busy)
+    p = statistics.mann_whitney(base.latency, new.latency)
     word = statistics.SAME if base.latency == new.latency else _word(p)
     fewest = min(len(base.latency), len(new.latency))
     note = f"{fewest} samples on one side: too few for a test" if fewest < 4 else ""
-    return Latency(a, b, b / a if a else float("nan"), p, word, note, p)
+    return Latency(a, b, b / a if a else float("nan"), p, word, note, p, busy)
+
+
+def _disturbed(base: float, new: float) -> str:
+    """Return the cores that other processes kept busy on either side, in words."""
+    sides = [f"{cores:.1f}{' cores busy elsewhere' * first} in {side}" for cores, side, first in (
+        (base, "BASE", True), (new, "NEW", not base)) if cores]
+    return f"disturbed ({', '.join(sides)})"

@@ -11,11 +11,15 @@ from collections import Counter
 from dataclasses import replace
 
 from irbench.compare.differences import (
+    NOT_COMPARED,
     SHOWN,
+    SLACK,
     WORSE,
     CellDifference,
     Change,
     Comparison,
+    Image,
+    Latency,
     ProfileDifference,
     some,
 )
@@ -76,7 +80,14 @@ def sentence(comparison: Comparison) -> str:
     words = [f"{layout.many(number['cells'], 'cell')}: {', '.join(parts)}"] if parts else []
     if number["profiles"]:
         words.append(f"{layout.many(number['profiles'], 'profile')}: {profiles}")
-    return "; ".join(words) + "."
+    return "; ".join([*words, *filter(None, [undecided(comparison)])]) + "."
+
+
+def undecided(comparison: Comparison) -> str:
+    """Return how many latencies are not compared because other work disturbed them, or ""."""
+    number = comparison.disturbed
+    return (f"{number} {'latency' if number == 1 else 'latencies'} not compared: disturbed by "
+            "other work" if number else "")
 
 
 def _standing(cell: CellDifference) -> str:
@@ -189,10 +200,13 @@ def _sizes(profile: ProfileDifference, everything: bool) -> list[list[str]]:
                          f"{b - a:+,}{share}" if a != b else "0", "",
                          SAME if a == b else "real, " + ("more" if b > a else "fewer")])
     found = profile.latency
-    if found and (everything or found.word == REAL):
+    if found and found.word == NOT_COMPARED:
+        rows.append([profile.key, "latency, ms", *medians(found), layout.NA, layout.NA,
+                     f"{found.word}: {found.note}"])
+    elif found and (everything or found.word == REAL):
         word = {REAL: "real, slower" if found.factor > 1 else "real, faster"}.get(found.word,
                                                                                  found.word)
-        rows.append([profile.key, "latency, ms", f"{found.base:.4g}", f"{found.new:.4g}",
+        rows.append([profile.key, "latency, ms", *medians(found),
                      f"x {found.factor:.3f}", f"{found.adjusted:.2g}",
                      word + (f" ({found.note})" if found.note else "")])
     return rows
@@ -226,6 +240,61 @@ def _lists(comparison: Comparison) -> list[tuple[str, list[str]]]:
 
 def _shared(what: str, keys: list[str]) -> str:
     return f"{what}: {keys[0]}" if len(keys) == 1 else f"{what}: {len(keys)} ({some(keys)})"
+
+
+# -- values in words ---------------------------------------------------------------------------
+
+def named(metric: str) -> tuple[str, str, int]:
+    """Return the title of a metric, its unit after a space, and its decimals."""
+    known = metrics.get(metric)
+    return known.title, f" {known.unit}" if known.unit else "", known.exact_decimals
+
+
+def farthest(found: Change) -> tuple[Image, ...]:
+    """Return the images, the one that changed most first."""
+    return tuple(sorted(found.images, key=lambda i: (-abs(i.difference), i.name)))
+
+
+def most_text(found: Change, limit: float) -> str:
+    """Return how many images changed, and which image changed most."""
+    name, unit, places = named(found.name)
+    moved = [image for image in farthest(found) if abs(image.difference) > limit + SLACK]
+    by = f" by more than {limit:g}{unit}" if limit else ""
+    first = f"{moved[0].name} {moved[0].difference:+.{places}f}{unit}" if moved else "none"
+    return (f"{name} of {len(moved)} of {layout.many(len(found.images), 'image')} changed{by}, "
+            f"most {first}{f'; mean {change_text(found)}' if found.difference is not None else ''}")
+
+
+def verdict_text(found: Change) -> str:
+    """Return the verdict on the mean and the number of images that it rests on."""
+    return f"{found.word} over {layout.many(found.paired.n if found.paired else 0, 'image')}"
+
+
+def change_text(found: Change) -> str:
+    """Return both means and their difference; both must be known."""
+    _, unit, places = named(found.name)
+    return (f"{found.base:.{places}f} -> {found.new:.{places}f}{unit} "
+            f"({found.difference:+.{places}f})")
+
+
+def worst_text(metric: str, images: list[Image] | tuple[Image, ...]) -> str:
+    """Return the first images with their differences."""
+    _, unit, places = named(metric)
+    return "worst: " + ", ".join(f"{image.name} {image.difference:+.{places}f}{unit}"
+                                 for image in images[:SHOWN])
+
+
+def medians(found: Latency) -> list[str]:
+    """Return both medians of a latency without their unit; a disturbed one has a mark."""
+    return [f"{value:.4g}{f' {words.DISTURBED}' * bool(cores)}"
+            for value, cores in zip((found.base, found.new), found.busy, strict=True)]
+
+
+def latency_text(found: Latency) -> str:
+    """Return both medians, and their ratio if they are compared, else why they are not."""
+    shown = f"latency {' -> '.join(medians(found))} ms"
+    return (f"{shown}: {found.word}: {found.note}" if found.word == NOT_COMPARED else
+            f"{shown} (x {found.factor:.2f})")
 
 
 # -- for machines ------------------------------------------------------------------------------
@@ -265,7 +334,9 @@ def _profile(profile: ProfileDifference) -> dict:
             "latency_ms": found and {
                 "base": found.base, "new": found.new, "factor": found.factor, "p": found.p,
                 "p_corrected": found.adjusted,
-                "verdict": found.word, "note": found.note or None},
+                "verdict": found.word, "note": found.note or None,
+                "busy_elsewhere": {side: cores or None for side, cores in
+                                   zip(("base", "new"), found.busy, strict=True)}},
             "peak_memory_bytes": dict(zip(("base", "new"), profile.memory, strict=True)),
             "not_comparable": profile.apart or None, "changes": list(profile.changes)}
 

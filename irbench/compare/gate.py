@@ -18,6 +18,7 @@ in the run are exempt from advice, because they always differ.
 
 Significance of scores is that of ``irbench compare``, corrected for the number of comparisons. Of a
 latency it is the ``p`` of the tolerances, uncorrected: its factor must exceed a tolerance as well.
+A latency that other work disturbed, on either side, is only a note.
 
 Pure functions on loaded runs; nothing is read or written.
 
@@ -30,17 +31,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from irbench.compare import differences, inputs
-from irbench.compare.differences import (
-    SHOWN,
-    SLACK,
-    CellDifference,
-    Comparison,
-    change_text,
-    named,
-    verdict_text,
-    worst_text,
-)
+from irbench.compare import differences, formats, inputs
+from irbench.compare.differences import SHOWN, SLACK, CellDifference, Comparison
+from irbench.compare.formats import change_text, latency_text, named, verdict_text, worst_text
 from irbench.compare.runs import RunData
 from irbench.compare.tolerances import Tolerances, limit_text
 from irbench.core import metrics, statistics
@@ -93,6 +86,7 @@ class GateResult:
     new: RunData
     findings: tuple[Finding, ...]
     compared: tuple[str, ...]
+    undecided: str = ""         # how many latencies are not compared, and why
 
     def findings_of(self, level: str) -> list[Finding]:
         """Return the findings of a level, sorted by cell."""
@@ -160,7 +154,7 @@ def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = 
                                 f"in the baseline, so the gate does not check them: "
                                 f"{differences.some(unwatched)}."))
     findings.sort(key=lambda one: one.key)
-    return GateResult(base, new, tuple(findings), tuple(compared))
+    return GateResult(base, new, tuple(findings), tuple(compared), formats.undecided(comparison))
 
 
 def _other_data(cell: CellDifference, comparison: Comparison) -> str:
@@ -307,9 +301,9 @@ def _unlike(cell: CellDifference, comparison: Comparison, limits: dict, exact: b
         limit = limits[found.name]
         if limit is not None and any(abs(i.difference) > limit + SLACK for i in found.images):
             yield Finding(REGRESSION if exact or limits["gate"] else ADVICE, cell.key,
-                          f"the images changed: {differences.most_text(found, limit)}. If this is "
+                          f"the images changed: {formats.most_text(found, limit)}. If this is "
                           "intended, update the baseline.", found.name, found.base, found.new,
-                          limit, differences.farthest(found)[:SHOWN],
+                          limit, formats.farthest(found)[:SHOWN],
                           cell.changes or tuple(filter(None, [cell.remark])), EXACT)
             return
 
@@ -328,9 +322,9 @@ def _weights(cell: CellDifference, limits: dict, strict: bool) -> Iterator[Findi
                else "no metric is significantly worse")
     yield Finding(REGRESSION if strict else ADVICE, cell.key,
                   f"the weights differ from the baseline, and {outcome}: "
-                  f"{differences.most_text(told, 0)} ({verdict_text(told)}). If the new weights "
+                  f"{formats.most_text(told, 0)} ({verdict_text(told)}). If the new weights "
                   "are intended, update the baseline.", told.name, told.base, told.new, 0,
-                  differences.farthest(told)[:SHOWN], cell.changes, WEIGHTS)
+                  formats.farthest(told)[:SHOWN], cell.changes, WEIGHTS)
 
 
 # -- size and speed ----------------------------------------------------------------------------
@@ -377,21 +371,22 @@ def _speed(profile: differences.ProfileDifference, comparison: Comparison, limit
     slow, lost = REGRESSION if gate else ADVICE, bool(base.latency and not new.latency)
     if profile.apart and gate:
         yield Finding(REGRESSION if lost else NOTE, key, f"latency {profile.apart}.", "latency")
+    if found and found.word == differences.NOT_COMPARED:
+        yield Finding(NOTE, key, f"{latency_text(found)}.", "latency", found.base, found.new)
+        found = None
     fewest = min(len(base.latency), len(new.latency))
     if (found and gate and found.factor > limits["latency"]
             and statistics.least_p(len(base.latency), len(new.latency)) >= limits["p"]):
-        yield Finding(NOTE, key, f"latency {found.base:.4g} -> {found.new:.4g} ms (x "
-                      f"{found.factor:.2f}): {plain.many(fewest, 'sample')} on one side cannot "
-                      f"give a p below {limits['p']:g}. Take more.", "latency", found.base,
-                      found.new, limits["latency"])
+        yield Finding(NOTE, key, f"{latency_text(found)}: {plain.many(fewest, 'sample')} on one "
+                      f"side cannot give a p below {limits['p']:g}. Take more.", "latency",
+                      found.base, found.new, limits["latency"])
     if found and found.p < limits["p"]:
-        words = (f"latency {found.base:.4g} -> {found.new:.4g} ms (x {found.factor:.2f}, "
-                 f"p = {found.p:.2g}")
+        words = f"{latency_text(found)[:-1]}, p = {found.p:.2g})"
         if found.factor > limits["latency"]:
-            yield Finding(slow, key, f"{words}), slower than x {limits['latency']:g}.", "latency",
+            yield Finding(slow, key, f"{words}, slower than x {limits['latency']:g}.", "latency",
                           found.base, found.new, limits["latency"], (), profile.changes, SPEED)
         elif found.factor < 1 / limits["latency"]:
-            yield Finding(IMPROVEMENT, key, f"{words}).", "latency", found.base, found.new,
+            yield Finding(IMPROVEMENT, key, f"{words}.", "latency", found.base, found.new,
                           limits["latency"], (), profile.changes)
     a, b = profile.memory
     if a and b and b / a > limits["memory"]:

@@ -55,7 +55,11 @@ def title(level: str, found: list[Finding]) -> str:
 
 
 def sentence(result: GateResult) -> str:
-    """Return the outcome in a sentence."""
+    """Return the outcome in a sentence or two."""
+    return " ".join([_outcome(result), *[f"{result.undecided}."] * bool(result.undecided)])
+
+
+def _outcome(result: GateResult) -> str:
     compared = f"{_keys(result, result.compared) or 'nothing else'} compared with the baseline"
     if result.code == FAILED:
         return f"Regressions in {_keys(result, result.failed)} ({compared})."

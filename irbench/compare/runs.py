@@ -14,7 +14,7 @@ from pathlib import Path
 
 from irbench.catalog.model import Inference
 from irbench.compare import inputs, planned
-from irbench.core import files, metrics, records, run_folder
+from irbench.core import files, machine, metrics, records, run_folder
 from irbench.core.errors import UserError
 from irbench.core.metrics import Metric
 from irbench.core.run_folder import RunFolder, Stored
@@ -68,6 +68,7 @@ class ProfileData:
         parameters: number of parameters; None if unknown, like all values.
         macs: multiply-accumulates of one input of ``condition``.
         latency: the samples, in ms.
+        busy_elsewhere: how many cores other processes used meanwhile; None if unknown.
         condition: device, device_name, dtype, batch, channels, height, width, threads, and
             the inference settings that are not the default.
         peak_memory: peak memory in bytes.
@@ -88,11 +89,17 @@ class ProfileData:
     time: str = ""
     provenance: dict = field(default_factory=dict)
     path: str = ""
+    busy_elsewhere: float | None = None
 
     @property
     def key(self) -> str:
         """The name within a run: protocol/model."""
         return f"{self.protocol}/{self.model}"
+
+    @property
+    def disturbed(self) -> float:
+        """How many cores other processes used while the latency was measured, 0 if negligible."""
+        return machine.busy(self.busy_elsewhere) if self.latency else 0.0
 
 
 @dataclass(frozen=True)
@@ -318,8 +325,10 @@ def _profile(key: tuple[str, ...], stored: Stored) -> ProfileData:
     usual = Inference().as_dict()
     condition |= {k: v for k, v in (result.get("inference") or {}).items()
                   if k != "dtype" and v != usual.get(k)}
-    latency = (result.get("latency_ms") or {}).get("samples") or ()
+    times = result.get("latency_ms") or {}
+    cores = times.get("busy_elsewhere")
     return ProfileData(
-        *key, "ok", "", result.get("parameters"), result.get("macs"), tuple(map(float, latency)),
-        condition, result.get("peak_memory_bytes"), str(result.get("peak_memory_of") or ""),
-        **about)
+        *key, "ok", "", result.get("parameters"), result.get("macs"),
+        tuple(map(float, times.get("samples") or ())), condition, result.get("peak_memory_bytes"),
+        str(result.get("peak_memory_of") or ""),
+        busy_elsewhere=None if cores is None else float(cores), **about)

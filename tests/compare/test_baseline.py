@@ -73,6 +73,41 @@ def test_noise_does_not_change_a_line_and_a_change_changes_one(folder, file):
     assert len(changed) == 1 and KEY in changed[0]
 
 
+def test_a_disturbed_latency_is_kept_with_that_fact_and_said(folder, capsys):
+    path = folder.parent / "busy.json"
+    edit(folder, PROFILE, fixtures.disturbed(1.04, 9))
+    assert cli.main(["baseline", "write", str(folder), "--output", str(path)]) == 0
+    said, = capsys.readouterr().err.splitlines()
+    assert said == ("disturbed: sr-x2@1/semanir: other processes kept 1.0 cores busy, so no "
+                    "latency will be compared with this one")
+    entries = json.loads(path.read_text())["profiles"]
+    assert [entry.get("busy_elsewhere") for entry in entries.values()] == [1.04, None]
+    assert loading.load(path).profiles["sr-x2@1/semanir"].disturbed == 1.04
+
+
+def test_a_negligible_load_changes_no_byte(folder, file):
+    before = file.read_bytes()
+    edit(folder, PROFILE, fixtures.disturbed(0.19))
+    file.unlink()
+    baseline.write(file, loading.load(folder))
+    assert file.read_bytes() == before
+
+
+def test_only_an_undisturbed_latency_replaces_one(folder, file):
+    def latency():
+        baseline.write(file, loading.load(folder))
+        one = loading.load(file).profiles["sr-x2@1/semanir"]
+        return one.latency[0], one.disturbed
+
+    quiet = latency()
+    edit(folder, PROFILE, fixtures.disturbed(1.04, 9))
+    assert latency() == quiet           # it is still true of this network
+    edit(folder, PROFILE, lambda r: r["result"].update(parameters=5))
+    assert latency() == (9 * quiet[0], 1.04)        # that was another network's
+    edit(folder, PROFILE, fixtures.disturbed(0.0))
+    assert latency() == (9 * quiet[0], 0.0)
+
+
 def test_what_is_kept_does_not_creep(folder, file):
     for _ in range(5):                  # each step is noise, all together are not
         edit(folder, CELL, shift("psnr", every=0.0008))

@@ -284,3 +284,27 @@ def test_macs_of_another_input_size_are_not_compared(pair):
 
 def test_a_failed_profile_says_so(pair):
     assert "failed: ran out" in profile_of(pair, fixtures.fail()).reason
+
+
+@pytest.mark.parametrize(("base", "new", "words"), [
+    (1.04, 0.86, "disturbed (1.0 cores busy elsewhere in BASE, 0.9 in NEW)"),
+    (1.04, 0.05, "disturbed (1.0 cores busy elsewhere in BASE)"),
+    (0.0, 0.2, "disturbed (0.2 cores busy elsewhere in NEW)")])
+def test_a_disturbed_latency_is_shown_and_not_compared(pair, base, new, words):
+    edit(pair[0], PROFILE, fixtures.disturbed(base))
+    profile = profile_of(pair, fixtures.disturbed(new, 9.5))
+    found = profile.latency
+    assert (found.word, found.note, found.factor, found.p) == ("not compared", words, None, None)
+    assert (found.base, found.new) == pytest.approx((12.5, 118.75))
+    assert profile.same and profile.memory == (2**27, 2**27)
+    assert (compared(pair).timings, compared(pair).disturbed) == (0, 1)
+
+
+@pytest.mark.parametrize("cores", [0.19, None])
+def test_a_load_that_is_negligible_or_unknown_disturbs_nothing(pair, cores):
+    assert profile_of(pair, fixtures.disturbed(cores, 9.5)).latency.word == "real"
+
+
+def test_a_disturbed_run_and_itself_do_not_differ(pair):
+    edit(pair[0], PROFILE, fixtures.disturbed(1.0))
+    assert compared((pair[0], pair[0])).profiles[0].latency.word == "no change"

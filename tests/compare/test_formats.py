@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from irbench.compare import differences, formats, gate, gate_formats, loading, tolerances
+from irbench.compare import baseline, differences, formats, gate, gate_formats, loading, tolerances
 from irbench.present import ci, plain
 from tests.helpers import compare_fixtures as fixtures
 from tests.helpers.compare_fixtures import CELL, KEY, PROFILE, X2, X4, both, edit, shift
@@ -170,3 +170,35 @@ def test_what_is_worse_is_printed_first_and_the_outcome_last():
     assert [lines.index(f"{gate_formats.TITLES[one]}:") for one in (
         gate.REGRESSION, gate.ADVICE, gate.IMPROVEMENT, gate.NOTE)] == [3, 6, 9, 12]
     assert lines[-1].startswith("Regressions in 1 cell")
+
+
+def test_every_format_shows_a_disturbed_latency_and_judges_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base, new = fixtures.make(tmp_path), fixtures.make(tmp_path, "new")
+    edit(base, PROFILE, fixtures.disturbed(1.04, 10))
+    edit(new, PROFILE, fixtures.disturbed(0.86))
+    baseline.write(tmp_path / "base.json", loading.load(base))
+    for first in ("base", "base.json"):
+        found = differences.compare(loading.load(first), loading.load("new"))
+        for name, printer in formats.FORMATS.items():
+            text = printer(found)
+            assert "not compared" in text and "faster" not in text and "real" not in text, name
+            assert name == "json" or ("125 ?" in text and "12.5 ?" in text), name
+            assert "1.0 cores busy elsewhere in BASE, 0.9 in NEW" in text, name
+        data = json.loads(formats.json(found))
+        profile = next(one for one in data["profiles"] if one["profile"] in PROFILE)
+        assert profile["latency_ms"] == {
+            "base": 125.0, "new": 12.5, "factor": None, "p": None, "p_corrected": None,
+            "verdict": "not compared", "busy_elsewhere": {"base": 1.04, "new": 0.86},
+            "note": "disturbed (1.0 cores busy elsewhere in BASE, 0.9 in NEW)"}
+        assert formats.sentence(found).endswith(
+            "2 profiles: no change; 1 latency not compared: disturbed by other work.")
+        held = gate.check(loading.load(first), loading.load("new"), tolerances.load(), speed=True)
+        for name, printer in gate_formats.FORMATS.items():
+            text = printer(held)
+            assert "better" not in text and "update the baseline" not in text, name
+            assert "::" not in text and "not compared: disturbed" in text, name
+        assert gate_formats.counts(held)["improvements"] == 0
+        assert gate_formats.github(held) == (
+            "No regression (5 cells and 2 profiles compared with the baseline). 1 latency not "
+            "compared: disturbed by other work.")

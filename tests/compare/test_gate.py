@@ -426,6 +426,32 @@ def test_speed_of_other_hardware_is_not_compared_and_reported_when_it_counts(wor
     assert result.code == 0 and "not comparable: device cpu -> cuda" in one(result, NOTE).message
 
 
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize(("before", "now", "factor"), [
+    (1.04, 0.86, 0.1), (1.04, 0.86, 10), (1.04, 0.0, 10), (0.0, 0.86, 10), (0.0, 0.86, 0.1)])
+@pytest.mark.parametrize("speed", [False, True])
+def test_a_disturbed_latency_is_a_note(tmp_path, kind, before, now, factor, speed):
+    base, new = fixtures.make(tmp_path), fixtures.make(tmp_path, "new")
+    edit(base, PROFILE, fixtures.disturbed(before))
+    edit(new, PROFILE, fixtures.disturbed(now, factor))
+    if kind == "file":
+        baseline.write(tmp_path / "base.json", loading.load(base))
+        base = tmp_path / "base.json"
+    result = held((base, new), speed=speed)
+    finding, = result.findings
+    marks = [" ?" * (cores > 0) for cores in (before, now)]
+    assert result.code == 0 and finding.level == NOTE and finding.key in result.compared
+    assert finding.message.startswith(
+        f"latency 12.5{marks[0]} -> {12.5 * factor:.4g}{marks[1]} ms: not compared: disturbed (")
+    assert "BASE" not in finding.message
+    assert result.undecided == "1 latency not compared: disturbed by other work"
+
+
+def test_memory_counts_although_a_latency_was_disturbed(world):
+    result = after(world, both(slow(1.3, 1.5), fixtures.disturbed(0.9)), PROFILE, speed=True)
+    assert one(result).metric == "memory" and one(result, NOTE).metric == "latency"
+
+
 def test_a_latency_that_vanished_fails_where_speed_counts(world):
     change = lambda r: r["result"]["latency_ms"].update(samples=[])     # noqa: E731
     assert after(world, change, PROFILE).code == 0

@@ -101,6 +101,14 @@ def shift(metric: str, *by: float, every: float | None = None):
     return change
 
 
+def disturbed(cores: float, factor: float = 1):
+    """Times of a profile that other processes disturbed, and slowed down by a factor."""
+    def change(record: dict) -> None:
+        times = record["result"]["latency_ms"]
+        times.update(busy_elsewhere=cores, samples=[factor * s for s in times["samples"]])
+    return change
+
+
 def fail(status: str = "failed", reason: str = "ran out of memory"):
     """Leave a record without a result."""
     return lambda record: record.update(status=status, reason=reason, result=None)
