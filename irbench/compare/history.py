@@ -4,7 +4,7 @@ Reads the runs in a folder: its subfolders that are run folders, and its baselin
 (``irbench.compare.runs``). Writes nothing. A missing value is left out of its series; it never
 counts as zero. Quality is compared across machines, because it hardly depends on them. Latency is
 compared only for the same device, dtype, input size and threads, so a model may have several
-latency series.
+latency series. A latency that other work disturbed is shown, but is part of no step.
 
 Try: ``irbench history results``
 """
@@ -83,6 +83,7 @@ class SeriesPoint:
     low: float | None = None
     high: float | None = None
     samples: int = 1
+    busy: float = 0.0           # cores that other processes used meanwhile, 0 if negligible
     inputs: dict = field(default_factory=dict, repr=False)     # ``irbench.compare.inputs``
 
 
@@ -109,8 +110,12 @@ class Series:
 
     @property
     def change(self) -> float | None:
-        """Last value minus first value, in the unit of the metric; None for a single run."""
-        return self.points[-1].value - self.points[0].value if len(self.points) > 1 else None
+        """Last value minus first value, in the unit of the metric.
+
+        None for a single run, and if other work disturbed one of the two.
+        """
+        first, last = self.points[0], self.points[-1]
+        return None if first is last or first.busy or last.busy else last.value - first.value
 
     def word(self, step: steps.Step) -> str:
         """Return whether a step is ``better`` or ``worse``, or only ``changed``.
@@ -125,9 +130,10 @@ class Series:
     def causes(self, step: steps.Step) -> list[str]:
         """Return the inputs (data, weights, code, ...) that differ across a step; [] if none does.
 
-        Compares the last run before the step with the first run after it.
+        Compares the last run before the step with the first run after it, of undisturbed ones.
         """
-        before, after = self.points[step.at - 1].inputs, self.points[step.at].inputs
+        before = next(p for p in reversed(self.points[:step.at]) if not p.busy).inputs
+        after = self.points[step.at].inputs
         if not before or not after:
             return []
         found = [title for part, title in inputs.TITLES.items()
@@ -312,7 +318,8 @@ def _series(found: list[DatedRun]) -> list[Series]:
                               inputs=one.inputs)
                 if metric == "latency":
                     low, high = quartiles(one.latency)
-                    point = replace(point, low=low, high=high, samples=len(one.latency))
+                    point = replace(point, low=low, high=high, samples=len(one.latency),
+                                    busy=one.disturbed)
                 points.setdefault(key, []).append(point)
     order = list(quantities())
     made = []
@@ -353,14 +360,21 @@ def quartiles(samples: Iterable[float]) -> tuple[float, float]:
 
 
 def _found(metric: str, points: list[SeriesPoint]) -> list[steps.Step]:
-    """Find the steps of a series that the machine noise of its metric does not explain."""
+    """Find the steps of a series that the machine noise of its metric does not explain.
+
+    Values that other work disturbed are left out.
+    """
+    at = [index for index, point in enumerate(points) if not point.busy]
+    points = [points[index] for index in at]
+    if not points:
+        return []
     values = [point.value for point in points]
     floor = quantity(metric).floor
     if floor is None:
         return steps.exact(values)
     if metric == "latency":
         floor = max(floor * median(values), median(map(_standard_error, points)))
-    return steps.find(values, floor)
+    return [replace(step, at=at[step.at]) for step in steps.find(values, floor)]
 
 
 def _standard_error(point: SeriesPoint) -> float:

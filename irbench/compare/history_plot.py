@@ -121,7 +121,9 @@ def _figure(metric: str, panels: dict, stem: str, folder: Path, looks: dict,
         unlabelled += place(ax, labels, list(_boxes(ax, lines, labels)))
     style.save(figure, folder, stem)
     return style.Drawn(stem, tables.metric_label(metric),
-                       _caption(metric, timeline.dated, unlabelled), _alt(metric, panels))
+                       _caption(metric, timeline.dated, unlabelled, any(
+                           p.busy for held in panels.values() for one in held for p in one.points)),
+                       _alt(metric, panels))
 
 
 def _panel(ax: Axes, metric: str, key: tuple[str, str], held: list[Series], looks: dict,
@@ -132,12 +134,16 @@ def _panel(ax: Axes, metric: str, key: tuple[str, str], held: list[Series], look
         hue, marker = looks[one.model]
         xs = [timeline.x(point) for point in one.points]
         ys = [point.value for point in one.points]
-        # a later run may hold an earlier cell
-        along = zip(*sorted(zip(xs, ys, strict=True)), strict=True)
-        lines += ax.plot(*along, color=hue, marker=marker, markersize=3.2, linewidth=1.0,
-                         markeredgecolor="white", markeredgewidth=0.4, zorder=3)
+        quiet, disturbed = (sorted((x, point.value) for x, point in zip(xs, one.points, strict=True)
+                                   if bool(point.busy) is busy) for busy in (False, True))
+        if quiet:               # sorted, because a later run may hold an earlier cell
+            lines += ax.plot(*zip(*quiet, strict=True), color=hue, marker=marker, markersize=3.2,
+                             linewidth=1.0, markeredgecolor="white", markeredgewidth=0.4, zorder=3)
+        if disturbed:
+            ax.plot(*zip(*disturbed, strict=True), color=hue, marker=marker, markersize=3.2,
+                    zorder=3, **style.HOLLOW)
         for x, point in zip(xs, one.points, strict=True):
-            if point.low is not None:
+            if point.low is not None and not point.busy:
                 ax.plot([x, x], [point.low, point.high], color=hue, linewidth=2.6, alpha=0.35,
                         zorder=2, solid_capstyle="butt")
         for step in one.steps:
@@ -147,7 +153,8 @@ def _panel(ax: Axes, metric: str, key: tuple[str, str], held: list[Series], look
                     markeredgecolor="white", markeredgewidth=0.5, zorder=4)
             labels.append(Point(x, y, _size(metric, step), 3.6, hue, True, 5.8))
     _heights(ax, metric, [v for one in held for p in one.points
-                          for v in (p.value, p.low, p.high) if v is not None])
+                          for v in (p.value, *([] if p.busy else (p.low, p.high)))
+                          if v is not None])
     log = ", log scale" if ax.get_yscale() == "log" else ""
     unit = quantity(metric).unit
     ax.set_ylabel(quantity(metric).title + (f" ({unit}{log})" if unit else ""))
@@ -231,7 +238,7 @@ def _legend(metric: str, panels: dict, shown: list[str], looks: dict) -> list[Li
     return handles
 
 
-def _caption(metric: str, dated: bool, unlabelled: list[Point]) -> str:
+def _caption(metric: str, dated: bool, unlabelled: list[Point], disturbed: bool) -> str:
     panel = "protocol and measuring condition" if metric == "latency" else (
         "protocol" if metric in PROFILED else "protocol and dataset")
     better = {1: " Higher is better.", -1: " Lower is better."}.get(quantity(metric).better, "")
@@ -241,6 +248,9 @@ def _caption(metric: str, dated: bool, unlabelled: list[Point]) -> str:
                f"{' in per cent' if metric in PROFILED else ''}.")
     if metric == "latency":
         caption += " Bars are the quartiles of the samples of a run."
+    if disturbed:
+        caption += (" Hollow points: other processes kept cores busy meanwhile; no line and no "
+                    "step uses them.")
     if unlabelled:
         caption += (" There is no room for these numbers in the plot: "
                     f"{', '.join(dict.fromkeys(point.text for point in unlabelled))}.")
@@ -250,8 +260,8 @@ def _caption(metric: str, dated: bool, unlabelled: list[Point]) -> str:
 def _alt(metric: str, panels: dict) -> str:
     def described(one: Series) -> str:
         found = "; ".join(tables.step(one, step) for step in one.steps)
-        return (f"{one.model} from {tables.value(metric, one.points[0].value)} to "
-                f"{tables.value(metric, one.points[-1].value)}"
+        return (f"{one.model} from {tables.point(metric, one.points[0])} to "
+                f"{tables.point(metric, one.points[-1])}"
                 + (f" with steps at {found}" if found else ""))
 
     return f"Lines of {tables.metric_label(metric)} over the runs. " + " ".join(

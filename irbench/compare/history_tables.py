@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator
 
-from irbench.compare.history import PROFILED, History, Series, quantity
+from irbench.compare.history import PROFILED, History, Series, SeriesPoint, quantity
 from irbench.compare.steps import Step
 from irbench.core import metrics
 from irbench.core.forms import shown
@@ -23,7 +23,7 @@ from irbench.present.tidy import to_csv
 
 ROOM = 2                        # spaces that a column is wider than its title, for a terminal
 FIELDS = ("run", "time", "commit", "key", "protocol", "dataset", "model", "metric", "unit",
-           "condition", "value", "q1", "q3", "step", "verdict")
+           "condition", "value", "q1", "q3", "step", "verdict", "busy_elsewhere_cores")
 
 
 def metric_label(metric: str) -> str:
@@ -38,6 +38,11 @@ def value(metric: str, number: float) -> str:
         return text.value(metric, number)
     return (text.milliseconds(number).removesuffix(" ms") if metric == "latency"
             else f"{number:,.0f}")
+
+
+def point(metric: str, one: SeriesPoint) -> str:
+    """Return a point's value as printed, with a mark if other work disturbed it."""
+    return value(metric, one.value) + f" {text.DISTURBED}" * bool(one.busy)
 
 
 def difference(metric: str, before: float, after: float) -> str:
@@ -71,12 +76,12 @@ def _letters(index: int) -> str:
 
 def step(series: Series, found: Step) -> str:
     """Describe a step: where it is, its size, its direction and which inputs changed there."""
-    point = series.points[found.at]
-    commit = f" ({point.commit})" if point.commit else ""
+    here = series.points[found.at]
+    commit = f" ({here.commit})" if here.commit else ""
     unit = quantity(series.metric).unit
     unit = f" {unit}" if unit and unit != "count" else ""
     causes = ", ".join(series.causes(found))
-    return (f"{point.run}{commit}: {_sized(series.metric, found, unit)}, {series.word(found)}"
+    return (f"{here.run}{commit}: {_sized(series.metric, found, unit)}, {series.word(found)}"
             + (f"; changed there: {causes}" if causes else ""))
 
 
@@ -100,33 +105,35 @@ def table(history: History) -> Table:
     """Return the table of the series, and as CSV one line per run, key and metric.
 
     In the CSV, ``step`` is filled where a new level begins. Values are written in full; q1 and q3
-    are the quartiles of the latency samples.
+    are the quartiles of the latency samples, and busy_elsewhere_cores is filled where other work
+    disturbed them.
     """
     made = Table("history", "History", [Column("key", left=True)], [
         Column("metric", left=True), Column("runs"), Column("first"), Column("last"),
         Column("change"), Column("steps", left=True)], FIELDS)
     marks = conditions(history)
     for one in history.series:
-        first, last = one.points[0].value, one.points[-1].value
+        first, last = one.points[0], one.points[-1]
         mark = f" [{marks[one.condition]}]" if one.condition else ""
         top, *more = [step(one, found) for found in one.steps] or [text.NONE]
         made.add([Value(one.key), Value(metric_label(one.metric) + mark),
-                  Value(str(len(one.points))), Value(value(one.metric, first)),
-                  Value(value(one.metric, last)), Value(
-                      text.NA if one.change is None else difference(one.metric, first, last)),
+                  Value(str(len(one.points))), Value(point(one.metric, first)),
+                  Value(point(one.metric, last)), Value(
+                      text.NA if one.change is None
+                      else difference(one.metric, first.value, last.value)),
                   Value(top, lines=tuple(more))])
         made.lines += _lines(one)
     return made
 
 
 def _lines(one: Series) -> Iterator[list]:
-    found = {each.at: each for each in one.steps}
-    for index, point in enumerate(one.points):
+    found = {step.at: step for step in one.steps}
+    for index, each in enumerate(one.points):
         here = found.get(index)
-        yield [point.run, point.time.isoformat(), point.commit, one.key, one.protocol,
+        yield [each.run, each.time.isoformat(), each.commit, one.key, one.protocol,
                one.dataset, one.model, one.metric, quantity(one.metric).unit, one.condition,
-               *map(_plain, (point.value, point.low, point.high, here and here.size)),
-               one.word(here) if here else None]
+               *map(_plain, (each.value, each.low, each.high, here and here.size)),
+               one.word(here) if here else None, _plain(each.busy or None)]
 
 
 def _plain(number: float | None) -> str | None:
@@ -149,6 +156,14 @@ def notes(history: History) -> list[str]:
         f"({_floors(history)}, latency {100 * PROFILED['latency'].floor:g} % or the "
         "standard error of its medians). Parameters and MACs have no noise. With fewer than 5 "
         "runs, the noise of the machine is used.")
+    busy: dict[str, float] = {}
+    for each in (each for one in history.series for each in one.points if each.busy):
+        busy[each.run] = max(each.busy, busy.get(each.run, 0.0))
+    if busy:
+        sentences.append(
+            "Other processes kept cores busy while these latencies were measured, so they are not "
+            f"compared (marked {text.DISTURBED!r}): "
+            f"{', '.join(f'{run} ({cores:.1f} cores)' for run, cores in busy.items())}.")
     sentences += [f"Skipped: {name}: {reason}" for name, reason in history.skipped]
     return sentences
 
@@ -186,7 +201,8 @@ def _series(one: Series) -> dict:
         "model": one.model, "metric": one.metric, "unit": quantity(one.metric).unit or None,
         "condition": one.condition or None, "change": one.change,
         "points": [{"run": p.run, "time": p.time.isoformat(), "commit": p.commit or None,
-                    "value": p.value, "q1": p.low, "q3": p.high} for p in one.points],
+                    "value": p.value, "q1": p.low, "q3": p.high, "busy_elsewhere": p.busy or None}
+                   for p in one.points],
         "steps": [{"run": one.points[s.at].run, "commit": one.points[s.at].commit or None,
                    "before": s.before, "after": s.after, "change": s.size, "verdict": one.word(s),
                    "inputs": one.causes(s)} for s in one.steps]}

@@ -17,6 +17,7 @@ from irbench.core import digests
 from irbench.core.errors import UserError
 from tests.helpers.histories import START, one_run, stamp
 from tests.helpers.report_fixtures import GOLDEN
+from tests.helpers.sealed import seal
 
 X2 = "sr-x2@1"
 
@@ -167,6 +168,49 @@ def test_noise_of_latency_is_no_step_but_twice_as_slow_is(tmp_path):
     for day, latency in enumerate([12.0, 12.4, 11.7, 12.2, 11.9, 12.5, 24.0]):
         one_run(tmp_path, f"run{day}", day, latency=latency)
     assert [step.at for step in series_of(history.read(tmp_path), "latency").steps] == [6]
+
+
+def disturb(root, name, cores):
+    path = root / name / "profiles" / X2 / "compacter.json"
+    record = json.loads(path.read_text())
+    record["result"]["latency_ms"]["busy_elsewhere"] = cores
+    path.write_text(json.dumps(seal(record)))
+
+
+def test_a_disturbed_latency_is_shown_and_is_in_no_step(tmp_path, capsys):
+    for day, latency in enumerate([12.0, 120.0, 12.1, 24.0, 130.0]):
+        one_run(tmp_path, f"run{day}", day, latency=latency)
+    for name in ("run1", "run4"):
+        disturb(tmp_path, name, 1.04)
+    disturb(tmp_path, "run2", 0.19)
+    one = series_of(history.read(tmp_path), "latency")
+    (step,) = one.steps
+    assert (step.at, one.change, len(one.points)) == (3, None, 5)
+    assert (step.before, step.after) == pytest.approx((12.05, 24.0))
+    _, out, _ = history_command(capsys, tmp_path, "--metric", "latency")
+    (row,) = [line for line in out.splitlines() if "/compacter" in line]
+    assert " 12 " in row and "130 ?" in row and "n/a" in row and "120" not in row
+    assert "(marked '?'): run1 (1.0 cores), run4 (1.0 cores)." in out
+    _, out, _ = history_command(capsys, tmp_path, "--metric", "latency", "--format", "csv")
+    assert [row["busy_elsewhere_cores"] for row in csv.DictReader(io.StringIO(out))] == [
+        "", "1.04", "", "", "1.04"]
+    _, out, _ = history_command(capsys, tmp_path, "--metric", "latency", "--format", "json")
+    (document,) = json.loads(out)["series"]
+    assert [point["busy_elsewhere"] for point in document["points"]] == [
+        None, 1.04, None, None, 1.04]
+    for name in ("run0", "run2", "run3"):
+        disturb(tmp_path, name, 2.0)
+    assert series_of(history.read(tmp_path), "latency").steps == []
+
+
+def test_the_cause_of_a_step_is_sought_between_undisturbed_runs(tmp_path):
+    def point(name, value, data, busy=0.0):
+        return history.SeriesPoint(name, START, "", value, value, value, busy=busy,
+                                   inputs={"data": data})
+
+    points = [point("a", 12.0, "one"), point("b", 90.0, "two", 1.0), point("c", 24.0, "two")]
+    one = history.Series(X2, "", "m", "latency", "", points, history._found("latency", points))
+    assert [(step.at, one.causes(step)) for step in one.steps] == [(2, ["data"])]
 
 
 def test_a_cell_without_a_result_is_no_point(nightly):

@@ -2,6 +2,7 @@
 
 import datetime
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -79,6 +80,20 @@ def test_latency_has_the_quartiles_of_each_run(made, figures):
     assert len(bars) == 4
     assert ax.get_ylabel() == "Latency, median (ms)"
     assert "quartiles" in drawn.caption
+
+
+@pytest.mark.parametrize("busy", [{1}, {0, 1, 2, 3}])
+def test_a_disturbed_latency_is_a_hollow_point_on_no_line(made, figures, busy):
+    found = history.read(made / "runs", {"metric": ["latency"]})
+    one, = found.series
+    points = [replace(point, busy=1.0 if i in busy else 0.0) for i, point in enumerate(one.points)]
+    (drawn,) = history_plot.draw(replace(found, series=[replace(one, points=points)]), made)
+    (ax,) = figures["history-latency"].axes
+    hollow = [line for line in ax.lines if line.get_markerfacecolor() == "none"]
+    assert [len(line.get_xdata()) for line in hollow] == [len(busy)]
+    assert [len(line.get_xdata()) for line in ax.lines if line.get_linestyle() == "-"
+            and line.get_marker() not in ("None", None)] == [4 - len(busy)] * (len(busy) < 4)
+    assert "Hollow points: other processes" in drawn.caption
 
 
 def test_runs_of_one_time_are_drawn_in_their_order(figures, tmp_path):
