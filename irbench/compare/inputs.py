@@ -83,13 +83,14 @@ def changes(base: dict, new: dict, before: dict | None = None,
     """Return the differences between the inputs of two results, in words; [] if there are none.
 
     Args:
-        base: the inputs of the first result (from ``of_record`` or a baseline).
+        base: the inputs of the first result (from ``of_record`` or a baseline). ``of`` names its
+            model if two models are compared: then their own code differs in any case.
         new: the inputs of the second result.
         before: the provenance of the first (irbench, git, python, packages, hardware, threads).
         after: the provenance of the second.
         kind: the kind of job whose code is named, from ``irbench.plan.sources.ENTRIES``.
     """
-    found = []
+    found, two_models = [], base.get("of") != new.get("of")
     for part, title in TITLES.items():
         one, other = base.get(part), new.get(part)
         if not one or not other:        # only one side has this part
@@ -99,10 +100,12 @@ def changes(base: dict, new: dict, before: dict | None = None,
                 one.get("arch") != other.get("arch")):      # whose options differ in any case
             one, other = ({"arch": side.get("arch")} for side in (one, other))
         found += [f"{title}{f' {path}' if path else ''}: {_say(a)} -> {_say(b)}"
-                  for path, a, b in different(one, other)]
+                  for path, a, b in different(one, other)
+                  if not (two_models and (part, path) == ("training", "code"))]
     if base.get("code") != new.get("code"):
-        found.append(_code(before or {}, after or {}, kind, base.get("parts"), new.get("parts")))
-    return found
+        found.append(_code(before or {}, after or {}, kind, base.get("parts"), new.get("parts"),
+                           two_models))
+    return [*filter(None, found)]
 
 
 def different(a: object, b: object, path: str = "") -> Iterator[tuple[str, object, object]]:
@@ -149,8 +152,11 @@ def _say(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _code(before: dict, after: dict, kind: str, one: dict | None, other: dict | None) -> str:
+def _code(before: dict, after: dict, kind: str, one: dict | None, other: dict | None,
+          two_models: bool) -> str:
     """Return what is known about a change of code: users' files, irbench's files, versions.
+
+    Of two models "" if nothing but their own code, of which the records know nothing, may differ.
 
     ``one`` and ``other`` are the digests of the parts of the code (``sources.parts``), if known.
     The digest of a job covers all of its code and libraries together.
@@ -162,11 +168,13 @@ def _code(before: dict, after: dict, kind: str, one: dict | None, other: dict | 
     if names and not versions and one["irbench"] == other["irbench"]:
         return shown
     words = _words(before, after, kind, versions)
+    if two_models and not (one and other) and not (versions or _commits(before, after)):
+        return ""
     rest = f"code of {kind}s or libraries: "
     if names:       # irbench's code changed, too, or a library did
         return f"{shown}; {rest}{'; '.join(words) or 'irbench changed'}"
     plugin = next(iter((one or other or {"files": {}})["files"]), None)
-    if plugin and not (one and other):
+    if plugin and not (one and other) and not two_models:
         side = "NEW" if one else "BASE"
         words.append(f"{side} does not tell {plugin} from irbench's code")
     return rest + ("; ".join(words) or "the records give no details")
@@ -184,12 +192,17 @@ def _listed(names: list[str]) -> str:
     return f"{', '.join(names[:FILES])}{more}"
 
 
+def _commits(before: dict, after: dict) -> list[str]:
+    """Return the commits of irbench on both sides if they differ, else []."""
+    both = [(side.get("git") or {}).get("commit") for side in (before, after)]
+    return both if None not in both and both[0] != both[1] else []
+
+
 def _words(before: dict, after: dict, kind: str, versions: list[str]) -> list[str]:
     """Return what provenance tells about a change of irbench and libraries."""
     old, new = before.get("git") or {}, after.get("git") or {}
-    commits = [side.get("commit") for side in (old, new)]
     words = []
-    if None not in commits and commits[0] != commits[1]:
+    if commits := _commits(before, after):
         files = list(_files(*commits, kind))
         words.append(f"{_listed(files) if files else 'code'} "
                      f"(commit {commits[0][:7]} -> {commits[1][:7]})")

@@ -50,7 +50,8 @@ def of_model(run: RunData, model: str, named: str) -> RunData:
     if model not in known:
         raise unknown("model", model, known, run.where)
     cells, profiles = ({one.key: one for one in (replace(
-        one, model=named) for one in group.values() if one.model == model)}
+        one, model=named, inputs=one.inputs and {**one.inputs, "of": model})
+        for one in group.values() if one.model == model)}
         for group in (run.cells, run.profiles))
     return replace(run, name=f"{run.name}: {model}", title=f"{run.title}: {model}", cells=cells,
                    profiles=profiles, planned=None, from_earlier=())

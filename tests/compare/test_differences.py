@@ -308,3 +308,42 @@ def test_a_load_that_is_negligible_or_unknown_disturbs_nothing(pair, cores):
 def test_a_disturbed_run_and_itself_do_not_differ(pair):
     edit(pair[0], PROFILE, fixtures.disturbed(1.0))
     assert compared((pair[0], pair[0])).profiles[0].latency.word == "no change"
+
+
+def two_models(pair, change):
+    """Compare a network with its variant, whose cell is changed first."""
+    edit(pair[0], f"cells/{X2}/set8/{fixtures.K}.json", change)
+    run = loading.load(pair[0])
+    found = differences.compare(loading.of_model(run, fixtures.NET, "A -> B"),
+                                loading.of_model(run, fixtures.K, "A -> B"))
+    return [change for change in found.cells[0].changes if "code" in change]
+
+
+@pytest.mark.parametrize(("change", "expected"), [
+    (lambda r: r["spec"].update(code="x"), []),
+    (both(lambda r: r["spec"].update(code="x"),
+          lambda r: r["provenance"]["git"].update(dirty=True)), []),
+    (plugin("2", my_net="2" * 64), []),
+    (both(plugin("2", my_net="2" * 64), lambda r: r["provenance"]["git"].update(commit="b" * 40)),
+     ["code of cells or libraries: code (commit aaaaaaa -> bbbbbbb)"]),
+    (both(lambda r: r["spec"].update(code="x"),
+          lambda r: r["provenance"]["packages"].update(torch="3.0")),
+     ["code of cells or libraries: library versions: torch 2.15.0 -> 3.0"])])
+def test_the_own_code_of_two_models_is_no_change(pair, change, expected):
+    assert two_models(pair, change) == expected
+
+
+def test_of_two_models_of_the_user_their_own_files_are_named(pair):
+    edit(pair[0], CELL, plugin("1", my_net="1" * 64))
+    assert two_models(pair, plugin("2", other="2" * 64)) == ["code of my_net.py, other.py"]
+    training = {"recipe": "short", "steps": 3}      # of models that the run trains
+    for name in (fixtures.NET, fixtures.K):
+        edit(pair[0], f"cells/{X2}/set8/{name}.json",
+             lambda r: r["spec"]["model"].update(training=training))
+    run = loading.load(pair[0])
+    sides = [loading.of_model(run, name, "A -> B") for name in (fixtures.NET, fixtures.K)]
+    for side, code in zip(sides, "12", strict=True):
+        for cell in side.cells.values():
+            cell.inputs["training"]["code"] = code
+    assert not any("training" in change
+                   for change in differences.compare(*sides).cells[0].changes)
