@@ -121,9 +121,12 @@ def _figure(metric: str, panels: dict, stem: str, folder: Path, looks: dict,
         unlabelled += place(ax, labels, list(_boxes(ax, lines, labels)))
     style.save(figure, folder, stem)
     return style.Drawn(stem, tables.metric_label(metric),
-                       _caption(metric, timeline.dated, unlabelled, any(
-                           p.busy for held in panels.values() for one in held for p in one.points)),
+                       _caption(metric, timeline.dated, unlabelled, _disturbed(panels)),
                        _alt(metric, panels))
+
+
+def _disturbed(panels: dict) -> bool:
+    return any(point.busy for held in panels.values() for one in held for point in one.points)
 
 
 def _panel(ax: Axes, metric: str, key: tuple[str, str], held: list[Series], looks: dict,
@@ -235,6 +238,9 @@ def _legend(metric: str, panels: dict, shown: list[str], looks: dict) -> list[Li
     if metric == "latency":
         handles += [Line2D([], [], color=style.GRAY, linewidth=2.6, alpha=0.4,
                            label="quartiles")]
+    if _disturbed(panels):
+        handles += [Line2D([], [], color=style.GRAY, marker="o", markersize=3.6,
+                           label="disturbed by other work", **style.HOLLOW)]
     return handles
 
 

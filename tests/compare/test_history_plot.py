@@ -93,6 +93,8 @@ def test_a_disturbed_latency_is_a_hollow_point_on_no_line(made, figures, busy):
     assert [len(line.get_xdata()) for line in hollow] == [len(busy)]
     assert [len(line.get_xdata()) for line in ax.lines if line.get_linestyle() == "-"
             and line.get_marker() not in ("None", None)] == [4 - len(busy)] * (len(busy) < 4)
+    assert "disturbed by other work" in [
+        text.get_text() for text in figures["history-latency"].legends[0].get_texts()]
     assert "Hollow points: other processes" in drawn.caption
 
 
