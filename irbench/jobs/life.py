@@ -78,11 +78,11 @@ def wait(join: Callable[[], int], terminate: Callable[[], None]) -> tuple[int, i
             signal.signal(number, handler)
 
 
-def watch(*, at_once: bool = False) -> None:
+def watch(*, at_once: Callable[[], bool] = lambda: False) -> None:
     """End this process soon after one that it works for; does nothing if none is named.
 
     Args:
-        at_once: by SIGKILL; otherwise by SIGTERM, with time to save.
+        at_once: whether by SIGKILL, asked at that moment; else by SIGTERM, with time to save.
     """
     global _gone, _thread
     if not is_watching():
@@ -148,11 +148,11 @@ def _any_gone(watched: dict[int, str], parent: int) -> bool:
         _started(number) != started for number, started in watched.items())
 
 
-def _wait(at_once: bool) -> None:
+def _wait(at_once: Callable[[], bool]) -> None:
     while not _gone():
         if _resting.wait(EVERY):
             return
-    os.kill(os.getpid(), signal.SIGKILL if at_once else signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGKILL if at_once() else signal.SIGTERM)
     time.sleep(PATIENCE)
     os.kill(os.getpid(), signal.SIGKILL)
 

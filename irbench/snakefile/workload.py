@@ -70,7 +70,7 @@ def start(workflow: Workflow) -> Workload:
         print(f"irbench: {error.filename or where}: {refusal(error)}", file=sys.stderr)
         sys.exit(2)
     if workflow.is_main_process:
-        life.watch(at_once=not workflow.local_exec)     # it ends with `irbench run`
+        life.watch(at_once=lambda: not workflow.local_exec)     # it ends with `irbench run`
         model_entries.say_missing(planned.cells.values())
     else:
         life.start_anew()   # a cluster has started it, for one job
@@ -100,17 +100,17 @@ class Workload:
 
     @property
     def cores(self) -> int:
-        """All cores of this machine, for a job that must run alone; 1 if it runs elsewhere.
-
-        A profile for a cluster gives such a job a node of its own.
-        """
+        """All cores here, for a job that runs alone; elsewhere 1: a profile gives it a node."""
         cores = self.workflow.resource_settings.cores if self._is_local else None
         return cores or 1   # `snakemake --report` runs no job and needs no --cores
 
     @property
     def _is_local(self) -> bool:
         """Whether this process runs the jobs itself, on this machine."""
-        return self.workflow.is_main_process and self.workflow.local_exec
+        workflow = self.workflow
+        # while rules are read Snakemake has no executor yet, but nodes only if it is a cluster's
+        return workflow.is_main_process and workflow.local_exec and not (
+            workflow.executor_plugin is None and workflow.resource_settings.nodes)
 
     def _share_gpus(self) -> None:
         """Let as many jobs at once use a GPU as there are GPUs here; without any, jobs do not wait.

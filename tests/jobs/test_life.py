@@ -59,7 +59,7 @@ def test_a_job_ends_with_its_run_and_with_its_shell(tmp_path, killed):
 
 def test_one_that_would_wait_after_sigterm_can_end_at_once(tmp_path):
     """Snakemake on a login node, say: it waits for the jobs of a cluster."""
-    chain = processes(tmp_path, "run", "at_once=True",
+    chain = processes(tmp_path, "run", "at_once=lambda: True",
                       "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n")
     chain[0].kill()
     wait_for(lambda: has_ended(chain[2]), seconds=5)

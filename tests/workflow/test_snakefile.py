@@ -17,13 +17,17 @@ from tests.helpers import tiny
 
 
 def workflow(cells=None, cores=4, main=True, local=True, resources=()):
-    """Stand in for Snakemake's object, as far as a run asks it."""
+    """Stand in for Snakemake's object, as far as a run asks it.
+
+    As it is while rules are read: without an executor, and ``local_exec`` is true in any case.
+    """
     given = {"evaluate": {"cells": SimpleNamespace(value=cells)}} if cells else {}
     return SimpleNamespace(
-        is_main_process=main, local_exec=local, global_resources={},
+        is_main_process=main, local_exec=True, executor_plugin=None, global_resources={},
         dag_settings=SimpleNamespace(until=frozenset()),
         resource_settings=SimpleNamespace(
-            cores=cores, resources=dict(resources), _parsed_overwrite_threads={},
+            cores=cores, nodes=None if local else 100, resources=dict(resources),
+            _parsed_overwrite_threads={},
             _parsed_overwrite_resources=given))
 
 
@@ -209,7 +213,10 @@ def test_no_rule_asks_the_machine_that_the_workflow_is_started_on(many, monkeypa
     assert (local.cores, local.workflow.global_resources) == (6, {"gpu": 2})
     chosen = snakefile.Workload(workflow(resources={"gpu": 1}), many)
     assert chosen.workflow.global_resources == {}       # the user's choice
-    for one in (workflow(local=False, cores=None), workflow(main=False)):
+    began = workflow(local=False)
+    began.executor_plugin, began.local_exec = "slurm", False
+    for one in (workflow(local=False, cores=None), workflow(local=False), began,
+                workflow(main=False)):
         cluster = snakefile.Workload(one, many)
         assert (cluster.cores, one.global_resources) == (1, {})
     assert [snakefile.Workload(workflow(), dataclasses.replace(
