@@ -69,7 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     unsure = sorted({name.partition("/")[2] for name, sets in planned.trained_on.items()
                      if sets is None})
     if unsure:
-        messages.say(f"training data unknown, not compared: {', '.join(unsure)}")
+        messages.say(f"training data unknown, not compared: {', '.join(unsure)}. If you know the "
+                     "sets, name them in the config (models.NAME.trained_on).")
     if job is None:
         messages.say(f"{arguments.plan or arguments.config} has no model with known training data. "
                      "To compare sets: irbench data leak --train NAME --test NAME")

@@ -181,6 +181,7 @@ class Plan:
             "references": self.references,
             "costs": self.costs,
             "trained_on": self.trained_on,
+            "declared": training_sets.declared_of(self.config["models"], self.models.values()),
             "metrics": self.config["metrics"],
             # those of the user's; irbench's own are part of the report's code
             "figures": [figure.as_dict() for figure in self.figures],
@@ -210,6 +211,7 @@ def build(config: dict, where: str = "config") -> Plan:
                lambda: published.methods_wanted(choice, (*published.load(), *others.figures)))
     known = datasets.catalog(catalogs, config["data_root"])
     others.check_datasets(known)
+    training_sets.check_declared(config["models"], models, known, where)
     plan = Plan(config, RunFolder.of_run(config["run"]).path, {}, models, known,
                 figures=others.figures)
     possible = configs.at(f"{where}: cells[0]", lambda: protocols.catalog(catalogs))
@@ -319,8 +321,8 @@ def _add_benches(plan: Plan) -> None:
 def _add_leaks(plan: Plan, known: dict) -> None:
     """Add the search for leaks, which compares every training set with every test set.
 
-    A leak does not stop the run; the report shows it. Sets that only a file of weights names are
-    compared if they are present; they are not fetched.
+    A leak does not stop the run; the report shows it. Sets that only a file of weights names, or
+    the config for such a file, are compared if they are present; they are not fetched.
     """
     tests = list(dict.fromkeys(job.key["dataset"] for job in plan.cells.values()))
     sets = list(dict.fromkeys(name for names in plan.trained_on.values() for name in names or ()))
@@ -348,7 +350,8 @@ def _trained_on(plan: Plan, model: Model, known: dict, where: str) -> training_s
         return plan.contents[path] if path else None
 
     return training_sets.of_model(model, known, of_file,
-                                  f"{where}: models.{model.entry}.training")
+                                  f"{where}: models.{model.entry}",
+                                  plan.config["models"].get(model.entry))
 
 
 # -- jobs --------------------------------------------------------------------------------------

@@ -204,7 +204,12 @@ def _explain(error) -> str:
     if error.validator == "oneOf":
         if place.endswith("checkpoint"):
             return (f"{place}: give bundled, a path, or a mapping with path or url, sha256 (64 "
-                    "hex digits, or a mapping from levels to such) and weights_key.")
+                    "hex digits, or a mapping from levels to such), weights_key and trained_on "
+                    "(a list of datasets, or a mapping with data and exclude).")
+        if place.endswith("trained_on"):
+            return (f"{place}: {error.instance!r} is not valid. Valid: a list of datasets, "
+                    "[SET, ...], or a mapping with data (that list) and exclude (names of images "
+                    "in quotes: {SET: [IMAGE, ...]}).")
         if place.endswith("shards"):
             return (f"{place}: {error.instance!r} is not valid. Valid: a whole number of parts "
                     "from 1 to 1000, or {images: N} for a part for every N images.")

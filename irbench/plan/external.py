@@ -25,9 +25,9 @@ from irbench.core.files import expanded
 from irbench.data import outputs
 
 # what a config's entry may hold beside `external`, and beside a peer's name
-OWN_KEYS = {"external", "sha256", "title", "published_as", "profile", "weights_key"}
-PEER_KEYS = {"arch", "profile", "title", "weights_key"}
-OUTPUTS_KEYS = {"outputs", "title", "published_as"}
+OWN_KEYS = {"external", "sha256", "title", "published_as", "profile", "weights_key", "trained_on"}
+PEER_KEYS = {"arch", "profile", "title", "weights_key", "trained_on"}
+OUTPUTS_KEYS = {"outputs", "title", "published_as", "trained_on"}
 UNPINNED = "weights not pinned by a published checksum"
 THIRD = "third-party weights"
 GIVEN = "scored from given pictures; the model was not run here"

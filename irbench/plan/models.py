@@ -21,6 +21,7 @@ from irbench.inference import options as inference
 from irbench.models import registry
 from irbench.plan import config as configs
 from irbench.plan import external, training_inputs, variants
+from irbench.plan import trained_on as training_sets
 from irbench.plan.job import Job
 from irbench.weights import bundled
 
@@ -50,7 +51,7 @@ def resolve(where: str, entries: dict[str, dict], plugins: tuple[str, ...],
     found: dict[str, Model] = {}
     for name, entry in entries.items():
         place = f"{where}: models.{name}"
-        for model in _family(place, name, entry, plugins, catalogs):
+        for model in _family(place, name, training_sets.undeclared(entry), plugins, catalogs):
             if model.name in found or model.name in set(entries) - {name}:
                 raise UserError(f"{place}: the name {model.name!r} is used twice, by a model "
                                 "and a variant (BASE.NAME) or seed (BASE.seedN). Rename one of "
@@ -119,7 +120,11 @@ def _model(where: str, name: str, entry: dict, plugins: tuple[str, ...],
                         "is a model of irbench or of a plugin, whose card has a `published_as`.")
     card.check(f"{where}.options", entry.get("options") or {})
     training, checkpoint = entry.get("training"), _written_out(where, entry)
-    if card.learned and (training is None) == (checkpoint is None):
+    if card.learned and training is not None and checkpoint is not None:
+        raise UserError(f"{where}: give either `training` (train the weights here) or `checkpoint` "
+                        "(take them from a file), not both. A training that begins with the "
+                        "weights of a file has `init` in `training`.")
+    if card.learned and training is None and checkpoint is None:
         raise UserError(f"{where}: {card.name} has weights, so the entry needs either `training` "
                         "(train them here) or `checkpoint` (take them from a file)."
                         f"{bundled.hint(card.name, None, _options(card, entry))}")
@@ -167,7 +172,8 @@ def _checkpoint(where: str, value: str | dict | None, trained: bool) -> Checkpoi
     if value is None:
         return Checkpoint("trained" if trained else "none")
     if ("url" in value) == ("path" in value):
-        raise UserError(f"{where}.checkpoint: give either `path` or `url`.")
+        raise UserError(f"{where}.checkpoint: give either `path` or `url`"
+                        f"{', not both' if 'url' in value else ''}.")
     digest = value.get("sha256")
     for level in digest if isinstance(digest, dict) else [""]:
         peers.digest_for(f"{where}.checkpoint", digest, level)

@@ -1,9 +1,10 @@
 """What weights were trained on: which sets, and which of their images were left out.
 
 A training has this in its recipe (``data`` and ``exclude``), a file in its header; a training that
-begins with the weights of a file (``init``) has both. The result maps
-the names of sets to the names of the clean images that were left out. If the search for leaks
-(``irbench data leak``) finds one of these images in a test set, it is not a leak.
+begins with the weights of a file (``init``) has both. Of weights from elsewhere the config may say
+it (``trained_on``). The result maps the names of sets to the names of the clean images that were
+left out. If the search for leaks (``irbench data leak``) finds one of these images in a test set,
+it is not a leak.
 
 Reads the headers of checkpoints and the file lists of datasets; writes nothing.
 
@@ -25,6 +26,8 @@ from irbench.plan.job import Job
 from irbench.weights import first, storage
 
 Sets = dict[str, list[str]]  # name -> names of images left out
+DECLARED = "trained_on"     # the key of a config
+USES = ("train", "test")    # of sets that one can train on
 
 
 def settled(model: Model) -> Model:
@@ -40,25 +43,31 @@ def settled(model: Model) -> Model:
 
 
 def of_model(model: Model, known: dict[str, DatasetEntry],
-             of_weights: Callable[[Checkpoint], Sets | None], where: str) -> Sets | None:
+             of_weights: Callable[[Checkpoint], Sets | None], where: str,
+             entry: dict | None = None) -> Sets | None:
     """Return the sets that a model's weights were trained on; None if unknown.
 
     Args:
         model: a model of the plan, fitted to a protocol.
         known: the catalog.
         of_weights: returns the sets of a file of weights, None if unknown. Weights that irbench
-            trained name their sets in the header, and so do the bundled weights.
-        where: the place named in errors.
+            trained name their sets in the header, and so do the bundled weights. Sets that the
+            config declares are added, so that none that a file names is lost.
+        where: the model's place in the config, named in errors.
+        entry: the config's entry of the model, which may declare sets; None if it has none.
 
     Raises:
-        UserError: as ``of_recipe``.
+        UserError: as ``of_recipe``, also for declared sets.
     """
     if not model.learned:
         return {}
     recipe = model.training
     if not recipe:
-        return of_weights(model.checkpoint)
-    own = of_recipe(recipe, known, where)
+        named = of_weights(model.checkpoint)
+        said = {name: left_out(known[name], images, f"{where}: {DECLARED}.exclude")
+                for name, images in (declared(entry) or {}).items()}
+        return first.joined(said, named or {}) if said else named
+    own = of_recipe(recipe, known, f"{where}.training")
     if not recipe.init:
         return own
     before = of_weights(Checkpoint.from_dict(recipe.init))
@@ -125,6 +134,72 @@ def left_out(entry: DatasetEntry, images: Iterable[str], where: str) -> list[str
     pairs = (folders.pair(inputs, targets, entry.match)[0] if entry.paired
              else [(i, i) for i in range(len(targets))])
     return sorted(set(targets) - {targets[j] for i, j in pairs if inputs[i] not in images})
+
+
+def undeclared(entry: dict) -> dict:
+    """Return a config's entry of a model without ``trained_on``, also in its ``checkpoint``."""
+    return {key: {k: v for k, v in value.items() if k != DECLARED}
+            if key == "checkpoint" and isinstance(value, dict) else value
+            for key, value in entry.items() if key != DECLARED}
+
+
+def declared(entry: dict | None) -> Sets | None:
+    """Return the sets that a config's entry says its weights were trained on, with images left out.
+
+    None if it says nothing.
+    """
+    given = next(iter(_said(entry or {})), None)
+    if given is None:
+        return None
+    said = given if isinstance(given, dict) else {"data": given}
+    return {name: list(said.get("exclude", {}).get(name, ())) for name in said["data"]}
+
+
+def declared_of(entries: dict[str, dict], models: Iterable[Model]) -> dict[str, Sets]:
+    """Return the declared sets of all models that have such, by name; a variant's are its base's.
+
+    ``entries`` are the config's models, ``models`` the run's.
+    """
+    found = {model.name: declared(entries.get(model.entry)) for model in models}
+    return {name: sets for name, sets in found.items() if sets}
+
+
+def check_declared(entries: dict[str, dict], models: dict[str, Model],
+                   known: dict[str, DatasetEntry], where: str) -> None:
+    """Check what the entries of a config declare; see ``declared``.
+
+    Raises:
+        UserError: it is said twice, or of weights that need no such key: none, those of a training
+            of the run, bundled ones; a set is not in the catalog, or holds no images; an image is
+            left out of a set that is not named.
+    """
+    for name, entry in entries.items():
+        place, said, model = f"{where}: models.{name}", _said(entry), models[name]
+        if not said:
+            continue
+        why = ("is given twice, the second time in `checkpoint`; remove one" if len(said) > 1 else
+               f"does not apply: {name} has no weights; remove it" if not model.learned else
+               "does not apply to a training, whose sets are its `data`; remove it"
+               if model.training else "does not apply to bundled weights, whose files name their "
+               "sets; remove it" if model.checkpoint.kind == "bundled" else "")
+        if why:
+            raise UserError(f"{place}: {DECLARED!r} {why}.")
+        sets = declared(entry)
+        for one in sets:
+            if one not in known:
+                raise unknown("dataset", one, known, f"{place}: {DECLARED}")
+            if known[one].use not in USES:
+                raise UserError(f"{place}: {DECLARED}: {one!r} is a {known[one].use} set, not a "
+                                "set of images.")
+        for one in said[0].get("exclude", ()) if isinstance(said[0], dict) else ():
+            if one not in sets:
+                raise unknown("dataset", one, sets, f"{place}: {DECLARED}.exclude")
+
+
+def _said(entry: dict) -> list:
+    """Return the values of the key in an entry: beside `checkpoint`, and in it."""
+    return [one[DECLARED] for one in (entry, entry.get("checkpoint"))
+            if isinstance(one, dict) and DECLARED in one]
 
 
 def check_excluded(entries: dict[str, dict], trainings: Iterable[Job], where: str) -> None:

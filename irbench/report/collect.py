@@ -67,7 +67,8 @@ def collect(folder: Path, plan: dict) -> Run:
                (*published.load(), *map(published.Figure.from_dict, plan.get("figures") or ())),
                bool(plan.get("differences")),
                None if plan.get("plots") == "all" else plan.get("plots", MOST_PLOTS),
-               tuple(dict.fromkeys([run_folder.FORMATS[0], *(plan.get("formats") or ())])))
+               tuple(dict.fromkeys([run_folder.FORMATS[0], *(plan.get("formats") or ())])),
+               dict(plan.get("declared") or {}))
 
 
 def _training_sets(plan: dict, cell: Cell,

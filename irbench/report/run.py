@@ -145,6 +145,8 @@ class Run:
     differences: bool = False       # show differences to published values in the cells of tables
     plots: int | None = MOST_PLOTS  # how many figures of one kind are drawn at most; None: all
     formats: tuple[str, ...] = FORMATS[:1]  # of the plots' files; the page is made of the PNGs
+    # model -> the sets that the config says its weights were trained on, each with images left out
+    declared: dict[str, dict[str, list[str]]] = field(default_factory=dict)
 
     @functools.cached_property
     def rows(self) -> list[Cell]:

@@ -16,10 +16,11 @@ from irbench.core import digests, files, records
 from irbench.core.errors import UserError
 from irbench.data import sets as datasets
 from irbench.jobs import verify
-from irbench.plan import trained_on
+from irbench.plan import file, trained_on
 from irbench.report import collect
 from irbench.report.facts import leakage
-from irbench.report.page import page
+from irbench.report.page import page, provenance
+from irbench.report.tables import tables
 from irbench.weights import bundled, loading
 from tests.helpers import sets, tiny
 
@@ -79,7 +80,8 @@ def test_what_is_not_known_is_told(world, capsys, sets):
     assert run.trained_on["sr-x2@2/tiny"] is None and not run.leaks
     assert list(run.data) == ["tinyset"]
     assert collected(run).leaks.summary() == (
-        f"The training data of {TITLE} are unknown and not compared.")
+        f"The training data of {TITLE} are unknown and not compared. If you know the sets, name "
+        "them in the config (trained_on).")
     assert cli.main(["data", "leak"]) == 3
     found = json.loads(capsys.readouterr().out)
     assert (found["leaks"], found["unknown"]) == (None, ["tiny"])
@@ -118,7 +120,7 @@ def test_a_third_partys_file_is_of_unknown_data(world, tmp_path):
     assert cli.main(["data", "leak", "--on-failure", "record", "--supervised"]) == 0
     wording = collected(run).leaks.summary()
     assert wording.startswith("Training sets (tinytrain for Tiny (not in any paper)) were compared")
-    assert wording.endswith("The training data of SwinIR-M are unknown and not compared.")
+    assert "The training data of SwinIR-M are unknown and not compared." in wording
 
 
 # -- images left out -------------------------------------------------------------------------------
@@ -264,6 +266,127 @@ def test_a_target_is_left_out_with_the_last_of_its_inputs(tmp_path):
 def test_what_is_left_out_of_a_missing_set_is_taken_as_named(tmp_path):
     entry = sets.make(tmp_path, local={"folder": "nowhere"})
     assert trained_on.left_out(entry, ["b", "a", "b"], "here") == ["a", "b"]
+
+
+# -- declared in the config ------------------------------------------------------------------------
+
+LEFT_OUT = {"data": ["tinytrain"], "exclude": {"tinytrain": ["copy"]}}
+
+
+def declare(tmp_path, entry, **models):
+    """Write a config with an entry of the model tiny, and return its plan."""
+    names = ["bicubic", "tiny", *models]
+    return plan.load(tiny.make(
+        tmp_path, models={"bicubic": {}, "tiny": {"arch": "tiny", **entry}, **models},
+        cells=[{"protocol": "sr-x2", "datasets": ["tinyset"], "models": names}]))
+
+
+@pytest.mark.parametrize("entry", [
+    {"checkpoint": "w.safetensors", "trained_on": ["tinytrain"]},
+    {"checkpoint": {"path": "w.safetensors", "trained_on": ["tinytrain"]}},
+    {"checkpoint": {"path": "w.safetensors"}, "trained_on": {"data": ["tinytrain"]}}])
+def test_declared_sets_are_searched_and_shown(world, tmp_path, copied, capsys, entry):
+    copied()
+    world()
+    variants = {"variants": {"strong": {"options": {"strength": 0.5}}}}
+    run = declare(tmp_path, {**entry, **variants},
+                  careful={"arch": "tiny", "checkpoint": "w.safetensors", "trained_on": LEFT_OUT})
+    assert run.trained_on == {
+        "sr-x2@2/bicubic": {}, "sr-x2@2/tiny": {"tinytrain": []},
+        "sr-x2@2/tiny.strong": {"tinytrain": []}, "sr-x2@2/careful": {"tinytrain": ["copy"]}}
+    assert list(run.data) == ["tinyset"]        # no job for the set: it is not fetched for this
+    code, _, found = searched(capsys)
+    assert (code, found["leaks"], found["unknown"]) == (1, 1, [])
+    shown = collected(file.read(file.write(run)))
+    leaks = {cell.model: cell.leak for cell in shown.cells}
+    assert leaks["bicubic"] == leaks["careful"] == ""
+    assert "1 of 3 images is in tinytrain" in leaks["tiny"] == leaks["tiny.strong"]
+    assert "unknown" not in shown.leaks.summary()
+    notes = {row.key: " ".join(table.notes[mark] for mark in row.heads[0].marks)
+             for table in tables.build(shown) if table.stem == "sr"
+             for block in table.blocks for row in block.rows}
+    declared = "trained on tinytrain (declared in the config"
+    assert "trained on" not in notes["bicubic"]
+    assert f"{declared})" in notes["tiny"] and f"{declared})" in notes["tiny.strong"]
+    assert f"{declared}; left out: copy of tinytrain)" in notes["careful"]
+    for cell in shown.cells[1:]:
+        origin = dict(provenance.Origins(shown, shown.cells).facts(cell))
+        assert "on tinytrain (declared in the config" in origin["Training"], cell.model
+
+
+def test_a_declaration_changes_no_job_but_the_search(world, tmp_path, copied):
+    copied()
+    world()
+    entry = {"checkpoint": {"path": "w.safetensors"}}
+    before = declare(tmp_path, entry)
+    after = declare(tmp_path, {**entry, "trained_on": LEFT_OUT})
+    assert [(job.title, job.fingerprint) for job in before.jobs()] == [
+        (job.title, job.fingerprint) for job in after.jobs() if job.kind != "leaks"]
+    assert not before.leaks and after.leaks
+
+
+@pytest.mark.parametrize("entry", [
+    {"external": "w.pth"}, {"outputs": "pictures"}, {"arch": "swinir-m"},
+    {"arch": "tiny", "checkpoint": {"url": "https://host.invalid/w.pth", "sha256": "a" * 64}}])
+def test_sets_can_be_declared_of_every_kind_of_foreign_model(world, tmp_path, entry):
+    run = plan.load(tiny.make(tmp_path, models={"other": {**entry, "trained_on": ["tinytrain"]}},
+                              cells=[{"protocol": "sr-x2", "datasets": ["tinyset"],
+                                      "models": ["other"]}]))
+    assert run.trained_on == {"sr-x2@2/other": {"tinytrain": []}}
+    shown = collected(run)
+    assert "on tinytrain (declared in the config)" in dict(
+        provenance.Origins(shown, shown.cells).facts(shown.cells[0]))["Training"]
+
+
+def test_sets_that_a_file_names_are_kept_beside_declared_ones(world, tmp_path):
+    """A declaration can add sets, and cannot hide that an image was seen, or a set."""
+    world(datasets=[{"name": "tinytrain", "sha256": digest("tinytrain")}],
+          exclude={"tinytrain": ["img10"]})
+    entry = {"checkpoint": "w.safetensors"}
+    both = declare(tmp_path, {**entry, "trained_on": ["photos_train"]})
+    assert both.trained_on["sr-x2@2/tiny"] == {"tinytrain": ["img10"], "photos_train": []}
+    seen = declare(tmp_path, {**entry, "trained_on": {
+        "data": ["tinytrain"], "exclude": {"tinytrain": ["img10", "img11"]}}})
+    assert seen.trained_on["sr-x2@2/tiny"] == {"tinytrain": ["img10"]}
+
+
+def test_a_declared_set_that_is_not_here_is_told_with_the_command(world, tmp_path, capsys):
+    world()
+    run = declare(tmp_path, {"checkpoint": "w.safetensors", "trained_on": ["bsds500_train"]})
+    assert "bsds500_train" not in run.data
+    code, shown, found = searched(capsys)
+    assert (code, found["leaks"]) == (3, None)
+    assert "NOT COMPARED" in shown
+    assert any(f"Leak check skipped for {TITLE}: the training set bsds500_train is not downloaded. "
+               "Run irbench data fetch bsds500_train, then" in one
+               for one in page.warnings(collected(run), []))
+
+
+@pytest.mark.parametrize(("entry", "wording"), [
+    ({"trained_on": ["tinytrian"]}, "models.tiny: trained_on: unknown dataset 'tinytrian'. Did you "
+     "mean 'tinytrain'"),
+    ({"trained_on": ["weights_dncnn"]}, "'weights_dncnn' is a weights set, not a set of images"),
+    ({"trained_on": "tinytrain"}, r"trained_on: 'tinytrain' is not valid. Valid: a list of dat"),
+    ({"trained_on": []}, "trained_on: .. is not valid"),
+    ({"trained_on": {"exclude": {}}}, "trained_on: .* is not valid. Valid: .*mapping with data"),
+    ({"trained_on": {"data": ["tinytrain"], "exclude": {"tinytrain": [302003]}}}, "in quotes"),
+    ({"trained_on": {"data": ["tinytrain"], "exclude": {"tinyset": ["a"]}}},
+     "trained_on.exclude: unknown dataset 'tinyset'.*Valid: tinytrain"),
+    ({"trained_on": {"data": ["tinytrain"], "exclude": {"tinytrain": ["nobody"]}}},
+     "models.tiny: trained_on.exclude: dataset 'tinytrain' has no image 'nobody'"),
+    ({"checkpoint": {"path": "w", "trained_on": 3}}, "checkpoint: give bundled, .*and trained_on"),
+    ({"checkpoint": {"path": "w", "trained_on": ["tinytrain"]}, "trained_on": ["tinytrain"]},
+     "'trained_on' is given twice"),
+    ({"arch": "compacter", "checkpoint": "bundled", "options": {"skip": "input"},
+      "trained_on": ["tinytrain"]}, "'trained_on' does not apply to bundled weights"),
+    ({"arch": "bicubic", "checkpoint": None, "trained_on": ["tinytrain"]}, "has no weights"),
+    ({"checkpoint": None, "training": {"recipe": "demo", "data": ["tinytrain"]},
+      "trained_on": ["tinytrain"]}, "'trained_on' does not apply to a training, whose sets are"),
+])
+def test_what_cannot_be_declared_is_refused(world, tmp_path, entry, wording):
+    entry = {"checkpoint": "w.safetensors", **entry}
+    with pytest.raises(UserError, match=wording):
+        declare(tmp_path, {key: value for key, value in entry.items() if value is not None})
 
 
 # -- bundled and fetched weights -------------------------------------------------------------------

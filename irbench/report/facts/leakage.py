@@ -36,7 +36,7 @@ class Leakage:
     compared: tuple[dict, ...] = ()
     not_compared: tuple[dict, ...] = field(default=())
     unknown: tuple[str, ...] = ()   # titles of models whose training data are not known
-    # sets that only weights files name and that are not downloaded, so they were not compared
+    # sets that only weights files or the config name and that are not here: they were not compared
     absent: tuple[str, ...] = ()
     users: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of a set: titles of models
 
@@ -123,7 +123,8 @@ class Leakage:
 
     def summary(self) -> str:
         """Return which sets were compared and which could not be; "" if there were none."""
-        unknown = (f"The training data of {', '.join(self.unknown)} are unknown and not compared."
+        unknown = (f"The training data of {', '.join(self.unknown)} are unknown and not compared. "
+                   "If you know the sets, name them in the config (trained_on)."
                    if self.unknown else "")
         if not self.compared:
             return unknown

@@ -41,6 +41,8 @@ def measured(table: Table, run: Run, model: str, here: Cells, counterparts: Coun
         name.marks.append(table.note(spec.note))
     elif spec and spec.learned and not (spec.in_paper or spec.own):
         name.marks.append(table.note("this variant is not in the paper of the method"))
+    if declared := weights.declared(run, model):
+        name.marks.append(table.note(f"trained on {declared}"))
     protocols = dict.fromkeys(column.protocol for column in table.columns)
     planned = [p for p in protocols if any(k[0] == p and k[2] == model for k in here)]
     origin = _weights(run, model, planned)

@@ -7,7 +7,7 @@ nothing but the collected run; writes nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from irbench.core import headers
 from irbench.present import text
@@ -45,6 +45,7 @@ class Weights:
     validation: list[tuple[int, float]] = field(default_factory=list)
     validation_on: dict = field(default_factory=dict)
     best: tuple[int, float] | None = None
+    declared: str = ""              # the sets that the config names, in words
 
     @property
     def sources(self) -> list[str]:
@@ -87,6 +88,8 @@ def all_weights(run: Run) -> list[Weights]:
                 _filed(cell.model, scope, ORIGINS[kind], run.header(cell.protocol, cell.model)))
         found[cell.model, scope].cells.append(cell)
     order = list(family.ordered(run.models))
+    found = {key: replace(one, declared=declared(run, one.model))
+             for key, one in found.items()}
     return sorted(found.values(), key=lambda one: order.index(one.model))
 
 
@@ -153,9 +156,21 @@ def borrowed(cell: Cell) -> list[str]:
 
 
 def data(one: Weights) -> str:
-    """Return the training sets and the number of their images, "" if unknown."""
+    """Return the training sets and the number of their images, and those that the config names.
+
+    "" if none are known.
+    """
     count = one.images.get("training")
-    return ", ".join(one.datasets) + (f": {count} images" if one.datasets and count else "")
+    recorded = ", ".join(one.datasets) + (f": {count} images" if one.datasets and count else "")
+    return "; ".join(filter(None, [recorded, one.declared]))
+
+
+def declared(run: Run, model: str) -> str:
+    """Return the sets that the config says a model's weights were trained on, "" if none."""
+    sets = run.declared.get(model, {})
+    without = "".join(f"; left out: {', '.join(images)} of {name}"
+                      for name, images in sets.items() if images)
+    return f"{', '.join(sets)} (declared in the config{without})" if sets else ""
 
 
 def origins(facts: dict) -> list[str]:

@@ -205,12 +205,14 @@ class Origins:
             (job.result.get("checkpoint") or {}).get("sha256") if kind(job) == "training" else "")
         title = run.model_title(job.model)
         named = "" if title.endswith(f"({job.model})") else f" ({job.model})"
+        declared = weights.declared(run, job.model)
         return [("Model", f"{title}{named}{arch}"),
                 ("Options", options),
                 ("Weights", _weights(base) if base else
                  "none to train" if not spec.learned else ""),
                 ("Weights sha256", str(digest or "")),
-                ("Training", _training(base) if base else _trained(job))]
+                ("Training", _training(base) if base else _trained(job)
+                 or (f"on {declared}" if declared else ""))]
 
 
 def _weights(one: weights.Weights) -> str:
@@ -227,7 +229,7 @@ def _training(one: weights.Weights) -> str:
         text.duration(seconds) if seconds is not None else "", weights.machine(one),
         f"on {weights.data(one)}" if weights.data(one) else "", weights.left_out(one),
         f"recipe {one.recipe}" if one.recipe else "", *one.sources,
-        "" if one.known else "not recorded"]))
+        "" if one.known or one.declared else "not recorded"]))
 
 
 def _trained(job: Outcome) -> str:
