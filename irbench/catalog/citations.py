@@ -22,6 +22,8 @@ GROUPS = ("methods", "sources", "datasets", "metrics", "models")
 KINDS = {"article": ("author", "title", "journal", "year"),
          "inproceedings": ("author", "title", "booktitle", "year"),
          "misc": ("author", "title", "year")}
+# fields that say where a paper appeared in every style of BibTeX; `eprint` is read by few
+PLACES = ("journal", "booktitle", "howpublished")
 
 
 @functools.cache
@@ -46,6 +48,7 @@ def keys(group: str, name: str) -> tuple[str, ...] | None:
 def bibtex(keys: Iterable[str], uses: Mapping[str, Iterable[str]] | None = None) -> str:
     """Return the entries with these keys, sorted by key, each once.
 
+    An entry that is on arXiv alone also has ``howpublished``, which all styles print.
     ``uses``: what each entry is cited for, which a comment above it says.
     """
     return "\n".join(_entry(key, load()["entries"][key], (uses or {}).get(key, ()))
@@ -55,5 +58,8 @@ def bibtex(keys: Iterable[str], uses: Mapping[str, Iterable[str]] | None = None)
 def _entry(key: str, fields: dict, uses: Iterable[str]) -> str:
     # BibTeX ignores what stands between entries up to the next @
     why = [f"{USE}{forms.shown('; '.join(uses)).replace('@', '(at)')}"] if uses else []
+    if "eprint" in fields and not any(name in fields for name in PLACES):
+        where = f"{fields.get('archiveprefix', 'arXiv')}:{fields['eprint']}"
+        fields = {**fields, "howpublished": where}
     lines = [f"  {name} = {{{value}}}," for name, value in fields.items() if name != "type"]
     return "\n".join([*why, f"@{fields['type']}{{{key},", *lines, "}", ""])

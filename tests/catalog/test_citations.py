@@ -68,6 +68,18 @@ def test_the_printed_form_is_bibtex():
         "  year = {2019},\n}\n")
 
 
+def test_an_entry_on_arxiv_alone_says_so_in_every_style():
+    """Styles as plain know no eprint; a paper that has appeared elsewhere names that place."""
+    assert citations.bibtex(["li2021edt"]).endswith(
+        "  eprint = {2112.10175},\n  archiveprefix = {arXiv},\n  year = {2021},\n"
+        "  howpublished = {arXiv:2112.10175},\n}\n")
+    lacking = [key for key, fields in ENTRIES.items() if "eprint" in fields
+               and not set(citations.PLACES) & set(fields)]
+    assert len(lacking) > 3
+    assert citations.bibtex(ENTRIES).count("howpublished = {arXiv:") == len(lacking)
+    assert all("howpublished" not in fields for fields in ENTRIES.values())     # load() is shared
+
+
 @pytest.mark.parametrize(("group", "name", "found"), [
     ("methods", "DnCNN*", ("zhang2017dncnn",)), ("methods", "mine", None),
     ("metrics", "pyiqa:vsi", ("chen2022pyiqa",)), ("metrics", "mine", None),
@@ -83,4 +95,5 @@ def test_bibtex_reads_all_entries(tmp_path):
     done = subprocess.run(["bibtex", "paper"], cwd=tmp_path, capture_output=True, text=True,
                           timeout=60, check=False)
     assert done.returncode == 0 and "Warning" not in done.stdout, done.stdout
-    assert (tmp_path / "paper.bbl").read_text().count("\\bibitem") == len(ENTRIES)
+    printed = (tmp_path / "paper.bbl").read_text()
+    assert printed.count("\\bibitem") == len(ENTRIES) and "arXiv:2112.10175, 2021" in printed
