@@ -160,8 +160,32 @@ def test_plain_text_has_the_note_of_each_mark_below_the_table(world, to_file, ca
     table, caption, notes = text.split("\n\n")
     used = {mark for marks in re.findall(r"\[([^\]]+)\]", table) for mark in marks.split(",")}
     assert used == set(re.findall(r"^\[(.+?)\] \S", notes, re.M)) and len(used) > 2
-    assert re.search(r"^\[.\] not computed", notes, re.M) and "\nsr-x2@2: " in notes
+    assert re.search(r"^\[.\] not computed", notes, re.M) and "\nsr-x2@2 / sr-x4@2: " in notes
     assert "n/a: see the note." in caption and "Bold" not in caption and not printed.err
+
+
+def test_notes_below_a_table_are_for_readers_of_a_paper(world, capsys):
+    """Only what a shown row has, and the conventions of several scales once."""
+    words = ["table", "sr", "--columns", "set5", "--protocol", "x2", "x4", "--rows"]
+    plain = irbench([*words, "SwinIR", "compacter"], capsys).out
+    assert "public repository (arXiv 2405.20008)\n" in plain and "KGT" not in plain
+    assert "] option skip = input\n" in plain
+    assert "] weights that come with irbench" in plain and "bundled" not in plain
+    protocols = [line for line in plain.splitlines() if line.startswith("sr-x")]
+    assert len(protocols) == 1 and protocols[0].startswith(
+        "sr-x2@2 / sr-x4@2: Super-resolution x2 / x4, bicubic; degradation: MATLAB bicubic "
+        "reduction (scale 2 / 4); scored on Y (BT.601, limited range) unrounded;")
+    assert "border of 2 / 4 px cut; SSIM with a Gaussian 11x11 window" in protocols[0]
+    for more in ([], ["--bare"]):
+        renamed = irbench([*words, "SwinIR", "SemanIR-S", "mine", *more], capsys)
+        said = renamed.err if more else renamed.out
+        assert said.count("the source calls this method KGT, written SemanIR here") == 1
+        assert said.count("Super-resolution x2 / x4") == 1
+    both = "sr-x2@2 / sr-x4@2"
+    for form, name in {"--latex": rf"\texttt{{{both}}}", "--markdown": f"`{both}`",
+                       "--html": f"<code>{both}</code>"}.items():
+        made = irbench([*words, "SwinIR", "mine", form], capsys).out
+        assert made.count("Super-resolution x2 / x4") == 1 and name in made
 
 
 @pytest.mark.parametrize("place", ["mypaper", "results/mypaper", "elsewhere/copied"])

@@ -37,7 +37,7 @@ TABLE_OF = {"sr_light": "sr"}
 SEMANIR = "SemanIR repo figs"
 SOURCES = {
     SEMANIR: "printed in the result tables (pictures) of SemanIR's public repository "
-             "(arXiv 2405.20008); they call the method KGT, written SemanIR here",
+             "(arXiv 2405.20008)",
     "Compacter tables (reading notes)": "printed in the tables of the Compacter paper "
                                         "(ACM MM 2024), from reading notes",
     "SMFANet repo figs (tables 1 and 2)": "printed in the result tables (pictures) of SMFANet's "
@@ -45,6 +45,7 @@ SOURCES = {
     "SR literature (SRCNN/VDSR tables)": "bicubic rows printed in the SRCNN and VDSR papers",
 }
 ONE_MODEL = "one model for all levels (the asterisk is the source's)"
+RENAMED = "the source calls this method KGT, written SemanIR here"
 SEMANIR_SSIM = ("the authors' toolkit computes SSIM with zero padding, which gives about 0.003 "
                 "more than the valid region; not ranked among the other rows")
 DEBLUR_SSIM = ("published deblurring SSIM is MATLAB's ssim on H x W x 3 (a 3-D kernel), which is "
@@ -273,8 +274,13 @@ def rows(task: str, columns: Collection[tuple[str, str]], choice: str | Collecti
 
 def notes(row: Method) -> list[str]:
     """Return the notes that a table must show for a published row, its source first."""
-    return [SOURCES.get(row.source, f"source: {row.source}"), *([ONE_MODEL] if row.one_model
-                                                                else [])]
+    return [SOURCES.get(row.source, f"source: {row.source}"), *remarks(row)]
+
+
+def remarks(row: Method) -> list[str]:
+    """Return the notes on the name of a published row: one model for all levels, another name."""
+    renamed = row.source == SEMANIR and row.name.partition("-")[0] == "SemanIR"
+    return [ONE_MODEL] * row.one_model + [RENAMED] * renamed
 
 
 def other_version(figure: Figure, protocol: str) -> str:

@@ -94,12 +94,17 @@ def note(plain: str, unlike: dict, base: str = "") -> str:
         unlike: options that differ from the card's, and inference that differs from the default.
         base: the model whose weights it uses, if it is a variant.
     """
-    words = [SELF_ENSEMBLE if name == "self_ensemble" and value else f"{name} = {value}"
-             for name, value in unlike.items()]
-    words += [f"weights of {base}"] if base else []
+    ensemble = [SELF_ENSEMBLE] if unlike.get("self_ensemble") else []
+    words = [f"{name} = {value}" for name, value in unlike.items()
+             if not (name == "self_ensemble" and value)]
+    if base:
+        return "; ".join(filter(None, [plain, "variant: " + ", ".join(
+            [*words, *ensemble, f"weights of {base}"])]))
     # a model with other options than its card's is not a variant: it has weights of its own
-    how = "variant: " if base else "with "
-    return "; ".join(filter(None, [plain, words and how + ", ".join(words)]))
+    return "; ".join(filter(None, [
+        plain.rstrip(".") if unlike else plain,
+        words and f"option{'s' * (len(words) > 1)} {', '.join(words)}",
+        *(f"with {one}" for one in ensemble)]))
 
 
 def _check_options(where: str, asked: dict, base: Model, card: Card | None) -> None:

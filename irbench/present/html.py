@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from html import escape as as_html
 
 from irbench.core.forms import shown
+from irbench.present.notes import alike
 from irbench.present.table import BEST, SECOND, Column, Row, Table, Value
 
 RANKS = {BEST: "<strong>{}</strong>", SECOND: "<u>{}</u>"}
@@ -39,7 +40,7 @@ def to_html(table: Table) -> str:
     notes = [*(f"<li><sup>{escape(mark)}</sup> {escape(sentence)}</li>"
                for mark, sentence in table.notes.items()),
              *(f"<li><code>{escape(name)}</code>: {escape(sentence)}</li>"
-               for name, sentence in table.terms.items())]
+               for name, sentence in alike(table.terms).items())]
     return "\n".join([*lines, "</table>", *(["<ul>", *notes, "</ul>"] if notes else [])]) + "\n"
 
 

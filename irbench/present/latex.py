@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from irbench.core.errors import UserError
 from irbench.present import fitting, text
+from irbench.present.notes import alike
 from irbench.present.table import BEST, SECOND, Block, Row, Table, Value, joined
 
 PAGE = 45                       # rows of a table that fit on a page with notes
@@ -55,7 +56,7 @@ def _notes(table: Table) -> list[str]:
             *(rf"\textsuperscript{{{text.latex(mark)}}}~{text.latex(sentence)}"
               for mark, sentence in table.notes.items()),
             *(rf"\texttt{{{text.latex(name)}}}: {text.latex(sentence)}"
-              for name, sentence in table.terms.items())]
+              for name, sentence in alike(table.terms).items())]
 
 
 def to_paper(table: Table, room: str | float = "column", *, bare: bool = False,

@@ -14,6 +14,7 @@ from tabulate import tabulate
 
 from irbench.core.forms import shown
 from irbench.present import text
+from irbench.present.notes import alike
 from irbench.present.table import BEST, SECOND, Block, Table, Value
 
 RANKS = {BEST: "**{}**", SECOND: "<u>{}</u>"}
@@ -61,7 +62,7 @@ def to_markdown(table: Table) -> str:
     notes = "\n".join(f"- <sup>{mark}</sup> {text.markdown(sentence)}"
                       for mark, sentence in table.notes.items())
     terms = "\n".join(f"- `{name}`: {text.markdown(sentence)}"
-                      for name, sentence in table.terms.items())
+                      for name, sentence in alike(table.terms).items())
     return "\n\n".join(filter(None, [
         f"### {text.markdown(table.title)}", body, text.markdown(table.coverage),
         text.markdown(table.caption), notes, terms])) + "\n"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+NUMBER = re.compile(r"\w*[0-9]+(?:\.[0-9]+)*\w*")      # with its letters: x2, 1.5, 11x11
+
 
 def letters(index: int) -> str:
     """Return a, b, ... z, aa, ab, ... for 0, 1, ..."""
@@ -16,6 +20,25 @@ def letters(index: int) -> str:
 def in_order(marks: list[str]) -> list[str]:
     """Return marks sorted as their notes are: a, b, ..., z, aa, ..."""
     return sorted(marks, key=lambda mark: (len(mark), mark))
+
+
+def alike(terms: dict[str, str]) -> dict[str, str]:
+    """Return notes on names with those as one that differ in nothing but numbers.
+
+    The names and the numbers are joined by slashes, in the same order:
+    ``{"sr-x2@2 / sr-x4@2": "... (scale 2 / 4) ..."}``.
+    """
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name, sentence in terms.items():
+        groups.setdefault(tuple(NUMBER.split(sentence)), []).append(name)
+    found = {}
+    for words, names in groups.items():
+        numbers = zip(*(NUMBER.findall(terms[name]) for name in names), strict=True)
+        joined = [" / ".join(dict.fromkeys(one) if len(set(one)) == 1 else one)
+                  for one in numbers]
+        found[" / ".join(names)] = "".join(
+            word + number for word, number in zip(words, [*joined, ""], strict=True))
+    return found
 
 
 class Noted:

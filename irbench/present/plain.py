@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from irbench.core import metrics
 from irbench.core.forms import shown
+from irbench.present.notes import alike
 from irbench.present.table import Table, Value
 
 NA = "n/a"
@@ -79,7 +80,8 @@ def to_text(table: Table, room: int = 0) -> str:
 def to_paper(table: Table) -> str:
     """Return a table for a paper, with its caption and the notes of its marks below."""
     notes = "\n".join([*(f"[{mark}] {shown(sentence)}" for mark, sentence in table.notes.items()),
-                       *(f"{name}: {shown(sentence)}" for name, sentence in table.terms.items())])
+                       *(f"{name}: {shown(sentence)}"
+                         for name, sentence in alike(table.terms).items())])
     # plain text has no bold letters to explain
     said = [sentence for sentence in table.sentences if not sentence.startswith("Bold:")]
     about = shown(replace(table, sentences=said).full_caption)

@@ -362,10 +362,9 @@ def _scores(scores: list[dict], header: dict, plugins: tuple[str, ...]) -> str:
                      metrics.signed(figure["gap"], metric.decimals) if figure else "-"]
         lines.append([*line, printed.get("method", "")])
         if printed:
-            sources.append(f"{printed['method']}: "
-                           f"{published.SOURCES.get(printed['source'], printed['source'])}"
-                           + (f"; {published.ONE_MODEL}" if printed["method"].endswith("*")
-                              else ""))
+            row = published.Method(printed["method"], printed["source"], "")
+            sources.append(f"{row.method}: " + "; ".join([
+                published.SOURCES.get(row.source, row.source), *published.remarks(row)]))
     heads = [head for metric in shown for head in (metric.label, "published", "gap")]
     body = tabulate(lines, ["protocol", "dataset", "images", *heads, "method"],
                     disable_numparse=True,

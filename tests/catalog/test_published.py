@@ -64,7 +64,9 @@ def test_notes_name_the_source_and_the_asterisk():
     columns = {("sigma25", "cbsd68")}
     assert published.ONE_MODEL in published.notes(row("denoise_color", columns, "SemanIR*"))
     notes = published.notes(row("denoise_color", columns, "SemanIR"))
-    assert len(notes) == 1 and "SemanIR's public repository" in notes[0]
+    assert len(notes) == 2 and "SemanIR's public repository" in notes[0]
+    assert notes[1] == published.RENAMED
+    assert len(published.notes(row("denoise_color", columns, "Restormer"))) == 1
 
 
 def test_what_does_not_compare_has_a_caveat():

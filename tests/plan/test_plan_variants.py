@@ -91,7 +91,7 @@ def test_a_paper_describes_no_variant_and_no_other_number_type(tmp_path):
     assert not any(m.in_paper for name, m in models.items() if name != "compacter")
     assert models["compacter.tiles"].title == "Compacter (tiles of 64)"
     assert models["compacter.tiles"].published_as == ""
-    assert models["quick"].note == "with dtype = bfloat16"
+    assert models["quick"].note == "option dtype = bfloat16"
     assert models["quick"].title == "Compacter"
     # back to what the card says, yet with the weights of another row
     assert models["quick.exact"].title == "Compacter (default inference)"
@@ -378,6 +378,10 @@ def test_verify_knows_whose_weights_a_variant_has(tmp_path, monkeypatch):
 
 def test_a_model_with_other_options_is_not_called_a_variant():
     """Its weights are its own; "Variants are not ranked" does not hold for it."""
-    assert variants.note("A card.", {"skip": "input"}) == "A card.; with skip = input"
+    assert variants.note("A card.", {"skip": "input"}) == "A card; option skip = input"
+    assert variants.note("A card.", {}) == "A card."
+    assert variants.note("", {"k": 64, "skip": "input"}) == "options k = 64, skip = input"
+    assert variants.note("", {"k": 64, "self_ensemble": True}).startswith(
+        "option k = 64; with self-ensemble (")
     assert variants.note("", {"k": 8}, "semanir") == "variant: k = 8, weights of semanir"
     assert variants.note("A card.", {}) == "A card."

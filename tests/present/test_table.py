@@ -9,6 +9,7 @@ from irbench.core import forms, messages
 from irbench.present import html, plain, tidy
 from irbench.present.latex import to_latex, to_paper
 from irbench.present.markdown import COMMENT, PAGE, pipes, to_markdown
+from irbench.present.notes import alike
 from irbench.present.table import BEST, SECOND, Block, Column, Row, Table, Value, joined
 
 
@@ -219,3 +220,14 @@ def test_a_text_that_hides_nothing_stays_as_it_is():
 
 def test_a_message_has_its_own_lines_and_steers_no_terminal():
     assert messages.readable("one\ntwo\x1b[2J\x07") == "one\ntwo\\x1b[2J\\x07"
+
+
+def test_notes_that_differ_in_numbers_alone_are_one():
+    same = "files supplied by the user"
+    assert alike({"a-x2@1": "scale 2, 11x11; BT.601.", "set": same, "a-x3@1": "no scale.",
+                  "a-x4@1": "scale 4, 11x11; BT.601.", "other": same}) == {
+        "a-x2@1 / a-x4@1": "scale 2 / 4, 11x11; BT.601.", "set / other": same,
+        "a-x3@1": "no scale."}
+    three = alike({"x2": "x2: 1.5 px", "x3": "x3: 3 px", "x4": "x4: 3 px"})
+    assert three == {"x2 / x3 / x4": "x2 / x3 / x4: 1.5 / 3 / 3 px"}    # in the order of the names
+    assert alike({}) == {} and alike({"a": "7"}) == {"a": "7"}

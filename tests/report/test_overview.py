@@ -154,8 +154,8 @@ def test_the_page_says_each_note_once(tmp_path):
     assert section.count("The rank of a measured row") == 1
     notes = re.findall(r'<li id="sr-([a-z]+)">', section)
     assert notes == sorted(set(notes)) and len(notes) > 5
-    assert section.count("trained here: 150 steps, cpu") == 1
-    assert section.count("trained here: 90 steps, cpu") == 1
+    assert section.count("trained here for 150 steps on a CPU") == 1
+    assert section.count("trained here for 90 steps on a CPU") == 1
     # one link for all notes of a cell, named after each of them
     named = re.findall(r'href="#sr-([a-z]+)" aria-label="notes? ([a-z, ]+)"', section)
     assert {mark for _, marks in named for mark in marks.split(", ")} == set(notes)

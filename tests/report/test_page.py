@@ -231,7 +231,7 @@ def test_pictures_have_words_and_regions_have_names(built, reader):
 
 def test_what_the_page_says(built, reader):
     for part in ("come from papers", "reproductions from their published description",
-                 "trained here: 90 steps", "unavailable: weights tiny.pt", "not computed",
+                 "trained here for 90 steps", "unavailable: weights tiny.pt", "not computed",
                  "no LPIPS weights here", "ran out of memory", "zero padding",
                  "Published values (not measured here)", "no such file"):
         assert part in reader.text, part

@@ -49,7 +49,7 @@ def test_a_row_is_the_mean_of_its_seeds_with_their_spread(tmp_path):
     table = tables.build(collected(build))[0]
     assert [row.key for row in table.measured] == ["bicubic", "semanir"]
     row = table.measured[1]
-    assert (row.sub, row.origin) == ("3 seeds", "trained here: 150 steps, cpu")
+    assert (row.sub, row.origin) == ("3 seeds", "trained here for 150 steps on a CPU")
     assert (row.entries[0].full, row.entries[0].seeds) == ("35.20 ± 0.100", 3)
     assert row.entries[1].full == "0.9400 ± 0.0000"
     assert "±: sample standard deviation over the seeds" in table.caption

@@ -249,9 +249,9 @@ def test_many_columns_become_one_table_per_level(tmp_path):
 def test_rows_state_how_they_were_trained(sr, x3):
     origins = {row.key: row.origin for row in sr.measured}
     assert origins["bicubic"] == ""
-    assert origins["semanir"] == "trained here: 90 steps, cpu"
-    assert origins["compacter"] == "trained here: 150 steps, cpu"
-    assert next(r for r in x3.measured if r.key == "compacter").origin.endswith("150 steps, cpu")
+    assert origins["semanir"] == "trained here for 90 steps on a CPU"
+    assert origins["compacter"] == "trained here for 150 steps on a CPU"
+    assert next(r.origin for r in x3.measured if r.key == "compacter").endswith("steps on a CPU")
     assert origins["tiny"] == "weights from a local file"
     # said once, in a note, and not below each name
     assert not any(row.sub for row in sr.measured)
@@ -274,8 +274,12 @@ def test_a_training_that_did_not_finish_states_no_length(tmp_path):
     builder.training("denoise_color-sigma50@1", "a", {"parameters": 400_000})
     row = next(t for t in build(builder)[1] if t.task == "denoise_color").measured[0]
     assert row.origin == (
-        "trained here: σ = 15: training failed; σ = 50: 150 steps; cpu")  # noqa: RUF001
+        "trained here: σ = 15: training failed; σ = 50: 150 steps; on a CPU")  # noqa: RUF001
     assert row.heads[1].shown == "n/a / 400 K"
+    builder.training("denoise_color-sigma15@1", "a", {"steps": 90})
+    row = next(t for t in build(builder)[1] if t.task == "denoise_color").measured[0]
+    assert row.origin == (
+        "trained here for 90 steps (σ = 15) and 150 steps (σ = 50) on a CPU")  # noqa: RUF001
 
 
 def test_parameters(sr, built):

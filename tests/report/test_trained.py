@@ -100,8 +100,8 @@ def test_a_blind_training_serves_the_levels_of_its_task(run, lines_by_key):
     assert run.training("denoise_gray-sigma25@1", "compacter") is None
     table = next(t for t in methods.build(run) if t.task == "denoise_color")
     origins = {row.key: row.origin for row in table.measured}
-    assert origins["compacter"] == "trained here: 800 steps, cpu"
-    assert origins["bundled"] == "weights bundled with irbench: 20000 steps, cpu"
+    assert origins["compacter"] == "trained here for 800 steps on a CPU"
+    assert origins["bundled"] == "weights that come with irbench, trained for 20000 steps on a CPU"
     assert "much less data and time" in table.caption
     assert "counterpart above: Compacter" in next(
         row.sub for row in table.published if row.name == "Compacter*")

@@ -33,7 +33,7 @@ def test_variants_stand_below_their_base_and_are_not_ranked(run):
     best = next(r for r in table.measured if r.key == "semanir.k128")      # 35.52, the highest
     assert best.entries[0].shown == "35.52" and best.entries[0].number is None
     assert "not in the paper, not ranked" in table.notes[best.marks[0]]
-    assert best.origin == "trained here: 150 steps, cpu" and best.heads[1].shown == "392 K"
+    assert best.origin == "trained here for 150 steps on a CPU" and best.heads[1].shown == "392 K"
 
 
 def test_variants_get_no_verdict(run):

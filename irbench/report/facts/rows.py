@@ -17,6 +17,7 @@ from irbench.present.table import Column, Row, Table, Value
 from irbench.report.facts import family, kinds, verdict, weights
 from irbench.report.run import Cell, Run
 
+BUNDLED = "weights that come with irbench"
 Cells = dict[tuple[str, str, str], Cell]                # by protocol, dataset and model
 Counterparts = dict[tuple[str, str], verdict.Verdict]   # by the path of a record and the metric
 
@@ -95,9 +96,9 @@ def _entry(table: Table, column: Column, cell: Cell | None, ranked: bool,
 def _weights(run: Run, model: str, protocols: list[str]) -> str:
     """Return where the weights of a model come from and, if known, how long they were trained."""
     by_length: dict[str, list[str]] = {}
-    devices = []
+    devices, lengths_known = [], True
     kind = run.models[model].checkpoint.kind
-    from_file = {"bundled": "weights bundled with irbench", "file": "weights from a local file",
+    from_file = {"bundled": BUNDLED, "file": "weights from a local file",
                  "url": "downloaded weights"}.get(kind, "")
     for protocol in protocols:
         training = run.training_of(protocol, model)
@@ -106,22 +107,32 @@ def _weights(run: Run, model: str, protocols: list[str]) -> str:
         # no wall time: a training repeated must give the same table (tables/training has it)
         steps = training["steps"]
         length = f"{steps} step{'s' * (steps != 1)}" if steps is not None else ""
+        lengths_known &= bool(length) and training["status"] == "ok"
         level = text.level_label(text.split_id(protocol)[1])
         if training["status"] != "ok":
             length = training["unfinished"] or (
                 "no training record" if training["status"] == "missing"
                 else f"training {training['status']}")
         by_length.setdefault(length or "length unknown", []).append(level)
-        if training["device"] and training["device"] not in devices:
-            devices.append(training["device"])
+        device = weights.DEVICES.get(training["device"], training["device"])
+        if device and device not in devices:
+            devices.append(device)
     if by_length:
         lengths = (list(by_length) if len(by_length) == 1 else
                    [f"{' and '.join(levels)}: {length}" for length, levels in by_length.items()])
         done = any(run.training_of(p, model)["status"] == "ok" for p in protocols
                    if run.training_of(p, model))
+        on = f"on {' and '.join(devices)}" * bool(devices)
+        if lengths_known:
+            lengths = (list(by_length) if len(by_length) == 1 else
+                       [f"{length} ({' and '.join(levels)})"
+                        for length, levels in by_length.items()])
+            return " ".join(filter(None, [
+                f"{from_file}, trained" if from_file else "trained here", "for",
+                " and ".join(lengths), on]))
         origin = f"{from_file}: " if from_file else "trained here: " * done
         return (origin + "; ".join(lengths)
-                + (", " if len(by_length) == 1 else "; ") * bool(devices) + " and ".join(devices))
+                + (", " if len(by_length) == 1 else "; ") * bool(devices) + on)
     return from_file
 
 

@@ -15,6 +15,7 @@ from irbench.report.facts import family, kinds
 from irbench.report.run import Cell, Outcome, Run
 
 HERE, BUNDLED = "trained in this run", "bundled with irbench"
+DEVICES = {"cpu": "a CPU", "cuda": "a GPU", "mps": "a GPU"}     # words for readers of a paper
 ORIGINS = {"trained": HERE, "bundled": BUNDLED, "file": "from a local file", "url": "downloaded"}
 
 
@@ -231,9 +232,8 @@ def bundled(run: Run) -> str:
     if not ones:
         return ""
     longest = max((one.facts["seconds"] for one in ones if "seconds" in one.facts), default=None)
-    names = {"cpu": "a CPU", "cuda": "a GPU", "mps": "a GPU"}
-    devices = sorted({names[one.hardware["device"]] for one in ones
-                      if one.hardware.get("device") in names})
+    devices = sorted({DEVICES[one.hardware["device"]] for one in ones
+                      if one.hardware.get("device") in DEVICES})
     cost = "" if longest is None else f", {text.duration(longest)} at most" + (
         f" on {' or '.join(devices)}" if devices else "")
     return (f"These weights come with irbench. This pipeline made them in a short training{cost}, "

@@ -21,6 +21,7 @@ from irbench import __version__
 from irbench.catalog import published
 from irbench.core import metrics
 from irbench.present import text
+from irbench.present.notes import alike
 from irbench.present.style import Drawing
 from irbench.present.table import Row, Table, Value, with_common_notes
 from irbench.report.facts import family, kinds, verdict, weights
@@ -116,6 +117,7 @@ def _environment() -> jinja2.Environment:
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.filters["alike"] = alike
     made.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":"),
                                           "ensure_ascii": False}
     return made

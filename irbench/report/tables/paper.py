@@ -17,7 +17,7 @@ from irbench.catalog import published
 from irbench.core import metrics
 from irbench.core.errors import UserError, unknown
 from irbench.present import text
-from irbench.present.notes import letters
+from irbench.present.notes import alike, letters
 from irbench.present.table import BEST, DAGGER, MEASURED, Column, Row, Table, Value, joined
 from irbench.report.facts import family, rows
 from irbench.report.run import MISSING, Cell, Run
@@ -135,7 +135,7 @@ def remarks(table: Table) -> list[str]:
     notes = [f"{', '.join(dict.fromkeys(about[mark]))}: {sentence}" if mark != DAGGER else
              f"{mark} {sentence}" for mark, sentence in table.notes.items()]
     return [*_only_published(table), *notes,
-            *(f"{name}: {sentence}" for name, sentence in table.terms.items())]
+            *(f"{name}: {sentence}" for name, sentence in alike(table.terms).items())]
 
 
 # -- names ---------------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ def _measured(table: Table, run: Run, model: str, here: rows.Cells) -> Row:
 
 def _printed(table: Table, run: Run, method: published.Method) -> Row:
     row = rows.printed(table, run, {table.task: method})
-    marks = [table.note(published.ONE_MODEL)] if method.one_model else []
+    marks = [table.note(sentence) for sentence in published.remarks(method)]
     row.heads[0] = replace(row.heads[0], sub="", marks=marks)
     if row.heads[1].shown == text.NONE:
         row.heads[1] = _absent(table, NOT_PRINTED)

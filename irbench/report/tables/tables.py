@@ -358,7 +358,7 @@ def _sentences(table: Table, run: Run, cells: list[Cell], comparisons: int) -> l
         "code or weights." if any(origin.startswith("trained here") for origin in origins) else "",
         "Bundled weights come from a short training by this pipeline, with much less data and time "
         "than in the papers. The training table lists its cost."
-        if any(origin.startswith("weights bundled") for origin in origins) else "",
+        if any(origin.startswith(rows.BUNDLED) for origin in origins) else "",
         "Measured and published rows are ranked separately: published values come from papers, all "
         "others were measured here. Published rows are ranked by the printed values alone; equal "
         "values share a rank." if table.published else "",
