@@ -46,6 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
             title = entry["note"] if isinstance(entry, dict) else str(
                 getattr(entry, "summary", entry.title))
             print(f"  {name:<{width}}  {title}")
+        if group == "published" and any(name.endswith("*") for name in known[group]):
+            print(f"  * {published.ONE_MODEL};\n    irbench table --rows "
+                  "takes the name without it, if no other method has it")
     return 0
 
 

@@ -415,3 +415,8 @@ def test_the_published_methods_that_a_table_takes_are_listed(capsys, tmp_path, m
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "published:" and {"IMDN", "SwinIR"} <= {one.split()[0] for one in lines[1:]}
     assert any(one.split()[0] == "IMDN" and "sr_light" in one for one in lines[1:])
+    assert any(one.split()[0] == "DnCNN*" for one in lines)
+    legend, more = lines[-2:]
+    assert legend == "  * one model for all levels (the asterisk is the source's);"
+    assert more.startswith("    irbench table --rows takes the name without it") and len(more) <= 80
+    assert cli.main(["list", "metrics"]) == 0 and "asterisk" not in capsys.readouterr().out
