@@ -106,6 +106,16 @@ def test_the_paper_of_the_guide_compiles_without_a_box_too_wide(world, capsys):
     assert not shutil.which("bibtex") or "Liang" in (world / "paper.bbl").read_text()
 
 
+def test_a_row_is_named_by_the_title_that_the_table_shows(world, capsys):
+    words = ["table", "sr", "--columns", "set5", "--metrics", "psnr", "--protocol", "x2", "--csv",
+             "--rows"]
+    assert irbench([*words, "Ours"], capsys).out == irbench([*words, "mine"], capsys).out
+    assert "Ours and mine are one row, mine" in irbench([*words, "Ours", "mine"], capsys, 2).err
+    assert "unknown row 'ours'. Did you mean 'Ours'?" in irbench([*words, "ours"], capsys, 2).err
+    assert "unknown row 'published:Ours'" in irbench([*words, "published:Ours"], capsys, 2).err
+    assert "38.24" in irbench([*words, "Compacter"], capsys).out     # as printed: it comes first
+
+
 def test_the_caption_of_the_guide_names_the_source_of_the_copied_rows(world, capsys):
     """The example's attribution is that of the dagger's note, and no row of it is empty."""
     irbench(COMMANDS[0], capsys)

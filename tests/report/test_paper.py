@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -131,6 +132,20 @@ def test_the_exact_spelling_comes_first_then_a_model_of_the_run(run):
         assert names.find("published:swinir", "")[0][2] == "SwinIR"
     finally:
         del run.models["swinir"]
+
+
+def test_a_title_stands_for_a_row_if_one_alone_has_it(run, monkeypatch):
+    for key, title in {"best": "TinyNet", "tie": "Twin", "bicubic": "Twin"}.items():
+        monkeypatch.setitem(run.models, key, replace(run.models[key], title=title))
+    table = made(run, rows=["TinyNet", "Twin (tie)"], columns=["set5"], bold="TinyNet")
+    assert [row.key for row in table.rows] == ["best", "tie"]
+    assert [row.heads[0].rank for row in table.rows] == [BEST, ""]
+    for wrong, message in {"Twin": "--rows: 'Twin' is the title of several rows. Name one of them "
+                           "by its key: bicubic, tie.", "tinynet": "unknown row 'tinynet'",
+                           "published:TinyNet": "unknown row 'published:TinyNet'"}.items():
+        with pytest.raises(UserError) as raised:
+            made(run, rows=[wrong])
+        assert message in str(raised.value)
 
 
 def test_the_asterisk_of_a_method_may_be_left_out(run):

@@ -10,6 +10,7 @@ Try: ``irbench table sr --rows compacter SwinIR --columns set5 --bold best``
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -176,6 +177,10 @@ class _Names:
         levels = {cell.level for cell in cells if not cell.synthetic}
         pairs = {(one.level, one.dataset) for one in run.figures if one.level in levels}
         self.models = {cell.model.lower(): cell.model for cell in cells}
+        self._titled: dict[str, dict[str, None]] = {}       # titles as tables show them -> models
+        for model in self.models.values():
+            for title in (run.models[model].title or model, run.model_title(model)):
+                self._titled.setdefault(title, {})[model] = None
         self.methods = {(one.source, one.task, one.method): one for one in
                         published.rows(cells[0].task, pairs, figures=run.figures)}
         self._printed: dict[str, list[tuple]] = {}
@@ -189,16 +194,25 @@ class _Names:
     def find(self, name: str, where: str) -> list[str | tuple]:
         """Return the model, or the keys of the published methods, that a name stands for.
 
-        The exact spelling comes first: beside a model imdn, IMDN is the published method.
+        The exact spelling comes first: beside a model imdn, IMDN is the published method. A title
+        of models, spelt as tables show it, must belong to one of them.
         """
         printed = name.lower().removeprefix(PRINTED)
         exact = [key for key, one in self.methods.items() if name in (one.method, one.name)]
         if name.lower() in self.models and (name in self.models.values() or not exact):
             return [self.models[name.lower()]]
+        if not exact and name in self._titled:
+            titled = list(self._titled[name])
+            if len(titled) > 1:
+                raise UserError(f"{where}: {name!r} is the title of several rows. Name one of "
+                                f"them by its key: {', '.join(titled)}.")
+            return titled
         if printed in self._printed:
             return self._printed[printed]
-        raise unknown("row", name, {*self.models.values(),
-                                    *(one.method for one in self.methods.values())}, where)
+        valid = {*self.models.values(), *(one.method for one in self.methods.values())}
+        near = [title for title in self._titled if title.lower() == name.lower()]
+        raise unknown("row", name, valid, where, near or difflib.get_close_matches(
+            name, sorted({*valid, *self._titled}), cutoff=0.5))
 
     def rows(self, chosen: Sequence[str]) -> dict[str | tuple, str]:
         """Return what each of the chosen rows stands for -> its name. Refuses a row named twice."""
