@@ -60,7 +60,7 @@ def irbench(line, capsys, code=0):
 
 def test_the_commands_of_the_guide_work(world, capsys):
     printed = [irbench(line, capsys) for line in COMMANDS]
-    assert all(line.startswith("irbench ") for line in COMMANDS) and len(COMMANDS) == 8
+    assert all(line.startswith("irbench ") for line in COMMANDS) and len(COMMANDS) == 9
     table = (world / "table.tex").read_text()
     rows = [line.partition(" &")[0] for line in table.splitlines() if line.endswith(r"\\")]
     assert rows[2:] == [*(rf"{name}\textsuperscript{{$\dagger$}}" for name in ("SwinIR", "EDT")),
@@ -104,6 +104,53 @@ def test_the_paper_of_the_guide_compiles_without_a_box_too_wide(world, capsys):
     log = (world / "paper.log").read_text(errors="replace")
     assert not re.findall(r"^(?:!|Overfull).*", log, re.M)
     assert not shutil.which("bibtex") or "Liang" in (world / "paper.bbl").read_text()
+
+
+NAMES = ["SwinIR", "published:EDT", "imdn", "compacter", "bicubic", "mine"]
+
+
+@needs_latex
+@pytest.mark.parametrize("more", [["--bare"], ["--bare", "--stack"], ["--stack"],
+                                  ["--protocol", "x2", "--bold", "best"]])
+def test_rows_cite_the_papers_of_their_methods(world, more, capsys):
+    """A whole paper compiles, and each key of a row is in the file of entries."""
+    said = irbench(["table", "sr", "--rows", *NAMES, "--columns", "set5", "--latex", "--cite-rows",
+                    "--fit", "text", *more, "--output", "table.tex", "--cite", "refs.bib"],
+                   capsys).err
+    assert "--cite-rows: no citation after Ours: a row of your own" in said
+    table = (world / "table.tex").read_text()
+    blocks = 2 if "--stack" in more else 1
+    for name, key in {"SwinIR": "liang2021swinir", "EDT": "li2021edt", "IMDN": "hui2019imdn",
+                      "Compacter": "wu2024compacter", "Bicubic": "keys1981cubic"}.items():
+        assert table.count(rf"{name}~\cite{{{key}}}") == blocks
+    assert table.count(r"\cite") == 5 * blocks
+    assert re.search(r"^(\\textbf\{)?Ours\}?(\\textsuperscript\{[a-z,]+\})? &", table, re.M)
+    body = table if "--bare" not in more else rf"\begin{{table}}{table}\end{{table}}"
+    (world / "paper.tex").write_text(
+        "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n" + body +
+        "\\bibliographystyle{plain}\n\\bibliography{refs}\n\\end{document}\n")
+    if not shutil.which("bibtex"):
+        return
+    for step in ("pdflatex", "bibtex", "pdflatex", "pdflatex"):
+        words = ["paper"] if step == "bibtex" else ["-draftmode", "-interaction=nonstopmode",
+                                                    "paper"]
+        subprocess.run([step, *words], cwd=world, capture_output=True, timeout=60, check=False)
+    log = (world / "paper.log").read_text(errors="replace")
+    assert not re.findall(r"^(?:!|Overfull|LaTeX Warning: (?:Citation|There were)).*", log, re.M)
+    assert (world / "paper.bbl").read_text().count(r"\bibitem") >= 5
+
+
+def test_rows_are_cited_only_if_asked_for_and_in_latex(world, capsys):
+    words = ["table", "sr", "--rows", "SwinIR", "imdn", "--columns", "set5"]
+    assert r"\cite" not in irbench([*words, "--latex", "--cite", "refs.bib"], capsys).out
+    for form in ("--markdown", "--html", "--csv", "--text"):
+        refused = irbench([*words, form, "--cite-rows", "--cite", "new.bib"], capsys, code=2)
+        assert refused.err.startswith("irbench: --cite-rows is for LaTeX, and this table is "
+                                      f"{form[2:]}. Add --latex") and not refused.out
+    assert not (world / "new.bib").exists()
+    cited = irbench([*words, "--latex", "--cite-rows"], capsys)
+    assert r"SwinIR~\cite{liang2021swinir}\textsuperscript{$\dagger$} &" in cited.out
+    assert not cited.err.startswith("--cite-rows")
 
 
 def test_a_row_is_named_by_the_title_that_the_table_shows(world, capsys):

@@ -71,6 +71,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                     "chooses the format", tuple(SUFFIXES))
     output.add_file(parser, "--cite", "also write the BibTeX entries of all that the table shows",
                     output.CITATIONS, content=output.bibtex)
+    parser.add_argument("--cite-rows", action="store_true",
+                        help=r"LaTeX: \cite the paper of each method after its name, with the keys "
+                             "of --cite")
 
 
 def _room(given: str) -> str | float:
@@ -97,10 +100,14 @@ def _label(given: str) -> str:
 def run(arguments: argparse.Namespace) -> int:
     """Print or write the table; return the exit code."""
     form = _format(arguments)
+    if arguments.cite_rows and form != "latex":
+        raise UserError(f"--cite-rows is for LaTeX, and this table is {form}. Add --latex or an "
+                        "--output that ends in .tex, or leave out --cite-rows.")
     found = common.collected(arguments.run or arguments.config)
     table = paper.build(found, paper.Selection(
         arguments.task, tuple(arguments.rows), tuple(arguments.columns), tuple(arguments.metrics),
         tuple(arguments.protocol), arguments.bold, arguments.parameters, arguments.stack))
+    uncited = citing.in_rows(found, table) if arguments.cite_rows else []
     content = _printed(table, form, arguments)
     width = _width(table, arguments) if form == "latex" else None
     files = {}
@@ -113,6 +120,9 @@ def run(arguments: argparse.Namespace) -> int:
         files["--output", arguments.output] = content
     for (option, path), text in files.items():
         output.write_file(option, path, text)
+    if uncited:
+        messages.say(f"--cite-rows: no citation after {', '.join(uncited)}: a row of your own, or "
+                     "irbench knows no paper of the method.")
     if arguments.bare:
         for remark in paper.remarks(table):
             messages.say(remark)

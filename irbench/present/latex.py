@@ -121,10 +121,15 @@ def _placed(table: Table, room: str | float) -> tuple[float, fitting.Layout]:
 def _fitted(table: Table, room: float) -> fitting.Layout | None:
     *groups, titles = [[(fitting.ems(title), count) for title, count in row]
                        for row in table.headings(heads=True)]
-    widths = [max([title, *(fitting.ems(row.values[i].shown, row.values[i].marks,
+    widths = [max([title, *(fitting.ems(_with_numbers(row.values[i]), row.values[i].marks,
                                         row.values[i].rank == BEST) for row in table.rows)])
               for i, (title, _) in enumerate(titles)]
     return fitting.fitted(widths, [column.left for column in table.all_columns], groups, room)
+
+
+def _with_numbers(value: Value) -> str:
+    """Return the text of a value with its citations as numbers of two digits: ``IMDN [00]``."""
+    return value.shown + f" [{', '.join('00' for _ in value.cite)}]" * bool(value.cite)
 
 
 def _cut(table: Table, part: int, layout: fitting.Layout) -> list[list[Block]]:
@@ -190,5 +195,6 @@ def _apart(table: Table, value: Value) -> str:
 
 def _value(table: Table, value: Value) -> str:
     marks = rf"\textsuperscript{{{','.join(map(text.latex, value.marks))}}}" if value.marks else ""
-    return (RANKS.get(value.rank, "%s") % text.latex(value.full)
+    cite = rf"~\cite{{{','.join(value.cite)}}}" if value.cite else ""
+    return (RANKS.get(value.rank, "%s") % text.latex(value.full) + cite
             + _apart(table, value).replace("-", "$-$") + marks)

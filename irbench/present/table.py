@@ -69,6 +69,7 @@ class Value:
         against: the method of the printed value, and its source.
         spread: the standard deviation of the values that ``shown`` is the mean of, as shown.
         seeds: how many values it is the mean of: trainings with different seeds.
+        cite: keys of BibTeX entries, which LaTeX cites behind the text.
     """
 
     shown: str
@@ -87,6 +88,7 @@ class Value:
     against: str = ""
     spread: str = ""
     seeds: int = 1
+    cite: tuple[str, ...] = ()
 
     @property
     def full(self) -> str:

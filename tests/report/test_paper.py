@@ -148,6 +148,31 @@ def test_a_title_stands_for_a_row_if_one_alone_has_it(run, monkeypatch):
         assert message in str(raised.value)
 
 
+def test_a_row_has_a_citation_where_its_own_paper_is_known(run, monkeypatch):
+    """Not the paper that printed the value, and none for a name that only the user gave."""
+    own = replace(run.models["tie"], arch="compacter", title="Ours")
+    monkeypatch.setitem(run.models, "tie", own)
+    table = made(run, rows=["RCAN", "bicubic", "published:bicubic", "tie"], columns=["set5"],
+                 stack=True)
+    table.blocks[0].rows[0].source = "nobody knows it"      # the method's key is what counts
+    assert citing.in_rows(run, table) == ["Ours"]
+    assert [row.heads[0].cite for row in table.rows] == 2 * [
+        ("zhang2018rcan",), ("keys1981cubic",), ("keys1981cubic",), ()]
+    monkeypatch.setitem(run.models, "tie", replace(own, title="Compacter, longer"))
+    assert citing.in_rows(run, table) == []
+    table.rows[0].heads[0].shown = "NewNet"     # of a user's catalog
+    assert citing.in_rows(run, table) == ["NewNet"] and table.rows[0].heads[0].cite == ()
+    assert r"RCAN~\cite{zhang2018rcan}\textsuperscript{$\dagger$} &" in to_paper(
+        table.bare(), bare=True)
+
+
+def test_a_citation_takes_its_width(run):
+    table = made(run, rows=["RCAN", "tie"], columns=["set5"], protocols=["x2"]).bare()
+    assert r"\small%" in to_paper(table, 130, bare=True)
+    citing.in_rows(run, table)
+    assert r"\footnotesize%" in to_paper(table, 130, bare=True)
+
+
 def test_the_asterisk_of_a_method_may_be_left_out(run):
     table = made(run, "denoise_color", rows=["ffdnet", "dncnn", "DnCNN*", "tie"],
                  columns=["cbsd68"], protocols=["sigma15"])

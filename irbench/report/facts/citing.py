@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from irbench.catalog import citations, published
 from irbench.core import metrics
-from irbench.present.table import Table
+from irbench.present.table import MEASURED, Table
+from irbench.report.facts import family
 from irbench.report.run import Run
 
 
@@ -62,6 +63,33 @@ def of_table(run: Run, table: Table) -> Cited:
                   {column.dataset for column in table.columns},
                   {column.metric for column in table.columns},
                   [(row.source, row.name) for row in table.published])
+
+
+def in_rows(run: Run, table: Table) -> list[str]:
+    """Give the names of rows the keys of the papers of their methods.
+
+    A published row, another group's model and a model of irbench that bears the name of its method
+    have them; a model of the user's own has none, although its parts may be other people's.
+
+    Returns the names of the rows that are left without, each once.
+    """
+    without = {}
+    for row in table.rows:
+        keys = (_of_method(run, row.key) if row.source == MEASURED else
+                citations.keys("methods", row.name))
+        row.heads[0].cite = keys or ()
+        if not keys:
+            without[row.name] = None
+    return list(without)
+
+
+def _of_method(run: Run, name: str) -> tuple[str, ...] | None:
+    """Return the keys of a model as ``_of_model``, None for a user's own network or title."""
+    spec = run.models[name]
+    method = family.REBUILT.get(spec.arch.partition("-")[0])
+    if method and not spec.own and method.lower() not in spec.title.lower():
+        return None
+    return _of_model(run, name)
 
 
 def _cited(run: Run, models: Iterable[tuple[str, str]], datasets: set[str], scores: set[str],
