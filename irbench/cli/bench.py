@@ -25,6 +25,8 @@ from irbench.plan import config as configs
 NAME = "bench"
 HELP = "measure time and memory of the attention implementations"
 SECTION = "attention_bench"
+THREADS = ("1; with --config those of the record that is replaced, else of the run's profiles, "
+           "else all cores, as in the workflow")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         metavar="NAME", help="in addition to dense attention, default: "
                         f"{' '.join(usual['implementations'])}")
     common.add_wait_quiet(parser)
-    common.add_job(parser)
+    common.add_job(parser, threads=THREADS)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -64,7 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError(f"{arguments.plan or arguments.config}: no benchmark is configured. "
                         f"Add `{SECTION}: {{}}` to it, or omit --config.")
     job = planned.find("bench", bench=arguments.what)
-    return work.run_job(arguments, planned, job, common.settings(arguments, planned))
+    return work.run_job(arguments, planned, job, common.settings(arguments, planned),
+                        work.measured(arguments.threads))
 
 
 def _by_hand(arguments: argparse.Namespace, sizes: dict) -> int:
@@ -74,7 +77,7 @@ def _by_hand(arguments: argparse.Namespace, sizes: dict) -> int:
     allocator.keep()
     messages.log_to(arguments.log)
     how = RunSettings(device=jobs.pick_device(arguments.device or "auto"),
-                      threads=arguments.threads, wait_quiet=arguments.wait_quiet or 0)
+                      threads=arguments.threads or 1, wait_quiet=arguments.wait_quiet or 0)
     print(json.dumps(bench.measure(sizes, how)))
     return 0
 

@@ -137,13 +137,14 @@ def options_of(given: list[str]) -> dict:
 
 
 def add_job(parser: argparse.ArgumentParser, *, device: bool = True,
-            several: bool = False) -> None:
+            several: bool = False, threads: str = "") -> None:
     """Add the options of every job (see ``run_jobs``).
 
     Args:
         parser: of the verb.
         device: whether the job computes.
         several: whether the verb may do several jobs, each with a log of its own.
+        threads: what the number of threads is if none is given, which is None then; "": 1.
     """
     parser.add_argument("--on-failure", choices=["stop", "record"], default="stop",
                         help="if there is no result: stop with exit code 2 (default), or "
@@ -159,7 +160,8 @@ def add_job(parser: argparse.ArgumentParser, *, device: bool = True,
         parser.add_argument("--resubmit", type=int, choices=(0, 1), default=0,
                             help=argparse.SUPPRESS)
         add_device(parser, "default: the config's")
-        parser.add_argument("--threads", type=workers, default=1, help="CPU threads (default 1)")
+        parser.add_argument("--threads", type=workers, default=None if threads else 1,
+                            help=f"CPU threads (default: {threads or 1})")
 
 
 def add_wait_quiet(parser: argparse.ArgumentParser) -> None:
@@ -228,7 +230,7 @@ def settings(arguments: argparse.Namespace, plan: Plan, **more: object) -> RunSe
     asked = getattr(arguments, "wait_quiet", None)      # only of jobs that measure time
     more["wait_quiet"] = plan.config.get("wait_quiet", 0) if asked is None else asked
     return RunSettings(device=arguments.device or plan.config["device"],
-                       threads=arguments.threads, progress=True, **more)
+                       threads=arguments.threads or 1, progress=True, **more)
 
 
 def load_plan(arguments: argparse.Namespace) -> Plan:

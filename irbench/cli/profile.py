@@ -17,6 +17,8 @@ from irbench.core.errors import UserError
 
 NAME = "profile"
 HELP = "measure parameters, MACs, latency, memory"
+THREADS = ("those of the record that is replaced, else of most other profiles of the run on this "
+           "kind of machine, else all cores, as in the workflow")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, nargs="+", metavar="MODEL",
                         help="a name under `models` in the config")
     common.add_wait_quiet(parser)
-    common.add_job(parser, several=True)
+    common.add_job(parser, several=True, threads=THREADS)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -45,4 +47,5 @@ def run(arguments: argparse.Namespace) -> int:
     jobs = [planned.find("profile", protocol=protocol, model=model)
             for protocol, model in zip(protocols, models, strict=True)]
     jobs = list({job.record: job for job in jobs}.values())     # models may share a profile
-    return work.run_jobs(arguments, planned, jobs, common.settings(arguments, planned))
+    return work.run_jobs(arguments, planned, jobs, common.settings(arguments, planned),
+                         work.measured(arguments.threads))

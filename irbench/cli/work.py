@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import locale
 import sys
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from irbench.core import messages
 from irbench.core.errors import Paused, Superseded, UserError, refusal
 from irbench.jobs import run as jobs
-from irbench.jobs import supervise
+from irbench.jobs import supervise, threads
 from irbench.jobs.result import RunSettings
 from irbench.plan import Job, Plan
 from irbench.plan import file as plan_file
@@ -71,6 +72,36 @@ def run_jobs(arguments: argparse.Namespace, plan: Plan, chosen: Sequence[Job],
                                    resubmit=bool(arguments.resubmit),
                                    records=not (how and how.part), apart=kind.apart)
     return work()
+
+
+def measured(given: int | None) -> Do:
+    """Return what runs a job that measures time: it says how many threads it takes, and why.
+
+    Args:
+        given: the threads that were asked for; None for those of ``irbench.jobs.threads``.
+    """
+    def do(plan: Plan, job: Job, how: RunSettings, on_failure: str) -> dict | None:
+        if given is None:
+            count, why = threads.usual(plan, job)
+            messages.say(f"{job.title}: {threads.in_words(count)}, {why} (another number: "
+                         "--threads)")
+            return jobs.do(plan, job, dataclasses.replace(how, threads=count),
+                           on_failure=on_failure)
+        by_hand = on_failure == "stop"
+
+        def warn() -> None:
+            if text := threads.differing(plan, job, given, how.device):
+                messages.say(f"{job.title}: warning: {text}")
+
+        # of the workflow it comes last: what a process did before may show in the peak of memory
+        if by_hand:
+            warn()
+        record = jobs.do(plan, job, how, on_failure=on_failure)
+        if not by_hand:
+            warn()
+        return record
+
+    return do
 
 
 def run_job(arguments: argparse.Namespace, plan: Plan, job: Job,

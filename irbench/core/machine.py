@@ -65,6 +65,11 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def processor() -> tuple[str, int | None]:
+    """Return the name of the processor and its number of cores, as ``provenance`` holds them."""
+    return _cpu_name(), os.cpu_count()
+
+
 def busy(cores: float | None) -> float:
     """Return how many cores other processes used during a measurement, 0 if negligible or unknown.
     """

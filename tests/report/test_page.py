@@ -216,7 +216,7 @@ def test_the_command_of_a_record_names_the_runs_config_if_it_is_kept(tmp_path):
     start = "--config results/demo/config.json --protocol sr-x2@1"
     assert commands == [f"irbench eval {start} --dataset photos --model bicubic",
                     f"irbench train {start} --model semanir",
-                    f"irbench profile {start} --model compacter"]
+                    f"irbench profile {start} --model compacter --threads 1"]
 
 
 def test_pictures_have_words_and_regions_have_names(built, reader):

@@ -80,7 +80,9 @@ def command(run: Run, job: Outcome) -> str:
     if kind(job) != "benchmark":
         words += ["--model", job.model]
     threads = ((job.record or {}).get("provenance") or {}).get("threads")
-    return shlex.join([*words, *(["--threads", str(threads)] if (threads or 1) != 1 else [])])
+    # without it a measurement takes those of its run (jobs/threads.py), another job takes one
+    least = 0 if kind(job) in ("profile", "benchmark") else 1
+    return shlex.join([*words, *(["--threads", str(threads)] if (threads or 0) > least else [])])
 
 
 # -- facts ---------------------------------------------------------------------------------------
