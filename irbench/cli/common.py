@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from irbench import plan as plans
-from irbench.catalog import peers, protocols, reader, recipes
+from irbench.catalog import protocols, reader, recipes
 from irbench.cli import output
 from irbench.core.errors import UserError, unknown
 from irbench.core.run_folder import RESULTS, RunFolder, runs
@@ -22,8 +22,7 @@ from irbench.data import sets
 from irbench.inference import devices
 from irbench.jobs import verify
 from irbench.jobs.result import RunSettings
-from irbench.models import registry
-from irbench.plan import Plan, scoring, shipped
+from irbench.plan import Plan, shipped
 from irbench.plan import config as configs
 from irbench.report import collect
 from irbench.report.run import Run
@@ -316,17 +315,6 @@ def count_states(found: Iterable[verify.RecordState | verify.ReportState]) -> di
 def has_config(arguments: argparse.Namespace) -> bool:
     """Return whether there is a config; the default one is optional, a named one must exist."""
     return arguments.config != CONFIG or Path(CONFIG).is_file()
-
-
-def everything(config: str | None) -> dict[str, dict]:
-    """Return models, peers, protocols, datasets, recipes and metrics; a config may add some."""
-    loaded = configs.load(config) if config else {"catalog_paths": [], "plugins": []}
-    if config:
-        scoring.resolve(loaded["metrics"], loaded["metric_plugins"], f"config {config}")
-    catalogs, plugins = tuple(loaded["catalog_paths"]), tuple(loaded["plugins"])
-    return {"models": registry.cards(plugins), "peers": peers.catalog(catalogs),
-            "protocols": protocols.catalog(catalogs), "datasets": sets.catalog(catalogs),
-            "recipes": recipes.catalog(catalogs), "metrics": scoring.listed()}
 
 
 def catalog_of(arguments: argparse.Namespace) -> tuple[dict, Path, list[str]]:

@@ -1,10 +1,10 @@
 """``irbench info``: all details of one name or file, or of this machine, as JSON.
 
-Reads   the catalogs, and a config if one is given; or a record or checkpoint. ``machine`` asks
-        nvidia-smi for GPUs: as many jobs of a run use one at once, unless ``--resources gpu=N``
-        says otherwise.
+Reads   the catalogs and the config, which may be missing; or a record or checkpoint. ``machine``
+        asks nvidia-smi for GPUs: as many jobs of a run use one at once, unless
+        ``--resources gpu=N`` says otherwise.
 
-Try: ``irbench info results/photos/cells/sr-x2@1/photos/bicubic.json``
+Try: ``irbench info results/photos/cells/sr-x2@2/photos/bicubic.json``
      ``irbench info machine``
 """
 
@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import json
 from pathlib import Path
 
-from irbench.cli import common
+from irbench.api import references
+from irbench.cli import names
 from irbench.core import machine, records
-from irbench.core.errors import unknown
+from irbench.core.errors import UserError, unknown
 from irbench.inference import gpus
 from irbench.weights import loading
 
@@ -30,7 +32,7 @@ MACHINE = "machine"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     parser.add_argument("name", help=f"a name, or the path of a record or checkpoint; or {MACHINE}")
-    parser.add_argument("--config", help="also search what this config adds")
+    names.add_config(parser, "search")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,10 +43,12 @@ def run(arguments: argparse.Namespace) -> int:
     elif path.is_file():
         found = records.read(path) if path.suffix == ".json" else loading.describe(path)
     else:
-        known = common.everything(arguments.config)
+        if _is_path(arguments.name):
+            raise _no_file(path)
+        known = names.everything(arguments.config)
         # the version of a protocol may be omitted
-        names = {name.rpartition("@")[0]: name for name in known["protocols"]}
-        wanted = names.get(arguments.name, arguments.name)
+        newest = {name.rpartition("@")[0]: name for name in known["protocols"]}
+        wanted = newest.get(arguments.name, arguments.name)
         found = next((group[wanted] for group in known.values() if wanted in group), None)
         if found is None:
             raise unknown("name", arguments.name, (n for g in known.values() for n in g))
@@ -52,6 +56,23 @@ def run(arguments: argparse.Namespace) -> int:
             found = dataclasses.asdict(found)
     print(json.dumps(found, indent=1, default=str))
     return 0
+
+
+def _is_path(name: str) -> bool:
+    """Return whether a word means a file, not a name of the catalogs."""
+    return references.is_path(name) or Path(name).suffix in (".json", ".yaml", ".yml")
+
+
+def _no_file(path: Path) -> UserError:
+    """Build the error for a path that is no file, with those that are like it."""
+    if path.is_dir():
+        return UserError(f"{path}: a folder. Give the path of a record or checkpoint in it.")
+    place = next((one for one in path.parents if one.is_dir()), Path())
+    wrong, *rest = path.relative_to(place).parts
+    beside = difflib.get_close_matches(wrong, sorted(one.name for one in place.iterdir()))
+    near = [str(found) for one in beside if (found := place.joinpath(one, *rest)).is_file()]
+    return UserError(f"{path}: no such file." + (f" Did you mean {' or '.join(near)}?" if near else
+                     " Give the path of a record or checkpoint, or a name (irbench list)."))
 
 
 def _machine() -> dict:

@@ -1,6 +1,6 @@
 """``irbench list``: all models, peers, protocols, datasets, recipes, metrics, published methods.
 
-Reads   the catalogs, and a config if one is given.
+Reads   the catalogs and the config, which may be missing.
 
 Try: ``irbench list metrics``
      ``irbench list protocols --markdown``
@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import argparse
 
-from irbench.catalog import published
-from irbench.cli import common
+from irbench.cli import names
 from irbench.core.errors import UserError
-from irbench.plan import config as configs
 from irbench.present import protocol_page
 
 NAME = "list"
@@ -26,14 +24,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         choices=["models", "peers", "protocols", "datasets", "recipes", "metrics",
                                  "published"],
                         help="%(choices)s; default: all")
-    parser.add_argument("--config", help="also list what this config adds")
+    names.add_config(parser, "list")
     parser.add_argument("--markdown", action="store_true", help="for protocols: a page of tables "
                         "with every convention, as in the documentation")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the requested lists; return the exit code. Raises UserError for other pages."""
-    known = {**common.everything(arguments.config), "published": _published(arguments.config)}
+    known = names.everything(arguments.config)
     if arguments.markdown:
         if arguments.what != "protocols":
             raise UserError("--markdown is for protocols: irbench list protocols --markdown")
@@ -50,12 +48,3 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"  * {published.ONE_MODEL};\n    irbench table --rows "
                   "takes the name without it, if no other method has it")
     return 0
-
-
-def _published(config: str | None) -> dict[str, dict]:
-    """Return the published methods, which `irbench table --rows` takes, each with its tasks."""
-    paths = configs.load(config)["catalog_paths"] if config else []
-    tasks: dict[str, dict[str, None]] = {}
-    for figure in (*published.load(), *published.of_users(paths)):
-        tasks.setdefault(figure.method, {})[figure.task] = None
-    return {method: {"note": ", ".join(found)} for method, found in tasks.items()}

@@ -64,7 +64,7 @@ def unknown(kind: str, name: str, valid: Iterable[str], where: str = "",
 
     ``near``: names that are nearer than spelling tells; then only these are suggested.
     """
-    valid = sorted(valid)
+    valid = sorted(set(valid))
     near = list(near) or difflib.get_close_matches(str(name), valid, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     place = f"{where}: " if where else ""

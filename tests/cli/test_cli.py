@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -6,6 +7,8 @@ import pytest
 import yaml
 
 from irbench import cli, plan
+from irbench.catalog import protocols
+from irbench.cli import info
 from irbench.core import digests, records
 from irbench.jobs import run as jobs
 from irbench.jobs import verify
@@ -370,7 +373,44 @@ def test_list_and_info(capsys, world):
     assert cli.main(["info", "sr-x2"]) == 0
     assert json.loads(capsys.readouterr().out)["degradation"]["scale"] == 2
     assert cli.main(["info", "compater"]) == 2
-    assert "Did you mean 'compacter'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Did you mean 'compacter'" in said
+    valid = said.rpartition("Valid: ")[2].strip().rstrip(".").split(", ")
+    assert len(valid) == len(set(valid)) > 20
+
+
+def test_list_and_info_know_what_the_config_here_defines(world, capsys):
+    value = yaml.safe_load(world.read_text())
+    value["models"]["mine"] = {"arch": "tiny", "checkpoint": "none"}
+    world.write_text(yaml.safe_dump(value))
+    for name, key in (("mine", "arch"), ("tiny", "builder"), ("tinyset", "source")):
+        assert cli.main(["info", name]) == 0
+        assert json.loads(capsys.readouterr().out)[key]
+        assert cli.main(["list"]) == 0
+        assert f"  {name} " in capsys.readouterr().out
+    # who mends a config needs the names
+    world.write_text("models: [")
+    assert cli.main(["list", "models"]) == 0 and cli.main(["info", "mine"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("config.yaml adds nothing: ") == 2 and "unknown name 'mine'" in said
+    assert cli.main(["list", "--config", str(world)]) == 2
+
+
+def test_info_says_of_a_path_that_there_is_no_such_file(world, capsys):
+    assert cli.main(["eval", "--protocol", "sr-x2", "--dataset", "tinyset", "--model",
+                     "bicubic"]) == 0
+    place = "results/tiny/cells/sr-x2@{}/tinyset/bicubic.json"
+    for name, message in (
+            (place.format(1), f"no such file. Did you mean {place.format(2)}?"),
+            ("results/tiny", "a folder. Give the path of a record"),
+            ("/none/of/these.pth", "no such file. Give the path"),
+            ("nothing.json", "no such file. Give the path")):
+        capsys.readouterr()
+        assert cli.main(["info", name]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"irbench: {name}: {message}") and "valid names" not in said
+    example = re.search(r"irbench info (results\S+json)", info.__doc__)[1]
+    assert example.split("/")[3] == protocols.get("sr-x2").id
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list"], ["info", "sr-x2"]])
