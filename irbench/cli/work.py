@@ -17,14 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 from irbench.core import messages
 from irbench.core.errors import Paused, Superseded, UserError, refusal
+from irbench.jobs import outcome, supervise, threads
 from irbench.jobs import run as jobs
-from irbench.jobs import supervise, threads
 from irbench.jobs.result import RunSettings
 from irbench.plan import Job, Plan
 from irbench.plan import file as plan_file
 
 Do = Callable[..., dict | None]     # as ``jobs.do``
-SUMMARY = ("mean", "part", "count", "steps", "final_loss", "parameters", "macs")
 
 
 def settled(arguments: argparse.Namespace, plan: Plan, job: Job) -> Job:
@@ -129,7 +128,7 @@ def _print_summary(written: list[tuple[Job, dict]]) -> None:
         found.append({
             "record": None if "part" in result else str(job.record),
             "status": record["status"], "reason": record["reason"],
-            **{name: result[name] for name in SUMMARY if name in result}})
+            **outcome.summary(record)})
     if found:
         print(json.dumps(found[0] if len(found) == 1 else {"records": found}))
 

@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from irbench.core import metrics
+from irbench.core import machine, metrics
+
+SUMMARY = ("mean", "part", "count", "steps", "final_loss", "parameters", "macs")
+SIZE = ("batch", "channels", "height", "width")
+MEASURED = ("peak_memory_bytes", "peak_memory_of", "input", "threads", "device", "device_name",
+            "dtype")    # of a profile
 
 
 def in_words(record: dict) -> str:
@@ -24,6 +29,8 @@ def with_time(record: dict) -> str:
     images = (record["result"] or {}).get("images") if record["kind"] == "cell" else None
     part = "" if images is None else f"{counted(len(images))}{of_part(record['spec'])}, "
     time = duration(sum(record["seconds"].values()))
+    if record["kind"] in ("profile", "bench"):      # what it has measured is a time, too
+        time = f"measuring took {time}"
     return f"{in_words(record) or 'done'} ({part}{time})"
 
 
@@ -75,11 +82,49 @@ def _cell(result: dict) -> str:
                      for name, value in result["mean"].items() if value is not None) or "no metric"
 
 
+def summary(record: dict) -> dict:
+    """Return the numbers of a record for the JSON document that a command prints.
+
+    They have the names of the report's CSV files: of a profile ``latency_p50_ms`` (ms),
+    ``timed_passes``, ``input`` (batch, channels, height, width in pixels), ``threads``, ``device``,
+    ``dtype``, ``peak_memory_bytes``, ``busy_elsewhere_cores`` and ``disturbed``, whether these were
+    too many.
+    """
+    result = record["result"] or {}
+    found = {name: result[name] for name in SUMMARY if name in result}
+    if record["kind"] != "profile" or not result:
+        return found
+    latency = result.get("latency_ms") or {}
+    cores = latency.get("busy_elsewhere")
+    return {**found, "latency_p50_ms": latency.get("p50"),
+            "timed_passes": len(latency.get("samples") or ()) or None,
+            "busy_elsewhere_cores": cores, "disturbed": bool(machine.busy(cores)),
+            **{name: result.get(name) for name in MEASURED}}
+
+
 def _profile(result: dict) -> str:
     known = [("{:.1f} k parameters", result.get("parameters"), 1e3),
              ("{:.2f} GMACs", result.get("macs"), 1e9)]
-    return ", ".join(text.format(value / unit) for text, value, unit in known
-                     if value is not None) or "neither parameters nor MACs are known"
+    counts = [text.format(value / unit) for text, value, unit in known if value is not None]
+    peak = result.get("peak_memory_bytes")
+    return ", ".join(filter(None, [
+        *(counts or ["neither parameters nor MACs are known"]), _latency(result),
+        peak is not None and f"peak memory {peak / 2**20:.1f} MiB"]))
+
+
+def _latency(result: dict) -> str:
+    """Return the latency with what it depends on, "?" behind it if other processes disturbed it."""
+    latency = result.get("latency_ms") or {}
+    if latency.get("p50") is None:
+        return ""
+    size, cores = result.get("input") or {}, machine.busy(latency.get("busy_elsewhere"))
+    shape = " x ".join(str(size.get(name, "?")) for name in SIZE)
+    threads = result.get("threads") if result.get("device") == "cpu" else None
+    how = [f"median of {len(latency.get('samples') or ())} passes", f"input {shape}",
+           f"{threads} thread{'s' * (threads != 1)}" if threads else "",
+           result.get("device_name") or result.get("device"),
+           f"disturbed: {cores:.1f} cores busy elsewhere" if cores else ""]
+    return f"latency {latency['p50']:.4g} ms{'?' * bool(cores)} ({', '.join(filter(None, how))})"
 
 
 def _training(result: dict) -> str:

@@ -186,7 +186,7 @@ def test_the_line_of_every_kind_of_job_has_its_result(world, capsys):
     assert re.search(r"training sr-x2@1 / tiny: 2 steps, final loss 0\.\d+ \(",
                      capsys.readouterr().err)
     assert cli.main(["profile", "--protocol", "sr-x2", "--model", "tiny"]) == 0
-    assert re.search(r"profile sr-x2@2 / tiny: 0\.6 k parameters, 0\.00 GMACs \(",
+    assert re.search(r"profile sr-x2@2 / tiny: 0\.6 k parameters, 0\.00 GMACs, latency [\d.]+ ms",
                      capsys.readouterr().err)
 
 

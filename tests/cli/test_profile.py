@@ -1,6 +1,7 @@
 """``irbench profile``: the threads that it takes, and what it says to people and programs."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import yaml
 import irbench
 from irbench import cli
 from irbench.core import machine, records
-from irbench.jobs import threads
+from irbench.jobs import outcome, threads
 from tests.helpers import tiny
 
 TINY = ["--protocol", "sr-x2", "--model", "tiny"]
@@ -85,3 +86,30 @@ def test_a_benchmark_has_the_threads_of_its_run(world, capsys):
         assert cli.main(["bench", "attention", "--config", "config.yaml", *more]) == 0
         assert why in capsys.readouterr().err
     assert measured(Path("results/tiny/benches/attention.json")) == 2
+
+
+def test_a_profile_tells_its_latency_and_what_it_depends_on(world, capsys):
+    """The time that measuring took must not pass for it."""
+    said, found = profile(capsys, *TINY, "--threads", "2")
+    result = records.read(RECORD)["result"]
+    p50, name = result["latency_ms"]["p50"], re.escape(result["device_name"])
+    assert re.search(
+        r"tiny: 0\.6 k parameters, 0\.00 GMACs, latency ([\d.e-]+) ms\?? \(median of 3 passes, "
+        rf"input 1 x 3 x 16 x 16, 2 threads, {name}(, disturbed: [\d.]+ cores busy elsewhere)?\), "
+        r"peak memory [\d.]+ MiB \(measuring took [\d.]+ s\): ", said)
+    assert (found["latency_p50_ms"], found["threads"], found["timed_passes"]) == (p50, 2, 3)
+    assert found["input"] == {"batch": 1, "channels": 3, "height": 16, "width": 16}
+    assert found["peak_memory_bytes"] == result["peak_memory_bytes"]
+    assert (found["device"], found["dtype"]) == ("cpu", "float32")
+    assert found["busy_elsewhere_cores"] == result["latency_ms"]["busy_elsewhere"]
+
+
+@pytest.mark.parametrize(("cores", "disturbed"), [(None, False), (0.1, False), (1.04, True)])
+def test_a_disturbed_latency_is_marked_as_in_the_tables(cores, disturbed):
+    result = {"latency_ms": {"p50": 12.34567, "samples": [1.0] * 10, "busy_elsewhere": cores},
+              "device": "cuda", "threads": 8, "parameters": 15100, "macs": 25 * 10**7}
+    record = {"kind": "profile", "status": "ok", "result": result, "seconds": {"measure": 61.0}}
+    text = outcome.with_time(record)
+    assert ("latency 12.35 ms? (" in text) == disturbed == outcome.summary(record)["disturbed"]
+    assert ("disturbed: 1.0 cores busy elsewhere" in text) == disturbed
+    assert "thread" not in text and text.endswith("(measuring took 1 min 1 s)")
