@@ -15,12 +15,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import re
 from pathlib import Path
 
-from irbench.api import references
 from irbench.api.evaluation import Evaluation, evaluate
-from irbench.cli import common, output, work
+from irbench.cli import alone, common, output, work
 from irbench.core import files, messages, records
 from irbench.core.errors import UserError
 from irbench.jobs import outcome, parts
@@ -28,7 +26,7 @@ from irbench.jobs import run as jobs
 from irbench.jobs.cells import reuse
 from irbench.jobs.cells.parts import Part
 from irbench.jobs.result import record_of
-from irbench.plan import Job, Plan, single
+from irbench.plan import Job, Plan
 
 NAME = "eval"
 HELP = "evaluate one cell: model, dataset, protocol"
@@ -37,8 +35,7 @@ HELP = "evaluate one cell: model, dataset, protocol"
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     common.add_run(parser, word=True)
-    parser.add_argument("--no-config", action="store_true",
-                        help=f"do without a config although there is a {common.CONFIG}")
+    alone.add_no_config(parser)
     common.add_protocol(parser)
     parser.add_argument("--dataset", required=True, nargs="+", metavar="NAME",
                         help="a name (irbench data list); several, if a config names the model")
@@ -56,14 +53,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                              "cell's record, and evaluates what the parts have not")
     parser.add_argument("--keep-images", action="store_true",
                         help="keep the restored images in the run")
-    alone = parser.add_argument_group(
-        "without a config", f"With any of these options {common.CONFIG} is not read.")
-    alone.add_argument("--weights", metavar="FILE", help="weights for a name or FILE.py:NAME")
-    common.add_model_options(alone)
-    alone.add_argument("--metrics", nargs="+", metavar="NAME", help="default: those of a run")
-    alone.add_argument("--catalog", metavar="FILE", action="append", default=[],
-                       help="your own datasets and protocols; may be given more than once")
-    common.add_data_root(alone)
+    group = alone.add_options(parser, "weights for a name or FILE.py:NAME")
+    group.add_argument("--metrics", nargs="+", metavar="NAME", help="default: those of a run")
     common.add_job(parser, several=True)
 
 
@@ -76,11 +67,11 @@ def _part_named(text: str) -> Part:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate the cell; return the exit code."""
-    alone = _is_alone(arguments)
-    if arguments.part and (alone or arguments.limit):
+    without = alone.wanted(arguments)
+    if arguments.part and (without or arguments.limit):
         raise UserError("--part needs a run to write to: it goes with a config, and without "
                         "--limit.")
-    if not alone and not arguments.limit:
+    if not without and not arguments.limit:
         if arguments.output:
             raise UserError("--output goes with --limit, or without a config. The record of a cell "
                             "of a run is in the run's folder.")
@@ -97,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("several sets need a run to write to: they go with a config, and without "
                         "--limit. Give one --dataset, and one --log.")
     messages.log_to(arguments.log[0] if arguments.log else None)
-    found = _alone(arguments) if alone else _part(arguments)
+    found = _alone(arguments) if without else _part(arguments)
     record = found.record
     data = record["spec"]["dataset"]
     messages.say(f"{found}, the set's SHA-256 begins with {str(data['sha256'])[:12]}")
@@ -110,28 +101,6 @@ def run(arguments: argparse.Namespace) -> int:
         "count": len(record["result"]["images"]), "complete": found.complete,
         "dataset_sha256": data["sha256"]}))
     return 0
-
-
-def _is_alone(arguments: argparse.Namespace) -> bool:
-    """Return whether the cell is evaluated without a config; raise UserError if that is unclear."""
-    wanted = _without_config(arguments)
-    named = arguments.plan or arguments.config != common.CONFIG
-    if wanted and named:
-        raise UserError(f"{wanted[0]} goes without a config, but "
-                        f"{'--plan' if arguments.plan else '--config'} names one. Omit one of "
-                        "them; a config has keys for the same: plugins, checkpoint, options, "
-                        "metrics, catalog_paths, data_root.")
-    return bool(wanted) or not (named or common.has_config(arguments))
-
-
-def _without_config(arguments: argparse.Namespace) -> list[str]:
-    """Return the given options that mean a cell without a config."""
-    return [text for text, given in (
-        ("--no-config", arguments.no_config),
-        (f"--model {arguments.model}", references.is_path(arguments.model)),
-        ("--weights", arguments.weights), ("--options", arguments.options),
-        ("--metrics", arguments.metrics),
-        ("--catalog", arguments.catalog), ("--data-root", arguments.data_root)) if given]
 
 
 def _cell(planned: Plan, arguments: argparse.Namespace, dataset: str) -> Job:
@@ -151,25 +120,7 @@ def _alone(arguments: argparse.Namespace) -> Evaluation:
                         catalog_paths=tuple(arguments.catalog),
                         data_root=arguments.data_root or "data")
     except UserError as error:
-        raise type(error)(_ignored(arguments, _as_option(str(error)))) from None
-
-
-def _as_option(text: str) -> str:
-    """Return a message that begins with an argument of Python's, with the option's name."""
-    return f"--{text}" if text.partition(": ")[0] in single.ARGUMENTS else text
-
-
-def _ignored(arguments: argparse.Namespace, text: str) -> str:
-    """Add that a config was not read, and why, if a name is unknown that it may define.
-
-    It comes first: a list of valid names is long.
-    """
-    why = _without_config(arguments)
-    if (not why or arguments.no_config or not common.has_config(arguments)
-            or not re.search(r"\bunknown (model|dataset|protocol|metric) ", text)):
-        return text
-    return (f"{common.CONFIG} was not read, because of {' and '.join(why)}: {text} To use what "
-            f"{common.CONFIG} defines, omit {' and '.join(why)}.")
+        raise alone.explained(arguments, error) from None
 
 
 def _part(arguments: argparse.Namespace) -> Evaluation:

@@ -287,13 +287,17 @@ def _add_profile(plan: Plan, model: Model, protocol: Protocol) -> None:
     if shared != name:
         plan.costs[name] = shared
         return
-    # references do not affect the results of other models
-    settings = {k: v for k, v in plan.config["profile"].items() if k != "references"}
-    jobs.add(plan.profiles, plan.run_folder, "profile",
-             {"protocol": protocol.id, "model": model.name}, {
-        "protocol": protocol.definition(), "model": model_entries.profiled(model),
-        "profile": settings, "device": plan.config["device"],
-        "code": sources.digest("profile", model, tuple(plan.config["plugins"]))}, model)
+    key = {"protocol": protocol.id, "model": model.name}
+    jobs.add(plan.profiles, plan.run_folder, "profile", key,
+             profile_spec(plan.config, model, protocol), model)
+
+
+def profile_spec(config: dict, model: Model, protocol: Protocol) -> dict:
+    """Return the spec of a model's profile; references do not affect the results of others."""
+    settings = {k: v for k, v in config["profile"].items() if k != "references"}
+    return {"protocol": protocol.definition(), "model": model_entries.profiled(model),
+            "profile": settings, "device": config["device"],
+            "code": sources.digest("profile", model, tuple(config["plugins"]))}
 
 
 def _add_references(plan: Plan, where: str) -> None:

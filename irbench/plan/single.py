@@ -40,7 +40,8 @@ def settings(**given: object) -> dict:
     """Return the settings of a config that do not belong to a model or cell, complete.
 
     Args:
-        given: any of run, metrics, data_root, device, catalog_paths, plugins; None: the default.
+        given: any of run, metrics, data_root, device, profile, catalog_paths, plugins; None: the
+            default.
 
     Raises:
         UserError: an invalid value.
@@ -119,6 +120,20 @@ def module_of(config: dict, name: str, title: str, protocol: Protocol, dataset: 
                 entry, config["data_root"])["dataset"])}
     job = _job(model, protocol, dataset, spec, config["run"])
     return _plan(config, model, protocol, known), job
+
+
+def profile_of(plan: Plan, cell: Job) -> Job:
+    """Return the profile of a model, from what ``model_of`` or ``module_of`` returned.
+
+    Raises UserError for a model without weights, which a run does not profile either.
+    """
+    model, protocol = cell.model, plan.protocols[cell.key["protocol"]]
+    if not model.learned:
+        raise UserError(f"model: {model.name} has no weights, so there is no profile of it.")
+    key = {"protocol": protocol.id, "model": model.name}
+    return Job("profile", key, records.decisive(
+        compose.profile_spec(plan.config, model, protocol)),
+        plan.run_folder.record("profile", key), model)
 
 
 @contextlib.contextmanager

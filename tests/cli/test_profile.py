@@ -113,3 +113,47 @@ def test_a_disturbed_latency_is_marked_as_in_the_tables(cores, disturbed):
     assert ("latency 12.35 ms? (" in text) == disturbed == outcome.summary(record)["disturbed"]
     assert ("disturbed: 1.0 cores busy elsewhere" in text) == disturbed
     assert "thread" not in text and text.endswith("(measuring took 1 min 1 s)")
+
+
+NET = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, scale, channels, width=5):
+        super().__init__()
+        self.up, self.mix = nn.Upsample(scale_factor=scale), nn.Conv2d(channels, width, 1)
+        self.out = nn.Conv2d(width, channels, 1)
+
+    def forward(self, x):
+        return self.out(self.mix(self.up(x))).clamp(0, 1)
+"""
+
+
+def test_a_network_of_ones_own_needs_no_config_even_beside_one(world, capsys):
+    Path("net.py").write_text(NET)
+    before = sorted(Path().rglob("*.json"))
+    words = ["--protocol", "sr-x2", "--model", "net.py:Net", "--height", "16", "--width", "24"]
+    said, found = profile(capsys, *words, "--threads", "2")
+    assert (found["record"], found["parameters"]) == (None, 4 * 5 + 6 * 3)
+    assert found["macs"] == 32 * 48 * (3 * 5 + 5 * 3) and found["threads"] == 2
+    assert (found["input"]["height"], found["input"]["width"]) == (16, 24)
+    assert "net under sr-x2@2: 0.0 k parameters, 0.00 GMACs, latency " in said
+    wide = irbench.profile("net.py:Net", "sr-x2", "cpu", options={"width": 7}, height=16, width=24)
+    assert profile(capsys, *words, "--options", "width=7")[1]["macs"] == wide.result["macs"]
+    assert wide.result["threads"] == machine.usable_cores()
+    from torch import save
+    save({"mix.weight": 0}, "w.pth")
+    assert cli.main(["profile", *words, "--weights", "w.pth"]) == 2
+    assert sorted(Path().rglob("*.json")) == before
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--model", "bicubic", "--no-config"], "bicubic has no weights, so there is no profile of it"),
+    (["--model", "net.py:Net", "--config", "c.yaml"], "--model net.py:Net goes without a config"),
+    (["--model", "net.py:Net", "--on-failure", "record"], "need a run to write to"),
+    (["--model", "tinyy", "--height", "16"], "config.yaml was not read, because of --height"),
+    (["--model", "compacter", "--height", "1"], "height")])
+def test_what_does_not_go_together_is_said(world, capsys, words, message):
+    assert cli.main(["profile", "--protocol", "sr-x2", *words]) == 2
+    said = capsys.readouterr().err
+    assert message in said and "Traceback" not in said

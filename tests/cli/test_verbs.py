@@ -10,7 +10,7 @@ import pytest
 from irbench import cli
 from irbench.cli import leaks
 
-SHARED = {"common", "output", "work"}
+SHARED = {"alone", "names", "common", "output", "work"}
 
 
 def examples(module):
