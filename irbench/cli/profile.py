@@ -51,11 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
     if len(protocols) not in (1, len(models)):
         raise UserError(f"--protocol names {len(protocols)} protocols, --model {len(models)} "
                         "models. Give one protocol for all models, or one for each.")
+    if alone.wanted(arguments):
+        return _alone(arguments)
     if len(models) > 1 and arguments.on_failure != "record":
         raise UserError("several models go with --on-failure record, which measures each in a "
                         "process of its own: what was done before would change the memory.")
-    if alone.wanted(arguments):
-        return _alone(arguments)
     planned = common.load_plan(arguments)
     if len(protocols) == 1:
         protocols = protocols * len(models)
@@ -68,9 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _alone(arguments: argparse.Namespace) -> int:
     """Measure one model without a config; return the exit code."""
-    if arguments.on_failure == "record" or len(arguments.log) > 1:
-        raise UserError("--on-failure record and several logs need a run to write to: they go with "
-                        "a config.")
+    if arguments.on_failure == "record" or max(len(arguments.model), len(arguments.log)) > 1:
+        raise UserError("--on-failure record and several models or logs need a run to write to: "
+                        "they go with a config.")
     messages.log_to(arguments.log[0] if arguments.log else None)
     try:
         found = profile(

@@ -151,6 +151,7 @@ def test_a_network_of_ones_own_needs_no_config_even_beside_one(world, capsys):
     (["--model", "bicubic", "--no-config"], "bicubic has no weights, so there is no profile of it"),
     (["--model", "net.py:Net", "--config", "c.yaml"], "--model net.py:Net goes without a config"),
     (["--model", "net.py:Net", "--on-failure", "record"], "need a run to write to"),
+    (["--model", "net.py:Net", "compacter"], "several models or logs need a run"),
     (["--model", "tinyy", "--height", "16"], "config.yaml was not read, because of --height"),
     (["--model", "compacter", "--height", "1"], "height")])
 def test_what_does_not_go_together_is_said(world, capsys, words, message):
