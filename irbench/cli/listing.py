@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 
+from irbench.catalog import published
 from irbench.cli import names
 from irbench.core.errors import UserError
 from irbench.present import protocol_page
