@@ -31,7 +31,7 @@ from irbench.core.errors import Unavailable, UserError
 from irbench.core.files import expanded, read_bytes
 from irbench.data import folders, tree
 from irbench.imaging import containers, degrade, metrics
-from irbench.imaging.images import decode, of_pillow, read_image, to_rgb
+from irbench.imaging.images import decode, of_pillow, read_image, size_of, to_rgb
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -255,7 +255,9 @@ def score(results: str | Path, targets: str | Path, protocol: str,
     scorer = _scorer(chosen, names)
     scores = {}
     todo = [name for name in wanted if name in results_of]
-    for name in messages.track(todo, f"score {chosen.id}", len(todo)) if progress else todo:
+    shown = messages.track(todo, f"score {chosen.id}", len(todo), pictures=[
+        messages.Sized(name, size_of(wanted[name])) for name in todo]) if progress else todo
+    for name in shown:
         ours, theirs = given[results_of[name][0]], wanted[name]
         try:
             scores[name] = _scores(scorer, chosen, _decoded(ours), _decoded(theirs))

@@ -14,9 +14,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from tqdm import tqdm
 
@@ -25,10 +25,14 @@ from irbench.core.errors import UserError, refusal
 
 T = TypeVar("T")
 EVERY = 10.0  # seconds between lines
+SILENT = 30.0   # a picture that will probably take longer is named when it begins
+LARGE = 2.5e5   # pixels of a picture that is named before it is known how fast the work goes
 _log: Path | None = None
 _muted = _plain = False
 # of the live line of a budget in seconds
 BUDGET = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s{postfix}"
+# of the live line of pictures, whose length and time left go by pixels
+PIXELS = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}{postfix}]"
 
 
 def log_to(path: str | Path | None) -> None:
@@ -108,6 +112,13 @@ def _to_log(message: str) -> None:
         _log = None
 
 
+class Sized(NamedTuple):
+    """A picture to work on: its name for people, and its pixels (0 if they are not known)."""
+
+    name: str
+    pixels: float
+
+
 class Progress:
     """How much of a piece of work is done, how fast it goes and how long it will take.
 
@@ -117,7 +128,7 @@ class Progress:
     """
 
     def __init__(self, title: str, total: float | None, start: float = 0, unit: str = "",
-                 show: bool = True) -> None:
+                 show: bool = True, pixels: float = 0) -> None:
         """Begin the work.
 
         Args:
@@ -126,16 +137,25 @@ class Progress:
             start: how much was done before.
             unit: ``B`` for bytes, ``s`` for a budget in seconds, "" for items.
             show: whether to report at all.
+            pixels: of all items that remain, if they are pictures: the time left goes by pixels,
+                since a picture may have a hundred times those of another one. 0: items are alike.
         """
         self.title, self.total, self.unit = title, total, unit
         self.start = self.done = start
         self.begun = self.last = time.monotonic()
         self.rounds = 0     # of a budget in seconds
+        self.pixels, self.pixels_done = pixels, 0.0
         self.shown, self._lock, self._bar = show and not _muted, threading.RLock(), None
         if self.shown and is_live():
-            how = {"bar_format": BUDGET} if unit == "s" else {"unit": unit or "it"}
-            self._bar = tqdm(desc=title, initial=start, total=total, leave=False,
+            how = ({"bar_format": PIXELS, "miniters": 0} if pixels else
+                   {"bar_format": BUDGET} if unit == "s" else {"unit": unit or "it"})
+            # the sizes of what was done before are not known: taken as those of the rest
+            each = pixels / (total - start) if pixels else 1
+            self._bar = tqdm(desc=title, initial=start * each,
+                             total=None if total is None else total * each, leave=False,
                              file=sys.stderr, unit_scale=unit == "B", **how)
+            if pixels:
+                self._bar.set_postfix_str(self._so_far())
 
     def __enter__(self) -> Progress:
         """Report this work until the end of the block."""
@@ -146,20 +166,40 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def advance(self, amount: float = 1) -> None:
-        """Count what has been done since; less than 0 if something has to be done again."""
-        with self._lock:
-            self.reach(self.done + amount)
+    def begin(self, picture: Sized) -> None:
+        """Name a picture that begins if the next line will be long in coming."""
+        if not self.shown:
+            return
+        name = f"{self.title}: now {picture.name}, {picture.pixels / 1e6:.1f} megapixels"
+        if not self.pixels_done:
+            if picture.pixels >= LARGE:
+                say(name)
+            return
+        seconds = (time.monotonic() - self.begun) / self.pixels_done * picture.pixels
+        if seconds >= SILENT:
+            say(f"{name}, about {duration_in_words(seconds)}")
 
-    def reach(self, done: float) -> None:
-        """Count how much has been done in all, of ``total``."""
+    def advance(self, amount: float = 1, pixels: float = 0) -> None:
+        """Count what has been done since; less than 0 if something has to be done again.
+
+        ``pixels``: those of the picture that has been done.
+        """
+        with self._lock:
+            self.reach(self.done + amount, pixels)
+
+    def reach(self, done: float, pixels: float = 0) -> None:
+        """Count how much has been done in all, of ``total``; ``pixels`` as for ``advance``."""
         if not self.shown:
             return
         with self._lock:
             amount, self.done = done - self.done, done
+            self.pixels_done += pixels
             self.rounds += 1
             now = time.monotonic()
             if self._bar is not None:
+                if self.pixels:
+                    self._bar.set_postfix_str(self._so_far(), refresh=False)
+                    amount = pixels
                 if self.unit == "s":
                     self._bar.set_postfix_str(self._pace(now), refresh=False)
                     amount = min(done, self.total) - self._bar.n
@@ -188,11 +228,15 @@ class Progress:
         else:
             each = spent / (self.done - self.start) if self.done > self.start else 0.0
             left = None if self.total is None else each * (self.total - self.done)
+            if self.pixels:
+                left = (spent / self.pixels_done * (self.pixels - self.pixels_done)
+                        if self.pixels_done else None)
             pace = f"{megabytes(1 / max(each, 1e-12))}/s" if self.unit == "B" else rate(each)
         return f"{pace}, about {duration_in_words(left)} left" if left and left > 0 else pace
 
 
-def track(items: Iterable[T], title: str, total: int | None, start: int = 0) -> Iterator[T]:
+def track(items: Iterable[T], title: str, total: int | None, start: int = 0,
+          pictures: Sequence[Sized] = ()) -> Iterator[T]:
     """Yield the items and report how many are done (``Progress``).
 
     Args:
@@ -200,13 +244,20 @@ def track(items: Iterable[T], title: str, total: int | None, start: int = 0) -> 
         title: what is being done.
         total: how many items there are, including those done before; None if that is not known.
         start: how many were done before.
+        pictures: if the items are pictures, all of them in order. The time left then goes by
+            pixels, and a picture that will take long is named when it begins.
 
     For a budget in seconds use ``track_seconds``.
     """
-    with Progress(title, total, start) as progress:
-        for item in items:
+    with Progress(title, total, start,
+                  pixels=sum(picture.pixels for picture in pictures)) as progress:
+        if pictures:
+            progress.begin(pictures[0])
+        for i, item in enumerate(items):
             yield item
-            progress.advance()
+            progress.advance(1, pictures[i].pixels if pictures else 0)
+            if i + 1 < len(pictures):
+                progress.begin(pictures[i + 1])
 
 
 def track_seconds(items: Iterable[float], title: str, total: float) -> Iterator[float]:

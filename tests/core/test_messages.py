@@ -52,6 +52,37 @@ def test_progress_tells_rate_and_time_left(monkeypatch, capsys):
     assert messages.rate(0.25) == "4.0 it/s"
 
 
+def test_the_time_left_of_pictures_goes_by_pixels_and_a_large_one_is_named(monkeypatch, capsys):
+    """Five photographs, the second of 12 megapixels: not "about 40 s left" after the first."""
+    now = [0.0]
+    monkeypatch.setattr(messages.time, "monotonic", lambda: now[0])
+    pictures = [messages.Sized(f"{i}.jpg", pixels)
+                for i, pixels in enumerate([3e5, 12e6, 3e5, 3e5, 6e5])]
+    for picture in messages.track(pictures, "work", 5, pictures=pictures):
+        now[0] += picture.pixels / 3e4
+    assert capsys.readouterr().err.splitlines() == [
+        "work: now 0.jpg, 0.3 megapixels", "work: 1/5, 10.0 s/it, about 7 min left",
+        "work: now 1.jpg, 12.0 megapixels, about 7 min", "work: 2/5, 205.0 s/it, about 40 s left",
+        "work: 3/5, 140.0 s/it, about 30 s left", "work: 4/5, 107.5 s/it, about 20 s left",
+        "work: 5/5, 90.0 s/it"]
+    unknown = [messages.Sized("a", 0), messages.Sized("b", 0)]
+    for _ in messages.track(unknown, "work", 2, pictures=unknown):      # as if they were alike
+        now[0] += 20
+    assert capsys.readouterr().err.splitlines()[0] == "work: 1/2, 20.0 s/it, about 20 s left"
+
+
+def test_a_terminal_shows_the_share_of_pixels_and_the_count_of_pictures(monkeypatch, capsys):
+    monkeypatch.setattr(messages.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(messages, "SILENT", 0.1)
+    pictures = [messages.Sized("a", 1e5), messages.Sized("b", 9e5)]
+    for _ in messages.track(pictures, "work", 2, pictures=pictures):
+        time.sleep(0.15)
+    message = capsys.readouterr().err
+    assert re.search(r"work: +0%\|.*, 0/2\]", message)
+    assert re.search(r"work: +10%\|.*, 1/2\]", message)
+    assert "work: now b, 0.9 megapixels, about 1 s\n" in message
+
+
 def test_a_terminal_shows_a_live_line_for_a_budget_in_seconds(monkeypatch, capsys):
     monkeypatch.setattr(messages.sys.stderr, "isatty", lambda: True, raising=False)
     spent = (time.sleep(0.15) or one for one in (0.0, 5.0))     # it is drawn every 0.1 s at most

@@ -20,6 +20,7 @@ from irbench.imaging import degrade, metrics
 from irbench.imaging.images import read_image, to_uint8, write_png
 from irbench.inference import tiling
 from irbench.jobs import evaluate
+from irbench.jobs.cells import images
 from irbench.jobs.result import RunSettings, record_of
 from irbench.models import registry
 from irbench.models.semanir import semanir_light
@@ -85,6 +86,22 @@ def test_phases_are_there_and_add_up_to_no_more_than_the_whole(world, monkeypatc
     monkeypatch.setattr(records, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     seconds = run(world, keep_images=True).seconds
     assert seconds == {"load": 4.0, "forward": 3.0, "score": 3.0, "write": 3.0}
+
+
+def test_the_time_left_of_a_cell_goes_by_pixels(world, monkeypatch):
+    write_png(world.parent / "images/test/img1.png", tiny.photo(1, 96, 90))
+    shown, track = [], images.messages.track
+
+    def spy(items, title, total, start=0, pictures=()):
+        shown.extend(pictures)
+        return track(items, title, total, start, pictures)
+
+    monkeypatch.setattr(images.messages, "track", spy)
+    run(world, progress=True)
+    sizes = {name: read_image(world.parent / f"images/test/{name}.png").shape
+             for name in ("img0", "img1", "img2")}
+    assert shown == [(name, size[0] * size[1]) for name, size in sizes.items()]
+    assert dict(shown)["img1"] == 96 * 90
 
 
 def test_the_same_cell_twice_has_the_same_result(world):

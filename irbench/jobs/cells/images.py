@@ -144,8 +144,9 @@ class CellImages:
                 lambda item: item.pixels(self.protocol))) as results:
             entries = []
             start, total = progress
-            shown = (messages.track(results, self.job.title, total, start)
-                     if self.settings.progress else results)
+            shown = (messages.track(results, self.job.title, total, start, [
+                messages.Sized(items[number].name, items[number].pixels(self.protocol))
+                for number in numbers]) if self.settings.progress else results)
             for number, one in zip(numbers, shown, strict=True):
                 entries.append(self.entry(one))
                 # what the network has observed of the first image need not stand in each line
