@@ -24,6 +24,7 @@ import struct
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -55,6 +56,8 @@ KEPT = (ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model,
         ExifTags.Base.HostComputer, ExifTags.Base.Copyright, ExifTags.Base.Rating)
 SIZES = (0xA002, 0xA003)    # width and height in the EXIF part
 PARTS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+# how many pixels of JPEG share one value of colour (across, down) -> its usual name
+SUBSAMPLINGS = {(2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1"}
 VALID = "Valid: 8-bit or 16-bit gray or RGB, with or without alpha. Convert it first."
 
 
@@ -68,12 +71,22 @@ class Photo:
         alpha: the opacity, (H, W) of the same type; None: the file has none.
         icc: the bytes of its ICC profile; None: it has none.
         exif: the part of its EXIF data that is kept (``KEPT``, ``PARTS``); None: it has none.
+        subsampling: of the chroma of a JPEG file, such as 4:2:0; "": it has the size of the luma,
+            or this is no JPEG file.
     """
 
     pixels: np.ndarray
     alpha: np.ndarray | None = None
     icc: bytes | None = None
     exif: Image.Exif | None = None
+    subsampling: str = ""
+
+
+class Header(NamedTuple):
+    """What the header of a photograph tells: pixels, 0 if unknown; subsampling as of ``Photo``."""
+
+    pixels: int = 0
+    subsampling: str = ""
 
 
 # -- reading -----------------------------------------------------------------------------------
@@ -90,6 +103,17 @@ def read(path: str | Path) -> Photo:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}. Check the path.") from None
     return decode(data, str(path))
+
+
+def header(path: str | Path) -> Header:
+    """Return what a file's header tells; of a file that cannot be read nothing (``read`` says why).
+    """
+    try:
+        with files.open_file(path) as handle, files.open_picture(
+                handle, sorted(set(FORMATS.values()))) as image:
+            return Header(image.width * image.height, _subsampling(image))
+    except Exception:   # Pillow's parsers raise many kinds for damaged files
+        return Header()
 
 
 def decode(data: bytes, where: str) -> Photo:
@@ -149,7 +173,18 @@ def from_pillow(image: Image.Image, where: str = "the image",
         colours, alpha = (_upright(one, orientation) for one in (colours, alpha))
     return Photo(np.ascontiguousarray(colours),
                  None if alpha is None else np.ascontiguousarray(alpha), icc or None,
-                 _kept(exif))
+                 _kept(exif), _subsampling(image))
+
+
+def _subsampling(image: Image.Image) -> str:
+    """Return how the chroma of an opened JPEG file is subsampled; "" if it is not."""
+    layers = getattr(image, "layer", ()) if image.format == "JPEG" else ()
+    if len(layers) != 3:        # gray, or CMYK
+        return ""
+    luma, *chroma = [(across, down) for _, across, down, _ in layers]
+    steps = {(luma[0] // max(one[0], 1), luma[1] // max(one[1], 1)) for one in chroma}
+    most = max(steps)
+    return "" if steps == {(1, 1)} else SUBSAMPLINGS.get(most, "subsampled")
 
 
 def _pixels(image: Image.Image, where: str) -> np.ndarray:

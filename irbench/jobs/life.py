@@ -18,6 +18,7 @@ Try: ``python -c "from irbench.jobs import life; print(life.environment())"``
 from __future__ import annotations
 
 import _thread as low_level
+import contextlib
 import functools
 import hashlib
 import os
@@ -25,7 +26,7 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -76,6 +77,26 @@ def wait(join: Callable[[], int], terminate: Callable[[], None]) -> tuple[int, i
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM raise ``Terminated`` in the block, as Ctrl-C raises KeyboardInterrupt."""
+    def stop(*_: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():   # only that one gets signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def watch(*, at_once: Callable[[], bool] = lambda: False) -> None:

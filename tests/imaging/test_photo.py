@@ -162,3 +162,23 @@ def test_a_huge_photograph_is_no_attack(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     assert photo.decode(data, "x").pixels.shape == RGB.shape
     assert Image.MAX_IMAGE_PIXELS == 10
+
+
+@pytest.mark.parametrize("how, want", [
+    ({"subsampling": 0}, ""), ({"subsampling": 1}, "4:2:2"), ({"subsampling": 2}, "4:2:0")])
+def test_the_subsampling_of_jpeg_is_read_from_its_header(how, want, tmp_path):
+    data = saved(Image.fromarray(RGB), "JPEG", **how)
+    (tmp_path / "it.jpg").write_bytes(data)
+    assert photo.header(tmp_path / "it.jpg") == (77, want)
+    assert photo.decode(data, "it").subsampling == want
+
+
+def test_the_header_of_other_files_tells_no_subsampling(tmp_path):
+    for name, image in (("gray.jpg", Image.fromarray(RGB[..., 0])),
+                        ("it.png", Image.fromarray(RGB)),
+                        ("print.jpg", Image.fromarray(RGB).convert("CMYK"))):
+        image.save(tmp_path / name)
+        assert photo.header(tmp_path / name) == (77, "")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    for name in ("broken.jpg", "missing.jpg"):
+        assert photo.header(tmp_path / name) == (0, "")
