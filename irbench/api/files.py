@@ -21,7 +21,7 @@ from pathlib import Path
 
 from irbench import __version__
 from irbench.api.models import LoadedModel
-from irbench.api.pictures import restore_photo
+from irbench.api.pictures import GrayPicture, noise_stays, restore_photo
 from irbench.core import digests, files, messages, plugin_files
 from irbench.core.errors import UserError
 from irbench.core.files import expanded
@@ -67,11 +67,13 @@ class FilesDone:
         restored: those that were restored now.
         skipped: those whose result was there.
         refused: path -> why it could not be restored.
+        gray: those of them that are gray, for a model that removes noise of colour pictures.
     """
 
     restored: list[Path] = field(default_factory=list)
     skipped: list[Path] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+    gray: list[Path] = field(default_factory=list)
 
 
 # -- which files -------------------------------------------------------------------------------
@@ -174,13 +176,14 @@ def _checked(tasks: list[PhotoFile]) -> list[PhotoFile]:
 # -- restoring ---------------------------------------------------------------------------------
 
 def restore_files(tasks: Sequence[PhotoFile], model: LoadedModel, *,
-                  overwrite: bool = False) -> FilesDone:
+                  overwrite: bool = False, done: FilesDone | None = None) -> FilesDone:
     """Restore photographs and write the results, with progress on stderr.
 
     Args:
         tasks: from ``find``.
         model: the model.
         overwrite: whether to restore all photographs, and replace the files that exist.
+        done: is completed while this works, for a caller that may be interrupted.
 
     Returns:
         What became of each; a photograph that cannot be restored does not stop the others.
@@ -188,13 +191,20 @@ def restore_files(tasks: Sequence[PhotoFile], model: LoadedModel, *,
     Raises:
         UserError: files are in the way (before anything is written), or cannot be written.
     """
-    done = FilesDone()
+    done = FilesDone() if done is None else done
     todo = list(_todo(tasks, model, overwrite, done))
-    for task in messages.track(todo, f"restore with {model.name}", len(todo)):
+    headers = [photo.header(task.source) for task in todo]
+    if model.colour_noise:
+        _warn_of_subsampling(todo, headers, model)
+    pictures = [messages.Sized(task.source.name, header.pixels)
+                for task, header in zip(todo, headers, strict=True)]
+    for task in messages.track(todo, f"restore with {model.name}", len(todo), pictures=pictures):
         try:
             data = _restored(task, model, tile=_tiles(task.source.name))
         except UserError as error:
             done.refused[str(task.source)] = str(error)
+            if isinstance(error, GrayPicture):
+                done.gray.append(task.source)
             continue
         try:
             files.write_atomic(task.target, data)
@@ -203,6 +213,16 @@ def restore_files(tasks: Sequence[PhotoFile], model: LoadedModel, *,
                             "can be written.") from None
         done.restored.append(task.target)
     return done
+
+
+def _warn_of_subsampling(todo: Sequence[PhotoFile], headers: Sequence[photo.Header],
+                         model: LoadedModel) -> None:
+    """Name the photographs in which a model for Gaussian noise will leave much of it."""
+    kinds = {str(task.source): header.subsampling
+             for task, header in zip(todo, headers, strict=True) if header.subsampling}
+    if kinds:
+        messages.say(f"{len(kinds)} of {len(todo)} photographs ({messages.some(kinds)}): "
+                     f"{noise_stays(model, kinds.values())}")
 
 
 def _todo(tasks: Iterable[PhotoFile], model: LoadedModel, overwrite: bool,

@@ -8,7 +8,8 @@ Try: ``python -c "import irbench; irbench.restore('photo.jpg', 'compacter', 'sr-
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from irbench.catalog import protocols
 from irbench.core.errors import UserError
 from irbench.imaging import photo
 from irbench.imaging.images import imresize, to_rgb
@@ -27,7 +29,12 @@ INPUT_BYTES, OUTPUT_BYTES = 8, 12
 STRIP = 256     # rows that are rounded at a time
 LEVELS = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 WITH_ALPHA = 4  # channels
+GRAY = "denoise_gray-sigma25"
 OVER = 2        # floats up to here overshoot [0, 1]; larger ones are in [0, 255]
+
+
+class GrayPicture(UserError):
+    """The picture is gray, and the model removes noise that differs between the channels."""
 
 
 class PictureModel(Protocol):
@@ -57,11 +64,34 @@ def restore_picture(picture: np.ndarray | Image.Image | str | Path,
     else:
         raise UserError(f"a picture of type {type(picture).__name__}. Valid: a numpy array, a "
                         "Pillow image, or the path of an image file.")
-    found = restore_photo(given, model, str(picture) if isinstance(picture, str | Path) else "")
+    where = str(picture) if isinstance(picture, str | Path) else ""
+    found = restore_photo(given, model, where)
+    if model.colour_noise and given.subsampling:
+        warnings.warn(f"{where or 'the image'}: {noise_stays(model, [given.subsampling])}",
+                      stacklevel=3)
     if found.pixels.dtype == np.uint16 and (found.pixels.shape[-1] > 1 or found.alpha is not None):
         found = Photo(*(one if one is None else (one >> 8).astype(np.uint8)
                         for one in (found.pixels, found.alpha)), found.icc)
     return photo.to_pillow(found)
+
+
+def noise_stays(model: PictureModel, subsamplings: Iterable[str]) -> str:
+    """Say why a model for Gaussian colour noise leaves noise in JPEG files of these subsamplings.
+    """
+    # measured: 20.8 dB become 31.4 (PNG), 31.1 (4:4:4), but 22.8 only 26.9 (4:2:2) and 23.6 only
+    # 25.7 (4:2:0)
+    return (f"JPEG with subsampled chroma ({', '.join(sorted(set(subsamplings)))}), in which "
+            f"neighbouring pixels share their noise. {model.name} removes noise that is "
+            f"independent at each pixel ({model.protocol}): much of the noise will stay. Restore "
+            "the picture from which the JPEG file was made (raw, converted to TIFF or PNG), if "
+            "there is one.")
+
+
+def gray_counterpart(protocol: str) -> str:
+    """Return the protocol for gray pictures with the noise of a protocol for colour pictures."""
+    wanted = protocols.name_of(protocol).replace("denoise_color", "denoise_gray")
+    known = {protocols.name_of(one) for one in protocols.catalog()}
+    return wanted if wanted.startswith("denoise_gray") and wanted in known else GRAY
 
 
 def plain_array(array: np.ndarray) -> np.ndarray:
@@ -145,10 +175,10 @@ def _restored(given: Photo, model: PictureModel, tile: Callable | None) -> Photo
         pixels, gray = pixels[..., :1], True
     if model.colour_noise and (gray or not (pixels != pixels[..., :1]).any()):
         # measured: 20.4 dB become 21.2 where the gray model reaches 29.1
-        raise UserError(f"the picture is gray, and {model.name} removes noise that differs between "
-                        f"the channels ({model.protocol}): it would leave most of the noise of a "
-                        "gray picture. Choose a model for gray pictures (irbench's are for "
-                        "denoise_gray-sigma15 to 50).")
+        raise GrayPicture(f"the picture is gray, and {model.name} removes noise that differs "
+                          f"between the channels ({model.protocol}): it would leave most of the "
+                          "noise of a gray picture. Choose a model for gray pictures, such as "
+                          f"compacter with {gray_counterpart(model.protocol)}.")
     _check_memory(pixels.shape[:2], model)
     levels = LEVELS.get(pixels.dtype)
     x = pixels.astype(np.float32) / np.float32(levels or 1)

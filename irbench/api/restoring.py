@@ -57,7 +57,11 @@ def restore(picture: np.ndarray | Image.Image | str | Path,
     Raises:
         Unavailable: too little memory.
         UserError: a picture of another form or range, which is never guessed; a file that is not a
-            plain picture; a colour picture for a gray model.
+            plain picture; a colour picture for a gray model, or a gray one for a model that removes
+            Gaussian noise from colour pictures.
+
+    Warns (UserWarning) if a model that removes Gaussian noise from colour pictures gets a JPEG file
+    with subsampled chroma: much of its noise stays.
     """
     if not isinstance(model, LoadedModel):
         model = models.load_model(model, protocol, device=device)

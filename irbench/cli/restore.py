@@ -3,6 +3,8 @@
 Reads   a file, a folder (all photographs below it), or a pattern in quotes.
 Writes  one file of the same name for each (``irbench.api.files``); the same command continues.
 
+Interrupted by Ctrl-C or SIGTERM, it says what is kept and ends with exit code 130 or 143.
+
 Try: ``irbench restore photos --output restored --model compacter --protocol sr-x2``
      ``irbench restore photo.jpg --output large.png --model swinir-m --protocol sr-x4``
 """
@@ -11,13 +13,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import sys
 
-from irbench.api import files, models
+from irbench.api import files, models, pictures
 from irbench.cli import common
 from irbench.core import messages
 from irbench.core.errors import UserError
 from irbench.core.files import expanded
 from irbench.imaging import photo
+from irbench.jobs import life
 
 NAME = "restore"
 HELP = ("restore photographs without targets: a file, a folder or a pattern; exit 1 if some could "
@@ -35,7 +40,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, help="a name (irbench list models), "
                         "FILE.py:NAME, or a file of weights")
     parser.add_argument("--protocol", help="what the model is to do, such as sr-x2; may be omitted "
-                        "if its weights are for one protocol only")
+                        "if its weights are for one protocol only. For noise and JPEG irbench's "
+                        "own weights give the same pixels at each level")
     parser.add_argument("--weights", metavar="FILE", help="weights for a name or FILE.py:NAME")
     common.add_model_options(parser)
     parser.add_argument("--format", choices=FORMATS, help="default: png, or the suffix of OUT")
@@ -52,6 +58,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Restore the photographs; return the exit code."""
+    done = files.FilesDone()
+    try:
+        with life.interruptible():
+            return _restore(arguments, done)
+    except KeyboardInterrupt as error:
+        print(f"irbench: interrupted. {_kept(arguments, done)}", file=sys.stderr)
+        return 143 if isinstance(error, life.Terminated) else 130
+
+
+def _restore(arguments: argparse.Namespace, done: files.FilesDone) -> int:
+    """Do what ``run`` does, and enter in ``done`` what became of each photograph."""
     import torch
 
     suffix = FORMATS.get(arguments.format)
@@ -68,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device or "auto",
         inference={"tile": arguments.tile} if arguments.tile else None,
         data_root=arguments.data_root)
-    done = files.restore_files(tasks, model, overwrite=arguments.overwrite)
+    files.restore_files(tasks, model, overwrite=arguments.overwrite, done=done)
     if done.refused and len(tasks) == 1 and not found.unread:
         raise UserError(next(iter(done.refused.values())))
     done.refused |= {str(path): photo.not_read(str(path)) for path in found.unread}
@@ -76,6 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
         messages.say(f"not restored: {reason}")
     messages.say(f"{len(done.restored)} restored, {len(done.skipped)} were there already, "
                  f"{len(done.refused)} refused: {arguments.output}")
+    if done.gray:
+        messages.say(_gray_command(arguments, done, model.protocol))
     if found.others:
         messages.say(f"{found.others} files with other suffixes were not taken" if found.others > 1
                      else "1 file with another suffix was not taken")
@@ -84,3 +103,27 @@ def run(arguments: argparse.Namespace) -> int:
         "model": model.name, "protocol": model.protocol, "device": model.device,
         "output": arguments.output}))
     return 1 if done.refused else 0
+
+
+def _kept(arguments: argparse.Namespace, done: files.FilesDone) -> str:
+    """Return what an interrupted command leaves to the next one, in words."""
+    there = len(done.restored) + len(done.skipped)
+    if not there:
+        return "No photograph was finished. Run the same command again."
+    # with --overwrite a result of this model is made again, too
+    advice = ("With --overwrite the same command restores all of them again."
+              if arguments.overwrite else "Run the same command again; it continues.")
+    return (f"Kept in {messages.readable(arguments.output)}: {there} restored "
+            f"photograph{'s' * (there > 1)}. {advice}")
+
+
+def _gray_command(arguments: argparse.Namespace, done: files.FilesDone, protocol: str) -> str:
+    """Return how to restore the gray photographs that a model for colour noise left."""
+    few = done.gray[:messages.SHOWN]
+    names = shlex.join(map(str, few)) + " ..." * (len(done.gray) > len(few))
+    output = shlex.quote(arguments.output.rstrip("/") + "-gray")
+    left = (f"{len(done.gray)} gray photographs were" if len(done.gray) > 1 else
+            "1 gray photograph was")
+    return (f"{left} left. By name, so that colour photographs are "
+            f"not taken, and into a folder of their own: irbench restore {names} --output {output} "
+            f"--model compacter --protocol {pictures.gray_counterpart(protocol)}")

@@ -1,6 +1,10 @@
 """``irbench restore``, as a photographer calls it."""
 
 import json
+import os
+import shlex
+import signal
+import warnings
 from pathlib import Path
 
 import cv2
@@ -219,9 +223,9 @@ def test_tiles_give_the_same_and_show_progress(monkeypatch):
     seen = []
     track = files.messages.track
 
-    def spy(items, title, total, start=0):
+    def spy(items, title, total, **more):
         seen.append((title, total))
-        return track(items, title, total, start)
+        return track(items, title, total, **more)
 
     monkeypatch.setattr(files.messages, "track", spy)
     assert restore("photos/a.png", "--output", "out.png", "--tile", "6") == 0
@@ -245,3 +249,104 @@ def test_what_a_photographer_keeps():
     enlarged = imresize(deep[::-1, ::-1, 3:] / 65535, 2)[..., 0]
     assert np.array_equal(found.alpha, np.round(np.clip(enlarged, 0, 1) * 65535))
     assert found.exif[ExifTags.Base.Artist] == "me" and ExifTags.Base.Orientation not in found.exif
+
+
+def noisy(folder):
+    """Write a photograph as PNG, and as JPEG with each subsampling, to a new folder."""
+    picture = Image.fromarray(tiny.photo(2, 32, 32))
+    Path(folder).mkdir()
+    picture.save(f"{folder}/plain.png")
+    for number, name in enumerate(["444", "422", "420"]):
+        picture.save(f"{folder}/{name}.jpg", subsampling=number)
+
+
+@pytest.mark.parametrize("protocol, told", [
+    ("denoise_color-sigma25", True), ("jpeg_color-q10", False), ("sr-x2", False)])
+def test_photographs_whose_noise_will_stay_are_named_once(protocol, told, capsys):
+    """JPEG that shares colours among pixels correlates the noise, which the model never saw."""
+    noisy("noisy")
+    assert restore("noisy", "--output", "out", model="input" if told else "compacter",
+                   protocol=protocol) == 0
+    out = capsys.readouterr()
+    assert out.err.count("much of the noise will stay") == told
+    if told:
+        assert ("2 of 4 photographs (noisy/420.jpg, noisy/422.jpg): JPEG with subsampled chroma "
+                "(4:2:0, 4:2:2)") in out.err
+    # nothing is left to restore: nothing is said
+    restore("noisy", "--output", "out", model="input" if told else "compacter", protocol=protocol)
+    assert "noise will stay" not in capsys.readouterr().err
+
+
+def test_python_warns_of_noise_that_will_stay():
+    noisy("noisy")
+    model = irbench.load_model("input", "denoise_color-sigma25", device="cpu")
+    with pytest.warns(UserWarning, match=r"^noisy/420.jpg: JPEG with subsampled .*4:2:0") as found:
+        irbench.restore("noisy/420.jpg", model)
+    assert found[0].filename == __file__
+    with pytest.warns(UserWarning, match=r"^the image: JPEG .*4:2:2"), \
+            Image.open("noisy/422.jpg") as opened:
+        model(opened)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for quiet in ("noisy/444.jpg", "noisy/plain.png", np.asarray(Image.open("noisy/420.jpg"))):
+            irbench.restore(quiet, model)
+
+
+def test_the_command_for_gray_photographs_that_is_printed_works(capsys):
+    noisy("mixed dir")
+    Image.fromarray(tiny.photo(2, 32, 32)).convert("L").save("mixed dir/gray one.png")
+    assert restore("mixed dir", "--output", "out", model="compacter",
+                   protocol="denoise_color-sigma50") == 1
+    err = capsys.readouterr().err
+    assert "such as compacter with denoise_gray-sigma50." in err
+    line = next(line for line in err.splitlines() if "irbench restore" in line)
+    assert line.startswith("1 gray photograph was left.")
+    words = shlex.split(line[line.index("irbench restore"):])
+    assert words[-2:] == ["--protocol", "denoise_gray-sigma50"]
+    assert cli.main([*words[1:], "--device", "cpu"]) == 0
+    assert [path.name for path in Path("out-gray").iterdir()] == ["gray one.png"]
+
+
+def test_any_level_of_blind_weights_gives_the_same_pixels():
+    picture = tiny.photo(1, 24, 24)
+    for task, levels in (("denoise_color-sigma", (15, 25, 50)), ("jpeg_color-q", (10, 40))):
+        first, *others = (irbench.restore(picture, "compacter", f"{task}{level}", device="cpu")
+                          for level in levels)
+        assert all(np.array_equal(first, other) for other in others)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("more, advice", [
+    ((), "Run the same command again; it continues."),
+    (("--overwrite",), "With --overwrite the same command restores all of them again.")])
+def test_an_interrupted_command_says_what_is_kept(number, code, more, advice, monkeypatch, capsys):
+    write, before = files.files.write_atomic, signal.getsignal(number)
+
+    def stop_at_the_second(path, data):
+        if Path("out/a.png").exists():
+            os.kill(os.getpid(), number)
+        write(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.files, "write_atomic", stop_at_the_second)
+        assert restore("photos", "--output", "out", *more) == code
+    assert signal.getsignal(number) is before
+    out = capsys.readouterr()
+    assert out.out == "" and out.err.splitlines()[-1] == (
+        f"irbench: interrupted. Kept in out: 1 restored photograph. {advice}")
+    assert [path.name for path in Path("out").rglob("*")] == ["a.png"]
+    assert restore("photos", "--output", "out") == 0
+    assert summary(capsys)["skipped"] == 1
+
+
+def test_a_command_that_is_interrupted_at_once_says_so(monkeypatch, capsys):
+    monkeypatch.setattr(files, "find", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert restore("photos", "--output", "out") == 143
+    assert capsys.readouterr().err == ("irbench: interrupted. No photograph was finished. Run the "
+                                       "same command again.\n")
+
+
+def test_a_large_photograph_is_named_when_it_begins(monkeypatch, capsys):
+    monkeypatch.setattr(files.messages, "LARGE", 80)
+    assert restore("photos", "--output", "out") == 0
+    assert "restore with double: now a.png, 0.0 megapixels" in capsys.readouterr().err
