@@ -100,6 +100,8 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         state.scaler = engine.scaler
         state.resume()
         state.goes_on_with(device, engine.num_processes, threads)
+        if engine.is_main_process:
+            place.mend_best(state)
         engines.check_together(engine, state)
         validator = validate.Validator(patches, protocol)
     limit = math.inf if max_minutes is None else begun + 60 * max_minutes
@@ -135,6 +137,11 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
         best = place.best_of(state)
         if best is None:  # an existing file belongs to an older training
             place.best.unlink(missing_ok=True)
+            if state.best:
+                messages.say(f"{job.title}: the weights of its best validation, after step "
+                             f"{state.best['step']}, were removed or changed meanwhile; the "
+                             "record has the last ones alone. To have both, delete the record and "
+                             "train again.")
         curve.write_csv(place.csv, state)
     waiting = state.waited / state.seconds if state.seconds else 0.0
     messages.say(f"{job.title}: {state.step} steps in "
@@ -218,6 +225,14 @@ class _Place:
             steps=steps, recipe=self.job.spec["model"]["training"], levels=recipe.levels,
             datasets=self.datasets, exclude=self.exclude,
             training=self.job.fingerprint, **self.sources)
+
+    def mend_best(self, state: State) -> None:
+        """Write the weights of the best validation again if they are gone and the state has them.
+        """
+        from irbench.jobs.training.state import weights
+
+        if state.best and state.best["step"] == state.step and self.best_of(state) is None:
+            state.best["sha256"] = self.save(weights(state), state.step, best=True)
 
     def best_of(self, state: State) -> dict | None:
         """Return the best validation and its file; None if there is none."""

@@ -13,7 +13,7 @@ import torch
 from irbench.catalog import recipes
 from irbench.core import records
 from irbench.jobs import life
-from irbench.jobs.training import state
+from irbench.jobs.training import loop, state
 from tests.helpers import trainings
 from tests.helpers.paths import ROOT
 from tests.helpers.trainings import Apart, again, change, job, outcome, result, train
@@ -21,6 +21,11 @@ from tests.helpers.trainings import Apart, again, change, job, outcome, result, 
 # every kind of state at once
 ALL = {"optimiser": "muon", "ema": 0.9, "holdout": 1, "validate_every": 3, "accumulate": 2,
        "phases": [{"from": 0}, {"from": 0.5, "batch": 2, "patch": 24}], "save_every": 1}
+
+
+def killed(*_):
+    """Stand in for what a killed process no longer does."""
+    raise SystemExit
 
 
 @pytest.fixture
@@ -129,6 +134,27 @@ def test_a_signal_to_all_processes_ends_it_cleanly(folder, workers):
     assert state.read(path)["step"] >= 3
     assert path.with_suffix(".csv").exists()
     assert not list(path.parent.glob(".thin*"))
+
+
+@pytest.mark.parametrize("how", ["deleted", "cut off"])
+def test_the_best_weights_that_are_gone_are_written_again(folder, monkeypatch, how):
+    """Between the last state, which is that of the best validation, and the record."""
+    config = trainings.make(folder, steps=4, holdout=1, validate_every=2)
+    assert train(config) == 0
+    whole = outcome(config)
+    best = folder / "results/tiny" / whole["best"]["file"]
+    assert whole["best"]["step"] == 4
+    again(config)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "write", killed)
+        assert train(config) == 2
+    assert job(config).record.with_suffix(".state").exists() and not job(config).record.exists()
+    if how == "deleted":
+        best.unlink()
+    else:
+        best.write_bytes(best.read_bytes()[:99])
+    assert train(config) == 0
+    assert outcome(config) == whole
 
 
 def test_out_of_minutes_it_pauses_and_the_same_command_goes_on(folder):
