@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import sys
 from pathlib import Path
 
@@ -56,6 +57,16 @@ def seeded():
     numpy.random.seed(SEED)
     if torch := sys.modules.get("torch"):
         torch.default_generator.manual_seed(SEED)    # torch.manual_seed takes milliseconds
+
+
+@pytest.fixture
+def usual_signals():
+    """Answer signals as a program in a terminal does: nohup and shells' & let some be ignored."""
+    usual = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def restored():

@@ -92,7 +92,7 @@ def summary(record: dict) -> dict:
     """
     result = record["result"] or {}
     found = {name: result[name] for name in SUMMARY if name in result}
-    if record["kind"] != "profile" or not result:
+    if record.get("kind") != "profile" or not result:      # a part of a cell has no kind
         return found
     latency = result.get("latency_ms") or {}
     cores = latency.get("busy_elsewhere")

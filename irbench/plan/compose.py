@@ -289,15 +289,7 @@ def _add_profile(plan: Plan, model: Model, protocol: Protocol) -> None:
         return
     key = {"protocol": protocol.id, "model": model.name}
     jobs.add(plan.profiles, plan.run_folder, "profile", key,
-             profile_spec(plan.config, model, protocol), model)
-
-
-def profile_spec(config: dict, model: Model, protocol: Protocol) -> dict:
-    """Return the spec of a model's profile; references do not affect the results of others."""
-    settings = {k: v for k, v in config["profile"].items() if k != "references"}
-    return {"protocol": protocol.definition(), "model": model_entries.profiled(model),
-            "profile": settings, "device": config["device"],
-            "code": sources.digest("profile", model, tuple(config["plugins"]))}
+             model_entries.profile_spec(plan.config, model, protocol), model)
 
 
 def _add_references(plan: Plan, where: str) -> None:

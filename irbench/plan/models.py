@@ -20,7 +20,7 @@ from irbench.core.errors import UserError, unknown
 from irbench.inference import options as inference
 from irbench.models import registry
 from irbench.plan import config as configs
-from irbench.plan import external, training_inputs, variants
+from irbench.plan import external, sources, training_inputs, variants
 from irbench.plan import trained_on as training_sets
 from irbench.plan.job import Job
 from irbench.weights import bundled
@@ -289,6 +289,14 @@ def say_missing(cells: Iterable[Job]) -> None:
 def profiled(model: Model) -> dict:
     """Return what speed and size depend on: the architecture, or a third party's file."""
     return scored(model) if model.external else _without(model, NOT_PROFILED)
+
+
+def profile_spec(config: dict, model: Model, protocol: Protocol) -> dict:
+    """Return the spec of a model's profile; references do not affect the results of others."""
+    settings = {k: v for k, v in config["profile"].items() if k != "references"}
+    return {"protocol": protocol.definition(), "model": profiled(model),
+            "profile": settings, "device": config["device"],
+            "code": sources.digest("profile", model, tuple(config["plugins"]))}
 
 
 def cost_of(model: Model, protocol: Protocol) -> str:

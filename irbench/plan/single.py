@@ -132,7 +132,7 @@ def profile_of(plan: Plan, cell: Job) -> Job:
         raise UserError(f"model: {model.name} has no weights, so there is no profile of it.")
     key = {"protocol": protocol.id, "model": model.name}
     return Job("profile", key, records.decisive(
-        compose.profile_spec(plan.config, model, protocol)),
+        model_entries.profile_spec(plan.config, model, protocol)),
         plan.run_folder.record("profile", key), model)
 
 

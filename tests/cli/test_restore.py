@@ -319,7 +319,8 @@ def test_any_level_of_blind_weights_gives_the_same_pixels():
 @pytest.mark.parametrize("more, advice", [
     ((), "Run the same command again; it continues."),
     (("--overwrite",), "With --overwrite the same command restores all of them again.")])
-def test_an_interrupted_command_says_what_is_kept(number, code, more, advice, monkeypatch, capsys):
+def test_an_interrupted_command_says_what_is_kept(number, code, more, advice, monkeypatch, capsys,
+                                                  usual_signals):
     write, before = files.files.write_atomic, signal.getsignal(number)
 
     def stop_at_the_second(path, data):

@@ -111,7 +111,7 @@ def outdated(job):
     *((lambda number=number: os.kill(os.getpid(), number), 128 + number)
       for number in (signal.SIGHUP, signal.SIGKILL, signal.SIGTERM)),
     (lambda: os._exit(3), 3)])
-def test_a_signal_from_outside_never_replaces_a_result(cells, death, code):
+def test_a_signal_from_outside_never_replaces_a_result(cells, death, code, usual_signals):
     """A training exits with 3 after it has saved its state."""
     planned, jobs = cells
     before = outdated(jobs[1])
