@@ -132,10 +132,19 @@ def _training(result: dict) -> str:
     return ", ".join(text.format(value) for text, value in known if value is not None)
 
 
+def _leaks(result: dict) -> str:
+    """Return how many pairs were found, and which sets were not searched: 0 pairs would hide it."""
+    found, left = len(result.get("pairs") or ()), result.get("not_compared") or ()
+    names = dict.fromkeys(f"{one['train']} with {one['test']}" for one in left)
+    return "; ".join([f"{found} pair{'s' * (found != 1)} of equal or similar images",
+                      *([f"not compared: {', '.join(names)} (the report says why)"]
+                        if names else [])])
+
+
 OUTCOMES: dict[str, Callable[[dict], str]] = {
     "cell": _cell, "profile": _profile,
     "training": _training,
     "data": lambda result: f"{result['count']} images",
     "bench": lambda result: f"{len(result.get('rows') or ())} rows",
-    "leaks": lambda result: f"{len(result.get('pairs') or ())} pairs of equal or similar images",
+    "leaks": _leaks,
 }

@@ -45,7 +45,7 @@ def test_differences_are_paired_and_to_the_best(tmp_path):
     caption, alt = drawing.figures[0].caption, drawing.figures[0].alt
     assert "sr-x2@1 on Photos: 3." in caption and "fewer than 6 images" in caption
     assert "the differences omit models without weights" in caption
-    assert "A 30.00 to 34.00 dB, mean 32.00 dB, -1.000 dB to the best (within noise)" in alt
+    assert "A 30.00 to 34.00 dB, mean 32.00 dB, -1.000 dB to the best (not significant)" in alt
 
 
 def test_one_network_is_compared_with_what_has_no_weights(tmp_path):
@@ -95,10 +95,10 @@ def test_the_verdicts_of_a_figure_are_one_family(tmp_path):
     six = [30.0, 31.0, 32.0, 33.0, 34.0, 35.0]
     two = {"a": six, "b": [x - 0.5 for x in six]}
     alone = distributions.draw(collected(built(tmp_path / "two", two))).figures[0]
-    assert "(real)" in alone.alt and "Holm" not in alone.caption
+    assert "(significant)" in alone.alt and "Holm" not in alone.caption
     three = distributions.draw(collected(built(
         tmp_path / "three", {**two, "c": [x - 0.7 for x in six]}))).figures[0]
-    assert "(real)" not in three.alt
+    assert "(significant)" not in three.alt
     assert "Holm's correction for the 2 comparisons of this figure" in three.caption
 
 

@@ -394,7 +394,7 @@ def test_the_best_of_a_set_names_who_shares_its_rank(tmp_path):
     assert "not separable with 8 images" in unsure
     assert "over Bicubic, not separable with 8 images</small>" in source
     for others in {tuple(others) for _, others in alike.values() if others}:
-        words = f"shares its rank: {', '.join(others)}</small>"
+        words = f"not significantly better than {', '.join(others)}</small>"
         assert source.count(words) == sum(tuple(one) == others for _, one in alike.values())
     assert "without a significant difference to the best" in source
 

@@ -122,6 +122,9 @@ def test_a_file_says_which_task_level_and_set_it_is_about(world, monkeypatch, tm
     ("training", {"steps": 120, "final_loss": 0.03}, "120 steps, final loss 0.0300"),
     ("bench", {"rows": [1, 2]}, "2 rows"),
     ("leaks", {"pairs": []}, "0 pairs of equal or similar images"),
+    ("leaks", {"pairs": [{}], "not_compared": [{"train": "a", "test": t, "reason": "gone"}
+                                               for t in ("b", "b", "c")]},
+     "1 pair of equal or similar images; not compared: a with b, a with c (the report says why)"),
 ])
 def test_a_result_has_its_unit_and_what_is_unknown_is_left_out(kind, result, words):
     assert outcome.OUTCOMES[kind](result) == words

@@ -33,10 +33,13 @@ JOINED = 12                     # images; more lines would be unreadable
 LEAST = 2                       # images; one image has no distribution
 LEAST_DB = 0.2                  # least width of a panel, so that a tiny difference does not fill it
 PSNR = metrics.get("psnr")
+# verdicts as readers know them: a difference of some dB on five images is not "within noise"
+VERDICTS = {statistics.REAL: "significant", statistics.NOISE: "not significant",
+            statistics.SAME: statistics.SAME}
 NAME = 24                       # letters in a line of a model's name
 HEIGHT, LINE = 0.22, 0.1        # inches per model, and per line of its name
 ABOVE, BELOW = 0.42, 0.43       # inches of a row for its title, and for its axis
-PAD, APART, WORDS, LEGEND = 0.12, 0.2, 0.75, 0.3   # inches: of labels, panels, verdicts, the legend
+PAD, APART, WORDS, LEGEND = 0.12, 0.2, 0.9, 0.3   # inches: of labels, panels, verdicts, the legend
 SHARE = 0.53                    # of the panels' width: the left one
 GOLDEN = 0.6180339887           # spreads points evenly without random numbers
 
@@ -195,7 +198,7 @@ def _differences(ax: Axes, run: Run, row: ImageScores) -> None:
         if verdict.low is not None and verdict.word != statistics.SAME:
             ax.plot([verdict.low, verdict.high], [height + 0.33] * 2, color=style.INK,
                     linewidth=1.2, zorder=5, solid_capstyle="butt")
-        ax.text(1.02, height, f"{PSNR.difference(verdict.mean)} dB\n{verdict.word}",
+        ax.text(1.02, height, f"{PSNR.difference(verdict.mean)} dB\n{VERDICTS[verdict.word]}",
                 transform=ax.get_yaxis_transform(), va="center", fontsize=style.SMALL)
     ax.text(1.02, heights[row.best], "the best", transform=ax.get_yaxis_transform(), va="center",
             fontsize=style.SMALL, color=style.GRAY)
@@ -249,9 +252,9 @@ def _caption(run: Run, found: list[ImageScores], comparisons: int) -> str:
         "top. Right: difference of each image to that model. Number of images: " + counts + ".",
         f"Up to {JOINED} images are joined across models, one line per image." if few else "",
         "At the right edge: the mean difference, with its 95 % bootstrap interval (of this mean "
-        "alone) as a black line below the points. It is \"real\" if "
-        f"{text.significance(comparisons, 'figure')}; otherwise \"within noise\", or \"no "
-        f"change\" if no image differs by more than {PSNR.alike} dB.",
+        "alone) as a black line below the points. It is significant if "
+        f"{text.significance(comparisons, 'figure')}; there is \"no change\" "
+        f"if no image differs by more than {PSNR.alike} dB.",
         f"{few_images[0].upper()}{few_images[1:]}." if fewest else "",
         family.seeded(cell for cell in run.rows if cell.model in shown),
         "If two models have weights, the differences omit models without weights."
@@ -263,5 +266,5 @@ def _alt(run: Run, found: list[ImageScores]) -> str:
         f"{row.protocol} on {run.dataset_title(row.dataset)}: " + "; ".join(
             f"{run.model_title(m)} {v.min():.2f} to {v.max():.2f} dB, mean {v.mean():.2f} dB"
             + (f", {PSNR.difference(row.verdicts[m].mean)} dB to the best "
-               f"({row.verdicts[m].word})" if m in row.against else "")
+               f"({VERDICTS[row.verdicts[m].word]})" if m in row.against else "")
             for m, v in row.psnr.items()) + "." for row in found)
