@@ -39,6 +39,7 @@ class Parts:
         """Keep the plan."""
         self.plan = plan
         self.note = plan.run_folder.part_note
+        self._cleared = False
 
     @functools.cached_property
     def counts(self) -> dict[str, int]:
@@ -83,8 +84,14 @@ class Parts:
             path.unlink(missing_ok=True)
         self.clear_locks()
 
-    def clear_locks(self) -> None:
-        """Remove lock files, of whole jobs too, that killed processes have left."""
+    def clear_locks(self, once: bool = False) -> None:
+        """Remove lock files, of whole jobs too, that killed processes have left.
+
+        ``once``: only if that was not done before in this process.
+        """
+        if once and self._cleared:
+            return
+        self._cleared = True
         for path in (*(lock_of(job.record) for job in self.plan.jobs()),
                      *self.plan.run_folder.part_locks()):
             locks.clear(path)

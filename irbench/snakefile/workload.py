@@ -241,8 +241,6 @@ class Workload:
         current = (not any(self.records.problem(job) for job in jobs)
                    and verify.find_report(self.plan).state == verify.CURRENT)
         self._decide(self.folder.report_note, current)
-        if current and self.workflow.is_main_process and not self.workflow.dryrun:
-            self.parts.clear_locks()    # nothing will be done: `begin` is not called
         return self._waited_for(jobs, current)
 
     def inputs_of_anchors(self, wildcards: Wildcards) -> list[str]:
@@ -253,6 +251,8 @@ class Workload:
     def _decide(self, output: Path, current: bool) -> None:
         """Make Snakemake run the rule of an output if the output is not current, and only then."""
         self._keep_records()
+        if self.workflow.is_main_process and not self.workflow.dryrun:
+            self.parts.clear_locks(once=True)   # if nothing is to be done, `begin` is not called
         dag = self.workflow.dag
         for chosen in (dag.untilrules, dag.omitrules):      # of --until and --omit-from
             chosen.update([PART, *(one.rule for one in self.batches)] if EVALUATE in chosen else (),
