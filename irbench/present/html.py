@@ -63,6 +63,6 @@ def _row(columns: list[Column], row: Row) -> str:
 
 
 def _value(value: Value) -> str:
-    marks = f"<sup>{escape(','.join(value.marks))}</sup>" if value.marks else ""
+    marks = f"<sup>{escape(','.join(value.signs))}</sup>" if value.signs else ""
     first = RANKS.get(value.rank, "{}").format(escape(value.shown)) + marks
     return "<br>".join([first, *map(escape, filter(None, (value.sub, *value.lines)))])

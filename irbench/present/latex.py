@@ -35,7 +35,7 @@ def _environment(table: Table) -> str:
     columns = table.all_columns
     keys = len(table.heads)
     widths = [max([len(column.title), *(
-        fitting.letters(row.values[i].full + _apart(table, row.values[i]), row.values[i].marks)
+        fitting.letters(row.values[i].full + _apart(table, row.values[i]), row.values[i].signs)
         for row in table.rows)]) for i, column in enumerate(columns)]
     left = [column.left for column in columns]
     spans = [width for _, width in table.headings()[0]]
@@ -121,7 +121,7 @@ def _placed(table: Table, room: str | float) -> tuple[float, fitting.Layout]:
 def _fitted(table: Table, room: float) -> fitting.Layout | None:
     *groups, titles = [[(fitting.ems(title), count) for title, count in row]
                        for row in table.headings(heads=True)]
-    widths = [max([title, *(fitting.ems(_with_numbers(row.values[i]), row.values[i].marks,
+    widths = [max([title, *(fitting.ems(_with_numbers(row.values[i]), row.values[i].signs,
                                         row.values[i].rank == BEST) for row in table.rows)])
               for i, (title, _) in enumerate(titles)]
     return fitting.fitted(widths, [column.left for column in table.all_columns], groups, room)
@@ -194,7 +194,7 @@ def _apart(table: Table, value: Value) -> str:
 
 
 def _value(table: Table, value: Value) -> str:
-    marks = rf"\textsuperscript{{{','.join(map(text.latex, value.marks))}}}" if value.marks else ""
+    marks = rf"\textsuperscript{{{','.join(map(text.latex, value.signs))}}}" if value.signs else ""
     cite = rf"~\cite{{{','.join(value.cite)}}}" if value.cite else ""
     return (RANKS.get(value.rank, "%s") % text.latex(value.full) + cite
             + _apart(table, value).replace("-", "$-$") + marks)

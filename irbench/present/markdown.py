@@ -95,6 +95,6 @@ def _title(table: Table, block: Block, escape: Callable[[str], str]) -> list[lis
 
 def _value(value: Value, escape: Callable[[str], str], differences: bool) -> str:
     apart = f" ({value.difference})" if differences and value.difference else ""
-    marks = f"<sup>{','.join(value.marks)}</sup>" if value.marks else ""
+    marks = f"<sup>{','.join(value.signs)}</sup>" if value.signs else ""
     first = RANKS.get(value.rank, "{}").format(escape(value.full)) + apart + marks
     return "<br>".join([first, *map(escape, filter(None, (value.sub, *value.lines)))])

@@ -89,7 +89,7 @@ def to_paper(table: Table) -> str:
 
 
 def _lines(value: Value) -> list[str]:
-    marks = f" [{','.join(value.marks)}]" if value.marks else ""
+    marks = f" [{','.join(value.signs)}]" if value.signs else ""
     return [shown(value.full + marks), *map(shown, filter(None, (value.sub, *value.lines)))]
 
 

@@ -22,6 +22,7 @@ from irbench.present.notes import Noted, in_order
 
 MEASURED = "measured"           # the source of a row that is not copied from print
 BEST, SECOND = "best", "second"
+CLOSE = "≈"                     # mark of values that are not significantly worse than the best
 DAGGER = "†"                    # mark of published rows that stand among measured ones
 
 
@@ -59,7 +60,9 @@ class Value:
         lines: more lines below the first, in the same size.
         reason: why there is no number, or more about the number.
         rank: "best", "second" or "".
-        place: place in its column among the rows of its block; 1 is best.
+        place: 1 + the number of rows of its kind that are better in its column; among measured
+            rows, significantly better.
+        close: not the best of its column, but no row is significantly better.
         number: the number to rank; None if the value is not ranked.
         exact: the number unrounded, or as printed; several are joined by "/".
         status: status of the cell; "published" for a printed value.
@@ -79,6 +82,7 @@ class Value:
     reason: str = ""
     rank: str = ""
     place: int | None = None
+    close: bool = False
     number: float | None = None
     exact: str = ""
     status: str = ""
@@ -89,6 +93,11 @@ class Value:
     spread: str = ""
     seeds: int = 1
     cite: tuple[str, ...] = ()
+
+    @property
+    def signs(self) -> list[str]:
+        """What stands raised behind the text: marks, and whether the value is ``close``."""
+        return [CLOSE] * self.close + self.marks
 
     @property
     def full(self) -> str:

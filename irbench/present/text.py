@@ -324,7 +324,7 @@ _LATEX = {
     "×": r"$\times$", "σ": r"$\sigma$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
     "–": "--", "—": "---", "·": r"$\cdot$", "→": r"$\rightarrow$", "±": r"$\pm$",
     "≤": r"$\leq$", "≥": r"$\geq$", "μ": r"$\mu$", "’": "'", "[": "{[}", "]": "{]}",
-    "†": r"$\dagger$",
+    "†": r"$\dagger$", "≈": r"$\approx$",
 }
 
 

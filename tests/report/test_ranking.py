@@ -1,4 +1,4 @@
-"""Ranks with their uncertainty: rows that a paired test cannot tell apart share one."""
+"""Ranks by the mean, places by a paired test, and the mark on what it cannot tell from the best."""
 
 import itertools
 import random
@@ -10,6 +10,10 @@ from hypothesis import strategies as st
 
 from irbench.core import statistics
 from irbench.core.metrics import METRICS
+from irbench.present.html import to_html
+from irbench.present.latex import to_latex
+from irbench.present.markdown import to_markdown
+from irbench.present.plain import to_text
 from irbench.present.table import Column, Row, Value
 from irbench.report import collect
 from irbench.report.facts import ranking
@@ -111,7 +115,8 @@ def test_all_columns_and_blocks_of_a_table_are_one_family(tmp_path):
     found = tables.build(collect.collect(tmp_path, build.plan))
     assert len(found) == 2
     for table in found:
-        assert places(table) == {"a": (1, ""), "b": (1, "")}
+        assert places(table) == {"a": (1, "second"), "b": (1, "best")}
+        assert close(table) == ["a"]
         assert "This table makes 2 comparisons." in table.caption
         assert "a paired t-test decides" not in table.caption       # six images are enough
 
@@ -171,12 +176,19 @@ def places(table):
     return {row.key: (row.entries[0].place, row.entries[0].rank) for row in table.measured}
 
 
-def test_rows_without_a_significant_difference_share_a_rank(tmp_path):
+def close(table, index=0):
+    return [row.key for row in table.measured if row.entries[index].close]
+
+
+def test_a_row_without_a_significant_difference_to_the_best_is_marked(tmp_path):
     wave = [0.5, -0.4, 0.3, -0.3, 0.2, -0.1, 0.1, -0.2, 0.4, -0.45]
     table = table_of(tmp_path, {
         "a": TEN, "b": [x + w for x, w in zip(TEN, wave, strict=True)], "c": shifted(TEN, -1.0)})
-    assert places(table) == {"a": (1, "best"), "b": (1, "best"), "c": (3, "")}
-    assert "share a rank" in table.caption and "fewer than 6" not in table.caption
+    assert places(table) == {"a": (1, "second"), "b": (1, "best"), "c": (3, "")}
+    assert close(table) == ["a"]
+    assert "fewer than 6" not in table.caption
+    for printed in (to_markdown(table), to_html(table), to_latex([table]), to_text(table)):
+        assert printed.count("≈") + printed.count("$\\approx$") >= 1, printed
 
 
 def test_images_are_matched_by_name(tmp_path):
@@ -196,7 +208,8 @@ def test_the_caption_names_sets_of_few_images(tmp_path):
 def test_one_image_is_no_comparison(tmp_path):
     """It says nothing of others, so it must not make the other comparisons of its table weaker."""
     table = table_of(tmp_path, {"a": [30.0], "b": [31.0]})
-    assert places(table) == {"a": (1, ""), "b": (1, "")}
+    assert places(table) == {"a": (1, "second"), "b": (1, "best")}
+    assert close(table) == ["a"]
     assert "This table makes 0 comparisons." in table.caption
 
 
@@ -218,17 +231,22 @@ def test_printed_values_are_ranked_as_printed(metric, expected):
     assert not values[-1].rank
 
 
-@pytest.mark.parametrize("more", [0.0, 0.5])
+@pytest.mark.parametrize("more", [0.0, 0.02, 0.5])
 def test_what_is_bold_is_what_the_caption_says(tmp_path, more):
-    """Bold is rank 1 by the paired test; where all rows share it, nothing is bold."""
-    table = table_of(tmp_path, {"a": TEN, "b": shifted(TEN, more), "c": list(TEN)})
-    assert "Bold: rank 1 in the column; underlined: rank 2; nothing is bold if all rows share " \
-           "rank 1." in table.caption
+    """Bold is the best mean as printed; where all are equal, nothing is bold or marked."""
+    how = random.Random(3)
+    noisy = [x + how.gauss(more, 0.3) for x in TEN] if more == 0.02 else shifted(TEN, more)
+    table = table_of(tmp_path, {"a": TEN, "b": noisy, "c": list(TEN)})
+    assert "Bold: the best mean of the column; underlined: the second; equal values share both." \
+        in table.caption
+    assert "≈: not the best, but no measured row is significantly better: p <" in table.caption
     for index in range(len(table.columns)):
-        found = [(row.entries[index].place, row.entries[index].rank) for row in table.measured]
-        alone = {place for place, _ in found} == {1}
-        assert all((rank == "best") == (place == 1 and not alone) for place, rank in found)
-        assert all((rank == "second") == (place == 2) for place, rank in found)
+        entries = [row.entries[index] for row in table.measured]
+        order = sorted({float(one.shown) for one in entries}, reverse=True)
+        for one in entries:
+            at = order.index(float(one.shown))
+            assert one.rank == (["best", "second", ""][at] if len(order) > 1 else "")
+            assert one.close == (one.place == 1 and at > 0)
 
 
 def test_nothing_to_point_out_where_all_are_alike(tmp_path):

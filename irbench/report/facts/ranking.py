@@ -1,17 +1,21 @@
-"""Ranks of the rows of a column. Ranks account for statistical uncertainty.
+"""Ranks of the rows of a column, and which rows are significantly better.
 
-The place of a measured row is 1 + the number of rows that are significantly better. A row is
-significantly better if its mean as printed is better (``Metric.direction``) and the differences
-over the images are real (``statistics.paired_p``). All such comparisons of a table, in all its
-columns and blocks, are one family: their p are corrected by Holm's method, and the caption states
-their number.
+Ranks follow the printed means, as in papers: the best is bold, the second underlined, equal values
+share a rank. Whether the difference is real is said apart, by the place of a measured row: 1 + the
+number of rows that are significantly better. A row of place 1 that is not the best is marked as not
+separable (``Value.close``).
+
+A row is significantly better if its mean as printed is better (``Metric.direction``) and the
+differences over the images are real (``statistics.paired_p``). All such comparisons of a table, in
+all its columns and blocks, are one family: their p are corrected by Holm's method, and the caption
+states their number.
 
 Such a test gives no total order: A may be better than C while B differs significantly from neither.
 Then A and B have place 1 and C has place 2. The best mean always has place 1. If two rows of place
 1 are both better than a third, the third has place 3.
 
-For published rows only the means are known. They are ranked by the printed values, and equal values
-share a place. Reads and writes nothing.
+For published rows only the means are known, and place and rank are the same. Reads and writes
+nothing.
 
 Try: ``python -c "from irbench.report.facts.ranking import places; print(places([[1], [3]]))"``
 """
@@ -24,7 +28,7 @@ from dataclasses import dataclass, field
 
 from irbench.core import metrics, statistics
 from irbench.present import text
-from irbench.present.table import BEST, SECOND, Column, Row
+from irbench.present.table import BEST, CLOSE, SECOND, Column, Row, Value
 from irbench.report.run import Cell
 
 RANKS = {1: BEST, 2: SECOND}
@@ -50,14 +54,14 @@ class _Ranked:
 
 def measured(parts: Iterable[tuple[Sequence[Row], Sequence[Column]]],
              cells: Mapping[tuple[str, str, str], Cell]) -> int:
-    """Set the places of measured rows, column by column; return the number of comparisons.
+    """Set ranks and places of measured rows by column; return the number of comparisons.
 
     Args:
         parts: the rows and columns of each block of a table; entries without a ``number`` are not
             ranked.
         cells: (protocol, dataset, model) -> the cell with its scores per image.
     """
-    found, entries = [], []
+    found, ranked_entries = [], []
     for rows, columns in parts:
         for index, column in enumerate(columns):
             ranked = [row for row in rows if row.entries[index].number is not None]
@@ -67,9 +71,13 @@ def measured(parts: Iterable[tuple[Sequence[Row], Sequence[Column]]],
                 [[one[name] for name in _common(scores)] for one in scores], column.metric,
                 [row.entries[index].shown for row in ranked],
                 [f"{column.protocol}/{column.dataset}/{row.key}" for row in ranked]))
-            entries.append([row.entries[index] for row in ranked])
-    for given, here in zip(_placed(found), entries, strict=True):
-        _mark(here, given)
+            ranked_entries.append(([row.entries[index] for row in ranked], column.metric))
+    for given, (entries, metric) in zip(_placed(found), ranked_entries, strict=True):
+        order = _by_value(entries, metric)
+        _rank(entries, order)
+        for entry, place, value in zip(entries, given, order, strict=True):
+            entry.place = place
+            entry.close = place == 1 < value
     return sum(len(one.tested) for one in found)
 
 
@@ -80,12 +88,13 @@ def _placed(found: Sequence[_Ranked]) -> list[list[int]]:
 
 
 def printed(rows: Sequence[Row], columns: Sequence[Column]) -> None:
-    """Set the places of published rows by the printed values; equal values share a place."""
+    """Set ranks and places of published rows by the printed values; equal values share them."""
     for index, column in enumerate(columns):
         entries = [row.entries[index] for row in rows if row.entries[index].number is not None]
-        order = sorted({float(entry.shown) for entry in entries},
-                       reverse=metrics.get(column.metric).sign > 0)
-        _mark(entries, [order.index(float(entry.shown)) + 1 for entry in entries])
+        order = _by_value(entries, column.metric)
+        _rank(entries, order)
+        for entry, place in zip(entries, order, strict=True):
+            entry.place = place
 
 
 def places(scores: Sequence[Sequence[float]], metric: str = "psnr",
@@ -126,11 +135,17 @@ def _common(scores: list[dict[str, float]]) -> list[str]:
     return [name for name in (scores[0] if scores else ()) if all(name in s for s in scores)]
 
 
-def _mark(entries: list, given: list[int]) -> None:
-    """Set places, and also ranks unless all places are equal."""
-    for entry, place in zip(entries, given, strict=True):
-        entry.place = place
-        entry.rank = RANKS.get(place, "") if len(set(given)) > 1 else ""
+def _by_value(entries: Sequence[Value], metric: str) -> list[int]:
+    """Return 1 for the best value as printed, 2 for the next; equal values have one number."""
+    values = [float(entry.shown) for entry in entries]
+    order = sorted(set(values), reverse=metrics.get(metric).sign > 0)
+    return [order.index(value) + 1 for value in values]
+
+
+def _rank(entries: Sequence[Value], order: Sequence[int]) -> None:
+    """Set ranks, unless all values are equal."""
+    for entry, number in zip(entries, order, strict=True):
+        entry.rank = RANKS.get(number, "") if len(set(order)) > 1 else ""
 
 
 def sentences(cells: Sequence[Cell], titles: Mapping[str, str], comparisons: int) -> list[str]:
@@ -145,10 +160,9 @@ def sentences(cells: Sequence[Cell], titles: Mapping[str, str], comparisons: int
              if len(cell.images) < statistics.FEWEST}
     few = text.few_images()
     return [
-        "Bold: rank 1 in the column; underlined: rank 2; nothing is bold if all rows share rank 1.",
-        "The rank of a measured row is 1 + the number of measured rows that are significantly "
-        f"better: {text.significance(None)}. Rows without a significant difference share a rank; "
-        "after a shared rank 1 there may be no rank 2.",
+        "Bold: the best mean of the column; underlined: the second; equal values share both.",
+        f"{CLOSE}: not the best, but no measured row is significantly better: "
+        f"{text.significance(None)}.",
         # apart, because tables on one page share their other sentences
         f"This table makes {comparisons} comparison{'s' * (comparisons != 1)}.",
         *([f"{few[0].upper()}{few[1:]} "

@@ -360,8 +360,8 @@ def _sentences(table: Table, run: Run, cells: list[Cell], comparisons: int) -> l
         "than in the papers. The training table lists its cost."
         if any(origin.startswith(rows.BUNDLED) for origin in origins) else "",
         "Measured and published rows are ranked separately: published values come from papers, all "
-        "others were measured here. Published rows are ranked by the printed values alone; equal "
-        "values share a rank." if table.published else "",
+        "others were measured here. Published rows are ranked by the printed values alone."
+        if table.published else "",
         "In brackets: the measured value minus the published value of the same method."
         if table.differences and any(entry.difference for entry in entries) else "",
         f"{text.NONE}: not requested in this run, or not printed in the source."
