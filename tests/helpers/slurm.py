@@ -14,7 +14,7 @@ from tests.helpers import tiny
 from tests.helpers.paths import ROOT
 
 # a network without weights that, on its first image, waits for as many others as there are GPUs,
-# and one whose training is slow as long as a file is there
+# and one whose training is slow as long as the file of its option is there
 CARDS = '''CARDS = {
     "meeting": {
         "title": "Meeting", "builder": "build_meeting", "tasks": ["sr"], "in_paper": False,
@@ -23,7 +23,7 @@ CARDS = '''CARDS = {
     "slow": {
         "title": "Slow", "builder": "build_slow", "tasks": ["sr"], "in_paper": False,
         "note": "a model for tests", "source": "made up", "learned": True,
-        "options": {"width": 4, "strength": 0.1},
+        "options": {"width": 4, "strength": 0.1, "slow_while": "slow"},
     },
 '''
 PLUGIN = tiny.PLUGIN.replace("CARDS = {\n", CARDS) + '''
@@ -50,8 +50,12 @@ class Meeting(nn.Module):
 
 
 class Slow(Tiny):
+    def __init__(self, scale, channels, width, strength, slow_while):
+        super().__init__(scale, channels, width, strength)
+        self.file = FOLDER / slow_while
+
     def forward(self, x):
-        if self.training and (FOLDER / "slow").exists():
+        if self.training and self.file.exists():
             time.sleep(1.0)
         return super().forward(x)
 
@@ -60,8 +64,8 @@ def build_meeting(task, scale, channels):
     return Meeting(scale)
 
 
-def build_slow(task, scale, channels, width, strength):
-    return Slow(scale, channels, width, strength)
+def build_slow(task, scale, channels, width, strength, slow_while):
+    return Slow(scale, channels, width, strength, slow_while)
 '''
 
 

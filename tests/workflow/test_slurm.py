@@ -1,12 +1,13 @@
 """The workflow on a real Slurm of one node, with eight pretend GPUs (.ci/slurm).
 
-All tests share two runs that go on at once, since starting the jobs takes most of the time.
+All tests share three runs that go on at once, since starting the jobs takes most of the time.
 """
 
 import importlib.util
 import shutil
 import signal
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -36,9 +37,12 @@ def answers():
         return False
 
 
+SLOW = ("hurt", "timed")        # runs, and the one model of each
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Two runs of one folder, started at once: ``first`` and ``hurt``, whose training is slow."""
+    """Three runs of one folder, started at once: ``first``, and two whose trainings are slow."""
     if not answers():
         pytest.skip("no Slurm here: its controller does not answer (.ci/slurm start)")
     folder = tmp_path_factory.mktemp("slurm").resolve()
@@ -48,12 +52,15 @@ def world(tmp_path_factory):
         {"protocol": "sr-x2", "datasets": ["tinyset"], "models": list(models)},
         {"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["tiny"]}])
     value = yaml.safe_load(config.read_text())
-    value |= {"run": "hurt", "models": {"slow": {"profile": False, "training": TRAINING}},
-              "cells": [{"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["slow"]}]}
-    (folder / "hurt.yaml").write_text(yaml.safe_dump(value, sort_keys=False))
-    (folder / "slow").touch()
+    for name in SLOW:
+        value |= {"run": name, "models": {name: {
+            "arch": "slow", "profile": False, "options": {"slow_while": f"slow-{name}"},
+            "training": TRAINING}},
+            "cells": [{"protocol": "sr-x2", "datasets": ["tinyset"], "models": [name]}]}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(value, sort_keys=False))
+        (folder / f"slow-{name}").touch()
     started = {name: slurm.start(folder, f"{config}.yaml", f"{name}.log")
-               for name, config in (("first", "config"), ("hurt", "hurt"))}
+               for name, config in (("first", "config"), *((name, name) for name in SLOW))}
     yield folder, started
     for process in started.values():
         process.kill()
@@ -63,30 +70,46 @@ def world(tmp_path_factory):
             slurm.run("scancel", number)
 
 
-def attempt(world, before=()):
-    """Wait until a job of the slow training, other than some, has saved a state; return it."""
+@pytest.fixture(scope="module")
+def limits(world):
+    """End the training of ``timed`` by five time limits, beside all else; return the jobs."""
+    def end_all():
+        numbers = []
+        for _ in range(5):
+            numbers.append(attempt(world, numbers, name="timed"))
+            slurm.run("scontrol", "update", f"JobId={numbers[-1]}", "TimeLimit=00:01:00")
+        attempt(world, numbers, name="timed")
+        (world[0] / "slow-timed").unlink()
+        return numbers
+
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(end_all)
+
+
+def attempt(world, before=(), name="hurt"):
+    """Wait until a job of a slow training, other than some, has saved a state; return it."""
     folder, started = world
 
     def others():
-        assert started["hurt"].poll() is None, log(folder, "hurt")
-        return set(slurm.jobs("train", folder, "RUNNING", name="slow")).difference(before)
+        assert started[name].poll() is None, log(folder, name)
+        return set(slurm.jobs("train", folder, "RUNNING", name=name)).difference(before)
 
     number = slurm.wait_for(others, "a training").pop()
-    saves(folder)
+    saves(folder, name)
     return number
 
 
 def begins_again(world, number):
     """Wait until a job was sent back into the queue, and let it begin at once."""
     folder, _ = world
-    slurm.wait_for(lambda: slurm.jobs("train", folder, "PENDING", name="slow"), "a requeue")
+    slurm.wait_for(lambda: slurm.jobs("train", folder, "PENDING", name="hurt"), "a requeue")
     slurm.run("scontrol", "update", f"JobId={number}", "StartTime=now")     # not in two minutes
     assert attempt(world) == number
 
 
-def saves(folder):
-    """Wait until the slow training saves a state."""
-    path = folder / f"results/hurt/training/{SCOPE}/slow.state"
+def saves(folder, name="hurt"):
+    """Wait until a slow training saves a state."""
+    path = folder / f"results/{name}/training/{SCOPE}/{name}.state"
 
     def stamp():
         return path.stat().st_mtime_ns if path.exists() else 0
@@ -100,7 +123,7 @@ def log(folder, name):
 
 
 def test_a_training_that_is_ended_again_and_again_has_the_bytes_of_an_undisturbed_one(
-        world, monkeypatch):
+        world, limits, monkeypatch):
     """By SIGTERM, kill -9, a time limit, a requeue, another job's preemption, and the death of the
     process that submits.
 
@@ -110,7 +133,7 @@ def test_a_training_that_is_ended_again_and_again_has_the_bytes_of_an_undisturbe
     first = attempt(world)
     slurm.run("scancel", "--signal=TERM", first)        # as --signal of the profile does
     second = attempt(world, [first])
-    assert records.read(folder / f"results/hurt/training/{SCOPE}/slow.json")["status"] == "paused"
+    assert records.read(folder / f"results/hurt/training/{SCOPE}/hurt.json")["status"] == "paused"
     slurm.kill(second)
     third = attempt(world, [first, second])
     slurm.run("scontrol", "update", f"JobId={third}", "TimeLimit=00:01:00")
@@ -127,24 +150,41 @@ def test_a_training_that_is_ended_again_and_again_has_the_bytes_of_an_undisturbe
     started["hurt"].wait()
     saves(folder)       # the job goes on
     started["hurt"] = slurm.start(folder, "hurt.yaml", "hurt.log")
-    slurm.wait_for(lambda: len(slurm.jobs("train", folder, "RUNNING", name="slow")) == 2,
+    slurm.wait_for(lambda: len(slurm.jobs("train", folder, "RUNNING", name="hurt")) == 2,
                    "a second job")
-    told = folder / f"results/hurt/logs/training/{SCOPE}/slow.log"      # begun anew by the second
+    told = folder / f"results/hurt/logs/training/{SCOPE}/hurt.log"      # begun anew by the second
     slurm.wait_for(lambda: told.exists() and "waiting for another process" in told.read_text(),
                    "one that waits")
-    (folder / "slow").unlink()
+    (folder / "slow-hurt").unlink()
     assert started["hurt"].wait(600) == 0, log(folder, "hurt")
 
-    record = records.read(folder / f"results/hurt/training/{SCOPE}/slow.json")
-    assert (record["status"], record["result"]["steps"]) == ("ok", TRAINING["steps"])
-    assert not list(folder.glob("results/hurt/training/*/*.state*"))    # the record was seen
     assert (folder / "results/hurt/report.html").is_file()
-    apart = folder / "apart"
+    same_as_undisturbed(folder, "hurt", monkeypatch)
+
+
+def same_as_undisturbed(folder, name, monkeypatch):
+    """A slow training has ended, and its weights are those of the same one without a cluster."""
+    record = records.read(folder / f"results/{name}/training/{SCOPE}/{name}.json")
+    assert (record["status"], record["result"]["steps"]) == ("ok", TRAINING["steps"])
+    assert not list(folder.glob(f"results/{name}/training/*/*.state*"))     # the record was seen
+    apart = folder / f"apart-{name}"
     apart.mkdir()
     monkeypatch.chdir(apart)
-    planned = plan.load(folder / "hurt.yaml")
+    planned = plan.load(folder / f"{name}.yaml")
     alone = running.do(planned, next(iter(planned.trainings.values())), RunSettings(threads=1))
     assert alone["result"]["checkpoint"]["sha256"] == record["result"]["checkpoint"]["sha256"]
+
+
+def test_a_training_over_five_time_limits_has_the_bytes_of_an_undisturbed_one(
+        world, limits, monkeypatch):
+    """Slurm says 120 s before the limit that it comes (``--signal`` in the profile)."""
+    folder, started = world
+    numbers = limits.result(600)
+    assert started["timed"].wait(600) == 0, log(folder, "timed")
+    assert len(set(numbers)) == 5
+    told = log(folder, "timed")
+    assert told.count("Trying to restart job") >= 5, told
+    same_as_undisturbed(folder, "timed", monkeypatch)
 
 
 def test_a_run_from_nothing_to_its_report_has_each_cell_on_a_gpu_of_its_own(world):
