@@ -78,3 +78,33 @@ def test_a_module_in_memory_has_a_cell(given):
 def test_a_set_that_cannot_be_scored(given, dataset, message):
     with pytest.raises(UserError, match=message):
         single.module_of(given, "net", "Net", protocols.get("sr-x2"), dataset)
+
+
+@pytest.mark.parametrize(("entry", "dataset", "message"), [
+    ({"arch": "tiny", "checkpoint": "w.pt"}, "nowhere", "dataset: unknown dataset 'nowhere'"),
+    ({"arch": "tiny", "checkpoint": "w.pt", "options": {"wide": 3}}, "tinyset", "options")])
+def test_a_message_names_the_argument_and_no_config(given, entry, dataset, message):
+    with pytest.raises(UserError) as raised:
+        single.cell_of(given, "mine", entry, "sr-x2", dataset)
+    assert str(raised.value).startswith(message), raised.value
+
+
+def test_a_message_that_names_no_config_stays(given, tmp_path):
+    (tmp_path / "broken.py").write_text("CARDS = 3\n")
+    with pytest.raises(UserError, match=r"broken\.py"):
+        single.cell_of({**given, "plugins": [str(tmp_path / "broken.py")]}, "mine",
+                       {"arch": "tiny", "checkpoint": "w.pt"}, "sr-x2", "tinyset")
+
+
+def test_a_profile_is_that_of_a_run(given, tmp_path):
+    entry = {"arch": "tiny", "checkpoint": "w.pt"}
+    run = plan.load(tiny.make(
+        tmp_path, models={"tiny": entry}, metrics=["psnr"], profile={}, device="auto",
+        cells=[{"protocol": "sr-x2", "datasets": ["tinyset"], "models": ["tiny"]}]))
+    planned, cell = single.model_of(given, "tiny", entry, protocols.get("sr-x2"))
+    job = single.profile_of(planned, cell)
+    assert (job.kind, job.key) == ("profile", {"protocol": "sr-x2@2", "model": "tiny"})
+    assert job.spec == run.find("profile", **job.key).spec
+    _, bicubic = single.model_of(given, "bicubic", {}, protocols.get("sr-x2"))
+    with pytest.raises(UserError, match="bicubic has no weights, so there is no profile"):
+        single.profile_of(planned, bicubic)
