@@ -60,7 +60,8 @@ MODULES = {
     "plan.compose": "plan/compose.py plan/test_planning.py plan/test_plan_variants.py "
                     "plan/test_plan_trainings.py plan/test_datasets_plan.py plan/test_config.py "
                     "plan/test_costs.py plan/test_trained_on.py",
-    "plan.config": "plan/config.py plan/test_config.py plan/test_planning.py",
+    "plan.config": "plan/config.py plan/test_config.py plan/test_planning.py "
+                   "plan/test_trained_on.py",
     "plan.contents": "plan/contents.py plan/test_planning.py plan/test_datasets_plan.py",
     "plan.external": "plan/external.py plan/test_checkpoint_entries.py plan/test_plan_trainings.py "
                      "catalog/test_peers.py data/test_outputs.py",

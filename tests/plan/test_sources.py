@@ -342,3 +342,21 @@ def test_a_template_counts_for_the_report_alone(tmp_path, monkeypatch, fresh):
     page.write_text(page.read_text() + "<p>")
     fresh()
     assert (sources.stage("report") != before, sources.stage("leaks")) == (True, leaks)
+
+
+def test_the_parts_of_a_users_code(tmp_path, monkeypatch):
+    """Of the plugin and what it imports by file, so that a change can be named."""
+    monkeypatch.chdir(tmp_path)
+    tiny.make(tmp_path)
+    own = tmp_path / "tiny_model.py"
+    (tmp_path / "mine.py").write_text("FACTOR = 1\n")
+    own.write_text("import mine\n" + own.read_text())
+    model = plan.load("config.yaml").models["tiny"]
+    before = sources.parts("cell", model, (str(own),))
+    assert set(before["files"]) == {"tiny_model.py", "mine.py"}
+    (tmp_path / "mine.py").write_text("FACTOR = 2\n")
+    after = sources.parts("cell", model, (str(own),))
+    assert after["irbench"] == before["irbench"]
+    assert [name for name in before["files"] if after["files"][name] != before["files"][name]] == [
+        "mine.py"]
+    assert sources.parts("cell", plan.load("config.yaml").models["bicubic"], (str(own),)) is None
