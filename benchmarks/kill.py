@@ -44,7 +44,8 @@ import psutil
 import yaml
 
 from irbench import plan
-from irbench.core import files, machine
+from irbench.core import digests, files, machine, records
+from irbench.core.errors import UserError
 from irbench.imaging.images import write_png
 from irbench.jobs import verify
 
@@ -135,8 +136,36 @@ def values(folder: Path) -> dict:
             for path in sorted((folder / "results/killed").glob("*/**/*.json"))}
 
 
-def problems(folder: Path, config: str, code: int, expected: dict) -> list[str]:
-    """Return what is wrong after an undisturbed run; [] if it is clean."""
+def paths(folder: Path) -> set[str]:
+    """Return all files of a run but its logs, what was set aside, and states that still count.
+
+    Those are states of the other config's training, and of one that is under way.
+    """
+    run, done = folder / "results/killed", set()
+    for path in run.glob("training/**/*.json"):
+        with contextlib.suppress(UserError):
+            done.add(digests.fingerprint(records.read(path)["spec"])[:8])
+
+    def counts(path: Path) -> bool:
+        name = path.relative_to(run).as_posix()
+        state = re.search(r"\.state(?:\.(\w+))?$", name)
+        return not (name.startswith("logs/") or re.search(r"\.\d+(/|$)", name)
+                    or (state and state[1] not in done))
+
+    return {path.relative_to(folder).as_posix() for path in run.rglob("*")
+            if path.is_file() and counts(path)}
+
+
+def problems(folder: Path, config: str, code: int, expected: dict, usual: set[str]) -> list[str]:
+    """Return what is wrong after an undisturbed run; [] if it is clean.
+
+    Args:
+        folder: where it ran.
+        config: what was asked for.
+        code: its exit code.
+        expected: the values of a run that was never disturbed.
+        usual: the files of such a run and its report.
+    """
     found = [f"the run ended with code {code}"] * bool(code)
     with contextlib.chdir(folder):
         found += map(str, verify.find(plan.load(config)))
@@ -144,10 +173,7 @@ def problems(folder: Path, config: str, code: int, expected: dict) -> list[str]:
     found += [f"{name}: not the values of an undisturbed run" for name in sorted(expected)
               if now.get(name) != expected[name]]
     found += [f"process {one.pid} is left over" for one in workers(folder)]
-    left = (".lock", ".partial", ".note")
-    return found + [f"{path.relative_to(folder)} is left over"
-                    for path in sorted((folder / "results/killed").rglob("*.*"))
-                    if path.name != ".lock" and path.suffix.startswith(left)]
+    return found + [f"{name} is left over" for name in sorted(paths(folder) - usual)]
 
 
 # -- killing and damaging ------------------------------------------------------------------------
@@ -262,7 +288,7 @@ def _words(one: psutil.Process) -> list[str]:
 def campaign(base: Path, kills: int, seed: int) -> dict:
     """Kill so many times; return counts and every cycle that was not clean."""
     draw = random.Random(seed)
-    expected, begun = {}, time.monotonic()
+    expected, files_of, begun = {}, set(), time.monotonic()
     for config in CONFIGS:
         folder = base / config.partition(".")[0]
         write_world(folder)
@@ -271,6 +297,9 @@ def campaign(base: Path, kills: int, seed: int) -> dict:
             raise SystemExit((folder / "log.txt").read_text())
         usual = time.monotonic() - since
         expected[config] = values(folder)
+        if start(folder, config, whole=True).wait(LIMIT):
+            raise SystemExit((folder / "log.txt").read_text())
+        files_of |= paths(folder)
     print(f"an undisturbed run takes {usual:.1f} s", file=sys.stderr)
     # both are compared with a third folder's: no value may depend on the folder
     folder = base / "killed"
@@ -292,7 +321,7 @@ def campaign(base: Path, kills: int, seed: int) -> dict:
         since, whole = time.monotonic(), cycles % REPORT_EVERY == 0
         code = start(folder, config, whole).wait(LIMIT)
         usual = usual if whole else time.monotonic() - since
-        wrong = problems(folder, config, code, expected[config])
+        wrong = problems(folder, config, code, expected[config], files_of)
         if wrong:
             unclean.append({"cycle": cycles, "history": history, "problems": wrong,
                             "log": (folder / "log.txt").read_text()[-4000:]})

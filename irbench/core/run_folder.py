@@ -251,9 +251,9 @@ class RunFolder:
         """
         return self._in_work(rf"{re.escape(PARTIAL)}({NUMBERS})?")
 
-    def part_notes(self) -> list[Path]:
-        """Return the notes of parts of cells that are here."""
-        return [path for _, path in self._in_work(re.escape(PARTIAL) + NUMBERS + re.escape(NOTE))]
+    def part_notes(self) -> list[tuple[dict[str, str], Path]]:
+        """Return the notes of parts of cells that are here, with the cell's key."""
+        return self._in_work(re.escape(PARTIAL) + NUMBERS + re.escape(NOTE))
 
     def part_locks(self) -> list[Path]:
         """Return the lock files of parts of cells that are here."""

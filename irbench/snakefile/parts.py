@@ -17,11 +17,8 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable
 
 from irbench.catalog import protocols
-from irbench.core import locks
-from irbench.core.run_folder import lock_of
 from irbench.jobs.cells.parts import MOST
 from irbench.plan import Job, Plan
 
@@ -39,7 +36,6 @@ class Parts:
         """Keep the plan."""
         self.plan = plan
         self.note = plan.run_folder.part_note
-        self._cleared = False
 
     @functools.cached_property
     def counts(self) -> dict[str, int]:
@@ -69,29 +65,3 @@ class Parts:
         count = self.counts.get("/".join(job.key.values()), 0)
         return [self.note.format(**job.key, part=part, parts=count)
                 for part in range(1, count + 1)]
-
-    def clear(self, current: Callable[[Job], bool]) -> None:
-        """Before the first job, remove what killed processes have left, but not what still counts.
-
-        That is what has been done of cells that are not ``current``.
-        """
-        folder = self.plan.run_folder
-        for key, path in folder.partials():
-            job = self.plan.cells.get("/".join(key.values()))
-            if job and current(job):
-                path.unlink(missing_ok=True)
-        for path in folder.part_notes():
-            path.unlink(missing_ok=True)
-        self.clear_locks()
-
-    def clear_locks(self, once: bool = False) -> None:
-        """Remove lock files, of whole jobs too, that killed processes have left.
-
-        ``once``: only if that was not done before in this process.
-        """
-        if once and self._cleared:
-            return
-        self._cleared = True
-        for path in (*(lock_of(job.record) for job in self.plan.jobs()),
-                     *self.plan.run_folder.part_locks()):
-            locks.clear(path)

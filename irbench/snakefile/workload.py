@@ -30,7 +30,7 @@ from irbench.core import files, locks, records
 from irbench.core.errors import UserError, refusal
 from irbench.fidelity import anchor_run
 from irbench.inference import gpus
-from irbench.jobs import life, needs, training, verify
+from irbench.jobs import life, needs, verify
 from irbench.plan import Job, Plan
 from irbench.plan import config as configs
 from irbench.plan import file as plan_file
@@ -38,6 +38,7 @@ from irbench.plan import models as model_entries
 from irbench.snakefile import batches as grouping
 from irbench.snakefile import rows
 from irbench.snakefile.batches import EVALUATE, PROFILE, Batches, Profiles, filled
+from irbench.snakefile.leftovers import Leftovers
 from irbench.snakefile.parts import PART, Parts
 from irbench.weights import loading
 
@@ -85,6 +86,7 @@ class Workload:
         """Keep the plan; no record is read yet."""
         self.workflow, self.plan, self.folder = workflow, plan, plan.run_folder
         self.records, self.parts = verify.Records(plan), Parts(plan)
+        self.leftovers = Leftovers(plan, self.records)
         if self._is_local:
             self._share_gpus()
 
@@ -252,7 +254,7 @@ class Workload:
         """Make Snakemake run the rule of an output if the output is not current, and only then."""
         self._keep_records()
         if self.workflow.is_main_process and not self.workflow.dryrun:
-            self.parts.clear_locks(once=True)   # if nothing is to be done, `begin` is not called
+            self.leftovers.clear_if_idle()  # if nothing is to be done, `begin` is not called
         dag = self.workflow.dag
         for chosen in (dag.untilrules, dag.omitrules):      # of --until and --omit-from
             chosen.update([PART, *(one.rule for one in self.batches)] if EVALUATE in chosen else (),
@@ -303,8 +305,7 @@ class Workload:
             locks.claim(self.folder.lock)
             for path in (*self.folder.files(), *(job.record for job in self.plan.jobs())):
                 files.set_folder_aside(path)
-            self.parts.clear(lambda job: self.records.problem(job) is None)
-            self._forget_states()
+            self.leftovers.clear()
             if not self._is_local or "data" in self.workflow.dag_settings.until:
                 self._fetch_weights()
             # in the config's order, which is the order of the report's rows
@@ -313,13 +314,6 @@ class Workload:
         except UserError as error:
             print(f"irbench: {error}", file=sys.stderr)
             os._exit(2)  # no job has started; Snakemake would report an exception as a bug
-
-    def _forget_states(self) -> None:
-        """Remove the saved states of trainings whose records are here."""
-        for job in self.plan.trainings.values():
-            record = self.folder.load(job.kind, job.key).record
-            if record and record["status"] == "ok":
-                training.forget(self.folder, record)
 
     def _fetch_weights(self) -> None:
         """Fetch weights that have a URL, since the machines of jobs may have no internet."""
@@ -333,7 +327,7 @@ class Workload:
 
     def announce(self) -> None:
         """After the run, print the path of the report and the missing results."""
-        self._forget_states()
+        self.leftovers.forget_states()
         targets = self.workflow.dag_settings.targets
         if not self.folder.report.exists() or set(targets) == {"anchors"}:
             return  # only a part of the run was requested, or only the anchors

@@ -10,7 +10,7 @@ from importlib import util
 import psutil
 import pytest
 
-from irbench.core import files, records
+from irbench.core import digests, files, records
 from irbench.core.errors import UserError
 from tests.helpers.paths import ROOT
 
@@ -83,19 +83,31 @@ def test_every_damage_of_a_record_is_noticed(kills, tmp_path):
 
 
 def test_a_fault_makes_a_cycle_unclean(kills, tmp_path, monkeypatch):
-    """Another value, a failed run, a lock that is left: each is told."""
+    """Another value, a failed run, a file that is left: each is told; what may stay is not."""
     monkeypatch.setattr(kills.plan, "load", lambda config: None)
     monkeypatch.setattr(kills.verify, "find", lambda planned: [])
     run = tmp_path / "results/killed/cells"
     files.write_json(run / "one.json", {"result": {"mean": 1}, "seconds": 3})
-    expected = kills.values(tmp_path)
-    assert kills.problems(tmp_path, "first.yaml", 0, expected) == []
+    expected, usual = kills.values(tmp_path), kills.paths(tmp_path)
+    assert usual == {"results/killed/cells/one.json"}
+    training = records.make("training", {"protocol": "p", "model": "m"}, {"x": 1}, result={})
+    files.write_json(tmp_path / "results/killed/training/p/m.json", training)
+    usual.add("results/killed/training/p/m.json")
+    own = digests.fingerprint({"x": 1})[:8]
+    for path in ("logs/one.log", "cells/one.json.1/file", "training/p/m.state",
+                 "training/p/m.state.0123abcd"):
+        (run.parent / path).parent.mkdir(parents=True, exist_ok=True)
+        (run.parent / path).touch()
+    assert kills.problems(tmp_path, "first.yaml", 0, expected, usual) == []
     files.write_json(run / "one.json", {"result": {"mean": 1}, "seconds": 4})
-    assert kills.problems(tmp_path, "first.yaml", 0, expected) == []
+    assert kills.problems(tmp_path, "first.yaml", 0, expected, usual) == []
     files.write_json(run / "one.json", {"result": {"mean": 2}, "seconds": 4})
-    (run / "one.lock").touch()
+    left = ("cells/.one.json.abcdefgh.json", "cells/one.lock", "cells/one.partial-1-of-2",
+            f"training/p/m.state.{own}")
+    for path in left:
+        (run.parent / path).touch()
     monkeypatch.setattr(kills.verify, "find", lambda planned: ["data x: not computed"])
-    assert kills.problems(tmp_path, "first.yaml", 1, expected) == [
+    assert kills.problems(tmp_path, "first.yaml", 1, expected, usual) == [
         "the run ended with code 1", "data x: not computed",
         "results/killed/cells/one.json: not the values of an undisturbed run",
-        "results/killed/cells/one.lock is left over"]
+        *(f"results/killed/{path} is left over" for path in left)]

@@ -1,5 +1,6 @@
 """The whole pipeline on tiny data, as a user runs it: snakemake in a process of its own."""
 
+import fcntl
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from irbench.core import records
+from irbench.core import digests, records
 from tests.helpers import tiny
 from tests.helpers.archives import zipped
 from tests.helpers.paths import ROOT
@@ -83,17 +84,36 @@ def test_a_variant_a_sweep_and_a_benchmark_went_the_whole_way(world):
 def test_the_second_run_does_nothing(world):
     folder, _ = world
     before = stamps(folder)
-    # of a job that was killed between the end of its work and the removal
-    left = sorted((folder / "results/tiny/cells").rglob("*.json"))[0].with_suffix(".lock")
-    left.touch()
+    # of jobs that were killed between the end of their work and the removal
+    run = folder / "results/tiny"
+    cell = sorted((run / "cells").rglob("*.json"))[0]
+    training = sorted((run / "training").rglob("*.json"))[0]
+    spec = digests.fingerprint(records.read(training)["spec"])
+    left = [*(cell.with_suffix(end) for end in (
+        ".lock", ".lock-1-of-2", ".partial", ".partial-1-of-2", ".partial-1-of-2.note")),
+        training.with_suffix(f".state.{spec[:8]}")]
+    other = cell.with_name("other.partial")     # of a cell that another config has asked for
+    for path in (*left, other):
+        path.touch()
     config = str(folder / "config.yaml")
-    assert snakemake(folder, "--configfile", config, "--dry-run")[0] == 0 and left.exists()
-    for wanted in ([], ["--", str(left.with_suffix(".json").relative_to(folder))]):
-        left.touch()
+    assert snakemake(folder, "--configfile", config, "--dry-run")[0] == 0
+    assert all(path.exists() for path in left)
+    for wanted in ([], ["--", str(cell.relative_to(folder))]):
+        for path in left:
+            path.touch()
         code, output = snakemake(folder, "--configfile", config, *wanted)
         assert code == 0, output
         assert "Nothing to be done" in output
-        assert stamps(folder) == before and not left.exists()
+        assert [path for path in left if path.exists()] == []
+    with (run / ".lock").open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)      # another run is at work
+        for path in left:
+            path.touch()
+        assert snakemake(folder, "--configfile", config)[0] == 0
+        assert all(path.exists() for path in left)
+    for path in (*left, other):
+        path.unlink()
+    assert stamps(folder) == before
 
 
 @pytest.mark.slow
