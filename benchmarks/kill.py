@@ -133,7 +133,8 @@ def values(folder: Path) -> dict:
         return [lasting(one) for one in value] if isinstance(value, list) else value
 
     return {path.relative_to(folder).as_posix(): lasting(json.loads(path.read_text()))
-            for path in sorted((folder / "results/killed").glob("*/**/*.json"))}
+            for path in sorted((folder / "results/killed").glob("*/**/*.json"))
+            if not path.name.startswith(".")}   # a temporary file, which ``paths`` finds
 
 
 def paths(folder: Path) -> set[str]:
@@ -144,7 +145,8 @@ def paths(folder: Path) -> set[str]:
     run, done = folder / "results/killed", set()
     for path in run.glob("training/**/*.json"):
         with contextlib.suppress(UserError):
-            done.add(digests.fingerprint(records.read(path)["spec"])[:8])
+            if (record := records.read(path))["status"] == "ok":
+                done.add(digests.fingerprint(record["spec"])[:8])
 
     def counts(path: Path) -> bool:
         name = path.relative_to(run).as_posix()

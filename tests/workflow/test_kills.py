@@ -90,8 +90,10 @@ def test_a_fault_makes_a_cycle_unclean(kills, tmp_path, monkeypatch):
     files.write_json(run / "one.json", {"result": {"mean": 1}, "seconds": 3})
     expected, usual = kills.values(tmp_path), kills.paths(tmp_path)
     assert usual == {"results/killed/cells/one.json"}
-    training = records.make("training", {"protocol": "p", "model": "m"}, {"x": 1}, result={})
-    files.write_json(tmp_path / "results/killed/training/p/m.json", training)
+    files.write_json(tmp_path / "results/killed/training/p/m.json", records.make(
+        "training", {"protocol": "p", "model": "m"}, {"x": 1}, result={
+            "steps": 1, "seconds": 1.0, "images_seen": 2,
+            "checkpoint": {"file": "checkpoints/p/m.safetensors", "sha256": "0" * 64}}))
     usual.add("results/killed/training/p/m.json")
     own = digests.fingerprint({"x": 1})[:8]
     for path in ("logs/one.log", "cells/one.json.1/file", "training/p/m.state",
