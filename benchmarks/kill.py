@@ -1,6 +1,6 @@
 """kill -9 at random moments: is the next undisturbed run right, whatever was killed and damaged?
 
-Makes a run of seconds in a temporary folder (three small images, bicubic, a network of two layers
+Makes a run of seconds in a temporary folder (four small images, bicubic, a network of two layers
 that is trained for a few steps) and a second config of it with another option, which splits the
 cells. Each cycle damages a file or two of the run, may change the config, starts the workflow,
 kills something at a random moment, one to three times, and then lets one run go undisturbed. What
@@ -11,8 +11,8 @@ is killed:
     child       one process below it, a shell or a job; the run goes on
 
 A cycle is clean if the undisturbed run ends with code 0, ``irbench verify`` finds nothing, every
-record holds what an undisturbed run gives, and no process is left over. The report is made in every
-tenth cycle only, since it takes longer than all else.
+record holds what an undisturbed run gives, and no process or file is left over. The report is made
+in every tenth cycle only, since it takes longer than all else.
 
 Reads nothing but the repository's Snakefile and profile. Writes progress to stderr, and one JSON
 document as the last line of stdout (``--out``: to a file, too). Exit code 1 if a cycle is unclean.
