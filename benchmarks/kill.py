@@ -140,7 +140,8 @@ def values(folder: Path) -> dict:
 def paths(folder: Path) -> set[str]:
     """Return all files of a run but its logs, what was set aside, and states that still count.
 
-    Those are states of the other config's training, and of one that is under way.
+    Those are states of the other config's training, and of one that is under way. A folder that
+    ``damage`` has put in the place of a file that the run was not asked for is no leftover.
     """
     run, done = folder / "results/killed", set()
     for path in run.glob("training/**/*.json"):
@@ -151,7 +152,7 @@ def paths(folder: Path) -> set[str]:
     def counts(path: Path) -> bool:
         name = path.relative_to(run).as_posix()
         state = re.search(r"\.state(?:\.(\w+))?$", name)
-        return not (name.startswith("logs/") or re.search(r"\.\d+(/|$)", name)
+        return not (name.startswith("logs/") or re.search(r"\.\d+(/|$)|\.json/", name)
                     or (state and state[1] not in done))
 
     return {path.relative_to(folder).as_posix() for path in run.rglob("*")

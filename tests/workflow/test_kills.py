@@ -96,7 +96,7 @@ def test_a_fault_makes_a_cycle_unclean(kills, tmp_path, monkeypatch):
             "checkpoint": {"file": "checkpoints/p/m.safetensors", "sha256": "0" * 64}}))
     usual.add("results/killed/training/p/m.json")
     own = digests.fingerprint({"x": 1})[:8]
-    for path in ("logs/one.log", "cells/one.json.1/file", "training/p/m.state",
+    for path in ("logs/one.log", "cells/one.json.1/file", "plan.json/file", "training/p/m.state",
                  "training/p/m.state.0123abcd"):
         (run.parent / path).parent.mkdir(parents=True, exist_ok=True)
         (run.parent / path).touch()
