@@ -157,7 +157,10 @@ def test_unknown_names_get_near_ones():
     ("sr-x2@9", r"^unknown protocol 'sr-x2@9'\. .*Valid: sr-x2@1, sr-x2@2\.$"),
     ("sr-x", r"^[^@]*Did you mean 'sr-x.' or 'sr-x.' or 'sr-x.'\? Valid: [^@]*\.$"),
     ("denoise", r"^[^@]*Did you mean 'denoise_gray-sigma15' or 'denoise_color-sigma15' or "
-     r"'denoise_real-\w+'\? Valid: [^@]*\.$")])
+     r"'denoise_real-\w+'\? Valid: [^@]*\.$"),
+    ("jpeg", r"Did you mean 'jpeg_gray-q10' or 'jpeg_color-q10'\? "),  # one of each of two tasks
+    ("derain", r"Did you mean 'derain-streak' or 'derain-synthetic' or "),  # of one task: spelling
+    ("de", r"Did you mean 'denoise_\S+' or 'denoise_\S+' or 'demosaic-rggb'\? ")])   # six tasks
 def test_each_protocol_is_listed_once(name, message):
     with pytest.raises(UserError, match=message):
         protocols.get(name)
@@ -221,7 +224,9 @@ def test_each_protocol_is_listed_once(name, message):
     ({"color": "gray"}, "metric color 'y' does not fit color 'gray'"),
     ({"metric": {"color": "y", "y_rounded": "no", "crop": 2, "ssim": "gaussian11_valid"}},
      "y_rounded is 'no'; valid: true, false"),
-    ({"title": 3}, "title is 3"),
+    ({"title": 3}, "title is 3; valid: a text"),
+    ({"source": ["x"]}, r"source is \['x'\]; valid: a text"),
+    ({"borrows": 5}, "borrows is 5; valid: a text"),
     ({"title": "Rain\n"}, "valid: one line of text"),
     ({"level": "x3"}, "the id must begin with sr-x3"),
 ])
