@@ -370,7 +370,8 @@ def main() -> int:
         parser.error(f"{', '.join(unknown)}: valid are {', '.join(MODULES)}")
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
-    os.environ["OMP_NUM_THREADS"] = "1"     # threads do not survive a fork
+    # threads do not survive a fork, also those that a test asks for
+    os.environ["OMP_NUM_THREADS"] = os.environ["OMP_THREAD_LIMIT"] = "1"
     for name in HEAVY:
         importlib.import_module(name)
     hypothesis.settings.register_profile(
