@@ -6,7 +6,7 @@ of unfinished jobs stays.
 
 Temporary files of writes are another thing (``irbench.core.files``).
 
-Try: ``touch results/photos/cells/sr-x2@2/photos/bicubic.lock && snakemake --cores all``
+Try: ``touch results/photos/cells/sr-x2@2/photos/bicubic.lock; irbench run``
 """
 
 from __future__ import annotations

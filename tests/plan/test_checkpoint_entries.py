@@ -8,7 +8,7 @@ import yaml
 from irbench import plan
 from irbench.catalog import protocols
 from irbench.core.errors import UserError
-from irbench.plan import external
+from irbench.plan import external, models
 from tests.helpers import tiny
 
 SHA = {"sigma15": "1" * 64, "sigma25": "A" * 64}
@@ -177,3 +177,31 @@ def test_an_address_that_is_none_is_refused_when_planning(planned, url):
             continue    # a path
         with pytest.raises(UserError, match="not a URL|may only contain"):
             planned(entry)
+
+
+def test_missing_files_of_weights_are_told_once_for_an_entry(tmp_path, monkeypatch, capsys):
+    """Under which protocols, unless it is under all; nothing of a file that is here."""
+    monkeypatch.chdir(tmp_path)
+    other = {"m2": {"external": "m2.pth"}, "bicubic": {}}
+    cells = [*({**cell, "models": ["m"]} for cell in CELLS),
+             {"protocol": "sr-x2", "datasets": ["tinyset"], "models": list(other)}]
+    entry = {"arch": "tiny", "checkpoint": {"path": "w/{level}.pt"}}
+    path = tiny.make(tmp_path, models={"m": entry, **other}, cells=cells)
+
+    def told():
+        capsys.readouterr()
+        models.say_missing(plan.load(path).cells.values())
+        return capsys.readouterr().err.splitlines()
+
+    (tmp_path / "w").mkdir()
+    assert told() == [
+        "models.m: checkpoint w/sigma15.pt, w/sigma25.pt: no such file; its cells will have no "
+        "result. Correct the path.",
+        "models.m2: checkpoint m2.pth: no such file; its cells will have no result. Correct the "
+        "path."]
+    (tmp_path / "m2.pth").touch()
+    (tmp_path / "w/sigma15.pt").touch()
+    assert told() == ["models.m: checkpoint w/sigma25.pt: no such file; its cells under "
+                      "denoise_color-sigma25@1 will have no result. Correct the path."]
+    (tmp_path / "w/sigma25.pt").touch()
+    assert told() == []
