@@ -59,7 +59,7 @@ MODULES = {
     "records": "core/records.py core/test_records.py core/test_run_folder.py plan/test_scoring.py",
     "plan.compose": "plan/compose.py plan/test_planning.py plan/test_plan_variants.py "
                     "plan/test_plan_trainings.py plan/test_datasets_plan.py plan/test_config.py "
-                    "plan/test_costs.py plan/test_trained_on.py",
+                    "plan/test_costs.py plan/test_trained_on.py plan/test_seeds.py",
     "plan.config": "plan/config.py plan/test_config.py plan/test_planning.py "
                    "plan/test_trained_on.py",
     "plan.contents": "plan/contents.py plan/test_planning.py plan/test_datasets_plan.py",
