@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from irbench.api import references
-from irbench.catalog.protocols import Protocol
-from irbench.core import forms, machine, records
+from irbench.core import forms, machine
 from irbench.core.errors import UserError
 from irbench.inference.devices import pick_device, using
 from irbench.jobs import outcome
 from irbench.jobs import profile as profiles
 from irbench.jobs import result as results
-from irbench.jobs.result import Result, RunSettings
-from irbench.plan import Job, single
+from irbench.jobs.result import RunSettings
+from irbench.plan import single
 
 if TYPE_CHECKING:
     from torch import nn
@@ -83,33 +82,15 @@ def profile(model: str | Path | nn.Module, protocol: str | None = None, device: 
     config = single.settings(data_root=str(data_root), device=device, profile=size,
                              catalog_paths=forms.listed(catalog_paths), plugins=reference.plugins)
     wanted = reference.protocol(protocol, tuple(config["catalog_paths"]))
+    module = reference.build(wanted) if reference.build else None
+    plan, cell = (single.model_of(config, reference.name, reference.entry(wanted), wanted)
+                  if module is None else
+                  single.module_of(config, reference.name, reference.name, wanted, None,
+                                   reference.inference, reference.options))
+    job = single.profile_of(plan, cell)
     how = RunSettings(device=pick_device(device)[0], threads=threads or machine.usable_cores(),
-                      wait_quiet=wait_quiet)
+                      wait_quiet=wait_quiet, module=module, source=reference.source)
     with using(device):
-        if reference.build:
-            plan, cell = single.module_of(config, reference.name, reference.name, wanted,
-                                          None, reference.inference, reference.options)
-            job = single.profile_of(plan, cell)
-            found = _in_memory(reference, wanted, job, how)
-        else:
-            plan, cell = single.model_of(config, reference.name, reference.entry(wanted), wanted)
-            job = single.profile_of(plan, cell)
-            found = profiles.run(plan, job, how)
+        found = profiles.run(plan, job, how)
     return Profile(results.record_of(job, results.with_plugin_files(found, plan, job,
                                                                     reference.source)))
-
-
-def _in_memory(reference: references.ModelReference, protocol: Protocol, job: Job,
-               how: RunSettings) -> Result:
-    """Measure a module that is in memory only, in the guard that it has in a cell."""
-    from irbench.inference import guard
-    from irbench.jobs.profiling import profile as measuring
-
-    phases = records.Phases()
-    network = guard.guard(reference.build(protocol), reference.name, scale=protocol.scale,
-                          channels=protocol.channels, plugin=reference.source)
-    with phases("measure"):
-        result = measuring.profile(
-            network, channels=protocol.channels, device=how.device, threads=how.threads,
-            inference=job.model.inference, wait_quiet=how.wait_quiet, **job.spec["profile"])
-    return Result(result, seconds=phases.seconds, threads=how.threads)

@@ -1,6 +1,7 @@
 """Profile a model: its cost under a protocol.
 
-Reads   the file of a third party's model; other models are measured with random weights.
+Reads   the file of a third party's model; a model in memory is measured as it is, others with
+        random weights.
 Writes  nothing. ``irbench.jobs.profiling.profile`` documents the method.
 
 Try: ``irbench profile --protocol sr-x2 --model bicubic``
@@ -25,18 +26,24 @@ def load() -> None:
 def run(plan: Plan, job: Job, settings: RunSettings = USUAL) -> Result:
     """Measure a model; its ``result`` is that of ``irbench.jobs.profiling.profile.profile``.
 
+    ``settings.module`` is the network of a model in memory, ``settings.source`` its Python file.
+
     Raises:
         Unavailable: a third party's weights are missing, memory runs out, or there is no compiler.
         UserError: the model cannot run with its inference options.
     """
-    from irbench.inference.seeding import seeded  # imports torch
+    from irbench.inference import guard  # imports torch
+    from irbench.inference.seeding import seeded
     from irbench.jobs.profiling import profile
 
     protocol = plan.protocols[job.key["protocol"]]
     phases = records.Phases()
     model, plugins = job.model, tuple(plan.config["plugins"])
     resolved = {}
-    if model.external:  # the file determines its architecture
+    if settings.module is not None:
+        network = guard.guard(settings.module, model.name, scale=protocol.scale,
+                              channels=protocol.channels, plugin=settings.source)
+    elif model.external:  # the file determines its architecture
         network, digest = loading.ready(model, protocol, plan.folder,
                                         Path(plan.config["data_root"]), plugins)
         resolved = loading.resolved(network, digest)

@@ -41,8 +41,8 @@ class RunSettings:
             spec, so that it never counts as the set's.
         part: the part of its images that a cell restores, for a later job that takes them over
             (``irbench.jobs.parts``); None for all.
-        module: the network of a cell's model that is in memory only (``MODULE``); it is moved, cast
-            and guarded in place.
+        module: the network of a cell's or a profile's model that is in memory only (``MODULE``); it
+            is moved, cast and guarded in place.
         source: the Python file that ``module`` was made from; None if there is none.
         max_minutes: wall time after which a training stops cleanly; None for no limit.
         tensorboard: whether a training also writes TensorBoard's files.
