@@ -178,7 +178,9 @@ def _row(table: Table, row: Row, layout: fitting.Layout) -> list[str]:
     guard = "{}" * (table.cut or row.name.startswith("*"))
     lines = [guard + " & ".join(
         rf"{{\raggedright {_value(table, value)}\par}}" if i in layout.broken and value.shown
-        else _value(table, value) for i, value in enumerate(row.values)) + r" \\"]
+        else _value(table, value, hang=not column.left)
+        for i, (value, column) in enumerate(zip(row.values, table.all_columns, strict=True)))
+        + r" \\"]
     if row.sub:
         lines.append(_across(rf"\quad\tiny {text.latex(row.sub)}", len(row.values), layout))
     return lines
@@ -193,8 +195,11 @@ def _apart(table: Table, value: Value) -> str:
     return f" ({value.difference})" if table.differences and value.difference else ""
 
 
-def _value(table: Table, value: Value) -> str:
+def _value(table: Table, value: Value, hang: bool = False) -> str:
+    """Return a cell; ``hang``: a number's single mark takes no room, so that numbers align."""
     marks = rf"\textsuperscript{{{','.join(map(text.latex, value.signs))}}}" if value.signs else ""
+    if hang and value.number is not None and len(value.signs) == 1:
+        marks = rf"\rlap{{{marks}}}"
     cite = rf"~\cite{{{','.join(value.cite)}}}" if value.cite else ""
     return (RANKS.get(value.rank, "%s") % text.latex(value.full) + cite
             + _apart(table, value).replace("-", "$-$") + marks)
