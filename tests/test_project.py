@@ -12,6 +12,7 @@ import yaml
 
 from irbench import plan
 from irbench.plan import config
+from irbench.weights import bundled
 from tests.helpers.paths import ROOT
 
 # pyproject's name -> conda-forge's
@@ -131,9 +132,9 @@ def test_shipped_configs_are_valid(path, monkeypatch):
     assert plan.load(path).cells
 
 
-@pytest.mark.parametrize("path", [path for path in CONFIGS if "benchmark" not in path])
+@pytest.mark.parametrize("path", CONFIGS)
 def test_every_task_of_a_shipped_config_has_a_network(path, monkeypatch):
-    """Else its table would show the input alone. (benchmark.yaml tests the pipeline so, too.)"""
+    """Else its table would show the input alone."""
     monkeypatch.chdir(ROOT)
     run = plan.load(path)
     tasks = {job.key["protocol"]: False for job in run.cells.values()}
@@ -153,6 +154,14 @@ def test_the_baseline_has_the_jobs_of_the_default_run(monkeypatch):
     for group in ("cells", "profiles"):
         assert set(baseline[group]) == set(getattr(run, group)), group
     assert set(baseline["protocols"]) == set(run.protocols)
+
+
+def test_the_benchmark_scores_all_bundled_weights(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    run = plan.load("workflow/configs/benchmark.yaml")
+    used = {bundled.find(job.model.arch, run.protocols[job.key["protocol"]]).name
+            for job in run.cells.values() if job.model.name in ("compacter", "semanir-light")}
+    assert used == set(bundled.catalog())
 
 
 def test_the_table_of_lightweight_models_is_complete(monkeypatch):
