@@ -51,7 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         wanted = newest.get(arguments.name, arguments.name)
         found = next((group[wanted] for group in known.values() if wanted in group), None)
         if found is None:
-            raise unknown("name", arguments.name, (n for g in known.values() for n in g))
+            raise unknown("name", arguments.name, (n for g in known.values() for n in g),
+                          shown_by="irbench list")
         if dataclasses.is_dataclass(found):
             found = dataclasses.asdict(found)
     print(json.dumps(found, indent=1, default=str))

@@ -59,16 +59,19 @@ class Superseded(Unavailable):
 
 
 def unknown(kind: str, name: str, valid: Iterable[str], where: str = "",
-            near: Iterable[str] = ()) -> UserError:
+            near: Iterable[str] = (), shown_by: str = "") -> UserError:
     """Build the error for a name that is not in a closed list, with the nearest valid names.
 
     ``near``: names that are nearer than spelling tells; then only these are suggested.
+    ``shown_by``: the command that shows the valid names, for a list that is too long for a message.
     """
     valid = sorted(set(valid))
     near = list(near) or difflib.get_close_matches(str(name), valid, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     place = f"{where}: " if where else ""
-    return UserError(f"{place}unknown {kind} {name!r}.{hint} Valid: {', '.join(valid) or 'none'}.")
+    listed = (f"{shown_by} shows the {len(valid)} valid ones" if shown_by else
+              f"Valid: {', '.join(valid) or 'none'}")
+    return UserError(f"{place}unknown {kind} {name!r}.{hint} {listed}.")
 
 
 def in_words(error: BaseException) -> str:

@@ -374,9 +374,8 @@ def test_list_and_info(capsys, world):
     assert json.loads(capsys.readouterr().out)["degradation"]["scale"] == 2
     assert cli.main(["info", "compater"]) == 2
     said = capsys.readouterr().err
-    assert "Did you mean 'compacter'" in said
-    valid = said.rpartition("Valid: ")[2].strip().rstrip(".").split(", ")
-    assert len(valid) == len(set(valid)) > 20
+    assert "Did you mean 'compacter'" in said and len(said) < 200   # not two hundred names
+    assert re.search(r"irbench list shows the \d{3} valid ones\.$", said.strip())
 
 
 def test_list_and_info_know_what_the_config_here_defines(world, capsys):
