@@ -1,7 +1,7 @@
 """``irbench.load_run``: the results of a run as data frames.
 
-Reads the records below the run's folder; writes nothing. It shows what the records hold; whether
-they belong to the present config and code is for ``irbench verify`` to say.
+Reads the records below the run's folder and plans its config; writes nothing. Results that were
+made from other inputs than the run has now are shown, with the status ``outdated``.
 
 Try: ``python -c "import irbench; print(irbench.load_run('results/photos').cells)"``
 """
@@ -9,6 +9,7 @@ Try: ``python -c "import irbench; print(irbench.load_run('results/photos').cells
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,13 @@ from irbench.core import machine, statistics
 from irbench.core.errors import UserError
 from irbench.core.files import expanded
 from irbench.core.run_folder import RunFolder, Stored, parts
+from irbench.jobs import verify
 
 if TYPE_CHECKING:
     import pandas as pd
 
 KINDS = ("cell", "profile", "training")
+OUTDATED = "outdated"
 DAMAGED = "damaged"     # the status of a record that cannot be read
 NO_TRAINING = {"checkpoint": {"file": "", "sha256": None}}     # gives the columns of a result
 
@@ -31,15 +34,18 @@ NO_TRAINING = {"checkpoint": {"file": "", "sha256": None}}     # gives the colum
 class LoadedRun:
     """A run's results; each attribute is a pandas data frame, read on first use.
 
-    All but ``images`` have one row per record, with ``status`` (ok, unavailable, failed, paused, or
-    damaged for a file that cannot be read), ``reason`` (why there is no result) and ``record`` (the
-    path of the file). Values that a record lacks are missing (NaN).
+    All but ``images`` have one row per record, with ``status`` (ok, outdated, unavailable, failed,
+    paused, or damaged for a file that cannot be read), ``reason`` (what changed since the result
+    was made, or why there is none) and ``record`` (the path of the file). Values that a record
+    lacks are missing (NaN).
 
     Attributes:
         path: the run's folder.
+        stored: whether all results count as they are stored; then none is ``outdated``.
     """
 
     path: Path
+    stored: bool = False
 
     @functools.cached_property
     def cells(self) -> pd.DataFrame:
@@ -53,15 +59,17 @@ class LoadedRun:
     def images(self) -> pd.DataFrame:
         """One row per image of a cell: protocol, dataset, model, name, height, width, scores.
 
+        ``status`` is ok, or outdated like that of its cell.
         ``file`` is the picture's path in the run's folder, missing if the run keeps none.
         """
         import pandas as pd
 
         # the digests of the pictures are for `irbench verify`
-        rows = [{**stored.key, **{name: image[name] for name in image if name != "kept"}}
+        rows = [{**stored.key, **{name: image[name] for name in image if name != "kept"},
+                 "status": self._status(stored)}
                 for stored in self._stored("cell") if stored.record and stored.record["result"]
                 for image in stored.record["result"]["images"]]
-        return pd.DataFrame(rows, columns=None if rows else [*parts("cell"), "name"])
+        return pd.DataFrame(rows, columns=None if rows else [*parts("cell"), "name", "status"])
 
     @functools.cached_property
     def profiles(self) -> pd.DataFrame:
@@ -84,6 +92,21 @@ class LoadedRun:
         """
         return self._frame("training", self._training, self._training(NO_TRAINING))
 
+    @functools.cached_property
+    def _outdated(self) -> dict[str, str]:
+        """Place of each outdated record -> what changed; a copied folder has no present inputs."""
+        found = {} if self.stored else verify.outdated_of(self.path).reasons
+        if found:
+            place, reason = next(iter(found.items()))
+            warnings.warn(f"{self.path}: {len(found)} results are outdated ({place}: {reason}). "
+                          "Their status says so; run the workflow again.", stacklevel=4)
+        return found
+
+    def _status(self, stored: Stored) -> str:
+        if stored.record is None:
+            return DAMAGED
+        return OUTDATED if stored.place in self._outdated else stored.record["status"]
+
     def _stored(self, kind: str) -> Iterator[Stored]:
         return RunFolder(self.path).each(kind)
 
@@ -94,8 +117,9 @@ class LoadedRun:
 
         rows = []
         for stored in self._stored(kind):
-            record = stored.record or {"status": DAMAGED, "reason": stored.problem, "result": None}
-            rows.append({**stored.key, "status": record["status"], "reason": record["reason"] or "",
+            record = stored.record or {"reason": stored.problem, "result": None}
+            rows.append({**stored.key, "status": self._status(stored),
+                         "reason": self._outdated.get(stored.place) or record["reason"] or "",
                          **(values(record["result"]) if record["result"] else {}),
                          "record": str(self.path / stored.place)})
         columns = dict.fromkeys([*parts(kind), "status", "reason", *always,
@@ -110,11 +134,15 @@ class LoadedRun:
                 "checkpoint": str(self.path / weights["file"]), "sha256": weights["sha256"]}
 
 
-def load_run(path: str | Path) -> LoadedRun:
+def load_run(path: str | Path, *, stored: bool = False) -> LoadedRun:
     """Return the results of a run.
+
+    A result is ``outdated`` if the run's model, code, weights, data or metrics changed since, as
+    ``irbench status`` says. This is not known of a copied folder, or without the run's config.
 
     Args:
         path: the run's folder, such as ``results/photos``.
+        stored: take all results as they are stored, and do not ask what changed since.
 
     Returns:
         ``cells``, ``images``, ``profiles`` and ``trainings``, each a data frame.
@@ -126,7 +154,7 @@ def load_run(path: str | Path) -> LoadedRun:
     if not any(folder.has(kind) for kind in KINDS):
         what = "it has no records" if folder.path.is_dir() else "no such folder"
         raise UserError(f"run {path}: {what}. Give the folder of a run, such as results/photos.")
-    return LoadedRun(folder.path)
+    return LoadedRun(folder.path, stored)
 
 
 def _cell(result: dict) -> dict:

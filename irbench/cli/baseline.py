@@ -12,7 +12,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from irbench.cli import output
+from irbench.cli import output, results
 from irbench.compare import baseline, formats, loading
 from irbench.core import machine
 from irbench.core.errors import UserError
@@ -30,6 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     write.add_argument("--output", required=True, metavar="FILE", type=Path)
     write.add_argument("--partial", action="store_true",
                        help="leave out cells and profiles without a complete result")
+    results.add_stored(write)
     show = what.add_parser("show", help="show the content of a baseline file")
     show.add_argument("file", metavar="FILE", help=output.RUN)
 
@@ -41,7 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _write(arguments: argparse.Namespace) -> int:
     try:
-        content = baseline.write(arguments.output, loading.load(arguments.run),
+        content = baseline.write(arguments.output,
+                                 results.of_folder(arguments.run, arguments.stored),
                                  partial=arguments.partial)
     except OSError as error:
         raise UserError(f"--output {arguments.output}: not written: "

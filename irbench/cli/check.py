@@ -1,7 +1,7 @@
 """``irbench check``: compare a run with a baseline, as a gate in continuous integration.
 
-Reads   a run folder (by default the config's, whose results must come from the present code and
-        inputs), a baseline and tolerances. Writes only what ``--output`` names. Imports no torch.
+Reads   a run folder (by default the config's), whose results must come from the present code and
+        inputs, a baseline and tolerances. Writes only what ``--output`` names. Imports no torch.
 
 Try: ``irbench check --baseline baselines/photos.json``
      ``irbench check results/photos --baseline baselines/photos.json --exact --format junit``
@@ -13,7 +13,7 @@ import argparse
 import traceback
 from pathlib import Path
 
-from irbench.cli import common, compare, output
+from irbench.cli import common, compare, output, results
 from irbench.compare import gate, gate_formats, loading, tolerances
 from irbench.core.errors import UserError
 
@@ -28,8 +28,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the verb's options."""
     common.add_config(parser)
     parser.epilog = EXIT_CODES
-    parser.add_argument("run", metavar="RUN", nargs="?", help="a run folder; default: that of the "
-                        "config, whose results must come from the present code and inputs")
+    parser.add_argument("run", metavar="RUN", nargs="?",
+                        help="a run folder; default: that of the config")
     parser.add_argument("--baseline", required=True, metavar="FILE",
                         help="from irbench baseline write; or another run folder")
     parser.add_argument("--tolerances", metavar="FILE",
@@ -43,6 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         "better, or equal within the tolerances")
     parser.add_argument("--complete", action="store_true", help="a cell of the baseline that the "
                         "run does not contain is a regression, not a note")
+    results.add_stored(parser)
     output.add_output(parser, FORMATS)
 
 
@@ -59,7 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _gate(arguments: argparse.Namespace) -> int:
     base = loading.load(arguments.baseline)
-    new = loading.load(arguments.run) if arguments.run else loading.of_config(arguments.config)
+    new = (results.of_folder(arguments.run, arguments.stored) if arguments.run
+           else results.of_config(arguments.config, arguments.stored))
     limits = tolerances.load(arguments.tolerances)      # may name the metrics of these runs
     if Path(base.where).resolve() == Path(new.where).resolve():
         raise UserError(f"{base.where}: the run and its baseline are the same. Give --baseline "

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from irbench.cli import output
+from irbench.cli import output, results
 from irbench.compare import differences, formats, loading
 from irbench.compare.runs import RunData
 from irbench.core.errors import UserError
@@ -47,8 +47,8 @@ def _sides(arguments: argparse.Namespace) -> tuple[RunData, RunData]:
     """Return what is compared: two runs, or a model of each."""
     if not arguments.new and not arguments.models:
         raise UserError("compare needs two runs, or one run and --models with two of its models.")
-    base = loading.load(arguments.base)
-    new = loading.load(arguments.new) if arguments.new else base
+    base = results.of_folder(arguments.base, stored=True)
+    new = results.of_folder(arguments.new, stored=True) if arguments.new else base
     if not arguments.models:
         return base, new
     named = " -> ".join(arguments.models)

@@ -42,8 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
               else common.state_line(one), file=sys.stderr)
     counts = common.count_states(states)
     report = verify.find_report(planned)
-    if to_do and report.state == verify.CURRENT:
-        report = verify.ReportState("stale", "the jobs above come before it")
+    if to_do and report.state in (verify.CURRENT, verify.STALE):
+        report = verify.ReportState(verify.STALE, "the jobs above come before it")
     current = report.state == verify.CURRENT
     if not current:
         print(common.state_line(report), file=sys.stderr)

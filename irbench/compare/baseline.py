@@ -22,7 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from irbench.compare import inputs, migrate
-from irbench.compare.runs import CellData, ProfileData, RunData, judged
+from irbench.compare.runs import OUTDATED, CellData, ProfileData, RunData, judged
 from irbench.core import files, metrics, statistics
 from irbench.core.errors import UserError
 from irbench.core.metrics import METRICS
@@ -53,9 +53,10 @@ def write(path: Path, run: RunData, *, partial: bool = False) -> dict:
     if out and not partial:
         shown = "\n".join(f"  {key}: {reason}" for key, reason in list(out.items())[:10])
         more = f"\n  and {len(out) - 10} more" if len(out) > 10 else ""
+        old = any(one.status == OUTDATED for one in (*run.cells.values(), *run.profiles.values()))
         raise UserError(f"{run.where}: {len(out)} results are missing, so the baseline would not "
                         f"cover them:\n{shown}{more}\nRun the workflow again, or leave them out "
-                        "with --partial.")
+                        f"with --partial{', or take outdated ones with --stored' * old}.")
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: this is not a file; give --output the name of a file.")
     try:

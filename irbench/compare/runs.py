@@ -9,6 +9,7 @@ Try: ``python -c "from irbench.compare import loading; print(loading.load('resul
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from irbench.core.errors import UserError
 from irbench.core.metrics import Metric
 from irbench.core.run_folder import RunFolder, Stored
 
+OUTDATED = "outdated"           # made from other inputs than its run has now
 PARTIAL = "partial"             # a cell whose record is ok, but lacks images or means
 PROVENANCE = ("irbench", "git", "python", "packages", "hardware", "threads", "time")
 
@@ -28,7 +30,7 @@ class CellData:
     """One model on one dataset under one protocol.
 
     Attributes:
-        status: ok, unavailable, failed, paused or partial; only an ok cell has means.
+        status: ok, unavailable, failed, paused, partial or outdated; only an ok cell counts.
         reason: why it is not ok.
         means: metric -> mean over all images, in the unit of the metric.
         images: name -> metric -> score; a metric without a score is left out.
@@ -134,6 +136,20 @@ def judged(run: RunData) -> RunData:
     depends on what was read, so this comes last, before values are compared.
     """
     return replace(run, cells={key: _judged(cell) for key, cell in run.cells.items()})
+
+
+def without(run: RunData, outdated: Mapping[str, str]) -> RunData:
+    """Return a run in which outdated results do not count.
+
+    ``outdated``: place of a record in the run's folder -> what changed since it was made.
+    """
+    def status(one):
+        return replace(one, status=OUTDATED, reason=outdated[one.path]) if (
+            one.path in outdated and one.status in ("ok", PARTIAL)) else one
+
+    cells, profiles = ({key: status(one) for key, one in group.items()}
+                       for group in (run.cells, run.profiles))
+    return replace(run, cells=cells, profiles=profiles)
 
 
 def _judged(cell: CellData) -> CellData:

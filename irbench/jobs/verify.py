@@ -15,21 +15,26 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from irbench import plan as plans
 from irbench.catalog.model import EXTERNAL, Checkpoint
 from irbench.core import digests, files, messages, metrics, plugin_files, records
 from irbench.core.errors import UserError
-from irbench.core.run_folder import Stored
+from irbench.core.run_folder import RunFolder, Stored
 from irbench.data import outputs, pins, sets
+from irbench.jobs import changes
 from irbench.jobs.data import words_of_altered
 from irbench.plan import Job, Plan
 from irbench.plan import file as plan_file
 
 AGAIN = "run the workflow again"
+RESULTS = ("cell", "profile", "training")   # kinds of jobs whose records are shown and compared
 CURRENT = "current"
+STALE = "stale"     # it belongs to something else than the plan has now
 # what makes the next run do a job: there is no record, it belongs to something else, it cannot be
 # trusted, or it says that there is no result
-TO_DO = ("missing", "stale", "damaged", "failed", "unavailable", "paused")
+TO_DO = ("missing", STALE, "damaged", "failed", "unavailable", "paused")
 # a record is current, but a file that it was made from is not: no run can mend that
 ALTERED = "altered"
 
@@ -108,14 +113,13 @@ class Records:
         if record["status"] != "ok":
             return record["status"], record["reason"] or "its record gives no reason"
         if not records.serves(record["spec"], job.spec):
-            changed = sorted(key for key in job.spec if record["spec"].get(key) != job.spec[key])
-            sizes = self._sizes(job, record) if "dataset" in changed else ""
-            return "stale", f"its {', '.join(changed) or 'spec'} changed since{sizes}; {AGAIN}"
+            changed = changes.in_words(job, record, tuple(self.plan.config["plugins"]))
+            return STALE, f"its {changed} changed since{self._sizes(job, record)}; {AGAIN}"
         if job.kind == "cell" and (problem := self._of_another_kind(job, record)):
             return "damaged", f"{self.plan.folder}/{stored.place}: {problem}; {AGAIN}"
         if changed := plugin_files.changed(record["resolved"]):
-            return "stale", (f"its Python code uses {messages.some(changed)}, which changed "
-                             f"since; {AGAIN}")
+            return STALE, (f"its Python code uses {messages.some(changed)}, which changed "
+                           f"since; {AGAIN}")
         if problem := _check_outputs(self.plan, job, record, digests.known_digest):
             return "damaged", problem
         if job.kind == "data":
@@ -124,15 +128,15 @@ class Records:
         trained = (self.plan.training_of(job.key["protocol"], job.key["model"])
                    if job.kind == "cell" else None)
         if trained and self.problem(trained):
-            return "stale", f"its training is missing or not current; {AGAIN}"
+            return STALE, f"its training is missing or not current; {AGAIN}"
         if trained and (self.stored(trained).record["result"]["checkpoint"]["sha256"]
                         != record["resolved"].get("checkpoint")):
-            return "stale", f"computed with other weights than the training's record names; {AGAIN}"
+            return STALE, f"computed with other weights than the training's record names; {AGAIN}"
         source = job.model.checkpoint if job.model else Checkpoint()
         if source.kind == EXTERNAL and source.url and not source.sha256:
             pin = pins.pinned(source.url, Path(self.plan.config["data_root"]) / "checkpoints")
             if pin and pin != record["resolved"].get("checkpoint"):
-                return "stale", f"computed with other weights than those pinned today; {AGAIN}"
+                return STALE, f"computed with other weights than those pinned today; {AGAIN}"
         return CURRENT, ""
 
     def _of_another_kind(self, job: Job, record: dict) -> str:
@@ -145,9 +149,47 @@ class Records:
 
     def _sizes(self, job: Job, record: dict) -> str:
         """Return how the number of a set's images changed, in parentheses; "" if it did not."""
+        if record["spec"].get("dataset") == job.spec.get("dataset"):
+            return ""
         data = self.plan.data.get(job.key.get("dataset", "")) if job.kind == "cell" else None
         now, before = data and data.spec["count"], len(record["result"].get("images", ()))
         return f" (the set has {now} images, then {before})" if now and now != before else ""
+
+
+class Outdated(NamedTuple):
+    """What is known of the results of a folder that were made from other inputs than its run has.
+
+    Attributes:
+        reasons: place of a record in the folder -> what changed since it was made.
+        unknown: why this cannot be told; "" if it can, or if the folder has no present inputs.
+    """
+
+    reasons: dict[str, str]
+    unknown: str = ""
+
+
+def outdated(plan: Plan) -> dict[str, str]:
+    """Return the place of each stale result of a plan's run, with what changed since."""
+    known = Records(plan)
+    states = [known.find(job) for job in plan.jobs() if job.kind in RESULTS]
+    return {one.job.record.relative_to(plan.folder).as_posix():
+            one.reason.removesuffix(f"; {AGAIN}") for one in states if one.state == STALE}
+
+
+def outdated_of(folder: str | Path) -> Outdated:
+    """Return which results of a run folder are stale, by the config that the run last had.
+
+    A folder without a config, a copy and a run of another machine have no present inputs.
+    """
+    run = RunFolder(Path(folder))
+    here = RunFolder.of_run(run.path.resolve().name)
+    if not run.config.is_file() or run.path.resolve() != here.path.resolve():
+        return Outdated({})
+    try:
+        plan = plans.load(run.config)
+    except (UserError, OSError) as error:
+        return Outdated({}, f"its config cannot be planned here: {error}")
+    return Outdated(outdated(plan) if plan.folder.resolve() == run.path.resolve() else {})
 
 
 def check(plan: Plan) -> list[str]:
@@ -201,7 +243,7 @@ def find_report(plan: Plan, digest: Callable[[Path], str | None] = digests.known
     if not folder.report.exists():
         return ReportState("missing", f"not made ({folder.report})")
     if not folder.report_note.exists():
-        return ReportState("stale", f"made with other options, or by a command that was "
+        return ReportState(STALE, "made with other options, or by a command that was "
                            f"interrupted; {AGAIN}")
     try:
         return ReportState(*_find_report(plan, files.read_json(folder.report_note), digest))
@@ -213,11 +255,11 @@ def find_report(plan: Plan, digest: Callable[[Path], str | None] = digests.known
 def _find_report(plan: Plan, noted: dict, digest: Callable[[Path], str | None]) -> tuple[str, str]:
     folder, now, then = plan.run_folder, report_inputs(plan), noted["made_from"]
     if then["plan"] != now["plan"]:
-        return "stale", f"the config or irbench's code changed since; {AGAIN}"
+        return STALE, f"the config or irbench's code changed since; {AGAIN}"
     changed = [title for title in {**now["records"], **then["records"]}
                if now["records"].get(title) != then["records"].get(title)]
     if changed:
-        return "stale", f"older than these records: {messages.some(changed)}; {AGAIN}"
+        return STALE, f"older than these records: {messages.some(changed)}; {AGAIN}"
     for name, sha256 in noted["files"].items():
         path = folder.path / name
         if not path.is_file():
@@ -225,9 +267,9 @@ def _find_report(plan: Plan, noted: dict, digest: Callable[[Path], str | None]) 
         if digest(path) != sha256:
             return "damaged", f"{path} was altered; {AGAIN}"
     if folder.config.exists() and plan.config != files.read_json(folder.config):
-        return "stale", f"{folder.config} is that of another config; {AGAIN}"
+        return STALE, f"{folder.config} is that of another config; {AGAIN}"
     if folder.plan.exists() and not plan_file.is_of(plan):
-        return "stale", f"{folder.plan} is not this run's; {AGAIN}"
+        return STALE, f"{folder.plan} is not this run's; {AGAIN}"
     return CURRENT, ""
 
 

@@ -10,7 +10,7 @@ import pytest
 from irbench import cli
 from irbench.cli import leaks
 
-SHARED = {"alone", "names", "common", "output", "work"}
+SHARED = {"alone", "names", "common", "output", "results", "work"}
 
 
 def examples(module):

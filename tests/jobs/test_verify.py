@@ -333,4 +333,5 @@ def test_what_a_spec_lacks_or_has_otherwise_is_named(run):
     other = {**cell.spec, "metrics": ["psnr"], "code": "0" * 64}
     store(replace(cell, spec=other), {"images": tiny.IMAGES, "mean": {}})
     assert said(run, cell) == (
-        "stale", "its code, metrics changed since; run the workflow again")
+        "stale", "its code (irbench's or a library's), metrics changed since; run the workflow "
+                 "again")

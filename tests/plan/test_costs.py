@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from irbench import cli, plan
+from irbench.cli import results
 from irbench.compare import loading
 from irbench.core.errors import UserError
 from irbench.plan import file as plan_file
@@ -49,7 +50,7 @@ def test_comparing_and_the_gate_know_the_profile_of_each(world, capsys):
     planned.run_folder.config.write_text(json.dumps(planned.config))
     for name in ("first", "wider", "half"):
         assert cli.main(["profile", "--protocol", "sr-x2", "--model", name]) == 0
-    for run in (loading.load("results/tiny"), loading.of_config(str(world))):
+    for run in (loading.load("results/tiny"), results.of_config(str(world), stored=False)):
         assert list(run.profiles) == [f"sr-x2@2/{name}" for name in (
             "first", "half", "second", "third", "wider")]
         assert run.profiles["sr-x2@2/third"].latency == run.profiles["sr-x2@2/first"].latency

@@ -1,0 +1,67 @@
+"""The results that ``check``, ``baseline`` and ``compare`` are given: of a folder, file or config.
+
+Results that were made from other inputs than their run has now (its model, code, weights, set or
+metrics changed, and it was not run again) are told: they do not count, or as ``--stored`` asks.
+
+Reads the records of a run, and plans its config. Writes notes to stderr, nothing else.
+
+Try: ``irbench check results/photos --baseline baselines/photos.json``
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+
+from irbench import plan as plans
+from irbench.compare import loading, planned, runs
+from irbench.compare.runs import RunData
+from irbench.core import messages
+from irbench.core.errors import UserError
+from irbench.jobs import verify
+
+
+def add_stored(parser: argparse.ArgumentParser) -> None:
+    """Add the option for results as they are."""
+    parser.add_argument("--stored", action="store_true", help="count results as they are stored, "
+                        "also those whose model, code or data changed since; default: these are "
+                        "outdated and do not count")
+
+
+def of_folder(given: str, stored: bool) -> RunData:
+    """Return the run that a folder or a baseline file holds.
+
+    Outdated results have the status "outdated", unless ``stored``. A note says how many results are
+    outdated and count nevertheless, or why this cannot be told.
+
+    Raises UserError as ``loading.load``.
+    """
+    run = loading.load(given)
+    if run.baseline:
+        return run
+    found = verify.outdated_of(given)
+    if found.unknown:
+        messages.say(f"{given}: taken as stored; whether results are outdated cannot be told: "
+                     f"{found.unknown.rstrip('.')}.")
+    counted = [one.path for one in (*run.cells.values(), *run.profiles.values())
+               if one.path in found.reasons]
+    if not stored:
+        return runs.without(run, found.reasons)
+    if counted:
+        messages.say(f"{given}: {len(counted)} outdated results count as stored "
+                     f"({counted[0]}: {found.reasons[counted[0]]}). irbench status {given} lists "
+                     "them.")
+    return run
+
+
+def of_config(config: str, stored: bool) -> RunData:
+    """Return the run of a config; outdated results have the status "outdated", unless ``stored``.
+
+    Raises UserError if the config cannot be planned, or its run has no record yet.
+    """
+    plan = plans.load(config)
+    if not plan.folder.is_dir():
+        raise UserError(f"{plan.folder}: config {config} has not been run here yet. Run it "
+                        f"(irbench run {shlex.quote(str(config))}), or name a run folder.")
+    loaded = runs.of_folder(plan.folder, planned.from_config(plan.config))
+    return loaded if stored else runs.without(loaded, verify.outdated(plan))
