@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from irbench.api import references
-from irbench.api.models import LoadedModel
+from irbench.api.models import LoadedModel, reference_of
 from irbench.catalog import protocols
 from irbench.core import forms
 from irbench.core.errors import UserError
@@ -131,7 +130,7 @@ def evaluate(model: LoadedModel | str | Path | nn.Module, dataset: str = "set5",
     if limit is not None and run is not None:
         raise UserError("limit and run exclude each other: the result of a part of a set is not "
                         "stored as the set's. Omit one of them.")
-    reference = _reference(model, protocol, weights, options, inference)
+    reference = reference_of(model, protocol, weights, options, inference)
     chosen = protocol or (model.protocol if isinstance(model, LoadedModel) else DEFAULT)
     config = single.settings(
         run=run, metrics=None if metrics is None else list(forms.listed(metrics)),
@@ -160,15 +159,3 @@ def evaluate(model: LoadedModel | str | Path | nn.Module, dataset: str = "set5",
     if run is not None:
         results.write(job, record)
     return Evaluation(record, complete=found.spec is None)
-
-
-def _reference(model: object, protocol: str | None, weights: object, options: dict | None,
-               inference: dict | None) -> references.ModelReference:
-    """Return what to evaluate; a loaded model is only evaluated under what it was loaded for."""
-    if not isinstance(model, LoadedModel):
-        return references.refer(model, weights, options, inference)
-    if weights or options or inference:
-        raise UserError(f"model {model.name} is loaded already: give weights, options and "
-                        "inference to load_model.")
-    model.check_protocol(protocol)
-    return model.reference

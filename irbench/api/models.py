@@ -159,6 +159,22 @@ def load_model(model: str | Path | nn.Module, protocol: str | None = None, *,
     return load(reference, protocol, device, data_root, forms.listed(catalog_paths))
 
 
+def reference_of(model: object, protocol: str | None = None, weights: str | Path | None = None,
+                 options: dict | None = None, inference: dict | None = None) -> ModelReference:
+    """Return what a caller means by a model that may be loaded already (``references.refer``).
+
+    Raises UserError if a loaded model is given other weights, options, inference or protocol than
+    it was loaded with.
+    """
+    if not isinstance(model, LoadedModel):
+        return references.refer(model, weights, options, inference)
+    if weights or options or inference:
+        raise UserError(f"model {model.name} is loaded already: give weights, options and "
+                        "inference to load_model.")
+    model.check_protocol(protocol)
+    return model.reference
+
+
 def load(reference: ModelReference, protocol: str | None, device: str = "auto",
          data_root: str | Path = "data", catalog_paths: tuple[str, ...] = ()) -> LoadedModel:
     """Load what a reference means; see ``load_model``."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from irbench.api import references
+from irbench.api.models import LoadedModel, reference_of
 from irbench.core import forms, machine
 from irbench.core.errors import UserError
 from irbench.inference.devices import pick_device, using
@@ -44,8 +44,8 @@ class Profile:
         return f"{key['model']} under {key['protocol']}: {outcome.with_time(self.record)}"
 
 
-def profile(model: str | Path | nn.Module, protocol: str | None = None, device: str = "auto", *,
-            weights: str | Path | None = None, options: dict | None = None,
+def profile(model: LoadedModel | str | Path | nn.Module, protocol: str | None = None,
+            device: str = "auto", *, weights: str | Path | None = None, options: dict | None = None,
             inference: dict | None = None, height: int | None = None, width: int | None = None,
             threads: int | None = None, wait_quiet: float = 0.0,
             data_root: str | Path = "data",
@@ -53,9 +53,9 @@ def profile(model: str | Path | nn.Module, protocol: str | None = None, device: 
     """Measure parameters, multiply-adds, latency and memory of a model.
 
     Args:
-        model: what ``irbench.load_model`` takes.
+        model: from ``irbench.load_model``, or what that takes.
         protocol: a name such as ``sr-x2``, which says scale and channels; it may be omitted if the
-            weights are for one protocol only.
+            model was loaded for a protocol, or its weights are for one only.
         device: ``auto`` (a GPU if torch finds one), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
         weights: a file of weights; only a network that is made from them needs it.
         options: options of the architecture, see ``irbench.load_model``.
@@ -76,7 +76,9 @@ def profile(model: str | Path | nn.Module, protocol: str | None = None, device: 
     """
     if threads is not None and (type(threads) is not int or threads < 1):
         raise UserError(f"threads is {threads!r}; it takes a whole number of at least 1, or None.")
-    reference = references.refer(model, weights, options, inference)
+    reference = reference_of(model, protocol, weights, options, inference)
+    if isinstance(model, LoadedModel):
+        protocol = protocol or model.protocol
     size = {name: value for name, value in (("height", height), ("width", width))
             if value is not None}
     config = single.settings(data_root=str(data_root), device=device, profile=size,

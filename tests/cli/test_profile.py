@@ -139,6 +139,12 @@ def test_a_network_of_ones_own_needs_no_config_even_beside_one(world, capsys):
     assert (found["input"]["height"], found["input"]["width"]) == (16, 24)
     assert "net under sr-x2@2: 0.0 k parameters, 0.00 GMACs, latency " in said
     wide = irbench.profile("net.py:Net", "sr-x2", "cpu", options={"width": 7}, height=16, width=24)
+    loaded = irbench.load_model("net.py:Net", "sr-x2", device="cpu", options={"width": 7})
+    again = irbench.profile(loaded, device="cpu", height=16, width=24)
+    assert again.result["parameters"] == wide.result["parameters"]
+    assert again.record["key"] == wide.record["key"]
+    with pytest.raises(irbench.UserError, match="is loaded already"):
+        irbench.profile(loaded, options={"width": 5})
     assert profile(capsys, *words, "--options", "width=7")[1]["macs"] == wide.result["macs"]
     assert wide.result["threads"] == machine.usable_cores()
     from torch import save
