@@ -114,8 +114,9 @@ def fetch_all(files: Sequence[RemoteFile], *, label: str = "files", jobs: int = 
               progress: bool = True, mirror: str | Path | None = None) -> list[Path]:
     """Fetch every missing file and return the paths, in the given order.
 
-    Correct files are not fetched again; partial files are continued. Connection errors, time-outs,
-    truncated answers and the HTTP statuses 408, 425, 429 and 5xx are retried; wrong content once.
+    Correct files are not fetched again; others are replaced, which is said; partial files are
+    continued. Connection errors, time-outs, truncated answers and the HTTP statuses 408, 425, 429
+    and 5xx are retried; wrong content once.
 
     Args:
         files: the files.
@@ -145,6 +146,9 @@ def fetch_all(files: Sequence[RemoteFile], *, label: str = "files", jobs: int = 
                             f"{file.expected}, found {found}. {_in_place(file)}")
             if found:
                 todo.append(file)
+        if changed := [file.path for file in todo if file.path.is_file()]:
+            messages.say(f"{label}: not the expected content, so fetched again and replaced: "
+                         f"{messages.some(changed)}")
         if todo:
             sources = [mirrored(file.url, mirror) for file in todo]
             _download(todo, sources, run, pool, label, progress)

@@ -291,7 +291,7 @@ def test_the_second_fetch_downloads_nothing(one, server):
     assert server.requests == []
 
 
-def test_only_what_is_missing_or_damaged_is_fetched(one, server):
+def test_only_what_is_missing_or_damaged_is_fetched(one, server, capsys):
     files = [one(seed=i, name=f"{i}.png") for i in range(3)]
     run(*files)
     server.requests.clear()
@@ -300,6 +300,8 @@ def test_only_what_is_missing_or_damaged_is_fetched(one, server):
     run(*files)
     assert sorted(path for path, _ in server.requests) == ["/0.png", "/1.png"]
     assert files[0].path.read_bytes() == content(0)
+    said, = (line for line in capsys.readouterr().err.splitlines() if "replaced" in line)
+    assert said.endswith(f"so fetched again and replaced: {files[0].path}")
 
 
 def test_one_failure_keeps_what_is_complete(one, server):
