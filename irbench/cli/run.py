@@ -177,12 +177,12 @@ def _summary(folder: RunFolder) -> dict:
     """
     jobs = report = None
     with contextlib.suppress(UserError):
-        jobs = _statuses(folder)
+        jobs = _states(folder)
         if verify.find_report(plans.load(folder.config)).state == verify.CURRENT:
             report = str(folder.report)
     jobs = jobs or []
     return {"run": folder.path.name, "report": report, "jobs": len(jobs),
-            "without_result": sum(state != "ok" for state in jobs)}
+            "without_result": sum(state != verify.CURRENT for state in jobs)}
 
 
 def _warn_of_cpu(folder: RunFolder) -> None:
@@ -206,7 +206,7 @@ def _kept(folder: RunFolder) -> str:
     """Return what an interrupted run leaves to the next one, in words."""
     try:
         jobs = len(plans.read(folder.plan).jobs())
-        done = _statuses(folder).count("ok")
+        done = _states(folder).count(verify.CURRENT)
     except UserError:
         return "Nothing was begun."
     report = ", the earlier report" * folder.report.is_file()
@@ -214,8 +214,8 @@ def _kept(folder: RunFolder) -> str:
             f"trainings{report}.")
 
 
-def _statuses(folder: RunFolder) -> list[str]:
-    """Return the status of each record of a run's jobs; missing ones are left out."""
-    return [stored.record["status"] if stored.record else "damaged" for job in
-            plans.read(folder.plan).jobs() for stored in [folder.load(job.kind, job.key)]
-            if not stored.missing]
+def _states(folder: RunFolder) -> list[str]:
+    """Return the state of each record of a run's jobs; missing ones are left out."""
+    plan = plans.read(folder.plan)
+    known = verify.Records(plan)
+    return [known.find(job).state for job in plan.jobs() if not known.stored(job).missing]

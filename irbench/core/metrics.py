@@ -339,8 +339,9 @@ def row(value: object, where: str = "metric") -> Metric:
         if given.get("tolerance") is not None:
             given["tolerance"] = Tolerance(**given["tolerance"])
         return Metric(**given)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
+    except UserError as error:      # which begins with the metric's name
+        place = f"{where}: ".removesuffix(f"metric {given['name']!r}: ")
+        raise UserError(f"{place}{error}") from None
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: {error}. Valid: a range of two numbers (null: no limit), a "
                         "tolerance with mean, image and exact.") from None

@@ -9,6 +9,7 @@ Try: ``irbench status``
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from irbench.core import messages
 from irbench.plan import Job, sources
@@ -36,6 +37,15 @@ def in_words(job: Job, record: dict, plugins: tuple[str, ...]) -> str:
         else:
             found.append(part)
     return ", ".join(dict.fromkeys(found)) or "spec"
+
+
+def lacking(job: Job) -> str:
+    """Return that a job's weights or result images are not here and cannot be fetched, else ""."""
+    source = job.model.checkpoint if job.model and job.kind == "cell" else None
+    if not source or source.url or not source.path or source.kind == "trained" or (
+            Path(source.path).exists()):
+        return ""
+    return f"{CHECKPOINT} {source.path}: no such file. Correct the path of models.{job.model.owner}"
 
 
 def _model(job: Job, then: dict, now: dict) -> Iterator[str]:

@@ -106,7 +106,8 @@ class Records:
     def _find(self, job: Job) -> tuple[str, str]:
         stored = self.stored(job)
         if stored.missing:
-            return "missing", f"not computed ({job.record})"
+            lacking = changes.lacking(job)
+            return "missing", f"not computed ({job.record}){f'; {lacking}' if lacking else ''}"
         if stored.problem:
             return "damaged", f"{self.plan.folder}/{stored.problem}"
         record = stored.record
@@ -114,7 +115,8 @@ class Records:
             return record["status"], record["reason"] or "its record gives no reason"
         if not records.serves(record["spec"], job.spec):
             changed = changes.in_words(job, record, tuple(self.plan.config["plugins"]))
-            return STALE, f"its {changed} changed since{self._sizes(job, record)}; {AGAIN}"
+            return STALE, (f"its {changed} changed since{self._sizes(job, record)}; "
+                           f"{changes.lacking(job) or AGAIN}")
         if job.kind == "cell" and (problem := self._of_another_kind(job, record)):
             return "damaged", f"{self.plan.folder}/{stored.place}: {problem}; {AGAIN}"
         if changed := plugin_files.changed(record["resolved"]):

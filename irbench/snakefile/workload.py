@@ -30,7 +30,7 @@ from irbench.core import files, locks, records
 from irbench.core.errors import UserError, refusal
 from irbench.fidelity import anchor_run
 from irbench.inference import gpus
-from irbench.jobs import life, needs, verify
+from irbench.jobs import changes, life, needs, verify
 from irbench.plan import Job, Plan
 from irbench.plan import config as configs
 from irbench.plan import file as plan_file
@@ -308,6 +308,9 @@ class Workload:
             self.leftovers.clear()
             if not self._is_local or "data" in self.workflow.dag_settings.until:
                 self._fetch_weights()
+            for lacking in dict.fromkeys(map(changes.lacking, self.plan.cells.values())):
+                if lacking:     # the report comes after all else
+                    print(f"irbench: its rows will be n/a: {lacking}.", file=sys.stderr)
             # in the config's order, which is the order of the report's rows
             files.write_json(self.folder.config, self.plan.config)
             plan_file.write(self.plan)

@@ -111,3 +111,16 @@ def test_what_changed_is_named(outdated, capsys):
     value["models"]["tiny"]["options"] = {"strength": 0.2}
     Path("config.yaml").write_text(yaml.safe_dump(value))
     assert why() == "its weights (w.pth), model (options.strength) changed since"
+
+
+def test_weights_that_are_missing_are_told_before_a_run(outdated, capsys):
+    value = yaml.safe_load(Path("config.yaml").read_text())
+    value["models"]["tiny"] = {"arch": "tiny", "checkpoint": "nope.pth"}
+    value["models"]["new"] = {"arch": "tiny", "checkpoint": "nope.pth"}
+    value["cells"][0]["models"].append("new")
+    Path("config.yaml").write_text(yaml.safe_dump(value))
+    capsys.readouterr()
+    cli.main(["status", "config.yaml"])
+    said = capsys.readouterr().err
+    for model in ("tiny", "new"):
+        assert f"checkpoint nope.pth: no such file. Correct the path of models.{model}\n" in said

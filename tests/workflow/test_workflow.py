@@ -199,6 +199,7 @@ def test_what_cannot_run_becomes_a_footnote_and_is_tried_again(tmp_path):
     arguments = ("--configfile", str(config))
     code, output = snakemake(tmp_path, *arguments)
     assert code == 0, output
+    assert "irbench: its rows will be n/a: checkpoint late.safetensors: no such file" in output
     assert "n/a: cell sr-x2@2 / tinyset / late: checkpoint late.safetensors: no such file" in output
     cells = tmp_path / "results/tiny/cells/sr-x2@2/tinyset"
     late = records.read(cells / "late.json")
