@@ -20,7 +20,7 @@ from irbench.present import fitting, plain
 from irbench.present.html import to_html
 from irbench.present.latex import paper_width, to_paper
 from irbench.present.markdown import PAGE, pipes, to_markdown
-from irbench.present.table import Table
+from irbench.present.table import CLOSE, Table
 from irbench.present.tidy import to_csv
 from irbench.report.facts import citing
 from irbench.report.tables import paper
@@ -52,6 +52,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bold", default=paper.NO_BOLD, metavar="WHAT",
                         help="best: the best value of each column; none; or a row by its name "
                              "(default: %(default)s)")
+    parser.add_argument("--significance", action="store_true",
+                        help=f"mark ({CLOSE}) measured values that are not the best of their "
+                             "column, but that none exceeds significantly")
     parser.add_argument("--parameters", action="store_true",
                         help="add a column with the number of parameters")
     formats = parser.add_mutually_exclusive_group()
@@ -106,7 +109,8 @@ def run(arguments: argparse.Namespace) -> int:
     found = common.collected(arguments.run or arguments.config)
     table = paper.build(found, paper.Selection(
         arguments.task, tuple(arguments.rows), tuple(arguments.columns), tuple(arguments.metrics),
-        tuple(arguments.protocol), arguments.bold, arguments.parameters, arguments.stack))
+        tuple(arguments.protocol), arguments.bold, arguments.parameters, arguments.stack,
+        arguments.significance))
     uncited = citing.in_rows(found, table) if arguments.cite_rows else []
     content = _printed(table, form, arguments)
     width = _width(table, arguments) if form == "latex" else None

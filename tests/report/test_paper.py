@@ -12,7 +12,7 @@ from irbench.present import fitting, plain, tidy
 from irbench.present.html import to_html
 from irbench.present.latex import to_latex, to_paper
 from irbench.present.markdown import PAGE, pipes
-from irbench.present.table import BEST, DAGGER
+from irbench.present.table import BEST, CLOSE, DAGGER
 from irbench.report import collect
 from irbench.report.facts import citing
 from irbench.report.tables import paper
@@ -444,3 +444,38 @@ def test_below_a_caption_is_space(run, tmp_path):
         after = source.partition(r"\label")[2].splitlines()
         assert after[1] == r"\smallskip"
         assert problems(tmp_path / "latex", "two columns", source) == []
+
+
+def test_significance_marks_what_no_measured_row_exceeds(tmp_path):
+    """Two scales are one family: six images suffice for one comparison, and not for two."""
+    scores = [30.0, 31.0, 29.5, 33.0, 28.0, 32.0]
+    build = Builder(tmp_path, published=["SwinIR"])
+    build.dataset("set5", "Set5", 6)
+    for name, more in (("low", 0.0), ("high", 0.5)):
+        build.model(name, name.upper())
+        for protocol in ("sr-x2@1", "sr-x4@1"):
+            build.cell(protocol, "set5", name, {
+                "psnr": [one + more * (1 + 0.1 * i) for i, one in enumerate(scores)],
+                "ssim": [0.9] * 6})
+    found = collect.collect(build.folder, build.plan)
+    rows = ["published:SwinIR", "low", "high"]
+
+    def close(**choice):
+        table = made(found, rows=rows, metrics=["psnr"], significance=True, **choice)
+        return table, [(row.name, value.close, value.rank) for row in table.rows
+                       for value in row.entries]
+
+    _, single = close(protocols=["x2"])
+    assert single == [("SwinIR", False, ""), ("LOW", False, ""), ("HIGH", False, "")]
+    for stack in (False, True):
+        table, both = close(bold="best", stack=stack)
+        assert [name for name, mark, _ in both if mark] == ["LOW", "LOW"]
+        assert all(rank != "second" for *_, rank in both)
+        assert table.notes[CLOSE].startswith("not the best, but no measured row is significantly")
+        assert "This table makes 2 comparisons" in table.notes[CLOSE]
+        assert any(one.startswith(f"{CLOSE} not the best") for one in paper.remarks(table))
+        latex = to_paper(table, "text")
+        assert latex.count(r"\rlap{\textsuperscript{$\approx$}}") == 2
+        assert r"\textsuperscript{$\approx$}~not the best" in latex
+        assert CLOSE in plain.to_paper(table)
+    assert CLOSE not in made(found, rows=rows, metrics=["psnr"]).notes

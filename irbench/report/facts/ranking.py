@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 
 from irbench.core import metrics, statistics
 from irbench.present import text
-from irbench.present.table import BEST, CLOSE, SECOND, Column, Row, Value
+from irbench.present.table import BEST, CLOSE, SECOND, Column, Row, Table, Value
 from irbench.report.run import Cell
 
 RANKS = {1: BEST, 2: SECOND}
@@ -79,6 +79,26 @@ def measured(parts: Iterable[tuple[Sequence[Row], Sequence[Column]]],
             entry.place = place
             entry.close = place == 1 < value
     return sum(len(one.tested) for one in found)
+
+
+def close(parts: Sequence[Table], cells: Sequence[Cell], titles: Mapping[str, str]) -> str:
+    """Mark only what is not separable from the best, in a table of several parts.
+
+    Measured values alone are compared, all of them as one family; what is bold stays so.
+
+    Returns:
+        What the mark means, for a note. Arguments as of ``explained``.
+    """
+    entries = [value for part in parts for row in part.rows for value in row.entries]
+    bold = [value.rank for value in entries]
+    by_key = {(cell.protocol, cell.dataset, cell.model): cell for cell in cells}
+    comparisons = measured([(part.measured, part.columns) for part in parts], by_key)
+    for value, rank in zip(entries, bold, strict=True):
+        value.rank = rank
+    used = dict.fromkeys((column.protocol, column.dataset, row.key) for part in parts
+                         for row in part.measured for column in part.columns)
+    compared = [by_key[key] for key in used if key in by_key and by_key[key].means]
+    return " ".join(explained(compared, titles, comparisons)).rstrip(".")
 
 
 def _placed(found: Sequence[_Ranked]) -> list[list[int]]:
@@ -151,6 +171,16 @@ def _rank(entries: Sequence[Value], order: Sequence[int]) -> None:
 def sentences(cells: Sequence[Cell], titles: Mapping[str, str], comparisons: int) -> list[str]:
     """Return the sentences of a caption that explain the ranks of measured rows.
 
+    Arguments as of ``explained``.
+    """
+    first, *others = explained(cells, titles, comparisons)
+    return ["Bold: the best mean of the column; underlined: the second; equal values share both.",
+            f"{CLOSE}: {first}", *others]
+
+
+def explained(cells: Sequence[Cell], titles: Mapping[str, str], comparisons: int) -> list[str]:
+    """Return the sentences that explain the mark of values that are not separable from the best.
+
     Args:
         cells: the cells with a result; their small sets are listed.
         titles: titles of the datasets.
@@ -160,9 +190,7 @@ def sentences(cells: Sequence[Cell], titles: Mapping[str, str], comparisons: int
              if len(cell.images) < statistics.FEWEST}
     few = text.few_images()
     return [
-        "Bold: the best mean of the column; underlined: the second; equal values share both.",
-        f"{CLOSE}: not the best, but no measured row is significantly better: "
-        f"{text.significance(None)}.",
+        f"not the best, but no measured row is significantly better: {text.significance(None)}.",
         # apart, because tables on one page share their other sentences
         f"This table makes {comparisons} comparison{'s' * (comparisons != 1)}.",
         *([f"{few[0].upper()}{few[1:]} "

@@ -19,8 +19,8 @@ from irbench.core import metrics
 from irbench.core.errors import UserError, unknown
 from irbench.present import text
 from irbench.present.notes import alike, letters
-from irbench.present.table import BEST, DAGGER, MEASURED, Column, Row, Table, Value, joined
-from irbench.report.facts import family, rows
+from irbench.present.table import BEST, CLOSE, DAGGER, MEASURED, Column, Row, Table, Value, joined
+from irbench.report.facts import family, ranking, rows
 from irbench.report.run import MISSING, Cell, Run
 from irbench.report.tables import tables
 
@@ -45,6 +45,8 @@ class Selection:
         parameters: whether a column shows the number of parameters.
         stack: whether each protocol is a block of rows, in the same columns, and not columns of
             its own.
+        significance: whether measured values have a mark that are not the best measured ones of
+            their column, but that no measured row exceeds significantly (``ranking``).
     """
 
     task: str
@@ -55,6 +57,7 @@ class Selection:
     bold: str = NO_BOLD
     parameters: bool = False
     stack: bool = False
+    significance: bool = False
 
 
 def build(run: Run, selection: Selection) -> Table:
@@ -71,9 +74,11 @@ def build(run: Run, selection: Selection) -> Table:
     names = _Names(run, cells)
     parts = [_part(run, cells, columns, selection, names)
              for columns in _columns(run, cells, selection, names)]
+    tested = {CLOSE: ranking.close(parts, cells, {cell.dataset: run.dataset_title(
+        cell.dataset) for cell in cells})} if selection.significance else {}
     levels = dict.fromkeys(part.part for part in parts)
     title = text.task_title(selection.task) + f", {' and '.join(levels)}" * (levels != {"": None})
-    table = _with_sources(replace(joined(parts), title=title), selection)
+    table = _with_sources(replace(joined(parts), title=title), selection, tested)
     table.lines = [line for part, block in zip(parts, table.blocks, strict=True) for line in
                    tables.lines_of(replace(table, columns=part.columns, blocks=[block]))]
     return table if selection.parameters else replace(
@@ -133,8 +138,9 @@ def remarks(table: Table) -> list[str]:
                     [block.title, *column.over, column.title] if column.metric else [])]))
                 for mark in value.marks:
                     about.setdefault(mark, []).append(where)
-    notes = [f"{', '.join(dict.fromkeys(about[mark]))}: {sentence}" if mark != DAGGER else
-             f"{mark} {sentence}" for mark, sentence in table.notes.items()]
+    notes = [f"{mark} {sentence}" if mark in (DAGGER, CLOSE) else
+             f"{', '.join(dict.fromkeys(about[mark]))}: {sentence}"
+             for mark, sentence in table.notes.items()]
     return [*_only_published(table), *notes,
             *(f"{name}: {sentence}" for name, sentence in alike(table.terms).items())]
 
@@ -334,8 +340,11 @@ def _bold_row(table: Table, name: str, names: _Names, chosen: list[str | tuple])
 
 # -- notes ---------------------------------------------------------------------------------------
 
-def _with_sources(table: Table, selection: Selection) -> Table:
-    """Return the table with one note on all published rows, and no note that nothing refers to."""
+def _with_sources(table: Table, selection: Selection, tested: dict[str, str]) -> Table:
+    """Return the table with one note on all published rows, and no note that nothing refers to.
+
+    ``tested``: the note on significance, if the table has one.
+    """
     used = dict.fromkeys(mark for row in table.rows for value in row.values for mark in value.marks)
     names = {mark: letters(number) for number, mark in enumerate(used)}
     made = replace(table, blocks=table.remarked(names),
@@ -345,6 +354,7 @@ def _with_sources(table: Table, selection: Selection) -> Table:
             row.heads[0].marks.insert(0, DAGGER)
         made.notes = {DAGGER: f"published values, not measured here. {_sources(made)}",
                       **made.notes}
+    made.notes = {**tested, **made.notes}
     made.sentences = list(_sentences(made, selection))
     return made
 
