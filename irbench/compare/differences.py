@@ -46,7 +46,7 @@ class Change:
         new: the same for NEW.
         paired: mean difference, interval and sign test over the images with a score on both sides;
             None if there are none.
-        word: "no change", "within noise", "real" or "not compared".
+        word: "no change", "not significant", "real" or "not compared".
         direction: "better" or "worse" by the mean difference; "" without a difference.
         images: sorted by difference; the image that lost most is first.
         note: why a side has no mean.
@@ -93,7 +93,7 @@ class Latency:
         base, new: the medians.
         factor: the ratio; None if the latencies are not compared.
         p: that of this test alone; None if they are not compared.
-        word: "no change", "within noise", "real" or "not compared".
+        word: "no change", "not significant", "real" or "not compared".
         note: why they are not compared, or how far the test is to be trusted.
         adjusted: ``p`` corrected for all latencies that the runs have in common; decides ``word``.
         busy: cores that other processes kept busy on both sides, 0 if negligible.

@@ -59,7 +59,7 @@ def counts(comparison: Comparison) -> dict:
     words = Counter(_standing(cell) for cell in comparison.cells)
     return {"cells": len(comparison.cells), "profiles": len(comparison.profiles),
             **{word.replace(" ", "_"): words[word] for word in (
-                "better", "worse", "mixed", "within noise", "no change", "not compared")},
+                "better", "worse", "mixed", "not significant", "no change", "not compared")},
             "profiles_changed": sum(not one.same and not one.reason
                                     for one in comparison.profiles),
             "only_base": len(comparison.only_base), "only_new": len(comparison.only_new)}
@@ -71,7 +71,7 @@ def sentence(comparison: Comparison) -> str:
     if not comparison.compared:
         return "Nothing could be compared."
     parts = [f"{number[word.replace(' ', '_')]} {word}" for word in (
-        "worse", "better", "mixed", "within noise", "no change", "not compared")
+        "worse", "better", "mixed", "not significant", "no change", "not compared")
         if number[word.replace(" ", "_")]]
     if len(parts) == 1:         # all cells alike
         parts = [parts[0].partition(" ")[2]]
@@ -96,7 +96,7 @@ def _standing(cell: CellDifference) -> str:
     moved = {m.direction for m in cell.metrics if m.word == REAL}
     if moved:
         return "mixed" if len(moved) > 1 else moved.pop()
-    return SAME if cell.same else "within noise"
+    return SAME if cell.same else "not significant"
 
 
 # -- text and Markdown -------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-REAL, NOISE, SAME = "real", "within noise", "no change"
+REAL, NOISE, SAME = "real", "not significant", "no change"
 LEVEL = 0.05                # significance level of all tests
 FEWEST = 6                  # differences that a sign test can call real: 2 * 0.5**6 = 0.031 < LEVEL
 RESAMPLES = 10_000          # means that a bootstrap draws
@@ -47,7 +47,7 @@ class Paired:
         high: its upper end.
         p: the two-sided p of this comparison alone (``paired_p``); 1 if nothing was tested.
         n: the number of pairs.
-        word: "real", "within noise" or "no change"; in a family by ``adjusted``.
+        word: "real", "not significant" or "no change"; in a family by ``adjusted``.
         note: a limitation of the verdict, "" if there is none.
         adjusted: p after the correction for its family; ``p`` for a comparison alone.
     """
@@ -306,11 +306,11 @@ def corrected(family: Sequence[Paired]) -> list[Paired]:
 
 
 def verdict(differences: Sequence[float], *names: str, least: float = 0.0) -> Paired:
-    """Decide whether paired differences are "real", "within noise" or "no change".
+    """Decide whether paired differences are "real", "not significant" or "no change".
 
     "no change": no difference exceeds ``least``. "real": p < 0.05 (``paired_p``): the 95 %
     bootstrap interval of the mean excludes 0 and the sign test agrees; with fewer than ``FEWEST``
-    pairs, a t-test decides, which ``note`` states. "within noise": everything else, including a
+    pairs, a t-test decides, which ``note`` states. "not significant": everything else, including a
     single pair of any size.
 
     This is the verdict on one comparison. Where a table makes many, ``corrected`` gives theirs. For

@@ -63,12 +63,12 @@ def test_many_comparisons_are_corrected_for_their_number(pair):
         edit(pair[1], other, all_up)
     many = compared(pair)
     assert many.tests == 15
-    assert {m.word for cell in many.cells for m in cell.metrics} == {"within noise"}
+    assert {m.word for cell in many.cells for m in cell.metrics} == {"not significant"}
 
 
 def test_images_that_go_both_ways_are_noise(pair):
     found = metric_of(pair, shift("psnr", 0.3, -0.4, 0.2, -0.1, 0.1, -0.2, 0.05, 0.01))
-    assert found.word == "within noise"
+    assert found.word == "not significant"
     assert [image.name for image in found.images[:3]] == ["image1", "image5", "image3"]
 
 

@@ -268,7 +268,7 @@ def test_weights_better_on_a_single_image_are_not_significantly_better(world):
     found = one(after(world, both(other_weights, shift("psnr", 0.9, -0.05, -0.05, -0.05)),
                       strict_weights=True))
     assert "significantly better" in found.message
-    assert "within noise over 8 images" in found.message
+    assert "not significant over 8 images" in found.message
 
 
 # -- what has no result ------------------------------------------------------------------------
@@ -588,8 +588,8 @@ def test_a_metric_that_is_undefined_now_is_a_regression(world):
 
 @pytest.mark.parametrize(("word", "images", "words"), [
     (statistics.REAL, 8, " (real over 8 images)"),
-    (statistics.NOISE, 8, " (the limit decides; within noise over 8 images)"),
-    (statistics.NOISE, 4, " (the limit decides; within noise over 4 images, too few to show "
+    (statistics.NOISE, 8, " (the limit decides; not significant over 8 images)"),
+    (statistics.NOISE, 4, " (the limit decides; not significant over 4 images, too few to show "
                           "significance)")])
 def test_a_limit_and_a_test_that_differ_do_not_contradict_each_other(word, images, words):
     assert tolerances.limit_text(word, SimpleNamespace(n=images)) == words

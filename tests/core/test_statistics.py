@@ -182,22 +182,22 @@ def test_ps_are_probabilities_and_mann_whitney_is_symmetric(a, b):
 
 @pytest.mark.parametrize(("differences", "least", "word"), [
     ([], 0, "no change"), ([0.0] * 9, 0, "no change"), ([0.0009, -0.0009], 0.001, "no change"),
-    ([0.0009, 0.0011], 0.001, "within noise"), ([0.5], 0, "within noise"),
+    ([0.0009, 0.0011], 0.001, "not significant"), ([0.5], 0, "not significant"),
     ([0.0010, 0.0011, 0.0011], 0.001, "real"), ([0.1, 0.2, 0.15, 0.12], 0, "real"),
-    ([0.1, -0.2, 0.15, -0.12], 0, "within noise"),
+    ([0.1, -0.2, 0.15, -0.12], 0, "not significant"),
     ([-0.1, -0.2, -0.3, -0.4, -0.5, -0.6], 0, "real"), ([9.0] + [-0.001, 0.001] * 5, 0,
-                                                        "within noise"),
+                                                        "not significant"),
     # the interval ends at 0
-    ([0.0, 0.0, 1.0], 0, "within noise"), ([0.0, 0.0, -1.0], 0, "within noise"),
+    ([0.0, 0.0, 1.0], 0, "not significant"), ([0.0, 0.0, -1.0], 0, "not significant"),
     # the interval excludes 0, the sign test does not agree
-    ([1.0] * 7 + [-0.05] * 4, 0, "within noise")])
+    ([1.0] * 7 + [-0.05] * 4, 0, "not significant")])
 def test_word(differences, least, word):
     assert statistics.verdict(differences, "here", least=least).word == word
 
 
 @pytest.mark.parametrize(("plus", "minus", "p", "word"), [
     (13, 4, 0.0490, "real"), (10, 2, 0.0386, "real"),
-    (11, 3, 0.0574, "within noise"), (9, 2, 0.0654, "within noise")])
+    (11, 3, 0.0574, "not significant"), (9, 2, 0.0654, "not significant")])
 def test_real_means_five_percent_as_the_reports_print(plus, minus, p, word):
     """Half of the words "real" rest on this level: at 10 % noise would pass as a difference.
 
@@ -377,8 +377,8 @@ def test_what_is_not_tested_does_not_count_in_a_family():
     one = statistics.verdict([0.5, 0.6] * 3, "x")       # six of six: p = 1/32
     same, single = statistics.verdict([0.0] * 6, "y"), statistics.verdict([0.5], "z")
     found = statistics.corrected([same, one, single])
-    assert [f.word for f in found] == ["no change", "real", "within noise"]
-    assert [f.word for f in statistics.corrected([one, one])] == ["within noise"] * 2
+    assert [f.word for f in found] == ["no change", "real", "not significant"]
+    assert [f.word for f in statistics.corrected([one, one])] == ["not significant"] * 2
     assert statistics.corrected([one, one])[0].adjusted == pytest.approx(2 / 32)
     two = statistics.verdict([1.0, 1.1], "x")           # two pairs suffice for a t-test
     assert statistics.corrected([two, one])[0].adjusted == pytest.approx(2 * two.p)

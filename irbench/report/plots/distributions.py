@@ -33,9 +33,8 @@ JOINED = 12                     # images; more lines would be unreadable
 LEAST = 2                       # images; one image has no distribution
 LEAST_DB = 0.2                  # least width of a panel, so that a tiny difference does not fill it
 PSNR = metrics.get("psnr")
-# verdicts as readers know them: a difference of some dB on five images is not "within noise"
-VERDICTS = {statistics.REAL: "significant", statistics.NOISE: "not significant",
-            statistics.SAME: statistics.SAME}
+VERDICTS = {statistics.REAL: "significant", statistics.NOISE: statistics.NOISE,
+            statistics.SAME: statistics.SAME}   # as readers know them
 NAME = 24                       # letters in a line of a model's name
 HEIGHT, LINE = 0.22, 0.1        # inches per model, and per line of its name
 ABOVE, BELOW = 0.42, 0.43       # inches of a row for its title, and for its axis
