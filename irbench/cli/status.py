@@ -2,7 +2,8 @@
 
 Each job is missing, stale (with what changed), damaged, failed, unavailable, paused or current; all
 but the current ones would be done. Those that a process is doing now are shown as ``running``.
-``irbench verify`` also reads every image and all weights anew.
+``irbench verify`` also reads every image and all weights anew. The JSON on stdout lists all jobs,
+but not on a terminal, where it would hide what was said.
 
 Reads   the config and the run's records. Writes nothing, imports no torch.
 
@@ -52,11 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
         counted += f" ({len(running)} {RUNNING} now)"
     print(f"{planned.folder}: {counted}; the report "
           f"{'is current' if current else 'would be made'}.", file=sys.stderr)
+    jobs = [{"kind": one.job.kind, "key": one.job.key, "state": one.state,
+             "reason": one.reason or None, "running": one.job.record in running} for one in states]
     print(json.dumps({
         "run": planned.config["run"], "would_run": len(to_do), "running": len(running),
         "report_current": current,
         "report": {"state": report.state, "reason": report.reason or None}, **counts,
-        "jobs": [{"kind": one.job.kind, "key": one.job.key, "state": one.state,
-                  "reason": one.reason or None, "running": one.job.record in running}
-                 for one in states]}))
+        **({} if sys.stdout.isatty() else {"jobs": jobs})}))
     return 0

@@ -68,6 +68,13 @@ def test_each_job_has_a_state_and_a_reason(world, words, capsys):
     assert "2 missing, 3 stale, 1 damaged, 1 failed, 1 unavailable, 3 current" in printed.err
 
 
+def test_a_terminal_gets_no_list_of_jobs(world, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert cli.main(["status"]) == 0
+    said = capsys.readouterr()
+    assert "jobs" not in json.loads(said.out) and "its device changed since" in said.err
+
+
 def test_what_is_being_done_is_told_from_what_waits(world, capsys):
     planned = plan.load(world)
     whole = planned.cells["sr-x2@2/tinyset/bicubic"].record
