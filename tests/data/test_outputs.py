@@ -114,7 +114,8 @@ def test_a_changed_picture_makes_the_record_stale_and_verify_sees_it(world):
     write_png("theirs/tinyset/x2/img0_x2_Net.png", photo(9, 24, 30))
     assert any("result images" in one and "were altered" in one for one in check(planned))
     again = plan.load(world)
-    assert "its result images (theirs/tinyset/x2) changed since" in Records(again).problem(again.cells[KEY])
+    assert "its result images (theirs/tinyset/x2) changed since" in (
+        Records(again).problem(again.cells[KEY]))
 
 
 @pytest.mark.parametrize(("size", "word"), [((31, 26), "31x26.*30x26"), ((15, 13), "15x13.*30x26")])
