@@ -24,7 +24,6 @@ RECIPE_PROSE = ("note", "unknown")      # prose in a recipe: a note, and what it
 SHOWING = ("matplotlib", "pandas", "snakemake")     # packages that compute no score
 # settings of a job that affect a result and belong to no other part; {} if not given
 SETTINGS = ("seed", "profile", "device")
-FILE_OF_METRIC = "_weights"     # NAME_weights: the file of weights or code that a metric needs
 # where a training's steps were taken, if nothing else was asked for
 USUAL = [{"device": "cpu", "processes": 1, "threads": 1}]
 FILES = 6                       # number of files that a message lists
@@ -43,7 +42,7 @@ def of_record(record: dict, training: dict | None = None) -> dict:
     model = spec.get("model") or {}      # plain data: the record may be of any version
     made = (training or {}).get("spec") or {}
     made_on = ((training or {}).get("resolved") or {}).get("made_on") or USUAL
-    names = [*(name for name in spec if name.endswith(FILE_OF_METRIC)), *SETTINGS]
+    names = [*(name for name in spec if name.endswith(records.FILE_OF_METRIC)), *SETTINGS]
     settings = {name: spec[name] for name in names if spec.get(name) is not None}
     noted = resolved.get(plugin_files.NOTED)    # files that its Python code used
     known = (record.get("provenance") or {}).get("code")    # only with a network of the user's
@@ -109,16 +108,15 @@ def changes(base: dict, new: dict, before: dict | None = None,
 
 
 def different(a: object, b: object, path: str = "") -> Iterator[tuple[str, object, object]]:
-    """Yield (path, one, other) of every leaf in which two values differ; {} equals None."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        for key in sorted({*a, *b}):
-            yield from different(a.get(key), b.get(key), f"{path}.{key}" if path else key)
-    elif isinstance(a, dict) and a and isinstance(b, str):
-        yield from different(digest(a), b, path)
-    elif isinstance(b, dict) and b and isinstance(a, str):
-        yield from different(a, digest(b), path)
-    elif a != b and not (a in (None, {}) and b in (None, {})):
-        yield path, a, b
+    """Yield what ``records.different`` does; a part that is known by its digest is reduced to it.
+    """
+    for place, one, other in records.different(a, b, path):
+        if isinstance(one, dict) and one and isinstance(other, str):
+            one = digest(one)
+        elif isinstance(other, dict) and other and isinstance(one, str):
+            other = digest(other)
+        if one != other:
+            yield place, one, other
 
 
 def libraries(before: dict, after: dict) -> list[str]:

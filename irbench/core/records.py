@@ -47,6 +47,8 @@ FORM = {
 
 # descriptions of a protocol or model, which do not affect results; the report reads the plan's
 PROSE = {"title", "source", "description", "note", "published_as", "in_paper", "own"}
+# NAME_weights in a spec: what a metric needs (imaging.metrics.weights_in_use)
+FILE_OF_METRIC = "_weights"
 ORIGIN = ("path", "url", "peer")    # where weights come from: their digest says what they are
 
 
@@ -87,9 +89,18 @@ def restricted(spec: dict, metrics: Iterable[str] | None) -> dict:
     held = spec.get("metrics")
     if not isinstance(held, list) or metrics is None or not set(metrics) <= set(held):
         return spec
-    dropped = {f"{name}_weights" for name in set(held) - set(metrics)}
+    dropped = {f"{name}{FILE_OF_METRIC}" for name in set(held) - set(metrics)}
     return {**{name: value for name, value in spec.items() if name not in dropped},
             "metrics": list(metrics)}
+
+
+def different(a: object, b: object, path: str = "") -> Iterator[tuple[str, object, object]]:
+    """Yield (path, one, other) of every leaf in which two specs differ; {} equals None."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in sorted({*a, *b}):
+            yield from different(a.get(key), b.get(key), f"{path}.{key}" if path else key)
+    elif a != b and not (a in (None, {}) and b in (None, {})):
+        yield path, a, b
 
 
 def serves(spec: dict, wanted: dict) -> bool:

@@ -26,7 +26,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from irbench import plan as plans
-from irbench.core import code, digests, files, locks, messages, metrics
+from irbench.core import code, digests, files, locks, messages, metrics, records
 from irbench.core.errors import Damaged, Unavailable, UserError
 from irbench.core.run_folder import RunFolder
 from irbench.data import obtain
@@ -136,7 +136,8 @@ def _plan_of(config: dict, asked: dict[str, tuple[str, ...]], where: str) -> pla
     plan = plans.build(config, where)
     for name, wanted in asked.items():
         job = plan.cells[name]
-        others = {f"{other}_weights" for other in set(config["metrics"]) - set(wanted)}
+        others = {f"{other}{records.FILE_OF_METRIC}"
+                  for other in set(config["metrics"]) - set(wanted)}
         spec = {key: value for key, value in job.spec.items() if key not in others}
         plan.cells[name] = dataclasses.replace(job, spec={**spec, "metrics": list(wanted)})
     return plan

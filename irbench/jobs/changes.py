@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from irbench.core import messages
+from irbench.core import messages, records
 from irbench.plan import Job, sources
 
 CHECKPOINT = "checkpoint"
-OF_METRIC = "_weights"      # NAME_weights: the file of weights or code that a metric needs
 
 
 def in_words(job: Job, record: dict, plugins: tuple[str, ...]) -> str:
@@ -32,8 +31,9 @@ def in_words(job: Job, record: dict, plugins: tuple[str, ...]) -> str:
             found += _model(job, then.get(part) or {}, job.spec[part] or {})
         elif part == "code":
             found.append(_code(job, record, plugins))
-        elif part.endswith(OF_METRIC):
-            found.append(f"metric {part.removesuffix(OF_METRIC)} (its code or weights)")
+        elif part.endswith(records.FILE_OF_METRIC):
+            name = part.removesuffix(records.FILE_OF_METRIC)
+            found.append(f"metric {name} (its code or weights)")
         else:
             found.append(part)
     return ", ".join(dict.fromkeys(found)) or "spec"
@@ -51,7 +51,7 @@ def lacking(job: Job) -> str:
 def _model(job: Job, then: dict, now: dict) -> Iterator[str]:
     """Yield what changed of a model: its weights, by their file, and other fields by name."""
     names = []
-    for name in _different(then, now):
+    for name, *_ in records.different(then, now):
         if name != f"{CHECKPOINT}.sha256":
             names.append(name)
         elif source := job.model.checkpoint.path or job.model.checkpoint.url:
@@ -60,15 +60,6 @@ def _model(job: Job, then: dict, now: dict) -> Iterator[str]:
             yield "weights"
     if names:
         yield f"model ({messages.some(names)})"
-
-
-def _different(a: object, b: object, path: str = "") -> Iterator[str]:
-    """Yield the path of every leaf in which two values differ."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        for key in sorted({*a, *b}):
-            yield from _different(a.get(key), b.get(key), f"{path}.{key}" if path else key)
-    elif a != b:
-        yield path
 
 
 def _code(job: Job, record: dict, plugins: tuple[str, ...]) -> str:
