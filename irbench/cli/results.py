@@ -1,7 +1,7 @@
 """The results that ``check``, ``baseline`` and ``compare`` are given: of a folder, file or config.
 
 Results that were made from other inputs than their run has now (its model, code, weights, set or
-metrics changed, and it was not run again) are told: they do not count, or as ``--stored`` asks.
+metrics changed, and it was not run again) do not count, or as ``--stored`` asks.
 
 Reads the records of a run, and plans its config. Writes notes to stderr, nothing else.
 
@@ -32,7 +32,7 @@ def of_folder(given: str, stored: bool) -> RunData:
     """Return the run that a folder or a baseline file holds.
 
     Outdated results have the status "outdated", unless ``stored``. A note says how many results are
-    outdated and count nevertheless, or why this cannot be told.
+    outdated and count nevertheless, or why this is unknown.
 
     Raises UserError as ``loading.load``.
     """
@@ -41,7 +41,7 @@ def of_folder(given: str, stored: bool) -> RunData:
         return run
     found = verify.outdated_of(given)
     if found.unknown:
-        messages.say(f"{given}: taken as stored; whether results are outdated cannot be told: "
+        messages.say(f"{given}: taken as stored; it is unknown whether results are outdated: "
                      f"{found.unknown.rstrip('.')}.")
     counted = [one.path for one in (*run.cells.values(), *run.profiles.values())
                if one.path in found.reasons]

@@ -3,7 +3,7 @@
 Each job is missing, stale (with what changed), damaged, failed, unavailable, paused or current; all
 but the current ones would be done. Those that a process is doing now are shown as ``running``.
 ``irbench verify`` also reads every image and all weights anew. The JSON on stdout lists all jobs,
-but not on a terminal, where it would hide what was said.
+but not on a terminal, where it would hide the lines above it.
 
 Reads   the config and the run's records. Writes nothing, imports no torch.
 

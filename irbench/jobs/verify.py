@@ -163,7 +163,7 @@ class Outdated(NamedTuple):
 
     Attributes:
         reasons: place of a record in the folder -> what changed since it was made.
-        unknown: why this cannot be told; "" if it can, or if the folder has no present inputs.
+        unknown: why this is not known; "" if it is, or if the folder has no present inputs.
     """
 
     reasons: dict[str, str]

@@ -88,7 +88,7 @@ def test_a_copy_is_what_it_is(outdated, capsys):
     assert capsys.readouterr().err == ""
     Path("tiny_model.py").unlink()
     assert check("results/tiny") == 0
-    assert ("results/tiny: taken as stored; whether results are outdated cannot be told: its "
+    assert ("results/tiny: taken as stored; it is unknown whether results are outdated: its "
             "config cannot be planned here: ") in capsys.readouterr().err
 
 
