@@ -1,7 +1,7 @@
 """The results that ``check``, ``baseline`` and ``compare`` are given: of a folder, file or config.
 
 Results that were made from other inputs than their run has now (its model, code, weights, set or
-metrics changed, and it was not run again) do not count, or as ``--stored`` asks.
+metrics changed, and it was not run again) count only with ``--stored``.
 
 Reads the records of a run, and plans its config. Writes notes to stderr, nothing else.
 
