@@ -43,15 +43,7 @@ def of_folder(given: str, stored: bool) -> RunData:
     if found.unknown:
         messages.say(f"{given}: taken as stored; it is unknown whether results are outdated: "
                      f"{found.unknown.rstrip('.')}.")
-    counted = [one.path for one in (*run.cells.values(), *run.profiles.values())
-               if one.path in found.reasons]
-    if not stored:
-        return runs.without(run, found.reasons)
-    if counted:
-        messages.say(f"{given}: {len(counted)} outdated results count as stored "
-                     f"({counted[0]}: {found.reasons[counted[0]]}). irbench status {given} lists "
-                     "them.")
-    return run
+    return _counting(run, found.reasons, given, stored)
 
 
 def of_config(config: str, stored: bool) -> RunData:
@@ -64,4 +56,16 @@ def of_config(config: str, stored: bool) -> RunData:
         raise UserError(f"{plan.folder}: config {config} has not been run here yet. Run it "
                         f"(irbench run {shlex.quote(str(config))}), or name a run folder.")
     loaded = runs.of_folder(plan.folder, planned.from_config(plan.config))
-    return loaded if stored else runs.without(loaded, verify.outdated(plan))
+    return _counting(loaded, verify.outdated(plan), config, stored)
+
+
+def _counting(run: RunData, outdated: dict[str, str], given: str, stored: bool) -> RunData:
+    """Return a run without its outdated results; with them, and a note, if ``stored``."""
+    if not stored:
+        return runs.without(run, outdated)
+    counted = [one.path for one in (*run.cells.values(), *run.profiles.values())
+               if one.path in outdated]
+    if counted:
+        messages.say(f"{given}: outdated results that count as stored: {len(counted)} "
+                     f"({counted[0]}: {outdated[counted[0]]}). irbench status {given} lists them.")
+    return run

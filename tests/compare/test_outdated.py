@@ -50,8 +50,10 @@ def test_outdated_results_of_a_named_run_do_not_pass(outdated, capsys):
     assert "outdated: its code (tiny_model.py) changed since" in capsys.readouterr().out
     assert check("results/tiny", "--stored") == 0
     said = capsys.readouterr().err
-    assert "results/tiny: 1 outdated results count as stored (cells/jpeg_gray-q10@1/" in said
+    assert "results/tiny: outdated results that count as stored: 1 (cells/jpeg_gray-q10@1/" in said
     assert "irbench status results/tiny lists them" in said
+    assert check("--stored") == 0       # of the config's run
+    assert "config.yaml: outdated results that count as stored: 1" in capsys.readouterr().err
 
 
 def test_outdated_results_make_no_baseline(outdated, capsys):
@@ -70,7 +72,7 @@ def test_outdated_results_make_no_baseline(outdated, capsys):
 def test_comparing_tells_outdated_results(outdated, capsys):
     capsys.readouterr()
     cli.main(["compare", "base.json", "results/tiny"])
-    assert "1 outdated results count as stored" in capsys.readouterr().err
+    assert "outdated results that count as stored: 1" in capsys.readouterr().err
 
 
 def test_data_frames_tell_outdated_results(outdated):
