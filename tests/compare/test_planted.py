@@ -49,11 +49,15 @@ def world(good, tmp_path, monkeypatch):
     return tmp_path
 
 
-def check(capsys, *arguments):
-    """Return the gate's exit code, and of each cell with a regression the messages."""
+def check(capsys, *arguments, stored=True):
+    """Return the gate's exit code, and of each cell with a regression the messages.
+
+    It judges scores as they are stored: a fault in code that several cells use makes the cells
+    not evaluated anew outdated, too, and the gate would name them for that.
+    """
     capsys.readouterr()
     code = cli.main(["check", "results/crops", "--baseline", "crops.json", "--format", "json",
-                     *arguments])
+                     *(["--stored"] if stored else []), *arguments])
     result = json.loads(capsys.readouterr().out)
     found = {}
     for one in result["findings"]:
@@ -84,6 +88,16 @@ def test_a_fault_in_the_code_is_caught(world, capsys, fault, cell):
     code, found = check(capsys)
     assert code == 1
     assert list(found) == [key(cell)]
+
+
+def test_cells_that_a_fault_reaches_and_nobody_evaluated_are_named_outdated(world, capsys):
+    planted.settle(world, "shift")
+    planted.evaluate("sr-x2/compacter")
+    code, found = check(capsys, stored=False)
+    assert (code, set(found)) == (1, {
+        "sr-x2@2/crops/compacter", "sr-x2@2/crops/tiled", "jpeg_color-q10@1/crops/tiled"})
+    assert all("outdated" in " ".join(messages) for name, messages in found.items()
+               if name.endswith("tiled"))
 
 
 def test_a_seam_of_tiles_that_is_not_written_is_caught(world, capsys, monkeypatch):
@@ -128,7 +142,7 @@ def test_weights_rounded_to_8_bit_are_caught(world, capsys, cell, asked):
 def test_the_same_run_twice_is_no_change(world, good, capsys):
     planted.evaluate(*planted.every())
     assert scores(world) == scores(good)
-    assert check(capsys) == (0, {})
+    assert check(capsys, stored=False) == (0, {})
     assert cli.main(["compare", "crops.json", "results/crops"]) == 0
     assert "no change" in capsys.readouterr().out
 
