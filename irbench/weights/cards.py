@@ -25,6 +25,8 @@ from irbench.weights import bundled, export, loading, serving, storage
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 BUNDLED, HERE, RUN = "bundled", "data", "run"
 SHOWN = 3  # scores in a line of the list
+EARLIER = ("(@1): scored under this earlier version of the protocol; under the latest values may "
+           "differ, so do not compare the two.")
 
 
 @dataclass(frozen=True)
@@ -102,15 +104,25 @@ def table(found: list[Listed]) -> str:
         ["name", "from", "model", "for", "steps", "MB", "sha256", "PSNR (dB)"],
         disable_numparse=True,
         colalign=["left"] * 4 + ["right", "right", "left", "left"])
-    return "\n".join([shown, *(one.fault for one in found if one.fault)])
+    notes = [EARLIER] if any(_earlier(s["protocol"]) for one in found if not one.fault
+                             for s in one.scores) else []
+    return "\n".join([shown, *notes, *(one.fault for one in found if one.fault)])
 
 
 def _brief(scores: list[dict]) -> str:
     known = [s for s in scores if s.get("psnr") is not None]
     several = len({s["protocol"] for s in known}) > 1
-    shown = [f"{s['protocol'].rpartition('@')[0].rpartition('-')[2] + ' ' if several else ''}"
-             f"{s['dataset']} {s['psnr']:.2f}" for s in known[:SHOWN]]
+    shown = [f"{protocols.name_of(s['protocol']).rpartition('-')[2] + ' ' if several else ''}"
+             f"{s['dataset']} {s['psnr']:.2f}{_earlier(s['protocol'])}" for s in known[:SHOWN]]
     return ", ".join(shown) + (f" and {len(known) - SHOWN} more" if len(known) > SHOWN else "")
+
+
+def _earlier(protocol: str) -> str:
+    """Return the version of a protocol that has a later one, whose values differ: `` (@1)``."""
+    known = protocols.catalog()
+    if protocol not in known or protocols.choose(protocols.name_of(protocol), known).id == protocol:
+        return ""
+    return f" (@{protocols.version_of(protocol)})"
 
 
 def as_dict(one: Listed) -> dict:

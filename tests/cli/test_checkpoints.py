@@ -313,6 +313,22 @@ def test_nothing_here_is_said(capsys):
     assert call(capsys, "list")[2] == "no weights found\n"
 
 
+def test_the_list_marks_scores_of_an_earlier_version_of_their_protocol(tmp_path, capsys):
+    for name, version in (("one", 1), ("two", 2), ("odd", "x")):
+        header = {"arch": "compacter", "protocol": "sr-x2@1",
+                  "scores": [{"protocol": f"sr-x2@{version}", "dataset": "set14", "count": 14,
+                              "psnr": 33.0}]}
+        files.write_atomic(tmp_path / f"data/checkpoints/{name}.safetensors", storage.pack(
+            {"weight": torch.zeros(1)}, header))
+    out = call(capsys, "list")[2]
+    lines = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert lines["one"].endswith("set14 33.00 (@1)") and lines["two"].endswith("set14 33.00")
+    assert lines["odd"].endswith("set14 33.00")     # of no protocol known here
+    assert cards.EARLIER in out
+    (tmp_path / "data/checkpoints/one.safetensors").unlink()
+    assert cards.EARLIER not in call(capsys, "list")[2]
+
+
 def test_list_and_show_import_no_torch(tmp_path):
     write(tmp_path / "data/checkpoints/a.safetensors")
     code = ("import sys; from irbench import cli; cli.main(['checkpoints', 'list']); "
