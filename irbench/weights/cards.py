@@ -25,8 +25,8 @@ from irbench.weights import bundled, export, loading, serving, storage
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 BUNDLED, HERE, RUN = "bundled", "data", "run"
 SHOWN = 3  # scores in a line of the list
-EARLIER = ("(@1): scored under this earlier version of the protocol; under the latest values may "
-           "differ, so do not compare the two.")
+EARLIER = ("(@1), (@2): scored under this earlier version of the protocol. Values of the latest may "
+           "differ: do not compare the two.")
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,7 @@ def table(found: list[Listed]) -> str:
         ["name", "from", "model", "for", "steps", "MB", "sha256", "PSNR (dB)"],
         disable_numparse=True,
         colalign=["left"] * 4 + ["right", "right", "left", "left"])
-    notes = [EARLIER] if any(_earlier(s["protocol"]) for one in found if not one.fault
-                             for s in one.scores) else []
+    notes = [EARLIER] if "(@" in shown else []
     return "\n".join([shown, *notes, *(one.fault for one in found if one.fault)])
 
 
