@@ -25,8 +25,8 @@ from irbench.weights import bundled, export, loading, serving, storage
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 BUNDLED, HERE, RUN = "bundled", "data", "run"
 SHOWN = 3  # scores in a line of the list
-EARLIER = ("(@1), (@2): scored under this earlier version of the protocol. Values of the latest may "
-           "differ: do not compare the two.")
+EARLIER = ("(@1), (@2): scored under this earlier version of the protocol. Values of the latest "
+           "may differ: do not compare the two.")
 
 
 @dataclass(frozen=True)
