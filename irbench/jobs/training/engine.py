@@ -5,7 +5,10 @@ Try: ``python -c "from irbench.jobs.training import engine; help(engine.start)"`
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
+import importlib
 import signal
 from collections.abc import Callable, Iterator
 
@@ -16,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from irbench.catalog.recipes import Recipe
 from irbench.core.errors import UserError
-from irbench.jobs.training import data
+from irbench.jobs.training import data, processes
 from irbench.jobs.training.state import State
 
 
@@ -28,9 +31,15 @@ def start(device: str, recipe: Recipe, threads: int) -> Accelerator:
     """
     if recipe.precision == "fp16" and device == "cpu":
         raise UserError("precision fp16 trains on a GPU only. Use bf16 or no on a CPU.")
+    if processes.started():
+        # torch loads it later, and then its default arguments keep the processes' group for good
+        importlib.import_module("torch.distributed.nn.functional")
+
     # accelerate keeps the precision of the first training for the whole process
     AcceleratorState._reset_state()
     engine = Accelerator(mixed_precision=recipe.precision, cpu=device == "cpu")
+    if processes.started():
+        atexit.register(part, engine)   # for a pause or an error, once nothing holds the network
     torch.set_num_threads(threads)  # because accelerate sets its own number
     parts = recipe.accumulate * engine.num_processes
     for batch in recipe.batches:
@@ -39,6 +48,18 @@ def start(device: str, recipe: Recipe, threads: int) -> Accelerator:
                             f"processes in {recipe.accumulate} parts. Choose a `batch` that "
                             f"{parts} divides.")
     return engine
+
+
+def part(engine: Accelerator) -> None:
+    """Leave the other processes; nothing happens in a training of one, or the second time.
+
+    gloo's threads hold the tensors of an operation for a moment after it has ended. If the
+    interpreter ends in that moment, they abort the process (SIGABRT, exit code 134). So the group
+    must be gone before, and what would keep it alive before that: then its threads have ended, too.
+    """
+    engine.free_memory()    # the engine keeps each network that it has prepared
+    gc.collect()
+    engine.end_training()
 
 
 def check_together(engine: Accelerator, state: State) -> None:

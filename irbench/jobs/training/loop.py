@@ -115,19 +115,12 @@ def run(plan: Plan, job: Job, *, device: str = "cpu", threads: int = 1,
                 teacher.teach(patches, plan, job, device, stop)
         loader = engines.loader(engine, state, patches, pinned=not graph)
         with curve.Board(board, state.step) as board, contextlib.closing(loader):
-            # accelerate shares gradients among processes and computes in the recipe's precision;
-            # the optimisers stay torch's own, so that several of them and a resumed state need no
-            # accelerate
-            trained = engine.prepare_model(state.network)
-            if compile:
-                trained = torch.compile(trained)
-            elif graph:
-                trained = graphs.Replayed(trained)
-            _train(trained, state,
+            # no name here for the prepared network, which must be gone when the processes part
+            _train(_prepared(engine, state.network, compile, graph), state,
                    (tuple(t.to(engine.device, non_blocking=True, memory_format=layout)
                           for t in part) for part in loader),
                    patches, validator, engine, place, board, stop)
-    engine.end_training()
+    engines.part(engine)
     if not engine.is_main_process:
         return None
     phases.seconds["train"] = state.seconds
@@ -249,6 +242,22 @@ def _device_name(device: str) -> str:
 
         return torch.cuda.get_device_name()
     return machine.provenance()["hardware"]["cpu"]
+
+
+def _prepared(engine: Accelerator, network: nn.Module, compile: bool,
+              graph: bool) -> Callable[[Tensor], Tensor]:
+    """Return a network whose processes share gradients, in the recipe's precision.
+
+    The optimisers stay torch's own, so that several of them and a resumed state need no accelerate.
+    """
+    import torch
+
+    from irbench.jobs.training import graph as graphs
+
+    prepared = engine.prepare_model(network)
+    if compile:
+        return torch.compile(prepared)
+    return graphs.Replayed(prepared) if graph else prepared
 
 
 def _train(network: Callable[[Tensor], Tensor], state: State, batches: Iterator,

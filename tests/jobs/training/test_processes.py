@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,6 +53,36 @@ def test_two_processes_give_the_parameters_of_one(tmp_path, monkeypatch, optimis
     assert reported.stderr.count("continuing after step 1") == 1
     assert len(reported.stdout.splitlines()) == 1
     assert "Warning" not in reported.stderr
+
+
+THREADS_AT_THE_END = '''
+import atexit
+import glob
+import os
+
+def tell():
+    names = [open(path).read().strip() for path in glob.glob("/proc/self/task/*/comm")]
+    open(f"threads-{os.environ.get('RANK')}", "w").write(" ".join(names))
+
+atexit.register(tell)
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="names of threads need /proc")
+@pytest.mark.parametrize(("more", "code"), [((), 0), (("--max-minutes", "1e-9"), 3)])
+def test_no_thread_of_the_group_is_left_when_the_interpreter_ends(tmp_path, more, code):
+    # one that is left aborts the process now and then, with exit code 134 after a good training
+    config = trainings.make(tmp_path)
+    # read as Python starts, so that what it does at the end comes last
+    (tmp_path / "sitecustomize.py").write_text(THREADS_AT_THE_END)
+    reported = subprocess.run(
+        [sys.executable, "-m", "irbench", "train", "--config", str(config), "--protocol", "sr-x2",
+         "--model", "thin", "--processes", "2", *more], capture_output=True, text=True,
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])})
+    assert reported.returncode == code, reported.stderr
+    for rank in range(2):
+        assert "gloo" not in (tmp_path / f"threads-{rank}").read_text()
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
