@@ -21,7 +21,7 @@ NAME = "check"
 HELP = "compare a run with a baseline: a gate for continuous integration"
 FORMATS = (*compare.FORMATS, "github")
 EXIT_CODES = ("exit codes: 0 no regression, 1 regression, 2 invalid options or files, "
-              "3 nothing was compared")
+              "3 nothing was compared, or no score although both have some")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -64,6 +64,9 @@ def _outcome(result: GateResult) -> str:
     if result.code == FAILED:
         return f"Regressions in {_keys(result, result.failed)} ({compared})."
     if result.code == NOTHING:
+        if result.compared:
+            return ("No score was compared: the run and the baseline have no cell in common "
+                    f"({compared}). Is it the baseline of another run?")
         return "Nothing was compared: the run and the baseline have no result in common."
     better = _keys(result, {one.key for one in result.findings_of(IMPROVEMENT)})
     if not result.base.baseline:        # only a baseline file can be updated

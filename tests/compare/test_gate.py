@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irbench.compare import baseline, gate, loading, tolerances
+from irbench.compare import baseline, gate, gate_formats, loading, tolerances
 from irbench.compare.gate import ADVICE, IMPROVEMENT, NOTE, REGRESSION
 from irbench.compare.runs import CellData, RunData
 from irbench.core import statistics
@@ -329,6 +329,17 @@ def test_nothing_in_common_is_no_success(world):
     ask_for(world, "other")
     result = held(world)
     assert result.code == 3 and not result.compared and len(result.findings_of(NOTE)) == 7
+
+
+def test_profiles_in_common_alone_are_no_success_if_both_sides_have_scores(world):
+    base, new = map(loading.load, world)
+    other = {key.replace("/set8/", "/set9/"): cell for key, cell in base.cells.items()}
+    result = gate.check(replace(base, cells=other), new, OURS)
+    assert result.code == 3 and set(result.compared) == set(base.profiles)
+    assert gate_formats.sentence(result).startswith(
+        "No score was compared: the run and the baseline have no cell in common (2 profiles comp")
+    # profiles alone are all that there is to compare
+    assert gate.check(replace(base, cells={}), new, OURS).code == 0
 
 
 def test_what_only_the_run_has_is_no_matter(world):

@@ -8,11 +8,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
-import importlib
 import signal
 from collections.abc import Callable, Iterator
 
 import torch
+
+# here, because torch loads it later, and then its default arguments keep the processes' group
+import torch.distributed.nn.functional
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch.utils.data import DataLoader
@@ -31,10 +33,6 @@ def start(device: str, recipe: Recipe, threads: int) -> Accelerator:
     """
     if recipe.precision == "fp16" and device == "cpu":
         raise UserError("precision fp16 trains on a GPU only. Use bf16 or no on a CPU.")
-    if processes.started():
-        # torch loads it later, and then its default arguments keep the processes' group for good
-        importlib.import_module("torch.distributed.nn.functional")
-
     # accelerate keeps the precision of the first training for the whole process
     AcceleratorState._reset_state()
     engine = Accelerator(mixed_precision=recipe.precision, cpu=device == "cpu")
