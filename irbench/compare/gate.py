@@ -100,10 +100,9 @@ class GateResult:
     @property
     def code(self) -> int:
         """The exit code: 0 no regression, 1 regression, 3 nothing was compared."""
-        judged = set(self.compared)
-        if self.base.cells and self.new.cells:
-            judged &= set(self.base.cells)  # profiles alone: another run's, of the same networks
-        return FAILED if self.failed else PASSED if judged else NOTHING
+        # profiles in common, but no cell: another run's baseline, with the same networks
+        other = self.base.cells and self.new.cells and not self.base.cells.keys() & self.new.cells
+        return FAILED if self.failed else NOTHING if other or not self.compared else PASSED
 
 
 def check(base: RunData, new: RunData, tolerances: Tolerances, *, speed: bool = False,
