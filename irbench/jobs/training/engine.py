@@ -56,7 +56,7 @@ def part(engine: Accelerator) -> None:
     must be gone before, and what would keep it alive before that: then its threads have ended, too.
     """
     engine.free_memory()    # the engine keeps each network that it has prepared
-    gc.collect()
+    gc.collect()            # it collects before it lets them go
     engine.end_training()
 
 
